@@ -1,1 +1,25 @@
-//! placeholder
+//! The words rules are written in: [`Decider`], [`Message`], [`Rejection`], [`Context`], names
+//! and time.
+//!
+//! Invariant: nothing here does I/O, waits, reads a clock or makes an id; whatever a rule may know
+//! arrives as an argument. Deliberately absent: any aggregate, any log, any door.
+
+mod context;
+#[cfg(feature = "cqrs-es")]
+pub mod cqrs;
+mod decider;
+mod message;
+mod name;
+mod rejection;
+mod timestamp;
+
+pub use context::{Actor, ActorKind, Context};
+pub use decider::Decider;
+pub use message::{Message, MessageType, ShapeError, decode_json};
+pub use name::{Category, CommandId, NameError, StreamName, TenantId};
+pub use rejection::{Rejection, facts_of};
+pub use timestamp::{Timestamp, TimestampError};
+
+// The macro `messages!` names these through `$crate`, so that users need no dependency of their own.
+#[doc(hidden)]
+pub use {schemars, serde, serde_json};

@@ -1,0 +1,59 @@
+//! What a rule may know of the world.
+//!
+//! Deliberately absent: data from elsewhere; a door looks it up and puts it into the command.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{CommandId, TenantId, Timestamp};
+
+/// The circumstances of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The business time of the command.
+    pub occurred_at: Timestamp,
+    /// Who asks; absent where nobody said.
+    pub actor: Option<Actor>,
+    /// For whom the stream is kept.
+    pub tenant: TenantId,
+    /// The client's name for this intent.
+    pub command_id: CommandId,
+}
+
+/// Who issued a command, as the client says until there is authentication.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// A name within its kind, never personal data; 1 to 255 characters.
+    #[schemars(length(min = 1, max = 255))]
+    pub id: String,
+    /// What kind of actor it is.
+    pub kind: ActorKind,
+}
+
+/// The kinds of actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    /// A person.
+    User,
+    /// Another program.
+    Service,
+    /// A process manager of this engine.
+    Process,
+    /// An import of history.
+    Import,
+}
+
+impl ActorKind {
+    /// Its frozen name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Service => "service",
+            Self::Process => "process",
+            Self::Import => "import",
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Commands and events as typed payloads with frozen names, and how they are read from JSON.
+//!
+//! Invariant: what is only shape (types, sizes, unknown fields) is found here, with a JSON pointer
+//! (RFC 6901) to its place. Deliberately absent: business rules.
+
+use schemars::{Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+
+/// A set of payload types that travel under frozen names, such as all commands of an aggregate.
+pub trait Message: Sized + Clone + Send + Sync + 'static {
+    /// The frozen name of this payload's type.
+    fn type_name(&self) -> String;
+
+    /// The number of this payload's shape, from 1.
+    fn schema(&self) -> u16;
+
+    /// Its data as compact JSON.
+    ///
+    /// # Errors
+    /// What the payload's own serialisation refuses.
+    fn encode(&self) -> Result<String, serde_json::Error>;
+
+    /// Reads the data of the named type.
+    ///
+    /// # Errors
+    /// [`ShapeError`] for an unknown name or schema, and for data of another shape.
+    fn decode(type_name: &str, schema: u16, data: &str) -> Result<Self, ShapeError>;
+
+    /// Every type of the set, in the order of declaration; empty where the set is open.
+    fn types(generator: &mut SchemaGenerator) -> Vec<MessageType>;
+}
+
+/// One payload type of a [`Message`] set.
+#[derive(Clone, Debug)]
+pub struct MessageType {
+    /// Its frozen name.
+    pub name: &'static str,
+    /// The number of its shape.
+    pub schema_version: u16,
+    /// Its JSON Schema.
+    pub schema: Schema,
+}
+
+/// Why data has not the shape that its type asks for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// The set has no type of this name.
+    #[error("no type is named {name:?}")]
+    UnknownType {
+        /// The name asked for.
+        name: String,
+    },
+    /// The type has no such shape.
+    #[error("{name} has no schema {schema}")]
+    UnknownSchema {
+        /// The type's name.
+        name: String,
+        /// The schema number asked for.
+        schema: u16,
+    },
+    /// The data does not fit.
+    #[error("{detail}")]
+    Data {
+        /// Where, as a JSON pointer (RFC 6901); empty for the whole.
+        pointer: String,
+        /// What is wrong there.
+        detail: String,
+    },
+}
+
+/// Reads a value from JSON text and says where it does not fit.
+///
+/// # Errors
+/// [`ShapeError::Data`] with the pointer to the first place that does not fit.
+pub fn decode_json<T: DeserializeOwned>(data: &str) -> Result<T, ShapeError> {
+    let mut deserializer = serde_json::Deserializer::from_str(data);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer_of(error.path());
+        ShapeError::Data {
+            pointer,
+            detail: error.into_inner().to_string(),
+        }
+    })?;
+    deserializer.end().map_err(|error| ShapeError::Data {
+        pointer: String::new(),
+        detail: error.to_string(),
+    })?;
+    Ok(value)
+}
+
+fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            // The variant is the type's name, not a place in the data.
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// Declares a [`Message`] set: an enum whose variants wrap the payload types of the same names.
+///
+/// Each payload type derives `Serialize`, `Deserialize` (with `deny_unknown_fields`) and
+/// `JsonSchema`. A variant's name is its frozen name on the wire; its schema number is 1 unless
+/// given (`OrderPlaced = 2`).
+#[macro_export]
+macro_rules! messages {
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $set:ident { $($(#[$doc:meta])* $type:ident $(= $schema:literal)?),+ $(,)? }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, $crate::serde::Serialize, $crate::serde::Deserialize)]
+        #[serde(crate = "kernel::serde")]
+        $vis enum $set { $($(#[$doc])* $type($type)),+ }
+
+        impl $crate::Message for $set {
+            fn type_name(&self) -> String {
+                match self { $(Self::$type(_) => stringify!($type).to_owned()),+ }
+            }
+
+            fn schema(&self) -> u16 {
+                match self { $(Self::$type(_) => $crate::messages!(@schema $($schema)?)),+ }
+            }
+
+            fn encode(&self) -> Result<String, $crate::serde_json::Error> {
+                match self { $(Self::$type(data) => $crate::serde_json::to_string(data)),+ }
+            }
+
+            fn decode(name: &str, schema: u16, data: &str) -> Result<Self, $crate::ShapeError> {
+                match (name, schema) {
+                    $((stringify!($type), $crate::messages!(@schema $($schema)?)) =>
+                        $crate::decode_json(data).map(Self::$type),)+
+                    $((stringify!($type), _) => Err($crate::ShapeError::UnknownSchema {
+                        name: name.to_owned(),
+                        schema,
+                    }),)+
+                    _ => Err($crate::ShapeError::UnknownType { name: name.to_owned() }),
+                }
+            }
+
+            fn types(generator: &mut $crate::schemars::SchemaGenerator) -> Vec<$crate::MessageType> {
+                vec![$($crate::MessageType {
+                    name: stringify!($type),
+                    schema_version: $crate::messages!(@schema $($schema)?),
+                    schema: generator.subschema_for::<$type>(),
+                }),+]
+            }
+        }
+
+        $(impl From<$type> for $set {
+            fn from(data: $type) -> Self {
+                Self::$type(data)
+            }
+        })+
+    };
+    (@schema) => { 1 };
+    (@schema $schema:literal) => { $schema };
+}

@@ -1,0 +1,27 @@
+//! A business no.
+//!
+//! Deliberately absent: technical failures, which are errors, and bugs, which are assertions.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The reason for which a rule refuses a command: a value that is recorded in the log.
+///
+/// Its `Display` is the sentence that people read; neither it nor the facts hold personal data.
+pub trait Rejection: std::error::Error + Send + Sync + 'static {
+    /// The stable code of the broken rule, frozen on the wire: `[a-z][a-z0-9_]*`.
+    fn code(&self) -> &str;
+
+    /// The facts that explain it, as members of one JSON object.
+    fn facts(&self) -> Map<String, Value>;
+}
+
+/// The fields of a serialisable rejection as facts; empty for what does not serialise to an object.
+///
+/// Meant for enums with `#[serde(untagged)]`.
+pub fn facts_of<T: Serialize>(rejection: &T) -> Map<String, Value> {
+    match serde_json::to_value(rejection) {
+        Ok(Value::Object(facts)) => facts,
+        Ok(_) | Err(_) => Map::new(),
+    }
+}

@@ -1,0 +1,163 @@
+//! Moments in UTC, to the microsecond, as they stand on the wire and in Postgres.
+//!
+//! Deliberately absent: a clock. Time arrives as data.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A moment in UTC with a resolution of one microsecond, in the years 1 to 9999.
+///
+/// Read from RFC 3339 with any offset (finer fractions are cut off), written with `Z` and 0, 3 or
+/// 6 fractional digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp {
+    micros: i64,
+}
+
+/// Why a text is not a [`Timestamp`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimestampError {
+    /// It is not RFC 3339.
+    #[error("not a date and time as in RFC 3339, such as 2018-06-04T16:44:48Z")]
+    NotRfc3339,
+    /// It is outside the years that can be stored.
+    #[error("outside the years 1 to 9999")]
+    OutOfRange,
+}
+
+impl Timestamp {
+    /// The moment `micros` microseconds after 1970-01-01T00:00:00Z.
+    ///
+    /// # Errors
+    /// `OutOfRange` outside the years 1 to 9999.
+    pub fn from_micros(micros: i64) -> Result<Self, TimestampError> {
+        let date = DateTime::from_timestamp_micros(micros).ok_or(TimestampError::OutOfRange)?;
+        Self::from_utc(date)
+    }
+
+    /// The moment of a chrono date and time, cut off to the microsecond.
+    ///
+    /// # Errors
+    /// `OutOfRange` outside the years 1 to 9999.
+    pub fn from_utc(date: DateTime<Utc>) -> Result<Self, TimestampError> {
+        if !(1..=9999).contains(&date.year()) {
+            return Err(TimestampError::OutOfRange);
+        }
+        Ok(Self {
+            micros: date.timestamp_micros(),
+        })
+    }
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn micros(self) -> i64 {
+        self.micros
+    }
+
+    /// The same moment as a chrono date and time.
+    #[must_use]
+    pub fn to_utc(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.micros).expect("only valid moments are constructed")
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let date = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::NotRfc3339)?;
+        Self::from_utc(date.with_timezone(&Utc))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_any_offset_and_writes_utc() {
+        for (given, written) in [
+            ("2018-06-04T16:44:48Z", "2018-06-04T16:44:48Z"),
+            ("2018-06-04T13:44:48-03:00", "2018-06-04T16:44:48Z"),
+            ("2018-06-04T16:44:48.120Z", "2018-06-04T16:44:48.120Z"),
+            (
+                "2018-06-04T16:44:48.123456789Z",
+                "2018-06-04T16:44:48.123456Z",
+            ),
+            (
+                "1969-12-31T23:59:59.9999999Z",
+                "1969-12-31T23:59:59.999999Z",
+            ),
+        ] {
+            assert_eq!(given.parse::<Timestamp>().unwrap().to_string(), written);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_moment() {
+        for text in [
+            "",
+            "2018-06-04",
+            "2018-06-04 16:44:48",
+            "2018-13-04T00:00:00Z",
+            "now",
+        ] {
+            assert_eq!(
+                text.parse::<Timestamp>(),
+                Err(TimestampError::NotRfc3339),
+                "{text}"
+            );
+        }
+        for text in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59-01:00"] {
+            assert_eq!(
+                text.parse::<Timestamp>(),
+                Err(TimestampError::OutOfRange),
+                "{text}"
+            );
+        }
+    }
+}
