@@ -1,0 +1,44 @@
+//! What may be asked of a customer.
+
+use kernel::messages;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::vocabulary::{City, Name, PostcodePrefix, StateName};
+
+messages! {
+    /// The commands of a customer.
+    pub enum Command {
+        /// Makes a customer known.
+        RegisterCustomer,
+        /// Gives their address anew.
+        CorrectAddress,
+    }
+}
+
+/// Makes a customer known, with their address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterCustomer {
+    /// The person's name, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The city they live in.
+    pub city: City,
+    /// The state they live in.
+    pub state: StateName,
+    /// The first part of their postcode.
+    pub postcode_prefix: PostcodePrefix,
+}
+
+/// Gives a customer's address anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CorrectAddress {
+    /// The city they live in.
+    pub city: City,
+    /// The state they live in.
+    pub state: StateName,
+    /// The first part of their postcode.
+    pub postcode_prefix: PostcodePrefix,
+}

@@ -1,0 +1,36 @@
+//! A customer: a person who orders, and where they live (`customer-<id>`).
+//!
+//! Deliberately absent: what they ordered; orders name their customer, not the other way round.
+
+mod command;
+mod decide;
+mod event;
+mod rejection;
+mod state;
+
+use kernel::{Context, Decider, Timestamp};
+
+pub use command::{Command, CorrectAddress, RegisterCustomer};
+pub use event::{AddressCorrected, CustomerRegistered, Event};
+pub use rejection::Rejection;
+pub use state::{Address, State};
+
+/// The rules of customers.
+#[derive(Clone, Copy, Debug)]
+pub struct Customer;
+
+impl Decider for Customer {
+    const CATEGORY: &'static str = "customer";
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Rejection;
+
+    fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Vec<Event>, Rejection> {
+        decide::decide(state, command, ctx)
+    }
+
+    fn evolve(state: &mut State, event: &Event, occurred_at: Timestamp) {
+        state.evolve(event, occurred_at);
+    }
+}

@@ -1,0 +1,33 @@
+//! Why a request to a customer is refused, in order of precedence.
+
+use kernel::{Timestamp, facts_of};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The rules of customers that a command may break.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(untagged)]
+pub enum Rejection {
+    /// Only a known customer has an address to correct.
+    #[error("the customer is not registered")]
+    NotRegistered,
+    /// A customer is registered once.
+    #[error("the customer was already registered, with other facts, at {registered_at}")]
+    AlreadyRegistered {
+        /// When they were registered.
+        registered_at: Timestamp,
+    },
+}
+
+impl kernel::Rejection for Rejection {
+    fn code(&self) -> &str {
+        match self {
+            Self::NotRegistered => "customer_not_registered",
+            Self::AlreadyRegistered { .. } => "customer_already_registered",
+        }
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts_of(self)
+    }
+}

@@ -1,0 +1,256 @@
+//! The rules of orders.
+//!
+//! A step is judged in this order: the order is not placed; the same step with the same facts (its
+//! time is one) has happened, which adds nothing, whatever has come since; the order is in a final
+//! state; the order of steps. Business time may lie in the past and need not be monotonic.
+
+use std::collections::BTreeSet;
+
+use kernel::{Context, Timestamp};
+
+use super::{
+    CancelOrder, Command, Event, Item, OrderApproved, OrderCanceled, OrderDelivered, OrderInvoiced,
+    OrderMarkedUnavailable, OrderPlaced, OrderReviewed, OrderShipped, PlaceOrder,
+    ProcessingStarted, Rejection, ReviewOrder, State,
+};
+use crate::vocabulary::{AMOUNT_MINOR_MAX, Currency};
+
+pub(super) fn decide(
+    state: &State,
+    command: &Command,
+    context: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let occurred_at = context.occurred_at;
+    match command {
+        Command::PlaceOrder(place) => place_order(state, place, occurred_at),
+        Command::ApproveOrder(_) => approve_order(state, occurred_at),
+        Command::StartProcessing(_) => start_processing(state, occurred_at),
+        Command::InvoiceOrder(_) => invoice_order(state, occurred_at),
+        Command::ShipOrder(_) => ship_order(state, occurred_at),
+        Command::DeliverOrder(_) => deliver_order(state, occurred_at),
+        Command::CancelOrder(cancel) => cancel_order(state, cancel, occurred_at),
+        Command::MarkUnavailable(_) => mark_unavailable(state, occurred_at),
+        Command::ReviewOrder(review) => review_order(state, review, occurred_at),
+    }
+}
+
+fn place_order(
+    state: &State,
+    command: &PlaceOrder,
+    occurred_at: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    if let Some((placed_at, placed)) = &state.placed {
+        let same = *placed_at == occurred_at
+            && placed.customer == command.customer
+            && placed.items == command.items
+            && placed.estimated_delivery == command.estimated_delivery;
+        if same {
+            return Ok(vec![]);
+        }
+        return Err(Rejection::AlreadyPlaced {
+            placed_at: *placed_at,
+        });
+    }
+    let items = &command.items;
+    let currency = check_items(items)?;
+    // At most 200 prices of at most 2^53 each: neither sum leaves the range of i64.
+    let items_minor = items.iter().map(|item| item.price.amount_minor).sum();
+    let freight_minor = items.iter().map(|item| item.freight.amount_minor).sum();
+    if items_minor + freight_minor > AMOUNT_MINOR_MAX {
+        return Err(Rejection::TotalTooLarge {
+            total_minor_max: AMOUNT_MINOR_MAX,
+        });
+    }
+    Ok(vec![
+        OrderPlaced {
+            customer: command.customer.clone(),
+            items: items.clone(),
+            items_minor,
+            freight_minor,
+            currency,
+            estimated_delivery: command.estimated_delivery,
+        }
+        .into(),
+    ])
+}
+
+/// The rules of items, each over all of them before the next; the currency that they share.
+fn check_items(items: &[Item]) -> Result<Currency, Rejection> {
+    let Some(first) = items.first() else {
+        return Err(Rejection::HasNoItems);
+    };
+    let mut lines = BTreeSet::new();
+    for item in items {
+        if !lines.insert(item.line) {
+            return Err(Rejection::LinesRepeat { line: item.line });
+        }
+    }
+    let currency = first.price.currency;
+    for item in items {
+        for other_currency in [item.price.currency, item.freight.currency] {
+            if other_currency != currency {
+                return Err(Rejection::CurrenciesMixed {
+                    line: item.line,
+                    currency,
+                    other_currency,
+                });
+            }
+        }
+    }
+    for item in items {
+        if item.price.amount_minor <= 0 {
+            return Err(Rejection::PriceNotPositive {
+                line: item.line,
+                price: item.price,
+            });
+        }
+    }
+    for item in items {
+        if item.freight.amount_minor < 0 {
+            return Err(Rejection::FreightNegative {
+                line: item.line,
+                freight: item.freight,
+            });
+        }
+    }
+    Ok(currency)
+}
+
+fn approve_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+    state.placed()?;
+    if state.approved_at == Some(occurred_at) {
+        return Ok(vec![]);
+    }
+    state.open()?;
+    if let Some(approved_at) = state.approved_at {
+        return Err(Rejection::AlreadyApproved { approved_at });
+    }
+    Ok(vec![OrderApproved {}.into()])
+}
+
+fn start_processing(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let (placed_at, _) = state.placed()?;
+    if state.processing_at == Some(occurred_at) {
+        return Ok(vec![]);
+    }
+    state.open()?;
+    if let Some(processing_at) = state.processing_at {
+        return Err(Rejection::AlreadyProcessing { processing_at });
+    }
+    if let Some(shipped_at) = state.shipped_at {
+        return Err(Rejection::AlreadyShipped { shipped_at });
+    }
+    if state.approved_at.is_none() {
+        return Err(Rejection::NotApproved { placed_at });
+    }
+    Ok(vec![ProcessingStarted {}.into()])
+}
+
+fn invoice_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let (placed_at, _) = state.placed()?;
+    if state.invoiced_at == Some(occurred_at) {
+        return Ok(vec![]);
+    }
+    state.open()?;
+    if let Some(invoiced_at) = state.invoiced_at {
+        return Err(Rejection::AlreadyInvoiced { invoiced_at });
+    }
+    if let Some(shipped_at) = state.shipped_at {
+        return Err(Rejection::AlreadyShipped { shipped_at });
+    }
+    if state.approved_at.is_none() {
+        return Err(Rejection::NotApproved { placed_at });
+    }
+    Ok(vec![OrderInvoiced {}.into()])
+}
+
+fn ship_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let (placed_at, _) = state.placed()?;
+    if state.shipped_at == Some(occurred_at) {
+        return Ok(vec![]);
+    }
+    state.open()?;
+    if let Some(shipped_at) = state.shipped_at {
+        return Err(Rejection::AlreadyShipped { shipped_at });
+    }
+    if state.approved_at.is_none() {
+        return Err(Rejection::NotApproved { placed_at });
+    }
+    Ok(vec![OrderShipped {}.into()])
+}
+
+fn deliver_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let (placed_at, placed) = state.placed()?;
+    if state.delivered_at == Some(occurred_at) {
+        return Ok(vec![]);
+    }
+    state.open()?;
+    if state.shipped_at.is_none() {
+        return Err(Rejection::NotShipped { placed_at });
+    }
+    Ok(vec![
+        OrderDelivered {
+            placed_at,
+            estimated_delivery: placed.estimated_delivery,
+        }
+        .into(),
+    ])
+}
+
+fn cancel_order(
+    state: &State,
+    command: &CancelOrder,
+    occurred_at: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    state.placed()?;
+    if let Some((canceled_at, canceled)) = &state.canceled
+        && *canceled_at == occurred_at
+        && canceled.reason == command.reason
+    {
+        return Ok(vec![]);
+    }
+    state.open()?;
+    Ok(vec![
+        OrderCanceled {
+            reason: command.reason.clone(),
+        }
+        .into(),
+    ])
+}
+
+fn mark_unavailable(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+    state.placed()?;
+    if state.unavailable_at == Some(occurred_at) {
+        return Ok(vec![]);
+    }
+    state.open()?;
+    if let Some(shipped_at) = state.shipped_at {
+        return Err(Rejection::AlreadyShipped { shipped_at });
+    }
+    Ok(vec![OrderMarkedUnavailable {}.into()])
+}
+
+/// Reviews are allowed in any state after placing, the final ones included.
+fn review_order(
+    state: &State,
+    command: &ReviewOrder,
+    occurred_at: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    state.placed()?;
+    let reviewed = OrderReviewed {
+        review: command.review.clone(),
+        score: command.score,
+        title: command.title.clone(),
+        comment: command.comment.clone(),
+    };
+    match state.reviews.get(&command.review) {
+        Some((reviewed_at, given)) if *reviewed_at == occurred_at && *given == reviewed => {
+            Ok(vec![])
+        }
+        Some((reviewed_at, _)) => Err(Rejection::ReviewAlreadyGiven {
+            review: command.review.clone(),
+            reviewed_at: *reviewed_at,
+        }),
+        None => Ok(vec![reviewed.into()]),
+    }
+}

@@ -1,0 +1,79 @@
+//! What is remembered of an order.
+//!
+//! Invariant: every step is remembered with its facts and its time, so that a repeated one is known
+//! as such whatever has come since.
+
+use std::collections::BTreeMap;
+
+use kernel::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Event, OrderCanceled, OrderPlaced, OrderReviewed, Rejection};
+use crate::vocabulary::ReviewId;
+
+/// An order as its events tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// When and as what it was placed.
+    pub placed: Option<(Timestamp, OrderPlaced)>,
+    /// When it was approved.
+    pub approved_at: Option<Timestamp>,
+    /// When processing started.
+    pub processing_at: Option<Timestamp>,
+    /// When it was invoiced.
+    pub invoiced_at: Option<Timestamp>,
+    /// When it was shipped.
+    pub shipped_at: Option<Timestamp>,
+    /// When it was delivered.
+    pub delivered_at: Option<Timestamp>,
+    /// When and why it was cancelled.
+    pub canceled: Option<(Timestamp, OrderCanceled)>,
+    /// When it became unavailable.
+    pub unavailable_at: Option<Timestamp>,
+    /// Its reviews, with the time of each.
+    pub reviews: BTreeMap<ReviewId, (Timestamp, OrderReviewed)>,
+}
+
+impl State {
+    pub(super) fn evolve(&mut self, event: &Event, occurred_at: Timestamp) {
+        match event {
+            Event::OrderPlaced(placed) => self.placed = Some((occurred_at, placed.clone())),
+            Event::OrderApproved(_) => self.approved_at = Some(occurred_at),
+            Event::ProcessingStarted(_) => self.processing_at = Some(occurred_at),
+            Event::OrderInvoiced(_) => self.invoiced_at = Some(occurred_at),
+            Event::OrderShipped(_) => self.shipped_at = Some(occurred_at),
+            Event::OrderDelivered(_) => self.delivered_at = Some(occurred_at),
+            Event::OrderCanceled(canceled) => {
+                self.canceled = Some((occurred_at, canceled.clone()));
+            }
+            Event::OrderMarkedUnavailable(_) => self.unavailable_at = Some(occurred_at),
+            Event::OrderReviewed(reviewed) => {
+                let review = reviewed.review.clone();
+                self.reviews.insert(review, (occurred_at, reviewed.clone()));
+            }
+        }
+    }
+
+    /// When and as what the order was placed; every step but placing needs it.
+    pub(super) fn placed(&self) -> Result<(Timestamp, &OrderPlaced), Rejection> {
+        match &self.placed {
+            Some((placed_at, placed)) => Ok((*placed_at, placed)),
+            None => Err(Rejection::NotPlaced),
+        }
+    }
+
+    /// Whether the order can still take a step: it is in none of the three final states, of which
+    /// it reaches at most one.
+    pub(super) fn open(&self) -> Result<(), Rejection> {
+        if let Some((canceled_at, _)) = self.canceled {
+            return Err(Rejection::Canceled { canceled_at });
+        }
+        if let Some(unavailable_at) = self.unavailable_at {
+            return Err(Rejection::Unavailable { unavailable_at });
+        }
+        if let Some(delivered_at) = self.delivered_at {
+            return Err(Rejection::AlreadyDelivered { delivered_at });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! What may be asked of a payment.
+
+use std::fmt;
+
+use kernel::messages;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::vocabulary::{AMOUNT_MINOR_MAX, AMOUNT_MINOR_MIN, Money, OrderId, integer};
+
+messages! {
+    /// The commands of a payment.
+    pub enum Command {
+        /// Takes the money.
+        CapturePayment,
+        /// Gives money back.
+        RefundPayment,
+    }
+}
+
+/// Takes money for an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapturePayment {
+    /// The order that is paid for.
+    pub order: OrderId,
+    /// How it is paid.
+    pub method: Method,
+    /// In how many instalments; 0 where the method knows none.
+    #[serde(deserialize_with = "integer::<_, _, AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX>")]
+    #[schemars(range(min = AMOUNT_MINOR_MIN, max = AMOUNT_MINOR_MAX))]
+    pub instalments: i64,
+    /// How much is taken.
+    pub amount: Money,
+}
+
+/// Gives back all or a part of what was captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefundPayment {
+    /// How much is given back.
+    pub amount: Money,
+}
+
+/// How people pay.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Method {
+    /// By credit card.
+    CreditCard,
+    /// By a bank slip.
+    Boleto,
+    /// By a voucher.
+    Voucher,
+    /// By debit card.
+    DebitCard,
+}
+
+impl Method {
+    /// Its frozen name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreditCard => "credit_card",
+            Self::Boleto => "boleto",
+            Self::Voucher => "voucher",
+            Self::DebitCard => "debit_card",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

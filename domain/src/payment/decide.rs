@@ -1,0 +1,94 @@
+//! The rules of payments.
+
+use kernel::{Context, Timestamp};
+
+use super::{
+    CapturePayment, Command, Event, PaymentCaptured, PaymentRefunded, RefundPayment, Rejection,
+    State,
+};
+
+pub(super) fn decide(
+    state: &State,
+    command: &Command,
+    context: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    match command {
+        Command::CapturePayment(capture) => capture_payment(state, capture, context.occurred_at),
+        Command::RefundPayment(refund) => refund_payment(state, refund, context.occurred_at),
+    }
+}
+
+/// An amount of zero is taken: a voucher may be spent to zero.
+fn capture_payment(
+    state: &State,
+    command: &CapturePayment,
+    occurred_at: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    let captured = PaymentCaptured {
+        order: command.order.clone(),
+        method: command.method,
+        instalments: command.instalments,
+        amount: command.amount,
+    };
+    if let Some((captured_at, facts)) = &state.captured {
+        if *captured_at == occurred_at && *facts == captured {
+            return Ok(vec![]);
+        }
+        return Err(Rejection::AlreadyCaptured {
+            captured_at: *captured_at,
+        });
+    }
+    if command.amount.amount_minor < 0 {
+        return Err(Rejection::AmountNegative {
+            amount: command.amount,
+        });
+    }
+    if command.instalments < 0 {
+        return Err(Rejection::InstalmentsNegative {
+            instalments: command.instalments,
+        });
+    }
+    Ok(vec![captured.into()])
+}
+
+/// A payment is given back in as many parts as people like. The same amount at the same time is a
+/// repetition: two refunds that are meant to be two differ in time or amount.
+fn refund_payment(
+    state: &State,
+    command: &RefundPayment,
+    occurred_at: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    let Some((_, captured)) = &state.captured else {
+        return Err(Rejection::NotCaptured);
+    };
+    let amount = command.amount;
+    let currency_differs = amount.currency != captured.amount.currency;
+    if !currency_differs && (state.refunds).contains(&(occurred_at, amount.amount_minor)) {
+        return Ok(vec![]);
+    }
+    if amount.amount_minor < 0 {
+        return Err(Rejection::AmountNegative { amount });
+    }
+    if currency_differs {
+        return Err(Rejection::CurrencyDiffers {
+            captured_currency: captured.amount.currency,
+            currency: amount.currency,
+        });
+    }
+    // Both sides are within 0 and 2^53, so the difference is.
+    if amount.amount_minor > captured.amount.amount_minor - state.refunded_minor {
+        return Err(Rejection::RefundExceeds {
+            amount,
+            captured_minor: captured.amount.amount_minor,
+            refunded_minor: state.refunded_minor,
+        });
+    }
+    Ok(vec![
+        PaymentRefunded {
+            order: captured.order.clone(),
+            method: captured.method,
+            amount,
+        }
+        .into(),
+    ])
+}

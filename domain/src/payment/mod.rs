@@ -1,0 +1,37 @@
+//! A payment: money taken for an order, and given back (`payment-<order id>-<sequence>`).
+//!
+//! Deliberately absent: whether the order exists. A payment is its own consistency boundary, and
+//! real payments were captured for orders that never were.
+
+mod command;
+mod decide;
+mod event;
+mod rejection;
+mod state;
+
+use kernel::{Context, Decider, Timestamp};
+
+pub use command::{CapturePayment, Command, Method, RefundPayment};
+pub use event::{Event, PaymentCaptured, PaymentRefunded};
+pub use rejection::Rejection;
+pub use state::State;
+
+/// The rules of payments.
+#[derive(Clone, Copy, Debug)]
+pub struct Payment;
+
+impl Decider for Payment {
+    const CATEGORY: &'static str = "payment";
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Rejection;
+
+    fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Vec<Event>, Rejection> {
+        decide::decide(state, command, ctx)
+    }
+
+    fn evolve(state: &mut State, event: &Event, occurred_at: Timestamp) {
+        state.evolve(event, occurred_at);
+    }
+}

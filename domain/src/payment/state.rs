@@ -1,0 +1,38 @@
+//! What is remembered of a payment.
+//!
+//! Invariant: every refund is remembered with its time, so that a repeated one is known as such
+//! whatever has come since.
+
+use std::collections::BTreeSet;
+
+use kernel::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Event, PaymentCaptured};
+
+/// A payment as its events tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// When and as what it was captured.
+    pub captured: Option<(Timestamp, PaymentCaptured)>,
+    /// What was given back so far, in minor units of the captured currency.
+    pub refunded_minor: i64,
+    /// The time and the minor units of every refund.
+    pub refunds: BTreeSet<(Timestamp, i64)>,
+}
+
+impl State {
+    pub(super) fn evolve(&mut self, event: &Event, occurred_at: Timestamp) {
+        match event {
+            Event::PaymentCaptured(captured) => {
+                self.captured = Some((occurred_at, captured.clone()));
+            }
+            Event::PaymentRefunded(refunded) => {
+                let amount_minor = refunded.amount.amount_minor;
+                // The rules keep the sum within what was captured; foreign history must not panic.
+                self.refunded_minor = self.refunded_minor.saturating_add(amount_minor);
+                self.refunds.insert((occurred_at, amount_minor));
+            }
+        }
+    }
+}
