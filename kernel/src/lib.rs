@@ -16,7 +16,7 @@ mod timestamp;
 pub use context::{Actor, ActorKind, Context};
 pub use decider::Decider;
 pub use message::{Message, MessageType, ShapeError, decode_json};
-pub use name::{Category, CommandId, NameError, StreamName, TenantId};
+pub use name::{Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId};
 pub use rejection::{Rejection, facts_of};
 pub use timestamp::{Timestamp, TimestampError};
 

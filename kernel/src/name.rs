@@ -33,13 +33,16 @@ pub enum NameError {
          letters, digits and . _ ~ -"
     )]
     Stream,
-    /// Not a command id.
-    #[error("a command id is 1 to 255 visible ASCII characters without quotes and backslashes")]
+    /// Not a command, correlation or causation id.
+    #[error("an id is 1 to 255 visible ASCII characters without quotes and backslashes")]
     CommandId,
 }
 
 /// The pattern of a stream's name in JSON Schema.
 const STREAM_PATTERN: &str = r"^[a-z][a-z0-9_]{0,62}-[A-Za-z0-9._~-]{1,128}$";
+
+/// The pattern of a command id in JSON Schema: visible ASCII without `"` and `\`.
+const COMMAND_ID_PATTERN: &str = r"^[!#-\[\]-~]{1,255}$";
 
 /// For whom a stream is kept; `main` unless said otherwise.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +94,14 @@ impl StreamName {
 /// The client's name for one intent, scoped by tenant and stream.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(Box<str>);
+
+/// The name of a whole conversation of commands and events.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CorrelationId(Box<str>);
+
+/// The name of what directly led to a command.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CausationId(Box<str>);
 
 fn is_category(text: &str) -> bool {
     let mut bytes = text.bytes();
@@ -189,9 +200,9 @@ macro_rules! name {
 name!(TenantId, is_tenant, Tenant, {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"});
 name!(Category, is_category, Category, {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,62}$"});
 name!(StreamName, is_stream, Stream, {"type": "string", "pattern": STREAM_PATTERN});
-name!(CommandId, is_command_id, CommandId, {
-    "type": "string", "pattern": r"^[!#-\[\]-~]{1,255}$"
-});
+name!(CommandId, is_command_id, CommandId, {"type": "string", "pattern": COMMAND_ID_PATTERN});
+name!(CorrelationId, is_command_id, CommandId, {"type": "string", "pattern": COMMAND_ID_PATTERN});
+name!(CausationId, is_command_id, CommandId, {"type": "string", "pattern": COMMAND_ID_PATTERN});
 
 #[cfg(test)]
 mod tests {

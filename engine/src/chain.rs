@@ -1,0 +1,192 @@
+//! The acceptance rule: which records of a partition count. One deterministic fold that every
+//! reader applies from the first offset, or goes on with from a checkpoint.
+//!
+//! Invariant: it looks at headers, key and hashes only, never into a value; from the first offset
+//! all readers agree, whatever is in the log. Deliberately absent: I/O, and the meaning of values.
+
+use serde::{Deserialize, Serialize};
+
+use crate::damage::{Damage, DamageKind};
+use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
+use crate::record::{self, ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, Record};
+
+/// How far above the current term a claim may be.
+pub const TERM_STEP_MAX: u64 = 1_000;
+
+/// What is known of a partition after the records folded so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The partition.
+    pub partition: Partition,
+    /// The log's identity, once a claim fixed it.
+    pub log: Option<LogId>,
+    /// The record format of the current term.
+    pub version: u16,
+    /// The current term; 0 before the first claim.
+    pub term: Term,
+    /// The writer of the current claim.
+    pub writer: WriterId,
+    /// The hash of the last accepted record.
+    pub head: ChainHash,
+    /// The number of accepted records.
+    pub position: Position,
+    /// The offset of the last accepted record; for messages only.
+    pub accepted_offset: Option<Offset>,
+}
+
+/// What the rule says of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A claim that counts, at this position.
+    Claim(ClaimHeaders, Position),
+    /// A commit that counts.
+    Commit(CommitHeaders),
+    /// A record that no reader accepts, and that harms nobody.
+    Orphan(Orphan),
+}
+
+/// Why a record does not count without being damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Orphan {
+    /// A commit of a lower term or of another writer: the trace of a take-over.
+    Late,
+    /// A claim that does not count.
+    Losing,
+    /// A commit of the current claim at a position already taken: the trace of a producer.
+    Duplicate,
+    /// Not one of our records.
+    Foreign,
+}
+
+impl Orphan {
+    /// Its name in tables and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Losing => "losing",
+            Self::Duplicate => "duplicate",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// Why a reader goes no further.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The log is damaged here.
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    /// A claim says that what follows is written in a newer record format.
+    #[error(
+        "partition {partition} goes on in record format {version} at offset {offset}, and this \
+         program reads up to {RECORD_VERSION}: upgrade it"
+    )]
+    NewerFormat {
+        /// The partition.
+        partition: Partition,
+        /// The claim's offset.
+        offset: Offset,
+        /// The format it announces.
+        version: u16,
+    },
+}
+
+impl Chain {
+    /// The chain of an empty partition.
+    #[must_use]
+    pub fn genesis(partition: Partition) -> Self {
+        Self {
+            partition,
+            log: None,
+            version: 0,
+            term: Term(0),
+            writer: WriterId::default(),
+            head: record::genesis(partition),
+            position: Position(0),
+            accepted_offset: None,
+        }
+    }
+
+    /// Applies the rule to the next record; a record that counts moves the chain.
+    ///
+    /// # Errors
+    /// [`Stop`]: the chain has not moved and the reader must not go on.
+    pub fn judge(&mut self, record: &Record) -> Result<Verdict, Stop> {
+        match Kind::of(record) {
+            Kind::Claim(claim) => self.judge_claim(claim, record),
+            Kind::Commit(commit) => self.judge_commit(commit, record),
+            Kind::Foreign => Ok(Verdict::Orphan(Orphan::Foreign)),
+        }
+    }
+
+    fn judge_claim(&mut self, claim: ClaimHeaders, record: &Record) -> Result<Verdict, Stop> {
+        let next_term =
+            claim.term > self.term && claim.term.0 <= self.term.0.saturating_add(TERM_STEP_MAX);
+        if !next_term || self.log.is_some_and(|log| log != claim.log) {
+            return Ok(Verdict::Orphan(Orphan::Losing));
+        }
+        if claim.version > RECORD_VERSION {
+            return Err(Stop::NewerFormat {
+                partition: self.partition,
+                offset: record.offset,
+                version: claim.version,
+            });
+        }
+        let position = self.position.next();
+        let value = record.value.as_deref().unwrap_or_default();
+        self.head = record::chain_claim(&claim, self.head, position, value);
+        self.position = position;
+        self.log = Some(claim.log);
+        self.version = claim.version;
+        self.term = claim.term;
+        self.writer = claim.writer;
+        self.accepted_offset = Some(record.offset);
+        Ok(Verdict::Claim(claim, position))
+    }
+
+    fn judge_commit(&mut self, commit: CommitHeaders, record: &Record) -> Result<Verdict, Stop> {
+        let damage = |kind| {
+            Err(Stop::Damage(Damage {
+                partition: self.partition,
+                offset: record.offset,
+                kind,
+            }))
+        };
+        if commit.term > self.term {
+            return damage(DamageKind::Unclaimed);
+        }
+        if commit.term < self.term || commit.writer != self.writer {
+            return Ok(Verdict::Orphan(Orphan::Late));
+        }
+        let expected = self.position.next();
+        if commit.position < expected {
+            return Ok(Verdict::Orphan(Orphan::Duplicate));
+        }
+        if commit.position != expected || commit.previous != self.head {
+            return damage(DamageKind::Unlinked {
+                expected,
+                found: commit.position,
+                after: self.accepted_offset,
+            });
+        }
+        let key = record.key.as_deref().unwrap_or_default();
+        let value = record.value.as_deref().unwrap_or_default();
+        let head = record::chain_commit(&commit, key, value);
+        self.accept_commit(commit, head, record.offset);
+        Ok(Verdict::Commit(commit))
+    }
+
+    /// Takes up a commit that is known to count: the writer's own, acknowledged at the next offset.
+    pub fn accept_commit(&mut self, commit: CommitHeaders, head: ChainHash, offset: Offset) {
+        debug_assert_eq!((commit.term, commit.writer), (self.term, self.writer));
+        debug_assert_eq!(
+            (commit.position, commit.previous),
+            (self.position.next(), self.head)
+        );
+        self.head = head;
+        self.position = commit.position;
+        self.accepted_offset = Some(offset);
+    }
+}

@@ -1,0 +1,107 @@
+//! How far a reader's effects are durable, and the proof that it goes on in the log it knows.
+//!
+//! Invariant: a checkpoint changes in one step with what was made of the records, with
+//! compare-and-set on the whole of it.
+
+use kernel::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::chain::Chain;
+use crate::damage::{Damage, DamageKind};
+use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
+use crate::record::{self, Record};
+
+/// A reader's place in one partition. The rows made from the log stand at exactly this place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The log that was read; absent while only foreign records were.
+    pub log: Option<LogId>,
+    /// The record format of the current term.
+    pub version: u16,
+    /// The offset of the last record read, accepted or not.
+    pub offset: Offset,
+    /// That record's hash.
+    pub record_hash: RecordHash,
+    /// The epoch of the leader that served it, where the log has leaders.
+    pub leader_epoch: Option<i32>,
+    /// The current term.
+    pub term: Term,
+    /// The current writer.
+    pub writer: WriterId,
+    /// The head of the chain.
+    pub head: ChainHash,
+    /// The number of accepted records.
+    pub position: Position,
+    /// `recorded_at` of the last accepted commit.
+    pub last_recorded_at: Option<Timestamp>,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a reader whose last record was `last`, with the chain behind it.
+    #[must_use]
+    pub fn new(chain: &Chain, last: &Record, last_recorded_at: Option<Timestamp>) -> Self {
+        Self {
+            log: chain.log,
+            version: chain.version,
+            offset: last.offset,
+            record_hash: record::record_hash(last),
+            leader_epoch: last.leader_epoch,
+            term: chain.term,
+            writer: chain.writer,
+            head: chain.head,
+            position: chain.position,
+            last_recorded_at,
+        }
+    }
+
+    /// The chain to go on with.
+    #[must_use]
+    pub fn chain(&self, partition: Partition) -> Chain {
+        Chain {
+            partition,
+            log: self.log,
+            version: self.version,
+            term: self.term,
+            writer: self.writer,
+            head: self.head,
+            position: self.position,
+            accepted_offset: None,
+        }
+    }
+
+    /// Whether the log that holds `found` at this checkpoint's offset, and ends at `end`, is the
+    /// one that was read.
+    ///
+    /// # Errors
+    /// Damage of the kind `ProofFailed`.
+    pub fn prove(
+        &self,
+        partition: Partition,
+        end: Offset,
+        found: Option<&Record>,
+    ) -> Result<(), Damage> {
+        let failed = |reason: String| {
+            let kind = DamageKind::ProofFailed(reason);
+            Err(Damage {
+                partition,
+                offset: self.offset,
+                kind,
+            })
+        };
+        if end <= self.offset {
+            return failed(format!(
+                "the log ends at offset {end}, but more had been read"
+            ));
+        }
+        match found {
+            None => failed("the record that was read here is gone".to_owned()),
+            Some(record) if record.offset != self.offset => {
+                failed("the record that was read here is gone".to_owned())
+            }
+            Some(record) if record::record_hash(record) != self.record_hash => {
+                failed("another record stands where one was read before".to_owned())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The value of a claim, as JSON: who claims, and what the first claim fixes for the whole log.
+//!
+//! Deliberately absent: whether the claim counts; only headers and chain decide that.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ChainHash, Partition};
+
+/// The default idempotency window, in milliseconds: 24 hours.
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What a claimer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The claiming node's name.
+    pub node: String,
+    /// Where the node listens, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// For how long a command id is remembered, in milliseconds of recorded time; the first
+    /// accepted claim of a partition decides.
+    pub idempotency_window_ms: u64,
+    /// If this ends a copy of a log: from where, and the heads that were copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<Copied>,
+}
+
+/// The source of a copied log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The address of the source.
+    pub from: String,
+    /// The chain head of every partition at the end of the copy.
+    pub heads: BTreeMap<Partition, ChainHash>,
+}
+
+impl Claim {
+    /// The bytes of the claim's record.
+    #[must_use]
+    pub fn to_value(&self) -> Bytes {
+        serde_json::to_vec(self)
+            .expect("a claim is plain data")
+            .into()
+    }
+
+    /// Reads the value of a claim; absent if it is not one of this format.
+    #[must_use]
+    pub fn read(value: &[u8]) -> Option<Self> {
+        serde_json::from_slice(value).ok()
+    }
+}

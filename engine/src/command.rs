@@ -1,0 +1,155 @@
+//! What goes into the engine and the one answer that comes out.
+//!
+//! Invariant: *accepted* and *rejected* are said only when the log has said so; otherwise the
+//! outcome is *unknown* or the command was *turned away* without being attempted.
+
+use std::time::Duration;
+
+use kernel::{
+    Actor, CausationId, CommandId, CorrelationId, ShapeError, StreamName, TenantId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::commit::RecordedRejection;
+use crate::damage::Damage;
+use crate::token::PositionToken;
+
+/// A command as a door received it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// For whom the stream is kept.
+    pub tenant: TenantId,
+    /// The stream that it is for.
+    pub stream: StreamName,
+    /// The name of the command's type.
+    pub command: String,
+    /// The number of its data's shape.
+    pub schema: u16,
+    /// The client's name for this intent.
+    pub id: CommandId,
+    /// Business time, if the client gave one.
+    pub occurred_at: Option<Timestamp>,
+    /// The stream version that the client saw; 0: no events yet.
+    pub expected_version: Option<u64>,
+    /// The conversation, if it is another than the command itself.
+    pub correlation_id: Option<CorrelationId>,
+    /// The direct parent, if there is one.
+    pub causation_id: Option<CausationId>,
+    /// Who asks.
+    pub actor: Option<Actor>,
+    /// W3C `traceparent`.
+    pub trace: Option<String>,
+    /// The command's data.
+    pub data: Box<RawValue>,
+}
+
+/// Why a request never becomes a command: its shape is wrong. Not recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No aggregate has the stream's category.
+    #[error("no aggregate has the category {category:?}; there are: {known}")]
+    UnknownCategory {
+        /// The category asked for.
+        category: String,
+        /// Those that are registered, separated by commas.
+        known: String,
+    },
+    /// The aggregate has no such command, or its data has another shape.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+}
+
+/// What the log says of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// For whom the stream is kept.
+    pub tenant: TenantId,
+    /// The stream.
+    pub stream: StreamName,
+    /// The command's id.
+    pub command_id: CommandId,
+    /// The stream's version behind the command.
+    pub version: u64,
+    /// The place of its commit in the log.
+    pub position: PositionToken,
+    /// Accepted with these events, or rejected.
+    pub decision: Decision,
+    /// Whether this is the answer to an earlier sending of the same id.
+    pub repeated: bool,
+}
+
+/// The outcome of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Decision {
+    /// Its events are facts; none where the intent already held.
+    Accepted(Vec<EventRef>),
+    /// It was refused, and the refusal recorded.
+    Rejected(RecordedRejection),
+}
+
+/// One event of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRef {
+    /// The event's id.
+    pub id: Uuid,
+    /// The frozen name of its type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The stream's version with this event.
+    pub version: u64,
+}
+
+/// Why there is no answer from the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The id names another command of this stream. Not recorded.
+    #[error("this command id was used for another command on the same stream")]
+    IdReused,
+    /// It was handed to the log or may have been, and the log has not answered in time.
+    #[error("the outcome is unknown; send the command again with the same id to learn it")]
+    Unknown,
+    /// It was not attempted.
+    #[error("the command was not attempted: {reason}")]
+    TurnedAway {
+        /// Why.
+        reason: TurnedAway,
+        /// When another try makes sense.
+        retry_after: Duration,
+    },
+    /// What it would leave is more than a record may hold. Not recorded.
+    #[error("the commit would have {size} bytes and may have {max}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The rule panicked: a bug in the domain. Not recorded.
+    #[error("the rule failed")]
+    Failed,
+    /// The partition's log is damaged, and nothing more is decided upon it.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+}
+
+/// Why a command was not attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TurnedAway {
+    /// The queue of the partition is full.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// Its deadline passed while it waited.
+    #[error("its deadline passed while it waited")]
+    Late,
+    /// The node does not own the partition, or not yet.
+    #[error("this node is not ready to decide upon the stream")]
+    NotReady,
+    /// The node is shutting down.
+    #[error("this node is shutting down")]
+    Stopping,
+    /// An earlier command for the same stream in the same batch had no answer.
+    #[error("an earlier command for this stream in the same batch had no answer")]
+    AfterUnanswered,
+}

@@ -1,0 +1,199 @@
+//! The value of a commit: everything one command left, as JSON.
+//!
+//! Invariant: serialised once; those bytes are hashed, stored, sent and shown. What has its default
+//! is left out: null, tenant `main`, correlation and causation equal to the command's id, the
+//! command's time where the client gave none (it is then `recorded_at`), an event's time (always
+//! the command's) and version (it follows from its place). Deliberately absent: where the record
+//! stands, and whether it counts.
+
+use bytes::Bytes;
+use kernel::{Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// The most bytes of a serialised commit.
+pub const COMMIT_SIZE_MAX: usize = 900_000;
+/// The most bytes of a refused command's data that are kept; above, its size and digest are.
+pub const REFUSED_DATA_SIZE_MAX: usize = 16_384;
+
+/// All that one command left in the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commit {
+    /// The commit's own id (UUID v7).
+    pub commit: Uuid,
+    /// For whom the stream is kept.
+    #[serde(default, skip_serializing_if = "TenantId::is_main")]
+    pub tenant: TenantId,
+    /// The stream it belongs to.
+    pub stream: StreamName,
+    /// The stream's version before it.
+    pub from_version: u64,
+    /// When the engine recorded it; it never goes back within a partition.
+    pub recorded_at: Timestamp,
+    /// What was asked.
+    pub command: CommandPart,
+    /// Who asked, if anybody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
+    /// The conversation, if it is not the command's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<CorrelationId>,
+    /// The direct parent, if it is not the command itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<CausationId>,
+    /// W3C `traceparent`, if the client sent one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// Whether the command was accepted.
+    pub outcome: Outcome,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<RecordedRejection>,
+    /// The events in order, none for a refusal or where the intent already held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventPart>,
+}
+
+/// The command as it stands in its commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandPart {
+    /// The client's name for the intent.
+    pub id: CommandId,
+    /// The frozen name of its type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The number of its data's shape.
+    pub schema: u16,
+    /// Business time as the client sent it; absent: the commit's `recorded_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
+    /// The stream version that the client saw, if it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+    /// Its data as parsed; of a large refused command `{"$digest":{"bytes":…,"sha256":…}}`.
+    pub data: Box<RawValue>,
+}
+
+/// Whether a command was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its events, possibly none, are facts.
+    Accepted,
+    /// It was refused, for the recorded reason.
+    Rejected,
+}
+
+/// The reason of a refusal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedRejection {
+    /// The stable code of the broken rule.
+    pub code: String,
+    /// A sentence for people.
+    pub detail: String,
+    /// The facts that explain it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub facts: Map<String, Value>,
+}
+
+/// One event as it stands in its commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventPart {
+    /// The event's id (UUID v7).
+    pub id: Uuid,
+    /// The frozen name of its type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The number of its data's shape.
+    pub schema: u16,
+    /// Its data.
+    pub data: Box<RawValue>,
+}
+
+/// Why the value of an accepted commit cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// It is not the JSON of a commit.
+    #[error("the value is not a commit: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Key and value speak of different streams.
+    #[error("the key does not name the stream of the value")]
+    Key,
+    /// Outcome, rejection and events contradict each other.
+    #[error("outcome, rejection and events contradict each other")]
+    Outcome,
+}
+
+impl Commit {
+    /// Reads the value of a record and holds it against its key.
+    ///
+    /// # Errors
+    /// [`CommitError`]; for an accepted record this is damage.
+    pub fn read(key: &[u8], value: &[u8]) -> Result<Self, CommitError> {
+        let commit: Self = serde_json::from_slice(value)?;
+        if key != commit.key() {
+            return Err(CommitError::Key);
+        }
+        let refused = commit.outcome == Outcome::Rejected;
+        if refused != commit.rejection.is_some() || (refused && !commit.events.is_empty()) {
+            return Err(CommitError::Outcome);
+        }
+        Ok(commit)
+    }
+
+    /// The bytes that are hashed, stored, sent and shown.
+    ///
+    /// # Errors
+    /// None for values of this type; the signature is the serialiser's.
+    pub fn to_value(&self) -> Result<Bytes, serde_json::Error> {
+        let mut bytes = Vec::with_capacity(1024);
+        serde_json::to_writer(&mut bytes, self)?;
+        Ok(bytes.into())
+    }
+
+    /// The record's key: `tenant/stream`.
+    #[must_use]
+    pub fn key(&self) -> Bytes {
+        stream_key(&self.tenant, &self.stream)
+    }
+
+    /// The business time of the command and of its events.
+    #[must_use]
+    pub fn occurred_at(&self) -> Timestamp {
+        self.command.occurred_at.unwrap_or(self.recorded_at)
+    }
+
+    /// The stream's version behind this commit.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.from_version + self.events.len() as u64
+    }
+
+    /// The conversation it belongs to.
+    #[must_use]
+    pub fn correlation_id(&self) -> &str {
+        self.correlation_id
+            .as_ref()
+            .map_or(self.command.id.as_str(), CorrelationId::as_str)
+    }
+
+    /// Its direct parent.
+    #[must_use]
+    pub fn causation_id(&self) -> &str {
+        self.causation_id
+            .as_ref()
+            .map_or(self.command.id.as_str(), CausationId::as_str)
+    }
+}
+
+/// The key of a stream's records, in the log and in local state: `tenant/stream`.
+#[must_use]
+pub fn stream_key(tenant: &TenantId, stream: &StreamName) -> Bytes {
+    format!("{tenant}/{stream}").into()
+}

@@ -1,0 +1,86 @@
+//! What stops a reader, with its place.
+//!
+//! Deliberately absent: orphans that only need counting (`chain`).
+
+use std::fmt;
+
+use crate::ids::{Offset, Partition, Position};
+
+/// A place in the log past which no reader goes unless an operator has acknowledged it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("damage in partition {partition} at offset {offset}: {kind}")]
+pub struct Damage {
+    /// The partition.
+    pub partition: Partition,
+    /// The record's offset.
+    pub offset: Offset,
+    /// What is wrong there.
+    pub kind: DamageKind,
+}
+
+/// The kinds of damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// A commit of the current claim that does not link to the accepted record before it.
+    Unlinked {
+        /// The position that should come next.
+        expected: Position,
+        /// The position that the record takes.
+        found: Position,
+        /// The offset of the last accepted record: it, or what stood between, was changed.
+        after: Option<Offset>,
+    },
+    /// A commit of a term that nobody claimed.
+    Unclaimed,
+    /// An accepted commit whose value cannot be read.
+    Unreadable(String),
+    /// An accepted commit that does not follow from its stream's version.
+    VersionGap {
+        /// The stream.
+        stream: String,
+        /// The stream's version so far.
+        expected: u64,
+        /// The version that the commit says it was decided upon.
+        found: u64,
+    },
+    /// The log is not the one that was read before.
+    ProofFailed(String),
+}
+
+impl fmt::Display for DamageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlinked {
+                expected,
+                found,
+                after,
+            } => {
+                write!(
+                    f,
+                    "unlinked: this commit (position {found}) does not link to position "
+                )?;
+                write!(f, "{}, which should precede it", expected.0 - 1)?;
+                match after {
+                    Some(after) => write!(
+                        f,
+                        "; the accepted record at offset {after}, or one between, was changed, \
+                         removed or inserted"
+                    ),
+                    None => Ok(()),
+                }
+            }
+            Self::Unclaimed => f.write_str("unclaimed: a commit of a term above every claim"),
+            Self::Unreadable(reason) => write!(f, "unreadable: {reason}"),
+            Self::VersionGap {
+                stream,
+                expected,
+                found,
+            } => write!(
+                f,
+                "version gap: stream {stream} is at version {expected}, the commit was decided \
+                 upon {found}"
+            ),
+            Self::ProofFailed(reason) => write!(f, "proof failed: {reason}"),
+        }
+    }
+}

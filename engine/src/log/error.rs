@@ -1,0 +1,99 @@
+//! What can go wrong with a log, apart from damage.
+//!
+//! Deliberately absent: damage (`damage`), which no retry mends.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::ids::{Offset, Partition};
+
+/// A setting of the log's store that the protocol cannot live with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// The setting's name.
+    pub setting: String,
+    /// Its value.
+    pub found: String,
+    /// What it must be.
+    pub needed: String,
+    /// A command that mends it.
+    pub mend: String,
+}
+
+impl fmt::Display for SettingProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            setting,
+            found,
+            needed,
+            mend,
+        } = self;
+        write!(
+            f,
+            "{setting} is {found} and must be {needed}; mend it with: {mend}"
+        )
+    }
+}
+
+/// A failed operation on a log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The store did not answer or refused; another try may succeed.
+    #[error("could not {operation}")]
+    Unavailable {
+        /// What was tried, as in "could not …".
+        operation: &'static str,
+        /// What the store's client said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// There is no log at the address.
+    #[error("there is no log at {address}; make one with: annals log create --log {address}")]
+    Missing {
+        /// The address.
+        address: String,
+    },
+    /// The store's settings would lose or change records.
+    #[error("the log's settings are unsafe: {}", list(.0))]
+    Settings(Vec<SettingProblem>),
+    /// Another process holds the log for writing.
+    #[error("another process writes to {address}; stop it first")]
+    Locked {
+        /// The address.
+        address: String,
+    },
+    /// The offset asked for is not in the log.
+    #[error("partition {partition} has no offset {offset}")]
+    OffsetGone {
+        /// The partition.
+        partition: Partition,
+        /// The offset.
+        offset: Offset,
+    },
+    /// The appender's queue is full; nothing was taken.
+    #[error("the queue of appends is full")]
+    Full,
+    /// The appender was closed before the append had an answer.
+    #[error("the appender was closed")]
+    Closed,
+}
+
+impl LogError {
+    /// A failed operation with what the store's client said.
+    pub fn unavailable(
+        operation: &'static str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            operation,
+            source: source.into(),
+        }
+    }
+}
+
+fn list(problems: &[SettingProblem]) -> String {
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}

@@ -1,0 +1,137 @@
+//! The log as the engine sees it: partitions of records, appended in order, read by offset.
+//!
+//! Invariant: an append is acknowledged only when it is durable, and acknowledgements of one
+//! partition come in the order of its appends. Deliberately absent: what a record means. There is
+//! no conditional append either; which records count is decided by every reader (`chain`).
+
+mod address;
+mod error;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use address::{AddressError, LogAddress};
+pub use error::{LogError, SettingProblem};
+
+use crate::ids::{Offset, Partition};
+use crate::record::{NewRecord, Record};
+
+/// A log, whichever store it is kept in.
+#[async_trait]
+pub trait EventLog: Send + Sync + 'static {
+    /// Where it is.
+    fn address(&self) -> &LogAddress;
+
+    /// The number of its partitions; it never changes.
+    fn partition_count(&self) -> u32;
+
+    /// Holds the store's settings against what the protocol needs.
+    ///
+    /// # Errors
+    /// `Settings` with every wrong setting and the command that mends it; `Unavailable`.
+    async fn check(&self) -> Result<Vec<String>, LogError>;
+
+    /// The first offset that is kept and the offset behind the last record.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError>;
+
+    /// Reads a piece of a partition from an offset on; for take-overs, gaps and proofs.
+    ///
+    /// Returns at once at the log's end.
+    ///
+    /// # Errors
+    /// `Unavailable`; `OffsetGone` where `from` lies below the first offset or above the end.
+    async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError>;
+
+    /// Reads single records; absent is what has no record at that offset.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn read_at(
+        &self,
+        partition: Partition,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<Record>>, LogError>;
+
+    /// Follows some partitions from given offsets on, for as long as the reader is kept.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError>;
+
+    /// The node's one way to append to all partitions.
+    ///
+    /// # Errors
+    /// `Locked` where another process may be writing; `Unavailable`.
+    fn appender(&self) -> Result<Arc<dyn Appender>, LogError>;
+}
+
+/// The offsets of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that is kept.
+    pub first: Offset,
+    /// The offset behind the last record.
+    pub end: Offset,
+}
+
+/// Consecutive records of one partition.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// The partition.
+    pub partition: Partition,
+    /// Records in order of offset; offsets without records are possible between them.
+    pub records: Vec<Record>,
+    /// Where to go on: no record below this offset is missing from what was read so far.
+    pub next: Offset,
+    /// Whether `next` was the end of the log when it was read.
+    pub at_end: bool,
+}
+
+/// A reader that follows partitions.
+#[async_trait]
+pub trait LogReader: Send {
+    /// The next records, of any of its partitions; empty when none came within `wait`.
+    ///
+    /// # Errors
+    /// `Unavailable`, after which the reader is to be thrown away.
+    async fn next(&mut self, wait: Duration) -> Result<Vec<Chunk>, LogError>;
+}
+
+/// What an append came to.
+pub type AppendResult = Result<Appended, LogError>;
+
+/// Told of the result, from a thread that must not be held up: it may only pass it on.
+pub type AppendDone = Box<dyn FnOnce(AppendResult) + Send>;
+
+/// A durable append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where it stands, if the log said so.
+    pub offset: Option<Offset>,
+    /// When the log appended it, in milliseconds since 1970, if the log said so.
+    pub appended_at_ms: Option<i64>,
+}
+
+/// The appending side of a log.
+#[async_trait]
+pub trait Appender: Send + Sync + 'static {
+    /// Hands over a record; `done` is told when it is durable or when its fate is in doubt.
+    ///
+    /// # Errors
+    /// `Full`: nothing was taken, try again a little later. Anything else: `done` was dropped,
+    /// nothing was sent.
+    fn append(
+        &self,
+        partition: Partition,
+        record: NewRecord,
+        done: AppendDone,
+    ) -> Result<(), LogError>;
+
+    /// Waits up to `wait` until everything handed over has an answer.
+    async fn flush(&self, wait: Duration);
+}

@@ -1,0 +1,209 @@
+//! The headers of our records, written and read.
+//!
+//! Invariant: a record is ours only if it has exactly these headers, each once, in this order, and
+//! the key and value that its kind asks for; integers are big-endian.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Header, NewRecord, Record};
+use crate::ids::{ChainHash, LogId, Position, Term, WriterId};
+
+/// The record format that this program writes, and the highest that it reads.
+pub const RECORD_VERSION: u16 = 1;
+
+const KIND: &str = "annals-kind";
+const TERM: &str = "annals-term";
+const WRITER: &str = "annals-writer";
+const LOG: &str = "annals-log";
+const VERSION: &str = "annals-version";
+const POSITION: &str = "annals-position";
+const PREVIOUS: &str = "annals-previous";
+
+/// What the headers of a claim say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimHeaders {
+    /// The number of the claim.
+    pub term: Term,
+    /// A fresh id of this attempt.
+    pub writer: WriterId,
+    /// The log that the claimer means.
+    pub log: LogId,
+    /// The record format of this term.
+    pub version: u16,
+}
+
+/// What the headers of a commit say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitHeaders {
+    /// The claim's number.
+    pub term: Term,
+    /// The claim's writer.
+    pub writer: WriterId,
+    /// The position that it takes if it counts.
+    pub position: Position,
+    /// The chain hash of the accepted record it was decided upon.
+    pub previous: ChainHash,
+}
+
+/// A record by its headers, key and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody takes the partition.
+    Claim(ClaimHeaders),
+    /// Everything one command left.
+    Commit(CommitHeaders),
+    /// Not one of ours.
+    Foreign,
+}
+
+fn header(name: &'static str, value: impl Into<Vec<u8>>) -> Header {
+    (
+        Bytes::from_static(name.as_bytes()),
+        Some(Bytes::from(value.into())),
+    )
+}
+
+impl ClaimHeaders {
+    /// The record of this claim with its JSON value.
+    #[must_use]
+    pub fn record(&self, value: Bytes) -> NewRecord {
+        let headers = vec![
+            header(KIND, "claim"),
+            header(TERM, self.term.0.to_be_bytes()),
+            header(WRITER, *self.writer.0.as_bytes()),
+            header(LOG, *self.log.0.as_bytes()),
+            header(VERSION, self.version.to_be_bytes()),
+        ];
+        NewRecord {
+            key: None,
+            value: Some(value),
+            headers,
+        }
+    }
+}
+
+impl CommitHeaders {
+    /// The record of this commit with its key (`tenant/stream`) and JSON value.
+    #[must_use]
+    pub fn record(&self, key: Bytes, value: Bytes) -> NewRecord {
+        let headers = vec![
+            header(KIND, "commit"),
+            header(TERM, self.term.0.to_be_bytes()),
+            header(WRITER, *self.writer.0.as_bytes()),
+            header(POSITION, self.position.0.to_be_bytes()),
+            header(PREVIOUS, self.previous.0),
+        ];
+        NewRecord {
+            key: Some(key),
+            value: Some(value),
+            headers,
+        }
+    }
+}
+
+impl Kind {
+    /// What kind of record this is.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let parsed = match (record.key.is_some(), record.value.is_some()) {
+            (false, true) => claim(&record.headers).map(Self::Claim),
+            (true, true) => commit(&record.headers).map(Self::Commit),
+            (_, false) => None,
+        };
+        parsed.unwrap_or(Self::Foreign)
+    }
+}
+
+fn claim(headers: &[Header]) -> Option<ClaimHeaders> {
+    let [kind, term, writer, log, version] = headers else {
+        return None;
+    };
+    (value(kind, KIND)? == b"claim").then_some(())?;
+    Some(ClaimHeaders {
+        term: Term(u64::from_be_bytes(fixed(term, TERM)?)),
+        writer: WriterId(Uuid::from_bytes(fixed(writer, WRITER)?)),
+        log: LogId(Uuid::from_bytes(fixed(log, LOG)?)),
+        version: u16::from_be_bytes(fixed(version, VERSION)?),
+    })
+}
+
+fn commit(headers: &[Header]) -> Option<CommitHeaders> {
+    let [kind, term, writer, position, previous] = headers else {
+        return None;
+    };
+    (value(kind, KIND)? == b"commit").then_some(())?;
+    Some(CommitHeaders {
+        term: Term(u64::from_be_bytes(fixed(term, TERM)?)),
+        writer: WriterId(Uuid::from_bytes(fixed(writer, WRITER)?)),
+        position: Position(u64::from_be_bytes(fixed(position, POSITION)?)),
+        previous: ChainHash(fixed(previous, PREVIOUS)?),
+    })
+}
+
+fn value<'a>(header: &'a Header, name: &str) -> Option<&'a [u8]> {
+    if header.0 == name.as_bytes() {
+        header.1.as_deref()
+    } else {
+        None
+    }
+}
+
+fn fixed<const N: usize>(header: &Header, name: &str) -> Option<[u8; N]> {
+    value(header, name)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Offset;
+
+    fn sample() -> Record {
+        let headers = CommitHeaders {
+            term: Term(3),
+            writer: WriterId(Uuid::from_u128(7)),
+            position: Position(9),
+            previous: ChainHash([5; 32]),
+        };
+        Record::at(
+            Offset(1),
+            headers.record("main/order-1".into(), "{}".into()),
+        )
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let Kind::Commit(headers) = Kind::of(&sample()) else {
+            panic!("not a commit")
+        };
+        assert_eq!((headers.term, headers.position), (Term(3), Position(9)));
+        let claim = ClaimHeaders {
+            term: Term(1),
+            writer: WriterId(Uuid::from_u128(7)),
+            log: LogId(Uuid::from_u128(8)),
+            version: RECORD_VERSION,
+        };
+        let record = Record::at(Offset(0), claim.record("{}".into()));
+        assert_eq!(Kind::of(&record), Kind::Claim(claim));
+    }
+
+    #[test]
+    fn anything_else_is_foreign() {
+        let spoil: [fn(&mut Record); 9] = [
+            |r| r.key = None,
+            |r| r.value = None,
+            |r| r.headers.clear(),
+            |r| r.headers.swap(1, 2),
+            |r| r.headers.push(("more".into(), None)),
+            |r| r.headers[0].1 = Some("Commit".into()),
+            |r| r.headers[1].1 = Some("short".into()),
+            |r| r.headers[2].1 = None,
+            |r| r.headers[3].0 = Bytes::from_static(&[0xff, 0xfe]),
+        ];
+        for change in spoil {
+            let mut record = sample();
+            change(&mut record);
+            assert_eq!(Kind::of(&record), Kind::Foreign, "{record:?}");
+        }
+    }
+}

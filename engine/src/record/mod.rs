@@ -1,0 +1,75 @@
+//! One record of the log as bytes: key, value, headers, and what the headers say.
+//!
+//! Invariant: bytes from the log are never trusted; whatever does not parse is `Foreign`.
+//! Deliberately absent: which records count (`accept`), and what a value means (`commit`, `claim`).
+
+mod hash;
+mod header;
+mod partitioner;
+
+pub use hash::{chain_claim, chain_commit, genesis, record_hash};
+pub use header::{ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION};
+pub use partitioner::{murmur2, partition_of};
+
+use bytes::Bytes;
+
+use crate::ids::Offset;
+
+/// One header: a name, which need not be UTF-8, and a value, which may be absent.
+pub type Header = (Bytes, Option<Bytes>);
+
+/// What is handed to a log for appending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRecord {
+    /// `tenant/stream` of a commit; absent for a claim.
+    pub key: Option<Bytes>,
+    /// JSON.
+    pub value: Option<Bytes>,
+    /// The headers in their fixed order.
+    pub headers: Vec<Header>,
+}
+
+/// A record as a reader finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the partition.
+    pub offset: Offset,
+    /// The key, if it has one.
+    pub key: Option<Bytes>,
+    /// The value, if it has one.
+    pub value: Option<Bytes>,
+    /// The headers in order.
+    pub headers: Vec<Header>,
+    /// The epoch of the partition's leader when the record was appended; absent where the log has
+    /// no leaders. Not part of any hash.
+    pub leader_epoch: Option<i32>,
+    /// When the log appended it, in milliseconds since 1970, by the log's clock. Not hashed.
+    pub appended_at_ms: Option<i64>,
+}
+
+impl Record {
+    /// The record that a log makes of `new` at `offset`.
+    #[must_use]
+    pub fn at(offset: Offset, new: NewRecord) -> Self {
+        Self {
+            offset,
+            key: new.key,
+            value: new.value,
+            headers: new.headers,
+            leader_epoch: None,
+            appended_at_ms: None,
+        }
+    }
+
+    /// Bytes that the record holds in memory, for bounds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let part = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + part(value))
+            .sum();
+        part(&self.key) + part(&self.value) + headers
+    }
+}

@@ -1,0 +1,290 @@
+//! The one place where a domain is registered: deciders by category, without their types.
+//!
+//! Invariant: past this file the engine knows commands, events and states only as opaque values
+//! that their own aggregate made. Deliberately absent: any category's name.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use kernel::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
+use kernel::{Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp};
+use serde_json::value::RawValue;
+
+use crate::commit::RecordedRejection;
+
+/// An aggregate's state, command or event whose type only the aggregate knows.
+pub type Opaque = Box<dyn Any + Send + Sync>;
+
+/// An event as decided: its value for evolving, and its form for the log.
+pub struct DecidedEvent {
+    /// The frozen name of its type.
+    pub type_name: String,
+    /// The number of its data's shape.
+    pub schema: u16,
+    /// Its data.
+    pub data: Box<RawValue>,
+    value: Opaque,
+}
+
+/// A command that has the shape its aggregate asks for.
+pub struct DecodedCommand {
+    /// Its data as parsed and written again: the form that is recorded and compared.
+    pub data: Box<RawValue>,
+    value: Opaque,
+}
+
+/// What a rule made of a command.
+pub type Decided = Result<Vec<DecidedEvent>, RecordedRejection>;
+
+/// A decider without its types.
+pub trait Aggregate: Send + Sync + 'static {
+    /// The category of its streams.
+    fn category(&self) -> &'static str;
+    /// The routing key of one of its streams.
+    fn routing_key<'a>(&self, stream: &'a str) -> &'a str;
+    /// The state before any event.
+    fn initial(&self) -> Opaque;
+    /// A copy of a state.
+    fn copy(&self, state: &Opaque) -> Opaque;
+    /// Reads a command.
+    ///
+    /// # Errors
+    /// [`ShapeError`].
+    fn decode_command(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+    ) -> Result<DecodedCommand, ShapeError>;
+    /// Decides on a command.
+    ///
+    /// # Errors
+    /// `EncodeError` where an event's own serialisation refuses it, which is a bug of the domain.
+    fn decide(
+        &self,
+        state: &Opaque,
+        command: &DecodedCommand,
+        context: &Context,
+    ) -> Result<Decided, EncodeError>;
+    /// Takes up an event that was just decided.
+    fn evolve(&self, state: &mut Opaque, event: &DecidedEvent, occurred_at: Timestamp);
+    /// Takes up an event from the log.
+    ///
+    /// # Errors
+    /// [`ShapeError`] where its data cannot be read: damage.
+    fn evolve_recorded(
+        &self,
+        state: &mut Opaque,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+        occurred_at: Timestamp,
+    ) -> Result<(), ShapeError>;
+    /// A state as JSON, for checkpoints and for people.
+    ///
+    /// # Errors
+    /// What the state's own serialisation refuses.
+    fn encode_state(&self, state: &Opaque) -> Result<String, EncodeError>;
+    /// Reads a state of an earlier checkpoint; absent if it has another form, and is to be folded
+    /// again.
+    fn decode_state(&self, json: &[u8]) -> Option<Opaque>;
+    /// The types of its commands, with schemas that use `generator`'s definitions.
+    fn command_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType>;
+    /// The types of its events.
+    fn event_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType>;
+}
+
+/// Why a value of the domain could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("a value of the domain could not be written as JSON")]
+pub struct EncodeError(#[from] serde_json::Error);
+
+/// All aggregates that an engine runs.
+#[derive(Clone, Default)]
+pub struct Registry {
+    aggregates: BTreeMap<&'static str, Arc<dyn Aggregate>>,
+}
+
+impl Registry {
+    /// A registry without aggregates.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a decider.
+    ///
+    /// # Panics
+    /// If its category is malformed or taken: a bug of the program that registers.
+    #[must_use]
+    pub fn with<D: Decider>(mut self) -> Self {
+        let category = D::CATEGORY;
+        assert!(
+            category.parse::<kernel::Category>().is_ok(),
+            "malformed category {category:?}"
+        );
+        let aggregate = Arc::new(Erased::<D>(PhantomData));
+        let earlier = self.aggregates.insert(category, aggregate);
+        assert!(
+            earlier.is_none(),
+            "category {category:?} is registered twice"
+        );
+        self
+    }
+
+    /// The aggregate of a category.
+    #[must_use]
+    pub fn get(&self, category: &str) -> Option<&Arc<dyn Aggregate>> {
+        self.aggregates.get(category)
+    }
+
+    /// All aggregates in order of category.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Aggregate>> {
+        self.aggregates.values()
+    }
+
+    /// The categories, separated by commas, for messages.
+    #[must_use]
+    pub fn categories(&self) -> String {
+        self.aggregates
+            .keys()
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// A generator of JSON Schema 2020-12 whose definitions lie below `definitions_path`.
+    #[must_use]
+    pub fn schema_generator(definitions_path: &'static str) -> SchemaGenerator {
+        let mut settings = SchemaSettings::draft2020_12();
+        settings.definitions_path = definitions_path.into();
+        settings.meta_schema = None;
+        settings.into_generator()
+    }
+}
+
+/// The definitions that a generator collected, by name.
+#[must_use]
+pub fn definitions_of(mut generator: SchemaGenerator) -> BTreeMap<String, Schema> {
+    generator
+        .take_definitions(false)
+        .into_iter()
+        .filter_map(|(name, schema)| Some((name, Schema::try_from(schema).ok()?)))
+        .collect()
+}
+
+struct Erased<D>(PhantomData<fn() -> D>);
+
+fn own<T: 'static>(value: &Opaque) -> &T {
+    value
+        .downcast_ref()
+        .expect("the engine gives back only what this aggregate made")
+}
+
+fn own_mut<T: 'static>(value: &mut Opaque) -> &mut T {
+    value
+        .downcast_mut()
+        .expect("the engine gives back only what this aggregate made")
+}
+
+impl<D: Decider> Aggregate for Erased<D> {
+    fn category(&self) -> &'static str {
+        D::CATEGORY
+    }
+
+    fn routing_key<'a>(&self, stream: &'a str) -> &'a str {
+        D::routing_key(stream)
+    }
+
+    fn initial(&self) -> Opaque {
+        Box::new(D::State::default())
+    }
+
+    fn copy(&self, state: &Opaque) -> Opaque {
+        Box::new(own::<D::State>(state).clone())
+    }
+
+    fn decode_command(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+    ) -> Result<DecodedCommand, ShapeError> {
+        let command = D::Command::decode(type_name, schema, data)?;
+        let unwritable = |error: serde_json::Error| ShapeError::Data {
+            pointer: String::new(),
+            detail: error.to_string(),
+        };
+        let text = command.encode().map_err(unwritable)?;
+        let data = RawValue::from_string(text).map_err(unwritable)?;
+        Ok(DecodedCommand {
+            data,
+            value: Box::new(command),
+        })
+    }
+
+    fn decide(
+        &self,
+        state: &Opaque,
+        command: &DecodedCommand,
+        context: &Context,
+    ) -> Result<Decided, EncodeError> {
+        let state = own::<D::State>(state);
+        let events = match D::decide(state, own::<D::Command>(&command.value), context) {
+            Ok(events) => events,
+            Err(rejection) => {
+                return Ok(Err(RecordedRejection {
+                    code: rejection.code().to_owned(),
+                    detail: rejection.to_string(),
+                    facts: rejection.facts(),
+                }));
+            }
+        };
+        let mut decided = Vec::with_capacity(events.len());
+        for event in events {
+            decided.push(DecidedEvent {
+                type_name: event.type_name(),
+                schema: event.schema(),
+                data: RawValue::from_string(event.encode()?)?,
+                value: Box::new(event),
+            });
+        }
+        Ok(Ok(decided))
+    }
+
+    fn evolve(&self, state: &mut Opaque, event: &DecidedEvent, occurred_at: Timestamp) {
+        D::evolve(own_mut(state), own::<D::Event>(&event.value), occurred_at);
+    }
+
+    fn evolve_recorded(
+        &self,
+        state: &mut Opaque,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+        occurred_at: Timestamp,
+    ) -> Result<(), ShapeError> {
+        let event = D::Event::decode(type_name, schema, data)?;
+        D::evolve(own_mut(state), &event, occurred_at);
+        Ok(())
+    }
+
+    fn encode_state(&self, state: &Opaque) -> Result<String, EncodeError> {
+        Ok(serde_json::to_string(own::<D::State>(state))?)
+    }
+
+    fn decode_state(&self, json: &[u8]) -> Option<Opaque> {
+        let state: D::State = serde_json::from_slice(json).ok()?;
+        Some(Box::new(state))
+    }
+
+    fn command_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType> {
+        D::Command::types(generator)
+    }
+
+    fn event_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType> {
+        D::Event::types(generator)
+    }
+}

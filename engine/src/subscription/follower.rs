@@ -1,0 +1,265 @@
+//! The reader that goes on, as a state machine for one partition: records and proofs go in,
+//! batches and wishes for proofs come out. No I/O, no clock.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use kernel::Timestamp;
+
+use crate::chain::{Chain, Orphan, Stop, Verdict};
+use crate::checkpoint::Checkpoint;
+use crate::commit::Commit;
+use crate::damage::{Damage, DamageKind};
+use crate::ids::{Offset, Partition, Position, RecordHash};
+use crate::record::{self, Record};
+
+/// How many streams' versions a follower keeps for checking that commits follow.
+const VERSIONS_MAX: usize = 100_000;
+
+/// An accepted commit and its place.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The partition.
+    pub partition: Partition,
+    /// The record's offset.
+    pub offset: Offset,
+    /// The record's position.
+    pub position: Position,
+    /// The record's hash, with which it is recognised when it is read again.
+    pub record_hash: RecordHash,
+    /// What it says.
+    pub commit: Commit,
+}
+
+/// How many orphans were met, by reason.
+pub type OrphanCounts = BTreeMap<Orphan, u64>;
+
+/// The records of one partition since the last durable checkpoint.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The partition.
+    pub partition: Partition,
+    /// The durable checkpoint that this batch continues.
+    pub before: Option<Checkpoint>,
+    /// The checkpoint that must become durable together with what is made of the batch.
+    pub after: Checkpoint,
+    /// The accepted commits in order.
+    pub commits: Vec<Placed>,
+    /// The orphans among the records.
+    pub orphans: OrphanCounts,
+    /// Whether the log ended here when it was read.
+    pub at_end: bool,
+}
+
+/// Whether a proof must be made before the batch may become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProofNeed {
+    /// Nothing asks for one.
+    None,
+    /// Only foreign records ask for one: at most once a second, and the batch waits for it.
+    Foreign,
+    /// One is due now.
+    Due,
+}
+
+/// A reader of one partition that goes on from a checkpoint.
+pub struct Follower {
+    durable: Option<Checkpoint>,
+    chain: Chain,
+    versions: HashMap<Bytes, u64>,
+    need: ProofNeed,
+    last: Option<Record>,
+    last_recorded_at: Option<Timestamp>,
+    commits: Vec<Placed>,
+    orphans: OrphanCounts,
+    at_end: bool,
+}
+
+impl Follower {
+    /// A reader that goes on from `durable`, or starts with the first record. Going on asks for a
+    /// proof.
+    #[must_use]
+    pub fn new(partition: Partition, durable: Option<Checkpoint>) -> Self {
+        let chain = match &durable {
+            Some(checkpoint) => checkpoint.chain(partition),
+            None => Chain::genesis(partition),
+        };
+        Self {
+            need: if durable.is_some() {
+                ProofNeed::Due
+            } else {
+                ProofNeed::None
+            },
+            last_recorded_at: durable
+                .as_ref()
+                .and_then(|checkpoint| checkpoint.last_recorded_at),
+            durable,
+            chain,
+            versions: HashMap::new(),
+            last: None,
+            commits: Vec::new(),
+            orphans: BTreeMap::new(),
+            at_end: false,
+        }
+    }
+
+    /// Where reading goes on.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        let last = self.last.as_ref().map(|record| record.offset);
+        last.or(self.durable.as_ref().map(|checkpoint| checkpoint.offset))
+            .map_or(Offset(0), Offset::next)
+    }
+
+    /// The chain as folded so far.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The last durable checkpoint.
+    #[must_use]
+    pub fn durable(&self) -> Option<&Checkpoint> {
+        self.durable.as_ref()
+    }
+
+    /// How many accepted commits wait for being made durable.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.commits.len()
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// [`Stop`]: damage, or a newer format. Nothing of this batch may become durable.
+    pub fn take(&mut self, record: Record) -> Result<(), Stop> {
+        if record.offset < self.next_offset() {
+            return Ok(());
+        }
+        let known_epoch = self.last.as_ref().map_or_else(
+            || {
+                self.durable
+                    .as_ref()
+                    .and_then(|checkpoint| checkpoint.leader_epoch)
+            },
+            |last| last.leader_epoch,
+        );
+        if self.durable.is_some() && record.leader_epoch != known_epoch {
+            self.need = ProofNeed::Due;
+        }
+        match self.chain.judge(&record)? {
+            Verdict::Claim(..) => {}
+            Verdict::Commit(headers) => self.take_commit(&record, headers.position)?,
+            Verdict::Orphan(reason) => {
+                *self.orphans.entry(reason).or_default() += 1;
+                if self.durable.is_some() && self.need != ProofNeed::Due {
+                    self.need = match reason {
+                        Orphan::Foreign => ProofNeed::Foreign,
+                        Orphan::Late | Orphan::Losing | Orphan::Duplicate => ProofNeed::Due,
+                    };
+                }
+            }
+        }
+        self.last = Some(record);
+        Ok(())
+    }
+
+    fn take_commit(&mut self, record: &Record, position: Position) -> Result<(), Stop> {
+        let partition = self.chain.partition;
+        let damage = |kind| Damage {
+            partition,
+            offset: record.offset,
+            kind,
+        };
+        let key = record.key.clone().unwrap_or_default();
+        let value = record.value.as_deref().unwrap_or_default();
+        let commit = Commit::read(&key, value)
+            .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
+        if let Some(&expected) = self.versions.get(&key)
+            && expected != commit.from_version
+        {
+            let stream = String::from_utf8_lossy(&key).into_owned();
+            let found = commit.from_version;
+            return Err(damage(DamageKind::VersionGap {
+                stream,
+                expected,
+                found,
+            })
+            .into());
+        }
+        if self.versions.len() >= VERSIONS_MAX {
+            self.versions.clear();
+        }
+        self.versions.insert(key, commit.version());
+        self.last_recorded_at = Some(commit.recorded_at);
+        let record_hash = record::record_hash(record);
+        let offset = record.offset;
+        self.commits.push(Placed {
+            partition,
+            offset,
+            position,
+            record_hash,
+            commit,
+        });
+        Ok(())
+    }
+
+    /// Notes that the log ended, or went on, behind the last record.
+    pub fn set_at_end(&mut self, at_end: bool) {
+        self.at_end = at_end;
+    }
+
+    /// Notes that the client library reported an error or was replaced.
+    pub fn interrupted(&mut self) {
+        if self.durable.is_some() {
+            self.need = ProofNeed::Due;
+        }
+    }
+
+    /// Whether a proof must be made before the waiting batch may become durable.
+    #[must_use]
+    pub fn proof_need(&self) -> ProofNeed {
+        self.need
+    }
+
+    /// Holds the log against the durable checkpoint, as found at its offset and end.
+    ///
+    /// # Errors
+    /// Damage: the log is not the one that was read.
+    pub fn prove(&mut self, end: Offset, found: Option<&Record>) -> Result<(), Damage> {
+        if let Some(checkpoint) = &self.durable {
+            checkpoint.prove(self.chain.partition, end, found)?;
+        }
+        self.need = ProofNeed::None;
+        Ok(())
+    }
+
+    /// The records since the last durable checkpoint, if there are any and no proof is missing.
+    pub fn batch(&mut self) -> Option<Batch> {
+        if self.need != ProofNeed::None {
+            return None;
+        }
+        let last = self.last.as_ref()?;
+        Some(Batch {
+            partition: self.chain.partition,
+            before: self.durable.clone(),
+            after: Checkpoint::new(&self.chain, last, self.last_recorded_at),
+            commits: std::mem::take(&mut self.commits),
+            orphans: std::mem::take(&mut self.orphans),
+            at_end: self.at_end,
+        })
+    }
+
+    /// Notes that a batch became durable up to `checkpoint`.
+    pub fn made_durable(&mut self, checkpoint: Checkpoint) {
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.offset == checkpoint.offset)
+        {
+            self.last = None;
+        }
+        self.durable = Some(checkpoint);
+    }
+}
