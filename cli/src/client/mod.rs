@@ -1,0 +1,5 @@
+//! The sending client of the batch door.
+
+mod line;
+
+pub use line::CommandLine;

@@ -1,0 +1,381 @@
+//! From histories to command lines, in the order in which they are sent.
+//!
+//! Invariant: the same rows give the same lines, ids included, so that an import may be stopped,
+//! repeated and resumed. All commands of an order are sent, also where an earlier one will be
+//! refused: history is what it is, and saying no is the business's part. Deliberately absent:
+//! files, and the way to the door.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use domain::payment::Method;
+use kernel::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::load::{Histories, Items, OrderHistory, Person};
+use super::rows::{Address, ItemRow, PaymentRow, ReviewRow, Status};
+use crate::client::CommandLine;
+use crate::import::report::{FileRows, Unreadable};
+
+/// The namespace of the command ids of this import (RFC 9562 §5.5). Frozen: with another one, a
+/// repeated import would do everything twice.
+pub const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0xbc5f96c4_c062_4f59_9753_77d23800731b);
+
+/// The currency of the data.
+const CURRENCY: &str = "BRL";
+/// The data does not say why an order was cancelled.
+const CANCEL_REASON: &str = "not stated in the imported data";
+
+/// The id of a command: UUIDv5 of its type and the natural key of the row it comes from, joined by
+/// slashes (which no id holds).
+#[must_use]
+pub fn command_id(command: &str, natural_key: &str) -> Uuid {
+    Uuid::new_v5(
+        &COMMAND_NAMESPACE,
+        format!("{command}/{natural_key}").as_bytes(),
+    )
+}
+
+/// What an import will send, and what of the folder it cannot read.
+pub struct Plan {
+    histories: Vec<(OrderHistory, PersonStep)>,
+    tenant: Option<String>,
+    /// How many lines there are.
+    pub lines_total: u64,
+    /// Rows read per file.
+    pub files: Vec<FileRows>,
+    /// What cannot be read, by file, then line.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// What an order tells about the person who placed it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PersonStep {
+    /// Nothing new, or nothing that can be read.
+    Nothing,
+    /// The person is new in these files.
+    Register,
+    /// The address differs from the last one seen.
+    Correct,
+}
+
+impl Plan {
+    /// Plans the commands of `histories`, for a tenant other than the default one where given.
+    #[must_use]
+    pub fn new(histories: Histories, tenant: Option<String>) -> Self {
+        let Histories {
+            orders,
+            files,
+            unreadable,
+        } = histories;
+        let mut last_seen = HashMap::new();
+        let histories: Vec<_> = orders
+            .into_iter()
+            .map(|history| {
+                let step = person_step(history.person.as_ref(), &mut last_seen);
+                (history, step)
+            })
+            .collect();
+        let lines_total = histories
+            .iter()
+            .map(|(history, step)| steps(history, *step).len() as u64)
+            .sum();
+        Self {
+            histories,
+            tenant,
+            lines_total,
+            files,
+            unreadable,
+        }
+    }
+
+    /// The lines, made one order at a time.
+    pub fn lines(&self) -> impl Iterator<Item = CommandLine> + Send + '_ {
+        self.histories.iter().flat_map(|(history, person_step)| {
+            steps(history, *person_step)
+                .into_iter()
+                .map(|step| step.into_line(self.tenant.as_deref()))
+        })
+    }
+}
+
+/// Compares an order's person with what was seen of them before.
+///
+/// An address that cannot be read was not seen: the next one that can be registers the person.
+fn person_step(person: Option<&Person>, last_seen: &mut HashMap<String, Address>) -> PersonStep {
+    let Some(Person {
+        person,
+        address: Some(address),
+    }) = person
+    else {
+        return PersonStep::Nothing;
+    };
+    match last_seen.entry(person.clone()) {
+        Entry::Vacant(unseen) => {
+            unseen.insert(address.clone());
+            PersonStep::Register
+        }
+        Entry::Occupied(seen) if seen.get() == address => PersonStep::Nothing,
+        Entry::Occupied(mut seen) => {
+            seen.insert(address.clone());
+            PersonStep::Correct
+        }
+    }
+}
+
+/// One command before it is written down.
+struct Step<'a> {
+    command: &'static str,
+    stream: String,
+    natural_key: String,
+    occurred_at: Timestamp,
+    data: Data<'a>,
+}
+
+/// The data of the commands that an import sends, as they stand on the wire.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Nothing {},
+    Address {
+        city: &'a str,
+        state: &'a str,
+        postcode_prefix: &'a str,
+    },
+    Place {
+        customer: &'a str,
+        items: Vec<Item<'a>>,
+        estimated_delivery: Timestamp,
+    },
+    Payment {
+        order: &'a str,
+        method: Method,
+        instalments: i64,
+        amount: Money,
+    },
+    Cancel {
+        reason: &'static str,
+    },
+    Review {
+        review: &'a str,
+        score: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        comment: Option<&'a str>,
+    },
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    line: i64,
+    product: &'a str,
+    seller: &'a str,
+    price: Money,
+    freight: Money,
+}
+
+#[derive(Serialize)]
+struct Money {
+    amount_minor: i64,
+    currency: &'static str,
+}
+
+impl Money {
+    fn of(amount_minor: i64) -> Self {
+        Self {
+            amount_minor,
+            currency: CURRENCY,
+        }
+    }
+}
+
+/// The commands of one order, in the order in which they are sent.
+fn steps(history: &OrderHistory, person_step: PersonStep) -> Vec<Step<'_>> {
+    let order = &history.order;
+    let approved_or_purchased_at = order.approved_or_purchased_at();
+    let mut steps = Vec::new();
+    if let Some(person) = &history.person {
+        steps.extend(person_command(history, person, person_step));
+        if let Items::Read(items) = &history.items {
+            steps.push(place(history, person, items));
+        }
+    }
+    for payment in &history.payments {
+        steps.push(capture(&order.order, approved_or_purchased_at, payment));
+    }
+    let mut on_order = |command, occurred_at, data| {
+        steps.push(Step {
+            command,
+            stream: format!("order-{}", order.order),
+            natural_key: order.order.clone(),
+            occurred_at,
+            data,
+        });
+    };
+    if let Some(at) = order.approved_at {
+        on_order("ApproveOrder", at, Data::Nothing {});
+    }
+    match order.status {
+        Status::Processing => {
+            on_order(
+                "StartProcessing",
+                approved_or_purchased_at,
+                Data::Nothing {},
+            );
+        }
+        Status::Invoiced => on_order("InvoiceOrder", approved_or_purchased_at, Data::Nothing {}),
+        Status::Created | Status::Approved | Status::Shipped | Status::Delivered => {}
+        Status::Canceled | Status::Unavailable => {}
+    }
+    if let Some(at) = order.shipped_at {
+        on_order("ShipOrder", at, Data::Nothing {});
+    }
+    if let Some(at) = order.delivered_at {
+        on_order("DeliverOrder", at, Data::Nothing {});
+    }
+    match order.status {
+        Status::Canceled => {
+            let reason = CANCEL_REASON;
+            on_order("CancelOrder", order.latest_at(), Data::Cancel { reason });
+        }
+        Status::Unavailable => on_order("MarkUnavailable", order.latest_at(), Data::Nothing {}),
+        Status::Created | Status::Approved | Status::Shipped | Status::Delivered => {}
+        Status::Processing | Status::Invoiced => {}
+    }
+    for review in &history.reviews {
+        steps.push(give_review(&order.order, review));
+    }
+    steps
+}
+
+fn person_command<'a>(
+    history: &'a OrderHistory,
+    person: &'a Person,
+    step: PersonStep,
+) -> Option<Step<'a>> {
+    let command = match step {
+        PersonStep::Nothing => return None,
+        PersonStep::Register => "RegisterCustomer",
+        PersonStep::Correct => "CorrectAddress",
+    };
+    let address = person.address.as_ref()?;
+    Some(Step {
+        command,
+        stream: format!("customer-{}", person.person),
+        // Not the person alone: another folder's rows of the same person are other intents.
+        natural_key: format!("{}/{}", history.order.customer, history.order.order),
+        occurred_at: history.order.purchased_at,
+        data: Data::Address {
+            city: &address.city,
+            state: &address.state,
+            postcode_prefix: &address.postcode_prefix,
+        },
+    })
+}
+
+fn place<'a>(history: &'a OrderHistory, person: &'a Person, items: &'a [ItemRow]) -> Step<'a> {
+    let order = &history.order;
+    Step {
+        command: "PlaceOrder",
+        stream: format!("order-{}", order.order),
+        natural_key: order.order.clone(),
+        occurred_at: order.purchased_at,
+        data: Data::Place {
+            customer: &person.person,
+            items: items
+                .iter()
+                .map(|item| Item {
+                    line: item.number,
+                    product: &item.product,
+                    seller: &item.seller,
+                    price: Money::of(item.price_minor),
+                    freight: Money::of(item.freight_minor),
+                })
+                .collect(),
+            estimated_delivery: order.estimated_delivery,
+        },
+    }
+}
+
+fn capture<'a>(order: &'a str, occurred_at: Timestamp, payment: &'a PaymentRow) -> Step<'a> {
+    let id = format!("{order}-{}", payment.sequence);
+    Step {
+        command: "CapturePayment",
+        stream: format!("payment-{id}"),
+        natural_key: repeated(format!("{order}/{}", payment.sequence), payment.repetition),
+        occurred_at,
+        data: Data::Payment {
+            order,
+            method: payment.method,
+            instalments: payment.instalments,
+            amount: Money::of(payment.amount_minor),
+        },
+    }
+}
+
+fn give_review<'a>(order: &'a str, review: &'a ReviewRow) -> Step<'a> {
+    Step {
+        command: "ReviewOrder",
+        stream: format!("order-{order}"),
+        natural_key: repeated(format!("{order}/{}", review.review), review.repetition),
+        occurred_at: review.created_at,
+        data: Data::Review {
+            review: &review.review,
+            score: review.score,
+            title: review.title.as_deref(),
+            comment: review.comment.as_deref(),
+        },
+    }
+}
+
+/// The key of a row that has the same key as rows before it: each is an intent of its own, and
+/// whether it adds anything is for the business to say.
+fn repeated(key: String, repetition: u32) -> String {
+    if repetition == 0 {
+        key
+    } else {
+        format!("{key}/{repetition}")
+    }
+}
+
+/// A command line as the batch door takes it.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
+    stream: &'a str,
+    command: &'static str,
+    id: Uuid,
+    occurred_at: Timestamp,
+    actor: Actor,
+    data: &'a Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Actor {
+    id: &'static str,
+    kind: &'static str,
+}
+
+impl Step<'_> {
+    fn into_line(self, tenant: Option<&str>) -> CommandLine {
+        let line = Line {
+            tenant,
+            stream: &self.stream,
+            command: self.command,
+            id: command_id(self.command, &self.natural_key),
+            occurred_at: self.occurred_at,
+            actor: Actor {
+                id: "import-olist",
+                kind: "import",
+            },
+            data: &self.data,
+        };
+        CommandLine {
+            command: self.command.into(),
+            json: serde_json::to_string(&line).expect("texts and integers can be written as JSON"),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The texts in the cells of a CSV file, read as amounts, moments, names and numbers.
+//!
+//! Invariant: a value is read exactly as it stands or not at all; nothing is trimmed, rounded or
+//! guessed, and no amount ever passes through a float. Deliberately absent: files and rows.
+
+use std::str::FromStr;
+
+use domain::vocabulary::{AMOUNT_MINOR_MAX, VocabularyError};
+use kernel::{StreamName, Timestamp};
+
+/// How many characters of a cell a reason shows.
+const SHOWN_CHARACTERS_MAX: usize = 60;
+
+/// Why a row cannot be read, or a command not be made of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The row has too few or too many fields.
+    #[error("the row has {found} fields where the header has {expected}")]
+    FieldCount {
+        /// Fields in the row.
+        found: usize,
+        /// Fields in the header.
+        expected: usize,
+    },
+    /// A cell is not UTF-8.
+    #[error("{column} is not UTF-8")]
+    NotUtf8 {
+        /// The cell's column.
+        column: String,
+    },
+    /// A cell that is needed is empty.
+    #[error("{column} is empty")]
+    Empty {
+        /// The cell's column.
+        column: &'static str,
+    },
+    /// A cell is not what its column holds.
+    #[error("{column} is not {expected}: {text:?}")]
+    NotA {
+        /// The cell's column.
+        column: &'static str,
+        /// What its column holds.
+        expected: &'static str,
+        /// What stands there instead, cut short.
+        text: String,
+    },
+    /// A cell holds a text that the business cannot take.
+    #[error("{column} holds {source}")]
+    NotText {
+        /// The cell's column.
+        column: &'static str,
+        /// What is wrong with it.
+        source: VocabularyError,
+    },
+    /// Another row has the same key.
+    #[error("{column} {key} stands in line {line} already")]
+    Repeated {
+        /// The key's column.
+        column: &'static str,
+        /// The key.
+        key: String,
+        /// The line of the row that counts.
+        line: u64,
+    },
+    /// The row belongs to an order that is not there.
+    #[error("order {order} is not in the orders file")]
+    OrderMissing {
+        /// The order's id.
+        order: String,
+    },
+    /// The row belongs to an order whose own row cannot be read.
+    #[error("its order {order}, in line {line} of the orders file, cannot be read")]
+    OrderUnreadable {
+        /// The order's id.
+        order: String,
+        /// The line of the order's row.
+        line: u64,
+    },
+    /// The order names a customer who is not there.
+    #[error("customer {customer} is not in the customers file")]
+    CustomerMissing {
+        /// The customer id of the order row.
+        customer: String,
+    },
+    /// The order names a customer of whom not even the person's id can be read.
+    #[error("its customer {customer}, in line {line} of the customers file, cannot be read")]
+    CustomerUnreadable {
+        /// The customer id of the order row.
+        customer: String,
+        /// The line of the customer's row.
+        line: u64,
+    },
+    /// The order has more items than a command may hold.
+    #[error("the order has {items} items, more than the {items_max} that a command may hold")]
+    TooManyItems {
+        /// Items of the order.
+        items: usize,
+        /// The most a command may hold.
+        items_max: usize,
+    },
+    /// The line is not a JSON object (in a file of command lines).
+    #[error("not a JSON object: {detail}")]
+    NotAnObject {
+        /// What the JSON reader says.
+        detail: String,
+    },
+}
+
+impl Reason {
+    fn not_a(column: &'static str, expected: &'static str, text: &str) -> Self {
+        Self::NotA {
+            column,
+            expected,
+            text: text.chars().take(SHOWN_CHARACTERS_MAX).collect(),
+        }
+    }
+}
+
+/// Reads decimal text with at most two decimals ("21.99", "16.5", "14") as minor units.
+///
+/// # Errors
+/// [`Reason::NotA`] for everything else: signs other than a leading minus, exponents, separators,
+/// more than two decimals, and what is beyond ±2^53.
+pub fn amount_minor(column: &'static str, text: &str) -> Result<i64, Reason> {
+    let not_an_amount = || {
+        Reason::not_a(
+            column,
+            "an amount with at most two decimals, such as 21.99",
+            text,
+        )
+    };
+    let (sign, digits) = text
+        .strip_prefix('-')
+        .map_or((1, text), |digits| (-1, digits));
+    let (whole, decimals) = match digits.split_once('.') {
+        Some((whole, decimals)) if (1..=2).contains(&decimals.len()) => (whole, decimals),
+        Some(_) => return Err(not_an_amount()),
+        None => (digits, ""),
+    };
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(decimals) {
+        return Err(not_an_amount());
+    }
+    format!("{whole}{decimals:0<2}")
+        .parse::<i64>()
+        .ok()
+        .filter(|minor| *minor <= AMOUNT_MINOR_MAX)
+        .map(|minor| sign * minor)
+        .ok_or_else(not_an_amount)
+}
+
+/// Reads `2018-06-04 16:44:48` as a moment in UTC.
+///
+/// # Errors
+/// [`Reason::NotA`] for every other form and for days and times that do not exist.
+pub fn moment(column: &'static str, text: &str) -> Result<Timestamp, Reason> {
+    let not_a_moment =
+        || Reason::not_a(column, "a date and time, such as 2018-06-04 16:44:48", text);
+    let has_the_form = text.len() == 19
+        && text
+            .bytes()
+            .zip("dddd-dd-dd dd:dd:dd".bytes())
+            .all(|(byte, form)| match form {
+                b'd' => byte.is_ascii_digit(),
+                other => byte == other,
+            });
+    // RFC 3339 knows leap seconds; the data does not.
+    if !has_the_form || text.ends_with(":60") {
+        return Err(not_a_moment());
+    }
+    format!("{}T{}Z", &text[..10], &text[11..])
+        .parse()
+        .map_err(|_| not_a_moment())
+}
+
+/// Reads an id that can stand behind a stream's category.
+///
+/// # Errors
+/// [`Reason::Empty`]; [`Reason::NotA`] where it holds other characters or is too long.
+pub fn id(column: &'static str, text: &str) -> Result<String, Reason> {
+    if text.is_empty() {
+        return Err(Reason::Empty { column });
+    }
+    format!("any-{text}").parse::<StreamName>().map_err(|_| {
+        Reason::not_a(
+            column,
+            "an id of at most 128 letters, digits and . _ ~ -",
+            text,
+        )
+    })?;
+    Ok(text.to_owned())
+}
+
+/// Reads a key that joins two files: any text but the empty one.
+///
+/// # Errors
+/// [`Reason::Empty`].
+pub fn key(column: &'static str, text: &str) -> Result<String, Reason> {
+    if text.is_empty() {
+        Err(Reason::Empty { column })
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Reads a text of the business, as it is: the limits are those of `T`.
+///
+/// # Errors
+/// [`Reason::NotText`] with what `T` says.
+pub fn text<T>(column: &'static str, text: &str) -> Result<String, Reason>
+where
+    T: FromStr<Err = VocabularyError>,
+{
+    match T::from_str(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(source) => Err(Reason::NotText { column, source }),
+    }
+}
+
+/// Reads a whole number between `min` and `max`, both included: digits, maybe behind a minus.
+///
+/// # Errors
+/// [`Reason::NotA`] for everything else.
+pub fn number(
+    column: &'static str,
+    expected: &'static str,
+    (min, max): (i64, i64),
+    text: &str,
+) -> Result<i64, Reason> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    Some(text)
+        .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| Reason::not_a(column, expected, text))
+}
+
+/// Makes the reason for a cell that holds none of the words its column knows.
+#[must_use]
+pub fn unknown_word(column: &'static str, expected: &'static str, text: &str) -> Reason {
+    Reason::not_a(column, expected, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_amounts_to_the_last_cent_and_nothing_doubtful() {
+        for (text, minor) in [
+            ("21.99", 2199),
+            ("16.5", 1650),
+            ("14", 1400),
+            ("0.0", 0),
+            ("0.07", 7),
+            ("-3.10", -310),
+            ("007.50", 750),
+            ("90071992547409.92", 1 << 53),
+        ] {
+            assert_eq!(amount_minor("price", text), Ok(minor), "{text}");
+        }
+        for text in [
+            "",
+            "-",
+            ".5",
+            "5.",
+            "1.005",
+            "1e3",
+            "+1",
+            " 1",
+            "1 ",
+            "1,50",
+            "1.-5",
+            "NaN",
+            "--1",
+            "90071992547409.93",
+            "99999999999999999999",
+            "١",
+        ] {
+            assert!(amount_minor("price", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_moments_as_utc_and_nothing_doubtful() {
+        assert_eq!(
+            moment("at", "2018-06-04 16:44:48").unwrap().to_string(),
+            "2018-06-04T16:44:48Z"
+        );
+        assert!(moment("at", "2016-02-29 00:00:00").is_ok());
+        for text in [
+            "",
+            "2018-06-04",
+            "2018-06-04T16:44:48",
+            "2018-02-29 00:00:00",
+            "2018-06-04 24:00:00",
+            "2018-06-04 23:59:60",
+            "2018-6-4 16:44:48",
+            "2018-06-04 16:44:48Z",
+            "2018-06-04 16:44:4é",
+            "0000-01-01 00:00:00",
+        ] {
+            assert!(moment("at", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_what_a_stream_can_be_named_after() {
+        assert_eq!(id("order_id", "0aF~._-9"), Ok("0aF~._-9".to_owned()));
+        assert_eq!(
+            id("order_id", ""),
+            Err(Reason::Empty { column: "order_id" })
+        );
+        for text in ["a b", "a/b", "é", &"x".repeat(129)] {
+            assert!(id("order_id", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_shows_only_the_beginning_of_a_cell() {
+        let reason = amount_minor("price", &"x".repeat(10_000)).unwrap_err();
+        assert!(reason.to_string().len() < 200, "{reason}");
+    }
+}
