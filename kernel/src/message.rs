@@ -3,8 +3,12 @@
 //! Invariant: what is only shape (types, sizes, unknown fields) is found here, with a JSON pointer
 //! (RFC 6901) to its place. Deliberately absent: business rules.
 
+mod strict;
+
 use schemars::{Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
+
+use strict::Strict;
 
 /// A set of payload types that travel under frozen names, such as all commands of an aggregate.
 pub trait Message: Sized + Clone + Send + Sync + 'static {
@@ -68,24 +72,35 @@ pub enum ShapeError {
     },
 }
 
-/// Reads a value from JSON text and says where it does not fit.
+/// Reads a value from JSON text, exactly as its derived JSON Schema describes it, and says where it
+/// does not fit.
 ///
 /// # Errors
 /// [`ShapeError::Data`] with the pointer to the first place that does not fit.
 pub fn decode_json<T: DeserializeOwned>(data: &str) -> Result<T, ShapeError> {
-    let mut deserializer = serde_json::Deserializer::from_str(data);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer_of(error.path());
-        ShapeError::Data {
-            pointer,
-            detail: error.into_inner().to_string(),
-        }
-    })?;
-    deserializer.end().map_err(|error| ShapeError::Data {
+    let mut reader = serde_json::Deserializer::from_str(data);
+    let read = T::deserialize(Strict(&mut reader)).and_then(|value| {
+        reader.end()?;
+        Ok(value)
+    });
+    // Keeping the path costs time, so it is looked for only where there is something to point at.
+    read.map_err(|error| locate::<T>(data).unwrap_or_else(|| whole(&error)))
+}
+
+fn locate<T: DeserializeOwned>(data: &str) -> Option<ShapeError> {
+    let mut reader = serde_json::Deserializer::from_str(data);
+    let error = serde_path_to_error::deserialize::<_, T>(Strict(&mut reader)).err()?;
+    Some(ShapeError::Data {
+        pointer: pointer_of(error.path()),
+        detail: error.into_inner().to_string(),
+    })
+}
+
+fn whole(error: &serde_json::Error) -> ShapeError {
+    ShapeError::Data {
         pointer: String::new(),
         detail: error.to_string(),
-    })?;
-    Ok(value)
+    }
 }
 
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
@@ -163,4 +178,73 @@ macro_rules! messages {
     };
     (@schema) => { 1 };
     (@schema $schema:literal) => { $schema };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Parcel {
+        size: Size,
+        #[serde(default)]
+        inside: Vec<Parcel>,
+        weights: Option<BTreeMap<u8, (u8, u8)>>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    enum Size {
+        Small,
+        Sized(u32),
+        Measured { width: u32 },
+        Pair(u32, u32),
+    }
+
+    #[track_caller]
+    fn refused_at(data: &str, place: &str) {
+        match decode_json::<Parcel>(data) {
+            Err(ShapeError::Data { pointer, .. }) => assert_eq!(pointer, place, "{data}"),
+            other => panic!("{data}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_what_the_schema_says() {
+        for data in [
+            r#"{"size":"Small"}"#,
+            r#"{"size":{"Sized":3}}"#,
+            r#"{"size":{"Measured":{"width":3}},"weights":null}"#,
+            r#"{"size":{"Pair":[1,2]},"weights":{"7":[1,2]},"inside":[{"size":"Small"}]} "#,
+        ] {
+            decode_json::<Parcel>(data).unwrap();
+        }
+    }
+
+    #[test]
+    fn refuses_what_serde_would_read_beyond_the_schema() {
+        refused_at(r#"["Small",[],null]"#, "");
+        refused_at(r#"{"size":{"Small":null}}"#, "/size");
+        refused_at(r#"{"size":{"Measured":[3]}}"#, "/size");
+        refused_at(r#"{"size":"Small","inside":[["Small"]]}"#, "/inside/0");
+    }
+
+    #[test]
+    fn points_at_the_place_that_does_not_fit() {
+        refused_at(r#"{"size":"Huge"}"#, "/size");
+        refused_at(r#"{"size":"Sized"}"#, "/size");
+        refused_at(r#"{"size":{"Sized":3,"Pair":[1,2]}}"#, "/size");
+        refused_at(
+            r#"{"size":"Small","inside":[{"size":"Small"},{"size":7}]}"#,
+            "/inside/1/size",
+        );
+        refused_at(r#"{"size":"Small","a/b~c":1}"#, "/a~1b~0c");
+        refused_at(r#"{"size":"Small"} {}"#, "");
+        refused_at(r#"{"size":"Small"#, "/size");
+        refused_at("", "");
+    }
 }
