@@ -1,0 +1,347 @@
+//! The last layer around all routes: correlation, panics, problems, one line of debug log.
+//!
+//! Invariant: every response behind it carries `Annals-Correlation-Id`; every error is a problem
+//! document; every 500 is logged once, with its cause. Deliberately absent: payloads in logs.
+//! Requests that are not HTTP at all (broken framing, control characters in headers) are refused by
+//! the HTTP library before any route, with an empty 400.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::{Stream, StreamExt, stream};
+use kernel::{CommandId, CorrelationId};
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+use crate::code;
+use crate::header::{CORRELATION_ID, IDEMPOTENCY_KEY, parsed};
+use crate::problem::Problem;
+
+/// The most bytes of an unread body that are read and dropped before an error is answered.
+const DRAIN_SIZE_MAX: usize = 8 << 20;
+/// How long that may take.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
+
+/// The conversation of a request, an extension of every request behind [`finish`].
+#[derive(Clone, Debug)]
+pub struct Correlation {
+    /// Its id.
+    pub id: CorrelationId,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a correlation id comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The client sent `Annals-Correlation-Id`.
+    Given,
+    /// It is the `Idempotency-Key`: a command's conversation is its own unless said otherwise.
+    Command,
+    /// It was made up. A command without an `Idempotency-Key` takes it as its id.
+    MadeUp,
+}
+
+impl Correlation {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        if let Some(id) = parsed(headers, &CORRELATION_ID)? {
+            return Ok(Self {
+                id,
+                origin: Origin::Given,
+            });
+        }
+        let key = headers
+            .get(IDEMPOTENCY_KEY)
+            .and_then(|value| value.to_str().ok());
+        // A malformed key is refused by the route that knows what it is for.
+        let id = key.and_then(|key| key.trim().trim_matches('"').parse().ok());
+        Ok(id.map_or_else(Self::made_up, |id| Self {
+            id,
+            origin: Origin::Command,
+        }))
+    }
+
+    fn made_up() -> Self {
+        let id = Uuid::now_v7().to_string().parse();
+        Self {
+            id: id.expect("a UUID is a well-formed id"),
+            origin: Origin::MadeUp,
+        }
+    }
+
+    /// The id that a command without an `Idempotency-Key` gets.
+    #[must_use]
+    pub fn command_id(&self) -> CommandId {
+        let id = match self.origin {
+            Origin::MadeUp => self.id.as_str().parse(),
+            Origin::Given | Origin::Command => Uuid::now_v7().to_string().parse(),
+        };
+        id.expect("a UUID is a well-formed id")
+    }
+}
+
+/// Wraps all routes. To be called once, on the router that is served.
+pub fn finish(router: Router) -> Router {
+    router
+        .layer(CatchPanicLayer::custom(problem_of_panic))
+        .layer(axum::middleware::from_fn(complete))
+}
+
+// The signature is that of the layer's trait.
+#[allow(clippy::needless_pass_by_value)]
+fn problem_of_panic(panic: Box<dyn Any + Send>) -> Response {
+    let cause = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Problem::internal(format_args!("panic: {cause}")).into_response()
+}
+
+async fn complete(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let expects = request.headers().contains_key(header::EXPECT);
+    let (correlation, refusal) = match Correlation::of(request.headers()) {
+        Ok(correlation) => (correlation, None),
+        Err(problem) => (Correlation::made_up(), Some(problem)),
+    };
+    request.extensions_mut().insert(correlation.clone());
+    let unread = share_body(&mut request);
+    let mut response = match refusal {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    };
+    let id = correlation.id.as_str();
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        response = problem_response(response, &path, id);
+        if !expects {
+            drain(unread).await;
+        }
+    }
+    tracing::debug!(
+        %method,
+        path,
+        status = status.as_u16(),
+        correlation_id = id,
+        elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "answered"
+    );
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response
+}
+
+/// The response as a problem document, whoever made it.
+fn problem_response(mut response: Response, path: &str, id: &str) -> Response {
+    let status = response.status();
+    let problem = response.extensions_mut().remove::<Problem>();
+    let problem = problem.unwrap_or_else(|| unnamed(status, path));
+    let problem = problem.instance(path).correlation_id(id);
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        let cause = problem
+            .cause()
+            .unwrap_or("an error response without a cause");
+        tracing::error!(path, correlation_id = id, cause, "answered with 500");
+    }
+    let mut complete = problem.into_response();
+    *complete.status_mut() = status;
+    // What the route said in headers stays: `Allow`, `ETag`, `Idempotency-Key`.
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            complete.headers_mut().insert(name, value.clone());
+        }
+    }
+    complete
+}
+
+/// The problem of an error response that is none, such as that of a route that is not there.
+fn unnamed(status: StatusCode, path: &str) -> Problem {
+    let code = code::of_status(status.as_u16());
+    let detail = match code {
+        code::NOT_FOUND => format!("no route has the path {path}"),
+        code::METHOD_NOT_ALLOWED => format!("{path} has other methods; see Allow"),
+        _ => code.title.to_lowercase(),
+    };
+    Problem::new(code, detail)
+}
+
+/// A body that its route reads, and that can be read on when the route has dropped it.
+type Shared = Arc<Mutex<BodyDataStream>>;
+
+/// Leaves a handle on the request's body, where it can have one.
+fn share_body(request: &mut Request) -> Option<Shared> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let body = std::mem::take(request.body_mut()).into_data_stream();
+    let shared: Shared = Arc::new(Mutex::new(body));
+    *request.body_mut() = Body::from_stream(chunks(shared.clone()));
+    Some(shared)
+}
+
+fn chunks(shared: Shared) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
+    stream::poll_fn(move |context| match shared.lock() {
+        Ok(mut body) => body.poll_next_unpin(context),
+        Err(_) => Poll::Ready(None),
+    })
+}
+
+/// Reads what a route left of the body: a client that is still writing when the connection closes
+/// would lose the answer to a reset.
+async fn drain(unread: Option<Shared>) {
+    let Some(shared) = unread else { return };
+    let mut rest = chunks(shared);
+    let drained = async {
+        let mut size = 0;
+        while let Some(Ok(chunk)) = rest.next().await {
+            size += chunk.len();
+            if size > DRAIN_SIZE_MAX {
+                break;
+            }
+        }
+    };
+    // Whether it ended or time did, there is nothing more to do.
+    let _ = tokio::time::timeout(DRAIN_WAIT, drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::{get, post};
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{JsonText, NoQuery, Path};
+
+    async fn fail() -> &'static str {
+        panic!("secret")
+    }
+
+    fn router() -> Router {
+        finish(
+            Router::new()
+                .route("/panic", get(fail))
+                .route(
+                    "/body",
+                    post(|_: NoQuery, JsonText(text): JsonText| async { text }),
+                )
+                .route(
+                    "/number/{n}",
+                    get(|Path(n): Path<u8>| async move { n.to_string() }),
+                ),
+        )
+    }
+
+    async fn ask(request: axum::http::request::Builder, body: Vec<u8>) -> (Response<()>, Value) {
+        let request = request.body(Body::from(body)).unwrap();
+        let response = router().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        (Response::from_parts(parts, ()), value)
+    }
+
+    #[tokio::test]
+    async fn every_error_is_a_problem_with_a_correlation_id() {
+        let json = "application/json";
+        let build = |method: &str, path: &str, media: &str| {
+            Request::builder()
+                .method(method)
+                .uri(path)
+                .header("content-type", media)
+        };
+        for (request, body, status, code) in [
+            (build("GET", "/none", json), vec![], 404, "not_found"),
+            (
+                build("PUT", "/body", json),
+                vec![],
+                405,
+                "method_not_allowed",
+            ),
+            (build("GET", "/number/x", json), vec![], 400, "path_invalid"),
+            (
+                build("GET", "/number/%FF", json),
+                vec![],
+                400,
+                "path_invalid",
+            ),
+            (build("GET", "/panic", json), vec![], 500, "internal"),
+            (
+                build("POST", "/body?a=1", json),
+                vec![],
+                400,
+                "query_invalid",
+            ),
+            (
+                build("POST", "/body", json),
+                vec![b' '; 300_000],
+                413,
+                "body_too_large",
+            ),
+            (
+                build("POST", "/body", json),
+                vec![0xff],
+                400,
+                "json_invalid",
+            ),
+            (
+                build("POST", "/body", "text/plain"),
+                vec![],
+                415,
+                "media_type_unsupported",
+            ),
+            (
+                build("GET", "/number/1", json).header("annals-correlation-id", "a b"),
+                vec![],
+                400,
+                "header_invalid",
+            ),
+        ] {
+            let (response, problem) = ask(request, body).await;
+            assert_eq!(response.status().as_u16(), status, "{problem}");
+            assert_eq!(problem["code"], code);
+            assert_eq!(
+                response.headers()["content-type"],
+                "application/problem+json"
+            );
+            let id = response.headers()["annals-correlation-id"]
+                .to_str()
+                .unwrap();
+            assert_eq!(problem["correlation_id"], id);
+            assert!(problem["instance"].as_str().unwrap().starts_with('/'));
+            assert!(!problem.to_string().contains("secret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_correlation_id_is_echoed_and_a_command_is_its_own() {
+        let get = || Request::builder().uri("/number/1");
+        for (request, id) in [
+            (get().header("annals-correlation-id", "c1"), "c1"),
+            (get().header("idempotency-key", "\"k1\""), "k1"),
+            (
+                get()
+                    .header("idempotency-key", "k1")
+                    .header("annals-correlation-id", "c1"),
+                "c1",
+            ),
+        ] {
+            let (response, _) = ask(request, vec![]).await;
+            assert_eq!(response.headers()["annals-correlation-id"], id);
+        }
+        let (response, _) = ask(Request::builder().method("PUT").uri("/body"), vec![]).await;
+        assert_eq!(response.headers()["allow"], "POST");
+    }
+}

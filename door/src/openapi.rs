@@ -1,0 +1,295 @@
+//! Assembles the OpenAPI 3.1 document of whatever doors are served.
+//!
+//! Invariant: a fragment refers only to its own components and to the common ones made here.
+//! Deliberately absent: any route but `/openapi.json` itself.
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Router, body::Bytes};
+use serde_json::{Map, Value, json};
+
+use crate::extract::NoQuery;
+use crate::header::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
+use crate::problem::PROBLEM_MEDIA_TYPE;
+
+/// Where schemas stand in the document; what a `SchemaGenerator` is to be made with.
+pub const SCHEMAS_PATH: &str = "/components/schemas/";
+
+/// A door's part of the document.
+#[derive(Clone, Debug, Default)]
+pub struct Fragment {
+    paths: Map<String, Value>,
+    schemas: Map<String, Value>,
+    tags: Vec<Value>,
+}
+
+impl Fragment {
+    /// Names a group of operations.
+    pub fn tag(&mut self, name: &str, description: &str) {
+        self.tags
+            .push(json!({"name": name, "description": description}));
+    }
+
+    /// Adds an operation; `method` in small letters.
+    pub fn operation(&mut self, path: &str, method: &str, operation: Value) {
+        let item = self.paths.entry(path).or_insert_with(|| json!({}));
+        item[method] = operation;
+    }
+
+    /// Adds a schema under its name.
+    pub fn schema(&mut self, name: &str, schema: Value) {
+        self.schemas.insert(name.to_owned(), schema);
+    }
+}
+
+/// A reference to a schema of the document.
+#[must_use]
+pub fn schema_ref(name: &str) -> Value {
+    json!({"$ref": format!("#{SCHEMAS_PATH}{name}")})
+}
+
+/// A reference to a common parameter: `Stream`, `Tenant`, `CorrelationId`, `TimeoutMs`.
+#[must_use]
+pub fn parameter_ref(name: &str) -> Value {
+    json!({"$ref": format!("#/components/parameters/{name}")})
+}
+
+/// A reference to a common response header: `CorrelationId`, `Position`, `RetryAfter`.
+#[must_use]
+pub fn header_ref(name: &str) -> Value {
+    json!({"$ref": format!("#/components/headers/{name}")})
+}
+
+/// The problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), with those
+/// that every operation may give: 500.
+#[must_use]
+pub fn responses(statuses: &[u16]) -> Map<String, Value> {
+    statuses
+        .iter()
+        .chain(&[500])
+        .map(|status| {
+            let reference = format!("#/components/responses/Problem{status}");
+            (status.to_string(), json!({"$ref": reference}))
+        })
+        .collect()
+}
+
+/// Merges fragments into one document.
+#[must_use]
+pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
+    let mut paths = Map::new();
+    let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
+    let mut tags = Vec::new();
+    for fragment in fragments {
+        for (path, item) in fragment.paths {
+            let merged = paths.entry(path).or_insert_with(|| json!({}));
+            for (method, operation) in item.as_object().into_iter().flatten() {
+                merged[method] = operation.clone();
+            }
+        }
+        schemas.extend(fragment.schemas);
+        tags.extend(fragment.tags);
+    }
+    json!({
+        "openapi": "3.1.1",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "Annals",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "An event-sourced engine: commands in, chained events kept, read models out.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": tags,
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "parameters": parameters(),
+            "headers": headers(),
+            "responses": problem_responses(),
+        },
+    })
+}
+
+/// Serves the document at `/openapi.json`.
+pub fn router(document: &Value) -> Router {
+    let text = Bytes::from(document.to_string());
+    let serve = move |_: NoQuery| {
+        let text = text.clone();
+        async move { ([(header::CONTENT_TYPE, "application/json")], text).into_response() }
+    };
+    Router::new().route("/openapi.json", get(serve))
+}
+
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "A problem document (RFC 9457). Further members hold the facts of a \
+                        rejection.",
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference",
+                     "description": "`urn:annals:problem:` and the code."},
+            "title": {"type": "string"},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string"},
+            "instance": {"type": "string"},
+            "code": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$",
+                     "description": "Stable; what programs look at."},
+            "correlation_id": {"type": "string"},
+            "pointer": {"type": "string", "format": "json-pointer",
+                        "description": "Where in the body (RFC 6901)."},
+            "header": {"type": "string", "description": "Which header."},
+            "command_id": {"type": "string"},
+            "current_version": {"type": "integer", "minimum": 0},
+            "expected_version": {"type": "integer", "minimum": 0},
+            "retry_after_ms": {"type": "integer", "minimum": 0},
+        },
+        "required": ["type", "title", "status", "detail", "instance", "code", "correlation_id"],
+        "examples": [{
+            "type": "urn:annals:problem:order_not_placed",
+            "title": "Order not placed",
+            "status": 422,
+            "detail": "the order was never placed",
+            "instance": "/v1/streams/order-1/ShipOrder",
+            "code": "order_not_placed",
+            "correlation_id": "0198d8a2-6b3e-7c4e-9d52-0f3c5a1b2c3d",
+        }],
+    })
+}
+
+fn parameters() -> Value {
+    let id_pattern = r"^[!#-\[\]-~]{1,255}$";
+    json!({
+        "Stream": {
+            "name": "stream", "in": "path", "required": true,
+            "description": "A stream's name: category, dash, id.",
+            "schema": {"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,62}-[A-Za-z0-9._~-]{1,128}$"},
+            "example": "order-1",
+        },
+        "Tenant": {
+            "name": "Annals-Tenant", "in": "header",
+            "description": "For whom the stream is kept.",
+            "schema": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$", "default": "main"},
+        },
+        "CorrelationId": {
+            "name": "Annals-Correlation-Id", "in": "header",
+            "description": "The conversation that the request belongs to; made up if absent.",
+            "schema": {"type": "string", "pattern": id_pattern},
+        },
+        "TimeoutMs": {
+            "name": "Annals-Timeout-Ms", "in": "header",
+            "description": "How long the client waits for the answer, in milliseconds.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": TIMEOUT_MS_MAX,
+                       "default": TIMEOUT_MS_DEFAULT},
+        },
+    })
+}
+
+fn headers() -> Value {
+    json!({
+        "CorrelationId": {
+            "description": "The conversation that the request belongs to.",
+            "required": true,
+            "schema": {"type": "string"},
+        },
+        "Position": {
+            "description": "A position token: a query that brings it waits until the read model has \
+                            reached this place.",
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+        },
+        "RetryAfter": {
+            "description": "When another try makes sense, in seconds.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+    })
+}
+
+fn problem_responses() -> Value {
+    let mut responses = Map::new();
+    for (status, description) in [
+        (
+            400,
+            "A header, a parameter or a field of the body has the wrong shape. Not recorded.",
+        ),
+        (404, "There is no such thing."),
+        (
+            408,
+            "The body did not arrive in time. Nothing was attempted.",
+        ),
+        (
+            412,
+            "The stream has another version than expected. Recorded as a refusal.",
+        ),
+        (413, "The body, or what it would leave, is too large."),
+        (415, "The body is of another media type."),
+        (
+            422,
+            "A rule refused the command (recorded), or its id was used for another (not).",
+        ),
+        (
+            500,
+            "A bug. The body says nothing more; the server's log does.",
+        ),
+        (
+            503,
+            "Not attempted, outcome unknown, or not there yet: `code` says which.",
+        ),
+    ] {
+        let mut headers = Map::new();
+        headers.insert(
+            "Annals-Correlation-Id".to_owned(),
+            header_ref("CorrelationId"),
+        );
+        if status == 503 {
+            headers.insert("Retry-After".to_owned(), header_ref("RetryAfter"));
+        }
+        let response = json!({
+            "description": description,
+            "headers": headers,
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": schema_ref("Problem")}},
+        });
+        responses.insert(format!("Problem{status}"), response);
+    }
+    Value::Object(responses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every `$ref` of a document that leads nowhere.
+    fn dangling(document: &Value, at: &Value, found: &mut Vec<String>) {
+        match at {
+            Value::Object(map) => {
+                if let Some(Value::String(reference)) = map.get("$ref") {
+                    let pointer = reference.strip_prefix('#').unwrap_or("absent");
+                    if document.pointer(pointer).is_none() {
+                        found.push(reference.clone());
+                    }
+                }
+                map.values()
+                    .for_each(|value| dangling(document, value, found));
+            }
+            Value::Array(list) => list
+                .iter()
+                .for_each(|value| dangling(document, value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let mut fragment = Fragment::default();
+        fragment.operation(
+            "/x",
+            "post",
+            json!({"responses": responses(&[400, 404, 408, 412, 413, 415, 422, 503])}),
+        );
+        let document = document([fragment, crate::health::fragment()]);
+        let mut found = Vec::new();
+        dangling(&document, &document, &mut found);
+        assert!(found.is_empty(), "{found:?}");
+        assert!(document["paths"]["/readyz"]["get"].is_object());
+    }
+}
