@@ -1,1 +1,3 @@
-//! placeholder
+//! What tests of the whole system share.
+
+pub mod olist;
