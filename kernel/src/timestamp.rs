@@ -70,6 +70,10 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Beyond the RFC's grammar, chrono reads a space for the T and a typographic minus.
+        if !text.is_ascii() || text.as_bytes().get(10) == Some(&b' ') {
+            return Err(TimestampError::NotRfc3339);
+        }
         let date = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::NotRfc3339)?;
         Self::from_utc(date.with_timezone(&Utc))
     }
@@ -143,6 +147,8 @@ mod tests {
             "",
             "2018-06-04",
             "2018-06-04 16:44:48",
+            "2018-06-04 16:44:48Z",
+            "2018-06-04T16:44:48\u{2212}03:00",
             "2018-13-04T00:00:00Z",
             "now",
         ] {
