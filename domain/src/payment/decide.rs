@@ -75,11 +75,11 @@ fn refund_payment(
             currency: amount.currency,
         });
     }
-    // Both sides are within 0 and 2^53, so the difference is.
-    if amount.amount_minor > captured.amount.amount_minor - state.refunded_minor {
+    let captured_minor = captured.amount.amount_minor;
+    if amount.amount_minor > captured_minor.saturating_sub(state.refunded_minor) {
         return Err(Rejection::RefundExceeds {
             amount,
-            captured_minor: captured.amount.amount_minor,
+            captured_minor,
             refunded_minor: state.refunded_minor,
         });
     }

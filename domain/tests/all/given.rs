@@ -1,0 +1,98 @@
+//! The words in which the tests are written: days, people, goods, and "given … when … then".
+
+use std::fmt::Debug;
+
+use cqrs_es::test::{AggregateResultValidator, TestFramework};
+use domain::order::{Item, OrderPlaced, PlaceOrder};
+use domain::vocabulary::{Currency, Money};
+use kernel::cqrs::{Asked, Happened, Rules};
+use kernel::{Context, Decider, TenantId, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Noon of a day in June 2018.
+pub fn day(day: u8) -> Timestamp {
+    format!("2018-06-{day:02}T12:00:00Z").parse().unwrap()
+}
+
+/// A command's circumstances at `occurred_at`.
+pub fn context(occurred_at: Timestamp) -> Context {
+    Context {
+        occurred_at,
+        actor: None,
+        tenant: TenantId::default(),
+        command_id: "a-command".parse().unwrap(),
+    }
+}
+
+pub fn real(amount_minor: i64) -> Money {
+    Money::new(amount_minor, Currency::BRL)
+}
+
+pub fn dollar(amount_minor: i64) -> Money {
+    Money::new(amount_minor, "USD".parse().unwrap())
+}
+
+/// A short name for an id or a text of any type.
+pub fn a<T: std::str::FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+pub fn item(line: u32, price: Money, freight: Money) -> Item {
+    Item {
+        line,
+        product: a("lamp"),
+        seller: a("maria"),
+        price,
+        freight,
+    }
+}
+
+pub fn place_order(items: Vec<Item>) -> PlaceOrder {
+    PlaceOrder {
+        customer: a("ana"),
+        items,
+        estimated_delivery: day(20),
+    }
+}
+
+/// An order of one lamp, as it is asked for.
+pub fn place_one() -> PlaceOrder {
+    place_order(vec![item(1, real(2199), real(1185))])
+}
+
+/// An order of one lamp, as it happened.
+pub fn placed_one() -> OrderPlaced {
+    OrderPlaced {
+        customer: a("ana"),
+        items: vec![item(1, real(2199), real(1185))],
+        items_minor: 2199,
+        freight_minor: 1185,
+        currency: Currency::BRL,
+        estimated_delivery: day(20),
+    }
+}
+
+/// A history and a request, to be judged by the rules of `D`.
+pub fn judge<D>(
+    history: &[(D::Event, Timestamp)],
+    command: impl Into<D::Command>,
+    occurred_at: Timestamp,
+) -> AggregateResultValidator<Rules<D>>
+where
+    D: Decider,
+    D::Event: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let events = history
+        .iter()
+        .map(|(event, occurred_at)| Happened::new(event.clone(), *occurred_at))
+        .collect();
+    TestFramework::<Rules<D>>::with(())
+        .given(events)
+        .when(Asked::new(command, context(occurred_at)))
+}
+
+/// What the validator compares with: events at the command's time.
+pub fn events<E>(event: impl Into<E>, occurred_at: Timestamp) -> Vec<Happened<E>> {
+    vec![Happened::new(event, occurred_at)]
+}
