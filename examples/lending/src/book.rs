@@ -1,0 +1,267 @@
+//! A book of the library, lent to one reader at a time (`book-<id>`).
+//!
+//! Read it from top to bottom; your own aggregate has the same six parts. Deliberately absent: who
+//! the readers are. They would be an aggregate of their own, in another file.
+
+use kernel::{Context, Decider, Timestamp, facts_of, messages};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+// 1. What may be asked. Names are imperative and frozen: clients send them, the log keeps them.
+messages! {
+    /// The commands of a book.
+    pub enum Command {
+        /// Lends it to a reader.
+        LendBook,
+        /// Takes it back.
+        ReturnBook,
+    }
+}
+
+/// Lends the book to a reader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LendBook {
+    /// The reader's number; never a name, for the log is kept for ever.
+    pub reader: u32,
+    /// When it must be back.
+    pub due: Timestamp,
+}
+
+/// Takes the book back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnBook {}
+
+// 2. What may have happened. Names are past tense. What a read model will need later stands in the
+// event, even where the state knows it: it cannot be added to old events.
+messages! {
+    /// The events of a book.
+    pub enum Event {
+        /// It was lent.
+        BookLent,
+        /// It came back.
+        BookReturned,
+    }
+}
+
+/// The book was lent to a reader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BookLent {
+    /// The reader's number.
+    pub reader: u32,
+    /// When it must be back.
+    pub due: Timestamp,
+}
+
+/// The book came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BookReturned {
+    /// The number of the reader who had it.
+    pub reader: u32,
+    /// When it had been lent.
+    pub lent_at: Timestamp,
+    /// When it had to be back.
+    pub due: Timestamp,
+}
+
+// 3. Why a request is refused: one variant for each rule, with the facts that explain it.
+/// The rules of books that a command may break.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(untagged)]
+pub enum Rejection {
+    /// A book is in one place.
+    #[error("the book is lent until {due}")]
+    AlreadyLent {
+        /// When it must be back.
+        due: Timestamp,
+    },
+    /// Nobody can bring back a book before they took it.
+    #[error("the book would be due at {due}, which is not after it is lent")]
+    DueTooEarly {
+        /// When it would have to be back.
+        due: Timestamp,
+    },
+    /// Only a lent book comes back.
+    #[error("the book is not lent")]
+    NotLent,
+}
+
+impl kernel::Rejection for Rejection {
+    /// Codes are frozen like names: clients branch on them.
+    fn code(&self) -> &str {
+        match self {
+            Self::AlreadyLent { .. } => "book_already_lent",
+            Self::DueTooEarly { .. } => "book_due_too_early",
+            Self::NotLent => "book_not_lent",
+        }
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        facts_of(self)
+    }
+}
+
+// 4. What is remembered: only what the rules below ask for.
+/// A book as its events tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// When and how it was lent, while it is.
+    pub loan: Option<(Timestamp, BookLent)>,
+    /// When it last came back.
+    pub returned_at: Option<Timestamp>,
+}
+
+/// The rules of books.
+#[derive(Clone, Copy, Debug)]
+pub struct Book;
+
+impl Decider for Book {
+    const CATEGORY: &'static str = "book";
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Rejection;
+
+    // 5. The rules. Each broken one returns early; the last line tells what happens. There is no
+    // clock to read: the time of the command comes in its context.
+    fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Vec<Event>, Rejection> {
+        match command {
+            Command::LendBook(LendBook { reader, due }) => {
+                let (reader, due) = (*reader, *due);
+                let lent = BookLent { reader, due };
+                match &state.loan {
+                    // The same request once more, perhaps sent again by a client that got no
+                    // answer: what it asks for is already so.
+                    Some((lent_at, loan)) if *lent_at == ctx.occurred_at && *loan == lent => {
+                        return Ok(vec![]);
+                    }
+                    Some((_, loan)) => return Err(Rejection::AlreadyLent { due: loan.due }),
+                    None => {}
+                }
+                if due <= ctx.occurred_at {
+                    return Err(Rejection::DueTooEarly { due });
+                }
+                Ok(vec![lent.into()])
+            }
+            Command::ReturnBook(ReturnBook {}) => match &state.loan {
+                Some((lent_at, loan)) => Ok(vec![
+                    BookReturned {
+                        reader: loan.reader,
+                        lent_at: *lent_at,
+                        due: loan.due,
+                    }
+                    .into(),
+                ]),
+                None if state.returned_at == Some(ctx.occurred_at) => Ok(vec![]),
+                None => Err(Rejection::NotLent),
+            },
+        }
+    }
+
+    // 6. The consequences. Events are facts: nothing is refused or computed here, so that a history
+    // of any age can be folded again.
+    fn evolve(state: &mut State, event: &Event, occurred_at: Timestamp) {
+        match event {
+            Event::BookLent(lent) => state.loan = Some((occurred_at, lent.clone())),
+            Event::BookReturned(_) => {
+                state.loan = None;
+                state.returned_at = Some(occurred_at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(day: u8) -> Timestamp {
+        format!("2024-03-{day:02}T10:00:00Z").parse().unwrap()
+    }
+
+    /// What the rules answer to `command` on a day, given what happened on days before.
+    fn judge(
+        history: &[(Event, u8)],
+        command: impl Into<Command>,
+        today: u8,
+    ) -> Result<Vec<Event>, Rejection> {
+        let mut state = State::default();
+        for (event, then) in history {
+            Book::evolve(&mut state, event, day(*then));
+        }
+        let context = Context {
+            occurred_at: day(today),
+            actor: None,
+            tenant: kernel::TenantId::default(),
+            command_id: "a-command".parse().unwrap(),
+        };
+        Book::decide(&state, &command.into(), &context)
+    }
+
+    fn lend(reader: u32, due: u8) -> LendBook {
+        LendBook {
+            reader,
+            due: day(due),
+        }
+    }
+
+    fn lent(reader: u32, due: u8) -> Event {
+        let due = day(due);
+        BookLent { reader, due }.into()
+    }
+
+    fn returned(reader: u32, lent_at: u8, due: u8) -> Event {
+        let (lent_at, due) = (day(lent_at), day(due));
+        BookReturned {
+            reader,
+            lent_at,
+            due,
+        }
+        .into()
+    }
+
+    #[test]
+    fn lends_a_book_that_is_there() {
+        assert_eq!(judge(&[], lend(7, 15), 1), Ok(vec![lent(7, 15)]));
+        let history = [(lent(7, 15), 1), (returned(7, 1, 15), 9)];
+        assert_eq!(judge(&history, lend(8, 20), 10), Ok(vec![lent(8, 20)]));
+    }
+
+    #[test]
+    fn lends_to_one_reader_at_a_time() {
+        let refusal = Rejection::AlreadyLent { due: day(15) };
+        assert_eq!(judge(&[(lent(7, 15), 1)], lend(8, 20), 2), Err(refusal));
+    }
+
+    #[test]
+    fn refuses_a_loan_that_ends_before_it_begins() {
+        let refusal = Rejection::DueTooEarly { due: day(1) };
+        assert_eq!(judge(&[], lend(7, 1), 1), Err(refusal));
+    }
+
+    #[test]
+    fn a_return_tells_who_had_the_book_and_how_long() {
+        let history = [(lent(7, 15), 1)];
+        assert_eq!(
+            judge(&history, ReturnBook {}, 20),
+            Ok(vec![returned(7, 1, 15)])
+        );
+    }
+
+    #[test]
+    fn only_a_lent_book_comes_back() {
+        assert_eq!(judge(&[], ReturnBook {}, 1), Err(Rejection::NotLent));
+    }
+
+    #[test]
+    fn asking_twice_for_the_same_adds_nothing() {
+        let mut history = vec![(lent(7, 15), 1)];
+        assert_eq!(judge(&history, lend(7, 15), 1), Ok(vec![]));
+        history.push((returned(7, 1, 15), 9));
+        assert_eq!(judge(&history, ReturnBook {}, 9), Ok(vec![]));
+    }
+}
