@@ -1,0 +1,278 @@
+//! The folder of a private Postgres: what lies where in it, and how its cluster is made.
+//!
+//! Invariant: `data/` is a whole cluster or is not there. It is made under another name and moved.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use uuid::Uuid;
+
+use super::server::Server;
+use super::user::User;
+use super::{Error, NAME, ROOT_HOMES};
+
+/// The folder of one private Postgres.
+#[derive(Debug)]
+pub(super) struct Home {
+    path: PathBuf,
+    /// Whom the server runs as, where that is not us.
+    user: Option<User>,
+    password: String,
+}
+
+impl Home {
+    /// Opens the folder, or makes it, and takes it for this process: the lock goes when the process
+    /// does, however it ends, and the server does not inherit it. As root, the folder is another
+    /// one if the server's user could not enter this one.
+    pub(super) fn open(data_dir: &Path) -> Result<(Self, File), Error> {
+        let user = User::instead_of_root()?;
+        create_private(data_dir)?;
+        let asked = data_dir
+            .canonicalize()
+            .map_err(Error::io("find", data_dir))?;
+        let path = match &user {
+            None => asked,
+            Some(user) => {
+                let path = reachable_home(&asked, user)?;
+                // Others may pass through to what is theirs, and not look around.
+                fs::set_permissions(&path, Permissions::from_mode(0o711))
+                    .map_err(Error::io("change the permissions of", &path))?;
+                path
+            }
+        };
+        let mut home = Self {
+            path,
+            user,
+            password: String::new(),
+        };
+        let lock = home.lock()?;
+        home.password = home.stored_password()?;
+        Ok((home, lock))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn password(&self) -> &str {
+        &self.password
+    }
+
+    pub(super) fn cluster(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("server.log")
+    }
+
+    fn lock(&self) -> Result<File, Error> {
+        let path = self.path.join("lock");
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let file = options.open(&path).map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse {
+                home: self.path.clone(),
+            }),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
+    }
+
+    /// The major version of Postgres that made the cluster; `None` if there is no cluster yet.
+    pub(super) fn made_by(&self) -> Result<Option<u32>, Error> {
+        let path = self.cluster().join("PG_VERSION");
+        match fs::read_to_string(&path) {
+            Ok(version) => Ok(version.trim().parse().ok()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
+    }
+
+    /// Makes the cluster and our database, unless they are there.
+    pub(super) fn make_cluster(&self, server: &Server) -> Result<(), Error> {
+        let cluster = self.cluster();
+        if cluster.exists() {
+            return Ok(());
+        }
+        if let Some(user) = &self.user {
+            tracing::info!(
+                user = user.name,
+                "Postgres refuses to run as root, so it runs as another user"
+            );
+        }
+        let partial = self.path.join("data.partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
+        }
+        create_private(&partial)?;
+        if let Some(user) = &self.user {
+            user.own(&partial)?;
+        }
+
+        let initdb = server.program("initdb");
+        let mut command = self.command(&initdb);
+        command
+            .arg("-D")
+            .arg(&partial)
+            .arg("--pwfile")
+            .arg(self.password_file());
+        command.args(["--username", NAME, "--auth", "scram-sha-256"]);
+        command.args([
+            "--encoding",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+            "--no-instructions",
+        ]);
+        run(&initdb, command, "")?;
+
+        // Without a server, so that a cluster that is there has its database too.
+        let postgres = server.program("postgres");
+        let mut command = self.command(&postgres);
+        command
+            .arg("--single")
+            .arg("-D")
+            .arg(&partial)
+            .args(["-c", "fsync=off", "postgres"]);
+        run(&postgres, command, &format!("CREATE DATABASE {NAME}\n"))?;
+
+        fs::rename(&partial, &cluster).map_err(Error::io("move", &partial))
+    }
+
+    /// A command that runs as the server's user, in our folder, deaf to the caller's `PG…`
+    /// variables and language.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.as_bytes().starts_with(b"PG") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC")
+            .current_dir(&self.path);
+        if let Some(user) = &self.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        command
+    }
+
+    /// The server's log, begun anew; that of the run before stays beside it.
+    pub(super) fn new_log(&self) -> Result<File, Error> {
+        let (log, previous) = (self.log(), self.path.join("server.previous.log"));
+        match fs::rename(&log, previous) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("move", &log)(error));
+            }
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).mode(0o600);
+        options.open(&log).map_err(Error::io("open", &log))
+    }
+
+    /// The port of the last run, so that an address noted then still holds.
+    pub(super) fn last_port(&self) -> Option<u16> {
+        fs::read_to_string(self.path.join("port"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    pub(super) fn remember_port(&self, port: u16) -> Result<(), Error> {
+        let path = self.path.join("port");
+        fs::write(&path, format!("{port}\n")).map_err(Error::io("write", &path))
+    }
+
+    fn password_file(&self) -> PathBuf {
+        self.path.join("password")
+    }
+
+    fn stored_password(&self) -> Result<String, Error> {
+        let path = self.password_file();
+        match fs::read_to_string(&path) {
+            Ok(password) if !password.trim().is_empty() => return Ok(password.trim().to_owned()),
+            Err(error) if error.kind() != ErrorKind::NotFound || self.cluster().exists() => {
+                return Err(Error::io("read", &path)(error));
+            }
+            _ => {}
+        }
+        let password = Uuid::new_v4().simple().to_string();
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let mut file = options.open(&path).map_err(Error::io("open", &path))?;
+        writeln!(file, "{password}").map_err(Error::io("write", &path))?;
+        if let Some(user) = &self.user {
+            user.own(&path)?;
+        }
+        Ok(password)
+    }
+}
+
+/// The folder that was asked for if `user` can enter it, else one in [`ROOT_HOMES`] that goes by
+/// its name.
+fn reachable_home(asked: &Path, user: &User) -> Result<PathBuf, Error> {
+    // Of the folder itself we are the owner and may open the door; those above are not ours.
+    if asked.parent().is_none_or(|parent| user.reaches(parent)) {
+        return Ok(asked.to_owned());
+    }
+    let name = Uuid::new_v5(&Uuid::NAMESPACE_URL, asked.as_os_str().as_bytes());
+    let path = Path::new(ROOT_HOMES).join(format!("postgres-{name}"));
+    create_private(&path)?;
+    fs::set_permissions(ROOT_HOMES, Permissions::from_mode(0o755)).map_err(Error::io(
+        "change the permissions of",
+        Path::new(ROOT_HOMES),
+    ))?;
+    tracing::info!(
+        user = user.name,
+        asked = %asked.display(),
+        used = %path.display(),
+        "Postgres refuses to run as root, and the user it runs as cannot enter the folder"
+    );
+    Ok(path)
+}
+
+fn create_private(path: &Path) -> Result<(), Error> {
+    let mut builder = DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io("create", path))
+}
+
+fn run(program: &Path, mut command: Command, input: &str) -> Result<Output, Error> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(Error::io("run", program))?;
+    let mut stdin = child.stdin.take().expect("it was asked for above");
+    // A program that ends without reading is judged by how it ends.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child
+        .wait_with_output()
+        .map_err(Error::io("wait for", program))?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    // A single-user server reports what failed, and ends as if nothing had.
+    if !output.status.success() || said(&output.stderr).contains("ERROR:") {
+        let program = program.to_owned();
+        let text = format!("{}\n{}", said(&output.stdout), said(&output.stderr));
+        return Err(Error::Tool {
+            program,
+            status: output.status,
+            output: text,
+        });
+    }
+    Ok(output)
+}

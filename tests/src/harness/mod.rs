@@ -1,0 +1,14 @@
+//! Starts the servers that tests run against, each on free ports and in a folder of its own, and
+//! ends them with the test process, however that ends.
+
+pub mod kafka;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+
+use uuid::Uuid;
+
+/// A name that no other test uses, for a topic, a database or a group: `orders_0192f0c1…`.
+pub fn unique_name(prefix: &str) -> String {
+    format!("{prefix}_{}", Uuid::now_v7().simple())
+}

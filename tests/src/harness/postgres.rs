@@ -1,0 +1,134 @@
+//! A real Postgres for tests: the module that `annals dev` runs its private server with, and the
+//! handles that tests need to break it.
+
+use std::path::Path;
+
+use cli::embedded_postgres::{Durability, EmbeddedPostgres, Options};
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{ConnectOptions, Connection, Executor};
+use tempfile::TempDir;
+
+use super::process::Watch;
+use super::{ports, unique_name};
+
+/// A Postgres server of one test. Ends, and leaves nothing, when it is dropped or the test process
+/// is gone.
+#[derive(Debug)]
+pub struct Postgres {
+    // In the order in which they go: the server, then the watch over it, then the folder.
+    server: Option<EmbeddedPostgres>,
+    watch: Option<Watch>,
+    options: Options,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// Starts a server that does not wait for the disk, in a new folder.
+    ///
+    /// # Panics
+    /// If it cannot be started; the message says what to do.
+    pub fn start() -> Self {
+        Self::start_with(Durability::None)
+    }
+
+    /// [`Postgres::start`], for tests and benchmarks in which the disk matters.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_with(durability: Durability) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("annals-postgres-")
+            .tempdir();
+        let folder = folder.expect("a temporary folder can be made");
+        let options = Options {
+            port: Some(ports::free()),
+            durability,
+            ..Options::default()
+        };
+        let mut postgres = Self {
+            server: None,
+            watch: None,
+            options,
+            folder,
+        };
+        postgres.launch();
+        postgres
+    }
+
+    fn launch(&mut self) {
+        let server = EmbeddedPostgres::start_blocking(self.folder.path(), &self.options)
+            .unwrap_or_else(|error| {
+                panic!("no Postgres for the tests ({error}): run ops/setup and try again")
+            });
+        // SIGQUIT: it ends its own processes too, and at once.
+        self.watch = Some(Watch::over(server.pid(), "QUIT", self.folder.path()));
+        self.server = Some(server);
+    }
+
+    fn server(&self) -> &EmbeddedPostgres {
+        self.server
+            .as_ref()
+            .expect("the server was killed and has not been started again")
+    }
+
+    /// The address of a database of this server.
+    pub fn url(&self, database: &str) -> String {
+        self.server().url_of(database)
+    }
+
+    /// The process number of the server.
+    pub fn pid(&self) -> u32 {
+        self.server().pid()
+    }
+
+    /// The folder of the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Makes a database that no other test uses, and returns its address.
+    ///
+    /// # Panics
+    /// If the server does not do it.
+    pub async fn create_database(&self) -> String {
+        let name = unique_name("test");
+        let admin: sqlx::postgres::PgConnectOptions = self
+            .url("postgres")
+            .parse()
+            .expect("the harness writes addresses that can be read");
+        let mut connection = admin
+            .connect()
+            .await
+            .expect("a server that was started answers");
+        let statement = format!("CREATE DATABASE {name}");
+        connection
+            .execute(sqlx::AssertSqlSafe(statement))
+            .await
+            .expect("a new name can be taken");
+        connection
+            .close()
+            .await
+            .expect("a connection that works can be closed");
+        self.url(&name)
+    }
+
+    /// Kills the server as `kill -9` does.
+    pub fn kill9(&mut self) {
+        let server = self.server.take().expect("the server was killed before");
+        let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("the system gave this number to the server");
+        kill_process(pid, Signal::KILL).expect("a child of ours takes signals");
+        // Waits for its end.
+        drop(server);
+        self.watch = None;
+    }
+
+    /// Starts the server again, on the same port and with the same data.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart(&mut self) {
+        drop(self.server.take());
+        self.launch();
+    }
+}

@@ -1,0 +1,5 @@
+//! Every test of the whole system, in one binary: linked once, and with one broker for all.
+
+#![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
+
+mod harness_works;
