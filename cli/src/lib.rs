@@ -1,5 +1,5 @@
 //! The one binary `annals`: all roles and all tools.
 
-pub mod embedded_postgres;
 pub mod client;
+pub mod embedded_postgres;
 pub mod import;
