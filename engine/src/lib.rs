@@ -1,1 +1,20 @@
-//! placeholder
+//! The engine, whatever the domain: the log and who counts in it, the owners that write it, the
+//! subscriptions that follow it, its history and its audit.
+//!
+//! Invariant: names no aggregate. Deliberately absent: HTTP, and any read model.
+
+pub mod chain;
+pub mod checkpoint;
+pub mod claim;
+pub mod command;
+pub mod commit;
+pub mod create;
+pub mod damage;
+pub mod engine;
+pub mod ids;
+pub mod log;
+pub mod owner;
+pub mod record;
+pub mod registry;
+pub mod subscription;
+pub mod token;

@@ -6,6 +6,8 @@
 
 mod address;
 mod error;
+mod kafka;
+mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,8 @@ use async_trait::async_trait;
 
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
+pub use kafka::KafkaLog;
+pub use sqlite::SqliteLog;
 
 use crate::ids::{Offset, Partition};
 use crate::record::{NewRecord, Record};
@@ -27,7 +31,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// The number of its partitions; it never changes.
     fn partition_count(&self) -> u32;
 
-    /// Holds the store's settings against what the protocol needs.
+    /// Holds the store's settings against what the protocol needs; returns what should be known
+    /// but stops nobody (such as a single broker).
     ///
     /// # Errors
     /// `Settings` with every wrong setting and the command that mends it; `Unavailable`.
@@ -67,7 +72,7 @@ pub trait EventLog: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Locked` where another process may be writing; `Unavailable`.
-    fn appender(&self) -> Result<Arc<dyn Appender>, LogError>;
+    async fn appender(&self) -> Result<Arc<dyn Appender>, LogError>;
 }
 
 /// The offsets of a partition.
@@ -106,7 +111,7 @@ pub trait LogReader: Send {
 pub type AppendResult = Result<Appended, LogError>;
 
 /// Told of the result, from a thread that must not be held up: it may only pass it on.
-pub type AppendDone = Box<dyn FnOnce(AppendResult) + Send>;
+pub type AppendDone = Box<dyn FnOnce(AppendResult) + Send + Sync>;
 
 /// A durable append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,18 +125,59 @@ pub struct Appended {
 /// The appending side of a log.
 #[async_trait]
 pub trait Appender: Send + Sync + 'static {
-    /// Hands over a record; `done` is told when it is durable or when its fate is in doubt.
+    /// The way to append under one claim. Whoever claims takes a new one: a session whose client
+    /// failed takes nothing more, ever, so that no record follows one that was lost.
     ///
     /// # Errors
-    /// `Full`: nothing was taken, try again a little later. Anything else: `done` was dropped,
-    /// nothing was sent.
-    fn append(
-        &self,
-        partition: Partition,
-        record: NewRecord,
-        done: AppendDone,
-    ) -> Result<(), LogError>;
+    /// `Unavailable`.
+    fn session(&self) -> Result<Arc<dyn AppendSession>, LogError>;
 
     /// Waits up to `wait` until everything handed over has an answer.
     async fn flush(&self, wait: Duration);
+}
+
+/// The way to append under one claim.
+pub trait AppendSession: Send + Sync + 'static {
+    /// Hands over a record; `done` is told when it is durable or when its fate is in doubt.
+    ///
+    /// # Errors
+    /// `Full`: nothing was taken, try again a little later. `Closed` or anything else: nothing was
+    /// taken, and the session takes nothing more.
+    fn append(
+        &self,
+        partition: Partition,
+        record: &NewRecord,
+        done: AppendDone,
+    ) -> Result<(), LogError>;
+}
+
+/// Opens the log at an address.
+///
+/// # Errors
+/// `Missing` if there is none; `Unavailable`.
+pub async fn open(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
+    Ok(match address {
+        LogAddress::Sqlite { path } => Arc::new(SqliteLog::open(path).await?),
+        LogAddress::Kafka { brokers, topic } => Arc::new(KafkaLog::open(brokers, topic).await?),
+    })
+}
+
+/// How the store of a new log is made.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// The number of partitions.
+    pub partition_count: u32,
+    /// How many brokers keep each partition; of no meaning for SQLite.
+    pub replication: u16,
+}
+
+/// Makes the store of a log if there is none: a topic or a file, with no records yet.
+///
+/// # Errors
+/// `Unavailable`, with the store's reason.
+pub async fn create_store(address: &LogAddress, options: StoreOptions) -> Result<(), LogError> {
+    match address {
+        LogAddress::Sqlite { path } => SqliteLog::create(path, options.partition_count).await,
+        LogAddress::Kafka { brokers, topic } => kafka::create_topic(brokers, topic, options).await,
+    }
 }

@@ -1,0 +1,148 @@
+//! Making a log: its store, its identity, and a first claim in every partition.
+//!
+//! Invariant: it may be repeated after a crash or raced by another; the identity is the one that
+//! counts in partition 0, and only then is it written into the others.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::chain::{Chain, Stop, Verdict};
+use crate::claim::Claim;
+use crate::ids::{LogId, Partition, Term, WriterId};
+use crate::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
+use crate::record::{ClaimHeaders, RECORD_VERSION};
+
+/// How a log is made.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// Partitions and replicas.
+    pub store: StoreOptions,
+    /// The idempotency window, in milliseconds of recorded time.
+    pub idempotency_window_ms: u64,
+    /// The name of the node that makes it.
+    pub node: String,
+}
+
+/// Why a log could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The store did not do it.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Something stands in the log past which no reader goes.
+    #[error(transparent)]
+    Stop(#[from] Stop),
+    /// A log with another partition count is there.
+    #[error("the log has {found} partitions, not {asked}; the count never changes")]
+    Partitions {
+        /// What it has.
+        found: u32,
+        /// What was asked for.
+        asked: u32,
+    },
+}
+
+/// Makes a log, or finishes one that was begun; `true` if anything was written.
+///
+/// # Errors
+/// [`CreateError`].
+pub async fn create(
+    address: &LogAddress,
+    options: &CreateOptions,
+) -> Result<(Arc<dyn EventLog>, LogId, bool), CreateError> {
+    log::create_store(address, options.store).await?;
+    let log = open_new(address).await?;
+    let (found, asked) = (log.partition_count(), options.store.partition_count);
+    if found != asked {
+        return Err(CreateError::Partitions { found, asked });
+    }
+    log.check().await?;
+    let mut session = None;
+    let fresh = LogId(Uuid::now_v7());
+    let (id, mut wrote) = claim(&*log, Partition(0), fresh, options, &mut session).await?;
+    for partition in (1..found).map(Partition) {
+        wrote |= claim(&*log, partition, id, options, &mut session).await?.1;
+    }
+    Ok((log, id, wrote))
+}
+
+/// A topic that was just made takes a moment to be known everywhere.
+async fn open_new(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
+    let mut tries = 50;
+    loop {
+        match log::open(address).await {
+            Err(LogError::Missing { .. }) if tries > 0 => {
+                tries -= 1;
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+async fn claim(
+    log: &dyn EventLog,
+    partition: Partition,
+    id: LogId,
+    options: &CreateOptions,
+    session: &mut Option<Arc<dyn AppendSession>>,
+) -> Result<(LogId, bool), CreateError> {
+    if let Some(claimed) = first_claim(log, partition).await? {
+        return Ok((claimed.log, false));
+    }
+    let headers = ClaimHeaders {
+        term: Term(1),
+        writer: WriterId(Uuid::new_v4()),
+        log: id,
+        version: RECORD_VERSION,
+    };
+    let value = Claim {
+        node: options.node.clone(),
+        address: None,
+        idempotency_window_ms: options.idempotency_window_ms,
+        copied: None,
+    };
+    let session = match session {
+        Some(session) => session,
+        None => session.insert(log.appender().await?.session()?),
+    };
+    let (done, acknowledged) = oneshot::channel();
+    let done = Box::new(move |result| {
+        let _ = done.send(result);
+    });
+    session.append(partition, &headers.record(value.to_value()), done)?;
+    acknowledged.await.map_err(|_| LogError::Closed)??;
+    match first_claim(log, partition).await? {
+        Some(claimed) => Ok((claimed.log, true)),
+        None => Err(LogError::Closed.into()),
+    }
+}
+
+/// The first claim that counts in a partition, if there is one yet.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn first_claim(
+    log: &dyn EventLog,
+    partition: Partition,
+) -> Result<Option<ClaimHeaders>, LogError> {
+    let bounds = log.bounds(partition).await?;
+    let mut chain = Chain::genesis(partition);
+    let mut from = bounds.first;
+    while from < bounds.end {
+        let chunk = log.read(partition, from).await?;
+        for record in &chunk.records {
+            // Damage before the first claim is found by whoever folds the partition.
+            if let Ok(Verdict::Claim(claim, _)) = chain.judge(record) {
+                return Ok(Some(claim));
+            }
+        }
+        if chunk.at_end {
+            break;
+        }
+        from = chunk.next;
+    }
+    Ok(None)
+}

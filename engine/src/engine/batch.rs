@@ -1,0 +1,70 @@
+//! Commands that were sent together: in order per stream, none attempted behind one that had no
+//! answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Inner, Pending, Prepared, count, wrap};
+use crate::command::TurnedAway;
+use crate::commit::stream_key;
+use crate::owner::{Guard, turned_away};
+
+/// How many streams' guards are kept before those that nobody needs are dropped.
+const GUARDS_MAX: usize = 16_384;
+
+/// Commands that were sent together.
+pub struct Batch {
+    inner: Arc<Inner>,
+    guards: HashMap<Bytes, Arc<Guard>>,
+}
+
+impl Batch {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self {
+            inner,
+            guards: HashMap::new(),
+        }
+    }
+
+    /// Queues a command, waiting while the partition's queue is full, but not beyond `deadline`.
+    ///
+    /// After a command that was answered unknown or turned away, later commands of the same stream
+    /// are not attempted and are turned away.
+    pub async fn submit(&mut self, command: Prepared, deadline: Instant) -> Pending {
+        let request = &command.submission.request;
+        let guard = self.guard(stream_key(&request.tenant, &request.stream));
+        if let Some(error) = guard.closed() {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let queue = &self.inner.queues[command.partition.0 as usize];
+        let room = tokio::time::timeout_at(deadline.into(), queue.reserve()).await;
+        let reason = match room {
+            Ok(Ok(permit)) => {
+                let (message, waiting) = wrap(command.submission, Some(guard));
+                permit.send(message);
+                return Box::pin(async move {
+                    let result = waiting.answer(deadline).await;
+                    count(&result);
+                    result
+                });
+            }
+            Ok(Err(_)) => TurnedAway::Stopping,
+            Err(_) => TurnedAway::Overloaded,
+        };
+        let error = turned_away(reason);
+        guard.close(&error);
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn guard(&mut self, key: Bytes) -> Arc<Guard> {
+        if self.guards.len() >= GUARDS_MAX {
+            // A guard that only this map holds and that is open has nothing left to keep.
+            self.guards
+                .retain(|_, guard| Arc::strong_count(guard) > 1 || guard.closed().is_some());
+        }
+        Arc::clone(self.guards.entry(key).or_default())
+    }
+}

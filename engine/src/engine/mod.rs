@@ -1,0 +1,449 @@
+//! The write side as a door sees it: commands in, one answer out.
+//!
+//! Invariant: queues are bounded; a command that was not attempted is told so, one that may have
+//! been is *unknown*. Deliberately absent: HTTP, and the decisions themselves (`owner`).
+
+mod batch;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kernel::{CommandId, StreamName, TenantId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use batch::Batch;
+
+use crate::command::{Answer, Request, RequestError, SubmitError, TurnedAway};
+use crate::commit::stream_key;
+use crate::create::first_claim;
+use crate::ids::{LogId, Partition, Position};
+use crate::log::{Appender, EventLog, LogError};
+use crate::owner::{
+    Command, Driver, Entropy, Fate, Guard, Inquiry, Message, NoStore, Owner, OwnerSettings,
+    StateStore, Status, Store, StoreError, Submission, turned_away,
+};
+use crate::record::partition_of;
+use crate::registry::Registry;
+
+/// How many commands may wait for one partition.
+const QUEUE_MAX: usize = 1_024;
+/// How many streams' states are kept in memory, over all partitions.
+const STATES_MAX: usize = 131_072;
+
+/// How a write side is started.
+pub struct EngineOptions {
+    /// The bounds and times of every owner.
+    pub owner: OwnerSettings,
+    /// The folder of the local checkpoint store; absent: everything stays in memory and is folded
+    /// again at every start.
+    pub store: Option<PathBuf>,
+}
+
+/// Why a write side does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log was never finished.
+    #[error(
+        "partition {partition} was never claimed; finish the log with: annals log create --log \
+         {address}"
+    )]
+    Unclaimed {
+        /// The partition.
+        partition: Partition,
+        /// The log's address.
+        address: String,
+    },
+    /// The local checkpoint store cannot be used.
+    #[error("the local checkpoint store in {folder} cannot be used; it may be deleted")]
+    Store {
+        /// Its folder.
+        folder: String,
+        /// Why.
+        source: StoreError,
+    },
+}
+
+/// A request whose shape is right, on its way to its partition.
+pub struct Prepared {
+    submission: Submission,
+    partition: Partition,
+}
+
+/// The outcome of one command of a batch, when it comes.
+pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, SubmitError>> + Send>>;
+
+/// A handle on the write side; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    log_id: LogId,
+    queues: Vec<mpsc::Sender<Message>>,
+    statuses: Vec<watch::Receiver<Status>>,
+    stopping: watch::Sender<bool>,
+    appender: Arc<dyn Appender>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn bytes(&mut self) -> [u8; 16] {
+        rand::random()
+    }
+}
+
+impl Engine {
+    /// Starts the owners of all partitions; they take over in the background.
+    ///
+    /// # Errors
+    /// [`StartError`], each with what to do about it.
+    pub async fn start(
+        log: Arc<dyn EventLog>,
+        registry: Registry,
+        options: EngineOptions,
+    ) -> Result<Self, StartError> {
+        for warning in log.check().await? {
+            tracing::warn!(log = %log.address(), "{warning}");
+        }
+        let log_id = claimed_log(&*log).await?;
+        let appender = log.appender().await?;
+        let store = options
+            .store
+            .as_ref()
+            .map(|folder| open_store(folder))
+            .transpose()?;
+        let partition_count = log.partition_count();
+        let mut settings = options.owner;
+        settings.states_max = (STATES_MAX / partition_count.max(1) as usize).max(64);
+        let (stopping, stopped) = watch::channel(false);
+        let started = Instant::now();
+        let mut inner = Inner {
+            registry: registry.clone(),
+            log_id,
+            queues: Vec::new(),
+            statuses: Vec::new(),
+            stopping,
+            appender: Arc::clone(&appender),
+            tasks: Mutex::default(),
+        };
+        let mut tasks = Vec::new();
+        for partition in (0..partition_count).map(Partition) {
+            let (queue, commands) = mpsc::channel(QUEUE_MAX);
+            let owner = Owner::new(
+                partition,
+                registry.clone(),
+                settings.clone(),
+                partition_store(store.as_ref(), partition, &options.store)?,
+                Box::new(SystemEntropy),
+            );
+            let (status, watched) = watch::channel(Status {
+                not_owning: owner.not_owning(),
+                log: None,
+                position: Position(0),
+            });
+            let driver = Driver {
+                owner,
+                partition,
+                log: Arc::clone(&log),
+                appender: Arc::clone(&appender),
+                commands,
+                status,
+                stopping: stopped.clone(),
+                started,
+            };
+            tasks.push(tokio::spawn(driver.run()));
+            inner.queues.push(queue);
+            inner.statuses.push(watched);
+        }
+        inner.tasks = Mutex::new(tasks);
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The registered aggregates.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// The identity of the log.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.inner.log_id
+    }
+
+    /// Reads a request's data.
+    ///
+    /// # Errors
+    /// [`RequestError`] where it is no command of any aggregate or has the wrong shape.
+    pub fn prepare(&self, request: Request) -> Result<Prepared, RequestError> {
+        let category = request.stream.category();
+        let aggregate =
+            self.inner
+                .registry
+                .get(category)
+                .ok_or_else(|| RequestError::UnknownCategory {
+                    category: category.to_owned(),
+                    known: self.inner.registry.categories(),
+                })?;
+        let command =
+            aggregate.decode_command(&request.command, request.schema, request.data.get())?;
+        let routing_key = aggregate.routing_key(request.stream.as_str());
+        let count = u32::try_from(self.inner.queues.len()).expect("it was counted with a u32");
+        let partition = partition_of(&request.tenant, routing_key, count);
+        Ok(Prepared {
+            submission: Submission { request, command },
+            partition,
+        })
+    }
+
+    /// Decides on a command and waits for the log's answer up to `deadline`. Turned away at once
+    /// when the partition's queue is full.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn submit(
+        &self,
+        command: Prepared,
+        deadline: Instant,
+    ) -> Result<Answer, SubmitError> {
+        let (message, waiting) = wrap(command.submission, None);
+        let result = match self.inner.queues[command.partition.0 as usize].try_send(message) {
+            Ok(()) => waiting.answer(deadline).await,
+            Err(mpsc::error::TrySendError::Full(_)) => Err(turned_away(TurnedAway::Overloaded)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(turned_away(TurnedAway::Stopping)),
+        };
+        count(&result);
+        result
+    }
+
+    /// A batch of commands that are decided, per stream, in the order of submitting.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.inner))
+    }
+
+    /// What became of a command: `None` if this node's table does not know its id, which may be
+    /// older than the idempotency window; `Err(Unknown)` if it is still in flight.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn outcome(
+        &self,
+        tenant: &TenantId,
+        stream: &StreamName,
+        id: &CommandId,
+        deadline: Instant,
+    ) -> Result<Option<Answer>, SubmitError> {
+        let Some(aggregate) = self.inner.registry.get(stream.category()) else {
+            return Ok(None);
+        };
+        let count = u32::try_from(self.inner.queues.len()).expect("it was counted with a u32");
+        let partition = partition_of(tenant, aggregate.routing_key(stream.as_str()), count);
+        let (reply, answer) = oneshot::channel();
+        let inquiry = Inquiry {
+            stream_key: stream_key(tenant, stream),
+            id: id.clone(),
+        };
+        let message = Message::Inquire(inquiry, reply);
+        if self.inner.queues[partition.0 as usize]
+            .try_send(message)
+            .is_err()
+        {
+            return Err(turned_away(TurnedAway::Overloaded));
+        }
+        match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(turned_away(TurnedAway::Stopping)),
+            Err(_) => Err(turned_away(TurnedAway::NotReady)),
+        }
+    }
+
+    /// Whether every partition is owned and decides.
+    ///
+    /// # Errors
+    /// The partitions that do not, with reasons.
+    pub fn readiness(&self) -> Result<(), String> {
+        let mut reasons = Vec::new();
+        for (partition, status) in self.inner.statuses.iter().enumerate() {
+            if let Some(reason) = &status.borrow().not_owning {
+                reasons.push(format!("partition {partition}: {reason}"));
+            }
+        }
+        if reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(reasons.join("; "))
+        }
+    }
+
+    /// Waits until every partition is owned.
+    ///
+    /// # Errors
+    /// What [`Self::readiness`] says when `wait` is over.
+    pub async fn ready(&self, wait: Duration) -> Result<(), String> {
+        let all = async {
+            for status in &self.inner.statuses {
+                let mut status = status.clone();
+                let _ = status.wait_for(|status| status.not_owning.is_none()).await;
+            }
+        };
+        let _ = tokio::time::timeout(wait, all).await;
+        self.readiness()
+    }
+
+    /// Takes no more commands, waits until what was taken is answered, and lets go of the log.
+    pub async fn drain(&self, wait: Duration) {
+        self.inner.stopping.send_replace(true);
+        let tasks = {
+            let mut tasks = self
+                .inner
+                .tasks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        let deadline = tokio::time::Instant::now() + wait;
+        for mut task in tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.inner.appender.flush(wait).await;
+    }
+}
+
+/// The log's identity, once every partition was claimed.
+async fn claimed_log(log: &dyn EventLog) -> Result<LogId, StartError> {
+    let partitions = (0..log.partition_count()).map(Partition);
+    let found = futures::future::join_all(partitions.map(async |partition| {
+        match first_claim(log, partition).await {
+            Ok(Some(claim)) => Ok(claim),
+            Ok(None) => Err(StartError::Unclaimed {
+                partition,
+                address: log.address().to_string(),
+            }),
+            Err(error) => Err(StartError::Log(error)),
+        }
+    }))
+    .await;
+    let claims = found.into_iter().collect::<Result<Vec<_>, _>>()?;
+    claims
+        .first()
+        .map(|claim| claim.log)
+        .ok_or_else(|| StartError::Unclaimed {
+            partition: Partition(0),
+            address: log.address().to_string(),
+        })
+}
+
+fn open_store(folder: &Path) -> Result<Store, StartError> {
+    Store::open(folder).map_err(|source| store_error(folder, source))
+}
+
+fn store_error(folder: &Path, source: StoreError) -> StartError {
+    StartError::Store {
+        folder: folder.display().to_string(),
+        source,
+    }
+}
+
+fn partition_store(
+    store: Option<&Store>,
+    partition: Partition,
+    folder: &Option<PathBuf>,
+) -> Result<Box<dyn StateStore>, StartError> {
+    match (store, folder) {
+        (Some(store), Some(folder)) => {
+            let part = store
+                .partition(partition)
+                .map_err(|source| store_error(folder, source))?;
+            Ok(Box::new(part))
+        }
+        _ => Ok(Box::new(NoStore)),
+    }
+}
+
+/// Whoever waits for one command.
+struct Waiting {
+    answer: oneshot::Receiver<Result<Answer, SubmitError>>,
+    fate: Arc<Fate>,
+    guard: Option<Arc<Guard>>,
+}
+
+fn wrap(submission: Submission, guard: Option<Arc<Guard>>) -> (Message, Waiting) {
+    let (ticket, answer) = oneshot::channel();
+    let fate = Arc::new(Fate::default());
+    let command = Command {
+        submission,
+        ticket,
+        fate: Arc::clone(&fate),
+        guard: guard.clone(),
+    };
+    (
+        Message::Command(Box::new(command)),
+        Waiting {
+            answer,
+            fate,
+            guard,
+        },
+    )
+}
+
+impl Waiting {
+    async fn answer(self, deadline: Instant) -> Result<Answer, SubmitError> {
+        let result = match tokio::time::timeout_at(deadline.into(), self.answer).await {
+            Ok(Ok(result)) => result,
+            // The owner's task is gone: what it had taken may be in the log.
+            Ok(Err(_)) => Err(SubmitError::Unknown),
+            Err(_) => {
+                // Closed before it is given up, so that no later command slips through between.
+                if let Some(guard) = &self.guard {
+                    guard.close(&SubmitError::Unknown);
+                }
+                Err(if self.fate.give_up() {
+                    turned_away(TurnedAway::Late)
+                } else {
+                    SubmitError::Unknown
+                })
+            }
+        };
+        if let (Some(guard), Err(error)) = (&self.guard, &result) {
+            guard.close(error);
+        }
+        result
+    }
+}
+
+fn count(result: &Result<Answer, SubmitError>) {
+    let outcome = match result {
+        Ok(Answer { repeated: true, .. }) => "repeated",
+        Ok(Answer {
+            decision: crate::command::Decision::Accepted(_),
+            ..
+        }) => "accepted",
+        Ok(Answer {
+            decision: crate::command::Decision::Rejected(_),
+            ..
+        }) => "rejected",
+        Err(SubmitError::IdReused) => "id_reused",
+        Err(SubmitError::Unknown) => "unknown",
+        Err(SubmitError::TurnedAway { .. }) => "turned_away",
+        Err(SubmitError::TooLarge { .. }) => "too_large",
+        Err(SubmitError::Failed) => "failed",
+        Err(SubmitError::Damaged(_)) => "damaged",
+    };
+    metrics::counter!("annals_commands_total", "outcome" => outcome).increment(1);
+}

@@ -1,0 +1,370 @@
+//! Reading a topic: followers, each with a client and a thread of its own, and probes for proofs
+//! and gaps, which must not wait.
+//!
+//! Invariant: nothing in a record, however hostile, stops a reader: header names need not be UTF-8
+//! (the library's own accessor would panic), keys and values may be absent.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka_sys as native;
+use tokio::sync::mpsc;
+
+use super::{REQUEST_TIMEOUT, client, failed};
+use crate::ids::{Offset, Partition};
+use crate::log::{Bounds, Chunk, LogError, LogReader};
+use crate::record::{Header, Record};
+
+/// How many records one chunk holds at most.
+const CHUNK_RECORDS_MAX: usize = 2_000;
+/// How many bytes of records one chunk holds at most, but for its last record.
+const CHUNK_BYTES_MAX: usize = 4 << 20;
+/// How many bytes a client fetches ahead, in kilobytes.
+const PREFETCH_KB: &str = "16384";
+/// How many sets of chunks a follower's thread reads ahead.
+const AHEAD_MAX: usize = 4;
+/// How long a follower's thread waits before it looks whether it is still wanted.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+/// How long the brokers may hold back the answer of a probe that stands at the end, in ms.
+const PROBE_WAIT_MS: &str = "10";
+
+fn consumer(brokers: &str, wait_ms: &str) -> Result<BaseConsumer, LogError> {
+    client(brokers)
+        .set("group.id", "annals-unused")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_uncommitted")
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("fetch.wait.max.ms", wait_ms)
+        .set("fetch.error.backoff.ms", "50")
+        .set("queued.max.messages.kbytes", PREFETCH_KB)
+        .create()
+        .map_err(failed("make a Kafka consumer"))
+}
+
+fn partition_number(partition: Partition) -> i32 {
+    i32::try_from(partition.0).expect("Kafka numbers partitions with 31 bits")
+}
+
+fn assign(
+    consumer: &BaseConsumer,
+    topic: &str,
+    from: &[(Partition, Offset)],
+) -> Result<(), LogError> {
+    let mut list = TopicPartitionList::new();
+    for &(partition, offset) in from {
+        let offset = KafkaOffset::Offset(offset.0.cast_signed());
+        list.add_partition_offset(topic, partition_number(partition), offset)
+            .map_err(failed("assign a partition"))?;
+    }
+    consumer.assign(&list).map_err(failed("assign partitions"))
+}
+
+/// A record of ours or anybody's, copied out of the client's buffer.
+fn record_of(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        offset: Offset(message.offset().cast_unsigned()),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers: headers_of(message),
+        leader_epoch: leader_epoch(message),
+        appended_at_ms: message.timestamp().to_millis(),
+    }
+}
+
+fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
+    // SAFETY: the message is valid for as long as it is borrowed, and the call only reads it.
+    let epoch = unsafe { native::rd_kafka_message_leader_epoch(message.ptr()) };
+    (epoch >= 0).then_some(epoch)
+}
+
+/// The headers with their names as bytes.
+fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the message is valid; on success `list` points to headers that it owns.
+    let error = unsafe { native::rd_kafka_message_headers(message.ptr(), &raw mut list) };
+    if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: `list` was just filled.
+    let count = unsafe { native::rd_kafka_header_cnt(list) };
+    let mut headers = Vec::with_capacity(count);
+    for index in 0..count {
+        let mut name = std::ptr::null();
+        let mut value: *const c_void = std::ptr::null();
+        let mut size = 0;
+        // SAFETY: all pointers are valid for writing; what they receive is owned by the message.
+        let error = unsafe {
+            native::rd_kafka_header_get_all(
+                list,
+                index,
+                &raw mut name,
+                &raw mut value,
+                &raw mut size,
+            )
+        };
+        if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            break;
+        }
+        // SAFETY: the name is a C string; the value, unless null, has `size` bytes.
+        let header = unsafe {
+            let name = std::ffi::CStr::from_ptr(name).to_bytes();
+            let value = (!value.is_null())
+                .then(|| Bytes::copy_from_slice(std::slice::from_raw_parts(value.cast(), size)));
+            (Bytes::copy_from_slice(name), value)
+        };
+        headers.push(header);
+    }
+    headers
+}
+
+/// Chunks of several partitions, growing.
+#[derive(Default)]
+struct Gathered {
+    chunks: BTreeMap<Partition, Chunk>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.records >= CHUNK_RECORDS_MAX || self.bytes >= CHUNK_BYTES_MAX
+    }
+
+    fn chunk(&mut self, partition: Partition, next: Offset) -> &mut Chunk {
+        self.chunks.entry(partition).or_insert_with(|| Chunk {
+            partition,
+            records: Vec::new(),
+            next,
+            at_end: false,
+        })
+    }
+
+    fn push(&mut self, partition: Partition, record: Record) {
+        self.records += 1;
+        self.bytes += record.size();
+        let chunk = self.chunk(partition, record.offset);
+        chunk.next = record.offset.next();
+        chunk.at_end = false;
+        chunk.records.push(record);
+    }
+}
+
+fn partition_of(number: i32) -> Partition {
+    Partition(number.cast_unsigned())
+}
+
+fn read_error(error: KafkaError, partition: Partition, offset: Offset) -> LogError {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::OffsetOutOfRange
+            | RDKafkaErrorCode::AutoOffsetReset
+            | RDKafkaErrorCode::NoOffset,
+        ) => LogError::OffsetGone { partition, offset },
+        _ => LogError::unavailable("read the topic", error),
+    }
+}
+
+/// A client for proofs and gap reads: one partition at a time, at once.
+pub(super) struct Probe {
+    consumer: BaseConsumer,
+    topic: String,
+    /// Where the next record is read without a seek.
+    place: Option<(Partition, Offset)>,
+}
+
+impl Probe {
+    pub(super) fn connect(brokers: &str, topic: &str) -> Result<Self, LogError> {
+        let consumer = consumer(brokers, PROBE_WAIT_MS)?;
+        Ok(Self {
+            consumer,
+            topic: topic.to_owned(),
+            place: None,
+        })
+    }
+
+    pub(super) fn stands_at(&self, place: (Partition, Offset)) -> bool {
+        self.place == Some(place)
+    }
+
+    pub(super) fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
+        let (first, end) = self
+            .consumer
+            .fetch_watermarks(&self.topic, partition_number(partition), REQUEST_TIMEOUT)
+            .map_err(failed("ask the brokers for the end of the topic"))?;
+        Ok(Bounds {
+            first: Offset(first.cast_unsigned()),
+            end: Offset(end.cast_unsigned()),
+        })
+    }
+
+    fn seek(&mut self, partition: Partition, from: Offset) -> Result<(), LogError> {
+        if self.place != Some((partition, from)) {
+            self.place = None;
+            assign(&self.consumer, &self.topic, &[(partition, from)])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
+        self.seek(partition, from)?;
+        // Whatever happens on the way, the client no longer stands at `from`.
+        self.place = None;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let mut gathered = Gathered::default();
+        gathered.chunk(partition, from);
+        while !gathered.is_full() {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => gathered.push(partition, record_of(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    gathered.chunk(partition, from).at_end = true;
+                    break;
+                }
+                Some(Err(error)) => return Err(read_error(error, partition, from)),
+                None => {
+                    return Err(LogError::unavailable("read the topic", "no answer in time"));
+                }
+            }
+        }
+        let chunk = gathered
+            .chunks
+            .remove(&partition)
+            .expect("it was made above");
+        self.place = (!chunk.at_end).then_some((partition, chunk.next));
+        Ok(chunk)
+    }
+
+    /// Single records; those that stand close together are read in one go.
+    pub(super) fn read_at(
+        &mut self,
+        partition: Partition,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<Record>>, LogError> {
+        let bounds = self.bounds(partition)?;
+        let mut found = Vec::with_capacity(offsets.len());
+        for &offset in offsets {
+            let inside = offset >= bounds.first && offset < bounds.end;
+            found.push(if inside {
+                self.read_one(partition, offset)?
+            } else {
+                None
+            });
+        }
+        Ok(found)
+    }
+
+    fn read_one(
+        &mut self,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<Option<Record>, LogError> {
+        self.seek(partition, offset)?;
+        self.place = None;
+        match self.consumer.poll(REQUEST_TIMEOUT) {
+            Some(Ok(message)) => {
+                let record = record_of(&message);
+                self.place = Some((partition, record.offset.next()));
+                Ok((record.offset == offset).then_some(record))
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
+            Some(Err(error)) => match read_error(error, partition, offset) {
+                LogError::OffsetGone { .. } => Ok(None),
+                error => Err(error),
+            },
+            None => Err(LogError::unavailable("read the topic", "no answer in time")),
+        }
+    }
+}
+
+/// A follower: a thread that polls, and a bounded channel.
+pub(super) struct KafkaReader {
+    chunks: mpsc::Receiver<Result<Vec<Chunk>, LogError>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl KafkaReader {
+    pub(super) fn open(
+        brokers: &str,
+        topic: &str,
+        from: &[(Partition, Offset)],
+    ) -> Result<Self, LogError> {
+        let consumer = consumer(brokers, "500")?;
+        assign(&consumer, topic, from)?;
+        let (sender, chunks) = mpsc::channel(AHEAD_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::Builder::new()
+            .name("annals-follow".to_owned())
+            .spawn(move || follow(&consumer, &sender, &stopped))
+            .map_err(|error| LogError::unavailable("start a reading thread", error))?;
+        Ok(Self { chunks, stop })
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn follow(
+    consumer: &BaseConsumer,
+    chunks: &mpsc::Sender<Result<Vec<Chunk>, LogError>>,
+    stopped: &AtomicBool,
+) {
+    while !stopped.load(Ordering::Relaxed) {
+        let gathered = gather(consumer);
+        let ended = gathered.is_err();
+        if matches!(&gathered, Ok(chunks) if chunks.is_empty()) {
+            continue;
+        }
+        if chunks.blocking_send(gathered).is_err() || ended {
+            return;
+        }
+    }
+}
+
+/// What is there, after waiting a little for the first of it.
+fn gather(consumer: &BaseConsumer) -> Result<Vec<Chunk>, LogError> {
+    let mut gathered = Gathered::default();
+    let mut wait = POLL_EVERY;
+    while !gathered.is_full() {
+        match consumer.poll(wait) {
+            None => break,
+            Some(Ok(message)) => {
+                gathered.push(partition_of(message.partition()), record_of(&message));
+            }
+            Some(Err(KafkaError::PartitionEOF(number))) => {
+                if let Some(chunk) = gathered.chunks.get_mut(&partition_of(number)) {
+                    chunk.at_end = true;
+                }
+            }
+            Some(Err(error)) => return Err(LogError::unavailable("read the topic", error)),
+        }
+        wait = Duration::ZERO;
+    }
+    Ok(gathered.chunks.into_values().collect())
+}
+
+#[async_trait]
+impl LogReader for KafkaReader {
+    async fn next(&mut self, wait: Duration) -> Result<Vec<Chunk>, LogError> {
+        match tokio::time::timeout(wait, self.chunks.recv()).await {
+            Err(_elapsed) => Ok(Vec::new()),
+            Ok(Some(chunks)) => chunks,
+            Ok(None) => Err(LogError::Closed),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The log in a Kafka topic: any broker that keeps order in a partition, acknowledges durably and
+//! counts offsets.
+//!
+//! Invariant: the words broker and topic stay inside this folder. Readers see uncommitted records,
+//! so that a foreign open transaction blocks nobody. Deliberately absent: Kafka's transactions.
+
+mod consumer;
+mod producer;
+mod topic;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
+use crate::ids::{Offset, Partition};
+use crate::record::Record;
+use consumer::{KafkaReader, Probe};
+use producer::KafkaAppender;
+pub(super) use topic::create_topic;
+
+/// How long a request to the brokers may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many clients for proofs and gap reads are kept for the next use.
+const PROBES_KEPT: usize = 4;
+
+/// A log in a Kafka topic.
+pub struct KafkaLog {
+    address: LogAddress,
+    brokers: String,
+    topic: String,
+    partition_count: u32,
+    probes: Arc<Mutex<Vec<Probe>>>,
+}
+
+/// The settings that every client of ours starts from.
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("client.id", "annals")
+        .set("socket.nagle.disable", "true")
+        .set("allow.auto.create.topics", "false")
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("log_level", "3");
+    config
+}
+
+fn failed(operation: &'static str) -> impl FnOnce(rdkafka::error::KafkaError) -> LogError {
+    move |error| LogError::unavailable(operation, error)
+}
+
+impl KafkaLog {
+    /// Connects to the topic.
+    ///
+    /// # Errors
+    /// `Missing` if there is no such topic; `Unavailable` if no broker answers.
+    pub async fn open(brokers: &str, topic: &str) -> Result<Self, LogError> {
+        let address = LogAddress::Kafka {
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+        };
+        let (config, name) = (client(brokers), topic.to_owned());
+        let partition_count = blocking(move || partition_count(&config, &name)).await?;
+        let Some(partition_count) = partition_count else {
+            return Err(LogError::Missing {
+                address: address.to_string(),
+            });
+        };
+        Ok(Self {
+            address,
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            partition_count,
+            probes: Arc::default(),
+        })
+    }
+
+    /// Runs `work` with a client of its own kind, preferably one that stands at `place` already.
+    async fn probe<T: Send + 'static>(
+        &self,
+        place: (Partition, Offset),
+        work: impl FnOnce(&mut Probe) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
+        let probes = Arc::clone(&self.probes);
+        blocking(move || {
+            let kept = {
+                let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
+                let standing = kept.iter().position(|probe| probe.stands_at(place));
+                let index = standing.or(kept.len().checked_sub(1));
+                index.map(|index| kept.swap_remove(index))
+            };
+            let mut probe = match kept {
+                Some(probe) => probe,
+                None => Probe::connect(&brokers, &topic)?,
+            };
+            let result = work(&mut probe)?;
+            let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() < PROBES_KEPT {
+                kept.push(probe);
+            }
+            Ok(result)
+        })
+        .await
+    }
+}
+
+/// Runs a call of the client library that blocks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(LogError::unavailable(
+            "run a call of the Kafka client",
+            error,
+        )),
+    }
+}
+
+fn partition_count(config: &ClientConfig, topic: &str) -> Result<Option<u32>, LogError> {
+    let consumer: BaseConsumer = config.create().map_err(failed("make a Kafka client"))?;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+        .map_err(failed("ask the brokers for the topic"))?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(None);
+    };
+    match found.error().map(RDKafkaErrorCode::from) {
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Ok(None)
+        }
+        Some(code) => Err(LogError::unavailable("ask the brokers for the topic", code)),
+        None => Ok(u32::try_from(found.partitions().len())
+            .ok()
+            .filter(|count| *count > 0)),
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaLog {
+    fn address(&self) -> &LogAddress {
+        &self.address
+    }
+
+    fn partition_count(&self) -> u32 {
+        self.partition_count
+    }
+
+    async fn check(&self) -> Result<Vec<String>, LogError> {
+        topic::check(&self.brokers, &self.topic).await
+    }
+
+    async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
+        self.probe((partition, Offset(0)), move |probe| probe.bounds(partition))
+            .await
+    }
+
+    async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
+        self.probe((partition, from), move |probe| probe.read(partition, from))
+            .await
+    }
+
+    async fn read_at(
+        &self,
+        partition: Partition,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<Record>>, LogError> {
+        let Some(&first) = offsets.first() else {
+            return Ok(Vec::new());
+        };
+        let offsets = offsets.to_vec();
+        self.probe((partition, first), move |probe| {
+            probe.read_at(partition, &offsets)
+        })
+        .await
+    }
+
+    fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {
+        Ok(Box::new(KafkaReader::open(
+            &self.brokers,
+            &self.topic,
+            from,
+        )?))
+    }
+
+    async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
+        Ok(Arc::new(KafkaAppender::open(&self.brokers, &self.topic)?))
+    }
+}

@@ -1,0 +1,179 @@
+//! Appending to a topic: one idempotent producer for all partitions of the node.
+//!
+//! Invariant: a producer that failed takes nothing more; sessions opened on it are closed with it,
+//! so that no record of a claim follows one that was lost. Callbacks only pass results on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+
+use super::{client, failed};
+use crate::ids::{Offset, Partition};
+use crate::log::{AppendDone, AppendSession, Appended, Appender, LogError};
+use crate::record::NewRecord;
+
+/// How many records may wait in the client, over all partitions.
+const QUEUE_RECORDS_MAX: &str = "100000";
+/// How many kilobytes of records may wait in the client, over all partitions.
+const QUEUE_KB_MAX: &str = "65536";
+
+struct Deliveries {
+    failed: Arc<AtomicBool>,
+}
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.failed.store(true, Ordering::SeqCst);
+            tracing::warn!(%error, reason, "the producer failed; another one takes its place");
+        } else {
+            tracing::debug!(%error, reason, "the producer reports");
+        }
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<AppendDone>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, done: Self::DeliveryOpaque) {
+        let result = match result {
+            Ok(message) => Ok(Appended {
+                offset: u64::try_from(message.offset()).ok().map(Offset),
+                appended_at_ms: message.timestamp().to_millis(),
+            }),
+            Err((error, _)) => {
+                self.failed.store(true, Ordering::SeqCst);
+                Err(LogError::unavailable("append to the topic", error.clone()))
+            }
+        };
+        done(result);
+    }
+}
+
+struct KafkaSession {
+    topic: String,
+    producer: ThreadedProducer<Deliveries>,
+    failed: Arc<AtomicBool>,
+}
+
+pub(super) struct KafkaAppender {
+    brokers: String,
+    topic: String,
+    current: Mutex<Arc<KafkaSession>>,
+}
+
+impl KafkaAppender {
+    pub(super) fn open(brokers: &str, topic: &str) -> Result<Self, LogError> {
+        let session = Arc::new(KafkaSession::open(brokers, topic)?);
+        Ok(Self {
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            current: Mutex::new(session),
+        })
+    }
+
+    fn current(&self) -> Arc<KafkaSession> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl KafkaSession {
+    fn open(brokers: &str, topic: &str) -> Result<Self, LogError> {
+        let failed_flag = Arc::new(AtomicBool::new(false));
+        let producer = client(brokers)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("enable.gapless.guarantee", "true")
+            .set("message.timeout.ms", "0")
+            .set("linger.ms", "0")
+            .set("message.max.bytes", "1048576")
+            .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX)
+            .set("queue.buffering.max.kbytes", QUEUE_KB_MAX)
+            .create_with_context(Deliveries {
+                failed: Arc::clone(&failed_flag),
+            })
+            .map_err(failed("make a Kafka producer"))?;
+        Ok(Self {
+            topic: topic.to_owned(),
+            producer,
+            failed: failed_flag,
+        })
+    }
+
+    fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Appender for KafkaAppender {
+    fn session(&self) -> Result<Arc<dyn AppendSession>, LogError> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_failed() {
+            let fresh = Arc::new(KafkaSession::open(&self.brokers, &self.topic)?);
+            let old = std::mem::replace(&mut *current, fresh);
+            // Dropping a producer joins its thread: never where callbacks or commands run.
+            std::thread::spawn(move || drop(old));
+        }
+        Ok(Arc::clone(&*current) as Arc<dyn AppendSession>)
+    }
+
+    async fn flush(&self, wait: Duration) {
+        let session = self.current();
+        let flushed = tokio::task::spawn_blocking(move || session.producer.flush(wait)).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "not every append had an answer in time");
+        }
+    }
+}
+
+impl AppendSession for KafkaSession {
+    fn append(
+        &self,
+        partition: Partition,
+        record: &NewRecord,
+        done: AppendDone,
+    ) -> Result<(), LogError> {
+        if self.is_failed() {
+            return Err(LogError::Closed);
+        }
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (name, value) in &record.headers {
+            let Ok(key) = std::str::from_utf8(name) else {
+                return Err(LogError::unavailable(
+                    "append to the topic",
+                    "the client library cannot write a header name that is not UTF-8",
+                ));
+            };
+            headers = headers.insert(KafkaHeader {
+                key,
+                value: value.as_deref(),
+            });
+        }
+        let number = i32::try_from(partition.0).expect("Kafka numbers partitions with 31 bits");
+        let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(done))
+            .partition(number)
+            .headers(headers);
+        if let Some(key) = &record.key {
+            message = message.key(key);
+        }
+        if let Some(value) = &record.value {
+            message = message.payload(value);
+        }
+        self.producer
+            .send(message)
+            .map_err(|(error, _)| match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => LogError::Full,
+                _ => {
+                    self.failed.store(true, Ordering::SeqCst);
+                    LogError::unavailable("append to the topic", error)
+                }
+            })
+    }
+}

@@ -1,0 +1,168 @@
+//! Making a topic, and holding its settings against what the protocol needs.
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{REQUEST_TIMEOUT, blocking, client, failed};
+use crate::log::{LogError, SettingProblem, StoreOptions};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+/// The least that the largest record may be, in bytes.
+const MESSAGE_BYTES_MIN: u64 = 1 << 20;
+
+/// The settings that must have exactly these values.
+const EXACT: [(&str, &str); 4] = [
+    ("cleanup.policy", "delete"),
+    ("retention.ms", "-1"),
+    ("retention.bytes", "-1"),
+    ("message.timestamp.type", "LogAppendTime"),
+];
+
+fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>, LogError> {
+    client(brokers)
+        .create()
+        .map_err(failed("make a Kafka client"))
+}
+
+pub(in crate::log) async fn create_topic(
+    brokers: &str,
+    topic: &str,
+    options: StoreOptions,
+) -> Result<(), LogError> {
+    let admin = admin(brokers)?;
+    let partitions = i32::try_from(options.partition_count).unwrap_or(i32::MAX);
+    let insync = if options.replication >= 3 { "2" } else { "1" };
+    let mut new = NewTopic::new(
+        topic,
+        partitions,
+        TopicReplication::Fixed(i32::from(options.replication)),
+    )
+    .set("max.message.bytes", "2097152")
+    .set("min.insync.replicas", insync)
+    .set("unclean.leader.election.enable", "false");
+    for (name, value) in EXACT {
+        new = new.set(name, value);
+    }
+    let timeouts = AdminOptions::new()
+        .operation_timeout(Some(REQUEST_TIMEOUT))
+        .request_timeout(Some(REQUEST_TIMEOUT));
+    let results = admin
+        .create_topics([&new], &timeouts)
+        .await
+        .map_err(failed("make the topic"))?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(LogError::unavailable("make the topic", code)),
+        }
+    }
+    Ok(())
+}
+
+/// The warnings that stop nobody.
+pub(super) async fn check(brokers: &str, topic: &str) -> Result<Vec<String>, LogError> {
+    let resource = [ResourceSpecifier::Topic(topic)];
+    let timeouts = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let described = admin(brokers)?
+        .describe_configs(&resource, &timeouts)
+        .await
+        .map_err(failed("ask the brokers for the topic's settings"))?;
+    let config = described
+        .into_iter()
+        .next()
+        .ok_or_else(|| LogError::unavailable("read the topic's settings", "no answer"))?
+        .map_err(|code| LogError::unavailable("read the topic's settings", code))?;
+    let problems = problems(brokers, topic, &config);
+    if !problems.is_empty() {
+        return Err(LogError::Settings(problems));
+    }
+    let value = |name| {
+        config
+            .get(name)
+            .and_then(|entry| entry.value.clone())
+            .unwrap_or_default()
+    };
+    let replicas = replicas(brokers, topic).await?;
+    Ok(warnings(
+        replicas,
+        &value("min.insync.replicas"),
+        &value("unclean.leader.election.enable"),
+    ))
+}
+
+fn problems(brokers: &str, topic: &str, config: &ConfigResource) -> Vec<SettingProblem> {
+    let problem = |setting: &str, found: &str, needed: &str, set: &str| SettingProblem {
+        setting: setting.to_owned(),
+        found: found.to_owned(),
+        needed: needed.to_owned(),
+        mend: format!(
+            "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics \
+             --entity-name {topic} --add-config {setting}={set}"
+        ),
+    };
+    let value = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
+    let mut problems = Vec::new();
+    for (name, needed) in EXACT {
+        let found = value(name).unwrap_or("unknown");
+        if found != needed {
+            problems.push(problem(name, found, needed, needed));
+        }
+    }
+    let bytes = value("max.message.bytes").unwrap_or("unknown");
+    if bytes
+        .parse::<u64>()
+        .is_ok_and(|bytes| bytes >= MESSAGE_BYTES_MIN)
+    {
+        return problems;
+    }
+    problems.push(problem(
+        "max.message.bytes",
+        bytes,
+        "at least 1048576",
+        "2097152",
+    ));
+    problems
+}
+
+/// The least number of replicas that any partition of the topic has.
+async fn replicas(brokers: &str, topic: &str) -> Result<usize, LogError> {
+    let (config, topic) = (client(brokers), topic.to_owned());
+    blocking(move || {
+        let consumer: BaseConsumer = config.create().map_err(failed("make a Kafka client"))?;
+        let metadata = consumer
+            .fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
+            .map_err(failed("ask the brokers for the topic"))?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions());
+        Ok(partitions
+            .map(|partition| partition.replicas().len())
+            .min()
+            .unwrap_or(0))
+    })
+    .await
+}
+
+fn warnings(replicas: usize, min_insync: &str, unclean: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if replicas < 3 {
+        warnings.push(format!(
+            "the topic has {replicas} replica(s): fine for development, but not durable against \
+             the loss or power failure of a broker; production needs 3"
+        ));
+    }
+    if replicas >= 3 && min_insync.parse::<u32>().is_ok_and(|count| count < 2) {
+        warnings.push("min.insync.replicas is below 2: one broker's loss can lose records".into());
+    }
+    if unclean == "true" {
+        warnings.push(
+            "unclean.leader.election.enable is true: an election can lose acknowledged records"
+                .into(),
+        );
+    }
+    warnings
+}

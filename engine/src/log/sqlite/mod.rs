@@ -1,0 +1,308 @@
+//! The embedded log: one SQLite file in WAL mode, many readers, one writing process.
+//!
+//! Invariant: the same records, chain and tools as on Kafka. A row's id is its partition and offset
+//! in one number, so that one B-tree keeps every partition in order. Deliberately absent: anything
+//! but bytes; records are not understood here.
+
+mod appender;
+mod headers;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Row};
+use tokio::sync::Notify;
+
+use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
+use crate::ids::{Offset, Partition};
+use crate::record::Record;
+use appender::SqliteAppender;
+
+/// How many bits of a row's id are the offset.
+const OFFSET_BITS: u32 = 40;
+/// How many records one read returns at most.
+const READ_RECORDS_MAX: u32 = 2_000;
+/// How often a reader looks for records that another process wrote.
+const POLL_EVERY: Duration = Duration::from_millis(10);
+/// How long a statement waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS log (one INTEGER PRIMARY KEY CHECK (one = 1),
+        partition_count INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS record (
+        id INTEGER PRIMARY KEY,
+        key BLOB, value BLOB, headers BLOB NOT NULL, appended_at_ms INTEGER NOT NULL,
+        partition INTEGER GENERATED ALWAYS AS (id >> 40) VIRTUAL,
+        \"offset\" INTEGER GENERATED ALWAYS AS (id & 1099511627775) VIRTUAL);
+";
+
+/// A log in a SQLite file.
+pub struct SqliteLog {
+    address: LogAddress,
+    path: PathBuf,
+    partition_count: u32,
+    pool: SqlitePool,
+    appended: Arc<Notify>,
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+fn row_id(partition: Partition, offset: Offset) -> i64 {
+    i64::from(partition.0) << OFFSET_BITS
+        | i64::try_from(offset.0).expect("no partition has 2^40 records")
+}
+
+fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> LogError {
+    move |error| LogError::unavailable(operation, error)
+}
+
+impl SqliteLog {
+    /// Makes the file if there is none.
+    ///
+    /// # Errors
+    /// `Unavailable` with SQLite's reason.
+    pub async fn create(path: &Path, partition_count: u32) -> Result<(), LogError> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| LogError::unavailable("make the log's folder", error))?;
+        }
+        let mut connection = options(path)
+            .create_if_missing(true)
+            .connect()
+            .await
+            .map_err(failed("make the log's file"))?;
+        sqlx::raw_sql(SCHEMA)
+            .execute(&mut connection)
+            .await
+            .map_err(failed("make the log"))?;
+        sqlx::query("INSERT OR IGNORE INTO log (one, partition_count) VALUES (1, ?)")
+            .bind(partition_count)
+            .execute(&mut connection)
+            .await
+            .map_err(failed("make the log"))?;
+        Ok(())
+    }
+
+    /// Opens the log in a file.
+    ///
+    /// # Errors
+    /// `Missing` if there is none; `Unavailable` if it cannot be read.
+    pub async fn open(path: &Path) -> Result<Self, LogError> {
+        let address = LogAddress::Sqlite {
+            path: path.to_owned(),
+        };
+        if !path.exists() {
+            return Err(LogError::Missing {
+                address: address.to_string(),
+            });
+        }
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options(path))
+            .await
+            .map_err(failed("open the log's file"))?;
+        let partition_count: u32 = sqlx::query_scalar("SELECT partition_count FROM log")
+            .fetch_one(&pool)
+            .await
+            .map_err(failed("read the log's partition count"))?;
+        let appended = Arc::new(Notify::new());
+        Ok(Self {
+            address,
+            path: path.to_owned(),
+            partition_count,
+            pool,
+            appended,
+        })
+    }
+}
+
+#[async_trait]
+impl EventLog for SqliteLog {
+    fn address(&self) -> &LogAddress {
+        &self.address
+    }
+
+    fn partition_count(&self) -> u32 {
+        self.partition_count
+    }
+
+    async fn check(&self) -> Result<Vec<String>, LogError> {
+        Ok(Vec::new())
+    }
+
+    async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
+        let range = "SELECT MIN(id), MAX(id) FROM record WHERE id >= ? AND id < ?";
+        let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(range)
+            .bind(row_id(partition, Offset(0)))
+            .bind(row_id(Partition(partition.0 + 1), Offset(0)))
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read the log's end"))?;
+        Ok(Bounds {
+            first: first.map_or(Offset(0), offset_of),
+            end: last.map_or(Offset(0), |id| offset_of(id).next()),
+        })
+    }
+
+    async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
+        let mut connection = self.pool.acquire().await.map_err(failed("read the log"))?;
+        read_from(&mut connection, partition, from).await
+    }
+
+    async fn read_at(
+        &self,
+        partition: Partition,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<Record>>, LogError> {
+        let mut found = Vec::with_capacity(offsets.len());
+        let mut connection = self.pool.acquire().await.map_err(failed("read the log"))?;
+        for &offset in offsets {
+            let one = "SELECT id, key, value, headers, appended_at_ms FROM record WHERE id = ?";
+            let row = sqlx::query(one)
+                .bind(row_id(partition, offset))
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(failed("read the log"))?;
+            found.push(row.map(|row| record_of(&row)).transpose()?);
+        }
+        Ok(found)
+    }
+
+    fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {
+        Ok(Box::new(SqliteReader {
+            options: options(&self.path),
+            connection: None,
+            version: None,
+            next: from.to_vec(),
+            appended: Arc::clone(&self.appended),
+        }))
+    }
+
+    async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
+        let appender =
+            SqliteAppender::open(&self.path, &self.address, Arc::clone(&self.appended)).await?;
+        Ok(Arc::new(appender))
+    }
+}
+
+fn offset_of(id: i64) -> Offset {
+    Offset(id.cast_unsigned() & ((1 << OFFSET_BITS) - 1))
+}
+
+async fn read_from(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+    from: Offset,
+) -> Result<Chunk, LogError> {
+    let range = "SELECT id, key, value, headers, appended_at_ms FROM record \
+                 WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
+    let rows = sqlx::query(range)
+        .bind(row_id(partition, from))
+        .bind(row_id(Partition(partition.0 + 1), Offset(0)))
+        .bind(READ_RECORDS_MAX)
+        .fetch_all(connection)
+        .await
+        .map_err(failed("read the log"))?;
+    let records = rows.iter().map(record_of).collect::<Result<Vec<_>, _>>()?;
+    Ok(Chunk {
+        partition,
+        next: records.last().map_or(from, |last| last.offset.next()),
+        at_end: records.len() < READ_RECORDS_MAX as usize,
+        records,
+    })
+}
+
+fn record_of(row: &SqliteRow) -> Result<Record, LogError> {
+    let read = |error| LogError::unavailable("read a row of the log", error);
+    let bytes = |column| -> Result<Option<Bytes>, LogError> {
+        let value: Option<Vec<u8>> = row.try_get(column).map_err(read)?;
+        Ok(value.map(Bytes::from))
+    };
+    // Headers that do not parse make the record foreign; the reader decides what follows.
+    let headers = headers::decode(&bytes("headers")?.unwrap_or_default()).unwrap_or_default();
+    Ok(Record {
+        offset: offset_of(row.try_get("id").map_err(read)?),
+        key: bytes("key")?,
+        value: bytes("value")?,
+        headers,
+        leader_epoch: None,
+        appended_at_ms: row.try_get("appended_at_ms").map_err(read)?,
+    })
+}
+
+struct SqliteReader {
+    options: SqliteConnectOptions,
+    connection: Option<SqliteConnection>,
+    /// SQLite's counter of changes made through other connections, as last read.
+    version: Option<i64>,
+    next: Vec<(Partition, Offset)>,
+    appended: Arc<Notify>,
+}
+
+impl SqliteReader {
+    async fn poll(&mut self) -> Result<Vec<Chunk>, LogError> {
+        if self.connection.is_none() {
+            let connection = self
+                .options
+                .connect()
+                .await
+                .map_err(failed("open the log"))?;
+            self.connection = Some(connection);
+        }
+        let connection = self.connection.as_mut().expect("it was opened above");
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed("read the log"))?;
+        if self.version == Some(version) {
+            return Ok(Vec::new());
+        }
+        let mut chunks = Vec::new();
+        let mut all_at_end = true;
+        for (partition, next) in &mut self.next {
+            let chunk = read_from(connection, *partition, *next).await?;
+            *next = chunk.next;
+            all_at_end &= chunk.at_end;
+            if !chunk.records.is_empty() {
+                chunks.push(chunk);
+            }
+        }
+        // The version was read before the records: what came between is read next time.
+        self.version = all_at_end.then_some(version);
+        Ok(chunks)
+    }
+}
+
+#[async_trait]
+impl LogReader for SqliteReader {
+    async fn next(&mut self, wait: Duration) -> Result<Vec<Chunk>, LogError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            let appended = Arc::clone(&self.appended);
+            let mut notified = std::pin::pin!(appended.notified());
+            notified.as_mut().enable();
+            let chunks = self.poll().await?;
+            let now = tokio::time::Instant::now();
+            if !chunks.is_empty() || now >= deadline {
+                return Ok(chunks);
+            }
+            let pause = POLL_EVERY.min(deadline - now);
+            let _ = tokio::time::timeout(pause, notified).await;
+        }
+    }
+}

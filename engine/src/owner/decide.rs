@@ -1,0 +1,360 @@
+//! Deciding one command against the accepted history and one's own unacknowledged commits, and
+//! making its record.
+//!
+//! Precedence: command id, expected version, rules.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use kernel::Context;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::machine::{InFlight, Owner, SpeculativeStream};
+use super::memory::{DataDigest, Fingerprint, answer_of, digest_of, id_key};
+use super::{Action, Now, Submission};
+use crate::command::{Answer, SubmitError};
+use crate::commit::{
+    COMMIT_SIZE_MAX, CommandPart, Commit, EventPart, Outcome, REFUSED_DATA_SIZE_MAX,
+    RecordedRejection, stream_key,
+};
+use crate::record::{self, CommitHeaders};
+use crate::registry::{Decided, DecidedEvent};
+use bytes::Bytes;
+use kernel::Timestamp;
+
+/// The code under which a stale expected version is refused.
+pub const VERSION_CONFLICT: &str = "version_conflict";
+
+impl<T> Owner<T> {
+    /// Takes a command and decides it. Only to be called while [`Owner::takes_commands`] holds.
+    pub fn command(&mut self, submission: Submission, ticket: T, now: Now) {
+        self.decide(submission, vec![(ticket, false)], now);
+    }
+
+    pub(super) fn decide(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
+        let request = &submission.request;
+        let key = stream_key(&request.tenant, &request.stream);
+        let fingerprint = self.memory.fingerprint_of(
+            &request.command,
+            request.schema,
+            &digest_of(submission.command.data.get()),
+            (request.occurred_at, request.expected_version),
+        );
+        let Some(waiters) = self.answer_repeated(&submission, &key, fingerprint, waiters) else {
+            return;
+        };
+        match self.make(&submission, &key, now) {
+            Ok(made) => self.hand_over(made, submission, fingerprint, waiters, now),
+            Err(error) => self.answer_all(waiters, &error),
+        }
+    }
+
+    fn answer_all(&mut self, waiters: Vec<(T, bool)>, error: &SubmitError) {
+        for (ticket, _) in waiters {
+            self.actions.push(Action::Answer {
+                ticket,
+                answer: Err(error.clone()),
+            });
+        }
+    }
+
+    /// Answers a command whose id is known already; gives the waiters back if it is not.
+    fn answer_repeated(
+        &mut self,
+        submission: &Submission,
+        key: &Bytes,
+        fingerprint: Fingerprint,
+        waiters: Vec<(T, bool)>,
+    ) -> Option<Vec<(T, bool)>> {
+        let id = id_key(key, &submission.request.id);
+        if let Some(sequence) = self.speculation.ids.get(&id) {
+            let first = self.window.front().map_or(0, |entry| entry.sequence);
+            let index = usize::try_from(sequence - first).expect("the window is small");
+            let entry = &mut self.window[index];
+            if entry.fingerprint == fingerprint {
+                entry
+                    .waiters
+                    .extend(waiters.into_iter().map(|(ticket, _)| (ticket, true)));
+            } else {
+                self.answer_all(waiters, &SubmitError::IdReused);
+            }
+            return None;
+        }
+        let recorded_at = self.speculation.recorded_at.or(self.last_recorded_at);
+        let Some(known) = self.memory.id(&id, recorded_at) else {
+            return Some(waiters);
+        };
+        if known.fingerprint != fingerprint {
+            self.answer_all(waiters, &SubmitError::IdReused);
+            return None;
+        }
+        for (ticket, _) in waiters {
+            let answer = Ok(Answer {
+                repeated: true,
+                ..known.answer.clone()
+            });
+            self.actions.push(Action::Answer { ticket, answer });
+        }
+        None
+    }
+
+    /// Judges the command and makes its record, without taking it up.
+    fn make(
+        &mut self,
+        submission: &Submission,
+        key: &Bytes,
+        now: Now,
+    ) -> Result<Made, SubmitError> {
+        let last = self.speculation.recorded_at.or(self.last_recorded_at);
+        let recorded_at = last.map_or(now.wall, |last| last.max(now.wall));
+        let (from_version, decided) = self.judge(submission, key, recorded_at)?;
+        let commit = self.commit(submission, from_version, recorded_at, &decided);
+        let value = commit.to_value().map_err(|error| {
+            tracing::error!(%error, "a commit could not be written as JSON");
+            SubmitError::Failed
+        })?;
+        if value.len() > COMMIT_SIZE_MAX {
+            return Err(SubmitError::TooLarge {
+                size: value.len(),
+                max: COMMIT_SIZE_MAX,
+            });
+        }
+        let (previous, position) = self
+            .speculation
+            .head
+            .unwrap_or((self.chain.head, self.chain.position));
+        let headers = CommitHeaders {
+            term: self.chain.term,
+            writer: self.chain.writer,
+            position: position.next(),
+            previous,
+        };
+        let head = record::chain_commit(&headers, key, &value);
+        let answer =
+            answer_of(&self.chain, &commit, headers.position).ok_or(SubmitError::Failed)?;
+        let events = decided.unwrap_or_default();
+        Ok(Made {
+            key: key.clone(),
+            headers,
+            head,
+            value,
+            commit,
+            events,
+            answer,
+        })
+    }
+
+    fn judge(
+        &mut self,
+        submission: &Submission,
+        key: &Bytes,
+        recorded_at: Timestamp,
+    ) -> Result<(u64, Decided), SubmitError> {
+        let Submission { request, command } = submission;
+        let category = request.stream.category();
+        let aggregate = self.memory.registry().get(category).cloned();
+        let aggregate = aggregate.ok_or(SubmitError::Failed)?;
+        let (version, state) = match self.speculation.streams.get(key) {
+            Some(stream) => (stream.version, &stream.state),
+            None => {
+                let entry = self.memory.stream(key, category);
+                (
+                    entry.version,
+                    entry.state.as_ref().ok_or(SubmitError::Unknown)?,
+                )
+            }
+        };
+        if let Some(expected) = request.expected_version
+            && expected != version
+        {
+            return Ok((version, Err(version_conflict(expected, version))));
+        }
+        let context = Context {
+            occurred_at: request.occurred_at.unwrap_or(recorded_at),
+            actor: request.actor.clone(),
+            tenant: request.tenant.clone(),
+            command_id: request.id.clone(),
+        };
+        // A rule that panics is a bug of the domain: it must not take the partition down.
+        let decide = || aggregate.decide(state, command, &context);
+        match catch_unwind(AssertUnwindSafe(decide)) {
+            Ok(Ok(decided)) => Ok((version, decided)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, category, command = request.command, "a rule failed");
+                Err(SubmitError::Failed)
+            }
+            Err(_) => {
+                tracing::error!(category, command = request.command, "a rule panicked");
+                Err(SubmitError::Failed)
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        submission: &Submission,
+        from_version: u64,
+        recorded_at: Timestamp,
+        decided: &Decided,
+    ) -> Commit {
+        let Submission { request, command } = submission;
+        let id = request.id.as_str();
+        let (outcome, events, rejection) = match decided {
+            Ok(events) => (Outcome::Accepted, self.events(events, recorded_at), None),
+            Err(rejection) => (Outcome::Rejected, Vec::new(), Some(rejection.clone())),
+        };
+        let other = |given: &str| given != id;
+        Commit {
+            commit: self.uuid_v7(recorded_at),
+            tenant: request.tenant.clone(),
+            stream: request.stream.clone(),
+            from_version,
+            recorded_at,
+            command: CommandPart {
+                id: request.id.clone(),
+                type_name: request.command.clone(),
+                schema: request.schema,
+                occurred_at: request.occurred_at,
+                expected_version: request.expected_version,
+                data: kept_data(&command.data, outcome),
+            },
+            actor: request.actor.clone(),
+            correlation_id: request
+                .correlation_id
+                .clone()
+                .filter(|given| other(given.as_str())),
+            causation_id: request
+                .causation_id
+                .clone()
+                .filter(|given| other(given.as_str())),
+            trace: request.trace.clone(),
+            outcome,
+            rejection,
+            events,
+        }
+    }
+
+    fn events(&mut self, events: &[DecidedEvent], recorded_at: Timestamp) -> Vec<EventPart> {
+        let part = |event: &DecidedEvent| EventPart {
+            id: self.uuid_v7(recorded_at),
+            type_name: event.type_name.clone(),
+            schema: event.schema,
+            data: event.data.clone(),
+        };
+        events.iter().map(part).collect()
+    }
+
+    /// Hands the record to the log and takes the commit up as speculative.
+    fn hand_over(
+        &mut self,
+        made: Made,
+        submission: Submission,
+        fingerprint: Fingerprint,
+        waiters: Vec<(T, bool)>,
+        now: Now,
+    ) {
+        let Made {
+            key,
+            headers,
+            head,
+            value,
+            commit,
+            events,
+            answer,
+        } = made;
+        let sequence = self.sequence();
+        self.speculate(&key, &commit, &events);
+        self.speculation.head = Some((head, headers.position));
+        self.speculation.recorded_at = Some(commit.recorded_at);
+        self.speculation
+            .ids
+            .insert(id_key(&key, &commit.command.id), sequence);
+        self.window_bytes += value.len();
+        let record = headers.record(key.clone(), value);
+        self.actions.push(Action::Append {
+            sequence,
+            record: record.clone(),
+            claim: false,
+        });
+        self.window.push_back(InFlight {
+            sequence,
+            headers,
+            head,
+            record,
+            key,
+            commit,
+            events,
+            fingerprint,
+            answer,
+            submission,
+            waiters,
+            sent_at: now,
+            acknowledged: None,
+        });
+    }
+
+    fn speculate(&mut self, key: &Bytes, commit: &Commit, events: &[DecidedEvent]) {
+        let category = commit.stream.category();
+        let Some(aggregate) = self.memory.registry().get(category).cloned() else {
+            return;
+        };
+        if !self.speculation.streams.contains_key(key) {
+            let entry = self.memory.stream(key, category);
+            let Some(state) = entry.state.as_ref().map(|state| aggregate.copy(state)) else {
+                return;
+            };
+            let version = entry.version;
+            let stream = SpeculativeStream {
+                version,
+                state,
+                in_flight: 0,
+            };
+            self.speculation.streams.insert(key.clone(), stream);
+        }
+        let Some(stream) = self.speculation.streams.get_mut(key) else {
+            return;
+        };
+        for event in events {
+            aggregate.evolve(&mut stream.state, event, commit.occurred_at());
+        }
+        stream.version = commit.version();
+        stream.in_flight += 1;
+    }
+}
+
+/// A judged command with its record.
+struct Made {
+    key: Bytes,
+    headers: CommitHeaders,
+    head: crate::ids::ChainHash,
+    value: Bytes,
+    commit: Commit,
+    events: Vec<DecidedEvent>,
+    answer: Answer,
+}
+
+fn version_conflict(expected: u64, current: u64) -> RecordedRejection {
+    let facts = json!({"expected_version": expected, "current_version": current});
+    RecordedRejection {
+        code: VERSION_CONFLICT.to_owned(),
+        detail: format!("the stream is at version {current}, not at {expected}"),
+        facts: match facts {
+            Value::Object(facts) => facts,
+            _ => Map::new(),
+        },
+    }
+}
+
+/// The data that a commit keeps: all of it, but of a large refused command its size and digest.
+fn kept_data(data: &RawValue, outcome: Outcome) -> Box<RawValue> {
+    if outcome == Outcome::Rejected && data.get().len() > REFUSED_DATA_SIZE_MAX {
+        let digest = DataDigest {
+            bytes: data.get().len(),
+            sha256: digest_of(data.get()),
+        };
+        if let Ok(kept) = serde_json::value::to_raw_value(&json!({"$digest": digest})) {
+            return kept;
+        }
+    }
+    data.to_owned()
+}

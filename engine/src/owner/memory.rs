@@ -1,0 +1,435 @@
+//! What an owner knows from the accepted history: states, versions and command ids.
+//!
+//! Invariant: it stands exactly at the last folded record; nothing speculative is in it. Entries
+//! that are not in the local store yet are never evicted.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use kernel::{CommandId, Timestamp};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::store::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
+use crate::chain::Chain;
+use crate::checkpoint::Checkpoint;
+use crate::command::{Answer, Decision, EventRef};
+use crate::commit::{Commit, Outcome};
+use crate::damage::DamageKind;
+use crate::ids::{Offset, Partition, Position};
+use crate::registry::{DecidedEvent, Opaque, Registry};
+use crate::token::PositionToken;
+
+/// A recognisable digest of what a client sent under a command id.
+pub(super) type Fingerprint = [u8; 16];
+
+/// One stream as the accepted history left it.
+pub(super) struct StreamEntry {
+    pub(super) version: u64,
+    /// Absent where no registered aggregate reads the category.
+    pub(super) state: Option<Opaque>,
+    dirty: bool,
+    used_in: u64,
+}
+
+pub(super) struct Memory {
+    registry: Registry,
+    store: Box<dyn StateStore>,
+    streams: HashMap<Bytes, StreamEntry>,
+    ids: HashMap<Bytes, (Position, StoredId)>,
+    fingerprint_key: [u8; 16],
+    idempotency_window_ms: u64,
+    /// Counts the saves; tells which entries were used lately.
+    generation: u64,
+    unsaved_commits: usize,
+    /// A stored state had another form: all of it is to be folded again.
+    stale: bool,
+}
+
+/// The key of a command id: the stream's key, a zero byte, the id.
+pub(super) fn id_key(stream_key: &[u8], id: &CommandId) -> Bytes {
+    let mut key = Vec::with_capacity(stream_key.len() + 1 + id.as_str().len());
+    key.extend_from_slice(stream_key);
+    key.push(0);
+    key.extend_from_slice(id.as_str().as_bytes());
+    key.into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DigestedData {
+    #[serde(rename = "$digest")]
+    digest: DataDigest,
+}
+
+/// Size and digest of data that is not kept.
+#[derive(Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DataDigest {
+    pub(super) bytes: usize,
+    pub(super) sha256: String,
+}
+
+pub(super) fn digest_of(data: &str) -> String {
+    hex::encode(Sha256::digest(data.as_bytes()))
+}
+
+impl Memory {
+    pub(super) fn new(
+        registry: Registry,
+        store: Box<dyn StateStore>,
+        fingerprint_key: [u8; 16],
+        idempotency_window_ms: u64,
+    ) -> Self {
+        Self {
+            registry,
+            store,
+            streams: HashMap::new(),
+            ids: HashMap::new(),
+            fingerprint_key,
+            idempotency_window_ms,
+            generation: 0,
+            unsaved_commits: 0,
+            stale: false,
+        }
+    }
+
+    /// The place that the local store stands at.
+    pub(super) fn load(&mut self) -> Option<Checkpoint> {
+        let saved = self.store.load()?;
+        self.fingerprint_key = saved.fingerprint_key;
+        self.idempotency_window_ms = saved.idempotency_window_ms;
+        Some(saved.checkpoint)
+    }
+
+    pub(super) fn clear(&mut self) -> Result<(), StoreError> {
+        self.streams.clear();
+        self.ids.clear();
+        self.unsaved_commits = 0;
+        self.stale = false;
+        self.store.clear()
+    }
+
+    pub(super) fn set_idempotency_window_ms(&mut self, window_ms: u64) {
+        self.idempotency_window_ms = window_ms;
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Whether a stored state could not be read: the owner is to start over from the log.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    pub(super) fn unsaved_commits(&self) -> usize {
+        self.unsaved_commits
+    }
+
+    /// A stream as the accepted history left it; version 0 if it has none.
+    pub(super) fn stream(&mut self, stream_key: &Bytes, category: &str) -> &mut StreamEntry {
+        let generation = self.generation;
+        let (registry, store, stale) = (&self.registry, &self.store, &mut self.stale);
+        let entry = self.streams.entry(stream_key.clone()).or_insert_with(|| {
+            let aggregate = registry.get(category);
+            let (version, state) = match (store.state(stream_key), aggregate) {
+                (Some(stored), Some(aggregate)) => {
+                    let state = aggregate.decode_state(&stored.state);
+                    *stale |= state.is_none();
+                    (stored.version, state)
+                }
+                (Some(stored), None) => (stored.version, None),
+                (None, Some(aggregate)) => (0, Some(aggregate.initial())),
+                (None, None) => (0, None),
+            };
+            StreamEntry {
+                version,
+                state,
+                dirty: false,
+                used_in: generation,
+            }
+        });
+        entry.used_in = generation;
+        entry
+    }
+
+    /// What is known of a command id, if it is remembered at `last_recorded_at`.
+    pub(super) fn id(
+        &self,
+        id_key: &Bytes,
+        last_recorded_at: Option<Timestamp>,
+    ) -> Option<StoredId> {
+        let known = match self.ids.get(id_key) {
+            Some((_, known)) => known.clone(),
+            None => self.store.id(id_key)?,
+        };
+        let last = last_recorded_at?;
+        let age_micros = last.micros().saturating_sub(known.recorded_at.micros());
+        (age_micros < self.window_micros()).then_some(known)
+    }
+
+    fn window_micros(&self) -> i64 {
+        i64::try_from(self.idempotency_window_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000)
+    }
+
+    /// The fingerprint of what a commit says that its client sent.
+    pub(super) fn fingerprint(&self, commit: &Commit) -> Fingerprint {
+        let command = &commit.command;
+        let digested = (commit.outcome == Outcome::Rejected)
+            .then(|| serde_json::from_str::<DigestedData>(command.data.get()).ok())
+            .flatten();
+        let digest = match digested {
+            Some(data) => data.digest.sha256,
+            None => digest_of(command.data.get()),
+        };
+        let sent = (command.occurred_at, command.expected_version);
+        self.fingerprint_of(&command.type_name, command.schema, &digest, sent)
+    }
+
+    /// The fingerprint of a command: type, schema, digest of its data, business time and expected
+    /// version as sent. Keyed, since data can be guessed.
+    pub(super) fn fingerprint_of(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data_digest: &str,
+        (occurred_at, expected_version): (Option<Timestamp>, Option<u64>),
+    ) -> Fingerprint {
+        let mut hasher = Sha256::new_with_prefix(self.fingerprint_key);
+        hasher.update((type_name.len() as u64).to_be_bytes());
+        hasher.update(type_name);
+        hasher.update(schema.to_be_bytes());
+        hasher.update(data_digest);
+        hasher.update([u8::from(occurred_at.is_some())]);
+        hasher.update(occurred_at.unwrap_or_default().micros().to_be_bytes());
+        hasher.update([u8::from(expected_version.is_some())]);
+        hasher.update(expected_version.unwrap_or_default().to_be_bytes());
+        let hash: [u8; 32] = hasher.finalize().into();
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&hash[..16]);
+        fingerprint
+    }
+
+    /// Takes up an accepted commit from the log.
+    pub(super) fn fold(
+        &mut self,
+        commit: &Commit,
+        answer: Answer,
+        place: (Offset, Position),
+    ) -> Result<(), DamageKind> {
+        let key = commit.key();
+        let category = commit.stream.category();
+        let aggregate = self.registry.get(category).cloned();
+        let entry = self.stream(&key, category);
+        if entry.version != commit.from_version {
+            return Err(DamageKind::VersionGap {
+                stream: String::from_utf8_lossy(&key).into_owned(),
+                expected: entry.version,
+                found: commit.from_version,
+            });
+        }
+        if let (Some(aggregate), Some(state)) = (aggregate, &mut entry.state) {
+            for event in &commit.events {
+                aggregate
+                    .evolve_recorded(
+                        state,
+                        &event.type_name,
+                        event.schema,
+                        event.data.get(),
+                        commit.occurred_at(),
+                    )
+                    .map_err(|error| DamageKind::Unreadable(error.to_string()))?;
+            }
+        }
+        entry.version = commit.version();
+        entry.dirty = true;
+        let fingerprint = self.fingerprint(commit);
+        self.remember(
+            id_key(&key, &commit.command.id),
+            place,
+            commit,
+            fingerprint,
+            answer,
+        );
+        Ok(())
+    }
+
+    /// Takes up an accepted commit of this owner's own deciding.
+    pub(super) fn fold_own(
+        &mut self,
+        own: OwnCommit<'_>,
+        fingerprint: Fingerprint,
+        answer: Answer,
+        place: (Offset, Position),
+    ) {
+        let OwnCommit {
+            commit,
+            key,
+            events,
+        } = own;
+        let category = commit.stream.category();
+        let aggregate = self.registry.get(category).cloned();
+        let entry = self.stream(key, category);
+        if let (Some(aggregate), Some(state)) = (aggregate, &mut entry.state) {
+            for event in events {
+                aggregate.evolve(state, event, commit.occurred_at());
+            }
+        }
+        entry.version = commit.version();
+        entry.dirty = true;
+        self.remember(
+            id_key(key, &commit.command.id),
+            place,
+            commit,
+            fingerprint,
+            answer,
+        );
+    }
+
+    fn remember(
+        &mut self,
+        id_key: Bytes,
+        (offset, position): (Offset, Position),
+        commit: &Commit,
+        fingerprint: Fingerprint,
+        answer: Answer,
+    ) {
+        let recorded_at = commit.recorded_at;
+        let known = StoredId {
+            offset,
+            recorded_at,
+            fingerprint,
+            answer,
+        };
+        self.ids.insert(id_key, (position, known));
+        self.unsaved_commits += 1;
+    }
+
+    /// Writes what changed to the local store, at the place that `checkpoint` names, and evicts
+    /// states beyond `states_max`.
+    pub(super) fn save(
+        &mut self,
+        checkpoint: Checkpoint,
+        states_max: usize,
+    ) -> Result<(), StoreError> {
+        self.unsaved_commits = 0;
+        if !self.store.keeps() {
+            self.forget_in_memory(checkpoint.last_recorded_at);
+            return Ok(());
+        }
+        let mut batch = SaveBatch {
+            forget_before: self.forget_before(checkpoint.last_recorded_at),
+            ..SaveBatch::default()
+        };
+        for (key, entry) in &self.streams {
+            if entry.dirty {
+                let state = self.encode(key, entry)?;
+                batch.states.push((
+                    key.clone(),
+                    StoredState {
+                        version: entry.version,
+                        state,
+                    },
+                ));
+            }
+        }
+        batch.ids = std::mem::take(&mut self.ids);
+        let saved = Saved {
+            checkpoint,
+            idempotency_window_ms: self.idempotency_window_ms,
+            fingerprint_key: self.fingerprint_key,
+        };
+        if let Err(error) = self.store.save(&saved, &batch) {
+            self.ids = batch.ids;
+            return Err(error);
+        }
+        self.streams
+            .values_mut()
+            .for_each(|entry| entry.dirty = false);
+        self.evict(states_max);
+        Ok(())
+    }
+
+    fn encode(&self, key: &Bytes, entry: &StreamEntry) -> Result<Vec<u8>, StoreError> {
+        let Some(state) = &entry.state else {
+            return Ok(Vec::new());
+        };
+        let name = String::from_utf8_lossy(key);
+        let stream = name.split_once('/').map_or("", |(_, stream)| stream);
+        let category = stream.split_once('-').map_or("", |(category, _)| category);
+        match self.registry.get(category) {
+            Some(aggregate) => Ok(aggregate.encode_state(state)?.into_bytes()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn forget_before(&self, last_recorded_at: Option<Timestamp>) -> Option<Timestamp> {
+        let micros = last_recorded_at?
+            .micros()
+            .saturating_sub(self.window_micros());
+        Timestamp::from_micros(micros).ok()
+    }
+
+    fn forget_in_memory(&mut self, last_recorded_at: Option<Timestamp>) {
+        if let Some(before) = self.forget_before(last_recorded_at) {
+            self.ids.retain(|_, (_, known)| known.recorded_at > before);
+        }
+    }
+
+    fn evict(&mut self, states_max: usize) {
+        self.generation += 1;
+        let mut keep_from = self.generation.saturating_sub(1);
+        while self.streams.len() > states_max && keep_from <= self.generation {
+            self.streams.retain(|_, entry| entry.used_in >= keep_from);
+            keep_from += 1;
+        }
+    }
+}
+
+/// A commit of this owner's own deciding, with the events' values.
+pub(super) struct OwnCommit<'a> {
+    pub(super) commit: &'a Commit,
+    pub(super) key: &'a Bytes,
+    pub(super) events: &'a [DecidedEvent],
+}
+
+/// What the log says of the command that left `commit` at `position`.
+pub(super) fn answer_of(chain: &Chain, commit: &Commit, position: Position) -> Option<Answer> {
+    answer_at(chain.log?, chain.partition, commit, position)
+}
+
+fn answer_at(
+    log: crate::ids::LogId,
+    partition: Partition,
+    commit: &Commit,
+    position: Position,
+) -> Option<Answer> {
+    let decision = match (commit.outcome, &commit.rejection) {
+        (Outcome::Accepted, _) => {
+            let events = commit.events.iter().zip(commit.from_version + 1..);
+            Decision::Accepted(
+                events
+                    .map(|(event, version)| EventRef {
+                        id: event.id,
+                        type_name: event.type_name.clone(),
+                        version,
+                    })
+                    .collect(),
+            )
+        }
+        (Outcome::Rejected, Some(rejection)) => Decision::Rejected(rejection.clone()),
+        (Outcome::Rejected, None) => return None,
+    };
+    Some(Answer {
+        tenant: commit.tenant.clone(),
+        stream: commit.stream.clone(),
+        command_id: commit.command.id.clone(),
+        version: commit.version(),
+        position: PositionToken::at(log, partition, position),
+        decision,
+        repeated: false,
+    })
+}

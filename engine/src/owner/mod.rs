@@ -1,0 +1,152 @@
+//! The owner of one partition: decides commands, chains and pipelines their records, and answers
+//! when the log has. A state machine without I/O, clock or chance: inputs go in, [`Action`]s come
+//! out, and a thin driver performs them on Kafka, on SQLite, in a simulator or in a model.
+//!
+//! Invariants (protocol.md "The writer"): accepted and rejected are said only when the log has said
+//! so; after a doubt nothing more is sent under that claim, ever; the same command id never leads
+//! to two commits within the idempotency window. Deliberately absent: who should own.
+
+mod decide;
+mod driver;
+mod machine;
+mod memory;
+mod store;
+
+use kernel::{CommandId, Timestamp};
+
+use crate::chain::Stop;
+use crate::command::{Answer, Request, SubmitError};
+use crate::ids::Offset;
+use crate::record::NewRecord;
+use crate::registry::DecodedCommand;
+
+pub(crate) use driver::{Command, Driver, Fate, Guard, Message, Status, turned_away};
+pub use machine::{Owner, Phase};
+pub use store::{NoStore, Saved, StateStore, Store, StoreError, StoredId, StoredState};
+
+/// The present moment, as an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The clock on the wall.
+    pub wall: Timestamp,
+    /// A clock that never goes back, in milliseconds from any start.
+    pub monotonic_ms: u64,
+}
+
+/// Where ids and chance come from.
+pub trait Entropy: Send {
+    /// Sixteen random bytes.
+    fn bytes(&mut self) -> [u8; 16];
+}
+
+/// What a command needs for being decided, and what names it among the inputs and answers.
+pub struct Submission {
+    /// The request.
+    pub request: Request,
+    /// Its data, read.
+    pub command: DecodedCommand,
+}
+
+/// The bounds and times of an owner.
+#[derive(Clone, Debug)]
+pub struct OwnerSettings {
+    /// The node's name, for its claims.
+    pub node: String,
+    /// Where the node listens, if it does, for its claims.
+    pub address: Option<String>,
+    /// The idempotency window that a first claim states, in milliseconds of recorded time.
+    pub idempotency_window_ms: u64,
+    /// How many records may be unacknowledged at once.
+    pub in_flight_max: usize,
+    /// How many bytes of records may be unacknowledged at once.
+    pub in_flight_bytes_max: usize,
+    /// How long an append may go without acknowledgement before all in flight are in doubt, in
+    /// milliseconds.
+    pub append_doubt_after_ms: u64,
+    /// How far the node's clock and the log's may lie apart, in milliseconds.
+    pub clock_skew_max_ms: i64,
+    /// The least pause before claiming again after losing, in milliseconds; up to twice of it by
+    /// chance.
+    pub back_off_ms: u64,
+    /// How many streams' states are kept in memory.
+    pub states_max: usize,
+    /// How many commits are folded before the local checkpoint is written.
+    pub save_every_commits: usize,
+}
+
+impl Default for OwnerSettings {
+    fn default() -> Self {
+        Self {
+            node: "annals".to_owned(),
+            address: None,
+            idempotency_window_ms: crate::claim::IDEMPOTENCY_WINDOW_MS,
+            in_flight_max: 1_024,
+            in_flight_bytes_max: 8 << 20,
+            append_doubt_after_ms: 30_000,
+            clock_skew_max_ms: 60_000,
+            back_off_ms: 250,
+            states_max: 8_192,
+            save_every_commits: 1_000,
+        }
+    }
+}
+
+/// What the driver is to do. `T` stands for whoever waits for an answer.
+pub enum Action<T> {
+    /// Hand a record to the log; its result comes back under `sequence`. A claim takes a new
+    /// session.
+    Append {
+        /// Names the append among the inputs.
+        sequence: u64,
+        /// The record.
+        record: NewRecord,
+        /// Whether it is a claim.
+        claim: bool,
+    },
+    /// Read a piece of the log.
+    Read {
+        /// From this offset on.
+        from: Offset,
+    },
+    /// Look at the log's end and at the record at this offset.
+    Prove {
+        /// The offset of the last record that was folded.
+        offset: Offset,
+    },
+    /// Tell whoever waits.
+    Answer {
+        /// Who waits.
+        ticket: T,
+        /// The answer.
+        answer: Result<Answer, SubmitError>,
+    },
+}
+
+/// Why an owner does not own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOwning {
+    /// It reads the log, or waits for its claim.
+    #[error("taking the partition over")]
+    TakingOver,
+    /// Some of its appends are in doubt.
+    #[error("finding out what became of appends in doubt")]
+    InDoubt,
+    /// Another writer claimed.
+    #[error("another writer holds the partition")]
+    Deposed,
+    /// The node's clock and the log's lie too far apart.
+    #[error("the clocks of this node and of the log differ by {0} ms")]
+    Clock(i64),
+    /// The reader must not go on.
+    #[error(transparent)]
+    Stopped(#[from] Stop),
+}
+
+/// A question about a command that was sent earlier.
+#[derive(Clone, Debug)]
+pub struct Inquiry {
+    /// The stream's key: `tenant/stream`.
+    pub stream_key: bytes::Bytes,
+    /// The command's id.
+    pub id: CommandId,
+}
