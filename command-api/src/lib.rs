@@ -1,1 +1,90 @@
-//! placeholder
+//! The command door: HTTP in, commands to the engine, one answer out.
+//!
+//! - `POST /v1/streams/{stream}/{command}`: one command ([`single`](crate) in the code)
+//! - `POST /v1/commands`: a batch as NDJSON, streaming both ways
+//! - `GET /v1/streams/{stream}/commands/{id}`: what became of a command
+//!
+//! Invariant: *accepted* (200) and *refused* (412, 422) are said only when the log has said so;
+//! every other answer is a problem that says whether anything was attempted. Deliberately absent:
+//! any aggregate's name, reading, and the layer that completes problems ([`door::finish`]).
+
+mod answer;
+mod batch;
+pub mod code;
+mod headers;
+mod line;
+mod lines;
+mod openapi;
+mod single;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use engine::engine::Engine;
+use engine::registry::Registry;
+
+pub use openapi::fragment;
+
+/// Limits of the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The most commands of one batch request that wait for their answers at once.
+    pub batch_in_flight_max: usize,
+    /// The most bytes of their lines together; at least one line's limit.
+    pub batch_in_flight_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            batch_in_flight_max: 1_024,
+            batch_in_flight_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// What every route knows.
+#[derive(Clone)]
+struct Door {
+    engine: Engine,
+    schemas: Arc<Schemas>,
+    options: Options,
+}
+
+/// The routes, to be merged with others and passed through [`door::finish`].
+pub fn router(engine: Engine, options: Options) -> Router {
+    let door = Door {
+        schemas: Arc::new(Schemas::of(engine.registry())),
+        engine,
+        options,
+    };
+    Router::new()
+        .route("/v1/streams/{stream}/{command}", post(single::submit))
+        .route("/v1/streams/{stream}/commands/{id}", get(single::outcome))
+        .route("/v1/commands", post(batch::submit))
+        .with_state(door)
+}
+
+/// The current schema number of each command, for clients that name none.
+struct Schemas(Vec<(&'static str, Vec<(&'static str, u16)>)>);
+
+impl Schemas {
+    fn of(registry: &Registry) -> Self {
+        let mut generator = Registry::schema_generator(door::openapi::SCHEMAS_PATH);
+        let commands = registry.iter().map(|aggregate| {
+            let types = aggregate.command_types(&mut generator).into_iter();
+            let numbers = types.map(|command| (command.name, command.schema_version));
+            (aggregate.category(), numbers.collect())
+        });
+        Self(commands.collect())
+    }
+
+    /// Its number; 1 for a command that the registry does not list (an open set, or unknown).
+    fn current(&self, category: &str, command: &str) -> u16 {
+        let of_category = self.0.iter().find(|(name, _)| *name == category);
+        of_category
+            .and_then(|(_, numbers)| numbers.iter().find(|(name, _)| *name == command))
+            .map_or(1, |(_, number)| *number)
+    }
+}

@@ -1,0 +1,237 @@
+//! A batch of commands: lines in, lines out, both streaming.
+//!
+//! The request's body is read only as fast as answers leave: at most
+//! [`Options::batch_in_flight_max`](crate::Options) commands wait at once, and when the client stops
+//! reading, so does the door. No task is spawned; whoever polls the response does the work.
+//!
+//! Invariant: one answer for each line that is not blank, in the order of the lines; a line that
+//! cannot be read costs only itself. Deliberately absent: the order of commands within a stream,
+//! which is the engine's.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{Extension, Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use door::extract::{require_media_type, too_large};
+use door::{BODY_SIZE_MAX, Correlation, Deadline, NoQuery, Problem};
+use engine::command::{Answer, SubmitError};
+use engine::engine::{Batch, Pending};
+use futures::{Stream, StreamExt, stream};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::Door;
+use crate::answer::{Accepted, Asked, malformed, said, unanswered};
+use crate::headers::{given, trace};
+use crate::line::{self, Defaults};
+use crate::lines::{Line, Lines};
+
+/// The media type of a batch and of its answers.
+pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
+/// The most answers written in one piece.
+const ANSWERS_PER_CHUNK_MAX: usize = 256;
+/// What an answer takes, about, in bytes.
+const ANSWER_SIZE_TYPICAL: usize = 320;
+
+/// `POST /v1/commands`
+pub(crate) async fn submit(
+    State(door): State<Door>,
+    _: NoQuery,
+    Extension(correlation): Extension<Correlation>,
+    request: Request,
+) -> Result<Response, Problem> {
+    require_media_type(request.headers(), &[MEDIA_TYPE])?;
+    let origin = Origin {
+        instance: request.uri().path().to_owned(),
+        correlation_id: correlation.id.as_str().to_owned(),
+    };
+    let intake = Intake {
+        budget: Budget::of(door.options.batch_in_flight_bytes_max),
+        wait: Deadline::of(request.headers())?.wait,
+        defaults: Defaults {
+            correlation_id: given(&correlation),
+            trace: trace(request.headers()),
+        },
+        lines: Lines::new(request.into_body().into_data_stream(), BODY_SIZE_MAX),
+        batch: door.engine.batch(),
+        door,
+    };
+    let body = Body::from_stream(answers(intake, origin));
+    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
+}
+
+/// What reads lines and hands them to the engine.
+struct Intake {
+    door: Door,
+    lines: Lines<BodyDataStream>,
+    batch: Batch,
+    defaults: Defaults,
+    /// How long each line may wait, from when it was read.
+    wait: std::time::Duration,
+    budget: Budget,
+}
+
+/// What the problem of a line says of where it comes from, unless the line says more.
+struct Origin {
+    instance: String,
+    correlation_id: String,
+}
+
+/// A line whose answer is there, or will be.
+enum Asking {
+    Refused(Problem, Option<Asked>),
+    InFlight {
+        pending: Pending,
+        asked: Asked,
+        _held: Option<OwnedSemaphorePermit>,
+    },
+}
+
+/// The outcome of a line.
+enum Outcome {
+    Refused(Problem, Option<Asked>),
+    Unanswered(SubmitError, Asked),
+    Said(Answer, Asked),
+}
+
+fn answers(intake: Intake, origin: Origin) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let in_flight_max = intake.door.options.batch_in_flight_max.max(1);
+    stream::unfold(Box::new(intake), |mut intake| async move {
+        let line = intake.lines.next().await?;
+        let number = line.number;
+        let asking = intake.ask(line).await;
+        Some((outcome(number, asking), intake))
+    })
+    .buffered(in_flight_max)
+    .ready_chunks(ANSWERS_PER_CHUNK_MAX)
+    .map(move |outcomes| Ok(written(outcomes, &origin)))
+}
+
+async fn outcome(number: u64, asking: Asking) -> (u64, Outcome) {
+    let outcome = match asking {
+        Asking::Refused(problem, asked) => Outcome::Refused(problem, asked),
+        Asking::InFlight {
+            pending,
+            asked,
+            _held,
+        } => match pending.await {
+            Ok(answer) => Outcome::Said(answer, asked),
+            Err(error) => Outcome::Unanswered(error, asked),
+        },
+    };
+    (number, outcome)
+}
+
+impl Intake {
+    async fn ask(&mut self, line: Line) -> Asking {
+        let Some(text) = line.text else {
+            return Asking::Refused(too_large(), None);
+        };
+        let request = match line::read(&text, &self.door.schemas, &self.defaults) {
+            Ok(request) => request,
+            Err(problem) => return Asking::Refused(problem, None),
+        };
+        let asked = Asked::of(&request);
+        let prepared = match self.door.engine.prepare(request) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let problem = malformed(error, "/data").member("command_id", asked.id.as_str());
+                return Asking::Refused(problem, Some(asked));
+            }
+        };
+        let held = self.budget.take(text.len()).await;
+        let deadline = Deadline::after(self.wait);
+        Asking::InFlight {
+            pending: self.batch.submit(prepared, deadline.at).await,
+            asked,
+            _held: held,
+        }
+    }
+}
+
+/// How many bytes of lines may wait for their answers together.
+struct Budget {
+    bytes: Arc<Semaphore>,
+    max: u32,
+}
+
+impl Budget {
+    fn of(bytes_max: usize) -> Self {
+        let max = u32::try_from(bytes_max.max(BODY_SIZE_MAX)).unwrap_or(u32::MAX >> 4);
+        Self {
+            bytes: Arc::new(Semaphore::new(max as usize)),
+            max,
+        }
+    }
+
+    /// Waits until there is room; a line alone always fits.
+    async fn take(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        let size = u32::try_from(size).unwrap_or(self.max).min(self.max);
+        // It is never closed, so there is always a permit in the end.
+        self.bytes.clone().acquire_many_owned(size).await.ok()
+    }
+}
+
+#[derive(Serialize)]
+struct AcceptedLine<'a> {
+    line_number: u64,
+    status: u16,
+    command_id: &'a kernel::CommandId,
+    #[serde(flatten)]
+    accepted: Accepted<'a>,
+}
+
+#[derive(Serialize)]
+struct ProblemLine<'a> {
+    line_number: u64,
+    #[serde(flatten)]
+    problem: &'a Problem,
+}
+
+fn written(outcomes: Vec<(u64, Outcome)>, origin: &Origin) -> Bytes {
+    let mut text = Vec::with_capacity(outcomes.len() * ANSWER_SIZE_TYPICAL);
+    for (number, outcome) in outcomes {
+        write(&mut text, number, outcome, origin);
+        text.push(b'\n');
+    }
+    text.into()
+}
+
+fn write(text: &mut Vec<u8>, line_number: u64, outcome: Outcome, origin: &Origin) {
+    let (problem, asked) = match outcome {
+        Outcome::Said(answer, asked) => match said(&answer, &asked) {
+            Ok(accepted) => {
+                let command_id = &answer.command_id;
+                let line = AcceptedLine {
+                    line_number,
+                    status: 200,
+                    command_id,
+                    accepted,
+                };
+                return put(text, &line);
+            }
+            Err(problem) => (problem, Some(asked)),
+        },
+        Outcome::Unanswered(error, asked) => (unanswered(&error, &asked.id), Some(asked)),
+        Outcome::Refused(problem, asked) => (problem, asked),
+    };
+    let correlation_id = asked
+        .as_ref()
+        .map_or(&*origin.correlation_id, Asked::correlation_id);
+    let problem = problem.complete(&origin.instance, correlation_id);
+    put(
+        text,
+        &ProblemLine {
+            line_number,
+            problem: &problem,
+        },
+    );
+}
+
+fn put(text: &mut Vec<u8>, line: &impl Serialize) {
+    serde_json::to_writer(text, line).expect("strings and numbers are always written to memory");
+}

@@ -1,0 +1,52 @@
+//! The stable codes of this door's problems that are not rejections.
+//!
+//! Invariant: as in [`door::code`]. A rejection travels with the code of its rule and status 422;
+//! `version_conflict` with 412, where the client named the version that it expected.
+
+door::codes! {
+    CATEGORY_UNKNOWN = ("category_unknown", 404, "No aggregate has this category",
+        "The stream's category, the part before its first dash, is not registered here.");
+    COMMAND_UNKNOWN = ("command_unknown", 404, "The aggregate has no such command",
+        "The category is known, but has no command of this name.");
+    COMMAND_NOT_FOUND = ("command_not_found", 404, "The command id is not known on this stream",
+        "No command with this id is remembered: none came, or it is older than the window in \
+         which ids are remembered.");
+    COMMIT_TOO_LARGE = ("commit_too_large", 413, "The command would leave too large a commit",
+        "What the command would leave in the log is more than one record may hold: `size` bytes of \
+         at most `max`. Not recorded.");
+    COMMAND_ID_REUSED = ("command_id_reused", 422, "The command id was used for another command",
+        "A command with this id but another type, schema, data, time or expected version was \
+         answered on this stream. Not recorded; send the new intent under a new id.");
+    OUTCOME_UNKNOWN = ("outcome_unknown", 503, "The outcome is unknown",
+        "The log has not answered in time; the command may or may not count. Send it again with \
+         the same `command_id` to learn it.");
+    OVERLOADED = ("overloaded", 503, "Too many commands are waiting",
+        "The command was not attempted. Send it again, with the same `command_id`, after \
+         `Retry-After`.");
+    DEADLINE_PASSED = ("deadline_passed", 503, "The deadline passed before the command's turn",
+        "The command was not attempted. Send it again, perhaps with a longer `Annals-Timeout-Ms`.");
+    NOT_OWNER = ("not_owner", 503, "The stream's partition is not open here yet",
+        "The command was not attempted: this node does not own the partition, or not yet.");
+    STOPPING = ("stopping", 503, "The server is shutting down",
+        "The command was not attempted. Send it again, with the same `command_id`.");
+    AFTER_UNANSWERED = ("after_unanswered", 503, "An earlier command had no answer",
+        "The command was not attempted, since an earlier one of the same batch for the same stream \
+         had no answer, and its turn is after that one.");
+    LOG_DAMAGED = ("log_damaged", 503, "The log of the stream's partition is damaged",
+        "Nothing more is decided upon it until an operator has acknowledged the damage.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn no_code_means_two_things() {
+        let shared = door::code::ALL.iter();
+        let mut names: Vec<_> = shared.chain(ALL).map(|code| code.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,273 @@
+//! The headers of a single command.
+//!
+//! Invariant: a header that does not fit is a 400 that names it, never a guess. `If-Match` takes
+//! exactly one strong tag: a weak one never matches (RFC 9110 §13.1.1), and `*` would say less than
+//! any command that needs an existing stream says itself. Deliberately absent: what these mean.
+
+use axum::http::{HeaderMap, HeaderName, header};
+use door::header::{IDEMPOTENCY_KEY, invalid, parsed, single, tenant};
+use door::{Correlation, Origin, Problem};
+use kernel::{Actor, ActorKind, CausationId, CommandId, CorrelationId, TenantId, Timestamp};
+
+/// The direct parent of a command.
+pub(crate) const CAUSATION_ID: HeaderName = HeaderName::from_static("annals-causation-id");
+/// Who asks: `kind:id`.
+pub(crate) const ACTOR: HeaderName = HeaderName::from_static("annals-actor");
+/// Business time.
+pub(crate) const OCCURRED_AT: HeaderName = HeaderName::from_static("annals-occurred-at");
+/// W3C Trace Context.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The most characters an actor's id may have.
+const ACTOR_ID_LENGTH_MAX: usize = 255;
+
+/// What the headers of a single command say.
+#[derive(Debug)]
+pub(crate) struct CommandHeaders {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: CommandId,
+    pub(crate) occurred_at: Option<Timestamp>,
+    pub(crate) expected_version: Option<u64>,
+    pub(crate) correlation_id: Option<CorrelationId>,
+    pub(crate) causation_id: Option<CausationId>,
+    pub(crate) actor: Option<Actor>,
+    pub(crate) trace: Option<String>,
+}
+
+impl CommandHeaders {
+    /// # Errors
+    /// `header_invalid`.
+    pub(crate) fn of(headers: &HeaderMap, correlation: &Correlation) -> Result<Self, Problem> {
+        Ok(Self {
+            tenant: tenant(headers)?,
+            id: idempotency_key(headers)?.unwrap_or_else(|| correlation.command_id()),
+            occurred_at: parsed(headers, &OCCURRED_AT)?,
+            expected_version: expected_version(headers)?,
+            correlation_id: given(correlation),
+            causation_id: parsed(headers, &CAUSATION_ID)?,
+            actor: actor(headers)?,
+            trace: trace(headers),
+        })
+    }
+}
+
+/// The conversation as far as it is not the command's own.
+pub(crate) fn given(correlation: &Correlation) -> Option<CorrelationId> {
+    (correlation.origin == Origin::Given).then(|| correlation.id.clone())
+}
+
+/// The key, quoted (draft-ietf-httpapi-idempotency-key-header) or bare.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<CommandId>, Problem> {
+    let Some(text) = single(headers, &IDEMPOTENCY_KEY)? else {
+        return Ok(None);
+    };
+    let unquoted = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let id = unquoted.unwrap_or(text).parse();
+    id.map(Some)
+        .map_err(|error| invalid(&IDEMPOTENCY_KEY, error))
+}
+
+fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let if_match = single(headers, &header::IF_MATCH)?;
+    let if_none_match = single(headers, &header::IF_NONE_MATCH)?;
+    match (if_match, if_none_match) {
+        (None, None) => Ok(None),
+        (None, Some("*")) => Ok(Some(0)),
+        (None, Some(_)) => Err(invalid(
+            &header::IF_NONE_MATCH,
+            "only * is understood: no events yet",
+        )),
+        (Some(tag), None) => version_of(tag).map(Some).ok_or_else(|| {
+            invalid(
+                &header::IF_MATCH,
+                "one stream version in quotes, such as \"3\"; no W/, no *",
+            )
+        }),
+        (Some(_), Some(_)) => Err(invalid(
+            &header::IF_MATCH,
+            "it cannot stand together with If-None-Match",
+        )),
+    }
+}
+
+fn version_of(tag: &str) -> Option<u64> {
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    // `parse` alone would read a sign.
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        digits.parse().ok()
+    } else {
+        None
+    }
+}
+
+fn actor(headers: &HeaderMap) -> Result<Option<Actor>, Problem> {
+    let Some(text) = single(headers, &ACTOR)? else {
+        return Ok(None);
+    };
+    let parts = text.split_once(':');
+    let actor = parts.and_then(|(kind, id)| {
+        let kind = match kind {
+            "user" => ActorKind::User,
+            "service" => ActorKind::Service,
+            "process" => ActorKind::Process,
+            "import" => ActorKind::Import,
+            _ => return None,
+        };
+        Some(Actor {
+            id: id.to_owned(),
+            kind,
+        })
+    });
+    let fitting = actor.filter(|actor| is_actor_id(&actor.id));
+    fitting.map(Some).ok_or_else(|| {
+        invalid(
+            &ACTOR,
+            "kind:id, the kind one of user, service, process, import",
+        )
+    })
+}
+
+/// Whether a text may name an actor: 1 to 255 characters, none of them a control character.
+pub(crate) fn is_actor_id(id: &str) -> bool {
+    !id.is_empty() && id.chars().count() <= ACTOR_ID_LENGTH_MAX && !id.chars().any(char::is_control)
+}
+
+/// The trace, if it is well formed; W3C Trace Context §4.2 has any other ignored.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<String> {
+    let text = single(headers, &TRACEPARENT).ok()??;
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts[..] else {
+        return None;
+    };
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let fits = version == "00"
+        && is_hex(trace, 32)
+        && is_hex(parent, 16)
+        && is_hex(flags, 2)
+        && !is_zero(trace)
+        && !is_zero(parent);
+    fits.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &str)]) -> Result<CommandHeaders, Problem> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let value = HeaderValue::from_str(value).unwrap();
+            headers.append(HeaderName::from_static(name), value);
+        }
+        let correlation = Correlation {
+            id: "made-up".parse().unwrap(),
+            origin: Origin::MadeUp,
+        };
+        CommandHeaders::of(&headers, &correlation)
+    }
+
+    #[test]
+    fn without_headers_everything_has_its_default() {
+        let headers = read(&[]).unwrap();
+        assert!(headers.tenant.is_main());
+        assert_eq!(headers.id.as_str(), "made-up");
+        assert_eq!(headers.expected_version, None);
+        assert_eq!(headers.correlation_id, None);
+        assert_eq!(headers.actor, None);
+    }
+
+    #[test]
+    fn a_key_may_be_quoted_or_bare() {
+        for text in ["k-1", "\"k-1\""] {
+            assert_eq!(
+                read(&[("idempotency-key", text)]).unwrap().id.as_str(),
+                "k-1"
+            );
+        }
+        let long = "x".repeat(256);
+        for text in ["", "\"\"", "\"k", "k\"", "a b", "a\\b", long.as_str()] {
+            assert!(read(&[("idempotency-key", text)]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_expected_by_a_strong_tag_or_by_a_star() {
+        let version =
+            |pairs: &[(&'static str, &str)]| read(pairs).map(|headers| headers.expected_version);
+        assert_eq!(version(&[("if-match", "\"3\"")]).unwrap(), Some(3));
+        assert_eq!(version(&[("if-none-match", "*")]).unwrap(), Some(0));
+        let big = "\"99999999999999999999\"";
+        for text in [
+            "3",
+            "*",
+            "W/\"3\"",
+            "\"3\", \"4\"",
+            "\"\"",
+            "\"+3\"",
+            "\"-1\"",
+            "\"x\"",
+            big,
+            "\"",
+        ] {
+            assert!(version(&[("if-match", text)]).is_err(), "{text}");
+        }
+        assert!(version(&[("if-none-match", "\"3\"")]).is_err());
+        assert!(version(&[("if-match", "\"0\""), ("if-none-match", "*")]).is_err());
+    }
+
+    #[test]
+    fn an_actor_is_a_kind_and_an_id() {
+        let actor = read(&[("annals-actor", "service:till:7")])
+            .unwrap()
+            .actor
+            .unwrap();
+        assert_eq!(
+            (actor.kind, actor.id.as_str()),
+            (ActorKind::Service, "till:7")
+        );
+        for text in ["", "service", "service:", ":x", "robot:x", "USER:x"] {
+            assert!(read(&[("annals-actor", text)]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_trace_is_ignored() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(
+            read(&[("traceparent", good)]).unwrap().trace.as_deref(),
+            Some(good)
+        );
+        for text in [
+            "",
+            "00",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(
+                read(&[("traceparent", text)]).unwrap().trace,
+                None,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_is_rfc_3339() {
+        let time = read(&[("annals-occurred-at", "2018-06-04T13:44:48-03:00")])
+            .unwrap()
+            .occurred_at;
+        assert_eq!(time.unwrap().to_string(), "2018-06-04T16:44:48Z");
+        assert!(read(&[("annals-occurred-at", "now")]).is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! One command a request, and the question what became of one.
+//!
+//! Invariant: the deadline runs from the moment the request's headers are read. Deliberately
+//! absent: what the engine's answers mean in HTTP (`answer`).
+
+use axum::Json;
+use axum::extract::{Extension, FromRequest, Request, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use door::header::{IDEMPOTENCY_KEY, tenant};
+use door::{Correlation, Deadline, JsonText, NoQuery, Path, Problem};
+use engine::command::{Answer, Decision};
+use engine::token::PositionToken;
+use kernel::{CommandId, StreamName};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::Door;
+use crate::answer::{self, Asked, malformed, quoted, said, unanswered};
+use crate::code;
+use crate::headers::CommandHeaders;
+
+/// `POST /v1/streams/{stream}/{command}`
+pub(crate) async fn submit(
+    State(door): State<Door>,
+    Path((stream, command)): Path<(String, String)>,
+    _: NoQuery,
+    Extension(correlation): Extension<Correlation>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let stream = stream_of(&stream)?;
+    let deadline = Deadline::of(request.headers())?;
+    let headers = CommandHeaders::of(request.headers(), &correlation)?;
+    let id = headers.id.clone();
+    let with_id = |problem: Problem| problem.header(IDEMPOTENCY_KEY, &quoted(&id));
+    let JsonText(text) = JsonText::from_request(request, &())
+        .await
+        .map_err(with_id)?;
+    let data = RawValue::from_string(text)
+        .map_err(|error| with_id(Problem::new(door::code::JSON_INVALID, error.to_string())))?;
+    let request = engine::command::Request {
+        schema: door.schemas.current(stream.category(), &command),
+        tenant: headers.tenant,
+        stream,
+        command,
+        id: headers.id,
+        occurred_at: headers.occurred_at,
+        expected_version: headers.expected_version,
+        correlation_id: headers.correlation_id,
+        causation_id: headers.causation_id,
+        actor: headers.actor,
+        trace: headers.trace,
+        data,
+    };
+    let asked = Asked::of(&request);
+    let prepared = door
+        .engine
+        .prepare(request)
+        .map_err(|error| with_id(malformed(error, "")))?;
+    let answer = door
+        .engine
+        .submit(prepared, deadline.at)
+        .await
+        .map_err(|error| unanswered(&error, &asked.id))?;
+    let body = said(&answer, &asked)?;
+    Ok((answer::headers(&answer), Json(body)).into_response())
+}
+
+/// What became of a command, as its own resource: a refusal is not this request's failure.
+#[derive(Serialize)]
+struct Became<'a> {
+    stream: &'a StreamName,
+    command_id: &'a CommandId,
+    outcome: &'static str,
+    version: u64,
+    position: &'a PositionToken,
+    #[serde(flatten)]
+    what: What<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum What<'a> {
+    Events(&'a [engine::command::EventRef]),
+    Rejection(&'a engine::commit::RecordedRejection),
+}
+
+/// `GET /v1/streams/{stream}/commands/{id}`
+pub(crate) async fn outcome(
+    State(door): State<Door>,
+    Path((stream, id)): Path<(String, String)>,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let stream = stream_of(&stream)?;
+    let id: CommandId = id.parse().map_err(|error| bad_path("id", error))?;
+    let tenant = tenant(&headers)?;
+    let deadline = Deadline::of(&headers)?;
+    if door.engine.registry().get(stream.category()).is_none() {
+        let known = door.engine.registry().categories();
+        let category = stream.category().to_owned();
+        let error = engine::command::RequestError::UnknownCategory { category, known };
+        return Err(malformed(error, ""));
+    }
+    let answer = door
+        .engine
+        .outcome(&tenant, &stream, &id, deadline.at)
+        .await
+        .map_err(|error| unanswered(&error, &id))?
+        .ok_or_else(|| {
+            let detail = format!("no command {id} is remembered on {stream}");
+            Problem::new(code::COMMAND_NOT_FOUND, detail).member("command_id", id.as_str())
+        })?;
+    Ok(Json(became(&answer)).into_response())
+}
+
+fn became(answer: &Answer) -> Became<'_> {
+    let (outcome, what) = match &answer.decision {
+        Decision::Accepted(events) => ("accepted", What::Events(events)),
+        Decision::Rejected(rejection) => ("rejected", What::Rejection(rejection)),
+    };
+    Became {
+        stream: &answer.stream,
+        command_id: &answer.command_id,
+        outcome,
+        version: answer.version,
+        position: &answer.position,
+        what,
+    }
+}
+
+fn stream_of(text: &str) -> Result<StreamName, Problem> {
+    text.parse().map_err(|error| bad_path("stream", error))
+}
+
+fn bad_path(parameter: &'static str, error: impl std::fmt::Display) -> Problem {
+    Problem::new(door::code::PATH_INVALID, error.to_string()).member("parameter", parameter)
+}
