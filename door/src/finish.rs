@@ -148,14 +148,7 @@ fn problem_response(mut response: Response, path: &str, id: &str) -> Response {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>();
     let problem = problem.unwrap_or_else(|| unnamed(status, path));
-    let problem = problem.instance(path).correlation_id(id);
-    if status == StatusCode::INTERNAL_SERVER_ERROR {
-        let cause = problem
-            .cause()
-            .unwrap_or("an error response without a cause");
-        tracing::error!(path, correlation_id = id, cause, "answered with 500");
-    }
-    let mut complete = problem.into_response();
+    let mut complete = problem.complete(path, id).into_response();
     *complete.status_mut() = status;
     // What the route said in headers stays: `Allow`, `ETag`, `Idempotency-Key`.
     for (name, value) in response.headers() {

@@ -18,7 +18,7 @@ mod problem;
 
 pub use code::Code;
 pub use extract::{JsonText, NoQuery, Path, Query};
-pub use finish::{Correlation, finish};
+pub use finish::{Correlation, Origin, finish};
 pub use header::Deadline;
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 

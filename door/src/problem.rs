@@ -146,17 +146,23 @@ impl Problem {
         self
     }
 
-    /// Says which conversation it belongs to, if nobody said so before.
+    /// Says which resource and which conversation it is about, where nothing was said before, and
+    /// logs the cause of a bug. To be called once, when it is answered; [`crate::finish`] does it for
+    /// whole responses.
     #[must_use]
-    pub fn correlation_id(mut self, id: &str) -> Self {
-        self.0.correlation_id.get_or_insert_with(|| id.to_owned());
-        self
-    }
-
-    /// Says which resource it is about, if nobody said so before.
-    #[must_use]
-    pub fn instance(mut self, path: &str) -> Self {
+    pub fn complete(mut self, path: &str, correlation_id: &str) -> Self {
         self.0.instance.get_or_insert_with(|| path.to_owned());
+        self.0
+            .correlation_id
+            .get_or_insert_with(|| correlation_id.to_owned());
+        if self.0.status == StatusCode::INTERNAL_SERVER_ERROR {
+            let cause = self
+                .0
+                .cause
+                .as_deref()
+                .unwrap_or("an error response without a cause");
+            tracing::error!(path, correlation_id, cause, "answered with 500");
+        }
         self
     }
 
@@ -170,11 +176,6 @@ impl Problem {
     #[must_use]
     pub fn code(&self) -> &str {
         &self.0.code
-    }
-
-    /// What the log should say of a 500.
-    pub(crate) fn cause(&self) -> Option<&str> {
-        self.0.cause.as_deref()
     }
 }
 
@@ -248,8 +249,7 @@ mod tests {
         )
         .member("version", 3)
         .member("title", "never")
-        .correlation_id("c1")
-        .instance("/v1/x");
+        .complete("/v1/x", "c1");
         assert_eq!(
             serde_json::to_value(&problem).unwrap(),
             json!({
@@ -281,6 +281,6 @@ mod tests {
     fn a_bug_is_opaque() {
         let problem = Problem::internal("secret");
         assert!(!format!("{problem:?}").contains("secret"));
-        assert_eq!(problem.cause(), Some("secret"));
+        assert_eq!(problem.0.cause.as_deref(), Some("secret"));
     }
 }
