@@ -94,7 +94,7 @@ impl Subscription {
         if self.reader.is_none() {
             // A checkpoint that cannot be proven must not be read on from.
             self.prove_where_due().await?;
-            self.reader = Some(self.open().await?);
+            self.reader = Some(open(&*self.log, &self.followers).await?);
         }
         let reader = self.reader.as_mut().expect("it was opened above");
         for chunk in reader.next(wait).await? {
@@ -107,21 +107,6 @@ impl Subscription {
             follower.set_at_end(chunk.at_end);
         }
         Ok(())
-    }
-
-    async fn open(&self) -> Result<Box<dyn LogReader>, LogError> {
-        let mut from = Vec::with_capacity(self.followers.len());
-        for (&partition, follower) in &self.followers {
-            let next = follower.next_offset();
-            // The first offset need not be 0 in a topic that had another life.
-            let next = if next == Offset(0) {
-                self.log.bounds(partition).await?.first
-            } else {
-                next
-            };
-            from.push((partition, next));
-        }
-        self.log.follow(&from)
     }
 
     async fn prove_where_due(&mut self) -> Result<(), SubscriptionError> {
@@ -139,6 +124,24 @@ impl Subscription {
         }
         Ok(())
     }
+}
+
+async fn open(
+    log: &dyn EventLog,
+    followers: &BTreeMap<Partition, Follower>,
+) -> Result<Box<dyn LogReader>, LogError> {
+    let mut from = Vec::with_capacity(followers.len());
+    for (&partition, follower) in followers {
+        let next = follower.next_offset();
+        // The first offset need not be 0 in a topic that had another life.
+        let next = if next == Offset(0) {
+            log.bounds(partition).await?.first
+        } else {
+            next
+        };
+        from.push((partition, next));
+    }
+    log.follow(&from)
 }
 
 async fn prove(

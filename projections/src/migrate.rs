@@ -1,0 +1,77 @@
+//! The fixed part of the Postgres schema: forward-only migrations from `migrations/`.
+//!
+//! Invariant: a migration that was applied is never edited; its checksum is kept and compared.
+//! Deliberately absent: the read models' tables, which the runtime makes from their declarations.
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Connection as _, PgConnection};
+
+/// Where applied migrations are noted.
+const NOTES: &str = "annals.migration";
+
+/// One migration and whether it was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationStatus {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub description: String,
+    /// Whether this database has it.
+    pub applied: bool,
+}
+
+fn migrator() -> Migrator {
+    let migrations = vec![Migration::new(
+        1,
+        "projection runtime".into(),
+        MigrationType::Simple,
+        include_str!("../../migrations/0001_projection_runtime.sql").into_sql_str(),
+        false,
+    )];
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.dangerous_set_table_name(NOTES);
+    migrator.create_schema("annals");
+    migrator
+}
+
+/// Applies the migrations that the database at `url` lacks, and says what it has now.
+///
+/// # Errors
+/// `MigrateError`: the database does not answer, or was migrated by a newer program.
+pub async fn migrate(url: &str) -> Result<Vec<MigrationStatus>, MigrateError> {
+    let mut connection = PgConnection::connect(url).await?;
+    migrator().run(&mut connection).await?;
+    let status = status_of(&mut connection).await?;
+    connection.close().await?;
+    Ok(status)
+}
+
+/// Which migrations the database at `url` has.
+///
+/// # Errors
+/// `MigrateError`: the database does not answer.
+pub async fn migration_status(url: &str) -> Result<Vec<MigrationStatus>, MigrateError> {
+    let mut connection = PgConnection::connect(url).await?;
+    let status = status_of(&mut connection).await?;
+    connection.close().await?;
+    Ok(status)
+}
+
+async fn status_of(connection: &mut PgConnection) -> Result<Vec<MigrationStatus>, MigrateError> {
+    let noted: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(NOTES)
+        .fetch_one(&mut *connection)
+        .await?;
+    let applied = if noted {
+        connection.list_applied_migrations(NOTES).await?
+    } else {
+        Vec::new()
+    };
+    let status = |migration: &Migration| MigrationStatus {
+        version: migration.version,
+        description: migration.description.clone().into_owned(),
+        applied: applied.iter().any(|a| a.version == migration.version),
+    };
+    Ok(migrator().iter().map(status).collect())
+}

@@ -1,0 +1,141 @@
+//! What can go wrong between a log and Postgres, and which of it passes.
+//!
+//! Invariant: a failure that may pass never stops a projector; one that may not never goes on in
+//! silence.
+
+use std::error::Error as _;
+
+use engine::chain::Stop;
+use engine::ids::{Offset, Partition};
+use engine::log::LogError;
+
+use super::entry::ProjectError;
+
+/// Why an operation of the runtime failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// Postgres did not answer or refused; another try may succeed.
+    #[error("could not {operation}")]
+    Postgres {
+        /// What was tried, as in "could not …".
+        operation: &'static str,
+        /// What the client library said.
+        source: sqlx::Error,
+    },
+    /// Postgres did not answer in time; what became of the transaction is unknown.
+    #[error("Postgres did not answer within {seconds} s; the outcome is unknown")]
+    PostgresSilent {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The log did not answer; another try may succeed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log is damaged, or not the one that was read before.
+    #[error(transparent)]
+    Stop(#[from] Stop),
+    /// Somebody else moved a checkpoint: nothing was changed.
+    #[error(
+        "superseded: another projector moved a checkpoint of {projections}; this one changed \
+         nothing and stopped"
+    )]
+    Superseded {
+        /// The projections of the transaction, separated by commas.
+        projections: String,
+    },
+    /// A generation was replaced by a rebuild while it was written.
+    #[error("a rebuild replaced the tables; nothing was changed")]
+    Replaced,
+    /// A projection went no further.
+    #[error(transparent)]
+    Stopped(#[from] StoppedProjection),
+    /// There is no such projection.
+    #[error("there is no projection {name:?}; there are: {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// Those that are known, separated by commas.
+        known: String,
+    },
+    /// Another process is rebuilding the same projection.
+    #[error("{projection} is being rebuilt by another process")]
+    Rebuilding {
+        /// The projection.
+        projection: String,
+    },
+}
+
+/// A projection that goes no further in a partition, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("projection {projection} stopped{}: {reason}", place(.partition.as_ref(), .offset.as_ref()))]
+pub struct StoppedProjection {
+    /// The projection.
+    pub projection: &'static str,
+    /// The partition; absent: all of them.
+    pub partition: Option<Partition>,
+    /// The offset of the commit that it could not take up, where it was one.
+    pub offset: Option<Offset>,
+    /// Why.
+    pub reason: String,
+}
+
+fn place(partition: Option<&Partition>, offset: Option<&Offset>) -> String {
+    let partition = partition.map(|p| format!(" in partition {p}"));
+    let offset = offset.map(|o| format!(" at offset {o}"));
+    partition.unwrap_or_default() + &offset.unwrap_or_default()
+}
+
+impl RuntimeError {
+    pub(crate) fn postgres(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Postgres { operation, source }
+    }
+
+    /// Whether another try may succeed.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Postgres { .. } | Self::PostgresSilent { .. } | Self::Log(_) | Self::Replaced => {
+                true
+            }
+            Self::Stop(_)
+            | Self::Superseded { .. }
+            | Self::Stopped(_)
+            | Self::Unknown { .. }
+            | Self::Rebuilding { .. } => false,
+        }
+    }
+
+    /// The whole of it, with its sources, in one line.
+    #[must_use]
+    pub fn explained(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            let said = error.to_string();
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+            source = error.source();
+        }
+        text
+    }
+}
+
+impl From<engine::subscription::SubscriptionError> for RuntimeError {
+    fn from(error: engine::subscription::SubscriptionError) -> Self {
+        use engine::subscription::SubscriptionError as E;
+        match error {
+            E::Stop(stop) => Self::Stop(stop),
+            E::Log(error) => Self::Log(error),
+        }
+    }
+}
+
+/// Why a projection's data cannot be written, in one line with its sources.
+pub(crate) fn explain_project(error: &ProjectError) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,121 @@
+//! From batches of commits to what each projection makes of them, in memory.
+//!
+//! Invariant: a projection takes up exactly the commits behind its own checkpoint; one that fails
+//! leaves the others untouched. Deliberately absent: I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use engine::checkpoint::Checkpoint;
+use engine::ids::Partition;
+use engine::subscription::{Batch, Placed};
+
+use super::changes::Changes;
+use super::checkpoint::Move;
+use super::entry::{Entry, ProjectError};
+use super::error::{StoppedProjection, explain_project};
+use super::generation::Generation;
+use super::write::Folded;
+
+/// How far a generation has come, and where it goes no further.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) checkpoints: BTreeMap<Partition, Checkpoint>,
+    pub(crate) stopped: BTreeSet<Partition>,
+}
+
+impl Progress {
+    /// Whether the generation has not taken up all of `batch` yet.
+    pub(crate) fn wants(&self, batch: &Batch) -> bool {
+        let at = self.checkpoints.get(&batch.partition);
+        !self.stopped.contains(&batch.partition)
+            && at.is_none_or(|checkpoint| checkpoint.offset < batch.after.offset)
+    }
+
+    fn wants_commit(&self, placed: &Placed) -> bool {
+        let at = self.checkpoints.get(&placed.partition);
+        at.is_none_or(|checkpoint| checkpoint.offset < placed.offset)
+    }
+}
+
+/// Folds batches for all generations that want them. Where a projection fails, the failure is
+/// returned and the partition is left out of its fold, with all else of it.
+pub(crate) fn fold(
+    generations: &[Generation],
+    progress: &mut [Progress],
+    batches: &[Batch],
+) -> (Vec<Folded>, Vec<StoppedProjection>) {
+    let mut stopped = Vec::new();
+    loop {
+        match try_fold(generations, progress, batches) {
+            Ok(folds) => return (folds, stopped),
+            Err((index, failure)) => {
+                progress[index].stopped.extend(failure.partition);
+                stopped.push(failure);
+            }
+        }
+    }
+}
+
+fn try_fold(
+    generations: &[Generation],
+    progress: &[Progress],
+    batches: &[Batch],
+) -> Result<Vec<Folded>, (usize, StoppedProjection)> {
+    let mut folds: Vec<Folded> = Vec::new();
+    for (index, generation) in generations.iter().enumerate() {
+        let wanted = batches.iter().filter(|batch| progress[index].wants(batch));
+        let moves: Vec<Move> = wanted
+            .map(|batch| step(generation, &progress[index], batch))
+            .collect();
+        if !moves.is_empty() {
+            let changes = Changes::new(generation.projection.tables());
+            folds.push(Folded {
+                index,
+                changes,
+                moves,
+            });
+        }
+    }
+    for batch in batches {
+        for placed in &batch.commits {
+            let entry = Entry::new(placed);
+            for fold in &mut folds {
+                let progress = &progress[fold.index];
+                if !progress.wants(batch) || !progress.wants_commit(placed) {
+                    continue;
+                }
+                let projection = &*generations[fold.index].projection;
+                fold.changes.begin(placed);
+                let project = || {
+                    projection.project(&entry, &mut fold.changes)?;
+                    fold.changes.check()
+                };
+                let outcome =
+                    catch_unwind(AssertUnwindSafe(project)).unwrap_or(Err(ProjectError::Panicked));
+                if let Err(error) = outcome {
+                    let failure = StoppedProjection {
+                        projection: projection.name(),
+                        partition: Some(placed.partition),
+                        offset: Some(placed.offset),
+                        reason: explain_project(&error),
+                    };
+                    return Err((fold.index, failure));
+                }
+            }
+        }
+    }
+    Ok(folds)
+}
+
+fn step(generation: &Generation, progress: &Progress, batch: &Batch) -> Move {
+    let projection = &generation.projection;
+    Move {
+        projection: projection.name(),
+        version: i32::try_from(projection.version()).expect("versions are small numbers"),
+        generation: generation.number,
+        partition: batch.partition,
+        before: progress.checkpoints.get(&batch.partition).cloned(),
+        after: batch.after.clone(),
+    }
+}

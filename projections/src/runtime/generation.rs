@@ -1,0 +1,320 @@
+//! Generations: the buildings of a projection's tables, one of which is live.
+//!
+//! Invariant: at most one generation of a projection is live, and the views in `read` show it. A
+//! live generation was made from the very declarations that this program has; else the projection
+//! asks for a rebuild. Deliberately absent: checkpoints (`checkpoint`) and rows (`write`).
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+
+use super::error::{RuntimeError, StoppedProjection};
+use super::projection::Projection;
+use super::sql::{self, Upsert, create_table, create_view, physical_name};
+
+/// Serialises the making of generations among all processes.
+const MAKING: &str = "annals.generation";
+
+/// One building of a projection's tables.
+#[derive(Clone)]
+pub(crate) struct Generation {
+    pub(crate) projection: Arc<dyn Projection>,
+    pub(crate) number: i32,
+    /// One for each of the projection's tables, in order.
+    pub(crate) upserts: Vec<Upsert>,
+}
+
+impl Generation {
+    fn new(projection: &Arc<dyn Projection>, number: i32) -> Self {
+        let upsert = |table| Upsert::new(table, &name_in(&**projection, number, table.name));
+        Self {
+            projection: Arc::clone(projection),
+            number,
+            upserts: projection.tables().iter().map(upsert).collect(),
+        }
+    }
+}
+
+fn name_in(projection: &dyn Projection, number: i32, table: &str) -> String {
+    physical_name(table, projection.version(), number)
+}
+
+fn version_of(projection: &dyn Projection) -> i32 {
+    i32::try_from(projection.version()).expect("versions are small numbers")
+}
+
+/// The declarations of a projection as text, whatever the generation.
+fn declaration(projection: &dyn Projection) -> String {
+    let tables = projection.tables().iter().map(|t| create_table(t, t.name));
+    let plain = |table: &str| table.to_owned();
+    let views = projection.models().iter().map(|m| create_view(m, &plain));
+    tables.chain(views).collect::<Vec<_>>().join(";\n")
+}
+
+/// What is stored of a live generation.
+pub(crate) struct Live {
+    pub(crate) number: i32,
+    pub(crate) version: i32,
+    pub(crate) tables: Vec<String>,
+    pub(crate) views: Vec<String>,
+    declaration: String,
+}
+
+impl Live {
+    /// Why this program must not write it, if it must not.
+    pub(crate) fn differs(&self, projection: &dyn Projection) -> Option<String> {
+        let (name, version) = (projection.name(), projection.version());
+        if self.version != version_of(projection) {
+            return Some(format!(
+                "the live tables are of version {}, this program has version {version}; build \
+                 them anew with: annals projections rebuild {name}",
+                self.version
+            ));
+        }
+        (self.declaration != declaration(projection)).then(|| {
+            format!(
+                "its declarations changed and its version did not; build it anew with: annals \
+                 projections rebuild {name}"
+            )
+        })
+    }
+}
+
+/// The live generation of a projection, if it has one.
+pub(crate) async fn live(
+    connection: &mut PgConnection,
+    projection: &str,
+) -> Result<Option<Live>, RuntimeError> {
+    let select = "SELECT generation, version, declaration, tables, views \
+                  FROM annals.generation WHERE projection = $1 AND state = 'live'";
+    let failed = || RuntimeError::postgres("look for a projection's live tables");
+    let row = sqlx::query(select)
+        .bind(projection)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed())?;
+    let Some(row) = row else { return Ok(None) };
+    let read = || -> Result<Live, sqlx::Error> {
+        Ok(Live {
+            number: row.try_get("generation")?,
+            version: row.try_get("version")?,
+            declaration: row.try_get("declaration")?,
+            tables: row.try_get("tables")?,
+            views: row.try_get("views")?,
+        })
+    };
+    Ok(Some(read().map_err(failed())?))
+}
+
+/// The live generations of `projections`, made where there is none; and those that must be rebuilt
+/// first.
+pub(crate) async fn ensure_live(
+    connection: &mut PgConnection,
+    projections: &[Arc<dyn Projection>],
+) -> Result<(Vec<Generation>, Vec<StoppedProjection>), RuntimeError> {
+    let (mut generations, mut stopped) = (Vec::new(), Vec::new());
+    for projection in projections {
+        let mut found = live(connection, projection.name()).await?;
+        if found.is_none() {
+            make_first(connection, projection).await?;
+            found = live(connection, projection.name()).await?;
+        }
+        let Some(found) = found else {
+            return Err(RuntimeError::Replaced);
+        };
+        match found.differs(&**projection) {
+            None => generations.push(Generation::new(projection, found.number)),
+            Some(reason) => stopped.push(StoppedProjection {
+                projection: projection.name(),
+                partition: None,
+                offset: None,
+                reason,
+            }),
+        }
+    }
+    Ok((generations, stopped))
+}
+
+async fn make_first(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("make a projection's tables");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    lock_making(&mut tx).await?;
+    if live(&mut tx, projection.name()).await?.is_none() {
+        let generation = make_tables(&mut tx, projection, "live").await?;
+        show(&mut tx, &generation).await?;
+        tracing::info!(
+            projection = projection.name(),
+            version = projection.version(),
+            generation = generation.number,
+            "made the tables"
+        );
+    }
+    tx.commit().await.map_err(failed())
+}
+
+async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(MAKING)
+        .execute(connection)
+        .await
+        .map_err(RuntimeError::postgres("wait for the making of tables"))?;
+    Ok(())
+}
+
+/// Makes an empty generation beside the live one. What an earlier rebuild left is dropped.
+pub(crate) async fn make_building(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+) -> Result<Generation, RuntimeError> {
+    let failed = || RuntimeError::postgres("make a projection's tables");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    lock_making(&mut tx).await?;
+    let left = "DELETE FROM annals.generation WHERE projection = $1 AND state = 'building' \
+                RETURNING tables";
+    let left: Vec<Vec<String>> = sqlx::query_scalar(left)
+        .bind(projection.name())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed())?;
+    drop_tables(&mut tx, &left.concat()).await?;
+    let generation = make_tables(&mut tx, projection, "building").await?;
+    tx.commit().await.map_err(failed())?;
+    Ok(generation)
+}
+
+async fn make_tables(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+    state: &'static str,
+) -> Result<Generation, RuntimeError> {
+    let failed = || RuntimeError::postgres("make a projection's tables");
+    let number: i32 = sqlx::query_scalar(
+        "SELECT coalesce(max(generation), 0) + 1 FROM annals.generation WHERE projection = $1",
+    )
+    .bind(projection.name())
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed())?;
+    let mut tables = Vec::new();
+    for table in projection.tables() {
+        let name = name_in(&**projection, number, table.name);
+        let create = AssertSqlSafe(create_table(table, &name));
+        sqlx::raw_sql(create)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed())?;
+        tables.push(name);
+    }
+    let views: Vec<&str> = projection.models().iter().map(|model| model.name).collect();
+    let insert = "INSERT INTO annals.generation \
+                  (projection, generation, version, state, declaration, tables, views) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    sqlx::query(insert)
+        .bind(projection.name())
+        .bind(number)
+        .bind(version_of(&**projection))
+        .bind(state)
+        .bind(declaration(&**projection))
+        .bind(tables)
+        .bind(views)
+        .execute(connection)
+        .await
+        .map_err(failed())?;
+    Ok(Generation::new(projection, number))
+}
+
+/// Lets the views show a generation.
+async fn show(connection: &mut PgConnection, generation: &Generation) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("let the views show the new tables");
+    let projection = &*generation.projection;
+    let physical = |table: &str| name_in(projection, generation.number, table);
+    for model in projection.models() {
+        let create = create_view(model, &physical);
+        // Replacing keeps what others built upon the view; it fails where columns changed.
+        let mut attempt = connection.begin().await.map_err(failed())?;
+        let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
+            .execute(&mut *attempt)
+            .await;
+        if replaced.is_ok() {
+            attempt.commit().await.map_err(failed())?;
+            continue;
+        }
+        attempt.rollback().await.map_err(failed())?;
+        drop_views(connection, &[model.name.to_owned()]).await?;
+        sqlx::raw_sql(AssertSqlSafe(create))
+            .execute(&mut *connection)
+            .await
+            .map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// Takes the live generation's place: to be called in a transaction that holds the live one.
+pub(crate) async fn switch(
+    tx: &mut PgConnection,
+    building: &Generation,
+    live: Option<&Live>,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("switch to the new tables");
+    let name = building.projection.name();
+    sqlx::query("DELETE FROM annals.generation WHERE projection = $1 AND state = 'live'")
+        .bind(name)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    let update = "UPDATE annals.generation SET state = 'live' \
+                  WHERE projection = $1 AND generation = $2 AND state = 'building'";
+    let changed = sqlx::query(update)
+        .bind(name)
+        .bind(building.number)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    if changed.rows_affected() != 1 {
+        return Err(RuntimeError::Replaced);
+    }
+    show(tx, building).await?;
+    if let Some(live) = live {
+        let models = building.projection.models();
+        let is_shown = |view: &String| models.iter().any(|model| model.name == view);
+        let gone: Vec<String> = live
+            .views
+            .iter()
+            .filter(|v| !is_shown(v))
+            .cloned()
+            .collect();
+        drop_views(tx, &gone).await?;
+        drop_tables(tx, &live.tables).await?;
+    }
+    Ok(())
+}
+
+async fn drop_views(connection: &mut PgConnection, views: &[String]) -> Result<(), RuntimeError> {
+    for view in views {
+        let view = sql::identifier(view);
+        let drop = AssertSqlSafe(format!("DROP VIEW IF EXISTS {}.{view}", sql::VIEW_SCHEMA));
+        sqlx::raw_sql(drop)
+            .execute(&mut *connection)
+            .await
+            .map_err(RuntimeError::postgres("drop an old view"))?;
+    }
+    Ok(())
+}
+
+async fn drop_tables(connection: &mut PgConnection, tables: &[String]) -> Result<(), RuntimeError> {
+    for table in tables {
+        let table = sql::identifier(table);
+        let drop = AssertSqlSafe(format!(
+            "DROP TABLE IF EXISTS {}.{table}",
+            sql::TABLE_SCHEMA
+        ));
+        sqlx::raw_sql(drop)
+            .execute(&mut *connection)
+            .await
+            .map_err(RuntimeError::postgres("drop an old table"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! How far every projection has come, for people and tools.
+//!
+//! Deliberately absent: anything that changes something.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::checkpoint::Checkpoint;
+use engine::ids::{Offset, Partition, Position};
+use engine::log::{Bounds, EventLog};
+use kernel::Timestamp;
+use serde::Serialize;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+
+use super::error::RuntimeError;
+use super::generation;
+use super::projection::Projection;
+use super::projector::connect_options;
+use super::{checkpoint, measure};
+
+/// How far one building of a projection has come in one partition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Place {
+    /// The projection.
+    pub projection: String,
+    /// Its version.
+    pub version: i32,
+    /// The number of its building.
+    pub generation: i32,
+    /// What the building is.
+    pub state: PlaceState,
+    /// The partition.
+    pub partition: Partition,
+    /// The accepted records it has taken up.
+    pub position: Position,
+    /// The offset of the last record read; absent: none.
+    pub offset: Option<Offset>,
+    /// Records behind the log's end, where the log could be asked.
+    pub gap: Option<u64>,
+    /// Seconds since the last commit taken up was recorded; 0 where none is missing.
+    pub lag_seconds: Option<f64>,
+    /// When the last commit taken up was recorded.
+    pub last_recorded_at: Option<Timestamp>,
+}
+
+/// What a building of a projection's tables is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaceState {
+    /// The views show it.
+    Live,
+    /// The views show it, but this program's declarations are others: it must be rebuilt.
+    Outdated,
+    /// A rebuild is making it, or left it.
+    Building,
+}
+
+impl PlaceState {
+    /// Its name in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Outdated => "outdated",
+            Self::Building => "building",
+        }
+    }
+}
+
+/// Every building's place in every partition: those of the log, where it is given, else those with
+/// a checkpoint.
+///
+/// # Errors
+/// `Postgres`, `Log`.
+pub async fn list(
+    log: Option<&dyn EventLog>,
+    url: &str,
+    projections: &[Arc<dyn Projection>],
+) -> Result<Vec<Place>, RuntimeError> {
+    let connect = RuntimeError::postgres("connect to Postgres");
+    let mut connection = connect_options(url)?.connect().await.map_err(connect)?;
+    let mut bounds: BTreeMap<Partition, Bounds> = BTreeMap::new();
+    if let Some(log) = log {
+        for partition in (0..log.partition_count()).map(Partition) {
+            bounds.insert(partition, log.bounds(partition).await?);
+        }
+    }
+    let mut places = Vec::new();
+    for (name, number, version, building) in buildings(&mut connection).await? {
+        let state = if building {
+            PlaceState::Building
+        } else {
+            state_of(&mut connection, &name, projections).await?
+        };
+        let checkpoints = checkpoint::load(&mut connection, &name, number).await?;
+        let mut partitions: Vec<Partition> = bounds.keys().copied().collect();
+        partitions.extend(checkpoints.keys());
+        partitions.sort_unstable();
+        partitions.dedup();
+        for partition in partitions {
+            let at: Option<&Checkpoint> = checkpoints.get(&partition);
+            let ends = bounds.get(&partition).copied();
+            places.push(Place {
+                projection: name.clone(),
+                version,
+                generation: number,
+                state,
+                partition,
+                position: at.map_or(Position(0), |c| c.position),
+                offset: at.map(|c| c.offset),
+                gap: ends.map(|bounds| measure::gap(bounds, at)),
+                lag_seconds: ends.map(|bounds| measure::lag_seconds(bounds, at)),
+                last_recorded_at: at.and_then(|c| c.last_recorded_at),
+            });
+        }
+    }
+    let _ = connection.close().await;
+    Ok(places)
+}
+
+async fn state_of(
+    connection: &mut PgConnection,
+    name: &str,
+    projections: &[Arc<dyn Projection>],
+) -> Result<PlaceState, RuntimeError> {
+    let live = generation::live(connection, name).await?;
+    let declared = projections.iter().find(|p| p.name() == name);
+    let differs = match (&live, declared) {
+        (Some(live), Some(projection)) => live.differs(&**projection).is_some(),
+        (None, _) | (_, None) => true,
+    };
+    Ok(if differs {
+        PlaceState::Outdated
+    } else {
+        PlaceState::Live
+    })
+}
+
+/// Name, number, version, and whether it is only being built.
+async fn buildings(
+    connection: &mut PgConnection,
+) -> Result<Vec<(String, i32, i32, bool)>, RuntimeError> {
+    let failed = || RuntimeError::postgres("list the projections");
+    let select = "SELECT projection, generation, version, state = 'building' AS building \
+                  FROM annals.generation ORDER BY projection, generation";
+    let rows = sqlx::query(select)
+        .fetch_all(connection)
+        .await
+        .map_err(failed())?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                row.try_get("projection")?,
+                row.try_get("generation")?,
+                row.try_get("version")?,
+                row.try_get("building")?,
+            ))
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(failed())
+}

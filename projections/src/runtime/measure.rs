@@ -1,0 +1,115 @@
+//! What the runtime measures.
+//!
+//! Invariant: names are frozen; units stand last in them. Deliberately absent: how they are shown.
+
+use std::time::{Duration, SystemTime};
+
+use engine::checkpoint::Checkpoint;
+use engine::ids::Partition;
+use engine::log::Bounds;
+use engine::subscription::Batch;
+use metrics::{counter, gauge, histogram};
+
+use super::write::Folded;
+
+// Figures are shown to people; what a float cannot hold of a large count does not matter.
+#[allow(clippy::cast_precision_loss)]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// Says what the metrics mean, for whoever shows them.
+pub(crate) fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("annals_projector_commits_total", "commits taken up");
+    describe_counter!("annals_projector_rows_total", "rows written");
+    describe_counter!(
+        "annals_projection_stopped_total",
+        "projections that went no further"
+    );
+    describe_counter!(
+        "annals_projector_orphans_total",
+        "records that no reader accepts"
+    );
+    describe_histogram!(
+        "annals_projector_batch_commits",
+        "commits in one transaction"
+    );
+    describe_histogram!("annals_projector_batch_rows", "rows in one transaction");
+    describe_histogram!(
+        "annals_projector_batch_seconds",
+        Unit::Seconds,
+        "folding and writing of one batch"
+    );
+    describe_gauge!(
+        "annals_projection_gap_records",
+        "records behind the log's end"
+    );
+    describe_gauge!(
+        "annals_projection_lag_seconds",
+        Unit::Seconds,
+        "time since the last commit taken up was recorded, 0 where none is missing"
+    );
+}
+
+/// A batch was written.
+pub(crate) fn written(batches: &[Batch], folds: &[Folded], elapsed: Duration) {
+    let commits: usize = batches.iter().map(|batch| batch.commits.len()).sum();
+    let rows: usize = folds.iter().map(|fold| fold.changes.row_count()).sum();
+    counter!("annals_projector_commits_total").increment(commits as u64);
+    counter!("annals_projector_rows_total").increment(rows as u64);
+    histogram!("annals_projector_batch_commits").record(float(commits as u64));
+    histogram!("annals_projector_batch_rows").record(float(rows as u64));
+    histogram!("annals_projector_batch_seconds").record(elapsed.as_secs_f64());
+    tracing::debug!(
+        commits,
+        rows,
+        elapsed_ms = elapsed.as_millis(),
+        "wrote a batch"
+    );
+}
+
+/// Batches may hold orphans.
+pub(crate) fn orphans(batches: &[Batch]) {
+    for batch in batches {
+        for (reason, &count) in &batch.orphans {
+            counter!("annals_projector_orphans_total", "reason" => reason.as_str())
+                .increment(count);
+        }
+    }
+}
+
+/// How far a projection has come in a partition.
+pub(crate) fn place(
+    projection: &'static str,
+    partition: Partition,
+    bounds: Bounds,
+    at: Option<&Checkpoint>,
+) {
+    let labels = [
+        ("projection", projection.to_owned()),
+        ("partition", partition.to_string()),
+    ];
+    gauge!("annals_projection_gap_records", &labels).set(float(gap(bounds, at)));
+    gauge!("annals_projection_lag_seconds", &labels).set(lag_seconds(bounds, at));
+}
+
+/// How many records lie behind a checkpoint.
+pub(crate) fn gap(bounds: Bounds, at: Option<&Checkpoint>) -> u64 {
+    let next = at.map_or(bounds.first.0, |checkpoint| checkpoint.offset.0 + 1);
+    bounds.end.0.saturating_sub(next)
+}
+
+/// The time since the last commit taken up was recorded; 0 where no record is missing.
+pub(crate) fn lag_seconds(bounds: Bounds, at: Option<&Checkpoint>) -> f64 {
+    let last = at.and_then(|checkpoint| checkpoint.last_recorded_at);
+    match last {
+        Some(last) if gap(bounds, at) > 0 => {
+            let micros = u64::try_from(last.micros()).unwrap_or(0);
+            let recorded = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+            let since = SystemTime::now().duration_since(recorded);
+            since.unwrap_or_default().as_secs_f64()
+        }
+        Some(_) | None => 0.0,
+    }
+}

@@ -1,0 +1,41 @@
+//! The projection runtime: accepted commits in, rows out, each effect exactly once.
+//!
+//! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows; the
+//! runtime folds a batch in memory (`fold`, `changes`), writes rows and checkpoints in one
+//! transaction (`write`, `checkpoint`), runs partitions in parallel (`projector`, `task`) and builds
+//! a changed read model beside the live one (`generation`, `rebuild`).
+//!
+//! Invariant: rows stand at exactly the place that their checkpoint says. Deliberately absent: any
+//! domain, and HTTP.
+
+mod changes;
+mod checkpoint;
+mod entry;
+mod error;
+mod fold;
+mod generation;
+mod list;
+mod measure;
+mod projection;
+mod projector;
+mod rebuild;
+mod sql;
+mod status;
+mod table;
+mod task;
+mod value;
+mod write;
+
+pub use changes::{Changes, Row};
+pub use entry::{Entry, ProjectError};
+pub use error::{RuntimeError, StoppedProjection};
+pub use list::{Place, PlaceState, list};
+pub use projection::Projection;
+pub use projector::{PROJECTOR_TASKS_MAX, Projector};
+pub use rebuild::{OnReading, Reading, Rebuilt, catch_up, rebuild};
+pub use status::{TaskState, TaskStatus};
+pub use table::{
+    ColumnType, KeyColumn, Merge, Model, ModelColumn, Null, Shown, Source, Table, ValueColumn, add,
+    column, computed, count, key, latest, max, min, nullable, set,
+};
+pub use value::{Value, count_of};

@@ -1,0 +1,148 @@
+//! The process that runs projections: N tasks that share out the partitions of a log.
+//!
+//! Invariant: a partition belongs to one task, so that its commits are taken up in order.
+//! Deliberately absent: how a task works (`task`).
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use engine::ids::Partition;
+use engine::log::EventLog;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::error::RuntimeError;
+use super::measure;
+use super::projection::Projection;
+use super::status::{StatusBoard, TaskState, TaskStatus};
+use super::task::{Ended, Goal, Target, Task};
+
+/// The most tasks of one projector; each has a connection to Postgres.
+pub const PROJECTOR_TASKS_MAX: usize = 64;
+
+/// Connects as a projector does.
+///
+/// `synchronous_commit=off`: a transaction returns before it is on disk. If Postgres crashes, the
+/// last ones may be lost, but rows and checkpoints are lost together and are folded again from the
+/// log, which is the authority. A task that had seen a later checkpoint loses its connection in the
+/// crash and loads the checkpoints anew.
+///
+/// # Errors
+/// `Postgres` where the URL cannot be understood.
+pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
+    let options = PgConnectOptions::from_str(url);
+    let options = options.map_err(RuntimeError::postgres("understand the address of Postgres"))?;
+    Ok(options
+        .application_name("annals-projector")
+        .options([("synchronous_commit", "off"), ("TimeZone", "UTC")])
+        .disable_statement_logging())
+}
+
+/// A running projector.
+pub struct Projector {
+    tasks: Vec<(StatusBoard, JoinHandle<Result<Ended, RuntimeError>>)>,
+    stop: watch::Sender<bool>,
+}
+
+impl Projector {
+    /// Starts `tasks` tasks (at least one, at most one for each partition) that follow `log` for
+    /// `projections` and write to the Postgres at `url`, whose schema must have been migrated. It
+    /// need not answer yet.
+    ///
+    /// # Errors
+    /// `Postgres` where the URL cannot be understood.
+    pub fn spawn(
+        log: &Arc<dyn EventLog>,
+        url: &str,
+        projections: &[Arc<dyn Projection>],
+        tasks: usize,
+    ) -> Result<Self, RuntimeError> {
+        let postgres = connect_options(url)?;
+        measure::describe();
+        let (stop, stopped) = watch::channel(false);
+        let partition_count = log.partition_count();
+        let most = usize::try_from(partition_count).map_or(1, |count| count.max(1));
+        let tasks = tasks.clamp(1, most.min(PROJECTOR_TASKS_MAX));
+        let share = |index: usize| -> Vec<Partition> {
+            let partitions = (0..partition_count).map(Partition);
+            partitions.skip(index).step_by(tasks).collect()
+        };
+        let spawn = |index: usize| {
+            let partitions = share(index);
+            let board = StatusBoard::new(partitions.clone());
+            let task = Task {
+                log: Arc::clone(log),
+                postgres: postgres.clone(),
+                target: Target::Live(projections.to_vec()),
+                partitions,
+                goal: Goal::Follow,
+                stop: stopped.clone(),
+                board: board.clone(),
+                progress: Box::new(|_| {}),
+            };
+            (board, tokio::spawn(task.run()))
+        };
+        Ok(Self {
+            tasks: (0..tasks).map(spawn).collect(),
+            stop,
+        })
+    }
+
+    /// What its tasks are doing.
+    #[must_use]
+    pub fn status(&self) -> Vec<TaskStatus> {
+        let status = |(board, handle): &(StatusBoard, JoinHandle<_>)| {
+            let mut status = board.read();
+            let ended = matches!(status.state, TaskState::Ended | TaskState::Stopped(_));
+            if handle.is_finished() && !ended {
+                status.state = TaskState::Stopped("the task panicked".to_owned());
+            }
+            status
+        };
+        self.tasks.iter().map(status).collect()
+    }
+
+    /// Whether every task follows the log for all projections.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn ready(&self) -> Result<(), String> {
+        let problems: Vec<String> = self
+            .status()
+            .iter()
+            .filter_map(TaskStatus::problem)
+            .collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("; "))
+        }
+    }
+
+    /// Asks the tasks to stop and waits until each has finished its transaction.
+    ///
+    /// # Errors
+    /// The first error that had stopped a task before.
+    pub async fn stop(mut self) -> Result<(), RuntimeError> {
+        // Nobody listens where all tasks have ended.
+        let _ = self.stop.send(true);
+        let mut outcome = Ok(());
+        for (_, handle) in &mut self.tasks {
+            if let Ok(Err(error)) = handle.await {
+                outcome = outcome.and(Err(error));
+            }
+        }
+        outcome
+    }
+}
+
+impl Drop for Projector {
+    /// A transaction that is under way is given up; its outcome settles with the next start.
+    fn drop(&mut self) {
+        for (_, handle) in &self.tasks {
+            handle.abort();
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Work with an end: catching up with the log, and building a read model anew beside the live one.
+//!
+//! Invariant: the views show the old rows until the new ones are whole and stand at least as far;
+//! then they switch in one transaction. Deliberately absent: a retry; who calls decides.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::ids::{Offset, Partition};
+use engine::log::EventLog;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use tokio::sync::watch;
+
+use super::checkpoint;
+use super::error::RuntimeError;
+use super::generation::{self, Generation};
+use super::projection::Projection;
+use super::projector::connect_options;
+use super::status::StatusBoard;
+use super::task::{Goal, Target, Task};
+
+/// How much of the log was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Records read.
+    pub records_read: u64,
+    /// Records to be read in all.
+    pub records: u64,
+}
+
+/// What a rebuild came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The version that was built.
+    pub version: u32,
+    /// The number of the building that is live now.
+    pub generation: i32,
+    /// Records read.
+    pub records_read: u64,
+}
+
+/// Told how far the reading has come.
+pub type OnReading = Box<dyn FnMut(Reading) + Send + Sync>;
+
+/// Brings the live read models to where the log ends now. Where another projector is at work, waits
+/// until that one has.
+///
+/// # Errors
+/// The first [`RuntimeError`], whether it may pass or not.
+pub async fn catch_up(
+    log: &Arc<dyn EventLog>,
+    url: &str,
+    projections: &[Arc<dyn Projection>],
+    on_reading: OnReading,
+) -> Result<(), RuntimeError> {
+    let ends = ends_of(&**log).await?;
+    let target = Target::Live(projections.to_vec());
+    run(log, &connect_options(url)?, target, ends, on_reading).await?;
+    Ok(())
+}
+
+/// Builds the read model of one projection anew from the first record on, and then lets it take the
+/// live one's place. A projector that runs meanwhile goes on with the new tables.
+///
+/// # Errors
+/// The first [`RuntimeError`]; the live read model is then as it was.
+pub async fn rebuild(
+    log: &Arc<dyn EventLog>,
+    url: &str,
+    projections: &[Arc<dyn Projection>],
+    name: &str,
+    on_reading: OnReading,
+) -> Result<Rebuilt, RuntimeError> {
+    let projection = projections
+        .iter()
+        .find(|p| p.name() == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = projections.iter().map(|p| p.name()).collect();
+            RuntimeError::Unknown {
+                name: name.to_owned(),
+                known: known.join(", "),
+            }
+        })?;
+    let postgres = connect_options(url)?;
+    let connect = RuntimeError::postgres("connect to Postgres");
+    let mut connection = postgres.connect().await.map_err(connect)?;
+    hold_rebuild(&mut connection, name).await?;
+    let building = generation::make_building(&mut connection, projection).await?;
+    let ends = ends_of(&**log).await?;
+    let target = Target::Building(building.clone());
+    let records_read = run(log, &postgres, target, ends, on_reading).await?;
+    take_place(log, &postgres, &mut connection, &building).await?;
+    // The lock goes with the connection.
+    let _ = connection.close().await;
+    tracing::info!(
+        projection = name,
+        generation = building.number,
+        records_read,
+        "the rebuilt read model is live"
+    );
+    Ok(Rebuilt {
+        version: building.projection.version(),
+        generation: building.number,
+        records_read,
+    })
+}
+
+async fn hold_rebuild(connection: &mut PgConnection, name: &str) -> Result<(), RuntimeError> {
+    let held: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
+        .bind(format!("annals.rebuild/{name}"))
+        .fetch_one(connection)
+        .await
+        .map_err(RuntimeError::postgres("begin a rebuild"))?;
+    if held {
+        return Ok(());
+    }
+    Err(RuntimeError::Rebuilding {
+        projection: name.to_owned(),
+    })
+}
+
+/// Switches to the building in one transaction, in which the live generation holds still.
+async fn take_place(
+    log: &Arc<dyn EventLog>,
+    postgres: &PgConnectOptions,
+    connection: &mut PgConnection,
+    building: &Generation,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("switch to the new tables");
+    let name = building.projection.name();
+    let mut tx = connection.begin().await.map_err(failed())?;
+    let hold = "SELECT generation FROM annals.generation \
+                WHERE projection = $1 AND state = 'live' FOR UPDATE";
+    sqlx::query(hold)
+        .bind(name)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    let live = generation::live(&mut tx, name).await?;
+    if let Some(live) = &live {
+        let reached = checkpoint::load(&mut tx, name, live.number).await?;
+        let ends = reached
+            .into_iter()
+            .map(|(p, c)| (p, c.offset.next()))
+            .collect();
+        let target = Target::Building(building.clone());
+        run(log, postgres, target, ends, Box::new(|_| {})).await?;
+    }
+    generation::switch(&mut tx, building, live.as_ref()).await?;
+    tx.commit().await.map_err(failed())
+}
+
+async fn run(
+    log: &Arc<dyn EventLog>,
+    postgres: &PgConnectOptions,
+    target: Target,
+    ends: BTreeMap<Partition, Offset>,
+    mut on_reading: OnReading,
+) -> Result<u64, RuntimeError> {
+    let partitions: Vec<Partition> = ends.keys().copied().collect();
+    if partitions.is_empty() {
+        return Ok(0);
+    }
+    let records = ends.values().map(|end| end.0).sum();
+    // Held until the end: a closed channel would read as a wish to stop.
+    let (_wish, stop) = watch::channel(false);
+    let limits = ends.clone();
+    let task = Task {
+        log: Arc::clone(log),
+        postgres: postgres.clone(),
+        target,
+        board: StatusBoard::new(partitions.clone()),
+        partitions,
+        goal: Goal::Reach(ends),
+        stop,
+        progress: Box::new(move |read| {
+            let within = |(p, at): (&Partition, &Offset)| limits.get(p).map(|end| at.0.min(end.0));
+            let records_read = read.iter().filter_map(within).sum();
+            on_reading(Reading {
+                records_read,
+                records,
+            });
+        }),
+    };
+    task.run_once().await?;
+    Ok(records)
+}
+
+async fn ends_of(log: &dyn EventLog) -> Result<BTreeMap<Partition, Offset>, RuntimeError> {
+    let mut ends = BTreeMap::new();
+    for partition in (0..log.partition_count()).map(Partition) {
+        ends.insert(partition, log.bounds(partition).await?.end);
+    }
+    Ok(ends)
+}

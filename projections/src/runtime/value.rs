@@ -1,0 +1,89 @@
+//! Values of columns as projections give them.
+//!
+//! Invariant: values of one type are ordered as Postgres orders them, so that folding in memory and
+//! merging in SQL agree. Text holds no U+0000, which Postgres cannot keep.
+
+use chrono::NaiveDate;
+use kernel::Timestamp;
+
+use super::table::ColumnType;
+
+/// The value of a column.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value {
+    /// Text.
+    Text(Box<str>),
+    /// An integer.
+    Bigint(i64),
+    /// A moment.
+    Timestamptz(Timestamp),
+    /// A day.
+    Date(NaiveDate),
+    /// Bytes.
+    Bytea(Box<[u8]>),
+}
+
+impl Value {
+    /// Its type.
+    #[must_use]
+    pub fn column_type(&self) -> ColumnType {
+        match self {
+            Self::Text(_) => ColumnType::Text,
+            Self::Bigint(_) => ColumnType::Bigint,
+            Self::Timestamptz(_) => ColumnType::Timestamptz,
+            Self::Date(_) => ColumnType::Date,
+            Self::Bytea(_) => ColumnType::Bytea,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    /// Text; U+0000 becomes U+FFFD.
+    fn from(text: &str) -> Self {
+        if text.contains('\0') {
+            Self::Text(text.replace('\0', "\u{fffd}").into())
+        } else {
+            Self::Text(text.into())
+        }
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Bigint(number)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Self::Bigint(number.into())
+    }
+}
+
+impl From<Timestamp> for Value {
+    fn from(moment: Timestamp) -> Self {
+        Self::Timestamptz(moment)
+    }
+}
+
+impl From<NaiveDate> for Value {
+    fn from(day: NaiveDate) -> Self {
+        Self::Date(day)
+    }
+}
+
+impl From<[u8; 32]> for Value {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self::Bytea(bytes.into())
+    }
+}
+
+/// A count of things as a column's value.
+///
+/// Counts of things in memory or in a log stay far below 2^63; one that does not is a bug.
+#[must_use]
+pub fn count_of(count: impl TryInto<i64>) -> i64 {
+    count
+        .try_into()
+        .unwrap_or_else(|_| panic!("a count of things stays below 2^63"))
+}

@@ -1,0 +1,126 @@
+//! The one transaction of a batch: checkpoints and rows, all or nothing.
+//!
+//! Invariant: nothing becomes durable unless every checkpoint of the batch moved from exactly what
+//! the batch continues. Tables are written in the order of the projections, rows in the order of
+//! their keys, so that transactions of parallel tasks cannot deadlock.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::changes::Changes;
+use super::checkpoint::{self, Move};
+use super::error::RuntimeError;
+use super::generation::Generation;
+
+/// How long a transaction may take before its outcome is called unknown.
+const TRANSACTION_LIMIT: Duration = Duration::from_secs(120);
+
+/// What one projection makes of a batch.
+pub(crate) struct Folded {
+    /// The index of its generation.
+    pub(crate) index: usize,
+    pub(crate) changes: Changes,
+    pub(crate) moves: Vec<Move>,
+}
+
+/// Why a batch was not written.
+pub(crate) enum WriteError {
+    /// The rows of one projection cannot be stored, whenever it is tried.
+    Data { index: usize, reason: String },
+    /// Anything else.
+    Runtime(RuntimeError),
+}
+
+impl From<RuntimeError> for WriteError {
+    fn from(error: RuntimeError) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+/// Writes rows and checkpoints in one transaction.
+///
+/// After any error but `Data` the connection is to be thrown away and the checkpoints loaded anew:
+/// the outcome of a commit may be unknown.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    generations: &[Generation],
+    folds: &[Folded],
+) -> Result<(), WriteError> {
+    let transaction = transaction(connection, generations, folds);
+    match tokio::time::timeout(TRANSACTION_LIMIT, transaction).await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) => Err(RuntimeError::PostgresSilent {
+            seconds: TRANSACTION_LIMIT.as_secs(),
+        }
+        .into()),
+    }
+}
+
+async fn transaction(
+    connection: &mut PgConnection,
+    generations: &[Generation],
+    folds: &[Folded],
+) -> Result<(), WriteError> {
+    let begin = RuntimeError::postgres("begin a transaction");
+    let mut tx = connection.begin().await.map_err(begin)?;
+    hold(&mut tx, generations, folds).await?;
+    let moves: Vec<&Move> = folds.iter().flat_map(|fold| &fold.moves).collect();
+    checkpoint::compare_and_set(&mut tx, &moves).await?;
+    for fold in folds {
+        let upserts = &generations[fold.index].upserts;
+        for (table, upsert) in fold.changes.tables().iter().zip(upserts) {
+            if table.rows.is_empty() {
+                continue;
+            }
+            if let Err(error) = upsert.query(table).execute(&mut *tx).await {
+                return Err(classify(error, fold.index, table.table.name));
+            }
+        }
+    }
+    let commit = RuntimeError::postgres("commit rows and checkpoints");
+    tx.commit().await.map_err(commit)?;
+    Ok(())
+}
+
+/// Holds the generations until the end of the transaction, so that none is replaced under it.
+async fn hold(
+    tx: &mut PgConnection,
+    generations: &[Generation],
+    folds: &[Folded],
+) -> Result<(), RuntimeError> {
+    let held = || folds.iter().map(|fold| &generations[fold.index]);
+    let names: Vec<&str> = held().map(|g| g.projection.name()).collect();
+    let numbers: Vec<i32> = held().map(|g| g.number).collect();
+    let select = "SELECT g.generation FROM annals.generation AS g \
+                  JOIN UNNEST($1::text[], $2::int[]) AS n(projection, generation) \
+                  ON g.projection = n.projection AND g.generation = n.generation \
+                  ORDER BY g.projection FOR SHARE OF g";
+    let rows = sqlx::query(select)
+        .bind(names)
+        .bind(numbers)
+        .fetch_all(tx)
+        .await
+        .map_err(RuntimeError::postgres("hold the live tables"))?;
+    if rows.len() == folds.len() {
+        Ok(())
+    } else {
+        Err(RuntimeError::Replaced)
+    }
+}
+
+/// Data exceptions (class 22: a sum out of range, text that cannot be kept), violated constraints
+/// (23) and exceeded limits (54: a key too large for its index) come back with every try.
+fn classify(error: sqlx::Error, index: usize, table: &str) -> WriteError {
+    let code = error.as_database_error().and_then(|e| e.code());
+    let is_data = code.is_some_and(|code| {
+        ["22", "23", "54"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    });
+    if is_data {
+        let reason = format!("its rows cannot be stored in {table}: {error}");
+        return WriteError::Data { index, reason };
+    }
+    RuntimeError::postgres("write rows")(error).into()
+}
