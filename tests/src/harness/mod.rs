@@ -2,6 +2,7 @@
 //! ends them with the test process, however that ends.
 
 pub mod kafka;
+pub mod logs;
 pub mod ports;
 pub mod postgres;
 pub mod process;

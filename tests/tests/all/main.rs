@@ -2,4 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod command_door;
 mod harness_works;
+mod write_side;

@@ -1,0 +1,68 @@
+//! A new log of each kind, for tests that must hold on all of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::create::{CreateOptions, create};
+use engine::ids::LogId;
+use engine::log::{EventLog, LogAddress, StoreOptions};
+use tempfile::TempDir;
+
+use super::{kafka, unique_name};
+
+/// The stores a log can be kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    Sqlite,
+    /// A topic of the shared broker.
+    Kafka,
+}
+
+/// A new log, and a folder that goes with it.
+pub struct NewLog {
+    /// Where it is.
+    pub address: LogAddress,
+    /// Its identity.
+    pub id: LogId,
+    /// The log, open.
+    pub log: Arc<dyn EventLog>,
+    /// For local state.
+    pub folder: TempDir,
+}
+
+impl NewLog {
+    /// Makes a log with first claims in all partitions.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub async fn make(kind: Kind, partition_count: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = address(kind, &folder);
+        let options = CreateOptions {
+            store: StoreOptions { partition_count, replication: 1 },
+            idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
+            node: "test".to_owned(),
+        };
+        let (log, id, _) = create(&address, &options).await.expect("a new log");
+        Self { address, id, log, folder }
+    }
+
+    /// A folder for the local store of an owner.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+}
+
+/// An address at which there is nothing yet.
+#[must_use]
+pub fn address(kind: Kind, folder: &TempDir) -> LogAddress {
+    match kind {
+        Kind::Sqlite => LogAddress::Sqlite { path: folder.path().join("log.db") },
+        Kind::Kafka => LogAddress::Kafka {
+            brokers: kafka::shared().bootstrap().to_owned(),
+            topic: unique_name("log"),
+        },
+    }
+}
