@@ -11,6 +11,8 @@ door::codes! {
     COMMAND_NOT_FOUND = ("command_not_found", 404, "The command id is not known on this stream",
         "No command with this id is remembered: none came, or it is older than the window in \
          which ids are remembered.");
+    PRECONDITIONS_CONTRADICT = ("preconditions_contradict", 412, "The preconditions contradict each other",
+        "`If-Match` and `If-None-Match: *` can never hold together. Not attempted, not recorded.");
     COMMIT_TOO_LARGE = ("commit_too_large", 413, "The command would leave too large a commit",
         "What the command would leave in the log is more than one record may hold: `size` bytes of \
          at most `max`. Not recorded.");

@@ -4,6 +4,7 @@
 //! exactly one strong tag: a weak one never matches (RFC 9110 §13.1.1), and `*` would say less than
 //! any command that needs an existing stream says itself. Deliberately absent: what these mean.
 
+use crate::code;
 use axum::http::{HeaderMap, HeaderName, header};
 use door::header::{IDEMPOTENCY_KEY, invalid, parsed, single, tenant};
 use door::{Correlation, Origin, Problem};
@@ -70,24 +71,23 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<CommandId>, Problem> {
 }
 
 fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let if_match = single(headers, &header::IF_MATCH)?;
+    let if_match = single(headers, &header::IF_MATCH)?
+        .map(|tag| {
+            let wanted = "one stream version in quotes, such as \"3\"; no W/, no *";
+            version_of(tag).ok_or_else(|| invalid(&header::IF_MATCH, wanted))
+        })
+        .transpose()?;
     let if_none_match = single(headers, &header::IF_NONE_MATCH)?;
     match (if_match, if_none_match) {
-        (None, None) => Ok(None),
-        (None, Some("*")) => Ok(Some(0)),
-        (None, Some(_)) => Err(invalid(
+        (version, None) => Ok(version),
+        (None | Some(0), Some("*")) => Ok(Some(0)),
+        (Some(_), Some("*")) => Err(Problem::new(
+            code::PRECONDITIONS_CONTRADICT,
+            "a stream that has no events has not the version of If-Match",
+        )),
+        (_, Some(_)) => Err(invalid(
             &header::IF_NONE_MATCH,
             "only * is understood: no events yet",
-        )),
-        (Some(tag), None) => version_of(tag).map(Some).ok_or_else(|| {
-            invalid(
-                &header::IF_MATCH,
-                "one stream version in quotes, such as \"3\"; no W/, no *",
-            )
-        }),
-        (Some(_), Some(_)) => Err(invalid(
-            &header::IF_MATCH,
-            "it cannot stand together with If-None-Match",
         )),
     }
 }
@@ -222,7 +222,12 @@ mod tests {
             assert!(version(&[("if-match", text)]).is_err(), "{text}");
         }
         assert!(version(&[("if-none-match", "\"3\"")]).is_err());
-        assert!(version(&[("if-match", "\"0\""), ("if-none-match", "*")]).is_err());
+        let both = |tag| version(&[("if-match", tag), ("if-none-match", "*")]);
+        assert_eq!(both("\"0\"").unwrap(), Some(0));
+        assert_eq!(
+            both("\"1\"").unwrap_err().code(),
+            "preconditions_contradict"
+        );
     }
 
     #[test]

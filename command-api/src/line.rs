@@ -220,7 +220,11 @@ mod tests {
                 "shape_invalid",
                 "/expected_version",
             ),
-            (r#"{"expected_version":1e400}"#, "json_invalid", "-"),
+            (
+                r#"{"expected_version":1e400}"#,
+                "shape_invalid",
+                "/expected_version",
+            ),
             (r#"{"occurred_at":"now"}"#, "shape_invalid", "/occurred_at"),
             (
                 r#"{"actor":{"id":"x","kind":"robot"}}"#,

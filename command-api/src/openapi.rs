@@ -128,8 +128,7 @@ fn command_headers() -> Vec<Value> {
         ),
         header(
             "If-Match",
-            "The stream version that you saw; refused with 412 if there is another. Not together \
-             with If-None-Match.",
+            "The stream version that you saw; refused with 412 if there is another.",
             pattern("^\"[0-9]{1,18}\"$"),
             "\"3\"",
         ),

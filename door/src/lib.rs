@@ -1,8 +1,8 @@
 //! What both HTTP doors share: problem documents, extractors that refuse with problems, header
 //! parsing, correlation, health, and the assembly of the OpenAPI document.
 //!
-//! A door builds a plain `Router`; whoever serves it merges all routers and passes the result
-//! through [`finish`] once, last.
+//! A door builds a plain `Router`; whoever serves it merges all routers, passes the result through
+//! [`finish`] once, last, and hands it to [`serve`].
 //!
 //! Invariant: past [`finish`] every response with an error status is a problem document (RFC 9457),
 //! and every response carries a correlation id. Deliberately absent: routes of either door, the
@@ -15,12 +15,14 @@ pub mod header;
 pub mod health;
 pub mod openapi;
 mod problem;
+mod serve;
 
 pub use code::Code;
 pub use extract::{JsonText, NoQuery, Path, Query};
 pub use finish::{Correlation, Origin, finish};
 pub use header::Deadline;
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use serve::serve;
 
 /// The most bytes of a request body, and of one line of a batch.
 pub const BODY_SIZE_MAX: usize = 262_144;
