@@ -34,7 +34,7 @@ const fn shape(weight: u64, status: &'static str, steps: &str, has_items: bool) 
 
 /// The fates that are found, roughly as often as they are found. Steps: approved, shipped,
 /// delivered.
-pub const SHAPES: [Shape; 22] = [
+pub const SHAPES: [Shape; 23] = [
     shape(3_000, "delivered", "asd", true),
     shape(500, "shipped", "as-", true),
     shape(150, "unavailable", "a--", false),
@@ -56,6 +56,7 @@ pub const SHAPES: [Shape; 22] = [
     shape(5, "canceled", "---", true),
     shape(5, "invoiced", "---", true),
     shape(5, "processing", "---", true),
+    shape(5, "unavailable", "as-", true),
     shape(5, "unavailable", "asd", true),
 ];
 
