@@ -233,3 +233,164 @@ impl Row<'_> {
             .unwrap_or_else(|| panic!("{} has no column {column}", self.table.name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::commit::Commit;
+    use engine::ids::{Offset, RecordHash};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::runtime::table::{ColumnType, add, key, latest, max, min, set};
+
+    /// Every rule; `own` stands for a column that one stream alone writes.
+    const TABLE: Table = Table {
+        name: "sample",
+        key: &[key("id", ColumnType::Bigint)],
+        values: &[
+            add("total"),
+            min("least", ColumnType::Text),
+            max("greatest", ColumnType::Bigint),
+            latest("state", ColumnType::Text, ColumnType::Bigint),
+            set("own", ColumnType::Bigint),
+        ],
+    };
+
+    fn placed(partition: u32, position: u64) -> Placed {
+        let value = r#"{"commit":"0198d8a2-6b3e-7c4e-9d52-0f3c5a1b2c3d","stream":"s-1",
+            "from_version":0,"recorded_at":"2018-01-01T00:00:00Z",
+            "command":{"id":"c","type":"T","schema":1,"data":{}},"outcome":"accepted"}"#;
+        Placed {
+            partition: Partition(partition),
+            offset: Offset(position),
+            position: Position(position),
+            record_hash: RecordHash([0; 32]),
+            commit: Commit::read(b"main/s-1", value.as_bytes()).unwrap(),
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    struct Contribution {
+        id: i64,
+        total: Option<i64>,
+        least: Option<String>,
+        greatest: Option<i64>,
+        state: Option<(String, i64)>,
+    }
+
+    fn contribution() -> impl Strategy<Value = Contribution> {
+        let text = || proptest::option::of("[a-cé]{0,2}");
+        let number = || proptest::option::of(-5_i64..5);
+        let state = proptest::option::of(("[a-c]", 0_i64..3));
+        (0_i64..3, number(), text(), number(), state).prop_map(
+            |(id, total, least, greatest, state)| Contribution {
+                id,
+                total,
+                least,
+                greatest,
+                state,
+            },
+        )
+    }
+
+    /// Contributes each with its place; partition 0 alone writes `own`.
+    fn fold(given: &[(u32, u64, Contribution)]) -> Changes {
+        const TABLES: &[Table] = &[TABLE];
+        let mut changes = Changes::new(TABLES);
+        for (partition, position, one) in given {
+            changes.begin(&placed(*partition, *position));
+            let mut row = changes.row(&TABLES[0], [Value::from(one.id)]);
+            row.put_if("total", one.total)
+                .put_if("least", one.least.as_deref())
+                .put_if("greatest", one.greatest);
+            if let Some((state, by)) = &one.state {
+                row.put_latest("state", state.as_str(), *by);
+            }
+            if *partition == 0 {
+                row.put_if("own", one.greatest);
+            }
+        }
+        changes.check().unwrap();
+        changes
+    }
+
+    /// What the upsert does with stored rows.
+    fn upsert(stored: &mut BTreeMap<Box<[Value]>, Box<[Cell]>>, changes: Changes) {
+        for (key, cells) in changes.tables.into_iter().flat_map(|fold| fold.rows) {
+            let row = stored
+                .entry(key)
+                .or_insert_with(|| vec![Cell::Null; cells.len()].into());
+            for ((held, given), declared) in row.iter_mut().zip(cells).zip(TABLE.values) {
+                held.merge(given, declared.merge).unwrap();
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn batches_of_any_size_in_any_interleaving_give_the_same_rows(
+            given in proptest::collection::vec((0_u32..3, contribution()), 0..40),
+            sizes in proptest::collection::vec(1_usize..7, 40),
+            choices in proptest::collection::vec(0_usize..3, 40),
+        ) {
+            let given: Vec<(u32, u64, Contribution)> = given
+                .into_iter()
+                .enumerate()
+                .map(|(index, (partition, one))| (partition, index as u64 + 1, one))
+                .collect();
+            let mut at_once = BTreeMap::new();
+            upsert(&mut at_once, fold(&given));
+
+            // The same commits, each partition in its order, the partitions in another.
+            let mut queues: Vec<Vec<_>> = (0..3)
+                .map(|p| given.iter().filter(|(q, ..)| *q == p).rev().cloned().collect())
+                .collect();
+            let mut interleaved: Vec<(u32, u64, Contribution)> = Vec::new();
+            for choice in choices {
+                interleaved.extend(queues[choice].pop());
+            }
+            for queue in &mut queues {
+                interleaved.extend(std::iter::from_fn(|| queue.pop()));
+            }
+            let mut stored = BTreeMap::new();
+            let mut rest = &interleaved[..];
+            for size in sizes {
+                let (batch, behind) = rest.split_at(size.min(rest.len()));
+                upsert(&mut stored, fold(batch));
+                rest = behind;
+            }
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(stored, at_once);
+        }
+    }
+
+    #[test]
+    fn a_sum_that_leaves_bigint_is_an_error_and_not_a_wrong_figure() {
+        const TABLES: &[Table] = &[TABLE];
+        let mut changes = Changes::new(TABLES);
+        for amount in [i64::MAX, 1] {
+            let mut row = changes.row(&TABLES[0], [Value::from(1_i64)]);
+            row.put("total", amount);
+        }
+        let error = ProjectError::Overflow {
+            table: "sample",
+            column: "total",
+        };
+        assert_eq!(changes.check(), Err(error));
+    }
+
+    #[test]
+    fn rows_belong_to_the_tenant_of_their_commit() {
+        const TABLES: &[Table] = &[TABLE];
+        let mut changes = Changes::new(TABLES);
+        let mut commit = placed(0, 1);
+        for tenant in ["main", "other"] {
+            commit.commit.tenant = tenant.parse().unwrap();
+            changes.begin(&commit);
+            changes
+                .row(&TABLES[0], [Value::from(1_i64)])
+                .put("total", 1_i64);
+        }
+        assert_eq!(changes.row_count(), 2);
+    }
+}

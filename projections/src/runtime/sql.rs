@@ -334,7 +334,7 @@ ON CONFLICT ("tenant", "day") DO UPDATE SET
 
     #[test]
     fn a_view_shows_the_live_tables_and_hides_what_is_not_whole() {
-        let model = Model {
+        const MODEL: Model = Model {
             name: "samples",
             about: "",
             table: "sample",
@@ -348,7 +348,7 @@ ON CONFLICT ("tenant", "day") DO UPDATE SET
             shown: Shown::Everywhere,
         };
         assert_eq!(
-            create_view(&model, &|table| physical_name(table, 1, 2)),
+            create_view(&MODEL, &|table| physical_name(table, 1, 2)),
             r#"CREATE OR REPLACE VIEW read."samples" AS
 SELECT r."tenant",
     r."day",

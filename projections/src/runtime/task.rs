@@ -63,6 +63,9 @@ pub(crate) enum Ended {
     Reached,
 }
 
+/// Told where reading goes on, by partition.
+pub(crate) type OnRead = Box<dyn FnMut(&BTreeMap<Partition, Offset>) + Send + Sync>;
+
 /// One projector task.
 pub(crate) struct Task {
     pub(crate) log: Arc<dyn EventLog>,
@@ -73,7 +76,7 @@ pub(crate) struct Task {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) board: StatusBoard,
     /// Told how far each partition was read, after each batch.
-    pub(crate) progress: Box<dyn FnMut(&BTreeMap<Partition, Offset>) + Send + Sync>,
+    pub(crate) progress: OnRead,
 }
 
 /// What a task holds while it is connected.

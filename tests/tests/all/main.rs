@@ -4,4 +4,5 @@
 
 mod command_door;
 mod harness_works;
+mod projections;
 mod write_side;
