@@ -69,7 +69,7 @@ pub async fn create(
 }
 
 /// A topic that was just made takes a moment to be known everywhere.
-async fn open_new(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
+pub(crate) async fn open_new(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
     let mut tries = 50;
     loop {
         match log::open(address).await {

@@ -3,6 +3,7 @@
 //!
 //! Invariant: names no aggregate. Deliberately absent: HTTP, and any read model.
 
+pub mod audit;
 pub mod chain;
 pub mod checkpoint;
 pub mod claim;

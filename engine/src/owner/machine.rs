@@ -451,7 +451,12 @@ impl<T> Owner<T> {
 
     fn back_off(&mut self, now: Now, reason: NotOwning) {
         let chance = u64::from(self.entropy.bytes()[0]);
-        let pause_ms = self.settings.back_off_ms * (256 + chance) / 256;
+        let least_ms = match reason {
+            // Every try leaves a claim in the log.
+            NotOwning::Clock(_) => self.settings.clock_back_off_ms,
+            _ => self.settings.back_off_ms,
+        };
+        let pause_ms = least_ms * (256 + chance) / 256;
         self.goal = None;
         self.phase = Phase::BackingOff {
             until_ms: now.monotonic_ms + pause_ms,

@@ -11,6 +11,8 @@ mod driver;
 mod machine;
 mod memory;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use kernel::{CommandId, Timestamp};
 
@@ -68,6 +70,8 @@ pub struct OwnerSettings {
     /// The least pause before claiming again after losing, in milliseconds; up to twice of it by
     /// chance.
     pub back_off_ms: u64,
+    /// The same after the clocks were found to lie too far apart.
+    pub clock_back_off_ms: u64,
     /// How many streams' states are kept in memory.
     pub states_max: usize,
     /// How many commits are folded before the local checkpoint is written.
@@ -85,6 +89,7 @@ impl Default for OwnerSettings {
             append_doubt_after_ms: 30_000,
             clock_skew_max_ms: 60_000,
             back_off_ms: 250,
+            clock_back_off_ms: 30_000,
             states_max: 8_192,
             save_every_commits: 1_000,
         }

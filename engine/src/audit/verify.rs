@@ -1,0 +1,337 @@
+//! Reading a log from its first record to its end, and holding it against heads that were seen
+//! before.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use kernel::Timestamp;
+use serde::Serialize;
+
+use crate::chain::{Chain, Orphan, Stop, Verdict};
+use crate::checkpoint::Checkpoint;
+use crate::claim::Claim;
+use crate::commit::{Commit, Outcome};
+use crate::damage::{Damage, DamageKind};
+use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
+use crate::log::{Bounds, EventLog, LogError};
+use crate::record::{self, Record};
+
+/// How many orphans of a partition are listed with their places.
+const ORPHANS_LISTED_MAX: usize = 100;
+
+/// What was found in a log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The log's address.
+    pub log: String,
+    /// Its identity.
+    pub log_id: Option<LogId>,
+    /// Each partition.
+    pub partitions: Vec<PartitionReport>,
+    /// Where it differs from what others had seen.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// What was found in one partition.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionReport {
+    /// The partition.
+    pub partition: Partition,
+    /// Its first offset.
+    pub first_offset: Offset,
+    /// The offset behind its last record.
+    pub end_offset: Offset,
+    /// Records read, accepted or not.
+    pub records: u64,
+    /// Accepted records.
+    pub position: Position,
+    /// The hash of the last accepted record.
+    pub head: ChainHash,
+    /// The current term.
+    pub term: Term,
+    /// Accepted claims.
+    pub claims: u64,
+    /// Accepted commits of accepted commands.
+    pub accepted: u64,
+    /// Accepted commits of refused commands.
+    pub rejected: u64,
+    /// Events.
+    pub events: u64,
+    /// Streams.
+    pub streams: u64,
+    /// The idempotency window, in milliseconds.
+    pub idempotency_window_ms: Option<u64>,
+    /// `recorded_at` of the first and last commit.
+    pub recorded: Option<(Timestamp, Timestamp)>,
+    /// Orphans by reason.
+    pub orphans: BTreeMap<Orphan, u64>,
+    /// The places of the first orphans.
+    pub orphan_places: Vec<(Offset, Orphan)>,
+    /// What stopped the reading, if anything did.
+    pub damage: Option<String>,
+    /// Where it stopped.
+    pub damage_offset: Option<Offset>,
+}
+
+/// Who had seen a head.
+#[derive(Clone, Debug, Serialize)]
+pub struct Source(pub String);
+
+/// A checkpoint that somebody holds.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Who holds it.
+    pub source: Source,
+    /// Of which partition.
+    pub partition: Partition,
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+}
+
+/// A checkpoint that does not lie on the log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Mismatch {
+    /// Who holds it.
+    pub source: Source,
+    /// Of which partition.
+    pub partition: Partition,
+    /// The offset at which the log differs.
+    pub offset: Offset,
+    /// How.
+    pub reason: String,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.mismatches.is_empty()
+            && self
+                .partitions
+                .iter()
+                .all(|partition| partition.damage.is_none())
+    }
+}
+
+/// Reads every record of every partition; `progress` is told of each piece: records read, and how
+/// many there are.
+///
+/// # Errors
+/// `Unavailable`. Damage is no error here: it stands in the report.
+pub async fn verify(
+    log: &dyn EventLog,
+    known: &[Known],
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Report, LogError> {
+    let mut total = 0;
+    let mut bounds = Vec::new();
+    for partition in (0..log.partition_count()).map(Partition) {
+        let found = log.bounds(partition).await?;
+        total += found.end.0 - found.first.0;
+        bounds.push((partition, found));
+    }
+    let mut report = Report {
+        log: log.address().to_string(),
+        log_id: None,
+        partitions: Vec::new(),
+        mismatches: Vec::new(),
+    };
+    let mut read = 0;
+    for (partition, bounds) in bounds {
+        let held: Vec<&Known> = known
+            .iter()
+            .filter(|one| one.partition == partition)
+            .collect();
+        let mut auditor = Auditor::new(partition, bounds, &held);
+        let mut from = bounds.first;
+        while from < bounds.end && auditor.report.damage.is_none() {
+            let chunk = log.read(partition, from).await?;
+            read += chunk.records.len() as u64;
+            chunk.records.iter().for_each(|record| auditor.take(record));
+            progress(read, total.max(read));
+            if chunk.at_end {
+                break;
+            }
+            from = chunk.next;
+        }
+        let (part, mismatches, log_id) = auditor.finish(report.log_id);
+        report.log_id = report.log_id.or(log_id);
+        report.partitions.push(part);
+        report.mismatches.extend(mismatches);
+    }
+    Ok(report)
+}
+
+struct Auditor<'a> {
+    chain: Chain,
+    versions: HashMap<Bytes, u64>,
+    report: PartitionReport,
+    known: &'a [&'a Known],
+    /// Those of `known` that were met: the record's hash at their offset, and the head there.
+    met: HashMap<Offset, (RecordHash, ChainHash, Position)>,
+}
+
+impl<'a> Auditor<'a> {
+    fn new(partition: Partition, bounds: Bounds, known: &'a [&'a Known]) -> Self {
+        let chain = Chain::genesis(partition);
+        let report = PartitionReport {
+            partition,
+            first_offset: bounds.first,
+            end_offset: bounds.end,
+            records: 0,
+            position: Position(0),
+            head: chain.head,
+            term: Term(0),
+            claims: 0,
+            accepted: 0,
+            rejected: 0,
+            events: 0,
+            streams: 0,
+            idempotency_window_ms: None,
+            recorded: None,
+            orphans: BTreeMap::new(),
+            orphan_places: Vec::new(),
+            damage: None,
+            damage_offset: None,
+        };
+        Self {
+            chain,
+            versions: HashMap::new(),
+            report,
+            known,
+            met: HashMap::new(),
+        }
+    }
+
+    fn take(&mut self, record: &Record) {
+        if self.report.damage.is_some() {
+            return;
+        }
+        self.report.records += 1;
+        if let Err(stop) = self.judge(record) {
+            self.report.damage = Some(stop.to_string());
+            self.report.damage_offset = Some(record.offset);
+            return;
+        }
+        if self
+            .known
+            .iter()
+            .any(|known| known.checkpoint.offset == record.offset)
+        {
+            let seen = (
+                record::record_hash(record),
+                self.chain.head,
+                self.chain.position,
+            );
+            self.met.insert(record.offset, seen);
+        }
+    }
+
+    fn judge(&mut self, record: &Record) -> Result<(), Stop> {
+        match self.chain.judge(record)? {
+            Verdict::Claim(..) => {
+                self.report.claims += 1;
+                let value = record.value.as_deref().and_then(Claim::read);
+                let window = &mut self.report.idempotency_window_ms;
+                *window = window.or(value.map(|claim| claim.idempotency_window_ms));
+            }
+            Verdict::Commit(_) => self.read(record)?,
+            Verdict::Orphan(reason) => {
+                *self.report.orphans.entry(reason).or_default() += 1;
+                if self.report.orphan_places.len() < ORPHANS_LISTED_MAX {
+                    self.report.orphan_places.push((record.offset, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, record: &Record) -> Result<(), Stop> {
+        let partition = self.chain.partition;
+        let damage = |kind| Damage {
+            partition,
+            offset: record.offset,
+            kind,
+        };
+        let key = record.key.clone().unwrap_or_default();
+        let value = record.value.as_deref().unwrap_or_default();
+        let commit = Commit::read(&key, value)
+            .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
+        let version = self.versions.entry(key).or_default();
+        if *version != commit.from_version {
+            let stream = format!("{}/{}", commit.tenant, commit.stream);
+            let (expected, found) = (*version, commit.from_version);
+            return Err(damage(DamageKind::VersionGap {
+                stream,
+                expected,
+                found,
+            })
+            .into());
+        }
+        *version = commit.version();
+        match commit.outcome {
+            Outcome::Accepted => self.report.accepted += 1,
+            Outcome::Rejected => self.report.rejected += 1,
+        }
+        self.report.events += commit.events.len() as u64;
+        let first = self
+            .report
+            .recorded
+            .map_or(commit.recorded_at, |(first, _)| first);
+        self.report.recorded = Some((first, commit.recorded_at));
+        Ok(())
+    }
+
+    fn finish(mut self, log: Option<LogId>) -> (PartitionReport, Vec<Mismatch>, Option<LogId>) {
+        self.report.position = self.chain.position;
+        self.report.head = self.chain.head;
+        self.report.term = self.chain.term;
+        self.report.streams = self.versions.len() as u64;
+        if let (Some(log), Some(own)) = (log, self.chain.log)
+            && log != own
+            && self.report.damage.is_none()
+        {
+            let reason = format!("this partition belongs to log {own}, the others to {log}");
+            self.report.damage = Some(reason);
+            self.report.damage_offset = Some(self.report.first_offset);
+        }
+        let mismatches = self
+            .known
+            .iter()
+            .filter_map(|known| self.compare(known))
+            .collect();
+        (self.report, mismatches, self.chain.log)
+    }
+
+    fn compare(&self, known: &Known) -> Option<Mismatch> {
+        let checkpoint = &known.checkpoint;
+        let reason = match self.met.get(&checkpoint.offset) {
+            None if self.report.damage.is_some() => {
+                "the log could not be read up to this checkpoint".to_owned()
+            }
+            None => format!(
+                "the record that had been read here is gone; the log ends at offset {}",
+                self.report.end_offset
+            ),
+            Some((hash, ..)) if *hash != checkpoint.record_hash => {
+                "another record stands where one had been read".to_owned()
+            }
+            Some((_, head, position))
+                if (*head, *position) != (checkpoint.head, checkpoint.position) =>
+            {
+                format!(
+                    "what precedes this record was changed: the chain's head is {head} at \
+                     position {position}, and was {} at {}",
+                    checkpoint.head, checkpoint.position
+                )
+            }
+            Some(_) => return None,
+        };
+        Some(Mismatch {
+            source: known.source.clone(),
+            partition: known.partition,
+            offset: checkpoint.offset,
+            reason,
+        })
+    }
+}

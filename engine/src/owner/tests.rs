@@ -1,0 +1,567 @@
+//! The owner without any I/O: a log in memory whose acknowledgements come late, get lost or lie,
+//! and a second writer who claims between.
+
+use std::collections::VecDeque;
+
+use kernel::{CommandId, Context, Decider, Rejection, TenantId, Timestamp, messages};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::*;
+use crate::command::Decision;
+use crate::commit::Commit;
+use crate::ids::{LogId, Partition, Position, Term, WriterId};
+use crate::log::{Appended, Chunk};
+use crate::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, Record};
+use crate::registry::Registry;
+use kernel as _;
+use kernel::schemars;
+
+/// A counter that may not pass three.
+struct Counter;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Add {
+    amount: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Added {
+    amount: u32,
+}
+
+messages! {
+    /// Its commands.
+    enum Command { Add }
+}
+messages! {
+    /// Its events.
+    enum Event { Added }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("three is enough")]
+struct Enough;
+
+impl Rejection for Enough {
+    fn code(&self) -> &str {
+        "enough"
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        Map::new()
+    }
+}
+
+impl Decider for Counter {
+    const CATEGORY: &'static str = "counter";
+    type State = u32;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Enough;
+
+    fn decide(state: &u32, command: &Command, _: &Context) -> Result<Vec<Event>, Enough> {
+        let Command::Add(add) = command;
+        if state + add.amount > 3 {
+            return Err(Enough);
+        }
+        if add.amount == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Added { amount: add.amount }.into()])
+    }
+
+    fn evolve(state: &mut u32, event: &Event, _: Timestamp) {
+        let Event::Added(added) = event;
+        *state += added.amount;
+    }
+}
+
+struct Counting(u128);
+
+impl Entropy for Counting {
+    fn bytes(&mut self) -> [u8; 16] {
+        self.0 += 1;
+        self.0.to_be_bytes()
+    }
+}
+
+/// One partition in memory, and the owner over it.
+struct World {
+    owner: Owner<&'static str>,
+    records: Vec<Record>,
+    appended: VecDeque<(u64, crate::record::NewRecord)>,
+    answers: Vec<(&'static str, Result<Answer, SubmitError>)>,
+    time_ms: u64,
+}
+
+fn log_id() -> LogId {
+    LogId(Uuid::from_u128(77))
+}
+
+fn owner(seed: u128) -> Owner<&'static str> {
+    let mut owner = Owner::new(
+        Partition(0),
+        Registry::new().with::<Counter>(),
+        OwnerSettings::default(),
+        Box::new(NoStore),
+        Box::new(Counting(seed << 64)),
+    );
+    owner.allow_first_claim(log_id());
+    owner
+}
+
+impl World {
+    /// A world whose owner owns.
+    fn owning() -> Self {
+        let mut world = Self {
+            owner: owner(1),
+            records: Vec::new(),
+            appended: VecDeque::new(),
+            answers: Vec::new(),
+            time_ms: 1_000,
+        };
+        world.owner.start(Offset(0));
+        world.settle();
+        assert_eq!(world.owner.phase(), &Phase::Owning);
+        world
+    }
+
+    fn now(&self) -> Now {
+        let wall = Timestamp::from_micros(1_000 * self.time_ms.cast_signed()).unwrap();
+        Now {
+            wall,
+            monotonic_ms: self.time_ms,
+        }
+    }
+
+    /// Performs reads and proofs, and gathers appends and answers.
+    fn perform(&mut self) {
+        loop {
+            let actions = self.owner.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Append {
+                        sequence, record, ..
+                    } => {
+                        self.appended.push_back((sequence, record));
+                    }
+                    Action::Answer { ticket, answer } => self.answers.push((ticket, answer)),
+                    Action::Read { from } => {
+                        let records: Vec<_> = self
+                            .records
+                            .iter()
+                            .filter(|r| r.offset >= from)
+                            .cloned()
+                            .collect();
+                        let next = records.last().map_or(from, |last| last.offset.next());
+                        let partition = Partition(0);
+                        let now = self.now();
+                        self.owner.read(
+                            Chunk {
+                                partition,
+                                records,
+                                next,
+                                at_end: true,
+                            },
+                            now,
+                        );
+                    }
+                    Action::Prove { offset } => {
+                        let end = self.end();
+                        let found = self.records.iter().find(|r| r.offset == offset).cloned();
+                        self.owner.proven(end, found.as_ref());
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&self) -> Offset {
+        self.records
+            .last()
+            .map_or(Offset(0), |last| last.offset.next())
+    }
+
+    /// Lands the oldest append in the log without telling anybody.
+    fn land(&mut self) -> (u64, Offset) {
+        let (sequence, record) = self.appended.pop_front().expect("something was appended");
+        let offset = self.end();
+        self.records.push(Record::at(offset, record));
+        (sequence, offset)
+    }
+
+    fn acknowledge(&mut self, sequence: u64, offset: Option<Offset>) {
+        let now = self.now();
+        self.owner.acknowledged(
+            sequence,
+            Appended {
+                offset,
+                appended_at_ms: None,
+            },
+            now,
+        );
+        self.perform();
+    }
+
+    /// Lands and acknowledges everything until nothing is left to do.
+    fn settle(&mut self) {
+        self.perform();
+        while !self.appended.is_empty() {
+            let (sequence, offset) = self.land();
+            self.acknowledge(sequence, Some(offset));
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.time_ms += ms;
+        let now = self.now();
+        self.owner.tick(now);
+        self.perform();
+    }
+
+    fn send(&mut self, ticket: &'static str, id: &str, amount: u32) {
+        self.send_expecting(ticket, id, amount, None);
+    }
+
+    fn send_expecting(
+        &mut self,
+        ticket: &'static str,
+        id: &str,
+        amount: u32,
+        expected: Option<u64>,
+    ) {
+        let data = serde_json::value::to_raw_value(&Add { amount }).unwrap();
+        let registry = Registry::new().with::<Counter>();
+        let aggregate = registry.get("counter").unwrap();
+        let command = aggregate.decode_command("Add", 1, data.get()).unwrap();
+        let request = Request {
+            tenant: TenantId::default(),
+            stream: "counter-1".parse().unwrap(),
+            command: "Add".to_owned(),
+            schema: 1,
+            id: id.parse::<CommandId>().unwrap(),
+            occurred_at: None,
+            expected_version: expected,
+            correlation_id: None,
+            causation_id: None,
+            actor: None,
+            trace: None,
+            data,
+        };
+        assert!(self.owner.takes_commands());
+        let now = self.now();
+        self.owner
+            .command(Submission { request, command }, ticket, now);
+        self.perform();
+    }
+
+    /// Another writer claims behind everything that is in the log.
+    fn foreign_claim(&mut self) {
+        let claim = ClaimHeaders {
+            term: Term(self.owner.chain().term.0 + 1),
+            writer: WriterId(Uuid::from_u128(99)),
+            log: log_id(),
+            version: RECORD_VERSION,
+        };
+        let offset = self.end();
+        self.records
+            .push(Record::at(offset, claim.record("{}".into())));
+    }
+
+    fn answer(&self, ticket: &str) -> Option<&Result<Answer, SubmitError>> {
+        self.answers
+            .iter()
+            .find(|(name, _)| *name == ticket)
+            .map(|(_, answer)| answer)
+    }
+
+    fn version(&self, ticket: &str) -> u64 {
+        self.answer(ticket)
+            .expect("an answer")
+            .as_ref()
+            .expect("from the log")
+            .version
+    }
+
+    /// The ids of the commands that count, in order, as any reader finds them.
+    fn accepted(&self) -> Vec<String> {
+        let mut chain = crate::chain::Chain::genesis(Partition(0));
+        let mut ids = Vec::new();
+        for record in &self.records {
+            if let crate::chain::Verdict::Commit(_) = chain.judge(record).expect("no damage") {
+                let value = record.value.as_deref().unwrap();
+                let commit = Commit::read(record.key.as_deref().unwrap(), value).unwrap();
+                ids.push(commit.command.id.as_str().to_owned());
+            }
+        }
+        ids
+    }
+}
+
+#[test]
+fn answers_only_when_the_log_has_the_record_and_in_order() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.send("two", "b", 1);
+    assert!(world.answers.is_empty());
+    let first = world.land();
+    let second = world.land();
+    // The second acknowledgement alone makes the owner read, and the log speaks for both.
+    world.acknowledge(second.0, Some(second.1));
+    assert_eq!((world.version("one"), world.version("two")), (1, 2));
+    world.acknowledge(first.0, Some(first.1));
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    assert_eq!(world.accepted(), ["a", "b"]);
+}
+
+#[test]
+fn a_claim_in_the_gap_deposes_although_the_append_was_acknowledged() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.foreign_claim();
+    let (sequence, offset) = world.land();
+    world.acknowledge(sequence, Some(offset));
+    assert!(world.answer("one").is_none(), "an orphan is not accepted");
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::Deposed));
+    // It claims again after a pause, and the command is decided again under the same id.
+    world.pass(1_000);
+    world.settle();
+    assert_eq!(world.version("one"), 1);
+    assert_eq!(world.accepted(), ["a"]);
+}
+
+#[test]
+fn after_a_failed_append_the_log_is_asked_and_claimed_again() {
+    for landed in [true, false] {
+        let mut world = World::owning();
+        world.send("one", "a", 1);
+        world.send("two", "b", 1);
+        let sequence = if landed {
+            world.land().0
+        } else {
+            world.appended.pop_front().unwrap().0
+        };
+        let late = world.appended.pop_front().unwrap();
+        let now = world.now();
+        world.owner.append_failed(sequence, now);
+        world.settle();
+        assert_eq!(
+            (world.version("one"), world.version("two")),
+            (1, 2),
+            "landed: {landed}"
+        );
+        // The second record lands after the new claim: a late orphan that harms nobody.
+        let offset = world.end();
+        world.records.push(Record::at(offset, late.1));
+        world.send("three", "c", 1);
+        world.settle();
+        assert_eq!(world.version("three"), 3);
+        assert_eq!(world.accepted(), ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn without_any_acknowledgement_everything_in_flight_is_in_doubt() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.land();
+    world.pass(29_000);
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    world.pass(2_000);
+    assert_eq!(world.version("one"), 1, "the log had it all along");
+    world.settle();
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    assert_eq!(world.accepted(), ["a"]);
+}
+
+#[test]
+fn an_acknowledgement_without_an_offset_is_looked_up() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    let (sequence, _) = world.land();
+    world.acknowledge(sequence, None);
+    assert_eq!(world.version("one"), 1);
+    world.send("two", "b", 1);
+    // Acknowledged, but never landed: doubt, a new claim, and another try.
+    let (sequence, _) = world.appended.pop_front().unwrap();
+    world.acknowledge(sequence, None);
+    world.settle();
+    assert_eq!(world.version("two"), 2);
+    assert_eq!(world.accepted(), ["a", "b"]);
+}
+
+#[test]
+fn a_duplicate_that_the_producer_left_is_an_orphan() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    let (sequence, offset) = world.land();
+    let twin = Record {
+        offset: offset.next(),
+        ..world.records.last().unwrap().clone()
+    };
+    world.records.push(twin);
+    world.acknowledge(sequence, Some(offset.next()));
+    assert_eq!(world.version("one"), 1);
+    world.send("two", "b", 1);
+    world.settle();
+    assert_eq!(world.accepted(), ["a", "b"]);
+}
+
+#[test]
+fn an_acknowledgement_at_an_offset_read_before_is_damage() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    let (sequence, _) = world.appended.pop_front().unwrap();
+    world.acknowledge(sequence, Some(Offset(0)));
+    assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
+    assert_eq!(world.answer("one"), Some(&Err(SubmitError::Unknown)));
+}
+
+#[test]
+fn a_truncated_log_is_damage_for_who_owned_it() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.settle();
+    world.foreign_claim();
+    world.send("two", "b", 1);
+    let (sequence, offset) = world.land();
+    world.acknowledge(sequence, Some(offset));
+    world.records.truncate(1);
+    world.pass(1_000);
+    assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
+}
+
+#[test]
+fn the_same_id_waits_for_the_first_and_another_payload_is_refused() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.send("same", "a", 1);
+    world.send("other", "a", 2);
+    assert_eq!(world.answer("other"), Some(&Err(SubmitError::IdReused)));
+    world.settle();
+    assert_eq!((world.version("one"), world.version("same")), (1, 1));
+    let same = world.answer("same").unwrap().as_ref().unwrap();
+    assert!(same.repeated && !world.answer("one").unwrap().as_ref().unwrap().repeated);
+    world.send("later", "a", 1);
+    assert!(world.answer("later").unwrap().as_ref().unwrap().repeated);
+    assert_eq!(world.accepted(), ["a"]);
+}
+
+#[test]
+fn refusals_and_held_intents_are_commits_too() {
+    let mut world = World::owning();
+    world.send("too many", "a", 4);
+    world.send("nothing", "b", 0);
+    world.send_expecting("stale", "c", 1, Some(7));
+    assert!(world.answers.is_empty(), "only the log can refuse");
+    world.settle();
+    let code = |ticket| match &world.answer(ticket).unwrap().as_ref().unwrap().decision {
+        Decision::Rejected(rejection) => rejection.code.clone(),
+        Decision::Accepted(events) => format!("{} events", events.len()),
+    };
+    assert_eq!(
+        (code("too many"), code("nothing"), code("stale")),
+        (
+            "enough".to_owned(),
+            "0 events".to_owned(),
+            "version_conflict".to_owned()
+        )
+    );
+    assert_eq!(world.accepted(), ["a", "b", "c"]);
+}
+
+#[test]
+fn ids_and_states_are_rebuilt_from_the_log_at_a_take_over() {
+    let mut world = World::owning();
+    world.send("one", "a", 2);
+    world.settle();
+    world.owner = owner(2);
+    world.answers.clear();
+    world.owner.start(Offset(0));
+    world.settle();
+    world.send("again", "a", 2);
+    assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);
+    world.send("too many", "b", 2);
+    world.settle();
+    assert!(matches!(
+        world.answer("too many").unwrap().as_ref().unwrap().decision,
+        Decision::Rejected(_)
+    ));
+}
+
+#[test]
+fn an_id_is_forgotten_when_the_window_of_recorded_time_is_over() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.settle();
+    world.time_ms += crate::claim::IDEMPOTENCY_WINDOW_MS;
+    world.send("within", "a", 1);
+    assert!(world.answer("within").unwrap().as_ref().unwrap().repeated);
+    world.send("tick", "b", 1);
+    world.settle();
+    world.send("after", "a", 1);
+    world.settle();
+    assert_eq!(world.version("after"), 3, "a new command");
+}
+
+#[test]
+fn a_clock_far_from_the_logs_neither_claims_nor_appends() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    let (sequence, offset) = world.land();
+    let appended_at_ms = Some(world.time_ms.cast_signed() + 120_000);
+    let now = world.now();
+    world.owner.acknowledged(
+        sequence,
+        Appended {
+            offset: Some(offset),
+            appended_at_ms,
+        },
+        now,
+    );
+    world.perform();
+    assert!(!world.owner.takes_commands());
+    assert_eq!(world.version("one"), 1, "what the log has is answered");
+    let (sequence, offset) = world.land();
+    world.owner.acknowledged(
+        sequence,
+        Appended {
+            offset: Some(offset),
+            appended_at_ms,
+        },
+        now,
+    );
+    assert!(matches!(
+        world.owner.not_owning(),
+        Some(NotOwning::Clock(_))
+    ));
+}
+
+#[test]
+fn the_position_of_an_unlinked_record_is_damage_for_every_reader() {
+    let mut world = World::owning();
+    let chain = world.owner.chain().clone();
+    let unlinked = CommitHeaders {
+        term: chain.term,
+        writer: chain.writer,
+        position: Position(9),
+        previous: chain.head,
+    };
+    let offset = world.end();
+    world.records.push(Record::at(
+        offset,
+        unlinked.record("main/x".into(), "{}".into()),
+    ));
+    world.send("one", "a", 1);
+    let (sequence, offset) = world.land();
+    world.acknowledge(sequence, Some(offset));
+    assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
+}
