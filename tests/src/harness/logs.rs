@@ -40,12 +40,20 @@ impl NewLog {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = address(kind, &folder);
         let options = CreateOptions {
-            store: StoreOptions { partition_count, replication: 1 },
+            store: StoreOptions {
+                partition_count,
+                replication: 1,
+            },
             idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
             node: "test".to_owned(),
         };
         let (log, id, _) = create(&address, &options).await.expect("a new log");
-        Self { address, id, log, folder }
+        Self {
+            address,
+            id,
+            log,
+            folder,
+        }
     }
 
     /// A folder for the local store of an owner.
@@ -59,7 +67,9 @@ impl NewLog {
 #[must_use]
 pub fn address(kind: Kind, folder: &TempDir) -> LogAddress {
     match kind {
-        Kind::Sqlite => LogAddress::Sqlite { path: folder.path().join("log.db") },
+        Kind::Sqlite => LogAddress::Sqlite {
+            path: folder.path().join("log.db"),
+        },
         Kind::Kafka => LogAddress::Kafka {
             brokers: kafka::shared().bootstrap().to_owned(),
             topic: unique_name("log"),

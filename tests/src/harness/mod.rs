@@ -6,6 +6,7 @@ pub mod logs;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod stack;
 
 use uuid::Uuid;
 

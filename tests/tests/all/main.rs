@@ -4,5 +4,6 @@
 
 mod command_door;
 mod harness_works;
+mod main_job;
 mod projections;
 mod write_side;
