@@ -3,6 +3,7 @@
 //! Invariant: nothing here changes the log; whatever stands in Postgres can be made again from it.
 //! Only `models` names the domain. Deliberately absent: commands.
 
+pub mod door;
 mod migrate;
 pub mod models;
 pub mod runtime;

@@ -26,6 +26,9 @@ mod task;
 mod value;
 mod write;
 
+pub(crate) use projector::query_options;
+pub(crate) use sql::identifier as quoted;
+
 pub use changes::{Changes, Row};
 pub use entry::{Entry, ProjectError};
 pub use error::{RuntimeError, StoppedProjection};

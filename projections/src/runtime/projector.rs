@@ -22,6 +22,9 @@ use super::task::{Ended, Goal, Target, Task};
 /// The most tasks of one projector; each has a connection to Postgres.
 pub const PROJECTOR_TASKS_MAX: usize = 64;
 
+/// How long one statement of a query may take, in milliseconds.
+const QUERY_TIMEOUT_MS: &str = "5000";
+
 /// Connects as a projector does.
 ///
 /// `synchronous_commit=off`: a transaction returns before it is on disk. If Postgres crashes, the
@@ -37,6 +40,23 @@ pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, RuntimeErro
     Ok(options
         .application_name("annals-projector")
         .options([("synchronous_commit", "off"), ("TimeZone", "UTC")])
+        .disable_statement_logging())
+}
+
+/// Connects as a query does: it can only read, and not for long.
+///
+/// # Errors
+/// `Postgres` where the URL cannot be understood.
+pub(crate) fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
+    let options = PgConnectOptions::from_str(url);
+    let options = options.map_err(RuntimeError::postgres("understand the address of Postgres"))?;
+    Ok(options
+        .application_name("annals-query")
+        .options([
+            ("default_transaction_read_only", "on"),
+            ("statement_timeout", QUERY_TIMEOUT_MS),
+            ("TimeZone", "UTC"),
+        ])
         .disable_statement_logging())
 }
 

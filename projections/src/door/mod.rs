@@ -1,0 +1,106 @@
+//! The query door: HTTP that only looks.
+//!
+//! - `GET /v1/read`, `/v1/read/{model}`, `/v1/read/{model}/{key}`: the read models
+//! - `GET /v1/streams/{stream}/events`, `/state`: what the log holds of a stream
+//!
+//! Invariant: a row or an event is shown only for the tenant that asks; an event only if its record
+//! is the one that was read before. Deliberately absent: commands, and the layer that completes
+//! problems ([`door::finish`]).
+
+pub mod code;
+mod openapi;
+mod parameters;
+mod position;
+mod read;
+mod rows;
+mod streams;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use door::Problem;
+use engine::log::EventLog;
+use engine::registry::Registry;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+
+use crate::runtime::{Projection, RuntimeError, query_options};
+use rows::ShownModel;
+
+pub use openapi::fragment;
+
+/// How many connections to Postgres the door has.
+const CONNECTIONS_MAX: u32 = 8;
+/// How long a request waits for one of them.
+const CONNECTION_WAIT: Duration = Duration::from_secs(2);
+/// When another try makes sense where something does not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What every route knows; cheap to clone.
+#[derive(Clone)]
+pub struct QueryDoor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Arc<dyn EventLog>,
+    registry: Registry,
+    pool: PgPool,
+    models: Vec<ShownModel>,
+}
+
+impl QueryDoor {
+    /// A door on the read models of `projections` in the Postgres at `url`, which need not answer
+    /// yet, and on the streams of `log`, whose states `registry` folds.
+    ///
+    /// # Errors
+    /// `Postgres` where the URL cannot be understood.
+    pub fn new(
+        log: &Arc<dyn EventLog>,
+        url: &str,
+        projections: &[Arc<dyn Projection>],
+        registry: Registry,
+    ) -> Result<Self, RuntimeError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(CONNECTION_WAIT)
+            .connect_lazy_with(query_options(url)?);
+        let inner = Inner {
+            log: Arc::clone(log),
+            registry,
+            pool,
+            models: rows::shown_models(projections),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Whether Postgres answers, for readiness.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ready(&self) -> Result<(), String> {
+        let asked = sqlx::query("SELECT 1").execute(&self.inner.pool).await;
+        asked.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// The routes, to be merged with others and passed through [`door::finish`].
+pub fn router(door: QueryDoor) -> Router {
+    Router::new()
+        .route("/v1/read", get(read::models))
+        .route("/v1/read/{model}", get(read::page))
+        .route("/v1/read/{model}/{key}", get(read::one))
+        .route("/v1/streams/{stream}/events", get(streams::events))
+        .route("/v1/streams/{stream}/state", get(streams::state))
+        .with_state(door)
+}
+
+/// The problem of a failed query.
+fn unavailable(error: &sqlx::Error) -> Problem {
+    tracing::warn!(%error, "a query failed");
+    let detail = "the read models do not answer";
+    Problem::new(code::READ_MODEL_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
+}

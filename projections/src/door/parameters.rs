@@ -1,0 +1,186 @@
+//! Query parameters as this door reads them: each at most once, unknown ones refused.
+//!
+//! Invariant: what is accepted is exactly what the OpenAPI document describes.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use door::header::{MIN_POSITION, TIMEOUT_MS, single};
+use door::{Deadline, Problem};
+use engine::token::{PositionToken, TokenError};
+use kernel::StreamName;
+use serde::Deserialize;
+
+use super::code;
+
+/// The rows or events of a page unless the client says otherwise.
+pub(super) const LIMIT_DEFAULT: u32 = 100;
+/// The most rows or events of a page.
+pub(super) const LIMIT_MAX: u32 = 1_000;
+/// The largest stream version that can be asked for: 2^53, which every JSON reader keeps.
+pub(super) const VERSION_MAX: u64 = 9_007_199_254_740_992;
+/// The most characters of a cursor.
+pub(super) const CURSOR_LENGTH_MAX: usize = 2_048;
+/// How long a query waits for its read model unless the client says otherwise.
+pub(super) const WAIT_DEFAULT: Duration = Duration::from_secs(2);
+/// Exactly the texts that are position tokens: base64url of a 1, a log id and places of 12 bytes.
+pub(super) const POSITION_PATTERN: &str =
+    "^A[Q-Za-f][A-Za-z0-9_-]{20}([A-Za-z0-9_-]{16})*[AEIMQUYcgkosw048]$";
+
+/// The parameters of a page of rows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageParameters {
+    limit: Option<String>,
+    pub(super) after: Option<String>,
+    min_position: Option<String>,
+}
+
+/// The parameters of one row or a state.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneParameters {
+    min_position: Option<String>,
+}
+
+/// The parameters of a page of events.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventParameters {
+    limit: Option<String>,
+    from_version: Option<String>,
+    min_position: Option<String>,
+}
+
+impl PageParameters {
+    pub(super) fn limit(&self) -> Result<u32, Problem> {
+        limit(self.limit.as_deref())
+    }
+
+    pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
+        Wait::of(self.min_position.as_deref(), headers)
+    }
+}
+
+impl OneParameters {
+    pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
+        Wait::of(self.min_position.as_deref(), headers)
+    }
+}
+
+impl EventParameters {
+    pub(super) fn limit(&self) -> Result<u32, Problem> {
+        limit(self.limit.as_deref())
+    }
+
+    pub(super) fn first_version(&self) -> Result<u64, Problem> {
+        number("from_version", self.from_version.as_deref(), 1, VERSION_MAX)
+    }
+
+    pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
+        Wait::of(self.min_position.as_deref(), headers)
+    }
+}
+
+fn limit(text: Option<&str>) -> Result<u32, Problem> {
+    let text = text.map_or_else(|| LIMIT_DEFAULT.to_string(), str::to_owned);
+    let limit = number("limit", Some(&text), 1, u64::from(LIMIT_MAX))?;
+    Ok(u32::try_from(limit).unwrap_or(LIMIT_MAX))
+}
+
+/// An integer of digits alone from 1 to `max`.
+fn number(name: &'static str, text: Option<&str>, absent: u64, max: u64) -> Result<u64, Problem> {
+    let Some(text) = text else { return Ok(absent) };
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| is_digits);
+    number
+        .filter(|number| (1..=max).contains(number))
+        .ok_or_else(|| {
+            let detail = format!("{name}: an integer from 1 to {max}");
+            Problem::new(door::code::QUERY_INVALID, detail).member("parameter", name)
+        })
+}
+
+/// What a query waits for, and for how long.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) min_position: Option<PositionToken>,
+    pub(super) deadline: Deadline,
+}
+
+impl Wait {
+    fn of(parameter: Option<&str>, headers: &HeaderMap) -> Result<Self, Problem> {
+        let deadline = if headers.contains_key(TIMEOUT_MS) {
+            Deadline::of(headers)?
+        } else {
+            Deadline::after(WAIT_DEFAULT)
+        };
+        let header = single(headers, &MIN_POSITION)?;
+        let mut min_position: Option<PositionToken> = None;
+        for text in [parameter, header].into_iter().flatten() {
+            let token = text.parse::<PositionToken>().map_err(refused)?;
+            min_position = Some(match min_position {
+                None => token,
+                Some(other) => other.merge(&token).map_err(refused)?,
+            });
+        }
+        Ok(Self {
+            min_position,
+            deadline,
+        })
+    }
+}
+
+fn refused(error: TokenError) -> Problem {
+    let code = match error {
+        TokenError::Malformed => code::POSITION_INVALID,
+        TokenError::OtherLog => code::POSITION_OF_OTHER_LOG,
+    };
+    Problem::new(code, error.to_string())
+}
+
+pub(super) fn stream_of(text: &str) -> Result<StreamName, Problem> {
+    text.parse().map_err(|error: kernel::NameError| {
+        Problem::new(door::code::PATH_INVALID, error.to_string()).member("parameter", "stream")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::ids::{LogId, Partition, Position};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_within_bounds() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("1000", Some(1000)),
+            ("0", None),
+            ("1001", None),
+            ("+1", None),
+            ("-1", None),
+            ("1.0", None),
+            ("", None),
+            ("99999999999999999999999", None),
+        ] {
+            assert_eq!(limit(Some(text)).ok(), expected, "{text}");
+        }
+        assert_eq!(limit(None).unwrap(), LIMIT_DEFAULT);
+    }
+
+    #[test]
+    fn every_token_has_the_form_that_is_documented() {
+        let mut token = PositionToken::at(LogId(Uuid::max()), Partition(3), Position(u64::MAX));
+        for partition in 0..5 {
+            let text = token.to_string();
+            assert_eq!((text.len() - 23) % 16, 0, "{text}");
+            assert!(text.starts_with('A') && "QRSTUVWXYZabcdef".contains(&text[1..2]));
+            assert!("AEIMQUYcgkosw048".contains(&text[text.len() - 1..]));
+            token
+                .positions
+                .insert(Partition(partition * 7), Position(1));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Read models by page and by key.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use door::header::{POSITION, tenant};
+use door::{NoQuery, Path, Problem, Query};
+use engine::token::PositionToken;
+use serde::Serialize;
+
+use super::parameters::{OneParameters, PageParameters};
+use super::rows::{ShownModel, ShownRow};
+use super::{QueryDoor, code, unavailable};
+use crate::runtime::Null;
+
+#[derive(Serialize)]
+struct Models {
+    models: Vec<ModelInfo>,
+}
+
+#[derive(Serialize)]
+struct ModelInfo {
+    name: &'static str,
+    about: &'static str,
+    key: Vec<&'static str>,
+    columns: Vec<ColumnInfo>,
+}
+
+#[derive(Serialize)]
+struct ColumnInfo {
+    name: &'static str,
+    #[serde(rename = "type")]
+    column_type: &'static str,
+    nullable: bool,
+}
+
+/// `GET /v1/read`
+pub(super) async fn models(State(door): State<QueryDoor>, _: NoQuery) -> Response {
+    let info = |shown: &ShownModel| ModelInfo {
+        name: shown.model.name,
+        about: shown.model.about,
+        key: shown.key.iter().map(|key| key.name).collect(),
+        columns: shown
+            .model
+            .columns
+            .iter()
+            .map(|column| ColumnInfo {
+                name: column.name,
+                column_type: column.column_type.sql(),
+                nullable: column.null == Null::Possible,
+            })
+            .collect(),
+    };
+    let models = door.inner.models.iter().map(info).collect();
+    Json(Models { models }).into_response()
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    model: &'static str,
+    rows: &'a [ShownRow],
+    next: Option<String>,
+    position: Option<&'a PositionToken>,
+}
+
+/// `GET /v1/read/{model}`
+pub(super) async fn page(
+    State(door): State<QueryDoor>,
+    Path(name): Path<String>,
+    Query(parameters): Query<PageParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shown = door.model(&name)?;
+    let tenant = tenant(&headers)?;
+    let limit = parameters.limit()?;
+    let wait = parameters.wait(&headers)?;
+    let after = parameters.after.as_deref().map(|cursor| {
+        shown.key_of_cursor(cursor).ok_or_else(|| {
+            let detail = format!("after is no cursor of {name}");
+            Problem::new(code::CURSOR_UNKNOWN, detail)
+        })
+    });
+    let after = after.transpose()?;
+    let position = door.inner.reach(shown.projection, &wait).await?;
+    // One more than asked for tells whether there is a next page.
+    let found = shown
+        .page(tenant.as_str(), after.as_deref(), i64::from(limit) + 1)
+        .fetch_all(&door.inner.pool)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let rows = found.iter().take(limit as usize);
+    let rows = rows
+        .map(|row| shown.show(row))
+        .collect::<Result<Vec<_>, _>>();
+    let rows = rows.map_err(Problem::internal)?;
+    let more = found.len() > rows.len();
+    let body = Page {
+        model: shown.model.name,
+        next: rows.last().filter(|_| more).map(|row| shown.cursor_of(row)),
+        rows: &rows,
+        position: position.as_ref(),
+    };
+    Ok(answer(&body, position.as_ref()))
+}
+
+/// `GET /v1/read/{model}/{key}`
+pub(super) async fn one(
+    State(door): State<QueryDoor>,
+    Path((name, key)): Path<(String, String)>,
+    Query(parameters): Query<OneParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shown = door.model(&name)?;
+    let tenant = tenant(&headers)?;
+    let wait = parameters.wait(&headers)?;
+    let missing = || {
+        let names: Vec<&str> = shown.key.iter().map(|key| key.name).collect();
+        let detail = format!("{name} has no row with this {}", names.join(", "));
+        Problem::new(code::ROW_NOT_FOUND, detail)
+    };
+    let key = shown.key_of_path(&key).ok_or_else(missing)?;
+    let position = door.inner.reach(shown.projection, &wait).await?;
+    let found = shown
+        .one(tenant.as_str(), &key)
+        .fetch_optional(&door.inner.pool)
+        .await
+        .map_err(|error| unavailable(&error))?
+        .ok_or_else(missing)?;
+    let row = shown.show(&found).map_err(Problem::internal)?;
+    Ok(answer(&row, position.as_ref()))
+}
+
+/// A body with the position as a header.
+pub(super) fn answer(body: &impl Serialize, position: Option<&PositionToken>) -> Response {
+    let mut response = Json(body).into_response();
+    let value = position.and_then(|position| position.to_string().parse().ok());
+    if let Some(value) = value {
+        response.headers_mut().insert(POSITION, value);
+    }
+    response
+}
+
+impl QueryDoor {
+    fn model(&self, name: &str) -> Result<&ShownModel, Problem> {
+        let mut models = self.inner.models.iter();
+        models
+            .find(|shown| shown.model.name == name)
+            .ok_or_else(|| {
+                Problem::new(
+                    code::MODEL_UNKNOWN,
+                    format!("no read model is named {name:?}"),
+                )
+            })
+    }
+}

@@ -1,0 +1,331 @@
+//! What the log holds of a stream: its events, and the state that they fold to.
+//!
+//! Invariant: the read model `stream_index` says where; the log says what, and each record must be
+//! the very one that was read before, by its hash. A difference is damage: it is logged with its
+//! place, and nothing is shown.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use door::header::tenant;
+use door::{Path, Problem, Query};
+use engine::commit::Commit;
+use engine::ids::{LogId, Offset, Partition, Position};
+use engine::log::LogError;
+use engine::record::record_hash;
+use engine::token::PositionToken;
+use kernel::{Actor, StreamName, TenantId, Timestamp};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::parameters::{EventParameters, OneParameters, stream_of};
+use super::read::answer;
+use super::{Inner, QueryDoor, RETRY_AFTER, code, unavailable};
+use crate::models::STREAM_INDEX;
+
+/// How many commits are read from the log at once.
+const COMMITS_READ_MAX: usize = 64;
+/// How many commits of a stream are folded between two questions to Postgres.
+const COMMITS_FOLDED_MAX: u32 = 1_000;
+/// A page of events ends behind the commit with which its data has this many bytes.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// When another look makes sense where an operator has to look first.
+const DAMAGED_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+
+const COMMITS: &str = "SELECT s.version AS stream_version, s.partition, \
+    c.version, c.position, c.\"offset\", c.record_hash \
+    FROM read.stream_index AS s LEFT JOIN LATERAL (\
+        SELECT * FROM read.stream_commits AS c \
+        WHERE c.tenant = s.tenant AND c.stream = s.stream AND c.version >= $3 \
+        ORDER BY c.version LIMIT $4) AS c ON true \
+    WHERE s.tenant = $1 AND s.stream = $2 ORDER BY c.version";
+
+/// Where a stream's commits stand, from a version on.
+struct Places {
+    partition: Partition,
+    version: u64,
+    commits: Vec<Place>,
+}
+
+/// Where a commit stands.
+struct Place {
+    position: Position,
+    offset: Offset,
+    record_hash: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct Events<'a> {
+    stream: &'a StreamName,
+    version: u64,
+    events: Vec<ShownEvent>,
+    next: Option<u64>,
+    position: Option<&'a PositionToken>,
+}
+
+/// An event with its whole envelope.
+#[derive(Serialize)]
+struct ShownEvent {
+    id: Uuid,
+    #[serde(rename = "type")]
+    type_name: String,
+    schema: u16,
+    version: u64,
+    occurred_at: Timestamp,
+    recorded_at: Timestamp,
+    data: Box<RawValue>,
+    command_id: String,
+    command: String,
+    correlation_id: String,
+    causation_id: String,
+    actor: Option<Actor>,
+    position: Option<PositionToken>,
+}
+
+#[derive(Serialize)]
+struct Folded<'a> {
+    stream: &'a StreamName,
+    version: u64,
+    state: Box<RawValue>,
+    position: Option<&'a PositionToken>,
+}
+
+/// `GET /v1/streams/{stream}/events`
+pub(super) async fn events(
+    State(door): State<QueryDoor>,
+    Path(stream): Path<String>,
+    Query(parameters): Query<EventParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let inner = &*door.inner;
+    let stream = stream_of(&stream)?;
+    let tenant = tenant(&headers)?;
+    let limit = parameters.limit()?;
+    let from = parameters.first_version()?;
+    let wait = parameters.wait(&headers)?;
+    let position = inner.reach(STREAM_INDEX, &wait).await?;
+    let places = inner.places(&tenant, &stream, from, limit).await?;
+    let log = position.as_ref().map(|position| position.log);
+    let mut events: Vec<ShownEvent> = Vec::new();
+    let mut size = 0;
+    'page: for chunk in places.commits.chunks(COMMITS_READ_MAX) {
+        for (commit, place) in inner
+            .read(&tenant, &stream, places.partition, chunk)
+            .await?
+        {
+            if size >= PAGE_BYTES_MAX {
+                break 'page;
+            }
+            size += commit
+                .events
+                .iter()
+                .map(|event| event.data.get().len())
+                .sum::<usize>();
+            events.extend(shown(commit, place, log, places.partition));
+        }
+    }
+    events.retain(|event| event.version >= from);
+    events.truncate(limit as usize);
+    let last = events.last().map(|event| event.version);
+    let body = Events {
+        stream: &stream,
+        version: places.version,
+        next: last
+            .filter(|last| *last < places.version)
+            .map(|last| last + 1),
+        events,
+        position: position.as_ref(),
+    };
+    Ok(answer(&body, position.as_ref()))
+}
+
+/// `GET /v1/streams/{stream}/state`
+pub(super) async fn state(
+    State(door): State<QueryDoor>,
+    Path(stream): Path<String>,
+    Query(parameters): Query<OneParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let inner = &*door.inner;
+    let stream = stream_of(&stream)?;
+    let tenant = tenant(&headers)?;
+    let wait = parameters.wait(&headers)?;
+    let position = inner.reach(STREAM_INDEX, &wait).await?;
+    let mut places = inner
+        .places(&tenant, &stream, 1, COMMITS_FOLDED_MAX)
+        .await?;
+    let aggregate = inner.registry.get(stream.category()).ok_or_else(|| {
+        let detail = format!("no aggregate has the category {:?}", stream.category());
+        Problem::new(code::AGGREGATE_UNKNOWN, detail)
+    })?;
+    let (mut state, mut version) = (aggregate.initial(), 0);
+    loop {
+        for chunk in places.commits.chunks(COMMITS_READ_MAX) {
+            for (commit, place) in inner
+                .read(&tenant, &stream, places.partition, chunk)
+                .await?
+            {
+                for event in &commit.events {
+                    let (name, data) = (&event.type_name, event.data.get());
+                    let at = commit.occurred_at();
+                    aggregate
+                        .evolve_recorded(&mut state, name, event.schema, data, at)
+                        .map_err(|error| {
+                            damaged(&stream, places.partition, place.offset, &error)
+                        })?;
+                }
+                version = commit.version();
+            }
+        }
+        if places.commits.len() < COMMITS_FOLDED_MAX as usize {
+            break;
+        }
+        places = inner
+            .places(&tenant, &stream, version + 1, COMMITS_FOLDED_MAX)
+            .await?;
+    }
+    let json = aggregate.encode_state(&state).map_err(Problem::internal)?;
+    let body = Folded {
+        stream: &stream,
+        version,
+        state: RawValue::from_string(json).map_err(Problem::internal)?,
+        position: position.as_ref(),
+    };
+    let mut response = answer(&body, position.as_ref());
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
+impl Inner {
+    /// Where the commits stand that hold the events from `from` on, at most `limit` of them.
+    async fn places(
+        &self,
+        tenant: &TenantId,
+        stream: &StreamName,
+        from: u64,
+        limit: u32,
+    ) -> Result<Places, Problem> {
+        let rows = sqlx::query(COMMITS)
+            .bind(tenant.as_str())
+            .bind(stream.as_str())
+            .bind(from.cast_signed())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let Some(first) = rows.first() else {
+            let detail = format!("nothing was recorded for {stream}");
+            return Err(Problem::new(code::STREAM_NOT_FOUND, detail));
+        };
+        let read = || -> Result<Places, sqlx::Error> {
+            let partition: i64 = first.try_get("partition")?;
+            let version: i64 = first.try_get("stream_version")?;
+            let commits = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+            let partition = u32::try_from(partition).map_err(|e| sqlx::Error::Decode(e.into()))?;
+            Ok(Places {
+                partition: Partition(partition),
+                version: version.cast_unsigned(),
+                commits: commits.into_iter().flatten().collect(),
+            })
+        };
+        read().map_err(Problem::internal)
+    }
+
+    /// The commits at some places, each held against what was read before.
+    async fn read<'p>(
+        &self,
+        tenant: &TenantId,
+        stream: &StreamName,
+        partition: Partition,
+        places: &'p [Place],
+    ) -> Result<Vec<(Commit, &'p Place)>, Problem> {
+        let offsets: Vec<Offset> = places.iter().map(|place| place.offset).collect();
+        let records = self.log.read_at(partition, &offsets).await;
+        let records = records.map_err(|error| log_unavailable(&error))?;
+        let mut commits = Vec::with_capacity(places.len());
+        for (index, place) in places.iter().enumerate() {
+            let damaged =
+                |why: &dyn std::fmt::Display| damaged(stream, partition, place.offset, why);
+            let Some(record) = records.get(index).and_then(Option::as_ref) else {
+                return Err(damaged(&"the record is gone"));
+            };
+            if record_hash(record).0[..] != place.record_hash[..] {
+                return Err(damaged(&"another record stands where one was read before"));
+            }
+            let key = record.key.as_deref().unwrap_or_default();
+            let value = record.value.as_deref().unwrap_or_default();
+            let commit = Commit::read(key, value).map_err(|error| damaged(&error))?;
+            if commit.tenant != *tenant || commit.stream != *stream {
+                return Err(damaged(&"the record belongs to another stream"));
+            }
+            commits.push((commit, place));
+        }
+        Ok(commits)
+    }
+}
+
+/// A row's place; absent where the stream has no commits from the version on.
+fn place(row: &PgRow) -> Result<Option<Place>, sqlx::Error> {
+    let offset: Option<i64> = row.try_get("offset")?;
+    let Some(offset) = offset else {
+        return Ok(None);
+    };
+    Ok(Some(Place {
+        position: Position(row.try_get::<i64, _>("position")?.cast_unsigned()),
+        offset: Offset(offset.cast_unsigned()),
+        record_hash: row.try_get("record_hash")?,
+    }))
+}
+
+fn shown(
+    commit: Commit,
+    place: &Place,
+    log: Option<LogId>,
+    partition: Partition,
+) -> Vec<ShownEvent> {
+    let occurred_at = commit.occurred_at();
+    let position = log.map(|log| PositionToken::at(log, partition, place.position));
+    let (correlation_id, causation_id) = (commit.correlation_id(), commit.causation_id());
+    let (correlation_id, causation_id) = (correlation_id.to_owned(), causation_id.to_owned());
+    let first = commit.from_version + 1;
+    let events = commit.events.into_iter().zip(first..);
+    events
+        .map(|(event, version)| ShownEvent {
+            id: event.id,
+            type_name: event.type_name,
+            schema: event.schema,
+            version,
+            occurred_at,
+            recorded_at: commit.recorded_at,
+            data: event.data,
+            command_id: commit.command.id.to_string(),
+            command: commit.command.type_name.clone(),
+            correlation_id: correlation_id.clone(),
+            causation_id: causation_id.clone(),
+            actor: commit.actor.clone(),
+            position: position.clone(),
+        })
+        .collect()
+}
+
+fn log_unavailable(error: &LogError) -> Problem {
+    tracing::warn!(%error, "the log does not answer a query");
+    Problem::new(code::LOG_UNAVAILABLE, "the log does not answer").retry_after(RETRY_AFTER)
+}
+
+/// The place is for the operator, who finds it in the log of the server.
+fn damaged(
+    stream: &StreamName,
+    partition: Partition,
+    offset: Offset,
+    why: &dyn std::fmt::Display,
+) -> Problem {
+    tracing::error!(%stream, %partition, %offset, %why, "a record of the log is damaged");
+    let detail = "an operator has to look at the records of this stream";
+    Problem::new(code::STREAM_DAMAGED, detail).retry_after(DAMAGED_RETRY_AFTER)
+}
