@@ -4,6 +4,9 @@
 //! Invariant: it looks at headers, key and hashes only, never into a value; from the first offset
 //! all readers agree, whatever is in the log. Deliberately absent: I/O, and the meaning of values.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::damage::{Damage, DamageKind};
@@ -12,6 +15,32 @@ use crate::record::{self, ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, Rec
 
 /// How far above the current term a claim may be.
 pub const TERM_STEP_MAX: u64 = 1_000;
+
+/// Damaged places that an operator has looked at and lets readers pass, each with a reason.
+///
+/// Passing an unlinked commit means going on from it as it stands; an unclaimed or unreadable one
+/// is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged(Arc<BTreeMap<(Partition, Offset), String>>);
+
+impl Acknowledged {
+    /// Whether readers pass this place.
+    #[must_use]
+    pub fn contains(&self, partition: Partition, offset: Offset) -> bool {
+        self.0.contains_key(&(partition, offset))
+    }
+
+    /// The places with their reasons.
+    pub fn iter(&self) -> impl Iterator<Item = (&(Partition, Offset), &String)> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<((Partition, Offset), String)> for Acknowledged {
+    fn from_iter<I: IntoIterator<Item = ((Partition, Offset), String)>>(places: I) -> Self {
+        Self(Arc::new(places.into_iter().collect()))
+    }
+}
 
 /// What is known of a partition after the records folded so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +61,9 @@ pub struct Chain {
     pub position: Position,
     /// The offset of the last accepted record; for messages only.
     pub accepted_offset: Option<Offset>,
+    /// The damaged places that this reader passes.
+    #[serde(skip)]
+    pub acknowledged: Acknowledged,
 }
 
 /// What the rule says of one record.
@@ -57,6 +89,8 @@ pub enum Orphan {
     Duplicate,
     /// Not one of our records.
     Foreign,
+    /// Damage that an operator has acknowledged.
+    Acknowledged,
 }
 
 impl Orphan {
@@ -68,6 +102,7 @@ impl Orphan {
             Self::Losing => "losing",
             Self::Duplicate => "duplicate",
             Self::Foreign => "foreign",
+            Self::Acknowledged => "acknowledged",
         }
     }
 }
@@ -106,6 +141,7 @@ impl Chain {
             head: record::genesis(partition),
             position: Position(0),
             accepted_offset: None,
+            acknowledged: Acknowledged::default(),
         }
     }
 
@@ -147,6 +183,7 @@ impl Chain {
     }
 
     fn judge_commit(&mut self, commit: CommitHeaders, record: &Record) -> Result<Verdict, Stop> {
+        let acknowledged = self.acknowledged.contains(self.partition, record.offset);
         let damage = |kind| {
             Err(Stop::Damage(Damage {
                 partition: self.partition,
@@ -155,7 +192,10 @@ impl Chain {
             }))
         };
         if commit.term > self.term {
-            return damage(DamageKind::Unclaimed);
+            return match acknowledged {
+                true => Ok(Verdict::Orphan(Orphan::Acknowledged)),
+                false => damage(DamageKind::Unclaimed),
+            };
         }
         if commit.term < self.term || commit.writer != self.writer {
             return Ok(Verdict::Orphan(Orphan::Late));
@@ -164,7 +204,8 @@ impl Chain {
         if commit.position < expected {
             return Ok(Verdict::Orphan(Orphan::Duplicate));
         }
-        if commit.position != expected || commit.previous != self.head {
+        let linked = commit.position == expected && commit.previous == self.head;
+        if !linked && !acknowledged {
             return damage(DamageKind::Unlinked {
                 expected,
                 found: commit.position,
@@ -174,7 +215,7 @@ impl Chain {
         let key = record.key.as_deref().unwrap_or_default();
         let value = record.value.as_deref().unwrap_or_default();
         let head = record::chain_commit(&commit, key, value);
-        self.accept_commit(commit, head, record.offset);
+        self.take(commit, head, record.offset);
         Ok(Verdict::Commit(commit))
     }
 
@@ -185,6 +226,10 @@ impl Chain {
             (commit.position, commit.previous),
             (self.position.next(), self.head)
         );
+        self.take(commit, head, offset);
+    }
+
+    fn take(&mut self, commit: CommitHeaders, head: ChainHash, offset: Offset) {
         self.head = head;
         self.position = commit.position;
         self.accepted_offset = Some(offset);

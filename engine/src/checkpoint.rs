@@ -6,7 +6,7 @@
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::Chain;
+use crate::chain::{Acknowledged, Chain};
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use crate::record::{self, Record};
@@ -66,6 +66,7 @@ impl Checkpoint {
             head: self.head,
             position: self.position,
             accepted_offset: None,
+            acknowledged: Acknowledged::default(),
         }
     }
 

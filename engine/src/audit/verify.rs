@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kernel::Timestamp;
 use serde::Serialize;
 
-use crate::chain::{Chain, Orphan, Stop, Verdict};
+use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
@@ -142,7 +142,7 @@ pub async fn verify(
             .iter()
             .filter(|one| one.partition == partition)
             .collect();
-        let mut auditor = Auditor::new(partition, bounds, &held);
+        let mut auditor = Auditor::new(partition, bounds, &held, log.acknowledged());
         let mut from = bounds.first;
         while from < bounds.end && auditor.report.damage.is_none() {
             let chunk = log.read(partition, from).await?;
@@ -172,8 +172,16 @@ struct Auditor<'a> {
 }
 
 impl<'a> Auditor<'a> {
-    fn new(partition: Partition, bounds: Bounds, known: &'a [&'a Known]) -> Self {
-        let chain = Chain::genesis(partition);
+    fn new(
+        partition: Partition,
+        bounds: Bounds,
+        known: &'a [&'a Known],
+        acknowledged: Acknowledged,
+    ) -> Self {
+        let chain = Chain {
+            acknowledged,
+            ..Chain::genesis(partition)
+        };
         let report = PartitionReport {
             partition,
             first_offset: bounds.first,
@@ -235,15 +243,27 @@ impl<'a> Auditor<'a> {
                 let window = &mut self.report.idempotency_window_ms;
                 *window = window.or(value.map(|claim| claim.idempotency_window_ms));
             }
-            Verdict::Commit(_) => self.read(record)?,
-            Verdict::Orphan(reason) => {
-                *self.report.orphans.entry(reason).or_default() += 1;
-                if self.report.orphan_places.len() < ORPHANS_LISTED_MAX {
-                    self.report.orphan_places.push((record.offset, reason));
+            Verdict::Commit(_) => match self.read(record) {
+                Err(_)
+                    if self
+                        .chain
+                        .acknowledged
+                        .contains(self.chain.partition, record.offset) =>
+                {
+                    self.note(record.offset, Orphan::Acknowledged);
                 }
-            }
+                read => read?,
+            },
+            Verdict::Orphan(reason) => self.note(record.offset, reason),
         }
         Ok(())
+    }
+
+    fn note(&mut self, offset: Offset, reason: Orphan) {
+        *self.report.orphans.entry(reason).or_default() += 1;
+        if self.report.orphan_places.len() < ORPHANS_LISTED_MAX {
+            self.report.orphan_places.push((offset, reason));
+        }
     }
 
     fn read(&mut self, record: &Record) -> Result<(), Stop> {

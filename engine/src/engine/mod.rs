@@ -140,13 +140,14 @@ impl Engine {
         let mut tasks = Vec::new();
         for partition in (0..partition_count).map(Partition) {
             let (queue, commands) = mpsc::channel(QUEUE_MAX);
-            let owner = Owner::new(
+            let mut owner = Owner::new(
                 partition,
                 registry.clone(),
                 settings.clone(),
                 partition_store(store.as_ref(), partition, &options.store)?,
                 Box::new(SystemEntropy),
             );
+            owner.pass(log.acknowledged());
             let (status, watched) = watch::channel(Status {
                 not_owning: owner.not_owning(),
                 log: None,

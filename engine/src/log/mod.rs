@@ -4,6 +4,7 @@
 //! partition come in the order of its appends. Deliberately absent: what a record means. There is
 //! no conditional append either; which records count is decided by every reader (`chain`).
 
+mod acknowledging;
 mod address;
 mod error;
 mod kafka;
@@ -14,11 +15,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use acknowledging::acknowledging;
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
 pub use kafka::KafkaLog;
 pub use sqlite::SqliteLog;
 
+use crate::chain::Acknowledged;
 use crate::ids::{Offset, Partition};
 use crate::record::{NewRecord, Record};
 
@@ -27,6 +30,11 @@ use crate::record::{NewRecord, Record};
 pub trait EventLog: Send + Sync + 'static {
     /// Where it is.
     fn address(&self) -> &LogAddress;
+
+    /// The damaged places that its readers pass, because an operator has acknowledged them.
+    fn acknowledged(&self) -> Acknowledged {
+        Acknowledged::default()
+    }
 
     /// The number of its partitions; it never changes.
     fn partition_count(&self) -> u32;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::memory::{Fingerprint, Memory, OwnCommit, answer_of, id_key};
 use super::{Action, Entropy, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission};
-use crate::chain::{Chain, Orphan, Stop, Verdict};
+use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::command::{Answer, SubmitError};
@@ -171,13 +171,18 @@ impl<T> Owner<T> {
         self.new_log = Some(log);
     }
 
+    /// Lets the owner pass damaged places that an operator has acknowledged.
+    pub fn pass(&mut self, acknowledged: Acknowledged) {
+        self.chain.acknowledged = acknowledged;
+    }
+
     /// Begins to take the partition over: from the local checkpoint where there is one.
     /// `first_offset` is the first that the log keeps.
     pub fn start(&mut self, first_offset: Offset) {
         self.first_offset = first_offset;
         match self.memory.load() {
             Some(checkpoint) => {
-                self.chain = checkpoint.chain(self.chain.partition);
+                self.go_on_with(checkpoint.chain(self.chain.partition));
                 self.last_recorded_at = checkpoint.last_recorded_at;
                 let offset = checkpoint.offset;
                 self.resumed = Some(checkpoint);
@@ -290,11 +295,19 @@ impl<T> Owner<T> {
         if let Err(error) = self.memory.clear() {
             tracing::warn!(%error, "the local checkpoint store could not be cleared");
         }
-        self.chain = Chain::genesis(self.chain.partition);
+        self.go_on_with(Chain::genesis(self.chain.partition));
         self.last = None;
         self.resumed = None;
         self.last_recorded_at = None;
         self.follow();
+    }
+
+    fn go_on_with(&mut self, chain: Chain) {
+        let acknowledged = std::mem::take(&mut self.chain.acknowledged);
+        self.chain = Chain {
+            acknowledged,
+            ..chain
+        };
     }
 
     fn follow(&mut self) {
@@ -708,7 +721,13 @@ impl<T> Owner<T> {
                     self.verified(entry, offset);
                     self.last = Some(record);
                 } else {
-                    self.fold_commit(&record, headers.position)?;
+                    let place = (self.chain.partition, record.offset);
+                    match self.fold_commit(&record, headers.position) {
+                        Err(_) if self.chain.acknowledged.contains(place.0, place.1) => {
+                            *self.orphans.entry(Orphan::Acknowledged).or_default() += 1;
+                        }
+                        folded => folded?,
+                    }
                     self.last = Some(record);
                 }
             }

@@ -48,7 +48,10 @@ impl Subscription {
     pub fn new(log: Arc<dyn EventLog>, partitions: Vec<(Partition, Option<Checkpoint>)>) -> Self {
         let followers = partitions
             .into_iter()
-            .map(|(partition, checkpoint)| (partition, Follower::new(partition, checkpoint)))
+            .map(|(partition, checkpoint)| {
+                let follower = Follower::new(partition, checkpoint);
+                (partition, follower.passing(log.acknowledged()))
+            })
             .collect();
         Self {
             log,

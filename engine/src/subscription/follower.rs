@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use kernel::Timestamp;
 
-use crate::chain::{Chain, Orphan, Stop, Verdict};
+use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
@@ -103,6 +103,13 @@ impl Follower {
         }
     }
 
+    /// Lets the follower pass damaged places that an operator has acknowledged.
+    #[must_use]
+    pub fn passing(mut self, acknowledged: Acknowledged) -> Self {
+        self.chain.acknowledged = acknowledged;
+        self
+    }
+
     /// Where reading goes on.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
@@ -148,15 +155,24 @@ impl Follower {
         if self.durable.is_some() && record.leader_epoch != known_epoch {
             self.need = ProofNeed::Due;
         }
+        let partition = self.chain.partition;
         match self.chain.judge(&record)? {
             Verdict::Claim(..) => {}
-            Verdict::Commit(headers) => self.take_commit(&record, headers.position)?,
+            Verdict::Commit(headers) => match self.take_commit(&record, headers.position) {
+                Err(_) if self.chain.acknowledged.contains(partition, record.offset) => {
+                    *self.orphans.entry(Orphan::Acknowledged).or_default() += 1;
+                }
+                taken => taken?,
+            },
             Verdict::Orphan(reason) => {
                 *self.orphans.entry(reason).or_default() += 1;
                 if self.durable.is_some() && self.need != ProofNeed::Due {
                     self.need = match reason {
                         Orphan::Foreign => ProofNeed::Foreign,
-                        Orphan::Late | Orphan::Losing | Orphan::Duplicate => ProofNeed::Due,
+                        Orphan::Late
+                        | Orphan::Losing
+                        | Orphan::Duplicate
+                        | Orphan::Acknowledged => ProofNeed::Due,
                     };
                 }
             }
