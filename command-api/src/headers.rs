@@ -4,11 +4,12 @@
 //! exactly one strong tag: a weak one never matches (RFC 9110 §13.1.1), and `*` would say less than
 //! any command that needs an existing stream says itself. Deliberately absent: what these mean.
 
-use crate::code;
 use axum::http::{HeaderMap, HeaderName, header};
 use door::header::{IDEMPOTENCY_KEY, invalid, parsed, single, tenant};
 use door::{Correlation, Origin, Problem};
 use kernel::{Actor, ActorKind, CausationId, CommandId, CorrelationId, TenantId, Timestamp};
+
+use crate::code;
 
 /// The direct parent of a command.
 pub(crate) const CAUSATION_ID: HeaderName = HeaderName::from_static("annals-causation-id");
@@ -28,7 +29,7 @@ pub(crate) struct CommandHeaders {
     pub(crate) tenant: TenantId,
     pub(crate) id: CommandId,
     pub(crate) occurred_at: Option<Timestamp>,
-    pub(crate) expected_version: Option<u64>,
+    pub(crate) expected: Expected,
     pub(crate) correlation_id: Option<CorrelationId>,
     pub(crate) causation_id: Option<CausationId>,
     pub(crate) actor: Option<Actor>,
@@ -43,7 +44,7 @@ impl CommandHeaders {
             tenant: tenant(headers)?,
             id: idempotency_key(headers)?.unwrap_or_else(|| correlation.command_id()),
             occurred_at: parsed(headers, &OCCURRED_AT)?,
-            expected_version: expected_version(headers)?,
+            expected: expected(headers)?,
             correlation_id: given(correlation),
             causation_id: parsed(headers, &CAUSATION_ID)?,
             actor: actor(headers)?,
@@ -70,7 +71,33 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<CommandId>, Problem> {
         .map_err(|error| invalid(&IDEMPOTENCY_KEY, error))
 }
 
-fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+/// What a client expects of the stream's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Nothing, or one version.
+    Version(Option<u64>),
+    /// What can never hold: no events yet, and a version above 0.
+    Contradiction,
+}
+
+impl Expected {
+    /// The version, if one is expected. To be asked last: a precondition counts only for a request
+    /// that is good without it (RFC 9110 §13.2.1).
+    ///
+    /// # Errors
+    /// `preconditions_contradict`.
+    pub(crate) fn version(self) -> Result<Option<u64>, Problem> {
+        match self {
+            Self::Version(version) => Ok(version),
+            Self::Contradiction => Err(Problem::new(
+                code::PRECONDITIONS_CONTRADICT,
+                "a stream that has no events has not the version of If-Match",
+            )),
+        }
+    }
+}
+
+fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
     let if_match = single(headers, &header::IF_MATCH)?
         .map(|tag| {
             let wanted = "one stream version in quotes, such as \"3\"; no W/, no *";
@@ -79,12 +106,9 @@ fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
         .transpose()?;
     let if_none_match = single(headers, &header::IF_NONE_MATCH)?;
     match (if_match, if_none_match) {
-        (version, None) => Ok(version),
-        (None | Some(0), Some("*")) => Ok(Some(0)),
-        (Some(_), Some("*")) => Err(Problem::new(
-            code::PRECONDITIONS_CONTRADICT,
-            "a stream that has no events has not the version of If-Match",
-        )),
+        (version, None) => Ok(Expected::Version(version)),
+        (None | Some(0), Some("*")) => Ok(Expected::Version(Some(0))),
+        (Some(_), Some("*")) => Ok(Expected::Contradiction),
         (_, Some(_)) => Err(invalid(
             &header::IF_NONE_MATCH,
             "only * is understood: no events yet",
@@ -181,7 +205,7 @@ mod tests {
         let headers = read(&[]).unwrap();
         assert!(headers.tenant.is_main());
         assert_eq!(headers.id.as_str(), "made-up");
-        assert_eq!(headers.expected_version, None);
+        assert_eq!(headers.expected, Expected::Version(None));
         assert_eq!(headers.correlation_id, None);
         assert_eq!(headers.actor, None);
     }
@@ -202,8 +226,9 @@ mod tests {
 
     #[test]
     fn a_version_is_expected_by_a_strong_tag_or_by_a_star() {
-        let version =
-            |pairs: &[(&'static str, &str)]| read(pairs).map(|headers| headers.expected_version);
+        let version = |pairs: &[(&'static str, &str)]| {
+            read(pairs).and_then(|headers| headers.expected.version())
+        };
         assert_eq!(version(&[("if-match", "\"3\"")]).unwrap(), Some(3));
         assert_eq!(version(&[("if-none-match", "*")]).unwrap(), Some(0));
         let big = "\"99999999999999999999\"";

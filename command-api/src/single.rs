@@ -36,6 +36,7 @@ pub(crate) async fn submit(
     let JsonText(text) = JsonText::from_request(request, &())
         .await
         .map_err(with_id)?;
+    let precondition = headers.expected.version();
     let data = RawValue::from_string(text)
         .map_err(|error| with_id(Problem::new(door::code::JSON_INVALID, error.to_string())))?;
     let request = engine::command::Request {
@@ -45,7 +46,7 @@ pub(crate) async fn submit(
         command,
         id: headers.id,
         occurred_at: headers.occurred_at,
-        expected_version: headers.expected_version,
+        expected_version: precondition.as_ref().ok().copied().flatten(),
         correlation_id: headers.correlation_id,
         causation_id: headers.causation_id,
         actor: headers.actor,
@@ -57,6 +58,7 @@ pub(crate) async fn submit(
         .engine
         .prepare(request)
         .map_err(|error| with_id(malformed(error, "")))?;
+    precondition.map_err(with_id)?;
     let answer = door
         .engine
         .submit(prepared, deadline.at)

@@ -1,0 +1,94 @@
+//! The document that describes the doors, against what they do.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{Served, ask};
+
+/// Every `$ref` of a document that leads nowhere.
+fn dangling(document: &Value, at: &Value, found: &mut Vec<String>) {
+    match at {
+        Value::Object(map) => {
+            if let Some(Value::String(reference)) = map.get("$ref") {
+                let pointer = reference.strip_prefix('#').unwrap_or("absent");
+                if document.pointer(pointer).is_none() {
+                    found.push(reference.clone());
+                }
+            }
+            map.values()
+                .for_each(|value| dangling(document, value, found));
+        }
+        Value::Array(list) => list
+            .iter()
+            .for_each(|value| dangling(document, value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_command_has_a_path_that_admits_its_category_only() {
+    let served = Served::start().await;
+    let document = ask(served.get("/openapi.json")).await.body;
+    let mut found = Vec::new();
+    dangling(&document, &document, &mut found);
+    assert!(found.is_empty(), "{found:?}");
+    let paths = document["paths"].as_object().unwrap();
+    let mut commands = 0;
+    let mut generator = engine::registry::Registry::schema_generator("/x/");
+    for aggregate in served.engine.registry().iter() {
+        for command in aggregate.command_types(&mut generator) {
+            let operation = &paths[&format!("/v1/streams/{{stream}}/{}", command.name)]["post"];
+            let pattern = operation["parameters"][0]["schema"]["pattern"]
+                .as_str()
+                .unwrap();
+            assert!(
+                pattern.starts_with(&format!("^({})-", aggregate.category())),
+                "{pattern}"
+            );
+            assert!(operation["requestBody"]["content"]["application/json"]["schema"].is_object());
+            for status in [
+                "200", "400", "404", "408", "412", "413", "415", "422", "500", "503",
+            ] {
+                assert!(operation["responses"][status].is_object(), "{status}");
+            }
+            commands += 1;
+        }
+    }
+    assert_eq!(commands, 13);
+}
+
+/// Generated requests, good and bad, by a program that knows only the document. It is brought by
+/// `ops/setup`, which `make test` calls.
+#[tokio::test]
+async fn the_doors_keep_what_their_document_says() {
+    let program = std::env::var("ANNALS_SCHEMATHESIS").expect(
+        "ANNALS_SCHEMATHESIS names schemathesis: run `make test`, or `eval \"$(ops/setup \
+         --print-env)\"` after `ops/setup`",
+    );
+    let served = Served::start().await;
+    let url = served.url.clone();
+    // The same requests every time; another seed makes others.
+    let seed = std::env::var("ANNALS_TEST_SEED").unwrap_or_else(|_| "1".to_owned());
+    let output = tokio::task::spawn_blocking(move || {
+        Command::new(program)
+            .current_dir(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/all/command_door"
+            ))
+            .args([
+                "--config-file",
+                "schemathesis.toml",
+                "run",
+                &format!("{url}/openapi.json"),
+            ])
+            .args(["--max-examples", "25", "--no-color", "--seed", &seed])
+            .output()
+            .expect("schemathesis runs")
+    })
+    .await
+    .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{failed}");
+}

@@ -1,0 +1,39 @@
+"""What the generator of requests has to be told; loaded by schemathesis.toml."""
+
+import json
+
+import schemathesis
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.specs.openapi.checks import negative_data_rejection
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(_context, value):
+    """Any value as lines: a text as it is, everything else as JSON."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return json.dumps(value).encode()
+
+
+@schemathesis.check
+def refuses_what_is_malformed(context, response, case):
+    """The check `negative_data_rejection`, but for headers.
+
+    The generator takes unknown headers and whitespace around a value for violations; HTTP has
+    servers ignore both. Malformed headers are tested by hand (hostile.rs).
+    """
+    components = case.meta.components if case.meta is not None else {}
+    negative = {where for where, how in components.items() if how.mode.is_negative}
+    if negative - {ParameterLocation.HEADER}:
+        return negative_data_rejection(context, response, case)
+    return None
+
+
+@schemathesis.hook
+def before_call(_context, case, _kwargs):
+    """An empty value stands in good requests where no value for a pattern was found: none is sent."""
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        for name in [name for name, value in (case.headers or {}).items() if value == ""]:
+            del case.headers[name]
