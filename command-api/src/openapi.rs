@@ -30,6 +30,7 @@ pub fn fragment(registry: &Registry) -> Fragment {
     let mut generator = Registry::schema_generator(SCHEMAS_PATH);
     let mut fragment = Fragment::default();
     fragment.tag("commands", "Ask for a change, and learn what became of it.");
+    fragment.codes(crate::code::ALL);
     let mut open_categories = Vec::new();
     for (name, owners) in by_name(registry, &mut generator, &mut open_categories) {
         let categories: Vec<_> = owners.iter().map(|(category, _)| *category).collect();

@@ -1,4 +1,5 @@
-//! The last layer around all routes: correlation, panics, problems, one line of debug log.
+//! The last layer around all routes: correlation, panics, problems, one metric and one line of
+//! debug log.
 //!
 //! Invariant: every response behind it carries `Annals-Correlation-Id`; every error is a problem
 //! document; every 500 is logged once, with its cause. Deliberately absent: payloads in logs.
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes};
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -110,6 +111,7 @@ async fn complete(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let expects = request.headers().contains_key(header::EXPECT);
     let (correlation, refusal) = match Correlation::of(request.headers()) {
         Ok(correlation) => (correlation, None),
@@ -129,6 +131,7 @@ async fn complete(mut request: Request, next: Next) -> Response {
             drain(unread).await;
         }
     }
+    measure(&method, route.as_ref(), response.status(), started);
     tracing::debug!(
         %method,
         path,
@@ -141,6 +144,22 @@ async fn complete(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(CORRELATION_ID, value);
     }
     response
+}
+
+/// How long it took until the response began, by route. The labels come from a closed set: a client
+/// cannot make new series.
+fn measure(method: &Method, route: Option<&MatchedPath>, status: StatusCode, started: Instant) {
+    let known = [Method::GET, Method::HEAD, Method::POST];
+    let method = known.iter().find(|known| *known == method);
+    let labels = [
+        ("method", method.map_or("other", Method::as_str).to_owned()),
+        (
+            "route",
+            route.map_or("none", MatchedPath::as_str).to_owned(),
+        ),
+        ("status", status.as_u16().to_string()),
+    ];
+    metrics::histogram!("annals_http_request_seconds", &labels).record(started.elapsed());
 }
 
 /// The response as a problem document, whoever made it.

@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Router, body::Bytes};
 use serde_json::{Map, Value, json};
 
+use crate::code::{self, Code};
 use crate::extract::NoQuery;
 use crate::header::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
 use crate::problem::PROBLEM_MEDIA_TYPE;
@@ -22,6 +23,7 @@ pub struct Fragment {
     paths: Map<String, Value>,
     schemas: Map<String, Value>,
     tags: Vec<Value>,
+    codes: Vec<Code>,
 }
 
 impl Fragment {
@@ -29,6 +31,11 @@ impl Fragment {
     pub fn tag(&mut self, name: &str, description: &str) {
         self.tags
             .push(json!({"name": name, "description": description}));
+    }
+
+    /// Adds the codes of the door's problems, which the document lists with their meanings.
+    pub fn codes(&mut self, codes: &[Code]) {
+        self.codes.extend_from_slice(codes);
     }
 
     /// Adds an operation; `method` in small letters.
@@ -81,6 +88,7 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
     let mut tags = Vec::new();
+    let mut codes = code::ALL.to_vec();
     for fragment in fragments {
         for (path, item) in fragment.paths {
             let merged = paths.entry(path).or_insert_with(|| json!({}));
@@ -90,7 +98,9 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
         }
         schemas.extend(fragment.schemas);
         tags.extend(fragment.tags);
+        codes.extend(fragment.codes);
     }
+    schemas.insert("ProblemCode".to_owned(), code_schema(&codes));
     json!({
         "openapi": "3.1.1",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -122,6 +132,18 @@ pub fn router(document: &Value) -> Router {
     Router::new().route("/openapi.json", get(serve))
 }
 
+/// An open set: the rules add codes of their own.
+fn code_schema(codes: &[Code]) -> Value {
+    let mut description = "Stable; what programs look at. A rejection has the code of its rule; \
+                           the others are:\n\n| code | status | meaning |\n|---|---|---|\n"
+        .to_owned();
+    for code in codes {
+        let row = format!("| `{}` | {} | {} |\n", code.name, code.status, code.meaning);
+        description.push_str(&row);
+    }
+    json!({"type": "string", "pattern": "^[a-z][a-z0-9_]*$", "description": description})
+}
+
 fn problem_schema() -> Value {
     json!({
         "type": "object",
@@ -134,8 +156,7 @@ fn problem_schema() -> Value {
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": {"type": "string"},
             "instance": {"type": "string"},
-            "code": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$",
-                     "description": "Stable; what programs look at."},
+            "code": schema_ref("ProblemCode"),
             "correlation_id": {"type": "string"},
             "pointer": {"type": "string", "format": "json-pointer",
                         "description": "Where in the body (RFC 6901)."},
