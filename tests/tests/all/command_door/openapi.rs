@@ -74,7 +74,10 @@ async fn the_doors_keep_what_their_document_says() {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in [
         ("schemathesis.toml", include_str!("schemathesis.toml")),
-        ("schemathesis_hooks.py", include_str!("schemathesis_hooks.py")),
+        (
+            "schemathesis_hooks.py",
+            include_str!("schemathesis_hooks.py"),
+        ),
     ] {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
