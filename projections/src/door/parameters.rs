@@ -32,7 +32,7 @@ pub(super) const POSITION_PATTERN: &str =
 #[serde(deny_unknown_fields)]
 pub(super) struct PageParameters {
     limit: Option<String>,
-    pub(super) after: Option<String>,
+    after: Option<String>,
     min_position: Option<String>,
 }
 
@@ -53,6 +53,17 @@ pub(super) struct EventParameters {
 }
 
 impl PageParameters {
+    /// The cursor, if there is one, of the length that a cursor may have.
+    pub(super) fn after(&self) -> Result<Option<&str>, Problem> {
+        let after = self.after.as_deref();
+        if after.is_none_or(|after| (1..=CURSOR_LENGTH_MAX).contains(&after.chars().count())) {
+            return Ok(after);
+        }
+        let detail = format!("after: 1 to {CURSOR_LENGTH_MAX} characters");
+        let problem = Problem::new(door::code::QUERY_INVALID, detail);
+        Err(problem.member("parameter", "after"))
+    }
+
     pub(super) fn limit(&self) -> Result<u32, Problem> {
         limit(self.limit.as_deref())
     }

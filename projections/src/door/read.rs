@@ -74,8 +74,9 @@ pub(super) async fn page(
     let shown = door.model(&name)?;
     let tenant = tenant(&headers)?;
     let limit = parameters.limit()?;
+    let after = parameters.after()?;
     let wait = parameters.wait(&headers)?;
-    let after = parameters.after.as_deref().map(|cursor| {
+    let after = after.map(|cursor| {
         shown.key_of_cursor(cursor).ok_or_else(|| {
             let detail = format!("after is no cursor of {name}");
             Problem::new(code::CURSOR_UNKNOWN, detail)

@@ -17,7 +17,6 @@ use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _, SqlStr};
 
-use super::parameters::CURSOR_LENGTH_MAX;
 use crate::runtime::{ColumnType, KeyColumn, Model, Projection, Shown, Value, quoted};
 
 /// A read model that the door shows.
@@ -112,9 +111,6 @@ impl ShownModel {
 
     /// The key that a cursor names; absent where it is none of this model.
     pub(super) fn key_of_cursor(&self, cursor: &str) -> Option<Vec<Value>> {
-        if cursor.len() > CURSOR_LENGTH_MAX {
-            return None;
-        }
         let json = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let parts: Vec<String> = serde_json::from_slice(&json).ok()?;
         self.key_of(&parts.iter().map(String::as_str).collect::<Vec<_>>())

@@ -6,4 +6,5 @@ mod command_door;
 mod harness_works;
 mod main_job;
 mod projections;
+mod query_door;
 mod write_side;
