@@ -209,18 +209,20 @@ impl Probe {
         })
     }
 
-    fn seek(&mut self, partition: Partition, from: Offset) -> Result<(), LogError> {
-        if self.place != Some((partition, from)) {
-            self.place = None;
+    /// Brings the client to an offset; `true` if it stands there from the call before. Then what it
+    /// fetched ahead may hold an end of the log that is long past.
+    fn seek(&mut self, partition: Partition, from: Offset) -> Result<bool, LogError> {
+        let goes_on = self.place == Some((partition, from));
+        // Whatever happens on the way, the client no longer stands at `from`.
+        self.place = None;
+        if !goes_on {
             assign(&self.consumer, &self.topic, &[(partition, from)])?;
         }
-        Ok(())
+        Ok(goes_on)
     }
 
     pub(super) fn read(&mut self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
-        self.seek(partition, from)?;
-        // Whatever happens on the way, the client no longer stands at `from`.
-        self.place = None;
+        let mut goes_on = self.seek(partition, from)?;
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         let mut gathered = Gathered::default();
         gathered.chunk(partition, from);
@@ -228,6 +230,10 @@ impl Probe {
             let wait = deadline.saturating_duration_since(Instant::now());
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => gathered.push(partition, record_of(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) if goes_on => {
+                    let next = gathered.chunk(partition, from).next;
+                    goes_on = self.seek(partition, next)?;
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     gathered.chunk(partition, from).at_end = true;
                     break;
@@ -270,9 +276,9 @@ impl Probe {
         partition: Partition,
         offset: Offset,
     ) -> Result<Option<Record>, LogError> {
-        self.seek(partition, offset)?;
-        self.place = None;
+        let goes_on = self.seek(partition, offset)?;
         match self.consumer.poll(REQUEST_TIMEOUT) {
+            Some(Err(KafkaError::PartitionEOF(_))) if goes_on => self.read_one(partition, offset),
             Some(Ok(message)) => {
                 let record = record_of(&message);
                 self.place = Some((partition, record.offset.next()));
