@@ -1,9 +1,13 @@
 //! Appending to the SQLite log: one task, group commit, and a lock that dies with the process.
+//!
+//! Invariant: when a transaction fails, every session that had a record in it takes nothing more,
+//! and what of it still waits is not written: no record follows one that was lost.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -11,7 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{failed, headers, offset_of, options, row_id};
+use super::{bounds_of, failed, headers, offset_of, options, row_id};
 use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogAddress, LogError};
 use crate::record::NewRecord;
@@ -31,6 +35,8 @@ struct Append {
     partition: Partition,
     record: NewRecord,
     done: AppendDone,
+    /// Whether the session that it came through has lost a record.
+    failed: Arc<AtomicBool>,
 }
 
 enum Job {
@@ -44,6 +50,7 @@ pub(super) struct SqliteAppender {
 
 struct SqliteSession {
     jobs: mpsc::Sender<Job>,
+    failed: Arc<AtomicBool>,
 }
 
 impl SqliteAppender {
@@ -68,7 +75,11 @@ impl SqliteAppender {
 
 /// Takes the lock, waiting a little for one that is being let go.
 async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
-    let mut name = path.as_os_str().to_owned();
+    // The same file by another name has the same lock.
+    let path = path
+        .canonicalize()
+        .map_err(|error| LogError::unavailable("find the log's file", error))?;
+    let mut name = path.into_os_string();
     name.push(".lock");
     let file = File::create(&name)
         .map_err(|error| LogError::unavailable("make the lock file beside the log", error))?;
@@ -96,6 +107,7 @@ impl Appender for SqliteAppender {
     fn session(&self) -> Result<Arc<dyn AppendSession>, LogError> {
         Ok(Arc::new(SqliteSession {
             jobs: self.jobs.clone(),
+            failed: Arc::default(),
         }))
     }
 
@@ -114,10 +126,14 @@ impl AppendSession for SqliteSession {
         record: &NewRecord,
         done: AppendDone,
     ) -> Result<(), LogError> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(LogError::Closed);
+        }
         let job = Job::Append(Append {
             partition,
             record: record.clone(),
             done,
+            failed: Arc::clone(&self.failed),
         });
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LogError::Full,
@@ -155,6 +171,11 @@ impl Writer {
     }
 
     async fn append_group(&mut self, group: Vec<Append>) {
+        let is_closed = |append: &Append| append.failed.load(Ordering::SeqCst);
+        let (closed, group): (Vec<_>, Vec<_>) = group.into_iter().partition(is_closed);
+        for append in closed {
+            (append.done)(Err(LogError::Closed));
+        }
         if group.is_empty() {
             return;
         }
@@ -170,6 +191,9 @@ impl Writer {
                 tracing::warn!(error = %error, records = group.len(), "a group commit failed");
                 self.connection = None;
                 self.ends.clear();
+                for append in &group {
+                    append.failed.store(true, Ordering::SeqCst);
+                }
                 for append in group {
                     let error = LogError::unavailable("append to the log", error.to_string());
                     (append.done)(Err(error));
@@ -198,7 +222,7 @@ impl Writer {
             let partition = append.partition;
             let end = match self.ends.get(&partition) {
                 Some(&end) => end,
-                None => end_of(&mut tx, partition).await?,
+                None => bounds_of(&mut tx, partition).await?.end,
             };
             ids.push(row_id(partition, end));
             self.ends.insert(partition, end.next());
@@ -230,20 +254,6 @@ impl Writer {
         };
         Ok(ids.into_iter().map(appended).collect())
     }
-}
-
-async fn end_of(
-    connection: &mut SqliteConnection,
-    partition: Partition,
-) -> Result<Offset, LogError> {
-    let last: Option<i64> =
-        sqlx::query_scalar("SELECT MAX(id) FROM record WHERE id >= ? AND id < ?")
-            .bind(row_id(partition, Offset(0)))
-            .bind(row_id(Partition(partition.0 + 1), Offset(0)))
-            .fetch_one(connection)
-            .await
-            .map_err(failed("read the log's end"))?;
-    Ok(last.map_or(Offset(0), |id| offset_of(id).next()))
 }
 
 fn now_ms() -> i64 {

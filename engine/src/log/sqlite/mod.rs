@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
@@ -29,6 +30,8 @@ use appender::SqliteAppender;
 const OFFSET_BITS: u32 = 40;
 /// How many records one read returns at most.
 const READ_RECORDS_MAX: u32 = 2_000;
+/// How many bytes of records one read returns at most, but for its last record.
+const READ_BYTES_MAX: usize = 4 << 20;
 /// How often a reader looks for records that another process wrote.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 /// How long a statement waits for another process's transaction.
@@ -146,17 +149,8 @@ impl EventLog for SqliteLog {
     }
 
     async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
-        let range = "SELECT MIN(id), MAX(id) FROM record WHERE id >= ? AND id < ?";
-        let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(range)
-            .bind(row_id(partition, Offset(0)))
-            .bind(row_id(Partition(partition.0 + 1), Offset(0)))
-            .fetch_one(&self.pool)
-            .await
-            .map_err(failed("read the log's end"))?;
-        Ok(Bounds {
-            first: first.map_or(Offset(0), offset_of),
-            end: last.map_or(Offset(0), |id| offset_of(id).next()),
-        })
+        let mut connection = self.pool.acquire().await.map_err(failed("read the log"))?;
+        bounds_of(&mut connection, partition).await
     }
 
     async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
@@ -204,6 +198,25 @@ fn offset_of(id: i64) -> Offset {
     Offset(id.cast_unsigned() & ((1 << OFFSET_BITS) - 1))
 }
 
+async fn bounds_of(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+) -> Result<Bounds, LogError> {
+    // Each on its own is one look into the B-tree; both in one statement would scan.
+    let ends = "SELECT (SELECT MIN(id) FROM record WHERE id >= ?1 AND id < ?2), \
+                       (SELECT MAX(id) FROM record WHERE id >= ?1 AND id < ?2)";
+    let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(ends)
+        .bind(row_id(partition, Offset(0)))
+        .bind(row_id(Partition(partition.0 + 1), Offset(0)))
+        .fetch_one(connection)
+        .await
+        .map_err(failed("read the log's end"))?;
+    Ok(Bounds {
+        first: first.map_or(Offset(0), offset_of),
+        end: last.map_or(Offset(0), |id| offset_of(id).next()),
+    })
+}
+
 async fn read_from(
     connection: &mut SqliteConnection,
     partition: Partition,
@@ -211,18 +224,32 @@ async fn read_from(
 ) -> Result<Chunk, LogError> {
     let range = "SELECT id, key, value, headers, appended_at_ms FROM record \
                  WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
-    let rows = sqlx::query(range)
+    let mut rows = sqlx::query(range)
         .bind(row_id(partition, from))
         .bind(row_id(Partition(partition.0 + 1), Offset(0)))
         .bind(READ_RECORDS_MAX)
-        .fetch_all(connection)
-        .await
-        .map_err(failed("read the log"))?;
-    let records = rows.iter().map(record_of).collect::<Result<Vec<_>, _>>()?;
+        .fetch(&mut *connection);
+    let mut records: Vec<Record> = Vec::new();
+    let mut bytes = 0;
+    let mut is_full = false;
+    while !is_full && let Some(row) = rows.try_next().await.map_err(failed("read the log"))? {
+        let record = record_of(&row)?;
+        bytes += record.size();
+        records.push(record);
+        is_full = records.len() >= READ_RECORDS_MAX as usize || bytes >= READ_BYTES_MAX;
+    }
+    drop(rows);
+    if records.first().is_none_or(|first| first.offset != from) {
+        let bounds = bounds_of(connection, partition).await?;
+        if from < bounds.first || from > bounds.end {
+            let offset = from;
+            return Err(LogError::OffsetGone { partition, offset });
+        }
+    }
     Ok(Chunk {
         partition,
         next: records.last().map_or(from, |last| last.offset.next()),
-        at_end: records.len() < READ_RECORDS_MAX as usize,
+        at_end: !is_full,
         records,
     })
 }
