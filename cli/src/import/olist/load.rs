@@ -65,6 +65,23 @@ impl Contents {
             customers: read(CUSTOMERS.name)?,
         })
     }
+
+    /// The sample that the program carries: orders that nobody placed, made by a generator.
+    #[must_use]
+    pub fn sample() -> Self {
+        macro_rules! file {
+            ($name:literal) => {
+                include_bytes!(concat!("../../../sample/olist_", $name, "_dataset.csv")).to_vec()
+            };
+        }
+        Self {
+            orders: file!("orders"),
+            items: file!("order_items"),
+            payments: file!("order_payments"),
+            reviews: file!("order_reviews"),
+            customers: file!("customers"),
+        }
+    }
 }
 
 /// What is known of the person who placed an order.

@@ -1,0 +1,244 @@
+//! Any command lines, from a file or from stdin.
+//!
+//! Invariant: each line that is sent has an id, so that it may be sent again. A line without one
+//! gets UUIDv5 of its number and its bytes: the same file sent again does nothing twice, and two
+//! equal lines of it are two intents; after an insertion, the lines behind it are new ones. Whoever
+//! wants another rule writes ids into the lines. Deliberately absent: what commands mean; the door
+//! judges their shape.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures::stream;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::report::FileRows;
+use super::{ImportError, Progress, Report, Unreadable, send};
+use crate::client::{CommandLine, SendOptions};
+
+/// The namespace of the ids of lines that have none (RFC 9562 §5.5). Frozen.
+pub const LINE_NAMESPACE: Uuid = Uuid::from_u128(0x52e3a664_937e_462b_8847_4938e2ff9867);
+
+/// The longest line that is read; the door takes shorter ones.
+const LINE_SIZE_MAX: u64 = 1024 * 1024;
+/// How many lines are read ahead.
+const LINES_AHEAD_MAX: usize = 256;
+
+/// Where command lines come from.
+#[derive(Clone, Debug)]
+pub enum CommandsSource {
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+/// An import of command lines.
+#[derive(Clone, Debug)]
+pub struct CommandsOptions {
+    /// Where from.
+    pub source: CommandsSource,
+    /// Where to, and how.
+    pub sending: SendOptions,
+}
+
+/// Sends command lines and reports what became of them.
+///
+/// # Errors
+/// [`ImportError`]; with what was done before, where commands had been sent.
+pub async fn import_commands(
+    options: CommandsOptions,
+    progress: impl Progress,
+) -> Result<Report, ImportError> {
+    let begun = Instant::now();
+    let (name, input): (String, Box<dyn Read + Send>) = match options.source {
+        CommandsSource::Stdin => ("-".to_owned(), Box::new(io::stdin())),
+        CommandsSource::File(path) => match File::open(&path) {
+            Ok(file) => (path.display().to_string(), Box::new(file)),
+            Err(source) => {
+                let action = "read";
+                return Err(ImportError::File {
+                    action,
+                    path,
+                    source,
+                });
+            }
+        },
+    };
+    let found = Arc::new(Mutex::new(Found::default()));
+    let (sender, mut lines) = mpsc::channel(LINES_AHEAD_MAX);
+    let reader = Reader {
+        file: name.clone(),
+        found: found.clone(),
+        lines: sender,
+    };
+    // A thread of its own: a read from stdin may last for ever, and must not hold up the end.
+    std::thread::spawn(move || reader.run(BufReader::new(input)));
+    let lines = stream::poll_fn(move |context| lines.poll_recv(context));
+    let sent = send(
+        options.sending,
+        lines,
+        None,
+        Report::default(),
+        progress,
+        begun,
+    )
+    .await;
+    let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    let complete = |mut report: Report| {
+        report.files = vec![FileRows {
+            file: name,
+            rows: found.rows,
+        }];
+        report.unreadable = found.unreadable;
+        report
+    };
+    match sent {
+        Ok(report) => Ok(complete(report)),
+        Err(ImportError::Send { error, report }) => {
+            Err(ImportError::send(error, complete(*report)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the reader has come across.
+#[derive(Default)]
+struct Found {
+    rows: u64,
+    unreadable: Vec<Unreadable>,
+}
+
+/// Reads lines on a thread of its own.
+struct Reader {
+    file: String,
+    found: Arc<Mutex<Found>>,
+    lines: mpsc::Sender<io::Result<CommandLine>>,
+}
+
+impl Reader {
+    fn run(self, mut input: impl BufRead) {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let item = match read_line(&mut input) {
+                Ok(None) => return,
+                Ok(Some(line)) if line.trim_ascii().is_empty() => continue,
+                Ok(Some(line)) => match self.judge(number, &line) {
+                    Some(line) => Ok(line),
+                    None => continue,
+                },
+                Err(error) => Err(error),
+            };
+            let is_last = item.is_err();
+            if self.lines.blocking_send(item).is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    fn judge(&self, number: u64, line: &[u8]) -> Option<CommandLine> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.rows += 1;
+        match with_id(number, line) {
+            Ok(line) => Some(line),
+            Err(reason) => {
+                found.unreadable.push(Unreadable {
+                    file: self.file.clone(),
+                    line: number,
+                    reason,
+                });
+                None
+            }
+        }
+    }
+}
+
+/// Reads one line without its line end; one that is too long comes cut, and is no JSON then.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    input
+        .by_ref()
+        .take(LINE_SIZE_MAX)
+        .read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') {
+        input.skip_until(b'\n')?;
+    }
+    Ok(Some(line))
+}
+
+/// Makes a line that may be sent, again and again.
+fn with_id(number: u64, line: &[u8]) -> Result<CommandLine, String> {
+    let line = line.trim_ascii();
+    let text = str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let members: HashMap<String, &RawValue> =
+        serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    let command = members
+        .get("command")
+        .and_then(|command| serde_json::from_str::<String>(command.get()).ok())
+        .unwrap_or_default()
+        .into();
+    let json = match members.get("id") {
+        Some(id) if id.get() == "null" => return Err("its id is null".to_owned()),
+        Some(_) => text.to_owned(),
+        None => {
+            let name = [format!("{number}:").as_bytes(), line].concat();
+            let id = Uuid::new_v5(&LINE_NAMESPACE, &name);
+            let comma = if members.is_empty() { "" } else { "," };
+            format!("{{\"id\":\"{id}\"{comma}{}", &text[1..])
+        }
+    };
+    // A line break between members is fine in JSON and an end of line in NDJSON; there is none,
+    // since lines are cut at line feeds, and a bare carriage return is a blank to both.
+    Ok(CommandLine { command, json })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_an_id_gets_one_of_its_place_and_text() {
+        let line = br#" {"stream":"order-1","command":"ShipOrder","data":{}}"#;
+        let first = with_id(1, line).unwrap();
+        assert_eq!(first.command, "ShipOrder");
+        assert_eq!(
+            first.json,
+            "{\"id\":\"f24900d9-bdde-50f8-846f-297f569b992d\",\"stream\":\"order-1\",\"command\":\"ShipOrder\",\"data\":{}}"
+        );
+        assert_eq!(with_id(1, line), Ok(first.clone()));
+        assert_ne!(with_id(2, line), Ok(first));
+        let given = br#"{"id":"mine","command":7}"#;
+        assert_eq!(with_id(1, given).unwrap().json.as_bytes(), given);
+        assert!(with_id(1, b"{ }").unwrap().json.ends_with("\" }"));
+    }
+
+    #[test]
+    fn what_is_no_object_or_cannot_be_sent_again_is_not_sent() {
+        for line in ["[]", "7", "{", "{} {}", r#"{"id":null}"#, "\u{feff}{}"] {
+            assert!(with_id(1, line.as_bytes()).is_err(), "{line}");
+        }
+        assert!(with_id(1, b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_fill_memory_and_spoils_only_itself() {
+        let long = usize::try_from(LINE_SIZE_MAX).unwrap() * 2;
+        let input = format!("{{}}\r\n\n{}\n{{\"b\":1}}", "x".repeat(long));
+        let mut input = BufReader::new(input.as_bytes());
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut input).unwrap() {
+            lines.push(line.len() as u64);
+        }
+        assert_eq!(lines, [4, 1, LINE_SIZE_MAX, 7]);
+    }
+}

@@ -1,0 +1,166 @@
+//! How far an import has come, for whoever watches.
+//!
+//! Invariant: everything goes to stderr; stdout is for data. Deliberately absent: the final report.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a line is written where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(3);
+/// How often the bar is drawn again at most.
+const DRAWS_PER_S: u64 = 10;
+
+/// What is told while an import runs.
+pub trait Progress: Send {
+    /// It begins; the number of lines is not known of a stream.
+    fn begin(&mut self, lines_total: Option<u64>);
+
+    /// So many lines are done, so many of them refused.
+    fn advance(&mut self, done: u64, refused: u64);
+
+    /// It waits before it tries again.
+    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration);
+
+    /// It ends, well or not.
+    fn end(&mut self);
+}
+
+/// Says nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&mut self, _: Option<u64>) {}
+    fn advance(&mut self, _: u64, _: u64) {}
+    fn wait(&mut self, _: usize, _: &str, _: Duration) {}
+    fn end(&mut self) {}
+}
+
+/// A bar where stderr is a terminal, a line now and then elsewhere.
+#[must_use]
+pub fn on_stderr() -> Box<dyn Progress> {
+    if stderr().is_terminal() {
+        Box::new(Bar::new())
+    } else {
+        Box::new(Lines::new())
+    }
+}
+
+impl Progress for Box<dyn Progress> {
+    fn begin(&mut self, lines_total: Option<u64>) {
+        (**self).begin(lines_total);
+    }
+
+    fn advance(&mut self, done: u64, refused: u64) {
+        (**self).advance(done, refused);
+    }
+
+    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
+        (**self).wait(lines_open, cause, pause);
+    }
+
+    fn end(&mut self) {
+        (**self).end();
+    }
+}
+
+/// A bar that is drawn over itself.
+struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    fn new() -> Self {
+        let bar = ProgressBar::no_length();
+        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(
+            u8::try_from(DRAWS_PER_S).unwrap_or(u8::MAX),
+        ));
+        Self { bar }
+    }
+
+    fn style(&self, template: &str) {
+        let style = ProgressStyle::with_template(template);
+        self.bar
+            .set_style(style.expect("the templates below are well formed"));
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&mut self, lines_total: Option<u64>) {
+        match lines_total {
+            Some(total) => {
+                self.bar.set_length(total);
+                self.style("{wide_bar} {human_pos}/{human_len} {per_sec} {eta} {msg}");
+            }
+            None => self.style("{spinner} {human_pos} {per_sec} {msg}"),
+        }
+    }
+
+    fn advance(&mut self, done: u64, refused: u64) {
+        self.bar.set_position(done);
+        if refused > 0 {
+            self.bar.set_message(format!("{refused} refused"));
+        }
+    }
+
+    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
+        self.bar
+            .suspend(|| eprintln!("{}", waiting(lines_open, cause, pause)));
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A line now and then.
+struct Lines {
+    begun: Instant,
+    last: Instant,
+    lines_total: Option<u64>,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            last: Instant::now(),
+            lines_total: None,
+        }
+    }
+}
+
+impl Progress for Lines {
+    fn begin(&mut self, lines_total: Option<u64>) {
+        *self = Self::new();
+        self.lines_total = lines_total;
+        if let Some(total) = lines_total {
+            eprintln!("sending {total} commands");
+        }
+    }
+
+    fn advance(&mut self, done: u64, refused: u64) {
+        if self.last.elapsed() < LINE_INTERVAL {
+            return;
+        }
+        self.last = Instant::now();
+        let of = self
+            .lines_total
+            .map_or_else(String::new, |total| format!(" of {total}"));
+        let seconds = self.begun.elapsed().as_secs();
+        eprintln!("{done}{of} commands done, {refused} refused, after {seconds} s");
+    }
+
+    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
+        eprintln!("{}", waiting(lines_open, cause, pause));
+    }
+
+    fn end(&mut self) {}
+}
+
+fn waiting(lines_open: usize, cause: &str, pause: Duration) -> String {
+    let pause_ms = pause.as_millis();
+    format!("{cause}; sending {lines_open} commands again in {pause_ms} ms")
+}
