@@ -4,6 +4,7 @@
 //! counts in partition 0, and only then is it written into the others.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -13,6 +14,11 @@ use crate::claim::Claim;
 use crate::ids::{LogId, Partition, Term, WriterId};
 use crate::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
 use crate::record::{ClaimHeaders, RECORD_VERSION};
+
+/// How long a store that was just made may take to answer for all its partitions.
+const SETTLE_WAIT: Duration = Duration::from_secs(15);
+/// How often it is asked meanwhile.
+const SETTLE_RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// How a log is made.
 #[derive(Clone, Debug)]
@@ -68,18 +74,28 @@ pub async fn create(
     Ok((log, id, wrote))
 }
 
-/// A topic that was just made takes a moment to be known everywhere.
+/// Opens a log whose store was just made: a topic takes a moment to be known everywhere, and its
+/// partitions to have leaders.
 pub(crate) async fn open_new(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
-    let mut tries = 50;
+    let deadline = Instant::now() + SETTLE_WAIT;
     loop {
-        match log::open(address).await {
-            Err(LogError::Missing { .. }) if tries > 0 => {
-                tries -= 1;
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        match open_whole(address).await {
+            Err(LogError::Missing { .. } | LogError::Unavailable { .. })
+                if Instant::now() < deadline =>
+            {
+                tokio::time::sleep(SETTLE_RETRY_EVERY).await;
             }
             opened => return opened,
         }
     }
+}
+
+async fn open_whole(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
+    let log = log::open(address).await?;
+    for partition in (0..log.partition_count()).map(Partition) {
+        log.bounds(partition).await?;
+    }
+    Ok(log)
 }
 
 async fn claim(

@@ -1,6 +1,7 @@
 //! Starts the servers that tests run against, each on free ports and in a folder of its own, and
 //! ends them with the test process, however that ends.
 
+pub mod annals;
 pub mod kafka;
 pub mod logs;
 pub mod ports;

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod cli;
 mod command_door;
+mod crashes;
 mod harness_works;
 mod main_job;
 mod projections;

@@ -1,0 +1,8 @@
+//! The shop's `annals` once more, as a program of this package: only so does cargo build it before
+//! the tests that start, signal and kill it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(tests::harness::stack::shop(), projections::models::all())
+}

@@ -1,0 +1,239 @@
+//! Killed at any moment and started again: every answered command is in the log once, every other
+//! one once or not at all, and sending it again tells which.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cli::client::{Client, CommandLine, Observer, Outcome, Said, SendOptions};
+use cli::import::olist::load::{Contents, load};
+use cli::import::olist::plan::Plan;
+use engine::ids::Partition;
+use engine::subscription::Subscription;
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use sqlx::PgPool;
+use tests::harness::annals::Annals;
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::ports;
+use tests::harness::postgres::Postgres;
+use tests::olist::{self, Dirt, oracle};
+
+const PARTITIONS: u32 = 16;
+const PROCESS_KILLS: usize = 20;
+const POSTGRES_KILLS: usize = 5;
+const RETRY_FOR: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How far the import is.
+#[derive(Default)]
+struct Counts {
+    sent: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+struct Counting(Arc<Counts>);
+
+impl Observer for Counting {
+    fn done(&mut self, _: &CommandLine, said: Said) {
+        if matches!(said.outcome, Outcome::Failed { .. }) {
+            self.0.failed.fetch_add(1, Ordering::SeqCst);
+        }
+        self.0.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn waiting(&mut self, _: usize, _: &str, _: Duration) {}
+}
+
+/// A log, a Postgres, the program as a process, and the lines of an import.
+struct Scene {
+    log: NewLog,
+    postgres: Postgres,
+    postgres_url: String,
+    annals: Annals,
+    url: String,
+    lines: Vec<CommandLine>,
+    counts: Arc<Counts>,
+}
+
+impl Scene {
+    async fn set(kind: Kind, folder: &Path) -> Self {
+        let log = NewLog::make(kind, PARTITIONS).await;
+        let postgres = Postgres::start();
+        let postgres_url = postgres.create_database().await;
+        projections::migrate(&postgres_url).await.unwrap();
+        let pool = PgPool::connect(&postgres_url).await.unwrap();
+        oracle::load(&pool, folder).await.unwrap();
+        pool.close().await;
+        let listen = format!("127.0.0.1:{}", ports::free());
+        let data = log.folder.path().join("data");
+        let arguments = [
+            "serve".to_owned(),
+            format!("--log={}", log.address),
+            format!("--postgres={postgres_url}"),
+            format!("--listen={listen}"),
+            format!("--data={}", data.display()),
+        ];
+        // On SQLite the lock of this test's own handle must be gone: it was never taken.
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test"));
+        let annals = Annals::start(&program, &arguments, log.folder.path());
+        let plan = Plan::new(load(&Contents::of_folder(folder).unwrap()).unwrap(), None);
+        let lines = plan.lines().collect();
+        let url = format!("http://{listen}");
+        let counts = Arc::default();
+        Self { log, postgres, postgres_url, annals, url, lines, counts }
+    }
+
+    /// Begins the import; it goes on through everything that happens to the server.
+    fn import(&self) -> tokio::task::JoinHandle<()> {
+        let sending = SendOptions { retry_for: RETRY_FOR, ..SendOptions::to(self.url.clone()) };
+        let counts = Arc::clone(&self.counts);
+        let lines = self.lines.clone();
+        tokio::spawn(async move {
+            let sent = Arc::clone(&counts);
+            let source = futures::stream::iter(lines.into_iter().map(move |line| {
+                sent.sent.fetch_add(1, Ordering::SeqCst);
+                Ok(line)
+            }));
+            let client = Client::new(sending).unwrap();
+            client.send(source, &mut Counting(counts)).await.unwrap();
+        })
+    }
+
+    fn done(&self) -> u64 {
+        self.counts.done.load(Ordering::SeqCst)
+    }
+
+    fn open(&self) -> u64 {
+        self.counts.sent.load(Ordering::SeqCst).saturating_sub(self.done())
+    }
+
+    async fn until_done(&self, count: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.done() < count {
+            let (done, said) = (self.done(), self.annals.said());
+            assert!(Instant::now() < deadline, "{done} of {count} lines are done:\n{said}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// The moments at which something happens, by lines done; none among the last, which might be
+    /// answered already when it happens.
+    fn moments(&self, count: usize, random: &mut impl Rng) -> Vec<u64> {
+        let most = self.lines.len() as u64 * 9 / 10;
+        let mut moments: Vec<u64> = (0..count).map(|_| random.random_range(0..most)).collect();
+        moments.sort_unstable();
+        moments
+    }
+
+    /// The import is over: the log and the read models are as if nothing had happened.
+    async fn assert_whole(&mut self) {
+        assert_eq!(self.counts.failed.load(Ordering::SeqCst), 0, "no answer was a failure");
+        let models = projections::models::all();
+        let quiet = Box::new(|_| {});
+        projections::catch_up(&self.log.log, &self.postgres_url, &models, quiet).await.unwrap();
+        let pool = PgPool::connect(&self.postgres_url).await.unwrap();
+        let differences = oracle::compare(&pool).await.unwrap();
+        let shown: Vec<_> = differences.iter().map(ToString::to_string).collect();
+        assert!(shown.is_empty(), "{}", shown.join("\n"));
+        pool.close().await;
+        assert_eq!(self.annals.terminate(), Some(0), "{}", self.annals.said());
+        let report = engine::audit::verify(&*self.log.log, &[], |_, _| {}).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(self.accepted_ids().await.len(), self.lines.len(), "each command once");
+    }
+
+    /// The streams and ids of all commands that count; panics where one counts twice.
+    async fn accepted_ids(&self) -> BTreeSet<(String, String)> {
+        let partitions = (0..PARTITIONS).map(|number| (Partition(number), None)).collect();
+        let mut subscription = Subscription::new(Arc::clone(&self.log.log), partitions);
+        let mut ids = BTreeSet::new();
+        loop {
+            let batches = subscription.next(Duration::from_secs(2)).await.unwrap();
+            if batches.is_empty() {
+                return ids;
+            }
+            for batch in batches {
+                for placed in &batch.commits {
+                    let command = placed.commit.command.id.as_str().to_owned();
+                    let id = (placed.commit.stream.as_str().to_owned(), command);
+                    assert!(ids.insert(id.clone()), "{id:?} counts twice");
+                }
+                subscription.made_durable(batch.partition, batch.after);
+            }
+        }
+    }
+}
+
+/// Orders to import: the real ones where this machine has them.
+fn orders() -> (Option<tempfile::TempDir>, PathBuf) {
+    if let Some(folder) = std::env::var_os("ANNALS_OLIST_DIR") {
+        return (None, folder.into());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    olist::data_set(11, 3_000, Dirt::Real).write_to(folder.path()).unwrap();
+    let path = folder.path().to_owned();
+    (Some(folder), path)
+}
+
+fn seeded(what: &str) -> StdRng {
+    let seed = match std::env::var("ANNALS_TEST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => rand::random(),
+    };
+    println!("{what}: ANNALS_TEST_SEED={seed} repeats it");
+    StdRng::seed_from_u64(seed)
+}
+
+async fn survives_kills_of_the_process(kind: Kind) {
+    let (_generated, folder) = orders();
+    let mut random = seeded("kills of the process");
+    let mut scene = Scene::set(kind, &folder).await;
+    let import = scene.import();
+    let began = Instant::now();
+    let mut kills = 0;
+    for moment in scene.moments(PROCESS_KILLS, &mut random) {
+        scene.until_done(moment).await;
+        // Not only where answers have just come: anywhere in between, too.
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
+        let open = scene.open();
+        scene.annals.kill9();
+        assert!(open > 0, "it was killed with unanswered commands");
+        kills += 1;
+        scene.annals.restart();
+    }
+    import.await.unwrap();
+    println!("{kind:?}: {kills} kills, {} commands, {:?}", scene.done(), began.elapsed());
+    assert_eq!(kills, PROCESS_KILLS);
+    scene.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_into_kafka_survives_kills_of_the_process() {
+    survives_kills_of_the_process(Kind::Kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_into_sqlite_survives_kills_of_the_process() {
+    survives_kills_of_the_process(Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_go_on_while_postgres_is_killed_and_read_models_are_whole_in_the_end() {
+    let (_generated, folder) = orders();
+    let mut random = seeded("kills of Postgres");
+    let mut scene = Scene::set(Kind::Kafka, &folder).await;
+    let import = scene.import();
+    for moment in scene.moments(POSTGRES_KILLS, &mut random) {
+        scene.until_done(moment).await;
+        scene.postgres.kill9();
+        let answered = scene.done();
+        scene.until_done(answered + 1).await;
+        scene.postgres.restart();
+    }
+    import.await.unwrap();
+    scene.assert_whole().await;
+}
