@@ -1,5 +1,84 @@
-//! The one binary `annals`: all roles and all tools.
+//! The one binary `annals`: all roles and all tools, for any domain.
+//!
+//! A program names its deciders and read models and calls [`run`]; `main.rs` does it for the shop,
+//! `examples/lending` for a library. Invariant: data on stdout, talk on stderr, one exit code of a
+//! frozen table. Deliberately absent: any rule and any read model.
 
+pub mod args;
 pub mod client;
+pub mod command;
 pub mod embedded_postgres;
+pub mod exit;
 pub mod import;
+mod logging;
+pub mod node;
+pub mod output;
+pub mod progress;
+pub mod settings;
+pub mod signals;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use engine::registry::Registry;
+use projections::runtime::Projection;
+
+use args::Cli;
+use exit::{Exit, Failure};
+use settings::Settings;
+
+/// What a program runs: its rules, and what it shows of what happened.
+pub struct Domain {
+    /// The deciders.
+    pub registry: Registry,
+    /// The read models.
+    pub projections: Vec<Arc<dyn Projection>>,
+}
+
+/// Runs a program as its command line says.
+///
+/// The whole of `main`: reads the arguments of the process, and returns what `main` is to return.
+#[must_use]
+pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCode {
+    let domain = Domain {
+        registry,
+        projections,
+    };
+    let cli = match Cli::from_arg_matches(&command_line(&domain).get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let outcome = start(domain, cli);
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("annals: {}", failure.message);
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+/// The command line of a program: sample data and imports of a shop are shown only to a shop.
+#[must_use]
+pub fn command_line(domain: &Domain) -> clap::Command {
+    let mut command = Cli::command();
+    let help = format!("{}\n\n{}", args::EXAMPLES, Exit::help());
+    command = command.after_help(help);
+    if !command::takes_orders(&domain.registry) {
+        command = command.mut_subcommand("demo", |demo| demo.hide(true));
+    }
+    command
+}
+
+fn start(domain: Domain, cli: Cli) -> Result<Exit, Failure> {
+    let settings = Settings::load(&cli.flags())?;
+    logging::start(&settings, cli.global.verbose, command::voice(&cli.command))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of(Exit::Failed, &error).while_trying("start the runtime"))?;
+    runtime.block_on(command::run(domain, settings, cli.command))
+}

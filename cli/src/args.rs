@@ -1,0 +1,416 @@
+//! The command line: what may be typed, and the texts that teach it.
+//!
+//! Invariant: every text here is shown by `--help` and by the manual pages, and nothing else is.
+//! Deliberately absent: what the commands do (`command`), and defaults (`settings`).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command::{log, projections, schema, send, stream};
+use crate::import;
+use crate::settings::{Flags, LogFormat, OutputFormat, Role};
+
+/// Begin with `annals demo`.
+const ABOUT: &str = "An event-sourced engine: commands in, chained events kept, read models out.";
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  annals demo                                   everything on this machine, with sample data
+  annals dev                                    the same, empty, for your own commands
+  annals send order-1 ApproveOrder '{}'         ask for a change through a running server
+  annals state order-1                          see what became of it
+  annals log verify --log sqlite:.annals/log.db prove that nothing was changed or lost
+
+Data is printed on stdout, everything else on stderr.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "annals",
+    version,
+    about = ABOUT,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Folder of the embedded log, the embedded Postgres and local checkpoints
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT…]/TOPIC [default: log.db in --data]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    log: Option<String>,
+    /// The Postgres of the read models [default: an embedded server in --data]
+    #[arg(long, global = true, value_name = "URL")]
+    postgres: Option<String>,
+    /// Configuration file [default: annals.toml here, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How data is printed on stdout [default: table]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        hide_possible_values = false
+    )]
+    output: Option<OutputFormat>,
+    /// Say more: -v what happens, -vv how, -vvv everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What is logged on stderr, as in RUST_LOG
+    #[arg(long, global = true, value_name = "FILTER", hide_short_help = true)]
+    log_filter: Option<String>,
+    /// How it is logged
+    #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
+    log_format: Option<LogFormat>,
+}
+
+/// Options of commands that serve.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Serving")]
+pub struct Serving {
+    /// Where HTTP is served [default: 127.0.0.1:4747]; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Serve other addresses than loopback, although there is no authentication yet
+    #[arg(long)]
+    insecure: bool,
+    /// Tasks that share out the log's partitions for the read models [default: 2]
+    #[arg(long, value_name = "N")]
+    projector_tasks: Option<usize>,
+    /// The node's name in its claims on the log [default: the host's name]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    node: Option<String>,
+    /// How long a stop waits for answers, in milliseconds [default: 10000]
+    #[arg(long, value_name = "MS", hide_short_help = true)]
+    drain_timeout_ms: Option<u64>,
+    /// Folder with postgres and initdb, for the embedded server [default: looked for]
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
+    postgres_bin: Option<PathBuf>,
+}
+
+/// Options of commands that talk to a running server.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Server")]
+pub struct Server {
+    /// The running server [default: http://127.0.0.1:4747]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process: command door, read models, query door
+    #[command(after_help = DEV_HELP)]
+    Dev(DevArgs),
+    /// Run everything with sample data and show where to look
+    #[command(after_help = DEMO_HELP)]
+    Demo(DemoArgs),
+    /// Serve some roles, or all, on a log that is there
+    #[command(after_help = SERVE_HELP)]
+    Serve(ServeArgs),
+    /// Bring history in: real orders, or any command lines
+    #[command(subcommand)]
+    Import(Import),
+    /// Send one command to a running server and show its one answer
+    #[command(after_help = send::HELP)]
+    Send(send::SendArgs),
+    /// Show the events of a stream
+    #[command(after_help = stream::EVENTS_HELP)]
+    Events(stream::EventsArgs),
+    /// Show what a stream's events add up to
+    #[command(after_help = stream::STATE_HELP)]
+    State(stream::StateArgs),
+    /// Make, look into, prove or copy a log
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Look after read models
+    #[command(subcommand)]
+    Projections(projections::ProjectionsCommand),
+    /// Bring the schema of Postgres up to date
+    #[command(after_help = MIGRATE_HELP)]
+    Migrate,
+    /// Check everything that can be checked before production
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckArgs),
+    /// Show every setting: its value, where it came from, what it means
+    #[command(after_help = CONFIG_HELP)]
+    Config(ConfigArgs),
+    /// Write the JSON Schemas of commands and events, and the OpenAPI document
+    #[command(after_help = schema::HELP)]
+    Schema(schema::SchemaArgs),
+    /// Show the exit codes
+    ExitCodes,
+    /// Print the completions of a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(
+        after_help = "Example:\n  annals man ~/.local/share/man/man1 && man annals-log-verify"
+    )]
+    Man {
+        /// The folder; made if it is not there
+        #[arg(default_value = "man")]
+        folder: PathBuf,
+    },
+}
+
+const DEV_HELP: &str = "\
+The log is a file and Postgres a private server, both in --data; what is not there is made.
+Ctrl-C stops taking commands, answers those that were taken, and stops Postgres last.
+
+Examples:
+  annals dev
+  annals dev --data /tmp/try --listen 127.0.0.1:0 --output json
+      prints {\"http\":…,\"log\":…,\"postgres\":…} on stdout when ready";
+
+const DEMO_HELP: &str = "\
+The sample is sixty generated orders in the format of the Olist data set. It keeps its own folder,
+.annals/demo, unless --data says otherwise, so that it never mixes with your data.
+
+Examples:
+  annals demo
+  annals demo --once    shows real answers and ends";
+
+const SERVE_HELP: &str = "\
+Needs a log (annals log create) and, for projector and query-api, a migrated Postgres (annals
+migrate). Without --postgres, an embedded server in --data is used.
+
+Examples:
+  annals serve --log kafka://localhost:9092/orders --postgres postgres://annals@localhost/annals
+  annals serve --role command-api --log kafka://localhost:9092/orders
+  annals serve --role projector,query-api --listen 127.0.0.1:4748";
+
+const MIGRATE_HELP: &str = "\
+Migrations go forward only and may be repeated. The read models' own tables are made by the
+projector. Without --postgres, the embedded server in --data is migrated.
+
+Example:
+  annals migrate --postgres postgres://annals@localhost/annals";
+
+const CHECK_HELP: &str = "\
+Ends with code 6 if a check failed; warnings do not count.
+
+Example:
+  annals check --log kafka://localhost:9092/orders --postgres postgres://annals@localhost/annals";
+
+const CONFIG_HELP: &str = "\
+Later layers win: defaults, the file (--config FILE, else annals.toml here), ANNALS_… variables,
+flags. A key that nobody knows is an error. Passwords are not shown.
+
+Example:
+  ANNALS_LISTEN=127.0.0.1:5000 annals config --log sqlite:other.db";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  annals completions bash > /etc/bash_completion.d/annals
+  annals completions zsh  > \"${fpath[1]}/_annals\"
+  annals completions fish > ~/.config/fish/completions/annals.fish";
+
+const OLIST_HELP: &str = "\
+May be stopped and repeated: what was done is not done twice. Refused commands and rows that cannot
+be read are counted and listed; with --strict they end it with code 3.
+
+Example:
+  annals import olist ~/olist --url http://127.0.0.1:4747";
+
+const COMMANDS_HELP: &str = "\
+One JSON object a line; stream, command and data are needed, the rest may be left out.
+
+Example:
+  echo '{\"stream\":\"order-1\",\"command\":\"ApproveOrder\",\"data\":{}}' | annals import commands -";
+
+/// Arguments of `dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Where and how it serves.
+    #[command(flatten)]
+    pub serving: Serving,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Show the answers of a few queries, then end
+    #[arg(long)]
+    pub once: bool,
+    /// Where and how it serves.
+    #[command(flatten)]
+    pub serving: Serving,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// What this process does; repeated or with commas [default: all]
+    #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+    pub role: Vec<Role>,
+    /// Where and how it serves.
+    #[command(flatten)]
+    pub serving: Serving,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Where and how it would serve.
+    #[command(flatten)]
+    pub serving: Serving,
+}
+
+/// Arguments of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Where and how it would serve.
+    #[command(flatten)]
+    pub serving: Serving,
+    /// Which server it would talk to.
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// What can be imported.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// Real orders: the five Olist CSV files of a folder
+    #[command(after_help = OLIST_HELP)]
+    Olist {
+        /// What to import.
+        #[command(flatten)]
+        args: import::OlistArgs,
+        /// Through which server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Command lines, as the batch door takes them
+    #[command(after_help = COMMANDS_HELP)]
+    Commands {
+        /// What to import.
+        #[command(flatten)]
+        args: import::CommandsArgs,
+        /// Through which server.
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+impl Cli {
+    /// What was typed of settings.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        let mut flags = self.global.flags();
+        match &self.command {
+            Command::Dev(args) => args.serving.add_to(&mut flags),
+            Command::Demo(args) => args.serving.add_to(&mut flags),
+            Command::Check(args) => args.serving.add_to(&mut flags),
+            Command::Serve(args) => {
+                args.serving.add_to(&mut flags);
+                let roles: Vec<&str> = args.role.iter().map(|role| role.name()).collect();
+                flags.add("role", (!roles.is_empty()).then(|| roles.join(",")));
+            }
+            Command::Config(args) => {
+                args.serving.add_to(&mut flags);
+                args.server.add_to(&mut flags);
+            }
+            Command::Import(Import::Olist { server, .. } | Import::Commands { server, .. }) => {
+                server.add_to(&mut flags);
+            }
+            Command::Send(args) => args.server.add_to(&mut flags),
+            Command::Events(args) => args.server.add_to(&mut flags),
+            Command::State(args) => args.server.add_to(&mut flags),
+            Command::Log(_)
+            | Command::Projections(_)
+            | Command::Migrate
+            | Command::Schema(_)
+            | Command::ExitCodes
+            | Command::Completions { .. }
+            | Command::Man { .. } => {}
+        }
+        flags
+    }
+}
+
+impl Global {
+    fn flags(&self) -> Flags {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let mut flags = Flags {
+            config: self.config.clone(),
+            values: Vec::new(),
+        };
+        flags.add("data", path(&self.data));
+        flags.add("log", self.log.as_ref());
+        flags.add("postgres", self.postgres.as_ref());
+        flags.add("output", self.output.map(name_of));
+        flags.add("log_filter", self.log_filter.as_ref());
+        flags.add("log_format", self.log_format.map(name_of));
+        flags
+    }
+}
+
+impl Serving {
+    fn add_to(&self, flags: &mut Flags) {
+        flags.add("listen", self.listen.as_ref());
+        flags.add("insecure", self.insecure.then_some(true));
+        flags.add("projector_tasks", self.projector_tasks);
+        flags.add("node", self.node.as_ref());
+        flags.add("drain_timeout_ms", self.drain_timeout_ms);
+        let bin = self.postgres_bin.as_ref();
+        flags.add("postgres_bin", bin.map(|bin| bin.display().to_string()));
+    }
+}
+
+impl Server {
+    fn add_to(&self, flags: &mut Flags) {
+        flags.add("url", self.url.as_ref());
+    }
+}
+
+fn name_of(value: impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_typed_of_settings_becomes_flags() {
+        let typed = "annals serve --role projector,query-api --data d --listen 127.0.0.1:0 -v";
+        let cli = Cli::try_parse_from(typed.split(' ')).unwrap();
+        let expected = [
+            ("data", "d"),
+            ("listen", "127.0.0.1:0"),
+            ("role", "projector,query-api"),
+        ];
+        let values = cli.flags().values;
+        let values: Vec<(&str, &str)> = values.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        assert_eq!(values, expected);
+        assert_eq!(cli.global.verbose, 1);
+    }
+}

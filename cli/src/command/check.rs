@@ -1,0 +1,306 @@
+//! `annals check`: everything that can be checked before production, each with what to do about it.
+//!
+//! Invariant: nothing is changed, no record is written, no server is started. Deliberately absent:
+//! the proof of a whole log (`annals log verify`).
+
+use engine::create::first_claim;
+use engine::ids::{Offset, Partition};
+use engine::log::{EventLog, LogAddress, LogError};
+use projections::migration_status;
+use projections::runtime::{self, PlaceState};
+use serde::Serialize;
+
+use crate::Domain;
+use crate::exit::{Exit, Failure, explained};
+use crate::node::http::Bound;
+use crate::node::open_log;
+use crate::output;
+use crate::settings::{Settings, without_password};
+
+/// The clocks of this machine and of the log may differ by this much.
+const CLOCK_SKEW_MAX_MS: i64 = 60_000;
+/// A difference that is worth a word.
+const CLOCK_SKEW_NOTED_MS: i64 = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    check: &'static str,
+    status: Status,
+    found: String,
+    to_do: String,
+}
+
+#[derive(Default)]
+struct Rows(Vec<Row>);
+
+impl Rows {
+    fn add(
+        &mut self,
+        check: &'static str,
+        status: Status,
+        found: impl Into<String>,
+        to_do: impl Into<String>,
+    ) {
+        self.0.push(Row {
+            check,
+            status,
+            found: found.into(),
+            to_do: to_do.into(),
+        });
+    }
+
+    fn ok(&mut self, check: &'static str, found: impl Into<String>) {
+        self.add(check, Status::Ok, found, "");
+    }
+}
+
+pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Failure> {
+    let mut rows = Rows::default();
+    rows.ok("configuration", "every setting is understood");
+    listening(settings, &mut rows).await;
+    data_folder(settings, &mut rows);
+    let log = log(settings, &mut rows).await;
+    match &settings.postgres {
+        Some(url) => postgres(domain, url, log.as_deref(), &mut rows).await,
+        None => rows.add(
+            "postgres",
+            Status::Warn,
+            "none is named: the embedded one would be used, which suits development",
+            "name yours with --postgres URL",
+        ),
+    }
+    output::rows(
+        settings.output,
+        &["check", "status", "found", "to_do"],
+        &rows.0,
+    )?;
+    let count = |status| rows.0.iter().filter(|row| row.status == status).count();
+    let (warned, failed) = (count(Status::Warn), count(Status::Fail));
+    eprintln!(
+        "{} checks: {warned} warnings, {failed} failed",
+        rows.0.len()
+    );
+    Ok(if failed == 0 {
+        Exit::Done
+    } else {
+        Exit::Unprepared
+    })
+}
+
+async fn listening(settings: &Settings, rows: &mut Rows) {
+    match Bound::to(settings).await {
+        Ok(_) if settings.insecure => rows.add(
+            "listen",
+            Status::Warn,
+            format!(
+                "{} is free; --insecure lets other machines in",
+                settings.listen
+            ),
+            "put a proxy that authenticates before it",
+        ),
+        Ok(_) => rows.ok("listen", format!("{} is free", settings.listen)),
+        // A server that runs already is no fault.
+        Err(failure) if failure.exit == Exit::Failed => rows.add(
+            "listen",
+            Status::Warn,
+            failure.message,
+            "nothing, if it is this very server that runs",
+        ),
+        Err(failure) => rows.add("listen", Status::Fail, failure.message, "change listen"),
+    }
+}
+
+fn data_folder(settings: &Settings, rows: &mut Rows) {
+    let folder = &settings.data;
+    let shown = folder.display();
+    let existing = folder.ancestors().find(|folder| folder.is_dir());
+    let probe = match existing {
+        Some(folder) => tempfile::NamedTempFile::new_in(folder),
+        None => tempfile::NamedTempFile::new_in("."),
+    };
+    match probe {
+        Ok(_) => rows.ok("data folder", format!("{shown} can be written")),
+        Err(error) => rows.add(
+            "data folder",
+            Status::Fail,
+            format!("{shown} cannot be written: {error}"),
+            "give this user the right, or name another with --data",
+        ),
+    }
+}
+
+async fn log(settings: &Settings, rows: &mut Rows) -> Option<std::sync::Arc<dyn EventLog>> {
+    let make = format!("annals log create --log {}", settings.log);
+    let log = match open_log(settings).await {
+        Ok(log) => log,
+        Err(error @ LogError::Missing { .. }) => {
+            rows.add("log", Status::Fail, error.to_string(), make);
+            return None;
+        }
+        Err(error) => {
+            let to_do = "look whether it runs and can be reached from here";
+            rows.add("log", Status::Fail, explained(&error), to_do);
+            return None;
+        }
+    };
+    let partition_count = log.partition_count();
+    rows.ok(
+        "log",
+        format!("{} answers, {partition_count} partitions", log.address()),
+    );
+    if matches!(settings.log, LogAddress::Sqlite { .. }) {
+        rows.add(
+            "log store",
+            Status::Warn,
+            "SQLite: one machine, one writer, as durable as its disk",
+            "for several machines: annals log copy --to kafka://…",
+        );
+    }
+    log_settings(&*log, rows).await;
+    let mut unclaimed = Vec::new();
+    for partition in (0..partition_count).map(Partition) {
+        match first_claim(&*log, partition).await {
+            Ok(Some(_)) => {}
+            Ok(None) => unclaimed.push(partition.to_string()),
+            Err(error) => {
+                let to_do = "look whether every broker runs";
+                rows.add("claims", Status::Fail, explained(&error), to_do);
+                return Some(log);
+            }
+        }
+    }
+    if unclaimed.is_empty() {
+        rows.ok("claims", "every partition was claimed");
+    } else {
+        let found = format!("never claimed: partitions {}", unclaimed.join(", "));
+        rows.add("claims", Status::Fail, found, make);
+    }
+    clock(&*log, rows).await;
+    Some(log)
+}
+
+async fn log_settings(log: &dyn EventLog, rows: &mut Rows) {
+    match log.check().await {
+        Ok(warnings) if warnings.is_empty() => rows.ok("log settings", "as the protocol needs"),
+        Ok(warnings) => {
+            for warning in warnings {
+                rows.add(
+                    "log settings",
+                    Status::Warn,
+                    warning,
+                    "mend it before production",
+                );
+            }
+        }
+        Err(LogError::Settings(problems)) => {
+            for problem in problems {
+                let found = format!(
+                    "{} is {} and must be {}",
+                    problem.setting, problem.found, problem.needed
+                );
+                rows.add("log settings", Status::Fail, found, problem.mend);
+            }
+        }
+        Err(error) => rows.add("log settings", Status::Fail, explained(&error), "try again"),
+    }
+}
+
+/// Compares this clock with the newest record: one that was appended in the future tells of a skew.
+/// The other way round an old record and a slow clock look the same; owners find that out when
+/// they append.
+async fn clock(log: &dyn EventLog, rows: &mut Rows) {
+    let mut newest = None;
+    for partition in (0..log.partition_count()).map(Partition) {
+        let appended = appended_at_ms(log, partition).await;
+        newest = newest.max(appended);
+    }
+    let Some(newest) = newest else {
+        rows.ok("clock", "nothing to compare with yet");
+        return;
+    };
+    let now_ms = now_ms();
+    let ahead = newest - now_ms;
+    if ahead > CLOCK_SKEW_MAX_MS {
+        let found = format!("this machine is {ahead} ms behind the log's clock");
+        rows.add("clock", Status::Fail, found, "synchronise the clocks (NTP)");
+    } else if ahead > CLOCK_SKEW_NOTED_MS {
+        let found = format!("this machine is {ahead} ms behind the log's clock");
+        rows.add("clock", Status::Warn, found, "synchronise the clocks (NTP)");
+    } else {
+        rows.ok("clock", "not behind the log's newest record");
+    }
+}
+
+async fn appended_at_ms(log: &dyn EventLog, partition: Partition) -> Option<i64> {
+    let bounds = log.bounds(partition).await.ok()?;
+    let last = Offset(bounds.end.0.checked_sub(1)?);
+    let records = log.read_at(partition, &[last]).await.ok()?;
+    records.into_iter().flatten().next()?.appended_at_ms
+}
+
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+async fn postgres(domain: &Domain, url: &str, log: Option<&dyn EventLog>, rows: &mut Rows) {
+    let shown = without_password(url);
+    let migrations = match migration_status(url).await {
+        Ok(migrations) => migrations,
+        Err(error) => {
+            let found = format!("{shown}: {}", explained(&error));
+            rows.add(
+                "postgres",
+                Status::Fail,
+                found,
+                "look whether it runs and lets us in",
+            );
+            return;
+        }
+    };
+    rows.ok("postgres", format!("{shown} answers"));
+    let missing = migrations
+        .iter()
+        .filter(|migration| !migration.applied)
+        .count();
+    if missing > 0 {
+        let found = format!("{missing} of {} not applied", migrations.len());
+        let to_do = format!("annals migrate --postgres {shown}");
+        rows.add("migrations", Status::Fail, found, to_do);
+        return;
+    }
+    rows.ok("migrations", format!("all {} applied", migrations.len()));
+    match runtime::list(log, url, &domain.projections).await {
+        Err(error) => rows.add("read models", Status::Fail, error.explained(), "try again"),
+        Ok(places) => {
+            let mut outdated: Vec<&str> = places
+                .iter()
+                .filter(|place| place.state == PlaceState::Outdated)
+                .map(|place| place.projection.as_str())
+                .collect();
+            outdated.dedup();
+            let gap: u64 = places.iter().filter_map(|place| place.gap).sum();
+            if outdated.is_empty() {
+                rows.ok(
+                    "read models",
+                    format!("{gap} records to fold, over all of them"),
+                );
+            }
+            for name in outdated {
+                let found = format!("{name} was made by another version of this program");
+                let to_do = format!("annals projections rebuild {name}");
+                rows.add("read models", Status::Fail, found, to_do);
+            }
+        }
+    }
+}

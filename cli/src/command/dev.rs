@@ -1,0 +1,83 @@
+//! `annals dev`: all roles in one process, on the embedded log and an embedded Postgres.
+//!
+//! Deliberately absent: the roles themselves (`node`).
+
+use serde::Serialize;
+
+use crate::Domain;
+use crate::exit::{Exit, Failure};
+use crate::node::{Node, Postgres, Preparation};
+use crate::output;
+use crate::settings::{Roles, Settings};
+use crate::signals::Stop;
+
+/// The line that a program waits for.
+#[derive(Serialize)]
+struct Ready<'a> {
+    http: &'a str,
+    log: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<&'a str>,
+}
+
+/// Runs everything until asked to stop.
+pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Failure> {
+    let stop = Stop::listen()?;
+    let started = Node::start(domain, settings, Roles::ALL, Preparation::Make, &stop);
+    let Some(node) = unless_stopped(&stop, started).await? else {
+        return Ok(Exit::Done);
+    };
+    if node.ready(&stop).await {
+        announce(settings, &node)?;
+        talk(domain, &node);
+        stop.asked().await;
+    }
+    node.end(&stop).await;
+    Ok(Exit::Done)
+}
+
+/// What was started, unless the wish to stop came first; what had been started then ends by itself.
+///
+/// # Errors
+/// Why it did not start.
+pub(super) async fn unless_stopped(
+    stop: &Stop,
+    started: impl Future<Output = Result<Node, Failure>>,
+) -> Result<Option<Node>, Failure> {
+    tokio::select! {
+        node = started => node.map(Some),
+        () = stop.asked() => Ok(None),
+    }
+}
+
+/// Tells a program that everything is ready.
+///
+/// # Errors
+/// `Failed` where stdout cannot be written.
+pub(super) fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> {
+    if !settings.output.is_json() {
+        return Ok(());
+    }
+    let ready = Ready {
+        http: node.url(),
+        log: node.log_address(),
+        postgres: node.postgres().map(Postgres::url),
+    };
+    let line = serde_json::to_string(&ready).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    output::line(&line)
+}
+
+/// Tells a person where to look.
+fn talk(domain: &Domain, node: &Node) {
+    let url = node.url();
+    let categories = domain.registry.categories();
+    eprintln!("annals is ready. It runs {categories}.");
+    eprintln!("  commands   POST {url}/v1/streams/STREAM/COMMAND");
+    eprintln!("  all routes {url}/docs");
+    eprintln!("  metrics    {url}/metrics");
+    eprintln!("  log        {}", node.log_address());
+    if let Some(postgres) = node.postgres() {
+        eprintln!("  postgres   psql {}", postgres.url());
+    }
+    eprintln!("Ctrl-C stops it.");
+}

@@ -1,0 +1,326 @@
+//! `annals log …`: making, looking into, proving and copying a log.
+//!
+//! Deliberately absent: the protocol (`engine`); what `--against` holds the log against (`known`).
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use engine::audit;
+use engine::create::{CreateOptions, create};
+use engine::log::{LogAddress, StoreOptions};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::known;
+use crate::exit::{Exit, Failure};
+use crate::node::{PARTITIONS_DEFAULT, create_parent, open_log};
+use crate::output;
+use crate::progress::Progress;
+use crate::settings::{OutputFormat, Settings};
+
+const CREATE_HELP: &str = "\
+May be repeated: what is there stays, and what is missing is finished. The number of partitions
+never changes afterwards; 16 serve one shop for a long time. In production a log on Kafka needs
+--replication 3 and min.insync.replicas=2: a single broker may lose what it acknowledged when the
+power fails. The idempotency window is for how long a command id is remembered: within it, the same
+id gets the same answer.
+
+Examples:
+  annals log create --log sqlite:.annals/log.db
+  annals log create --log kafka://localhost:9092/orders --replication 3 --idempotency-window 48h";
+
+const INFO_HELP: &str = "\
+Example:
+  annals log info --log kafka://localhost:9092/orders --output json";
+
+const VERIFY_HELP: &str = "\
+Reads every record and holds each against the chain: whatever was changed, removed or inserted is
+found and named by partition and offset, and the command ends with code 5. With --against it also
+holds the log against what others had read of it, so that a lost tail or a log that was written anew
+as a whole is found.
+
+Examples:
+  annals log verify --log sqlite:.annals/log.db
+  annals log verify --log kafka://localhost:9092/orders --against postgres --postgres postgres://…";
+
+const COPY_HELP: &str = "\
+Copies every record; the identity, the partitions and the chain stay the same, and a claim at the
+end names the source. Nobody may write to either side meanwhile. A copy that was cut off is gone on
+with by the same command.
+
+Example:
+  annals log copy --log sqlite:.annals/log.db --to kafka://localhost:9092/orders --replication 3";
+
+/// What can be done with a log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Make a log, or finish one that was begun
+    #[command(after_help = CREATE_HELP)]
+    Create(CreateArgs),
+    /// Show what a log is: identity, partitions, window
+    #[command(after_help = INFO_HELP)]
+    Info,
+    /// Prove that nothing in a log was changed, removed or inserted
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
+    /// Copy a log to another store, chain and all
+    #[command(after_help = COPY_HELP)]
+    Copy(CopyArgs),
+}
+
+/// Arguments of `log create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Partitions; never changes afterwards
+    #[arg(long, value_name = "N", default_value_t = PARTITIONS_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    partitions: u32,
+    /// Brokers that keep each partition
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=9))]
+    replication: u16,
+    /// For how long a command id is remembered, such as 90m, 24h or 7d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    idempotency_window: Duration,
+}
+
+/// Arguments of `log verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Hold it against what others had read too: postgres (the read models' checkpoints), local
+    /// (the owners' checkpoints in --data)
+    #[arg(long, value_name = "WHOM", value_delimiter = ',')]
+    against: Vec<known::Whom>,
+}
+
+/// Arguments of `log copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Where the copy is to be
+    #[arg(long, value_name = "ADDRESS")]
+    to: LogAddress,
+    /// Brokers that keep each partition of the copy
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=9))]
+    replication: u16,
+}
+
+/// Reads a time with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || format!("a number with ms, s, m, h or d, such as 24h, not {text:?}");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wanted())?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted()),
+    };
+    let ms = number.checked_mul(unit_ms).filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis).ok_or_else(wanted)
+}
+
+pub(super) async fn run(settings: &Settings, command: LogCommand) -> Result<Exit, Failure> {
+    match command {
+        LogCommand::Create(args) => make(settings, &args).await,
+        LogCommand::Info => info(settings).await,
+        LogCommand::Verify(args) => verify(settings, &args).await,
+        LogCommand::Copy(args) => copy(settings, &args).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Made {
+    log: String,
+    log_id: String,
+    partitions: u32,
+    made: bool,
+}
+
+async fn make(settings: &Settings, args: &CreateArgs) -> Result<Exit, Failure> {
+    create_parent(&settings.log)?;
+    let window_ms = args.idempotency_window.as_millis();
+    let options = CreateOptions {
+        store: StoreOptions {
+            partition_count: args.partitions,
+            replication: args.replication,
+        },
+        idempotency_window_ms: u64::try_from(window_ms).unwrap_or(u64::MAX),
+        node: settings.node.clone(),
+    };
+    let (log, id, made) = create(&settings.log, &options).await?;
+    for warning in log.check().await? {
+        eprintln!("warning: {warning}");
+    }
+    if !made {
+        eprintln!("the log was there already; nothing was changed");
+    }
+    let row = Made {
+        log: log.address().to_string(),
+        log_id: id.to_string(),
+        partitions: log.partition_count(),
+        made,
+    };
+    let columns = ["log", "log_id", "partitions", "made"];
+    output::record(settings.output, &columns, &row)?;
+    Ok(Exit::Done)
+}
+
+async fn copy(settings: &Settings, args: &CopyArgs) -> Result<Exit, Failure> {
+    if args.to == settings.log {
+        let message = "source (--log) and target (--to) are the same";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    create_parent(&args.to)?;
+    let log = open_log(settings).await?;
+    let store = StoreOptions {
+        partition_count: log.partition_count(),
+        replication: args.replication,
+    };
+    let total = known::record_count(&*log).await?;
+    let mut progress = Progress::start("copying");
+    let copied = audit::copy(&*log, &args.to, store, |done| progress.set(done, total)).await?;
+    progress.finish(&format!(
+        "{} records copied, {} were there",
+        copied.records, copied.present
+    ));
+    let columns = ["log_id", "records", "present"];
+    output::record(settings.output, &columns, &copied)?;
+    Ok(Exit::Done)
+}
+
+const PARTITION_COLUMNS: [&str; 9] = [
+    "partition",
+    "records",
+    "position",
+    "term",
+    "accepted",
+    "rejected",
+    "events",
+    "orphans",
+    "damage",
+];
+
+async fn verify(settings: &Settings, args: &VerifyArgs) -> Result<Exit, Failure> {
+    let log = open_log(settings).await?;
+    let known = known::checkpoints(settings, &*log, &args.against).await?;
+    let mut progress = Progress::start("verifying");
+    let report = audit::verify(&*log, &known, |done, total| progress.set(done, total)).await?;
+    let records: u64 = report.partitions.iter().map(|part| part.records).sum();
+    let compared = match known.len() {
+        0 => String::new(),
+        count => format!(" and {count} checkpoints compared"),
+    };
+    progress.finish(&format!("{records} records read{compared}"));
+    if settings.output == OutputFormat::Json {
+        output::record(settings.output, &[], &report)?;
+    } else {
+        let rows: Vec<Value> = report.partitions.iter().map(partition_row).collect();
+        output::rows(settings.output, &PARTITION_COLUMNS, &rows)?;
+    }
+    Ok(verdict(&report))
+}
+
+/// A partition as one row: the orphans as text.
+fn partition_row(part: &audit::PartitionReport) -> Value {
+    let orphans = part.orphans.iter().map(|(reason, count)| {
+        let reason = serde_json::to_value(reason).unwrap_or_default();
+        format!("{count} {}", reason.as_str().unwrap_or_default())
+    });
+    let orphans = orphans.collect::<Vec<_>>().join(", ");
+    let mut row = json!(part);
+    row["orphans"] = Value::String(orphans);
+    row
+}
+
+/// Says in words what was found.
+fn verdict(report: &audit::Report) -> Exit {
+    for part in &report.partitions {
+        for (offset, reason) in &part.orphan_places {
+            let reason = serde_json::to_value(reason).unwrap_or_default();
+            let reason = reason.as_str().unwrap_or_default();
+            eprintln!(
+                "note: partition {} offset {offset}: a {reason} record, which no reader accepts",
+                part.partition
+            );
+        }
+        if let Some(damage) = &part.damage {
+            eprintln!("DAMAGE: {damage}");
+        }
+    }
+    for mismatch in &report.mismatches {
+        eprintln!(
+            "DAMAGE: partition {} offset {}: {} (known from {})",
+            mismatch.partition, mismatch.offset, mismatch.reason, mismatch.source.0
+        );
+    }
+    if report.is_clean() {
+        eprintln!("the log is complete and unaltered");
+        Exit::Done
+    } else {
+        eprintln!("the log is DAMAGED; change nothing, and see where it was altered");
+        Exit::Damage
+    }
+}
+
+const INFO_COLUMNS: [&str; 7] = [
+    "partition",
+    "first_offset",
+    "end_offset",
+    "claimed_by",
+    "window_hours",
+    "last_append",
+    "copied_from",
+];
+
+async fn info(settings: &Settings) -> Result<Exit, Failure> {
+    let log = open_log(settings).await?;
+    let warnings = log.check().await;
+    let info = known::info(&*log).await?;
+    if settings.output == OutputFormat::Json {
+        output::record(settings.output, &[], &info)?;
+    } else {
+        eprintln!("log        {}", info.log);
+        match &info.log_id {
+            Some(id) => eprintln!("identity   {id}"),
+            None => eprintln!("identity   none yet: finish it with annals log create"),
+        }
+        output::rows(settings.output, &INFO_COLUMNS, &info.partitions)?;
+    }
+    for warning in warnings? {
+        eprintln!("warning: {warning}");
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("90m", 5_400_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
+        }
+        for text in [
+            "",
+            "24",
+            "h",
+            "-1h",
+            "1.5h",
+            "0s",
+            "1 h",
+            "99999999999999999d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

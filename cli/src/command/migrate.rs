@@ -1,0 +1,40 @@
+//! `annals migrate`: brings the fixed part of the Postgres schema up to date.
+
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure};
+use crate::node::Postgres;
+use crate::output;
+use crate::settings::Settings;
+
+#[derive(Serialize)]
+struct Row {
+    version: i64,
+    migration: String,
+    status: &'static str,
+}
+
+/// Migrates, and shows what there is.
+pub(super) async fn run(settings: &Settings) -> Result<Exit, Failure> {
+    let postgres = Postgres::open(settings).await?;
+    // What was there before is told from what is new; a server that is down says so here.
+    let before = postgres.migrations().await?;
+    let after = postgres.migrate().await?;
+    let was_applied = |version| before.iter().any(|m| m.version == version && m.applied);
+    let rows: Vec<Row> = after
+        .into_iter()
+        .map(|migration| Row {
+            version: migration.version,
+            status: if was_applied(migration.version) {
+                "present"
+            } else {
+                "applied"
+            },
+            migration: migration.description,
+        })
+        .collect();
+    let shown = output::rows(settings.output, &["version", "migration", "status"], &rows);
+    postgres.close().await;
+    shown?;
+    Ok(Exit::Done)
+}

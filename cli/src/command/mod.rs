@@ -1,0 +1,76 @@
+//! The commands of the binary, one file each: what they do between arguments and exit code.
+//!
+//! Deliberately absent: how they are typed (`args`).
+
+mod check;
+mod config;
+mod demo;
+mod dev;
+mod import;
+mod known;
+pub mod log;
+mod manual;
+mod migrate;
+pub mod projections;
+mod request;
+pub mod schema;
+pub mod send;
+mod serve;
+pub mod stream;
+
+use engine::registry::Registry;
+
+use crate::Domain;
+use crate::args::Command;
+use crate::exit::{Exit, Failure};
+use crate::logging::Voice;
+use crate::settings::Settings;
+
+/// Whether a domain is the shop's, whose history the imports and the sample hold.
+#[must_use]
+pub fn takes_orders(registry: &Registry) -> bool {
+    let categories = ["customer", "order", "payment"];
+    categories
+        .iter()
+        .all(|category| registry.get(category).is_some())
+}
+
+/// What to say where a command needs the shop.
+pub(crate) fn no_shop() -> Failure {
+    let message = "this program runs another domain: the orders would find no aggregate";
+    Failure::new(Exit::Usage, message)
+}
+
+/// How much a command logs where nobody asks for more or less.
+#[must_use]
+pub fn voice(command: &Command) -> Voice {
+    match command {
+        Command::Serve(_) => Voice::Server,
+        _ => Voice::Quiet,
+    }
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// [`Failure`], with what to tell the person.
+pub async fn run(domain: Domain, settings: Settings, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Dev(_) => dev::run(&domain, &settings).await,
+        Command::Demo(args) => demo::run(&domain, settings, args.once).await,
+        Command::Serve(_) => serve::run(&domain, &settings).await,
+        Command::Import(import) => import::run(&domain, &settings, import).await,
+        Command::Send(args) => send::run(&settings, args).await,
+        Command::Events(args) => stream::events(&settings, &args).await,
+        Command::State(args) => stream::state(&settings, &args).await,
+        Command::Log(command) => log::run(&settings, command).await,
+        Command::Projections(command) => projections::run(&domain, &settings, command).await,
+        Command::Migrate => migrate::run(&settings).await,
+        Command::Check(_) => check::run(&domain, &settings).await,
+        Command::Config(_) => config::run(&settings),
+        Command::Schema(args) => schema::run(&domain, &args),
+        Command::ExitCodes => manual::exit_codes(&settings),
+        Command::Completions { shell } => manual::completions(&domain, shell),
+        Command::Man { folder } => manual::pages(&domain, &folder),
+    }
+}

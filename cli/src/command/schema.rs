@@ -1,0 +1,174 @@
+//! `annals schema`: the JSON Schemas of commands and events, and the OpenAPI document, as files.
+//!
+//! Invariant: the same program writes the same bytes; what is committed is compared with it by a
+//! test. Deliberately absent: the schemas themselves, which follow from the types.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use engine::registry::{Aggregate, Registry, definitions_of};
+use kernel::MessageType;
+use kernel::schemars::SchemaGenerator;
+use serde_json::{Map, Value, json};
+
+use crate::Domain;
+use crate::exit::{Exit, Failure};
+use crate::node;
+use crate::settings::Roles;
+
+/// What `--help` says behind the options.
+pub(crate) const HELP: &str = "\
+Files: commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json, openapi.json. Schema files that
+no type has any more are removed.
+
+Example:
+  annals schema schemas && git diff schemas";
+
+/// Arguments of `schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// The folder; made if it is not there
+    #[arg(default_value = "schemas")]
+    folder: PathBuf,
+}
+
+/// Where the definitions stand in each file.
+const DEFINITIONS: &str = "/$defs/";
+/// The dialect of each file.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+
+pub(super) fn run(domain: &Domain, args: &SchemaArgs) -> Result<Exit, Failure> {
+    let files = files(domain);
+    let count = files.len();
+    remove_stale(&args.folder, &files)?;
+    for (path, text) in files {
+        let path = args.folder.join(path);
+        if let Some(parent) = path.parent() {
+            node::create_folder(parent)?;
+        }
+        std::fs::write(&path, text).map_err(|error| failed("write", &path, &error))?;
+    }
+    eprintln!("wrote {count} files into {}", args.folder.display());
+    Ok(Exit::Done)
+}
+
+/// Removes the schemas of types that are no more, and nothing else.
+fn remove_stale(folder: &Path, files: &BTreeMap<PathBuf, String>) -> Result<(), Failure> {
+    for kind in ["commands", "events"] {
+        for category in entries(&folder.join(kind))? {
+            for path in entries(&category)? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let is_schema = name.ends_with(".json") && name.contains(".v");
+                let is_known = path
+                    .strip_prefix(folder)
+                    .is_ok_and(|relative| files.contains_key(relative));
+                if is_schema && !is_known {
+                    let removed = std::fs::remove_file(&path);
+                    removed.map_err(|error| failed("remove", &path, &error))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a folder holds; nothing where it is none.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let read = || -> std::io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(folder)?;
+        entries.map(|entry| Ok(entry?.path())).collect()
+    };
+    read().map_err(|error| failed("read", folder, &error))
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::of(Exit::Failed, error).while_trying(&format!("{what} {}", path.display()))
+}
+
+/// Every file of a domain, by its path in the folder.
+#[must_use]
+pub fn files(domain: &Domain) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    for aggregate in domain.registry.iter() {
+        let category = aggregate.category();
+        type Types = fn(&dyn Aggregate, &mut SchemaGenerator) -> Vec<MessageType>;
+        let kinds: [(&str, Types); 2] = [
+            ("commands", |aggregate, generator| {
+                aggregate.command_types(generator)
+            }),
+            ("events", |aggregate, generator| {
+                aggregate.event_types(generator)
+            }),
+        ];
+        for (kind, types) in kinds {
+            let mut generator = Registry::schema_generator(DEFINITIONS);
+            let types = types(&**aggregate, &mut generator);
+            let definitions: Map<String, Value> = definitions_of(generator)
+                .into_iter()
+                .map(|(name, schema)| (name, schema.to_value()))
+                .collect();
+            for message in types {
+                let name = format!("{}.v{}.json", message.name, message.schema_version);
+                let path = Path::new(kind).join(category).join(name);
+                files.insert(path, text(&whole(&message, &definitions)));
+            }
+        }
+    }
+    let document = node::openapi_document(domain, Roles::ALL);
+    files.insert(PathBuf::from("openapi.json"), text(&document));
+    files
+}
+
+fn text(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// A schema that stands alone: with its name, and with those definitions that it uses.
+fn whole(message: &MessageType, definitions: &Map<String, Value>) -> Value {
+    let mut schema = message.schema.clone().to_value();
+    // A type that is referred to by name is its own definition: the file shows it unfolded.
+    if let Some(own) = referred(&schema).and_then(|name| definitions.get(name)) {
+        schema = own.clone();
+    }
+    let mut used = Map::new();
+    collect(&schema, definitions, &mut used);
+    let mut file = Map::from_iter([
+        ("$schema".to_owned(), json!(DIALECT)),
+        ("title".to_owned(), json!(message.name)),
+    ]);
+    if let Value::Object(members) = schema {
+        file.extend(members);
+    }
+    file.insert("title".to_owned(), json!(message.name));
+    if !used.is_empty() {
+        file.insert("$defs".to_owned(), Value::Object(used));
+    }
+    Value::Object(file)
+}
+
+fn referred(schema: &Value) -> Option<&str> {
+    let reference = schema.get("$ref")?.as_str()?;
+    reference.strip_prefix('#')?.strip_prefix(DEFINITIONS)
+}
+
+/// Takes over every definition that a schema refers to, and those that they refer to.
+fn collect(schema: &Value, definitions: &Map<String, Value>, used: &mut Map<String, Value>) {
+    if let Some(name) = referred(schema)
+        && !used.contains_key(name)
+        && let Some(definition) = definitions.get(name)
+    {
+        used.insert(name.to_owned(), definition.clone());
+        collect(definition, definitions, used);
+    }
+    match schema {
+        Value::Object(members) => members.values().for_each(|m| collect(m, definitions, used)),
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| collect(item, definitions, used)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

@@ -1,0 +1,144 @@
+//! `annals send`: one command through a running server, and its one answer.
+
+use std::io::Read as _;
+
+use clap::Args;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::request;
+use crate::args::Server;
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::settings::Settings;
+
+/// What `--help` says behind the options.
+pub(crate) const HELP: &str = "\
+Ends with 0 when the command was accepted, 3 when the business refused it, 4 when nobody knows yet:
+then send it again with the same --id, which never does it twice.
+
+Examples:
+  annals send customer-7 RegisterCustomer '{\"city\":\"recife\",\"state\":\"PE\",\"postcode_prefix\":\"50000\"}'
+  annals send order-1 ApproveOrder --expected-version 1
+  annals send order-1 PlaceOrder @order.json --id order-1-placed
+  jq .order in.json | annals send order-1 PlaceOrder -";
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The stream: category, dash, id
+    stream: String,
+    /// The command's type
+    command: String,
+    /// The command's data: JSON, @FILE, or - for stdin
+    #[arg(value_name = "DATA", default_value = "{}", allow_hyphen_values = true)]
+    payload: String,
+    /// Your name for this intent; the same again never does it twice [default: a new one]
+    #[arg(long)]
+    id: Option<String>,
+    /// When it happened in the business, as in 2026-01-31T12:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    occurred_at: Option<String>,
+    /// Refuse it if the stream has another version; 0: no events yet
+    #[arg(long, value_name = "N")]
+    expected_version: Option<u64>,
+    /// For whom the stream is kept
+    #[arg(long, default_value = "main")]
+    tenant: String,
+    /// Who asks, as KIND:ID; kinds are user, service, process, import
+    #[arg(long, value_name = "KIND:ID")]
+    actor: Option<String>,
+    /// The conversation it belongs to
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// What caused it
+    #[arg(long, value_name = "ID")]
+    causation_id: Option<String>,
+    /// How long the answer may take
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<u64>,
+    /// Which server.
+    #[command(flatten)]
+    pub server: Server,
+}
+
+const COLUMNS: [&str; 4] = ["stream", "version", "position", "events"];
+
+pub(super) async fn run(settings: &Settings, args: SendArgs) -> Result<Exit, Failure> {
+    let data = data(&args.payload)?;
+    let id = args.id.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let stream = request::segment(&args.stream);
+    let command = request::segment(&args.command);
+    let path = format!("/v1/streams/{stream}/{command}");
+    let (client, url) = request::to(settings, &path)?;
+    let mut post = client
+        .post(url)
+        .header(CONTENT_TYPE, "application/json")
+        .header("idempotency-key", &id)
+        .header("annals-tenant", args.tenant)
+        .body(data);
+    let headers = [
+        ("annals-occurred-at", args.occurred_at),
+        ("annals-actor", args.actor),
+        ("annals-correlation-id", args.correlation_id),
+        ("annals-causation-id", args.causation_id),
+        (
+            "annals-timeout-ms",
+            args.timeout_ms.map(|ms| ms.to_string()),
+        ),
+        (
+            "if-match",
+            args.expected_version
+                .map(|version| format!("\"{version}\"")),
+        ),
+    ];
+    for (name, value) in headers {
+        if let Some(value) = value {
+            post = post.header(name, value);
+        }
+    }
+    match request::json(settings, post).await {
+        Ok(answer) => {
+            output::record(settings.output, &COLUMNS, &shown(answer, settings))?;
+            Ok(Exit::Done)
+        }
+        Err(failure) if failure.exit == Exit::Unavailable => {
+            Err(failure.hint(format_args!("repeat it with --id {id}")))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The answer; in tables the events by their names.
+fn shown(mut answer: Value, settings: &Settings) -> Value {
+    if !settings.output.is_json()
+        && let Some(events) = answer.get("events").and_then(Value::as_array)
+    {
+        let names = events
+            .iter()
+            .filter_map(|event| event.get("type")?.as_str());
+        let names = names.collect::<Vec<_>>().join(", ");
+        answer["events"] = Value::String(names);
+    }
+    answer
+}
+
+/// The command's data, wherever it is to come from.
+fn data(given: &str) -> Result<String, Failure> {
+    let failed = |what: &str, error: &std::io::Error| {
+        Failure::of(Exit::Usage, error).while_trying(&format!("read {what}"))
+    };
+    if given == "-" {
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        return match read {
+            Ok(_) => Ok(text),
+            Err(error) => Err(failed("the data from stdin", &error)),
+        };
+    }
+    match given.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).map_err(|error| failed(file, &error)),
+        None => Ok(given.to_owned()),
+    }
+}

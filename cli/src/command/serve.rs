@@ -1,0 +1,32 @@
+//! `annals serve`: some roles, or all, on a log that is there.
+
+use crate::Domain;
+use crate::command::dev;
+use crate::exit::{Exit, Failure};
+use crate::node::{Node, Preparation};
+use crate::settings::Settings;
+use crate::signals::Stop;
+
+/// Serves until asked to stop.
+pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Failure> {
+    let stop = Stop::listen()?;
+    let started = Node::start(
+        domain,
+        settings,
+        settings.roles,
+        Preparation::Require,
+        &stop,
+    );
+    let Some(node) = dev::unless_stopped(&stop, started).await? else {
+        return Ok(Exit::Done);
+    };
+    if node.ready(&stop).await {
+        dev::announce(settings, &node)?;
+        if !settings.output.is_json() {
+            eprintln!("serving {} at {}", settings.roles.names(), node.url());
+        }
+        stop.asked().await;
+    }
+    node.end(&stop).await;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,300 @@
+//! How a command ends: one code for scripts, one message for people.
+//!
+//! Invariant: the numbers are frozen; scripts branch on them. Deliberately absent: any printing but
+//! that of a failure.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use engine::audit::CopyError;
+use engine::chain::Stop;
+use engine::create::CreateError;
+use engine::engine::StartError;
+use engine::log::LogError;
+use projections::runtime::RuntimeError;
+
+use crate::embedded_postgres;
+
+/// Every way in which a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what was asked.
+    Done,
+    /// It failed, for a reason that none of the other codes names.
+    Failed,
+    /// It was called or configured wrongly.
+    Usage,
+    /// The business said no.
+    Refused,
+    /// Something did not answer.
+    Unavailable,
+    /// The log was found damaged.
+    Damage,
+    /// Something must be prepared first.
+    Unprepared,
+    /// What was asked for is not there.
+    NotFound,
+}
+
+impl Exit {
+    /// All of them, by number.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Refused,
+        Self::Unavailable,
+        Self::Damage,
+        Self::Unprepared,
+        Self::NotFound,
+    ];
+
+    /// Its number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Unavailable => 4,
+            Self::Damage => 5,
+            Self::Unprepared => 6,
+            Self::NotFound => 7,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Damage => "damage",
+            Self::Unprepared => "unprepared",
+            Self::NotFound => "not_found",
+        }
+    }
+
+    /// What it means to a script.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "it did what was asked",
+            Self::Failed => "it failed; the message says why",
+            Self::Usage => "wrong arguments or configuration; nothing was done",
+            Self::Refused => "a command was refused, or an import had faults under --strict",
+            Self::Unavailable => "no answer, or the outcome is unknown; repeat it as it is",
+            Self::Damage => "the log is damaged; do not repeat, look into it",
+            Self::Unprepared => "something must be done first; the message names the command",
+            Self::NotFound => "what was asked for is not there",
+        }
+    }
+
+    /// The table for `--help` and the manual.
+    #[must_use]
+    pub fn help() -> String {
+        let lines = Self::ALL.map(|exit| format!("  {}  {}", exit.code(), exit.meaning()));
+        format!("Exit codes:\n{}", lines.join("\n"))
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How the process ends.
+    pub exit: Exit,
+    /// What to tell the person, sources included; empty where everything was said already.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+        }
+    }
+
+    /// A failure with an error and its sources as the message.
+    pub fn of(exit: Exit, error: &dyn Error) -> Self {
+        Self::new(exit, explained(error))
+    }
+
+    /// A failure that was shown where it happened: only the code is left to say.
+    #[must_use]
+    pub fn silent(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    /// The same, with what was tried before it.
+    #[must_use]
+    pub fn while_trying(self, what: &str) -> Self {
+        Self::new(self.exit, format!("could not {what}: {}", self.message))
+    }
+
+    /// The same, with what to do about it behind it.
+    #[must_use]
+    pub fn hint(self, hint: impl fmt::Display) -> Self {
+        Self::new(self.exit, format!("{}; {hint}", self.message))
+    }
+}
+
+/// An error and its sources in one line.
+#[must_use]
+pub fn explained(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn of_log(error: &LogError) -> Exit {
+    match error {
+        LogError::Unavailable { .. } | LogError::Full | LogError::Closed => Exit::Unavailable,
+        LogError::Missing { .. } | LogError::Settings(_) => Exit::Unprepared,
+        LogError::Locked { .. } => Exit::Failed,
+        LogError::OffsetGone { .. } => Exit::Damage,
+    }
+}
+
+fn of_stop(stop: &Stop) -> Exit {
+    match stop {
+        Stop::Damage(_) => Exit::Damage,
+        Stop::NewerFormat { .. } => Exit::Failed,
+    }
+}
+
+fn of_create(error: &CreateError) -> Exit {
+    match error {
+        CreateError::Log(error) => of_log(error),
+        CreateError::Stop(stop) => of_stop(stop),
+        CreateError::Partitions { .. } => Exit::Usage,
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        Self::of(of_log(&error), &error)
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        Self::of(of_stop(&stop), &stop)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let exit = match &error {
+            StartError::Log(error) => of_log(error),
+            StartError::Unclaimed { .. } => Exit::Unprepared,
+            StartError::Store { .. } => Exit::Failed,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<CreateError> for Failure {
+    fn from(error: CreateError) -> Self {
+        Self::of(of_create(&error), &error)
+    }
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        let exit = match &error {
+            CopyError::Log(error) => of_log(error),
+            CopyError::Create(error) => of_create(error),
+            CopyError::Stop(stop) => of_stop(stop),
+            CopyError::Unclaimed(_) => Exit::Unprepared,
+            CopyError::Partitions { .. } | CopyError::OtherTarget { .. } => Exit::Failed,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        let exit = match &error {
+            RuntimeError::Postgres { .. }
+            | RuntimeError::PostgresSilent { .. }
+            | RuntimeError::Replaced => Exit::Unavailable,
+            RuntimeError::Log(error) => of_log(error),
+            RuntimeError::Stop(stop) => of_stop(stop),
+            RuntimeError::Unknown { .. } => Exit::NotFound,
+            RuntimeError::Superseded { .. }
+            | RuntimeError::Stopped(_)
+            | RuntimeError::Rebuilding { .. } => Exit::Failed,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<embedded_postgres::Error> for Failure {
+    fn from(error: embedded_postgres::Error) -> Self {
+        use embedded_postgres::Error as E;
+        let exit = match &error {
+            E::NoServer | E::UnusableServer { .. } | E::OtherVersion { .. } | E::NoOrdinaryUser => {
+                Exit::Unprepared
+            }
+            _ => Exit::Failed,
+        };
+        let failure = Self::of(exit, &error);
+        if matches!(error, E::InUse { .. }) {
+            failure.hint("or name the Postgres it runs with --postgres URL: it prints its address")
+        } else {
+            failure
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_frozen_and_distinct() {
+        let codes: Vec<(u8, &str)> = Exit::ALL.map(|exit| (exit.code(), exit.name())).to_vec();
+        assert_eq!(
+            codes,
+            [
+                (0, "done"),
+                (1, "failed"),
+                (2, "usage"),
+                (3, "refused"),
+                (4, "unavailable"),
+                (5, "damage"),
+                (6, "unprepared"),
+                (7, "not_found"),
+            ]
+        );
+    }
+
+    #[test]
+    fn says_each_source_once() {
+        let inner = std::io::Error::other("disk full");
+        let error = LogError::unavailable("append", inner);
+        assert_eq!(explained(&error), "could not append: disk full");
+        assert_eq!(Failure::from(error).exit, Exit::Unavailable);
+    }
+}

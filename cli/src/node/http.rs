@@ -1,0 +1,107 @@
+//! The listener: whatever routes this process has, behind one address.
+//!
+//! Invariant: without `insecure`, only loopback is served. Deliberately absent: the routes of the
+//! doors.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::exit::{Exit, Failure, explained};
+use crate::settings::Settings;
+
+/// A bound address on which nobody is answered yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Takes the address of the settings.
+    ///
+    /// # Errors
+    /// `Usage` where it may not be served; `Failed` where it is taken.
+    pub async fn to(settings: &Settings) -> Result<Self, Failure> {
+        let listen = &settings.listen;
+        let source = settings.source("listen");
+        let failed = |exit, error: &dyn std::error::Error| {
+            Failure::of(exit, error).while_trying(&format!("listen on {listen} ({source})"))
+        };
+        let addresses = tokio::net::lookup_host(listen).await;
+        let addresses: Vec<SocketAddr> = addresses
+            .map_err(|error| failed(Exit::Usage, &error))?
+            .collect();
+        let strange = addresses.iter().find(|address| !address.ip().is_loopback());
+        if let Some(strange) = strange.filter(|_| !settings.insecure) {
+            let message = format!(
+                "will not listen on {strange} ({source}): there is no authentication yet, so only \
+                 this machine is served; put a proxy that authenticates before it, or add \
+                 --insecure"
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let listener = TcpListener::bind(&addresses[..]).await.map_err(|error| {
+            failed(Exit::Failed, &error)
+                .hint("choose another with --listen HOST:PORT (port 0: any)")
+        })?;
+        let address = listener.local_addr();
+        let address = address.map_err(|error| failed(Exit::Failed, &error))?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where clients find it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Answers from now on. Once stopped, requests under way have `grace` for their end.
+    #[must_use]
+    pub fn serve(self, routes: Router, grace: Duration) -> Http {
+        let (stop, mut stopped) = watch::channel(false);
+        let wish = async move {
+            // A dropped sender is a wish to stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let task = tokio::spawn(async move {
+            if let Err(error) = door::serve(self.listener, routes, wish, grace).await {
+                tracing::error!(error = explained(&error), "serving HTTP ended");
+            }
+        });
+        Http { stop, task }
+    }
+}
+
+/// A listener that answers.
+#[derive(Debug)]
+pub struct Http {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Http {
+    /// Takes no more connections; requests under way go on.
+    pub fn stop_listening(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until the requests under way are answered, or their grace is over.
+    pub async fn finish(self) {
+        self.stop_listening();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "serving HTTP broke off");
+        }
+    }
+}
+
+/// `/docs`: the page that shows `/openapi.json`, without anything from elsewhere.
+pub fn docs() -> Router {
+    let config = Config::new(["/openapi.json"]).validator_url("none");
+    SwaggerUi::new("/docs").config(config).into()
+}

@@ -1,0 +1,104 @@
+//! Opening a log for a process that needs one.
+//!
+//! Deliberately absent: reading and writing it (`engine`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::claim::IDEMPOTENCY_WINDOW_MS;
+use engine::create::{CreateOptions, create, first_claim};
+use engine::engine::StartError;
+use engine::ids::Partition;
+use engine::log::{EventLog, LogAddress, LogError, StoreOptions, acknowledging};
+
+use crate::exit::{Exit, Failure};
+use crate::settings::Settings;
+
+/// The partitions of a log that nobody asked for otherwise.
+pub const PARTITIONS_DEFAULT: u32 = 16;
+
+/// Opens the log as it is; its readers pass what an operator has acknowledged.
+///
+/// # Errors
+/// `Unprepared` where there is none; `Unavailable`.
+pub async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, LogError> {
+    let log = engine::log::open(&settings.log).await?;
+    Ok(passing(settings, log))
+}
+
+fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
+    let acknowledged = &settings.acknowledged_damage;
+    if acknowledged.iter().next().is_none() {
+        return log;
+    }
+    acknowledging(log, acknowledged.clone())
+}
+
+/// Opens the log; makes it, or finishes making it, where that is needed.
+///
+/// # Errors
+/// What keeps it from being made or used.
+pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Failure> {
+    create_parent(&settings.log)?;
+    let partition_count = match engine::log::open(&settings.log).await {
+        Ok(log) => log.partition_count(),
+        Err(LogError::Missing { .. }) => PARTITIONS_DEFAULT,
+        Err(error) => return Err(error.into()),
+    };
+    let options = CreateOptions {
+        store: StoreOptions {
+            partition_count,
+            replication: 1,
+        },
+        idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+        node: settings.node.clone(),
+    };
+    let (log, id, made) = create(&settings.log, &options).await?;
+    if made {
+        tracing::info!(log = %log.address(), %id, "made the log");
+    }
+    Ok(passing(settings, log))
+}
+
+/// Opens a log whose settings are safe and whose every partition was claimed.
+///
+/// # Errors
+/// `Unprepared`, with the command that mends it; `Unavailable`.
+pub async fn open_claimed(settings: &Settings) -> Result<Arc<dyn EventLog>, Failure> {
+    let log = open_log(settings).await?;
+    for warning in log.check().await? {
+        tracing::warn!(log = %log.address(), "{warning}");
+    }
+    for partition in (0..log.partition_count()).map(Partition) {
+        if first_claim(&*log, partition).await?.is_none() {
+            let address = log.address().to_string();
+            return Err(StartError::Unclaimed { partition, address }.into());
+        }
+    }
+    Ok(log)
+}
+
+/// Makes the folder that a log's file is to stand in.
+///
+/// # Errors
+/// `Failed`.
+pub fn create_parent(address: &LogAddress) -> Result<(), Failure> {
+    match address {
+        LogAddress::Sqlite { path } => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => create_folder(parent),
+            _ => Ok(()),
+        },
+        LogAddress::Kafka { .. } => Ok(()),
+    }
+}
+
+/// Makes a folder, if it is not there.
+///
+/// # Errors
+/// `Failed`.
+pub fn create_folder(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let what = format!("make the folder {}", folder.display());
+        Failure::of(Exit::Failed, &error).while_trying(&what)
+    })
+}

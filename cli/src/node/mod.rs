@@ -1,0 +1,235 @@
+//! One running process: the roles it has, from start to an orderly end.
+//!
+//! Invariant: commands need only the log, so a Postgres that is down stops no command. The end comes
+//! in order: stop listening, answer what was taken, stop projecting, stop Postgres last.
+//! Deliberately absent: what is printed about it (`command`).
+
+pub mod http;
+mod log;
+mod metrics;
+mod postgres;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::engine::{Engine, EngineOptions};
+use engine::log::EventLog;
+use engine::owner::OwnerSettings;
+use projections::runtime::Projector;
+use tokio::sync::Mutex;
+
+pub use self::log::{
+    PARTITIONS_DEFAULT, create_folder, create_parent, open_claimed, open_log, open_or_make,
+};
+pub use postgres::Postgres;
+pub use routes::document as openapi_document;
+
+use crate::Domain;
+use crate::exit::Failure;
+use crate::settings::{Roles, Settings};
+use crate::signals::Stop;
+use http::{Bound, Http};
+
+/// How often readiness is looked at while the process starts.
+const READY_POLL: Duration = Duration::from_millis(10);
+/// How often somebody who waits is told what for.
+const READY_TALK_EVERY: Duration = Duration::from_secs(5);
+
+/// What is done about what is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// The log is made and the schema migrated.
+    Make,
+    /// The process refuses to start and names the command.
+    Require,
+}
+
+/// The projector, which is taken out when it stops.
+type SharedProjector = Arc<Mutex<Option<Projector>>>;
+
+/// A running process.
+pub struct Node {
+    url: String,
+    log: Arc<dyn EventLog>,
+    engine: Option<Engine>,
+    projector: SharedProjector,
+    postgres: Option<Postgres>,
+    http: Http,
+    drain_timeout: Duration,
+}
+
+impl Node {
+    /// Starts the roles. It answers HTTP at once; whether every part is ready is another question.
+    ///
+    /// # Errors
+    /// Whatever is missing or in the way, with what to do about it.
+    pub async fn start(
+        domain: &Domain,
+        settings: &Settings,
+        roles: Roles,
+        preparation: Preparation,
+        stop: &Stop,
+    ) -> Result<Self, Failure> {
+        // Before anything counts.
+        metrics::recorder()?;
+        let bound = Bound::to(settings).await?;
+        let url = bound.url();
+        let begin = |log| start_engine(domain, settings, roles, log, &url);
+        let (postgres, (log, engine)) = match preparation {
+            // Side by side: commands need not wait for Postgres longer than they must.
+            Preparation::Make => {
+                let write_side = async { begin(open_or_make(settings).await?).await };
+                let postgres = start_postgres(settings, roles, preparation, stop);
+                tokio::try_join!(postgres, write_side)?
+            }
+            // One after the other, so that nothing is begun where something is missing.
+            Preparation::Require => {
+                let log = open_claimed(settings).await?;
+                let postgres = start_postgres(settings, roles, preparation, stop).await?;
+                (postgres, begin(log).await?)
+            }
+        };
+        let projector: SharedProjector = Arc::default();
+        if roles.projector
+            && let Some(postgres) = &postgres
+        {
+            let tasks = settings.projector_tasks;
+            let running = Projector::spawn(&log, postgres.url(), &domain.projections, tasks)?;
+            *projector.lock().await = Some(running);
+        }
+        let parts = routes::Parts {
+            domain,
+            roles,
+            log: &log,
+            engine: engine.as_ref(),
+            projector: &projector,
+            postgres_url: postgres.as_ref().map(Postgres::url),
+        };
+        let http = bound.serve(routes::assemble(&parts)?, settings.drain_timeout);
+        tracing::info!(roles = roles.names(), url, log = %log.address(), "started");
+        Ok(Self {
+            url,
+            log,
+            engine,
+            projector,
+            postgres,
+            http,
+            drain_timeout: settings.drain_timeout,
+        })
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The log's address.
+    #[must_use]
+    pub fn log_address(&self) -> String {
+        self.log.address().to_string()
+    }
+
+    /// Its Postgres, if it has one.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&Postgres> {
+        self.postgres.as_ref()
+    }
+
+    /// Whether every part is ready.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn readiness(&self) -> Result<(), String> {
+        if let Some(engine) = &self.engine {
+            engine.readiness()?;
+        }
+        match &*self.projector.lock().await {
+            Some(projector) => projector.ready(),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until every part is ready, telling what for from time to time; `false` if the wish to
+    /// stop came first.
+    pub async fn ready(&self, stop: &Stop) -> bool {
+        let mut told_at = tokio::time::Instant::now();
+        loop {
+            let Err(reason) = self.readiness().await else {
+                return true;
+            };
+            if told_at.elapsed() >= READY_TALK_EVERY {
+                told_at = tokio::time::Instant::now();
+                tracing::warn!(reason, "not ready yet");
+            }
+            tokio::select! {
+                () = stop.asked() => return false,
+                () = tokio::time::sleep(READY_POLL) => {}
+            }
+        }
+    }
+
+    /// The orderly end.
+    pub async fn end(self, stop: &Stop) {
+        tracing::info!("stopping: no more requests are taken");
+        self.http.stop_listening();
+        if let Some(engine) = &self.engine {
+            engine.drain(self.drain_timeout).await;
+        }
+        self.http.finish().await;
+        if let Some(projector) = self.projector.lock().await.take()
+            && let Err(error) = projector.stop().await
+        {
+            tracing::warn!(%error, "a projector had stopped before");
+        }
+        if let Some(postgres) = self.postgres {
+            postgres.close().await;
+        }
+        stop.take_along(0);
+        tracing::info!("stopped");
+    }
+}
+
+async fn start_postgres(
+    settings: &Settings,
+    roles: Roles,
+    preparation: Preparation,
+    stop: &Stop,
+) -> Result<Option<Postgres>, Failure> {
+    if !roles.reads() {
+        return Ok(None);
+    }
+    let postgres = Postgres::open(settings).await?;
+    stop.take_along(postgres.pid().unwrap_or(0));
+    match preparation {
+        Preparation::Make => {
+            postgres.migrate().await?;
+        }
+        Preparation::Require => postgres.require_migrated().await?,
+    }
+    Ok(Some(postgres))
+}
+
+async fn start_engine(
+    domain: &Domain,
+    settings: &Settings,
+    roles: Roles,
+    log: Arc<dyn EventLog>,
+    url: &str,
+) -> Result<(Arc<dyn EventLog>, Option<Engine>), Failure> {
+    if !roles.command_api {
+        return Ok((log, None));
+    }
+    create_folder(&settings.data)?;
+    let options = EngineOptions {
+        owner: OwnerSettings {
+            node: settings.node.clone(),
+            address: Some(url.to_owned()),
+            ..OwnerSettings::default()
+        },
+        store: Some(settings.state_folder()),
+    };
+    let engine = Engine::start(Arc::clone(&log), domain.registry.clone(), options).await?;
+    Ok((log, Some(engine)))
+}

@@ -1,0 +1,132 @@
+//! The Postgres of the read models: one that is named, or an embedded one of ours.
+//!
+//! Deliberately absent: what is in it (`projections`), and how the embedded one runs
+//! (`embedded_postgres`).
+
+use projections::{MigrationStatus, migrate, migration_status};
+
+use crate::embedded_postgres::{EmbeddedPostgres, Options};
+use crate::exit::{Exit, Failure};
+use crate::settings::{Settings, without_password};
+
+/// A Postgres that may be used as long as this is kept.
+#[derive(Debug)]
+pub struct Postgres {
+    url: String,
+    embedded: Option<EmbeddedPostgres>,
+}
+
+impl Postgres {
+    /// The Postgres of the settings; the embedded one is started if none is named.
+    ///
+    /// # Errors
+    /// What keeps the embedded one from starting.
+    pub async fn open(settings: &Settings) -> Result<Self, Failure> {
+        if let Some(url) = &settings.postgres {
+            return Ok(Self {
+                url: url.clone(),
+                embedded: None,
+            });
+        }
+        let options = Options {
+            server_bin: settings.postgres_bin.clone(),
+            ..Options::default()
+        };
+        let folder = settings.postgres_folder();
+        std::fs::create_dir_all(&settings.data).map_err(|error| {
+            let what = format!("make the folder {}", settings.data.display());
+            Failure::of(Exit::Failed, &error).while_trying(&what)
+        })?;
+        let embedded = EmbeddedPostgres::start(&folder, &options).await?;
+        Ok(Self {
+            url: embedded.url(),
+            embedded: Some(embedded),
+        })
+    }
+
+    /// Its address, password included.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its address for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        without_password(&self.url)
+    }
+
+    /// The process of the embedded server, if it is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.embedded.as_ref().map(EmbeddedPostgres::pid)
+    }
+
+    /// Brings its schema up to date.
+    ///
+    /// # Errors
+    /// `Unavailable` where it does not answer; `Failed`.
+    pub async fn migrate(&self) -> Result<Vec<MigrationStatus>, Failure> {
+        migrate(&self.url)
+            .await
+            .map_err(|error| self.failure(&error, "migrate"))
+    }
+
+    /// Which migrations it has.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn migrations(&self) -> Result<Vec<MigrationStatus>, Failure> {
+        migration_status(&self.url)
+            .await
+            .map_err(|error| self.failure(&error, "look at the migrations of"))
+    }
+
+    /// Refuses a schema that is not up to date, and names the command that mends it. A Postgres
+    /// that does not answer is no reason to refuse: commands need none, and projectors wait.
+    ///
+    /// # Errors
+    /// `Unprepared`.
+    pub async fn require_migrated(&self) -> Result<(), Failure> {
+        match self.migrations().await {
+            Ok(migrations) if migrations.iter().all(|migration| migration.applied) => Ok(()),
+            Ok(_) => Err(self.unmigrated()),
+            Err(failure) => {
+                tracing::warn!(
+                    reason = failure.message,
+                    "going on without Postgres for now"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// What to say of a schema that is not up to date.
+    #[must_use]
+    pub fn unmigrated(&self) -> Failure {
+        let whose = match self.embedded {
+            Some(_) => String::new(),
+            None => format!(" --postgres {}", self.shown()),
+        };
+        let message = format!(
+            "the schema of {} is not up to date; bring it there with: annals migrate{whose}",
+            self.shown()
+        );
+        Failure::new(Exit::Unprepared, message)
+    }
+
+    fn failure(&self, error: &dyn std::error::Error, what: &str) -> Failure {
+        // The client library tells a server that is not there from one that refuses only in words;
+        // both are worth another try.
+        Failure::of(Exit::Unavailable, error).while_trying(&format!("{what} {}", self.shown()))
+    }
+
+    /// Stops it, if it is ours.
+    pub async fn close(self) {
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.stop().await
+        {
+            tracing::warn!(%error, "the embedded Postgres may still be running");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The routes of a process: the doors of its roles, health, and the document that describes them.
+//!
+//! Deliberately absent: what any route does.
+
+use std::sync::Arc;
+
+use axum::Router;
+use door::health::{self, Health};
+use door::openapi;
+use engine::engine::Engine;
+use engine::ids::Partition;
+use engine::log::EventLog;
+use projections::door::QueryDoor;
+use serde_json::Value;
+
+use super::{SharedProjector, http, metrics};
+use crate::Domain;
+use crate::exit::{Failure, explained};
+use crate::settings::Roles;
+
+/// What the routes are made of.
+pub(super) struct Parts<'a> {
+    pub(super) domain: &'a Domain,
+    pub(super) roles: Roles,
+    pub(super) log: &'a Arc<dyn EventLog>,
+    pub(super) engine: Option<&'a Engine>,
+    pub(super) projector: &'a SharedProjector,
+    pub(super) postgres_url: Option<&'a str>,
+}
+
+/// All routes of a process.
+pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
+    let mut routes = Router::new();
+    if let Some(engine) = parts.engine {
+        let options = command_api::Options::default();
+        routes = routes.merge(command_api::router(engine.clone(), options));
+    }
+    let mut query = None;
+    if parts.roles.query_api
+        && let Some(url) = parts.postgres_url
+    {
+        let registry = parts.domain.registry.clone();
+        let door = QueryDoor::new(parts.log, url, &parts.domain.projections, registry)?;
+        routes = routes.merge(projections::door::router(door.clone()));
+        query = Some(door);
+    }
+    let document = document(parts.domain, parts.roles);
+    routes = routes
+        .merge(health::router(health_of(parts, query)?))
+        .merge(openapi::router(&document))
+        .merge(http::docs());
+    Ok(door::finish(routes))
+}
+
+/// The OpenAPI document of a process with these roles.
+#[must_use]
+pub fn document(domain: &Domain, roles: Roles) -> Value {
+    let mut fragments = vec![health::fragment()];
+    if roles.command_api {
+        fragments.push(command_api::fragment(&domain.registry));
+    }
+    if roles.query_api {
+        let fragment = projections::door::fragment(&domain.projections, &domain.registry);
+        fragments.push(fragment);
+    }
+    openapi::document(fragments)
+}
+
+/// Each role's own checks.
+fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Failure> {
+    let recorder = metrics::recorder()?;
+    let log = Arc::clone(parts.log);
+    let mut health = Health::new(move || recorder.render()).check("log", move || {
+        let log = Arc::clone(&log);
+        async move {
+            let bounds = log.bounds(Partition(0)).await;
+            bounds.map(|_| ()).map_err(|error| explained(&error))
+        }
+    });
+    if let Some(engine) = parts.engine {
+        let engine = engine.clone();
+        health = health.check("writing", move || {
+            let readiness = engine.readiness();
+            async move { readiness }
+        });
+    }
+    if parts.roles.projector {
+        let projector = Arc::clone(parts.projector);
+        health = health.check("projecting", move || {
+            let projector = Arc::clone(&projector);
+            async move {
+                match &*projector.lock().await {
+                    Some(projector) => projector.ready(),
+                    None => Err("stopping".to_owned()),
+                }
+            }
+        });
+    }
+    if let Some(query) = query {
+        health = health.check("postgres", move || {
+            let query = query.clone();
+            async move { query.ready().await }
+        });
+    }
+    Ok(health)
+}

@@ -1,0 +1,117 @@
+//! The settings by name, with their meanings and defaults.
+//!
+//! Invariant: each key here is a field of the settings, and each field is here; a test compares.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its key in the configuration file.
+    pub key: &'static str,
+    /// Its value where no layer says otherwise; absent: it follows from others, or has none.
+    pub default: Option<&'static str>,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+impl Setting {
+    /// Its environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("ANNALS_{}", self.key.to_ascii_uppercase())
+    }
+
+    /// Its flag.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        format!("--{}", self.key.replace('_', "-"))
+    }
+}
+
+const fn setting(
+    key: &'static str,
+    default: Option<&'static str>,
+    meaning: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        default,
+        meaning,
+    }
+}
+
+/// Every setting.
+pub const CATALOGUE: [Setting; 15] = [
+    setting(
+        "data",
+        Some(".annals"),
+        "folder of the embedded log, the embedded Postgres and the owners' local checkpoints",
+    ),
+    setting(
+        "log",
+        None,
+        "the log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT…]/TOPIC (default: log.db in data)",
+    ),
+    setting(
+        "postgres",
+        None,
+        "the Postgres of the read models: postgres://USER:PASSWORD@HOST:PORT/DATABASE (default: \
+         an embedded server in data)",
+    ),
+    setting(
+        "postgres_bin",
+        None,
+        "folder with postgres and initdb for the embedded server (default: looked for)",
+    ),
+    setting(
+        "listen",
+        Some("127.0.0.1:4747"),
+        "where HTTP is served: HOST:PORT; port 0 takes a free one",
+    ),
+    setting(
+        "insecure",
+        Some("false"),
+        "serve other addresses than loopback, although there is no authentication yet",
+    ),
+    setting(
+        "role",
+        Some("all"),
+        "what serve does: command-api, projector, query-api, all; several with commas",
+    ),
+    setting(
+        "node",
+        None,
+        "the node's name in its claims on the log (default: the host's name)",
+    ),
+    setting(
+        "projector_tasks",
+        Some("2"),
+        "how many tasks share out the log's partitions; each has a connection to Postgres",
+    ),
+    setting(
+        "drain_timeout_ms",
+        Some("10000"),
+        "how long a stop waits for the answers of commands that were taken",
+    ),
+    setting(
+        "url",
+        Some("http://127.0.0.1:4747"),
+        "the server that import, send, events and state talk to",
+    ),
+    setting(
+        "output",
+        Some("table"),
+        "how data is printed on stdout: table, json, ndjson or csv",
+    ),
+    setting(
+        "acknowledged_damage",
+        None,
+        "damaged places of the log that readers pass, each with a reason: PARTITION:OFFSET=REASON, \
+         several with ; (in the file also as tables with partition, offset, reason)",
+    ),
+    setting(
+        "log_filter",
+        None,
+        "what is logged on stderr, as in RUST_LOG: info, or engine=debug,warn (default: by -v)",
+    ),
+    setting("log_format", Some("text"), "how it is logged: text or json"),
+];

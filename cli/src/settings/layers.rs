@@ -1,0 +1,172 @@
+//! The four layers, put over each other by the crate `config`; each value knows its origin.
+//!
+//! Deliberately absent: what the keys mean (`catalogue`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::{Config, ConfigError, File, FileFormat, Map, Source, Value};
+use serde::de::DeserializeOwned;
+
+use super::catalogue::CATALOGUE;
+use crate::exit::{Exit, Failure, explained};
+
+/// What a value that nobody gave says of its source.
+pub(super) const DEFAULT: &str = "default";
+
+/// The file that is read where none is named.
+const FILE: &str = "annals.toml";
+
+/// The prefix of our variables.
+const PREFIX: &str = "ANNALS_";
+
+/// Variables of the project's own tools and tests, which are no settings of the program.
+const OF_TOOLS: [&str; 6] = [
+    "ANNALS_TOOLS_DIR",
+    "ANNALS_KAFKA_DIR",
+    "ANNALS_OLIST_DIR",
+    "ANNALS_DEMO_FEATURES",
+    "ANNALS_SCHEMATHESIS",
+    "ANNALS_TESTS_VICTIM",
+];
+
+/// What the command line says of settings.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Keys and values.
+    pub values: Vec<(&'static str, String)>,
+}
+
+impl Flags {
+    /// Adds a value, if there is one.
+    pub fn add(&mut self, key: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.values.push((key, value.to_string()));
+        }
+    }
+}
+
+/// Some keys with their values, each with its origin.
+#[derive(Clone, Debug)]
+struct Layer(Vec<(String, String, String)>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        let value = |(key, origin, value): &(String, String, String)| {
+            (key.clone(), Value::new(Some(origin), value.as_str()))
+        };
+        Ok(self.0.iter().map(value).collect())
+    }
+}
+
+/// Puts the layers over each other: the settings, and where each value came from.
+///
+/// # Errors
+/// `Usage`.
+pub(super) fn collect<T: DeserializeOwned>(
+    flags: &Flags,
+    variables: Vec<(String, String)>,
+) -> Result<(T, BTreeMap<String, String>), Failure> {
+    let mut builder = Config::builder().add_source(defaults());
+    if let Some(file) = file_of(flags, &variables)? {
+        builder = builder.add_source(File::from(file).format(FileFormat::Toml));
+    }
+    let merged = builder
+        .add_source(of_environment(variables)?)
+        .add_source(of_flags(flags))
+        .build()
+        .map_err(|error| usage(&error))?;
+    let mut origins = BTreeMap::new();
+    for (key, value) in merged.collect().map_err(|error| usage(&error))? {
+        let origin = value.origin().unwrap_or(DEFAULT).to_owned();
+        known(&key, &origin)?;
+        origins.insert(key, origin);
+    }
+    let settings = merged.try_deserialize().map_err(|error| usage(&error))?;
+    Ok((settings, origins))
+}
+
+fn usage(error: &ConfigError) -> Failure {
+    Failure::new(Exit::Usage, format!("configuration: {}", explained(error)))
+}
+
+fn defaults() -> Layer {
+    let default = |setting: &super::Setting| {
+        let value = setting.default?.to_owned();
+        Some((setting.key.to_owned(), DEFAULT.to_owned(), value))
+    };
+    Layer(CATALOGUE.iter().filter_map(default).collect())
+}
+
+fn of_flags(flags: &Flags) -> Layer {
+    let layer = |(key, value): &(&'static str, String)| {
+        let origin = format!("flag --{}", key.replace('_', "-"));
+        ((*key).to_owned(), origin, value.clone())
+    };
+    Layer(flags.values.iter().map(layer).collect())
+}
+
+/// The file that is to be read: the one that was named, or the usual one if it is there.
+fn file_of(flags: &Flags, variables: &[(String, String)]) -> Result<Option<PathBuf>, Failure> {
+    let named = variables.iter().find(|(name, _)| name == "ANNALS_CONFIG");
+    let named = flags
+        .config
+        .clone()
+        .or(named.map(|(_, value)| PathBuf::from(value)));
+    match named {
+        Some(file) if file.is_file() => Ok(Some(file)),
+        Some(file) => {
+            let message = format!("there is no configuration file {}", file.display());
+            Err(Failure::new(Exit::Usage, message))
+        }
+        None => Ok(Some(PathBuf::from(FILE)).filter(|file| Path::is_file(file))),
+    }
+}
+
+fn of_environment(variables: Vec<(String, String)>) -> Result<Layer, Failure> {
+    let mut layer = Vec::new();
+    for (name, value) in variables {
+        let Some(key) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let ours = !OF_TOOLS.contains(&name.as_str()) && name != "ANNALS_CONFIG";
+        if !ours || value.is_empty() || of_a_cluster(key, &value) {
+            continue;
+        }
+        let key = key.to_ascii_lowercase();
+        known(&key, &format!("variable {name}"))?;
+        layer.push((key, format!("variable {name}"), value));
+    }
+    Ok(Layer(layer))
+}
+
+/// Whether a variable is one that Kubernetes sets in every pod beside a service named `annals`.
+fn of_a_cluster(key: &str, value: &str) -> bool {
+    let of_service = key.contains("SERVICE_HOST") || key.contains("SERVICE_PORT");
+    let of_port = key == "PORT" || key.ends_with("_PORT") || key.contains("PORT_");
+    let address = |scheme: &str| value.starts_with(scheme);
+    let is_link = ["tcp://", "udp://", "sctp://"].into_iter().any(address);
+    let names_port = key
+        .split("PORT_")
+        .nth(1)
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+    of_service || (of_port && (is_link || names_port))
+}
+
+fn known(key: &str, origin: &str) -> Result<(), Failure> {
+    if CATALOGUE.iter().any(|setting| setting.key == key) {
+        return Ok(());
+    }
+    let known: Vec<&str> = CATALOGUE.iter().map(|setting| setting.key).collect();
+    let message = format!(
+        "configuration: nothing is named {key:?} ({origin}); there are: {}",
+        known.join(", ")
+    );
+    Err(Failure::new(Exit::Usage, message))
+}

@@ -1,0 +1,365 @@
+//! Every setting: its value, where the value came from, and what it means.
+//!
+//! Layers, the later over the earlier: defaults, a TOML file (`--config FILE`, else `annals.toml` in
+//! the working directory), `ANNALS_…` variables, flags. Invariant: a key that nobody knows is an
+//! error, in every layer. Deliberately absent: what the settings are used for.
+
+mod catalogue;
+mod layers;
+mod values;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::chain::Acknowledged;
+use engine::log::LogAddress;
+use serde::{Deserialize, Serialize};
+use values::{Places, RoleList};
+
+pub use catalogue::{CATALOGUE, Setting};
+pub use layers::Flags;
+
+use crate::exit::{Exit, Failure};
+
+/// What a process does.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Takes commands: the write door and the owners of the log.
+    CommandApi,
+    /// Follows the log and writes the read models.
+    Projector,
+    /// Shows read models, events and states.
+    QueryApi,
+    /// All of them in one process.
+    All,
+}
+
+impl Role {
+    /// Its name in configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CommandApi => "command-api",
+            Self::Projector => "projector",
+            Self::QueryApi => "query-api",
+            Self::All => "all",
+        }
+    }
+}
+
+/// The roles of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Whether it takes commands.
+    pub command_api: bool,
+    /// Whether it writes read models.
+    pub projector: bool,
+    /// Whether it shows them.
+    pub query_api: bool,
+}
+
+impl Roles {
+    /// Every role.
+    pub const ALL: Self = Self {
+        command_api: true,
+        projector: true,
+        query_api: true,
+    };
+
+    /// Whether it needs Postgres.
+    #[must_use]
+    pub fn reads(self) -> bool {
+        self.projector || self.query_api
+    }
+
+    /// Their names, separated by commas.
+    #[must_use]
+    pub fn names(self) -> String {
+        let names = [
+            (self.command_api, Role::CommandApi),
+            (self.projector, Role::Projector),
+            (self.query_api, Role::QueryApi),
+        ];
+        let names = names.iter().filter(|(has, _)| *has);
+        names
+            .map(|(_, role)| role.name())
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
+        let roles: Vec<Role> = roles.into_iter().collect();
+        let has = |role| roles.contains(&role) || roles.contains(&Role::All);
+        Self {
+            command_api: has(Role::CommandApi),
+            projector: has(Role::Projector),
+            query_api: has(Role::QueryApi),
+        }
+    }
+}
+
+/// How data is printed on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON document a line.
+    Ndjson,
+    /// Comma-separated values (RFC 4180) with a header.
+    Csv,
+}
+
+impl OutputFormat {
+    /// Whether it is meant for programs that read JSON.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Ndjson)
+    }
+}
+
+/// How the program talks on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON document a line.
+    Json,
+}
+
+/// All settings of a process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder for everything that has no other place.
+    pub data: PathBuf,
+    /// The log.
+    pub log: LogAddress,
+    /// The Postgres of the read models; absent: an embedded one in `data`.
+    pub postgres: Option<String>,
+    /// The folder with the programs of an embedded Postgres; absent: it is looked for.
+    pub postgres_bin: Option<PathBuf>,
+    /// Where HTTP is served.
+    pub listen: String,
+    /// Whether other addresses than loopback are served.
+    pub insecure: bool,
+    /// What `serve` does.
+    pub roles: Roles,
+    /// The node's name in its claims.
+    pub node: String,
+    /// How many tasks project.
+    pub projector_tasks: usize,
+    /// How long a stop waits for what was taken.
+    pub drain_timeout: Duration,
+    /// The server that client commands talk to.
+    pub url: String,
+    /// How data is printed.
+    pub output: OutputFormat,
+    /// The damaged places of the log that readers pass.
+    pub acknowledged_damage: Acknowledged,
+    /// What is logged.
+    pub log_filter: Option<String>,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    origins: BTreeMap<String, String>,
+}
+
+/// One setting as `annals config` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// Its key in the file.
+    pub setting: &'static str,
+    /// Its value; absent: none.
+    pub value: Option<String>,
+    /// Where the value came from.
+    pub source: String,
+    /// Its variable.
+    pub variable: String,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// As the layers have it, before defaults that follow from other settings.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    data: PathBuf,
+    log: Option<LogAddress>,
+    postgres: Option<String>,
+    postgres_bin: Option<PathBuf>,
+    listen: String,
+    insecure: bool,
+    role: RoleList,
+    node: Option<String>,
+    projector_tasks: usize,
+    drain_timeout_ms: u64,
+    url: String,
+    output: OutputFormat,
+    acknowledged_damage: Option<Places>,
+    log_filter: Option<String>,
+    log_format: LogFormat,
+}
+
+impl Settings {
+    /// The settings of this process: from its flags, its environment and its configuration file.
+    ///
+    /// # Errors
+    /// `Usage`, with the place of what cannot be understood.
+    pub fn load(flags: &Flags) -> Result<Self, Failure> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::from_layers(flags, variables.collect())
+    }
+
+    fn from_layers(flags: &Flags, variables: Vec<(String, String)>) -> Result<Self, Failure> {
+        let (raw, origins) = layers::collect::<Raw>(flags, variables)?;
+        let log = raw.log.unwrap_or_else(|| LogAddress::Sqlite {
+            path: raw.data.join("log.db"),
+        });
+        let settings = Self {
+            log,
+            postgres: raw.postgres.filter(|url| !url.is_empty()),
+            postgres_bin: raw.postgres_bin,
+            listen: raw.listen,
+            insecure: raw.insecure,
+            roles: raw.role.0,
+            node: raw.node.unwrap_or_else(host_name),
+            projector_tasks: raw.projector_tasks,
+            drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
+            url: raw.url.trim_end_matches('/').to_owned(),
+            output: raw.output,
+            acknowledged_damage: raw.acknowledged_damage.map(|p| p.0).unwrap_or_default(),
+            log_filter: raw.log_filter,
+            log_format: raw.log_format,
+            data: raw.data,
+            origins,
+        };
+        let most = projections::runtime::PROJECTOR_TASKS_MAX;
+        if !(1..=most).contains(&settings.projector_tasks) {
+            let source = settings.source("projector_tasks");
+            let message = format!("projector_tasks must be 1 to {most} (from {source})");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(settings)
+    }
+
+    /// Where the value of a setting came from.
+    #[must_use]
+    pub fn source(&self, key: &str) -> &str {
+        self.origins
+            .get(key)
+            .map_or(layers::DEFAULT, String::as_str)
+    }
+
+    /// Moves everything that has no other place into a folder below `data`, unless somebody said
+    /// where it belongs.
+    #[must_use]
+    pub fn in_own_folder(mut self, name: &str) -> Self {
+        if self.source("data") == layers::DEFAULT {
+            self.data = self.data.join(name);
+            if self.source("log") == layers::DEFAULT {
+                self.log = LogAddress::Sqlite {
+                    path: self.data.join("log.db"),
+                };
+            }
+        }
+        self
+    }
+
+    /// The folder of the owners' local checkpoints, which may be deleted at any time.
+    #[must_use]
+    pub fn state_folder(&self) -> PathBuf {
+        self.data.join("state")
+    }
+
+    /// The folder of the embedded Postgres.
+    #[must_use]
+    pub fn postgres_folder(&self) -> PathBuf {
+        self.data.join("postgres")
+    }
+
+    /// Every setting with its value, its source and its meaning; passwords left out.
+    #[must_use]
+    pub fn explain(&self) -> Vec<Explained> {
+        let explain = |setting: &Setting| Explained {
+            setting: setting.key,
+            value: self.value(setting.key),
+            source: self.source(setting.key).to_owned(),
+            variable: setting.variable(),
+            meaning: setting.meaning,
+        };
+        CATALOGUE.iter().map(explain).collect()
+    }
+
+    fn value(&self, key: &str) -> Option<String> {
+        let path = |path: &PathBuf| path.display().to_string();
+        Some(match key {
+            "data" => path(&self.data),
+            "log" => self.log.to_string(),
+            "postgres" => return self.postgres.as_deref().map(without_password),
+            "postgres_bin" => return self.postgres_bin.as_ref().map(path),
+            "listen" => self.listen.clone(),
+            "insecure" => self.insecure.to_string(),
+            "role" => self.roles.names(),
+            "node" => self.node.clone(),
+            "projector_tasks" => self.projector_tasks.to_string(),
+            "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),
+            "url" => self.url.clone(),
+            "output" => name_of(self.output),
+            "acknowledged_damage" => {
+                let shown = self.acknowledged_damage.iter();
+                let shown = shown.map(|((p, offset), reason)| format!("{p}:{offset}={reason}"));
+                let shown: Vec<String> = shown.collect();
+                return (!shown.is_empty()).then(|| shown.join("; "));
+            }
+            "log_filter" => return self.log_filter.clone(),
+            "log_format" => name_of(self.log_format),
+            _ => return None,
+        })
+    }
+}
+
+fn name_of(value: impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    if name.is_empty() {
+        "annals".to_owned()
+    } else {
+        name.into_owned()
+    }
+}
+
+/// A URL that may be shown to anyone who looks over a shoulder.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let Some(at) = rest[..end].rfind('@') else {
+        return url.to_owned();
+    };
+    match rest[..at].split_once(':') {
+        Some((user, _)) => format!("{scheme}://{user}:***{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
