@@ -2,8 +2,34 @@
 //!
 //! Start with `book`: it says what may be asked of a book, what may have happened to it, why a
 //! request is refused, and the rules that choose between the two. Nothing in it knows of a log, a
-//! database or HTTP, and nothing in the engine knows of books.
+//! database or HTTP, and nothing in the engine knows of books. `readers` is a read model made from
+//! what happened, and `main` runs both with the same code that runs `annals`.
 
 pub mod book;
+pub mod readers;
+
+use std::sync::Arc;
+
+use engine::registry::Registry;
+use projections::models::{Rejections, StreamIndex};
+use projections::runtime::Projection;
 
 pub use book::Book;
+pub use readers::Readers;
+
+/// The rules of the library.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry::new().with::<Book>()
+}
+
+/// What is shown of what happened: a read model of our own, and two that suit every domain.
+/// `StreamIndex` is what `annals events` and `annals state` read streams with.
+#[must_use]
+pub fn projections() -> Vec<Arc<dyn Projection>> {
+    vec![
+        Arc::new(StreamIndex),
+        Arc::new(Rejections),
+        Arc::new(Readers),
+    ]
+}
