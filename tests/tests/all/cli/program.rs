@@ -1,0 +1,143 @@
+//! Calling the program, and running it as a server.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::harness::process::Process;
+
+/// How long a start or an end may take on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A call of the program in a folder of its own, with nothing of ours in its environment.
+pub(super) fn annals(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annals-under-test"));
+    command.current_dir(folder);
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("ANNALS_") && name_text != "ANNALS_POSTGRES_BIN" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// A folder that the user Postgres runs as can enter.
+pub(super) fn folder() -> TempDir {
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("annals-cli-").permissions(permissions);
+    builder.tempdir().unwrap()
+}
+
+/// Calls the program and waits for its end.
+pub(super) fn call(folder: &Path, arguments: &[&str]) -> Output {
+    annals(folder).args(arguments).output().unwrap()
+}
+
+/// What a call printed on stdout.
+pub(super) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What a call said on stderr.
+pub(super) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Asserts how a call ended, and shows what it said if that is wrong.
+#[track_caller]
+pub(super) fn assert_exit(output: &Output, code: i32) {
+    let (out, err) = (stdout(output), stderr(output));
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "stdout: {out}\nstderr: {err}"
+    );
+}
+
+/// The program as a server. Ended in good order when dropped, so that its Postgres ends with it.
+pub(super) struct Server {
+    process: Process,
+    pub(super) ready: Value,
+    pub(super) url: String,
+}
+
+impl Server {
+    /// Starts it with these arguments and waits for the line that says it is ready.
+    pub(super) fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = annals(folder);
+        command.args(arguments);
+        command.args(["--listen", "127.0.0.1:0", "--output", "json"]);
+        let output = folder.join("server.out");
+        let process = Process::start(command, File::create(&output).unwrap(), folder).unwrap();
+        let mut server = Self {
+            process,
+            ready: Value::Null,
+            url: String::new(),
+        };
+        server.ready = server.ready_line(&output);
+        server.url = server.ready["http"].as_str().unwrap().to_owned();
+        server
+    }
+
+    /// `annals dev` on the data in `folder`.
+    pub(super) fn dev(folder: &Path) -> Self {
+        Self::start(folder, &["dev"])
+    }
+
+    fn ready_line(&mut self, output: &PathBuf) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = std::fs::read_to_string(output).unwrap();
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let mut lines = whole.lines().filter(|line| line.starts_with('{'));
+            if let Some(ready) = lines.find_map(|line| serde_json::from_str(line).ok()) {
+                return ready;
+            }
+            let ended = self.process.ended();
+            assert!(ended.is_none(), "it ended ({ended:?}) and said: {text}");
+            assert!(
+                Instant::now() < deadline,
+                "it is not ready and said: {text}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends it a signal and waits for its end.
+    pub(super) fn end(&mut self, signal: Signal) -> ExitStatus {
+        self.process.signal(signal);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.ended() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills it as `kill -9` does.
+    pub(super) fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// The number of a port that its embedded Postgres listens on.
+    pub(super) fn postgres_url(&self) -> String {
+        self.ready["postgres"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.process.ended().is_none() {
+            let _ = self.end(Signal::TERM);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The program as a server: started, asked, stopped, killed and started again.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::program::{Server, assert_exit, call, folder, stderr, stdout};
+
+const ADDRESS: &str = r#"{"city":"recife","state":"PE","postcode_prefix":"50000"}"#;
+
+#[tokio::test]
+async fn dev_says_when_it_is_ready_and_ends_in_good_order() {
+    let folder = folder();
+    let mut server = Server::dev(folder.path());
+    let ready = server.ready.as_object().unwrap();
+    assert_eq!(
+        ready.keys().collect::<Vec<_>>(),
+        ["http", "log", "postgres"]
+    );
+    assert_eq!(server.ready["log"], "sqlite:.annals/log.db");
+    let get = async |path: &str| {
+        let response = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let (status, readiness) = get("/readyz").await;
+    assert_eq!(status, 200, "{readiness}");
+    let readiness: Value = serde_json::from_str(&readiness).unwrap();
+    let checks = readiness["checks"].as_object().unwrap();
+    assert_eq!(
+        checks.keys().collect::<Vec<_>>(),
+        ["log", "postgres", "projecting", "writing"]
+    );
+    assert_eq!(get("/livez").await.0, 200);
+    let (status, document) = get("/openapi.json").await;
+    assert_eq!(status, 200);
+    let document: Value = serde_json::from_str(&document).unwrap();
+    for path in ["/v1/commands", "/v1/read/daily_sales", "/readyz"] {
+        assert!(document["paths"].get(path).is_some(), "{path}");
+    }
+    let (status, page) = get("/docs/").await;
+    assert_eq!(status, 200);
+    assert!(
+        !page.contains("https://"),
+        "the page needs the network: {page}"
+    );
+    let (status, script) = get("/docs/swagger-initializer.js").await;
+    assert_eq!(status, 200);
+    assert!(script.contains("/openapi.json"), "{script}");
+    assert_eq!(get("/nothing").await.0, 404);
+    let url = server.url.clone();
+    let sent = [
+        "send",
+        "customer-1",
+        "RegisterCustomer",
+        ADDRESS,
+        "--url",
+        &url,
+    ];
+    assert_exit(&call(folder.path(), &sent), 0);
+    assert!(get("/metrics").await.1.contains("annals_commands_total"));
+    assert_eq!(server.end(Signal::TERM).code(), Some(0));
+    let address = url.strip_prefix("http://").unwrap();
+    assert!(
+        TcpStream::connect(address).is_err(),
+        "nobody listens any more"
+    );
+}
+
+#[test]
+fn a_command_has_one_answer_and_one_exit_code() {
+    let folder = folder();
+    let mut server = Server::dev(folder.path());
+    let url = server.url.clone();
+    let to_server = |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(["--url", &url]);
+        call(folder.path(), &all)
+    };
+    let register = [
+        "send",
+        "customer-1",
+        "RegisterCustomer",
+        ADDRESS,
+        "--id",
+        "a",
+    ];
+    let sent = to_server(&[&register[..], &["--actor", "user:7", "--output", "json"]].concat());
+    assert_exit(&sent, 0);
+    let answer: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!(answer["version"], 1);
+    let repeated = to_server(&[&register[..], &["--output", "json"]].concat());
+    let repeated: Value = serde_json::from_slice(&repeated.stdout).unwrap();
+    assert_eq!(repeated["repeated"], true);
+    assert_eq!(repeated["position"], answer["position"]);
+    let refused = to_server(&["send", "order-1", "ApproveOrder"]);
+    assert_exit(&refused, 3);
+    assert!(
+        stderr(&refused).contains("[order_not_placed]"),
+        "{}",
+        stderr(&refused)
+    );
+    let stale = [&register[..4], &["--expected-version", "3"]].concat();
+    assert_exit(&to_server(&stale), 3);
+    let misshapen = to_server(&["send", "customer-1", "RegisterCustomer", "{}"]);
+    assert_exit(&misshapen, 2);
+    assert_exit(&to_server(&["send", "ship-1", "Sail"]), 7);
+    // A query may come before the read model has caught up; it says so by another code.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let events = loop {
+        let events = to_server(&["events", "customer-1", "--output", "ndjson"]);
+        if events.status.success() || Instant::now() > deadline {
+            break events;
+        }
+        assert_exit(&events, 7);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_exit(&events, 0);
+    let event: Value = serde_json::from_str(stdout(&events).trim()).unwrap();
+    assert_eq!(event["type"], "CustomerRegistered");
+    assert_eq!(event["actor"], json!({"kind": "user", "id": "7"}));
+    let state = to_server(&["state", "customer-1", "--output", "json"]);
+    assert_exit(&state, 0);
+    let state: Value = serde_json::from_slice(&state.stdout).unwrap();
+    assert_eq!(state["version"], 1);
+    assert_exit(&to_server(&["state", "customer-2"]), 7);
+    assert_eq!(server.end(Signal::INT).code(), Some(0));
+}
+
+#[test]
+fn dev_that_was_killed_starts_again_with_all_it_had_answered() {
+    let folder = folder();
+    let mut server = Server::dev(folder.path());
+    for round in 1..4 {
+        let (url, stream) = (server.url.clone(), format!("customer-{round}"));
+        let sent = call(
+            folder.path(),
+            &[
+                "send",
+                &stream,
+                "RegisterCustomer",
+                ADDRESS,
+                "--id",
+                "a",
+                "--url",
+                &url,
+            ],
+        );
+        assert_exit(&sent, 0);
+        server.kill9();
+        // Its Postgres runs on, and is in the way of the next one.
+        server = Server::dev(folder.path());
+        let again = call(
+            folder.path(),
+            &[
+                "send",
+                &stream,
+                "RegisterCustomer",
+                ADDRESS,
+                "--id",
+                "a",
+                "--url",
+                &server.url,
+                "--output",
+                "json",
+            ],
+        );
+        assert_exit(&again, 0);
+        let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+        assert_eq!(again["repeated"], true);
+    }
+    let in_use = call(folder.path(), &["dev", "--listen", "127.0.0.1:0"]);
+    assert_exit(&in_use, 1);
+    let list = ["projections", "list", "--postgres", &server.postgres_url()];
+    assert_exit(&call(folder.path(), &list), 0);
+    assert_eq!(server.end(Signal::TERM).code(), Some(0));
+    let verify = ["log", "verify", "--against", "postgres,local"];
+    assert_exit(&call(folder.path(), &verify), 0);
+}
+
+#[test]
+fn roles_can_live_in_processes_of_their_own() {
+    let folder = folder();
+    let writer = Server::dev(folder.path());
+    let postgres = writer.postgres_url();
+    let reader = Server::start(
+        folder.path(),
+        &[
+            "serve",
+            "--role",
+            "query-api",
+            "--data",
+            "other",
+            "--postgres",
+            &postgres,
+            "--log",
+            "sqlite:.annals/log.db",
+        ],
+    );
+    let send = [
+        "send",
+        "customer-1",
+        "RegisterCustomer",
+        ADDRESS,
+        "--output",
+        "json",
+        "--url",
+    ];
+    let sent = call(folder.path(), &[&send[..], &[&writer.url]].concat());
+    assert_exit(&sent, 0);
+    let not_here = call(folder.path(), &[&send[..], &[&reader.url]].concat());
+    assert_exit(&not_here, 7);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !call(
+        folder.path(),
+        &["state", "customer-1", "--url", &reader.url],
+    )
+    .status
+    .success()
+    {
+        assert!(
+            Instant::now() < deadline,
+            "the reader never shows what was written"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_demo_shows_what_it_promises() {
+    let folder = folder();
+    let demo = ["demo", "--once", "--listen", "127.0.0.1:0"];
+    let shown = call(folder.path(), &[&demo[..], &["--output", "json"]].concat());
+    assert_exit(&shown, 0);
+    let shown: Vec<Value> = serde_json::from_slice(&shown.stdout).unwrap();
+    let statuses: Vec<u64> = shown
+        .iter()
+        .map(|call| call["status"].as_u64().unwrap())
+        .collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 422, 200]);
+    let answer = |about: &str| {
+        let call = shown.iter().find(|call| call["about"] == about);
+        call.unwrap_or_else(|| panic!("nothing is shown of {about}"))["answer"].clone()
+    };
+    assert_eq!(answer("one order")["status"], "delivered");
+    assert_eq!(answer("sales by day")["rows"].as_array().unwrap().len(), 3);
+    // Its own folder, so that the sample never mixes with anyone's data.
+    assert!(folder.path().join(".annals/demo/log.db").is_file());
+    assert!(!folder.path().join(".annals/log.db").exists());
+    let again = call(folder.path(), &demo);
+    assert_exit(&again, 0);
+    let text = stdout(&again);
+    assert!(text.contains("$ curl -s 'http://127.0.0.1:"), "{text}");
+    assert!(
+        text.contains("\"repeated\": true"),
+        "the same key, the same answer: {text}"
+    );
+}

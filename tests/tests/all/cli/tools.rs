@@ -1,0 +1,292 @@
+//! Commands that end by themselves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
+use tests::harness::postgres::Postgres;
+
+use super::program::{annals, assert_exit, call, folder, stderr, stdout};
+
+#[test]
+fn every_command_explains_itself() {
+    let folder = folder();
+    let help = call(folder.path(), &["--help"]);
+    assert_exit(&help, 0);
+    for expected in ["annals demo", "Exit codes:", "serve", "projections"] {
+        assert!(stdout(&help).contains(expected), "{expected}");
+    }
+    for command in [
+        "dev",
+        "demo",
+        "serve",
+        "import olist",
+        "import commands",
+        "send",
+        "events",
+        "state",
+        "log create",
+        "log info",
+        "log verify",
+        "log copy",
+        "projections list",
+        "projections rebuild",
+        "migrate",
+        "check",
+        "config",
+        "schema",
+        "completions",
+        "man",
+    ] {
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        arguments.push("--help");
+        let help = call(folder.path(), &arguments);
+        assert_exit(&help, 0);
+        assert!(
+            stdout(&help).contains("Example"),
+            "{command} has no example"
+        );
+    }
+}
+
+#[test]
+fn exit_codes_are_a_stable_table() {
+    let folder = folder();
+    let codes = call(folder.path(), &["exit-codes", "--output", "csv"]);
+    assert_exit(&codes, 0);
+    let names: Vec<String> = stdout(&codes)
+        .lines()
+        .map(|line| line.splitn(3, ',').take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    let expected = [
+        "code name",
+        "0 done",
+        "1 failed",
+        "2 usage",
+        "3 refused",
+        "4 unavailable",
+        "5 damage",
+        "6 unprepared",
+        "7 not_found",
+    ];
+    assert_eq!(names, expected);
+    for (arguments, code) in [
+        (&["fly"][..], 2),
+        (&["log", "create", "--partitions", "0"], 2),
+        (&["log", "verify", "--log", "mysql:x"], 2),
+        (&["log", "verify"], 6),
+        (&["serve", "--role", "command-api"], 6),
+        (
+            &[
+                "send",
+                "order-1",
+                "ApproveOrder",
+                "--url",
+                "http://127.0.0.1:9",
+            ],
+            4,
+        ),
+        (&["events", "order-1", "--url", "http://127.0.0.1:9"], 4),
+        (&["import", "olist", "nowhere"], 7),
+    ] {
+        assert_exit(&call(folder.path(), arguments), code);
+    }
+}
+
+#[test]
+fn config_tells_where_each_value_came_from() {
+    let folder = folder();
+    let file = "listen = \"127.0.0.1:1\"\nnode = \"a\"\n[[acknowledged_damage]]\n\
+                partition = 1\noffset = 2\nreason = \"a disk\"\n";
+    std::fs::write(folder.path().join("annals.toml"), file).unwrap();
+    let config = annals(folder.path())
+        .env("ANNALS_NODE", "b")
+        .env("ANNALS_POSTGRES", "postgres://me:secret@db/annals")
+        .args(["config", "--data", "d", "--output", "json"])
+        .output()
+        .unwrap();
+    assert_exit(&config, 0);
+    assert!(!stdout(&config).contains("secret"));
+    let rows: Vec<Value> = serde_json::from_slice(&config.stdout).unwrap();
+    for (setting, value, source) in [
+        ("data", "d", "flag --data"),
+        ("log", "sqlite:d/log.db", "default"),
+        ("node", "b", "variable ANNALS_NODE"),
+        ("listen", "127.0.0.1:1", "annals.toml"),
+        (
+            "postgres",
+            "postgres://me:***@db/annals",
+            "variable ANNALS_POSTGRES",
+        ),
+        ("acknowledged_damage", "1:2=a disk", "annals.toml"),
+        ("url", "http://127.0.0.1:4747", "default"),
+    ] {
+        let row = rows.iter().find(|row| row["setting"] == setting).unwrap();
+        assert_eq!(row["value"], value);
+        assert_eq!(row["source"], source);
+        assert!(!row["meaning"].as_str().unwrap().is_empty());
+    }
+    let misspelt = annals(folder.path())
+        .env("ANNALS_POSTGERS", "x")
+        .arg("config")
+        .output();
+    assert_exit(&misspelt.unwrap(), 2);
+    std::fs::write(folder.path().join("annals.toml"), "lisen = \"x\"\n").unwrap();
+    assert_exit(&call(folder.path(), &["config"]), 2);
+}
+
+#[test]
+fn only_loopback_is_served_unless_asked() {
+    let folder = folder();
+    let refused = call(folder.path(), &["dev", "--listen", "0.0.0.0:0"]);
+    assert_exit(&refused, 2);
+    assert!(
+        stderr(&refused).contains("--insecure"),
+        "{}",
+        stderr(&refused)
+    );
+    assert!(!folder.path().join(".annals").exists(), "nothing was begun");
+}
+
+#[tokio::test]
+async fn a_log_is_made_looked_into_copied_and_proven() {
+    let folder = folder();
+    let log = |arguments: &[&str]| {
+        let mut all = vec!["log"];
+        all.extend(arguments);
+        call(folder.path(), &all)
+    };
+    let create = ["create", "--partitions", "4", "--idempotency-window", "2d"];
+    assert_exit(&log(&create), 0);
+    let again = log(&create);
+    assert_exit(&again, 0);
+    assert!(stderr(&again).contains("nothing was changed"));
+    assert_exit(&log(&["create", "--partitions", "5"]), 2);
+    let info = log(&["info", "--output", "json"]);
+    let info: Value = serde_json::from_slice(&info.stdout).unwrap();
+    assert_eq!(info["partitions"].as_array().unwrap().len(), 4);
+    assert_eq!(info["partitions"][0]["window_hours"], 48.0);
+    assert_exit(&log(&["copy", "--to", "sqlite:copy.db"]), 0);
+    assert_exit(&log(&["verify", "--log", "sqlite:copy.db"]), 0);
+    assert_exit(&log(&["verify"]), 0);
+    let url = format!("sqlite:{}", folder.path().join(".annals/log.db").display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let insert = "INSERT INTO record (id, key, value, headers, appended_at_ms) \
+                  SELECT id + 1, key, value, headers, 0 FROM record WHERE partition = 2";
+    sqlx::query(insert).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    // A claim that came twice does not count the second time, and harms nobody.
+    let verified = log(&["verify", "--output", "json"]);
+    assert_exit(&verified, 0);
+    let report: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(report["partitions"][2]["orphans"]["losing"], 1);
+}
+
+#[tokio::test]
+async fn serving_needs_what_it_names() {
+    let folder = folder();
+    let postgres = Postgres::start();
+    let url = postgres.create_database().await;
+    let with = |arguments: &[&str]| {
+        annals(folder.path())
+            .args(arguments)
+            .args(["--listen", "127.0.0.1:0", "--postgres", &url])
+            .output()
+            .unwrap()
+    };
+    let no_log = with(&["serve"]);
+    assert_exit(&no_log, 6);
+    assert!(stderr(&no_log).contains("annals log create --log sqlite:.annals/log.db"));
+    let check = with(&["check", "--output", "json"]);
+    assert_exit(&check, 6);
+    assert_exit(&call(folder.path(), &["log", "create"]), 0);
+    let unmigrated = with(&["serve", "--role", "projector,query-api"]);
+    assert_exit(&unmigrated, 6);
+    assert!(stderr(&unmigrated).contains("annals migrate --postgres postgres://annals:***@"));
+    for status in ["applied", "present"] {
+        let migrate = call(
+            folder.path(),
+            &["migrate", "--postgres", &url, "--output", "json"],
+        );
+        assert_exit(&migrate, 0);
+        assert!(stdout(&migrate).contains(status), "{}", stdout(&migrate));
+    }
+    let check = with(&["check", "--output", "json"]);
+    assert_exit(&check, 0);
+    let rows: Vec<Value> = serde_json::from_slice(&check.stdout).unwrap();
+    assert!(rows.iter().all(|row| row["status"] != "fail"), "{rows:?}");
+    let list = [
+        "projections",
+        "list",
+        "--postgres",
+        &url,
+        "--output",
+        "ndjson",
+    ];
+    assert_exit(&call(folder.path(), &list), 0);
+    let rebuild = ["projections", "rebuild", "--all", "--postgres", &url];
+    assert_exit(&call(folder.path(), &rebuild), 0);
+    let listed = stdout(&call(folder.path(), &list));
+    assert_eq!(
+        listed.lines().count(),
+        projections::models::all().len(),
+        "{listed}"
+    );
+    let unknown = ["projections", "rebuild", "nothing", "--postgres", &url];
+    assert_exit(&call(folder.path(), &unknown), 7);
+}
+
+#[test]
+fn the_schemas_in_the_repository_are_those_of_this_program() {
+    let folder = folder();
+    assert_exit(&call(folder.path(), &["schema", "made"]), 0);
+    let made = files_below(&folder.path().join("made"));
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
+    let is_made = |path: &Path| {
+        let name = path.to_string_lossy();
+        name == "openapi.json" || name.starts_with("commands/") || name.starts_with("events/")
+    };
+    let mut committed = files_below(&committed);
+    committed.retain(|path, _| is_made(path));
+    let mend = "run `cargo run -p cli --bin annals -- schema` and look at the difference";
+    let names = |files: &BTreeMap<PathBuf, String>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&committed), names(&made), "{mend}");
+    for (path, text) in &made {
+        assert!(
+            committed[path] == *text,
+            "{} differs: {mend}",
+            path.display()
+        );
+    }
+}
+
+fn files_below(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.insert(path.strip_prefix(root).unwrap().to_owned(), text);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    let folder = folder();
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = call(folder.path(), &["completions", shell]);
+        assert_exit(&completions, 0);
+        assert!(stdout(&completions).contains("rebuild"), "{shell}");
+    }
+    assert_exit(&call(folder.path(), &["man", "pages"]), 0);
+    let page = folder.path().join("pages/annals-log-verify.1");
+    assert!(std::fs::read_to_string(page).unwrap().contains("against"));
+}
