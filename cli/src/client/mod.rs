@@ -163,7 +163,9 @@ impl Client {
         loop {
             let done_before = backlog.done_count();
             // Not all the time that is left: a connection that has died must leave time for another.
-            let silence_max = SILENCE_MAX.min(self.time_left(&backlog) * 3 / 4).max(SILENCE_MIN);
+            let silence_max = SILENCE_MAX
+                .min(self.time_left(&backlog) * 3 / 4)
+                .max(SILENCE_MIN);
             let exchange = Exchange::open(&self.http, &self.url, silence_max);
             let end = exchange.run(&mut source, &mut backlog, observer).await?;
             backlog.settle();
