@@ -1,0 +1,263 @@
+//! The read side when something goes wrong: Postgres is killed, a rival or a rebuild comes, the log
+//! is damaged, a projection fails.
+
+use std::sync::Arc;
+
+use engine::command::Request;
+use projections::runtime::TaskState;
+use projections::{Projector, RuntimeError, models};
+use serde_json::json;
+use sqlx::Connection;
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::postgres::Postgres;
+
+use super::{
+    MODELS, Sample, brl, caught_up, database, execute, level, log_of, rows_of, scalar,
+    shop_history, submit_all, until,
+};
+use crate::write_side::{request, start};
+
+#[tokio::test]
+async fn nothing_counts_twice_when_postgres_is_killed_again_and_again() {
+    let log = NewLog::make(Kind::Sqlite, 4).await;
+    let engine = start(&log).await;
+    let mut postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let all = models::all();
+    let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
+    for round in 0..5_u64 {
+        let lines: Vec<Request> = shop_history(round, 150)
+            .into_iter()
+            .map(|line| Request {
+                tenant: format!("t{round}").parse().unwrap(),
+                ..line
+            })
+            .collect();
+        let before = scalar::<i64>(&url, "SELECT count(*) FROM annals.checkpoint").await;
+        submit_all(&engine, lines).await;
+        until("the projector is at work", async || {
+            let sql = "SELECT count(*) FROM annals.checkpoint";
+            scalar::<i64>(&url, sql).await >= before.max(1)
+        })
+        .await;
+        postgres.kill9();
+        until("the projector has noticed", async || {
+            let retries =
+                |s: &projections::runtime::TaskStatus| matches!(s.state, TaskState::Retrying(_));
+            projector.status().iter().all(retries)
+        })
+        .await;
+        assert!(projector.ready().is_err());
+        postgres.restart();
+    }
+    until("it has caught up", async || level(&log, &url, &all).await).await;
+    projector.stop().await.unwrap();
+    let fresh = database(&postgres).await;
+    caught_up(&log.log, &fresh).await;
+    assert_eq!(rows_of(&url, &MODELS).await, rows_of(&fresh, &MODELS).await);
+}
+
+#[tokio::test]
+async fn a_second_projector_waits_and_takes_over() {
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let all = models::all();
+    let first = Projector::spawn(&log.log, &url, &all, 1).unwrap();
+    until("the first follows", async || first.ready().is_ok()).await;
+    let second = Projector::spawn(&log.log, &url, &all, 2).unwrap();
+    until("the second waits", async || {
+        second
+            .status()
+            .iter()
+            .all(|status| status.state == TaskState::Waiting)
+    })
+    .await;
+    submit_all(&engine, shop_history(1, 50)).await;
+    until("the first has caught up", async || {
+        level(&log, &url, &all).await
+    })
+    .await;
+    drop(first);
+    until("the second follows", async || second.ready().is_ok()).await;
+    submit_all(&engine, shop_history(2, 60)).await;
+    until("the second has caught up", async || {
+        level(&log, &url, &all).await
+    })
+    .await;
+    second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_projector_whose_checkpoint_was_moved_changes_nothing_and_stops() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let all = models::all();
+    submit_all(&engine, shop_history(1, 20)).await;
+    let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
+    until("it has caught up", async || level(&log, &url, &all).await).await;
+    // Another hash is enough: the whole of a checkpoint is compared.
+    let forge = "UPDATE annals.checkpoint SET head = sha256('other') \
+                 WHERE projection = 'payment_mix'";
+    execute(&url, forge).await;
+    let before = rows_of(&url, &MODELS).await;
+    submit_all(&engine, shop_history(2, 30)).await;
+    until("it stopped", async || {
+        matches!(&projector.status()[0].state, TaskState::Stopped(why) if why.contains("superseded"))
+    })
+    .await;
+    assert_eq!(rows_of(&url, &MODELS).await, before);
+    let error = projector.stop().await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Superseded { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_running_projector_goes_on_with_rebuilt_tables() {
+    let log = NewLog::make(Kind::Sqlite, 3).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let all = models::all();
+    let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
+    let feed = async {
+        for round in 0..8_u64 {
+            let lines = shop_history(round, 60).into_iter().map(|line| Request {
+                tenant: format!("t{round}").parse().unwrap(),
+                ..line
+            });
+            submit_all(&engine, lines.collect()).await;
+        }
+    };
+    let rebuild = async {
+        until("there is a live one", async || projector.ready().is_ok()).await;
+        for name in ["daily_sales", "stream_index", "daily_sales"] {
+            let rebuilt = projections::rebuild(&log.log, &url, &all, name, Box::new(|_| {}));
+            rebuilt.await.unwrap();
+        }
+    };
+    tokio::join!(feed, rebuild);
+    until("it has caught up", async || level(&log, &url, &all).await).await;
+    projector.ready().unwrap();
+    projector.stop().await.unwrap();
+    let fresh = database(&postgres).await;
+    caught_up(&log.log, &fresh).await;
+    assert_eq!(rows_of(&url, &MODELS).await, rows_of(&fresh, &MODELS).await);
+}
+
+#[tokio::test]
+async fn damage_stops_the_projector_and_names_its_place() {
+    let log = log_of(Kind::Sqlite, shop_history(3, 30)).await;
+    let engine::log::LogAddress::Sqlite { path } = log.address.clone() else {
+        panic!("a file")
+    };
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let edit = "UPDATE record SET value = replace(CAST(value AS TEXT), 'accepted', 'Accepted') \
+                WHERE id = (SELECT id FROM record WHERE partition = 2 AND \"offset\" = 5)";
+    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display()))
+        .await
+        .unwrap();
+    sqlx::query(edit).execute(&mut file).await.unwrap();
+    let projector = Projector::spawn(&log.log, &url, &models::all(), 1).unwrap();
+    until("it stopped", async || {
+        matches!(&projector.status()[0].state, TaskState::Stopped(_))
+    })
+    .await;
+    let why = projector.ready().unwrap_err();
+    assert!(why.contains("damage in partition 2 at offset 5"), "{why}");
+    let error = projector.stop().await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Stop(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
+    let log = log_of(Kind::Sqlite, shop_history(3, 30)).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let mut all = models::all();
+    all.push(Arc::new(Sample {
+        name: "sample",
+        version: 1,
+        fails_at: Some("order-17"),
+    }));
+    let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
+    until("the sample stopped", async || {
+        projector
+            .status()
+            .iter()
+            .any(|status| !status.stopped.is_empty())
+    })
+    .await;
+    until("the others have caught up", async || {
+        level(&log, &url, &models::all()).await || {
+            let places = projections::list(Some(&*log.log), &url, &all)
+                .await
+                .unwrap();
+            places
+                .iter()
+                .all(|p| p.gap == Some(0) || p.projection == "sample")
+        }
+    })
+    .await;
+    let why = projector.ready().unwrap_err();
+    assert!(
+        why.contains("projection sample stopped in partition"),
+        "{why}"
+    );
+    projector.stop().await.unwrap();
+
+    // Mended under another version: it must be rebuilt, and says so.
+    let last = all.len() - 1;
+    all[last] = Arc::new(Sample {
+        name: "sample",
+        version: 2,
+        fails_at: None,
+    });
+    let caught_up = projections::catch_up(&log.log, &url, &all, Box::new(|_| {}));
+    let error = caught_up.await.unwrap_err();
+    assert!(
+        error
+            .explained()
+            .contains("annals projections rebuild sample"),
+        "{error}"
+    );
+    let rebuilt = projections::rebuild(&log.log, &url, &all, "sample", Box::new(|_| {}));
+    assert_eq!(rebuilt.await.unwrap().version, 2);
+    let caught_up = projections::catch_up(&log.log, &url, &all, Box::new(|_| {}));
+    caught_up.await.unwrap();
+    assert!(level(&log, &url, &all).await);
+}
+
+#[tokio::test]
+async fn sums_stop_before_they_leave_bigint() {
+    let most = 9_007_199_254_740_992_i64;
+    // 1,024 times 2^53 is 2^63, one more than bigint holds.
+    let lines = (0..1_100).map(|number| {
+        let data = json!({"order": "1", "method": "boleto", "instalments": 0, "amount": brl(most)});
+        request(&format!("payment-{number}-1"), "CapturePayment", "c", &data)
+    });
+    let log = log_of(Kind::Sqlite, lines.collect()).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let projector = Projector::spawn(&log.log, &url, &models::all(), 1).unwrap();
+    until("the sums stopped", async || {
+        projector.status()[0].stopped.len() == 2
+    })
+    .await;
+    until("the others have caught up", async || {
+        let places = projections::list(Some(&*log.log), &url, &models::all())
+            .await
+            .unwrap();
+        let stopped = ["payment_mix", "order_summary"];
+        places
+            .iter()
+            .all(|p| p.gap == Some(0) || stopped.contains(&&*p.projection))
+    })
+    .await;
+    projector.stop().await.unwrap();
+    let streams = "SELECT count(*) FROM read.stream_index";
+    assert_eq!(scalar::<i64>(&url, streams).await, 1_100);
+}
