@@ -9,4 +9,5 @@ mod harness_works;
 mod main_job;
 mod projections;
 mod query_door;
+mod readme;
 mod write_side;

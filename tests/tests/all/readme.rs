@@ -1,0 +1,95 @@
+//! README shows what really happens: every `console` block is run against `annals demo`, and what
+//! it prints must be what README says, but for ids, moments and tokens that differ in every run.
+//!
+//! `BLESS=1 cargo test -p tests --test all readme` writes the outputs of a run into README.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use regex::Regex;
+use tests::harness::annals::Annals;
+use tests::harness::ports;
+
+/// Where the demo listens in README.
+const ADDRESS: &str = "127.0.0.1:4747";
+/// The program in README.
+const PROGRAM: &str = "target/debug/annals";
+const BLOCK: &str = "```console\n";
+const END: &str = "```\n";
+
+fn readme() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
+}
+
+/// What differs in every run, made equal.
+fn steady(output: &str) -> String {
+    let volatile = [
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
+        (r"A[A-Za-z0-9_-]{37,}", "TOKEN"),
+        (r"20[2-9][0-9]-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "NOW"),
+    ];
+    volatile.iter().fold(output.to_owned(), |text, (pattern, name)| {
+        Regex::new(pattern).unwrap().replace_all(&text, *name).into_owned()
+    })
+}
+
+/// The command of a block: its lines up to the first that does not continue the `$` line.
+fn command_of(block: &str) -> String {
+    let mut command = String::new();
+    let mut quoted = false;
+    for line in block.lines() {
+        let text = if command.is_empty() { line.strip_prefix("$ ").unwrap() } else { line };
+        command.push_str(text);
+        command.push('\n');
+        quoted ^= text.matches('\'').count() % 2 == 1;
+        if !quoted && !text.ends_with(['\\', '|']) {
+            break;
+        }
+    }
+    command
+}
+
+fn run(command: &str, listen: &str, folder: &Path) -> String {
+    let program = env!("CARGO_BIN_EXE_annals-under-test");
+    let here = command.replace(ADDRESS, listen).replace(PROGRAM, program);
+    let output = Command::new("bash")
+        .args(["-c", &here])
+        .current_dir(folder)
+        .env("ANNALS_URL", format!("http://{listen}"))
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap().replace(listen, ADDRESS);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!printed.is_empty(), "`{command}` printed nothing, but: {errors}");
+    if printed.ends_with('\n') { printed } else { printed + "\n" }
+}
+
+#[test]
+fn readme_shows_what_the_program_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = format!("127.0.0.1:{}", ports::free());
+    let program = Path::new(env!("CARGO_BIN_EXE_annals-under-test"));
+    let arguments = ["demo".to_owned(), format!("--listen={listen}")];
+    let mut demo = Annals::start(program, &arguments, folder.path());
+    let text = fs::read_to_string(readme()).unwrap();
+    let mut real = String::new();
+    let mut rest = text.as_str();
+    while let Some(begin) = rest.find(BLOCK) {
+        let (before, after) = rest.split_at(begin + BLOCK.len());
+        let block = &after[..after.find(END).unwrap()];
+        let command = command_of(block);
+        let printed = run(&command, &listen, folder.path());
+        real.push_str(before);
+        real.push_str(&format!("$ {command}{printed}"));
+        rest = &after[block.len()..];
+    }
+    real.push_str(rest);
+    assert_eq!(demo.terminate(), Some(0), "{}", demo.said());
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(readme(), real).unwrap();
+    } else {
+        let (expected, found) = (steady(&text), steady(&real));
+        assert_eq!(expected, found, "BLESS=1 writes what is printed into README");
+    }
+}
