@@ -99,6 +99,7 @@ impl Subscription {
             self.prove_where_due().await?;
             self.reader = Some(open(&*self.log, &self.followers).await?);
         }
+        let wait = wait.min(self.until_next_proof());
         let reader = self.reader.as_mut().expect("it was opened above");
         for chunk in reader.next(wait).await? {
             let Some(follower) = self.followers.get_mut(&chunk.partition) else {
@@ -110,6 +111,21 @@ impl Subscription {
             follower.set_at_end(chunk.at_end);
         }
         Ok(())
+    }
+
+    /// How long what is held back by foreign records alone still has to wait.
+    fn until_next_proof(&self) -> Duration {
+        let held_back = self
+            .followers
+            .iter()
+            .filter(|(_, follower)| follower.proof_need() == ProofNeed::Foreign);
+        let waits = held_back.map(|(partition, _)| {
+            let last = self.last_proof.get(partition);
+            last.map_or(Duration::ZERO, |at| {
+                FOREIGN_PROOF_EVERY.saturating_sub(at.elapsed())
+            })
+        });
+        waits.min().unwrap_or(Duration::MAX)
     }
 
     async fn prove_where_due(&mut self) -> Result<(), SubscriptionError> {

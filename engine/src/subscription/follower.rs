@@ -73,6 +73,8 @@ pub struct Follower {
     commits: Vec<Placed>,
     orphans: OrphanCounts,
     at_end: bool,
+    /// Why nothing more is taken or handed out, ever.
+    stopped: Option<Stop>,
 }
 
 impl Follower {
@@ -100,6 +102,7 @@ impl Follower {
             commits: Vec::new(),
             orphans: BTreeMap::new(),
             at_end: false,
+            stopped: None,
         }
     }
 
@@ -139,11 +142,20 @@ impl Follower {
     /// Takes the next record.
     ///
     /// # Errors
-    /// [`Stop`]: damage, or a newer format. Nothing of this batch may become durable.
+    /// [`Stop`]: damage, or a newer format. Nothing of this batch may become durable, and the
+    /// follower takes no other record: the chain may stand behind the damage already.
     pub fn take(&mut self, record: Record) -> Result<(), Stop> {
+        if let Some(stop) = &self.stopped {
+            return Err(stop.clone());
+        }
         if record.offset < self.next_offset() {
             return Ok(());
         }
+        self.follow(record)
+            .inspect_err(|stop| self.stopped = Some(stop.clone()))
+    }
+
+    fn follow(&mut self, record: Record) -> Result<(), Stop> {
         let known_epoch = self.last.as_ref().map_or_else(
             || {
                 self.durable
@@ -253,7 +265,7 @@ impl Follower {
 
     /// The records since the last durable checkpoint, if there are any and no proof is missing.
     pub fn batch(&mut self) -> Option<Batch> {
-        if self.need != ProofNeed::None {
+        if self.need != ProofNeed::None || self.stopped.is_some() {
             return None;
         }
         let last = self.last.as_ref()?;
