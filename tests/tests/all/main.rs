@@ -5,9 +5,13 @@
 mod cli;
 mod command_door;
 mod crashes;
+mod damage;
+mod event_log_contract;
 mod harness_works;
+mod history;
 mod main_job;
 mod projections;
 mod query_door;
+mod raw_log;
 mod readme;
 mod write_side;

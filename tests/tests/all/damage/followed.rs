@@ -1,0 +1,449 @@
+//! What a reader that goes on does: stops at damage, steps over orphans, notices a cut.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::chain::{Orphan, Stop};
+use engine::checkpoint::Checkpoint;
+use engine::damage::DamageKind;
+use engine::ids::{LogId, Offset, Partition};
+use engine::record::{NewRecord, RECORD_VERSION, Record};
+use engine::subscription::{Batch, Follower, ProofNeed, Subscription, SubscriptionError};
+use tests::harness::logs::Kind;
+use uuid::Uuid;
+
+use super::{HISTORY, PATIENCE, each_kind, history};
+use crate::history::{Scribe, but, checkpoint_at, log_id};
+use crate::raw_log::{RawLog, foreign};
+
+const WAIT: Duration = Duration::from_millis(100);
+
+/// A record that comes behind what a scribe wrote.
+type Made = fn(&mut Scribe) -> NewRecord;
+
+/// A subscription of partition 0 and all that it handed out.
+struct Reader {
+    subscription: Subscription,
+    batches: Vec<Batch>,
+}
+
+impl Reader {
+    fn new(raw: &RawLog, checkpoint: Option<Checkpoint>) -> Self {
+        let from = vec![(Partition(0), checkpoint)];
+        Self {
+            subscription: Subscription::new(Arc::clone(&raw.log), from),
+            batches: Vec::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<(), SubscriptionError> {
+        for batch in self.subscription.next(WAIT).await? {
+            let after = batch.after.clone();
+            self.subscription.made_durable(batch.partition, after);
+            self.batches.push(batch);
+        }
+        Ok(())
+    }
+
+    /// Reads until the record at `offset` was made durable.
+    async fn reach(&mut self, offset: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.place() != Some(offset) {
+            assert!(Instant::now() < deadline, "it stays at {:?}", self.place());
+            self.next().await.unwrap();
+        }
+    }
+
+    /// Reads until it must not go on.
+    async fn stop(&mut self) -> Stop {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.next().await {
+                Err(SubscriptionError::Stop(stop)) => return stop,
+                Err(SubscriptionError::Log(_)) => tokio::time::sleep(WAIT).await,
+                Ok(()) => {}
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it goes on and on: {:?}",
+                self.place()
+            );
+        }
+    }
+
+    fn place(&self) -> Option<u64> {
+        self.batches.last().map(|batch| batch.after.offset.0)
+    }
+
+    fn commits(&self) -> Vec<u64> {
+        let commits = self.batches.iter().flat_map(|batch| &batch.commits);
+        commits.map(|placed| placed.offset.0).collect()
+    }
+}
+
+#[track_caller]
+fn assert_proof_failed(stop: &Stop, offset: u64, name: &str) {
+    let Stop::Damage(damage) = stop else {
+        panic!("{name}: {stop}")
+    };
+    let place = (damage.partition, damage.offset);
+    assert_eq!(place, (Partition(0), Offset(offset)), "{name}: {damage}");
+    assert!(
+        matches!(damage.kind, DamageKind::ProofFailed(_)),
+        "{name}: {damage}"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_stops_at_damage_and_hands_out_nothing_behind_it_however_often_it_is_asked() {
+    let damages: [(&str, Made); 7] = [
+        ("unlinked", |s| {
+            s.commit_of("thing-a", but::linked_elsewhere)
+        }),
+        ("unlinked", |s| {
+            s.commit_of("thing-a", but::at_a_later_position)
+        }),
+        ("unclaimed", |s| {
+            s.commit_of("thing-a", but::of_a_later_term)
+        }),
+        ("unreadable", |s| {
+            s.record_of("main/thing-a", "nonsense".into(), |_| {})
+        }),
+        ("unreadable", |s| {
+            let value = s.value("thing-b", 3);
+            s.record_of("main/thing-a", value, |_| {})
+        }),
+        ("version gap", |s| {
+            let value = s.value("thing-a", 3);
+            s.record_of("main/thing-a", value, |_| {})
+        }),
+        ("record format 2", |s| {
+            s.claim_of(1, log_id(), RECORD_VERSION + 1)
+        }),
+    ];
+    each_kind(async |kind| {
+        for (what, damage) in &damages {
+            let mut scribe = history();
+            let damage = damage(&mut scribe);
+            scribe.add(damage).commits(&["thing-b", "thing-c"]);
+            let raw = RawLog::holding(kind, &scribe.records()[..12]).await;
+            // At the end when it comes; in the middle; from the first record.
+            let mut running = Reader::new(&raw, None);
+            running.reach(HISTORY - 1).await;
+            raw.write(Partition(0), &scribe.records()[12..]).await;
+            let middle = Some(checkpoint_at(scribe.records(), 1));
+            for mut reader in [running, Reader::new(&raw, middle), Reader::new(&raw, None)] {
+                for _ in 0..3 {
+                    let stop = reader.stop().await;
+                    let said = stop.to_string();
+                    assert!(said.contains(what), "{kind:?} {what}: {said}");
+                    assert!(said.contains("partition 0"), "{said}");
+                    assert!(said.contains(&format!("offset {HISTORY}")), "{said}");
+                    assert!(reader.commits().iter().all(|offset| *offset < HISTORY));
+                    assert!(reader.place().is_none_or(|offset| offset < HISTORY));
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reader_steps_over_orphans_and_hands_out_every_commit_once() {
+    each_kind(async |kind| {
+        let mut scribe = history();
+        let raw = RawLog::holding(kind, scribe.records()).await;
+        let mut reader = Reader::new(&raw, None);
+        reader.reach(HISTORY - 1).await;
+        let orphans: [(Made, Orphan); 5] = [
+            (
+                |s| s.commit_of("thing-a", but::of_an_earlier_term),
+                Orphan::Late,
+            ),
+            (
+                |s| s.commit_of("thing-a", but::of_another_writer),
+                Orphan::Late,
+            ),
+            (|s| s.records().last().unwrap().clone(), Orphan::Duplicate),
+            (
+                |s| s.claim_of(1, LogId(Uuid::from_u128(9)), RECORD_VERSION),
+                Orphan::Losing,
+            ),
+            (|_| foreign("junk"), Orphan::Foreign),
+        ];
+        let mut accepted: Vec<u64> = (1..HISTORY).filter(|offset| *offset != 6).collect();
+        for (orphan, reason) in orphans {
+            // Alone, as the last record read; then among commits.
+            let before = scribe.records().len();
+            scribe.commits(&["thing-b"]);
+            accepted.push(before as u64);
+            let orphan = orphan(&mut scribe);
+            scribe.add(orphan.clone());
+            raw.write(Partition(0), &scribe.records()[before..]).await;
+            reader.reach(before as u64 + 1).await;
+            scribe.add(orphan).commits(&["thing-a", "thing-c"]);
+            accepted.extend([before as u64 + 3, before as u64 + 4]);
+            raw.write(Partition(0), &scribe.records()[before + 2..])
+                .await;
+            reader.reach(before as u64 + 4).await;
+            let mut counts = reader.batches.iter().map(|b| b.orphans.get(&reason));
+            assert!(counts.any(|count| count.is_some()), "{kind:?} {reason:?}");
+            // Whoever resumes at the orphan goes on as well.
+            let at = checkpoint_at(scribe.records(), before as u64 + 1);
+            let mut resumed = Reader::new(&raw, Some(at));
+            resumed.reach(before as u64 + 4).await;
+            assert_eq!(resumed.commits(), [before as u64 + 3, before as u64 + 4]);
+        }
+        assert_eq!(reader.commits(), accepted, "{kind:?}");
+        let all = reader
+            .batches
+            .iter()
+            .flat_map(|batch| batch.orphans.values());
+        assert_eq!(all.sum::<u64>(), 10, "{kind:?}");
+        let last = reader.batches.last().unwrap();
+        assert_eq!(last.after.head, scribe.chain().head);
+        assert_eq!(
+            last.after,
+            Reader::fresh(&raw).await,
+            "from anywhere the same"
+        );
+    })
+    .await;
+}
+
+impl Reader {
+    /// The place that a reader from the first record comes to.
+    async fn fresh(raw: &RawLog) -> Checkpoint {
+        let mut reader = Self::new(raw, None);
+        let end = raw.log.bounds(Partition(0)).await.unwrap().end;
+        reader.reach(end.0 - 1).await;
+        reader.batches.last().unwrap().after.clone()
+    }
+}
+
+/// A log that is no longer the one that was read up to [`HISTORY`].
+type Cut = (&'static str, fn(&mut Scribe) -> Scribe);
+
+fn cut(scribe: &Scribe, length: usize) -> Scribe {
+    Scribe::behind(&scribe.records()[..length])
+}
+
+const CUTS: [Cut; 9] = [
+    ("the last record", |s| cut(s, 11)),
+    ("more than one record", |s| cut(s, 8)),
+    ("everything", |_| Scribe::new()),
+    ("the last record, and another came", |s| {
+        let mut other = cut(s, 11);
+        other.commits(&["thing-b"]);
+        other
+    }),
+    (
+        "with a claim, and it grew again under the claim before",
+        |s| {
+            let mut other = cut(s, 6);
+            other.commits(&["thing-a"; 9]);
+            other
+        },
+    ),
+    ("and it grew again under a new claim", |s| {
+        let mut other = cut(s, 8);
+        other.claim().commits(&["thing-a"; 9]);
+        other
+    }),
+    ("and it grew again, by records that count nowhere", |s| {
+        let mut other = cut(s, 10);
+        for _ in 0..9 {
+            other.add(foreign("junk"));
+        }
+        other
+    }),
+    ("and late records came where the reader goes on", |s| {
+        let mut other = cut(s, 10);
+        let late = other.commit_of("thing-a", but::of_an_earlier_term);
+        for _ in 0..9 {
+            other.add(late.clone());
+        }
+        other
+    }),
+    ("and another log stands in its place", |_| {
+        let mut other = Scribe::of(Partition(0), LogId(Uuid::from_u128(8))).otherwise();
+        other.claim().commits(&["thing-a"; 14]);
+        other
+    }),
+];
+
+#[tokio::test]
+async fn a_reader_that_resumes_finds_that_the_log_was_cut() {
+    each_kind(async |kind| {
+        for (name, change) in CUTS {
+            let mut scribe = history();
+            let checkpoint = checkpoint_at(scribe.records(), HISTORY - 1);
+            let raw = RawLog::holding(kind, change(&mut scribe).records()).await;
+            let mut reader = Reader::new(&raw, Some(checkpoint));
+            let stop = reader.stop().await;
+            assert_proof_failed(&stop, HISTORY - 1, &format!("{kind:?}: cut: {name}"));
+            assert!(reader.batches.is_empty(), "{kind:?}: {name}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reader_that_runs_finds_that_the_log_was_cut() {
+    each_kind(async |kind| {
+        for (name, change) in CUTS {
+            let mut scribe = history();
+            let raw = RawLog::holding(kind, scribe.records()).await;
+            let mut reader = Reader::new(&raw, None);
+            reader.reach(HISTORY - 1).await;
+            let handed_out = reader.batches.len();
+            raw.replace(change(&mut scribe).records()).await;
+            if name.ends_with("and another came") {
+                // Nothing comes behind what was read: nobody reports that. The next record shows.
+                let mut other = change(&mut scribe);
+                other.commits(&["thing-c"]);
+                raw.replace(other.records()).await;
+            }
+            let stop = reader.stop().await;
+            assert!(matches!(&stop, Stop::Damage(_)), "{kind:?}: {name}: {stop}");
+            assert_eq!(reader.batches.len(), handed_out, "{kind:?}: {name}: {stop}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cut_is_found_where_the_last_record_read_was_an_orphan() {
+    each_kind(async |kind| {
+        let mut scribe = history();
+        let orphans = [
+            scribe.commit_of("thing-a", but::of_an_earlier_term),
+            foreign("junk"),
+            scribe.records()[6].clone(),
+        ];
+        for orphan in orphans {
+            let mut read = history();
+            read.add(orphan.clone());
+            let checkpoint = checkpoint_at(read.records(), HISTORY);
+            // The chain goes on as it was; only what was read is no longer what is there.
+            let mut written = history();
+            written.commits(&["thing-a", "thing-b"]);
+            let raw = RawLog::holding(kind, read.records()).await;
+            let mut running = Reader::new(&raw, None);
+            running.reach(HISTORY).await;
+            raw.replace(written.records()).await;
+            let stop = Reader::new(&raw, Some(checkpoint)).stop().await;
+            assert_proof_failed(&stop, HISTORY, "resumed");
+            let batches = running.batches.len();
+            let stop = running.stop().await;
+            assert!(matches!(stop, Stop::Damage(_)), "{kind:?}: {stop}");
+            assert_eq!(running.batches.len(), batches, "{kind:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn foreign_records_hold_a_batch_back_for_a_second_and_not_for_the_callers_patience() {
+    let mut scribe = history();
+    let raw = RawLog::holding(Kind::Sqlite, scribe.records()).await;
+    let mut reader = Reader::new(&raw, None);
+    reader.reach(HISTORY - 1).await;
+    let began = Instant::now();
+    for round in 0..2 {
+        scribe.commits(&["thing-a"]).add(foreign("junk"));
+        let from = scribe.records().len() - 2;
+        raw.write(Partition(0), &scribe.records()[from..]).await;
+        // The first proof is made at once; the next one would come too soon.
+        let mut batches = Vec::new();
+        while batches.is_empty() {
+            batches = reader.subscription.next(PATIENCE).await.unwrap();
+        }
+        assert_eq!(batches[0].commits.len(), 1, "round {round}");
+        assert!(batches[0].after.offset == Offset(HISTORY + 2 * round + 1));
+        let after = batches.remove(0).after;
+        reader.subscription.made_durable(Partition(0), after);
+    }
+    assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_new_leader_an_error_and_an_orphan_each_ask_for_a_proof() {
+    let mut scribe = history();
+    let late = scribe.commit_of("thing-a", but::of_an_earlier_term);
+    scribe
+        .commits(&["thing-a", "thing-b"])
+        .add(late)
+        .add(foreign("junk"));
+    let record = |offset: u64, leader_epoch| Record {
+        leader_epoch,
+        ..Record::at(Offset(offset), scribe.records()[offset as usize].clone())
+    };
+    let last = record(HISTORY - 1, Some(4));
+    let resumed = || {
+        let checkpoint = Checkpoint {
+            leader_epoch: Some(4),
+            ..checkpoint_at(scribe.records(), HISTORY - 1)
+        };
+        let mut follower = Follower::new(Partition(0), Some(checkpoint));
+        assert_eq!(follower.proof_need(), ProofNeed::Due);
+        assert!(follower.batch().is_none());
+        follower.prove(Offset(HISTORY + 4), Some(&last)).unwrap();
+        assert_eq!(follower.proof_need(), ProofNeed::None);
+        follower
+    };
+    let mut same = resumed();
+    same.take(record(12, Some(4))).unwrap();
+    assert_eq!(same.proof_need(), ProofNeed::None);
+    assert_eq!(same.batch().unwrap().commits.len(), 1);
+
+    for epoch in [Some(5), None] {
+        let mut changed = resumed();
+        changed.take(record(12, epoch)).unwrap();
+        assert_eq!(changed.proof_need(), ProofNeed::Due);
+        assert!(changed.batch().is_none());
+        // Within one batch as well, and once is enough.
+        let mut within = resumed();
+        within.take(record(12, Some(4))).unwrap();
+        within.take(record(13, epoch)).unwrap();
+        assert!(within.batch().is_none());
+        within.prove(Offset(HISTORY + 4), Some(&last)).unwrap();
+        assert_eq!(within.batch().unwrap().commits.len(), 2);
+    }
+
+    let mut interrupted = resumed();
+    interrupted.take(record(12, Some(4))).unwrap();
+    interrupted.interrupted();
+    assert!(interrupted.batch().is_none());
+    let other = record(HISTORY - 2, Some(4));
+    let moved = Record {
+        offset: Offset(HISTORY - 1),
+        ..other.clone()
+    };
+    for (end, found) in [
+        (HISTORY - 1, Some(&last)),
+        (HISTORY, None),
+        (HISTORY, Some(&other)),
+        (HISTORY, Some(&moved)),
+    ] {
+        interrupted.prove(Offset(end), found).unwrap_err();
+        assert!(interrupted.batch().is_none());
+    }
+    interrupted.prove(Offset(HISTORY), Some(&last)).unwrap();
+    assert!(interrupted.batch().is_some());
+
+    let mut orphans = resumed();
+    orphans.take(record(12, Some(4))).unwrap();
+    orphans.take(record(13, Some(4))).unwrap();
+    orphans.take(record(15, Some(4))).unwrap();
+    assert_eq!(orphans.proof_need(), ProofNeed::Foreign);
+    let mut orphans = resumed();
+    for offset in 12..16 {
+        orphans.take(record(offset, Some(4))).unwrap();
+    }
+    assert_eq!(
+        orphans.proof_need(),
+        ProofNeed::Due,
+        "a foreign one changes nothing"
+    );
+}

@@ -1,0 +1,429 @@
+//! A topic that others write to as well, with everything that Kafka lets them: nobody is stopped,
+//! nobody is misled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use engine::audit::verify;
+use engine::chain::{Chain, Orphan, Verdict};
+use engine::command::{Answer, Decision, Request};
+use engine::create::first_claim;
+use engine::engine::{Engine, EngineOptions};
+use engine::ids::{LogId, Offset, Partition, Term, WriterId};
+use engine::log::{EventLog, LogAddress};
+use engine::owner::OwnerSettings;
+use engine::record::{ClaimHeaders, Header, Kind as RecordKind, NewRecord, RECORD_VERSION, Record};
+use engine::subscription::Subscription;
+use projections::models;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::postgres::Postgres;
+use tests::harness::unique_name;
+use uuid::Uuid;
+
+use super::PATIENCE;
+use crate::raw_log::{RawProducer, again, foreign, read_all};
+use crate::write_side::{place, request, shop, start};
+
+const PARTITIONS: u32 = 2;
+
+/// Somebody with the right to write to the topic.
+struct Stranger {
+    topic: String,
+    plain: RawProducer,
+    transactional: RawProducer,
+    /// Its transaction is never ended.
+    open: RawProducer,
+}
+
+impl Stranger {
+    fn at(address: &LogAddress) -> Self {
+        let LogAddress::Kafka { brokers, topic } = address else {
+            unreachable!("only a topic has strangers")
+        };
+        let transactional = || {
+            let id = unique_name("stranger");
+            let producer = RawProducer::new(brokers, &[("transactional.id", &id)]);
+            producer.init_transactions();
+            producer
+        };
+        let stranger = Self {
+            topic: topic.clone(),
+            plain: RawProducer::new(brokers, &[]),
+            transactional: transactional(),
+            open: transactional(),
+        };
+        stranger.open.begin_transaction();
+        stranger
+    }
+
+    fn write(&self, partition: Partition, records: &[NewRecord]) {
+        self.plain.write(&self.topic, partition, records);
+    }
+
+    /// An open transaction, an aborted one and one that is committed: records, and offsets without.
+    fn transact(&self, partition: Partition) {
+        let junk = [foreign("in a transaction")];
+        self.open.write(&self.topic, partition, &junk);
+        for commit in [false, true] {
+            self.transactional.begin_transaction();
+            self.transactional.write(&self.topic, partition, &junk);
+            self.transactional.end_transaction(commit);
+        }
+    }
+}
+
+fn bytes(text: &'static [u8]) -> Bytes {
+    Bytes::from_static(text)
+}
+
+/// Records with nothing of ours.
+fn junk() -> Vec<NewRecord> {
+    let empty = NewRecord {
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    };
+    let with_headers = |headers: Vec<Header>| NewRecord {
+        headers,
+        ..foreign("headers")
+    };
+    vec![
+        empty.clone(),
+        NewRecord {
+            key: Some(Bytes::new()),
+            value: Some(Bytes::new()),
+            ..empty.clone()
+        },
+        NewRecord {
+            key: Some(bytes(b"main/order-1")),
+            ..empty
+        },
+        NewRecord {
+            value: Some(vec![0xff; 900_000].into()),
+            ..foreign("huge")
+        },
+        with_headers(vec![(bytes(b"\xff\xfe\x80"), Some(bytes(b"no text")))]),
+        with_headers(vec![(bytes(b"annals-kind\xff"), Some(bytes(b"commit")))]),
+        with_headers(vec![(bytes(b""), None); 200]),
+        with_headers(vec![(bytes(b"annals-kind"), Some(bytes(b"commit")))]),
+        with_headers(vec![(bytes(b"annals-kind"), None)]),
+    ]
+}
+
+/// Records that look like this one of ours, and are not.
+fn imitations(of: &Record) -> Vec<NewRecord> {
+    let changes: [fn(&mut NewRecord); 12] = [
+        |r| r.headers.swap(1, 2),
+        |r| r.headers.reverse(),
+        |r| r.headers.push(r.headers[0].clone()),
+        |r| r.headers.insert(0, r.headers[0].clone()),
+        |r| r.headers[1].1 = Some(bytes(b"\0\0\0\0\0\0\x01")),
+        |r| r.headers[1].1 = Some(bytes(b"\0\0\0\0\0\0\0\0\x01")),
+        |r| r.headers[2].1 = None,
+        |r| r.headers[3].1 = Some(Bytes::new()),
+        |r| r.headers[0].1 = Some(bytes(b"Commit")),
+        |r| r.headers[4].0 = bytes(b"annals-previou\xff"),
+        |r| drop(r.headers.pop()),
+        |r| r.value = None,
+    ];
+    let mut imitations = Vec::new();
+    for change in changes {
+        let mut record = again(of);
+        change(&mut record);
+        imitations.push(record);
+    }
+    imitations
+}
+
+/// Records of ours, once more, and claims that do not count.
+async fn leftovers(log: &dyn EventLog, partition: Partition) -> Vec<NewRecord> {
+    let (mut claims, mut commits) = (Vec::new(), Vec::new());
+    for record in read_all(log, partition).await {
+        match RecordKind::of(&record) {
+            RecordKind::Claim(_) => claims.push(again(&record)),
+            RecordKind::Commit(_) => commits.push(again(&record)),
+            RecordKind::Foreign => {}
+        }
+    }
+    claims.truncate(2);
+    claims.push(claim(1, LogId(Uuid::from_u128(1))));
+    claims.push(claim(5_000, log_of(log).await));
+    // The first commits are of earlier terms, the last ones of the current term.
+    claims.extend_from_slice(&commits[..2.min(commits.len())]);
+    claims.extend_from_slice(&commits[commits.len().saturating_sub(2)..]);
+    claims
+}
+
+async fn log_of(log: &dyn EventLog) -> LogId {
+    first_claim(log, Partition(0)).await.unwrap().unwrap().log
+}
+
+fn claim(term: u64, log: LogId) -> NewRecord {
+    let headers = ClaimHeaders {
+        term: Term(term),
+        writer: WriterId(Uuid::new_v4()),
+        log,
+        version: RECORD_VERSION,
+    };
+    headers.record(bytes(b"not even JSON"))
+}
+
+/// Everything at once, into every partition.
+async fn strike(stranger: &Stranger, log: &dyn EventLog) {
+    for partition in (0..PARTITIONS).map(Partition) {
+        stranger.write(partition, &junk());
+        stranger.transact(partition);
+        for record in leftovers(log, partition).await {
+            let of = Record::at(Offset(0), record.clone());
+            stranger.write(partition, &[record]);
+            if matches!(RecordKind::of(&of), RecordKind::Commit(_)) {
+                stranger.write(partition, &imitations(&of));
+                break;
+            }
+        }
+        stranger.write(partition, &leftovers(log, partition).await);
+    }
+}
+
+/// The commands of some orders, with what they must come to.
+fn commands(orders: std::ops::Range<u32>) -> Vec<(Request, u64, &'static str)> {
+    let mut commands = Vec::new();
+    for order in orders {
+        let stream = format!("order-{order}");
+        let mut add = |id: &str, command: &str, data, version, code| {
+            commands.push((request(&stream, command, id, &data), version, code));
+        };
+        add("a", "PlaceOrder", place(), 1, "accepted");
+        add("b", "ShipOrder", json!({}), 1, "order_not_approved");
+        add("c", "ApproveOrder", json!({}), 2, "accepted");
+        add("d", "ShipOrder", json!({}), 3, "accepted");
+        add("e", "PlaceOrder", place(), 3, "accepted");
+    }
+    commands
+}
+
+fn code(answer: &Answer) -> &str {
+    match &answer.decision {
+        Decision::Accepted(_) => "accepted",
+        Decision::Rejected(rejection) => &rejection.code,
+    }
+}
+
+/// Sends the commands of some orders and holds the answers against what they must be.
+async fn shop_for(engine: &Engine, orders: std::ops::Range<u32>, repeated: bool) {
+    let mut batch = engine.batch();
+    let mut pending = Vec::new();
+    for (request, version, code) in commands(orders) {
+        let stream = request.stream.clone();
+        let command = engine.prepare(request).unwrap();
+        let answer = batch.submit(command, Instant::now() + PATIENCE).await;
+        pending.push((answer, stream, version, code));
+    }
+    for (answer, stream, version, expected) in pending {
+        let answer = answer.await.unwrap();
+        let found = (answer.version, code(&answer), answer.repeated);
+        assert_eq!(found, (version, expected, repeated), "{stream}");
+    }
+}
+
+async fn start_without_store(log: &NewLog) -> Engine {
+    let options = EngineOptions {
+        owner: OwnerSettings::default(),
+        store: None,
+    };
+    let engine = Engine::start(Arc::clone(&log.log), shop(), options);
+    let engine = engine.await.unwrap();
+    engine.ready(PATIENCE).await.unwrap();
+    engine
+}
+
+/// What the read models hold of these commands, whatever log they came from.
+async fn rows(log: &Arc<dyn EventLog>, postgres: &Postgres) -> Vec<String> {
+    let url = postgres.create_database().await;
+    projections::migrate(&url).await.unwrap();
+    projections::catch_up(log, &url, &models::all(), Box::new(|_| {}))
+        .await
+        .unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut rows = Vec::new();
+    for (columns, view) in [
+        (
+            "order_id, status, placed_at, shipped_at, item_count, items_minor, version",
+            "order_summary",
+        ),
+        ("day, currency, orders, items_minor", "daily_sales"),
+        ("command_id, stream, command, code", "rejections"),
+        ("stream, version, events", "stream_index"),
+    ] {
+        let select = format!("SELECT concat_ws('|', {columns}) FROM read.{view} ORDER BY 1");
+        let found = sqlx::query_scalar(AssertSqlSafe(select));
+        let found: Vec<String> = found.fetch_all(&mut connection).await.unwrap();
+        assert!(!found.is_empty(), "{view}");
+        rows.extend(found);
+    }
+    rows
+}
+
+/// How many commits that count stand behind a record that does not, or behind none.
+async fn commits_behind_a_gap(log: &dyn EventLog, partition: Partition) -> usize {
+    let mut chain = Chain::genesis(partition);
+    let mut gaps = 0;
+    for record in read_all(log, partition).await {
+        let before = chain.accepted_offset.map(Offset::next);
+        let verdict = chain.judge(&record).unwrap();
+        gaps += usize::from(
+            matches!(verdict, Verdict::Commit(_))
+                && before.is_some_and(|next| next < record.offset),
+        );
+    }
+    gaps
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hostile_topic_stops_nobody_and_misleads_nobody() {
+    let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+    let stranger = Stranger::at(&log.address);
+    strike(&stranger, &*log.log).await;
+    let engine = start(&log).await;
+    shop_for(&engine, 0..5, false).await;
+    strike(&stranger, &*log.log).await;
+    shop_for(&engine, 5..10, false).await;
+    // One record of a stranger before each command, so that no acknowledgement comes without a gap.
+    for order in 10..30 {
+        for partition in (0..PARTITIONS).map(Partition) {
+            stranger.write(partition, &[foreign("between")]);
+        }
+        shop_for(&engine, order..order + 1, false).await;
+    }
+    // Between the commits of one batch, too: any acknowledgement may have a gap before it.
+    let mut left = Vec::new();
+    for partition in (0..PARTITIONS).map(Partition) {
+        left.push((partition, leftovers(&*log.log, partition).await));
+    }
+    let striking = Arc::new(AtomicBool::new(true));
+    let strikes = {
+        let striking = Arc::clone(&striking);
+        std::thread::spawn(move || {
+            for count in 0_u64.. {
+                for (partition, left) in &left {
+                    stranger.write(*partition, &junk()[..3]);
+                    stranger.write(*partition, left);
+                    if count.is_multiple_of(20) {
+                        stranger.transact(*partition);
+                    }
+                }
+                if !striking.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+            stranger
+        })
+    };
+    for order in 30..100 {
+        shop_for(&engine, order..order + 1, false).await;
+    }
+    striking.store(false, Ordering::SeqCst);
+    let stranger = strikes.join().unwrap();
+    shop_for(&engine, 0..100, true).await;
+    engine.drain(PATIENCE).await;
+    drop(engine);
+    strike(&stranger, &*log.log).await;
+
+    let engine = start(&log).await;
+    shop_for(&engine, 0..100, true).await;
+    engine.drain(PATIENCE).await;
+    drop(engine);
+    let engine = start_without_store(&log).await;
+    shop_for(&engine, 0..100, true).await;
+    shop_for(&engine, 100..101, false).await;
+    engine.drain(PATIENCE).await;
+    strike(&stranger, &*log.log).await;
+
+    let report = verify(&*log.log, &[], |_, _| {}).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    let commits: u64 = report
+        .partitions
+        .iter()
+        .map(|p| p.accepted + p.rejected)
+        .sum();
+    assert_eq!(commits, 101 * 5);
+    for part in &report.partitions {
+        for reason in [
+            Orphan::Late,
+            Orphan::Losing,
+            Orphan::Duplicate,
+            Orphan::Foreign,
+        ] {
+            assert!(part.orphans.contains_key(&reason), "{reason:?}: {part:?}");
+        }
+        assert!(
+            part.records < part.end_offset.0,
+            "there are offsets without records"
+        );
+    }
+
+    for partition in (0..PARTITIONS).map(Partition) {
+        let gaps = commits_behind_a_gap(&*log.log, partition).await;
+        assert!(
+            gaps > 10,
+            "{gaps}: hardly any command met a stranger's record"
+        );
+        let place = report.partitions[partition.0 as usize].position;
+        let mut follower = Subscription::new(Arc::clone(&log.log), vec![(partition, None)]);
+        let (deadline, mut at) = (Instant::now() + PATIENCE, None);
+        while at != Some(place) {
+            assert!(Instant::now() < deadline, "it stays at {at:?}");
+            for batch in follower.next(Duration::from_millis(100)).await.unwrap() {
+                at = Some(batch.after.position);
+                follower.made_durable(partition, batch.after);
+            }
+        }
+    }
+
+    let quiet = NewLog::make(Kind::Sqlite, PARTITIONS).await;
+    let engine = start(&quiet).await;
+    shop_for(&engine, 0..101, false).await;
+    engine.drain(PATIENCE).await;
+    let postgres = Postgres::start();
+    assert_eq!(
+        rows(&log.log, &postgres).await,
+        rows(&quiet.log, &postgres).await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_that_claims_again_and_again_changes_no_answer() {
+    for kind in [Kind::Sqlite, Kind::Kafka] {
+        let log = NewLog::make(kind, PARTITIONS).await;
+        let engine = start(&log).await;
+        let id = log_of(&*log.log).await;
+        for round in 0..4_u32 {
+            // Only who shares the topic can do this; a file has one writer.
+            if kind == Kind::Kafka {
+                let stranger = Stranger::at(&log.address);
+                for partition in (0..PARTITIONS).map(Partition) {
+                    // Above the current term, however often the owner claimed meanwhile.
+                    stranger.write(partition, &[claim(u64::from(round + 1) * 500, id)]);
+                }
+            }
+            shop_for(&engine, round * 10..round * 10 + 10, false).await;
+        }
+        shop_for(&engine, 0..40, true).await;
+        engine.drain(PATIENCE).await;
+        let report = verify(&*log.log, &[], |_, _| {}).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        let claims: u64 = report.partitions.iter().map(|p| p.claims).sum();
+        let expected = if kind == Kind::Kafka { 4 + 16 } else { 4 };
+        assert!(claims >= expected, "{kind:?}: {claims}");
+        let commits: u64 = report
+            .partitions
+            .iter()
+            .map(|p| p.accepted + p.rejected)
+            .sum();
+        assert_eq!(commits, 40 * 5, "{kind:?}: each once");
+    }
+}
