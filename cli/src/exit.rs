@@ -99,7 +99,8 @@ impl Exit {
     #[must_use]
     pub fn help() -> String {
         let lines = Self::ALL.map(|exit| format!("  {}  {}", exit.code(), exit.meaning()));
-        format!("Exit codes:\n{}", lines.join("\n"))
+        let lines = lines.join("\n");
+        format!("Exit codes:\n{lines}\n  128+N  a second signal N ended it at once")
     }
 }
 
@@ -257,7 +258,15 @@ impl From<embedded_postgres::Error> for Failure {
             E::NoServer | E::UnusableServer { .. } | E::OtherVersion { .. } | E::NoOrdinaryUser => {
                 Exit::Unprepared
             }
-            _ => Exit::Failed,
+            E::InUse { .. }
+            | E::OrphanStays { .. }
+            | E::Tool { .. }
+            | E::Ended { .. }
+            | E::Silent { .. }
+            | E::Io { .. }
+            | E::BrokeOff(_) => Exit::Failed,
+            #[cfg(feature = "fetch-postgres")]
+            E::Fetch { .. } => Exit::Unprepared,
         };
         let failure = Self::of(exit, &error);
         if matches!(error, E::InUse { .. }) {

@@ -21,7 +21,8 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Listens for signals from now on.
+    /// Listens for signals from now on, on a thread of its own: a second signal counts even while
+    /// everything else ends.
     ///
     /// # Errors
     /// `Failed` where the system does not let us.
@@ -32,32 +33,27 @@ impl Stop {
             asked,
             child: Arc::clone(&child),
         };
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::of(Exit::Failed, &error).while_trying("listen for signals")
-            })
+        let failed = |error: std::io::Error| {
+            Failure::of(Exit::Failed, &error).while_trying("listen for signals")
         };
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut hang_up = listen(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            loop {
-                let number = tokio::select! {
-                    _ = interrupt.recv() => 2,
-                    _ = terminate.recv() => 15,
-                    _ = hang_up.recv() => 1,
-                };
-                if ask.send_replace(true) {
-                    end_at_once(&child, number);
-                }
-            }
-        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(failed)?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::listen().map_err(failed)?
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || runtime.block_on(signals.serve(&ask, &child)))
+            .map_err(failed)?;
         Ok(stop)
     }
 
     /// Waits for the wish.
     pub async fn asked(&self) {
-        // The sender lives as long as the runtime.
+        // The sender lives as long as the process.
         let _ = self.asked.clone().wait_for(|asked| *asked).await;
     }
 
@@ -72,6 +68,58 @@ impl Stop {
         let pid = i32::try_from(pid).unwrap_or(0);
         self.child.store(pid, Ordering::SeqCst);
     }
+}
+
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    /// Absent where whoever started us wants hang-ups ignored, as `nohup` does.
+    hang_up: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: if hang_up_is_ignored() {
+                None
+            } else {
+                Some(signal(SignalKind::hangup())?)
+            },
+        })
+    }
+
+    async fn serve(mut self, ask: &watch::Sender<bool>, child: &AtomicI32) {
+        loop {
+            let number = tokio::select! {
+                _ = self.interrupt.recv() => 2,
+                _ = self.terminate.recv() => 15,
+                () = received(self.hang_up.as_mut()) => 1,
+            };
+            if ask.send_replace(true) {
+                end_at_once(child, number);
+            }
+        }
+    }
+}
+
+async fn received(signal: Option<&mut tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SIGHUP (1) is in the set of signals that this process ignores; known on Linux only.
+fn hang_up_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 fn end_at_once(child: &AtomicI32, number: i32) -> ! {

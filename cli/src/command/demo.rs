@@ -35,7 +35,7 @@ pub(super) async fn run(domain: &Domain, settings: Settings, once: bool) -> Resu
     let stop = Stop::listen()?;
     eprintln!("starting everything in {} …", settings.data.display());
     let started = Node::start(domain, &settings, Roles::ALL, Preparation::Make, &stop);
-    let Some(node) = dev::unless_stopped(&stop, started).await? else {
+    let Some(node) = started.await? else {
         return Ok(Exit::Done);
     };
     let shown = tokio::select! {

@@ -24,7 +24,7 @@ struct Ready<'a> {
 pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Failure> {
     let stop = Stop::listen()?;
     let started = Node::start(domain, settings, Roles::ALL, Preparation::Make, &stop);
-    let Some(node) = unless_stopped(&stop, started).await? else {
+    let Some(node) = started.await? else {
         return Ok(Exit::Done);
     };
     if node.ready(&stop).await {
@@ -34,20 +34,6 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
     }
     node.end(&stop).await;
     Ok(Exit::Done)
-}
-
-/// What was started, unless the wish to stop came first; what had been started then ends by itself.
-///
-/// # Errors
-/// Why it did not start.
-pub(super) async fn unless_stopped(
-    stop: &Stop,
-    started: impl Future<Output = Result<Node, Failure>>,
-) -> Result<Option<Node>, Failure> {
-    tokio::select! {
-        node = started => node.map(Some),
-        () = stop.asked() => Ok(None),
-    }
 }
 
 /// Tells a program that everything is ready.

@@ -226,10 +226,8 @@ async fn verify(settings: &Settings, args: &VerifyArgs) -> Result<Exit, Failure>
 
 /// A partition as one row: the orphans as text.
 fn partition_row(part: &audit::PartitionReport) -> Value {
-    let orphans = part.orphans.iter().map(|(reason, count)| {
-        let reason = serde_json::to_value(reason).unwrap_or_default();
-        format!("{count} {}", reason.as_str().unwrap_or_default())
-    });
+    let orphans = part.orphans.iter();
+    let orphans = orphans.map(|(reason, count)| format!("{count} {}", reason.as_str()));
     let orphans = orphans.collect::<Vec<_>>().join(", ");
     let mut row = json!(part);
     row["orphans"] = Value::String(orphans);
@@ -240,11 +238,10 @@ fn partition_row(part: &audit::PartitionReport) -> Value {
 fn verdict(report: &audit::Report) -> Exit {
     for part in &report.partitions {
         for (offset, reason) in &part.orphan_places {
-            let reason = serde_json::to_value(reason).unwrap_or_default();
-            let reason = reason.as_str().unwrap_or_default();
             eprintln!(
-                "note: partition {} offset {offset}: a {reason} record, which no reader accepts",
-                part.partition
+                "note: partition {} offset {offset}: a record that no reader accepts ({})",
+                part.partition,
+                reason.as_str()
             );
         }
         if let Some(damage) = &part.damage {

@@ -17,7 +17,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
         Preparation::Require,
         &stop,
     );
-    let Some(node) = dev::unless_stopped(&stop, started).await? else {
+    let Some(node) = started.await? else {
         return Ok(Exit::Done);
     };
     if node.ready(&stop).await {

@@ -4,12 +4,15 @@
 //! doors.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::exit::{Exit, Failure, explained};
@@ -69,12 +72,18 @@ impl Bound {
             // A dropped sender is a wish to stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
+        let current = Current(Arc::new(RwLock::new(routes)));
+        let routes = current.clone().router();
         let task = tokio::spawn(async move {
             if let Err(error) = door::serve(self.listener, routes, wish, grace).await {
                 tracing::error!(error = explained(&error), "serving HTTP ended");
             }
         });
-        Http { stop, task }
+        Http {
+            stop,
+            task,
+            current,
+        }
     }
 }
 
@@ -83,9 +92,37 @@ impl Bound {
 pub struct Http {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    current: Current,
+}
+
+/// The routes that are served now.
+#[derive(Clone, Debug)]
+struct Current(Arc<RwLock<Router>>);
+
+impl Current {
+    /// Gives each request to the routes of its moment.
+    fn router(self) -> Router {
+        Router::new().fallback(async move |request: Request| {
+            let routes = self
+                .0
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            routes.oneshot(request).await
+        })
+    }
 }
 
 impl Http {
+    /// Serves other routes from now on. Requests under way are answered by those that took them.
+    pub fn replace(&self, routes: Router) {
+        *self
+            .current
+            .0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = routes;
+    }
+
     /// Takes no more connections; requests under way go on.
     pub fn stop_listening(&self) {
         self.stop.send_replace(true);

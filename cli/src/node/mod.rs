@@ -10,6 +10,7 @@ mod metrics;
 mod postgres;
 mod routes;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub use postgres::Postgres;
 pub use routes::document as openapi_document;
 
 use crate::Domain;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::settings::{Roles, Settings};
 use crate::signals::Stop;
 use http::{Bound, Http};
@@ -60,7 +61,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts the roles. It answers HTTP at once; whether every part is ready is another question.
+    /// Starts the roles; none where the wish to stop came first. Commands are answered as soon as
+    /// the log is there; the rest follows when Postgres is. Whether every part is ready is another
+    /// question.
     ///
     /// # Errors
     /// Whatever is missing or in the way, with what to do about it.
@@ -70,53 +73,101 @@ impl Node {
         roles: Roles,
         preparation: Preparation,
         stop: &Stop,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Option<Self>, Failure> {
         // Before anything counts.
         metrics::recorder()?;
         let bound = Bound::to(settings).await?;
-        let url = bound.url();
-        let begin = |log| start_engine(domain, settings, roles, log, &url);
-        let (postgres, (log, engine)) = match preparation {
-            // Side by side: commands need not wait for Postgres longer than they must.
-            Preparation::Make => {
-                let write_side = async { begin(open_or_make(settings).await?).await };
-                let postgres = start_postgres(settings, roles, preparation, stop);
-                tokio::try_join!(postgres, write_side)?
-            }
-            // One after the other, so that nothing is begun where something is missing.
+        let postgres = begin_postgres(settings, roles, preparation, stop);
+        let begun = Self::begin(domain, settings, roles, preparation, bound, postgres);
+        let (mut node, postgres) = tokio::select! {
+            begun = begun => begun?,
+            () = stop.asked() => return Ok(None),
+        };
+        let attached = tokio::select! {
+            attached = node.attach(domain, settings, roles, postgres) => attached.map(|()| true),
+            () = stop.asked() => Ok(false),
+        };
+        if let Ok(true) = attached {
+            tracing::info!(roles = roles.names(), url = node.url, "started");
+            return Ok(Some(node));
+        }
+        node.end(stop).await;
+        attached.map(|_| None)
+    }
+
+    /// The part that needs the log alone.
+    async fn begin(
+        domain: &Domain,
+        settings: &Settings,
+        roles: Roles,
+        preparation: Preparation,
+        bound: Bound,
+        postgres: PostgresToCome,
+    ) -> Result<(Self, PostgresToCome), Failure> {
+        let (log, postgres) = match preparation {
+            // Side by side: commands need not wait for Postgres.
+            Preparation::Make => (open_or_make(settings).await?, postgres),
+            // One after the other: nothing is begun where something is missing.
             Preparation::Require => {
                 let log = open_claimed(settings).await?;
-                let postgres = start_postgres(settings, roles, preparation, stop).await?;
-                (postgres, begin(log).await?)
+                let postgres = postgres.await?;
+                let here: PostgresToCome = Box::pin(std::future::ready(Ok(postgres)));
+                (log, here)
             }
         };
-        let projector: SharedProjector = Arc::default();
-        if roles.projector
-            && let Some(postgres) = &postgres
-        {
-            let tasks = settings.projector_tasks;
-            let running = Projector::spawn(&log, postgres.url(), &domain.projections, tasks)?;
-            *projector.lock().await = Some(running);
-        }
+        let url = bound.url();
+        let engine = start_engine(domain, settings, roles, &log, &url).await?;
         let parts = routes::Parts {
             domain,
             roles,
             log: &log,
             engine: engine.as_ref(),
-            projector: &projector,
-            postgres_url: postgres.as_ref().map(Postgres::url),
+            reading: None,
         };
         let http = bound.serve(routes::assemble(&parts)?, settings.drain_timeout);
-        tracing::info!(roles = roles.names(), url, log = %log.address(), "started");
-        Ok(Self {
+        let node = Self {
             url,
             log,
             engine,
-            projector,
-            postgres,
+            projector: Arc::default(),
+            postgres: None,
             http,
             drain_timeout: settings.drain_timeout,
-        })
+        };
+        Ok((node, postgres))
+    }
+
+    /// The part that needs Postgres.
+    async fn attach(
+        &mut self,
+        domain: &Domain,
+        settings: &Settings,
+        roles: Roles,
+        postgres: PostgresToCome,
+    ) -> Result<(), Failure> {
+        let Some(postgres) = postgres.await? else {
+            return Ok(());
+        };
+        let postgres = self.postgres.insert(postgres);
+        let url = postgres.url();
+        if roles.projector {
+            let tasks = settings.projector_tasks;
+            let running = Projector::spawn(&self.log, url, &domain.projections, tasks)?;
+            *self.projector.lock().await = Some(running);
+        }
+        let reading = routes::Reading {
+            projector: &self.projector,
+            postgres_url: url,
+        };
+        let parts = routes::Parts {
+            domain,
+            roles,
+            log: &self.log,
+            engine: self.engine.as_ref(),
+            reading: Some(reading),
+        };
+        self.http.replace(routes::assemble(&parts)?);
+        Ok(())
     }
 
     /// Where it answers.
@@ -191,35 +242,53 @@ impl Node {
     }
 }
 
-async fn start_postgres(
+/// The Postgres that the roles need, if they need one, whenever it is there.
+type PostgresToCome = Pin<Box<dyn Future<Output = Result<Option<Postgres>, Failure>>>>;
+
+/// Begins to start Postgres, on a task of its own where that may take a while.
+fn begin_postgres(
     settings: &Settings,
     roles: Roles,
     preparation: Preparation,
     stop: &Stop,
-) -> Result<Option<Postgres>, Failure> {
+) -> PostgresToCome {
     if !roles.reads() {
-        return Ok(None);
+        return Box::pin(std::future::ready(Ok(None)));
     }
-    let postgres = Postgres::open(settings).await?;
-    stop.take_along(postgres.pid().unwrap_or(0));
+    let (settings, stop) = (settings.clone(), stop.clone());
+    let open = async move {
+        let postgres = Postgres::open(&settings).await?;
+        stop.take_along(postgres.pid().unwrap_or(0));
+        Ok(postgres)
+    };
     match preparation {
         Preparation::Make => {
-            postgres.migrate().await?;
+            let opened = tokio::spawn(open);
+            Box::pin(async move {
+                let opened = opened.await;
+                let broke_off = |error| Err(Failure::of(Exit::Failed, &error));
+                let postgres = opened.unwrap_or_else(broke_off)?;
+                postgres.migrate().await?;
+                Ok(Some(postgres))
+            })
         }
-        Preparation::Require => postgres.require_migrated().await?,
+        Preparation::Require => Box::pin(async move {
+            let postgres = open.await?;
+            postgres.require_migrated().await?;
+            Ok(Some(postgres))
+        }),
     }
-    Ok(Some(postgres))
 }
 
 async fn start_engine(
     domain: &Domain,
     settings: &Settings,
     roles: Roles,
-    log: Arc<dyn EventLog>,
+    log: &Arc<dyn EventLog>,
     url: &str,
-) -> Result<(Arc<dyn EventLog>, Option<Engine>), Failure> {
+) -> Result<Option<Engine>, Failure> {
     if !roles.command_api {
-        return Ok((log, None));
+        return Ok(None);
     }
     create_folder(&settings.data)?;
     let options = EngineOptions {
@@ -230,6 +299,6 @@ async fn start_engine(
         },
         store: Some(settings.state_folder()),
     };
-    let engine = Engine::start(Arc::clone(&log), domain.registry.clone(), options).await?;
-    Ok((log, Some(engine)))
+    let engine = Engine::start(Arc::clone(log), domain.registry.clone(), options).await?;
+    Ok(Some(engine))
 }

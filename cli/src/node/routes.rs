@@ -3,10 +3,13 @@
 //! Deliberately absent: what any route does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use door::health::{self, Health};
-use door::openapi;
+use door::{Problem, openapi};
 use engine::engine::Engine;
 use engine::ids::Partition;
 use engine::log::EventLog;
@@ -18,17 +21,28 @@ use crate::Domain;
 use crate::exit::{Failure, explained};
 use crate::settings::Roles;
 
+/// What is said of Postgres as long as it is not there.
+const STARTING: &str = "Postgres is still starting; commands are taken already";
+/// When another try makes sense then.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// What the routes are made of.
 pub(super) struct Parts<'a> {
     pub(super) domain: &'a Domain,
     pub(super) roles: Roles,
     pub(super) log: &'a Arc<dyn EventLog>,
     pub(super) engine: Option<&'a Engine>,
-    pub(super) projector: &'a SharedProjector,
-    pub(super) postgres_url: Option<&'a str>,
+    /// Absent as long as Postgres is not there.
+    pub(super) reading: Option<Reading<'a>>,
 }
 
-/// All routes of a process.
+/// What the routes of the read side are made of.
+pub(super) struct Reading<'a> {
+    pub(super) projector: &'a SharedProjector,
+    pub(super) postgres_url: &'a str,
+}
+
+/// All routes of a process, as far as they can be served already.
 pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     let mut routes = Router::new();
     if let Some(engine) = parts.engine {
@@ -37,10 +51,10 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     }
     let mut query = None;
     if parts.roles.query_api
-        && let Some(url) = parts.postgres_url
+        && let Some(Reading { postgres_url, .. }) = &parts.reading
     {
         let registry = parts.domain.registry.clone();
-        let door = QueryDoor::new(parts.log, url, &parts.domain.projections, registry)?;
+        let door = QueryDoor::new(parts.log, postgres_url, &parts.domain.projections, registry)?;
         routes = routes.merge(projections::door::router(door.clone()));
         query = Some(door);
     }
@@ -49,6 +63,9 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         .merge(health::router(health_of(parts, query)?))
         .merge(openapi::router(&document))
         .merge(http::docs());
+    if parts.roles.reads() && parts.reading.is_none() {
+        routes = routes.layer(axum::middleware::map_response(not_yet));
+    }
     Ok(door::finish(routes))
 }
 
@@ -84,8 +101,16 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
             async move { readiness }
         });
     }
+    let Some(reading) = &parts.reading else {
+        // Not even begun; the routes that need it come when it is there.
+        return Ok(if parts.roles.reads() {
+            health.check("postgres", || async { Err(STARTING.to_owned()) })
+        } else {
+            health
+        });
+    };
     if parts.roles.projector {
-        let projector = Arc::clone(parts.projector);
+        let projector = Arc::clone(reading.projector);
         health = health.check("projecting", move || {
             let projector = Arc::clone(&projector);
             async move {
@@ -103,4 +128,16 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
         });
     }
     Ok(health)
+}
+
+/// Tells whoever asks for a route that comes later to try again, not that there is none.
+async fn not_yet(response: Response) -> Response {
+    let missing = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+    // What a door says itself, as of a stream that is not there, is a problem already.
+    let said = response.extensions().get::<Problem>().is_some();
+    if said || !missing.contains(&response.status()) {
+        return response;
+    }
+    let problem = Problem::new(door::code::NOT_READY, STARTING);
+    problem.retry_after(RETRY_AFTER).into_response()
 }

@@ -110,9 +110,14 @@ impl Server {
         }
     }
 
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Sends it a signal and waits for its end.
     pub(super) fn end(&mut self, signal: Signal) -> ExitStatus {
-        self.process.signal(signal);
+        self.signal(signal);
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.ended() {
@@ -128,7 +133,7 @@ impl Server {
         self.process.kill9();
     }
 
-    /// The number of a port that its embedded Postgres listens on.
+    /// The address of its embedded Postgres.
     pub(super) fn postgres_url(&self) -> String {
         self.ready["postgres"].as_str().unwrap().to_owned()
     }

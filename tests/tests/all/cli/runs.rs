@@ -1,12 +1,17 @@
 //! The program as a server: started, asked, stopped, killed and started again.
 
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tests::harness::ports;
+use tests::harness::process::is_running;
 
-use super::program::{Server, assert_exit, call, folder, stderr, stdout};
+use super::program::{Server, annals, assert_exit, call, folder, stderr, stdout};
 
 const ADDRESS: &str = r#"{"city":"recife","state":"PE","postcode_prefix":"50000"}"#;
 
@@ -177,6 +182,93 @@ fn dev_that_was_killed_starts_again_with_all_it_had_answered() {
     assert_eq!(server.end(Signal::TERM).code(), Some(0));
     let verify = ["log", "verify", "--against", "postgres,local"];
     assert_exit(&call(folder.path(), &verify), 0);
+}
+
+#[tokio::test]
+async fn commands_are_taken_while_postgres_starts_and_kept_if_it_never_does() {
+    let folder = folder();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for (name, script) in [
+        ("postgres", "echo 'postgres (PostgreSQL) 99.1'"),
+        (
+            "initdb",
+            "while [ ! -e \"$GO\" ]; do sleep 0.05; done; exit 3",
+        ),
+    ] {
+        let file = bin.join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&file, executable).unwrap();
+    }
+    let go = folder.path().join("go");
+    let listen = format!("127.0.0.1:{}", ports::free());
+    let mut command = annals(folder.path());
+    command.env("GO", &go).args(["dev", "--listen", &listen]);
+    command.arg("--postgres-bin").arg(&bin);
+    let mut dev = command.stderr(Stdio::piped()).spawn().unwrap();
+    let url = format!("http://{listen}");
+    let sent = [
+        "send",
+        "customer-1",
+        "RegisterCustomer",
+        ADDRESS,
+        "--id",
+        "a",
+        "--url",
+        &url,
+    ];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !call(folder.path(), &sent).status.success() {
+        assert!(Instant::now() < deadline, "no command is taken");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for path in [
+        "/v1/read/daily_sales",
+        "/v1/streams/customer-1/events",
+        "/readyz",
+    ] {
+        let early = reqwest::get(format!("{url}{path}")).await.unwrap();
+        assert_eq!(early.status().as_u16(), 503);
+        let problem: Value = early.json().await.unwrap();
+        assert_eq!(problem["code"], "not_ready", "{path}");
+    }
+    let unknown = call(folder.path(), &["send", "ship-1", "Sail", "--url", &url]);
+    assert_exit(&unknown, 7);
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(dev.wait().unwrap().code(), Some(1));
+    std::fs::remove_dir_all(folder.path().join(".annals/postgres")).unwrap();
+    let server = Server::dev(folder.path());
+    let again = [&sent[..7], &[&server.url, "--output", "json"]].concat();
+    let again = call(folder.path(), &again);
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["repeated"], true);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_its_postgres() {
+    let folder = folder();
+    let mut server = Server::dev(folder.path());
+    // A Postgres that stands still keeps the orderly end waiting.
+    let postgres = postgres_of(folder.path());
+    kill_process(postgres, Signal::STOP).unwrap();
+    server.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.end(Signal::TERM).code(), Some(128 + 15));
+    kill_process(postgres, Signal::CONT).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while is_running(postgres.as_raw_nonzero().get().cast_unsigned()) {
+        assert!(Instant::now() < deadline, "its Postgres runs on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The process of the embedded Postgres, as its own file says.
+fn postgres_of(folder: &Path) -> Pid {
+    let file = folder.join(".annals/postgres/data/postmaster.pid");
+    let text = std::fs::read_to_string(file).unwrap();
+    let number: i32 = text.lines().next().unwrap().parse().unwrap();
+    Pid::from_raw(number).unwrap()
 }
 
 #[test]

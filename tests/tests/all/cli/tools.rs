@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 use tests::harness::postgres::Postgres;
+use tests::harness::{kafka, unique_name};
 
 use super::program::{annals, assert_exit, call, folder, stderr, stdout};
 
@@ -76,7 +77,10 @@ fn exit_codes_are_a_stable_table() {
         (&["log", "create", "--partitions", "0"], 2),
         (&["log", "verify", "--log", "mysql:x"], 2),
         (&["log", "verify"], 6),
-        (&["serve", "--role", "command-api"], 6),
+        (
+            &["serve", "--role", "command-api", "--listen", "127.0.0.1:0"],
+            6,
+        ),
         (
             &[
                 "send",
@@ -181,6 +185,45 @@ async fn a_log_is_made_looked_into_copied_and_proven() {
     assert_exit(&verified, 0);
     let report: Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!(report["partitions"][2]["orphans"]["losing"], 1);
+}
+
+#[tokio::test]
+async fn a_log_on_kafka_is_checked_before_it_is_used() {
+    let folder = folder();
+    let kafka = kafka::shared();
+    let address = |topic: &str| format!("kafka://{}/{topic}", kafka.bootstrap());
+    let unsafe_topic = unique_name("unsafe");
+    kafka
+        .create_topic(&unsafe_topic, 2, &[("retention.ms", "1000")])
+        .await;
+    for arguments in [
+        &["log", "create", "--partitions", "2"][..],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["check"],
+    ] {
+        let mut all = arguments.to_vec();
+        let log = address(&unsafe_topic);
+        all.extend(["--log", &log, "--output", "json"]);
+        let refused = call(folder.path(), &all);
+        assert_exit(&refused, 6);
+        let said = stdout(&refused) + &stderr(&refused);
+        assert!(said.contains("--add-config retention.ms=-1"), "{said}");
+    }
+    assert_exit(
+        &call(folder.path(), &["log", "create", "--partitions", "2"]),
+        0,
+    );
+    let copy = address(&unique_name("copy"));
+    assert_exit(&call(folder.path(), &["log", "copy", "--to", &copy]), 0);
+    let verified = call(folder.path(), &["log", "verify", "--log", &copy]);
+    assert_exit(&verified, 0);
+    let check = call(
+        folder.path(),
+        &["check", "--log", &copy, "--output", "json"],
+    );
+    assert_exit(&check, 0);
+    // One broker is enough for trying things out, and said to be no more than that.
+    assert!(stdout(&check).contains("\"warn\""), "{}", stdout(&check));
 }
 
 #[tokio::test]
