@@ -88,12 +88,32 @@ pub(super) fn collect<T: DeserializeOwned>(
         known(&key, &origin)?;
         origins.insert(key, origin);
     }
-    let settings = merged.try_deserialize().map_err(|error| usage(&error))?;
+    let settings = merged
+        .try_deserialize()
+        .map_err(|error| match unplaced(&error) {
+            Some(key) if origins.contains_key(key) => {
+                usage(&error).hint(format_args!("it comes from {}", origins[key]))
+            }
+            _ => usage(&error),
+        })?;
     Ok((settings, origins))
 }
 
 fn usage(error: &ConfigError) -> Failure {
     Failure::new(Exit::Usage, format!("configuration: {}", explained(error)))
+}
+
+/// The key that an error is about, where the error does not say where its value came from.
+fn unplaced(error: &ConfigError) -> Option<&str> {
+    match error {
+        ConfigError::At {
+            origin: None, key, ..
+        }
+        | ConfigError::Type {
+            origin: None, key, ..
+        } => key.as_deref(),
+        _ => None,
+    }
 }
 
 fn defaults() -> Layer {
