@@ -7,6 +7,7 @@ mod command_door;
 mod crashes;
 mod damage;
 mod event_log_contract;
+mod golden;
 mod harness_works;
 mod history;
 mod main_job;
