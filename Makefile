@@ -36,7 +36,7 @@ lint: ## format, clippy without warnings, the pure crates on their own
 
 bench: ## the side-by-side benchmarks
 	ops/setup
-	$(WITH_TOOLS) cargo bench -p bench
+	$(WITH_TOOLS) cargo run --release -p bench
 
 setup: ## bring what this machine lacks
 	ops/setup

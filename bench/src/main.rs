@@ -4,6 +4,8 @@
 //! Prints commands and appends per second, their ratio, and what the disk does meanwhile.
 //! Deliberately absent: goals; they come with an issue of their own.
 
+mod main_job;
+
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ const WAIT: Duration = Duration::from_secs(120);
 async fn main() {
     println!("fdatasync: {:.0}/s", fdatasync_per_second());
     for kind in [Kind::Sqlite, Kind::Kafka] {
+        for _ in 1..=ROUNDS {
+            main_job::run(kind).await;
+        }
         for round in 1..=ROUNDS {
             let log = NewLog::make(kind, PARTITIONS).await;
             let commands = write_side(&log).await;
