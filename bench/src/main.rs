@@ -52,8 +52,13 @@ async fn main() {
 
 /// Commands per second through the owners, many in flight.
 async fn write_side(log: &NewLog) -> f64 {
-    let options = EngineOptions { owner: OwnerSettings::default(), store: Some(log.store()) };
-    let engine = Engine::start(Arc::clone(&log.log), shop(), options).await.expect("a write side");
+    let options = EngineOptions {
+        owner: OwnerSettings::default(),
+        store: Some(log.store()),
+    };
+    let engine = Engine::start(Arc::clone(&log.log), shop(), options)
+        .await
+        .expect("a write side");
     engine.ready(WAIT).await.expect("owners of all partitions");
     let deadline = Instant::now() + WAIT;
     let began = Instant::now();
@@ -92,7 +97,9 @@ fn place(number: usize) -> engine::command::Request {
     });
     engine::command::Request {
         tenant: TenantId::default(),
-        stream: format!("order-{number:032x}").parse().expect("a stream's name"),
+        stream: format!("order-{number:032x}")
+            .parse()
+            .expect("a stream's name"),
         command: "PlaceOrder".to_owned(),
         schema: 1,
         id: format!("place-{number}").parse().expect("a command id"),
@@ -114,8 +121,20 @@ async fn records_of(log: &dyn EventLog) -> Vec<(Partition, NewRecord)> {
         while next < bounds.end {
             let chunk = log.read(partition, next).await.expect("a log that answers");
             let new = |record: Record| {
-                let Record { key, value, headers, .. } = record;
-                (partition, NewRecord { key, value, headers })
+                let Record {
+                    key,
+                    value,
+                    headers,
+                    ..
+                } = record;
+                (
+                    partition,
+                    NewRecord {
+                        key,
+                        value,
+                        headers,
+                    },
+                )
             };
             records.extend(chunk.records.into_iter().map(new));
             next = chunk.next;
@@ -144,7 +163,11 @@ async fn raw(log: &NewLog, records: &[(Partition, NewRecord)]) -> f64 {
         }
     }
     for _ in records {
-        assert_eq!(results.recv().await, Some(true), "every append is acknowledged");
+        assert_eq!(
+            results.recv().await,
+            Some(true),
+            "every append is acknowledged"
+        );
     }
     records.len() as f64 / began.elapsed().as_secs_f64()
 }

@@ -18,7 +18,10 @@ use tests::harness::logs::{Kind, NewLog};
 const READY_WAIT: Duration = Duration::from_secs(20);
 
 pub(crate) fn shop() -> Registry {
-    Registry::new().with::<Customer>().with::<Order>().with::<Payment>()
+    Registry::new()
+        .with::<Customer>()
+        .with::<Order>()
+        .with::<Payment>()
 }
 
 pub(crate) async fn start(log: &NewLog) -> Engine {
@@ -26,8 +29,10 @@ pub(crate) async fn start(log: &NewLog) -> Engine {
 }
 
 async fn start_on(log: Arc<dyn EventLog>, new: &NewLog) -> Engine {
-    let options =
-        EngineOptions { owner: OwnerSettings::default(), store: Some(new.store()) };
+    let options = EngineOptions {
+        owner: OwnerSettings::default(),
+        store: Some(new.store()),
+    };
     let engine = Engine::start(log, shop(), options).await.unwrap();
     engine.ready(READY_WAIT).await.unwrap();
     engine
@@ -61,7 +66,9 @@ pub(crate) fn place() -> serde_json::Value {
 
 async fn submit(engine: &Engine, request: Request) -> Result<Answer, SubmitError> {
     let command = engine.prepare(request).unwrap();
-    engine.submit(command, Instant::now() + Duration::from_secs(20)).await
+    engine
+        .submit(command, Instant::now() + Duration::from_secs(20))
+        .await
 }
 
 fn code(answer: &Answer) -> &str {
@@ -82,10 +89,23 @@ async fn an_order_is_placed_once_and_its_steps_follow() {
     each_kind(async |kind| {
         let log = NewLog::make(kind, 4).await;
         let engine = start(&log).await;
-        let placed = submit(&engine, request("order-1", "PlaceOrder", "a", &place())).await.unwrap();
-        assert_eq!((placed.version, code(&placed), placed.repeated), (1, "accepted", false));
-        let again = submit(&engine, request("order-1", "PlaceOrder", "a", &place())).await.unwrap();
-        assert_eq!(again, Answer { repeated: true, ..placed.clone() });
+        let placed = submit(&engine, request("order-1", "PlaceOrder", "a", &place()))
+            .await
+            .unwrap();
+        assert_eq!(
+            (placed.version, code(&placed), placed.repeated),
+            (1, "accepted", false)
+        );
+        let again = submit(&engine, request("order-1", "PlaceOrder", "a", &place()))
+            .await
+            .unwrap();
+        assert_eq!(
+            again,
+            Answer {
+                repeated: true,
+                ..placed.clone()
+            }
+        );
         let ship = request("order-1", "ShipOrder", "b", &json!({}));
         let refused = submit(&engine, ship.clone()).await.unwrap();
         assert_eq!((refused.version, code(&refused)), (1, "order_not_approved"));
@@ -95,13 +115,19 @@ async fn an_order_is_placed_once_and_its_steps_follow() {
             expected_version: Some(0),
             ..request("order-1", "ApproveOrder", "c", &json!({}))
         };
-        assert_eq!(code(&submit(&engine, stale).await.unwrap()), "version_conflict");
+        assert_eq!(
+            code(&submit(&engine, stale).await.unwrap()),
+            "version_conflict"
+        );
         let approve = request("order-1", "ApproveOrder", "d", &json!({}));
         assert_eq!(submit(&engine, approve).await.unwrap().version, 2);
         let shipped = submit(&engine, request("order-1", "ShipOrder", "e", &json!({}))).await;
         assert_eq!(shipped.unwrap().version, 3);
         // The first refusal stands: an id names one intent, once.
-        assert_eq!(code(&submit(&engine, ship).await.unwrap()), "order_not_approved");
+        assert_eq!(
+            code(&submit(&engine, ship).await.unwrap()),
+            "order_not_approved"
+        );
         engine.drain(Duration::from_secs(5)).await;
     })
     .await;
@@ -115,7 +141,11 @@ async fn a_restart_answers_old_ids_from_the_log_with_and_without_its_local_store
         let engine = start(&log).await;
         for order in 0..20 {
             let stream = format!("order-{order}");
-            first.push(submit(&engine, request(&stream, "PlaceOrder", "a", &place())).await.unwrap());
+            first.push(
+                submit(&engine, request(&stream, "PlaceOrder", "a", &place()))
+                    .await
+                    .unwrap(),
+            );
         }
         engine.drain(Duration::from_secs(5)).await;
         drop(engine);
@@ -126,9 +156,17 @@ async fn a_restart_answers_old_ids_from_the_log_with_and_without_its_local_store
             let engine = start(&log).await;
             for (order, answer) in first.iter().enumerate() {
                 let stream = format!("order-{order}");
-                let again =
-                    submit(&engine, request(&stream, "PlaceOrder", "a", &place())).await.unwrap();
-                assert_eq!(again, Answer { repeated: true, ..answer.clone() }, "{kind:?} {keep}");
+                let again = submit(&engine, request(&stream, "PlaceOrder", "a", &place()))
+                    .await
+                    .unwrap();
+                assert_eq!(
+                    again,
+                    Answer {
+                        repeated: true,
+                        ..answer.clone()
+                    },
+                    "{kind:?} {keep}"
+                );
                 let id = format!("approve-{keep}");
                 let approved = submit(&engine, request(&stream, "ApproveOrder", &id, &json!({})));
                 assert_eq!(approved.await.unwrap().version, 2);
@@ -150,17 +188,25 @@ async fn a_batch_keeps_the_order_of_a_stream_while_many_are_in_flight() {
         let mut pending = Vec::new();
         for order in 0..500 {
             let stream = format!("order-{order}");
-            for (id, command) in
-                ["PlaceOrder", "ApproveOrder", "ShipOrder", "DeliverOrder"].iter().enumerate()
+            for (id, command) in ["PlaceOrder", "ApproveOrder", "ShipOrder", "DeliverOrder"]
+                .iter()
+                .enumerate()
             {
                 let data = if id == 0 { place() } else { json!({}) };
                 let request = request(&stream, command, &id.to_string(), &data);
-                pending.push(batch.submit(engine.prepare(request).unwrap(), deadline).await);
+                pending.push(
+                    batch
+                        .submit(engine.prepare(request).unwrap(), deadline)
+                        .await,
+                );
             }
         }
         for (index, answer) in pending.into_iter().enumerate() {
             let answer = answer.await.unwrap();
-            assert_eq!((answer.version, code(&answer)), (index as u64 % 4 + 1, "accepted"));
+            assert_eq!(
+                (answer.version, code(&answer)),
+                (index as u64 % 4 + 1, "accepted")
+            );
         }
         println!("{kind:?}: 2000 commands in {:?}", began.elapsed());
         engine.drain(Duration::from_secs(5)).await;
