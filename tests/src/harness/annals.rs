@@ -66,7 +66,11 @@ impl Annals {
             if let Some(status) = self.process.ended() {
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.said());
+            assert!(
+                Instant::now() < deadline,
+                "it does not end:\n{}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -79,10 +83,18 @@ impl Annals {
 
     fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + WAIT;
-        while !self.said().lines().any(|line| line.starts_with("{\"http\"")) {
+        while !self
+            .said()
+            .lines()
+            .any(|line| line.starts_with("{\"http\""))
+        {
             let ended = self.process.ended();
             assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.said());
-            assert!(Instant::now() < deadline, "it is not ready:\n{}", self.said());
+            assert!(
+                Instant::now() < deadline,
+                "it is not ready:\n{}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -91,6 +103,9 @@ impl Annals {
 fn launch(program: &Path, arguments: &[String], folder: &Path, output: &Path) -> Process {
     let file = File::create(output).expect("a file in a folder of ours");
     let mut command = Command::new(program);
-    command.args(arguments).args(["--output", "json"]).current_dir(folder);
+    command
+        .args(arguments)
+        .args(["--output", "json"])
+        .current_dir(folder);
     Process::start(command, file, folder).expect("the program that cargo built")
 }

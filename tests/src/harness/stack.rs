@@ -39,7 +39,10 @@ pub struct Stack {
 /// The aggregates of the shop.
 #[must_use]
 pub fn shop() -> Registry {
-    Registry::new().with::<Customer>().with::<Order>().with::<Payment>()
+    Registry::new()
+        .with::<Customer>()
+        .with::<Order>()
+        .with::<Payment>()
 }
 
 impl Stack {
@@ -49,13 +52,21 @@ impl Stack {
     /// If anything cannot be started.
     pub async fn start(kind: Kind, postgres_url: String, projector_tasks: usize) -> Self {
         let log = NewLog::make(kind, 16).await;
-        projections::migrate(&postgres_url).await.expect("a migrated database");
+        projections::migrate(&postgres_url)
+            .await
+            .expect("a migrated database");
         let pool = PgPool::connect(&postgres_url).await.expect("a database");
-        let options =
-            EngineOptions { owner: OwnerSettings::default(), store: Some(log.store()) };
-        let engine =
-            Engine::start(Arc::clone(&log.log), shop(), options).await.expect("a write side");
-        engine.ready(READY_WAIT).await.expect("owners of all partitions");
+        let options = EngineOptions {
+            owner: OwnerSettings::default(),
+            store: Some(log.store()),
+        };
+        let engine = Engine::start(Arc::clone(&log.log), shop(), options)
+            .await
+            .expect("a write side");
+        engine
+            .ready(READY_WAIT)
+            .await
+            .expect("owners of all partitions");
         let models = projections::models::all();
         let projector = Projector::spawn(&log.log, &postgres_url, &models, projector_tasks)
             .expect("a projector");
@@ -66,20 +77,27 @@ impl Stack {
             let served = door::serve(listener, router, pending(), Duration::ZERO).await;
             served.expect("a serving door");
         });
-        Self { log, engine, url, postgres_url, pool, projector, server }
+        Self {
+            log,
+            engine,
+            url,
+            postgres_url,
+            pool,
+            projector,
+            server,
+        }
     }
 
     /// Sends lines through the batch door and returns how many answers had each status or code.
     ///
     /// # Panics
     /// If the door does not answer every line.
-    pub async fn send(
-        &self,
-        lines: Vec<String>,
-    ) -> std::collections::BTreeMap<String, u64> {
+    pub async fn send(&self, lines: Vec<String>) -> std::collections::BTreeMap<String, u64> {
         let count = lines.len();
-        let pieces: Vec<String> =
-            lines.chunks(64).map(|chunk| chunk.join("\n") + "\n").collect();
+        let pieces: Vec<String> = lines
+            .chunks(64)
+            .map(|chunk| chunk.join("\n") + "\n")
+            .collect();
         let body = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
         let response = reqwest::Client::new()
             .post(format!("{}/v1/commands", self.url))
@@ -96,8 +114,7 @@ impl Stack {
             rest.extend_from_slice(&piece.expect("an unbroken answer"));
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                let answer: serde_json::Value =
-                    serde_json::from_slice(&line).expect("a JSON line");
+                let answer: serde_json::Value = serde_json::from_slice(&line).expect("a JSON line");
                 let outcome = match answer["code"].as_str() {
                     Some(code) => code.to_owned(),
                     None => answer["status"].to_string(),
@@ -129,7 +146,10 @@ impl Stack {
     /// If the projector had stopped by itself.
     pub async fn stop(self) -> NewLog {
         self.engine.drain(Duration::from_secs(10)).await;
-        self.projector.stop().await.expect("a projector that did not stop by itself");
+        self.projector
+            .stop()
+            .await
+            .expect("a projector that did not stop by itself");
         self.server.abort();
         self.pool.close().await;
         self.log

@@ -84,12 +84,23 @@ impl Scene {
         let lines = plan.lines().collect();
         let url = format!("http://{listen}");
         let counts = Arc::default();
-        Self { log, postgres, postgres_url, annals, url, lines, counts }
+        Self {
+            log,
+            postgres,
+            postgres_url,
+            annals,
+            url,
+            lines,
+            counts,
+        }
     }
 
     /// Begins the import; it goes on through everything that happens to the server.
     fn import(&self) -> tokio::task::JoinHandle<()> {
-        let sending = SendOptions { retry_for: RETRY_FOR, ..SendOptions::to(self.url.clone()) };
+        let sending = SendOptions {
+            retry_for: RETRY_FOR,
+            ..SendOptions::to(self.url.clone())
+        };
         let counts = Arc::clone(&self.counts);
         let lines = self.lines.clone();
         tokio::spawn(async move {
@@ -108,14 +119,20 @@ impl Scene {
     }
 
     fn open(&self) -> u64 {
-        self.counts.sent.load(Ordering::SeqCst).saturating_sub(self.done())
+        self.counts
+            .sent
+            .load(Ordering::SeqCst)
+            .saturating_sub(self.done())
     }
 
     async fn until_done(&self, count: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.done() < count {
             let (done, said) = (self.done(), self.annals.said());
-            assert!(Instant::now() < deadline, "{done} of {count} lines are done:\n{said}");
+            assert!(
+                Instant::now() < deadline,
+                "{done} of {count} lines are done:\n{said}"
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -131,24 +148,38 @@ impl Scene {
 
     /// The import is over: the log and the read models are as if nothing had happened.
     async fn assert_whole(&mut self) {
-        assert_eq!(self.counts.failed.load(Ordering::SeqCst), 0, "no answer was a failure");
+        assert_eq!(
+            self.counts.failed.load(Ordering::SeqCst),
+            0,
+            "no answer was a failure"
+        );
         let models = projections::models::all();
         let quiet = Box::new(|_| {});
-        projections::catch_up(&self.log.log, &self.postgres_url, &models, quiet).await.unwrap();
+        projections::catch_up(&self.log.log, &self.postgres_url, &models, quiet)
+            .await
+            .unwrap();
         let pool = PgPool::connect(&self.postgres_url).await.unwrap();
         let differences = oracle::compare(&pool).await.unwrap();
         let shown: Vec<_> = differences.iter().map(ToString::to_string).collect();
         assert!(shown.is_empty(), "{}", shown.join("\n"));
         pool.close().await;
         assert_eq!(self.annals.terminate(), Some(0), "{}", self.annals.said());
-        let report = engine::audit::verify(&*self.log.log, &[], |_, _| {}).await.unwrap();
+        let report = engine::audit::verify(&*self.log.log, &[], |_, _| {})
+            .await
+            .unwrap();
         assert!(report.is_clean(), "{report:?}");
-        assert_eq!(self.accepted_ids().await.len(), self.lines.len(), "each command once");
+        assert_eq!(
+            self.accepted_ids().await.len(),
+            self.lines.len(),
+            "each command once"
+        );
     }
 
     /// The streams and ids of all commands that count; panics where one counts twice.
     async fn accepted_ids(&self) -> BTreeSet<(String, String)> {
-        let partitions = (0..PARTITIONS).map(|number| (Partition(number), None)).collect();
+        let partitions = (0..PARTITIONS)
+            .map(|number| (Partition(number), None))
+            .collect();
         let mut subscription = Subscription::new(Arc::clone(&self.log.log), partitions);
         let mut ids = BTreeSet::new();
         loop {
@@ -174,7 +205,9 @@ fn orders() -> (Option<tempfile::TempDir>, PathBuf) {
         return (None, folder.into());
     }
     let folder = tempfile::tempdir().unwrap();
-    olist::data_set(11, 3_000, Dirt::Real).write_to(folder.path()).unwrap();
+    olist::data_set(11, 3_000, Dirt::Real)
+        .write_to(folder.path())
+        .unwrap();
     let path = folder.path().to_owned();
     (Some(folder), path)
 }
@@ -206,7 +239,11 @@ async fn survives_kills_of_the_process(kind: Kind) {
         scene.annals.restart();
     }
     import.await.unwrap();
-    println!("{kind:?}: {kills} kills, {} commands, {:?}", scene.done(), began.elapsed());
+    println!(
+        "{kind:?}: {kills} kills, {} commands, {:?}",
+        scene.done(),
+        began.elapsed()
+    );
     assert_eq!(kills, PROCESS_KILLS);
     scene.assert_whole().await;
 }

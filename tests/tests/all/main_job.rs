@@ -48,24 +48,34 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
         lines.len() as f64 / answered.as_secs_f64(),
     );
     assert_equal(&stack, "after the import").await;
-    assert_eq!(stack.send(lines).await, first, "a second import has the same answers");
+    assert_eq!(
+        stack.send(lines).await,
+        first,
+        "a second import has the same answers"
+    );
     assert_equal(&stack, "after a second import").await;
     let models = projections::models::all();
     for model in &models {
         let quiet = Box::new(|_| {});
         let url = &stack.postgres_url;
         let name = model.name();
-        projections::rebuild(&stack.log.log, url, &models, name, quiet).await.unwrap();
+        projections::rebuild(&stack.log.log, url, &models, name, quiet)
+            .await
+            .unwrap();
     }
     assert_equal(&stack, "after a rebuild").await;
     let log = stack.stop().await;
-    let report = engine::audit::verify(&*log.log, &[], |_, _| {}).await.unwrap();
+    let report = engine::audit::verify(&*log.log, &[], |_, _| {})
+        .await
+        .unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
 
 fn generated() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    olist::data_set(7, 300, Dirt::Unreadable).write_to(folder.path()).unwrap();
+    olist::data_set(7, 300, Dirt::Unreadable)
+        .write_to(folder.path())
+        .unwrap();
     folder
 }
 
@@ -84,9 +94,12 @@ async fn real_orders_equal_independent_sql_on_both_logs_with_one_task_and_with_f
     let Some(folder) = real_orders() else {
         return println!("ANNALS_OLIST_DIR is not set: only generated orders are imported");
     };
-    for (kind, projector_tasks) in
-        [(Kind::Kafka, 1), (Kind::Kafka, 4), (Kind::Sqlite, 1), (Kind::Sqlite, 4)]
-    {
+    for (kind, projector_tasks) in [
+        (Kind::Kafka, 1),
+        (Kind::Kafka, 4),
+        (Kind::Sqlite, 1),
+        (Kind::Sqlite, 4),
+    ] {
         import_equals_sql(kind, projector_tasks, &folder).await;
     }
 }

@@ -25,13 +25,21 @@ fn readme() -> PathBuf {
 /// What differs in every run, made equal.
 fn steady(output: &str) -> String {
     let volatile = [
-        (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
+        (
+            r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+            "UUID",
+        ),
         (r"A[A-Za-z0-9_-]{37,}", "TOKEN"),
         (r"20[2-9][0-9]-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "NOW"),
     ];
-    volatile.iter().fold(output.to_owned(), |text, (pattern, name)| {
-        Regex::new(pattern).unwrap().replace_all(&text, *name).into_owned()
-    })
+    volatile
+        .iter()
+        .fold(output.to_owned(), |text, (pattern, name)| {
+            Regex::new(pattern)
+                .unwrap()
+                .replace_all(&text, *name)
+                .into_owned()
+        })
 }
 
 /// The command of a block: its lines up to the first that does not continue the `$` line.
@@ -39,7 +47,11 @@ fn command_of(block: &str) -> String {
     let mut command = String::new();
     let mut quoted = false;
     for line in block.lines() {
-        let text = if command.is_empty() { line.strip_prefix("$ ").unwrap() } else { line };
+        let text = if command.is_empty() {
+            line.strip_prefix("$ ").unwrap()
+        } else {
+            line
+        };
         command.push_str(text);
         command.push('\n');
         quoted ^= text.matches('\'').count() % 2 == 1;
@@ -59,10 +71,19 @@ fn run(command: &str, listen: &str, folder: &Path) -> String {
         .env("ANNALS_URL", format!("http://{listen}"))
         .output()
         .unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap().replace(listen, ADDRESS);
+    let printed = String::from_utf8(output.stdout)
+        .unwrap()
+        .replace(listen, ADDRESS);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!printed.is_empty(), "`{command}` printed nothing, but: {errors}");
-    if printed.ends_with('\n') { printed } else { printed + "\n" }
+    assert!(
+        !printed.is_empty(),
+        "`{command}` printed nothing, but: {errors}"
+    );
+    if printed.ends_with('\n') {
+        printed
+    } else {
+        printed + "\n"
+    }
 }
 
 #[test]
@@ -90,6 +111,9 @@ fn readme_shows_what_the_program_prints() {
         fs::write(readme(), real).unwrap();
     } else {
         let (expected, found) = (steady(&text), steady(&real));
-        assert_eq!(expected, found, "BLESS=1 writes what is printed into README");
+        assert_eq!(
+            expected, found,
+            "BLESS=1 writes what is printed into README"
+        );
     }
 }
