@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod chain_rule;
 mod cli;
 mod command_door;
 mod crashes;
