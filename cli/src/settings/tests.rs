@@ -1,3 +1,5 @@
+//! What settings come to, from every layer, and what is refused.
+
 use super::*;
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
