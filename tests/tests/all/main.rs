@@ -16,4 +16,5 @@ mod projections;
 mod query_door;
 mod raw_log;
 mod readme;
+mod tidy;
 mod write_side;

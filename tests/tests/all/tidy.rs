@@ -1,0 +1,382 @@
+//! The house is in order: crates depend along the arrows of the design, libraries are named only
+//! where they belong, and every source file says what lives in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The crates of the workspace, each with those that it may use.
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("kernel", &[]),
+    ("domain", &["kernel"]),
+    ("engine", &["kernel"]),
+    ("door", &["kernel"]),
+    ("command-api", &["door", "engine", "kernel"]),
+    ("projections", &["domain", "door", "engine", "kernel"]),
+    (
+        "cli",
+        &[
+            "command-api",
+            "domain",
+            "door",
+            "engine",
+            "kernel",
+            "projections",
+        ],
+    ),
+    // Somebody's own domain, with a program of its own: it never sees ours.
+    ("lending", &["cli", "engine", "kernel", "projections"]),
+    (
+        "tests",
+        &[
+            "cli",
+            "command-api",
+            "domain",
+            "door",
+            "engine",
+            "kernel",
+            "projections",
+        ],
+    ),
+    (
+        "bench",
+        &[
+            "cli",
+            "command-api",
+            "domain",
+            "door",
+            "engine",
+            "kernel",
+            "projections",
+            "tests",
+        ],
+    ),
+];
+
+/// What is named in code only below these paths, and, if it is a library, used by these crates.
+struct Belongs {
+    word: &'static str,
+    to: &'static [&'static str],
+}
+
+const BELONGINGS: [Belongs; 5] = [
+    Belongs {
+        word: "rdkafka",
+        to: &["engine/src/log/kafka/", "tests/", "bench/"],
+    },
+    Belongs {
+        word: "rdkafka_sys",
+        to: &["engine/src/log/kafka/", "tests/", "bench/"],
+    },
+    Belongs {
+        word: "sqlx",
+        to: &[
+            "engine/src/log/sqlite/",
+            "projections/src/runtime/",
+            "projections/src/door/",
+            "projections/src/migrate.rs",
+            // Reads the checkpoints of any projection, for an audit.
+            "cli/src/command/known.rs",
+            "tests/",
+            "bench/",
+        ],
+    },
+    Belongs {
+        word: "axum",
+        to: &["door/", "command-api/", "projections/src/door/", "cli/"],
+    },
+    Belongs {
+        word: "domain",
+        to: &[
+            "domain/",
+            "projections/src/models/",
+            "cli/",
+            "tests/",
+            "bench/",
+        ],
+    },
+];
+
+const LINES_MAX: usize = 600;
+
+/// Files that are longer for now, each with why.
+const LONG: [(&str, &str); 1] = [(
+    "engine/src/owner/machine.rs",
+    "one state machine, whose phases are read together",
+)];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// The packages of the workspace, as cargo sees them.
+fn packages() -> Vec<Value> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The direct dependencies of each package, for building and for testing.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
+    let of = |package: &Value| {
+        let dependencies = package["dependencies"].as_array().unwrap();
+        dependencies.iter().map(name).collect()
+    };
+    packages()
+        .iter()
+        .map(|package| (name(package), of(package)))
+        .collect()
+}
+
+/// Where a package's sources are, from the root.
+fn folders() -> BTreeMap<String, String> {
+    let root = root().canonicalize().unwrap();
+    let folder = |package: &Value| {
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let folder = manifest.parent().unwrap().canonicalize().unwrap();
+        let folder = folder.strip_prefix(&root).unwrap();
+        (
+            package["name"].as_str().unwrap().to_owned(),
+            format!("{}/", folder.to_str().unwrap()),
+        )
+    };
+    packages().iter().map(folder).collect()
+}
+
+/// Every source file of the workspace: its path from the root, and its text.
+fn sources() -> Vec<(String, String)> {
+    let mut sources = Vec::new();
+    let mut waiting: Vec<PathBuf> = folders().values().map(|f| root().join(f)).collect();
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_hidden = path.file_name().unwrap().to_str().unwrap().starts_with('.');
+            if path.is_dir() && !is_hidden && !path.ends_with("target") {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+                sources.push((name.to_owned(), text));
+            }
+        }
+    }
+    assert!(sources.len() > 100, "{} sources", sources.len());
+    sources
+}
+
+/// A line without its comment. One that holds `//` in a text loses some code, no more.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+/// Whether a line uses something of a crate: its name as a word of its own, and a path behind it,
+/// or all of it brought in.
+fn names(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + word.len()..]);
+        let is_whole = !before.ends_with(is_part) && !after.starts_with(is_part);
+        let is_root = !before.ends_with("::") && !before.ends_with('.');
+        let is_use = before.trim_end().ends_with("use") && after.starts_with([';', ' ']);
+        is_whole && is_root && (after.starts_with("::") || is_use)
+    })
+}
+
+fn arrow_faults(dependencies: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let arrows = BTreeMap::from(ARROWS);
+    let mut faults = Vec::new();
+    for (package, uses) in dependencies {
+        let Some(allowed) = arrows.get(package.as_str()) else {
+            faults.push(format!("{package} is not in the design"));
+            continue;
+        };
+        for used in uses
+            .iter()
+            .filter(|used| arrows.contains_key(used.as_str()))
+        {
+            // A crate's tests may ask for more of its own features.
+            if !allowed.contains(&used.as_str()) {
+                faults.push(format!("{package} must not use {used}"));
+            }
+        }
+    }
+    faults
+}
+
+fn library_faults(
+    dependencies: &BTreeMap<String, BTreeSet<String>>,
+    folders: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    for Belongs { word, to } in BELONGINGS {
+        for (package, uses) in dependencies {
+            let folder = folders[package].as_str();
+            let may = to.iter().any(|place| place.starts_with(folder));
+            if uses.contains(&word.replace('_', "-")) && !may {
+                faults.push(format!("{package} must not depend on {word}"));
+            }
+        }
+    }
+    faults
+}
+
+fn source_faults(path: &str, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fault = |line: usize, what: &str| faults.push(format!("{path}:{line}: {what}"));
+    if !text.starts_with("//! ") {
+        fault(1, "does not open with what lives here");
+    }
+    let (count, is_listed) = (text.lines().count(), LONG.iter().any(|long| long.0 == path));
+    if count > LINES_MAX && !is_listed {
+        fault(count, "is too long to be read in one go");
+    }
+    if count <= LINES_MAX && is_listed {
+        fault(count, "is no longer too long: take it off the list");
+    }
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = code(line);
+        for Belongs { word, to } in BELONGINGS {
+            if names(line, word) && !to.iter().any(|place| path.starts_with(place)) {
+                fault(number, &format!("{word} does not belong here"));
+            }
+        }
+        // Written so that this file does not hold them.
+        for left in [
+            concat!("to", "do!("),
+            concat!("unimple", "mented!("),
+            concat!("#[", "ignore"),
+        ] {
+            if line.contains(left) {
+                fault(number, &format!("{left} was left behind"));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn crates_depend_on_each_other_along_the_arrows() {
+    let dependencies = dependencies();
+    let names: Vec<&str> = dependencies.keys().map(String::as_str).collect();
+    let mut designed: Vec<&str> = ARROWS.map(|(name, _)| name).to_vec();
+    designed.sort_unstable();
+    assert_eq!(names, designed);
+    assert_eq!(arrow_faults(&dependencies), [""; 0]);
+    assert_eq!(library_faults(&dependencies, &folders()), [""; 0]);
+}
+
+#[test]
+fn every_source_file_is_in_order() {
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        faults.extend(source_faults(&path, &text));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    for (path, _) in LONG {
+        assert!(
+            root().join(path).exists(),
+            "{path} is listed and is not there"
+        );
+    }
+}
+
+#[test]
+fn these_checks_notice_what_they_are_for() {
+    let uses = |package: &str, used: &str| {
+        let mut all: BTreeMap<String, BTreeSet<String>> = ARROWS
+            .map(|(name, _)| (name.to_owned(), BTreeSet::new()))
+            .into();
+        all.entry(package.to_owned())
+            .or_default()
+            .insert(used.to_owned());
+        all
+    };
+    for (package, used) in [
+        ("command-api", "projections"),
+        ("projections", "command-api"),
+        ("engine", "domain"),
+        ("domain", "engine"),
+        ("kernel", "engine"),
+        ("engine", "cli"),
+        ("lending", "domain"),
+        ("cli", "tests"),
+        ("newcomer", "kernel"),
+    ] {
+        assert_eq!(
+            arrow_faults(&uses(package, used)).len(),
+            1,
+            "{package} {used}"
+        );
+    }
+    for (package, used) in [
+        ("domain", "sqlx"),
+        ("engine", "axum"),
+        ("projections", "rdkafka"),
+        ("cli", "rdkafka-sys"),
+        ("lending", "sqlx"),
+    ] {
+        let faults = library_faults(&uses(package, used), &folders());
+        assert_eq!(faults.len(), 1, "{package} {used}: {faults:?}");
+    }
+    let head = "//! What lives here.\n";
+    for (path, line) in [
+        ("engine/src/owner/new.rs", "use rdkafka::Message;"),
+        (
+            "engine/src/log/kafka_too.rs",
+            "fn f(x: rdkafka_sys::rd_kafka_t) {}",
+        ),
+        (
+            "projections/src/models/new.rs",
+            "    sqlx::query(\"SELECT 1\");",
+        ),
+        ("engine/src/log/mod.rs", "pub use sqlx;"),
+        (
+            "projections/src/runtime/new.rs",
+            concat!("use ax", "um::Router;"),
+        ),
+        ("engine/src/registry.rs", "use domain::Order;"),
+        (
+            "projections/src/door/new.rs",
+            "let order: Vec<domain::Order>;",
+        ),
+        ("examples/lending/src/main.rs", "use domain as shop;"),
+        ("cli/src/new.rs", concat!("to", "do!()")),
+        ("cli/src/new.rs", concat!("#[", "ignore = \"slow\"]")),
+    ] {
+        let faults = source_faults(path, &format!("{head}{line}"));
+        assert_eq!(faults.len(), 1, "{path}: {line}: {faults:?}");
+        assert!(faults[0].starts_with(&format!("{path}:2: ")), "{faults:?}");
+    }
+    let long = format!("{head}{}", "\n".repeat(LINES_MAX));
+    assert_eq!(source_faults("engine/src/new.rs", &long).len(), 1);
+    assert_eq!(source_faults("engine/src/new.rs", "use std::fmt;").len(), 1);
+    for line in [
+        "// rdkafka::Message would do",
+        "let x = my::axum::f();",
+        "let domain = self.domain;",
+        "mod my_sqlx; let _ = my_sqlx::f();",
+        "use engine::log::KafkaLog;",
+    ] {
+        let faults = source_faults("engine/src/new.rs", &format!("{head}{line}"));
+        assert_eq!(faults, [""; 0], "{line}");
+    }
+}
