@@ -1,0 +1,113 @@
+//! Folding one record: the rule says whether it counts, and what counts is taken up.
+
+use bytes::Bytes;
+
+use super::{InFlight, Owner};
+use crate::chain::{Orphan, Stop, Verdict};
+use crate::claim::Claim;
+use crate::command::Answer;
+use crate::commit::Commit;
+use crate::damage::{Damage, DamageKind};
+use crate::ids::{Offset, Position};
+use crate::owner::Action;
+use crate::owner::memory::{OwnCommit, answer_of, id_key};
+use crate::record::Record;
+
+impl<T> Owner<T> {
+    pub(super) fn fold(&mut self, record: Record) -> Result<(), Stop> {
+        match self.chain.judge(&record)? {
+            Verdict::Claim(claim, position) => {
+                if position == Position(1)
+                    && let Some(value) = record.value.as_deref().and_then(Claim::read)
+                {
+                    self.memory
+                        .set_idempotency_window_ms(value.idempotency_window_ms);
+                }
+                tracing::debug!(partition = %self.chain.partition, term = %claim.term, "claim");
+                self.last = Some(record);
+            }
+            Verdict::Commit(headers) => {
+                let ours = self
+                    .window
+                    .front()
+                    .is_some_and(|entry| entry.headers == headers);
+                if ours {
+                    let entry = self.window.pop_front().expect("it was looked at");
+                    let offset = record.offset;
+                    self.verified(entry, offset);
+                    self.last = Some(record);
+                } else {
+                    let place = (self.chain.partition, record.offset);
+                    match self.fold_commit(&record, headers.position) {
+                        Err(_) if self.chain.acknowledged.contains(place.0, place.1) => {
+                            *self.orphans.entry(Orphan::Acknowledged).or_default() += 1;
+                        }
+                        folded => folded?,
+                    }
+                    self.last = Some(record);
+                }
+            }
+            Verdict::Orphan(reason) => {
+                *self.orphans.entry(reason).or_default() += 1;
+                self.last = Some(record);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fold_commit(&mut self, record: &Record, position: Position) -> Result<(), Stop> {
+        let (partition, offset) = (self.chain.partition, record.offset);
+        let damage = |kind| Damage {
+            partition,
+            offset,
+            kind,
+        };
+        let key = record.key.as_deref().unwrap_or_default();
+        let value = record.value.as_deref().unwrap_or_default();
+        let unreadable = |reason: String| damage(DamageKind::Unreadable(reason));
+        let commit = Commit::read(key, value).map_err(|error| unreadable(error.to_string()))?;
+        let answer = answer_of(&self.chain, &commit, position)
+            .ok_or_else(|| unreadable("a refusal without a reason".to_owned()))?;
+        self.last_recorded_at = Some(commit.recorded_at);
+        self.memory
+            .fold(&commit, answer, (offset, position))
+            .map_err(damage)?;
+        Ok(())
+    }
+
+    /// Takes up a record of ours that the log has, and answers.
+    pub(super) fn verified(&mut self, entry: InFlight<T>, offset: Offset) {
+        let size = entry.record.value.as_ref().map_or(0, Bytes::len);
+        self.window_bytes = self.window_bytes.saturating_sub(size);
+        self.last_recorded_at = Some(entry.commit.recorded_at);
+        self.forget_speculation(&entry);
+        let own = OwnCommit {
+            commit: &entry.commit,
+            key: &entry.key,
+            events: &entry.events,
+        };
+        let place = (offset, entry.headers.position);
+        self.memory
+            .fold_own(own, entry.fingerprint, entry.answer.clone(), place);
+        for (ticket, repeated) in entry.waiters {
+            let answer = Ok(Answer {
+                repeated,
+                ..entry.answer.clone()
+            });
+            self.actions.push(Action::Answer { ticket, answer });
+        }
+        self.last = Some(Record::at(offset, entry.record));
+    }
+
+    pub(super) fn forget_speculation(&mut self, entry: &InFlight<T>) {
+        self.speculation
+            .ids
+            .remove(&id_key(&entry.key, &entry.commit.command.id));
+        if let Some(stream) = self.speculation.streams.get_mut(&entry.key) {
+            stream.in_flight -= 1;
+            if stream.in_flight == 0 {
+                self.speculation.streams.remove(&entry.key);
+            }
+        }
+    }
+}

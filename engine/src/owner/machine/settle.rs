@@ -1,0 +1,193 @@
+//! Finding out what became of appends: acknowledgements, failures, and time.
+//!
+//! Invariant: only the oldest unverified append, acknowledged right behind the last verified offset,
+//! counts without being read; everything else is looked up in the log.
+
+use kernel::Timestamp;
+
+use super::{Goal, Owner, Phase};
+use crate::chain::Stop;
+use crate::checkpoint::Checkpoint;
+use crate::damage::{Damage, DamageKind};
+use crate::log::Appended;
+use crate::owner::{NotOwning, Now};
+
+impl<T> Owner<T> {
+    /// Takes the log's acknowledgement of an append.
+    pub fn acknowledged(&mut self, sequence: u64, appended: Appended, now: Now) {
+        if matches!(self.phase, Phase::Stopped(_)) {
+            return;
+        }
+        let claimed = match &mut self.phase {
+            Phase::Claiming {
+                sequence: own,
+                sent_at,
+                acknowledged,
+                ..
+            } if *own == sequence => {
+                *acknowledged = Some(appended.offset);
+                Some(*sent_at)
+            }
+            _ => None,
+        };
+        if let Some(sent_at) = claimed {
+            if let Some(skew_ms) = self.skew_ms(sent_at, appended, now) {
+                return self.back_off(now, NotOwning::Clock(skew_ms));
+            }
+            return self.read_to(appended.offset.map_or(Goal::End, Goal::Behind));
+        }
+        let Some(first) = self.window.front().map(|entry| entry.sequence) else {
+            return;
+        };
+        let index = sequence
+            .checked_sub(first)
+            .and_then(|index| usize::try_from(index).ok());
+        let Some(entry) = index.and_then(|index| self.window.get_mut(index)) else {
+            return;
+        };
+        entry.acknowledged = Some(appended.offset);
+        let sent_at = entry.sent_at.wall;
+        if self.phase != Phase::Owning {
+            return;
+        }
+        if let Some(offset) = appended.offset
+            && offset < self.next_offset()
+        {
+            if sequence < self.sent_after_read {
+                // It was read before its acknowledgement came, and did not count.
+                return self.doubt();
+            }
+            let reason = "an append was acknowledged at an offset that had been read before";
+            let kind = DamageKind::ProofFailed(reason.to_owned());
+            let partition = self.chain.partition;
+            return self.stop(Stop::Damage(Damage {
+                partition,
+                offset,
+                kind,
+            }));
+        }
+        if let Some(skew_ms) = self.skew_ms(sent_at, appended, now) {
+            tracing::warn!(skew_ms, "this node's clock and the log's lie too far apart");
+            return self.doubt();
+        }
+        self.settle(now);
+    }
+
+    pub(super) fn skew_ms(&self, sent_at: Timestamp, appended: Appended, now: Now) -> Option<i64> {
+        let at_ms = appended.appended_at_ms?;
+        let early = sent_at.micros() / 1_000 - at_ms;
+        let late = at_ms - now.wall.micros() / 1_000;
+        let skew_ms = early.max(late);
+        (skew_ms > self.settings.clock_skew_max_ms).then_some(skew_ms)
+    }
+
+    /// Answers what is the oldest unverified and stands right behind the last verified offset;
+    /// anything else that was acknowledged is looked up in the log.
+    pub(super) fn settle(&mut self, now: Now) {
+        if self.goal.is_some() {
+            return;
+        }
+        while let Some(front) = self.window.front()
+            && let Some(Some(offset)) = front.acknowledged
+            && offset == self.next_offset()
+        {
+            let entry = self.window.pop_front().expect("it was looked at");
+            self.chain.accept_commit(entry.headers, entry.head, offset);
+            self.verified(entry, offset);
+        }
+        if self.memory.is_stale() {
+            return self.doubt();
+        }
+        let acknowledged = self.window.iter().filter_map(|entry| entry.acknowledged);
+        let furthest = acknowledged.map(|offset| offset.map_or(Goal::End, Goal::Behind));
+        match furthest.last() {
+            Some(goal) => self.read_to(goal),
+            None => self.decide_again(now),
+        }
+    }
+
+    /// The log was read up to everything that was acknowledged when the reading began.
+    pub(super) fn settle_gap(&mut self, now: Now) {
+        let next = self.next_offset();
+        // Acknowledged, read past, and not accepted: an orphan of ours.
+        let orphaned = self
+            .window
+            .front()
+            .is_some_and(|entry| match entry.acknowledged {
+                Some(Some(offset)) => offset < next,
+                Some(None) => true,
+                None => false,
+            });
+        if orphaned || !self.holds() {
+            self.doubt()
+        } else {
+            self.settle(now)
+        }
+    }
+
+    /// Notes that an append failed or that nobody knows what became of it.
+    pub fn append_failed(&mut self, sequence: u64, now: Now) {
+        match &self.phase {
+            Phase::Claiming { sequence: own, .. } if *own == sequence => {
+                self.back_off(now, NotOwning::TakingOver);
+            }
+            Phase::Owning => {
+                let first = self.window.front().map(|entry| entry.sequence);
+                if first.is_some_and(|first| sequence >= first) {
+                    self.doubt();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends nothing more under the current claim, and reads what became of what was sent.
+    pub(super) fn doubt(&mut self) {
+        tracing::warn!(
+            partition = %self.chain.partition,
+            in_flight = self.window.len(),
+            "appends are in doubt; reading the log"
+        );
+        self.phase = Phase::Doubt;
+        if self.memory.is_stale() {
+            return self.start_over();
+        }
+        self.read_to(Goal::End);
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Now) {
+        match &self.phase {
+            Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => {
+                match self.last.as_ref().map(|last| last.offset) {
+                    Some(offset) => self.prove(offset),
+                    None => self.follow(),
+                }
+            }
+            Phase::Owning => {
+                let oldest = self.window.front().map(|entry| entry.sent_at.monotonic_ms);
+                let patience_ms = self.settings.append_doubt_after_ms;
+                if oldest.is_some_and(|sent| now.monotonic_ms >= sent + patience_ms) {
+                    self.doubt();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes the local checkpoint if there is enough to write, or anything and `eager`.
+    pub fn save(&mut self, eager: bool) {
+        let unsaved = self.memory.unsaved_commits();
+        let due = unsaved >= self.settings.save_every_commits || (eager && unsaved > 0);
+        let Some(last) = self.last.as_ref().filter(|_| due) else {
+            return;
+        };
+        if matches!(self.phase, Phase::Stopped(_)) {
+            return;
+        }
+        let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
+        if let Err(error) = self.memory.save(checkpoint, self.settings.states_max) {
+            tracing::warn!(%error, "the local checkpoint was not written; memory keeps it");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Taking a partition over: prove, fold to the end, claim, fold to the own claim; and what is done
+//! after a claim was lost or the reading stopped.
+//!
+//! Deliberately absent: how a record is folded (`fold`) and what an acknowledgement means (`settle`).
+
+use kernel::Timestamp;
+use uuid::Uuid;
+
+use super::{Goal, Owner, Phase, Speculation};
+use crate::chain::{Chain, Stop};
+use crate::checkpoint::Checkpoint;
+use crate::claim::Claim;
+use crate::command::SubmitError;
+use crate::ids::{Offset, Term, WriterId};
+use crate::log::Chunk;
+use crate::owner::{Action, NotOwning, Now};
+use crate::record::{ClaimHeaders, RECORD_VERSION, Record};
+
+impl<T> Owner<T> {
+    pub(super) fn prove(&mut self, offset: Offset) {
+        self.phase = Phase::Proving;
+        self.actions.push(Action::Prove { offset });
+    }
+
+    /// Takes what the log holds at the offset of the last folded record, and its end.
+    pub fn proven(&mut self, end: Offset, found: Option<&Record>) {
+        if self.phase != Phase::Proving {
+            return;
+        }
+        let place = match (&self.last, &self.resumed) {
+            (Some(last), _) => Some(Checkpoint::new(&self.chain, last, self.last_recorded_at)),
+            (None, resumed) => resumed.clone(),
+        };
+        let Some(place) = place else {
+            return self.follow();
+        };
+        match place.prove(self.chain.partition, end, found) {
+            Ok(()) => self.follow(),
+            Err(damage) if self.claimed.is_some() => self.stop(Stop::Damage(damage)),
+            Err(damage) => {
+                tracing::warn!(%damage, "the local checkpoint is of another log; folding again");
+                self.start_over();
+            }
+        }
+    }
+
+    /// Throws local state away and folds from the first record.
+    pub(super) fn start_over(&mut self) {
+        if let Err(error) = self.memory.clear() {
+            tracing::warn!(%error, "the local checkpoint store could not be cleared");
+        }
+        self.go_on_with(Chain::genesis(self.chain.partition));
+        self.last = None;
+        self.resumed = None;
+        self.last_recorded_at = None;
+        self.follow();
+    }
+
+    pub(super) fn go_on_with(&mut self, chain: Chain) {
+        let acknowledged = std::mem::take(&mut self.chain.acknowledged);
+        self.chain = Chain {
+            acknowledged,
+            ..chain
+        };
+    }
+
+    pub(super) fn follow(&mut self) {
+        self.phase = Phase::Following;
+        self.read_to(Goal::End);
+    }
+
+    pub(super) fn next_offset(&self) -> Offset {
+        let last = self.last.as_ref().map(|record| record.offset);
+        last.or(self.resumed.as_ref().map(|place| place.offset))
+            .map_or(self.first_offset, Offset::next)
+    }
+
+    pub(super) fn read_to(&mut self, goal: Goal) {
+        self.goal = Some(goal);
+        self.end_counts = !self.reading;
+        self.request_read();
+    }
+
+    pub(super) fn request_read(&mut self) {
+        if !self.reading {
+            self.reading = true;
+            self.actions.push(Action::Read {
+                from: self.next_offset(),
+            });
+        }
+    }
+
+    /// Takes a piece of the log that was asked for.
+    pub fn read(&mut self, chunk: Chunk, now: Now) {
+        self.reading = false;
+        if matches!(self.phase, Phase::Stopped(_)) {
+            return;
+        }
+        for record in chunk.records {
+            if record.offset < self.next_offset() {
+                continue;
+            }
+            if let Err(stop) = self.fold(record) {
+                return self.stop(stop);
+            }
+            if self.memory.is_stale() {
+                return self.start_over();
+            }
+        }
+        self.sent_after_read = self.next_sequence;
+        let Some(goal) = self.goal else { return };
+        let at_end = chunk.at_end && self.end_counts;
+        let reached = match goal {
+            Goal::End => at_end,
+            Goal::Behind(offset) => at_end || self.next_offset() > offset,
+        };
+        if reached {
+            self.goal = None;
+            self.reached(now);
+        } else {
+            self.end_counts = true;
+            self.request_read();
+        }
+    }
+
+    /// Notes that a read or a proof failed; the same is tried again.
+    pub fn read_failed(&mut self) {
+        self.reading = false;
+        match &self.phase {
+            Phase::Proving => {
+                let offset = self.next_offset().0.saturating_sub(1);
+                self.actions.push(Action::Prove {
+                    offset: Offset(offset),
+                });
+            }
+            Phase::Stopped(_) => {}
+            _ => {
+                if self.goal.is_some() {
+                    self.end_counts = true;
+                    self.request_read();
+                }
+            }
+        }
+    }
+
+    /// Goes on once reading got to its goal.
+    pub(super) fn reached(&mut self, now: Now) {
+        match &self.phase {
+            Phase::Following => self.claim(now),
+            Phase::Claiming { claim, .. } => {
+                let ours = (claim.term, claim.writer) == (self.chain.term, self.chain.writer);
+                if ours {
+                    self.own(now)
+                } else {
+                    self.back_off(now, NotOwning::Deposed)
+                }
+            }
+            Phase::Owning => self.settle_gap(now),
+            Phase::Doubt if self.holds() => self.claim(now),
+            Phase::Doubt => self.back_off(now, NotOwning::Deposed),
+            Phase::Proving | Phase::BackingOff { .. } | Phase::Stopped(_) => {}
+        }
+    }
+
+    pub(super) fn claim(&mut self, now: Now) {
+        let Some(log) = self.chain.log.or(self.new_log) else {
+            return self.back_off(now, NotOwning::TakingOver);
+        };
+        let claim = ClaimHeaders {
+            term: Term(self.chain.term.0 + 1),
+            writer: WriterId(uuid::Builder::from_random_bytes(self.entropy.bytes()).into_uuid()),
+            log,
+            version: RECORD_VERSION,
+        };
+        let value = Claim {
+            node: self.settings.node.clone(),
+            address: self.settings.address.clone(),
+            idempotency_window_ms: self.settings.idempotency_window_ms,
+            copied: None,
+        };
+        let sequence = self.sequence();
+        let record = claim.record(value.to_value());
+        self.actions.push(Action::Append {
+            sequence,
+            record,
+            claim: true,
+        });
+        self.phase = Phase::Claiming {
+            claim,
+            sequence,
+            sent_at: now.wall,
+            acknowledged: None,
+        };
+    }
+
+    /// The claim counts: the folded state is the truth, and what it does not hold is an orphan.
+    pub(super) fn own(&mut self, now: Now) {
+        self.phase = Phase::Owning;
+        self.claimed = Some((self.chain.term, self.chain.writer));
+        self.speculation = Speculation::default();
+        self.window_bytes = 0;
+        let orphaned = std::mem::take(&mut self.window);
+        for entry in orphaned.into_iter().rev() {
+            self.again.push_front((entry.submission, entry.waiters));
+        }
+        self.decide_again(now);
+    }
+
+    /// Decides commands again whose records do not count, as far as the bounds allow.
+    pub(super) fn decide_again(&mut self, now: Now) {
+        while self.phase == Phase::Owning
+            && self.window.len() < self.settings.in_flight_max
+            && let Some((submission, waiters)) = self.again.pop_front()
+        {
+            self.decide(submission, waiters, now);
+        }
+    }
+
+    pub(super) fn back_off(&mut self, now: Now, reason: NotOwning) {
+        let chance = u64::from(self.entropy.bytes()[0]);
+        let least_ms = match reason {
+            // Every try leaves a claim in the log.
+            NotOwning::Clock(_) => self.settings.clock_back_off_ms,
+            _ => self.settings.back_off_ms,
+        };
+        let pause_ms = least_ms * (256 + chance) / 256;
+        self.goal = None;
+        self.phase = Phase::BackingOff {
+            until_ms: now.monotonic_ms + pause_ms,
+            reason,
+        };
+    }
+
+    /// Whether no other claim has counted since ours.
+    pub(super) fn holds(&self) -> bool {
+        self.claimed == Some((self.chain.term, self.chain.writer))
+    }
+
+    pub(super) fn stop(&mut self, stop: Stop) {
+        tracing::error!(%stop, "the owner stops: an operator must look at the log");
+        self.goal = None;
+        self.phase = Phase::Stopped(stop);
+        let window = std::mem::take(&mut self.window)
+            .into_iter()
+            .map(|entry| entry.waiters);
+        let again = std::mem::take(&mut self.again)
+            .into_iter()
+            .map(|(_, waiters)| waiters);
+        // What was in flight may be in the log: unknown is the only true word.
+        for (ticket, _) in window.chain(again).flatten() {
+            self.actions.push(Action::Answer {
+                ticket,
+                answer: Err(SubmitError::Unknown),
+            });
+        }
+    }
+
+    pub(in crate::owner) fn sequence(&mut self) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        sequence
+    }
+
+    /// A fresh UUID v7 of this moment (RFC 9562 §5.7).
+    pub(in crate::owner) fn uuid_v7(&mut self, now: Timestamp) -> Uuid {
+        let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
+        let [random @ .., _, _, _, _, _, _] = self.entropy.bytes();
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+}
