@@ -10,10 +10,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
 	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
 
-# The dev profile, with optimised dependencies: a fresh build takes about half as long as a release
-# build on a small machine, it is shared with `make test`, and the demo is busy with Postgres and
-# the disk, not with our code. Where no Postgres is installed, a feature is added that fetches one
-# (half a minute of compiling that others are spared). For speed:
+# The dev profile, with optimised dependencies: its build is shared with `make test`, and the demo is
+# busy with Postgres and the disk, not with our code. Where no Postgres is installed, a feature is
+# added that fetches one. For speed:
 #   cargo run --release -p cli --bin annals -- demo
 demo: ## all roles on this machine, with sample data: what a newcomer runs first
 	ops/setup demo

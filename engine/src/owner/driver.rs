@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kernel::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Action, Inquiry, NotOwning, Now, Owner, Submission};
+use super::{Action, Inquiry, NotOwning, Now, Owner, Phase, Submission};
+use crate::chain::Stop;
 use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::ids::{LogId, Offset, Partition, Position};
 use crate::log::{AppendResult, AppendSession, Appended, Appender, Chunk, EventLog, LogError};
@@ -166,7 +167,9 @@ impl Driver {
             if stopping && self.owner.is_drained() && running.held_back.is_empty() {
                 break;
             }
-            let takes = stopping || (self.owner.takes_commands() && running.held_back.is_empty());
+            let takes = stopping
+                || self.owner_stopped().is_some()
+                || (self.owner.takes_commands() && running.held_back.is_empty());
             tokio::select! {
                 biased;
                 _ = queue.recv_many(&mut batch, INPUTS_MAX) => {
@@ -244,11 +247,11 @@ impl Driver {
         if !fate.take() {
             return;
         }
-        let refusal = match guard.as_ref().and_then(|guard| guard.closed()) {
-            Some(error) => Some(error),
-            None if stopping => Some(turned_away(TurnedAway::Stopping)),
-            None => None,
-        };
+        let refusal = guard
+            .as_ref()
+            .and_then(|guard| guard.closed())
+            .or_else(|| self.owner_stopped())
+            .or_else(|| stopping.then(|| turned_away(TurnedAway::Stopping)));
         if let Some(error) = refusal {
             if let Some(guard) = guard {
                 guard.close(&error);
@@ -258,6 +261,15 @@ impl Driver {
         }
         let now = self.now();
         self.owner.command(submission, ticket, now);
+    }
+
+    /// What every command is told once the reader must not go on.
+    fn owner_stopped(&self) -> Option<SubmitError> {
+        match self.owner.phase() {
+            Phase::Stopped(Stop::Damage(damage)) => Some(SubmitError::Damaged(damage.clone())),
+            Phase::Stopped(Stop::NewerFormat { .. }) => Some(turned_away(TurnedAway::NotReady)),
+            _ => None,
+        }
     }
 
     fn input(&mut self, input: Input) {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use domain::{Customer, Order, Payment};
 use engine::command::{Answer, Decision, Request, SubmitError};
 use engine::engine::{Engine, EngineOptions};
+use engine::ids::{Partition, Position};
 use engine::log::EventLog;
 use engine::owner::OwnerSettings;
+use engine::record::CommitHeaders;
 use engine::registry::Registry;
 use kernel::{CommandId, TenantId, Timestamp};
 use serde_json::json;
@@ -129,6 +131,65 @@ async fn an_order_is_placed_once_and_its_steps_follow() {
             "order_not_approved"
         );
         engine.drain(Duration::from_secs(5)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_damaged_partition_answers_at_once_and_decides_nothing() {
+    each_kind(async |kind| {
+        let log = NewLog::make(kind, 1).await;
+        let claim = engine::create::first_claim(&*log.log, Partition(0))
+            .await
+            .unwrap()
+            .unwrap();
+        let unlinked = CommitHeaders {
+            term: claim.term,
+            writer: claim.writer,
+            position: Position(9),
+            previous: engine::record::genesis(Partition(0)),
+        };
+        let record = unlinked.record("main/order-1".into(), "{}".into());
+        let appender = log.log.appender().await.unwrap();
+        let (done, appended) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result: engine::log::AppendResult| {
+            let _ = done.send(result.unwrap());
+        });
+        appender
+            .session()
+            .unwrap()
+            .append(Partition(0), &record, done)
+            .unwrap();
+        let offset = appended.await.unwrap().offset.unwrap();
+        drop(appender);
+        let options = EngineOptions {
+            owner: OwnerSettings::default(),
+            store: None,
+        };
+        let engine = Engine::start(Arc::clone(&log.log), shop(), options)
+            .await
+            .unwrap();
+        let began = Instant::now();
+        let answer = submit(&engine, request("order-1", "PlaceOrder", "a", &place())).await;
+        let Err(SubmitError::Damaged(damage)) = answer else {
+            panic!("{answer:?}")
+        };
+        assert_eq!((damage.partition, damage.offset), (Partition(0), offset));
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "not only at its deadline"
+        );
+        assert!(
+            engine
+                .readiness()
+                .unwrap_err()
+                .contains("damage in partition 0")
+        );
+        engine.drain(Duration::from_secs(5)).await;
+        assert_eq!(
+            log.log.bounds(Partition(0)).await.unwrap().end,
+            offset.next()
+        );
     })
     .await;
 }
