@@ -19,7 +19,7 @@ use rdkafka_sys as native;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
-use tests::harness::logs::{self, Kind};
+use tests::harness::logs::{self, Kind, NewLog};
 use tokio::sync::oneshot;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,6 +33,20 @@ pub(crate) struct RawLog {
 }
 
 impl RawLog {
+    /// The store of a log that was made elsewhere; its own folder is empty.
+    pub(crate) fn of(new: &NewLog) -> Self {
+        let kind = match &new.address {
+            LogAddress::Sqlite { .. } => Kind::Sqlite,
+            LogAddress::Kafka { .. } => Kind::Kafka,
+        };
+        Self {
+            kind,
+            address: new.address.clone(),
+            log: Arc::clone(&new.log),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
     /// A store without any record.
     pub(crate) async fn empty(kind: Kind, partition_count: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -5,16 +5,20 @@ use std::time::{Duration, Instant};
 
 use engine::chain::{Orphan, Stop};
 use engine::checkpoint::Checkpoint;
+use engine::command::SubmitError;
 use engine::damage::DamageKind;
+use engine::engine::{Engine, EngineOptions};
 use engine::ids::{LogId, Offset, Partition};
+use engine::owner::OwnerSettings;
 use engine::record::{NewRecord, RECORD_VERSION, Record};
 use engine::subscription::{Batch, Follower, ProofNeed, Subscription, SubscriptionError};
-use tests::harness::logs::Kind;
+use tests::harness::logs::{Kind, NewLog};
 use uuid::Uuid;
 
 use super::{HISTORY, PATIENCE, each_kind, history};
 use crate::history::{Scribe, but, checkpoint_at, log_id};
-use crate::raw_log::{RawLog, foreign};
+use crate::raw_log::{RawLog, again, foreign, read_all};
+use crate::write_side::{place as shop_place, request, shop, start};
 
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -365,6 +369,89 @@ async fn foreign_records_hold_a_batch_back_for_a_second_and_not_for_the_callers_
         reader.subscription.made_durable(Partition(0), after);
     }
     assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_owner_stops_at_damage_says_so_and_decides_nothing() {
+    each_kind(async |kind| {
+        let mut scribe = history();
+        let damage = scribe.commit_of("thing-a", but::linked_elsewhere);
+        scribe.add(damage);
+        let raw = RawLog::holding(kind, scribe.records()).await;
+        let options = EngineOptions {
+            owner: OwnerSettings::default(),
+            store: None,
+        };
+        let engine = Engine::start(Arc::clone(&raw.log), shop(), options);
+        let engine = engine.await.unwrap();
+        let place = format!("damage in partition 0 at offset {HISTORY}");
+        let deadline = Instant::now() + PATIENCE;
+        while !engine.readiness().is_err_and(|why| why.contains(&place)) {
+            assert!(Instant::now() < deadline, "{:?}", engine.readiness());
+            tokio::time::sleep(WAIT).await;
+        }
+        let command = engine.prepare(request("order-1", "PlaceOrder", "a", &shop_place()));
+        let answer = engine.submit(command.unwrap(), deadline).await;
+        let Err(SubmitError::Damaged(damage)) = answer else {
+            panic!("{kind:?}: {answer:?}")
+        };
+        assert_eq!(
+            (damage.partition, damage.offset),
+            (Partition(0), Offset(HISTORY))
+        );
+        engine.drain(PATIENCE).await;
+        assert_eq!(
+            read_all(&*raw.log, Partition(0)).await.len() as u64,
+            HISTORY + 1
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_owner_whose_log_was_cut_while_it_was_away_believes_the_log() {
+    each_kind(async |kind| {
+        let log = NewLog::make(kind, 1).await;
+        let place = async |engine: &Engine, order: u32| {
+            let stream = format!("order-{order}");
+            let command = request(&stream, "PlaceOrder", "a", &shop_place());
+            let command = engine.prepare(command).unwrap();
+            let answer = engine
+                .submit(command, Instant::now() + PATIENCE)
+                .await
+                .unwrap();
+            (answer.version, answer.repeated)
+        };
+        let engine = start(&log).await;
+        for order in 0..20 {
+            assert_eq!(place(&engine, order).await, (1, false));
+        }
+        engine.drain(PATIENCE).await;
+        drop(engine);
+        let mut records: Vec<NewRecord> = read_all(&*log.log, Partition(0))
+            .await
+            .iter()
+            .map(again)
+            .collect();
+        records.truncate(2 + 15);
+        RawLog::of(&log).replace(&records).await;
+        let log = NewLog {
+            log: engine::log::open(&log.address).await.unwrap(),
+            ..log
+        };
+        let engine = start(&log).await;
+        for order in 0..20 {
+            // What was cut is as if it had never been asked.
+            let answer = place(&engine, order).await;
+            assert_eq!(answer, (1, order < 15), "{kind:?}: order {order}");
+        }
+        engine.drain(PATIENCE).await;
+        let audit = engine::audit::verify(&*log.log, &[], |_, _| {})
+            .await
+            .unwrap();
+        assert!(audit.is_clean(), "{kind:?}: {audit:?}");
+    })
+    .await;
 }
 
 #[test]

@@ -6,20 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::audit::verify;
+use engine::audit::{copy, verify};
 use engine::chain::{Chain, Orphan, Verdict};
 use engine::command::{Answer, Decision, Request};
 use engine::create::first_claim;
 use engine::engine::{Engine, EngineOptions};
 use engine::ids::{LogId, Offset, Partition, Term, WriterId};
-use engine::log::{EventLog, LogAddress};
+use engine::log::{EventLog, LogAddress, StoreOptions};
 use engine::owner::OwnerSettings;
 use engine::record::{ClaimHeaders, Header, Kind as RecordKind, NewRecord, RECORD_VERSION, Record};
 use engine::subscription::Subscription;
 use projections::models;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tests::harness::logs::{Kind, NewLog};
+use tests::harness::logs::{self, Kind, NewLog};
 use tests::harness::postgres::Postgres;
 use tests::harness::unique_name;
 use uuid::Uuid;
@@ -426,4 +426,37 @@ async fn a_stranger_that_claims_again_and_again_changes_no_answer() {
             .sum();
         assert_eq!(commits, 40 * 5, "{kind:?}: each once");
     }
+}
+
+#[tokio::test]
+async fn a_hostile_topic_is_copied_whole() {
+    let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+    let stranger = Stranger::at(&log.address);
+    let engine = start(&log).await;
+    shop_for(&engine, 0..5, false).await;
+    strike(&stranger, &*log.log).await;
+    shop_for(&engine, 5..10, false).await;
+    engine.drain(PATIENCE).await;
+    strike(&stranger, &*log.log).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let address = logs::address(Kind::Sqlite, &folder);
+    let options = StoreOptions {
+        partition_count: PARTITIONS,
+        replication: 1,
+    };
+    let copied = copy(&*log.log, &address, options, |_| {}).await.unwrap();
+    assert_eq!(copied.log_id, log.id);
+    let target = engine::log::open(&address).await.unwrap();
+    for partition in (0..PARTITIONS).map(Partition) {
+        let [from, to] = [&log.log, &target].map(async |log| {
+            let records = read_all(&**log, partition).await;
+            records.iter().map(again).collect::<Vec<_>>()
+        });
+        let (from, mut to) = (from.await, to.await);
+        to.pop().expect("the claim that ends a copy");
+        assert!(from == to, "partition {partition}");
+    }
+    let report = verify(&*target, &[], |_, _| {}).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
 }

@@ -181,6 +181,25 @@ async fn reading_begins_anywhere_and_crosses_the_borders_of_pieces() {
 }
 
 #[tokio::test]
+async fn an_end_is_the_end_at_the_time_of_reading_and_not_one_long_past() {
+    // A reader that has fetched ahead may hold an end before which other records came.
+    each_kind(async |kind| {
+        let raw = RawLog::holding(kind, &numbers(0..2_000)).await;
+        let session = raw.log.appender().await.unwrap().session().unwrap();
+        let mut end = 2_000;
+        for round in 0..20 {
+            let first = raw.log.read(Partition(0), Offset(0)).await.unwrap();
+            assert_eq!(first.next, Offset(2_000));
+            append(&*session, Partition(0), &numbers(end..end + 3)).await;
+            end += 3;
+            let rest = read_on(&*raw.log, first.next, Offset(end)).await;
+            assert_eq!(rest.len() as u64, end - 2_000, "{kind:?}, round {round}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_piece_is_bounded_in_bytes_however_large_its_records_are() {
     each_kind(async |kind| {
         let large = |number| NewRecord {
