@@ -21,11 +21,12 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::stack::shop;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 const COMMANDS: usize = 50_000;
 const PARTITIONS: u32 = 16;
 const ROUNDS: usize = 3;
+const SINGLE: usize = 3_000;
 const WAIT: Duration = Duration::from_secs(120);
 
 #[tokio::main]
@@ -35,6 +36,7 @@ async fn main() {
         for _ in 1..=ROUNDS {
             main_job::run(kind).await;
         }
+        one_at_a_time(kind).await;
         for round in 1..=ROUNDS {
             let log = NewLog::make(kind, PARTITIONS).await;
             let commands = write_side(&log).await;
@@ -48,6 +50,56 @@ async fn main() {
             );
         }
     }
+}
+
+/// The median time of one command and of one raw append, each waited for before the next.
+async fn one_at_a_time(kind: Kind) {
+    let log = NewLog::make(kind, PARTITIONS).await;
+    let options = EngineOptions {
+        owner: OwnerSettings::default(),
+        store: Some(log.store()),
+    };
+    let engine = Engine::start(Arc::clone(&log.log), shop(), options)
+        .await
+        .expect("a write side");
+    engine.ready(WAIT).await.expect("owners of all partitions");
+    let deadline = Instant::now() + WAIT;
+    let mut commands = Vec::with_capacity(SINGLE);
+    for number in 0..SINGLE {
+        let command = engine
+            .prepare(place(number))
+            .expect("a well-formed command");
+        let began = Instant::now();
+        engine.submit(command, deadline).await.expect("an answer");
+        commands.push(began.elapsed());
+    }
+    engine.drain(WAIT).await;
+    let records = records_of(&*log.log).await;
+    let target = NewLog::make(kind, PARTITIONS).await;
+    let appender = target.log.appender().await.expect("an appender");
+    let session = appender.session().expect("a session");
+    let mut appends = Vec::with_capacity(SINGLE);
+    for (partition, record) in records.iter().take(SINGLE) {
+        let (acknowledged, result) = oneshot::channel();
+        let done = Box::new(move |result: engine::log::AppendResult| {
+            let _ = acknowledged.send(result.is_ok());
+        });
+        let began = Instant::now();
+        session
+            .append(*partition, record, done)
+            .expect("room for one");
+        assert_eq!(result.await, Ok(true), "every append is acknowledged");
+        appends.push(began.elapsed());
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        (times[SINGLE / 2], times[SINGLE * 99 / 100])
+    };
+    let (commands, appends) = (median(&mut commands), median(&mut appends));
+    println!(
+        "{kind:?}, one at a time: a command p50 {:?}, p99 {:?}; a raw append p50 {:?}, p99 {:?}",
+        commands.0, commands.1, appends.0, appends.1
+    );
 }
 
 /// Commands per second through the owners, many in flight.

@@ -28,6 +28,10 @@ use args::Cli;
 use exit::{Exit, Failure};
 use settings::Settings;
 
+/// Owners make and drop many small values on all threads, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a program runs: its rules, and what it shows of what happened.
 pub struct Domain {
     /// The deciders.
