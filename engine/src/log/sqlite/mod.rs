@@ -9,7 +9,7 @@ mod headers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,6 +34,8 @@ const READ_RECORDS_MAX: u32 = 2_000;
 const READ_BYTES_MAX: usize = 4 << 20;
 /// How often a reader looks for records that another process wrote.
 const POLL_EVERY: Duration = Duration::from_millis(10);
+/// How often a reader checks at most that the log was not cut behind its back.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -84,11 +86,7 @@ impl SqliteLog {
             std::fs::create_dir_all(folder)
                 .map_err(|error| LogError::unavailable("make the log's folder", error))?;
         }
-        let mut connection = options(path)
-            .create_if_missing(true)
-            .connect()
-            .await
-            .map_err(failed("make the log's file"))?;
+        let mut connection = connect_to_new(&options(path).create_if_missing(true)).await?;
         sqlx::raw_sql(SCHEMA)
             .execute(&mut connection)
             .await
@@ -131,6 +129,26 @@ impl SqliteLog {
             pool,
             appended,
         })
+    }
+}
+
+/// Connects to a file that others may be making as well: while one of them turns it into a WAL
+/// file, SQLite says at once that it is locked, however long a statement may wait.
+async fn connect_to_new(options: &SqliteConnectOptions) -> Result<SqliteConnection, LogError> {
+    const SQLITE_BUSY: i32 = 5;
+    let is_busy = |error: &sqlx::Error| {
+        let code = error.as_database_error().and_then(|error| error.code());
+        let code = code.and_then(|code| code.parse::<i32>().ok());
+        code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
+    };
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match options.connect().await {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(POLL_EVERY).await;
+            }
+            connected => return connected.map_err(failed("make the log's file")),
+        }
     }
 }
 
@@ -182,6 +200,8 @@ impl EventLog for SqliteLog {
             options: options(&self.path),
             connection: None,
             version: None,
+            is_check_owed: true,
+            checked: None,
             next: from.to_vec(),
             appended: Arc::clone(&self.appended),
         }))
@@ -222,6 +242,33 @@ async fn read_from(
     partition: Partition,
     from: Offset,
 ) -> Result<Chunk, LogError> {
+    let chunk = read_rows(connection, partition, from).await?;
+    if chunk.records.first().map(|first| first.offset) != Some(from) {
+        require_kept(connection, partition, from).await?;
+    }
+    Ok(chunk)
+}
+
+/// # Errors
+/// `OffsetGone` where `from` lies below the first offset or above the end.
+async fn require_kept(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+    from: Offset,
+) -> Result<(), LogError> {
+    let bounds = bounds_of(connection, partition).await?;
+    if from < bounds.first || from > bounds.end {
+        let offset = from;
+        return Err(LogError::OffsetGone { partition, offset });
+    }
+    Ok(())
+}
+
+async fn read_rows(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+    from: Offset,
+) -> Result<Chunk, LogError> {
     let range = "SELECT id, key, value, headers, appended_at_ms FROM record \
                  WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
     let mut rows = sqlx::query(range)
@@ -239,13 +286,6 @@ async fn read_from(
         is_full = records.len() >= READ_RECORDS_MAX as usize || bytes >= READ_BYTES_MAX;
     }
     drop(rows);
-    if records.first().is_none_or(|first| first.offset != from) {
-        let bounds = bounds_of(connection, partition).await?;
-        if from < bounds.first || from > bounds.end {
-            let offset = from;
-            return Err(LogError::OffsetGone { partition, offset });
-        }
-    }
     Ok(Chunk {
         partition,
         next: records.last().map_or(from, |last| last.offset.next()),
@@ -277,6 +317,10 @@ struct SqliteReader {
     connection: Option<SqliteConnection>,
     /// SQLite's counter of changes made through other connections, as last read.
     version: Option<i64>,
+    /// Whether the file changed since it was last checked for a cut.
+    is_check_owed: bool,
+    /// When it was last checked that the log still holds the places to go on from.
+    checked: Option<Instant>,
     next: Vec<(Partition, Offset)>,
     appended: Arc<Notify>,
 }
@@ -296,13 +340,22 @@ impl SqliteReader {
             .fetch_one(&mut *connection)
             .await
             .map_err(failed("read the log"))?;
-        if self.version == Some(version) {
+        let changed = self.version != Some(version);
+        self.is_check_owed |= changed;
+        if self.is_check_owed && self.checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
+            for &(partition, next) in &self.next {
+                require_kept(connection, partition, next).await?;
+            }
+            self.is_check_owed = false;
+            self.checked = Some(Instant::now());
+        }
+        if !changed {
             return Ok(Vec::new());
         }
         let mut chunks = Vec::new();
         let mut all_at_end = true;
         for (partition, next) in &mut self.next {
-            let chunk = read_from(connection, *partition, *next).await?;
+            let chunk = read_rows(connection, *partition, *next).await?;
             *next = chunk.next;
             all_at_end &= chunk.at_end;
             if !chunk.records.is_empty() {
