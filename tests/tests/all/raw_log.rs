@@ -33,30 +33,35 @@ pub(crate) struct RawLog {
 }
 
 impl RawLog {
+    /// A store without any record.
+    pub(crate) async fn empty(kind: Kind, partition_count: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = logs::address(kind, &folder);
+        let raw = Self::at(address, partition_count).await;
+        Self { folder, ..raw }
+    }
+
+    /// The same at a place of one's own.
+    pub(crate) async fn at(address: LogAddress, partition_count: u32) -> Self {
+        let log = make_store(&address, partition_count).await;
+        Self::over(address, log)
+    }
+
     /// The store of a log that was made elsewhere; its own folder is empty.
     pub(crate) fn of(new: &NewLog) -> Self {
-        let kind = match &new.address {
+        Self::over(new.address.clone(), Arc::clone(&new.log))
+    }
+
+    fn over(address: LogAddress, log: Arc<dyn EventLog>) -> Self {
+        let kind = match &address {
             LogAddress::Sqlite { .. } => Kind::Sqlite,
             LogAddress::Kafka { .. } => Kind::Kafka,
         };
         Self {
             kind,
-            address: new.address.clone(),
-            log: Arc::clone(&new.log),
-            folder: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    /// A store without any record.
-    pub(crate) async fn empty(kind: Kind, partition_count: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let address = logs::address(kind, &folder);
-        let log = make_store(&address, partition_count).await;
-        Self {
-            kind,
             address,
             log,
-            folder,
+            folder: tempfile::tempdir().unwrap(),
         }
     }
 

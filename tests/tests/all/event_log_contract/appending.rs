@@ -1,7 +1,8 @@
 //! Acknowledgements, sessions, and the right to append.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::process::Command;
 use std::sync::Arc;
 
 use engine::ids::{Offset, Partition};
@@ -9,6 +10,7 @@ use engine::log::{self, AppendSession, Appended, EventLog, LogAddress, LogError}
 use engine::record::{NewRecord, Record};
 use sqlx::{Connection, Executor};
 use tests::harness::logs::Kind;
+use tests::harness::process::Process;
 use tokio::sync::mpsc;
 
 use super::{PATIENCE, each_kind, numbered, numbers, offsets, until};
@@ -233,22 +235,21 @@ const HOLDER: &str = "ANNALS_TESTS_HOLDER";
 #[tokio::test]
 async fn a_file_is_free_again_when_its_writer_was_killed() {
     let raw = RawLog::empty(Kind::Sqlite, 1).await;
-    let mut holder = Command::new(std::env::current_exe().unwrap())
+    let mut holder = Command::new(std::env::current_exe().unwrap());
+    holder
         .args([
             "--exact",
             "event_log_contract::appending::holder_of_the_test_above",
         ])
-        .env(HOLDER, raw.address.to_string())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+        .env(HOLDER, raw.address.to_string());
+    let output = File::create(raw.folder.path().join("holder.out")).unwrap();
+    let mut holder = Process::start(holder, output, raw.folder.path()).unwrap();
     until("the other process has written", async || {
         raw.log.bounds(Partition(0)).await.unwrap().end > Offset(0)
     })
     .await;
     assert!(is_locked(&*raw.log).await);
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    holder.kill9();
     let session = raw.log.appender().await.unwrap().session().unwrap();
     let before = read_all(&*raw.log, Partition(0)).await.len() as u64;
     let place = append(&*session, Partition(0), &[numbered(before)]).await;

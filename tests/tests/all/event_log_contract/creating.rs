@@ -1,12 +1,15 @@
 //! Making a log: again, by two at once, and after a crash in the middle.
 
+use std::sync::Arc;
+
 use engine::create::{CreateError, CreateOptions, create, first_claim};
 use engine::engine::{Engine, EngineOptions, StartError};
 use engine::ids::{LogId, Partition};
-use engine::log::{EventLog, LogAddress, StoreOptions};
+use engine::log::{EventLog, LogAddress, StoreOptions, create_store};
 use engine::owner::OwnerSettings;
 use engine::record::RECORD_VERSION;
-use tests::harness::logs;
+use tests::harness::logs::{self, Kind};
+use tokio::sync::Barrier;
 
 use super::{PATIENCE, each_kind};
 use crate::history::Scribe;
@@ -54,23 +57,48 @@ async fn a_log_may_be_made_again_and_stays_the_same() {
     .await;
 }
 
-#[tokio::test]
-async fn two_that_make_a_log_at_once_make_the_same() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn those_that_make_a_log_at_once_make_the_same() {
     each_kind(async |kind| {
-        for round in 0..5 {
+        let rounds = if kind == Kind::Sqlite { 30 } else { 3 };
+        for round in 0..rounds {
             let folder = tempfile::tempdir().unwrap();
             let address = logs::address(kind, &folder);
-            let make = || {
-                let address = address.clone();
-                tokio::spawn(async move { create(&address, &options(3)).await })
-            };
-            let (one, two) = tokio::join!(make(), make());
-            let (one, two) = (one.unwrap().unwrap(), two.unwrap().unwrap());
-            assert_eq!(one.1, two.1, "{kind:?} round {round}");
-            assert_eq!(ids(&*one.0).await, [one.1; 3], "{kind:?} round {round}");
+            let makers: Vec<_> = (0..4)
+                .map(|_| {
+                    let address = address.clone();
+                    tokio::spawn(async move { create(&address, &options(3)).await })
+                })
+                .collect();
+            let mut made = Vec::new();
+            for maker in makers {
+                let (log, id, _) = maker.await.unwrap().unwrap();
+                made.push(id);
+                assert_eq!(ids(&*log).await, [id; 3], "{kind:?} round {round}");
+            }
+            assert_eq!(made, [made[0]; 4], "{kind:?} round {round}");
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_file_is_made_by_eight_at_the_same_moment() {
+    for round in 0..40 {
+        let folder = tempfile::tempdir().unwrap();
+        let address = logs::address(Kind::Sqlite, &folder);
+        let barrier = Arc::new(Barrier::new(8));
+        let makers = (0..8).map(|_| {
+            let (address, barrier) = (address.clone(), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                create_store(&address, options(3).store).await
+            })
+        });
+        for made in futures::future::join_all(makers).await {
+            assert!(made.as_ref().is_ok_and(Result::is_ok), "{round}: {made:?}");
+        }
+    }
 }
 
 async fn refusal(log: &RawLog) -> StartError {
@@ -78,7 +106,7 @@ async fn refusal(log: &RawLog) -> StartError {
         owner: OwnerSettings::default(),
         store: None,
     };
-    let log = std::sync::Arc::clone(&log.log);
+    let log = Arc::clone(&log.log);
     match Engine::start(log, shop(), options).await {
         Ok(_) => panic!("it started on a log that was never finished"),
         Err(error) => error,
