@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::chain::Acknowledged;
+use crate::cluster::{Directory, Membership, MembershipOptions};
 use crate::ids::{Offset, Partition};
 use crate::record::Record;
 
@@ -65,5 +66,13 @@ impl EventLog for Acknowledging {
 
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
         self.log.appender().await
+    }
+
+    fn membership(&self, options: &MembershipOptions) -> Result<Box<dyn Membership>, LogError> {
+        self.log.membership(options)
+    }
+
+    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
+        self.log.directory().await
     }
 }

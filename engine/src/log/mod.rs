@@ -22,6 +22,7 @@ pub use kafka::KafkaLog;
 pub use sqlite::SqliteLog;
 
 use crate::chain::Acknowledged;
+use crate::cluster::{Directory, Everything, Membership, MembershipOptions, NoDirectory};
 use crate::ids::{Offset, Partition};
 use crate::record::{NewRecord, Record};
 
@@ -81,6 +82,23 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// `Locked` where another process may be writing; `Unavailable`.
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError>;
+
+    /// This node's place among those that share out the partitions. A log that one process at a
+    /// time can write gives all of them to whoever asks.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn membership(&self, _options: &MembershipOptions) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(Everything::of(self.partition_count())))
+    }
+
+    /// Where nodes tell each other who owns what.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
+        Ok(Arc::new(NoDirectory::default()))
+    }
 }
 
 /// The offsets of a partition.
