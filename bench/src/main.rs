@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use engine::engine::{Engine, EngineOptions};
 use engine::ids::Partition;
 use engine::log::{EventLog, LogError};
-use engine::owner::OwnerSettings;
 use engine::record::{NewRecord, Record};
 use kernel::TenantId;
 use serde_json::json;
@@ -55,10 +54,7 @@ async fn main() {
 /// The median time of one command and of one raw append, each waited for before the next.
 async fn one_at_a_time(kind: Kind) {
     let log = NewLog::make(kind, PARTITIONS).await;
-    let options = EngineOptions {
-        owner: OwnerSettings::default(),
-        store: Some(log.store()),
-    };
+    let options = EngineOptions::alone(Some(log.store()));
     let engine = Engine::start(Arc::clone(&log.log), shop(), options)
         .await
         .expect("a write side");
@@ -104,10 +100,7 @@ async fn one_at_a_time(kind: Kind) {
 
 /// Commands per second through the owners, many in flight.
 async fn write_side(log: &NewLog) -> f64 {
-    let options = EngineOptions {
-        owner: OwnerSettings::default(),
-        store: Some(log.store()),
-    };
+    let options = EngineOptions::alone(Some(log.store()));
     let engine = Engine::start(Arc::clone(&log.log), shop(), options)
         .await
         .expect("a write side");

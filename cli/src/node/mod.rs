@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::engine::{Engine, EngineOptions};
+use engine::engine::{ClusterOptions, Engine, EngineOptions};
 use engine::log::EventLog;
 use engine::owner::OwnerSettings;
 use projections::runtime::Projector;
@@ -298,6 +298,7 @@ async fn start_engine(
             ..OwnerSettings::default()
         },
         store: Some(settings.state_folder()),
+        cluster: ClusterOptions::alone(),
     };
     let engine = Engine::start(Arc::clone(log), domain.registry.clone(), options).await?;
     Ok(Some(engine))

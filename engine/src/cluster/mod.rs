@@ -8,9 +8,12 @@
 mod directory;
 mod membership;
 mod peers;
+mod router;
 
 pub use directory::{Directory, Hint, Known, NoDirectory, NodeEntry};
 pub use membership::{Assignment, Everything, Membership, MembershipOptions};
 pub use peers::{
-    CommandForPeer, LinkAnswer, LinkEvent, LinkId, NoPeers, PeerError, PeerLink, Peers,
+    AcceptedLink, CommandForPeer, LinkAnswer, LinkEvent, LinkId, NoPeers, PeerError, PeerLink,
+    PeerService, Peers, Topology,
 };
+pub use router::{Routed, Router, Settled, Standing, Step};

@@ -6,14 +6,16 @@
 //! send it again in order, under the same command ids, to whoever owns now. A node never forwards
 //! what was forwarded to it: one hop, always. Deliberately absent: HTTP (`command-api`).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::Hint;
+use super::{Hint, NodeEntry};
 use crate::command::{Answer, Request, SubmitError};
-use crate::ids::Partition;
+use crate::ids::{LogId, Partition};
 
 /// Names a link among all that a node ever opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +103,55 @@ pub trait Peers: Send + Sync + 'static {
     async fn take_over(&self, address: &str, partition: Partition) -> Result<(), PeerError>;
 }
 
+/// What a node does for its peers.
+#[async_trait]
+pub trait PeerService: Send + Sync + 'static {
+    /// The log's identity: nodes of another log are no peers.
+    fn log_id(&self) -> LogId;
+
+    /// Begins to serve a link for one partition; absent if there is no such partition.
+    fn accept(&self, partition: Partition) -> Option<Box<dyn AcceptedLink>>;
+
+    /// See [`Peers::hand_over`].
+    async fn hand_over(&self, partition: Partition, successor: Hint) -> bool;
+
+    /// See [`Peers::take_over`].
+    ///
+    /// # Errors
+    /// Why this node does not own when `deadline` has come.
+    async fn take_over(&self, partition: Partition, deadline: Instant) -> Result<(), String>;
+
+    /// Who is said to own what, and which nodes there are.
+    fn topology(&self) -> Topology;
+}
+
+/// One link as the serving node holds it.
+#[async_trait]
+pub trait AcceptedLink: Send {
+    /// Takes the next command of the link; waits while the partition's queue is full, but not
+    /// beyond `deadline`. The answer comes through the future.
+    async fn submit(
+        &mut self,
+        request: Request,
+        deadline: Instant,
+    ) -> BoxFuture<'static, LinkAnswer>;
+}
+
+/// Who owns what, as one node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// The log's identity.
+    pub log: LogId,
+    /// The node that says so.
+    pub node: String,
+    /// The number of partitions.
+    pub partition_count: u32,
+    /// The owner of each partition that has a known one.
+    pub owners: BTreeMap<Partition, Hint>,
+    /// The nodes by name.
+    pub nodes: BTreeMap<String, NodeEntry>,
+}
+
 /// The peers of a node that is alone: nobody can be reached.
 pub struct NoPeers;
 
@@ -123,10 +174,14 @@ impl Peers for NoPeers {
     }
 
     async fn hand_over(&self, _: &str, _: Partition, _: &Hint) -> Result<bool, PeerError> {
-        Err(PeerError::Unreachable("this node knows no others".to_owned()))
+        Err(PeerError::Unreachable(
+            "this node knows no others".to_owned(),
+        ))
     }
 
     async fn take_over(&self, _: &str, _: Partition) -> Result<(), PeerError> {
-        Err(PeerError::Unreachable("this node knows no others".to_owned()))
+        Err(PeerError::Unreachable(
+            "this node knows no others".to_owned(),
+        ))
     }
 }

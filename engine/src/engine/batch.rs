@@ -39,11 +39,18 @@ impl Batch {
         if let Some(error) = guard.closed() {
             return Box::pin(std::future::ready(Err(error)));
         }
-        let queue = &self.inner.queues[command.partition.0 as usize];
-        let room = tokio::time::timeout_at(deadline.into(), queue.reserve()).await;
+        let queue = &self.inner.partitions[command.partition.0 as usize].commands;
+        let size = command.submission.size();
+        let room = async {
+            let held = Arc::clone(&self.inner.room).acquire_many_owned(size).await;
+            // It is never closed.
+            let held = held.ok()?;
+            Some((queue.reserve().await.ok()?, held))
+        };
+        let room = tokio::time::timeout_at(deadline.into(), room).await;
         let reason = match room {
-            Ok(Ok(permit)) => {
-                let (message, waiting) = wrap(command.submission, Some(guard));
+            Ok(Some((permit, held))) => {
+                let (message, waiting) = wrap(command.submission, Some(guard), deadline, held);
                 permit.send(message);
                 return Box::pin(async move {
                     let result = waiting.answer(deadline).await;
@@ -51,7 +58,7 @@ impl Batch {
                     result
                 });
             }
-            Ok(Err(_)) => TurnedAway::Stopping,
+            Ok(None) => TurnedAway::Stopping,
             Err(_) => TurnedAway::Overloaded,
         };
         let error = turned_away(reason);

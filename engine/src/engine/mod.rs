@@ -4,6 +4,8 @@
 //! been is *unknown*. Deliberately absent: HTTP, and the decisions themselves (`owner`).
 
 mod batch;
+mod cluster;
+mod serving;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -12,10 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kernel::{CommandId, StreamName, TenantId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use batch::Batch;
+pub use cluster::ClusterOptions;
 
 use crate::command::{Answer, Request, RequestError, SubmitError, TurnedAway};
 use crate::commit::stream_key;
@@ -23,8 +26,9 @@ use crate::create::first_claim;
 use crate::ids::{LogId, Partition, Position};
 use crate::log::{Appender, EventLog, LogError};
 use crate::owner::{
-    Command, Driver, Entropy, Fate, Guard, Inquiry, Message, NoStore, Owner, OwnerSettings,
-    StateStore, Status, Store, StoreError, Submission, turned_away,
+    ClientTicket, Command, Control, Driver, Ends, Entropy, Fate, Guard, Inquiry, Message, NoStore,
+    NotOwning, Owner, OwnerSettings, PeerCommand, Shared, StateStore, Status, Store, StoreError,
+    Submission, turned_away,
 };
 use crate::record::partition_of;
 use crate::registry::Registry;
@@ -33,6 +37,10 @@ use crate::registry::Registry;
 const QUEUE_MAX: usize = 1_024;
 /// How many streams' states are kept in memory, over all partitions.
 const STATES_MAX: usize = 131_072;
+/// How many bytes commands may take that wait for their answers, over all partitions.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// How many questions of other nodes may wait for one partition.
+const CONTROL_MAX: usize = 64;
 
 /// How a write side is started.
 pub struct EngineOptions {
@@ -41,6 +49,20 @@ pub struct EngineOptions {
     /// The folder of the local checkpoint store; absent: everything stays in memory and is folded
     /// again at every start.
     pub store: Option<PathBuf>,
+    /// The other nodes on the same log; [`ClusterOptions::alone`] where there are none.
+    pub cluster: ClusterOptions,
+}
+
+impl EngineOptions {
+    /// A node that is alone, with every default.
+    #[must_use]
+    pub fn alone(store: Option<PathBuf>) -> Self {
+        Self {
+            owner: OwnerSettings::default(),
+            store,
+            cluster: ClusterOptions::alone(),
+        }
+    }
 }
 
 /// Why a write side does not start.
@@ -88,11 +110,21 @@ pub struct Engine {
 struct Inner {
     registry: Registry,
     log_id: LogId,
-    queues: Vec<mpsc::Sender<Message>>,
-    statuses: Vec<watch::Receiver<Status>>,
+    partitions: Vec<Ways>,
+    /// Bytes that waiting commands may still take.
+    room: Arc<Semaphore>,
+    cluster: cluster::Cluster,
     stopping: watch::Sender<bool>,
     appender: Arc<dyn Appender>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The ways to one partition's task.
+struct Ways {
+    commands: mpsc::Sender<Message>,
+    from_peers: mpsc::Sender<PeerCommand>,
+    control: mpsc::Sender<Control>,
+    status: watch::Receiver<Status>,
 }
 
 struct SystemEntropy;
@@ -127,19 +159,22 @@ impl Engine {
         let mut settings = options.owner;
         settings.states_max = (STATES_MAX / partition_count.max(1) as usize).max(64);
         let (stopping, stopped) = watch::channel(false);
-        let started = Instant::now();
-        let mut inner = Inner {
-            registry: registry.clone(),
-            log_id,
-            queues: Vec::new(),
-            statuses: Vec::new(),
-            stopping,
+        let mut cluster = cluster::Cluster::join(&log, options.cluster, &settings).await?;
+        let shared = Shared {
+            log: Arc::clone(&log),
             appender: Arc::clone(&appender),
-            tasks: Mutex::default(),
+            peers: cluster.peers(),
+            directory: cluster.directory(),
+            node: settings.node.clone(),
+            address: settings.address.clone(),
+            started: Instant::now(),
         };
+        let mut partitions = Vec::new();
         let mut tasks = Vec::new();
         for partition in (0..partition_count).map(Partition) {
-            let (queue, commands) = mpsc::channel(QUEUE_MAX);
+            let (command_queue, commands) = mpsc::channel(QUEUE_MAX);
+            let (peer_queue, from_peers) = mpsc::channel(QUEUE_MAX);
+            let (control_queue, control) = mpsc::channel(CONTROL_MAX);
             let mut owner = Owner::new(
                 partition,
                 registry.clone(),
@@ -152,22 +187,38 @@ impl Engine {
                 not_owning: owner.not_owning(),
                 log: None,
                 position: Position(0),
+                term: None,
+                owner: None,
             });
-            let driver = Driver {
-                owner,
-                partition,
-                log: Arc::clone(&log),
-                appender: Arc::clone(&appender),
+            let ends = Ends {
                 commands,
+                from_peers,
+                control,
                 status,
+                assigned: cluster.assigned(partition),
+                known: cluster.known(),
                 stopping: stopped.clone(),
-                started,
             };
+            let driver = Driver::new(partition, owner, shared.clone(), ends);
             tasks.push(tokio::spawn(driver.run()));
-            inner.queues.push(queue);
-            inner.statuses.push(watched);
+            partitions.push(Ways {
+                commands: command_queue,
+                from_peers: peer_queue,
+                control: control_queue,
+                status: watched,
+            });
         }
-        inner.tasks = Mutex::new(tasks);
+        cluster.follow_the_group(stopped);
+        let inner = Inner {
+            registry,
+            log_id,
+            partitions,
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            cluster,
+            stopping,
+            appender,
+            tasks: Mutex::new(tasks),
+        };
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -202,8 +253,7 @@ impl Engine {
         let command =
             aggregate.decode_command(&request.command, request.schema, request.data.get())?;
         let routing_key = aggregate.routing_key(request.stream.as_str());
-        let count = u32::try_from(self.inner.queues.len()).expect("it was counted with a u32");
-        let partition = partition_of(&request.tenant, routing_key, count);
+        let partition = partition_of(&request.tenant, routing_key, self.partition_count());
         Ok(Prepared {
             submission: Submission { request, command },
             partition,
@@ -220,14 +270,31 @@ impl Engine {
         command: Prepared,
         deadline: Instant,
     ) -> Result<Answer, SubmitError> {
-        let (message, waiting) = wrap(command.submission, None);
-        let result = match self.inner.queues[command.partition.0 as usize].try_send(message) {
-            Ok(()) => waiting.answer(deadline).await,
-            Err(mpsc::error::TrySendError::Full(_)) => Err(turned_away(TurnedAway::Overloaded)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(turned_away(TurnedAway::Stopping)),
-        };
+        let result = self.submit_now(command, deadline).await;
         count(&result);
         result
+    }
+
+    async fn submit_now(
+        &self,
+        command: Prepared,
+        deadline: Instant,
+    ) -> Result<Answer, SubmitError> {
+        let overloaded = || turned_away(TurnedAway::Overloaded);
+        let size = command.submission.size();
+        let held = Arc::clone(&self.inner.room).try_acquire_many_owned(size);
+        let held = held.map_err(|_| overloaded())?;
+        let queue = &self.inner.partitions[command.partition.0 as usize].commands;
+        let (message, waiting) = wrap(command.submission, None, deadline, held);
+        match queue.try_send(message) {
+            Ok(()) => waiting.answer(deadline).await,
+            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(turned_away(TurnedAway::Stopping)),
+        }
+    }
+
+    fn partition_count(&self) -> u32 {
+        u32::try_from(self.inner.partitions.len()).expect("it was counted with a u32")
     }
 
     /// A batch of commands that are decided, per stream, in the order of submitting.
@@ -251,15 +318,16 @@ impl Engine {
         let Some(aggregate) = self.inner.registry.get(stream.category()) else {
             return Ok(None);
         };
-        let count = u32::try_from(self.inner.queues.len()).expect("it was counted with a u32");
-        let partition = partition_of(tenant, aggregate.routing_key(stream.as_str()), count);
+        let routing_key = aggregate.routing_key(stream.as_str());
+        let partition = partition_of(tenant, routing_key, self.partition_count());
         let (reply, answer) = oneshot::channel();
         let inquiry = Inquiry {
             stream_key: stream_key(tenant, stream),
             id: id.clone(),
         };
         let message = Message::Inquire(inquiry, reply);
-        if self.inner.queues[partition.0 as usize]
+        if self.inner.partitions[partition.0 as usize]
+            .commands
             .try_send(message)
             .is_err()
         {
@@ -272,14 +340,14 @@ impl Engine {
         }
     }
 
-    /// Whether every partition is owned and decides.
+    /// Whether commands find an owner for every partition: here, or at a node that is known.
     ///
     /// # Errors
-    /// The partitions that do not, with reasons.
+    /// The partitions that have none, with reasons.
     pub fn readiness(&self) -> Result<(), String> {
         let mut reasons = Vec::new();
-        for (partition, status) in self.inner.statuses.iter().enumerate() {
-            if let Some(reason) = &status.borrow().not_owning {
+        for (partition, ways) in self.inner.partitions.iter().enumerate() {
+            if let Some(reason) = unready(&ways.status.borrow()) {
                 reasons.push(format!("partition {partition}: {reason}"));
             }
         }
@@ -290,15 +358,15 @@ impl Engine {
         }
     }
 
-    /// Waits until every partition is owned.
+    /// Waits until every partition has an owner, here or elsewhere.
     ///
     /// # Errors
     /// What [`Self::readiness`] says when `wait` is over.
     pub async fn ready(&self, wait: Duration) -> Result<(), String> {
         let all = async {
-            for status in &self.inner.statuses {
-                let mut status = status.clone();
-                let _ = status.wait_for(|status| status.not_owning.is_none()).await;
+            for ways in &self.inner.partitions {
+                let mut status = ways.status.clone();
+                let _ = status.wait_for(|status| unready(status).is_none()).await;
             }
         };
         let _ = tokio::time::timeout(wait, all).await;
@@ -377,6 +445,14 @@ fn partition_store(
     }
 }
 
+/// Why commands for a partition find no owner.
+fn unready(status: &Status) -> Option<NotOwning> {
+    match &status.not_owning {
+        Some(NotOwning::StandingBy) if status.owner.is_some() => None,
+        reason => reason.clone(),
+    }
+}
+
 /// Whoever waits for one command.
 struct Waiting {
     answer: oneshot::Receiver<Result<Answer, SubmitError>>,
@@ -384,14 +460,24 @@ struct Waiting {
     guard: Option<Arc<Guard>>,
 }
 
-fn wrap(submission: Submission, guard: Option<Arc<Guard>>) -> (Message, Waiting) {
-    let (ticket, answer) = oneshot::channel();
+fn wrap(
+    submission: Submission,
+    guard: Option<Arc<Guard>>,
+    deadline: Instant,
+    held: OwnedSemaphorePermit,
+) -> (Message, Waiting) {
+    let (reply, answer) = oneshot::channel();
     let fate = Arc::new(Fate::default());
-    let command = Command {
-        submission,
-        ticket,
+    let ticket = ClientTicket {
+        reply,
         fate: Arc::clone(&fate),
         guard: guard.clone(),
+        deadline,
+        _held: Some(held),
+    };
+    let command = Command {
+        submission,
+        waiters: vec![(ticket, false)],
     };
     (
         Message::Command(Box::new(command)),

@@ -31,6 +31,12 @@ impl<T> Owner<T> {
         self.decide(submission, vec![(ticket, false)], now);
     }
 
+    /// Takes a command back that an owner released, with whoever waits for it. Only to be called
+    /// while [`Owner::takes_commands`] holds.
+    pub fn released(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
+        self.decide(submission, waiters, now);
+    }
+
     pub(super) fn decide(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
         let request = &submission.request;
         let key = stream_key(&request.tenant, &request.stream);
@@ -44,7 +50,7 @@ impl<T> Owner<T> {
             return;
         };
         match self.make(&submission, &key, now) {
-            Ok(made) => self.hand_over(made, submission, fingerprint, waiters, now),
+            Ok(made) => self.append(made, submission, fingerprint, waiters, now),
             Err(error) => self.answer_all(waiters, &error),
         }
     }
@@ -245,7 +251,7 @@ impl<T> Owner<T> {
     }
 
     /// Hands the record to the log and takes the commit up as speculative.
-    fn hand_over(
+    fn append(
         &mut self,
         made: Made,
         submission: Submission,

@@ -1,23 +1,27 @@
-//! Performs an owner's actions on a log: one task for each partition.
+//! Runs one partition in this node: its owner, and the router of the commands that are for it. One
+//! task for each partition.
 //!
 //! Invariant: everything that an owner does happens in its task, in order; client threads only put
-//! results into its queue. Deliberately absent: decisions.
+//! results into its queue. Deliberately absent: decisions (`owner`, `cluster::Router`).
+
+mod perform;
+mod route;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Action, Inquiry, NotOwning, Now, Owner, Phase, Submission};
+use super::ticket::{Command, PeerCommand, Ticket};
+use super::{Inquiry, NotOwning, Now, Owner, Phase};
 use crate::chain::Stop;
-use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::ids::{LogId, Offset, Partition, Position};
-use crate::log::{AppendResult, AppendSession, Appended, Appender, Chunk, EventLog, LogError};
+use crate::cluster::{Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers, Router};
+use crate::command::{Answer, SubmitError};
+use crate::ids::{LogId, Offset, Partition, Position, Term};
+use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
 use crate::record::{NewRecord, Record};
-use crate::subscription::look;
 
 /// How often an owner looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
@@ -27,79 +31,10 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How many inputs are taken before actions are performed.
 const INPUTS_MAX: usize = 256;
+/// How long a node that handed a partition over, and should own it all the same, leaves it alone.
+const WANT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Whoever waits for an answer.
-pub(crate) type Ticket = oneshot::Sender<Result<Answer, SubmitError>>;
-
-/// Whether a waiting command was taken up or given up; whoever comes first decides.
-#[derive(Default)]
-pub(crate) struct Fate(AtomicU8);
-
-const WAITING: u8 = 0;
-const TAKEN: u8 = 1;
-const GIVEN_UP: u8 = 2;
-
-impl Fate {
-    /// Takes the command up; `false` if its sender gave it up before.
-    fn take(&self) -> bool {
-        self.0
-            .compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// Gives the command up; `false` if it was taken up before.
-    pub(crate) fn give_up(&self) -> bool {
-        self.0
-            .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-}
-
-/// One stream's commands within one batch: whether one of them had no answer.
-#[derive(Default)]
-pub(crate) struct Guard(AtomicU8);
-
-const OPEN: u8 = 0;
-const UNKNOWN: u8 = 1;
-const TURNED_AWAY: u8 = 2;
-
-impl Guard {
-    pub(crate) fn close(&self, error: &SubmitError) {
-        match error {
-            SubmitError::Unknown => self.0.store(UNKNOWN, Ordering::Release),
-            SubmitError::TurnedAway { .. } => self.0.store(TURNED_AWAY, Ordering::Release),
-            SubmitError::IdReused
-            | SubmitError::TooLarge { .. }
-            | SubmitError::Failed
-            | SubmitError::Damaged(_) => {}
-        }
-    }
-
-    /// What later commands of the stream are answered.
-    pub(crate) fn closed(&self) -> Option<SubmitError> {
-        match self.0.load(Ordering::Acquire) {
-            OPEN => None,
-            _ => Some(turned_away(TurnedAway::AfterUnanswered)),
-        }
-    }
-}
-
-pub(crate) fn turned_away(reason: TurnedAway) -> SubmitError {
-    SubmitError::TurnedAway {
-        reason,
-        retry_after: Duration::from_secs(1),
-    }
-}
-
-/// A command on its way to its owner.
-pub(crate) struct Command {
-    pub(crate) submission: Submission,
-    pub(crate) ticket: Ticket,
-    pub(crate) fate: Arc<Fate>,
-    pub(crate) guard: Option<Arc<Guard>>,
-}
-
-/// What an owner's task is asked.
+/// What an owner's task is asked by this node's clients.
 pub(crate) enum Message {
     Command(Box<Command>),
     Inquire(
@@ -108,88 +43,179 @@ pub(crate) enum Message {
     ),
 }
 
+/// What an owner's task is asked by other nodes, apart from commands.
+pub(crate) enum Control {
+    /// Hand the partition over; the reply says whether this node owned it.
+    HandOver {
+        successor: Hint,
+        reply: oneshot::Sender<bool>,
+    },
+    /// Take the partition over, whoever should own it; the reply comes when this node owns.
+    TakeOver { reply: oneshot::Sender<()> },
+}
+
 /// What a partition's owner shows to others.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) not_owning: Option<NotOwning>,
     pub(crate) log: Option<LogId>,
     pub(crate) position: Position,
+    /// The term under which this node owns, if it does.
+    pub(crate) term: Option<Term>,
+    /// Who owns, as far as this node knows.
+    pub(crate) owner: Option<Hint>,
 }
 
 enum Input {
     Appended(u64, AppendResult),
     Read(Result<Chunk, LogError>),
     Proven(Result<(Offset, Option<Record>), LogError>),
+    OwnerAnswered,
+    Link(LinkId, LinkEvent),
 }
 
-/// An owner's task.
-pub(crate) struct Driver {
-    pub(crate) owner: Owner<Ticket>,
-    pub(crate) partition: Partition,
+/// What the tasks of all partitions share.
+#[derive(Clone)]
+pub(crate) struct Shared {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) appender: Arc<dyn Appender>,
-    pub(crate) commands: mpsc::Receiver<Message>,
-    pub(crate) status: watch::Sender<Status>,
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) directory: Arc<dyn Directory>,
+    /// This node's name.
+    pub(crate) node: String,
+    /// Where other nodes reach this one; absent: nowhere.
+    pub(crate) address: Option<String>,
+    /// Against which monotonic times are counted.
     pub(crate) started: Instant,
 }
 
-/// The part of a driver that runs beside the owner.
-struct Running {
-    session: Option<Arc<dyn AppendSession>>,
+/// The ends that others hold of a partition's task.
+pub(crate) struct Ends {
+    pub(crate) commands: mpsc::Receiver<Message>,
+    pub(crate) from_peers: mpsc::Receiver<PeerCommand>,
+    pub(crate) control: mpsc::Receiver<Control>,
+    pub(crate) status: watch::Sender<Status>,
+    /// Whether the group says that this node should own.
+    pub(crate) assigned: watch::Receiver<bool>,
+    pub(crate) known: watch::Receiver<Known>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// A partition's task.
+pub(crate) struct Driver {
+    partition: Partition,
+    shared: Shared,
+    ends: Ends,
+    owner: Owner<Ticket>,
+    router: Router<Command>,
+    /// Commands that other nodes forwarded, in order.
+    from_peers: VecDeque<PeerCommand>,
+    link: Option<(LinkId, Box<dyn PeerLink>)>,
+    /// The newest that was heard of who owns, apart from the log.
+    hint: Option<Hint>,
+    /// Whether another node asked this one to take over.
+    asked: bool,
+    want_again_at: Option<Instant>,
+    hand_overs: Vec<oneshot::Sender<bool>>,
+    take_overs: Vec<oneshot::Sender<()>>,
+    /// The term under which this node last said that it owns.
+    said: Option<Term>,
     inputs: mpsc::UnboundedSender<Input>,
+    queue: mpsc::UnboundedReceiver<Input>,
+    session: Option<Arc<dyn AppendSession>>,
     /// Appends that the session had no room for, in order.
     held_back: VecDeque<(u64, NewRecord)>,
 }
 
 impl Driver {
-    pub(crate) async fn run(mut self) {
-        let (inputs, mut queue) = mpsc::unbounded_channel();
-        let mut running = Running {
-            session: None,
+    pub(crate) fn new(
+        partition: Partition,
+        owner: Owner<Ticket>,
+        shared: Shared,
+        ends: Ends,
+    ) -> Self {
+        let (inputs, queue) = mpsc::unbounded_channel();
+        Self {
+            partition,
+            shared,
+            ends,
+            owner,
+            router: Router::default(),
+            from_peers: VecDeque::new(),
+            link: None,
+            hint: None,
+            asked: false,
+            want_again_at: None,
+            hand_overs: Vec::new(),
+            take_overs: Vec::new(),
+            said: None,
             inputs,
+            queue,
+            session: None,
             held_back: VecDeque::new(),
-        };
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut saved_at = Instant::now();
         let mut batch = Vec::with_capacity(INPUTS_MAX);
         let mut messages = Vec::with_capacity(INPUTS_MAX);
+        let mut forwarded = Vec::with_capacity(INPUTS_MAX);
+        let mut assignment_known = true;
+        let mut directory_known = true;
         self.begin().await;
         loop {
-            self.perform(&mut running);
+            self.work();
             self.owner.save(saved_at.elapsed() >= SAVE_EVERY);
             if saved_at.elapsed() >= SAVE_EVERY {
                 saved_at = Instant::now();
             }
             self.publish();
-            let stopping = *self.stopping.borrow();
-            if stopping && self.owner.is_drained() && running.held_back.is_empty() {
+            let stopping = *self.ends.stopping.borrow();
+            if stopping && self.is_done() {
                 break;
             }
-            let takes = stopping
-                || self.owner_stopped().is_some()
-                || (self.owner.takes_commands() && running.held_back.is_empty());
+            let takes = self.router.waiting() == 0;
+            let takes_forwarded = self.from_peers.is_empty();
             tokio::select! {
                 biased;
-                _ = queue.recv_many(&mut batch, INPUTS_MAX) => {
+                _ = self.queue.recv_many(&mut batch, INPUTS_MAX) => {
                     for input in batch.drain(..) {
                         self.input(input);
                     }
                 }
-                count = self.commands.recv_many(&mut messages, INPUTS_MAX), if takes => {
+                Some(control) = self.ends.control.recv() => self.control(control),
+                count = self.ends.from_peers.recv_many(&mut forwarded, INPUTS_MAX),
+                    if takes_forwarded => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.from_peers.extend(forwarded.drain(..));
+                }
+                count = self.ends.commands.recv_many(&mut messages, INPUTS_MAX), if takes => {
                     if count == 0 {
                         break;
                     }
                     for message in messages.drain(..) {
-                        self.message(message, stopping);
+                        self.message(message);
                     }
                 }
-                _ = self.stopping.changed(), if !stopping => {}
+                changed = self.ends.assigned.changed(), if assignment_known => {
+                    assignment_known = changed.is_ok();
+                    self.assigned();
+                }
+                changed = self.ends.known.changed(), if directory_known => {
+                    directory_known = changed.is_ok();
+                    self.look_up();
+                }
+                _ = self.ends.stopping.changed(), if !stopping => {}
                 _ = tick.tick() => {
                     let now = self.now();
                     self.owner.tick(now);
-                    self.retry_held_back(&mut running);
+                    self.retry_held_back();
+                    self.want_again();
                 }
             }
         }
@@ -197,13 +223,16 @@ impl Driver {
     }
 
     async fn begin(&mut self) {
+        let assigned = *self.ends.assigned.borrow_and_update();
+        self.owner.want(assigned, self.now());
+        self.look_up();
         loop {
-            match self.log.bounds(self.partition).await {
+            match self.shared.log.bounds(self.partition).await {
                 Ok(bounds) => return self.owner.start(bounds.first),
                 Err(error) => {
                     tracing::warn!(%error, partition = %self.partition, "the log is away");
                     tokio::time::sleep(RETRY_AFTER).await;
-                    if *self.stopping.borrow() {
+                    if *self.ends.stopping.borrow() {
                         return;
                     }
                 }
@@ -213,61 +242,91 @@ impl Driver {
 
     /// Turns away what still waits, and keeps what was folded.
     async fn end(&mut self) {
-        self.commands.close();
-        while let Some(message) = self.commands.recv().await {
-            self.message(message, true);
+        self.ends.commands.close();
+        self.ends.from_peers.close();
+        while let Some(message) = self.ends.commands.recv().await {
+            self.message(message);
         }
+        while let Some(command) = self.ends.from_peers.recv().await {
+            self.from_peers.push_back(command);
+        }
+        self.turn_away_all();
         self.owner.save(true);
     }
 
+    fn is_done(&self) -> bool {
+        self.owner.is_drained()
+            && self.held_back.is_empty()
+            && self.router.is_idle()
+            && self.from_peers.is_empty()
+    }
+
     fn now(&self) -> Now {
-        let monotonic_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.shared.started.elapsed().as_millis();
         Now {
             wall: wall_clock(),
-            monotonic_ms,
+            monotonic_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
         }
     }
 
-    fn message(&mut self, message: Message, stopping: bool) {
+    fn message(&mut self, message: Message) {
         match message {
             Message::Inquire(inquiry, reply) => {
                 let _ = reply.send(self.owner.inquire(&inquiry));
             }
-            Message::Command(command) => self.command(*command, stopping),
+            Message::Command(command) => self.router.push(*command),
         }
     }
 
-    fn command(&mut self, command: Command, stopping: bool) {
-        let Command {
-            submission,
-            ticket,
-            fate,
-            guard,
-        } = command;
-        if !fate.take() {
-            return;
-        }
-        let refusal = guard
-            .as_ref()
-            .and_then(|guard| guard.closed())
-            .or_else(|| self.owner_stopped())
-            .or_else(|| stopping.then(|| turned_away(TurnedAway::Stopping)));
-        if let Some(error) = refusal {
-            if let Some(guard) = guard {
-                guard.close(&error);
-            }
-            let _ = ticket.send(Err(error));
-            return;
-        }
+    fn control(&mut self, control: Control) {
         let now = self.now();
-        self.owner.command(submission, ticket, now);
+        match control {
+            Control::HandOver { successor, reply } => {
+                let owned = self.owner.held_term().is_some();
+                tracing::info!(partition = %self.partition, to = successor.node, owned, "asked to hand over");
+                self.asked = false;
+                self.want_again_at = Some(Instant::now() + WANT_AGAIN_AFTER);
+                if owned {
+                    self.learn(successor);
+                    self.hand_overs.push(reply);
+                } else {
+                    let _ = reply.send(false);
+                }
+                self.owner.hand_over(now);
+            }
+            Control::TakeOver { reply } => {
+                self.asked = true;
+                self.want_again_at = None;
+                self.take_overs.push(reply);
+                self.owner.want(true, now);
+            }
+        }
+    }
+
+    fn assigned(&mut self) {
+        let now = self.now();
+        let assigned = *self.ends.assigned.borrow_and_update();
+        self.want_again_at = None;
+        self.owner.want(assigned || self.asked, now);
+    }
+
+    /// Takes a partition that was handed over, but is still this node's to own, again.
+    fn want_again(&mut self) {
+        let Some(at) = self.want_again_at else { return };
+        if *self.ends.assigned.borrow() && Instant::now() >= at {
+            self.want_again_at = None;
+            let now = self.now();
+            self.owner.want(true, now);
+        }
     }
 
     /// What every command is told once the reader must not go on.
     fn owner_stopped(&self) -> Option<SubmitError> {
         match self.owner.phase() {
             Phase::Stopped(Stop::Damage(damage)) => Some(SubmitError::Damaged(damage.clone())),
-            Phase::Stopped(Stop::NewerFormat { .. }) => Some(turned_away(TurnedAway::NotReady)),
+            Phase::Stopped(Stop::NewerFormat { .. }) => Some(super::ticket::turned_away(
+                crate::command::TurnedAway::NotReady,
+            )),
             _ => None,
         }
     }
@@ -288,119 +347,65 @@ impl Driver {
                 tracing::warn!(%error, partition = %self.partition, "the log is away");
                 self.owner.read_failed();
             }
-        }
-    }
-
-    fn perform(&mut self, running: &mut Running) {
-        for action in self.owner.take_actions() {
-            match action {
-                Action::Answer { ticket, answer } => {
-                    // Whoever asked may have gone.
-                    let _ = ticket.send(answer);
-                }
-                Action::Append {
-                    sequence,
-                    record,
-                    claim,
-                } => {
-                    if claim {
-                        running.held_back.clear();
-                        running.session = None;
-                    }
-                    self.append(running, sequence, record);
-                }
-                Action::Read { from } => {
-                    let (log, partition) = (Arc::clone(&self.log), self.partition);
-                    let inputs = running.inputs.clone();
-                    tokio::spawn(async move {
-                        let read = log.read(partition, from).await;
-                        pause_if_failed(&read).await;
-                        let _ = inputs.send(Input::Read(read));
-                    });
-                }
-                Action::Prove { offset } => {
-                    let (log, partition) = (Arc::clone(&self.log), self.partition);
-                    let inputs = running.inputs.clone();
-                    tokio::spawn(async move {
-                        let looked = look(&*log, partition, offset).await;
-                        pause_if_failed(&looked).await;
-                        let _ = inputs.send(Input::Proven(looked));
-                    });
-                }
-            }
-        }
-    }
-
-    fn append(&mut self, running: &mut Running, sequence: u64, record: NewRecord) {
-        // Order is kept: nothing passes what is held back.
-        let held = if running.held_back.is_empty() {
-            self.try_append(running, sequence, record)
-        } else {
-            Some(record)
-        };
-        running
-            .held_back
-            .extend(held.map(|record| (sequence, record)));
-    }
-
-    /// Gives the record back if there is no room for it now.
-    fn try_append(
-        &mut self,
-        running: &mut Running,
-        sequence: u64,
-        record: NewRecord,
-    ) -> Option<NewRecord> {
-        if running.session.is_none() {
-            match self.appender.session() {
-                Ok(session) => running.session = Some(session),
-                Err(error) => {
-                    let _ = running.inputs.send(Input::Appended(sequence, Err(error)));
-                    return None;
-                }
-            }
-        }
-        let session = running.session.as_ref().expect("it was opened above");
-        let inputs = running.inputs.clone();
-        let done = Box::new(move |result: Result<Appended, LogError>| {
-            let _ = inputs.send(Input::Appended(sequence, result));
-        });
-        match session.append(self.partition, &record, done) {
-            Ok(()) => None,
-            Err(LogError::Full) => Some(record),
-            Err(error) => {
-                let _ = running.inputs.send(Input::Appended(sequence, Err(error)));
-                None
-            }
-        }
-    }
-
-    fn retry_held_back(&mut self, running: &mut Running) {
-        while let Some((sequence, record)) = running.held_back.pop_front() {
-            if let Some(record) = self.try_append(running, sequence, record) {
-                running.held_back.push_front((sequence, record));
-                return;
-            }
+            Input::OwnerAnswered => self.owner.owner_answered(),
+            Input::Link(link, event) => self.link_event(link, event),
         }
     }
 
     fn publish(&mut self) {
+        self.tell_who_waits_for_a_move();
         let chain = self.owner.chain();
+        let (position, log) = (chain.position, chain.log);
         let not_owning = self.owner.not_owning();
-        let position = chain.position;
-        let log = chain.log;
-        self.status.send_if_modified(|status| {
-            let changed = status.not_owning != not_owning || status.log != log;
+        let term = self.owner.held_term().filter(|_| not_owning.is_none());
+        self.ends.status.send_if_modified(|status| {
+            let same_owner = match term {
+                Some(term) => status.term == Some(term),
+                None => status.term.is_none() && status.owner.as_ref() == self.target(),
+            };
+            if !same_owner {
+                status.term = term;
+                status.owner = match term {
+                    Some(term) => self.own_hint(term),
+                    None => self.target().cloned(),
+                };
+            }
+            let changed = !same_owner || status.not_owning != not_owning || status.log != log;
             status.not_owning = not_owning;
             status.log = log;
             status.position = position;
             changed
         });
     }
-}
 
-async fn pause_if_failed<T>(result: &Result<T, LogError>) {
-    if result.is_err() {
-        tokio::time::sleep(RETRY_AFTER).await;
+    fn tell_who_waits_for_a_move(&mut self) {
+        if !self.hand_overs.is_empty() && !self.owner.is_letting_go() {
+            for reply in self.hand_overs.drain(..) {
+                let _ = reply.send(true);
+            }
+        }
+        if self.owner.not_owning().is_some() {
+            return;
+        }
+        for reply in self.take_overs.drain(..) {
+            let _ = reply.send(());
+        }
+        let term = self.owner.held_term();
+        if term != self.said
+            && let Some(hint) = term.and_then(|term| self.own_hint(term))
+        {
+            self.said = term;
+            let (directory, partition) = (Arc::clone(&self.shared.directory), self.partition);
+            tokio::spawn(async move { directory.say_owner(partition, &hint).await });
+        }
+    }
+
+    fn own_hint(&self, term: Term) -> Option<Hint> {
+        Some(Hint {
+            term,
+            node: self.shared.node.clone(),
+            address: self.shared.address.clone()?,
+        })
     }
 }
 

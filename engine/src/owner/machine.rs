@@ -15,6 +15,7 @@ use super::memory::{Fingerprint, Memory, id_key};
 use super::{Action, Entropy, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission};
 use crate::chain::{Acknowledged, Chain, Orphan, Stop};
 use crate::checkpoint::Checkpoint;
+use crate::cluster::Hint;
 use crate::command::{Answer, SubmitError};
 use crate::commit::Commit;
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
@@ -28,6 +29,16 @@ pub enum Phase {
     Proving,
     /// Folding up to the log's end, to learn the highest term.
     Following,
+    /// Waiting for the present owner to hand over, up to this monotonic time in milliseconds.
+    Asking {
+        /// The end of the wait.
+        until_ms: u64,
+    },
+    /// Folded up to the log's end, and not wanted.
+    StandingBy {
+        /// When to read on, as a monotonic time in milliseconds; absent: not at all.
+        read_at_ms: Option<u64>,
+    },
     /// A claim was appended.
     Claiming {
         /// The claim.
@@ -116,6 +127,17 @@ pub struct Owner<T> {
     first_offset: Offset,
     /// The last claim of ours that counted.
     claimed: Option<(Term, WriterId)>,
+    /// Whether this node should own.
+    wanted: bool,
+    /// Whether the partition is to be let go once nothing is in flight.
+    letting_go: bool,
+    /// Whether the present owner was asked to hand over in this attempt.
+    asked: bool,
+    /// Who the newest claim says it is of.
+    holder: Option<Hint>,
+    /// How often in short succession another writer took the partition, and when last.
+    losses: u32,
+    lost_at_ms: u64,
     /// The first append that was sent after the last read: its acknowledgement must lie behind
     /// everything folded.
     sent_after_read: u64,
@@ -157,6 +179,12 @@ impl<T> Owner<T> {
             resumed: None,
             first_offset: Offset(0),
             claimed: None,
+            wanted: true,
+            letting_go: false,
+            asked: false,
+            holder: None,
+            losses: 0,
+            lost_at_ms: 0,
             sent_after_read: 1,
             new_log: None,
             goal: None,
@@ -180,15 +208,15 @@ impl<T> Owner<T> {
     /// `first_offset` is the first that the log keeps.
     pub fn start(&mut self, first_offset: Offset) {
         self.first_offset = first_offset;
-        match self.memory.load() {
-            Some(checkpoint) => {
-                self.go_on_with(checkpoint.chain(self.chain.partition));
-                self.last_recorded_at = checkpoint.last_recorded_at;
-                let offset = checkpoint.offset;
-                self.resumed = Some(checkpoint);
-                self.prove(offset);
-            }
-            None => self.follow(),
+        if let Some(checkpoint) = self.memory.load() {
+            self.go_on_with(checkpoint.chain(self.chain.partition));
+            self.last_recorded_at = checkpoint.last_recorded_at;
+            self.resumed = Some(checkpoint);
+        }
+        if self.wanted || self.settings.standby_read_every_ms.is_some() {
+            self.resume();
+        } else {
+            self.phase = Phase::StandingBy { read_at_ms: None };
         }
     }
 
@@ -215,9 +243,11 @@ impl<T> Owner<T> {
     pub fn not_owning(&self) -> Option<NotOwning> {
         match &self.phase {
             Phase::Owning => None,
-            Phase::Proving | Phase::Following | Phase::Claiming { .. } => {
+            Phase::Proving | Phase::Following if !self.wanted => Some(NotOwning::StandingBy),
+            Phase::Proving | Phase::Following | Phase::Asking { .. } | Phase::Claiming { .. } => {
                 Some(NotOwning::TakingOver)
             }
+            Phase::StandingBy { .. } => Some(NotOwning::StandingBy),
             Phase::Doubt => Some(NotOwning::InDoubt),
             Phase::BackingOff { reason, .. } => Some(reason.clone()),
             Phase::Stopped(stop) => Some(NotOwning::Stopped(stop.clone())),
@@ -229,9 +259,43 @@ impl<T> Owner<T> {
     #[must_use]
     pub fn takes_commands(&self) -> bool {
         self.phase == Phase::Owning
+            && !self.letting_go
             && self.again.is_empty()
             && self.window.len() < self.settings.in_flight_max
             && self.window_bytes < self.settings.in_flight_bytes_max
+    }
+
+    /// Whether commands may wait here because it owns, is about to, or is finding out; if not, they
+    /// are for another node.
+    #[must_use]
+    pub fn may_own_soon(&self) -> bool {
+        match &self.phase {
+            Phase::Owning => !self.letting_go,
+            Phase::Doubt | Phase::Claiming { .. } | Phase::Asking { .. } => true,
+            Phase::Proving | Phase::Following => self.wanted || !self.window.is_empty(),
+            Phase::BackingOff { reason, .. } => {
+                matches!(reason, NotOwning::TakingOver) && self.wanted
+            }
+            Phase::StandingBy { .. } | Phase::Stopped(_) => false,
+        }
+    }
+
+    /// Whose the newest claim is, as it says itself; absent where it names no address.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Hint> {
+        self.holder.as_ref()
+    }
+
+    /// The last claim of this owner's that counted, if no other has counted since.
+    #[must_use]
+    pub fn held_term(&self) -> Option<Term> {
+        self.holds().then_some(self.chain.term)
+    }
+
+    /// Whether it was asked to let go and has not yet done so.
+    #[must_use]
+    pub fn is_letting_go(&self) -> bool {
+        self.letting_go
     }
 
     /// Whether nothing waits for the log or for being decided again.

@@ -4,7 +4,8 @@
 //!
 //! Invariants (protocol.md "The writer"): accepted and rejected are said only when the log has said
 //! so; after a doubt nothing more is sent under that claim, ever; the same command id never leads
-//! to two commits within the idempotency window. Deliberately absent: who should own.
+//! to two commits within the idempotency window. Deliberately absent: who should own, which it is
+//! told ([`Owner::want`]), and how other nodes are reached.
 
 mod decide;
 mod driver;
@@ -13,6 +14,7 @@ mod memory;
 mod store;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 use kernel::{CommandId, Timestamp};
 
@@ -22,9 +24,17 @@ use crate::ids::Offset;
 use crate::record::NewRecord;
 use crate::registry::DecodedCommand;
 
-pub(crate) use driver::{Command, Driver, Fate, Guard, Message, Status, turned_away};
+pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
 pub use machine::{Owner, Phase};
 pub use store::{NoStore, Saved, StateStore, Store, StoreError, StoredId, StoredState};
+pub(crate) use ticket::{
+    ClientTicket, Command, Fate, Guard, LinkGuard, PeerCommand, PeerTicket, turned_away,
+};
+
+/// What a command takes in memory beside its data, about, in bytes.
+const COMMAND_BYTES: usize = 1_024;
+/// How often a command's data is held while it waits: as sent, as read, in its record and event.
+const DATA_COPIES: usize = 4;
 
 /// The present moment, as an input.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +57,15 @@ pub struct Submission {
     pub request: Request,
     /// Its data, read.
     pub command: DecodedCommand,
+}
+
+impl Submission {
+    /// What it takes in memory while it waits, about, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        let size = COMMAND_BYTES + DATA_COPIES * self.request.data.get().len();
+        u32::try_from(size).unwrap_or(u32::MAX)
+    }
 }
 
 /// The bounds and times of an owner.
@@ -76,6 +95,12 @@ pub struct OwnerSettings {
     pub states_max: usize,
     /// How many commits are folded before the local checkpoint is written.
     pub save_every_commits: usize,
+    /// How long the present owner may take to hand over before the partition is claimed all the
+    /// same, in milliseconds.
+    pub hand_over_wait_ms: u64,
+    /// How often a partition that is not wanted is read on, so that a take-over folds only its
+    /// tail, in milliseconds; absent: not at all.
+    pub standby_read_every_ms: Option<u64>,
 }
 
 impl Default for OwnerSettings {
@@ -92,6 +117,8 @@ impl Default for OwnerSettings {
             clock_back_off_ms: 30_000,
             states_max: 8_192,
             save_every_commits: 1_000,
+            hand_over_wait_ms: 1_000,
+            standby_read_every_ms: Some(1_000),
         }
     }
 }
@@ -118,6 +145,17 @@ pub enum Action<T> {
         /// The offset of the last record that was folded.
         offset: Offset,
     },
+    /// Ask whoever owns the partition to hand over, and report with [`Owner::owner_answered`] when
+    /// that is done, refused or hopeless; at once where nobody else is known to own.
+    AskOwner,
+    /// A command that is not in the log and never will be as it was decided: it is for whoever owns
+    /// now, under the same command id. Several come in the order in which they were decided.
+    Release {
+        /// The command.
+        submission: Submission,
+        /// Who waits, and whether the first answer is a repetition for them.
+        waiters: Vec<(T, bool)>,
+    },
     /// Tell whoever waits.
     Answer {
         /// Who waits.
@@ -130,6 +168,9 @@ pub enum Action<T> {
 /// Why an owner does not own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotOwning {
+    /// Another node should own the partition.
+    #[error("another node should own the partition")]
+    StandingBy,
     /// It reads the log, or waits for its claim.
     #[error("taking the partition over")]
     TakingOver,

@@ -19,6 +19,8 @@ use crate::registry::Registry;
 use kernel as _;
 use kernel::schemars;
 
+mod moving;
+
 /// A counter that may not pass three.
 struct Counter;
 
@@ -96,6 +98,12 @@ struct World {
     records: Vec<Record>,
     appended: VecDeque<(u64, crate::record::NewRecord)>,
     answers: Vec<(&'static str, Result<Answer, SubmitError>)>,
+    /// What the owner gave back; it is offered again as soon as it takes commands.
+    released: VecDeque<(Submission, Vec<(&'static str, bool)>)>,
+    /// How often the owner asked for being handed the partition.
+    asked: usize,
+    /// Whether nobody answers that question.
+    deaf: bool,
     time_ms: u64,
 }
 
@@ -123,6 +131,9 @@ impl World {
             records: Vec::new(),
             appended: VecDeque::new(),
             answers: Vec::new(),
+            released: VecDeque::new(),
+            asked: 0,
+            deaf: false,
             time_ms: 1_000,
         };
         world.owner.start(Offset(0));
@@ -144,6 +155,15 @@ impl World {
         loop {
             let actions = self.owner.take_actions();
             if actions.is_empty() {
+                let now = self.now();
+                match self.released.pop_front() {
+                    Some((submission, waiters)) if self.owner.takes_commands() => {
+                        self.owner.released(submission, waiters, now);
+                        continue;
+                    }
+                    Some(released) => self.released.push_front(released),
+                    None => {}
+                }
                 return;
             }
             for action in actions {
@@ -154,6 +174,16 @@ impl World {
                         self.appended.push_back((sequence, record));
                     }
                     Action::Answer { ticket, answer } => self.answers.push((ticket, answer)),
+                    Action::AskOwner => {
+                        self.asked += 1;
+                        if !self.deaf {
+                            self.owner.owner_answered();
+                        }
+                    }
+                    Action::Release {
+                        submission,
+                        waiters,
+                    } => self.released.push_back((submission, waiters)),
                     Action::Read { from } => {
                         let records: Vec<_> = self
                             .records

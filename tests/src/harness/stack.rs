@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use domain::{Customer, Order, Payment};
 use engine::engine::{Engine, EngineOptions};
-use engine::owner::OwnerSettings;
 use engine::registry::Registry;
 use futures::StreamExt;
 use projections::Projector;
@@ -56,10 +55,7 @@ impl Stack {
             .await
             .expect("a migrated database");
         let pool = PgPool::connect(&postgres_url).await.expect("a database");
-        let options = EngineOptions {
-            owner: OwnerSettings::default(),
-            store: Some(log.store()),
-        };
+        let options = EngineOptions::alone(Some(log.store()));
         let engine = Engine::start(Arc::clone(&log.log), shop(), options)
             .await
             .expect("a write side");

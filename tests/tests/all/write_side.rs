@@ -9,7 +9,6 @@ use engine::command::{Answer, Decision, Request, SubmitError};
 use engine::engine::{Engine, EngineOptions};
 use engine::ids::{Partition, Position};
 use engine::log::EventLog;
-use engine::owner::OwnerSettings;
 use engine::record::CommitHeaders;
 use engine::registry::Registry;
 use kernel::{CommandId, TenantId, Timestamp};
@@ -31,10 +30,7 @@ pub(crate) async fn start(log: &NewLog) -> Engine {
 }
 
 async fn start_on(log: Arc<dyn EventLog>, new: &NewLog) -> Engine {
-    let options = EngineOptions {
-        owner: OwnerSettings::default(),
-        store: Some(new.store()),
-    };
+    let options = EngineOptions::alone(Some(new.store()));
     let engine = Engine::start(log, shop(), options).await.unwrap();
     engine.ready(READY_WAIT).await.unwrap();
     engine
@@ -162,10 +158,7 @@ async fn a_damaged_partition_answers_at_once_and_decides_nothing() {
             .unwrap();
         let offset = appended.await.unwrap().offset.unwrap();
         drop(appender);
-        let options = EngineOptions {
-            owner: OwnerSettings::default(),
-            store: None,
-        };
+        let options = EngineOptions::alone(None);
         let engine = Engine::start(Arc::clone(&log.log), shop(), options)
             .await
             .unwrap();

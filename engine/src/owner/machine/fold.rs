@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{InFlight, Owner};
 use crate::chain::{Orphan, Stop, Verdict};
 use crate::claim::Claim;
+use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
@@ -17,12 +18,22 @@ impl<T> Owner<T> {
     pub(super) fn fold(&mut self, record: Record) -> Result<(), Stop> {
         match self.chain.judge(&record)? {
             Verdict::Claim(claim, position) => {
+                let value = record.value.as_deref().and_then(Claim::read);
                 if position == Position(1)
-                    && let Some(value) = record.value.as_deref().and_then(Claim::read)
+                    && let Some(value) = &value
                 {
                     self.memory
                         .set_idempotency_window_ms(value.idempotency_window_ms);
                 }
+                self.holder = value.and_then(|value| {
+                    let (node, address) = (value.node, value.address?);
+                    let term = claim.term;
+                    Some(Hint {
+                        term,
+                        node,
+                        address,
+                    })
+                });
                 tracing::debug!(partition = %self.chain.partition, term = %claim.term, "claim");
                 self.last = Some(record);
             }

@@ -102,7 +102,10 @@ impl<T> Owner<T> {
         let furthest = acknowledged.map(|offset| offset.map_or(Goal::End, Goal::Behind));
         match furthest.last() {
             Some(goal) => self.read_to(goal),
-            None => self.decide_again(now),
+            None => {
+                self.decide_again(now);
+                self.let_go_if_drained(now);
+            }
         }
     }
 
@@ -158,12 +161,11 @@ impl<T> Owner<T> {
     /// Lets time pass.
     pub fn tick(&mut self, now: Now) {
         match &self.phase {
-            Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => {
-                match self.last.as_ref().map(|last| last.offset) {
-                    Some(offset) => self.prove(offset),
-                    None => self.follow(),
-                }
-            }
+            Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => self.resume(),
+            Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => self.follow(),
+            Phase::StandingBy {
+                read_at_ms: Some(read_at_ms),
+            } if now.monotonic_ms >= *read_at_ms => self.resume(),
             Phase::Owning => {
                 let oldest = self.window.front().map(|entry| entry.sent_at.monotonic_ms);
                 let patience_ms = self.settings.append_doubt_after_ms;

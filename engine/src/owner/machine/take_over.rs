@@ -1,5 +1,5 @@
-//! Taking a partition over: prove, fold to the end, claim, fold to the own claim; and what is done
-//! after a claim was lost or the reading stopped.
+//! Taking a partition over: prove, fold to the end, ask the present owner to hand over, claim, fold
+//! to the own claim; letting it go; and what is done after a claim was lost or the reading stopped.
 //!
 //! Deliberately absent: how a record is folded (`fold`) and what an acknowledgement means (`settle`).
 
@@ -16,7 +16,91 @@ use crate::log::Chunk;
 use crate::owner::{Action, NotOwning, Now};
 use crate::record::{ClaimHeaders, RECORD_VERSION, Record};
 
+/// How long after a loss the next one counts as another of the same struggle, in milliseconds.
+const STRUGGLE_MS: u64 = 10_000;
+/// How often the pause between tries doubles while two nodes struggle for a partition.
+const DOUBLINGS_MAX: u32 = 5;
+
 impl<T> Owner<T> {
+    /// Says whether this node should own the partition. Whoever owns goes on until it is asked to
+    /// hand over or another one claims, wanted or not.
+    pub fn want(&mut self, wanted: bool, now: Now) {
+        self.wanted = wanted;
+        match &self.phase {
+            Phase::StandingBy { .. } if wanted => self.resume(),
+            Phase::BackingOff { .. } if !wanted && !self.must_settle() => self.stand_by(now),
+            _ => {}
+        }
+    }
+
+    /// Asks the owner to decide nothing more, and to let go once nothing is in flight. To be wanted
+    /// again it must be told so again.
+    pub fn hand_over(&mut self, now: Now) {
+        self.wanted = false;
+        match &self.phase {
+            Phase::Owning | Phase::Doubt | Phase::Claiming { .. } => {
+                self.letting_go = true;
+                self.let_go_if_drained(now);
+            }
+            _ => self.want(false, now),
+        }
+    }
+
+    /// Notes that the present owner has handed over, or will not.
+    pub fn owner_answered(&mut self) {
+        if matches!(self.phase, Phase::Asking { .. }) {
+            self.follow();
+        }
+    }
+
+    /// Whether some of ours may still come to count, so that only a claim can settle it.
+    fn must_settle(&self) -> bool {
+        !self.window.is_empty() && self.holds()
+    }
+
+    pub(super) fn let_go_if_drained(&mut self, now: Now) {
+        if self.letting_go && self.phase == Phase::Owning && self.is_drained() {
+            self.stand_by(now);
+        }
+    }
+
+    /// Leaves the partition to others, and gives back what they are to decide.
+    pub(super) fn stand_by(&mut self, now: Now) {
+        self.release();
+        self.letting_go = false;
+        self.asked = false;
+        self.goal = None;
+        let every_ms = self.settings.standby_read_every_ms;
+        self.phase = Phase::StandingBy {
+            read_at_ms: every_ms.map(|every_ms| now.monotonic_ms + every_ms),
+        };
+    }
+
+    /// Gives back commands that do not count: there is another claim, or none of ours.
+    fn release(&mut self) {
+        self.speculation = Speculation::default();
+        self.window_bytes = 0;
+        let window = std::mem::take(&mut self.window);
+        let again = std::mem::take(&mut self.again);
+        let window = window
+            .into_iter()
+            .map(|entry| (entry.submission, entry.waiters));
+        for (submission, waiters) in window.chain(again) {
+            self.actions.push(Action::Release {
+                submission,
+                waiters,
+            });
+        }
+    }
+
+    /// Reads on from where the reading stopped, with a proof.
+    pub(super) fn resume(&mut self) {
+        match self.next_offset().0.checked_sub(1) {
+            Some(last) if self.last.is_some() || self.resumed.is_some() => self.prove(Offset(last)),
+            _ => self.follow(),
+        }
+    }
+
     pub(super) fn prove(&mut self, offset: Offset) {
         self.phase = Phase::Proving;
         self.actions.push(Action::Prove { offset });
@@ -146,7 +230,7 @@ impl<T> Owner<T> {
     /// Goes on once reading got to its goal.
     pub(super) fn reached(&mut self, now: Now) {
         match &self.phase {
-            Phase::Following => self.claim(now),
+            Phase::Following => self.caught_up(now),
             Phase::Claiming { claim, .. } => {
                 let ours = (claim.term, claim.writer) == (self.chain.term, self.chain.writer);
                 if ours {
@@ -158,8 +242,31 @@ impl<T> Owner<T> {
             Phase::Owning => self.settle_gap(now),
             Phase::Doubt if self.holds() => self.claim(now),
             Phase::Doubt => self.back_off(now, NotOwning::Deposed),
-            Phase::Proving | Phase::BackingOff { .. } | Phase::Stopped(_) => {}
+            Phase::Proving
+            | Phase::Asking { .. }
+            | Phase::StandingBy { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Stopped(_) => {}
         }
+    }
+
+    /// Everything in the log is folded: claim, ask whoever owns to hand over first, or stand by.
+    fn caught_up(&mut self, now: Now) {
+        if self.must_settle() {
+            return self.claim(now);
+        }
+        self.release();
+        if !self.wanted {
+            return self.stand_by(now);
+        }
+        if self.asked || self.holds() {
+            return self.claim(now);
+        }
+        self.asked = true;
+        self.phase = Phase::Asking {
+            until_ms: now.monotonic_ms + self.settings.hand_over_wait_ms,
+        };
+        self.actions.push(Action::AskOwner);
     }
 
     pub(super) fn claim(&mut self, now: Now) {
@@ -196,6 +303,7 @@ impl<T> Owner<T> {
     /// The claim counts: the folded state is the truth, and what it does not hold is an orphan.
     pub(super) fn own(&mut self, now: Now) {
         self.phase = Phase::Owning;
+        self.asked = false;
         self.claimed = Some((self.chain.term, self.chain.writer));
         self.speculation = Speculation::default();
         self.window_bytes = 0;
@@ -204,6 +312,7 @@ impl<T> Owner<T> {
             self.again.push_front((entry.submission, entry.waiters));
         }
         self.decide_again(now);
+        self.let_go_if_drained(now);
     }
 
     /// Decides commands again whose records do not count, as far as the bounds allow.
@@ -217,14 +326,31 @@ impl<T> Owner<T> {
     }
 
     pub(super) fn back_off(&mut self, now: Now, reason: NotOwning) {
+        if reason == NotOwning::Deposed {
+            // Whatever of ours is not in the log by now never will be.
+            self.release();
+            if now.monotonic_ms > self.lost_at_ms + STRUGGLE_MS {
+                self.losses = 0;
+            }
+            self.losses += 1;
+            self.lost_at_ms = now.monotonic_ms;
+        }
+        if !self.wanted && !self.must_settle() {
+            return self.stand_by(now);
+        }
         let chance = u64::from(self.entropy.bytes()[0]);
         let least_ms = match reason {
             // Every try leaves a claim in the log.
             NotOwning::Clock(_) => self.settings.clock_back_off_ms,
+            NotOwning::Deposed => {
+                let doublings = self.losses.saturating_sub(1).min(DOUBLINGS_MAX);
+                self.settings.back_off_ms << doublings
+            }
             _ => self.settings.back_off_ms,
         };
         let pause_ms = least_ms * (256 + chance) / 256;
         self.goal = None;
+        self.asked = false;
         self.phase = Phase::BackingOff {
             until_ms: now.monotonic_ms + pause_ms,
             reason,
@@ -239,6 +365,7 @@ impl<T> Owner<T> {
     pub(super) fn stop(&mut self, stop: Stop) {
         tracing::error!(%stop, "the owner stops: an operator must look at the log");
         self.goal = None;
+        self.letting_go = false;
         self.phase = Phase::Stopped(stop);
         let window = std::mem::take(&mut self.window)
             .into_iter()

@@ -9,7 +9,6 @@ use engine::command::SubmitError;
 use engine::damage::DamageKind;
 use engine::engine::{Engine, EngineOptions};
 use engine::ids::{LogId, Offset, Partition};
-use engine::owner::OwnerSettings;
 use engine::record::{NewRecord, RECORD_VERSION, Record};
 use engine::subscription::{Batch, Follower, ProofNeed, Subscription, SubscriptionError};
 use tests::harness::logs::{Kind, NewLog};
@@ -378,10 +377,7 @@ async fn an_owner_stops_at_damage_says_so_and_decides_nothing() {
         let damage = scribe.commit_of("thing-a", but::linked_elsewhere);
         scribe.add(damage);
         let raw = RawLog::holding(kind, scribe.records()).await;
-        let options = EngineOptions {
-            owner: OwnerSettings::default(),
-            store: None,
-        };
+        let options = EngineOptions::alone(None);
         let engine = Engine::start(Arc::clone(&raw.log), shop(), options);
         let engine = engine.await.unwrap();
         let place = format!("damage in partition 0 at offset {HISTORY}");

@@ -13,7 +13,6 @@ use engine::create::first_claim;
 use engine::engine::{Engine, EngineOptions};
 use engine::ids::{LogId, Offset, Partition, Term, WriterId};
 use engine::log::{EventLog, LogAddress, StoreOptions};
-use engine::owner::OwnerSettings;
 use engine::record::{ClaimHeaders, Header, Kind as RecordKind, NewRecord, RECORD_VERSION, Record};
 use engine::subscription::Subscription;
 use projections::models;
@@ -231,10 +230,7 @@ async fn shop_for(engine: &Engine, orders: std::ops::Range<u32>, repeated: bool)
 }
 
 async fn start_without_store(log: &NewLog) -> Engine {
-    let options = EngineOptions {
-        owner: OwnerSettings::default(),
-        store: None,
-    };
+    let options = EngineOptions::alone(None);
     let engine = Engine::start(Arc::clone(&log.log), shop(), options);
     let engine = engine.await.unwrap();
     engine.ready(PATIENCE).await.unwrap();

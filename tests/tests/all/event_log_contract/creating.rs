@@ -6,7 +6,6 @@ use engine::create::{CreateError, CreateOptions, create, first_claim};
 use engine::engine::{Engine, EngineOptions, StartError};
 use engine::ids::{LogId, Partition};
 use engine::log::{EventLog, LogAddress, StoreOptions, create_store};
-use engine::owner::OwnerSettings;
 use engine::record::RECORD_VERSION;
 use tests::harness::logs::{self, Kind};
 use tokio::sync::Barrier;
@@ -102,10 +101,7 @@ async fn a_file_is_made_by_eight_at_the_same_moment() {
 }
 
 async fn refusal(log: &RawLog) -> StartError {
-    let options = EngineOptions {
-        owner: OwnerSettings::default(),
-        store: None,
-    };
+    let options = EngineOptions::alone(None);
     let log = Arc::clone(&log.log);
     match Engine::start(log, shop(), options).await {
         Ok(_) => panic!("it started on a log that was never finished"),
@@ -138,10 +134,7 @@ async fn a_log_that_was_begun_is_finished_and_until_then_nobody_starts_on_it() {
         let (log, id, wrote) = create(&raw.address, &options(3)).await.unwrap();
         assert_eq!((Some(id), wrote), (scribe.chain().log, true), "{kind:?}");
         assert_eq!(ids(&*log).await, [id; 3], "{kind:?}");
-        let options = EngineOptions {
-            owner: OwnerSettings::default(),
-            store: None,
-        };
+        let options = EngineOptions::alone(None);
         let engine = Engine::start(log, shop(), options).await.unwrap();
         engine.ready(PATIENCE).await.unwrap();
         assert_eq!(engine.log_id(), id);

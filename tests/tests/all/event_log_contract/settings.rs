@@ -6,7 +6,6 @@ use std::sync::Arc;
 use engine::create::{CreateOptions, create};
 use engine::engine::{Engine, EngineOptions, StartError};
 use engine::log::{self, EventLog, KafkaLog, LogAddress, LogError, SettingProblem};
-use engine::owner::OwnerSettings;
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::{kafka, unique_name};
@@ -107,10 +106,7 @@ async fn all_wrong_settings_are_named_at_once_and_nobody_writes() {
         .map(|p| p.setting)
         .collect();
     assert_eq!(named.len(), 5, "{named:?}");
-    let options = EngineOptions {
-        owner: OwnerSettings::default(),
-        store: None,
-    };
+    let options = EngineOptions::alone(None);
     let Err(error) = Engine::start(Arc::new(log), shop(), options).await else {
         panic!("it started on unsafe settings")
     };

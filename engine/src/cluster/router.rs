@@ -1,0 +1,383 @@
+//! Where the commands of one partition go: to the owner in this node, to the owner in another over
+//! one link, or nowhere yet. A state machine without I/O or clock, so that the simulator runs it.
+//!
+//! Invariants: commands keep their order, per stream, whatever moves: nothing is sent elsewhere
+//! while an earlier command is still open somewhere else. A command keeps its id through all of it.
+//! Deliberately absent: deadlines (whoever waits gives up by itself), and who owns (`owner`).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{Hint, LinkAnswer, LinkId};
+use crate::command::{Answer, SubmitError};
+
+/// How many commands may be unanswered on a link.
+const SENT_MAX: usize = 1_024;
+/// The pause before the next link after one that led nowhere, in milliseconds; it doubles.
+const RETRY_AFTER_MS: u64 = 10;
+/// The most of it.
+const RETRY_AFTER_MAX_MS: u64 = 320;
+
+/// A command on its way, as far as routing it goes.
+pub trait Routed {
+    /// Takes the command up; `false` if nobody waits for it any more, and it is to be dropped.
+    /// After it was `true` once, the command may be in the log.
+    fn take_up(&mut self) -> bool;
+}
+
+/// How the owner in this node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It owns and takes a command now.
+    Takes,
+    /// It owns but is full, or it is about to own, or is finding out: commands wait.
+    Busy,
+    /// Commands are for another node.
+    Elsewhere,
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<C> {
+    /// Give the command to the owner in this node.
+    Decide(C),
+    /// Open a link to the node at this address.
+    Open(LinkId, String),
+    /// Send a command over the open link; what is sent is with [`Router::sent`].
+    Send(LinkId, u64),
+    /// Close a link; nothing is open on it.
+    Close(LinkId),
+}
+
+/// What a command came to on a link.
+#[derive(Debug, PartialEq)]
+pub struct Settled<C> {
+    /// The command.
+    pub command: C,
+    /// What its owner said.
+    pub answer: Result<Answer, SubmitError>,
+}
+
+struct Link<C> {
+    id: LinkId,
+    address: String,
+    /// Unanswered, or answered *moved*, by sequence.
+    sent: BTreeMap<u64, C>,
+    /// Those of them that were answered *moved*: behind the first nothing more is sent.
+    moved: BTreeSet<u64>,
+}
+
+/// The commands of one partition that this node's clients sent.
+pub struct Router<C> {
+    waiting: VecDeque<C>,
+    link: Option<Link<C>>,
+    next_link: u64,
+    next_sequence: u64,
+    /// When another link may be opened, as a monotonic time in milliseconds.
+    retry_at_ms: u64,
+    retries: u32,
+}
+
+impl<C> Default for Router<C> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            link: None,
+            next_link: 1,
+            next_sequence: 1,
+            retry_at_ms: 0,
+            retries: 0,
+        }
+    }
+}
+
+impl<C: Routed> Router<C> {
+    /// Takes a command that comes behind all others.
+    pub fn push(&mut self, command: C) {
+        self.waiting.push_back(command);
+    }
+
+    /// Takes commands back that go before all that wait, in their order.
+    pub fn put_back(&mut self, commands: impl DoubleEndedIterator<Item = C>) {
+        for command in commands.rev() {
+            self.waiting.push_front(command);
+        }
+    }
+
+    /// How many commands wait without having been sent anywhere.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nothing waits and nothing is open on a link.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.link.as_ref().is_none_or(|link| link.sent.is_empty())
+    }
+
+    /// A command that is to be sent, or was.
+    #[must_use]
+    pub fn sent(&self, sequence: u64) -> Option<&C> {
+        self.link.as_ref()?.sent.get(&sequence)
+    }
+
+    /// The next step, if there is one: `owner` is where the owner is said to be, and is not this
+    /// node.
+    pub fn next(
+        &mut self,
+        standing: Standing,
+        owner: Option<&Hint>,
+        now_ms: u64,
+    ) -> Option<Step<C>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        match standing {
+            Standing::Busy => None,
+            Standing::Takes => match &self.link {
+                Some(link) if link.sent.is_empty() => self.close(),
+                // What was sent elsewhere comes first.
+                Some(_) => None,
+                None => self.take_waiting().map(Step::Decide),
+            },
+            Standing::Elsewhere => self.forward(owner?, now_ms),
+        }
+    }
+
+    fn forward(&mut self, owner: &Hint, now_ms: u64) -> Option<Step<C>> {
+        match &self.link {
+            None if now_ms < self.retry_at_ms => None,
+            None => {
+                let id = LinkId(self.next_link);
+                self.next_link += 1;
+                self.link = Some(Link {
+                    id,
+                    address: owner.address.clone(),
+                    sent: BTreeMap::new(),
+                    moved: BTreeSet::new(),
+                });
+                Some(Step::Open(id, owner.address.clone()))
+            }
+            Some(link) if !link.moved.is_empty() || link.address != owner.address => {
+                if link.sent.is_empty() {
+                    self.close()
+                } else {
+                    None
+                }
+            }
+            Some(link) if link.sent.len() >= SENT_MAX => None,
+            Some(_) => {
+                let command = self.take_waiting()?;
+                let sequence = self.next_sequence;
+                self.next_sequence += 1;
+                let link = self.link.as_mut().expect("it was looked at");
+                link.sent.insert(sequence, command);
+                Some(Step::Send(link.id, sequence))
+            }
+        }
+    }
+
+    fn close(&mut self) -> Option<Step<C>> {
+        self.link.take().map(|link| Step::Close(link.id))
+    }
+
+    fn take_waiting(&mut self) -> Option<C> {
+        while let Some(mut command) = self.waiting.pop_front() {
+            if command.take_up() {
+                return Some(command);
+            }
+        }
+        None
+    }
+
+    /// Takes what came back for a command; gives it back if it is settled.
+    pub fn answered(
+        &mut self,
+        link_id: LinkId,
+        sequence: u64,
+        answer: LinkAnswer,
+        now_ms: u64,
+    ) -> Option<Settled<C>> {
+        let link = self.link.as_mut().filter(|link| link.id == link_id)?;
+        match answer {
+            LinkAnswer::Answered(answer) => {
+                let command = link.sent.remove(&sequence)?;
+                link.moved.remove(&sequence);
+                self.retries = 0;
+                self.finish_moved(now_ms);
+                Some(Settled { command, answer })
+            }
+            LinkAnswer::Moved(_) => {
+                if link.sent.contains_key(&sequence) {
+                    link.moved.insert(sequence);
+                }
+                self.finish_moved(now_ms);
+                None
+            }
+        }
+    }
+
+    /// Once everything on a moved link is answered, what moved goes on in its order.
+    fn finish_moved(&mut self, now_ms: u64) {
+        let moved = |link: &Link<C>| !link.moved.is_empty() && link.moved.len() == link.sent.len();
+        if self.link.as_ref().is_some_and(moved) {
+            self.take_link_back(now_ms);
+        }
+    }
+
+    /// Notes that a link is gone: what it did not answer is sent again, under the same ids.
+    pub fn broken(&mut self, link_id: LinkId, now_ms: u64) {
+        if self.link.as_ref().is_some_and(|link| link.id == link_id) {
+            self.take_link_back(now_ms);
+        }
+    }
+
+    fn take_link_back(&mut self, now_ms: u64) {
+        if let Some(link) = self.link.take() {
+            self.put_back(link.sent.into_values());
+        }
+        let pause_ms = (RETRY_AFTER_MS << self.retries.min(16)).min(RETRY_AFTER_MAX_MS);
+        self.retries += 1;
+        self.retry_at_ms = now_ms + pause_ms;
+    }
+
+    /// Whether this link is the one in use.
+    #[must_use]
+    pub fn has_link(&self, id: LinkId) -> bool {
+        self.link.as_ref().is_some_and(|link| link.id == id)
+    }
+
+    /// Everything that waits and is open nowhere, in order.
+    pub fn take_waiting_all(&mut self) -> VecDeque<C> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Everything that waits or is open on a link, in order, when nothing more will be routed.
+    pub fn take_all(&mut self) -> Vec<C> {
+        let sent = self.link.take().map(|link| link.sent).unwrap_or_default();
+        sent.into_values()
+            .chain(std::mem::take(&mut self.waiting))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Term;
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Number(u32);
+
+    impl Routed for Number {
+        fn take_up(&mut self) -> bool {
+            self.0 != 0
+        }
+    }
+
+    fn at(address: &str) -> Hint {
+        Hint {
+            term: Term(1),
+            node: address.to_owned(),
+            address: address.to_owned(),
+        }
+    }
+
+    fn router(numbers: &[u32]) -> Router<Number> {
+        let mut router = Router::default();
+        numbers.iter().for_each(|n| router.push(Number(*n)));
+        router
+    }
+
+    fn moved() -> LinkAnswer {
+        LinkAnswer::Moved(None)
+    }
+
+    fn failed() -> LinkAnswer {
+        LinkAnswer::Answered(Err(SubmitError::Failed))
+    }
+
+    /// What is sent to `owner`, with the opening of the link left out.
+    fn sends(router: &mut Router<Number>, owner: &Hint, now_ms: u64) -> Vec<(u64, u32)> {
+        let mut sent = Vec::new();
+        while let Some(step) = router.next(Standing::Elsewhere, Some(owner), now_ms) {
+            if let Step::Send(_, sequence) = step {
+                sent.push((sequence, router.sent(sequence).unwrap().0));
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn decides_here_in_order_and_leaves_out_what_nobody_waits_for() {
+        let mut router = router(&[1, 0, 2]);
+        assert_eq!(router.next(Standing::Busy, None, 0), None);
+        for number in [1, 2] {
+            let step = router.next(Standing::Takes, None, 0);
+            assert_eq!(step, Some(Step::Decide(Number(number))));
+        }
+        assert_eq!(router.next(Standing::Takes, None, 0), None);
+    }
+
+    #[test]
+    fn waits_where_no_owner_is_known() {
+        let mut router = router(&[1]);
+        assert_eq!(router.next(Standing::Elsewhere, None, 0), None);
+        assert_eq!(router.waiting(), 1);
+    }
+
+    #[test]
+    fn what_moved_is_sent_again_in_order_once_the_rest_is_answered() {
+        let mut router = router(&[1, 2, 3]);
+        assert_eq!(sends(&mut router, &at("a"), 0), [(1, 1), (2, 2), (3, 3)]);
+        let link = LinkId(1);
+        router.push(Number(4));
+        assert!(router.answered(link, 2, moved(), 0).is_none());
+        assert!(router.answered(link, 3, moved(), 0).is_none());
+        // The first is still open there: nothing goes elsewhere, not even here.
+        assert_eq!(sends(&mut router, &at("b"), 1_000), []);
+        assert_eq!(router.next(Standing::Takes, None, 1_000), None);
+        let settled = router.answered(link, 1, failed(), 1_000).unwrap();
+        assert_eq!(settled.command, Number(1));
+        assert_eq!(sends(&mut router, &at("b"), 1_000), [], "a little later");
+        assert_eq!(
+            sends(&mut router, &at("b"), 2_000),
+            [(4, 2), (5, 3), (6, 4)]
+        );
+    }
+
+    #[test]
+    fn what_a_broken_link_did_not_answer_is_sent_again() {
+        let mut router = router(&[1, 2, 3]);
+        sends(&mut router, &at("a"), 0);
+        router.answered(LinkId(1), 2, failed(), 0).unwrap();
+        router.broken(LinkId(1), 0);
+        assert!(
+            router.answered(LinkId(1), 1, failed(), 0).is_none(),
+            "the link is gone"
+        );
+        for number in [1, 3] {
+            let step = router.next(Standing::Takes, None, 0);
+            assert_eq!(step, Some(Step::Decide(Number(number))));
+        }
+    }
+
+    #[test]
+    fn released_commands_go_before_those_that_wait() {
+        let mut router = router(&[3]);
+        router.put_back([Number(1), Number(2)].into_iter());
+        assert_eq!(
+            sends(&mut router, &at("a"), 0),
+            [(1, 1), (2, 2), (3, 3)],
+            "in their first order"
+        );
+    }
+
+    #[test]
+    fn a_link_holds_no_more_than_its_bound() {
+        let mut router = router(&[7; SENT_MAX + 1]);
+        assert_eq!(sends(&mut router, &at("a"), 0).len(), SENT_MAX);
+        router.answered(LinkId(1), 1, failed(), 0).unwrap();
+        assert_eq!(sends(&mut router, &at("a"), 0).len(), 1);
+    }
+}

@@ -1,0 +1,296 @@
+//! This node among the others on the same log: its place in the group, what the directory says, and
+//! the planned leave.
+//!
+//! Invariant: what is learnt here is a wish or a hint; the partitions' tasks act on it, and the log
+//! decides. Deliberately absent: how nodes talk (`cluster::Peers`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Engine;
+use crate::cluster::{
+    Assignment, Directory, Known, Membership, MembershipOptions, NoDirectory, NoPeers, NodeEntry,
+    Peers,
+};
+use crate::ids::Partition;
+use crate::log::{EventLog, LogError};
+use crate::owner::{OwnerSettings, wall_clock};
+use crate::record::RECORD_VERSION;
+
+/// How often a node says that it is there.
+const SAY_EVERY: Duration = Duration::from_secs(3);
+/// After how long without a word a node counts as gone, in milliseconds.
+const GONE_AFTER_MS: i64 = 10_000;
+/// The pause before the group is joined again after it could not be reached.
+const JOIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long one node may take to take a partition over that this one leaves.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
+
+/// The other nodes on the same log.
+pub struct ClusterOptions {
+    /// How they are reached.
+    pub peers: Arc<dyn Peers>,
+    /// The group that shares out the partitions; absent: this node owns all.
+    pub group: Option<MembershipOptions>,
+}
+
+impl ClusterOptions {
+    /// No other nodes.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self {
+            peers: Arc::new(NoPeers),
+            group: None,
+        }
+    }
+}
+
+/// This node's place among the others.
+pub(super) struct Cluster {
+    node: String,
+    peers: Arc<dyn Peers>,
+    directory: Arc<dyn Directory>,
+    known: watch::Receiver<Known>,
+    entry: Option<NodeEntry>,
+    assigned: Vec<watch::Sender<bool>>,
+    /// The group to follow, until it is followed.
+    group: Option<Group>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    leaving: watch::Sender<bool>,
+}
+
+/// The group that shares out the partitions.
+struct Group {
+    log: Arc<dyn EventLog>,
+    options: MembershipOptions,
+}
+
+impl Cluster {
+    pub(super) async fn join(
+        log: &Arc<dyn EventLog>,
+        options: ClusterOptions,
+        settings: &OwnerSettings,
+    ) -> Result<Self, LogError> {
+        let ClusterOptions { peers, group } = options;
+        let directory: Arc<dyn Directory> = match &group {
+            Some(_) => log.directory().await?,
+            None => Arc::new(NoDirectory::default()),
+        };
+        let known = directory.known()?;
+        let entry = settings.address.clone().map(|address| NodeEntry {
+            node: settings.node.clone(),
+            address,
+            reads_record_version: RECORD_VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            seen_at: wall_clock(),
+        });
+        let is_alone = group.is_none();
+        let senders = (0..log.partition_count()).map(|_| watch::channel(is_alone).0);
+        Ok(Self {
+            node: settings.node.clone(),
+            peers,
+            directory,
+            known,
+            entry: entry.filter(|_| !is_alone),
+            assigned: senders.collect(),
+            group: group.map(|options| Group {
+                log: Arc::clone(log),
+                options,
+            }),
+            task: Mutex::new(None),
+            leaving: watch::channel(false).0,
+        })
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn peers(&self) -> Arc<dyn Peers> {
+        Arc::clone(&self.peers)
+    }
+
+    pub(super) fn directory(&self) -> Arc<dyn Directory> {
+        Arc::clone(&self.directory)
+    }
+
+    pub(super) fn known(&self) -> watch::Receiver<Known> {
+        self.known.clone()
+    }
+
+    pub(super) fn assigned(&self, partition: Partition) -> watch::Receiver<bool> {
+        self.assigned[partition.0 as usize].subscribe()
+    }
+
+    /// Begins to tell the partitions' tasks what the group says, and the others that this node is
+    /// here, until it leaves.
+    pub(super) fn follow_the_group(&mut self, stopped: watch::Receiver<bool>) {
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        let mut leaving = self.leaving.subscribe();
+        let mut stopped = stopped;
+        let end = async move {
+            tokio::select! {
+                _ = leaving.wait_for(|leaving| *leaving) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        };
+        let following = Following {
+            group,
+            assigned: self.assigned.clone(),
+            directory: Arc::clone(&self.directory),
+            entry: self.entry.clone(),
+        };
+        let task = tokio::spawn(following.run(end));
+        *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// The other nodes that seem to be there, in order of name.
+    pub(super) fn others(&self) -> Vec<NodeEntry> {
+        let now_ms = wall_clock().micros() / 1_000;
+        let own = self.entry.as_ref().map(|entry| &entry.address);
+        let known = self.known.borrow();
+        let others = known.nodes.values().filter(|entry| {
+            let silent_ms = now_ms - entry.seen_at.micros() / 1_000;
+            Some(&entry.address) != own && silent_ms < GONE_AFTER_MS
+        });
+        others.cloned().collect()
+    }
+
+    /// Leaves the group; what was owned is not this node's to own any more.
+    async fn leave(&self) {
+        self.leaving.send_replace(true);
+        let task = {
+            let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+            task.take()
+        };
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::warn!(%error, "following the group broke off");
+        }
+    }
+}
+
+/// The task that follows the group.
+struct Following {
+    group: Group,
+    assigned: Vec<watch::Sender<bool>>,
+    directory: Arc<dyn Directory>,
+    entry: Option<NodeEntry>,
+}
+
+impl Following {
+    async fn run(mut self, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
+        let mut say = tokio::time::interval(SAY_EVERY);
+        say.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut membership = None;
+        loop {
+            let change = Self::next(&self.group, &mut membership);
+            tokio::select! {
+                change = change => self.tell(&change),
+                _ = say.tick() => {
+                    if let Some(entry) = &mut self.entry {
+                        entry.seen_at = wall_clock();
+                        self.directory.say_node(entry).await;
+                    }
+                }
+                () = &mut end => break,
+            }
+        }
+        if let Some(mut membership) = membership {
+            membership.leave().await;
+        }
+        if let Some(entry) = &self.entry {
+            self.directory.say_gone(&entry.node).await;
+        }
+    }
+
+    /// The next change; joins the group as often as it takes.
+    async fn next(group: &Group, membership: &mut Option<Box<dyn Membership>>) -> Assignment {
+        loop {
+            if membership.is_none() {
+                match group.log.membership(&group.options) {
+                    Ok(joined) => *membership = Some(joined),
+                    Err(error) => {
+                        tracing::warn!(%error, "the group of nodes is out of reach");
+                        tokio::time::sleep(JOIN_AGAIN_AFTER).await;
+                    }
+                }
+            }
+            if let Some(joined) = membership {
+                match joined.next().await {
+                    Ok(change) => return change,
+                    Err(error) => {
+                        tracing::warn!(%error, "the group of nodes is out of reach");
+                        *membership = None;
+                        tokio::time::sleep(JOIN_AGAIN_AFTER).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&self, change: &Assignment) {
+        let (partitions, is_assigned) = match change {
+            Assignment::Gained(partitions) => (partitions, true),
+            Assignment::Lost(partitions) => (partitions, false),
+        };
+        tracing::info!(?change, "the group of nodes was shared out anew");
+        for partition in partitions {
+            if let Some(assigned) = self.assigned.get(partition.0 as usize) {
+                assigned.send_replace(is_assigned);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Hands every partition that is owned here to another node, then leaves the group. Returns
+    /// when that is done, when no other node is there, or when `wait` is over; commands are taken
+    /// and forwarded all the while.
+    pub async fn leave(&self, wait: Duration) {
+        let others = self.inner.cluster.others();
+        if !others.is_empty() {
+            let moves = self.owned().into_iter().map(|partition| {
+                let peers = self.inner.cluster.peers();
+                // Spread over the others, each partition beginning with another one.
+                let first = partition.0 as usize % others.len();
+                let mut candidates = others.clone();
+                candidates.rotate_left(first);
+                async move {
+                    for candidate in candidates {
+                        let asked = peers.take_over(&candidate.address, partition);
+                        match tokio::time::timeout(TAKE_OVER_WAIT, asked).await {
+                            Ok(Ok(())) => return,
+                            Ok(Err(error)) => {
+                                tracing::info!(%partition, to = candidate.node, %error, "not taken over");
+                            }
+                            Err(_) => {
+                                tracing::info!(%partition, to = candidate.node, "not taken over in time");
+                            }
+                        }
+                    }
+                    tracing::warn!(%partition, "no other node took the partition over");
+                }
+            });
+            let _ = tokio::time::timeout(wait, futures::future::join_all(moves)).await;
+        }
+        self.inner.cluster.leave().await;
+    }
+
+    /// The partitions that this node owns now.
+    #[must_use]
+    pub fn owned(&self) -> Vec<Partition> {
+        let numbered = (0..).map(Partition).zip(&self.inner.partitions);
+        numbered
+            .filter(|(_, ways)| ways.status.borrow().not_owning.is_none())
+            .map(|(partition, _)| partition)
+            .collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! What this node does for its peers: decides forwarded commands, hands partitions over, takes them
+//! over, and says who owns what.
+//!
+//! Invariant: a forwarded command is decided here or answered *moved*; it is never forwarded again.
+//! Deliberately absent: HTTP, and who may ask (`command-api`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Engine, Inner, Prepared};
+use crate::cluster::{AcceptedLink, Hint, LinkAnswer, PeerService, Topology};
+use crate::command::{Request, SubmitError, TurnedAway};
+use crate::ids::{LogId, Partition};
+use crate::owner::{Control, LinkGuard, PeerCommand, PeerTicket, turned_away};
+
+/// A link from another node for one partition.
+struct Link {
+    engine: Engine,
+    partition: Partition,
+    guard: Arc<LinkGuard>,
+}
+
+impl Link {
+    /// Queues a command, waiting for room.
+    async fn queue(
+        &self,
+        command: Prepared,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<LinkAnswer>, SubmitError> {
+        let inner: &Inner = &self.engine.inner;
+        let size = command.submission.size();
+        let queue = &inner.partitions[self.partition.0 as usize].from_peers;
+        let room = async {
+            let held = Arc::clone(&inner.room).acquire_many_owned(size).await;
+            // It is never closed.
+            let held = held.ok()?;
+            Some((queue.reserve().await.ok()?, held))
+        };
+        match tokio::time::timeout_at(deadline.into(), room).await {
+            Ok(Some((permit, held))) => {
+                let (reply, answer) = oneshot::channel();
+                permit.send(PeerCommand {
+                    submission: command.submission,
+                    ticket: PeerTicket {
+                        reply,
+                        link: Arc::clone(&self.guard),
+                        deadline,
+                        _held: Some(held),
+                    },
+                });
+                Ok(answer)
+            }
+            Ok(None) => Err(turned_away(TurnedAway::Stopping)),
+            Err(_) => Err(turned_away(TurnedAway::Overloaded)),
+        }
+    }
+
+    /// Answers what never got to the partition's task; nothing behind it on this link is attempted.
+    fn not_attempted(&self, error: SubmitError) -> BoxFuture<'static, LinkAnswer> {
+        self.guard.close();
+        std::future::ready(LinkAnswer::Answered(Err(error))).boxed()
+    }
+}
+
+#[async_trait]
+impl AcceptedLink for Link {
+    async fn submit(
+        &mut self,
+        request: Request,
+        deadline: Instant,
+    ) -> BoxFuture<'static, LinkAnswer> {
+        // Its node read it with rules of its own version; if ours know less, another may decide.
+        let prepared = match self.engine.prepare(request) {
+            Ok(prepared) if prepared.partition == self.partition => prepared,
+            Ok(_) | Err(_) => return self.not_attempted(turned_away(TurnedAway::NotReady)),
+        };
+        match self.queue(prepared, deadline).await {
+            // A task that is gone may have had it decided.
+            Ok(answer) => answer
+                .map(|said| said.unwrap_or(LinkAnswer::Answered(Err(SubmitError::Unknown))))
+                .boxed(),
+            Err(error) => self.not_attempted(error),
+        }
+    }
+}
+
+impl Engine {
+    fn control(&self, partition: Partition) -> Option<&mpsc::Sender<Control>> {
+        let ways = self.inner.partitions.get(partition.0 as usize)?;
+        Some(&ways.control)
+    }
+}
+
+#[async_trait]
+impl PeerService for Engine {
+    fn log_id(&self) -> LogId {
+        self.inner.log_id
+    }
+
+    fn accept(&self, partition: Partition) -> Option<Box<dyn AcceptedLink>> {
+        self.control(partition)?;
+        Some(Box::new(Link {
+            engine: self.clone(),
+            partition,
+            guard: Arc::default(),
+        }))
+    }
+
+    async fn hand_over(&self, partition: Partition, successor: Hint) -> bool {
+        let Some(control) = self.control(partition) else {
+            return false;
+        };
+        let (reply, owned) = oneshot::channel();
+        let asked = control.send(Control::HandOver { successor, reply }).await;
+        asked.is_ok() && owned.await.unwrap_or(false)
+    }
+
+    async fn take_over(&self, partition: Partition, deadline: Instant) -> Result<(), String> {
+        let unknown = || format!("there is no partition {partition}");
+        let control = self.control(partition).ok_or_else(unknown)?;
+        if *self.inner.stopping.borrow() {
+            return Err("this node is stopping".to_owned());
+        }
+        let (reply, owns) = oneshot::channel();
+        let stopped = || format!("partition {partition} is not served here any more");
+        control
+            .send(Control::TakeOver { reply })
+            .await
+            .map_err(|_| stopped())?;
+        match tokio::time::timeout_at(deadline.into(), owns).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => {
+                let status = self.inner.partitions[partition.0 as usize].status.borrow();
+                Err(match &status.not_owning {
+                    Some(reason) => reason.to_string(),
+                    None => "it was taken over just now".to_owned(),
+                })
+            }
+        }
+    }
+
+    fn topology(&self) -> Topology {
+        let known = self.inner.cluster.known().borrow().clone();
+        let owners = (0..).map(Partition).zip(&self.inner.partitions);
+        let owners = owners.filter_map(|(partition, ways)| {
+            let owner = ways.status.borrow().owner.clone();
+            Some((
+                partition,
+                owner.or_else(|| known.owners.get(&partition).cloned())?,
+            ))
+        });
+        Topology {
+            log: self.inner.log_id,
+            node: self.inner.cluster.node().to_owned(),
+            partition_count: self.partition_count(),
+            owners: owners.collect(),
+            nodes: known.nodes.clone(),
+        }
+    }
+}
