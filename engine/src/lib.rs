@@ -18,5 +18,6 @@ pub mod log;
 pub mod owner;
 pub mod record;
 pub mod registry;
+pub mod seat;
 pub mod subscription;
 pub mod token;

@@ -8,13 +8,11 @@
 //! told ([`Owner::want`]), and how other nodes are reached.
 
 mod decide;
-mod driver;
 mod machine;
 mod memory;
 mod store;
 #[cfg(test)]
 mod tests;
-mod ticket;
 
 use kernel::{CommandId, Timestamp};
 
@@ -24,12 +22,8 @@ use crate::ids::Offset;
 use crate::record::NewRecord;
 use crate::registry::DecodedCommand;
 
-pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
 pub use machine::{Owner, Phase};
 pub use store::{NoStore, Saved, StateStore, Store, StoreError, StoredId, StoredState};
-pub(crate) use ticket::{
-    ClientTicket, Command, Fate, Guard, LinkGuard, PeerCommand, PeerTicket, turned_away,
-};
 
 /// What a command takes in memory beside its data, about, in bytes.
 const COMMAND_BYTES: usize = 1_024;
