@@ -5,6 +5,9 @@
 //! so that a foreign open transaction blocks nobody. Deliberately absent: Kafka's transactions.
 
 mod consumer;
+mod directory;
+mod hints;
+mod membership;
 mod producer;
 mod topic;
 
@@ -17,9 +20,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
+use crate::cluster::{Directory, Membership, MembershipOptions};
 use crate::ids::{Offset, Partition};
 use crate::record::Record;
 use consumer::{KafkaReader, Probe};
+use directory::KafkaDirectory;
+use membership::KafkaMembership;
 use producer::KafkaAppender;
 pub(super) use topic::create_topic;
 
@@ -192,5 +198,20 @@ impl EventLog for KafkaLog {
 
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
         Ok(Arc::new(KafkaAppender::open(&self.brokers, &self.topic)?))
+    }
+
+    fn membership(&self, options: &MembershipOptions) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(KafkaMembership::join(
+            &self.brokers,
+            &self.topic,
+            self.partition_count,
+            options,
+        )?))
+    }
+
+    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
+        let directory =
+            KafkaDirectory::open(&self.brokers, &self.topic, self.partition_count).await?;
+        Ok(Arc::new(directory))
     }
 }
