@@ -35,12 +35,12 @@ pub struct Asked {
 /// A commit that counts.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// Where it stands.
-    pub offset: Offset,
     /// Its position.
     pub position: Position,
     /// What it says.
     pub commit: Commit,
+    /// Its stream behind it.
+    row: Row,
 }
 
 /// A stream as the accepted history leaves it.
@@ -229,11 +229,12 @@ impl PartitionHistory {
                 format!("{id} of {stream} at offset {offset}: {what}"),
             )
         })?;
+        let row = *row;
         self.ids.insert(key, self.commits.len());
         self.commits.push(Counted {
-            offset,
             position,
             commit,
+            row,
         });
         Ok(())
     }
@@ -241,15 +242,14 @@ impl PartitionHistory {
     /// Each stream as it was behind a position: an independent fold.
     #[must_use]
     pub fn rows_at(&self, position: Position) -> BTreeMap<String, Row> {
-        let mut rows: BTreeMap<String, Row> = BTreeMap::new();
         let commits = self.commits.iter();
-        for counted in commits.take_while(|counted| counted.position <= position) {
-            let row = rows
-                .entry(counted.commit.stream.as_str().to_owned())
-                .or_default();
-            take(row, &counted.commit);
+        let up_to = commits.take_while(|counted| counted.position <= position);
+        let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
+        for counted in up_to {
+            rows.insert(counted.commit.stream.as_str(), counted.row);
         }
-        rows
+        let owned = rows.into_iter().map(|(stream, row)| (stream.to_owned(), row));
+        owned.collect()
     }
 
     /// The history of these records, as whoever reads them now finds it; where it breaks off if it

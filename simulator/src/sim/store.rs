@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use engine::owner::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Contents {
     saved: Option<Saved>,
     states: BTreeMap<Bytes, StoredState>,
@@ -19,8 +19,25 @@ struct Contents {
 #[derive(Default)]
 struct Kept {
     now: Contents,
-    /// As it stood before the last save.
-    before: Contents,
+    /// What the last save changed, as it stood before.
+    before: Before,
+}
+
+/// What one save changed, as it stood before.
+#[derive(Default)]
+struct Before {
+    saved: Option<Saved>,
+    states: Vec<(Bytes, Option<StoredState>)>,
+    ids: Vec<(Bytes, Option<StoredId>)>,
+}
+
+fn put_back<T>(map: &mut BTreeMap<Bytes, T>, before: Vec<(Bytes, Option<T>)>) {
+    for (key, value) in before.into_iter().rev() {
+        match value {
+            Some(value) => map.insert(key, value),
+            None => map.remove(&key),
+        };
+    }
 }
 
 /// What a crash does to a store.
@@ -48,7 +65,12 @@ impl LocalStore {
         let mut kept = self.kept();
         match loss {
             Loss::None => {}
-            Loss::LastSave => kept.now = kept.before.clone(),
+            Loss::LastSave => {
+                let before = std::mem::take(&mut kept.before);
+                put_back(&mut kept.now.states, before.states);
+                put_back(&mut kept.now.ids, before.ids);
+                kept.now.saved = before.saved;
+            }
             Loss::Everything => *kept = Kept::default(),
         }
     }
@@ -69,21 +91,30 @@ impl StateStore for LocalStore {
 
     fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
         let mut kept = self.kept();
-        kept.before = kept.now.clone();
         let now = &mut kept.now;
-        if let Some(before) = batch.forget_before {
-            now.ids.retain(|_, known| known.recorded_at >= before);
+        let mut before = Before {
+            saved: now.saved.take(),
+            ..Before::default()
+        };
+        if let Some(moment) = batch.forget_before {
+            let old = now.ids.extract_if(.., |_, known| known.recorded_at < moment);
+            before.ids.extend(old.map(|(key, known)| (key, Some(known))));
         }
-        now.states.extend(batch.states.iter().cloned());
-        let ids = batch.ids.iter();
-        now.ids
-            .extend(ids.map(|(key, (_, known))| (key.clone(), known.clone())));
+        for (key, state) in &batch.states {
+            let old = now.states.insert(key.clone(), state.clone());
+            before.states.push((key.clone(), old));
+        }
+        for (key, (_, known)) in &batch.ids {
+            let old = now.ids.insert(key.clone(), known.clone());
+            before.ids.push((key.clone(), old));
+        }
         now.saved = Some(saved.clone());
+        kept.before = before;
         Ok(())
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
-        self.kept().now = Contents::default();
+        *self.kept() = Kept::default();
         Ok(())
     }
 
