@@ -76,6 +76,9 @@ impl World {
                 let Some((_, waiting)) = current else {
                     return;
                 };
+                let said = || format!("{loss:?}, {} lines open", waiting.len());
+                let who = super::trace::Who::Client(client);
+                self.trace.say(self.now_us, who, "lost a connection", said);
                 for open in &mut self.clients[client].open {
                     open.uncertain |= loss == Loss::Broken && waiting.contains(&open.line.number);
                 }

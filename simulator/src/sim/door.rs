@@ -260,6 +260,9 @@ impl World {
     pub(super) fn abandoned(&mut self, node: usize, ticket: u64) {
         if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
             waiting.gone.set(true);
+            let said = || format!("line {}", waiting.line);
+            self.trace
+                .say(self.now_us, Who::Node(node), "abandons", said);
         }
     }
 

@@ -242,13 +242,20 @@ impl PartitionHistory {
     /// Each stream as it was behind a position: an independent fold.
     #[must_use]
     pub fn rows_at(&self, position: Position) -> BTreeMap<String, Row> {
-        let commits = self.commits.iter();
-        let up_to = commits.take_while(|counted| counted.position <= position);
+        let count = self
+            .commits
+            .partition_point(|counted| counted.position <= position);
         let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
-        for counted in up_to {
-            rows.insert(counted.commit.stream.as_str(), counted.row);
+        for counted in self.commits[..count].iter().rev() {
+            rows.entry(counted.commit.stream.as_str())
+                .or_insert(counted.row);
+            if rows.len() == self.rows.len() {
+                break;
+            }
         }
-        let owned = rows.into_iter().map(|(stream, row)| (stream.to_owned(), row));
+        let owned = rows
+            .into_iter()
+            .map(|(stream, row)| (stream.to_owned(), row));
         owned.collect()
     }
 

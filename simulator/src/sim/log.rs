@@ -49,9 +49,9 @@ impl PartitionLog {
     #[must_use]
     pub fn read(&self, partition: Partition, from: Offset) -> Chunk {
         let first = self.records.partition_point(|record| record.offset < from);
-        let mut records = self.records[first..].to_vec();
-        let whole = records.len() <= CHUNK_RECORDS_MAX;
-        records.truncate(CHUNK_RECORDS_MAX);
+        let rest = &self.records[first..];
+        let whole = rest.len() <= CHUNK_RECORDS_MAX;
+        let records = rest[..rest.len().min(CHUNK_RECORDS_MAX)].to_vec();
         let last = records.last().map(|record| record.offset.next());
         Chunk {
             partition,

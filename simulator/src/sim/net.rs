@@ -144,6 +144,9 @@ impl World {
                 .expect("it is as short as the first");
         }
         let left_us = deadline_us.saturating_sub(self.now_us);
+        let said = || format!("#{sequence} {} to node {to}", request.id.as_str());
+        self.trace
+            .say(self.now_us, super::trace::Who::Node(from), "forwards", said);
         let link = self.links.get_mut(&number).expect("it was looked at");
         let at_us = arrives_us.max(link.forth_us);
         link.forth_us = at_us;

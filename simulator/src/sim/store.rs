@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use engine::owner::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
+use kernel::Timestamp;
 
 #[derive(Default)]
 struct Contents {
     saved: Option<Saved>,
     states: BTreeMap<Bytes, StoredState>,
     ids: BTreeMap<Bytes, StoredId>,
+    /// No id is older, so that one need not look for those to be forgotten.
+    oldest: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -96,15 +99,24 @@ impl StateStore for LocalStore {
             saved: now.saved.take(),
             ..Before::default()
         };
-        if let Some(moment) = batch.forget_before {
-            let old = now.ids.extract_if(.., |_, known| known.recorded_at < moment);
-            before.ids.extend(old.map(|(key, known)| (key, Some(known))));
+        if let Some(moment) = batch
+            .forget_before
+            .filter(|&m| now.oldest.is_some_and(|o| o < m))
+        {
+            let old = now
+                .ids
+                .extract_if(.., |_, known| known.recorded_at < moment);
+            before
+                .ids
+                .extend(old.map(|(key, known)| (key, Some(known))));
         }
         for (key, state) in &batch.states {
             let old = now.states.insert(key.clone(), state.clone());
             before.states.push((key.clone(), old));
         }
         for (key, (_, known)) in &batch.ids {
+            let oldest = now.oldest.unwrap_or(known.recorded_at);
+            now.oldest = Some(oldest.min(known.recorded_at));
             let old = now.ids.insert(key.clone(), known.clone());
             before.ids.push((key.clone(), old));
         }
