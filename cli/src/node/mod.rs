@@ -4,6 +4,7 @@
 //! in order: stop listening, answer what was taken, stop projecting, stop Postgres last.
 //! Deliberately absent: what is printed about it (`command`).
 
+mod cluster;
 pub mod http;
 mod log;
 mod metrics;
@@ -14,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::engine::{ClusterOptions, Engine, EngineOptions};
+use engine::engine::{Engine, EngineOptions};
 use engine::log::EventLog;
 use engine::owner::OwnerSettings;
 use projections::runtime::Projector;
@@ -28,7 +29,7 @@ pub use routes::document as openapi_document;
 
 use crate::Domain;
 use crate::exit::{Exit, Failure};
-use crate::settings::{Roles, Settings};
+use crate::settings::{Roles, Settings, Standby};
 use crate::signals::Stop;
 use http::{Bound, Http};
 
@@ -223,6 +224,10 @@ impl Node {
 
     /// The orderly end.
     pub async fn end(self, stop: &Stop) {
+        if let Some(engine) = &self.engine {
+            tracing::info!("stopping: handing over to other nodes, if there are any");
+            engine.leave(self.drain_timeout).await;
+        }
         tracing::info!("stopping: no more requests are taken");
         self.http.stop_listening();
         if let Some(engine) = &self.engine {
@@ -295,10 +300,14 @@ async fn start_engine(
         owner: OwnerSettings {
             node: settings.node.clone(),
             address: Some(url.to_owned()),
+            standby_read_every_ms: match settings.standby {
+                Standby::Warm => OwnerSettings::default().standby_read_every_ms,
+                Standby::Cold => None,
+            },
             ..OwnerSettings::default()
         },
         store: Some(settings.state_folder()),
-        cluster: ClusterOptions::alone(),
+        cluster: cluster::options(settings),
     };
     let engine = Engine::start(Arc::clone(log), domain.registry.clone(), options).await?;
     Ok(Some(engine))

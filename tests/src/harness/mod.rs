@@ -4,6 +4,7 @@
 pub mod annals;
 pub mod kafka;
 pub mod logs;
+pub mod nodes;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -13,6 +13,7 @@ mod golden;
 mod harness_works;
 mod history;
 mod main_job;
+mod many_nodes;
 mod membership;
 mod projections;
 mod query_door;
