@@ -131,8 +131,6 @@ pub struct Owner<T> {
     wanted: bool,
     /// Whether the partition is to be let go once nothing is in flight.
     letting_go: bool,
-    /// Whether the present owner was asked to hand over in this attempt.
-    asked: bool,
     /// Who the newest claim says it is of.
     holder: Option<Hint>,
     /// How often in short succession another writer took the partition, and when last.
@@ -181,7 +179,6 @@ impl<T> Owner<T> {
             claimed: None,
             wanted: true,
             letting_go: false,
-            asked: false,
             holder: None,
             losses: 0,
             lost_at_ms: 0,

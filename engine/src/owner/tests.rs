@@ -177,7 +177,8 @@ impl World {
                     Action::AskOwner => {
                         self.asked += 1;
                         if !self.deaf {
-                            self.owner.owner_answered();
+                            let now = self.now();
+                            self.owner.owner_answered(now);
                         }
                     }
                     Action::Release {

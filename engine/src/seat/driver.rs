@@ -281,7 +281,7 @@ impl Driver {
                 tracing::warn!(%error, partition = %self.partition, "the log is away");
                 self.seat.read_failed();
             }
-            Input::OwnerAnswered => self.seat.owner_answered(),
+            Input::OwnerAnswered => self.seat.owner_answered(now),
             Input::Link(link, event) => self.seat.link_event(link, event, now),
         }
     }

@@ -290,8 +290,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
     }
 
     /// Notes that the owner elsewhere handed over, or will not.
-    pub fn owner_answered(&mut self) {
-        self.owner.owner_answered();
+    pub fn owner_answered(&mut self, now: Now) {
+        self.owner.owner_answered(now);
     }
 
     /// Notes whether the log's session takes appends.

@@ -162,7 +162,9 @@ impl<T> Owner<T> {
     pub fn tick(&mut self, now: Now) {
         match &self.phase {
             Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => self.resume(),
-            Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => self.follow(),
+            Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => {
+                self.owner_answered(now);
+            }
             Phase::StandingBy {
                 read_at_ms: Some(read_at_ms),
             } if now.monotonic_ms >= *read_at_ms => self.resume(),

@@ -47,9 +47,16 @@ impl<T> Owner<T> {
     }
 
     /// Notes that the present owner has handed over, or will not.
-    pub fn owner_answered(&mut self) {
-        if matches!(self.phase, Phase::Asking { .. }) {
-            self.follow();
+    pub fn owner_answered(&mut self, now: Now) {
+        if !matches!(self.phase, Phase::Asking { .. }) {
+            return;
+        }
+        if self.wanted {
+            // Folding up to the claim takes in what was written since; should another have claimed
+            // meanwhile, this claim loses.
+            self.claim(now);
+        } else {
+            self.stand_by(now);
         }
     }
 
@@ -68,7 +75,6 @@ impl<T> Owner<T> {
     pub(super) fn stand_by(&mut self, now: Now) {
         self.release();
         self.letting_go = false;
-        self.asked = false;
         self.goal = None;
         let every_ms = self.settings.standby_read_every_ms;
         self.phase = Phase::StandingBy {
@@ -259,10 +265,9 @@ impl<T> Owner<T> {
         if !self.wanted {
             return self.stand_by(now);
         }
-        if self.asked || self.holds() {
+        if self.holds() {
             return self.claim(now);
         }
-        self.asked = true;
         self.phase = Phase::Asking {
             until_ms: now.monotonic_ms + self.settings.hand_over_wait_ms,
         };
@@ -303,7 +308,6 @@ impl<T> Owner<T> {
     /// The claim counts: the folded state is the truth, and what it does not hold is an orphan.
     pub(super) fn own(&mut self, now: Now) {
         self.phase = Phase::Owning;
-        self.asked = false;
         self.claimed = Some((self.chain.term, self.chain.writer));
         self.speculation = Speculation::default();
         self.window_bytes = 0;
@@ -350,7 +354,6 @@ impl<T> Owner<T> {
         };
         let pause_ms = least_ms * (256 + chance) / 256;
         self.goal = None;
-        self.asked = false;
         self.phase = Phase::BackingOff {
             until_ms: now.monotonic_ms + pause_ms,
             reason,
