@@ -36,7 +36,8 @@ pub enum Phase {
     },
     /// Folded up to the log's end, and not wanted.
     StandingBy {
-        /// When to read on, as a monotonic time in milliseconds; absent: not at all.
+        /// When to look whether there is more to read, as a monotonic time in milliseconds; absent:
+        /// not at all, or it is being looked.
         read_at_ms: Option<u64>,
     },
     /// A claim was appended.

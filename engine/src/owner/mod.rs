@@ -139,6 +139,8 @@ pub enum Action<T> {
         /// The offset of the last record that was folded.
         offset: Offset,
     },
+    /// Look where the log ends, and report with [`Owner::peeked`].
+    Peek,
     /// Ask whoever owns the partition to hand over, and report with [`Owner::owner_answered`] when
     /// that is done, refused or hopeless; at once where nobody else is known to own.
     AskOwner,

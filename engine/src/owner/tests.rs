@@ -205,6 +205,10 @@ impl World {
                             now,
                         );
                     }
+                    Action::Peek => {
+                        let (end, now) = (self.end(), self.now());
+                        self.owner.peeked(Some(end), now);
+                    }
                     Action::Prove { offset } => {
                         let end = self.end();
                         let found = self.records.iter().find(|r| r.offset == offset).cloned();

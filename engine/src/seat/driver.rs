@@ -65,6 +65,7 @@ enum Input {
     Appended(u64, AppendResult),
     Read(Result<Chunk, LogError>),
     Proven(Result<(Offset, Option<Record>), LogError>),
+    Peeked(Option<Offset>),
     OwnerAnswered,
     Link(LinkId, LinkEvent),
 }
@@ -281,6 +282,7 @@ impl Driver {
                 tracing::warn!(%error, partition = %self.partition, "the log is away");
                 self.seat.read_failed();
             }
+            Input::Peeked(end) => self.seat.peeked(end, now),
             Input::OwnerAnswered => self.seat.owner_answered(now),
             Input::Link(link, event) => self.seat.link_event(link, event, now),
         }
@@ -327,6 +329,13 @@ impl Driver {
                         let looked = look(&*log, partition, offset).await;
                         pause_if_failed(&looked).await;
                         Input::Proven(looked)
+                    });
+                }
+                SeatAction::Peek => {
+                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+                    self.report(async move {
+                        let bounds = log.bounds(partition).await;
+                        Input::Peeked(bounds.ok().map(|bounds| bounds.end))
                     });
                 }
                 SeatAction::AskOwner { owner, successor } => self.ask(owner, successor),

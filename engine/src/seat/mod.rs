@@ -96,6 +96,8 @@ pub enum SeatAction<C, P> {
         /// The offset of the last record that was folded.
         offset: Offset,
     },
+    /// Look where the log ends, and report with [`Seat::peeked`].
+    Peek,
     /// Tell a client.
     Answer(C, Result<Answer, SubmitError>),
     /// Tell another node.
@@ -282,6 +284,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Takes what the log holds where a proof was asked for.
     pub fn proven(&mut self, end: Offset, found: Option<&Record>) {
         self.owner.proven(end, found);
+    }
+
+    /// Takes where the log ends, or that it could not be seen.
+    pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
+        self.owner.peeked(end, now);
     }
 
     /// Notes that a read or a proof failed.

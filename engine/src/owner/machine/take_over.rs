@@ -60,6 +60,18 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Takes where the log ends, or that it could not be seen. A standby reads on only where there
+    /// is something to read.
+    pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
+        if !matches!(self.phase, Phase::StandingBy { .. }) {
+            return;
+        }
+        match end {
+            Some(end) if end != self.next_offset() => self.resume(),
+            Some(_) | None => self.stand_by(now),
+        }
+    }
+
     /// Whether some of ours may still come to count, so that only a claim can settle it.
     fn must_settle(&self) -> bool {
         !self.window.is_empty() && self.holds()
