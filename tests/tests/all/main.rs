@@ -12,6 +12,7 @@ mod golden;
 mod harness_works;
 mod history;
 mod main_job;
+mod peers;
 mod projections;
 mod query_door;
 mod raw_log;
