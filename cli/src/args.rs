@@ -89,6 +89,12 @@ pub struct Serving {
     /// Serve other addresses than loopback, although there is no authentication yet
     #[arg(long)]
     insecure: bool,
+    /// Where other nodes reach this one [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT", hide_short_help = true)]
+    advertise: Option<String>,
+    /// A file that holds the secret of the nodes on the same log
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    cluster_secret_file: Option<PathBuf>,
     /// Tasks that share out the log's partitions for the read models [default: 2]
     #[arg(long, value_name = "N")]
     projector_tasks: Option<usize>,
@@ -378,6 +384,10 @@ impl Serving {
     fn add_to(&self, flags: &mut Flags) {
         flags.add("listen", self.listen.as_ref());
         flags.add("insecure", self.insecure.then_some(true));
+        flags.add("advertise", self.advertise.as_ref());
+        let secret = self.cluster_secret_file.as_ref();
+        let secret = secret.map(|file| file.display().to_string());
+        flags.add("cluster_secret_file", secret);
         flags.add("projector_tasks", self.projector_tasks);
         flags.add("node", self.node.as_ref());
         flags.add("group", self.group.as_ref());

@@ -3,6 +3,7 @@
 //! - `POST /v1/streams/{stream}/{command}`: one command ([`single`](crate) in the code)
 //! - `POST /v1/commands`: a batch as NDJSON, streaming both ways
 //! - `GET /v1/streams/{stream}/commands/{id}`: what became of a command
+//! - [`peer`]: what nodes ask of each other, and `GET /v1/topology`
 //!
 //! Invariant: *accepted* (200) and *refused* (412, 422) are said only when the log has said so;
 //! every other answer is a problem that says whether anything was attempted. Deliberately absent:
@@ -15,6 +16,7 @@ mod headers;
 mod line;
 mod lines;
 mod openapi;
+pub mod peer;
 mod single;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use command_api::peer::{Server, topology_fragment};
 use door::health::{self, Health};
 use door::{Problem, openapi};
 use engine::engine::Engine;
@@ -16,7 +17,7 @@ use engine::log::EventLog;
 use projections::door::QueryDoor;
 use serde_json::Value;
 
-use super::{SharedProjector, http, metrics};
+use super::{SharedProjector, cluster, http, metrics};
 use crate::Domain;
 use crate::exit::{Failure, explained};
 use crate::settings::Roles;
@@ -32,6 +33,8 @@ pub(super) struct Parts<'a> {
     pub(super) roles: Roles,
     pub(super) log: &'a Arc<dyn EventLog>,
     pub(super) engine: Option<&'a Engine>,
+    /// What is done for other nodes, where there may be some.
+    pub(super) peers: Option<&'a Server>,
     /// Absent as long as Postgres is not there.
     pub(super) reading: Option<Reading<'a>>,
 }
@@ -47,7 +50,9 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     let mut routes = Router::new();
     if let Some(engine) = parts.engine {
         let options = command_api::Options::default();
-        routes = routes.merge(command_api::router(engine.clone(), options));
+        routes = routes
+            .merge(command_api::router(engine.clone(), options))
+            .merge(cluster::routes(engine, parts.peers));
     }
     let mut query = None;
     if parts.roles.query_api
@@ -75,6 +80,7 @@ pub fn document(domain: &Domain, roles: Roles) -> Value {
     let mut fragments = vec![health::fragment()];
     if roles.command_api {
         fragments.push(command_api::fragment(&domain.registry));
+        fragments.push(topology_fragment());
     }
     if roles.query_api {
         let fragment = projections::door::fragment(&domain.projections, &domain.registry);

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 18] = [
+pub const CATALOGUE: [Setting; 21] = [
     setting(
         "data",
         Some(".annals"),
@@ -71,6 +71,22 @@ pub const CATALOGUE: [Setting; 18] = [
         "insecure",
         Some("false"),
         "serve other addresses than loopback, although there is no authentication yet",
+    ),
+    setting(
+        "advertise",
+        None,
+        "where other nodes reach this one: HOST:PORT (default: where it listens)",
+    ),
+    setting(
+        "cluster_secret",
+        None,
+        "what the nodes on one log prove to each other, at least 16 bytes; without it they speak on \
+         loopback only, unprotected from other users of the machine (better in a file; no flag)",
+    ),
+    setting(
+        "cluster_secret_file",
+        None,
+        "a file that holds the cluster secret",
     ),
     setting(
         "role",

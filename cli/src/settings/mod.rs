@@ -5,6 +5,7 @@
 //! error, in every layer. Deliberately absent: what the settings are used for.
 
 mod catalogue;
+mod cluster;
 mod layers;
 mod values;
 
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cluster::{Advertised, HIDDEN, SharedSecret};
+use command_api::peer::Secret;
 use engine::chain::Acknowledged;
 use engine::log::LogAddress;
 use serde::{Deserialize, Serialize};
@@ -164,6 +167,10 @@ pub struct Settings {
     pub listen: String,
     /// Whether other addresses than loopback are served.
     pub insecure: bool,
+    /// Where other nodes reach this one; absent: where it listens.
+    pub advertise: Option<String>,
+    cluster_secret: Option<Secret>,
+    cluster_secret_file: Option<PathBuf>,
     /// What `serve` does.
     pub roles: Roles,
     /// The node's name in its claims.
@@ -216,6 +223,9 @@ struct Raw {
     postgres_bin: Option<PathBuf>,
     listen: String,
     insecure: bool,
+    advertise: Option<Advertised>,
+    cluster_secret: Option<SharedSecret>,
+    cluster_secret_file: Option<PathBuf>,
     role: RoleList,
     node: Option<String>,
     group: Option<String>,
@@ -253,6 +263,9 @@ impl Settings {
             postgres_bin: raw.postgres_bin,
             listen: raw.listen,
             insecure: raw.insecure,
+            advertise: raw.advertise.map(|address| address.0),
+            cluster_secret: raw.cluster_secret.map(|secret| secret.0),
+            cluster_secret_file: raw.cluster_secret_file,
             roles: raw.role.0,
             node: raw.node.unwrap_or_else(host_name),
             group: raw.group.filter(|group| !group.is_empty()),
@@ -274,6 +287,7 @@ impl Settings {
             let message = format!("projector_tasks must be 1 to {most} (from {source})");
             return Err(Failure::new(Exit::Usage, message));
         }
+        settings.check_cluster()?;
         Ok(settings)
     }
 
@@ -312,7 +326,7 @@ impl Settings {
         self.data.join("postgres")
     }
 
-    /// Every setting with its value, its source and its meaning; passwords left out.
+    /// Every setting with its value, its source and its meaning; passwords and secrets left out.
     #[must_use]
     pub fn explain(&self) -> Vec<Explained> {
         let explain = |setting: &Setting| Explained {
@@ -334,6 +348,9 @@ impl Settings {
             "postgres_bin" => return self.postgres_bin.as_ref().map(path),
             "listen" => self.listen.clone(),
             "insecure" => self.insecure.to_string(),
+            "advertise" => return self.advertise.clone(),
+            "cluster_secret" => return self.cluster_secret.as_ref().map(|_| HIDDEN.to_owned()),
+            "cluster_secret_file" => return self.cluster_secret_file.as_ref().map(path),
             "role" => self.roles.names(),
             "node" => self.node.clone(),
             "group" => return self.group.clone(),

@@ -15,6 +15,7 @@ mod history;
 mod main_job;
 mod many_nodes;
 mod membership;
+mod peers;
 mod projections;
 mod query_door;
 mod raw_log;
