@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, projections, schema, send, stream};
+use crate::command::{check_history, log, projections, schema, send, stream};
 use crate::import;
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -163,6 +163,9 @@ pub enum Command {
     /// Check everything that can be checked before production
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Hold what clients were told against the log, and say which promises were broken
+    #[command(after_help = check_history::HELP)]
+    CheckHistory(check_history::CheckHistoryArgs),
     /// Show every setting: its value, where it came from, what it means
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
@@ -352,6 +355,7 @@ impl Cli {
             Command::Events(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
             Command::Log(_)
+            | Command::CheckHistory(_)
             | Command::Projections(_)
             | Command::Migrate
             | Command::Schema(_)
