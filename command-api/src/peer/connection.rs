@@ -30,7 +30,9 @@ pub(super) struct Open<B: Body + 'static> {
 }
 
 /// What moves the bytes of a connection, until it has ended.
-pub(super) struct Driven<B: Body + 'static>(Option<Pin<Box<Connection<TokioIo<TcpStream>, B>>>>);
+pub(super) struct Driven<B: Body + 'static>(Option<Pin<Box<Moving<B>>>>);
+
+type Moving<B> = Connection<TokioIo<TcpStream>, B>;
 
 impl<B> Open<B>
 where

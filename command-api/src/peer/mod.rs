@@ -22,4 +22,5 @@ pub use auth::{
 };
 pub use client::{HttpPeers, PeersOptions};
 pub use server::{Server, ServerOptions};
-pub use topology::{topology_fragment, topology_router};
+pub(crate) use topology::describe as describe_topology;
+pub use topology::topology_router;

@@ -60,10 +60,8 @@ async fn show(State(service): State<Arc<dyn PeerService>>, _: NoQuery) -> Json<S
     })
 }
 
-/// The route's part of the OpenAPI document.
-#[must_use]
-pub fn topology_fragment() -> Fragment {
-    let mut fragment = Fragment::default();
+/// Adds the route to the OpenAPI document.
+pub(crate) fn describe(fragment: &mut Fragment) {
     fragment.tag("cluster", "Which nodes there are, and who owns what.");
     let mut responses = responses(&[400]);
     responses.insert(
@@ -87,7 +85,6 @@ pub fn topology_fragment() -> Fragment {
     for (name, schema) in schemas() {
         fragment.schema(name, schema);
     }
-    fragment
 }
 
 fn schemas() -> [(&'static str, Value); 3] {

@@ -15,7 +15,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What stands between two nodes does with what passes it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+enum Way {
     Open,
     /// Nothing passes, and nothing ends.
     Frozen,
@@ -24,7 +24,7 @@ pub(super) enum Way {
 }
 
 /// A node that is reached through something that can stand in the way.
-pub(super) async fn behind_a_way(fake: Fake) -> (Node, watch::Sender<Way>) {
+async fn behind_a_way(fake: Fake) -> (Node, watch::Sender<Way>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();
     let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -55,6 +55,27 @@ async fn breaks_in_time(opened: &mut Opened) -> String {
     // The last word.
     assert_eq!(opened.events.recv().await, None);
     why
+}
+
+/// Waits until a node serves no link any more.
+async fn has_no_link(node: &Node) {
+    let gone = async {
+        while node.fake.noted.links.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_that_is_dropped_is_closed_without_a_word() {
+    let node = Node::start(Fake::default(), None).await;
+    let mut opened = Opened::to(&peers(None), &node.address);
+    opened.send(1);
+    assert_eq!(opened.answer().await.0, 1);
+    drop(opened.link);
+    assert_eq!(opened.events.recv().await, None);
+    has_no_link(&node).await;
 }
 
 #[tokio::test]
@@ -88,12 +109,7 @@ async fn a_node_that_freezes_breaks_the_link_on_both_sides() {
     let why = breaks_in_time(&mut opened).await;
     assert!(why.contains("said nothing for 1500 ms"), "{why}");
     // The other one gives up by itself: what it sees is a client that is frozen.
-    let noticed = async {
-        while node.fake.noted.links.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(SOON, noticed).await.unwrap();
+    has_no_link(&node).await;
     assert_eq!(node.fake.noted.attempted.lock().unwrap().len(), 1);
 }
 
