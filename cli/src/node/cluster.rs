@@ -5,10 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use command_api::peer::{
-    HttpPeers, Identity, Key, PeersOptions, Server, ServerOptions, topology_router,
-};
+use command_api::peer::{HttpPeers, Identity, Key, PeersOptions, Server, ServerOptions};
 use engine::cluster::MembershipOptions;
 use engine::create::first_claim;
 use engine::engine::{ClusterOptions, Engine, StartError};
@@ -88,14 +85,5 @@ impl Membership {
         let identity = self.identity.clone()?;
         let service = Arc::new(engine.clone());
         Some(Server::new(service, identity, ServerOptions::default()))
-    }
-}
-
-/// The routes for other nodes and for clients that route for themselves.
-pub(super) fn routes(engine: &Engine, server: Option<&Server>) -> Router {
-    let routes = topology_router(Arc::new(engine.clone()));
-    match server {
-        Some(server) => routes.merge(server.router()),
-        None => routes,
     }
 }

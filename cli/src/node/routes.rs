@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use command_api::peer::{Server, topology_fragment};
+use command_api::peer::Server;
 use door::health::{self, Health};
 use door::{Problem, openapi};
 use engine::engine::Engine;
@@ -17,7 +17,7 @@ use engine::log::EventLog;
 use projections::door::QueryDoor;
 use serde_json::Value;
 
-use super::{SharedProjector, cluster, http, metrics};
+use super::{SharedProjector, http, metrics};
 use crate::Domain;
 use crate::exit::{Failure, explained};
 use crate::settings::Roles;
@@ -50,9 +50,10 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     let mut routes = Router::new();
     if let Some(engine) = parts.engine {
         let options = command_api::Options::default();
-        routes = routes
-            .merge(command_api::router(engine.clone(), options))
-            .merge(cluster::routes(engine, parts.peers));
+        routes = routes.merge(command_api::router(engine.clone(), options));
+    }
+    if let Some(peers) = parts.peers {
+        routes = routes.merge(peers.router());
     }
     let mut query = None;
     if parts.roles.query_api
@@ -80,7 +81,6 @@ pub fn document(domain: &Domain, roles: Roles) -> Value {
     let mut fragments = vec![health::fragment()];
     if roles.command_api {
         fragments.push(command_api::fragment(&domain.registry));
-        fragments.push(topology_fragment());
     }
     if roles.query_api {
         let fragment = projections::door::fragment(&domain.projections, &domain.registry);
