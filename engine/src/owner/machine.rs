@@ -3,6 +3,7 @@
 //! Deliberately absent: how a command is decided and its record made (`decide`).
 
 mod fold;
+pub(in crate::owner) mod image;
 mod settle;
 mod take_over;
 
@@ -67,6 +68,7 @@ pub enum Phase {
 }
 
 /// A record of ours that was appended and not yet found in the log.
+#[derive(Clone)]
 pub(super) struct InFlight<T> {
     pub(super) sequence: u64,
     pub(super) headers: CommitHeaders,
@@ -100,7 +102,7 @@ pub(super) struct Speculation {
 }
 
 /// Where reading must get to before the phase goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Goal {
     End,
     Behind(Offset),

@@ -8,6 +8,7 @@
 //! told ([`Owner::want`]), and how other nodes are reached.
 
 mod decide;
+mod known_bad;
 mod machine;
 mod memory;
 mod store;
@@ -43,9 +44,16 @@ pub struct Now {
 pub trait Entropy: Send {
     /// Sixteen random bytes.
     fn bytes(&mut self) -> [u8; 16];
+
+    /// Sixteen random bytes that name a claim. A checker gives names here that do not depend on
+    /// what else was asked for before.
+    fn writer(&mut self) -> [u8; 16] {
+        self.bytes()
+    }
 }
 
 /// What a command needs for being decided, and what names it among the inputs and answers.
+#[derive(Clone)]
 pub struct Submission {
     /// The request.
     pub request: Request,
@@ -118,6 +126,7 @@ impl Default for OwnerSettings {
 }
 
 /// What the driver is to do. `T` stands for whoever waits for an answer.
+#[derive(Clone)]
 pub enum Action<T> {
     /// Hand a record to the log; its result comes back under `sequence`. A claim takes a new
     /// session.

@@ -9,6 +9,7 @@ use super::{Goal, Owner, Phase};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
+use crate::known_bad::KnownBad;
 use crate::log::Appended;
 use crate::owner::{Action, NotOwning, Now};
 
@@ -34,6 +35,13 @@ impl<T> Owner<T> {
             if let Some(skew_ms) = self.skew_ms(sent_at, appended, now) {
                 return self.back_off(now, NotOwning::Clock(skew_ms));
             }
+            if self.is(KnownBad::FoldsToBeforeOwnClaim)
+                && let (Phase::Claiming { claim, .. }, Some(at)) = (&self.phase, appended.offset)
+                && let Some(record) = self.skip_to(*claim, at)
+            {
+                self.last = Some(record);
+                return self.own(now);
+            }
             return self.read_to(appended.offset.map_or(Goal::End, Goal::Behind));
         }
         let Some(first) = self.window.front().map(|entry| entry.sequence) else {
@@ -42,13 +50,24 @@ impl<T> Owner<T> {
         let index = sequence
             .checked_sub(first)
             .and_then(|index| usize::try_from(index).ok());
-        let Some(entry) = index.and_then(|index| self.window.get_mut(index)) else {
+        let Some(index) = index.filter(|index| *index < self.window.len()) else {
             return;
         };
+        let entry = &mut self.window[index];
         entry.acknowledged = Some(appended.offset);
         let sent_at = entry.sent_at.wall;
         if self.phase != Phase::Owning {
             return;
+        }
+        let behind_last = appended.offset == Some(self.next_offset());
+        if self.is(KnownBad::AnswersOnAcknowledgement)
+            || (self.is(KnownBad::AnswersNotTheOldest) && behind_last)
+        {
+            self.answer_early(index);
+        }
+        if self.is(KnownBad::CallsOrphanByGap) && !behind_last {
+            self.deny_window();
+            return self.doubt();
         }
         if let Some(offset) = appended.offset
             && offset < self.next_offset()
