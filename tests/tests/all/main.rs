@@ -17,6 +17,7 @@ mod many_nodes;
 mod membership;
 mod peers;
 mod projections;
+mod proxy_works;
 mod query_door;
 mod raw_log;
 mod readme;
