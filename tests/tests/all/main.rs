@@ -4,6 +4,7 @@
 
 mod chain_rule;
 mod cli;
+mod cluster_works;
 mod command_door;
 mod crashes;
 mod damage;
