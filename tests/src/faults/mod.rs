@@ -4,5 +4,7 @@
 //! Invariant: a run says what it did (its seed, its faults) and judges only by the clients' history
 //! and the log. Deliberately absent: the engine; nothing here links against a running one.
 
+pub mod fault;
 pub mod history;
 pub mod load;
+pub mod scene;

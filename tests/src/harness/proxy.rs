@@ -67,6 +67,18 @@ pub struct Imposed {
     id: u64,
 }
 
+impl Imposed {
+    /// Keeps what is held now, and leaves alone what comes from now on: so what a client sends again
+    /// overtakes what it sent first.
+    pub fn take_no_more(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared
+                .impositions
+                .send_modify(|impositions| impositions.close(self.id));
+        }
+    }
+}
+
 impl Drop for Imposed {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {

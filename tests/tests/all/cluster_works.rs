@@ -74,7 +74,7 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_brokers_replicate_elect_and_refuse_and_parties_are_cut_off_one_by_one() {
     let began = Instant::now();
-    let mut cluster = KafkaCluster::start(2);
+    let cluster = KafkaCluster::start(2);
     println!("three brokers are up after {:?}", began.elapsed());
     cluster.create_topic(TOPIC, PARTITIONS, &[]).await;
     cluster.wait_whole();

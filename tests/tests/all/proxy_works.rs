@@ -175,6 +175,28 @@ fn what_is_held_lands_although_its_client_was_cut_off() {
 }
 
 #[test]
+fn what_is_sent_again_overtakes_what_was_held() {
+    let scene = Scene::set();
+    let held = scene
+        .proxy
+        .impose(Messages::all(Direction::Requests), Deed::Hold);
+    let (mut first, mut second) = (scene.connect(), scene.connect());
+    let (early, late) = (
+        request(ApiKey::PRODUCE, "n1", "early"),
+        request(ApiKey::PRODUCE, "n1", "late"),
+    );
+    write(&mut first, &early).unwrap();
+    scene.wait_until_held(1);
+    held.take_no_more();
+    write(&mut second, &late).unwrap();
+    assert_eq!(read(&mut second).unwrap(), late);
+    scene.sees(&late);
+    drop(held);
+    scene.sees(&early);
+    assert_eq!(read(&mut first).unwrap(), early);
+}
+
+#[test]
 fn what_is_held_is_lost_when_both_sides_are_cut() {
     let scene = Scene::set();
     let held = scene

@@ -7,7 +7,8 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,7 @@ impl Route {
 
 /// Three brokers. They end, and leave nothing, when this is dropped or the test process is gone.
 pub struct KafkaCluster {
-    brokers: Vec<Broker>,
+    brokers: Vec<Mutex<Broker>>,
     ports: Vec<Ports>,
     routes: Vec<Route>,
     bootstrap: String,
@@ -110,10 +111,8 @@ impl KafkaCluster {
     pub fn start(parties: usize) -> Self {
         let mut attempts = 1;
         loop {
-            let mut cluster = Self::prepare(parties);
-            for broker in &mut cluster.brokers {
-                broker.launch();
-            }
+            let cluster = Self::prepare(parties);
+            BrokerIndex::all().for_each(|broker| cluster.launch(broker));
             let waited = BrokerIndex::all().try_for_each(|index| cluster.wait(index));
             match waited {
                 Ok(()) => return cluster,
@@ -163,7 +162,7 @@ impl KafkaCluster {
         let bootstrap = direct.join(",");
         let client = asking(&bootstrap);
         Self {
-            brokers,
+            brokers: brokers.into_iter().map(Mutex::new).collect(),
             ports,
             routes,
             bootstrap,
@@ -172,9 +171,9 @@ impl KafkaCluster {
     }
 
     /// Waits until the cluster knows a broker as one of its own.
-    fn wait(&mut self, index: BrokerIndex) -> Result<(), String> {
+    fn wait(&self, index: BrokerIndex) -> Result<(), String> {
         let (client, port) = (&self.client, self.ports[index.0].direct);
-        self.brokers[index.0].wait(|| {
+        self.broker(index).wait(|| {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
                 && client
                     .fetch_metadata(None, METADATA_WAIT)
@@ -183,6 +182,11 @@ impl KafkaCluster {
                         brokers.any(|broker| broker.id() == index.id())
                     })
         })
+    }
+
+    fn broker(&self, index: BrokerIndex) -> MutexGuard<'_, Broker> {
+        let broker = self.brokers[index.0].lock();
+        broker.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The brokers' addresses without a proxy between: `HOST:PORT,…`.
@@ -199,20 +203,20 @@ impl KafkaCluster {
 
     /// The folder of a broker, with its logs.
     #[must_use]
-    pub fn folder(&self, broker: BrokerIndex) -> &Path {
-        self.brokers[broker.0].folder()
+    pub fn folder(&self, broker: BrokerIndex) -> PathBuf {
+        self.broker(broker).folder().to_owned()
     }
 
     /// The process number of a broker.
     #[must_use]
     pub fn pid(&self, broker: BrokerIndex) -> u32 {
-        self.brokers[broker.0].process().pid()
+        self.broker(broker).process().pid()
     }
 
     /// Whether it has a process, paused or not.
     #[must_use]
     pub fn is_running(&self, broker: BrokerIndex) -> bool {
-        self.brokers[broker.0].is_running()
+        self.broker(broker).is_running()
     }
 
     /// Makes a topic of three replicas with the settings given.
@@ -224,18 +228,18 @@ impl KafkaCluster {
     }
 
     /// Kills a broker as `kill -9` does.
-    pub fn kill9(&mut self, broker: BrokerIndex) {
-        self.brokers[broker.0].kill9();
+    pub fn kill9(&self, broker: BrokerIndex) {
+        self.broker(broker).kill9();
     }
 
     /// Stops a broker in order: it gives its leaderships away first, where others can take them.
-    pub fn terminate(&mut self, broker: BrokerIndex) {
-        self.brokers[broker.0].terminate();
+    pub fn terminate(&self, broker: BrokerIndex) {
+        self.broker(broker).terminate();
     }
 
     /// Starts a stopped broker without waiting for it.
-    pub fn launch(&mut self, broker: BrokerIndex) {
-        self.brokers[broker.0].launch();
+    pub fn launch(&self, broker: BrokerIndex) {
+        self.broker(broker).launch();
     }
 
     /// Starts a stopped broker, on the same ports and with the same data, and returns once the
@@ -243,7 +247,7 @@ impl KafkaCluster {
     ///
     /// # Panics
     /// If it cannot be started.
-    pub fn restart(&mut self, broker: BrokerIndex) {
+    pub fn restart(&self, broker: BrokerIndex) {
         self.launch(broker);
         self.wait(broker)
             .unwrap_or_else(|log| panic!("broker {} did not start again:\n{log}", broker.id()));
@@ -251,12 +255,12 @@ impl KafkaCluster {
 
     /// Stops a broker in its tracks (SIGSTOP): connections stay open and nothing answers.
     pub fn pause(&self, broker: BrokerIndex) {
-        self.brokers[broker.0].process().signal(Signal::STOP);
+        self.broker(broker).process().signal(Signal::STOP);
     }
 
     /// Lets a paused broker go on.
     pub fn resume(&self, broker: BrokerIndex) {
-        self.brokers[broker.0].process().signal(Signal::CONT);
+        self.broker(broker).process().signal(Signal::CONT);
     }
 
     /// Moves the leadership of every partition of a topic to another of its replicas.

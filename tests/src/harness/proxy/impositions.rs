@@ -91,29 +91,57 @@ pub enum Deed {
     Lose,
 }
 
+/// When a message came, counted in changes of what is imposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Arrival(u64);
+
+#[derive(Debug)]
+struct Imposition {
+    id: u64,
+    messages: Messages,
+    deed: Deed,
+    /// Messages that came then or later are left alone.
+    closed: Option<Arrival>,
+}
+
 /// Everything that is imposed on one proxy.
 #[derive(Debug, Default)]
 pub(super) struct Impositions {
-    last: u64,
-    deeds: Vec<(u64, Messages, Deed)>,
+    changes: u64,
+    deeds: Vec<Imposition>,
     refusals: Vec<u64>,
 }
 
 impl Impositions {
     pub(super) fn impose(&mut self, messages: Messages, deed: Deed) -> u64 {
-        self.last += 1;
-        self.deeds.push((self.last, messages, deed));
-        self.last
+        self.changes += 1;
+        self.deeds.push(Imposition {
+            id: self.changes,
+            messages,
+            deed,
+            closed: None,
+        });
+        self.changes
     }
 
     pub(super) fn refuse(&mut self) -> u64 {
-        self.last += 1;
-        self.refusals.push(self.last);
-        self.last
+        self.changes += 1;
+        self.refusals.push(self.changes);
+        self.changes
+    }
+
+    /// Leaves alone what comes from now on.
+    pub(super) fn close(&mut self, id: u64) {
+        self.changes += 1;
+        let closed = Arrival(self.changes);
+        let mut deeds = self.deeds.iter_mut();
+        if let Some(imposition) = deeds.find(|imposition| imposition.id == id) {
+            imposition.closed = Some(closed);
+        }
     }
 
     pub(super) fn lift(&mut self, id: u64) {
-        self.deeds.retain(|(imposed, _, _)| *imposed != id);
+        self.deeds.retain(|imposition| imposition.id != id);
         self.refusals.retain(|imposed| *imposed != id);
     }
 
@@ -121,13 +149,23 @@ impl Impositions {
         !self.refusals.is_empty()
     }
 
+    /// What a message that comes now is to remember.
+    pub(super) fn arrival(&self) -> Arrival {
+        Arrival(self.changes)
+    }
+
     /// What is to be done to a message; nothing: it passes.
-    pub(super) fn judge(&self, direction: Direction, header: Option<&Header>) -> Option<Deed> {
-        let fitting = self
-            .deeds
-            .iter()
-            .filter(|(_, messages, _)| messages.fit(direction, header));
-        fitting.map(|(_, _, deed)| *deed).max()
+    pub(super) fn judge(
+        &self,
+        direction: Direction,
+        header: Option<&Header>,
+        arrival: Arrival,
+    ) -> Option<Deed> {
+        let fitting = self.deeds.iter().filter(|imposition| {
+            imposition.messages.fit(direction, header)
+                && imposition.closed.is_none_or(|closed| arrival < closed)
+        });
+        fitting.map(|imposition| imposition.deed).max()
     }
 }
 
@@ -143,32 +181,49 @@ mod tests {
         };
         let (requests, answers) = (Direction::Requests, Direction::Answers);
         let mut impositions = Impositions::default();
-        assert_eq!(impositions.judge(requests, Some(&produce)), None);
+        let judge = |impositions: &Impositions, direction, header: Option<&Header>| {
+            impositions.judge(direction, header, impositions.arrival())
+        };
+        assert_eq!(judge(&impositions, requests, Some(&produce)), None);
         let held = impositions.impose(Messages::all(requests).of(ApiKey::PRODUCE), Deed::Hold);
         assert_eq!(
-            impositions.judge(requests, Some(&produce)),
+            judge(&impositions, requests, Some(&produce)),
             Some(Deed::Hold)
         );
-        assert_eq!(impositions.judge(answers, Some(&produce)), None);
-        assert_eq!(impositions.judge(requests, None), None);
+        assert_eq!(judge(&impositions, answers, Some(&produce)), None);
+        assert_eq!(judge(&impositions, requests, None), None);
         let delay = Deed::Delay(Duration::from_secs(9));
         let delayed = impositions.impose(Messages::all(requests).by("n1"), delay);
         assert_eq!(
-            impositions.judge(requests, Some(&produce)),
+            judge(&impositions, requests, Some(&produce)),
             Some(Deed::Hold)
         );
         impositions.lift(held);
-        assert_eq!(impositions.judge(requests, Some(&produce)), Some(delay));
+        assert_eq!(judge(&impositions, requests, Some(&produce)), Some(delay));
         let other = Header {
             client: "n2".to_owned(),
             ..produce
         };
-        assert_eq!(impositions.judge(requests, Some(&other)), None);
+        assert_eq!(judge(&impositions, requests, Some(&other)), None);
         impositions.lift(delayed);
         assert!(!impositions.refuses());
         let refusal = impositions.refuse();
         assert!(impositions.refuses());
         impositions.lift(refusal);
         assert!(!impositions.refuses());
+    }
+
+    #[test]
+    fn a_closed_imposition_keeps_what_it_has_and_takes_nothing_new() {
+        let requests = Direction::Requests;
+        let mut impositions = Impositions::default();
+        let held = impositions.impose(Messages::all(requests), Deed::Hold);
+        let early = impositions.arrival();
+        impositions.close(held);
+        let late = impositions.arrival();
+        assert_eq!(impositions.judge(requests, None, early), Some(Deed::Hold));
+        assert_eq!(impositions.judge(requests, None, late), None);
+        impositions.lift(held);
+        assert_eq!(impositions.judge(requests, None, early), None);
     }
 }

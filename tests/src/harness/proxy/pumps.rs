@@ -138,9 +138,12 @@ async fn end(to: &mut Option<OwnedWriteHalf>) {
 /// Does to a message what is imposed on it, and says whether it passes in the end.
 async fn passes(shared: &Shared, direction: Direction, header: Option<&Header>) -> bool {
     let mut impositions = shared.impositions.subscribe();
+    let arrival = impositions.borrow().arrival();
     let mut is_delayed = false;
     loop {
-        let deed = impositions.borrow_and_update().judge(direction, header);
+        let deed = impositions
+            .borrow_and_update()
+            .judge(direction, header, arrival);
         match deed {
             None => return true,
             Some(Deed::Lose) => return false,
