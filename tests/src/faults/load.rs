@@ -176,6 +176,13 @@ impl Load {
         settled
     }
 
+    /// Ends without waiting for what is open.
+    #[must_use]
+    pub fn give_up(self) -> Counted {
+        self.clients.iter().for_each(JoinHandle::abort);
+        self.shared.counts.now()
+    }
+
     /// Asks nothing new, and waits until what is open is answered.
     pub async fn stop(self) -> Counted {
         self.shared.is_stopping.store(true, Ordering::SeqCst);

@@ -6,5 +6,9 @@
 
 pub mod fault;
 pub mod history;
+pub mod judge;
 pub mod load;
+pub mod rules;
+pub mod run;
 pub mod scene;
+pub mod table;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use reqwest::header::CONTENT_TYPE;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::Shared;
 use super::streams::Asked;
-use crate::faults::history::{Entry, Event, What};
+use crate::faults::history::{Accepted, Coded, Entry, Invoke, Refused, What};
 
 /// The most lines of a batch.
 const LINES_MAX: usize = 40;
@@ -150,7 +150,7 @@ impl Client {
         let became = open.iter().zip(1..).map(|(asked, line)| {
             let what = answers
                 .next()
-                .unwrap_or_else(|| What::Unknown { code: rest.clone() });
+                .unwrap_or_else(|| What::Unknown(coded(rest.clone())));
             self.told(asked, Some((&batch, line)), what)
         });
         became.collect()
@@ -197,28 +197,30 @@ impl Client {
         self.write(
             asked,
             line,
-            What::Invoke {
+            What::Invoke(Invoke {
                 command: asked.command.to_owned(),
                 data: asked.data.clone(),
                 expected_version: asked.expected_version,
-            },
+            }),
         );
     }
 
     fn told(&self, asked: &Asked, line: Option<(&str, u64)>, what: What) -> Became {
         let counts = &self.shared.counts;
+        if let What::Ok(Accepted { version, .. })
+        | What::Refused(Refused {
+            version: Some(version),
+            ..
+        }) = &what
+        {
+            self.shared.streams.saw(asked, *version);
+        }
         let (count, became) = match &what {
-            What::Ok { version, .. } => {
-                self.shared.streams.saw(asked, *version);
-                (&counts.accepted, Became::Done)
-            }
-            What::Refused { version, .. } => {
-                self.shared.streams.saw(asked, *version);
-                (&counts.refused, Became::Done)
-            }
-            What::Failed { .. } => (&counts.failed, Became::Done),
-            What::TurnedAway { .. } => (&counts.turned_away, Became::Open),
-            What::Unknown { .. } | What::Invoke { .. } => (&counts.unknown, Became::Open),
+            What::Ok(_) => (&counts.accepted, Became::Done),
+            What::Refused(_) => (&counts.refused, Became::Done),
+            What::Failed(_) => (&counts.failed, Became::Done),
+            What::TurnedAway(_) => (&counts.turned_away, Became::Open),
+            What::Unknown(_) | What::Invoke(_) => (&counts.unknown, Became::Open),
         };
         self.write(asked, line, what);
         // After it is written: whoever sees no open command finds every answer in the history.
@@ -242,40 +244,41 @@ impl Client {
 
     /// What a body of the door means.
     fn read(&self, node: usize, status: u16, body: &Value) -> What {
-        let node = self.shared.options.nodes[node].name.clone();
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let node = Some(self.shared.options.nodes[node].name.clone());
         let repeated = body["repeated"].as_bool().unwrap_or_default();
+        let position = body["position"].as_str().map(str::to_owned);
         let version = body["version"].as_u64();
         let code = match body["code"].as_str() {
             Some(code) => code.to_owned(),
             None => format!("http_{status}"),
         };
         match (status, version) {
-            (200, Some(version)) => What::Ok {
+            (200, Some(version)) => What::Ok(Accepted {
                 version,
-                events: events_of(&body["events"]),
-                position: text("position"),
+                events: serde_json::from_value(body["events"].clone())
+                    .expect("the door writes events"),
+                position,
                 repeated,
                 node,
-            },
-            (412 | 422, Some(version)) => What::Refused {
+            }),
+            (412 | 422, Some(_)) => What::Refused(Refused {
                 code,
                 version,
+                facts: Map::new(),
+                position,
                 repeated,
                 node,
-            },
-            (429 | 503, _) if code != "outcome_unknown" => What::TurnedAway { code },
-            (400..500, _) | (500, _) => What::Failed { code },
+            }),
+            (429 | 503, _) if code != "outcome_unknown" => What::TurnedAway(coded(code)),
+            (400..500, _) | (500, _) => What::Failed(coded(code)),
             // An unknown outcome, and whatever is not the door's: half an answer, a gateway's.
-            _ => What::Unknown { code },
+            _ => What::Unknown(coded(code)),
         }
     }
 }
 
-fn events_of(events: &Value) -> Vec<Event> {
-    let events = events.as_array().cloned().unwrap_or_default();
-    let event = |event| serde_json::from_value(event).expect("the door writes events");
-    events.into_iter().map(event).collect()
+fn coded(code: String) -> Coded {
+    Coded { code }
 }
 
 fn line_of(asked: &Asked) -> String {
@@ -292,9 +295,7 @@ fn line_of(asked: &Asked) -> String {
 }
 
 fn unanswered(error: &reqwest::Error) -> What {
-    What::Unknown {
-        code: code_of(error),
-    }
+    What::Unknown(coded(code_of(error)))
 }
 
 /// What a client saw instead of an answer.

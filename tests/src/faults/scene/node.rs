@@ -3,7 +3,9 @@
 //! Deliberately absent: its way to the brokers (`cluster`).
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,8 +20,8 @@ use crate::harness::ports;
 /// A node that ended although nobody had asked it to.
 #[derive(Clone, Debug)]
 pub struct NodeEnd {
-    /// Its exit status, as the system words it.
-    pub status: String,
+    /// Its exit status.
+    pub status: ExitStatus,
     /// The last lines it wrote.
     pub last_words: String,
 }
@@ -48,6 +50,20 @@ pub struct Node {
 }
 
 const LAST_LINES: usize = 8;
+/// What a Rust program ends with when it panics.
+const PANICKED: i32 = 101;
+
+impl NodeEnd {
+    /// Whether it neither said why it ends nor was killed for its memory.
+    #[must_use]
+    pub fn is_a_crash(&self) -> bool {
+        let killed = Some(Signal::KILL.as_raw());
+        match self.status.code() {
+            Some(code) => code == PANICKED,
+            None => self.status.signal() != killed,
+        }
+    }
+}
 
 impl Node {
     pub(super) fn start(
@@ -191,7 +207,7 @@ impl Node {
             let lines: Vec<&str> = said.lines().collect();
             let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
             let end = NodeEnd {
-                status: status.to_string(),
+                status,
                 last_words: last.join("\n"),
             };
             let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
