@@ -8,6 +8,7 @@ pub mod nodes;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod stack;
 
 use uuid::Uuid;

@@ -4,6 +4,7 @@
 
 mod chain_rule;
 mod cli;
+mod cluster_works;
 mod command_door;
 mod crashes;
 mod damage;
@@ -17,6 +18,7 @@ mod many_nodes;
 mod membership;
 mod peers;
 mod projections;
+mod proxy_works;
 mod query_door;
 mod raw_log;
 mod readme;
