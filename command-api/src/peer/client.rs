@@ -11,7 +11,9 @@ use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use door::header::TIMEOUT_MS;
 use engine::cluster::{Hint, LinkEvent, PeerError, PeerLink, Peers};
+use engine::command::{Answer, SubmitError};
 use engine::ids::Partition;
+use engine::owner::Inquiry;
 use http_body_util::Full;
 use hyper::Request;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,7 @@ use tokio::runtime::Handle;
 use super::auth::{Identity, PEER, authority_of};
 use super::connection::{Open, problem};
 use super::link::{self, Target};
+use super::wire::read_outcome;
 
 /// What a node leaves of its own wait for the way there and back.
 const WAY: Duration = Duration::from_millis(100);
@@ -37,6 +40,8 @@ pub struct PeersOptions {
     pub hand_over_wait: Duration,
     /// How long a node may take to own.
     pub take_over_wait: Duration,
+    /// How long a node may take to say what became of a command.
+    pub outcome_wait: Duration,
 }
 
 impl Default for PeersOptions {
@@ -47,6 +52,7 @@ impl Default for PeersOptions {
             silence_max: Duration::from_millis(1_500),
             hand_over_wait: Duration::from_secs(2),
             take_over_wait: Duration::from_secs(10),
+            outcome_wait: Duration::from_secs(2),
         }
     }
 }
@@ -162,6 +168,22 @@ impl Peers for HttpPeers {
             Ok(answer) => Ok(answer.let_go),
             Err(error) => Err(PeerError::Refused(format!("no answer of a peer: {error}"))),
         }
+    }
+
+    async fn outcome(
+        &self,
+        address: &str,
+        partition: Partition,
+        inquiry: &Inquiry,
+    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError> {
+        let path = format!("/v1/peer/partitions/{partition}/outcome");
+        let body = serde_json::to_vec(inquiry).expect("strings are always written to memory");
+        let answer = self
+            .ask(address, &path, body, self.options.outcome_wait)
+            .await?;
+        read_outcome(&answer).ok_or_else(|| {
+            PeerError::Refused("no answer of a peer: its form is strange".to_owned())
+        })
     }
 
     async fn take_over(&self, address: &str, partition: Partition) -> Result<(), PeerError> {

@@ -24,6 +24,7 @@ use door::{Deadline, JsonText, NoQuery, Path, Problem};
 use engine::cluster::{AcceptedLink, LinkAnswer, PeerService};
 use engine::command::{SubmitError, TurnedAway};
 use engine::ids::Partition;
+use engine::owner::Inquiry;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -33,7 +34,7 @@ use super::client::{HandOver, LetGo};
 use super::code;
 use super::heard::Heard;
 use super::link::keep_alive;
-use super::wire::{COMMAND_SIZE_MAX, CommandRead, read_command, write_answer};
+use super::wire::{COMMAND_SIZE_MAX, CommandRead, read_command, write_answer, write_outcome};
 use crate::batch::MEDIA_TYPE;
 use crate::lines::Lines;
 
@@ -99,6 +100,7 @@ impl Server {
             .route("/v1/peer/partitions/{partition}/commands", post(commands))
             .route("/v1/peer/partitions/{partition}/hand-over", post(hand_over))
             .route("/v1/peer/partitions/{partition}/take-over", post(take_over))
+            .route("/v1/peer/partitions/{partition}/outcome", post(outcome))
             .route_layer(from_fn_with_state(self.clone(), only_peers))
             .with_state(self.clone())
     }
@@ -179,6 +181,24 @@ async fn take_over(
     owned
         .map(|()| StatusCode::OK)
         .map_err(|why| Problem::new(code::NOT_TAKEN_OVER, why).retry_after(RETRY_AFTER))
+}
+
+/// `POST /v1/peer/partitions/{partition}/outcome`
+async fn outcome(
+    State(server): State<Server>,
+    Path(number): Path<u32>,
+    _: NoQuery,
+    headers: HeaderMap,
+    JsonText(text): JsonText,
+) -> Result<Response, Problem> {
+    let partition = server.partition(number)?;
+    let asked: Inquiry = serde_json::from_str(&text)
+        .map_err(|error| Problem::new(door::code::SHAPE_INVALID, error.to_string()))?;
+    let deadline = Deadline::of(&headers)?;
+    let outcome = server.service.outcome(partition, asked, deadline.at).await;
+    let mut text = Vec::with_capacity(ANSWER_SIZE_TYPICAL);
+    write_outcome(&mut text, &outcome);
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 /// `POST /v1/peer/partitions/{partition}/commands`

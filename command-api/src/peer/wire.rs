@@ -213,6 +213,34 @@ pub(super) fn read_answer(line: &[u8]) -> Option<(u64, LinkAnswer)> {
     Some((line.sequence, answer))
 }
 
+/// What became of a command, as it travels.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WireOutcome {
+    Answer(Answer),
+    Error(WireError),
+    NotKnown,
+}
+
+/// Writes what became of a command.
+pub(super) fn write_outcome(text: &mut Vec<u8>, outcome: &Result<Option<Answer>, SubmitError>) {
+    let outcome = match outcome {
+        Ok(Some(answer)) => WireOutcome::Answer(answer.clone()),
+        Ok(None) => WireOutcome::NotKnown,
+        Err(error) => WireOutcome::Error(error.into()),
+    };
+    put(text, &outcome);
+}
+
+/// Reads it; none where its form is new here.
+pub(super) fn read_outcome(text: &[u8]) -> Option<Result<Option<Answer>, SubmitError>> {
+    Some(match serde_json::from_slice(text).ok()? {
+        WireOutcome::Answer(answer) => Ok(Some(answer)),
+        WireOutcome::NotKnown => Ok(None),
+        WireOutcome::Error(error) => Err(error.into()),
+    })
+}
+
 fn put(text: &mut Vec<u8>, line: &impl Serialize) {
     serde_json::to_writer(text, line).expect("strings and numbers are always written to memory");
 }

@@ -13,12 +13,14 @@ use bytes::Bytes;
 use kernel::Timestamp;
 
 use super::memory::{Fingerprint, Memory, id_key};
-use super::{Action, Entropy, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission};
+use super::{
+    Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
+};
 use crate::chain::{Acknowledged, Chain, Orphan, Stop};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
-use crate::command::{Answer, SubmitError};
-use crate::commit::Commit;
+use crate::command::Answer;
+use crate::commit::{Commit, stream_key};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
@@ -309,18 +311,22 @@ impl<T> Owner<T> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Looks a command up: an answer if the log has it, `Unknown` while it is in flight.
-    ///
-    /// # Errors
-    /// `Unknown`.
-    pub fn inquire(&self, inquiry: &Inquiry) -> Result<Option<Answer>, SubmitError> {
-        let key = id_key(&inquiry.stream_key, &inquiry.id);
-        if self.speculation.ids.contains_key(&key) {
-            return Err(SubmitError::Unknown);
+    /// Looks a command up. What is known is so whoever owns; that nothing is known means something
+    /// only while this one owns.
+    pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
+        let stream_key = stream_key(&inquiry.tenant, &inquiry.stream);
+        let key = id_key(&stream_key, &inquiry.id);
+        let is_open = |(submission, _): &(Submission, _)| submission.is(inquiry);
+        if self.speculation.ids.contains_key(&key) || self.again.iter().any(is_open) {
+            return Inquired::InFlight;
         }
-        Ok(self
-            .memory
-            .id(&key, self.last_recorded_at)
-            .map(|known| known.answer))
+        match self.memory.id(&key, self.last_recorded_at) {
+            Some(known) => Inquired::Known(known.answer),
+            None if self.phase == Phase::Owning => Inquired::NotKnown,
+            None if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {
+                Inquired::InFlight
+            }
+            None => Inquired::NotHere,
+        }
     }
 }

@@ -13,10 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Seat, SeatAction};
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
-use crate::command::{Answer, SubmitError};
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
-use crate::owner::{Inquiry, NotOwning, Now, Submission};
+use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
 use crate::record::{NewRecord, Record};
 use crate::subscription::look;
 
@@ -32,10 +31,7 @@ const INPUTS_MAX: usize = 256;
 /// What a seat's task is asked by this node's clients.
 pub(crate) enum Message {
     Command(Box<(Submission, ClientTicket)>),
-    Inquire(
-        Inquiry,
-        oneshot::Sender<Result<Option<Answer>, SubmitError>>,
-    ),
+    Inquire(Inquiry, oneshot::Sender<Inquired>),
 }
 
 /// What a seat's task is asked by other nodes, apart from commands.

@@ -19,7 +19,7 @@ use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
 use crate::ids::{Offset, Partition, Term};
 use crate::log::{Appended, Chunk};
-use crate::owner::{Inquiry, NotOwning, Now, Owner, Phase, Submission};
+use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
 
 pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
@@ -231,10 +231,12 @@ impl<C: Client, P: Peer> Seat<C, P> {
     }
 
     /// Looks a command up.
-    ///
-    /// # Errors
-    /// As [`Owner::inquire`].
-    pub fn inquire(&self, inquiry: &Inquiry) -> Result<Option<Answer>, SubmitError> {
+    #[must_use]
+    pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
+        let is_open = |command: &Command<C>| command.submission.is(inquiry);
+        if self.router.any(is_open) || self.from_peers.iter().any(|(s, _)| s.is(inquiry)) {
+            return Inquired::InFlight;
+        }
         self.owner.inquire(inquiry)
     }
 

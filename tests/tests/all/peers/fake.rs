@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::cluster::{AcceptedLink, Hint, LinkAnswer, NodeEntry, PeerService, Topology};
-use engine::command::{Answer, Decision, Request};
+use engine::command::{Answer, Decision, Request, SubmitError};
 use engine::ids::{LogId, Partition, Position, Term};
+use engine::owner::Inquiry;
 use engine::token::PositionToken;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -120,6 +121,29 @@ impl PeerService for Fake {
         match partition {
             Partition(3) => Ok(()),
             _ => Err("the log is far away".to_owned()),
+        }
+    }
+
+    async fn outcome(
+        &self,
+        _: Partition,
+        inquiry: Inquiry,
+        _: Instant,
+    ) -> Result<Option<Answer>, SubmitError> {
+        let attempted = self.noted.attempted.lock().unwrap();
+        let known = attempted.iter().find(|request| request.id == inquiry.id);
+        match known {
+            Some(request) => Ok(Some(Answer {
+                tenant: request.tenant.clone(),
+                stream: request.stream.clone(),
+                command_id: request.id.clone(),
+                version: 1,
+                position: PositionToken::at(log(1), Partition(3), Position(1)),
+                decision: Decision::Accepted(Vec::new()),
+                repeated: false,
+            })),
+            None if inquiry.id.as_str() == "open" => Err(SubmitError::Unknown),
+            None => Ok(None),
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use engine::cluster::{Hint, PeerError, Peers};
+use engine::command::SubmitError;
 use engine::ids::{Partition, Term};
+use engine::owner::Inquiry;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -267,4 +269,30 @@ async fn the_topology_names_owners_and_nodes() {
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.contains_key("/v1/topology"));
     assert!(!paths.keys().any(|path| path.contains("peer")));
+}
+
+#[tokio::test]
+async fn what_became_of_a_command_is_asked_of_its_owner() {
+    let node = Node::start(Fake::default(), None).await;
+    let peers = peers(None);
+    let mut opened = Opened::to(&peers, &node.address);
+    opened.send(1);
+    opened.answer().await;
+    let request = node.fake.noted.attempted.lock().unwrap()[0].clone();
+    let ask = async |id: &str| {
+        let inquiry = Inquiry {
+            tenant: request.tenant.clone(),
+            stream: request.stream.clone(),
+            id: id.parse().unwrap(),
+        };
+        let outcome = peers.outcome(&node.address, PARTITION, &inquiry).await;
+        outcome.expect("a peer that answers")
+    };
+    let known = ask(request.id.as_str()).await.unwrap();
+    assert_eq!(
+        known.map(|answer| answer.command_id),
+        Some(request.id.clone())
+    );
+    assert_eq!(ask("open").await, Err(SubmitError::Unknown));
+    assert_eq!(ask("unheard-of").await, Ok(None));
 }
