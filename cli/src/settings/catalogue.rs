@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 18] = [
+pub const CATALOGUE: [Setting; 21] = [
     setting(
         "data",
         Some(".annals"),
@@ -97,6 +97,24 @@ pub const CATALOGUE: [Setting; 18] = [
         "node",
         None,
         "the node's name in its claims on the log (default: the host's name)",
+    ),
+    setting(
+        "group",
+        None,
+        "the group of nodes that share out the partitions of a log in Kafka (default: annals. and \
+         the topic)",
+    ),
+    setting(
+        "session_timeout_ms",
+        Some("6000"),
+        "after how long without a sign of life the group gives a node's partitions to others; the \
+         brokers bound it (group.min.session.timeout.ms)",
+    ),
+    setting(
+        "standby",
+        Some("warm"),
+        "whether a node reads partitions that it does not own, so that it takes them over at once: \
+         warm, or cold to save memory and time",
     ),
     setting(
         "projector_tasks",

@@ -130,6 +130,17 @@ impl OutputFormat {
     }
 }
 
+/// Whether a node keeps up with partitions that it does not own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Standby {
+    /// It reads them on, so that it takes them over at once.
+    #[default]
+    Warm,
+    /// It reads them when it is to take them over.
+    Cold,
+}
+
 /// How the program talks on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -164,6 +175,12 @@ pub struct Settings {
     pub roles: Roles,
     /// The node's name in its claims.
     pub node: String,
+    /// The group of nodes on the same log; absent: named after the log's topic.
+    pub group: Option<String>,
+    /// After how long without a sign of life a node's partitions go to others.
+    pub session_timeout: Duration,
+    /// Whether partitions are kept up with that others own.
+    pub standby: Standby,
     /// How many tasks project.
     pub projector_tasks: usize,
     /// How long a stop waits for what was taken.
@@ -211,6 +228,9 @@ struct Raw {
     cluster_secret_file: Option<PathBuf>,
     role: RoleList,
     node: Option<String>,
+    group: Option<String>,
+    session_timeout_ms: u64,
+    standby: Standby,
     projector_tasks: usize,
     drain_timeout_ms: u64,
     url: String,
@@ -248,6 +268,9 @@ impl Settings {
             cluster_secret_file: raw.cluster_secret_file,
             roles: raw.role.0,
             node: raw.node.unwrap_or_else(host_name),
+            group: raw.group.filter(|group| !group.is_empty()),
+            session_timeout: Duration::from_millis(raw.session_timeout_ms),
+            standby: raw.standby,
             projector_tasks: raw.projector_tasks,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
             url: raw.url.trim_end_matches('/').to_owned(),
@@ -330,6 +353,9 @@ impl Settings {
             "cluster_secret_file" => return self.cluster_secret_file.as_ref().map(path),
             "role" => self.roles.names(),
             "node" => self.node.clone(),
+            "group" => return self.group.clone(),
+            "session_timeout_ms" => self.session_timeout.as_millis().to_string(),
+            "standby" => name_of(self.standby),
             "projector_tasks" => self.projector_tasks.to_string(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),
             "url" => self.url.clone(),

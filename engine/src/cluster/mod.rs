@@ -8,7 +8,6 @@
 mod directory;
 mod membership;
 mod peers;
-mod router;
 
 pub use directory::{Directory, Hint, Known, NoDirectory, NodeEntry};
 pub use membership::{Assignment, Everything, Membership, MembershipOptions};
@@ -16,4 +15,3 @@ pub use peers::{
     AcceptedLink, CommandForPeer, LinkAnswer, LinkEvent, LinkId, NoPeers, PeerError, PeerLink,
     PeerService, Peers, Topology,
 };
-pub use router::{Routed, Router, Settled, Standing, Step};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Inner, Pending, Prepared, count, wrap};
 use crate::command::TurnedAway;
 use crate::commit::stream_key;
-use crate::owner::{Guard, turned_away};
+use crate::seat::{Guard, turned_away};
 
 /// How many streams' guards are kept before those that nobody needs are dropped.
 const GUARDS_MAX: usize = 16_384;

@@ -12,13 +12,14 @@ use tokio::task::JoinHandle;
 
 use super::Engine;
 use crate::cluster::{
-    Assignment, Directory, Known, Membership, MembershipOptions, NoDirectory, NoPeers, NodeEntry,
-    Peers,
+    Assignment, Directory, Hint, Known, Membership, MembershipOptions, NoDirectory, NoPeers,
+    NodeEntry, Peers,
 };
-use crate::ids::Partition;
+use crate::ids::{Partition, Term};
 use crate::log::{EventLog, LogError};
-use crate::owner::{OwnerSettings, wall_clock};
+use crate::owner::OwnerSettings;
 use crate::record::RECORD_VERSION;
+use crate::seat::wall_clock;
 
 /// How often a node says that it is there.
 const SAY_EVERY: Duration = Duration::from_secs(3);
@@ -147,6 +148,14 @@ impl Cluster {
         };
         let task = tokio::spawn(following.run(end));
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    pub(super) fn own_hint(&self, term: Term) -> Option<Hint> {
+        Some(Hint {
+            term,
+            node: self.node.clone(),
+            address: self.entry.as_ref()?.address.clone(),
+        })
     }
 
     /// The other nodes that seem to be there, in order of name.

@@ -26,12 +26,15 @@ use crate::create::first_claim;
 use crate::ids::{LogId, Partition, Position};
 use crate::log::{Appender, EventLog, LogError};
 use crate::owner::{
-    ClientTicket, Command, Control, Driver, Ends, Entropy, Fate, Guard, Inquiry, Message, NoStore,
-    NotOwning, Owner, OwnerSettings, PeerCommand, Shared, StateStore, Status, Store, StoreError,
-    Submission, turned_away,
+    Entropy, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store, StoreError,
+    Submission,
 };
 use crate::record::partition_of;
 use crate::registry::Registry;
+use crate::seat::{
+    ClientTicket, Control, Driver, Ends, Fate, Guard, Identity, Message, PeerTicket, Seat, Shared,
+    Status, turned_away,
+};
 
 /// How many commands may wait for one partition.
 const QUEUE_MAX: usize = 1_024;
@@ -122,7 +125,7 @@ struct Inner {
 /// The ways to one partition's task.
 struct Ways {
     commands: mpsc::Sender<Message>,
-    from_peers: mpsc::Sender<PeerCommand>,
+    from_peers: mpsc::Sender<(Submission, PeerTicket)>,
     control: mpsc::Sender<Control>,
     status: watch::Receiver<Status>,
 }
@@ -165,9 +168,11 @@ impl Engine {
             appender: Arc::clone(&appender),
             peers: cluster.peers(),
             directory: cluster.directory(),
+            started: Instant::now(),
+        };
+        let identity = Identity {
             node: settings.node.clone(),
             address: settings.address.clone(),
-            started: Instant::now(),
         };
         let mut partitions = Vec::new();
         let mut tasks = Vec::new();
@@ -188,7 +193,7 @@ impl Engine {
                 log: None,
                 position: Position(0),
                 term: None,
-                owner: None,
+                elsewhere: None,
             });
             let ends = Ends {
                 commands,
@@ -199,8 +204,8 @@ impl Engine {
                 known: cluster.known(),
                 stopping: stopped.clone(),
             };
-            let driver = Driver::new(partition, owner, shared.clone(), ends);
-            tasks.push(tokio::spawn(driver.run()));
+            let seat = Seat::new(owner, identity.clone());
+            tasks.push(tokio::spawn(Driver::new(seat, shared.clone(), ends).run()));
             partitions.push(Ways {
                 commands: command_queue,
                 from_peers: peer_queue,
@@ -448,7 +453,7 @@ fn partition_store(
 /// Why commands for a partition find no owner.
 fn unready(status: &Status) -> Option<NotOwning> {
     match &status.not_owning {
-        Some(NotOwning::StandingBy) if status.owner.is_some() => None,
+        Some(NotOwning::StandingBy) if status.elsewhere.is_some() => None,
         reason => reason.clone(),
     }
 }
@@ -475,12 +480,8 @@ fn wrap(
         deadline,
         _held: Some(held),
     };
-    let command = Command {
-        submission,
-        waiters: vec![(ticket, false)],
-    };
     (
-        Message::Command(Box::new(command)),
+        Message::Command(Box::new((submission, ticket))),
         Waiting {
             answer,
             fate,

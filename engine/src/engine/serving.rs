@@ -16,7 +16,7 @@ use super::{Engine, Inner, Prepared};
 use crate::cluster::{AcceptedLink, Hint, LinkAnswer, PeerService, Topology};
 use crate::command::{Request, SubmitError, TurnedAway};
 use crate::ids::{LogId, Partition};
-use crate::owner::{Control, LinkGuard, PeerCommand, PeerTicket, turned_away};
+use crate::seat::{Control, LinkGuard, PeerTicket, turned_away};
 
 /// A link from another node for one partition.
 struct Link {
@@ -44,15 +44,13 @@ impl Link {
         match tokio::time::timeout_at(deadline.into(), room).await {
             Ok(Some((permit, held))) => {
                 let (reply, answer) = oneshot::channel();
-                permit.send(PeerCommand {
-                    submission: command.submission,
-                    ticket: PeerTicket {
-                        reply,
-                        link: Arc::clone(&self.guard),
-                        deadline,
-                        _held: Some(held),
-                    },
-                });
+                let ticket = PeerTicket {
+                    reply,
+                    link: Arc::clone(&self.guard),
+                    deadline,
+                    _held: Some(held),
+                };
+                permit.send((command.submission, ticket));
                 Ok(answer)
             }
             Ok(None) => Err(turned_away(TurnedAway::Stopping)),
@@ -149,11 +147,12 @@ impl PeerService for Engine {
         let known = self.inner.cluster.known().borrow().clone();
         let owners = (0..).map(Partition).zip(&self.inner.partitions);
         let owners = owners.filter_map(|(partition, ways)| {
-            let owner = ways.status.borrow().owner.clone();
-            Some((
-                partition,
-                owner.or_else(|| known.owners.get(&partition).cloned())?,
-            ))
+            let status = ways.status.borrow().clone();
+            let owner = match status.term {
+                Some(term) => self.inner.cluster.own_hint(term),
+                None => status.elsewhere,
+            };
+            Some((partition, owner?))
         });
         Topology {
             log: self.inner.log_id,

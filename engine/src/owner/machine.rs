@@ -3,6 +3,7 @@
 //! Deliberately absent: how a command is decided and its record made (`decide`).
 
 mod fold;
+pub(in crate::owner) mod image;
 mod settle;
 mod take_over;
 
@@ -36,7 +37,8 @@ pub enum Phase {
     },
     /// Folded up to the log's end, and not wanted.
     StandingBy {
-        /// When to read on, as a monotonic time in milliseconds; absent: not at all.
+        /// When to look whether there is more to read, as a monotonic time in milliseconds; absent:
+        /// not at all, or it is being looked.
         read_at_ms: Option<u64>,
     },
     /// A claim was appended.
@@ -66,6 +68,7 @@ pub enum Phase {
 }
 
 /// A record of ours that was appended and not yet found in the log.
+#[derive(Clone)]
 pub(super) struct InFlight<T> {
     pub(super) sequence: u64,
     pub(super) headers: CommitHeaders,
@@ -99,7 +102,7 @@ pub(super) struct Speculation {
 }
 
 /// Where reading must get to before the phase goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Goal {
     End,
     Behind(Offset),
@@ -131,8 +134,6 @@ pub struct Owner<T> {
     wanted: bool,
     /// Whether the partition is to be let go once nothing is in flight.
     letting_go: bool,
-    /// Whether the present owner was asked to hand over in this attempt.
-    asked: bool,
     /// Who the newest claim says it is of.
     holder: Option<Hint>,
     /// How often in short succession another writer took the partition, and when last.
@@ -181,7 +182,6 @@ impl<T> Owner<T> {
             claimed: None,
             wanted: true,
             letting_go: false,
-            asked: false,
             holder: None,
             losses: 0,
             lost_at_ms: 0,

@@ -8,13 +8,12 @@
 //! told ([`Owner::want`]), and how other nodes are reached.
 
 mod decide;
-mod driver;
+mod known_bad;
 mod machine;
 mod memory;
 mod store;
 #[cfg(test)]
 mod tests;
-mod ticket;
 
 use kernel::{CommandId, Timestamp};
 
@@ -24,12 +23,8 @@ use crate::ids::Offset;
 use crate::record::NewRecord;
 use crate::registry::DecodedCommand;
 
-pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
 pub use machine::{Owner, Phase};
 pub use store::{NoStore, Saved, StateStore, Store, StoreError, StoredId, StoredState};
-pub(crate) use ticket::{
-    ClientTicket, Command, Fate, Guard, LinkGuard, PeerCommand, PeerTicket, turned_away,
-};
 
 /// What a command takes in memory beside its data, about, in bytes.
 const COMMAND_BYTES: usize = 1_024;
@@ -49,9 +44,16 @@ pub struct Now {
 pub trait Entropy: Send {
     /// Sixteen random bytes.
     fn bytes(&mut self) -> [u8; 16];
+
+    /// Sixteen random bytes that name a claim. A checker gives names here that do not depend on
+    /// what else was asked for before.
+    fn writer(&mut self) -> [u8; 16] {
+        self.bytes()
+    }
 }
 
 /// What a command needs for being decided, and what names it among the inputs and answers.
+#[derive(Clone)]
 pub struct Submission {
     /// The request.
     pub request: Request,
@@ -124,6 +126,7 @@ impl Default for OwnerSettings {
 }
 
 /// What the driver is to do. `T` stands for whoever waits for an answer.
+#[derive(Clone)]
 pub enum Action<T> {
     /// Hand a record to the log; its result comes back under `sequence`. A claim takes a new
     /// session.
@@ -145,6 +148,8 @@ pub enum Action<T> {
         /// The offset of the last record that was folded.
         offset: Offset,
     },
+    /// Look where the log ends, and report with [`Owner::peeked`].
+    Peek,
     /// Ask whoever owns the partition to hand over, and report with [`Owner::owner_answered`] when
     /// that is done, refused or hopeless; at once where nobody else is known to own.
     AskOwner,

@@ -177,7 +177,8 @@ impl World {
                     Action::AskOwner => {
                         self.asked += 1;
                         if !self.deaf {
-                            self.owner.owner_answered();
+                            let now = self.now();
+                            self.owner.owner_answered(now);
                         }
                     }
                     Action::Release {
@@ -203,6 +204,10 @@ impl World {
                             },
                             now,
                         );
+                    }
+                    Action::Peek => {
+                        let (end, now) = (self.end(), self.now());
+                        self.owner.peeked(Some(end), now);
                     }
                     Action::Prove { offset } => {
                         let end = self.end();

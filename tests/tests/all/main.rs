@@ -4,16 +4,21 @@
 
 mod chain_rule;
 mod cli;
+mod cluster_works;
 mod command_door;
 mod crashes;
 mod damage;
+mod directory;
 mod event_log_contract;
 mod golden;
 mod harness_works;
 mod history;
 mod main_job;
+mod many_nodes;
+mod membership;
 mod peers;
 mod projections;
+mod proxy_works;
 mod query_door;
 mod raw_log;
 mod readme;

@@ -1,4 +1,6 @@
-//! Making a topic, and holding its settings against what the protocol needs.
+//! Making topics, and holding the log's settings against what the protocol needs.
+//!
+//! Invariant: making what is there already is no error, so that several may make it at once.
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -21,6 +23,24 @@ const EXACT: [(&str, &str); 4] = [
     ("message.timestamp.type", "LogAppendTime"),
 ];
 
+/// The settings of the directory's topic. Nodes repeat themselves every few seconds and every reader
+/// begins at the start, so it is compacted early and in small pieces.
+const OWNERS: [(&str, &str); 8] = [
+    ("cleanup.policy", "compact"),
+    ("segment.bytes", "4194304"),
+    ("segment.ms", "600000"),
+    ("min.cleanable.dirty.ratio", "0.1"),
+    ("max.compaction.lag.ms", "3600000"),
+    ("max.message.bytes", "65536"),
+    ("min.insync.replicas", "1"),
+    ("message.timestamp.type", "LogAppendTime"),
+];
+
+/// The topic of the directory that belongs to a log.
+pub(super) fn owners_topic(topic: &str) -> String {
+    format!("{topic}.owners")
+}
+
 fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>, LogError> {
     client(brokers)
         .create()
@@ -32,25 +52,38 @@ pub(in crate::log) async fn create_topic(
     topic: &str,
     options: StoreOptions,
 ) -> Result<(), LogError> {
-    let admin = admin(brokers)?;
     let partitions = i32::try_from(options.partition_count).unwrap_or(i32::MAX);
+    let replication = i32::from(options.replication);
     let insync = if options.replication >= 3 { "2" } else { "1" };
-    let mut new = NewTopic::new(
-        topic,
-        partitions,
-        TopicReplication::Fixed(i32::from(options.replication)),
-    )
-    .set("max.message.bytes", "2097152")
-    .set("min.insync.replicas", insync)
-    .set("unclean.leader.election.enable", "false");
-    for (name, value) in EXACT {
-        new = new.set(name, value);
+    let mut log = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication))
+        .set("max.message.bytes", "2097152")
+        .set("min.insync.replicas", insync)
+        .set("unclean.leader.election.enable", "false");
+    log.config.extend(EXACT);
+    let owners = owners_topic(topic);
+    let mut directory = NewTopic::new(&owners, 1, TopicReplication::Fixed(replication));
+    directory.config.extend(OWNERS);
+    make(brokers, &[log, directory]).await
+}
+
+/// Makes the directory's topic if there is none, with as many replicas as the log's has.
+pub(super) async fn ensure_owners_topic(brokers: &str, topic: &str) -> Result<(), LogError> {
+    let owners = owners_topic(topic);
+    if replicas(brokers, &owners).await? > 0 {
+        return Ok(());
     }
+    let count = i32::try_from(replicas(brokers, topic).await?.max(1)).unwrap_or(i32::MAX);
+    let mut directory = NewTopic::new(&owners, 1, TopicReplication::Fixed(count));
+    directory.config.extend(OWNERS);
+    make(brokers, &[directory]).await
+}
+
+async fn make(brokers: &str, topics: &[NewTopic<'_>]) -> Result<(), LogError> {
     let timeouts = AdminOptions::new()
         .operation_timeout(Some(REQUEST_TIMEOUT))
         .request_timeout(Some(REQUEST_TIMEOUT));
-    let results = admin
-        .create_topics([&new], &timeouts)
+    let results = admin(brokers)?
+        .create_topics(topics, &timeouts)
         .await
         .map_err(failed("make the topic"))?;
     for result in results {
@@ -127,7 +160,7 @@ fn problems(brokers: &str, topic: &str, config: &ConfigResource) -> Vec<SettingP
     problems
 }
 
-/// The least number of replicas that any partition of the topic has.
+/// The least number of replicas that any partition of the topic has; 0 if there is no such topic.
 async fn replicas(brokers: &str, topic: &str) -> Result<usize, LogError> {
     let (config, topic) = (client(brokers), topic.to_owned());
     blocking(move || {

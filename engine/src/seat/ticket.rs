@@ -1,7 +1,7 @@
 //! Whoever waits for a command, from its sending to its one answer.
 //!
 //! Invariant: a command that was given up before it was taken up is never attempted; one that was
-//! taken up is never said not to have been attempted. Deliberately absent: where it goes (`driver`).
+//! taken up is never said not to have been attempted. Deliberately absent: where it goes (`route`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Submission;
-use crate::cluster::{Hint, LinkAnswer, Routed};
+use super::{Client, Hindrance, Peer};
+use crate::cluster::LinkAnswer;
 use crate::command::{Answer, SubmitError, TurnedAway};
 
 /// Whether a waiting command was taken up or given up; whoever comes first decides.
@@ -90,13 +90,34 @@ pub(crate) struct ClientTicket {
 }
 
 impl ClientTicket {
-    fn answer(self, answer: Result<Answer, SubmitError>) {
-        if let (Some(guard), Err(error)) = (&self.guard, &answer) {
+    pub(super) fn answer(self, answer: Result<Answer, SubmitError>) {
+        // Whoever asked may have gone.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl Client for ClientTicket {
+    fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
+        let was_taken = self.fate.is_taken();
+        let closed = self.guard.as_ref().and_then(|guard| guard.closed());
+        match closed {
+            // It was attempted, and trying again could bring it before the line that is open.
+            Some(_) if was_taken => Err(Some(SubmitError::Unknown)),
+            Some(error) if self.fate.take() => Err(Some(error)),
+            None if !self.reply.is_closed() && self.fate.take() => Ok(()),
+            _ => Err(None),
+        }
+    }
+
+    fn was_attempted(&self) -> bool {
+        self.fate.is_taken()
+    }
+
+    fn settle(&mut self, answer: &Result<Answer, SubmitError>) {
+        if let (Some(guard), Err(error)) = (&self.guard, answer) {
             // Before whoever waits learns of it: what comes behind must not slip through.
             guard.close(error);
         }
-        // Whoever asked may have gone.
-        let _ = self.reply.send(answer);
     }
 }
 
@@ -106,10 +127,6 @@ impl ClientTicket {
 pub(crate) struct LinkGuard(AtomicBool);
 
 impl LinkGuard {
-    fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
     pub(crate) fn close(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -124,89 +141,31 @@ pub(crate) struct PeerTicket {
 }
 
 impl PeerTicket {
-    /// Whether nothing that comes behind on its link may be attempted.
-    pub(crate) fn is_behind_moved(&self) -> bool {
-        self.link.is_closed()
+    pub(super) fn answer(self, answer: LinkAnswer) {
+        // Its node may have gone.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl Peer for PeerTicket {
+    fn hindrance(&self) -> Option<Hindrance> {
+        if self.link.0.load(Ordering::Acquire) {
+            Some(Hindrance::BehindMoved)
+        } else if self.deadline <= Instant::now() {
+            Some(Hindrance::Late)
+        } else {
+            None
+        }
     }
 
-    pub(crate) fn moved(self, owner: Option<Hint>) {
-        self.link.close();
-        let _ = self.reply.send(LinkAnswer::Moved(owner));
-    }
-
-    pub(crate) fn answer(self, answer: Result<Answer, SubmitError>) {
-        if answer.as_ref().is_err_and(is_unanswered) {
+    fn settle(&mut self, answer: &LinkAnswer) {
+        let keeps_on = match answer {
+            LinkAnswer::Answered(Ok(_)) => true,
+            LinkAnswer::Answered(Err(error)) => !is_unanswered(error),
+            LinkAnswer::Moved(_) => false,
+        };
+        if !keeps_on {
             self.link.close();
         }
-        let _ = self.reply.send(LinkAnswer::Answered(answer));
     }
-}
-
-/// Whoever waits for an answer.
-pub(crate) enum Ticket {
-    Client(ClientTicket),
-    Peer(PeerTicket),
-}
-
-impl Ticket {
-    pub(crate) fn answer(self, answer: Result<Answer, SubmitError>) {
-        match self {
-            Self::Client(ticket) => ticket.answer(answer),
-            Self::Peer(ticket) => ticket.answer(answer),
-        }
-    }
-}
-
-/// A command of this node's clients on its way to its owner.
-pub(crate) struct Command {
-    pub(crate) submission: Submission,
-    /// Who waits, and whether the first answer is a repetition for them.
-    pub(crate) waiters: Vec<(ClientTicket, bool)>,
-}
-
-impl Command {
-    pub(crate) fn answer(self, answer: &Result<Answer, SubmitError>) {
-        for (ticket, _) in self.waiters {
-            ticket.answer(answer.clone());
-        }
-    }
-
-    /// Whether it may be in the log: it was attempted once.
-    pub(crate) fn was_attempted(&self) -> bool {
-        self.waiters
-            .iter()
-            .any(|(ticket, _)| ticket.fate.is_taken())
-    }
-
-    /// When the last of those who wait stops waiting.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.waiters.iter().map(|(ticket, _)| ticket.deadline).max()
-    }
-}
-
-impl Routed for Command {
-    fn take_up(&mut self) -> bool {
-        let mut kept = Vec::with_capacity(self.waiters.len());
-        for (ticket, repeated) in self.waiters.drain(..) {
-            let was_taken = ticket.fate.is_taken();
-            let closed = ticket.guard.as_ref().and_then(|guard| guard.closed());
-            match closed {
-                // It was attempted, and trying again could bring it before the line that is open.
-                Some(_) if was_taken => ticket.answer(Err(SubmitError::Unknown)),
-                Some(error) if ticket.fate.take() => ticket.answer(Err(error)),
-                None if !ticket.reply.is_closed() && ticket.fate.take() => {
-                    kept.push((ticket, repeated));
-                }
-                _ => {}
-            }
-        }
-        self.waiters = kept;
-        !self.waiters.is_empty()
-    }
-}
-
-/// A command that another node forwarded.
-pub(crate) struct PeerCommand {
-    pub(crate) submission: Submission,
-    pub(crate) ticket: PeerTicket,
 }

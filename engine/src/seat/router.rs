@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Hint, LinkAnswer, LinkId};
+use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
 
 /// How many commands may be unanswered on a link.
@@ -69,6 +69,8 @@ struct Link<C> {
 /// The commands of one partition that this node's clients sent.
 pub struct Router<C> {
     waiting: VecDeque<C>,
+    /// What nobody waited for any more when its turn came.
+    dropped: Vec<C>,
     link: Option<Link<C>>,
     next_link: u64,
     next_sequence: u64,
@@ -81,6 +83,7 @@ impl<C> Default for Router<C> {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
+            dropped: Vec::new(),
             link: None,
             next_link: 1,
             next_sequence: 1,
@@ -119,6 +122,11 @@ impl<C: Routed> Router<C> {
     #[must_use]
     pub fn sent(&self, sequence: u64) -> Option<&C> {
         self.link.as_ref()?.sent.get(&sequence)
+    }
+
+    /// The same, to be changed.
+    pub fn sent_mut(&mut self, sequence: u64) -> Option<&mut C> {
+        self.link.as_mut()?.sent.get_mut(&sequence)
     }
 
     /// The next step, if there is one: `owner` is where the owner is said to be, and is not this
@@ -186,6 +194,7 @@ impl<C: Routed> Router<C> {
             if command.take_up() {
                 return Some(command);
             }
+            self.dropped.push(command);
         }
         None
     }
@@ -239,6 +248,11 @@ impl<C: Routed> Router<C> {
         let pause_ms = (RETRY_AFTER_MS << self.retries.min(16)).min(RETRY_AFTER_MAX_MS);
         self.retries += 1;
         self.retry_at_ms = now_ms + pause_ms;
+    }
+
+    /// What was dropped since the last call, since nobody waited for it any more.
+    pub fn take_dropped(&mut self) -> Vec<C> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Whether this link is the one in use.

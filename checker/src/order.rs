@@ -1,0 +1,184 @@
+//! Commands against each other: what was answered before another was sent was decided before it,
+//! and the lines of a batch were decided in their order.
+//!
+//! Invariant: only what certainly was before something else is compared. Commands of one stream
+//! only: there is no promise across streams.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::book::{Attempt, Book, Command, Found, Said, When};
+use crate::check::Findings;
+use crate::report::{Evidence, Kind};
+
+/// How many earlier lines of its stream a line of a batch is compared with.
+const LINES_BACK_MAX: usize = 64;
+
+/// Judges the order of all commands.
+pub(crate) fn compare(book: &Book, findings: &mut Findings) {
+    real_time(book, findings);
+    batches(book, findings);
+}
+
+/// The one commit of a command. After the window an id may have another, and then nobody can say
+/// which attempt led to which.
+fn only_commit(command: &Command) -> Option<&Found> {
+    match command.commits.as_slice() {
+        [found] => Some(found),
+        _ => None,
+    }
+}
+
+/// A decided command in real time.
+struct Decided<'a> {
+    command: &'a Command,
+    found: &'a Found,
+    /// When it was sent first, by each client: the earliest lines.
+    sent: Vec<When>,
+    /// When its answer was heard, by each client.
+    heard: Vec<When>,
+}
+
+fn real_time(book: &Book, findings: &mut Findings) {
+    let mut streams: HashMap<u32, Vec<Decided<'_>>> = HashMap::new();
+    for command in &book.commands {
+        let Some(found) = only_commit(command) else {
+            continue;
+        };
+        if command.attempts.is_empty() {
+            continue;
+        }
+        let heard = command.attempts.iter().filter_map(Attempt::of_the_log);
+        let decided = Decided {
+            command,
+            found,
+            sent: command.attempts.iter().map(|a| a.sent).collect(),
+            heard: heard.map(|answer| answer.at).collect(),
+        };
+        streams.entry(command.stream).or_default().push(decided);
+    }
+    let mut streams: Vec<_> = streams.into_iter().collect();
+    streams.sort_unstable_by_key(|(stream, _)| *stream);
+    for (_, mut decided) in streams {
+        decided.sort_unstable_by_key(|one| (one.found.partition, one.found.position));
+        stream_in_real_time(book, &decided, findings);
+    }
+}
+
+/// From the last decision back: of those decided later, the earliest answer that each client heard.
+/// It must not be before the sending of one that was decided earlier.
+fn stream_in_real_time(book: &Book, decided: &[Decided<'_>], findings: &mut Findings) {
+    let mut by_line: BTreeMap<(u32, u32), (When, usize)> = BTreeMap::new();
+    let mut by_time: BTreeMap<(u32, u32), (When, usize)> = BTreeMap::new();
+    for (index, earlier) in decided.iter().enumerate().rev() {
+        // It may have been decided upon its first sending, so all of them must come too late.
+        let answered_before = by_line
+            .values()
+            .chain(by_time.values())
+            .find(|(heard, _)| earlier.sent.iter().all(|sent| heard.precedes(sent)));
+        if let Some((heard, later)) = answered_before {
+            let later = &decided[*later];
+            let detail = format!(
+                "it was decided before command {}, which had been answered before it was sent",
+                later.command.id
+            );
+            let evidence = vec![
+                book.evidence(&earlier.sent[0]),
+                earlier.found.evidence(),
+                book.evidence(heard),
+                later.found.evidence(),
+            ];
+            findings.add(book.about(Kind::OutOfOrder, earlier.command, detail, evidence));
+        }
+        for heard in &earlier.heard {
+            let whose = (heard.client, heard.file);
+            let first = by_line.entry(whose).or_insert((*heard, index));
+            if heard.line < first.0.line {
+                *first = (*heard, index);
+            }
+            let first = by_time.entry(whose).or_insert((*heard, index));
+            if heard.at_ms < first.0.at_ms {
+                *first = (*heard, index);
+            }
+        }
+    }
+}
+
+fn batches(book: &Book, findings: &mut Findings) {
+    let mut batches: BTreeMap<(u32, u32), Vec<(u64, usize)>> = BTreeMap::new();
+    for (index, command) in book.commands.iter().enumerate() {
+        for (batch, line) in command.attempts.iter().filter_map(|a| a.batch) {
+            let lines = batches.entry((batch, command.stream)).or_default();
+            lines.push((line, index));
+        }
+    }
+    for ((batch, _), mut lines) in batches {
+        lines.sort_unstable();
+        for (at, (_, later)) in lines.iter().enumerate() {
+            let back = &lines[at.saturating_sub(LINES_BACK_MAX)..at];
+            for (_, earlier) in back {
+                let pair = (&book.commands[*earlier], &book.commands[*later]);
+                if earlier != later && line_fault(book, batch, pair, findings) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Judges two lines of one stream in one batch; tells whether something was wrong.
+fn line_fault(
+    book: &Book,
+    batch: u32,
+    (earlier, later): (&Command, &Command),
+    findings: &mut Findings,
+) -> bool {
+    let Some(found) = only_commit(later) else {
+        return false;
+    };
+    let settled = || earlier.attempts.iter().filter_map(Attempt::settled);
+    let stands_behind = |attempt: &Attempt| {
+        let is_line = attempt.batch.is_some_and(|(batch, line)| {
+            let before = |other: &Attempt| other.batch.is_some_and(|(b, l)| b == batch && l < line);
+            earlier.attempts.iter().any(before)
+        });
+        is_line || settled().any(|answer| answer.at.precedes(&attempt.sent))
+    };
+    // Sent some other way too, it may have been decided then.
+    if !later.attempts.iter().all(stands_behind) {
+        return false;
+    }
+    let (detail, more) = match earlier.commits.as_slice() {
+        [] if settled().next().is_some() => return false,
+        [] => ("and that one was never decided", None),
+        [before] if before.position < found.position => return false,
+        [before] => ("and that one was decided later", Some(before.evidence())),
+        _ => return false,
+    };
+    let in_batch = |attempt: &&Attempt| attempt.batch.is_some_and(|(b, _)| b == batch);
+    let had_answer = earlier
+        .attempts
+        .iter()
+        .filter(in_batch)
+        .all(|attempt| match attempt.said() {
+            Said::Accepted { .. } | Said::Refused { .. } | Said::Failed => true,
+            Said::TurnedAway | Said::Unknown => false,
+        });
+    let kind = match had_answer {
+        true => Kind::BatchOutOfOrder,
+        false => Kind::BehindUnanswered,
+    };
+    let sent = |command: &Command| {
+        let attempt = command.attempts.iter().find(in_batch);
+        attempt.map(|attempt| book.evidence(&attempt.sent))
+    };
+    let mut evidence: Vec<Evidence> = sent(later).into_iter().collect();
+    evidence.push(found.evidence());
+    evidence.extend(sent(earlier));
+    evidence.extend(more);
+    let detail = format!(
+        "it stands behind command {} in its batch, {detail}",
+        earlier.id
+    );
+    findings.add(book.about(kind, later, detail, evidence));
+    true
+}

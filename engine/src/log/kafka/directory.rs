@@ -1,0 +1,343 @@
+//! The directory in a compacted topic beside the log's: a small producer that says, and a follower
+//! that hears.
+//!
+//! Invariant: nothing that happens here touches the log or its producer; what cannot be said is
+//! dropped, and what was lost with the topic is said again by those who said it. Deliberately
+//! absent: how old an entry may be (whoever asks decides).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
+use tokio::sync::watch;
+
+use super::hints::{Heard, Said, node_key, owner_key};
+use super::{REQUEST_TIMEOUT, client, failed, topic};
+use crate::cluster::{Directory, Hint, Known, NodeEntry};
+use crate::ids::Partition;
+use crate::log::LogError;
+
+/// How many records may wait to be said.
+const QUEUE_RECORDS_MAX: &str = "10000";
+/// How long a record may wait to be said, in milliseconds.
+const SAY_WITHIN_MS: &str = "10000";
+/// How long a node that leaves waits until that is said.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// How long the follower waits for a record before it looks whether it is still wanted.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+/// How often the follower looks whether the topic is still the one that it reads.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long to wait after a failure before the follower begins again.
+const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long the clients believe what they know of the topic, and how long they wait for one that
+/// is missing, in milliseconds. (A producer would believe for minutes that there is none.)
+const BELIEVE_MS: &str = "5000";
+const MISSING_MS: &str = "1000";
+
+fn directory_client(brokers: &str) -> ClientConfig {
+    let mut config = client(brokers);
+    config
+        .set("topic.metadata.refresh.interval.ms", BELIEVE_MS)
+        .set("topic.metadata.propagation.max.ms", MISSING_MS);
+    config
+}
+
+struct Deliveries;
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the directory's producer reports");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            tracing::debug!(%error, "a hint was not taken by the brokers");
+        }
+    }
+}
+
+/// The saying side.
+struct Speaker {
+    topic: String,
+    producer: ThreadedProducer<Deliveries>,
+    said: Mutex<Said>,
+}
+
+impl Speaker {
+    fn said<T>(&self, look: impl FnOnce(&mut Said) -> T) -> T {
+        look(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn say(&self, key: &str, value: Option<&[u8]>) {
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic)
+            .partition(0)
+            .key(key.as_bytes());
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
+        if let Err((error, _)) = self.producer.send(record) {
+            tracing::debug!(%error, key, "a hint is dropped");
+        }
+    }
+
+    fn say_value(&self, key: &str, value: &impl serde::Serialize) {
+        match serde_json::to_vec(value) {
+            Ok(json) => self.say(key, Some(&json)),
+            Err(error) => tracing::debug!(%error, key, "a hint that cannot be written"),
+        }
+    }
+
+    /// Says everything again, for readers of a topic that was made anew.
+    fn repeat_all(&self) {
+        let (owners, nodes) = self.said(|said| said.all());
+        for (partition, hint) in owners {
+            self.say_value(&owner_key(partition), &hint);
+        }
+        for entry in nodes {
+            self.say_value(&node_key(&entry.node), &entry);
+        }
+    }
+}
+
+/// A node's access to the directory.
+pub(super) struct KafkaDirectory {
+    speaker: Arc<Speaker>,
+    known: watch::Receiver<Known>,
+    stop: Arc<AtomicBool>,
+}
+
+impl KafkaDirectory {
+    pub(super) async fn open(
+        brokers: &str,
+        topic: &str,
+        partition_count: u32,
+    ) -> Result<Self, LogError> {
+        topic::ensure_owners_topic(brokers, topic).await?;
+        // Not the log's producer: what fails here must not put a partition in doubt. One request
+        // at a time keeps the order of what is said, also when one is sent again.
+        let producer = directory_client(brokers)
+            .set("acks", "all")
+            .set("max.in.flight.requests.per.connection", "1")
+            .set("message.timeout.ms", SAY_WITHIN_MS)
+            .set("linger.ms", "0")
+            .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX)
+            .create_with_context(Deliveries)
+            .map_err(failed("make a Kafka producer"))?;
+        let speaker = Arc::new(Speaker {
+            topic: topic::owners_topic(topic),
+            producer,
+            said: Mutex::default(),
+        });
+        let (sender, known) = watch::channel(Known::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let follower = Follower {
+            brokers: brokers.to_owned(),
+            log_topic: topic.to_owned(),
+            partition_count,
+            speaker: Arc::clone(&speaker),
+            heard: Heard::default(),
+            known: sender,
+            stop: Arc::clone(&stop),
+        };
+        std::thread::Builder::new()
+            .name("annals-owners".to_owned())
+            .spawn(move || follower.run())
+            .map_err(|error| LogError::unavailable("start a reading thread", error))?;
+        Ok(Self {
+            speaker,
+            known,
+            stop,
+        })
+    }
+}
+
+impl Drop for KafkaDirectory {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Directory for KafkaDirectory {
+    async fn say_owner(&self, partition: Partition, hint: &Hint) {
+        self.speaker.said(|said| said.owner(partition, hint));
+        self.speaker.say_value(&owner_key(partition), hint);
+    }
+
+    async fn say_node(&self, entry: &NodeEntry) {
+        self.speaker.said(|said| said.node(entry));
+        self.speaker.say_value(&node_key(&entry.node), entry);
+    }
+
+    async fn say_gone(&self, node: &str) {
+        self.speaker.said(|said| said.gone(node));
+        self.speaker.say(&node_key(node), None);
+        // Mostly the last that a process says.
+        let speaker = Arc::clone(&self.speaker);
+        let flushed =
+            tokio::task::spawn_blocking(move || speaker.producer.flush(GONE_WITHIN)).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::debug!(%error, "that a node is gone was not said in time");
+        }
+    }
+
+    fn known(&self) -> Result<watch::Receiver<Known>, LogError> {
+        Ok(self.known.clone())
+    }
+}
+
+/// The hearing side: a thread that reads the topic from its beginning, again whenever it may be
+/// another one.
+struct Follower {
+    brokers: String,
+    log_topic: String,
+    partition_count: u32,
+    speaker: Arc<Speaker>,
+    heard: Heard,
+    known: watch::Sender<Known>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Follower {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn run(mut self) {
+        let mut is_first = true;
+        while !self.is_stopped() {
+            match self.connect(is_first) {
+                Ok(consumer) => self.follow(&consumer, is_first),
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "the directory of owners cannot be read; trying on");
+                }
+            }
+            is_first = false;
+            let begin_at = Instant::now() + BEGIN_AGAIN_AFTER;
+            while !self.is_stopped() && Instant::now() < begin_at {
+                std::thread::sleep(POLL_EVERY);
+            }
+        }
+    }
+
+    fn connect(&self, is_first: bool) -> Result<BaseConsumer, LogError> {
+        if !is_first {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .map_err(|error| LogError::unavailable("make the directory's topic", error))?;
+            runtime.block_on(topic::ensure_owners_topic(&self.brokers, &self.log_topic))?;
+        }
+        let consumer: BaseConsumer = directory_client(&self.brokers)
+            .set("group.id", "annals-unused")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("fetch.error.backoff.ms", "50")
+            .set("queued.max.messages.kbytes", "1024")
+            .create()
+            .map_err(failed("make a Kafka consumer"))?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.speaker.topic, 0, KafkaOffset::Beginning)
+            .and_then(|()| consumer.assign(&list))
+            .map_err(failed("assign the directory"))?;
+        Ok(consumer)
+    }
+
+    /// Reads until it is stopped, or until the topic must be read from the beginning.
+    fn follow(&mut self, consumer: &BaseConsumer, is_first: bool) {
+        let (mut next, mut has_caught_up) = (0, false);
+        let mut look_at = Instant::now() + LOOK_EVERY;
+        while !self.is_stopped() {
+            match consumer.poll(POLL_EVERY) {
+                Some(Ok(message)) => {
+                    next = message.offset() + 1;
+                    self.hear(message.key(), message.payload());
+                    if has_caught_up {
+                        self.publish();
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.publish();
+                    if !has_caught_up && !is_first {
+                        self.speaker.repeat_all();
+                    }
+                    has_caught_up = true;
+                    self.correct();
+                }
+                Some(Err(error)) if must_begin_again(&error) => {
+                    tracing::debug!(%error, "the directory is read from its beginning");
+                    return;
+                }
+                Some(Err(error)) => tracing::debug!(%error, "the directory's reader reports"),
+                None => {}
+            }
+            if Instant::now() >= look_at {
+                let topic = &self.speaker.topic;
+                match consumer.fetch_watermarks(topic, 0, REQUEST_TIMEOUT) {
+                    Ok((_, end)) if end < next => return,
+                    Err(error) if must_begin_again(&error) => return,
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "the directory's end is not known"),
+                }
+                look_at = Instant::now() + LOOK_EVERY;
+            }
+        }
+    }
+
+    fn hear(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let key = key.unwrap_or_default();
+        if let Err(reason) = self.heard.hear(self.partition_count, key, value) {
+            tracing::debug!(?reason, "a record of the directory is skipped");
+        }
+    }
+
+    fn publish(&self) {
+        let heard = &self.heard.known;
+        self.known.send_if_modified(|known| {
+            let is_change = known != heard;
+            if is_change {
+                known.clone_from(heard);
+            }
+            is_change
+        });
+        self.speaker.said(|said| said.give_way(heard));
+    }
+
+    /// Says again what an older hint of somebody else came to stand behind.
+    fn correct(&mut self) {
+        for partition in std::mem::take(&mut self.heard.outdated) {
+            let said = self.speaker.said(|said| said.of(partition).cloned());
+            if let Some(hint) = said {
+                self.speaker.say_value(&owner_key(partition), &hint);
+            }
+        }
+    }
+}
+
+/// Whether the topic is gone, or shorter than it was, or the client is of no use any more.
+fn must_begin_again(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownPartition
+                    | RDKafkaErrorCode::OffsetOutOfRange
+                    | RDKafkaErrorCode::AutoOffsetReset
+                    | RDKafkaErrorCode::NoOffset
+            )
+        )
+}

@@ -1,0 +1,249 @@
+//! The records of the directory's topic: their keys and values, and what a reader makes of them.
+//!
+//! Invariant: whatever is in the topic, what is known stays bounded, and a hint gives way only to
+//! one whose term is not lower. Deliberately absent: the client (`directory`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::{Hint, Known, NodeEntry};
+use crate::ids::Partition;
+
+/// How many bytes a value may have.
+const VALUE_BYTES_MAX: usize = 16 << 10;
+/// How many nodes are known at most; what is said of others is left out.
+const NODES_MAX: usize = 1_000;
+
+pub(super) fn owner_key(partition: Partition) -> String {
+    format!("owner/{partition}")
+}
+
+pub(super) fn node_key(node: &str) -> String {
+    format!("node/{node}")
+}
+
+/// Why a record says nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Its key is none of ours.
+    Key,
+    /// Its value is not what the key asks for.
+    Value,
+    /// More nodes than can be.
+    TooMany,
+}
+
+/// What was read from the topic so far.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) known: Known,
+    /// The partitions of which the last record said less than is known. Compaction keeps that
+    /// record and drops the better one, so whoever said the better one says it again.
+    pub(super) outdated: BTreeSet<Partition>,
+}
+
+impl Heard {
+    /// Takes in a record.
+    pub(super) fn hear(
+        &mut self,
+        partition_count: u32,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), Unread> {
+        let key = std::str::from_utf8(key).map_err(|_| Unread::Key)?;
+        if let Some(number) = key.strip_prefix("owner/") {
+            let number: u32 = number.parse().map_err(|_| Unread::Key)?;
+            let partition = Partition(number);
+            if number >= partition_count || key != owner_key(partition) {
+                return Err(Unread::Key);
+            }
+            let hint = read(value.ok_or(Unread::Value)?)?;
+            self.hear_owner(partition, hint);
+            return Ok(());
+        }
+        let node = key.strip_prefix("node/").ok_or(Unread::Key)?;
+        let Some(value) = value else {
+            self.known.nodes.remove(node);
+            return Ok(());
+        };
+        let entry: NodeEntry = read(value)?;
+        if entry.node != node {
+            return Err(Unread::Value);
+        }
+        if self.known.nodes.len() >= NODES_MAX && !self.known.nodes.contains_key(node) {
+            return Err(Unread::TooMany);
+        }
+        self.known.nodes.insert(node.to_owned(), entry);
+        Ok(())
+    }
+
+    fn hear_owner(&mut self, partition: Partition, hint: Hint) {
+        let is_older = |known: &Hint| hint.term < known.term;
+        if self.known.owners.get(&partition).is_some_and(is_older) {
+            tracing::debug!(%partition, term = %hint.term, "an older hint than what is known");
+            self.outdated.insert(partition);
+        } else {
+            self.outdated.remove(&partition);
+            self.known.owners.insert(partition, hint);
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(Unread::Value);
+    }
+    serde_json::from_slice(value).map_err(|_| Unread::Value)
+}
+
+/// What this node has said and would say again: its own entry, and hints that nobody outdid.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    owners: BTreeMap<Partition, Hint>,
+    nodes: BTreeMap<String, NodeEntry>,
+}
+
+impl Said {
+    pub(super) fn owner(&mut self, partition: Partition, hint: &Hint) {
+        self.owners.insert(partition, hint.clone());
+    }
+
+    pub(super) fn node(&mut self, entry: &NodeEntry) {
+        self.nodes.insert(entry.node.clone(), entry.clone());
+    }
+
+    pub(super) fn gone(&mut self, node: &str) {
+        self.nodes.remove(node);
+    }
+
+    /// Forgets the hints that others have outdone.
+    pub(super) fn give_way(&mut self, known: &Known) {
+        self.owners.retain(|partition, said| {
+            let known = known.owners.get(partition);
+            known.is_none_or(|known| known.term <= said.term)
+        });
+    }
+
+    /// What this node said of a partition.
+    pub(super) fn of(&self, partition: Partition) -> Option<&Hint> {
+        self.owners.get(&partition)
+    }
+
+    /// Everything, to be said again.
+    pub(super) fn all(&self) -> (Vec<(Partition, Hint)>, Vec<NodeEntry>) {
+        let owners = self.owners.iter().map(|(p, hint)| (*p, hint.clone()));
+        (owners.collect(), self.nodes.values().cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Term;
+
+    fn hint(term: u64, node: &str) -> Hint {
+        Hint {
+            term: Term(term),
+            node: node.to_owned(),
+            address: format!("http://{node}:1"),
+        }
+    }
+
+    fn hear(heard: &mut Heard, key: &str, value: Option<&str>) -> Result<(), Unread> {
+        heard.hear(4, key.as_bytes(), value.map(str::as_bytes))
+    }
+
+    fn json(value: &impl serde::Serialize) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    #[test]
+    fn a_hint_gives_way_to_a_term_that_is_not_lower_and_to_no_other() {
+        let mut heard = Heard::default();
+        for (term, node, known) in [(3, "a", "a"), (2, "b", "a"), (3, "c", "c"), (4, "b", "b")] {
+            hear(&mut heard, "owner/1", Some(&json(&hint(term, node)))).unwrap();
+            assert_eq!(heard.known.owners[&Partition(1)].node, known);
+            assert_eq!(heard.outdated.contains(&Partition(1)), node != known);
+        }
+    }
+
+    #[test]
+    fn what_is_foreign_or_unreadable_changes_nothing() {
+        let mut heard = Heard::default();
+        hear(&mut heard, "owner/1", Some(&json(&hint(1, "a")))).unwrap();
+        let before = heard.known.clone();
+        let good = json(&hint(9, "z"));
+        let long = format!(
+            "{{\"term\":9,\"node\":\"{}\",\"address\":\"\"}}",
+            "z".repeat(20_000)
+        );
+        for (key, value, reason) in [
+            ("", Some(&*good), Unread::Key),
+            ("owner", Some(&*good), Unread::Key),
+            ("owner/", Some(&*good), Unread::Key),
+            ("owner/4", Some(&*good), Unread::Key),
+            ("owner/+1", Some(&*good), Unread::Key),
+            ("owner/01", Some(&*good), Unread::Key),
+            ("owner/4294967297", Some(&*good), Unread::Key),
+            ("Node/z", Some(&*good), Unread::Key),
+            ("owner/1", None, Unread::Value),
+            ("owner/1", Some(""), Unread::Value),
+            ("owner/1", Some("[9]"), Unread::Value),
+            (
+                "owner/1",
+                Some("{\"term\":-1,\"node\":\"z\",\"address\":\"\"}"),
+                Unread::Value,
+            ),
+            ("owner/1", Some(&*long), Unread::Value),
+            ("node/z", Some(&*good), Unread::Value),
+        ] {
+            assert_eq!(hear(&mut heard, key, value), Err(reason), "{key} {value:?}");
+        }
+        assert_eq!(heard.hear(4, b"\xff", None), Err(Unread::Key));
+        assert_eq!(heard.known, before);
+    }
+
+    #[test]
+    fn nodes_come_and_go_and_cannot_be_without_number() {
+        let entry = |node: &str| NodeEntry {
+            node: node.to_owned(),
+            address: String::new(),
+            reads_record_version: 1,
+            program: String::new(),
+            seen_at: kernel::Timestamp::from_micros(0).unwrap(),
+        };
+        let mut heard = Heard::default();
+        hear(&mut heard, "node/a", Some(&json(&entry("a")))).unwrap();
+        assert_eq!(heard.known.nodes.len(), 1);
+        assert_eq!(
+            hear(&mut heard, "node/a", Some(&json(&entry("b")))),
+            Err(Unread::Value),
+            "the key names another node"
+        );
+        hear(&mut heard, "node/a", None).unwrap();
+        hear(&mut heard, "node/never-there", None).unwrap();
+        assert!(heard.known.nodes.is_empty());
+        for number in 0..NODES_MAX {
+            let node = number.to_string();
+            hear(&mut heard, &node_key(&node), Some(&json(&entry(&node)))).unwrap();
+        }
+        assert_eq!(
+            hear(&mut heard, "node/more", Some(&json(&entry("more")))),
+            Err(Unread::TooMany)
+        );
+        hear(&mut heard, "node/7", Some(&json(&entry("7")))).unwrap();
+        assert_eq!(heard.known.nodes.len(), NODES_MAX);
+    }
+
+    #[test]
+    fn a_node_says_again_only_what_nobody_has_outdone() {
+        let mut said = Said::default();
+        said.owner(Partition(0), &hint(5, "me"));
+        said.owner(Partition(1), &hint(5, "me"));
+        let mut known = Known::default();
+        known.owners.insert(Partition(0), hint(6, "you"));
+        known.owners.insert(Partition(1), hint(4, "you"));
+        said.give_way(&known);
+        assert_eq!(said.of(Partition(0)), None);
+        assert_eq!(said.all().0, [(Partition(1), hint(5, "me"))]);
+    }
+}

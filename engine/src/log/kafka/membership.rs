@@ -1,0 +1,308 @@
+//! The nodes' group: a consumer that takes part in a consumer group for the sake of the assignment
+//! only. It reads no record and commits no offset.
+//!
+//! Invariant: what the group said last is always what `next` leads to, however slowly it is asked.
+//! The client's callbacks only note what was assigned, so that nothing here can hold up a heartbeat.
+//! Deliberately absent: who owns (the log); Kafka's newer group protocol (KIP-848), in which the
+//! session timeout is the brokers' setting and not ours.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
+use tokio::sync::{oneshot, watch};
+
+use super::{client, failed};
+use crate::cluster::{Assignment, Membership, MembershipOptions};
+use crate::ids::Partition;
+use crate::log::LogError;
+
+/// How long the thread waits for the group before it looks whether it is still wanted.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// How long to wait after a client failed for good before another one is made.
+const RENEW_AFTER: Duration = Duration::from_secs(1);
+/// How often a heartbeat is due, but for sessions so short that a third of them is less.
+const HEARTBEAT: std::ops::RangeInclusive<u128> = 100..=500;
+/// How long the others wait for a member that is there and does not rejoin.
+const REJOIN_WITHIN_MIN: Duration = Duration::from_secs(30);
+/// How long leaving may take. The group is told at once; then the client closes.
+const LEAVE_WITHIN: Duration = Duration::from_secs(6);
+
+/// The partitions that the group has assigned to this node, each with the number of the assignment,
+/// so that one that was lost and gained again is told from one that stayed.
+#[derive(Clone, Default)]
+struct Assigned {
+    partitions: BTreeMap<Partition, u64>,
+    assignments: u64,
+}
+
+/// What the client's callbacks do.
+struct Noting {
+    assigned: Arc<watch::Sender<Assigned>>,
+    partition_count: u32,
+}
+
+impl Noting {
+    fn note(&self, list: &TopicPartitionList, change: impl Fn(&mut Assigned, Partition)) {
+        let elements = list.elements();
+        let partitions = elements.iter().filter_map(|element| {
+            let number = u32::try_from(element.partition()).ok()?;
+            // A log's partitions do not become more; whoever adds some to the topic is not obeyed.
+            (number < self.partition_count).then_some(Partition(number))
+        });
+        self.assigned.send_modify(|assigned| {
+            assigned.assignments += 1;
+            for partition in partitions {
+                change(assigned, partition);
+            }
+        });
+    }
+
+    fn forget_all(&self) {
+        self.assigned.send_if_modified(|assigned| {
+            let is_change = !assigned.partitions.is_empty();
+            assigned.partitions.clear();
+            is_change
+        });
+    }
+}
+
+impl ClientContext for Noting {}
+
+impl ConsumerContext for Noting {
+    /// The client must be told to take the assignment, or the group would wait for it; so it takes
+    /// it at the end of each partition, paused.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let done = if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            list.set_all_offsets(KafkaOffset::End)
+                .and_then(|()| consumer.incremental_assign(list))
+                .and_then(|()| {
+                    self.note(list, |assigned, partition| {
+                        assigned.partitions.insert(partition, assigned.assignments);
+                    });
+                    consumer.pause(list)
+                })
+        } else {
+            self.note(list, |assigned, partition| {
+                assigned.partitions.remove(&partition);
+            });
+            consumer.incremental_unassign(list)
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "the client does not do what the group asks of it");
+        }
+    }
+}
+
+/// A node's place in its consumer group: a thread that polls, and what it has noted.
+pub(super) struct KafkaMembership {
+    assigned: watch::Receiver<Assigned>,
+    /// What `next` has told so far.
+    told: BTreeMap<Partition, u64>,
+    stop: Arc<AtomicBool>,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl KafkaMembership {
+    pub(super) fn join(
+        brokers: &str,
+        topic: &str,
+        partition_count: u32,
+        options: &MembershipOptions,
+    ) -> Result<Self, LogError> {
+        let (sender, assigned) = watch::channel(Assigned::default());
+        let (ending, ended) = oneshot::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let member = Member {
+            config: config(brokers, options),
+            topic: topic.to_owned(),
+            assigned: Arc::new(sender),
+            partition_count,
+            stop: Arc::clone(&stop),
+        };
+        // What is wrong with the settings shows here, not in the thread.
+        let first = member.consumer().map_err(failed("join the nodes' group"))?;
+        std::thread::Builder::new()
+            .name("annals-group".to_owned())
+            .spawn(move || {
+                member.take_part(first);
+                // Whoever waited may be gone.
+                let _ = ending.send(());
+            })
+            .map_err(|error| LogError::unavailable("start a thread for the group", error))?;
+        Ok(Self {
+            assigned,
+            told: BTreeMap::new(),
+            stop,
+            ended: Some(ended),
+        })
+    }
+
+    /// The difference between what was told and what is so: losses first.
+    fn change(&mut self) -> Option<Assignment> {
+        let now = self.assigned.borrow_and_update().clone().partitions;
+        let differ = |from: &BTreeMap<Partition, u64>, to: &BTreeMap<Partition, u64>| {
+            from.iter()
+                .filter(|(partition, assignment)| to.get(partition) != Some(assignment))
+                .map(|(partition, _)| *partition)
+                .collect::<Vec<_>>()
+        };
+        let lost = differ(&self.told, &now);
+        if !lost.is_empty() {
+            self.told.retain(|partition, _| !lost.contains(partition));
+            return Some(Assignment::Lost(lost));
+        }
+        let gained = differ(&now, &self.told);
+        self.told = now;
+        (!gained.is_empty()).then_some(Assignment::Gained(gained))
+    }
+}
+
+#[async_trait]
+impl Membership for KafkaMembership {
+    async fn next(&mut self) -> Result<Assignment, LogError> {
+        loop {
+            if let Some(change) = self.change() {
+                return Ok(change);
+            }
+            if self.assigned.changed().await.is_err() {
+                // The thread has ended; it may have noted something last.
+                return self.change().ok_or(LogError::Closed);
+            }
+        }
+    }
+
+    async fn leave(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(ended) = self.ended.take()
+            && tokio::time::timeout(LEAVE_WITHIN, ended).await.is_err()
+        {
+            tracing::warn!("the nodes' group did not confirm in time that this node leaves");
+        }
+    }
+}
+
+impl Drop for KafkaMembership {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn config(brokers: &str, options: &MembershipOptions) -> ClientConfig {
+    let session = options.session_timeout;
+    let heartbeat_ms = (session.as_millis() / 10)
+        .clamp(*HEARTBEAT.start(), *HEARTBEAT.end())
+        .min(session.as_millis() / 3)
+        .max(1);
+    // How long the group waits for a member to rejoin; the client asks for at least the session.
+    let rejoin_within = session.max(REJOIN_WITHIN_MIN);
+    let mut config = client(brokers);
+    config
+        .set("client.id", &options.node)
+        .set("group.id", &options.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", session.as_millis().to_string())
+        .set("heartbeat.interval.ms", heartbeat_ms.to_string())
+        .set(
+            "max.poll.interval.ms",
+            rejoin_within.as_millis().to_string(),
+        )
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "latest")
+        .set("queued.min.messages", "1")
+        .set("queued.max.messages.kbytes", "1");
+    config
+}
+
+/// The thread's side.
+struct Member {
+    config: ClientConfig,
+    topic: String,
+    assigned: Arc<watch::Sender<Assigned>>,
+    partition_count: u32,
+    stop: Arc<AtomicBool>,
+}
+
+impl Member {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn consumer(&self) -> Result<BaseConsumer<Noting>, KafkaError> {
+        let consumer: BaseConsumer<Noting> = self.config.create_with_context(Noting {
+            assigned: Arc::clone(&self.assigned),
+            partition_count: self.partition_count,
+        })?;
+        consumer.subscribe(&[&self.topic])?;
+        Ok(consumer)
+    }
+
+    /// Until it is stopped: one client after another, each until it fails for good.
+    fn take_part(&self, first: BaseConsumer<Noting>) {
+        let mut consumer = Ok(first);
+        loop {
+            match consumer {
+                Ok(consumer) => {
+                    self.poll(&consumer);
+                    let context = Arc::clone(consumer.context());
+                    // Closes it, which leaves the group and notes what is lost by that.
+                    drop(consumer);
+                    context.forget_all();
+                }
+                Err(error) => tracing::warn!(%error, "no client for the nodes' group"),
+            }
+            let mut waited = Duration::ZERO;
+            while !self.is_stopped() && waited < RENEW_AFTER {
+                std::thread::sleep(POLL_EVERY);
+                waited += POLL_EVERY;
+            }
+            if self.is_stopped() {
+                return;
+            }
+            consumer = self.consumer();
+        }
+    }
+
+    /// Serves the client until it fails for good or is no longer wanted.
+    fn poll(&self, consumer: &BaseConsumer<Noting>) {
+        let mut complaint: Option<RDKafkaErrorCode> = None;
+        let mut complained_at = 0;
+        while !self.is_stopped() {
+            match consumer.poll(POLL_EVERY) {
+                // Partitions are paused: a record is one that was on its way before.
+                None | Some(Ok(_)) => {}
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                    tracing::warn!(%error, "this node's place in the group failed; it joins anew");
+                    return;
+                }
+                Some(Err(error)) => {
+                    let assignments = self.assigned.borrow().assignments;
+                    let code = error.rdkafka_error_code();
+                    if code == complaint && complained_at == assignments {
+                        tracing::debug!(%error, "the nodes' group still cannot be reached");
+                    } else {
+                        tracing::warn!(%error, "the nodes' group cannot be reached; trying on");
+                    }
+                    (complaint, complained_at) = (code, assignments);
+                }
+            }
+            // The client's main thread looks once a second whether a heartbeat is due, unless
+            // something wakes it; a question that it answers from memory does.
+            if let Err(error) = consumer.subscription() {
+                tracing::debug!(%error, "the client does not say what it subscribes to");
+            }
+        }
+    }
+}

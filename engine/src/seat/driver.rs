@@ -1,0 +1,492 @@
+//! Performs a seat's actions on a log and among peers: one task for each partition.
+//!
+//! Invariant: everything that a seat does happens in its task, in order; client threads only put
+//! results into its queue. Appends keep their order. Deliberately absent: any decision (`seat`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kernel::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::ticket::{ClientTicket, PeerTicket};
+use super::{Seat, SeatAction};
+use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
+use crate::command::{Answer, SubmitError};
+use crate::ids::{LogId, Offset, Partition, Position, Term};
+use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
+use crate::owner::{Inquiry, NotOwning, Now, Submission};
+use crate::record::{NewRecord, Record};
+use crate::subscription::look;
+
+/// How often a seat looks at the clock.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the local checkpoint is written when there is little to write.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a failed read waits for its next try.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// How many inputs are taken before actions are performed.
+const INPUTS_MAX: usize = 256;
+
+/// What a seat's task is asked by this node's clients.
+pub(crate) enum Message {
+    Command(Box<(Submission, ClientTicket)>),
+    Inquire(
+        Inquiry,
+        oneshot::Sender<Result<Option<Answer>, SubmitError>>,
+    ),
+}
+
+/// What a seat's task is asked by other nodes, apart from commands.
+pub(crate) enum Control {
+    /// Hand the partition over; the reply says whether this node owned it.
+    HandOver {
+        successor: Hint,
+        reply: oneshot::Sender<bool>,
+    },
+    /// Take the partition over, whoever should own it; the reply comes when this node owns.
+    TakeOver { reply: oneshot::Sender<()> },
+}
+
+/// What a seat shows to others.
+#[derive(Clone, Debug)]
+pub(crate) struct Status {
+    pub(crate) not_owning: Option<NotOwning>,
+    pub(crate) log: Option<LogId>,
+    pub(crate) position: Position,
+    /// The term under which this node owns, if it does.
+    pub(crate) term: Option<Term>,
+    /// Who owns elsewhere, as far as this node knows.
+    pub(crate) elsewhere: Option<Hint>,
+}
+
+enum Input {
+    Appended(u64, AppendResult),
+    Read(Result<Chunk, LogError>),
+    Proven(Result<(Offset, Option<Record>), LogError>),
+    Peeked(Option<Offset>),
+    OwnerAnswered,
+    Link(LinkId, LinkEvent),
+}
+
+/// What the tasks of all partitions share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) appender: Arc<dyn Appender>,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) directory: Arc<dyn Directory>,
+    /// Against which monotonic times are counted.
+    pub(crate) started: Instant,
+}
+
+/// The ends that others hold of a seat's task.
+pub(crate) struct Ends {
+    pub(crate) commands: mpsc::Receiver<Message>,
+    pub(crate) from_peers: mpsc::Receiver<(Submission, PeerTicket)>,
+    pub(crate) control: mpsc::Receiver<Control>,
+    pub(crate) status: watch::Sender<Status>,
+    /// Whether the group says that this node should own.
+    pub(crate) assigned: watch::Receiver<bool>,
+    pub(crate) known: watch::Receiver<Known>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// A seat's task.
+pub(crate) struct Driver {
+    partition: Partition,
+    seat: Seat<ClientTicket, PeerTicket>,
+    shared: Shared,
+    ends: Ends,
+    link: Option<(LinkId, Box<dyn PeerLink>)>,
+    hand_overs: Vec<oneshot::Sender<bool>>,
+    take_overs: Vec<oneshot::Sender<()>>,
+    inputs: mpsc::UnboundedSender<Input>,
+    queue: mpsc::UnboundedReceiver<Input>,
+    session: Option<Arc<dyn AppendSession>>,
+    /// Appends that the session had no room for, in order.
+    held_back: VecDeque<(u64, NewRecord)>,
+}
+
+impl Driver {
+    pub(crate) fn new(seat: Seat<ClientTicket, PeerTicket>, shared: Shared, ends: Ends) -> Self {
+        let (inputs, queue) = mpsc::unbounded_channel();
+        Self {
+            partition: seat.partition(),
+            seat,
+            shared,
+            ends,
+            link: None,
+            hand_overs: Vec::new(),
+            take_overs: Vec::new(),
+            inputs,
+            queue,
+            session: None,
+            held_back: VecDeque::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut saved_at = Instant::now();
+        let mut inputs = Vec::with_capacity(INPUTS_MAX);
+        let mut messages = Vec::with_capacity(INPUTS_MAX);
+        let mut forwarded = Vec::with_capacity(INPUTS_MAX);
+        let (mut group_is_there, mut directory_is_there) = (true, true);
+        self.begin().await;
+        loop {
+            self.perform();
+            self.seat.save(saved_at.elapsed() >= SAVE_EVERY);
+            if saved_at.elapsed() >= SAVE_EVERY {
+                saved_at = Instant::now();
+            }
+            self.publish();
+            let stopping = *self.ends.stopping.borrow();
+            if stopping && self.seat.is_done() {
+                break;
+            }
+            let takes = self.seat.waiting() == 0;
+            let takes_forwarded = self.seat.forwarded_waiting() == 0;
+            tokio::select! {
+                biased;
+                _ = self.queue.recv_many(&mut inputs, INPUTS_MAX) => {
+                    let now = self.now();
+                    for input in inputs.drain(..) {
+                        self.input(input, now);
+                    }
+                }
+                Some(control) = self.ends.control.recv() => self.control(control),
+                count = self.ends.from_peers.recv_many(&mut forwarded, INPUTS_MAX),
+                    if takes_forwarded => {
+                    if count == 0 {
+                        break;
+                    }
+                    for (submission, ticket) in forwarded.drain(..) {
+                        self.seat.forwarded(submission, ticket);
+                    }
+                }
+                count = self.ends.commands.recv_many(&mut messages, INPUTS_MAX), if takes => {
+                    if count == 0 {
+                        break;
+                    }
+                    for message in messages.drain(..) {
+                        self.message(message);
+                    }
+                }
+                changed = self.ends.assigned.changed(), if group_is_there => {
+                    group_is_there = changed.is_ok();
+                    let assigned = *self.ends.assigned.borrow_and_update();
+                    self.seat.assign(assigned, self.now());
+                }
+                changed = self.ends.known.changed(), if directory_is_there => {
+                    directory_is_there = changed.is_ok();
+                    self.look_up();
+                }
+                _ = self.ends.stopping.changed(), if !stopping => self.seat.stop(),
+                _ = tick.tick() => {
+                    self.retry_held_back();
+                    self.seat.tick(self.now());
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    async fn begin(&mut self) {
+        self.look_up();
+        loop {
+            match self.shared.log.bounds(self.partition).await {
+                Ok(bounds) => {
+                    let assigned = *self.ends.assigned.borrow_and_update();
+                    return self.seat.start(bounds.first, assigned, self.now());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, partition = %self.partition, "the log is away");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    if *self.ends.stopping.borrow() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns away what still waits, and keeps what was folded.
+    async fn end(&mut self) {
+        self.ends.commands.close();
+        self.ends.from_peers.close();
+        while let Some(message) = self.ends.commands.recv().await {
+            self.message(message);
+        }
+        while let Some((submission, ticket)) = self.ends.from_peers.recv().await {
+            self.seat.forwarded(submission, ticket);
+        }
+        self.seat.give_up();
+        self.perform();
+        self.seat.save(true);
+    }
+
+    fn now(&self) -> Now {
+        let elapsed = self.shared.started.elapsed().as_millis();
+        Now {
+            wall: wall_clock(),
+            monotonic_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Inquire(inquiry, reply) => {
+                let _ = reply.send(self.seat.inquire(&inquiry));
+            }
+            Message::Command(command) => {
+                let (submission, ticket) = *command;
+                self.seat.command(submission, ticket);
+            }
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        let now = self.now();
+        match control {
+            Control::HandOver { successor, reply } => {
+                let to = successor.node.clone();
+                let owned = self.seat.hand_over(successor, now);
+                tracing::info!(partition = %self.partition, to, owned, "asked to hand over");
+                if owned {
+                    self.hand_overs.push(reply);
+                } else {
+                    let _ = reply.send(false);
+                }
+            }
+            Control::TakeOver { reply } => {
+                self.take_overs.push(reply);
+                self.seat.take_over(now);
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Appended(sequence, result) => {
+                if let Err(error) = &result {
+                    tracing::warn!(%error, partition = %self.partition, "an append failed");
+                }
+                self.seat.appended(sequence, result.ok(), now);
+            }
+            Input::Read(Ok(chunk)) => self.seat.read(chunk, now),
+            Input::Proven(Ok((end, found))) => self.seat.proven(end, found.as_ref()),
+            Input::Read(Err(error)) | Input::Proven(Err(error)) => {
+                tracing::warn!(%error, partition = %self.partition, "the log is away");
+                self.seat.read_failed();
+            }
+            Input::Peeked(end) => self.seat.peeked(end, now),
+            Input::OwnerAnswered => self.seat.owner_answered(now),
+            Input::Link(link, event) => self.seat.link_event(link, event, now),
+        }
+    }
+
+    /// Looks into the directory for who owns this partition.
+    fn look_up(&mut self) {
+        let hint = {
+            let known = self.ends.known.borrow_and_update();
+            known.owners.get(&self.partition).cloned()
+        };
+        if let Some(hint) = hint {
+            self.seat.learn(hint);
+        }
+    }
+
+    fn perform(&mut self) {
+        for action in self.seat.take_actions(self.now()) {
+            match action {
+                SeatAction::Answer(client, answer) => client.answer(answer),
+                SeatAction::AnswerPeer(peer, answer) => peer.answer(answer),
+                SeatAction::Append {
+                    sequence,
+                    record,
+                    claim,
+                } => {
+                    if claim {
+                        self.held_back.clear();
+                        self.session = None;
+                    }
+                    self.append(sequence, record);
+                }
+                SeatAction::Read { from } => {
+                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+                    self.report(async move {
+                        let read = log.read(partition, from).await;
+                        pause_if_failed(&read).await;
+                        Input::Read(read)
+                    });
+                }
+                SeatAction::Prove { offset } => {
+                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+                    self.report(async move {
+                        let looked = look(&*log, partition, offset).await;
+                        pause_if_failed(&looked).await;
+                        Input::Proven(looked)
+                    });
+                }
+                SeatAction::Peek => {
+                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+                    self.report(async move {
+                        let bounds = log.bounds(partition).await;
+                        Input::Peeked(bounds.ok().map(|bounds| bounds.end))
+                    });
+                }
+                SeatAction::AskOwner { owner, successor } => self.ask(owner, successor),
+                SeatAction::Open(id, address) => {
+                    let inputs = self.inputs.clone();
+                    let events = Box::new(move |event| {
+                        let _ = inputs.send(Input::Link(id, event));
+                    });
+                    let link = self.shared.peers.open(&address, self.partition, events);
+                    self.link = Some((id, link));
+                }
+                SeatAction::Send(id, sequence) => self.send(id, sequence),
+                SeatAction::Close(id) => drop(self.link.take_if(|(open, _)| *open == id)),
+                SeatAction::SayOwner(hint) => {
+                    let directory = Arc::clone(&self.shared.directory);
+                    let partition = self.partition;
+                    tokio::spawn(async move { directory.say_owner(partition, &hint).await });
+                }
+                SeatAction::LetGo => {
+                    for reply in self.hand_overs.drain(..) {
+                        let _ = reply.send(true);
+                    }
+                }
+                SeatAction::TookOver => {
+                    for reply in self.take_overs.drain(..) {
+                        let _ = reply.send(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the result of some work into the queue of inputs.
+    fn report(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let _ = inputs.send(work.await);
+        });
+    }
+
+    fn ask(&self, owner: Hint, successor: Hint) {
+        let (peers, partition) = (Arc::clone(&self.shared.peers), self.partition);
+        self.report(async move {
+            match peers.hand_over(&owner.address, partition, &successor).await {
+                Ok(owned) => {
+                    tracing::debug!(%partition, from = owner.node, owned, "was handed over");
+                }
+                Err(error) => {
+                    tracing::info!(%partition, from = owner.node, %error, "claiming all the same");
+                }
+            }
+            Input::OwnerAnswered
+        });
+    }
+
+    fn send(&self, id: LinkId, sequence: u64) {
+        let (Some((open, link)), Some(command)) = (&self.link, self.seat.sent(sequence)) else {
+            return;
+        };
+        if *open == id {
+            let deadlines = command.waiters.iter().map(|(ticket, _)| ticket.deadline);
+            link.send(CommandForPeer {
+                sequence,
+                request: command.submission.request.clone(),
+                deadline: deadlines.max().unwrap_or_else(Instant::now),
+            });
+        }
+    }
+
+    fn append(&mut self, sequence: u64, record: NewRecord) {
+        // Order is kept: nothing passes what is held back.
+        let held = if self.held_back.is_empty() {
+            self.try_append(sequence, record)
+        } else {
+            Some(record)
+        };
+        self.held_back.extend(held.map(|record| (sequence, record)));
+        self.seat.set_room(self.held_back.is_empty());
+    }
+
+    /// Gives the record back if there is no room for it now.
+    fn try_append(&mut self, sequence: u64, record: NewRecord) -> Option<NewRecord> {
+        if self.session.is_none() {
+            match self.shared.appender.session() {
+                Ok(session) => self.session = Some(session),
+                Err(error) => {
+                    let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
+                    return None;
+                }
+            }
+        }
+        let session = self.session.as_ref().expect("it was opened above");
+        let inputs = self.inputs.clone();
+        let done = Box::new(move |result: AppendResult| {
+            let _ = inputs.send(Input::Appended(sequence, result));
+        });
+        match session.append(self.partition, &record, done) {
+            Ok(()) => None,
+            Err(LogError::Full) => Some(record),
+            Err(error) => {
+                let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
+                None
+            }
+        }
+    }
+
+    fn retry_held_back(&mut self) {
+        while let Some((sequence, record)) = self.held_back.pop_front() {
+            if let Some(record) = self.try_append(sequence, record) {
+                self.held_back.push_front((sequence, record));
+                break;
+            }
+        }
+        self.seat.set_room(self.held_back.is_empty());
+    }
+
+    fn publish(&mut self) {
+        let seat = &self.seat;
+        let chain = seat.owner().chain();
+        let (position, log) = (chain.position, chain.log);
+        let not_owning = seat.not_owning();
+        let term = seat.owner().held_term().filter(|_| not_owning.is_none());
+        let elsewhere = seat.target();
+        self.ends.status.send_if_modified(|status| {
+            let changed = status.not_owning != not_owning
+                || status.log != log
+                || status.term != term
+                || status.elsewhere.as_ref() != elsewhere;
+            if changed {
+                status.not_owning = not_owning;
+                status.log = log;
+                status.term = term;
+                status.elsewhere = elsewhere.cloned();
+            }
+            status.position = position;
+            changed
+        });
+    }
+}
+
+async fn pause_if_failed<T>(result: &Result<T, LogError>) {
+    if result.is_err() {
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+/// The clock on the wall, to the microsecond.
+pub(crate) fn wall_clock() -> Timestamp {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(micros).unwrap_or_default()
+}

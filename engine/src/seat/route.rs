@@ -1,0 +1,328 @@
+//! Where commands go, step by step, and what comes back for them.
+//!
+//! Deliberately absent: the order of steps for this node's own clients (`router`).
+
+use super::{
+    Client, Hindrance, Peer, Routed, Seat, SeatAction, Settled, Standing, Step, Ticket, turned_away,
+};
+use crate::cluster::{Hint, LinkAnswer, LinkEvent, LinkId};
+use crate::command::{Answer, SubmitError, TurnedAway};
+use crate::ids::Term;
+use crate::owner::{Action, Now, Submission};
+
+/// A command of this node's clients on its way to its owner.
+pub struct Command<C> {
+    /// The command.
+    pub submission: Submission,
+    /// Who waits, and whether the first answer is a repetition for them.
+    pub waiters: Vec<(C, bool)>,
+    /// Those who are to be told something else than the answer.
+    dismissed: Vec<(C, SubmitError)>,
+}
+
+impl<C> Command<C> {
+    pub(super) fn new(submission: Submission, waiters: Vec<(C, bool)>) -> Self {
+        Self {
+            submission,
+            waiters,
+            dismissed: Vec::new(),
+        }
+    }
+}
+
+impl<C: Client> Routed for Command<C> {
+    fn take_up(&mut self) -> bool {
+        let mut kept = Vec::with_capacity(self.waiters.len());
+        for (mut client, repeated) in self.waiters.drain(..) {
+            match client.take_up() {
+                Ok(()) => kept.push((client, repeated)),
+                Err(Some(error)) => self.dismissed.push((client, error)),
+                Err(None) => {}
+            }
+        }
+        self.waiters = kept;
+        !self.waiters.is_empty()
+    }
+}
+
+impl<C: Client, P: Peer> Seat<C, P> {
+    /// Routes commands as far as they go now, and says what is to be done.
+    pub fn take_actions(&mut self, now: Now) -> Vec<SeatAction<C, P>> {
+        loop {
+            self.take_owners_actions(now);
+            let mut steps = 0_usize;
+            loop {
+                let forwarded = self.take_forwarded(now);
+                if !(self.take_own(now) || forwarded) {
+                    break;
+                }
+                steps += 1;
+            }
+            if steps == 0 {
+                break;
+            }
+        }
+        self.tell_moves();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Where the owner is, if that is not this node.
+    #[must_use]
+    pub fn target(&self) -> Option<&Hint> {
+        let heard = [self.owner.holder(), self.hint.as_ref()];
+        let elsewhere = heard
+            .into_iter()
+            .flatten()
+            .filter(|hint| Some(&hint.address) != self.identity.address.as_ref());
+        elsewhere.max_by_key(|hint| hint.term)
+    }
+
+    /// Takes what was heard of who owns.
+    pub fn learn(&mut self, hint: Hint) {
+        if self
+            .hint
+            .as_ref()
+            .is_none_or(|known| known.term <= hint.term)
+        {
+            self.hint = Some(hint);
+        }
+    }
+
+    /// How the owner in this node stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.owner.takes_commands() && self.has_room && !self.stopping {
+            Standing::Takes
+        } else if self.owner.may_own_soon() {
+            Standing::Busy
+        } else {
+            Standing::Elsewhere
+        }
+    }
+
+    fn take_owners_actions(&mut self, now: Now) {
+        let mut released = Vec::new();
+        loop {
+            let actions = self.owner.take_actions();
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                match action {
+                    Action::Answer { ticket, answer } => self.answer(ticket, answer),
+                    Action::Append {
+                        sequence,
+                        record,
+                        claim,
+                    } => {
+                        // A claim takes a session of its own, which has room.
+                        self.has_room |= claim;
+                        self.actions.push(SeatAction::Append {
+                            sequence,
+                            record,
+                            claim,
+                        });
+                    }
+                    Action::Read { from } => self.actions.push(SeatAction::Read { from }),
+                    Action::Prove { offset } => self.actions.push(SeatAction::Prove { offset }),
+                    Action::Peek => self.actions.push(SeatAction::Peek),
+                    Action::AskOwner => self.ask_owner(now),
+                    Action::Release {
+                        submission,
+                        waiters,
+                    } => released.extend(self.release(submission, waiters)),
+                }
+            }
+        }
+        self.router.put_back(released.into_iter());
+    }
+
+    fn answer(&mut self, ticket: Ticket<C, P>, answer: Result<Answer, SubmitError>) {
+        match ticket {
+            Ticket::Client(client) => self.tell(client, answer),
+            Ticket::Peer(peer) => self.tell_peer(peer, LinkAnswer::Answered(answer)),
+        }
+    }
+
+    fn tell(&mut self, mut client: C, answer: Result<Answer, SubmitError>) {
+        client.settle(&answer);
+        self.actions.push(SeatAction::Answer(client, answer));
+    }
+
+    fn tell_peer(&mut self, mut peer: P, answer: LinkAnswer) {
+        peer.settle(&answer);
+        self.actions.push(SeatAction::AnswerPeer(peer, answer));
+    }
+
+    /// Asks whoever owns to hand over; nobody need be asked where nobody else is known.
+    fn ask_owner(&mut self, now: Now) {
+        let own = self.own_hint(Term(self.owner.chain().term.0 + 1));
+        match (self.target().cloned(), own) {
+            (Some(owner), Some(successor)) => {
+                self.actions.push(SeatAction::AskOwner { owner, successor });
+            }
+            _ => self.owner.owner_answered(now),
+        }
+    }
+
+    /// What a deposed owner gives back: this node's clients wait for the new owner; other nodes
+    /// know the order among what they forwarded.
+    fn release(
+        &mut self,
+        submission: Submission,
+        waiters: Vec<(Ticket<C, P>, bool)>,
+    ) -> Option<Command<C>> {
+        let mut own = Vec::with_capacity(waiters.len());
+        for (ticket, repeated) in waiters {
+            match ticket {
+                Ticket::Client(client) => own.push((client, repeated)),
+                Ticket::Peer(peer) => self.moved(peer),
+            }
+        }
+        (!own.is_empty()).then(|| Command::new(submission, own))
+    }
+
+    fn moved(&mut self, peer: P) {
+        let owner = self.target().cloned();
+        self.tell_peer(peer, LinkAnswer::Moved(owner));
+    }
+
+    /// Takes a step with a command of this node's clients; `false` if there is none to take.
+    fn take_own(&mut self, now: Now) -> bool {
+        if let Some(error) = self.damage() {
+            for command in self.router.take_all() {
+                self.answer_all(command, &error);
+            }
+            return false;
+        }
+        let standing = self.standing();
+        let target = match standing {
+            Standing::Elsewhere => self.target().cloned(),
+            Standing::Takes | Standing::Busy => None,
+        };
+        if self.stopping && target.is_none() {
+            self.turn_away_waiting();
+            return false;
+        }
+        let step = self
+            .router
+            .next(standing, target.as_ref(), now.monotonic_ms);
+        for command in self.router.take_dropped() {
+            self.dismiss(command.dismissed);
+        }
+        match step {
+            None => return false,
+            Some(Step::Decide(command)) => {
+                self.dismiss(command.dismissed);
+                let waiters = command
+                    .waiters
+                    .into_iter()
+                    .map(|(client, repeated)| (Ticket::Client(client), repeated));
+                self.owner
+                    .released(command.submission, waiters.collect(), now);
+            }
+            Some(Step::Open(id, address)) => self.actions.push(SeatAction::Open(id, address)),
+            Some(Step::Send(id, sequence)) => {
+                let command = self.router.sent_mut(sequence);
+                let dismissed = command.map(|command| std::mem::take(&mut command.dismissed));
+                self.dismiss(dismissed.unwrap_or_default());
+                self.actions.push(SeatAction::Send(id, sequence));
+            }
+            Some(Step::Close(id)) => self.actions.push(SeatAction::Close(id)),
+        }
+        true
+    }
+
+    /// Takes what came back on a link.
+    pub fn link_event(&mut self, id: LinkId, event: LinkEvent, now: Now) {
+        let had_link = self.router.has_link(id);
+        match event {
+            LinkEvent::Answer(sequence, answer) => {
+                if let LinkAnswer::Moved(Some(hint)) = &answer {
+                    self.learn(hint.clone());
+                }
+                let settled = self.router.answered(id, sequence, answer, now.monotonic_ms);
+                if let Some(Settled { command, answer }) = settled {
+                    for (client, _) in command.waiters {
+                        self.tell(client, answer.clone());
+                    }
+                }
+            }
+            LinkEvent::Broken(reason) => {
+                tracing::debug!(partition = %self.partition(), reason, "a link broke");
+                self.router.broken(id, now.monotonic_ms);
+            }
+        }
+        if had_link && !self.router.has_link(id) {
+            self.actions.push(SeatAction::Close(id));
+        }
+    }
+
+    /// Takes a step with a command that another node forwarded; `false` if there is none to take.
+    fn take_forwarded(&mut self, now: Now) -> bool {
+        let damage = self.damage();
+        let standing = self.standing();
+        if damage.is_none() && standing == Standing::Busy && !self.stopping {
+            return false;
+        }
+        let Some((submission, peer)) = self.from_peers.pop_front() else {
+            return false;
+        };
+        let refusal = damage.or_else(|| {
+            let late = peer.hindrance() == Some(Hindrance::Late);
+            late.then(|| turned_away(TurnedAway::Late))
+        });
+        if peer.hindrance() == Some(Hindrance::BehindMoved) {
+            self.moved(peer);
+        } else if let Some(error) = refusal {
+            self.answer(Ticket::Peer(peer), Err(error));
+        } else if standing == Standing::Takes {
+            self.owner.command(submission, Ticket::Peer(peer), now);
+        } else {
+            self.moved(peer);
+        }
+        true
+    }
+
+    fn answer_all(&mut self, command: Command<C>, error: &SubmitError) {
+        for (client, _) in command.waiters {
+            self.tell(client, Err(error.clone()));
+        }
+        self.dismiss(command.dismissed);
+    }
+
+    /// Turns away what waits for this node to decide when it no longer will.
+    fn turn_away_waiting(&mut self) {
+        for mut command in self.router.take_waiting_all() {
+            let attempted = command
+                .waiters
+                .iter()
+                .any(|(client, _)| client.was_attempted());
+            command.take_up();
+            let error = if attempted {
+                SubmitError::Unknown
+            } else {
+                turned_away(TurnedAway::Stopping)
+            };
+            self.answer_all(command, &error);
+        }
+    }
+
+    /// The end: what waits is turned away, and what is open elsewhere is unknown.
+    pub fn give_up(&mut self) {
+        self.stopping = true;
+        self.turn_away_waiting();
+        for command in self.router.take_all() {
+            self.answer_all(command, &SubmitError::Unknown);
+        }
+        while let Some((_, peer)) = self.from_peers.pop_front() {
+            self.moved(peer);
+        }
+    }
+
+    fn dismiss(&mut self, dismissed: Vec<(C, SubmitError)>) {
+        for (client, error) in dismissed {
+            self.tell(client, Err(error));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The directory on a real broker: what one node says the others learn, whatever else is in the
+//! topic and whatever happens to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::cluster::{Directory, Hint, Known, NodeEntry};
+use engine::ids::{Partition, Term};
+use engine::log::{self, LogAddress};
+use engine::record::NewRecord;
+use kernel::Timestamp;
+use rdkafka::admin::AdminOptions;
+use tests::harness::kafka::Kafka;
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::unique_name;
+use tokio::sync::watch;
+
+use crate::raw_log::{self, RawLog};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn hint(term: u64, node: &str) -> Hint {
+    Hint {
+        term: Term(term),
+        node: node.to_owned(),
+        address: format!("http://{node}.example:8080"),
+    }
+}
+
+fn entry(node: &str, seen_at: i64) -> NodeEntry {
+    NodeEntry {
+        node: node.to_owned(),
+        address: format!("http://{node}.example:8080"),
+        reads_record_version: 1,
+        program: "test".to_owned(),
+        seen_at: Timestamp::from_micros(seen_at).unwrap(),
+    }
+}
+
+/// A listener of its own, as another node has one.
+async fn listen(address: &LogAddress) -> (Arc<dyn Directory>, watch::Receiver<Known>) {
+    let log = log::open(address).await.unwrap();
+    let directory = log.directory().await.unwrap();
+    let known = directory.known().unwrap();
+    (directory, known)
+}
+
+async fn until(what: &str, known: &mut watch::Receiver<Known>, holds: impl Fn(&Known) -> bool) {
+    let waiting = known.wait_for(|known| holds(known));
+    let is_so = match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(found) => found.is_ok(),
+        Err(_elapsed) => false,
+    };
+    let known = known.borrow();
+    assert!(is_so, "it never came to be: {what}; known is {known:?}");
+}
+
+fn owner_is(partition: u32, hint: &Hint) -> impl Fn(&Known) -> bool {
+    move |known| known.owners.get(&Partition(partition)) == Some(hint)
+}
+
+fn owners_of(address: &LogAddress) -> (String, LogAddress) {
+    let LogAddress::Kafka { brokers, topic } = address else {
+        panic!("{address} has no topic")
+    };
+    let topic = format!("{topic}.owners");
+    let brokers = brokers.clone();
+    (topic.clone(), LogAddress::Kafka { brokers, topic })
+}
+
+/// The topic of the directory, to be written to by hand.
+async fn raw(address: &LogAddress) -> RawLog {
+    let address = owners_of(address).1;
+    RawLog {
+        kind: Kind::Kafka,
+        log: log::open(&address).await.unwrap(),
+        address,
+        folder: tempfile::tempdir().unwrap(),
+    }
+}
+
+/// Always with a key: a compacted topic takes nothing else.
+fn record(key: &[u8], value: Option<&[u8]>) -> NewRecord {
+    NewRecord {
+        key: Some(key.to_vec().into()),
+        value: value.map(|value| value.to_vec().into()),
+        headers: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn what_one_node_says_the_others_learn_whenever_they_begin_to_listen() {
+    let new = NewLog::make(Kind::Kafka, 4).await;
+    let (one, _) = listen(&new.address).await;
+    let (_other, mut known) = listen(&new.address).await;
+    assert_eq!(*known.borrow(), Known::default());
+    one.say_owner(Partition(2), &hint(7, "one")).await;
+    one.say_node(&entry("one", 1)).await;
+    until(
+        "the owner is known",
+        &mut known,
+        owner_is(2, &hint(7, "one")),
+    )
+    .await;
+    until("the node is known", &mut known, |known| {
+        known.nodes.get("one") == Some(&entry("one", 1))
+    })
+    .await;
+
+    let (_late, mut late) = listen(&new.address).await;
+    until("a late one knows all", &mut late, |late| {
+        owner_is(2, &hint(7, "one"))(late) && late.nodes.contains_key("one")
+    })
+    .await;
+
+    one.say_node(&entry("one", 2)).await;
+    until("it is seen again", &mut known, |known| {
+        known.nodes.get("one") == Some(&entry("one", 2))
+    })
+    .await;
+    one.say_gone("one").await;
+    until("it is gone", &mut known, |known| known.nodes.is_empty()).await;
+    let (_last, mut last) = listen(&new.address).await;
+    until(
+        "the last one knows",
+        &mut last,
+        owner_is(2, &hint(7, "one")),
+    )
+    .await;
+    assert!(last.borrow().nodes.is_empty());
+}
+
+#[tokio::test]
+async fn a_hint_of_a_lower_term_is_not_believed_and_does_not_stay_the_last_word() {
+    let new = NewLog::make(Kind::Kafka, 4).await;
+    let (owner, mut own) = listen(&new.address).await;
+    owner.say_owner(Partition(1), &hint(5, "owner")).await;
+    until(
+        "its own hint came back",
+        &mut own,
+        owner_is(1, &hint(5, "owner")),
+    )
+    .await;
+
+    let (late, mut known) = listen(&new.address).await;
+    late.say_owner(Partition(1), &hint(4, "late")).await;
+    late.say_owner(Partition(3), &hint(1, "late")).await;
+    until(
+        "what came behind is known",
+        &mut known,
+        owner_is(3, &hint(1, "late")),
+    )
+    .await;
+    assert!(owner_is(1, &hint(5, "owner"))(&known.borrow()));
+
+    // Compaction keeps a key's last record, so the owner puts its own behind the other's.
+    let topic = raw(&new.address).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let records = raw_log::read_all(&*topic.log, Partition(0)).await;
+        let last = records
+            .iter()
+            .rfind(|record| record.key.as_deref() == Some(b"owner/1"))
+            .unwrap();
+        let last: Hint = serde_json::from_slice(last.value.as_deref().unwrap()).unwrap();
+        if last == hint(5, "owner") {
+            // The two of them did not go on correcting each other.
+            assert!(records.len() <= 4, "{records:?}");
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{records:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_in_the_topic_is_skipped() {
+    let new = NewLog::make(Kind::Kafka, 4).await;
+    let good = serde_json::to_vec(&hint(9, "liar")).unwrap();
+    let topic = raw(&new.address).await;
+    let garbage = [
+        record(b"", Some(&good)),
+        record(b"\xff\xfe", Some(&good)),
+        record(b"owner/4", Some(&good)),
+        record(b"owner/-1", Some(&good)),
+        record(b"owner/0", Some(b"\x00\x01")),
+        record(b"owner/0", None),
+        record(b"node/liar", Some(&good)),
+        record(b"node/", Some(b"{}")),
+        record(b"something else", Some(b"entirely")),
+    ];
+    topic.write(Partition(0), &garbage).await;
+    let (one, mut known) = listen(&new.address).await;
+    one.say_owner(Partition(0), &hint(1, "one")).await;
+    until(
+        "the only good one is known",
+        &mut known,
+        owner_is(0, &hint(1, "one")),
+    )
+    .await;
+    topic.write(Partition(0), &garbage).await;
+    one.say_owner(Partition(1), &hint(1, "one")).await;
+    until("it goes on", &mut known, owner_is(1, &hint(1, "one"))).await;
+    assert_eq!(known.borrow().owners.len(), 2);
+    assert!(known.borrow().nodes.is_empty());
+}
+
+#[tokio::test]
+async fn a_directory_whose_topic_was_deleted_is_made_again_and_filled() {
+    let new = NewLog::make(Kind::Kafka, 4).await;
+    let (one, mut known) = listen(&new.address).await;
+    one.say_owner(Partition(0), &hint(3, "one")).await;
+    one.say_node(&entry("one", 1)).await;
+    let is_there =
+        |known: &Known| owner_is(0, &hint(3, "one"))(known) && known.nodes.contains_key("one");
+    until("it is known", &mut known, is_there).await;
+
+    let (topic, owners) = owners_of(&new.address);
+    let LogAddress::Kafka { brokers, .. } = &owners else {
+        panic!("{owners} has no topic")
+    };
+    let admin = raw_log::admin(brokers);
+    let deleted = admin.delete_topics(&[&topic], &AdminOptions::new()).await;
+    deleted.unwrap()[0].as_ref().unwrap();
+    assert!(is_there(&known.borrow()), "what was known stays known");
+
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while log::open(&owners).await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "it was not made again"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (other, mut others) = listen(&new.address).await;
+    until("all of it was said again", &mut others, is_there).await;
+    other.say_owner(Partition(1), &hint(1, "other")).await;
+    until("it goes on", &mut known, owner_is(1, &hint(1, "other"))).await;
+}
+
+#[tokio::test]
+async fn the_directory_of_a_log_that_has_none_yet_is_made_by_many_at_once() {
+    let new = NewLog::make(Kind::Kafka, 2).await;
+    let (topic, owners) = owners_of(&new.address);
+    let LogAddress::Kafka { brokers, .. } = &owners else {
+        panic!("{owners} has no topic")
+    };
+    let admin = raw_log::admin(brokers);
+    let deleted = admin.delete_topics(&[&topic], &AdminOptions::new()).await;
+    deleted.unwrap()[0].as_ref().unwrap();
+    let opening = (0..4).map(|_| new.log.directory());
+    for directory in futures::future::join_all(opening).await {
+        let (directory, mut known) = {
+            let directory = directory.unwrap();
+            let known = directory.known().unwrap();
+            (directory, known)
+        };
+        let term = known.borrow().owners.len() as u64 + 1;
+        directory.say_owner(Partition(0), &hint(term, "one")).await;
+        until("it is known", &mut known, |known| !known.owners.is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_directory_outlives_a_restart_and_a_pause_of_the_broker() {
+    let mut kafka = Kafka::start();
+    let address = LogAddress::Kafka {
+        brokers: kafka.bootstrap().to_owned(),
+        topic: unique_name("log"),
+    };
+    RawLog::at(address.clone(), 4).await;
+    let (one, _) = listen(&address).await;
+    let (_other, mut known) = listen(&address).await;
+    one.say_owner(Partition(0), &hint(1, "one")).await;
+    until("it is known", &mut known, owner_is(0, &hint(1, "one"))).await;
+    kafka.kill9();
+    one.say_owner(Partition(0), &hint(2, "one")).await;
+    assert!(owner_is(0, &hint(1, "one"))(&known.borrow()));
+    kafka.restart();
+    one.say_owner(Partition(0), &hint(3, "one")).await;
+    until("it goes on", &mut known, owner_is(0, &hint(3, "one"))).await;
+    kafka.pause();
+    one.say_owner(Partition(0), &hint(4, "one")).await;
+    kafka.resume();
+    until("and on", &mut known, owner_is(0, &hint(4, "one"))).await;
+}
