@@ -4,7 +4,7 @@
 //! Invariant: only what certainly was before something else is compared. Commands of one stream
 //! only: there is no promise across streams.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::book::{Attempt, Book, Command, Found, Said, When};
 use crate::check::Findings;
@@ -28,39 +28,23 @@ fn only_commit(command: &Command) -> Option<&Found> {
     }
 }
 
-/// A decided command in real time.
+/// A command that was sent and decided.
 struct Decided<'a> {
     command: &'a Command,
     found: &'a Found,
-    /// When it was sent, each time.
-    sent: Vec<When>,
-    /// When an answer of the log was heard, each time.
-    heard: Vec<When>,
 }
 
 fn real_time(book: &Book, findings: &mut Findings) {
-    let mut streams: HashMap<u32, Vec<Decided<'_>>> = HashMap::new();
-    for command in &book.commands {
-        let Some(found) = only_commit(command) else {
-            continue;
-        };
-        if command.attempts.is_empty() {
-            continue;
-        }
-        let heard = command.attempts.iter().filter_map(Attempt::of_the_log);
-        let decided = Decided {
-            command,
-            found,
-            sent: command.attempts.iter().map(|a| a.sent).collect(),
-            heard: heard.map(|answer| answer.at).collect(),
-        };
-        streams.entry(command.stream).or_default().push(decided);
-    }
-    let mut streams: Vec<_> = streams.into_iter().collect();
-    streams.sort_unstable_by_key(|(stream, _)| *stream);
-    for (_, mut decided) in streams {
-        decided.sort_unstable_by_key(|one| (one.found.partition, one.found.position));
-        stream_in_real_time(book, &decided, findings);
+    let sent = book.commands.iter().filter(|c| !c.attempts.is_empty());
+    let decided = sent.filter_map(|command| {
+        let found = only_commit(command)?;
+        Some(Decided { command, found })
+    });
+    let mut decided: Vec<_> = decided.collect();
+    let place = |one: &Decided<'_>| (one.found.partition, one.found.position);
+    decided.sort_unstable_by_key(|one| (one.command.stream, place(one)));
+    for stream in decided.chunk_by(|one, next| one.command.stream == next.command.stream) {
+        stream_in_real_time(book, stream, findings);
     }
 }
 
@@ -112,22 +96,24 @@ fn stream_in_real_time(book: &Book, decided: &[Decided<'_>], findings: &mut Find
     let mut later = Heard::default();
     for (index, earlier) in decided.iter().enumerate().rev() {
         // It may have been decided upon its first sending, so all of them must come too late.
-        if let Some((heard, whose)) = later.before(&earlier.sent) {
+        let attempts = &earlier.command.attempts;
+        let sent: Vec<When> = attempts.iter().map(|attempt| attempt.sent).collect();
+        if let Some((heard, whose)) = later.before(&sent) {
             let other = &decided[whose];
             let detail = format!(
                 "it was decided before command {}, which had been answered before it was sent",
                 other.command.id
             );
             let evidence = vec![
-                book.evidence(&earlier.sent[0]),
+                book.evidence(&sent[0]),
                 earlier.found.evidence(),
                 book.evidence(&heard),
                 other.found.evidence(),
             ];
             findings.add(book.about(Kind::OutOfOrder, earlier.command, detail, evidence));
         }
-        for heard in &earlier.heard {
-            later.note(*heard, index);
+        for answer in attempts.iter().filter_map(Attempt::of_the_log) {
+            later.note(answer.at, index);
         }
     }
 }
