@@ -76,7 +76,7 @@ impl Content {
 /// One event by its id, type and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventNote {
-    pub(crate) id: u128,
+    pub(crate) id: Digest,
     pub(crate) type_name: u32,
     pub(crate) version: u64,
 }
@@ -264,7 +264,7 @@ impl Book {
                     batch: batch.map(|batch| (batch, entry.line.unwrap_or(0))),
                     answer: None,
                 };
-                self.commands[index].attempts.push(attempt);
+                push_one(&mut self.commands[index].attempts, attempt);
                 return None;
             }
             What::Ok(accepted) => (self.accepted(accepted), accepted.position.as_deref()),
@@ -326,9 +326,18 @@ impl Book {
     }
 }
 
+/// Puts one more into a list of which nearly all hold one: room for four would be wasted.
+pub(crate) fn push_one<T>(list: &mut Vec<T>, one: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(one);
+}
+
 /// An event's id in 16 bytes: a UUID as it is, anything else as a digest.
-pub(crate) fn event_id(text: &str) -> u128 {
+pub(crate) fn event_id(text: &str) -> Digest {
     let is_uuid = text.len() == 36 && text.bytes().filter(|byte| *byte == b'-').count() == 4;
     let uuid = is_uuid.then(|| u128::from_str_radix(&text.replace('-', ""), 16).ok());
-    uuid.flatten().unwrap_or_else(|| canonical::of_text(text))
+    uuid.flatten()
+        .map_or_else(|| canonical::of_text(text), u128::to_be_bytes)
 }

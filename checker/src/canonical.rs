@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// Enough of a SHA-256 to tell values apart.
-pub(crate) type Digest = u128;
+pub(crate) type Digest = [u8; 16];
 
 /// Above this, neighbouring whole numbers are the same 64-bit float.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
@@ -28,7 +28,7 @@ pub(crate) fn of_text(text: &str) -> Digest {
 fn shortened(hasher: Sha256) -> Digest {
     let mut first = [0; 16];
     first.copy_from_slice(&hasher.finalize()[..16]);
-    u128::from_be_bytes(first)
+    first
 }
 
 fn add(hasher: &mut Sha256, value: &Value) {

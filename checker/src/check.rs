@@ -12,7 +12,7 @@ use crate::fold::LogFold;
 use crate::history::{HistoryReader, Line};
 use crate::lines::InputError;
 use crate::order;
-use crate::report::{Report, Summary, VIOLATIONS_MAX, Violation};
+use crate::report::{Report, Summary, VIOLATIONS_PER_KIND_MAX, Violation};
 use crate::rules::{NoRules, Rules};
 
 /// Whether the histories hold everything that was ever sent.
@@ -59,8 +59,9 @@ impl Findings {
             true => &mut self.report.expected,
             false => &mut self.report.counts,
         };
-        *counts.entry(kind.name()).or_default() += 1;
-        if !is_expected && self.report.violations.len() < VIOLATIONS_MAX {
+        let count = counts.entry(kind.name()).or_default();
+        *count += 1;
+        if !is_expected && *count <= VIOLATIONS_PER_KIND_MAX {
             self.report.violations.push(violation);
         }
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::book::{Book, Came, Content, EventNote, Found, event_id};
+use crate::book::{Book, Came, Content, EventNote, Found, event_id, push_one};
 use crate::canonical;
 use crate::check::Findings;
 use crate::dump::RawRecord;
@@ -223,7 +223,7 @@ impl LogFold {
         for (kind, detail) in faults {
             findings.add(book.about(kind, command, detail, vec![place.clone()]));
         }
-        book.commands[index].commits.push(note);
+        push_one(&mut book.commands[index].commits, note);
     }
 
     /// Holds a commit against its stream before it, and takes the stream on.

@@ -4,7 +4,7 @@
 //! Invariant: only what certainly was before something else is compared. Commands of one stream
 //! only: there is no promise across streams.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::book::{Attempt, Book, Command, Found, Said, When};
 use crate::check::Findings;
@@ -28,77 +28,92 @@ fn only_commit(command: &Command) -> Option<&Found> {
     }
 }
 
-/// A decided command in real time.
+/// A command that was sent and decided.
 struct Decided<'a> {
     command: &'a Command,
     found: &'a Found,
-    /// When it was sent first, by each client: the earliest lines.
-    sent: Vec<When>,
-    /// When its answer was heard, by each client.
-    heard: Vec<When>,
 }
 
 fn real_time(book: &Book, findings: &mut Findings) {
-    let mut streams: HashMap<u32, Vec<Decided<'_>>> = HashMap::new();
-    for command in &book.commands {
-        let Some(found) = only_commit(command) else {
-            continue;
-        };
-        if command.attempts.is_empty() {
-            continue;
-        }
-        let heard = command.attempts.iter().filter_map(Attempt::of_the_log);
-        let decided = Decided {
-            command,
-            found,
-            sent: command.attempts.iter().map(|a| a.sent).collect(),
-            heard: heard.map(|answer| answer.at).collect(),
-        };
-        streams.entry(command.stream).or_default().push(decided);
-    }
-    let mut streams: Vec<_> = streams.into_iter().collect();
-    streams.sort_unstable_by_key(|(stream, _)| *stream);
-    for (_, mut decided) in streams {
-        decided.sort_unstable_by_key(|one| (one.found.partition, one.found.position));
-        stream_in_real_time(book, &decided, findings);
+    let sent = book.commands.iter().filter(|c| !c.attempts.is_empty());
+    let decided = sent.filter_map(|command| {
+        let found = only_commit(command)?;
+        Some(Decided { command, found })
+    });
+    let mut decided: Vec<_> = decided.collect();
+    let place = |one: &Decided<'_>| (one.found.partition, one.found.position);
+    decided.sort_unstable_by_key(|one| (one.command.stream, place(one)));
+    for stream in decided.chunk_by(|one, next| one.command.stream == next.command.stream) {
+        stream_in_real_time(book, stream, findings);
     }
 }
 
-/// From the last decision back: of those decided later, the earliest answer that each client heard.
-/// It must not be before the sending of one that was decided earlier.
+/// Of the commands decided later, the first answer that each client heard, and whose it was.
+#[derive(Default)]
+struct Heard {
+    first: BTreeMap<Client, (When, usize)>,
+    /// The clients by the time of that answer, so that few need to be looked at.
+    by_time: BTreeSet<(u64, Client)>,
+}
+
+/// A client and the file that it wrote.
+type Client = (u32, u32);
+
+fn client(when: &When) -> Client {
+    (when.client, when.file)
+}
+
+impl Heard {
+    fn note(&mut self, heard: When, whose: usize) {
+        let client = client(&heard);
+        if let Some((first, _)) = self.first.get(&client) {
+            if first.line <= heard.line {
+                return;
+            }
+            self.by_time.remove(&(first.at_ms, client));
+        }
+        self.by_time.insert((heard.at_ms, client));
+        self.first.insert(client, (heard, whose));
+    }
+
+    /// An answer that was heard before each of these sendings.
+    ///
+    /// Of the clients that sent, each has its own order of lines; of all others the earliest will
+    /// do, which is among the first few by time.
+    fn before(&self, sent: &[When]) -> Option<(When, usize)> {
+        let own: BTreeSet<Client> = sent.iter().map(client).collect();
+        let others = self.by_time.iter().map(|(_, client)| client);
+        let candidates = own.iter().chain(others.take(own.len() + 1));
+        let mut candidates = candidates.filter_map(|client| self.first.get(client));
+        let precedes = |heard: &When| sent.iter().all(|sent| heard.precedes(sent));
+        candidates.find(|(heard, _)| precedes(heard)).copied()
+    }
+}
+
+/// From the last decision back: an answer to a command that was decided later must not have been
+/// heard before one that was decided earlier was sent.
 fn stream_in_real_time(book: &Book, decided: &[Decided<'_>], findings: &mut Findings) {
-    let mut by_line: BTreeMap<(u32, u32), (When, usize)> = BTreeMap::new();
-    let mut by_time: BTreeMap<(u32, u32), (When, usize)> = BTreeMap::new();
+    let mut later = Heard::default();
     for (index, earlier) in decided.iter().enumerate().rev() {
         // It may have been decided upon its first sending, so all of them must come too late.
-        let answered_before = by_line
-            .values()
-            .chain(by_time.values())
-            .find(|(heard, _)| earlier.sent.iter().all(|sent| heard.precedes(sent)));
-        if let Some((heard, later)) = answered_before {
-            let later = &decided[*later];
+        let attempts = &earlier.command.attempts;
+        let sent: Vec<When> = attempts.iter().map(|attempt| attempt.sent).collect();
+        if let Some((heard, whose)) = later.before(&sent) {
+            let other = &decided[whose];
             let detail = format!(
                 "it was decided before command {}, which had been answered before it was sent",
-                later.command.id
+                other.command.id
             );
             let evidence = vec![
-                book.evidence(&earlier.sent[0]),
+                book.evidence(&sent[0]),
                 earlier.found.evidence(),
-                book.evidence(heard),
-                later.found.evidence(),
+                book.evidence(&heard),
+                other.found.evidence(),
             ];
             findings.add(book.about(Kind::OutOfOrder, earlier.command, detail, evidence));
         }
-        for heard in &earlier.heard {
-            let whose = (heard.client, heard.file);
-            let first = by_line.entry(whose).or_insert((*heard, index));
-            if heard.line < first.0.line {
-                *first = (*heard, index);
-            }
-            let first = by_time.entry(whose).or_insert((*heard, index));
-            if heard.at_ms < first.0.at_ms {
-                *first = (*heard, index);
-            }
+        for answer in attempts.iter().filter_map(Attempt::of_the_log) {
+            later.note(answer.at, index);
         }
     }
 }

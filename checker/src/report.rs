@@ -8,8 +8,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Violations that are kept whole; the rest is counted.
-pub const VIOLATIONS_MAX: usize = 1_000;
+/// Violations of one kind that are kept whole; the rest is counted. One fault that breaks thousands
+/// of promises must not hide another.
+pub const VIOLATIONS_PER_KIND_MAX: u64 = 100;
 
 macro_rules! kinds {
     ($($(#[doc = $meaning:literal])+ $kind:ident = $name:literal,)+) => {
@@ -237,7 +238,7 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
     /// What was found but had been declared to be expected, by name.
     pub expected: BTreeMap<&'static str, u64>,
-    /// The first broken promises, with their evidence.
+    /// The first broken promises of each name, with their evidence.
     pub violations: Vec<Violation>,
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
 mod chain_rule;
+mod checker_rule;
 mod cli;
 mod cluster_works;
 mod command_door;
