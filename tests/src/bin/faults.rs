@@ -2,12 +2,13 @@
 //!
 //! Ends with code 1 if a promise was broken. Deliberately absent: everything but arguments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use tests::faults::fault::{Fault, Lengths};
+use tests::faults::moves::{MovesOptions, measure};
 use tests::faults::run::{RunOptions, Until, run};
 
 /// Breaks brokers, nodes and what lies between them, under load, and checks every answer.
@@ -55,6 +56,12 @@ struct Arguments {
     /// The session timeout of the nodes' group
     #[arg(long, value_name = "MS", default_value_t = 2_000)]
     session_timeout_ms: u64,
+    /// Instead of faults: stop so many nodes in order and measure how long partitions are unowned
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    planned: u64,
+    /// Instead of faults: kill so many nodes and measure the same
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    crashes: u64,
     /// Keep what the run wrote even if nothing was found
     #[arg(long)]
     keep: bool,
@@ -76,7 +83,45 @@ async fn go(arguments: Arguments) -> ExitCode {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("--seed {seed} repeats the choices of this run");
     let artefacts = std::env::temp_dir().join(format!("annals-faults-run-{seed}"));
+    // What an earlier run with this seed left there is not ours.
+    let _ = std::fs::remove_dir_all(&artefacts);
     std::fs::create_dir_all(&artefacts).expect("a folder for what the run writes");
+    let (shown, is_clean) = if arguments.planned + arguments.crashes > 0 {
+        let moves = measure(moves_options(&arguments, seed, &artefacts)).await;
+        (moves.to_string(), moves.violations.is_empty())
+    } else {
+        let outcome = run(run_options(&arguments, seed, &artefacts)).await;
+        (outcome.to_string(), outcome.violations.is_empty())
+    };
+    println!("{shown}");
+    if is_clean && !arguments.keep {
+        // What is left behind costs room, no more.
+        let _ = std::fs::remove_dir_all(&artefacts);
+        return ExitCode::SUCCESS;
+    }
+    let _ = std::fs::write(artefacts.join("table.txt"), shown);
+    println!("what the run wrote is in {}", artefacts.display());
+    match is_clean {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn moves_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> MovesOptions {
+    MovesOptions {
+        program: arguments.program.clone().unwrap_or_else(beside),
+        artefacts: artefacts.to_owned(),
+        seed,
+        planned: arguments.planned,
+        crashes: arguments.crashes,
+        partitions: arguments.partitions,
+        nodes: arguments.nodes,
+        session_timeout: Duration::from_millis(arguments.session_timeout_ms),
+        arguments: arguments.node_arguments.clone(),
+    }
+}
+
+fn run_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> RunOptions {
     let chosen = match arguments.only.is_empty() {
         true => Fault::ALL.to_vec(),
         false => arguments.only.clone(),
@@ -85,9 +130,9 @@ async fn go(arguments: Arguments) -> ExitCode {
         .into_iter()
         .filter(|fault| !arguments.without.contains(fault))
         .collect();
-    let options = RunOptions {
+    RunOptions {
         program: arguments.program.clone().unwrap_or_else(beside),
-        artefacts: artefacts.clone(),
+        artefacts: artefacts.to_owned(),
         seed,
         until: Until {
             time: Duration::from_secs_f64(arguments.minutes * 60.0),
@@ -107,21 +152,7 @@ async fn go(arguments: Arguments) -> ExitCode {
         nodes: arguments.nodes,
         session_timeout: Duration::from_millis(arguments.session_timeout_ms),
         arguments: arguments.node_arguments.clone(),
-    };
-    let outcome = run(options).await;
-    println!("{outcome}");
-    if outcome.violations.is_empty() {
-        if arguments.keep {
-            println!("what the run wrote is in {}", artefacts.display());
-        } else {
-            // What is left behind costs room, no more.
-            let _ = std::fs::remove_dir_all(&artefacts);
-        }
-        return ExitCode::SUCCESS;
     }
-    let _ = std::fs::write(artefacts.join("table.txt"), outcome.to_string());
-    println!("what shows it is in {}", artefacts.display());
-    ExitCode::FAILURE
 }
 
 /// The program that cargo built beside this one.

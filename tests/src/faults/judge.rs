@@ -8,11 +8,13 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use checker::dump::DumpReader;
 use checker::rule::{Fold, Verdict};
 use checker::{Checker, Loss, Options, Report, Scope};
+use engine::log::EventLog;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sqlx::{PgPool, Row};
@@ -22,6 +24,7 @@ use super::scene::Scene;
 
 /// How long the read models may take to get where the log is.
 const ROWS_WAIT: Duration = Duration::from_secs(120);
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How many differences are shown.
 const DIFFERENCES_MAX: usize = 20;
 
@@ -123,13 +126,8 @@ pub async fn rows(scene: &Scene, dump: PathBuf) -> Result<(usize, Vec<String>), 
     let Some(url) = &scene.postgres_url else {
         return Ok((0, Vec::new()));
     };
-    let models = projections::models::all();
-    let caught_up = projections::catch_up(&scene.log, url, &models, Box::new(|_| {}));
-    match tokio::time::timeout(ROWS_WAIT, caught_up).await {
-        Err(_) => return Err(format!("the rows are not there after {ROWS_WAIT:?}")),
-        Ok(Err(error)) => return Err(error.to_string()),
-        Ok(Ok(())) => {}
-    }
+    let caught_up = tokio::time::timeout(ROWS_WAIT, catch_up(&scene.log, url)).await;
+    caught_up.map_err(|_| format!("the rows are not there after {ROWS_WAIT:?}"))??;
     let expected = tokio::task::spawn_blocking(move || fold(&dump)).await;
     let expected = expected.map_err(|error| error.to_string())??;
     let found = read_rows(url).await.map_err(|error| error.to_string())?;
@@ -142,6 +140,18 @@ pub async fn rows(scene: &Scene, dump: PathBuf) -> Result<(usize, Vec<String>), 
         }
     }
     Ok((keys.len(), differences))
+}
+
+/// Waits until the rows stand where the log ends; brokers that have just come back may take a while.
+async fn catch_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String> {
+    loop {
+        let models = projections::models::all();
+        match projections::catch_up(log, url, &models, Box::new(|_| {})).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.may_pass() => tokio::time::sleep(AGAIN_AFTER).await,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
 }
 
 async fn read_rows(url: &str) -> sqlx::Result<BTreeMap<String, StreamRow>> {

@@ -7,6 +7,7 @@
 //! and told is in the history. Deliberately absent: judging it.
 
 mod client;
+mod probe;
 mod streams;
 
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use rand::rngs::StdRng;
 use tokio::task::JoinHandle;
 
 use self::client::Client;
-use self::streams::Streams;
+use self::streams::{Streams, Where};
 use super::history::History;
+pub use probe::{Prober, Sighting};
 
 /// How often somebody who waits looks again.
 const POLL: Duration = Duration::from_millis(5);
@@ -132,7 +134,7 @@ impl Load {
     pub fn begin(options: LoadOptions, history: Arc<History>) -> Self {
         let shared = Arc::new(Shared {
             pace: Pace::of(options.commands_per_second_max),
-            streams: Streams::new(),
+            streams: Streams::new(Where::Anywhere),
             counts: Counts::default(),
             is_stopping: AtomicBool::new(false),
             history,
@@ -176,18 +178,18 @@ impl Load {
         settled
     }
 
-    /// Ends without waiting for what is open.
-    #[must_use]
-    pub fn give_up(self) -> Counted {
-        self.clients.iter().for_each(JoinHandle::abort);
-        self.shared.counts.now()
-    }
-
-    /// Asks nothing new, and waits until what is open is answered.
-    pub async fn stop(self) -> Counted {
+    /// Asks nothing new, and waits until what is open is answered, but no longer than `wait`.
+    ///
+    /// # Panics
+    /// If a client had panicked.
+    pub async fn stop(self, wait: Duration) -> Counted {
         self.shared.is_stopping.store(true, Ordering::SeqCst);
-        for client in self.clients {
-            client.await.expect("a client does not panic");
+        let deadline = tokio::time::Instant::now() + wait;
+        for mut client in self.clients {
+            match tokio::time::timeout_at(deadline, &mut client).await {
+                Ok(ended) => ended.expect("a client does not panic"),
+                Err(_) => client.abort(),
+            }
         }
         self.shared.counts.now()
     }

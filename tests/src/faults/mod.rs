@@ -8,6 +8,7 @@ pub mod fault;
 pub mod history;
 pub mod judge;
 pub mod load;
+pub mod moves;
 pub mod rules;
 pub mod run;
 pub mod scene;

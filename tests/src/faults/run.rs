@@ -179,12 +179,11 @@ pub async fn run(options: RunOptions) -> Outcome {
         }
     }
     let took = began.elapsed();
-    let counted = match Arc::try_unwrap(load) {
-        Ok(load) if load.counts().open() == 0 => load.stop().await,
-        // Clients that wait for what never comes would wait for ever.
-        Ok(load) => load.give_up(),
-        Err(load) => load.counts(),
-    };
+    let load = Arc::into_inner(load).expect("the workers have ended");
+    let counted = load.stop(RECOVERY_MAX).await;
+    if counted.open() > 0 {
+        violations.push(format!("{} commands were never answered", counted.open()));
+    }
     if counted.failed > 0 {
         violations.push(format!("{} commands failed for good", counted.failed));
     }
@@ -347,6 +346,9 @@ async fn judge_all(scene: &Arc<Scene>, outcome: &mut Outcome, history: PathBuf) 
             outcome.ends.push((node.name.clone(), end));
         }
     }
+    let whole = Arc::clone(scene);
+    let whole = tokio::task::spawn_blocking(move || whole.cluster.wait_whole());
+    whole.await.expect("brokers that come back in sync");
     let dump = outcome.options.artefacts.join("log.ndjson");
     let checked = {
         let (scene, dump) = (Arc::clone(scene), dump.clone());

@@ -27,11 +27,11 @@ const PAUSE_MS: std::ops::Range<u64> = 10..150;
 
 /// What became of one sending.
 #[derive(Debug)]
-enum Became {
+pub(super) enum Became {
     /// Answered for good.
     Done,
-    /// To be sent again.
-    Open,
+    /// To be sent again; with what was said instead.
+    Open(String),
 }
 
 pub(super) struct Client {
@@ -86,7 +86,7 @@ impl Client {
                 vec![self.send_one(node, &open[0]).await]
             };
             let mut became = became.into_iter();
-            open.retain(|_| matches!(became.next(), Some(Became::Open) | None));
+            open.retain(|_| matches!(became.next(), Some(Became::Open(_)) | None));
             if open.is_empty() {
                 return;
             }
@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    async fn send_one(&mut self, node: usize, asked: &Asked) -> Became {
+    pub(super) async fn send_one(&mut self, node: usize, asked: &Asked) -> Became {
         let timeout_ms = self.random.random_range(TIMEOUT_MS);
         let url = format!(
             "{}/v1/streams/{}/{}",
@@ -219,8 +219,9 @@ impl Client {
             What::Ok(_) => (&counts.accepted, Became::Done),
             What::Refused(_) => (&counts.refused, Became::Done),
             What::Failed(_) => (&counts.failed, Became::Done),
-            What::TurnedAway(_) => (&counts.turned_away, Became::Open),
-            What::Unknown(_) | What::Invoke(_) => (&counts.unknown, Became::Open),
+            What::TurnedAway(said) => (&counts.turned_away, Became::Open(said.code.clone())),
+            What::Unknown(said) => (&counts.unknown, Became::Open(said.code.clone())),
+            What::Invoke(_) => unreachable!("no answer is a question"),
         };
         self.write(asked, line, what);
         // After it is written: whoever sees no open command finds every answer in the history.

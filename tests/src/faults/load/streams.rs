@@ -5,6 +5,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use engine::ids::Partition;
+use engine::record::partition_of;
+use kernel::TenantId;
 use rand::{Rng, RngExt};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -42,18 +45,30 @@ struct Slot {
     version_seen: u64,
 }
 
+/// Which names streams may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Where {
+    /// Any.
+    Anywhere,
+    /// Those of one partition, of so many.
+    In(Partition, u32),
+}
+
 /// All streams of a load.
 #[derive(Debug)]
 pub(super) struct Streams {
     prefix: String,
+    place: Where,
     made: AtomicU64,
     slots: Vec<Mutex<Slot>>,
 }
 
 impl Streams {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(place: Where) -> Self {
         let mut streams = Self {
-            prefix: Uuid::now_v7().simple().to_string()[..12].to_owned(),
+            // The end of it is chance; its beginning is the time.
+            prefix: Uuid::now_v7().simple().to_string()[20..].to_owned(),
+            place,
             made: AtomicU64::new(0),
             slots: Vec::new(),
         };
@@ -62,9 +77,17 @@ impl Streams {
     }
 
     fn fresh(&self) -> Slot {
-        let number = self.made.fetch_add(1, Ordering::SeqCst);
+        let name = loop {
+            let number = self.made.fetch_add(1, Ordering::SeqCst);
+            let name = format!("customer-{}-{number}", self.prefix);
+            match self.place {
+                Where::In(partition, count)
+                    if partition_of(&TenantId::default(), &name, count) != partition => {}
+                Where::In(..) | Where::Anywhere => break name,
+            }
+        };
         Slot {
-            name: format!("customer-{}-{number}", self.prefix),
+            name,
             commands: 0,
             version_seen: 0,
         }
