@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, projections, schema, send, stream};
+use crate::command::{check_history, log, projections, schema, send, stream};
 use crate::import;
-use crate::settings::{Flags, LogFormat, OutputFormat, Role};
+use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 /// Begin with `annals demo`.
 const ABOUT: &str = "An event-sourced engine: commands in, chained events kept, read models out.";
@@ -89,12 +89,27 @@ pub struct Serving {
     /// Serve other addresses than loopback, although there is no authentication yet
     #[arg(long)]
     insecure: bool,
+    /// Where other nodes reach this one [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT", hide_short_help = true)]
+    advertise: Option<String>,
+    /// A file that holds the secret of the nodes on the same log
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    cluster_secret_file: Option<PathBuf>,
     /// Tasks that share out the log's partitions for the read models [default: 2]
     #[arg(long, value_name = "N")]
     projector_tasks: Option<usize>,
     /// The node's name in its claims on the log [default: the host's name]
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     node: Option<String>,
+    /// The group of nodes that share out a log in Kafka [default: annals. and the topic]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    group: Option<String>,
+    /// When a silent node's partitions go to others, in milliseconds [default: 6000]
+    #[arg(long, value_name = "MS", hide_short_help = true)]
+    session_timeout_ms: Option<u64>,
+    /// Keep up with partitions that other nodes own: warm or cold [default: warm]
+    #[arg(long, value_name = "HOW", hide_short_help = true)]
+    standby: Option<Standby>,
     /// How long a stop waits for answers, in milliseconds [default: 10000]
     #[arg(long, value_name = "MS", hide_short_help = true)]
     drain_timeout_ms: Option<u64>,
@@ -148,6 +163,9 @@ pub enum Command {
     /// Check everything that can be checked before production
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Hold what clients were told against the log, and say which promises were broken
+    #[command(after_help = check_history::HELP)]
+    CheckHistory(check_history::CheckHistoryArgs),
     /// Show every setting: its value, where it came from, what it means
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
@@ -337,6 +355,7 @@ impl Cli {
             Command::Events(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
             Command::Log(_)
+            | Command::CheckHistory(_)
             | Command::Projections(_)
             | Command::Migrate
             | Command::Schema(_)
@@ -369,8 +388,15 @@ impl Serving {
     fn add_to(&self, flags: &mut Flags) {
         flags.add("listen", self.listen.as_ref());
         flags.add("insecure", self.insecure.then_some(true));
+        flags.add("advertise", self.advertise.as_ref());
+        let secret = self.cluster_secret_file.as_ref();
+        let secret = secret.map(|file| file.display().to_string());
+        flags.add("cluster_secret_file", secret);
         flags.add("projector_tasks", self.projector_tasks);
         flags.add("node", self.node.as_ref());
+        flags.add("group", self.group.as_ref());
+        flags.add("session_timeout_ms", self.session_timeout_ms);
+        flags.add("standby", self.standby.map(name_of));
         flags.add("drain_timeout_ms", self.drain_timeout_ms);
         let bin = self.postgres_bin.as_ref();
         flags.add("postgres_bin", bin.map(|bin| bin.display().to_string()));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
+use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{self, ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, Record};
 
 /// How far above the current term a claim may be.
@@ -64,6 +65,9 @@ pub struct Chain {
     /// The damaged places that this reader passes.
     #[serde(skip)]
     pub acknowledged: Acknowledged,
+    /// What is wrong with this reader on purpose.
+    #[serde(skip)]
+    pub flaw: Flaw,
 }
 
 /// What the rule says of one record.
@@ -142,6 +146,7 @@ impl Chain {
             position: Position(0),
             accepted_offset: None,
             acknowledged: Acknowledged::default(),
+            flaw: Flaw::default(),
         }
     }
 
@@ -201,10 +206,14 @@ impl Chain {
             return Ok(Verdict::Orphan(Orphan::Late));
         }
         let expected = self.position.next();
-        if commit.position < expected {
+        let flaw = self.flaw;
+        let any_position = flaw.is(KnownBad::ChecksNoLink) || flaw.is(KnownBad::ChecksNoPosition);
+        let any_previous = flaw.is(KnownBad::ChecksNoLink) || flaw.is(KnownBad::ChecksNoPrevious);
+        if commit.position < expected && !any_position {
             return Ok(Verdict::Orphan(Orphan::Duplicate));
         }
-        let linked = commit.position == expected && commit.previous == self.head;
+        let linked = (commit.position == expected || any_position)
+            && (commit.previous == self.head || any_previous);
         if !linked && !acknowledged {
             return damage(DamageKind::Unlinked {
                 expected,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::{Acknowledged, Chain};
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
+use crate::known_bad::Flaw;
 use crate::record::{self, Record};
 
 /// A reader's place in one partition. The rows made from the log stand at exactly this place.
@@ -67,6 +68,7 @@ impl Checkpoint {
             position: self.position,
             accepted_offset: None,
             acknowledged: Acknowledged::default(),
+            flaw: Flaw::default(),
         }
     }
 

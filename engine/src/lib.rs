@@ -14,6 +14,7 @@ pub mod create;
 pub mod damage;
 pub mod engine;
 pub mod ids;
+pub mod known_bad;
 pub mod log;
 pub mod owner;
 pub mod record;

@@ -17,7 +17,11 @@ use crate::commit::RecordedRejection;
 /// An aggregate's state, command or event whose type only the aggregate knows.
 pub type Opaque = Box<dyn Any + Send + Sync>;
 
+/// A command or event whose type only the aggregate knows, and that nobody changes.
+type OpaqueMessage = Arc<dyn Any + Send + Sync>;
+
 /// An event as decided: its value for evolving, and its form for the log.
+#[derive(Clone)]
 pub struct DecidedEvent {
     /// The frozen name of its type.
     pub type_name: String,
@@ -25,14 +29,15 @@ pub struct DecidedEvent {
     pub schema: u16,
     /// Its data.
     pub data: Box<RawValue>,
-    value: Opaque,
+    value: OpaqueMessage,
 }
 
 /// A command that has the shape its aggregate asks for.
+#[derive(Clone)]
 pub struct DecodedCommand {
     /// Its data as parsed and written again: the form that is recorded and compared.
     pub data: Box<RawValue>,
-    value: Opaque,
+    value: OpaqueMessage,
 }
 
 /// What a rule made of a command.
@@ -177,7 +182,7 @@ pub fn definitions_of(mut generator: SchemaGenerator) -> BTreeMap<String, Schema
 
 struct Erased<D>(PhantomData<fn() -> D>);
 
-fn own<T: 'static>(value: &Opaque) -> &T {
+fn own<T: 'static>(value: &(dyn Any + Send + Sync)) -> &T {
     value
         .downcast_ref()
         .expect("the engine gives back only what this aggregate made")
@@ -203,7 +208,7 @@ impl<D: Decider> Aggregate for Erased<D> {
     }
 
     fn copy(&self, state: &Opaque) -> Opaque {
-        Box::new(own::<D::State>(state).clone())
+        Box::new(own::<D::State>(&**state).clone())
     }
 
     fn decode_command(
@@ -221,7 +226,7 @@ impl<D: Decider> Aggregate for Erased<D> {
         let data = RawValue::from_string(text).map_err(unwritable)?;
         Ok(DecodedCommand {
             data,
-            value: Box::new(command),
+            value: Arc::new(command),
         })
     }
 
@@ -231,8 +236,8 @@ impl<D: Decider> Aggregate for Erased<D> {
         command: &DecodedCommand,
         context: &Context,
     ) -> Result<Decided, EncodeError> {
-        let state = own::<D::State>(state);
-        let events = match D::decide(state, own::<D::Command>(&command.value), context) {
+        let state = own::<D::State>(&**state);
+        let events = match D::decide(state, own::<D::Command>(&*command.value), context) {
             Ok(events) => events,
             Err(rejection) => {
                 return Ok(Err(RecordedRejection {
@@ -248,14 +253,14 @@ impl<D: Decider> Aggregate for Erased<D> {
                 type_name: event.type_name(),
                 schema: event.schema(),
                 data: RawValue::from_string(event.encode()?)?,
-                value: Box::new(event),
+                value: Arc::new(event),
             });
         }
         Ok(Ok(decided))
     }
 
     fn evolve(&self, state: &mut Opaque, event: &DecidedEvent, occurred_at: Timestamp) {
-        D::evolve(own_mut(state), own::<D::Event>(&event.value), occurred_at);
+        D::evolve(own_mut(state), own::<D::Event>(&*event.value), occurred_at);
     }
 
     fn evolve_recorded(
@@ -272,7 +277,7 @@ impl<D: Decider> Aggregate for Erased<D> {
     }
 
     fn encode_state(&self, state: &Opaque) -> Result<String, EncodeError> {
-        Ok(serde_json::to_string(own::<D::State>(state))?)
+        Ok(serde_json::to_string(own::<D::State>(&**state))?)
     }
 
     fn decode_state(&self, json: &[u8]) -> Option<Opaque> {

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 15] = [
+pub const CATALOGUE: [Setting; 21] = [
     setting(
         "data",
         Some(".annals"),
@@ -73,6 +73,22 @@ pub const CATALOGUE: [Setting; 15] = [
         "serve other addresses than loopback, although there is no authentication yet",
     ),
     setting(
+        "advertise",
+        None,
+        "where other nodes reach this one: HOST:PORT (default: where it listens)",
+    ),
+    setting(
+        "cluster_secret",
+        None,
+        "what the nodes on one log prove to each other, at least 16 bytes; without it they speak on \
+         loopback only, unprotected from other users of the machine (better in a file; no flag)",
+    ),
+    setting(
+        "cluster_secret_file",
+        None,
+        "a file that holds the cluster secret",
+    ),
+    setting(
         "role",
         Some("all"),
         "what serve does: command-api, projector, query-api, all; several with commas",
@@ -81,6 +97,24 @@ pub const CATALOGUE: [Setting; 15] = [
         "node",
         None,
         "the node's name in its claims on the log (default: the host's name)",
+    ),
+    setting(
+        "group",
+        None,
+        "the group of nodes that share out the partitions of a log in Kafka (default: annals. and \
+         the topic)",
+    ),
+    setting(
+        "session_timeout_ms",
+        Some("6000"),
+        "after how long without a sign of life the group gives a node's partitions to others; the \
+         brokers bound it (group.min.session.timeout.ms)",
+    ),
+    setting(
+        "standby",
+        Some("warm"),
+        "whether a node reads partitions that it does not own, so that it takes them over at once: \
+         warm, or cold to save memory and time",
     ),
     setting(
         "projector_tasks",

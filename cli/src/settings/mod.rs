@@ -5,6 +5,7 @@
 //! error, in every layer. Deliberately absent: what the settings are used for.
 
 mod catalogue;
+mod cluster;
 mod layers;
 mod values;
 
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cluster::{Advertised, HIDDEN, SharedSecret};
+use command_api::peer::Secret;
 use engine::chain::Acknowledged;
 use engine::log::LogAddress;
 use serde::{Deserialize, Serialize};
@@ -127,6 +130,17 @@ impl OutputFormat {
     }
 }
 
+/// Whether a node keeps up with partitions that it does not own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Standby {
+    /// It reads them on, so that it takes them over at once.
+    #[default]
+    Warm,
+    /// It reads them when it is to take them over.
+    Cold,
+}
+
 /// How the program talks on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -153,10 +167,20 @@ pub struct Settings {
     pub listen: String,
     /// Whether other addresses than loopback are served.
     pub insecure: bool,
+    /// Where other nodes reach this one; absent: where it listens.
+    pub advertise: Option<String>,
+    cluster_secret: Option<Secret>,
+    cluster_secret_file: Option<PathBuf>,
     /// What `serve` does.
     pub roles: Roles,
     /// The node's name in its claims.
     pub node: String,
+    /// The group of nodes on the same log; absent: named after the log's topic.
+    pub group: Option<String>,
+    /// After how long without a sign of life a node's partitions go to others.
+    pub session_timeout: Duration,
+    /// Whether partitions are kept up with that others own.
+    pub standby: Standby,
     /// How many tasks project.
     pub projector_tasks: usize,
     /// How long a stop waits for what was taken.
@@ -199,8 +223,14 @@ struct Raw {
     postgres_bin: Option<PathBuf>,
     listen: String,
     insecure: bool,
+    advertise: Option<Advertised>,
+    cluster_secret: Option<SharedSecret>,
+    cluster_secret_file: Option<PathBuf>,
     role: RoleList,
     node: Option<String>,
+    group: Option<String>,
+    session_timeout_ms: u64,
+    standby: Standby,
     projector_tasks: usize,
     drain_timeout_ms: u64,
     url: String,
@@ -233,8 +263,14 @@ impl Settings {
             postgres_bin: raw.postgres_bin,
             listen: raw.listen,
             insecure: raw.insecure,
+            advertise: raw.advertise.map(|address| address.0),
+            cluster_secret: raw.cluster_secret.map(|secret| secret.0),
+            cluster_secret_file: raw.cluster_secret_file,
             roles: raw.role.0,
             node: raw.node.unwrap_or_else(host_name),
+            group: raw.group.filter(|group| !group.is_empty()),
+            session_timeout: Duration::from_millis(raw.session_timeout_ms),
+            standby: raw.standby,
             projector_tasks: raw.projector_tasks,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
             url: raw.url.trim_end_matches('/').to_owned(),
@@ -251,6 +287,7 @@ impl Settings {
             let message = format!("projector_tasks must be 1 to {most} (from {source})");
             return Err(Failure::new(Exit::Usage, message));
         }
+        settings.check_cluster()?;
         Ok(settings)
     }
 
@@ -289,7 +326,7 @@ impl Settings {
         self.data.join("postgres")
     }
 
-    /// Every setting with its value, its source and its meaning; passwords left out.
+    /// Every setting with its value, its source and its meaning; passwords and secrets left out.
     #[must_use]
     pub fn explain(&self) -> Vec<Explained> {
         let explain = |setting: &Setting| Explained {
@@ -311,8 +348,14 @@ impl Settings {
             "postgres_bin" => return self.postgres_bin.as_ref().map(path),
             "listen" => self.listen.clone(),
             "insecure" => self.insecure.to_string(),
+            "advertise" => return self.advertise.clone(),
+            "cluster_secret" => return self.cluster_secret.as_ref().map(|_| HIDDEN.to_owned()),
+            "cluster_secret_file" => return self.cluster_secret_file.as_ref().map(path),
             "role" => self.roles.names(),
             "node" => self.node.clone(),
+            "group" => return self.group.clone(),
+            "session_timeout_ms" => self.session_timeout.as_millis().to_string(),
+            "standby" => name_of(self.standby),
             "projector_tasks" => self.projector_tasks.to_string(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),
             "url" => self.url.clone(),

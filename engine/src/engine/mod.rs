@@ -21,13 +21,12 @@ pub use batch::Batch;
 pub use cluster::ClusterOptions;
 
 use crate::command::{Answer, Request, RequestError, SubmitError, TurnedAway};
-use crate::commit::stream_key;
 use crate::create::first_claim;
 use crate::ids::{LogId, Partition, Position};
 use crate::log::{Appender, EventLog, LogError};
 use crate::owner::{
-    Entropy, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store, StoreError,
-    Submission,
+    Entropy, Inquired, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store,
+    StoreError, Submission,
 };
 use crate::record::partition_of;
 use crate::registry::Registry;
@@ -325,21 +324,49 @@ impl Engine {
         };
         let routing_key = aggregate.routing_key(stream.as_str());
         let partition = partition_of(tenant, routing_key, self.partition_count());
-        let (reply, answer) = oneshot::channel();
         let inquiry = Inquiry {
-            stream_key: stream_key(tenant, stream),
+            tenant: tenant.clone(),
+            stream: stream.clone(),
             id: id.clone(),
         };
+        let not_ready = || turned_away(TurnedAway::NotReady);
+        match self.inquire(partition, inquiry.clone(), deadline).await? {
+            Inquired::Known(answer) => Ok(Some(answer)),
+            Inquired::InFlight => Err(SubmitError::Unknown),
+            Inquired::NotKnown => Ok(None),
+            Inquired::NotHere => {
+                let ways = &self.inner.partitions[partition.0 as usize];
+                let elsewhere = ways.status.borrow().elsewhere.clone();
+                let owner = elsewhere.ok_or_else(not_ready)?;
+                let peers = self.inner.cluster.peers();
+                let asked = peers.outcome(&owner.address, partition, &inquiry);
+                match tokio::time::timeout_at(deadline.into(), asked).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, node = owner.node, "no word of a command's outcome");
+                        Err(not_ready())
+                    }
+                    Err(_) => Err(not_ready()),
+                }
+            }
+        }
+    }
+
+    /// What this node knows of a command.
+    async fn inquire(
+        &self,
+        partition: Partition,
+        inquiry: Inquiry,
+        deadline: Instant,
+    ) -> Result<Inquired, SubmitError> {
+        let (reply, answer) = oneshot::channel();
         let message = Message::Inquire(inquiry, reply);
-        if self.inner.partitions[partition.0 as usize]
-            .commands
-            .try_send(message)
-            .is_err()
-        {
+        let ways = &self.inner.partitions[partition.0 as usize];
+        if ways.commands.try_send(message).is_err() {
             return Err(turned_away(TurnedAway::Overloaded));
         }
         match tokio::time::timeout_at(deadline.into(), answer).await {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(inquired)) => Ok(inquired),
             Ok(Err(_)) => Err(turned_away(TurnedAway::Stopping)),
             Err(_) => Err(turned_away(TurnedAway::NotReady)),
         }

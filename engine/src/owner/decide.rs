@@ -17,6 +17,7 @@ use crate::commit::{
     COMMIT_SIZE_MAX, CommandPart, Commit, EventPart, Outcome, REFUSED_DATA_SIZE_MAX,
     RecordedRejection, stream_key,
 };
+use crate::known_bad::KnownBad;
 use crate::record::{self, CommitHeaders};
 use crate::registry::{Decided, DecidedEvent};
 use bytes::Bytes;
@@ -50,6 +51,9 @@ impl<T> Owner<T> {
             return;
         };
         match self.make(&submission, &key, now) {
+            Ok(made) if self.refuses_now(&made.commit) => {
+                self.answer_from_memory(&made.answer, waiters);
+            }
             Ok(made) => self.append(made, submission, fingerprint, waiters, now),
             Err(error) => self.answer_all(waiters, &error),
         }
@@ -87,7 +91,8 @@ impl<T> Owner<T> {
             return None;
         }
         let recorded_at = self.speculation.recorded_at.or(self.last_recorded_at);
-        let Some(known) = self.memory.id(&id, recorded_at) else {
+        let early = self.is(KnownBad::ForgetsIdsEarly);
+        let Some(known) = self.memory.id(&id, recorded_at).filter(|_| !early) else {
             return Some(waiters);
         };
         if known.fingerprint != fingerprint {
@@ -297,6 +302,9 @@ impl<T> Owner<T> {
             sent_at: now,
             acknowledged: None,
         });
+        if self.is(KnownBad::AnswersBeforeAcknowledgement) {
+            self.answer_early(self.window.len() - 1);
+        }
     }
 
     fn speculate(&mut self, key: &Bytes, commit: &Commit, events: &[DecidedEvent]) {

@@ -3,6 +3,7 @@
 //! Deliberately absent: how a command is decided and its record made (`decide`).
 
 mod fold;
+pub(in crate::owner) mod image;
 mod settle;
 mod take_over;
 
@@ -12,12 +13,14 @@ use bytes::Bytes;
 use kernel::Timestamp;
 
 use super::memory::{Fingerprint, Memory, id_key};
-use super::{Action, Entropy, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission};
+use super::{
+    Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
+};
 use crate::chain::{Acknowledged, Chain, Orphan, Stop};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
-use crate::command::{Answer, SubmitError};
-use crate::commit::Commit;
+use crate::command::Answer;
+use crate::commit::{Commit, stream_key};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
@@ -36,7 +39,8 @@ pub enum Phase {
     },
     /// Folded up to the log's end, and not wanted.
     StandingBy {
-        /// When to read on, as a monotonic time in milliseconds; absent: not at all.
+        /// When to look whether there is more to read, as a monotonic time in milliseconds; absent:
+        /// not at all, or it is being looked.
         read_at_ms: Option<u64>,
     },
     /// A claim was appended.
@@ -66,6 +70,7 @@ pub enum Phase {
 }
 
 /// A record of ours that was appended and not yet found in the log.
+#[derive(Clone)]
 pub(super) struct InFlight<T> {
     pub(super) sequence: u64,
     pub(super) headers: CommitHeaders,
@@ -99,7 +104,7 @@ pub(super) struct Speculation {
 }
 
 /// Where reading must get to before the phase goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Goal {
     End,
     Behind(Offset),
@@ -131,8 +136,6 @@ pub struct Owner<T> {
     wanted: bool,
     /// Whether the partition is to be let go once nothing is in flight.
     letting_go: bool,
-    /// Whether the present owner was asked to hand over in this attempt.
-    asked: bool,
     /// Who the newest claim says it is of.
     holder: Option<Hint>,
     /// How often in short succession another writer took the partition, and when last.
@@ -181,7 +184,6 @@ impl<T> Owner<T> {
             claimed: None,
             wanted: true,
             letting_go: false,
-            asked: false,
             holder: None,
             losses: 0,
             lost_at_ms: 0,
@@ -315,18 +317,22 @@ impl<T> Owner<T> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Looks a command up: an answer if the log has it, `Unknown` while it is in flight.
-    ///
-    /// # Errors
-    /// `Unknown`.
-    pub fn inquire(&self, inquiry: &Inquiry) -> Result<Option<Answer>, SubmitError> {
-        let key = id_key(&inquiry.stream_key, &inquiry.id);
-        if self.speculation.ids.contains_key(&key) {
-            return Err(SubmitError::Unknown);
+    /// Looks a command up. What is known is so whoever owns; that nothing is known means something
+    /// only while this one owns.
+    pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
+        let stream_key = stream_key(&inquiry.tenant, &inquiry.stream);
+        let key = id_key(&stream_key, &inquiry.id);
+        let is_open = |(submission, _): &(Submission, _)| submission.is(inquiry);
+        if self.speculation.ids.contains_key(&key) || self.again.iter().any(is_open) {
+            return Inquired::InFlight;
         }
-        Ok(self
-            .memory
-            .id(&key, self.last_recorded_at)
-            .map(|known| known.answer))
+        match self.memory.id(&key, self.last_recorded_at) {
+            Some(known) => Inquired::Known(known.answer),
+            None if self.phase == Phase::Owning => Inquired::NotKnown,
+            None if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {
+                Inquired::InFlight
+            }
+            None => Inquired::NotHere,
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: it stands exactly at the last folded record; nothing speculative is in it. Entries
 //! that are not in the local store yet are never evicted.
 
+pub(super) mod image;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -108,6 +110,10 @@ impl Memory {
         self.unsaved_commits = 0;
         self.stale = false;
         self.store.clear()
+    }
+
+    pub(super) fn forget_ids(&mut self) {
+        self.ids.clear();
     }
 
     pub(super) fn set_idempotency_window_ms(&mut self, window_ms: u64) {

@@ -13,10 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Seat, SeatAction};
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
-use crate::command::{Answer, SubmitError};
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
-use crate::owner::{Inquiry, NotOwning, Now, Submission};
+use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
 use crate::record::{NewRecord, Record};
 use crate::subscription::look;
 
@@ -32,10 +31,7 @@ const INPUTS_MAX: usize = 256;
 /// What a seat's task is asked by this node's clients.
 pub(crate) enum Message {
     Command(Box<(Submission, ClientTicket)>),
-    Inquire(
-        Inquiry,
-        oneshot::Sender<Result<Option<Answer>, SubmitError>>,
-    ),
+    Inquire(Inquiry, oneshot::Sender<Inquired>),
 }
 
 /// What a seat's task is asked by other nodes, apart from commands.
@@ -65,6 +61,7 @@ enum Input {
     Appended(u64, AppendResult),
     Read(Result<Chunk, LogError>),
     Proven(Result<(Offset, Option<Record>), LogError>),
+    Peeked(Option<Offset>),
     OwnerAnswered,
     Link(LinkId, LinkEvent),
 }
@@ -281,7 +278,8 @@ impl Driver {
                 tracing::warn!(%error, partition = %self.partition, "the log is away");
                 self.seat.read_failed();
             }
-            Input::OwnerAnswered => self.seat.owner_answered(),
+            Input::Peeked(end) => self.seat.peeked(end, now),
+            Input::OwnerAnswered => self.seat.owner_answered(now),
             Input::Link(link, event) => self.seat.link_event(link, event, now),
         }
     }
@@ -327,6 +325,13 @@ impl Driver {
                         let looked = look(&*log, partition, offset).await;
                         pause_if_failed(&looked).await;
                         Input::Proven(looked)
+                    });
+                }
+                SeatAction::Peek => {
+                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+                    self.report(async move {
+                        let bounds = log.bounds(partition).await;
+                        Input::Peeked(bounds.ok().map(|bounds| bounds.end))
                     });
                 }
                 SeatAction::AskOwner { owner, successor } => self.ask(owner, successor),

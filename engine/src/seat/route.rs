@@ -49,7 +49,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Routes commands as far as they go now, and says what is to be done.
     pub fn take_actions(&mut self, now: Now) -> Vec<SeatAction<C, P>> {
         loop {
-            self.take_owners_actions();
+            self.take_owners_actions(now);
             let mut steps = 0_usize;
             loop {
                 let forwarded = self.take_forwarded(now);
@@ -100,7 +100,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    fn take_owners_actions(&mut self) {
+    fn take_owners_actions(&mut self, now: Now) {
         let mut released = Vec::new();
         loop {
             let actions = self.owner.take_actions();
@@ -125,7 +125,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
                     }
                     Action::Read { from } => self.actions.push(SeatAction::Read { from }),
                     Action::Prove { offset } => self.actions.push(SeatAction::Prove { offset }),
-                    Action::AskOwner => self.ask_owner(),
+                    Action::Peek => self.actions.push(SeatAction::Peek),
+                    Action::AskOwner => self.ask_owner(now),
                     Action::Release {
                         submission,
                         waiters,
@@ -154,13 +155,13 @@ impl<C: Client, P: Peer> Seat<C, P> {
     }
 
     /// Asks whoever owns to hand over; nobody need be asked where nobody else is known.
-    fn ask_owner(&mut self) {
+    fn ask_owner(&mut self, now: Now) {
         let own = self.own_hint(Term(self.owner.chain().term.0 + 1));
         match (self.target().cloned(), own) {
             (Some(owner), Some(successor)) => {
                 self.actions.push(SeatAction::AskOwner { owner, successor });
             }
-            _ => self.owner.owner_answered(),
+            _ => self.owner.owner_answered(now),
         }
     }
 

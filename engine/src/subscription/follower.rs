@@ -11,6 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{Offset, Partition, Position, RecordHash};
+use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{self, Record};
 
 /// How many streams' versions a follower keeps for checking that commits follow.
@@ -63,6 +64,7 @@ pub enum ProofNeed {
 }
 
 /// A reader of one partition that goes on from a checkpoint.
+#[derive(Clone)]
 pub struct Follower {
     durable: Option<Checkpoint>,
     chain: Chain,
@@ -113,6 +115,13 @@ impl Follower {
         self
     }
 
+    /// Turns a known-bad change on.
+    #[must_use]
+    pub fn flawed(mut self, flaw: Flaw) -> Self {
+        self.chain.flaw = flaw;
+        self
+    }
+
     /// Where reading goes on.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
@@ -156,6 +165,7 @@ impl Follower {
     }
 
     fn follow(&mut self, record: Record) -> Result<(), Stop> {
+        let need = self.need;
         let known_epoch = self.last.as_ref().map_or_else(
             || {
                 self.durable
@@ -168,7 +178,9 @@ impl Follower {
             self.need = ProofNeed::Due;
         }
         let partition = self.chain.partition;
-        match self.chain.judge(&record)? {
+        let verdict = self.chain.judge(&record)?;
+        let is_orphan = matches!(verdict, Verdict::Orphan(_));
+        match verdict {
             Verdict::Claim(..) => {}
             Verdict::Commit(headers) => match self.take_commit(&record, headers.position) {
                 Err(_) if self.chain.acknowledged.contains(partition, record.offset) => {
@@ -189,7 +201,12 @@ impl Follower {
                 }
             }
         }
-        self.last = Some(record);
+        if self.chain.flaw.is(KnownBad::ProvesOnResumeOnly) {
+            self.need = need;
+        }
+        if !(is_orphan && self.chain.flaw.is(KnownBad::ProvesLastAcceptedOnly)) {
+            self.last = Some(record);
+        }
         Ok(())
     }
 
@@ -265,7 +282,9 @@ impl Follower {
 
     /// The records since the last durable checkpoint, if there are any and no proof is missing.
     pub fn batch(&mut self) -> Option<Batch> {
-        if self.need != ProofNeed::None || self.stopped.is_some() {
+        let unproven =
+            self.need != ProofNeed::None && !self.chain.flaw.is(KnownBad::MovesBeforeProof);
+        if unproven || self.stopped.is_some() {
             return None;
         }
         let last = self.last.as_ref()?;

@@ -4,9 +4,11 @@
 pub mod annals;
 pub mod kafka;
 pub mod logs;
+pub mod nodes;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod stack;
 
 use uuid::Uuid;

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
 mod chain_rule;
+mod checker_rule;
 mod cli;
+mod cluster_works;
 mod command_door;
 mod crashes;
 mod damage;
@@ -13,8 +15,11 @@ mod golden;
 mod harness_works;
 mod history;
 mod main_job;
+mod many_nodes;
 mod membership;
+mod peers;
 mod projections;
+mod proxy_works;
 mod query_door;
 mod raw_log;
 mod readme;

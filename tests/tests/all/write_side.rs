@@ -62,7 +62,7 @@ pub(crate) fn place() -> serde_json::Value {
     })
 }
 
-async fn submit(engine: &Engine, request: Request) -> Result<Answer, SubmitError> {
+pub(crate) async fn submit(engine: &Engine, request: Request) -> Result<Answer, SubmitError> {
     let command = engine.prepare(request).unwrap();
     engine
         .submit(command, Instant::now() + Duration::from_secs(20))

@@ -19,7 +19,7 @@ use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
 use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
-use super::{REQUEST_TIMEOUT, client, failed};
+use super::{PROBE_TIMEOUT, client, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Header, Record};
@@ -201,7 +201,7 @@ impl Probe {
     pub(super) fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
         let (first, end) = self
             .consumer
-            .fetch_watermarks(&self.topic, partition_number(partition), REQUEST_TIMEOUT)
+            .fetch_watermarks(&self.topic, partition_number(partition), PROBE_TIMEOUT)
             .map_err(failed("ask the brokers for the end of the topic"))?;
         Ok(Bounds {
             first: Offset(first.cast_unsigned()),
@@ -223,7 +223,7 @@ impl Probe {
 
     pub(super) fn read(&mut self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
         let mut goes_on = self.seek(partition, from)?;
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let deadline = Instant::now() + PROBE_TIMEOUT;
         let mut gathered = Gathered::default();
         gathered.chunk(partition, from);
         while !gathered.is_full() {
@@ -277,7 +277,7 @@ impl Probe {
         offset: Offset,
     ) -> Result<Option<Record>, LogError> {
         let goes_on = self.seek(partition, offset)?;
-        match self.consumer.poll(REQUEST_TIMEOUT) {
+        match self.consumer.poll(PROBE_TIMEOUT) {
             Some(Err(KafkaError::PartitionEOF(_))) if goes_on => self.read_one(partition, offset),
             Some(Ok(message)) => {
                 let record = record_of(&message);

@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::Semaphore;
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::cluster::{Directory, Membership, MembershipOptions};
@@ -31,8 +32,12 @@ pub(super) use topic::create_topic;
 
 /// How long a request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many clients for proofs and gap reads are kept for the next use.
-const PROBES_KEPT: usize = 4;
+/// How long a proof or a gap read may wait for a broker: one that does not answer must not keep the
+/// clients from partitions whose leaders do.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many clients there are for proofs and gap reads; each has threads and connections of its own,
+/// so that more would cost more than waiting for one.
+const PROBES_MAX: usize = 8;
 
 /// A log in a Kafka topic.
 pub struct KafkaLog {
@@ -41,6 +46,7 @@ pub struct KafkaLog {
     topic: String,
     partition_count: u32,
     probes: Arc<Mutex<Vec<Probe>>>,
+    probing: Arc<Semaphore>,
 }
 
 /// The settings that every client of ours starts from.
@@ -84,6 +90,7 @@ impl KafkaLog {
             topic: topic.to_owned(),
             partition_count,
             probes: Arc::default(),
+            probing: Arc::new(Semaphore::new(PROBES_MAX)),
         })
     }
 
@@ -95,6 +102,8 @@ impl KafkaLog {
     ) -> Result<T, LogError> {
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
         let probes = Arc::clone(&self.probes);
+        // It is never closed; the permit goes where the work goes, which ends by itself.
+        let permit = Arc::clone(&self.probing).acquire_owned().await.ok();
         blocking(move || {
             let kept = {
                 let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,9 +117,8 @@ impl KafkaLog {
             };
             let result = work(&mut probe)?;
             let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() < PROBES_KEPT {
-                kept.push(probe);
-            }
+            kept.push(probe);
+            drop(permit);
             Ok(result)
         })
         .await

@@ -9,8 +9,9 @@ use super::{Goal, Owner, Phase};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
+use crate::known_bad::KnownBad;
 use crate::log::Appended;
-use crate::owner::{NotOwning, Now};
+use crate::owner::{Action, NotOwning, Now};
 
 impl<T> Owner<T> {
     /// Takes the log's acknowledgement of an append.
@@ -34,6 +35,13 @@ impl<T> Owner<T> {
             if let Some(skew_ms) = self.skew_ms(sent_at, appended, now) {
                 return self.back_off(now, NotOwning::Clock(skew_ms));
             }
+            if self.is(KnownBad::FoldsToBeforeOwnClaim)
+                && let (Phase::Claiming { claim, .. }, Some(at)) = (&self.phase, appended.offset)
+                && let Some(record) = self.skip_to(*claim, at)
+            {
+                self.last = Some(record);
+                return self.own(now);
+            }
             return self.read_to(appended.offset.map_or(Goal::End, Goal::Behind));
         }
         let Some(first) = self.window.front().map(|entry| entry.sequence) else {
@@ -42,13 +50,24 @@ impl<T> Owner<T> {
         let index = sequence
             .checked_sub(first)
             .and_then(|index| usize::try_from(index).ok());
-        let Some(entry) = index.and_then(|index| self.window.get_mut(index)) else {
+        let Some(index) = index.filter(|index| *index < self.window.len()) else {
             return;
         };
+        let entry = &mut self.window[index];
         entry.acknowledged = Some(appended.offset);
         let sent_at = entry.sent_at.wall;
         if self.phase != Phase::Owning {
             return;
+        }
+        let behind_last = appended.offset == Some(self.next_offset());
+        if self.is(KnownBad::AnswersOnAcknowledgement)
+            || (self.is(KnownBad::AnswersNotTheOldest) && behind_last)
+        {
+            self.answer_early(index);
+        }
+        if self.is(KnownBad::CallsOrphanByGap) && !behind_last {
+            self.deny_window();
+            return self.doubt();
         }
         if let Some(offset) = appended.offset
             && offset < self.next_offset()
@@ -162,10 +181,15 @@ impl<T> Owner<T> {
     pub fn tick(&mut self, now: Now) {
         match &self.phase {
             Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => self.resume(),
-            Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => self.follow(),
+            Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => {
+                self.owner_answered(now);
+            }
             Phase::StandingBy {
                 read_at_ms: Some(read_at_ms),
-            } if now.monotonic_ms >= *read_at_ms => self.resume(),
+            } if now.monotonic_ms >= *read_at_ms => {
+                self.phase = Phase::StandingBy { read_at_ms: None };
+                self.actions.push(Action::Peek);
+            }
             Phase::Owning => {
                 let oldest = self.window.front().map(|entry| entry.sent_at.monotonic_ms);
                 let patience_ms = self.settings.append_doubt_after_ms;

@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: how a record is folded (`fold`) and what an acknowledgement means (`settle`).
 
+use bytes::Bytes;
 use kernel::Timestamp;
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::command::SubmitError;
 use crate::ids::{Offset, Term, WriterId};
+use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::{Action, NotOwning, Now};
 use crate::record::{ClaimHeaders, RECORD_VERSION, Record};
@@ -47,9 +49,28 @@ impl<T> Owner<T> {
     }
 
     /// Notes that the present owner has handed over, or will not.
-    pub fn owner_answered(&mut self) {
-        if matches!(self.phase, Phase::Asking { .. }) {
-            self.follow();
+    pub fn owner_answered(&mut self, now: Now) {
+        if !matches!(self.phase, Phase::Asking { .. }) {
+            return;
+        }
+        if self.wanted {
+            // Folding up to the claim takes in what was written since; should another have claimed
+            // meanwhile, this claim loses.
+            self.claim(now);
+        } else {
+            self.stand_by(now);
+        }
+    }
+
+    /// Takes where the log ends, or that it could not be seen. A standby reads on only where there
+    /// is something to read.
+    pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
+        if !matches!(self.phase, Phase::StandingBy { .. }) {
+            return;
+        }
+        match end {
+            Some(end) if end != self.next_offset() => self.resume(),
+            Some(_) | None => self.stand_by(now),
         }
     }
 
@@ -68,7 +89,6 @@ impl<T> Owner<T> {
     pub(super) fn stand_by(&mut self, now: Now) {
         self.release();
         self.letting_go = false;
-        self.asked = false;
         self.goal = None;
         let every_ms = self.settings.standby_read_every_ms;
         self.phase = Phase::StandingBy {
@@ -96,6 +116,7 @@ impl<T> Owner<T> {
     /// Reads on from where the reading stopped, with a proof.
     pub(super) fn resume(&mut self) {
         match self.next_offset().0.checked_sub(1) {
+            Some(_) if self.is(KnownBad::ResumesWithoutProof) => self.follow(),
             Some(last) if self.last.is_some() || self.resumed.is_some() => self.prove(Offset(last)),
             _ => self.follow(),
         }
@@ -144,6 +165,7 @@ impl<T> Owner<T> {
         let acknowledged = std::mem::take(&mut self.chain.acknowledged);
         self.chain = Chain {
             acknowledged,
+            flaw: self.chain.flaw,
             ..chain
         };
     }
@@ -232,7 +254,8 @@ impl<T> Owner<T> {
         match &self.phase {
             Phase::Following => self.caught_up(now),
             Phase::Claiming { claim, .. } => {
-                let ours = (claim.term, claim.writer) == (self.chain.term, self.chain.writer);
+                let ours = claim.term == self.chain.term
+                    && (claim.writer == self.chain.writer || self.is(KnownBad::OwnsByTermAlone));
                 if ours {
                     self.own(now)
                 } else {
@@ -240,6 +263,10 @@ impl<T> Owner<T> {
                 }
             }
             Phase::Owning => self.settle_gap(now),
+            Phase::Doubt if self.holds() && self.is(KnownBad::LooksOnceAfterDoubt) => {
+                self.deny_window();
+                self.own(now)
+            }
             Phase::Doubt if self.holds() => self.claim(now),
             Phase::Doubt => self.back_off(now, NotOwning::Deposed),
             Phase::Proving
@@ -259,10 +286,9 @@ impl<T> Owner<T> {
         if !self.wanted {
             return self.stand_by(now);
         }
-        if self.asked || self.holds() {
+        if self.holds() {
             return self.claim(now);
         }
-        self.asked = true;
         self.phase = Phase::Asking {
             until_ms: now.monotonic_ms + self.settings.hand_over_wait_ms,
         };
@@ -275,18 +301,12 @@ impl<T> Owner<T> {
         };
         let claim = ClaimHeaders {
             term: Term(self.chain.term.0 + 1),
-            writer: WriterId(uuid::Builder::from_random_bytes(self.entropy.bytes()).into_uuid()),
+            writer: WriterId(uuid::Builder::from_random_bytes(self.entropy.writer()).into_uuid()),
             log,
             version: RECORD_VERSION,
         };
-        let value = Claim {
-            node: self.settings.node.clone(),
-            address: self.settings.address.clone(),
-            idempotency_window_ms: self.settings.idempotency_window_ms,
-            copied: None,
-        };
         let sequence = self.sequence();
-        let record = claim.record(value.to_value());
+        let record = claim.record(self.claim_value());
         self.actions.push(Action::Append {
             sequence,
             record,
@@ -300,13 +320,25 @@ impl<T> Owner<T> {
         };
     }
 
+    pub(in crate::owner) fn claim_value(&self) -> Bytes {
+        let value = Claim {
+            node: self.settings.node.clone(),
+            address: self.settings.address.clone(),
+            idempotency_window_ms: self.settings.idempotency_window_ms,
+            copied: None,
+        };
+        value.to_value()
+    }
+
     /// The claim counts: the folded state is the truth, and what it does not hold is an orphan.
     pub(super) fn own(&mut self, now: Now) {
         self.phase = Phase::Owning;
-        self.asked = false;
         self.claimed = Some((self.chain.term, self.chain.writer));
         self.speculation = Speculation::default();
         self.window_bytes = 0;
+        if self.is(KnownBad::ForgetsIdsAtTakeOver) {
+            self.memory.forget_ids();
+        }
         let orphaned = std::mem::take(&mut self.window);
         for entry in orphaned.into_iter().rev() {
             self.again.push_front((entry.submission, entry.waiters));
@@ -350,7 +382,6 @@ impl<T> Owner<T> {
         };
         let pause_ms = least_ms * (256 + chance) / 256;
         self.goal = None;
-        self.asked = false;
         self.phase = Phase::BackingOff {
             until_ms: now.monotonic_ms + pause_ms,
             reason,

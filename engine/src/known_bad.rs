@@ -1,0 +1,74 @@
+//! Changes that break the protocol, for proving that its checkers notice them: each is one that
+//! protocol.md ("What checking it taught") says must be caught, or that an issue asks for.
+//!
+//! Invariant: without the cargo feature `known-bad` none can be turned on, and every site that asks
+//! is `false` when it is compiled. Deliberately absent: changes outside the engine.
+
+/// A change that breaks the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KnownBad {
+    /// The owner answers when it hands the record over.
+    AnswersBeforeAcknowledgement,
+    /// The owner answers on an acknowledgement, wherever the record landed.
+    AnswersOnAcknowledgement,
+    /// The owner answers on an acknowledgement right behind the last verified offset, although the
+    /// record is not its oldest.
+    AnswersNotTheOldest,
+    /// The owner calls its record an orphan because something stands before it, without folding.
+    CallsOrphanByGap,
+    /// After a doubt the owner looks once at the log's end instead of claiming again.
+    LooksOnceAfterDoubt,
+    /// The owner begins with an empty table of command ids.
+    ForgetsIdsAtTakeOver,
+    /// The owner forgets command ids before their window is over.
+    ForgetsIdsEarly,
+    /// The owner begins without having folded what stands right before its claim.
+    FoldsToBeforeOwnClaim,
+    /// The owner believes that it owns because the current term is its own.
+    OwnsByTermAlone,
+    /// The owner refuses from memory, without asking the log.
+    RefusesFromMemory,
+    /// The owner reads on without a proof.
+    ResumesWithoutProof,
+    /// Readers check neither a commit's previous hash nor its position.
+    ChecksNoLink,
+    /// Readers check a commit's position but not its previous hash. This alone breaks nothing.
+    ChecksNoPrevious,
+    /// Readers check a commit's previous hash but not its position. This alone breaks nothing.
+    ChecksNoPosition,
+    /// A follower proves when it starts, and never again.
+    ProvesOnResumeOnly,
+    /// A follower's checkpoint names the last record that counted, not the last that was read.
+    ProvesLastAcceptedOnly,
+    /// A follower hands out a batch before the proof that is due.
+    MovesBeforeProof,
+}
+
+/// Which change is on: none, unless the feature is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flaw {
+    #[cfg(feature = "known-bad")]
+    on: Option<KnownBad>,
+}
+
+#[cfg(feature = "known-bad")]
+impl From<KnownBad> for Flaw {
+    fn from(bad: KnownBad) -> Self {
+        Self { on: Some(bad) }
+    }
+}
+
+impl Flaw {
+    #[cfg(feature = "known-bad")]
+    pub(crate) const fn is(self, bad: KnownBad) -> bool {
+        match self.on {
+            Some(on) => on as u8 == bad as u8,
+            None => false,
+        }
+    }
+
+    #[cfg(not(feature = "known-bad"))]
+    pub(crate) const fn is(self, _: KnownBad) -> bool {
+        false
+    }
+}

@@ -1,0 +1,70 @@
+//! What an owner does wrong when a known-bad change is on.
+//!
+//! Invariant: called only where [`Flaw::is`] is true, hence never without the feature.
+
+use super::machine::{Owner, Speculation};
+use super::{Action, Submission};
+use crate::command::{Answer, SubmitError, TurnedAway};
+use crate::commit::{Commit, Outcome};
+use crate::ids::Offset;
+use crate::known_bad::{Flaw, KnownBad};
+use crate::record::{ClaimHeaders, Record};
+
+impl<T> Owner<T> {
+    /// Turns a known-bad change on; it stays on for this owner.
+    pub fn set_flaw(&mut self, flaw: Flaw) {
+        self.chain.flaw = flaw;
+    }
+
+    pub(super) fn is(&self, bad: KnownBad) -> bool {
+        self.chain.flaw.is(bad)
+    }
+
+    pub(super) fn refuses_now(&self, commit: &Commit) -> bool {
+        self.is(KnownBad::RefusesFromMemory) && commit.outcome == Outcome::Rejected
+    }
+
+    pub(super) fn answer_early(&mut self, index: usize) {
+        let Some(entry) = self.window.get_mut(index) else {
+            return;
+        };
+        let answer = entry.answer.clone();
+        let waiters = std::mem::take(&mut entry.waiters);
+        self.answer_from_memory(&answer, waiters);
+    }
+
+    pub(super) fn answer_from_memory(&mut self, answer: &Answer, waiters: Vec<(T, bool)>) {
+        for (ticket, repeated) in waiters {
+            let answer = Ok(Answer {
+                repeated,
+                ..answer.clone()
+            });
+            self.actions.push(Action::Answer { ticket, answer });
+        }
+    }
+
+    /// Says of everything in flight that it was not attempted.
+    pub(super) fn deny_window(&mut self) {
+        self.speculation = Speculation::default();
+        self.window_bytes = 0;
+        for entry in std::mem::take(&mut self.window) {
+            let _: Submission = entry.submission;
+            for (ticket, _) in entry.waiters {
+                self.actions.push(Action::Answer {
+                    ticket,
+                    answer: Err(SubmitError::TurnedAway {
+                        reason: TurnedAway::NotReady,
+                        retry_after: std::time::Duration::ZERO,
+                    }),
+                });
+            }
+        }
+    }
+
+    /// Folds the own claim as if nothing stood between it and what was folded.
+    pub(super) fn skip_to(&mut self, claim: ClaimHeaders, offset: Offset) -> Option<Record> {
+        let record = Record::at(offset, claim.record(self.claim_value()));
+        self.chain.judge(&record).ok()?;
+        Some(record)
+    }
+}

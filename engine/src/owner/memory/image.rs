@@ -1,0 +1,90 @@
+//! What an owner remembers, copied and digested for a checker.
+
+use std::hash::{Hash, Hasher};
+
+use bytes::Bytes;
+
+use super::{Memory, StreamEntry};
+use crate::ids::Position;
+use crate::owner::machine::image::{StateDigest, unordered};
+use crate::owner::store::{StateStore, StoredId};
+use crate::registry::Registry;
+
+impl Memory {
+    pub(in crate::owner) fn fork(&self, store: Box<dyn StateStore>) -> Self {
+        let copy = |(key, entry): (&Bytes, &StreamEntry)| {
+            let aggregate = self.registry.get(category_of(key));
+            let state = entry.state.as_ref().zip(aggregate);
+            let entry = StreamEntry {
+                version: entry.version,
+                state: state.map(|(state, aggregate)| aggregate.copy(state)),
+                dirty: entry.dirty,
+                used_in: entry.used_in,
+            };
+            (key.clone(), entry)
+        };
+        Self {
+            registry: self.registry.clone(),
+            store,
+            streams: self.streams.iter().map(copy).collect(),
+            ids: self.ids.clone(),
+            ..*self
+        }
+    }
+
+    /// Takes everything in that decides what the memory does next.
+    pub(in crate::owner) fn digest(&self, hasher: &mut impl Hasher) {
+        let Self {
+            registry,
+            store: _,
+            streams,
+            ids,
+            fingerprint_key,
+            idempotency_window_ms,
+            generation,
+            unsaved_commits,
+            stale,
+        } = self;
+        let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
+            (key, entry.version, entry.dirty, entry.used_in).hash(hasher);
+            digest_state(registry, key, entry.state.as_ref(), hasher);
+        };
+        unordered(streams.iter(), hasher, stream);
+        unordered(ids.iter(), hasher, digest_id);
+        (fingerprint_key, idempotency_window_ms).hash(hasher);
+        (generation, unsaved_commits, stale).hash(hasher);
+    }
+}
+
+/// The category of the stream that a key names.
+pub(in crate::owner) fn category_of(stream_key: &[u8]) -> &str {
+    let name = std::str::from_utf8(stream_key).unwrap_or_default();
+    let stream = name.split_once('/').map_or("", |(_, stream)| stream);
+    stream.split_once('-').map_or("", |(category, _)| category)
+}
+
+pub(in crate::owner) fn digest_state(
+    registry: &Registry,
+    key: &[u8],
+    state: Option<&crate::registry::Opaque>,
+    hasher: &mut impl Hasher,
+) {
+    let aggregate = registry.get(category_of(key));
+    let json = state.zip(aggregate).map(|(state, aggregate)| {
+        let json = aggregate.encode_state(state);
+        json.expect("a state that can be stored can be digested")
+    });
+    json.hash(hasher);
+}
+
+fn digest_id((key, (position, known)): (&Bytes, &(Position, StoredId)), hasher: &mut impl Hasher) {
+    let StoredId {
+        offset,
+        recorded_at,
+        fingerprint,
+        answer,
+    } = known;
+    (key, position, offset, recorded_at, fingerprint).hash(hasher);
+    // What the log says at this place follows from what was folded there.
+    answer.version.hash(hasher);
+}
