@@ -6,6 +6,7 @@
 mod batch;
 mod cluster;
 mod serving;
+mod waiting;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -14,11 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kernel::{CommandId, StreamName, TenantId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use batch::Batch;
 pub use cluster::ClusterOptions;
+
+use waiting::wrap;
 
 use crate::command::{Answer, Request, RequestError, SubmitError, TurnedAway};
 use crate::create::first_claim;
@@ -31,8 +34,7 @@ use crate::owner::{
 use crate::record::partition_of;
 use crate::registry::Registry;
 use crate::seat::{
-    ClientTicket, Control, Driver, Ends, Fate, Guard, Identity, Message, PeerTicket, Seat, Shared,
-    Status, turned_away,
+    Control, Driver, Ends, Identity, Message, PeerTicket, Seat, Shared, Status, turned_away,
 };
 
 /// How many commands may wait for one partition.
@@ -482,63 +484,6 @@ fn unready(status: &Status) -> Option<NotOwning> {
     match &status.not_owning {
         Some(NotOwning::StandingBy) if status.elsewhere.is_some() => None,
         reason => reason.clone(),
-    }
-}
-
-/// Whoever waits for one command.
-struct Waiting {
-    answer: oneshot::Receiver<Result<Answer, SubmitError>>,
-    fate: Arc<Fate>,
-    guard: Option<Arc<Guard>>,
-}
-
-fn wrap(
-    submission: Submission,
-    guard: Option<Arc<Guard>>,
-    deadline: Instant,
-    held: OwnedSemaphorePermit,
-) -> (Message, Waiting) {
-    let (reply, answer) = oneshot::channel();
-    let fate = Arc::new(Fate::default());
-    let ticket = ClientTicket {
-        reply,
-        fate: Arc::clone(&fate),
-        guard: guard.clone(),
-        deadline,
-        _held: Some(held),
-    };
-    (
-        Message::Command(Box::new((submission, ticket))),
-        Waiting {
-            answer,
-            fate,
-            guard,
-        },
-    )
-}
-
-impl Waiting {
-    async fn answer(self, deadline: Instant) -> Result<Answer, SubmitError> {
-        let result = match tokio::time::timeout_at(deadline.into(), self.answer).await {
-            Ok(Ok(result)) => result,
-            // The owner's task is gone: what it had taken may be in the log.
-            Ok(Err(_)) => Err(SubmitError::Unknown),
-            Err(_) => {
-                // Closed before it is given up, so that no later command slips through between.
-                if let Some(guard) = &self.guard {
-                    guard.close(&SubmitError::Unknown);
-                }
-                Err(if self.fate.give_up() {
-                    turned_away(TurnedAway::Late)
-                } else {
-                    SubmitError::Unknown
-                })
-            }
-        };
-        if let (Some(guard), Err(error)) = (&self.guard, &result) {
-            guard.close(error);
-        }
-        result
     }
 }
 

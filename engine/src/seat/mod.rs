@@ -25,8 +25,8 @@ use crate::record::{NewRecord, Record};
 pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
-pub use ticket::{Fate, Guard, LinkGuard, turned_away};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
+pub use ticket::{Fate, Guard, LinkGuard, turned_away};
 
 /// How long a node that handed a partition over, and should own it all the same, leaves it alone,
 /// in milliseconds.
