@@ -259,6 +259,9 @@ impl World {
 
     pub(super) fn abandoned(&mut self, node: usize, ticket: u64) {
         if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
+            if let Some(guard) = &waiting.guard {
+                guard.close(&SubmitError::Unknown);
+            }
             waiting.gone.set(true);
             let said = || format!("line {}", waiting.line);
             self.trace

@@ -97,10 +97,14 @@ pub enum NodeEvent {
     ServeRead(usize, Offset),
     /// The log serves a look.
     ServeLook(usize, Offset),
+    /// The log says where it ends.
+    ServePeek(usize),
     /// A read came back.
     Read(usize, Option<Chunk>),
     /// A look came back.
     Looked(usize, Option<(Offset, Option<Record>)>),
+    /// The log's end came back.
+    Peeked(usize, Option<Offset>),
     /// A forwarded command arrives over a link.
     Forwarded {
         /// The link.

@@ -35,6 +35,8 @@ pub enum Input {
     Read(Option<Chunk>),
     /// A look for a proof came back, or failed.
     Looked(Option<(Offset, Option<Record>)>),
+    /// The log's end, or that it could not be seen.
+    Peeked(Option<Offset>),
     /// The owner that was asked has answered, or will not.
     OwnerAnswered,
     /// Something came back on a link.
@@ -300,7 +302,8 @@ impl World {
                     Input::Read(Some(chunk)) => task.seat.read(chunk, now),
                     Input::Looked(Some((end, found))) => task.seat.proven(end, found.as_ref()),
                     Input::Read(None) | Input::Looked(None) => task.seat.read_failed(),
-                    Input::OwnerAnswered => task.seat.owner_answered(),
+                    Input::Peeked(end) => task.seat.peeked(end, now),
+                    Input::OwnerAnswered => task.seat.owner_answered(now),
                     Input::Link(link, event) => task.seat.link_event(link, event, now),
                 }
             }
@@ -404,6 +407,10 @@ impl World {
                 SeatAction::Prove { offset } => {
                     let at_us = self.now_us + self.delay_us();
                     self.to_node(at_us, node, NodeEvent::ServeLook(partition, offset));
+                }
+                SeatAction::Peek => {
+                    let at_us = self.now_us + self.delay_us();
+                    self.to_node(at_us, node, NodeEvent::ServePeek(partition));
                 }
                 SeatAction::AskOwner { owner, successor } => {
                     self.ask_owner(node, partition, &owner, successor);

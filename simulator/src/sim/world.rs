@@ -299,6 +299,13 @@ impl World {
                 let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
                 self.to_node(at_us, node, NodeEvent::Looked(partition, look));
             }
+            NodeEvent::ServePeek(partition) => {
+                let log = &self.logs[partition];
+                let end = (log.away_until_us <= self.now_us).then(|| log.end());
+                let at_us = self.now_us + self.delay_us();
+                self.to_node(at_us, node, NodeEvent::Peeked(partition, end));
+            }
+            NodeEvent::Peeked(partition, end) => self.input(node, partition, Input::Peeked(end)),
             NodeEvent::Read(partition, chunk) => self.input(node, partition, Input::Read(chunk)),
             NodeEvent::Looked(partition, look) => self.input(node, partition, Input::Looked(look)),
             NodeEvent::Forwarded {
