@@ -23,5 +23,6 @@ mod proxy_works;
 mod query_door;
 mod raw_log;
 mod readme;
+mod security;
 mod tidy;
 mod write_side;
