@@ -11,6 +11,7 @@ mod crashes;
 mod damage;
 mod directory;
 mod event_log_contract;
+mod faults;
 mod golden;
 mod harness_works;
 mod history;
