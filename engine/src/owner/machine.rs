@@ -314,6 +314,12 @@ impl<T> Owner<T> {
         self.window.is_empty() && self.again.is_empty()
     }
 
+    /// How many records of ours are appended and not yet found in the log.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.window.len()
+    }
+
     /// What the driver is to do next.
     pub fn take_actions(&mut self) -> Vec<Action<T>> {
         std::mem::take(&mut self.actions)

@@ -25,7 +25,8 @@ use crate::record::{NewRecord, Record};
 pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
-pub(crate) use ticket::{ClientTicket, Fate, Guard, LinkGuard, PeerTicket, turned_away};
+pub use ticket::{Fate, Guard, LinkGuard, turned_away};
+pub(crate) use ticket::{ClientTicket, PeerTicket};
 
 /// How long a node that handed a partition over, and should own it all the same, leaves it alone,
 /// in milliseconds.
