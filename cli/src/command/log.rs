@@ -164,7 +164,7 @@ async fn make(settings: &Settings, args: &CreateArgs) -> Result<Exit, Failure> {
         idempotency_window_ms: u64::try_from(window_ms).unwrap_or(u64::MAX),
         node: settings.node.clone(),
     };
-    let (log, id, made) = create(&settings.log, &options).await?;
+    let (log, id, made) = create(settings.log_place(), &options).await?;
     for warning in log.check().await? {
         eprintln!("warning: {warning}");
     }
@@ -195,7 +195,8 @@ async fn copy(settings: &Settings, args: &CopyArgs) -> Result<Exit, Failure> {
     };
     let total = known::record_count(&*log).await?;
     let mut progress = Progress::start("copying");
-    let copied = audit::copy(&*log, &args.to, store, |done| progress.set(done, total)).await?;
+    let to = settings.place_of(&args.to);
+    let copied = audit::copy(&*log, to, store, |done| progress.set(done, total)).await?;
     progress.finish(&format!(
         "{} records copied, {} were there",
         copied.records, copied.present

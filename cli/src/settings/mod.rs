@@ -7,6 +7,7 @@
 mod catalogue;
 mod cluster;
 mod layers;
+mod security;
 mod values;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use std::time::Duration;
 use cluster::{Advertised, HIDDEN, SharedSecret};
 use command_api::peer::Secret;
 use engine::chain::Acknowledged;
-use engine::log::LogAddress;
+use engine::log::{KafkaSecurity, LogAddress, LogPlace, Password};
+use security::{Given, Protocol};
 use serde::{Deserialize, Serialize};
 use values::{Places, RoleList};
 
@@ -159,6 +161,10 @@ pub struct Settings {
     pub data: PathBuf,
     /// The log.
     pub log: LogAddress,
+    /// How brokers are talked to.
+    pub kafka: KafkaSecurity,
+    /// Where the password came from, if it came from a file.
+    kafka_password_file: Option<PathBuf>,
     /// The Postgres of the read models; absent: an embedded one in `data`.
     pub postgres: Option<String>,
     /// The folder with the programs of an embedded Postgres; absent: it is looked for.
@@ -214,11 +220,19 @@ pub struct Explained {
 }
 
 /// As the layers have it, before defaults that follow from other settings.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     data: PathBuf,
     log: Option<LogAddress>,
+    kafka_security: Protocol,
+    kafka_ca: Option<PathBuf>,
+    kafka_certificate: Option<PathBuf>,
+    kafka_key: Option<PathBuf>,
+    kafka_sasl_mechanism: Option<String>,
+    kafka_sasl_username: Option<String>,
+    kafka_sasl_password: Option<String>,
+    kafka_sasl_password_file: Option<PathBuf>,
     postgres: Option<String>,
     postgres_bin: Option<PathBuf>,
     listen: String,
@@ -257,8 +271,26 @@ impl Settings {
         let log = raw.log.unwrap_or_else(|| LogAddress::Sqlite {
             path: raw.data.join("log.db"),
         });
+        let given = Given {
+            protocol: raw.kafka_security,
+            ca: raw.kafka_ca,
+            certificate: raw.kafka_certificate,
+            key: raw.kafka_key,
+            mechanism: raw.kafka_sasl_mechanism,
+            username: raw.kafka_sasl_username,
+            password: raw.kafka_sasl_password.map(Password::new),
+            password_file: raw.kafka_sasl_password_file.clone(),
+        };
+        let kafka = given.resolve().map_err(|what| {
+            let key = what.split(' ').next().unwrap_or_default();
+            let source = origins.get(key).map(|source| format!(" (from {source})"));
+            let message = format!("configuration: {what}{}", source.unwrap_or_default());
+            Failure::new(Exit::Usage, message)
+        })?;
         let settings = Self {
             log,
+            kafka,
+            kafka_password_file: raw.kafka_sasl_password_file,
             postgres: raw.postgres.filter(|url| !url.is_empty()),
             postgres_bin: raw.postgres_bin,
             listen: raw.listen,
@@ -289,6 +321,21 @@ impl Settings {
         }
         settings.check_cluster()?;
         Ok(settings)
+    }
+
+    /// The log's address, and what its brokers ask for.
+    #[must_use]
+    pub fn log_place(&self) -> LogPlace {
+        self.place_of(&self.log)
+    }
+
+    /// Another log's address, with the same of its brokers.
+    #[must_use]
+    pub fn place_of(&self, address: &LogAddress) -> LogPlace {
+        LogPlace {
+            address: address.clone(),
+            kafka: self.kafka.clone(),
+        }
     }
 
     /// Where the value of a setting came from.
@@ -368,7 +415,10 @@ impl Settings {
             }
             "log_filter" => return self.log_filter.clone(),
             "log_format" => name_of(self.log_format),
-            _ => return None,
+            _ => {
+                let file = self.kafka_password_file.as_deref();
+                return security::shown(&self.kafka, file, key);
+            }
         })
     }
 }
@@ -391,10 +441,18 @@ fn host_name() -> String {
 /// A URL that may be shown to anyone who looks over a shoulder.
 #[must_use]
 pub fn without_password(url: &str) -> String {
+    if let Some((address, parameters)) = url.split_once('?') {
+        let hide = |parameter: &str| match parameter.split_once('=') {
+            Some((name, _)) if name.ends_with("password") => format!("{name}=***"),
+            _ => parameter.to_owned(),
+        };
+        let parameters: Vec<String> = parameters.split('&').map(hide).collect();
+        return format!("{}?{}", without_password(address), parameters.join("&"));
+    }
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let end = rest.find('/').unwrap_or(rest.len());
     let Some(at) = rest[..end].rfind('@') else {
         return url.to_owned();
     };

@@ -162,6 +162,10 @@ fn passwords_are_not_shown() {
         ("postgres://a:b@c@h/d", "postgres://a:***@h/d"),
         ("postgres://h/d", "postgres://h/d"),
         ("postgres://a@h/d", "postgres://a@h/d"),
+        (
+            "postgres://a:b@h/d?sslmode=require&password=c&x",
+            "postgres://a:***@h/d?sslmode=require&password=***&x",
+        ),
     ] {
         assert_eq!(without_password(url), shown);
     }
@@ -234,5 +238,44 @@ fn other_nodes_are_told_an_address_that_they_can_reach() {
     for strange in ["10.0.0.1", "https://10.0.0.1:1", "http://10.0.0.1:1/x"] {
         let failure = load(&[("ANNALS_ADVERTISE", strange), secret]).unwrap_err();
         assert!(failure.message.contains(strange), "{}", failure.message);
+    }
+}
+
+#[test]
+fn how_brokers_are_talked_to_is_shown_without_the_password() {
+    let environment = variables(&[
+        ("ANNALS_KAFKA_SECURITY", "sasl_ssl"),
+        ("ANNALS_KAFKA_SASL_USERNAME", "anna"),
+        ("ANNALS_KAFKA_SASL_PASSWORD", "open sesame"),
+    ]);
+    let settings = Settings::from_layers(&Flags::default(), environment).unwrap();
+    let explained = settings.explain();
+    let value = |key| {
+        let found = explained.iter().find(|explained| explained.setting == key);
+        found.unwrap().value.as_deref()
+    };
+    assert_eq!(value("kafka_security"), Some("sasl_ssl"));
+    assert_eq!(value("kafka_sasl_mechanism"), Some("SCRAM-SHA-512"));
+    assert_eq!(value("kafka_sasl_username"), Some("anna"));
+    assert_eq!(value("kafka_sasl_password"), Some("***"));
+    assert_eq!(value("kafka_sasl_password_file"), None);
+    assert!(!format!("{settings:?} {explained:?}").contains("sesame"));
+}
+
+#[test]
+fn settings_of_brokers_that_do_not_fit_together_name_their_place() {
+    for (value, shown) in [
+        ("plaintext", "variable ANNALS_KAFKA_SASL_PASSWORD"),
+        ("sasl_ssl", "kafka_sasl_username is missing"),
+        ("sasl", "ANNALS_KAFKA_SECURITY"),
+    ] {
+        let environment = variables(&[
+            ("ANNALS_KAFKA_SECURITY", value),
+            ("ANNALS_KAFKA_SASL_PASSWORD", "open sesame"),
+        ]);
+        let failure = Settings::from_layers(&Flags::default(), environment).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains(shown), "{}", failure.message);
+        assert!(!failure.message.contains("sesame"), "{}", failure.message);
     }
 }

@@ -128,16 +128,18 @@ fn schemas() -> [(&'static str, Value); 3] {
     });
     let node = json!({
         "type": "object",
-        "description": "A node that takes commands.",
+        "description": "A node that writes the log or follows it.",
         "properties": {
             "node": text("Its name."),
             "address": address,
+            "decides": {"type": "boolean", "description": "Whether it takes commands."},
             "reads_record_version": number,
             "program": text("The version of its program."),
             "seen_at": {"type": "string", "format": "date-time",
                         "description": "When it last said that it is there, by its clock."},
         },
-        "required": ["node", "address", "reads_record_version", "program", "seen_at"],
+        "required": ["node", "address", "decides", "reads_record_version", "program",
+                     "seen_at"],
     });
     [
         ("Topology", topology),

@@ -22,7 +22,7 @@ use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::commit::{Commit, stream_key};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
-use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
+use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
 
 /// What an owner is about.
@@ -134,6 +134,8 @@ pub struct Owner<T> {
     claimed: Option<(Term, WriterId)>,
     /// Whether this node should own.
     wanted: bool,
+    /// The record format that claims announce.
+    pub(super) record_version: u16,
     /// Whether the partition is to be let go once nothing is in flight.
     letting_go: bool,
     /// Who the newest claim says it is of.
@@ -183,6 +185,7 @@ impl<T> Owner<T> {
             first_offset: Offset(0),
             claimed: None,
             wanted: true,
+            record_version: RECORD_VERSION,
             letting_go: false,
             holder: None,
             losses: 0,
@@ -199,6 +202,11 @@ impl<T> Owner<T> {
     /// Lets the owner claim a partition that nobody claimed yet, for a log that is being made.
     pub fn allow_first_claim(&mut self, log: LogId) {
         self.new_log = Some(log);
+    }
+
+    /// Sets the record format that claims announce from now on, as far as this program writes it.
+    pub fn set_record_version(&mut self, version: u16) {
+        self.record_version = version.min(RECORD_VERSION);
     }
 
     /// Lets the owner pass damaged places that an operator has acknowledged.

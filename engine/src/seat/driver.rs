@@ -16,7 +16,7 @@ use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, 
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
-use crate::record::{NewRecord, Record};
+use crate::record::{NewRecord, RECORD_VERSION, Record};
 use crate::subscription::look;
 
 /// How often a seat looks at the clock.
@@ -284,12 +284,14 @@ impl Driver {
         }
     }
 
-    /// Looks into the directory for who owns this partition.
+    /// Looks into the directory for who owns this partition, and what the nodes can read.
     fn look_up(&mut self) {
-        let hint = {
+        let (hint, version) = {
             let known = self.ends.known.borrow_and_update();
-            known.owners.get(&self.partition).cloned()
+            let hint = known.owners.get(&self.partition).cloned();
+            (hint, known.record_version(RECORD_VERSION, wall_clock()))
         };
+        self.seat.set_record_version(version);
         if let Some(hint) = hint {
             self.seat.learn(hint);
         }

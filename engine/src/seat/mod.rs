@@ -309,6 +309,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.has_room = has_room;
     }
 
+    /// Sets the record format that claims announce from now on.
+    pub fn set_record_version(&mut self, version: u16) {
+        self.owner.set_record_version(version);
+    }
+
     /// Decides nothing more that was not begun.
     pub fn stop(&mut self) {
         self.stopping = true;

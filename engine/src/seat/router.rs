@@ -251,9 +251,9 @@ impl<C: Routed> Router<C> {
     }
 
     /// Whether any command that waits or is open on a link is so.
-    pub fn any(&self, mut is: impl FnMut(&C) -> bool) -> bool {
+    pub fn any(&self, is: impl FnMut(&C) -> bool) -> bool {
         let sent = self.link.iter().flat_map(|link| link.sent.values());
-        sent.chain(&self.waiting).any(|command| is(command))
+        sent.chain(&self.waiting).any(is)
     }
 
     /// What was dropped since the last call, since nobody waited for it any more.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use tests::faults::fault::{Fault, Lengths};
 use tests::faults::moves::{MovesOptions, measure};
-use tests::faults::run::{RunOptions, Until, run};
+use tests::faults::run::{RECOVERY_MAX, RunOptions, Until, run};
 
 /// Breaks brokers, nodes and what lies between them, under load, and checks every answer.
 #[derive(Debug, Parser)]
@@ -146,6 +146,7 @@ fn run_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> RunOptions
             true => Lengths::THOROUGH,
             false => Lengths::BRIEF,
         },
+        recovery_max: RECOVERY_MAX,
         clients: arguments.clients,
         commands_per_second_max: arguments.rate,
         partitions: arguments.partitions,

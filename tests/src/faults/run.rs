@@ -19,7 +19,7 @@ use super::judge;
 use super::load::{Counted, Load, LoadOptions};
 use super::scene::{MachineWishes, NodeEnd, Projectors, Scene, SceneOptions};
 
-/// Within this everything must move again when the faults are over.
+/// Within this everything must move again when the faults are over, on a machine of its own.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// How long a run that has not recovered in time is given, to tell late from never.
 const RECOVERY_GIVEN_UP_AFTER: Duration = Duration::from_secs(180);
@@ -50,6 +50,8 @@ pub struct RunOptions {
     pub round: Duration,
     /// How long things stay broken.
     pub lengths: Lengths,
+    /// Within this everything must move again when the faults of a round are over.
+    pub recovery_max: Duration,
     /// How many clients there are.
     pub clients: usize,
     /// What they ask in a second, at most.
@@ -62,6 +64,34 @@ pub struct RunOptions {
     pub session_timeout: Duration,
     /// More arguments for every node.
     pub arguments: Vec<String>,
+}
+
+impl RunOptions {
+    /// All faults, two at a time, for a minute or so.
+    #[must_use]
+    pub fn brief(program: PathBuf, artefacts: PathBuf, seed: u64) -> Self {
+        Self {
+            program,
+            artefacts,
+            seed,
+            until: Until {
+                time: Duration::from_secs(60),
+                commands: None,
+                injections: None,
+            },
+            faults: Fault::ALL.to_vec(),
+            at_once: 2,
+            round: Duration::from_secs(25),
+            lengths: Lengths::BRIEF,
+            recovery_max: RECOVERY_MAX,
+            clients: 24,
+            commands_per_second_max: 400,
+            partitions: 12,
+            nodes: 3,
+            session_timeout: Duration::from_secs(2),
+            arguments: Vec::new(),
+        }
+    }
 }
 
 /// When a run is long enough; whichever comes first.
@@ -155,7 +185,7 @@ pub async fn run(options: RunOptions) -> Outcome {
     let load = Arc::new(load);
     for round in 0.. {
         mix.round(round, &load).await;
-        match recover(&load).await {
+        match recover(&load, options.recovery_max).await {
             Ok(took) => recoveries.push(took),
             Err(violation) => {
                 let is_over = violation.is_final;
@@ -180,7 +210,7 @@ pub async fn run(options: RunOptions) -> Outcome {
     }
     let took = began.elapsed();
     let load = Arc::into_inner(load).expect("the workers have ended");
-    let counted = load.stop(RECOVERY_MAX).await;
+    let counted = load.stop(options.recovery_max).await;
     if counted.open() > 0 {
         violations.push(format!("{} commands were never answered", counted.open()));
     }
@@ -237,7 +267,7 @@ struct NotRecovered {
 }
 
 /// Waits until everything that is open is answered, and then that new commands are, too.
-async fn recover(load: &Load) -> Result<Duration, NotRecovered> {
+async fn recover(load: &Load, within: Duration) -> Result<Duration, NotRecovered> {
     let began = Instant::now();
     let late = |what: String, is_final: bool| NotRecovered {
         what,
@@ -249,15 +279,15 @@ async fn recover(load: &Load) -> Result<Duration, NotRecovered> {
         let what = format!("{open} commands are open {RECOVERY_GIVEN_UP_AFTER:?} after the faults");
         late(what, true)
     })?;
-    if settled > RECOVERY_MAX {
+    if settled > within {
         let what = format!("it took {settled:?} until everything was answered");
         return Err(late(what, false));
     }
     tokio::time::sleep(CALM).await;
-    match load.settle(RECOVERY_MAX).await {
+    match load.settle(within).await {
         Ok(_) => Ok(settled),
         Err(open) => Err(late(
-            format!("{open} commands were open {RECOVERY_MAX:?} after calm load"),
+            format!("{open} commands were open {within:?} after calm load"),
             false,
         )),
     }

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::run::{MEMORY_MAX_MB, Outcome, RECOVERY_MAX};
+use super::run::{MEMORY_MAX_MB, Outcome};
 
 /// How many violations are printed.
 const VIOLATIONS_SHOWN_MAX: usize = 30;
@@ -105,7 +105,7 @@ impl fmt::Display for Outcome {
         writeln!(
             f,
             "recovery (at most {} s): {}",
-            RECOVERY_MAX.as_secs(),
+            self.options.recovery_max.as_secs(),
             spread(&self.recoveries)
         )?;
         let peaks: Vec<String> = self

@@ -4,6 +4,7 @@
 mod broker;
 pub mod cluster;
 mod leaders;
+pub mod secured;
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;

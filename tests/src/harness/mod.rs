@@ -2,6 +2,7 @@
 //! ends them with the test process, however that ends.
 
 pub mod annals;
+pub mod certificates;
 pub mod kafka;
 pub mod logs;
 pub mod nodes;

@@ -101,10 +101,9 @@ fn claim(random: &mut StdRng, fold: &rule::Fold) -> RawRecord {
 
 fn commit(random: &mut StdRng, fold: &rule::Fold) -> RawRecord {
     let term = around(random, fold.term, [12, 2, 1]);
-    // Nobody can have claimed term 0: what such a record means before the first claim is not said.
-    let term = term.max(1);
     let writer = match fold.writer {
         Some(writer) if random.random_bool(0.9) => writer,
+        None if random.random_bool(0.5) => [0; 16],
         _ => id(random),
     };
     let position = around(random, fold.position + 1, [10, 2, 1]);

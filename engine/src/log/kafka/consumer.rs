@@ -19,7 +19,7 @@ use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
 use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
-use super::{PROBE_TIMEOUT, client, failed};
+use super::{Brokers, PROBE_TIMEOUT, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Header, Record};
@@ -37,8 +37,9 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// How long the brokers may hold back the answer of a probe that stands at the end, in ms.
 const PROBE_WAIT_MS: &str = "10";
 
-fn consumer(brokers: &str, wait_ms: &str) -> Result<BaseConsumer, LogError> {
-    client(brokers)
+fn consumer(brokers: &Brokers, wait_ms: &str) -> Result<BaseConsumer, LogError> {
+    brokers
+        .client()
         .set("group.id", "annals-unused")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -185,7 +186,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn connect(brokers: &str, topic: &str) -> Result<Self, LogError> {
+    pub(super) fn connect(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
         let consumer = consumer(brokers, PROBE_WAIT_MS)?;
         Ok(Self {
             consumer,
@@ -302,7 +303,7 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     pub(super) fn open(
-        brokers: &str,
+        brokers: &Brokers,
         topic: &str,
         from: &[(Partition, Offset)],
     ) -> Result<Self, LogError> {

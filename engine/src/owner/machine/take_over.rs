@@ -16,7 +16,7 @@ use crate::ids::{Offset, Term, WriterId};
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::{Action, NotOwning, Now};
-use crate::record::{ClaimHeaders, RECORD_VERSION, Record};
+use crate::record::{ClaimHeaders, Record};
 
 /// How long after a loss the next one counts as another of the same struggle, in milliseconds.
 const STRUGGLE_MS: u64 = 10_000;
@@ -303,7 +303,7 @@ impl<T> Owner<T> {
             term: Term(self.chain.term.0 + 1),
             writer: WriterId(uuid::Builder::from_random_bytes(self.entropy.writer()).into_uuid()),
             log,
-            version: RECORD_VERSION,
+            version: self.record_version,
         };
         let sequence = self.sequence();
         let record = claim.record(self.claim_value());

@@ -149,6 +149,7 @@ impl PeerService for Fake {
 
     fn topology(&self) -> Topology {
         let entry = NodeEntry {
+            decides: true,
             node: "two".to_owned(),
             address: "http://127.0.0.1:2".to_owned(),
             reads_record_version: 1,
