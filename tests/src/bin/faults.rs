@@ -10,6 +10,7 @@ use clap::Parser;
 use tests::faults::fault::{Fault, Lengths};
 use tests::faults::moves::{MovesOptions, measure};
 use tests::faults::run::{RECOVERY_MAX, RunOptions, Until, run};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Breaks brokers, nodes and what lies between them, under load, and checks every answer.
 #[derive(Debug, Parser)]
@@ -62,6 +63,9 @@ struct Arguments {
     /// Instead of faults: kill so many nodes and measure the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     crashes: u64,
+    /// What the nodes log, as in RUST_LOG
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    node_log: String,
     /// Keep what the run wrote even if nothing was found
     #[arg(long)]
     keep: bool,
@@ -76,7 +80,15 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
-    runtime.block_on(go(arguments))
+    runtime.block_on(async {
+        let mut stop = signal(SignalKind::terminate()).expect("signals can be waited for");
+        // Dropped, a run takes everything with it that it has started and mounted.
+        tokio::select! {
+            code = go(arguments) => code,
+            _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
+            _ = stop.recv() => ExitCode::FAILURE,
+        }
+    })
 }
 
 async fn go(arguments: Arguments) -> ExitCode {
@@ -117,6 +129,7 @@ fn moves_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> MovesOpt
         partitions: arguments.partitions,
         nodes: arguments.nodes,
         session_timeout: Duration::from_millis(arguments.session_timeout_ms),
+        log_filter: arguments.node_log.clone(),
         arguments: arguments.node_arguments.clone(),
     }
 }
@@ -152,6 +165,7 @@ fn run_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> RunOptions
         partitions: arguments.partitions,
         nodes: arguments.nodes,
         session_timeout: Duration::from_millis(arguments.session_timeout_ms),
+        log_filter: arguments.node_log.clone(),
         arguments: arguments.node_arguments.clone(),
     }
 }

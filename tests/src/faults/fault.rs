@@ -110,6 +110,12 @@ faults! {
     TrafficSlow = ("traffic-slow", "All a node asks of the brokers takes long."),
     OneWayToBrokers = ("one-way-to-brokers", "Nothing of a node reaches the brokers; what they say reaches it."),
     OneWayToNode = ("one-way-to-node", "What a node says reaches the brokers; nothing of them reaches it."),
+    PeersCut = ("peers-cut", "All connections of other nodes to a node are cut."),
+    PeersHeld = ("peers-held", "Nothing that other nodes say reaches a node; what it says reaches them."),
+    PeersAnswersHeld = ("peers-answers-held", "What other nodes say reaches a node; its answers do not reach them."),
+    PacketsFromNode = ("packets-from-node", "Every packet of a node is lost; those to it arrive."),
+    PacketsToNode = ("packets-to-node", "Every packet to a node is lost; its own arrive."),
+    PacketsBothWays = ("packets-both-ways", "A node is cut off: every packet is lost."),
     PostgresKill = ("postgres-kill", "The Postgres is killed (SIGKILL) and started again."),
     DiskFull = ("disk-full", "A node's disk is full."),
     FilesFull = ("files-full", "A node cannot open another file or connection."),
@@ -170,6 +176,22 @@ impl Fault {
             }
             Self::OneWayToNode => {
                 traffic::one_way(scene, &node, traffic::Lost::Answers, lengths.long(random)).await
+            }
+            Self::PeersCut => traffic::cut_peers(&node),
+            Self::PeersHeld => {
+                traffic::hold_peers(&node, traffic::Lost::Requests, lengths.long(random)).await
+            }
+            Self::PeersAnswersHeld => {
+                traffic::hold_peers(&node, traffic::Lost::Answers, lengths.long(random)).await
+            }
+            Self::PacketsFromNode => {
+                nodes::lose_packets(&node, nodes::Packets::From, lengths.long(random)).await
+            }
+            Self::PacketsToNode => {
+                nodes::lose_packets(&node, nodes::Packets::To, lengths.long(random)).await
+            }
+            Self::PacketsBothWays => {
+                nodes::lose_packets(&node, nodes::Packets::All, lengths.long(random)).await
             }
             Self::PostgresKill => world::postgres_kill(scene, random).await,
             Self::DiskFull => nodes::disk_full(&node, lengths.long(random)).await,

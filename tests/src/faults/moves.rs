@@ -51,6 +51,8 @@ pub struct MovesOptions {
     pub nodes: usize,
     /// The session timeout of the nodes' group.
     pub session_timeout: Duration,
+    /// What nodes log, as in `RUST_LOG`.
+    pub log_filter: String,
     /// More arguments for every node.
     pub arguments: Vec<String>,
 }
@@ -102,6 +104,7 @@ pub async fn measure(options: MovesOptions) -> Moves {
         session_timeout: options.session_timeout,
         projectors: Projectors::Nowhere,
         machine: MachineWishes::default(),
+        log_filter: options.log_filter.clone(),
         arguments: options.arguments.clone(),
     };
     let scene = Scene::set(&scene_options).await;

@@ -62,6 +62,8 @@ pub struct RunOptions {
     pub nodes: usize,
     /// The session timeout of the nodes' group.
     pub session_timeout: Duration,
+    /// What nodes log, as in `RUST_LOG`.
+    pub log_filter: String,
     /// More arguments for every node.
     pub arguments: Vec<String>,
 }
@@ -89,6 +91,7 @@ impl RunOptions {
             partitions: 12,
             nodes: 3,
             session_timeout: Duration::from_secs(2),
+            log_filter: "info".to_owned(),
             arguments: Vec::new(),
         }
     }
@@ -247,7 +250,11 @@ fn scene_options(options: &RunOptions) -> SceneOptions {
             disk_mb: has(Fault::DiskFull).then_some(DISK_MB),
             memory_mb: has(Fault::MemoryShort).then_some(MEMORY_MAX_MB),
             clock: has(Fault::ClockJump),
+            network: has(Fault::PacketsFromNode)
+                || has(Fault::PacketsToNode)
+                || has(Fault::PacketsBothWays),
         },
+        log_filter: options.log_filter.clone(),
         arguments: options.arguments.clone(),
     }
 }

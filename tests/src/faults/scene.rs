@@ -5,8 +5,10 @@
 //! Deliberately absent: what to break when.
 
 mod machine;
+mod network;
 mod node;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,8 @@ use crate::harness::unique_name;
 
 use super::load::NodeAddress;
 pub use machine::{Clock, MemoryLimit, SmallDisk, limit_files, open_files};
+pub use network::Network;
+use node::Surroundings;
 pub use node::{Node, NodeEnd};
 
 /// How often nodes are looked after.
@@ -45,6 +49,8 @@ pub struct SceneOptions {
     pub projectors: Projectors,
     /// Parts of the machine that only root can make small; each that is wanted.
     pub machine: MachineWishes,
+    /// What nodes log, as in `RUST_LOG`.
+    pub log_filter: String,
     /// More arguments for every node.
     pub arguments: Vec<String>,
 }
@@ -67,6 +73,8 @@ pub struct MachineWishes {
     pub memory_mb: Option<u32>,
     /// A wall clock of its own, for the last node.
     pub clock: bool,
+    /// A network of its own.
+    pub network: bool,
 }
 
 /// Everything, running.
@@ -93,9 +101,22 @@ impl Scene {
     /// # Panics
     /// If anything cannot be started.
     pub async fn set(options: &SceneOptions) -> Arc<Self> {
-        let nodes = options.nodes;
+        let networks: Vec<Option<Network>> = (0..options.nodes)
+            .map(|number| {
+                let make = || Network::make(number).ok();
+                options.machine.network.then(make).flatten()
+            })
+            .collect();
+        let sides: Vec<Ipv4Addr> = networks
+            .iter()
+            .map(|network| {
+                network
+                    .as_ref()
+                    .map_or(Ipv4Addr::LOCALHOST, |it| it.outside)
+            })
+            .collect();
         // The brokers take the longest; the database is made meanwhile.
-        let cluster = tokio::task::spawn_blocking(move || KafkaCluster::start(nodes));
+        let cluster = tokio::task::spawn_blocking(move || KafkaCluster::start(&sides));
         let postgres = match options.projectors {
             Projectors::Nowhere => None,
             Projectors::Everywhere => {
@@ -126,10 +147,14 @@ impl Scene {
         let folder = tempfile::Builder::new().prefix("annals-faults-").tempdir();
         let folder = folder.expect("a temporary folder");
         let (postgres, postgres_url) = postgres.unzip();
-        let nodes = (0..options.nodes).map(|number| {
-            let log = format!("kafka://{}/{topic}", cluster.route(number).bootstrap());
-            let url = postgres_url.as_deref();
-            Arc::new(Node::start(number, options, &log, url, folder.path()))
+        let nodes = networks.into_iter().enumerate().map(|(number, network)| {
+            let surroundings = Surroundings {
+                log: format!("kafka://{}/{topic}", cluster.route(number).bootstrap()),
+                postgres: postgres_url.clone(),
+                network,
+                folder: folder.path().join(format!("n{}", number + 1)),
+            };
+            Arc::new(Node::start(number, options, surroundings))
         });
         let nodes = nodes.collect();
         Arc::new(Self {

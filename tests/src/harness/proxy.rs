@@ -36,7 +36,7 @@ pub enum Cut {
     BothSides,
 }
 
-/// A proxy on a loopback port of its own. Ends, with its connections, when it is dropped.
+/// A proxy on a port of its own. Ends, with its connections, when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -109,8 +109,17 @@ impl Proxy {
     /// If no port is free.
     #[must_use]
     pub fn before(target: SocketAddr, framing: Framing) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST, target, framing)
+    }
+
+    /// [`Self::before`], at another address of this machine.
+    ///
+    /// # Panics
+    /// If no port is free, or the address is another machine's.
+    #[must_use]
+    pub fn at(address: Ipv4Addr, target: SocketAddr, framing: Framing) -> Self {
         // Bound at once and for good, so any port will do.
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let listener = std::net::TcpListener::bind((address, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has one");
         listener
             .set_nonblocking(true)

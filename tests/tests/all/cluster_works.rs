@@ -1,6 +1,7 @@
 //! The brokers of the harness replicate, elect and refuse as a real cluster does, and each party can
 //! be cut off alone.
 
+use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -74,7 +75,7 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_brokers_replicate_elect_and_refuse_and_parties_are_cut_off_one_by_one() {
     let began = Instant::now();
-    let cluster = KafkaCluster::start(2);
+    let cluster = KafkaCluster::start(&[Ipv4Addr::LOCALHOST; 2]);
     println!("three brokers are up after {:?}", began.elapsed());
     cluster.create_topic(TOPIC, PARTITIONS, &[]).await;
     cluster.wait_whole();

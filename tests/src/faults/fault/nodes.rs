@@ -116,3 +116,33 @@ pub(super) async fn clock_jump(
     tokio::time::sleep(CLOCK_NOTICED).await;
     Injected::Made
 }
+
+/// Which packets are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packets {
+    From,
+    To,
+    All,
+}
+
+pub(super) async fn lose_packets(node: &Arc<Node>, packets: Packets, length: Duration) -> Injected {
+    let Some(network) = &node.network else {
+        return Injected::Impossible("a network of its own needs root (ip netns)".to_owned());
+    };
+    let Some(_held) = node.hold() else {
+        return Injected::Busy;
+    };
+    let lost = match packets {
+        Packets::From => network.lose_outgoing(),
+        Packets::To => network.lose_incoming(),
+        Packets::All => network
+            .lose_outgoing()
+            .and_then(|()| network.lose_incoming()),
+    };
+    tokio::time::sleep(length).await;
+    network.restore();
+    match lost {
+        Ok(()) => Injected::Made,
+        Err(error) => Injected::Impossible(error.to_string()),
+    }
+}

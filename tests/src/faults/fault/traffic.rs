@@ -1,4 +1,4 @@
-//! Faults between one node and the brokers, made by the proxies of its route.
+//! Faults between one node and the brokers, or the other nodes, made by proxies.
 //!
 //! Several of them may fall on one node at once, and on one whose process is broken too.
 
@@ -19,6 +19,15 @@ const SLOW_MS: std::ops::Range<u64> = 20..120;
 pub(super) enum Lost {
     Requests,
     Answers,
+}
+
+impl Lost {
+    fn messages(self) -> Messages {
+        Messages::all(match self {
+            Self::Requests => Direction::Requests,
+            Self::Answers => Direction::Answers,
+        })
+    }
 }
 
 /// Imposes the same on a node's way to every broker.
@@ -114,11 +123,20 @@ pub(super) async fn one_way(
     lost: Lost,
     length: Duration,
 ) -> Injected {
-    let direction = match lost {
-        Lost::Requests => Direction::Requests,
-        Lost::Answers => Direction::Answers,
-    };
-    let held = impose(scene, node, &Messages::all(direction), Deed::Hold);
+    let held = impose(scene, node, &lost.messages(), Deed::Hold);
+    tokio::time::sleep(length).await;
+    drop(held);
+    Injected::Made
+}
+
+pub(super) fn cut_peers(node: &Node) -> Injected {
+    node.peers.cut(Cut::BothSides);
+    Injected::Made
+}
+
+/// As [`one_way`], between the other nodes and this one.
+pub(super) async fn hold_peers(node: &Node, lost: Lost, length: Duration) -> Injected {
+    let held = node.peers.impose(lost.messages(), Deed::Hold);
     tokio::time::sleep(length).await;
     drop(held);
     Injected::Made

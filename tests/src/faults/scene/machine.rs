@@ -215,7 +215,7 @@ pub fn limit_files(pid: u32, files: Option<u64>) -> io::Result<Option<u64>> {
     Ok(before.current)
 }
 
-fn run(command: &mut Command) -> io::Result<()> {
+pub(super) fn run(command: &mut Command) -> io::Result<()> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(());

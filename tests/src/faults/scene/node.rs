@@ -3,8 +3,9 @@
 //! Deliberately absent: its way to the brokers (`cluster`).
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +14,18 @@ use rustix::process::Signal;
 use tokio::sync::{Mutex as Hold, OwnedMutexGuard};
 
 use super::machine::{Clock, MemoryLimit, SmallDisk};
-use super::{Projectors, SceneOptions};
+use super::{Network, Projectors, SceneOptions};
 use crate::harness::annals::{Annals, Launch};
 use crate::harness::ports;
+use crate::harness::proxy::{Framing, Proxy};
+
+/// What a node is started with.
+pub(super) struct Surroundings {
+    pub(super) log: String,
+    pub(super) postgres: Option<String>,
+    pub(super) network: Option<Network>,
+    pub(super) folder: PathBuf,
+}
 
 /// A node that ended although nobody had asked it to.
 #[derive(Clone, Debug)]
@@ -34,14 +44,19 @@ pub struct Node {
     pub number: usize,
     /// Its name: `n1`.
     pub name: String,
-    /// The base address of its door.
+    /// The base address of its door, for clients.
     pub url: String,
+    /// What stands before its door for the other nodes.
+    pub peers: Proxy,
     /// Its disk, if it has one of its own.
     pub disk: Option<SmallDisk>,
     /// The bound on its memory, if it has one of its own.
     pub memory: Option<MemoryLimit>,
     /// Its clock, if it has one of its own.
     pub clock: Option<Clock>,
+    /// Its network, if it has one of its own.
+    pub network: Option<Network>,
+    _postgres_way: Option<Proxy>,
     /// Whether it is to be running.
     is_wanted: AtomicBool,
     hold: Arc<Hold<()>>,
@@ -49,6 +64,8 @@ pub struct Node {
     ends: Mutex<Vec<NodeEnd>>,
 }
 
+/// The same for all nodes, as it must be.
+const SECRET: &str = "faults-in-this-scene-only-0123456789";
 const LAST_LINES: usize = 8;
 /// What a Rust program ends with when it panics.
 const PANICKED: i32 = 101;
@@ -66,15 +83,14 @@ impl NodeEnd {
 }
 
 impl Node {
-    pub(super) fn start(
-        number: usize,
-        options: &SceneOptions,
-        log: &str,
-        postgres: Option<&str>,
-        folder: &Path,
-    ) -> Self {
+    pub(super) fn start(number: usize, options: &SceneOptions, surroundings: Surroundings) -> Self {
         let name = format!("n{}", number + 1);
-        let folder = folder.join(&name);
+        let Surroundings {
+            log,
+            postgres,
+            network,
+            folder,
+        } = surroundings;
         let data = folder.join("data");
         fs::create_dir_all(&data).expect("a folder of ours can be written to");
         let disk = options
@@ -89,7 +105,20 @@ impl Node {
         let clock = (options.machine.clock && is_last)
             .then(|| Clock::make(&folder).ok())
             .flatten();
-        let listen = format!("127.0.0.1:{}", ports::free());
+        let (inside, outside) = network
+            .as_ref()
+            .map_or((Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST), |network| {
+                (network.inside, network.outside)
+            });
+        let listen = SocketAddr::from((inside, ports::free()));
+        let peers = Proxy::at(outside, listen, Framing::Raw);
+        let (postgres, postgres_way) = match (postgres, &network) {
+            (Some(url), Some(_)) => {
+                let (url, way) = led_through(&url, outside);
+                (Some(url), Some(way))
+            }
+            (postgres, _) => (postgres, None),
+        };
         let role = match options.projectors {
             Projectors::Everywhere => "command-api,projector",
             Projectors::Nowhere => "command-api",
@@ -99,23 +128,34 @@ impl Node {
             format!("--role={role}"),
             format!("--log={log}"),
             format!("--listen={listen}"),
+            format!("--advertise={}", peers.address()),
             format!("--node={name}"),
             format!("--data={}", data.display()),
             format!(
                 "--session-timeout-ms={}",
                 options.session_timeout.as_millis()
             ),
-            "--log-filter=info".to_owned(),
+            format!("--log-filter={}", options.log_filter),
         ];
+        if network.is_some() {
+            arguments.push("--insecure".to_owned());
+        }
         arguments.extend(postgres.map(|url| format!("--postgres={url}")));
         arguments.extend(options.arguments.iter().cloned());
+        let mut environment = clock.as_ref().map_or_else(Vec::new, Clock::environment);
+        environment.push(("ANNALS_CLUSTER_SECRET".to_owned(), SECRET.to_owned()));
         let launch = Launch {
             program: options.program.clone(),
             arguments,
-            through: memory
-                .as_ref()
-                .map_or_else(Vec::new, MemoryLimit::command_before),
-            environment: clock.as_ref().map_or_else(Vec::new, Clock::environment),
+            through: [
+                memory.as_ref().map(MemoryLimit::command_before),
+                network.as_ref().map(Network::command_before),
+            ]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect(),
+            environment,
             folder,
             output: options.artefacts.join(format!("{name}.out")),
         };
@@ -124,9 +164,12 @@ impl Node {
             number,
             name,
             url: format!("http://{listen}"),
+            peers,
             disk,
             memory,
             clock,
+            _postgres_way: postgres_way,
+            network,
             is_wanted: AtomicBool::new(true),
             hold: Arc::default(),
             memory_peak_kb: AtomicU64::new(0),
@@ -237,6 +280,15 @@ impl Node {
         let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.clone()
     }
+}
+
+/// The address of a database through a proxy, for a node that cannot reach it otherwise.
+fn led_through(url: &str, at: Ipv4Addr) -> (String, Proxy) {
+    let (before, rest) = url.split_once('@').expect("it names a user");
+    let (host, database) = rest.split_once('/').expect("it names a database");
+    let target = host.parse().expect("it is on a port of this machine");
+    let proxy = Proxy::at(at, target, Framing::Raw);
+    (format!("{before}@{}/{database}", proxy.address()), proxy)
 }
 
 /// A figure of a process, as the kernel shows it.

@@ -102,13 +102,13 @@ struct Ports {
 }
 
 impl KafkaCluster {
-    /// Starts three brokers at the same time, with proxies for so many parties, and returns once
-    /// all are in the cluster.
+    /// Starts three brokers at the same time, with proxies for parties, each at the address at which
+    /// the party can reach them, and returns once all are in the cluster.
     ///
     /// # Panics
     /// If they cannot be started; the message says what to do.
     #[must_use]
-    pub fn start(parties: usize) -> Self {
+    pub fn start(parties: &[Ipv4Addr]) -> Self {
         let mut attempts = 1;
         loop {
             let cluster = Self::prepare(parties);
@@ -125,19 +125,23 @@ impl KafkaCluster {
         }
     }
 
-    fn prepare(parties: usize) -> Self {
+    fn prepare(parties: &[Ipv4Addr]) -> Self {
         let ports: Vec<Ports> = BrokerIndex::all()
             .map(|_| Ports {
                 controller: ports::free(),
                 direct: ports::free(),
-                parties: (0..parties).map(|_| ports::free()).collect(),
+                parties: parties.iter().map(|_| ports::free()).collect(),
             })
             .collect();
-        let routes: Vec<Route> = (0..parties)
-            .map(|party| {
+        let routes: Vec<Route> = parties
+            .iter()
+            .enumerate()
+            .map(|(party, address)| {
                 let behind = ports.iter().map(|ports| ports.parties[party]);
-                let proxies = behind
-                    .map(|port| Proxy::before((Ipv4Addr::LOCALHOST, port).into(), Framing::Kafka));
+                let proxies = behind.map(|port| {
+                    let target = (Ipv4Addr::LOCALHOST, port).into();
+                    Proxy::at(*address, target, Framing::Kafka)
+                });
                 Route {
                     proxies: proxies.collect(),
                 }
