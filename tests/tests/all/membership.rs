@@ -228,6 +228,22 @@ async fn members_lose_all_when_no_broker_answers_and_gain_again_when_one_does() 
 }
 
 #[tokio::test]
+async fn members_that_live_keep_their_partitions_through_many_short_sessions() {
+    let (log, group) = (new_log().await, unique_name("group"));
+    let join = |node| Member::join(&*log.log, &group, node, SHORT_SESSION);
+    let (one, other) = (join("one"), join("other"));
+    until("two share", || is_fair(&[&one, &other])).await;
+    let changes = || {
+        let count = |member: &Member| member.told.lock().unwrap().changes.len();
+        (count(&one), count(&other))
+    };
+    let before = changes();
+    // What must not happen can only be waited for.
+    tokio::time::sleep(SHORT_SESSION * 8).await;
+    assert_eq!(changes(), before, "somebody was taken for dead");
+}
+
+#[tokio::test]
 async fn a_wish_that_was_not_asked_for_in_time_comes_in_full_later() {
     let (log, group) = (new_log().await, unique_name("group"));
     let options = |node: &str| MembershipOptions {

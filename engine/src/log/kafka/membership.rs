@@ -298,8 +298,9 @@ impl Member {
                     (complaint, complained_at) = (code, assignments);
                 }
             }
-            // The client's main thread looks once a second whether a heartbeat is due, unless
-            // something wakes it; a question that it answers from memory does.
+            // The client's main thread looks whether a heartbeat is due when one of its timers
+            // wakes it: every half second, as measured, whatever the interval. A question that it
+            // answers from memory wakes it too.
             if let Err(error) = consumer.subscription() {
                 tracing::debug!(%error, "the client does not say what it subscribes to");
             }
