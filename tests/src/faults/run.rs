@@ -391,6 +391,14 @@ async fn judge_all(scene: &Arc<Scene>, outcome: &mut Outcome, history: PathBuf) 
             outcome.ends.push((node.name.clone(), end));
         }
     }
+    let ends = outcome
+        .ends
+        .iter()
+        .fold(String::new(), |text, (node, end)| {
+            format!("{text}{node} {end}\n{}\n\n", end.last_words)
+        });
+    // For whoever looks into it; the table has the essence.
+    let _ = std::fs::write(outcome.options.artefacts.join("ends.txt"), ends);
     let whole = Arc::clone(scene);
     let whole = tokio::task::spawn_blocking(move || whole.cluster.wait_whole());
     whole.await.expect("brokers that come back in sync");
