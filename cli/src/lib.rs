@@ -77,6 +77,9 @@ pub fn command_line(domain: &Domain) -> clap::Command {
     command
 }
 
+/// How long the libraries' threads may take to end when nothing depends on it any more.
+const CLIENTS_END_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 fn start(domain: Domain, cli: Cli) -> Result<Exit, Failure> {
     let settings = Settings::load(&cli.flags())?;
     logging::start(&settings, cli.global.verbose, command::voice(&cli.command))?;
@@ -84,5 +87,9 @@ fn start(domain: Domain, cli: Cli) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::of(Exit::Failed, &error).while_trying("start the runtime"))?;
-    runtime.block_on(command::run(domain, settings, cli.command))
+    let outcome = runtime.block_on(command::run(domain, settings, cli.command));
+    // Everything that must be waited for was. What is left are Kafka's clients, which take themselves
+    // apart; one whose wall clock was set back meanwhile may do so for as long as it was set back by.
+    runtime.shutdown_timeout(CLIENTS_END_WAIT);
+    outcome
 }

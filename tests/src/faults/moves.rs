@@ -330,8 +330,7 @@ impl Moves {
         }
         for node in &scene.nodes {
             for end in node.ends() {
-                let what = format!("{} ended by itself: {}", node.name, end.status);
-                self.violations.push(what);
+                self.violations.push(format!("{} {end}", node.name));
             }
         }
         let dump = options.artefacts.join("log.ndjson");

@@ -4,7 +4,7 @@
 //! Deliberately absent: repetitions at the same moment, which this load does not make.
 
 use checker::rules::{Asked, Rules, Ruling};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A customer is registered once, and only then has an address to correct.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Customers;
 
 impl Rules for Customers {
     fn initial(&self, stream: &str) -> Option<Value> {
-        stream.contains("customer-").then(|| json!(false))
+        stream.contains("customer-").then_some(Value::Bool(false))
     }
 
     fn decide(&self, state: &Value, asked: &Asked<'_>) -> Ruling {
@@ -30,7 +30,7 @@ impl Rules for Customers {
 
     fn evolve(&self, state: &mut Value, type_name: &str, _data: &Value) {
         if type_name == "CustomerRegistered" {
-            *state = json!(true);
+            *state = Value::Bool(true);
         }
     }
 }

@@ -142,7 +142,7 @@ pub struct Outcome {
     pub rows: usize,
     /// The most memory of each node, in kilobytes.
     pub memory_peaks_kb: Vec<(String, u64)>,
-    /// Nodes that ended by themselves.
+    /// Nodes that ended otherwise than they should.
     pub ends: Vec<(String, NodeEnd)>,
     /// Every promise that was broken.
     pub violations: Vec<String>,
@@ -385,14 +385,20 @@ async fn judge_all(scene: &Arc<Scene>, outcome: &mut Outcome, history: PathBuf) 
         }
         outcome.memory_peaks_kb.push((node.name.clone(), peak));
         for end in node.ends() {
-            if end.is_a_crash() {
-                outcome
-                    .violations
-                    .push(format!("{} crashed: {}", node.name, end.status));
+            if end.is_a_fault() {
+                outcome.violations.push(format!("{} {end}", node.name));
             }
             outcome.ends.push((node.name.clone(), end));
         }
     }
+    let ends = outcome
+        .ends
+        .iter()
+        .fold(String::new(), |text, (node, end)| {
+            format!("{text}{node} {end}\n{}\n\n", end.last_words)
+        });
+    // For whoever looks into it; the table has the essence.
+    let _ = std::fs::write(outcome.options.artefacts.join("ends.txt"), ends);
     let whole = Arc::clone(scene);
     let whole = tokio::task::spawn_blocking(move || whole.cluster.wait_whole());
     whole.await.expect("brokers that come back in sync");

@@ -119,11 +119,12 @@ impl fmt::Display for Outcome {
             peaks.join(", ")
         )?;
         if !self.ends.is_empty() {
-            writeln!(f, "nodes ended by themselves {} times", self.ends.len())?;
+            let count = self.ends.len();
+            writeln!(f, "nodes ended by themselves or badly {count} times")?;
         }
         for (node, end) in self.ends.iter().take(ENDS_SHOWN_MAX) {
             let last = end.last_words.lines().last().unwrap_or_default();
-            writeln!(f, "  {node}: {}: {last}", end.status)?;
+            writeln!(f, "  {node} {end}: {last}")?;
         }
         writeln!(f, "violations: {}", self.violations.len())?;
         for violation in self.violations.iter().take(VIOLATIONS_SHOWN_MAX) {

@@ -99,17 +99,21 @@ impl Annals {
     /// # Panics
     /// If it does not end.
     pub fn terminate(&mut self) -> Option<i32> {
+        match self.terminate_within(WAIT) {
+            Some(status) => status.code(),
+            None => panic!("it does not end:\n{}", self.said()),
+        }
+    }
+
+    /// Asks it to end with SIGTERM, and returns how it ended; none if it has not after `wait`.
+    pub fn terminate_within(&mut self, wait: Duration) -> Option<ExitStatus> {
         self.process.signal(Signal::TERM);
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + wait;
         loop {
-            if let Some(status) = self.process.ended() {
-                return status.code();
+            let ended = self.process.ended();
+            if ended.is_some() || Instant::now() > deadline {
+                return ended;
             }
-            assert!(
-                Instant::now() < deadline,
-                "it does not end:\n{}",
-                self.said()
-            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

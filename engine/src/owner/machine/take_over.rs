@@ -82,6 +82,10 @@ impl<T> Owner<T> {
     pub(super) fn let_go_if_drained(&mut self, now: Now) {
         if self.letting_go && self.phase == Phase::Owning && self.is_drained() {
             self.stand_by(now);
+            if self.wanted {
+                // Told so again meanwhile: whoever asked has its turn, and is asked in return.
+                self.back_off(now, NotOwning::TakingOver);
+            }
         }
     }
 
@@ -362,6 +366,8 @@ impl<T> Owner<T> {
         if reason == NotOwning::Deposed {
             // Whatever of ours is not in the log by now never will be.
             self.release();
+            // It has let go of what it was asked for; a later claim is another matter.
+            self.letting_go = false;
             if now.monotonic_ms > self.lost_at_ms + STRUGGLE_MS {
                 self.losses = 0;
             }

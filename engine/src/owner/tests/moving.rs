@@ -111,6 +111,41 @@ fn a_hand_over_in_doubt_finds_out_first() {
     assert_eq!(world.accepted(), ["a", "b"]);
 }
 
+/// Asked to hand over while something is in flight, not waited for, and wanted again: when it owns
+/// once more, nobody has asked it to let go of that.
+#[test]
+fn who_was_deposed_before_it_let_go_keeps_what_it_takes_over_later() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.hand_over();
+    world.foreign_claim();
+    world.want(true);
+    let (sequence, offset) = world.land();
+    world.acknowledge(sequence, Some(offset));
+    world.pass(5_000);
+    world.settle();
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    assert!(!world.owner.is_letting_go());
+    assert_eq!(world.owner.not_owning(), None);
+}
+
+/// The group gave the partition to another node, which asked for it and is gone before it claimed;
+/// the group gives it back meanwhile.
+#[test]
+fn who_is_wanted_again_while_it_lets_go_takes_over_again() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.hand_over();
+    world.want(true);
+    world.settle();
+    assert_eq!(world.version("one"), 1);
+    assert!(!world.owner.is_letting_go(), "whoever asked may claim");
+    assert!(world.owner.not_owning().is_some());
+    world.pass(5_000);
+    world.settle();
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+}
+
 #[test]
 fn commands_of_a_deposed_owner_are_given_back_in_order() {
     let mut world = World::owning();

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: its way to the brokers (`cluster`).
 
+use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::{Mutex as Hold, OwnedMutexGuard};
@@ -27,13 +29,49 @@ pub(super) struct Surroundings {
     pub(super) folder: PathBuf,
 }
 
-/// A node that ended although nobody had asked it to.
+/// How a node ended that was not killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nobody had asked it to.
+    ByItself(ExitStatus),
+    /// It was asked to, and failed.
+    Badly(ExitStatus),
+    /// It was asked to, and did not.
+    Never,
+}
+
+/// An end that is worth a look.
 #[derive(Clone, Debug)]
 pub struct NodeEnd {
-    /// Its exit status.
-    pub status: ExitStatus,
+    /// How it ended.
+    pub how: End,
     /// The last lines it wrote.
     pub last_words: String,
+}
+
+impl NodeEnd {
+    /// Whether it should not have happened: it neither said why it ends nor was killed for its
+    /// memory, or it did not end when it was asked to.
+    #[must_use]
+    pub fn is_a_fault(&self) -> bool {
+        match self.how {
+            End::Badly(_) | End::Never => true,
+            End::ByItself(status) => match status.code() {
+                Some(code) => code == PANICKED,
+                None => status.signal() != Some(Signal::KILL.as_raw()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for NodeEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.how {
+            End::ByItself(status) => write!(f, "ended by itself: {status}"),
+            End::Badly(status) => write!(f, "failed to end in order: {status}"),
+            End::Never => write!(f, "did not end within {STOP_WAIT:?}"),
+        }
+    }
 }
 
 /// One node.
@@ -67,20 +105,10 @@ pub struct Node {
 /// The same for all nodes, as it must be.
 const SECRET: &str = "faults-in-this-scene-only-0123456789";
 const LAST_LINES: usize = 8;
+/// How long a node may take to end: its drain timeout, and half a minute.
+const STOP_WAIT: Duration = Duration::from_secs(40);
 /// What a Rust program ends with when it panics.
 const PANICKED: i32 = 101;
-
-impl NodeEnd {
-    /// Whether it neither said why it ends nor was killed for its memory.
-    #[must_use]
-    pub fn is_a_crash(&self) -> bool {
-        let killed = Some(Signal::KILL.as_raw());
-        match self.status.code() {
-            Some(code) => code == PANICKED,
-            None => self.status.signal() != killed,
-        }
-    }
-}
 
 impl Node {
     pub(super) fn start(number: usize, options: &SceneOptions, surroundings: Surroundings) -> Self {
@@ -212,11 +240,28 @@ impl Node {
         self.annals().kill9();
     }
 
-    /// Asks it to end in order, and waits until it has; blocks. It stays away until it is started.
+    /// Asks it to end in order, and waits until it has; blocks. One that does not end is killed, and
+    /// noted. It stays away until it is started.
     pub fn terminate(&self) -> Option<i32> {
         self.measure_memory();
         self.is_wanted.store(false, Ordering::SeqCst);
-        self.annals().terminate()
+        let mut annals = self.annals();
+        let ended = annals.terminate_within(STOP_WAIT);
+        let code = ended.and_then(|status| status.code());
+        if code != Some(0) {
+            let threads = threads(annals.pid());
+            annals.kill9();
+            let said = last_words(&annals);
+            let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            ends.push(NodeEnd {
+                how: match ended {
+                    Some(status) => End::Badly(status),
+                    None => End::Never,
+                },
+                last_words: format!("{threads}\n{said}"),
+            });
+        }
+        code
     }
 
     /// Starts it again, and returns at once.
@@ -246,12 +291,9 @@ impl Node {
             return;
         }
         if let Some(status) = annals.ended() {
-            let said = annals.said();
-            let lines: Vec<&str> = said.lines().collect();
-            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
             let end = NodeEnd {
-                status,
-                last_words: last.join("\n"),
+                how: End::ByItself(status),
+                last_words: last_words(&annals),
             };
             let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
             ends.push(end);
@@ -274,7 +316,7 @@ impl Node {
         self.memory_peak_kb.load(Ordering::SeqCst)
     }
 
-    /// How often, and how, it ended by itself.
+    /// How often, and how, it ended without being killed.
     #[must_use]
     pub fn ends(&self) -> Vec<NodeEnd> {
         let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,6 +331,22 @@ fn led_through(url: &str, at: Ipv4Addr) -> (String, Proxy) {
     let target = host.parse().expect("it is on a port of this machine");
     let proxy = Proxy::at(at, target, Framing::Raw);
     (format!("{before}@{}/{database}", proxy.address()), proxy)
+}
+
+fn last_words(annals: &Annals) -> String {
+    let said = annals.said();
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+/// What the threads of a process wait for, by name.
+fn threads(pid: u32) -> String {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let shown = tasks.into_iter().flatten().flatten().map(|task| {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        format!("{} in {}", read("comm").trim(), read("wchan").trim())
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// A figure of a process, as the kernel shows it.
