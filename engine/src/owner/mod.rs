@@ -13,7 +13,7 @@ mod machine;
 mod memory;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};

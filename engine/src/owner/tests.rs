@@ -113,15 +113,43 @@ fn log_id() -> LogId {
 }
 
 fn owner(seed: u128) -> Owner<&'static str> {
+    owner_with(seed, OwnerSettings::default())
+}
+
+/// An owner of counters, whoever waits for its answers.
+pub(crate) fn owner_with<T>(seed: u128, settings: OwnerSettings) -> Owner<T> {
     let mut owner = Owner::new(
         Partition(0),
         Registry::new().with::<Counter>(),
-        OwnerSettings::default(),
+        settings,
         Box::new(NoStore),
         Box::new(Counting(seed << 64)),
     );
     owner.allow_first_claim(log_id());
     owner
+}
+
+/// A command of a counter.
+pub(crate) fn submission(id: &str, amount: u32, expected: Option<u64>) -> Submission {
+    let data = serde_json::value::to_raw_value(&Add { amount }).unwrap();
+    let registry = Registry::new().with::<Counter>();
+    let aggregate = registry.get("counter").unwrap();
+    let command = aggregate.decode_command("Add", 1, data.get()).unwrap();
+    let request = Request {
+        tenant: TenantId::default(),
+        stream: "counter-1".parse().unwrap(),
+        command: "Add".to_owned(),
+        schema: 1,
+        id: id.parse::<CommandId>().unwrap(),
+        occurred_at: None,
+        expected_version: expected,
+        correlation_id: None,
+        causation_id: None,
+        actor: None,
+        trace: None,
+        data,
+    };
+    Submission { request, command }
 }
 
 impl World {
@@ -274,28 +302,10 @@ impl World {
         amount: u32,
         expected: Option<u64>,
     ) {
-        let data = serde_json::value::to_raw_value(&Add { amount }).unwrap();
-        let registry = Registry::new().with::<Counter>();
-        let aggregate = registry.get("counter").unwrap();
-        let command = aggregate.decode_command("Add", 1, data.get()).unwrap();
-        let request = Request {
-            tenant: TenantId::default(),
-            stream: "counter-1".parse().unwrap(),
-            command: "Add".to_owned(),
-            schema: 1,
-            id: id.parse::<CommandId>().unwrap(),
-            occurred_at: None,
-            expected_version: expected,
-            correlation_id: None,
-            causation_id: None,
-            actor: None,
-            trace: None,
-            data,
-        };
-        assert!(self.owner.takes_commands());
         let now = self.now();
+        assert!(self.owner.takes_commands());
         self.owner
-            .command(Submission { request, command }, ticket, now);
+            .command(submission(id, amount, expected), ticket, now);
         self.perform();
     }
 

@@ -10,6 +10,8 @@
 mod driver;
 mod route;
 mod router;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use std::collections::VecDeque;

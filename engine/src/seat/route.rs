@@ -196,6 +196,10 @@ impl<C: Client, P: Peer> Seat<C, P> {
             return false;
         }
         let standing = self.standing();
+        if standing == Standing::Elsewhere && !self.owner.is_drained() {
+            // What is in flight here may yet have to go elsewhere, before what waits.
+            return false;
+        }
         let target = match standing {
             Standing::Elsewhere => self.target().cloned(),
             Standing::Takes | Standing::Busy => None,

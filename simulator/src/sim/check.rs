@@ -220,7 +220,11 @@ impl World {
                     .and_then(Option::as_ref);
                 let Some(task) = task else { continue };
                 let chain = task.seat.owner().chain();
-                let stopped = matches!(task.seat.owner().phase(), Phase::Stopped(_));
+                // One that stands by proves before it goes on.
+                let stopped = matches!(
+                    task.seat.owner().phase(),
+                    Phase::Stopped(_) | Phase::StandingBy { .. }
+                );
                 let head = self.histories[partition].head_at(chain.position);
                 if !stopped && head != Some(chain.head) {
                     let what = format!("node {node} goes on in partition {partition}");

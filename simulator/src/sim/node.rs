@@ -279,6 +279,24 @@ impl World {
                 break;
             }
         }
+        let described = || {
+            let owner = task.seat.owner();
+            let phase = format!("{:?}", owner.phase());
+            let phase = phase
+                .split([' ', '('])
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let (in_flight, waiting) = (owner.in_flight(), task.seat.waiting());
+            let term = owner.chain().term;
+            let forwarded = task.seat.forwarded_waiting();
+            format!(
+                "partition {partition}: {phase}, read up to term {term}, {in_flight} in flight, \
+                 {waiting} waiting, {forwarded} forwarded waiting"
+            )
+        };
+        let who = Who::Node(node);
+        self.trace.say(self.now_us, who, "stands", described);
         self.look_at(node, partition, &task);
         self.nodes[node].tasks[partition] = Some(task);
         self.feed(node, partition);
