@@ -86,7 +86,7 @@ impl World {
                     && loss == Loss::Broken
                 {
                     let at_us = self.now_us + self.random.below(300_000);
-                    self.to_node(at_us, lost.node, NodeEvent::Disconnected(connection));
+                    self.tell_node(at_us, lost.node, NodeEvent::Disconnected(connection));
                 }
                 self.again(client);
             }
@@ -167,7 +167,7 @@ impl World {
         self.trace.say(now_us, who, "sends", sent);
         let count = lines.len() as u64;
         let at_us = now_us + self.delay_us();
-        self.to_node(at_us, node, NodeEvent::Lines(connection, lines));
+        self.tell_node(at_us, node, NodeEvent::Lines(connection, lines));
         // Each line's time runs from its turn.
         let gives_up_us = at_us + timeout_us * count.min(2) + 200_000;
         let event = ClientEvent::Lost(connection, Loss::Broken);
@@ -189,7 +189,7 @@ impl World {
             let amounts = (0..self.random.below(4)).map(|_| self.random.between(0, 9));
             let mut amounts: Vec<i64> = amounts.map(u64::cast_signed).collect();
             if self.random.chance(300) {
-                amounts.iter_mut().for_each(|amount| *amount = -2 * *amount);
+                amounts.iter_mut().for_each(|amount| *amount *= -2);
             }
             let known = self.clients[client]
                 .done

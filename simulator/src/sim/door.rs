@@ -122,7 +122,7 @@ impl World {
                     handler.blocked_on = Some(partition);
                     handler.lines.push_front(line);
                     let event = NodeEvent::LineDeadline(connection, number);
-                    self.to_node(deadline_us, node, event);
+                    self.tell_node(deadline_us, node, event);
                     return;
                 }
             }
@@ -175,7 +175,7 @@ impl World {
             .commands
             .push_back((submission, client));
         self.wake(node, partition);
-        self.to_node(deadline_us, node, NodeEvent::Deadline(ticket));
+        self.tell_node(deadline_us, node, NodeEvent::Deadline(ticket));
     }
 
     /// Reads a request's data, as a door does.
@@ -253,7 +253,7 @@ impl World {
         let mut at_us = self.now_us;
         for ticket in tickets {
             at_us += self.random.below(50);
-            self.to_node(at_us, node, NodeEvent::Abandoned(ticket));
+            self.tell_node(at_us, node, NodeEvent::Abandoned(ticket));
         }
     }
 

@@ -196,6 +196,9 @@ pub enum Loss {
     Broken,
 }
 
+/// What was found in a partition for a proof: the log's end, and the record; none if the log was away.
+pub type Look = (usize, Option<(Offset, Option<Record>)>);
+
 /// What reaches a projector.
 pub enum ProjectorEvent {
     /// It reads on.
@@ -203,7 +206,7 @@ pub enum ProjectorEvent {
     /// What it read is there.
     Took(Vec<Option<Chunk>>),
     /// What it looked up for proofs is there.
-    Looked(Vec<(usize, Option<(Offset, Option<Record>)>)>),
+    Looked(Vec<Look>),
     /// Its transaction is done in the database.
     Commit(usize),
     /// It learns so.

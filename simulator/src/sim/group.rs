@@ -29,12 +29,6 @@ impl Group {
             directory: vec![None; partitions],
         }
     }
-
-    /// Who should own a partition.
-    #[must_use]
-    pub fn assigned(&self, partition: usize) -> &[usize] {
-        &self.assigned[partition]
-    }
 }
 
 impl World {
@@ -107,7 +101,7 @@ impl World {
                 // A node is told the latest, in order.
                 let at_us = at_us.max(self.told_us[node]);
                 self.told_us[node] = at_us;
-                self.to_node(at_us, node, NodeEvent::Assign(partition, is));
+                self.tell_node(at_us, node, NodeEvent::Assign(partition, is));
             }
         }
     }
@@ -127,7 +121,7 @@ impl World {
             let lost = !self.quiet && self.random.chance(100);
             if self.nodes[node].up && !lost {
                 let at_us = self.now_us + self.random.below(late_us);
-                self.to_node(at_us, node, NodeEvent::Hint(partition, hint.clone()));
+                self.tell_node(at_us, node, NodeEvent::Hint(partition, hint.clone()));
             }
         }
     }

@@ -51,7 +51,7 @@ impl World {
         for partition in partitions {
             self.ask_next(node, partition);
         }
-        self.to_node(now_us, node, NodeEvent::Leave);
+        self.tell_node(now_us, node, NodeEvent::Leave);
     }
 
     fn ask_next(&mut self, node: usize, partition: usize) {
@@ -66,7 +66,7 @@ impl World {
             };
             if let Some(number) = self.ask_take_over(node, candidate, partition) {
                 let at_us = self.now_us + TAKE_OVER_US;
-                self.to_node(at_us, node, NodeEvent::AskAnswered(number));
+                self.tell_node(at_us, node, NodeEvent::AskAnswered(number));
                 return;
             }
         }
@@ -115,6 +115,6 @@ impl World {
                 }
             }
         }
-        self.to_node(now_us + LOOK_EVERY_US, node, NodeEvent::Leave);
+        self.tell_node(now_us + LOOK_EVERY_US, node, NodeEvent::Leave);
     }
 }

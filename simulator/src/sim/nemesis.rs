@@ -125,11 +125,8 @@ impl World {
                 self.schedule.at(until_us, Event::Resume(node));
                 self.notice_gone(node);
             }
-            Fault::PlannedStop => {
-                if self.nodes[node].leaving.is_none() {
-                    self.begin_leave(node);
-                }
-            }
+            Fault::PlannedStop if self.nodes[node].leaving.is_some() => {}
+            Fault::PlannedStop => self.begin_leave(node),
             Fault::SmallClockJump => self.jump(node, 1, 55),
             Fault::LargeClockJump => self.jump(node, 61, 600),
             Fault::ProducerFails => {
@@ -198,7 +195,7 @@ impl World {
                 };
                 self.group.directory[partition] = self.random.chance(500).then(|| hint.clone());
                 if self.nodes[other].up {
-                    self.to_node(self.now_us, other, NodeEvent::Hint(partition, hint));
+                    self.tell_node(self.now_us, other, NodeEvent::Hint(partition, hint));
                 }
             }
             _ => {}
@@ -277,7 +274,7 @@ impl World {
                         ask,
                     },
                 };
-                self.to_node(self.now_us, one, event);
+                self.tell_node(self.now_us, one, event);
             }
             _ => {}
         }

@@ -113,7 +113,7 @@ impl World {
         self.links.insert(number, link);
         if refused {
             let at_us = self.now_us + self.delay_us();
-            self.to_node(at_us, node, NodeEvent::LinkBroken(number));
+            self.tell_node(at_us, node, NodeEvent::LinkBroken(number));
         } else {
             let served = Served {
                 partition,
@@ -241,7 +241,7 @@ impl World {
         let partition = served.partition;
         served.pending.push_back((sequence, request, deadline_us));
         let event = NodeEvent::NoRoom(number, sequence);
-        self.to_node(deadline_us, node, event);
+        self.tell_node(deadline_us, node, event);
         self.feed_links(node, partition);
     }
 
@@ -389,13 +389,13 @@ impl World {
                     ask,
                 };
                 let at_us = self.path_us(node, to);
-                self.to_node(at_us, to, event);
+                self.tell_node(at_us, to, event);
                 ASK_US
             }
             _ => self.delay_us(),
         };
         let at_us = self.now_us + give_up_us;
-        self.to_node(at_us, node, NodeEvent::AskAnswered(number));
+        self.tell_node(at_us, node, NodeEvent::AskAnswered(number));
     }
 
     /// Asks a node to take a partition over; `None` if it is not there.
@@ -410,7 +410,7 @@ impl World {
         }
         let (ask, number) = self.new_ask(node, About::TakeOver(partition));
         let at_us = self.path_us(node, to);
-        self.to_node(at_us, to, NodeEvent::TakeOver(partition, ask));
+        self.tell_node(at_us, to, NodeEvent::TakeOver(partition, ask));
         Some(number)
     }
 

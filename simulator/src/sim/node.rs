@@ -150,7 +150,7 @@ impl World {
     }
 
     /// Puts something into the schedule for a node's present process.
-    pub(super) fn to_node(&mut self, at_us: u64, node: usize, event: NodeEvent) {
+    pub(super) fn tell_node(&mut self, at_us: u64, node: usize, event: NodeEvent) {
         let incarnation = self.nodes[node].incarnation;
         self.schedule.at(
             at_us,
@@ -222,7 +222,7 @@ impl World {
             self.wake(node, partition);
         }
         let first_tick_us = now + self.random.below(TICK_US);
-        self.to_node(first_tick_us, node, NodeEvent::Tick);
+        self.tell_node(first_tick_us, node, NodeEvent::Tick);
         let joins_us = now + self.random.between(1_000, 300_000);
         let incarnation = self.nodes[node].incarnation;
         self.schedule
@@ -241,7 +241,7 @@ impl World {
         let at_us = self.now_us + jitter_us;
         let task = self.task(node, partition);
         if !std::mem::replace(&mut task.is_running, true) {
-            self.to_node(at_us, node, NodeEvent::Run(partition));
+            self.tell_node(at_us, node, NodeEvent::Run(partition));
         }
     }
 
@@ -255,7 +255,7 @@ impl World {
             self.task(node, partition).ticked = true;
             self.wake(node, partition);
         }
-        self.to_node(self.now_us + TICK_US, node, NodeEvent::Tick);
+        self.tell_node(self.now_us + TICK_US, node, NodeEvent::Tick);
     }
 
     /// Runs a task until it has nothing to do.
@@ -420,15 +420,15 @@ impl World {
                 }
                 SeatAction::Read { from } => {
                     let at_us = self.now_us + self.delay_us();
-                    self.to_node(at_us, node, NodeEvent::ServeRead(partition, from));
+                    self.tell_node(at_us, node, NodeEvent::ServeRead(partition, from));
                 }
                 SeatAction::Prove { offset } => {
                     let at_us = self.now_us + self.delay_us();
-                    self.to_node(at_us, node, NodeEvent::ServeLook(partition, offset));
+                    self.tell_node(at_us, node, NodeEvent::ServeLook(partition, offset));
                 }
                 SeatAction::Peek => {
                     let at_us = self.now_us + self.delay_us();
-                    self.to_node(at_us, node, NodeEvent::ServePeek(partition));
+                    self.tell_node(at_us, node, NodeEvent::ServePeek(partition));
                 }
                 SeatAction::AskOwner { owner, successor } => {
                     self.ask_owner(node, partition, &owner, successor);

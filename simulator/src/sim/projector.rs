@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use engine::chain::Stop;
 use engine::checkpoint::Checkpoint;
-use engine::ids::{Offset, Partition};
+use engine::ids::Partition;
 use engine::log::Chunk;
-use engine::record::Record;
 use engine::subscription::{Batch, Follower, ProofNeed};
 
-use super::event::{Event, ProjectorEvent};
+use super::event::{Event, Look, ProjectorEvent};
 use super::history::{Row, take};
 use super::plan::Mistake;
 use super::trace::Who;
@@ -58,7 +57,7 @@ impl Database {
 }
 
 impl World {
-    fn to_projector(&mut self, after_us: u64, projector: usize, event: ProjectorEvent) {
+    fn tell_projector(&mut self, after_us: u64, projector: usize, event: ProjectorEvent) {
         let life = self.projectors[projector].life;
         self.schedule.at(
             self.now_us + after_us,
@@ -88,7 +87,7 @@ impl World {
         projector.batches.clear();
         self.trace
             .say(self.now_us, Who::Projector(number), "starts", String::new);
-        self.to_projector(0, number, ProjectorEvent::Read);
+        self.tell_projector(0, number, ProjectorEvent::Read);
     }
 
     pub(super) fn stop_projector(&mut self, number: usize) {
@@ -117,7 +116,7 @@ impl World {
             .followers
             .iter_mut()
             .for_each(Follower::interrupted);
-        self.to_projector(RETRY_AFTER_US, number, ProjectorEvent::Read);
+        self.tell_projector(RETRY_AFTER_US, number, ProjectorEvent::Read);
     }
 
     fn read_log(&mut self, number: usize) {
@@ -130,7 +129,7 @@ impl World {
             chunks.push(Some(log.read(Partition(partition), follower.next_offset())));
         }
         let delay_us = self.delay_us();
-        self.to_projector(delay_us, number, ProjectorEvent::Took(chunks));
+        self.tell_projector(delay_us, number, ProjectorEvent::Took(chunks));
     }
 
     fn take_chunks(&mut self, number: usize, chunks: Vec<Option<Chunk>>) {
@@ -172,10 +171,10 @@ impl World {
             }
         }
         let delay_us = self.delay_us();
-        self.to_projector(delay_us, number, ProjectorEvent::Looked(looks));
+        self.tell_projector(delay_us, number, ProjectorEvent::Looked(looks));
     }
 
-    fn take_looks(&mut self, number: usize, looks: Vec<(usize, Option<(Offset, Option<Record>)>)>) {
+    fn take_looks(&mut self, number: usize, looks: Vec<Look>) {
         for (place, look) in looks {
             let Some((end, found)) = look else {
                 return self.interrupted(number);
@@ -189,7 +188,7 @@ impl World {
         }
         let projector = &mut self.projectors[number];
         if !std::mem::replace(&mut projector.is_open, true) {
-            return self.to_projector(0, number, ProjectorEvent::Read);
+            return self.tell_projector(0, number, ProjectorEvent::Read);
         }
         let places = 0..projector.followers.len();
         let batches = places.filter_map(|place| {
@@ -205,11 +204,11 @@ impl World {
         match next.map(|batch| batch.partition.0 as usize) {
             Some(partition) => {
                 let delay_us = self.delay_us();
-                self.to_projector(delay_us, number, ProjectorEvent::Commit(partition));
+                self.tell_projector(delay_us, number, ProjectorEvent::Commit(partition));
             }
             None => {
                 let pause_us = self.random.between(5_000, 60_000);
-                self.to_projector(pause_us, number, ProjectorEvent::Read);
+                self.tell_projector(pause_us, number, ProjectorEvent::Read);
             }
         }
     }
@@ -235,7 +234,7 @@ impl World {
         }
         let delay_us = self.delay_us();
         let event = ProjectorEvent::Committed(partition, continues);
-        self.to_projector(delay_us, number, event);
+        self.tell_projector(delay_us, number, event);
     }
 
     fn committed(&mut self, number: usize, partition: usize, done: bool) {

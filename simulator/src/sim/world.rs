@@ -238,7 +238,7 @@ impl World {
                 event,
             } => self.projector_event(projector, life, event),
             Event::StartProjector(projector) => {
-                if !self.projectors[projector].up && !(self.quiet && projector > 0) {
+                if !self.projectors[projector].up && (!self.quiet || projector == 0) {
                     self.start_projector(projector);
                 }
             }
@@ -290,20 +290,20 @@ impl World {
                 let number = self.histories[partition].partition();
                 let chunk = (!away).then(|| log.read(number, from));
                 let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
-                self.to_node(at_us, node, NodeEvent::Read(partition, chunk));
+                self.tell_node(at_us, node, NodeEvent::Read(partition, chunk));
             }
             NodeEvent::ServeLook(partition, offset) => {
                 let log = &self.logs[partition];
                 let away = log.away_until_us > self.now_us;
                 let look = (!away).then(|| (log.end(), log.at(offset).cloned()));
                 let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
-                self.to_node(at_us, node, NodeEvent::Looked(partition, look));
+                self.tell_node(at_us, node, NodeEvent::Looked(partition, look));
             }
             NodeEvent::ServePeek(partition) => {
                 let log = &self.logs[partition];
                 let end = (log.away_until_us <= self.now_us).then(|| log.end());
                 let at_us = self.now_us + self.delay_us();
-                self.to_node(at_us, node, NodeEvent::Peeked(partition, end));
+                self.tell_node(at_us, node, NodeEvent::Peeked(partition, end));
             }
             NodeEvent::Peeked(partition, end) => self.input(node, partition, Input::Peeked(end)),
             NodeEvent::Read(partition, chunk) => self.input(node, partition, Input::Read(chunk)),
