@@ -50,6 +50,8 @@ pub enum Phase {
         sent_at: Timestamp,
         /// Its acknowledgement.
         acknowledged: Option<Option<Offset>>,
+        /// When it is given up if nobody acknowledged it, as a monotonic time in milliseconds.
+        until_ms: u64,
     },
     /// Deciding commands.
     Owning,

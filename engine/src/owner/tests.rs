@@ -596,3 +596,27 @@ fn the_position_of_an_unlinked_record_is_damage_for_every_reader() {
     world.acknowledge(sequence, Some(offset));
     assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
 }
+
+#[test]
+fn a_claim_that_nobody_acknowledges_is_given_up_and_made_again() {
+    for landed in [true, false] {
+        let mut world = World::owning();
+        world.send("one", "a", 1);
+        let (sequence, _) = world.appended.pop_front().unwrap();
+        let now = world.now();
+        world.owner.append_failed(sequence, now);
+        world.perform();
+        assert!(matches!(world.owner.phase(), Phase::Claiming { .. }));
+        if landed {
+            world.land();
+        } else {
+            world.appended.pop_front().unwrap();
+        }
+        world.pass(31_000);
+        world.pass(1_000);
+        world.settle();
+        assert_eq!(world.owner.phase(), &Phase::Owning, "landed: {landed}");
+        assert_eq!(world.version("one"), 1);
+        assert_eq!(world.accepted(), ["a"]);
+    }
+}

@@ -211,6 +211,7 @@ fn digest_phase(phase: &Phase, hasher: &mut impl Hasher) {
             sequence,
             sent_at: _,
             acknowledged,
+            until_ms: _,
         } => (claim.term, claim.writer, sequence, acknowledged).hash(hasher),
         Phase::BackingOff {
             until_ms: _,

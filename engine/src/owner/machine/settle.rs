@@ -181,6 +181,12 @@ impl<T> Owner<T> {
     pub fn tick(&mut self, now: Now) {
         match &self.phase {
             Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => self.resume(),
+            // It may have landed, or land yet: another claim settles that.
+            Phase::Claiming {
+                acknowledged: None,
+                until_ms,
+                ..
+            } if now.monotonic_ms >= *until_ms => self.back_off(now, NotOwning::TakingOver),
             Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => {
                 self.owner_answered(now);
             }

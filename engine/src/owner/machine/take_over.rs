@@ -305,6 +305,7 @@ impl<T> Owner<T> {
             sequence,
             sent_at: now.wall,
             acknowledged: None,
+            until_ms: now.monotonic_ms + self.settings.append_doubt_after_ms,
         };
     }
 
