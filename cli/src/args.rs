@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, projections, schema, send, stream};
+use crate::command::{check_history, log, projections, schema, send, stream};
 use crate::import;
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -89,6 +89,12 @@ pub struct Serving {
     /// Serve other addresses than loopback, although there is no authentication yet
     #[arg(long)]
     insecure: bool,
+    /// Where other nodes reach this one [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT", hide_short_help = true)]
+    advertise: Option<String>,
+    /// A file that holds the secret of the nodes on the same log
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    cluster_secret_file: Option<PathBuf>,
     /// Tasks that share out the log's partitions for the read models [default: 2]
     #[arg(long, value_name = "N")]
     projector_tasks: Option<usize>,
@@ -157,6 +163,9 @@ pub enum Command {
     /// Check everything that can be checked before production
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Hold what clients were told against the log, and say which promises were broken
+    #[command(after_help = check_history::HELP)]
+    CheckHistory(check_history::CheckHistoryArgs),
     /// Show every setting: its value, where it came from, what it means
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
@@ -346,6 +355,7 @@ impl Cli {
             Command::Events(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
             Command::Log(_)
+            | Command::CheckHistory(_)
             | Command::Projections(_)
             | Command::Migrate
             | Command::Schema(_)
@@ -378,6 +388,10 @@ impl Serving {
     fn add_to(&self, flags: &mut Flags) {
         flags.add("listen", self.listen.as_ref());
         flags.add("insecure", self.insecure.then_some(true));
+        flags.add("advertise", self.advertise.as_ref());
+        let secret = self.cluster_secret_file.as_ref();
+        let secret = secret.map(|file| file.display().to_string());
+        flags.add("cluster_secret_file", secret);
         flags.add("projector_tasks", self.projector_tasks);
         flags.add("node", self.node.as_ref());
         flags.add("group", self.group.as_ref());

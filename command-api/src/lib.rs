@@ -3,6 +3,9 @@
 //! - `POST /v1/streams/{stream}/{command}`: one command ([`single`](crate) in the code)
 //! - `POST /v1/commands`: a batch as NDJSON, streaming both ways
 //! - `GET /v1/streams/{stream}/commands/{id}`: what became of a command
+//! - `GET /v1/topology`: who owns what, so that clients can route for themselves
+//!
+//! What nodes ask of each other is a router of its own ([`peer::Server`]).
 //!
 //! Invariant: *accepted* (200) and *refused* (412, 422) are said only when the log has said so;
 //! every other answer is a problem that says whether anything was attempted. Deliberately absent:
@@ -15,6 +18,7 @@ mod headers;
 mod line;
 mod lines;
 mod openapi;
+pub mod peer;
 mod single;
 
 use std::sync::Arc;
@@ -54,6 +58,7 @@ struct Door {
 
 /// The routes, to be merged with others and passed through [`door::finish`].
 pub fn router(engine: Engine, options: Options) -> Router {
+    let topology = peer::topology_router(Arc::new(engine.clone()));
     let door = Door {
         schemas: Arc::new(Schemas::of(engine.registry())),
         engine,
@@ -64,6 +69,7 @@ pub fn router(engine: Engine, options: Options) -> Router {
         .route("/v1/streams/{stream}/commands/{id}", get(single::outcome))
         .route("/v1/commands", post(batch::submit))
         .with_state(door)
+        .merge(topology)
 }
 
 /// The current schema number of each command, for clients that name none.

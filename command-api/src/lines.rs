@@ -49,6 +49,11 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Lines<S> {
         }
     }
 
+    /// Where the chunks come from.
+    pub(crate) fn source(&self) -> &S {
+        &self.chunks
+    }
+
     /// The next line; none at the end of the body, or where it breaks off: half a line is no line.
     pub(crate) async fn next(&mut self) -> Option<Line> {
         while self.state != State::Ended {

@@ -66,6 +66,7 @@ pub fn fragment(registry: &Registry) -> Fragment {
     for (name, schema) in answer_schemas() {
         fragment.schema(name, schema);
     }
+    crate::peer::describe_topology(&mut fragment);
     fragment
 }
 

@@ -202,7 +202,9 @@ impl Chain {
                 false => damage(DamageKind::Unclaimed),
             };
         }
-        if commit.term < self.term || commit.writer != self.writer {
+        // Before the first claim nobody is the writer, not even one that calls itself nil.
+        let unclaimed = self.log.is_none();
+        if unclaimed || commit.term < self.term || commit.writer != self.writer {
             return Ok(Verdict::Orphan(Orphan::Late));
         }
         let expected = self.position.next();

@@ -104,7 +104,47 @@ impl Checkpoint {
             Some(record) if record::record_hash(record) != self.record_hash => {
                 failed("another record stands where one was read before".to_owned())
             }
+            Some(record) if self.is_of_another_leader(record) => {
+                failed("the record that was read here is gone, and its like was written".to_owned())
+            }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether a record was written by another leader than the one that was read. Whoever writes the
+    /// same bytes again and again can put them where they stood before the log was cut; what a
+    /// record's leader was stands in the log and is never changed.
+    fn is_of_another_leader(&self, record: &Record) -> bool {
+        let epochs = self.leader_epoch.zip(record.leader_epoch);
+        epochs.is_some_and(|(read, found)| read != found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_bytes_written_again_by_another_leader_prove_nothing() {
+        let heartbeat = |leader_epoch| Record {
+            offset: Offset(7),
+            key: None,
+            value: Some("alive".into()),
+            headers: Vec::new(),
+            leader_epoch,
+            appended_at_ms: None,
+        };
+        let partition = Partition(0);
+        let chain = Chain::genesis(partition);
+        let place = Checkpoint::new(&chain, &heartbeat(Some(3)), None);
+        let prove = |found: &Record| place.prove(partition, Offset(9), Some(found));
+        assert_eq!(prove(&heartbeat(Some(3))), Ok(()));
+        // Where the log has no leaders, or the reading of before knew none, the bytes must do.
+        assert_eq!(prove(&heartbeat(None)), Ok(()));
+        let damage = prove(&heartbeat(Some(4))).unwrap_err();
+        assert!(
+            matches!(damage.kind, DamageKind::ProofFailed(_)),
+            "{damage}"
+        );
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::chain::{Chain, Stop, Verdict};
 use crate::claim::Claim;
 use crate::ids::{LogId, Partition, Term, WriterId};
-use crate::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
+use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
 use crate::record::{ClaimHeaders, RECORD_VERSION};
 
 /// How long a store that was just made may take to answer for all its partitions.
@@ -55,11 +55,12 @@ pub enum CreateError {
 /// # Errors
 /// [`CreateError`].
 pub async fn create(
-    address: &LogAddress,
+    place: impl Into<LogPlace>,
     options: &CreateOptions,
 ) -> Result<(Arc<dyn EventLog>, LogId, bool), CreateError> {
-    log::create_store(address, options.store).await?;
-    let log = open_new(address).await?;
+    let place = place.into();
+    log::create_store(place.clone(), options.store).await?;
+    let log = open_new(&place).await?;
     let (found, asked) = (log.partition_count(), options.store.partition_count);
     if found != asked {
         return Err(CreateError::Partitions { found, asked });
@@ -76,10 +77,10 @@ pub async fn create(
 
 /// Opens a log whose store was just made: a topic takes a moment to be known everywhere, and its
 /// partitions to have leaders.
-pub(crate) async fn open_new(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
+pub(crate) async fn open_new(place: &LogPlace) -> Result<Arc<dyn EventLog>, LogError> {
     let deadline = Instant::now() + SETTLE_WAIT;
     loop {
-        match open_whole(address).await {
+        match open_whole(place).await {
             Err(LogError::Missing { .. } | LogError::Unavailable { .. })
                 if Instant::now() < deadline =>
             {
@@ -90,8 +91,8 @@ pub(crate) async fn open_new(address: &LogAddress) -> Result<Arc<dyn EventLog>, 
     }
 }
 
-async fn open_whole(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
-    let log = log::open(address).await?;
+async fn open_whole(place: &LogPlace) -> Result<Arc<dyn EventLog>, LogError> {
+    let log = log::open(place.clone()).await?;
     for partition in (0..log.partition_count()).map(Partition) {
         log.bounds(partition).await?;
     }

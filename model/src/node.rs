@@ -547,6 +547,7 @@ impl Node {
                 waiters,
             } => effects.released.push((submission, waiters)),
             Action::AskOwner => owner.owner_answered(now()),
+            Action::Peek => owner.peeked(Some(log.end()), now()),
             Action::Prove { offset } => owner.proven(log.end(), log.at(offset)),
             Action::Read { from } => match config.reads {
                 Reads::AtOnce if log.read(from).is_some() => {

@@ -1,6 +1,7 @@
-//! `annals log …`: making, looking into, proving and copying a log.
+//! `annals log …`: making, looking into, proving, copying and writing out a log.
 //!
-//! Deliberately absent: the protocol (`engine`); what `--against` holds the log against (`known`).
+//! Deliberately absent: the protocol (`engine`); what `--against` holds the log against (`known`);
+//! the raw reading behind a dump (`raw`).
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use engine::log::{LogAddress, StoreOptions};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::known;
+use super::{known, raw};
 use crate::exit::{Exit, Failure};
 use crate::node::{PARTITIONS_DEFAULT, create_parent, open_log};
 use crate::output;
@@ -51,6 +52,14 @@ with by the same command.
 Example:
   annals log copy --log sqlite:.annals/log.db --to kafka://localhost:9092/orders --replication 3";
 
+const DUMP_HELP: &str = "\
+Writes every record as it stands in the log, those that no reader accepts too, as JSON lines on
+stdout: first a line with the partitions and their offsets, then the records with key, value and
+headers in base64. Nothing is judged. annals check-history reads such a dump.
+
+Example:
+  annals log dump --log kafka://localhost:9092/orders | zstd > orders.ndjson.zst";
+
 /// What can be done with a log.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
@@ -66,6 +75,9 @@ pub enum LogCommand {
     /// Copy a log to another store, chain and all
     #[command(after_help = COPY_HELP)]
     Copy(CopyArgs),
+    /// Write every record as it stands, as JSON lines
+    #[command(after_help = DUMP_HELP)]
+    Dump,
 }
 
 /// Arguments of `log create`.
@@ -129,6 +141,7 @@ pub(super) async fn run(settings: &Settings, command: LogCommand) -> Result<Exit
         LogCommand::Info => info(settings).await,
         LogCommand::Verify(args) => verify(settings, &args).await,
         LogCommand::Copy(args) => copy(settings, &args).await,
+        LogCommand::Dump => raw::dump(settings).await,
     }
 }
 
@@ -151,7 +164,7 @@ async fn make(settings: &Settings, args: &CreateArgs) -> Result<Exit, Failure> {
         idempotency_window_ms: u64::try_from(window_ms).unwrap_or(u64::MAX),
         node: settings.node.clone(),
     };
-    let (log, id, made) = create(&settings.log, &options).await?;
+    let (log, id, made) = create(settings.log_place(), &options).await?;
     for warning in log.check().await? {
         eprintln!("warning: {warning}");
     }
@@ -182,7 +195,8 @@ async fn copy(settings: &Settings, args: &CopyArgs) -> Result<Exit, Failure> {
     };
     let total = known::record_count(&*log).await?;
     let mut progress = Progress::start("copying");
-    let copied = audit::copy(&*log, &args.to, store, |done| progress.set(done, total)).await?;
+    let to = settings.place_of(&args.to);
+    let copied = audit::copy(&*log, to, store, |done| progress.set(done, total)).await?;
     progress.finish(&format!(
         "{} records copied, {} were there",
         copied.records, copied.present

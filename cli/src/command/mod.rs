@@ -3,6 +3,7 @@
 //! Deliberately absent: how they are typed (`args`).
 
 mod check;
+pub mod check_history;
 mod config;
 mod demo;
 mod dev;
@@ -12,6 +13,7 @@ pub mod log;
 mod manual;
 mod migrate;
 pub mod projections;
+mod raw;
 mod request;
 pub mod schema;
 pub mod send;
@@ -67,6 +69,7 @@ pub async fn run(domain: Domain, settings: Settings, command: Command) -> Result
         Command::Projections(command) => projections::run(&domain, &settings, command).await,
         Command::Migrate => migrate::run(&settings).await,
         Command::Check(_) => check::run(&domain, &settings).await,
+        Command::CheckHistory(args) => check_history::run(&settings, &args).await,
         Command::Config(_) => config::run(&settings),
         Command::Schema(args) => schema::run(&domain, &args),
         Command::ExitCodes => manual::exit_codes(&settings),

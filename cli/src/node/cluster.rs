@@ -1,29 +1,89 @@
-//! This process among the other nodes on its log.
+//! This process among the other nodes on its log: how it reaches them, and what it does for them.
 //!
-//! Deliberately absent: what nodes say to each other (`command_api`), and who owns (`engine`).
+//! Deliberately absent: what nodes say to each other (`command_api::peer`), and who owns (`engine`).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use engine::cluster::{MembershipOptions, NoPeers};
-use engine::engine::ClusterOptions;
-use engine::log::LogAddress;
+use command_api::peer::{HttpPeers, Identity, Key, PeersOptions, Server, ServerOptions};
+use engine::cluster::MembershipOptions;
+use engine::create::first_claim;
+use engine::engine::{ClusterOptions, Engine, StartError};
+use engine::ids::Partition;
+use engine::log::{EventLog, LogAddress};
 
+use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
 
-/// Whom the write side shares the log with: nobody on a file, which has one writer.
-pub(super) fn options(settings: &Settings) -> ClusterOptions {
-    match &settings.log {
-        LogAddress::Sqlite { .. } => ClusterOptions::alone(),
-        LogAddress::Kafka { topic, .. } => ClusterOptions {
-            peers: Arc::new(NoPeers),
+/// A node that shares its log with others.
+pub(super) struct Membership {
+    /// Where others reach it.
+    pub(super) address: String,
+    identity: Option<Identity>,
+    group: Option<MembershipOptions>,
+}
+
+impl Membership {
+    /// Whom the write side shares the log with: nobody on a file, which has one writer.
+    ///
+    /// # Errors
+    /// `Usage` where the address or the secret does not do; `Unavailable`.
+    pub(super) async fn of(
+        settings: &Settings,
+        log: &dyn EventLog,
+        bound: SocketAddr,
+    ) -> Result<Self, Failure> {
+        let topic = match &settings.log {
+            LogAddress::Sqlite { .. } => {
+                return Ok(Self {
+                    address: format!("http://{bound}"),
+                    identity: None,
+                    group: None,
+                });
+            }
+            LogAddress::Kafka { topic, .. } => topic,
+        };
+        let address = settings.address_for_peers(bound)?;
+        let partition = Partition(0);
+        let claim = first_claim(log, partition).await?;
+        let unclaimed = || StartError::Unclaimed {
+            partition,
+            address: log.address().to_string(),
+        };
+        let log_id = claim.ok_or_else(unclaimed)?.log;
+        let usage = |error: &dyn std::error::Error| Failure::of(Exit::Usage, error);
+        let secret = settings.cluster_secret()?;
+        let key = Key::of(secret.as_ref(), log_id, bound, &address).map_err(|error| {
+            usage(&error).hint("set cluster_secret_file to the same secret on all nodes")
+        })?;
+        let identity = Identity::new(settings.node.clone(), &address, log_id, key);
+        let group = settings.group.clone();
+        Ok(Self {
+            address,
+            identity: Some(identity.map_err(|error| usage(&error))?),
             group: Some(MembershipOptions {
-                group: settings
-                    .group
-                    .clone()
-                    .unwrap_or_else(|| format!("annals.{topic}")),
+                group: group.unwrap_or_else(|| format!("annals.{topic}")),
                 node: settings.node.clone(),
                 session_timeout: settings.session_timeout,
             }),
-        },
+        })
+    }
+
+    /// What the write side needs of it.
+    pub(super) fn options(&self) -> ClusterOptions {
+        match (&self.identity, &self.group) {
+            (Some(identity), Some(group)) => ClusterOptions {
+                peers: Arc::new(HttpPeers::new(identity.clone(), PeersOptions::default())),
+                group: Some(group.clone()),
+            },
+            _ => ClusterOptions::alone(),
+        }
+    }
+
+    /// What it does for the others.
+    pub(super) fn serving(&self, engine: &Engine) -> Option<Server> {
+        let identity = self.identity.clone()?;
+        let service = Arc::new(engine.clone());
+        Some(Server::new(service, identity, ServerOptions::default()))
     }
 }

@@ -58,6 +58,12 @@ impl Bound {
         Ok(Self { listener, address })
     }
 
+    /// The address itself.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where clients find it.
     #[must_use]
     pub fn url(&self) -> String {
@@ -129,9 +135,9 @@ impl Http {
     }
 
     /// Waits until the requests under way are answered, or their grace is over.
-    pub async fn finish(self) {
+    pub async fn finish(&mut self) {
         self.stop_listening();
-        if let Err(error) = self.task.await {
+        if let Err(error) = (&mut self.task).await {
             tracing::error!(%error, "serving HTTP broke off");
         }
     }

@@ -22,7 +22,7 @@ pub const PARTITIONS_DEFAULT: u32 = 16;
 /// # Errors
 /// `Unprepared` where there is none; `Unavailable`.
 pub async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, LogError> {
-    let log = engine::log::open(&settings.log).await?;
+    let log = engine::log::open(settings.log_place()).await?;
     Ok(passing(settings, log))
 }
 
@@ -40,7 +40,7 @@ fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
 /// What keeps it from being made or used.
 pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Failure> {
     create_parent(&settings.log)?;
-    let partition_count = match engine::log::open(&settings.log).await {
+    let partition_count = match engine::log::open(settings.log_place()).await {
         Ok(log) => log.partition_count(),
         Err(LogError::Missing { .. }) => PARTITIONS_DEFAULT,
         Err(error) => return Err(error.into()),
@@ -53,7 +53,7 @@ pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Fail
         idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
         node: settings.node.clone(),
     };
-    let (log, id, made) = create(&settings.log, &options).await?;
+    let (log, id, made) = create(settings.log_place(), &options).await?;
     if made {
         tracing::info!(log = %log.address(), %id, "made the log");
     }

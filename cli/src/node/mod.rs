@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use command_api::peer::Server;
 use engine::engine::{Engine, EngineOptions};
 use engine::log::EventLog;
 use engine::owner::OwnerSettings;
@@ -31,10 +32,13 @@ use crate::Domain;
 use crate::exit::{Exit, Failure};
 use crate::settings::{Roles, Settings, Standby};
 use crate::signals::Stop;
+use cluster::Membership;
 use http::{Bound, Http};
 
 /// How often readiness is looked at while the process starts.
 const READY_POLL: Duration = Duration::from_millis(10);
+/// How long requests that are under way are served as before when the process is to end.
+const FINISH_WAIT: Duration = Duration::from_secs(1);
 /// How often somebody who waits is told what for.
 const READY_TALK_EVERY: Duration = Duration::from_secs(5);
 
@@ -55,6 +59,7 @@ pub struct Node {
     url: String,
     log: Arc<dyn EventLog>,
     engine: Option<Engine>,
+    peers: Option<Server>,
     projector: SharedProjector,
     postgres: Option<Postgres>,
     http: Http,
@@ -117,12 +122,21 @@ impl Node {
             }
         };
         let url = bound.url();
-        let engine = start_engine(domain, settings, roles, &log, &url).await?;
+        let (engine, peers) = match roles.command_api {
+            true => {
+                let membership = Membership::of(settings, &*log, bound.address()).await?;
+                let engine = start_engine(domain, settings, &log, &membership).await?;
+                let peers = membership.serving(&engine);
+                (Some(engine), peers)
+            }
+            false => (None, None),
+        };
         let parts = routes::Parts {
             domain,
             roles,
             log: &log,
             engine: engine.as_ref(),
+            peers: peers.as_ref(),
             reading: None,
         };
         let http = bound.serve(routes::assemble(&parts)?, settings.drain_timeout);
@@ -130,6 +144,7 @@ impl Node {
             url,
             log,
             engine,
+            peers,
             projector: Arc::default(),
             postgres: None,
             http,
@@ -165,6 +180,7 @@ impl Node {
             roles,
             log: &self.log,
             engine: self.engine.as_ref(),
+            peers: self.peers.as_ref(),
             reading: Some(reading),
         };
         self.http.replace(routes::assemble(&parts)?);
@@ -223,17 +239,27 @@ impl Node {
     }
 
     /// The orderly end.
-    pub async fn end(self, stop: &Stop) {
+    pub async fn end(mut self, stop: &Stop) {
         if let Some(engine) = &self.engine {
             tracing::info!("stopping: handing over to other nodes, if there are any");
             engine.leave(self.drain_timeout).await;
         }
         tracing::info!("stopping: no more requests are taken");
         self.http.stop_listening();
+        if let Some(peers) = &self.peers {
+            peers.close();
+        }
+        // What is under way goes on as before, here or at the new owners; a batch that does not end
+        // is ended after that.
+        let is_finished = tokio::time::timeout(FINISH_WAIT, self.http.finish())
+            .await
+            .is_ok();
         if let Some(engine) = &self.engine {
             engine.drain(self.drain_timeout).await;
         }
-        self.http.finish().await;
+        if !is_finished {
+            self.http.finish().await;
+        }
         if let Some(projector) = self.projector.lock().await.take()
             && let Err(error) = projector.stop().await
         {
@@ -288,18 +314,14 @@ fn begin_postgres(
 async fn start_engine(
     domain: &Domain,
     settings: &Settings,
-    roles: Roles,
     log: &Arc<dyn EventLog>,
-    url: &str,
-) -> Result<Option<Engine>, Failure> {
-    if !roles.command_api {
-        return Ok(None);
-    }
+    membership: &Membership,
+) -> Result<Engine, Failure> {
     create_folder(&settings.data)?;
     let options = EngineOptions {
         owner: OwnerSettings {
             node: settings.node.clone(),
-            address: Some(url.to_owned()),
+            address: Some(membership.address.clone()),
             standby_read_every_ms: match settings.standby {
                 Standby::Warm => OwnerSettings::default().standby_read_every_ms,
                 Standby::Cold => None,
@@ -307,8 +329,7 @@ async fn start_engine(
             ..OwnerSettings::default()
         },
         store: Some(settings.state_folder()),
-        cluster: cluster::options(settings),
+        cluster: membership.options(),
     };
-    let engine = Engine::start(Arc::clone(log), domain.registry.clone(), options).await?;
-    Ok(Some(engine))
+    Ok(Engine::start(Arc::clone(log), domain.registry.clone(), options).await?)
 }

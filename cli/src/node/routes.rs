@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use command_api::peer::Server;
 use door::health::{self, Health};
 use door::{Problem, openapi};
 use engine::engine::Engine;
@@ -32,6 +33,8 @@ pub(super) struct Parts<'a> {
     pub(super) roles: Roles,
     pub(super) log: &'a Arc<dyn EventLog>,
     pub(super) engine: Option<&'a Engine>,
+    /// What is done for other nodes, where there may be some.
+    pub(super) peers: Option<&'a Server>,
     /// Absent as long as Postgres is not there.
     pub(super) reading: Option<Reading<'a>>,
 }
@@ -48,6 +51,9 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     if let Some(engine) = parts.engine {
         let options = command_api::Options::default();
         routes = routes.merge(command_api::router(engine.clone(), options));
+    }
+    if let Some(peers) = parts.peers {
+        routes = routes.merge(peers.router());
     }
     let mut query = None;
     if parts.roles.query_api

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 18] = [
+pub const CATALOGUE: [Setting; 29] = [
     setting(
         "data",
         Some(".annals"),
@@ -52,10 +52,51 @@ pub const CATALOGUE: [Setting; 18] = [
         "the log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT…]/TOPIC (default: log.db in data)",
     ),
     setting(
+        "kafka_security",
+        Some("plaintext"),
+        "how the brokers of a log on Kafka are talked to: plaintext, ssl, sasl_plaintext, sasl_ssl",
+    ),
+    setting(
+        "kafka_ca",
+        None,
+        "PEM file with the authorities that the brokers' certificates must come from (default: \
+         those of the system)",
+    ),
+    setting(
+        "kafka_certificate",
+        None,
+        "PEM file with a certificate of our own, for brokers that ask for one",
+    ),
+    setting(
+        "kafka_key",
+        None,
+        "PEM file with the private key of kafka_certificate",
+    ),
+    setting(
+        "kafka_sasl_mechanism",
+        None,
+        "how the password is presented: SCRAM-SHA-512 (default), SCRAM-SHA-256 or PLAIN",
+    ),
+    setting(
+        "kafka_sasl_username",
+        None,
+        "the name that the brokers know us by",
+    ),
+    setting(
+        "kafka_sasl_password",
+        None,
+        "its password; better in a file, since others may see a process's variables",
+    ),
+    setting(
+        "kafka_sasl_password_file",
+        None,
+        "file with the password in one line",
+    ),
+    setting(
         "postgres",
         None,
-        "the Postgres of the read models: postgres://USER:PASSWORD@HOST:PORT/DATABASE (default: \
-         an embedded server in data)",
+        "the Postgres of the read models: postgres://USER:PASSWORD@HOST:PORT/DATABASE, with TLS: \
+         …?sslmode=verify-full&sslrootcert=FILE (default: an embedded server in data)",
     ),
     setting(
         "postgres_bin",
@@ -71,6 +112,22 @@ pub const CATALOGUE: [Setting; 18] = [
         "insecure",
         Some("false"),
         "serve other addresses than loopback, although there is no authentication yet",
+    ),
+    setting(
+        "advertise",
+        None,
+        "where other nodes reach this one: HOST:PORT (default: where it listens)",
+    ),
+    setting(
+        "cluster_secret",
+        None,
+        "what the nodes on one log prove to each other, at least 16 bytes; without it they speak on \
+         loopback only, unprotected from other users of the machine (better in a file; no flag)",
+    ),
+    setting(
+        "cluster_secret_file",
+        None,
+        "a file that holds the cluster secret",
     ),
     setting(
         "role",

@@ -5,15 +5,20 @@
 //! error, in every layer. Deliberately absent: what the settings are used for.
 
 mod catalogue;
+mod cluster;
 mod layers;
+mod security;
 mod values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cluster::{Advertised, HIDDEN, SharedSecret};
+use command_api::peer::Secret;
 use engine::chain::Acknowledged;
-use engine::log::LogAddress;
+use engine::log::{KafkaSecurity, LogAddress, LogPlace, Password};
+use security::{Given, Protocol};
 use serde::{Deserialize, Serialize};
 use values::{Places, RoleList};
 
@@ -156,6 +161,10 @@ pub struct Settings {
     pub data: PathBuf,
     /// The log.
     pub log: LogAddress,
+    /// How brokers are talked to.
+    pub kafka: KafkaSecurity,
+    /// Where the password came from, if it came from a file.
+    kafka_password_file: Option<PathBuf>,
     /// The Postgres of the read models; absent: an embedded one in `data`.
     pub postgres: Option<String>,
     /// The folder with the programs of an embedded Postgres; absent: it is looked for.
@@ -164,6 +173,10 @@ pub struct Settings {
     pub listen: String,
     /// Whether other addresses than loopback are served.
     pub insecure: bool,
+    /// Where other nodes reach this one; absent: where it listens.
+    pub advertise: Option<String>,
+    cluster_secret: Option<Secret>,
+    cluster_secret_file: Option<PathBuf>,
     /// What `serve` does.
     pub roles: Roles,
     /// The node's name in its claims.
@@ -207,15 +220,26 @@ pub struct Explained {
 }
 
 /// As the layers have it, before defaults that follow from other settings.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     data: PathBuf,
     log: Option<LogAddress>,
+    kafka_security: Protocol,
+    kafka_ca: Option<PathBuf>,
+    kafka_certificate: Option<PathBuf>,
+    kafka_key: Option<PathBuf>,
+    kafka_sasl_mechanism: Option<String>,
+    kafka_sasl_username: Option<String>,
+    kafka_sasl_password: Option<String>,
+    kafka_sasl_password_file: Option<PathBuf>,
     postgres: Option<String>,
     postgres_bin: Option<PathBuf>,
     listen: String,
     insecure: bool,
+    advertise: Option<Advertised>,
+    cluster_secret: Option<SharedSecret>,
+    cluster_secret_file: Option<PathBuf>,
     role: RoleList,
     node: Option<String>,
     group: Option<String>,
@@ -247,12 +271,33 @@ impl Settings {
         let log = raw.log.unwrap_or_else(|| LogAddress::Sqlite {
             path: raw.data.join("log.db"),
         });
+        let given = Given {
+            protocol: raw.kafka_security,
+            ca: raw.kafka_ca,
+            certificate: raw.kafka_certificate,
+            key: raw.kafka_key,
+            mechanism: raw.kafka_sasl_mechanism,
+            username: raw.kafka_sasl_username,
+            password: raw.kafka_sasl_password.map(Password::new),
+            password_file: raw.kafka_sasl_password_file.clone(),
+        };
+        let kafka = given.resolve().map_err(|what| {
+            let key = what.split(' ').next().unwrap_or_default();
+            let source = origins.get(key).map(|source| format!(" (from {source})"));
+            let message = format!("configuration: {what}{}", source.unwrap_or_default());
+            Failure::new(Exit::Usage, message)
+        })?;
         let settings = Self {
             log,
+            kafka,
+            kafka_password_file: raw.kafka_sasl_password_file,
             postgres: raw.postgres.filter(|url| !url.is_empty()),
             postgres_bin: raw.postgres_bin,
             listen: raw.listen,
             insecure: raw.insecure,
+            advertise: raw.advertise.map(|address| address.0),
+            cluster_secret: raw.cluster_secret.map(|secret| secret.0),
+            cluster_secret_file: raw.cluster_secret_file,
             roles: raw.role.0,
             node: raw.node.unwrap_or_else(host_name),
             group: raw.group.filter(|group| !group.is_empty()),
@@ -274,7 +319,23 @@ impl Settings {
             let message = format!("projector_tasks must be 1 to {most} (from {source})");
             return Err(Failure::new(Exit::Usage, message));
         }
+        settings.check_cluster()?;
         Ok(settings)
+    }
+
+    /// The log's address, and what its brokers ask for.
+    #[must_use]
+    pub fn log_place(&self) -> LogPlace {
+        self.place_of(&self.log)
+    }
+
+    /// Another log's address, with the same of its brokers.
+    #[must_use]
+    pub fn place_of(&self, address: &LogAddress) -> LogPlace {
+        LogPlace {
+            address: address.clone(),
+            kafka: self.kafka.clone(),
+        }
     }
 
     /// Where the value of a setting came from.
@@ -312,7 +373,7 @@ impl Settings {
         self.data.join("postgres")
     }
 
-    /// Every setting with its value, its source and its meaning; passwords left out.
+    /// Every setting with its value, its source and its meaning; passwords and secrets left out.
     #[must_use]
     pub fn explain(&self) -> Vec<Explained> {
         let explain = |setting: &Setting| Explained {
@@ -334,6 +395,9 @@ impl Settings {
             "postgres_bin" => return self.postgres_bin.as_ref().map(path),
             "listen" => self.listen.clone(),
             "insecure" => self.insecure.to_string(),
+            "advertise" => return self.advertise.clone(),
+            "cluster_secret" => return self.cluster_secret.as_ref().map(|_| HIDDEN.to_owned()),
+            "cluster_secret_file" => return self.cluster_secret_file.as_ref().map(path),
             "role" => self.roles.names(),
             "node" => self.node.clone(),
             "group" => return self.group.clone(),
@@ -351,7 +415,10 @@ impl Settings {
             }
             "log_filter" => return self.log_filter.clone(),
             "log_format" => name_of(self.log_format),
-            _ => return None,
+            _ => {
+                let file = self.kafka_password_file.as_deref();
+                return security::shown(&self.kafka, file, key);
+            }
         })
     }
 }
@@ -374,10 +441,18 @@ fn host_name() -> String {
 /// A URL that may be shown to anyone who looks over a shoulder.
 #[must_use]
 pub fn without_password(url: &str) -> String {
+    if let Some((address, parameters)) = url.split_once('?') {
+        let hide = |parameter: &str| match parameter.split_once('=') {
+            Some((name, _)) if name.ends_with("password") => format!("{name}=***"),
+            _ => parameter.to_owned(),
+        };
+        let parameters: Vec<String> = parameters.split('&').map(hide).collect();
+        return format!("{}?{}", without_password(address), parameters.join("&"));
+    }
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let end = rest.find('/').unwrap_or(rest.len());
     let Some(at) = rest[..end].rfind('@') else {
         return url.to_owned();
     };

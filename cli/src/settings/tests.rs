@@ -162,7 +162,120 @@ fn passwords_are_not_shown() {
         ("postgres://a:b@c@h/d", "postgres://a:***@h/d"),
         ("postgres://h/d", "postgres://h/d"),
         ("postgres://a@h/d", "postgres://a@h/d"),
+        (
+            "postgres://a:b@h/d?sslmode=require&password=c&x",
+            "postgres://a:***@h/d?sslmode=require&password=***&x",
+        ),
     ] {
         assert_eq!(without_password(url), shown);
+    }
+}
+
+#[test]
+fn a_cluster_secret_is_long_and_never_shown() {
+    let load = |pairs: &[(&str, &str)]| {
+        Settings::from_layers(&Flags::default(), variables(pairs)).map_err(|f| f.message)
+    };
+    let settings = load(&[("ANNALS_CLUSTER_SECRET", "correct horse battery")]).unwrap();
+    let shown = format!("{settings:?} {:?}", settings.explain());
+    assert!(!shown.contains("horse"), "{shown}");
+    let secret = settings.explain().into_iter();
+    let secret = { secret }.find(|shown| shown.setting == "cluster_secret");
+    assert_eq!(secret.unwrap().value.as_deref(), Some("***"));
+    assert!(settings.cluster_secret().unwrap().is_some());
+
+    let refused = load(&[("ANNALS_CLUSTER_SECRET", "horse")]).unwrap_err();
+    assert!(refused.contains("ANNALS_CLUSTER_SECRET"), "{refused}");
+    assert!(refused.contains("16 bytes"), "{refused}");
+    assert!(!refused.contains("horse"), "{refused}");
+    assert_eq!(load(&[]).unwrap().cluster_secret().unwrap(), None);
+}
+
+#[test]
+fn a_cluster_secret_comes_from_a_file_or_a_value_and_not_both() {
+    let file = file("correct horse battery\n");
+    let path = file.path().to_str().unwrap();
+    let load = |pairs: &[(&str, &str)]| Settings::from_layers(&Flags::default(), variables(pairs));
+    let of_file = load(&[("ANNALS_CLUSTER_SECRET_FILE", path)]).unwrap();
+    let of_value = load(&[("ANNALS_CLUSTER_SECRET", "correct horse battery")]).unwrap();
+    let secret = of_file.cluster_secret().unwrap();
+    assert!(secret.is_some());
+    assert_eq!(secret, of_value.cluster_secret().unwrap());
+    let both = [
+        ("ANNALS_CLUSTER_SECRET_FILE", path),
+        ("ANNALS_CLUSTER_SECRET", "correct horse battery"),
+    ];
+    assert_eq!(load(&both).unwrap_err().exit, Exit::Usage);
+    let short = self::file("horse\n");
+    for path in [short.path().to_str().unwrap(), "/nowhere/secret"] {
+        let settings = load(&[("ANNALS_CLUSTER_SECRET_FILE", path)]).unwrap();
+        let failure = settings.cluster_secret().unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains(path), "{}", failure.message);
+    }
+}
+
+#[test]
+fn other_nodes_are_told_an_address_that_they_can_reach() {
+    let load = |pairs: &[(&str, &str)]| Settings::from_layers(&Flags::default(), variables(pairs));
+    let here = load(&[("ANNALS_ADVERTISE", "localhost:1")]).unwrap();
+    assert_eq!(here.advertise.as_deref(), Some("http://localhost:1"));
+    let elsewhere = ("ANNALS_ADVERTISE", "http://10.0.0.1:1/");
+    let failure = load(&[elsewhere]).unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.message.contains("ANNALS_ADVERTISE"));
+    let secret = ("ANNALS_CLUSTER_SECRET", "correct horse battery");
+    let settings = load(&[elsewhere, secret]).unwrap();
+    let any = "0.0.0.0:7".parse().unwrap();
+    assert_eq!(
+        settings.address_for_peers(any).unwrap(),
+        "http://10.0.0.1:1"
+    );
+    let silent = load(&[secret]).unwrap();
+    assert!(silent.address_for_peers(any).is_err());
+    let address = silent.address_for_peers("10.0.0.2:7".parse().unwrap());
+    assert_eq!(address.unwrap(), "http://10.0.0.2:7");
+    for strange in ["10.0.0.1", "https://10.0.0.1:1", "http://10.0.0.1:1/x"] {
+        let failure = load(&[("ANNALS_ADVERTISE", strange), secret]).unwrap_err();
+        assert!(failure.message.contains(strange), "{}", failure.message);
+    }
+}
+
+#[test]
+fn how_brokers_are_talked_to_is_shown_without_the_password() {
+    let environment = variables(&[
+        ("ANNALS_KAFKA_SECURITY", "sasl_ssl"),
+        ("ANNALS_KAFKA_SASL_USERNAME", "anna"),
+        ("ANNALS_KAFKA_SASL_PASSWORD", "open sesame"),
+    ]);
+    let settings = Settings::from_layers(&Flags::default(), environment).unwrap();
+    let explained = settings.explain();
+    let value = |key| {
+        let found = explained.iter().find(|explained| explained.setting == key);
+        found.unwrap().value.as_deref()
+    };
+    assert_eq!(value("kafka_security"), Some("sasl_ssl"));
+    assert_eq!(value("kafka_sasl_mechanism"), Some("SCRAM-SHA-512"));
+    assert_eq!(value("kafka_sasl_username"), Some("anna"));
+    assert_eq!(value("kafka_sasl_password"), Some("***"));
+    assert_eq!(value("kafka_sasl_password_file"), None);
+    assert!(!format!("{settings:?} {explained:?}").contains("sesame"));
+}
+
+#[test]
+fn settings_of_brokers_that_do_not_fit_together_name_their_place() {
+    for (value, shown) in [
+        ("plaintext", "variable ANNALS_KAFKA_SASL_PASSWORD"),
+        ("sasl_ssl", "kafka_sasl_username is missing"),
+        ("sasl", "ANNALS_KAFKA_SECURITY"),
+    ] {
+        let environment = variables(&[
+            ("ANNALS_KAFKA_SECURITY", value),
+            ("ANNALS_KAFKA_SASL_PASSWORD", "open sesame"),
+        ]);
+        let failure = Settings::from_layers(&Flags::default(), environment).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains(shown), "{}", failure.message);
+        assert!(!failure.message.contains("sesame"), "{}", failure.message);
     }
 }

@@ -15,7 +15,7 @@ use crate::chain::{Chain, Stop};
 use crate::claim::{Claim, Copied as CopiedFrom};
 use crate::create::CreateError;
 use crate::ids::{ChainHash, LogId, Offset, Partition, Term, WriterId};
-use crate::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
+use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
 use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION, Record};
 
 /// How many copied records may wait for the target's acknowledgement.
@@ -69,26 +69,27 @@ pub enum CopyError {
     },
 }
 
-/// Copies the log `from` to the address `to`, making its store if there is none.
+/// Copies the log `from` to the place `to`, making its store if there is none.
 ///
 /// # Errors
 /// [`CopyError`].
 pub async fn copy(
     from: &dyn EventLog,
-    to: &LogAddress,
+    to: impl Into<LogPlace>,
     store: StoreOptions,
     mut progress: impl FnMut(u64),
 ) -> Result<Copied, CopyError> {
     let asked = from.partition_count();
+    let to = to.into();
     log::create_store(
-        to,
+        to.clone(),
         StoreOptions {
             partition_count: asked,
             ..store
         },
     )
     .await?;
-    let target = crate::create::open_new(to).await?;
+    let target = crate::create::open_new(&to).await?;
     let found = target.partition_count();
     if found != asked {
         return Err(CopyError::Partitions { found, asked });

@@ -25,13 +25,15 @@ pub struct Hint {
     pub address: String,
 }
 
-/// A node that takes commands.
+/// A node that writes the log or follows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEntry {
     /// The node's name.
     pub node: String,
     /// The base address of its doors, as other nodes reach it.
     pub address: String,
+    /// Whether it takes commands, and may be asked to take partitions over.
+    pub decides: bool,
     /// The highest record format that it reads.
     pub reads_record_version: u16,
     /// The program's version, for people.
@@ -48,6 +50,30 @@ pub struct Known {
     pub owners: BTreeMap<Partition, Hint>,
     /// The nodes by name; those that left in order are not among them.
     pub nodes: BTreeMap<String, NodeEntry>,
+}
+
+/// After how long without a word a node counts as gone, in milliseconds.
+const GONE_AFTER_MS: i64 = 10_000;
+
+impl NodeEntry {
+    /// Whether it has said lately that it is there.
+    #[must_use]
+    pub fn seems_alive(&self, now: Timestamp) -> bool {
+        let silent_ms = (now.micros() - self.seen_at.micros()) / 1_000;
+        silent_ms < GONE_AFTER_MS
+    }
+}
+
+impl Known {
+    /// The record format that a claim may announce: the highest that this program writes and every
+    /// node that is there reads. A rolling upgrade so goes on in the old format until the last old
+    /// node has left.
+    #[must_use]
+    pub fn record_version(&self, writes: u16, now: Timestamp) -> u16 {
+        let alive = self.nodes.values().filter(|node| node.seems_alive(now));
+        let read = alive.map(|node| node.reads_record_version).min();
+        read.map_or(writes, |read| read.min(writes))
+    }
 }
 
 /// A node's access to the directory.
@@ -91,5 +117,38 @@ impl Directory for NoDirectory {
 
     fn known(&self) -> Result<watch::Receiver<Known>, LogError> {
         Ok(self.known.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, reads: u16, seen_at_s: i64) -> (String, NodeEntry) {
+        let entry = NodeEntry {
+            node: name.to_owned(),
+            address: format!("http://{name}:1"),
+            decides: true,
+            reads_record_version: reads,
+            program: "0.1.0".to_owned(),
+            seen_at: Timestamp::from_micros(seen_at_s * 1_000_000).unwrap(),
+        };
+        (name.to_owned(), entry)
+    }
+
+    #[test]
+    fn a_claim_announces_no_format_that_a_node_which_is_there_cannot_read() {
+        let now = Timestamp::from_micros(100_000_000).unwrap();
+        let known = |nodes: Vec<(String, NodeEntry)>| Known {
+            nodes: nodes.into_iter().collect(),
+            ..Known::default()
+        };
+        assert_eq!(known(vec![]).record_version(2, now), 2);
+        let upgraded = vec![node("a", 2, 99), node("b", 3, 98)];
+        assert_eq!(known(upgraded).record_version(2, now), 2);
+        let half = vec![node("a", 2, 99), node("b", 1, 98)];
+        assert_eq!(known(half).record_version(2, now), 1);
+        let old_one_gone = vec![node("a", 2, 99), node("b", 1, 80)];
+        assert_eq!(known(old_one_gone).record_version(2, now), 2);
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hint, NodeEntry};
 use crate::command::{Answer, Request, SubmitError};
 use crate::ids::{LogId, Partition};
+use crate::owner::Inquiry;
 
 /// Names a link among all that a node ever opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +102,18 @@ pub trait Peers: Send + Sync + 'static {
     /// # Errors
     /// [`PeerError`].
     async fn take_over(&self, address: &str, partition: Partition) -> Result<(), PeerError>;
+
+    /// Asks the node at `address`, which is said to own `partition`, what became of a command;
+    /// `None` if it does not know the id.
+    ///
+    /// # Errors
+    /// [`PeerError`]; inside, what [`Engine::outcome`](crate::engine::Engine::outcome) says there.
+    async fn outcome(
+        &self,
+        address: &str,
+        partition: Partition,
+        inquiry: &Inquiry,
+    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError>;
 }
 
 /// What a node does for its peers.
@@ -120,6 +133,17 @@ pub trait PeerService: Send + Sync + 'static {
     /// # Errors
     /// Why this node does not own when `deadline` has come.
     async fn take_over(&self, partition: Partition, deadline: Instant) -> Result<(), String>;
+
+    /// See [`Peers::outcome`].
+    ///
+    /// # Errors
+    /// `Unknown` while it is in flight; `TurnedAway` where this node does not own either.
+    async fn outcome(
+        &self,
+        partition: Partition,
+        inquiry: Inquiry,
+        deadline: Instant,
+    ) -> Result<Option<Answer>, SubmitError>;
 
     /// Who is said to own what, and which nodes there are.
     fn topology(&self) -> Topology;
@@ -180,6 +204,17 @@ impl Peers for NoPeers {
     }
 
     async fn take_over(&self, _: &str, _: Partition) -> Result<(), PeerError> {
+        Err(PeerError::Unreachable(
+            "this node knows no others".to_owned(),
+        ))
+    }
+
+    async fn outcome(
+        &self,
+        _: &str,
+        _: Partition,
+        _: &Inquiry,
+    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError> {
         Err(PeerError::Unreachable(
             "this node knows no others".to_owned(),
         ))

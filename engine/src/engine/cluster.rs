@@ -4,6 +4,7 @@
 //! Invariant: what is learnt here is a wish or a hint; the partitions' tasks act on it, and the log
 //! decides. Deliberately absent: how nodes talk (`cluster::Peers`).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +24,6 @@ use crate::seat::wall_clock;
 
 /// How often a node says that it is there.
 const SAY_EVERY: Duration = Duration::from_secs(3);
-/// After how long without a word a node counts as gone, in milliseconds.
-const GONE_AFTER_MS: i64 = 10_000;
 /// The pause before the group is joined again after it could not be reached.
 const JOIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long one node may take to take a partition over that this one leaves.
@@ -61,6 +60,8 @@ pub(super) struct Cluster {
     group: Option<Group>,
     task: Mutex<Option<JoinHandle<()>>>,
     leaving: watch::Sender<bool>,
+    /// Whether what the group still gives is declined, since this node is about to leave.
+    declines: Arc<AtomicBool>,
 }
 
 /// The group that shares out the partitions.
@@ -84,6 +85,7 @@ impl Cluster {
         let entry = settings.address.clone().map(|address| NodeEntry {
             node: settings.node.clone(),
             address,
+            decides: true,
             reads_record_version: RECORD_VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             seen_at: wall_clock(),
@@ -103,6 +105,7 @@ impl Cluster {
             }),
             task: Mutex::new(None),
             leaving: watch::channel(false).0,
+            declines: Arc::default(),
         })
     }
 
@@ -145,6 +148,7 @@ impl Cluster {
             assigned: self.assigned.clone(),
             directory: Arc::clone(&self.directory),
             entry: self.entry.clone(),
+            declines: Arc::clone(&self.declines),
         };
         let task = tokio::spawn(following.run(end));
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -160,14 +164,22 @@ impl Cluster {
 
     /// The other nodes that seem to be there, in order of name.
     pub(super) fn others(&self) -> Vec<NodeEntry> {
-        let now_ms = wall_clock().micros() / 1_000;
+        let now = wall_clock();
         let own = self.entry.as_ref().map(|entry| &entry.address);
         let known = self.known.borrow();
-        let others = known.nodes.values().filter(|entry| {
-            let silent_ms = now_ms - entry.seen_at.micros() / 1_000;
-            Some(&entry.address) != own && silent_ms < GONE_AFTER_MS
-        });
+        let others = known
+            .nodes
+            .values()
+            .filter(|entry| entry.decides && Some(&entry.address) != own && entry.seems_alive(now));
         others.cloned().collect()
+    }
+
+    /// Takes nothing over any more; what is owned goes on until others take it.
+    fn decline(&self) {
+        self.declines.store(true, Ordering::Release);
+        for assigned in &self.assigned {
+            assigned.send_replace(false);
+        }
     }
 
     /// Leaves the group; what was owned is not this node's to own any more.
@@ -191,6 +203,7 @@ struct Following {
     assigned: Vec<watch::Sender<bool>>,
     directory: Arc<dyn Directory>,
     entry: Option<NodeEntry>,
+    declines: Arc<AtomicBool>,
 }
 
 impl Following {
@@ -250,6 +263,9 @@ impl Following {
             Assignment::Gained(partitions) => (partitions, true),
             Assignment::Lost(partitions) => (partitions, false),
         };
+        if self.declines.load(Ordering::Acquire) {
+            return;
+        }
         tracing::info!(?change, "the group of nodes was shared out anew");
         for partition in partitions {
             if let Some(assigned) = self.assigned.get(partition.0 as usize) {
@@ -266,6 +282,7 @@ impl Engine {
     pub async fn leave(&self, wait: Duration) {
         let others = self.inner.cluster.others();
         if !others.is_empty() {
+            self.inner.cluster.decline();
             let moves = self.owned().into_iter().map(|partition| {
                 let peers = self.inner.cluster.peers();
                 // Spread over the others, each partition beginning with another one.

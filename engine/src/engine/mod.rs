@@ -6,6 +6,7 @@
 mod batch;
 mod cluster;
 mod serving;
+mod waiting;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -14,26 +15,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kernel::{CommandId, StreamName, TenantId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use batch::Batch;
 pub use cluster::ClusterOptions;
 
+use waiting::wrap;
+
 use crate::command::{Answer, Request, RequestError, SubmitError, TurnedAway};
-use crate::commit::stream_key;
 use crate::create::first_claim;
 use crate::ids::{LogId, Partition, Position};
 use crate::log::{Appender, EventLog, LogError};
 use crate::owner::{
-    Entropy, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store, StoreError,
-    Submission,
+    Entropy, Inquired, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store,
+    StoreError, Submission,
 };
 use crate::record::partition_of;
 use crate::registry::Registry;
 use crate::seat::{
-    ClientTicket, Control, Driver, Ends, Fate, Guard, Identity, Message, PeerTicket, Seat, Shared,
-    Status, turned_away,
+    Control, Driver, Ends, Identity, Message, PeerTicket, Seat, Shared, Status, turned_away,
 };
 
 /// How many commands may wait for one partition.
@@ -325,21 +326,49 @@ impl Engine {
         };
         let routing_key = aggregate.routing_key(stream.as_str());
         let partition = partition_of(tenant, routing_key, self.partition_count());
-        let (reply, answer) = oneshot::channel();
         let inquiry = Inquiry {
-            stream_key: stream_key(tenant, stream),
+            tenant: tenant.clone(),
+            stream: stream.clone(),
             id: id.clone(),
         };
+        let not_ready = || turned_away(TurnedAway::NotReady);
+        match self.inquire(partition, inquiry.clone(), deadline).await? {
+            Inquired::Known(answer) => Ok(Some(answer)),
+            Inquired::InFlight => Err(SubmitError::Unknown),
+            Inquired::NotKnown => Ok(None),
+            Inquired::NotHere => {
+                let ways = &self.inner.partitions[partition.0 as usize];
+                let elsewhere = ways.status.borrow().elsewhere.clone();
+                let owner = elsewhere.ok_or_else(not_ready)?;
+                let peers = self.inner.cluster.peers();
+                let asked = peers.outcome(&owner.address, partition, &inquiry);
+                match tokio::time::timeout_at(deadline.into(), asked).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, node = owner.node, "no word of a command's outcome");
+                        Err(not_ready())
+                    }
+                    Err(_) => Err(not_ready()),
+                }
+            }
+        }
+    }
+
+    /// What this node knows of a command.
+    async fn inquire(
+        &self,
+        partition: Partition,
+        inquiry: Inquiry,
+        deadline: Instant,
+    ) -> Result<Inquired, SubmitError> {
+        let (reply, answer) = oneshot::channel();
         let message = Message::Inquire(inquiry, reply);
-        if self.inner.partitions[partition.0 as usize]
-            .commands
-            .try_send(message)
-            .is_err()
-        {
+        let ways = &self.inner.partitions[partition.0 as usize];
+        if ways.commands.try_send(message).is_err() {
             return Err(turned_away(TurnedAway::Overloaded));
         }
         match tokio::time::timeout_at(deadline.into(), answer).await {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(inquired)) => Ok(inquired),
             Ok(Err(_)) => Err(turned_away(TurnedAway::Stopping)),
             Err(_) => Err(turned_away(TurnedAway::NotReady)),
         }
@@ -455,63 +484,6 @@ fn unready(status: &Status) -> Option<NotOwning> {
     match &status.not_owning {
         Some(NotOwning::StandingBy) if status.elsewhere.is_some() => None,
         reason => reason.clone(),
-    }
-}
-
-/// Whoever waits for one command.
-struct Waiting {
-    answer: oneshot::Receiver<Result<Answer, SubmitError>>,
-    fate: Arc<Fate>,
-    guard: Option<Arc<Guard>>,
-}
-
-fn wrap(
-    submission: Submission,
-    guard: Option<Arc<Guard>>,
-    deadline: Instant,
-    held: OwnedSemaphorePermit,
-) -> (Message, Waiting) {
-    let (reply, answer) = oneshot::channel();
-    let fate = Arc::new(Fate::default());
-    let ticket = ClientTicket {
-        reply,
-        fate: Arc::clone(&fate),
-        guard: guard.clone(),
-        deadline,
-        _held: Some(held),
-    };
-    (
-        Message::Command(Box::new((submission, ticket))),
-        Waiting {
-            answer,
-            fate,
-            guard,
-        },
-    )
-}
-
-impl Waiting {
-    async fn answer(self, deadline: Instant) -> Result<Answer, SubmitError> {
-        let result = match tokio::time::timeout_at(deadline.into(), self.answer).await {
-            Ok(Ok(result)) => result,
-            // The owner's task is gone: what it had taken may be in the log.
-            Ok(Err(_)) => Err(SubmitError::Unknown),
-            Err(_) => {
-                // Closed before it is given up, so that no later command slips through between.
-                if let Some(guard) = &self.guard {
-                    guard.close(&SubmitError::Unknown);
-                }
-                Err(if self.fate.give_up() {
-                    turned_away(TurnedAway::Late)
-                } else {
-                    SubmitError::Unknown
-                })
-            }
-        };
-        if let (Some(guard), Err(error)) = (&self.guard, &result) {
-            guard.close(error);
-        }
-        result
     }
 }
 

@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Engine, Inner, Prepared};
 use crate::cluster::{AcceptedLink, Hint, LinkAnswer, PeerService, Topology};
-use crate::command::{Request, SubmitError, TurnedAway};
+use crate::command::{Answer, Request, SubmitError, TurnedAway};
 use crate::ids::{LogId, Partition};
+use crate::owner::{Inquired, Inquiry};
 use crate::seat::{Control, LinkGuard, PeerTicket, turned_away};
 
 /// A link from another node for one partition.
@@ -140,6 +141,23 @@ impl PeerService for Engine {
                     None => "it was taken over just now".to_owned(),
                 })
             }
+        }
+    }
+
+    async fn outcome(
+        &self,
+        partition: Partition,
+        inquiry: Inquiry,
+        deadline: Instant,
+    ) -> Result<Option<Answer>, SubmitError> {
+        let not_ready = || turned_away(TurnedAway::NotReady);
+        self.control(partition).ok_or_else(not_ready)?;
+        match self.inquire(partition, inquiry, deadline).await? {
+            Inquired::Known(answer) => Ok(Some(answer)),
+            Inquired::InFlight => Err(SubmitError::Unknown),
+            Inquired::NotKnown => Ok(None),
+            // One hop, for questions too.
+            Inquired::NotHere => Err(not_ready()),
         }
     }
 

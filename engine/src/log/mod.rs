@@ -8,6 +8,7 @@ mod acknowledging;
 mod address;
 mod error;
 mod kafka;
+mod security;
 mod sqlite;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use acknowledging::acknowledging;
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
 pub use kafka::KafkaLog;
+pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
 pub use sqlite::SqliteLog;
 
 use crate::chain::Acknowledged;
@@ -177,14 +179,17 @@ pub trait AppendSession: Send + Sync + 'static {
     ) -> Result<(), LogError>;
 }
 
-/// Opens the log at an address.
+/// Opens the log at a place, or at an address that lets everybody in.
 ///
 /// # Errors
 /// `Missing` if there is none; `Unavailable`.
-pub async fn open(address: &LogAddress) -> Result<Arc<dyn EventLog>, LogError> {
-    Ok(match address {
+pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogError> {
+    let LogPlace { address, kafka } = place.into();
+    Ok(match &address {
         LogAddress::Sqlite { path } => Arc::new(SqliteLog::open(path).await?),
-        LogAddress::Kafka { brokers, topic } => Arc::new(KafkaLog::open(brokers, topic).await?),
+        LogAddress::Kafka { brokers, topic } => {
+            Arc::new(KafkaLog::open(brokers, topic, &kafka).await?)
+        }
     })
 }
 
@@ -201,9 +206,15 @@ pub struct StoreOptions {
 ///
 /// # Errors
 /// `Unavailable`, with the store's reason.
-pub async fn create_store(address: &LogAddress, options: StoreOptions) -> Result<(), LogError> {
-    match address {
+pub async fn create_store(
+    place: impl Into<LogPlace>,
+    options: StoreOptions,
+) -> Result<(), LogError> {
+    let LogPlace { address, kafka } = place.into();
+    match &address {
         LogAddress::Sqlite { path } => SqliteLog::create(path, options.partition_count).await,
-        LogAddress::Kafka { brokers, topic } => kafka::create_topic(brokers, topic, options).await,
+        LogAddress::Kafka { brokers, topic } => {
+            KafkaLog::create(brokers, topic, options, &kafka).await
+        }
     }
 }

@@ -13,14 +13,16 @@ use bytes::Bytes;
 use kernel::Timestamp;
 
 use super::memory::{Fingerprint, Memory, id_key};
-use super::{Action, Entropy, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission};
+use super::{
+    Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
+};
 use crate::chain::{Acknowledged, Chain, Orphan, Stop};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
-use crate::command::{Answer, SubmitError};
-use crate::commit::Commit;
+use crate::command::Answer;
+use crate::commit::{Commit, stream_key};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
-use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
+use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
 
 /// What an owner is about.
@@ -37,7 +39,8 @@ pub enum Phase {
     },
     /// Folded up to the log's end, and not wanted.
     StandingBy {
-        /// When to read on, as a monotonic time in milliseconds; absent: not at all.
+        /// When to look whether there is more to read, as a monotonic time in milliseconds; absent:
+        /// not at all, or it is being looked.
         read_at_ms: Option<u64>,
     },
     /// A claim was appended.
@@ -133,6 +136,8 @@ pub struct Owner<T> {
     claimed: Option<(Term, WriterId)>,
     /// Whether this node should own.
     wanted: bool,
+    /// The record format that claims announce.
+    pub(super) record_version: u16,
     /// Whether the partition is to be let go once nothing is in flight.
     letting_go: bool,
     /// Who the newest claim says it is of.
@@ -182,6 +187,7 @@ impl<T> Owner<T> {
             first_offset: Offset(0),
             claimed: None,
             wanted: true,
+            record_version: RECORD_VERSION,
             letting_go: false,
             holder: None,
             losses: 0,
@@ -198,6 +204,11 @@ impl<T> Owner<T> {
     /// Lets the owner claim a partition that nobody claimed yet, for a log that is being made.
     pub fn allow_first_claim(&mut self, log: LogId) {
         self.new_log = Some(log);
+    }
+
+    /// Sets the record format that claims announce from now on, as far as this program writes it.
+    pub fn set_record_version(&mut self, version: u16) {
+        self.record_version = version.min(RECORD_VERSION);
     }
 
     /// Lets the owner pass damaged places that an operator has acknowledged.
@@ -305,23 +316,33 @@ impl<T> Owner<T> {
         self.window.is_empty() && self.again.is_empty()
     }
 
+    /// How many records of ours are appended and not yet found in the log.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.window.len()
+    }
+
     /// What the driver is to do next.
     pub fn take_actions(&mut self) -> Vec<Action<T>> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Looks a command up: an answer if the log has it, `Unknown` while it is in flight.
-    ///
-    /// # Errors
-    /// `Unknown`.
-    pub fn inquire(&self, inquiry: &Inquiry) -> Result<Option<Answer>, SubmitError> {
-        let key = id_key(&inquiry.stream_key, &inquiry.id);
-        if self.speculation.ids.contains_key(&key) {
-            return Err(SubmitError::Unknown);
+    /// Looks a command up. What is known is so whoever owns; that nothing is known means something
+    /// only while this one owns.
+    pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
+        let stream_key = stream_key(&inquiry.tenant, &inquiry.stream);
+        let key = id_key(&stream_key, &inquiry.id);
+        let is_open = |(submission, _): &(Submission, _)| submission.is(inquiry);
+        if self.speculation.ids.contains_key(&key) || self.again.iter().any(is_open) {
+            return Inquired::InFlight;
         }
-        Ok(self
-            .memory
-            .id(&key, self.last_recorded_at)
-            .map(|known| known.answer))
+        match self.memory.id(&key, self.last_recorded_at) {
+            Some(known) => Inquired::Known(known.answer),
+            None if self.phase == Phase::Owning => Inquired::NotKnown,
+            None if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {
+                Inquired::InFlight
+            }
+            None => Inquired::NotHere,
+        }
     }
 }

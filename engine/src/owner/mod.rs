@@ -15,7 +15,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use kernel::{CommandId, Timestamp};
+use kernel::{CommandId, StreamName, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::chain::Stop;
 use crate::command::{Answer, Request, SubmitError};
@@ -62,6 +63,15 @@ pub struct Submission {
 }
 
 impl Submission {
+    /// Whether this is the command that is asked for.
+    #[must_use]
+    pub fn is(&self, asked: &Inquiry) -> bool {
+        let Request {
+            tenant, stream, id, ..
+        } = &self.request;
+        id == &asked.id && stream == &asked.stream && tenant == &asked.tenant
+    }
+
     /// What it takes in memory while it waits, about, in bytes.
     #[must_use]
     pub fn size(&self) -> u32 {
@@ -148,6 +158,8 @@ pub enum Action<T> {
         /// The offset of the last record that was folded.
         offset: Offset,
     },
+    /// Look where the log ends, and report with [`Owner::peeked`].
+    Peek,
     /// Ask whoever owns the partition to hand over, and report with [`Owner::owner_answered`] when
     /// that is done, refused or hopeless; at once where nobody else is known to own.
     AskOwner,
@@ -192,10 +204,25 @@ pub enum NotOwning {
 }
 
 /// A question about a command that was sent earlier.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inquiry {
-    /// The stream's key: `tenant/stream`.
-    pub stream_key: bytes::Bytes,
+    /// For whom the stream is kept.
+    pub tenant: TenantId,
+    /// The stream.
+    pub stream: StreamName,
     /// The command's id.
     pub id: CommandId,
+}
+
+/// What an owner knows of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inquired {
+    /// What the log says of it.
+    Known(Answer),
+    /// It may be in the log or not; that is being found out.
+    InFlight,
+    /// Nobody has sent it, as far as an owner within the idempotency window can tell.
+    NotKnown,
+    /// It is not known here, and another node owns.
+    NotHere,
 }

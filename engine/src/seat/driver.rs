@@ -13,11 +13,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Seat, SeatAction};
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
-use crate::command::{Answer, SubmitError};
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
-use crate::owner::{Inquiry, NotOwning, Now, Submission};
-use crate::record::{NewRecord, Record};
+use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
+use crate::record::{NewRecord, RECORD_VERSION, Record};
 use crate::subscription::look;
 
 /// How often a seat looks at the clock.
@@ -32,10 +31,7 @@ const INPUTS_MAX: usize = 256;
 /// What a seat's task is asked by this node's clients.
 pub(crate) enum Message {
     Command(Box<(Submission, ClientTicket)>),
-    Inquire(
-        Inquiry,
-        oneshot::Sender<Result<Option<Answer>, SubmitError>>,
-    ),
+    Inquire(Inquiry, oneshot::Sender<Inquired>),
 }
 
 /// What a seat's task is asked by other nodes, apart from commands.
@@ -65,6 +61,7 @@ enum Input {
     Appended(u64, AppendResult),
     Read(Result<Chunk, LogError>),
     Proven(Result<(Offset, Option<Record>), LogError>),
+    Peeked(Option<Offset>),
     OwnerAnswered,
     Link(LinkId, LinkEvent),
 }
@@ -281,17 +278,20 @@ impl Driver {
                 tracing::warn!(%error, partition = %self.partition, "the log is away");
                 self.seat.read_failed();
             }
+            Input::Peeked(end) => self.seat.peeked(end, now),
             Input::OwnerAnswered => self.seat.owner_answered(now),
             Input::Link(link, event) => self.seat.link_event(link, event, now),
         }
     }
 
-    /// Looks into the directory for who owns this partition.
+    /// Looks into the directory for who owns this partition, and what the nodes can read.
     fn look_up(&mut self) {
-        let hint = {
+        let (hint, version) = {
             let known = self.ends.known.borrow_and_update();
-            known.owners.get(&self.partition).cloned()
+            let hint = known.owners.get(&self.partition).cloned();
+            (hint, known.record_version(RECORD_VERSION, wall_clock()))
         };
+        self.seat.set_record_version(version);
         if let Some(hint) = hint {
             self.seat.learn(hint);
         }
@@ -327,6 +327,13 @@ impl Driver {
                         let looked = look(&*log, partition, offset).await;
                         pause_if_failed(&looked).await;
                         Input::Proven(looked)
+                    });
+                }
+                SeatAction::Peek => {
+                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+                    self.report(async move {
+                        let bounds = log.bounds(partition).await;
+                        Input::Peeked(bounds.ok().map(|bounds| bounds.end))
                     });
                 }
                 SeatAction::AskOwner { owner, successor } => self.ask(owner, successor),

@@ -19,13 +19,14 @@ use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
 use crate::ids::{Offset, Partition, Term};
 use crate::log::{Appended, Chunk};
-use crate::owner::{Inquiry, NotOwning, Now, Owner, Phase, Submission};
+use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
 
 pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
-pub(crate) use ticket::{ClientTicket, Fate, Guard, LinkGuard, PeerTicket, turned_away};
+pub(crate) use ticket::{ClientTicket, PeerTicket};
+pub use ticket::{Fate, Guard, LinkGuard, turned_away};
 
 /// How long a node that handed a partition over, and should own it all the same, leaves it alone,
 /// in milliseconds.
@@ -96,6 +97,8 @@ pub enum SeatAction<C, P> {
         /// The offset of the last record that was folded.
         offset: Offset,
     },
+    /// Look where the log ends, and report with [`Seat::peeked`].
+    Peek,
     /// Tell a client.
     Answer(C, Result<Answer, SubmitError>),
     /// Tell another node.
@@ -229,10 +232,12 @@ impl<C: Client, P: Peer> Seat<C, P> {
     }
 
     /// Looks a command up.
-    ///
-    /// # Errors
-    /// As [`Owner::inquire`].
-    pub fn inquire(&self, inquiry: &Inquiry) -> Result<Option<Answer>, SubmitError> {
+    #[must_use]
+    pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
+        let is_open = |command: &Command<C>| command.submission.is(inquiry);
+        if self.router.any(is_open) || self.from_peers.iter().any(|(s, _)| s.is(inquiry)) {
+            return Inquired::InFlight;
+        }
         self.owner.inquire(inquiry)
     }
 
@@ -284,6 +289,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.proven(end, found);
     }
 
+    /// Takes where the log ends, or that it could not be seen.
+    pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
+        self.owner.peeked(end, now);
+    }
+
     /// Notes that a read or a proof failed.
     pub fn read_failed(&mut self) {
         self.owner.read_failed();
@@ -297,6 +307,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Notes whether the log's session takes appends.
     pub fn set_room(&mut self, has_room: bool) {
         self.has_room = has_room;
+    }
+
+    /// Sets the record format that claims announce from now on.
+    pub fn set_record_version(&mut self, version: u16) {
+        self.owner.set_record_version(version);
     }
 
     /// Decides nothing more that was not begun.

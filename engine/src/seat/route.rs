@@ -125,6 +125,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
                     }
                     Action::Read { from } => self.actions.push(SeatAction::Read { from }),
                     Action::Prove { offset } => self.actions.push(SeatAction::Prove { offset }),
+                    Action::Peek => self.actions.push(SeatAction::Peek),
                     Action::AskOwner => self.ask_owner(now),
                     Action::Release {
                         submission,

@@ -250,6 +250,12 @@ impl<C: Routed> Router<C> {
         self.retry_at_ms = now_ms + pause_ms;
     }
 
+    /// Whether any command that waits or is open on a link is so.
+    pub fn any(&self, is: impl FnMut(&C) -> bool) -> bool {
+        let sent = self.link.iter().flat_map(|link| link.sent.values());
+        sent.chain(&self.waiting).any(is)
+    }
+
     /// What was dropped since the last call, since nobody waited for it any more.
     pub fn take_dropped(&mut self) -> Vec<C> {
         std::mem::take(&mut self.dropped)

@@ -15,7 +15,7 @@ use crate::command::{Answer, SubmitError, TurnedAway};
 
 /// Whether a waiting command was taken up or given up; whoever comes first decides.
 #[derive(Default)]
-pub(crate) struct Fate(AtomicU8);
+pub struct Fate(AtomicU8);
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
@@ -30,12 +30,30 @@ impl Fate {
         taken.is_ok() || taken == Err(TAKEN)
     }
 
-    fn is_taken(&self) -> bool {
+    /// Takes the command up for an attempt, for a client that has `gone` or not, in a stream's
+    /// `guard` or in none.
+    ///
+    /// # Errors
+    /// As [`Client::take_up`].
+    pub fn take_up(&self, guard: Option<&Guard>, gone: bool) -> Result<(), Option<SubmitError>> {
+        let was_taken = self.is_taken();
+        match guard.and_then(Guard::closed) {
+            // It was attempted, and trying again could bring it before the line that is open.
+            Some(_) if was_taken => Err(Some(SubmitError::Unknown)),
+            Some(error) if self.take() => Err(Some(error)),
+            None if !gone && self.take() => Ok(()),
+            _ => Err(None),
+        }
+    }
+
+    /// Whether the command was taken up.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
         self.0.load(Ordering::Acquire) == TAKEN
     }
 
     /// Gives the command up; `false` if it was taken up before.
-    pub(crate) fn give_up(&self) -> bool {
+    pub fn give_up(&self) -> bool {
         self.0
             .compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -44,17 +62,19 @@ impl Fate {
 
 /// One stream's commands within one batch: whether one of them had no answer.
 #[derive(Default)]
-pub(crate) struct Guard(AtomicBool);
+pub struct Guard(AtomicBool);
 
 impl Guard {
-    pub(crate) fn close(&self, error: &SubmitError) {
+    /// Notes what one of them was answered.
+    pub fn close(&self, error: &SubmitError) {
         if is_unanswered(error) {
             self.0.store(true, Ordering::Release);
         }
     }
 
     /// What later commands of the stream are answered.
-    pub(crate) fn closed(&self) -> Option<SubmitError> {
+    #[must_use]
+    pub fn closed(&self) -> Option<SubmitError> {
         self.0
             .load(Ordering::Acquire)
             .then(|| turned_away(TurnedAway::AfterUnanswered))
@@ -72,7 +92,9 @@ fn is_unanswered(error: &SubmitError) -> bool {
     }
 }
 
-pub(crate) fn turned_away(reason: TurnedAway) -> SubmitError {
+/// The error of a command that was not attempted.
+#[must_use]
+pub fn turned_away(reason: TurnedAway) -> SubmitError {
     SubmitError::TurnedAway {
         reason,
         retry_after: Duration::from_secs(1),
@@ -98,15 +120,8 @@ impl ClientTicket {
 
 impl Client for ClientTicket {
     fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
-        let was_taken = self.fate.is_taken();
-        let closed = self.guard.as_ref().and_then(|guard| guard.closed());
-        match closed {
-            // It was attempted, and trying again could bring it before the line that is open.
-            Some(_) if was_taken => Err(Some(SubmitError::Unknown)),
-            Some(error) if self.fate.take() => Err(Some(error)),
-            None if !self.reply.is_closed() && self.fate.take() => Ok(()),
-            _ => Err(None),
-        }
+        self.fate
+            .take_up(self.guard.as_deref(), self.reply.is_closed())
     }
 
     fn was_attempted(&self) -> bool {
@@ -124,11 +139,35 @@ impl Client for ClientTicket {
 /// What a link from another node stands at: once something was answered *moved* or had no outcome,
 /// everything behind it is *moved*, so that the sender keeps the order.
 #[derive(Default)]
-pub(crate) struct LinkGuard(AtomicBool);
+pub struct LinkGuard(AtomicBool);
 
 impl LinkGuard {
-    pub(crate) fn close(&self) {
+    /// Notes that everything behind is *moved*.
+    pub fn close(&self) {
         self.0.store(true, Ordering::Release);
+    }
+
+    /// What keeps the next command of the link from being attempted, if its sender `is_late` or
+    /// not.
+    #[must_use]
+    pub fn hindrance(&self, is_late: bool) -> Option<Hindrance> {
+        if self.0.load(Ordering::Acquire) {
+            Some(Hindrance::BehindMoved)
+        } else {
+            is_late.then_some(Hindrance::Late)
+        }
+    }
+
+    /// Notes what one of its commands is answered.
+    pub fn settle(&self, answer: &LinkAnswer) {
+        let keeps_on = match answer {
+            LinkAnswer::Answered(Ok(_)) => true,
+            LinkAnswer::Answered(Err(error)) => !is_unanswered(error),
+            LinkAnswer::Moved(_) => false,
+        };
+        if !keeps_on {
+            self.close();
+        }
     }
 }
 
@@ -149,23 +188,10 @@ impl PeerTicket {
 
 impl Peer for PeerTicket {
     fn hindrance(&self) -> Option<Hindrance> {
-        if self.link.0.load(Ordering::Acquire) {
-            Some(Hindrance::BehindMoved)
-        } else if self.deadline <= Instant::now() {
-            Some(Hindrance::Late)
-        } else {
-            None
-        }
+        self.link.hindrance(self.deadline <= Instant::now())
     }
 
     fn settle(&mut self, answer: &LinkAnswer) {
-        let keeps_on = match answer {
-            LinkAnswer::Answered(Ok(_)) => true,
-            LinkAnswer::Answered(Err(error)) => !is_unanswered(error),
-            LinkAnswer::Moved(_) => false,
-        };
-        if !keeps_on {
-            self.link.close();
-        }
+        self.link.settle(answer);
     }
 }

@@ -47,12 +47,14 @@ impl TaskStatus {
         });
         match &self.state {
             TaskState::Starting => Some(format!("{at}starting")),
-            TaskState::Waiting => Some(format!("{at}another projector is at work")),
             TaskState::Retrying(reason) | TaskState::Stopped(reason) => {
                 Some(format!("{at}{reason}"))
             }
             TaskState::Ended => Some(format!("{at}ended")),
-            TaskState::Following => self.stopped.first().map(ToString::to_string),
+            // One that stands by is as it should be: several nodes run projectors.
+            TaskState::Following | TaskState::Waiting => {
+                self.stopped.first().map(ToString::to_string)
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The program itself, as a process that tests start, signal and kill.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -12,12 +12,28 @@ use super::process::Process;
 /// How long the program may take to be ready, or to end when it was asked to.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// How the program is run.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// What to run.
+    pub program: PathBuf,
+    /// With which arguments; `--output json` is added.
+    pub arguments: Vec<String>,
+    /// A command that runs the program given behind it (as `ip netns exec NAME`); often empty.
+    pub through: Vec<String>,
+    /// More of the environment.
+    pub environment: Vec<(String, String)>,
+    /// Where it runs; removed if the test process does not live to do it.
+    pub folder: PathBuf,
+    /// Where its output is appended.
+    pub output: PathBuf,
+}
+
 /// A running `annals`.
 pub struct Annals {
-    program: PathBuf,
-    arguments: Vec<String>,
-    folder: PathBuf,
-    output: PathBuf,
+    launch: Launch,
+    /// How much output there was when it was last started.
+    output_before: u64,
     process: Process,
 }
 
@@ -28,17 +44,30 @@ impl Annals {
     /// # Panics
     /// If it does not get ready; the message holds what it said.
     pub fn start(program: &Path, arguments: &[String], folder: &Path) -> Self {
-        let output = folder.join("annals.out");
-        let process = launch(program, arguments, folder, &output);
-        let mut annals = Self {
+        let mut annals = Self::launch(Launch {
             program: program.to_owned(),
             arguments: arguments.to_vec(),
+            through: Vec::new(),
+            environment: Vec::new(),
             folder: folder.to_owned(),
-            output,
-            process,
-        };
+            output: folder.join("annals.out"),
+        });
         annals.wait_until_ready();
         annals
+    }
+
+    /// Starts it, and returns at once.
+    ///
+    /// # Panics
+    /// If there is no such program.
+    #[must_use]
+    pub fn launch(launch: Launch) -> Self {
+        let (process, output_before) = start(&launch);
+        Self {
+            launch,
+            output_before,
+            process,
+        }
     }
 
     /// Kills it as `kill -9` does.
@@ -51,8 +80,18 @@ impl Annals {
     /// # Panics
     /// As [`Self::start`].
     pub fn restart(&mut self) {
-        self.process = launch(&self.program, &self.arguments, &self.folder, &self.output);
+        self.relaunch();
         self.wait_until_ready();
+    }
+
+    /// Starts it again as before, and returns at once.
+    ///
+    /// # Panics
+    /// As [`Self::launch`].
+    pub fn relaunch(&mut self) {
+        // The old one must not share ports and folders with the new one.
+        self.process.kill9();
+        (self.process, self.output_before) = start(&self.launch);
     }
 
     /// Asks it to end with SIGTERM, and returns its exit code.
@@ -75,19 +114,40 @@ impl Annals {
         }
     }
 
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
     /// What it printed since it was last started.
     #[must_use]
     pub fn said(&self) -> String {
-        fs::read_to_string(&self.output).unwrap_or_default()
+        let all = fs::read(&self.launch.output).unwrap_or_default();
+        let before = usize::try_from(self.output_before).unwrap_or(usize::MAX);
+        String::from_utf8_lossy(all.get(before..).unwrap_or_default()).into_owned()
+    }
+
+    /// Whether it has printed its line of readiness.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let said = self.said();
+        said.lines().any(|line| line.starts_with("{\"http\""))
     }
 
     fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + WAIT;
-        while !self
-            .said()
-            .lines()
-            .any(|line| line.starts_with("{\"http\""))
-        {
+        while !self.is_ready() {
             let ended = self.process.ended();
             assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.said());
             assert!(
@@ -100,12 +160,27 @@ impl Annals {
     }
 }
 
-fn launch(program: &Path, arguments: &[String], folder: &Path, output: &Path) -> Process {
-    let file = File::create(output).expect("a file in a folder of ours");
-    let mut command = Command::new(program);
+/// The process, and how much output there was before.
+fn start(launch: &Launch) -> (Process, u64) {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).open(&launch.output);
+    let file = file.expect("a file in a folder of ours");
+    let before = file.metadata().map_or(0, |file| file.len());
+    let mut words = launch.through.iter().map(String::as_ref);
+    let mut command = match words.next() {
+        None => Command::new(&launch.program),
+        Some(first) => {
+            let first: &str = first;
+            let mut command = Command::new(first);
+            command.args(words).arg(&launch.program);
+            command
+        }
+    };
     command
-        .args(arguments)
+        .args(&launch.arguments)
         .args(["--output", "json"])
-        .current_dir(folder);
-    Process::start(command, file, folder).expect("the program that cargo built")
+        .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(&launch.folder);
+    let process = Process::start(command, file, &launch.folder);
+    (process.expect("the program that cargo built"), before)
 }

@@ -2,12 +2,14 @@
 //! ends them with the test process, however that ends.
 
 pub mod annals;
+pub mod certificates;
 pub mod kafka;
 pub mod logs;
 pub mod nodes;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod stack;
 
 use uuid::Uuid;

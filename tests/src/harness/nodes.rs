@@ -11,10 +11,11 @@ use async_trait::async_trait;
 use engine::cluster::{
     CommandForPeer, Hint, LinkEvent, MembershipOptions, PeerError, PeerLink, PeerService, Peers,
 };
+use engine::command::{Answer, SubmitError};
 use engine::engine::{ClusterOptions, Engine, EngineOptions};
 use engine::ids::Partition;
 use engine::log::EventLog;
-use engine::owner::OwnerSettings;
+use engine::owner::{Inquiry, OwnerSettings};
 use engine::registry::Registry;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -108,6 +109,21 @@ impl Peers for LocalPeers {
             .ok()
             .and_then(Result::ok)
             .ok_or_else(|| unreachable(address))
+    }
+
+    async fn outcome(
+        &self,
+        address: &str,
+        partition: Partition,
+        inquiry: &Inquiry,
+    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError> {
+        let reached = self.network.reach(&self.own, address);
+        let (engine, runtime) = reached.ok_or_else(|| unreachable(address))?;
+        let (inquiry, deadline) = (inquiry.clone(), Instant::now() + HAND_OVER_WAIT);
+        let asked = runtime.spawn(async move {
+            PeerService::outcome(&engine, partition, inquiry, deadline).await
+        });
+        asked.await.map_err(|_| unreachable(address))
     }
 
     async fn take_over(&self, address: &str, partition: Partition) -> Result<(), PeerError> {

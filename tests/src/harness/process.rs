@@ -2,7 +2,7 @@
 //!
 //! A test may be killed, and then no destructor runs. So a small shell sits beside each server and
 //! reads from a pipe whose other end only the test process holds: when that process is gone, the
-//! read ends, and the shell ends the server and removes its folder. Invariant: the shell acts on a
+//! read ends, and the shell ends the server and removes its folder, with what is mounted in it. Invariant: the shell acts on a
 //! process number only while the server is our child or is running, so never on a stranger.
 //! (`PR_SET_PDEATHSIG` would be shorter, but fires when the *thread* that started the server ends,
 //! and each test has a thread of its own.)
@@ -24,6 +24,9 @@ kill -"$1" "$2"
 tries=0
 while kill -0 "$2" && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
 kill -KILL "$2"
+while read -r _ at _; do
+  case "$at" in "$3"/*) umount -l "$at" ;; esac
+done </proc/mounts
 rm -rf "$3"
 "#;
 

@@ -6,8 +6,8 @@
 
 use engine::chain::{Chain, Stop, Verdict};
 use engine::checkpoint::Checkpoint;
-use engine::ids::{LogId, Offset, Partition};
-use engine::record::{NewRecord, RECORD_VERSION, Record};
+use engine::ids::{LogId, Offset, Partition, Position, Term, WriterId};
+use engine::record::{CommitHeaders, NewRecord, RECORD_VERSION, Record};
 use engine::subscription::{Batch, Follower, ProofNeed};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -250,7 +250,7 @@ impl Reader {
         }
         let of_term = term == self.term || !self.minds(Forgotten::CommitHasTheTerm);
         let of_writer = headers[2] == self.writer || !self.minds(Forgotten::CommitHasTheWriter);
-        if !of_term || !of_writer {
+        if self.log.is_none() || !of_term || !of_writer {
             return Said::Late;
         }
         if position <= self.position && self.minds(Forgotten::LowerPositionIsADuplicate) {
@@ -436,6 +436,22 @@ fn a_reader_that_forgets_any_condition_of_the_rule_is_noticed() {
 }
 
 /// Reads on from a checkpoint, or from the first record, with every proof that is asked for.
+#[test]
+fn before_the_first_claim_no_commit_counts_not_even_one_of_term_0_and_nobody() {
+    let mut chain = Chain::genesis(Partition(0));
+    let headers = CommitHeaders {
+        term: Term(0),
+        writer: WriterId::default(),
+        position: Position(1),
+        previous: chain.head,
+    };
+    let record = at(0, &headers.record("main/order-1".into(), "{}".into()));
+    let before = chain.clone();
+    let verdict = chain.judge(&record);
+    assert_eq!(verdict, Ok(Verdict::Orphan(engine::chain::Orphan::Late)));
+    assert_eq!(chain, before);
+}
+
 fn follow(from: Option<&Checkpoint>, records: &[NewRecord]) -> (Option<Batch>, Option<Stop>) {
     let mut follower = Follower::new(Partition(0), from.cloned());
     let prove = |follower: &mut Follower| {

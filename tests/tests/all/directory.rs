@@ -29,6 +29,7 @@ fn hint(term: u64, node: &str) -> Hint {
 
 fn entry(node: &str, seen_at: i64) -> NodeEntry {
     NodeEntry {
+        decides: true,
         node: node.to_owned(),
         address: format!("http://{node}.example:8080"),
         reads_record_version: 1,

@@ -3,21 +3,27 @@
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
 mod chain_rule;
+mod checker_rule;
 mod cli;
+mod cluster_works;
 mod command_door;
 mod crashes;
 mod damage;
 mod directory;
 mod event_log_contract;
+mod faults;
 mod golden;
 mod harness_works;
 mod history;
 mod main_job;
 mod many_nodes;
 mod membership;
+mod peers;
 mod projections;
+mod proxy_works;
 mod query_door;
 mod raw_log;
 mod readme;
+mod security;
 mod tidy;
 mod write_side;

@@ -12,6 +12,7 @@ use engine::engine::Engine;
 use engine::ids::Partition;
 use engine::log::EventLog;
 use engine::subscription::Subscription;
+use kernel::TenantId;
 use serde_json::json;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::nodes::{InProcessNode, Network};
@@ -209,6 +210,18 @@ async fn nodes_share_the_partitions_and_any_of_them_answers() {
     assert_eq!(load.unanswered.load(Ordering::SeqCst), 0);
     let ids = load.end().await;
     assert_each_once(&scene.log_says().await, &ids);
+    for (number, id) in ids.iter().enumerate().take(30) {
+        let engine = &scene.nodes[number % 3].engine;
+        let stream = format!("order-{id}").parse().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let tenant = TenantId::default();
+        let id = id.parse().unwrap();
+        let outcome = engine.outcome(&tenant, &stream, &id, deadline);
+        assert!(outcome.await.unwrap().is_some(), "{id}, asked anywhere");
+        let unheard = "never-sent".parse().unwrap();
+        let outcome = engine.outcome(&tenant, &stream, &unheard, deadline);
+        assert_eq!(outcome.await, Ok(None));
+    }
     for node in &scene.nodes {
         let topology = node.engine.topology();
         assert_eq!(topology.owners.len(), PARTITIONS as usize, "{topology:?}");

@@ -19,7 +19,7 @@ use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
 use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
-use super::{REQUEST_TIMEOUT, client, failed};
+use super::{Brokers, PROBE_TIMEOUT, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Header, Record};
@@ -37,8 +37,9 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// How long the brokers may hold back the answer of a probe that stands at the end, in ms.
 const PROBE_WAIT_MS: &str = "10";
 
-fn consumer(brokers: &str, wait_ms: &str) -> Result<BaseConsumer, LogError> {
-    client(brokers)
+fn consumer(brokers: &Brokers, wait_ms: &str) -> Result<BaseConsumer, LogError> {
+    brokers
+        .client()
         .set("group.id", "annals-unused")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -185,7 +186,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn connect(brokers: &str, topic: &str) -> Result<Self, LogError> {
+    pub(super) fn connect(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
         let consumer = consumer(brokers, PROBE_WAIT_MS)?;
         Ok(Self {
             consumer,
@@ -201,7 +202,7 @@ impl Probe {
     pub(super) fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
         let (first, end) = self
             .consumer
-            .fetch_watermarks(&self.topic, partition_number(partition), REQUEST_TIMEOUT)
+            .fetch_watermarks(&self.topic, partition_number(partition), PROBE_TIMEOUT)
             .map_err(failed("ask the brokers for the end of the topic"))?;
         Ok(Bounds {
             first: Offset(first.cast_unsigned()),
@@ -223,7 +224,7 @@ impl Probe {
 
     pub(super) fn read(&mut self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
         let mut goes_on = self.seek(partition, from)?;
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let deadline = Instant::now() + PROBE_TIMEOUT;
         let mut gathered = Gathered::default();
         gathered.chunk(partition, from);
         while !gathered.is_full() {
@@ -277,7 +278,7 @@ impl Probe {
         offset: Offset,
     ) -> Result<Option<Record>, LogError> {
         let goes_on = self.seek(partition, offset)?;
-        match self.consumer.poll(REQUEST_TIMEOUT) {
+        match self.consumer.poll(PROBE_TIMEOUT) {
             Some(Err(KafkaError::PartitionEOF(_))) if goes_on => self.read_one(partition, offset),
             Some(Ok(message)) => {
                 let record = record_of(&message);
@@ -302,7 +303,7 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     pub(super) fn open(
-        brokers: &str,
+        brokers: &Brokers,
         topic: &str,
         from: &[(Partition, Offset)],
     ) -> Result<Self, LogError> {

@@ -18,7 +18,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartition
 use tokio::sync::watch;
 
 use super::hints::{Heard, Said, node_key, owner_key};
-use super::{REQUEST_TIMEOUT, client, failed, topic};
+use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
 use crate::cluster::{Directory, Hint, Known, NodeEntry};
 use crate::ids::Partition;
 use crate::log::LogError;
@@ -40,8 +40,8 @@ const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const BELIEVE_MS: &str = "5000";
 const MISSING_MS: &str = "1000";
 
-fn directory_client(brokers: &str) -> ClientConfig {
-    let mut config = client(brokers);
+fn directory_client(brokers: &Brokers) -> ClientConfig {
+    let mut config = brokers.client();
     config
         .set("topic.metadata.refresh.interval.ms", BELIEVE_MS)
         .set("topic.metadata.propagation.max.ms", MISSING_MS);
@@ -118,7 +118,7 @@ pub(super) struct KafkaDirectory {
 
 impl KafkaDirectory {
     pub(super) async fn open(
-        brokers: &str,
+        brokers: &Brokers,
         topic: &str,
         partition_count: u32,
     ) -> Result<Self, LogError> {
@@ -141,7 +141,7 @@ impl KafkaDirectory {
         let (sender, known) = watch::channel(Known::default());
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower {
-            brokers: brokers.to_owned(),
+            brokers: brokers.clone(),
             log_topic: topic.to_owned(),
             partition_count,
             speaker: Arc::clone(&speaker),
@@ -199,7 +199,7 @@ impl Directory for KafkaDirectory {
 /// The hearing side: a thread that reads the topic from its beginning, again whenever it may be
 /// another one.
 struct Follower {
-    brokers: String,
+    brokers: Brokers,
     log_topic: String,
     partition_count: u32,
     speaker: Arc<Speaker>,

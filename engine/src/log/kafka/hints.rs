@@ -205,6 +205,7 @@ mod tests {
     #[test]
     fn nodes_come_and_go_and_cannot_be_without_number() {
         let entry = |node: &str| NodeEntry {
+            decides: true,
             node: node.to_owned(),
             address: String::new(),
             reads_record_version: 1,

@@ -18,7 +18,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::{oneshot, watch};
 
-use super::{client, failed};
+use super::{Brokers, failed};
 use crate::cluster::{Assignment, Membership, MembershipOptions};
 use crate::ids::Partition;
 use crate::log::LogError;
@@ -116,7 +116,7 @@ pub(super) struct KafkaMembership {
 
 impl KafkaMembership {
     pub(super) fn join(
-        brokers: &str,
+        brokers: &Brokers,
         topic: &str,
         partition_count: u32,
         options: &MembershipOptions,
@@ -199,7 +199,7 @@ impl Drop for KafkaMembership {
     }
 }
 
-fn config(brokers: &str, options: &MembershipOptions) -> ClientConfig {
+fn config(brokers: &Brokers, options: &MembershipOptions) -> ClientConfig {
     let session = options.session_timeout;
     let heartbeat_ms = (session.as_millis() / 10)
         .clamp(*HEARTBEAT.start(), *HEARTBEAT.end())
@@ -207,7 +207,7 @@ fn config(brokers: &str, options: &MembershipOptions) -> ClientConfig {
         .max(1);
     // How long the group waits for a member to rejoin; the client asks for at least the session.
     let rejoin_within = session.max(REJOIN_WITHIN_MIN);
-    let mut config = client(brokers);
+    let mut config = brokers.client();
     config
         .set("client.id", &options.node)
         .set("group.id", &options.group)

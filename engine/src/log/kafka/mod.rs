@@ -4,6 +4,7 @@
 //! Invariant: the words broker and topic stay inside this folder. Readers see uncommitted records,
 //! so that a foreign open transaction blocks nobody. Deliberately absent: Kafka's transactions.
 
+mod brokers;
 mod consumer;
 mod directory;
 mod hints;
@@ -15,46 +16,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::Semaphore;
 
-use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
+use super::{
+    Appender, Bounds, Chunk, EventLog, KafkaSecurity, LogAddress, LogError, LogReader, StoreOptions,
+};
 use crate::cluster::{Directory, Membership, MembershipOptions};
 use crate::ids::{Offset, Partition};
 use crate::record::Record;
+use brokers::Brokers;
 use consumer::{KafkaReader, Probe};
 use directory::KafkaDirectory;
 use membership::KafkaMembership;
 use producer::KafkaAppender;
-pub(super) use topic::create_topic;
 
 /// How long a request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many clients for proofs and gap reads are kept for the next use.
-const PROBES_KEPT: usize = 4;
+/// How long a proof or a gap read may wait for a broker: one that does not answer must not keep the
+/// clients from partitions whose leaders do.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many clients there are for proofs and gap reads; each has threads and connections of its own,
+/// so that more would cost more than waiting for one.
+const PROBES_MAX: usize = 8;
 
 /// A log in a Kafka topic.
 pub struct KafkaLog {
     address: LogAddress,
-    brokers: String,
+    brokers: Brokers,
     topic: String,
     partition_count: u32,
     probes: Arc<Mutex<Vec<Probe>>>,
-}
-
-/// The settings that every client of ours starts from.
-fn client(brokers: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", brokers)
-        .set("client.id", "annals")
-        .set("socket.nagle.disable", "true")
-        .set("allow.auto.create.topics", "false")
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", "1000")
-        .set("log_level", "3");
-    config
+    probing: Arc<Semaphore>,
 }
 
 fn failed(operation: &'static str) -> impl FnOnce(rdkafka::error::KafkaError) -> LogError {
@@ -65,14 +57,19 @@ impl KafkaLog {
     /// Connects to the topic.
     ///
     /// # Errors
-    /// `Missing` if there is no such topic; `Unavailable` if no broker answers.
-    pub async fn open(brokers: &str, topic: &str) -> Result<Self, LogError> {
+    /// `Missing` if there is no such topic; `Unavailable` if no broker answers or lets us in.
+    pub async fn open(
+        brokers: &str,
+        topic: &str,
+        security: &KafkaSecurity,
+    ) -> Result<Self, LogError> {
         let address = LogAddress::Kafka {
             brokers: brokers.to_owned(),
             topic: topic.to_owned(),
         };
-        let (config, name) = (client(brokers), topic.to_owned());
-        let partition_count = blocking(move || partition_count(&config, &name)).await?;
+        let brokers = Brokers::new(brokers, security.clone());
+        let (asking, name) = (brokers.clone(), topic.to_owned());
+        let partition_count = blocking(move || asking.partition_count(&name)).await?;
         let Some(partition_count) = partition_count else {
             return Err(LogError::Missing {
                 address: address.to_string(),
@@ -80,11 +77,26 @@ impl KafkaLog {
         };
         Ok(Self {
             address,
-            brokers: brokers.to_owned(),
+            brokers,
             topic: topic.to_owned(),
             partition_count,
             probes: Arc::default(),
+            probing: Arc::new(Semaphore::new(PROBES_MAX)),
         })
+    }
+
+    /// Makes the topics, unless they are there.
+    ///
+    /// # Errors
+    /// `Unavailable` if no broker answers or lets us in.
+    pub async fn create(
+        brokers: &str,
+        topic: &str,
+        options: StoreOptions,
+        security: &KafkaSecurity,
+    ) -> Result<(), LogError> {
+        let brokers = Brokers::new(brokers, security.clone());
+        topic::create_topic(&brokers, topic, options).await
     }
 
     /// Runs `work` with a client of its own kind, preferably one that stands at `place` already.
@@ -95,6 +107,8 @@ impl KafkaLog {
     ) -> Result<T, LogError> {
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
         let probes = Arc::clone(&self.probes);
+        // It is never closed; the permit goes where the work goes, which ends by itself.
+        let permit = Arc::clone(&self.probing).acquire_owned().await.ok();
         blocking(move || {
             let kept = {
                 let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,9 +122,8 @@ impl KafkaLog {
             };
             let result = work(&mut probe)?;
             let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() < PROBES_KEPT {
-                kept.push(probe);
-            }
+            kept.push(probe);
+            drop(permit);
             Ok(result)
         })
         .await
@@ -127,25 +140,6 @@ async fn blocking<T: Send + 'static>(
             "run a call of the Kafka client",
             error,
         )),
-    }
-}
-
-fn partition_count(config: &ClientConfig, topic: &str) -> Result<Option<u32>, LogError> {
-    let consumer: BaseConsumer = config.create().map_err(failed("make a Kafka client"))?;
-    let metadata = consumer
-        .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-        .map_err(failed("ask the brokers for the topic"))?;
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        return Ok(None);
-    };
-    match found.error().map(RDKafkaErrorCode::from) {
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            Ok(None)
-        }
-        Some(code) => Err(LogError::unavailable("ask the brokers for the topic", code)),
-        None => Ok(u32::try_from(found.partitions().len())
-            .ok()
-            .filter(|count| *count > 0)),
     }
 }
 

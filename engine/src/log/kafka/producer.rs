@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
-use super::{client, failed};
+use super::{Brokers, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogError};
 use crate::record::NewRecord;
@@ -63,16 +63,16 @@ struct KafkaSession {
 }
 
 pub(super) struct KafkaAppender {
-    brokers: String,
+    brokers: Brokers,
     topic: String,
     current: Mutex<Arc<KafkaSession>>,
 }
 
 impl KafkaAppender {
-    pub(super) fn open(brokers: &str, topic: &str) -> Result<Self, LogError> {
+    pub(super) fn open(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
         let session = Arc::new(KafkaSession::open(brokers, topic)?);
         Ok(Self {
-            brokers: brokers.to_owned(),
+            brokers: brokers.clone(),
             topic: topic.to_owned(),
             current: Mutex::new(session),
         })
@@ -84,9 +84,10 @@ impl KafkaAppender {
 }
 
 impl KafkaSession {
-    fn open(brokers: &str, topic: &str) -> Result<Self, LogError> {
+    fn open(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
         let failed_flag = Arc::new(AtomicBool::new(false));
-        let producer = client(brokers)
+        let producer = brokers
+            .client()
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("enable.gapless.guarantee", "true")

@@ -8,7 +8,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{REQUEST_TIMEOUT, blocking, client, failed};
+use super::{Brokers, REQUEST_TIMEOUT, blocking, failed};
 use crate::log::{LogError, SettingProblem, StoreOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -41,17 +41,21 @@ pub(super) fn owners_topic(topic: &str) -> String {
     format!("{topic}.owners")
 }
 
-fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>, LogError> {
-    client(brokers)
+fn admin(brokers: &Brokers) -> Result<AdminClient<DefaultClientContext>, LogError> {
+    brokers
+        .client()
         .create()
         .map_err(failed("make a Kafka client"))
 }
 
-pub(in crate::log) async fn create_topic(
-    brokers: &str,
+pub(super) async fn create_topic(
+    brokers: &Brokers,
     topic: &str,
     options: StoreOptions,
 ) -> Result<(), LogError> {
+    // Says better than the request below why the brokers do not let us in.
+    let (asking, name) = (brokers.clone(), topic.to_owned());
+    blocking(move || asking.partition_count(&name)).await?;
     let partitions = i32::try_from(options.partition_count).unwrap_or(i32::MAX);
     let replication = i32::from(options.replication);
     let insync = if options.replication >= 3 { "2" } else { "1" };
@@ -67,7 +71,7 @@ pub(in crate::log) async fn create_topic(
 }
 
 /// Makes the directory's topic if there is none, with as many replicas as the log's has.
-pub(super) async fn ensure_owners_topic(brokers: &str, topic: &str) -> Result<(), LogError> {
+pub(super) async fn ensure_owners_topic(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
     let owners = owners_topic(topic);
     if replicas(brokers, &owners).await? > 0 {
         return Ok(());
@@ -78,7 +82,7 @@ pub(super) async fn ensure_owners_topic(brokers: &str, topic: &str) -> Result<()
     make(brokers, &[directory]).await
 }
 
-async fn make(brokers: &str, topics: &[NewTopic<'_>]) -> Result<(), LogError> {
+async fn make(brokers: &Brokers, topics: &[NewTopic<'_>]) -> Result<(), LogError> {
     let timeouts = AdminOptions::new()
         .operation_timeout(Some(REQUEST_TIMEOUT))
         .request_timeout(Some(REQUEST_TIMEOUT));
@@ -96,7 +100,7 @@ async fn make(brokers: &str, topics: &[NewTopic<'_>]) -> Result<(), LogError> {
 }
 
 /// The warnings that stop nobody.
-pub(super) async fn check(brokers: &str, topic: &str) -> Result<Vec<String>, LogError> {
+pub(super) async fn check(brokers: &Brokers, topic: &str) -> Result<Vec<String>, LogError> {
     let resource = [ResourceSpecifier::Topic(topic)];
     let timeouts = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let described = admin(brokers)?
@@ -126,13 +130,14 @@ pub(super) async fn check(brokers: &str, topic: &str) -> Result<Vec<String>, Log
     ))
 }
 
-fn problems(brokers: &str, topic: &str, config: &ConfigResource) -> Vec<SettingProblem> {
+fn problems(brokers: &Brokers, topic: &str, config: &ConfigResource) -> Vec<SettingProblem> {
+    let addresses = brokers.addresses();
     let problem = |setting: &str, found: &str, needed: &str, set: &str| SettingProblem {
         setting: setting.to_owned(),
         found: found.to_owned(),
         needed: needed.to_owned(),
         mend: format!(
-            "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics \
+            "kafka-configs.sh --bootstrap-server {addresses} --alter --entity-type topics \
              --entity-name {topic} --add-config {setting}={set}"
         ),
     };
@@ -161,8 +166,8 @@ fn problems(brokers: &str, topic: &str, config: &ConfigResource) -> Vec<SettingP
 }
 
 /// The least number of replicas that any partition of the topic has; 0 if there is no such topic.
-async fn replicas(brokers: &str, topic: &str) -> Result<usize, LogError> {
-    let (config, topic) = (client(brokers), topic.to_owned());
+async fn replicas(brokers: &Brokers, topic: &str) -> Result<usize, LogError> {
+    let (config, topic) = (brokers.client(), topic.to_owned());
     blocking(move || {
         let consumer: BaseConsumer = config.create().map_err(failed("make a Kafka client"))?;
         let metadata = consumer

@@ -114,6 +114,7 @@ impl<T: Hash> Owner<T> {
             first_offset,
             claimed,
             wanted,
+            record_version: _,
             letting_go,
             holder,
             losses: _,

@@ -11,7 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
 use crate::known_bad::KnownBad;
 use crate::log::Appended;
-use crate::owner::{NotOwning, Now};
+use crate::owner::{Action, NotOwning, Now};
 
 impl<T> Owner<T> {
     /// Takes the log's acknowledgement of an append.
@@ -192,7 +192,10 @@ impl<T> Owner<T> {
             }
             Phase::StandingBy {
                 read_at_ms: Some(read_at_ms),
-            } if now.monotonic_ms >= *read_at_ms => self.resume(),
+            } if now.monotonic_ms >= *read_at_ms => {
+                self.phase = Phase::StandingBy { read_at_ms: None };
+                self.actions.push(Action::Peek);
+            }
             Phase::Owning => {
                 let oldest = self.window.front().map(|entry| entry.sent_at.monotonic_ms);
                 let patience_ms = self.settings.append_doubt_after_ms;

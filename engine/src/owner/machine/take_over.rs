@@ -16,7 +16,7 @@ use crate::ids::{Offset, Term, WriterId};
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::{Action, NotOwning, Now};
-use crate::record::{ClaimHeaders, RECORD_VERSION, Record};
+use crate::record::{ClaimHeaders, Record};
 
 /// How long after a loss the next one counts as another of the same struggle, in milliseconds.
 const STRUGGLE_MS: u64 = 10_000;
@@ -59,6 +59,18 @@ impl<T> Owner<T> {
             self.claim(now);
         } else {
             self.stand_by(now);
+        }
+    }
+
+    /// Takes where the log ends, or that it could not be seen. A standby reads on only where there
+    /// is something to read.
+    pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
+        if !matches!(self.phase, Phase::StandingBy { .. }) {
+            return;
+        }
+        match end {
+            Some(end) if end != self.next_offset() => self.resume(),
+            Some(_) | None => self.stand_by(now),
         }
     }
 
@@ -291,7 +303,7 @@ impl<T> Owner<T> {
             term: Term(self.chain.term.0 + 1),
             writer: WriterId(uuid::Builder::from_random_bytes(self.entropy.writer()).into_uuid()),
             log,
-            version: RECORD_VERSION,
+            version: self.record_version,
         };
         let sequence = self.sequence();
         let record = claim.record(self.claim_value());

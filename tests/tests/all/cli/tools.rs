@@ -31,10 +31,12 @@ fn every_command_explains_itself() {
         "log info",
         "log verify",
         "log copy",
+        "log dump",
         "projections list",
         "projections rebuild",
         "migrate",
         "check",
+        "check-history",
         "config",
         "schema",
         "completions",
@@ -106,12 +108,13 @@ fn config_tells_where_each_value_came_from() {
     std::fs::write(folder.path().join("annals.toml"), file).unwrap();
     let config = annals(folder.path())
         .env("ANNALS_NODE", "b")
-        .env("ANNALS_POSTGRES", "postgres://me:secret@db/annals")
+        .env("ANNALS_POSTGRES", "postgres://me:hunter2@db/annals")
+        .env("ANNALS_CLUSTER_SECRET", "hunter2, hunter2, hunter2")
         .args(["config", "--data", "d", "--output", "json"])
         .output()
         .unwrap();
     assert_exit(&config, 0);
-    assert!(!stdout(&config).contains("secret"));
+    assert!(!stdout(&config).contains("hunter2"));
     let rows: Vec<Value> = serde_json::from_slice(&config.stdout).unwrap();
     for (setting, value, source) in [
         ("data", "d", "flag --data"),
@@ -124,6 +127,7 @@ fn config_tells_where_each_value_came_from() {
             "variable ANNALS_POSTGRES",
         ),
         ("acknowledged_damage", "1:2=a disk", "annals.toml"),
+        ("cluster_secret", "***", "variable ANNALS_CLUSTER_SECRET"),
         ("url", "http://127.0.0.1:4747", "default"),
     ] {
         let row = rows.iter().find(|row| row["setting"] == setting).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::create::{CreateOptions, create};
 use engine::engine::{Engine, EngineOptions, StartError};
-use engine::log::{self, EventLog, KafkaLog, LogAddress, LogError, SettingProblem};
+use engine::log::{self, EventLog, KafkaLog, KafkaSecurity, LogAddress, LogError, SettingProblem};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::{kafka, unique_name};
@@ -35,9 +35,13 @@ async fn topic_with(settings: &BTreeMap<&str, &str>) -> (String, KafkaLog) {
     let topic = unique_name("settings");
     let settings: Vec<(&str, &str)> = settings.iter().map(|(k, v)| (*k, *v)).collect();
     kafka::shared().create_topic(&topic, 2, &settings).await;
-    let log = KafkaLog::open(kafka::shared().bootstrap(), &topic)
-        .await
-        .unwrap();
+    let log = KafkaLog::open(
+        kafka::shared().bootstrap(),
+        &topic,
+        &KafkaSecurity::default(),
+    )
+    .await
+    .unwrap();
     (topic, log)
 }
 

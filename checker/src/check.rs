@@ -1,0 +1,171 @@
+//! The check as a whole: histories and a log go in, a report comes out.
+//!
+//! Invariant: the log is read once, in order, and never kept; histories may come before or behind
+//! it. Deliberately absent: files and printing.
+
+use std::io::BufRead;
+
+use crate::book::Book;
+use crate::compare;
+use crate::dump::{DumpReader, Header, RawRecord};
+use crate::fold::LogFold;
+use crate::history::{HistoryReader, Line};
+use crate::lines::InputError;
+use crate::order;
+use crate::report::{Report, Summary, VIOLATIONS_PER_KIND_MAX, Violation};
+use crate::rules::{NoRules, Rules};
+
+/// Whether the histories hold everything that was ever sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Others may have written too.
+    #[default]
+    Partial,
+    /// Whatever is in the log must have been sent by these clients.
+    Complete,
+}
+
+/// Whether the log's store was made to lose what it had acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing may be lost.
+    #[default]
+    Forbidden,
+    /// What follows from a loss is counted, and is no violation.
+    Expected,
+}
+
+/// How to check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether the histories hold everything that was ever sent.
+    pub scope: Scope,
+    /// Whether loss is expected.
+    pub loss: Loss,
+}
+
+/// What was found so far.
+pub(crate) struct Findings {
+    loss: Loss,
+    pub(crate) summary: Summary,
+    report: Report,
+}
+
+impl Findings {
+    pub(crate) fn add(&mut self, violation: Violation) {
+        let kind = violation.kind;
+        let is_expected = self.loss == Loss::Expected && kind.follows_from_loss();
+        let counts = match is_expected {
+            true => &mut self.report.expected,
+            false => &mut self.report.counts,
+        };
+        let count = counts.entry(kind.name()).or_default();
+        *count += 1;
+        if !is_expected && *count <= VIOLATIONS_PER_KIND_MAX {
+            self.report.violations.push(violation);
+        }
+    }
+}
+
+/// One check.
+///
+/// The log must be read after the last answer was heard, or what is still to come looks lost.
+pub struct Checker {
+    options: Options,
+    book: Book,
+    log: LogFold,
+    findings: Findings,
+}
+
+impl Checker {
+    /// A check that knows no domain's rules.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self::with_rules(options, Box::new(NoRules))
+    }
+
+    /// A check that also holds each commit against the rules of its domain.
+    #[must_use]
+    pub fn with_rules(options: Options, rules: Box<dyn Rules>) -> Self {
+        Self {
+            options,
+            book: Book::default(),
+            log: LogFold::new(rules),
+            findings: Findings {
+                loss: options.loss,
+                summary: Summary::default(),
+                report: Report::default(),
+            },
+        }
+    }
+
+    /// Reads a history; `name` is shown where it is evidence.
+    ///
+    /// # Errors
+    /// If it cannot be read, or holds a line that is wrong and not just cut off.
+    pub fn history(&mut self, name: &str, input: impl BufRead) -> Result<(), InputError> {
+        let file = self.book.file(name);
+        let mut reader = HistoryReader::of(name, input);
+        while let Some((number, line)) = reader.next()? {
+            match line {
+                Line::Torn => self.findings.summary.torn_lines += 1,
+                Line::Entry(entry) => {
+                    if let Some(violation) = self.book.note(file, number, &entry) {
+                        self.findings.add(violation);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the log.
+    pub fn begin_log(&mut self, header: &Header) {
+        self.findings.summary.partitions = header.partition_count;
+    }
+
+    /// Takes the next record of the log: partition by partition, by offset.
+    ///
+    /// # Errors
+    /// If partitions or offsets do not ascend.
+    pub fn record(&mut self, partition: u32, record: &RawRecord) -> Result<(), InputError> {
+        let taken = self
+            .log
+            .take(partition, record, &mut self.book, &mut self.findings);
+        taken.map_err(|reason| InputError {
+            place: "log".to_owned(),
+            reason,
+        })
+    }
+
+    /// Reads the log from a dump.
+    ///
+    /// # Errors
+    /// If it is none, was cut off, or is out of order.
+    pub fn dump(&mut self, name: &str, input: impl BufRead) -> Result<(), InputError> {
+        let mut reader = DumpReader::open(name, input)?;
+        self.begin_log(reader.header());
+        while let Some((partition, record)) = reader.next_record()? {
+            self.record(partition, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Decides.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        let Self {
+            options,
+            book,
+            mut findings,
+            ..
+        } = self;
+        for command in &book.commands {
+            compare::compare(&book, command, options.scope, &mut findings);
+        }
+        order::compare(&book, &mut findings);
+        let mut report = findings.report;
+        report.summary = findings.summary;
+        report
+    }
+}

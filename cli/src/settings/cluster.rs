@@ -1,0 +1,116 @@
+//! What a node needs to speak to others on the same log: where it is reached, and the secret that
+//! they share.
+//!
+//! Invariant: the secret is never shown, and without one no other address than loopback is
+//! advertised. Deliberately absent: flags for the secret, which every user of the machine could
+//! read in the list of processes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use command_api::peer::{AddressError, Secret, authority_of, is_loopback};
+use serde::de::{self, Deserialize, Deserializer};
+
+use super::Settings;
+use crate::exit::{Exit, Failure};
+
+/// What is shown of a secret that is there.
+pub(super) const HIDDEN: &str = "***";
+
+/// A secret, long enough.
+pub(super) struct SharedSecret(pub(super) Secret);
+
+impl<'de> Deserialize<'de> for SharedSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Secret::new(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl std::fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+/// `HOST:PORT`, with or without `http://`; kept with it.
+#[derive(Debug)]
+pub(super) struct Advertised(pub(super) String);
+
+impl<'de> Deserialize<'de> for Advertised {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let url = match text.contains("://") {
+            true => text,
+            false => format!("http://{text}"),
+        };
+        let authority = authority_of(&url);
+        let url = authority.map(|authority| format!("http://{authority}"));
+        url.map(Self)
+            .map_err(|error: AddressError| de::Error::custom(error))
+    }
+}
+
+impl Settings {
+    /// The secret that this node shares with the others; absent where nobody set one.
+    ///
+    /// # Errors
+    /// `Usage` where its file cannot be read or holds too little.
+    pub fn cluster_secret(&self) -> Result<Option<Secret>, Failure> {
+        match (&self.cluster_secret, &self.cluster_secret_file) {
+            (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, Some(file)) => self.read_secret(file).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn read_secret(&self, file: &Path) -> Result<Secret, Failure> {
+        let source = self.source("cluster_secret_file");
+        let what = format!("read the cluster secret in {} ({source})", file.display());
+        let failed =
+            |error: &dyn std::error::Error| Failure::of(Exit::Usage, error).while_trying(&what);
+        let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+        Secret::new(&text).map_err(|error| failed(&error))
+    }
+
+    /// Where other nodes reach this one, which listens on `bound`: `http://HOST:PORT`.
+    ///
+    /// # Errors
+    /// `Usage` where nothing is advertised and `bound` is no address that one could reach.
+    pub fn address_for_peers(&self, bound: SocketAddr) -> Result<String, Failure> {
+        match &self.advertise {
+            Some(address) => Ok(address.clone()),
+            None if bound.ip().is_unspecified() => {
+                let message = format!("listening on {bound} does not say where others find it");
+                let hint = "say it with --advertise HOST:PORT";
+                Err(Failure::new(Exit::Usage, message).hint(hint))
+            }
+            None => Ok(format!("http://{bound}")),
+        }
+    }
+
+    /// Whether what the settings say of the cluster fits together.
+    pub(super) fn check_cluster(&self) -> Result<(), Failure> {
+        let has_secret = self.cluster_secret.is_some() || self.cluster_secret_file.is_some();
+        if self.cluster_secret.is_some() && self.cluster_secret_file.is_some() {
+            let message = format!(
+                "cluster_secret (from {}) and cluster_secret_file (from {}) are both set",
+                self.source("cluster_secret"),
+                self.source("cluster_secret_file"),
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        match &self.advertise {
+            Some(address) if !has_secret && !is_loopback(address) => {
+                let source = self.source("advertise");
+                let message = format!(
+                    "will not advertise {address} ({source}) without a cluster secret: anybody \
+                     there could speak as a node"
+                );
+                let hint = "set cluster_secret_file to the same secret on all nodes";
+                Err(Failure::new(Exit::Usage, message).hint(hint))
+            }
+            _ => Ok(()),
+        }
+    }
+}

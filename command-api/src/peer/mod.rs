@@ -1,0 +1,26 @@
+//! From node to node over HTTP: forwarded commands, hand-over, take-over; and the topology for all.
+//!
+//! - `POST /v1/peer/partitions/{partition}/commands`: a link, NDJSON both ways at once
+//! - `POST /v1/peer/partitions/{partition}/hand-over`, `…/take-over`: one question, one answer
+//! - `GET /v1/topology`: public
+//!
+//! Invariant: only peers are served, and every wait and buffer is bounded. Deliberately absent:
+//! what a link's order means (`engine::cluster`), and who owns (the log).
+
+mod auth;
+mod client;
+mod code;
+mod connection;
+mod heard;
+mod link;
+mod server;
+mod topology;
+mod wire;
+
+pub use auth::{
+    AddressError, Identity, Key, Secret, SecretTooShort, Unprotected, authority_of, is_loopback,
+};
+pub use client::{HttpPeers, PeersOptions};
+pub use server::{Server, ServerOptions};
+pub(crate) use topology::describe as describe_topology;
+pub use topology::topology_router;

@@ -1,0 +1,149 @@
+//! `GET /v1/topology`: who is said to own what, so that clients can route for themselves.
+//!
+//! Invariant: a hint, as everything about owners that is not the log; a command that comes to
+//! another node is forwarded. Deliberately absent: anything secret, since whoever may read may read
+//! this.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use door::NoQuery;
+use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
+use engine::cluster::{Hint, NodeEntry, PeerService};
+use engine::ids::{LogId, Partition};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// How a partition follows from a stream.
+const PARTITIONER: &str = "murmur2 over tenant/routing key";
+
+#[derive(Serialize)]
+struct Shown {
+    log: LogId,
+    node: String,
+    partition_count: u32,
+    partitioner: &'static str,
+    partitions: Vec<ShownPartition>,
+    nodes: Vec<NodeEntry>,
+}
+
+#[derive(Serialize)]
+struct ShownPartition {
+    partition: Partition,
+    owner: Option<Hint>,
+}
+
+/// The route, to be merged with others and passed through [`door::finish`].
+pub fn topology_router(service: Arc<dyn PeerService>) -> Router {
+    Router::new()
+        .route("/v1/topology", get(show))
+        .with_state(service)
+}
+
+async fn show(State(service): State<Arc<dyn PeerService>>, _: NoQuery) -> Json<Shown> {
+    let mut topology = service.topology();
+    let partitions = (0..topology.partition_count).map(Partition);
+    Json(Shown {
+        log: topology.log,
+        node: topology.node,
+        partition_count: topology.partition_count,
+        partitioner: PARTITIONER,
+        partitions: partitions
+            .map(|partition| ShownPartition {
+                partition,
+                owner: topology.owners.remove(&partition),
+            })
+            .collect(),
+        nodes: topology.nodes.into_values().collect(),
+    })
+}
+
+/// Adds the route to the OpenAPI document.
+pub(crate) fn describe(fragment: &mut Fragment) {
+    fragment.tag("cluster", "Which nodes there are, and who owns what.");
+    let mut responses = responses(&[400]);
+    responses.insert(
+        "200".to_owned(),
+        json!({
+            "description": "What this node knows of the owners.",
+            "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
+            "content": {"application/json": {"schema": schema_ref("Topology")}},
+        }),
+    );
+    let operation = json!({
+        "operationId": "topology",
+        "tags": ["cluster"],
+        "summary": "Who owns which partition",
+        "description": "Hints, so that a client may send each command to its owner and save a hop. \
+                        Any node takes any command.",
+        "parameters": [parameter_ref("CorrelationId")],
+        "responses": responses,
+    });
+    fragment.operation("/v1/topology", "get", operation);
+    for (name, schema) in schemas() {
+        fragment.schema(name, schema);
+    }
+}
+
+fn schemas() -> [(&'static str, Value); 3] {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let number = json!({"type": "integer", "minimum": 0});
+    let address = text("The base address of its doors: `http://HOST:PORT`.");
+    let topology = json!({
+        "type": "object",
+        "properties": {
+            "log": {"type": "string", "format": "uuid", "description": "The log's identity."},
+            "node": text("The node that says so."),
+            "partition_count": {"type": "integer", "minimum": 1,
+                                "description": "It never changes."},
+            "partitioner": {
+                "type": "string", "const": PARTITIONER,
+                "description": "Kafka's murmur2, modulo the partition count, over the tenant, a \
+                                slash and the routing key: the stream's name, unless its category \
+                                declares another.",
+            },
+            "partitions": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "partition": number,
+                    "owner": {"oneOf": [schema_ref("PartitionOwner"), {"type": "null"}]},
+                },
+                "required": ["partition", "owner"],
+            }},
+            "nodes": {"type": "array", "items": schema_ref("Node")},
+        },
+        "required": ["log", "node", "partition_count", "partitioner", "partitions", "nodes"],
+    });
+    let owner = json!({
+        "type": "object",
+        "description": "Who is said to own a partition.",
+        "properties": {
+            "node": text("Its name."),
+            "address": address,
+            "term": {"type": "integer", "minimum": 1, "description": "The number of its claim."},
+        },
+        "required": ["node", "address", "term"],
+    });
+    let node = json!({
+        "type": "object",
+        "description": "A node that writes the log or follows it.",
+        "properties": {
+            "node": text("Its name."),
+            "address": address,
+            "decides": {"type": "boolean", "description": "Whether it takes commands."},
+            "reads_record_version": number,
+            "program": text("The version of its program."),
+            "seen_at": {"type": "string", "format": "date-time",
+                        "description": "When it last said that it is there, by its clock."},
+        },
+        "required": ["node", "address", "decides", "reads_record_version", "program",
+                     "seen_at"],
+    });
+    [
+        ("Topology", topology),
+        ("PartitionOwner", owner),
+        ("Node", node),
+    ]
+}

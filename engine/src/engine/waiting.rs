@@ -1,0 +1,145 @@
+//! Whoever waits for one command at this node: up to its answer, to its deadline, or until they go.
+//!
+//! Invariant: before anybody learns that a command has no answer, and before whoever waits goes, the
+//! guard of its stream is closed, so that no later command of the batch is attempted in its stead.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::command::{Answer, SubmitError, TurnedAway};
+use crate::owner::Submission;
+use crate::seat::{ClientTicket, Fate, Guard, Message, turned_away};
+
+/// Whoever waits for one command.
+pub(super) struct Waiting {
+    // Dropped first: see its type.
+    guard: Abandoning,
+    answer: oneshot::Receiver<Result<Answer, SubmitError>>,
+    fate: Arc<Fate>,
+}
+
+/// The guard of a stream, closed when whoever waits goes without an answer. A batch that is dropped
+/// goes line by line; without this a line whose client is still there would be attempted although
+/// one before it was not.
+struct Abandoning(Option<Arc<Guard>>);
+
+impl Abandoning {
+    fn close(&self, error: &SubmitError) {
+        if let Some(guard) = &self.0 {
+            guard.close(error);
+        }
+    }
+}
+
+impl Drop for Abandoning {
+    fn drop(&mut self) {
+        self.close(&SubmitError::Unknown);
+    }
+}
+
+pub(super) fn wrap(
+    submission: Submission,
+    guard: Option<Arc<Guard>>,
+    deadline: Instant,
+    held: OwnedSemaphorePermit,
+) -> (Message, Waiting) {
+    let (ticket, waiting) = tickets(guard, deadline, Some(held));
+    (Message::Command(Box::new((submission, ticket))), waiting)
+}
+
+/// Both ends of one command's waiting.
+fn tickets(
+    guard: Option<Arc<Guard>>,
+    deadline: Instant,
+    held: Option<OwnedSemaphorePermit>,
+) -> (ClientTicket, Waiting) {
+    let (reply, answer) = oneshot::channel();
+    let fate = Arc::new(Fate::default());
+    let ticket = ClientTicket {
+        reply,
+        fate: Arc::clone(&fate),
+        guard: guard.clone(),
+        deadline,
+        _held: held,
+    };
+    let waiting = Waiting {
+        guard: Abandoning(guard),
+        answer,
+        fate,
+    };
+    (ticket, waiting)
+}
+
+impl Waiting {
+    pub(super) async fn answer(mut self, deadline: Instant) -> Result<Answer, SubmitError> {
+        let result = match tokio::time::timeout_at(deadline.into(), &mut self.answer).await {
+            Ok(Ok(result)) => result,
+            // The owner's task is gone: what it had taken may be in the log.
+            Ok(Err(_)) => Err(SubmitError::Unknown),
+            Err(_) => {
+                // Closed before it is given up, so that no later command slips through between.
+                self.guard.close(&SubmitError::Unknown);
+                Err(if self.fate.give_up() {
+                    turned_away(TurnedAway::Late)
+                } else {
+                    SubmitError::Unknown
+                })
+            }
+        };
+        if let Err(error) = &result {
+            self.guard.close(error);
+        }
+        // Nobody goes without an answer any more.
+        self.guard.0 = None;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::seat::Client;
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    fn waiting(guard: &Arc<Guard>) -> (ClientTicket, Waiting) {
+        tickets(Some(Arc::clone(guard)), in_a_minute(), None)
+    }
+
+    #[tokio::test]
+    async fn nothing_behind_an_abandoned_line_is_attempted() {
+        let guard = Arc::new(Guard::default());
+        let (mut first, waits_for_first) = waiting(&guard);
+        let (mut second, waits_for_second) = waiting(&guard);
+        // The client's connection is gone: what waits goes line by line.
+        let mut answer = Box::pin(waits_for_first.answer(in_a_minute()));
+        assert!(futures::poll!(&mut answer).is_pending());
+        drop(answer);
+        assert_eq!(
+            first.take_up(),
+            Err(Some(turned_away(TurnedAway::AfterUnanswered)))
+        );
+        assert!(
+            second.take_up().is_err(),
+            "its client is still there, the line before is not"
+        );
+        drop(waits_for_second);
+    }
+
+    #[tokio::test]
+    async fn an_answer_leaves_the_way_open() {
+        let guard = Arc::new(Guard::default());
+        let (first, waits_for_first) = waiting(&guard);
+        first.reply.send(Err(SubmitError::Failed)).unwrap();
+        let answer = waits_for_first.answer(in_a_minute());
+        assert_eq!(answer.await, Err(SubmitError::Failed));
+        let (mut second, _waits) = waiting(&guard);
+        assert_eq!(second.take_up(), Ok(()));
+    }
+}

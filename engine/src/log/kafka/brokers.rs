@@ -1,0 +1,231 @@
+//! The cluster: where its brokers are, how they are talked to, and what to say when they do not
+//! let us in.
+//!
+//! Invariant: every client of ours starts from the settings here, and no error shows a password.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+
+use super::{REQUEST_TIMEOUT, failed};
+use crate::log::{KafkaSecurity, LogError, Sasl, SaslMechanism, Tls};
+
+/// How long the first attempt to reach a broker takes; each further one takes twice as long.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
+/// How many reports of a client are looked through after a failed attempt.
+const REPORTS_MAX: usize = 100;
+
+/// A cluster's brokers, and how to be let in.
+#[derive(Clone, Debug)]
+pub(super) struct Brokers {
+    addresses: String,
+    security: KafkaSecurity,
+}
+
+impl Brokers {
+    pub(super) fn new(addresses: &str, security: KafkaSecurity) -> Self {
+        Self {
+            addresses: addresses.to_owned(),
+            security,
+        }
+    }
+
+    /// `HOST:PORT[,HOST:PORT…]`.
+    pub(super) fn addresses(&self) -> &str {
+        &self.addresses
+    }
+
+    /// The settings that every client of ours starts from.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.addresses)
+            .set("client.id", "annals")
+            .set("socket.nagle.disable", "true")
+            .set("allow.auto.create.topics", "false")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("log_level", "3");
+        let KafkaSecurity { tls, sasl } = &self.security;
+        config.set("security.protocol", self.protocol());
+        if let Some(Tls { ca, identity }) = tls {
+            let identity = identity.as_ref();
+            for (name, file) in [
+                ("ssl.ca.location", ca.as_ref()),
+                ("ssl.certificate.location", identity.map(|i| &i.certificate)),
+                ("ssl.key.location", identity.map(|i| &i.key)),
+            ] {
+                if let Some(file) = file {
+                    config.set(name, file.to_string_lossy());
+                }
+            }
+        }
+        if let Some(Sasl {
+            mechanism,
+            username,
+            password,
+        }) = sasl
+        {
+            let mechanism = match mechanism {
+                SaslMechanism::Plain => "PLAIN",
+                SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+                SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            };
+            config
+                .set("sasl.mechanism", mechanism)
+                .set("sasl.username", username)
+                .set("sasl.password", password.reveal());
+        }
+        config
+    }
+
+    fn protocol(&self) -> &'static str {
+        match (&self.security.tls, &self.security.sasl) {
+            (None, None) => "plaintext",
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        }
+    }
+
+    /// Asks for the number of a topic's partitions; none if there is no such topic.
+    pub(super) fn partition_count(&self, topic: &str) -> Result<Option<u32>, LogError> {
+        let metadata = self.metadata(topic)?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Ok(None)
+            }
+            Some(code) => Err(LogError::unavailable(ASK, code)),
+            None => Ok(u32::try_from(found.partitions().len())
+                .ok()
+                .filter(|count| *count > 0)),
+        }
+    }
+
+    /// Asks about a topic with a client that listens to its own reports: an answer that does not
+    /// come says nothing, and the reports say why.
+    fn metadata(&self, topic: &str) -> Result<Metadata, LogError> {
+        let consumer: BaseConsumer<Reports> = self
+            .client()
+            .create_with_context(Reports::default())
+            .map_err(failed("make a Kafka client"))?;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let mut patience = FIRST_ATTEMPT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = match consumer.fetch_metadata(Some(topic), patience.min(left)) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            let is_refused = (0..REPORTS_MAX)
+                .filter_map(|_| consumer.poll(Duration::ZERO))
+                .any(|report| report.is_err_and(|report| is_refusal(&report)));
+            let last = consumer.context().last();
+            if is_refused || last.as_deref().is_some_and(is_alert) || Instant::now() >= deadline {
+                let protocol = self.protocol();
+                return Err(match last {
+                    Some(report) => LogError::unavailable(ASK, report),
+                    None => LogError::unavailable(
+                        ASK,
+                        format!("{error}; none of them answered a client that speaks {protocol}"),
+                    ),
+                });
+            }
+            patience *= 2;
+        }
+    }
+}
+
+const ASK: &str = "ask the brokers for the topic";
+
+/// Whether a broker will not let us in however often we ask.
+fn is_refusal(report: &KafkaError) -> bool {
+    matches!(
+        report.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::SSL
+        )
+    )
+}
+
+/// Whether a broker broke off a connection because of our certificate, or for want of one. The
+/// client takes that for a connection that was lost.
+fn is_alert(report: &str) -> bool {
+    report.contains("SSL alert")
+}
+
+/// What a client says of its connections; the last of it is kept.
+#[derive(Default)]
+struct Reports {
+    last: Mutex<Option<String>>,
+}
+
+impl Reports {
+    fn last(&self) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        // A connection that failed; what else there is only counts such.
+        if facility == "FAIL" {
+            // "[thrd:sasl_ssl://127.0.0.1:9093/bootstrap]: sasl_ssl://…/bootstrap: what happened"
+            let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some(message.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Reports {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Password, TlsIdentity};
+
+    #[test]
+    fn what_is_asked_for_is_what_the_client_is_told() {
+        let sasl = Sasl {
+            mechanism: SaslMechanism::ScramSha512,
+            username: "anna".to_owned(),
+            password: Password::new("open sesame"),
+        };
+        let tls = Tls {
+            ca: Some("ca.pem".into()),
+            identity: Some(TlsIdentity {
+                certificate: "own.pem".into(),
+                key: "own.key".into(),
+            }),
+        };
+        for (tls, sasl, protocol) in [
+            (None, None, "plaintext"),
+            (Some(tls.clone()), None, "ssl"),
+            (None, Some(sasl.clone()), "sasl_plaintext"),
+            (Some(tls), Some(sasl), "sasl_ssl"),
+        ] {
+            let (has_tls, has_sasl) = (tls.is_some(), sasl.is_some());
+            let brokers = Brokers::new("a:1", KafkaSecurity { tls, sasl });
+            let config = brokers.client();
+            assert_eq!(config.get("security.protocol"), Some(protocol));
+            assert_eq!(config.get("ssl.ca.location"), has_tls.then_some("ca.pem"));
+            assert_eq!(config.get("ssl.key.location"), has_tls.then_some("own.key"));
+            let mechanism = has_sasl.then_some("SCRAM-SHA-512");
+            assert_eq!(config.get("sasl.mechanism"), mechanism);
+            assert!(!format!("{brokers:?}").contains("sesame"));
+        }
+    }
+}

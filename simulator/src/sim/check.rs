@@ -1,0 +1,244 @@
+//! What is held against the promises while a run goes on and at its end.
+//!
+//! Invariant: the reading of the log is `history`'s, never the engine's.
+
+use engine::command::{Answer, Decision};
+use engine::commit::Outcome;
+use engine::owner::Phase;
+
+use super::history::CommandKey;
+use super::node::Task;
+use super::trace::Who;
+use super::violation::Invariant;
+use super::world::{RECOVERY_US, World};
+
+/// How many commands may wait in a seat: a batch of its inputs, what an owner gave back and what a
+/// link had open.
+const WAITING_MAX: usize = 256 + 1_024 + 1_024;
+/// When everything is started once more after a cut, and when it is looked at, in microseconds.
+const CUT_RESTART_US: u64 = 2_000_000;
+const CUT_LOOK_US: u64 = 5_000_000;
+
+impl World {
+    /// Holds an answer against the log at the moment at which it is given.
+    pub(super) fn check_answer(&mut self, answer: &Answer) {
+        if self.was_cut {
+            return;
+        }
+        let key = (
+            answer.stream.as_str().to_owned(),
+            answer.command_id.as_str().to_owned(),
+        );
+        let partition = self.partition_of(&key.0);
+        if let Some((invariant, what)) = self.held_against_log(partition, &key, answer) {
+            self.break_off(invariant, what);
+        }
+    }
+
+    /// How an answer differs from what the log says.
+    pub(super) fn held_against_log(
+        &self,
+        partition: usize,
+        key: &CommandKey,
+        answer: &Answer,
+    ) -> Option<(Invariant, String)> {
+        let differs = |what: String| {
+            let (stream, id) = key;
+            let what = format!("{id} of {stream} was answered, and {what}");
+            Some((Invariant::AnsweredIsThere, what))
+        };
+        let history = &self.histories[partition];
+        if answer.command_id.as_str() != key.1 {
+            return differs(format!("the answer is of {}", answer.command_id.as_str()));
+        }
+        let Some(counted) = history.of(key) else {
+            return differs("is not in the log".to_owned());
+        };
+        let commit = &counted.commit;
+        let position = answer.position.positions.get(&history.partition());
+        if position != Some(&counted.position) || answer.version != commit.version() {
+            return differs("stands elsewhere".to_owned());
+        }
+        let agrees = match &answer.decision {
+            Decision::Accepted(events) => {
+                let ids = commit.events.iter().map(|event| event.id);
+                commit.outcome == Outcome::Accepted && events.iter().map(|e| e.id).eq(ids)
+            }
+            Decision::Rejected(rejection) => commit.rejection.as_ref() == Some(rejection),
+        };
+        if agrees {
+            None
+        } else {
+            differs("the log says otherwise".to_owned())
+        }
+    }
+
+    /// Looks at a task after it ran.
+    pub(super) fn look_at(&mut self, node: usize, partition: usize, task: &Task) {
+        let owner = task.seat.owner();
+        let chain = owner.chain();
+        if self.was_cut {
+            return;
+        }
+        if let Phase::Stopped(stop) = owner.phase() {
+            let what = format!("node {node}: {stop}");
+            return self.break_off(Invariant::NoFalseAlarm, what);
+        }
+        if self.histories[partition].head_at(chain.position) != Some(chain.head) {
+            let position = chain.position;
+            let what = format!("node {node} at position {position} of partition {partition}");
+            return self.break_off(Invariant::ReadersAgree, what);
+        }
+        let most = self.plan.settings.in_flight_max;
+        let waits = task.seat.waiting() + task.seat.forwarded_waiting();
+        if owner.in_flight() > most || waits > WAITING_MAX {
+            let what = format!(
+                "node {node} has {} in flight, and {waits} wait",
+                owner.in_flight()
+            );
+            self.break_off(Invariant::Bounded, what);
+        }
+    }
+
+    /// The faults end: everything that is broken is mended.
+    pub(super) fn end_faults(&mut self) {
+        self.trace
+            .say(self.now_us, Who::Fault, "the faults end", String::new);
+        self.quiet = true;
+        self.disconnects = false;
+        self.duplicate_next = false;
+        let nodes = self.nodes.len();
+        self.blocked = vec![vec![0; nodes]; nodes];
+        for node in 0..nodes {
+            self.nodes[node].clock_off_us = 0;
+            self.start_node(node);
+        }
+        self.stop_projector(1);
+        if !self.projectors[0].up {
+            self.start_projector(0);
+        }
+        self.share();
+        self.begin_probes();
+    }
+
+    /// Whether everything that is to move again does.
+    pub(super) fn probe(&mut self) {
+        let since_us = self.now_us - self.plan.quiet_from_us;
+        if self.was_cut {
+            return self.probe_after_cut(since_us);
+        }
+        match self.what_stands_still() {
+            None => self.finish(),
+            Some(what) if since_us >= RECOVERY_US => {
+                self.break_off(Invariant::MovesAgain, what);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn what_stands_still(&self) -> Option<String> {
+        for partition in 0..self.logs.len() {
+            let owns = |node: &super::node::Node| {
+                let task = node.tasks.get(partition).and_then(Option::as_ref);
+                task.is_some_and(|task| {
+                    let term = task.seat.owner().held_term();
+                    let current = term == Some(self.histories[partition].term());
+                    current && task.seat.not_owning().is_none()
+                })
+            };
+            if !self.nodes.iter().any(owns) {
+                let said = self.nodes.iter().enumerate().map(|(number, node)| {
+                    let task = node.tasks.get(partition).and_then(Option::as_ref);
+                    let phase = task.map(|task| task.seat.owner().phase().clone());
+                    format!("node {number}: {phase:?}")
+                });
+                let said: Vec<String> = said.collect();
+                return Some(format!(
+                    "nobody owns partition {partition}; {}",
+                    said.join("; ")
+                ));
+            }
+        }
+        for (number, client) in self.clients.iter().enumerate() {
+            if !client.finished {
+                let open = client.open.len();
+                return Some(format!("client {number} waits for {open} commands"));
+            }
+        }
+        for (partition, history) in self.histories.iter().enumerate() {
+            let reached = self.database.checkpoints[partition].as_ref();
+            let reached = reached.map(|checkpoint| checkpoint.position);
+            if reached != Some(history.position()) {
+                let (at, end) = (reached.unwrap_or_default(), history.position());
+                return Some(format!(
+                    "rows of partition {partition} are at {at} of {end}"
+                ));
+            }
+        }
+        None
+    }
+
+    /// The end of a run without a cut: everything that was promised is looked at once more.
+    fn finish(&mut self) {
+        self.finished = true;
+        for partition in 0..self.logs.len() {
+            // The whole log read again gives what was found record by record.
+            let number = self.histories[partition].partition();
+            let records = self.logs[partition].records();
+            let again = super::history::PartitionHistory::of_records(number, records, &self.asked);
+            let position = again.position();
+            if again.head_at(position) != self.histories[partition].head_at(position)
+                || position != self.histories[partition].position()
+            {
+                let what = format!("partition {partition} read once more");
+                self.break_off(Invariant::ReadersAgree, what);
+            }
+            self.check_rows(partition);
+        }
+    }
+
+    /// After a cut: everybody is started once more, and whoever goes on must go on from the log that
+    /// is there now.
+    fn probe_after_cut(&mut self, since_us: u64) {
+        if since_us >= CUT_RESTART_US && !self.started_again {
+            self.started_again = true;
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].up {
+                    self.end_process(node);
+                }
+            }
+            self.start_projector(0);
+        }
+        if since_us < CUT_LOOK_US {
+            return;
+        }
+        for partition in 0..self.logs.len() {
+            for node in 0..self.nodes.len() {
+                let task = self.nodes[node]
+                    .tasks
+                    .get(partition)
+                    .and_then(Option::as_ref);
+                let Some(task) = task else { continue };
+                let chain = task.seat.owner().chain();
+                let stopped = matches!(task.seat.owner().phase(), Phase::Stopped(_));
+                let head = self.histories[partition].head_at(chain.position);
+                if !stopped && head != Some(chain.head) {
+                    let what = format!("node {node} goes on in partition {partition}");
+                    return self.break_off(Invariant::CutIsNoticed, what);
+                }
+            }
+            let stopped = self.projectors[0].stopped[partition].is_some();
+            let Some(checkpoint) = &self.database.checkpoints[partition] else {
+                continue;
+            };
+            let history = &self.histories[partition];
+            let continues = history.head_at(checkpoint.position) == Some(checkpoint.head)
+                && history.rows_at(checkpoint.position) == self.database.rows[partition];
+            if !stopped && !continues {
+                let what = format!("a projector goes on in partition {partition}");
+                return self.break_off(Invariant::CutIsNoticed, what);
+            }
+        }
+        self.finished = true;
+    }
+}

@@ -1,0 +1,304 @@
+//! Clients of the simulated world: batches of commands, sent again under the same ids until every
+//! line has an answer that lasts.
+//!
+//! Invariant: a client sends its open lines in their first order and nothing behind them; what it
+//! was told is held against the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::command::{Answer, Decision, Request, SubmitError};
+use kernel::TenantId;
+use serde_json::value::RawValue;
+
+use super::book::{CATEGORY, COMMAND, Post};
+use super::event::{ClientEvent, Event, Line, Loss, NodeEvent};
+use super::history::{Asked, CommandKey};
+use super::violation::Invariant;
+use super::world::World;
+
+/// How many lines a batch has at most.
+const LINES_MAX: u64 = 6;
+
+/// A command until it has an answer that lasts.
+pub struct Open {
+    line: Line,
+    key: CommandKey,
+    partition: usize,
+    /// Whether the id is that of another command.
+    reuses: bool,
+    /// Whether some sending of it may have been attempted.
+    uncertain: bool,
+    settled: bool,
+}
+
+/// A client.
+#[derive(Default)]
+pub struct Client {
+    /// Its open lines, in order.
+    pub open: Vec<Open>,
+    /// The connection it waits for, and the lines that have no answer there.
+    connection: Option<(u64, BTreeSet<u64>)>,
+    /// What it knows of each stream.
+    versions: BTreeMap<String, u64>,
+    /// Commands that were answered, for their ids.
+    done: Vec<CommandKey>,
+    /// Whether it has sent its last batch, after the faults ended.
+    pub finished: bool,
+    is_last: bool,
+}
+
+/// A connection from a client to a node.
+pub struct Connection {
+    /// The client.
+    pub client: usize,
+    /// The node.
+    pub node: usize,
+    /// When the last answer arrives.
+    pub last_us: u64,
+}
+
+impl World {
+    pub(super) fn client_event(&mut self, client: usize, event: ClientEvent) {
+        match event {
+            ClientEvent::Go => self.go(client),
+            ClientEvent::Answer(connection, line, result) => {
+                let current = self.clients[client].connection.as_mut();
+                let current = current.filter(|(open, _)| *open == connection);
+                if current.is_some_and(|(_, waiting)| waiting.remove(&line)) {
+                    self.take_answer(client, line, *result);
+                    self.go_on(client);
+                }
+            }
+            ClientEvent::Lost(connection, loss) => {
+                let current = self.clients[client]
+                    .connection
+                    .take_if(|c| c.0 == connection);
+                let Some((_, waiting)) = current else {
+                    return;
+                };
+                let said = || format!("{loss:?}, {} lines open", waiting.len());
+                let who = super::trace::Who::Client(client);
+                self.trace.say(self.now_us, who, "lost a connection", said);
+                for open in &mut self.clients[client].open {
+                    open.uncertain |= loss == Loss::Broken && waiting.contains(&open.line.number);
+                }
+                if let Some(lost) = self.connections.remove(&connection)
+                    && loss == Loss::Broken
+                {
+                    let at_us = self.now_us + self.random.below(300_000);
+                    self.to_node(at_us, lost.node, NodeEvent::Disconnected(connection));
+                }
+                self.again(client);
+            }
+        }
+    }
+
+    /// Goes on once every line that was sent is answered.
+    fn go_on(&mut self, client: usize) {
+        let waits = |(_, waiting): &(u64, BTreeSet<u64>)| !waiting.is_empty();
+        if self.clients[client].connection.as_ref().is_none_or(waits) {
+            return;
+        }
+        if let Some((connection, _)) = self.clients[client].connection.take() {
+            self.connections.remove(&connection);
+        }
+        self.again(client);
+    }
+
+    fn again(&mut self, client: usize) {
+        self.clients[client].open.retain(|open| !open.settled);
+        let done = self.clients[client].open.is_empty();
+        if done && self.clients[client].is_last {
+            self.clients[client].finished = true;
+            return;
+        }
+        let most_us = match (done, self.quiet) {
+            (true, false) => self.plan.think_us,
+            _ => 150_000,
+        };
+        let at_us = self.now_us + self.random.between(100, most_us);
+        let event = ClientEvent::Go;
+        self.schedule.at(at_us, Event::Client { client, event });
+    }
+
+    fn go(&mut self, client: usize) {
+        if self.clients[client].connection.is_some() || self.clients[client].finished {
+            return;
+        }
+        if self.clients[client].open.is_empty() {
+            self.clients[client].is_last = self.quiet;
+            self.new_batch(client);
+        }
+        let mut lines = Vec::new();
+        let (timeout_us, now_us) = (self.random.between(20_000, 1_500_000), self.now_us);
+        for open in &mut self.clients[client].open {
+            open.line.timeout_us = timeout_us;
+            lines.push(open.line.clone());
+        }
+        let open = self.clients[client].open.iter();
+        let untouched = open.filter(|open| !open.uncertain && !open.reuses);
+        let found = untouched
+            .map(|open| (open.partition, open.key.clone()))
+            .find(|(partition, key)| self.histories[*partition].of(key).is_some());
+        if let Some((_, (stream, id))) = found {
+            let what = format!("{id} of {stream}, said not to have been attempted, is there");
+            return self.break_off(Invariant::RefusedLeftNothing, what);
+        }
+        let connection = self.number();
+        let node = self.random.index(self.nodes.len());
+        let waiting = lines.iter().map(|line| line.number).collect();
+        self.clients[client].connection = Some((connection, waiting));
+        if !self.nodes[node].up {
+            let at_us = now_us + 1_000;
+            let event = ClientEvent::Lost(connection, Loss::Refused);
+            return self.schedule.at(at_us, Event::Client { client, event });
+        }
+        self.connections.insert(
+            connection,
+            Connection {
+                client,
+                node,
+                last_us: now_us,
+            },
+        );
+        self.counts.sent += lines.len() as u64;
+        let sent = || format!("{} lines to node {node}", lines.len());
+        let who = super::trace::Who::Client(client);
+        self.trace.say(now_us, who, "sends", sent);
+        let count = lines.len() as u64;
+        let at_us = now_us + self.delay_us();
+        self.to_node(at_us, node, NodeEvent::Lines(connection, lines));
+        // Each line's time runs from its turn.
+        let gives_up_us = at_us + timeout_us * count.min(2) + 200_000;
+        let event = ClientEvent::Lost(connection, Loss::Broken);
+        self.schedule
+            .at(gives_up_us, Event::Client { client, event });
+        if !self.quiet && self.disconnects && self.random.chance(150) {
+            let at_us = now_us + self.random.below(timeout_us);
+            let event = ClientEvent::Lost(connection, Loss::Broken);
+            self.schedule.at(at_us, Event::Client { client, event });
+        }
+    }
+
+    fn new_batch(&mut self, client: usize) {
+        let count = self.random.between(1, LINES_MAX);
+        let mut last: BTreeMap<String, CommandKey> = BTreeMap::new();
+        for _ in 0..count {
+            let stream = format!("{CATEGORY}-{}", self.random.index(self.plan.streams));
+            let intent = self.number();
+            let amounts = (0..self.random.below(4)).map(|_| self.random.between(0, 9));
+            let mut amounts: Vec<i64> = amounts.map(u64::cast_signed).collect();
+            if self.random.chance(300) {
+                amounts.iter_mut().for_each(|amount| *amount = -2 * *amount);
+            }
+            let known = self.clients[client]
+                .done
+                .iter()
+                .filter(|key| key.0 == stream);
+            let known: Vec<CommandKey> = known.cloned().collect();
+            let reuses = !known.is_empty() && self.random.chance(40);
+            let id = match reuses {
+                true => known[self.random.index(known.len())].1.clone(),
+                false => format!("c{client}-{intent}"),
+            };
+            let seen = self.clients[client].versions.get(&stream).copied();
+            let expected_version = seen.filter(|_| self.random.chance(200));
+            let post = serde_json::to_string(&Post { intent, amounts });
+            let data = post.and_then(RawValue::from_string).expect("plain data");
+            let key = (stream.clone(), id.clone());
+            if !reuses {
+                let after = last.insert(stream.clone(), key.clone());
+                self.asked.note(key.clone(), Asked { intent, after });
+            }
+            let request = Request {
+                tenant: TenantId::default(),
+                stream: stream.parse().expect("a category and a number"),
+                command: COMMAND.to_owned(),
+                schema: 1,
+                id: id.parse().expect("letters and digits"),
+                occurred_at: None,
+                expected_version,
+                correlation_id: None,
+                causation_id: None,
+                actor: None,
+                trace: None,
+                data,
+            };
+            let line = Line {
+                number: self.number(),
+                request,
+                timeout_us: 0,
+            };
+            let partition = self.partition_of(&stream);
+            self.clients[client].open.push(Open {
+                line,
+                key,
+                partition,
+                reuses,
+                uncertain: false,
+                settled: false,
+            });
+        }
+    }
+
+    fn take_answer(&mut self, client: usize, line: u64, result: Result<Answer, SubmitError>) {
+        let place = self.clients[client]
+            .open
+            .iter()
+            .position(|open| open.line.number == line);
+        let Some(place) = place else {
+            return;
+        };
+        let open = &self.clients[client].open[place];
+        let (key, partition, reuses) = (open.key.clone(), open.partition, open.reuses);
+        let (stream, id) = (key.0.clone(), key.1.clone());
+        let uncertain = open.uncertain;
+        let broken = match &result {
+            Ok(_) if reuses => {
+                let what = format!("{id} of {stream} was used again and is answered");
+                Some((Invariant::RefusedLeftNothing, what))
+            }
+            Ok(answer) => self.held_against_log(partition, &key, answer),
+            Err(SubmitError::IdReused) if !reuses => {
+                let what = format!("{id} of {stream} is said to be of another command");
+                Some((Invariant::AnsweredIsThere, what))
+            }
+            Err(SubmitError::TurnedAway { reason, .. })
+                if !uncertain && !reuses && self.histories[partition].of(&key).is_some() =>
+            {
+                let what = format!("{id} of {stream} is there, but was turned away: {reason}");
+                Some((Invariant::RefusedLeftNothing, what))
+            }
+            Err(error @ (SubmitError::TooLarge { .. } | SubmitError::Failed)) => {
+                Some((Invariant::MovesAgain, format!("{id} of {stream}: {error}")))
+            }
+            Err(SubmitError::Damaged(damage)) if !self.was_cut => Some((
+                Invariant::NoFalseAlarm,
+                format!("{id} of {stream}: {damage}"),
+            )),
+            Err(_) => None,
+        };
+        self.counts.answered(&result);
+        if let Some((invariant, what)) = broken
+            && !self.was_cut
+        {
+            return self.break_off(invariant, what);
+        }
+        let open = &mut self.clients[client].open[place];
+        match result {
+            Ok(answer) => {
+                open.settled = true;
+                if let Decision::Accepted(_) = answer.decision {
+                    self.counts.accepted += 1;
+                } else {
+                    self.counts.refused += 1;
+                }
+                self.clients[client].versions.insert(stream, answer.version);
+                self.clients[client].done.push(key);
+            }
+            Err(SubmitError::Unknown) => open.uncertain = true,
+            Err(SubmitError::TurnedAway { .. }) => {}
+            Err(_) => open.settled = true,
+        }
+    }
+}

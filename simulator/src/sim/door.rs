@@ -1,0 +1,316 @@
+//! A node's door for clients: connections, waiting commands, deadlines, as the engine's own
+//! (`engine::submit`, `engine::Batch`) keep them.
+//!
+//! Invariant: one answer for each line that was taken; guards are closed before anybody learns of
+//! an answer that is none.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::command::{Answer, SubmitError, TurnedAway};
+use engine::owner::Submission;
+use engine::seat::{Client, Fate, Guard, turned_away};
+
+use super::event::{ClientEvent, Event, Line, NodeEvent};
+use super::trace::Who;
+use super::world::World;
+
+/// A client's command, as a seat holds it.
+pub struct SimClient {
+    /// Names whoever waits at this node.
+    pub ticket: u64,
+    /// When they stop waiting, in microseconds.
+    pub deadline_us: u64,
+    fate: Arc<Fate>,
+    guard: Option<Arc<Guard>>,
+    gone: Rc<Cell<bool>>,
+}
+
+impl Client for SimClient {
+    fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
+        self.fate.take_up(self.guard.as_deref(), self.gone.get())
+    }
+
+    fn was_attempted(&self) -> bool {
+        self.fate.is_taken()
+    }
+
+    fn settle(&mut self, answer: &Result<Answer, SubmitError>) {
+        if let (Some(guard), Err(error)) = (&self.guard, answer) {
+            guard.close(error);
+        }
+    }
+}
+
+/// Whoever waits for a command at a node.
+pub struct Waiting {
+    connection: u64,
+    line: u64,
+    fate: Arc<Fate>,
+    guard: Option<Arc<Guard>>,
+    gone: Rc<Cell<bool>>,
+}
+
+/// What serves one connection.
+pub struct Handler {
+    lines: VecDeque<Line>,
+    guards: BTreeMap<String, Arc<Guard>>,
+    /// Whether it is a batch; else a single command, which waits for no room.
+    is_batch: bool,
+    /// The partition whose queue has no room for the first line.
+    blocked_on: Option<usize>,
+}
+
+impl World {
+    /// Takes a client's commands.
+    pub(super) fn take_lines(&mut self, node: usize, connection: u64, lines: Vec<Line>) {
+        let is_batch = lines.len() > 1 || self.random.chance(500);
+        self.nodes[node].handlers.insert(
+            connection,
+            Handler {
+                lines: lines.into(),
+                guards: BTreeMap::new(),
+                is_batch,
+                blocked_on: None,
+            },
+        );
+        self.go_on_with(node, connection);
+    }
+
+    /// Queues the lines of a connection as far as there is room.
+    fn go_on_with(&mut self, node: usize, connection: u64) {
+        loop {
+            let queue_max = self.plan.queue_max;
+            let Some(handler) = self.nodes[node].handlers.get_mut(&connection) else {
+                return;
+            };
+            handler.blocked_on = None;
+            let Some(line) = handler.lines.pop_front() else {
+                self.nodes[node].handlers.remove(&connection);
+                return;
+            };
+            let stream = line.request.stream.as_str().to_owned();
+            let guard = handler
+                .is_batch
+                .then(|| Arc::clone(handler.guards.entry(stream.clone()).or_default()));
+            let is_batch = handler.is_batch;
+            if let Some(error) = guard.as_ref().and_then(|guard| guard.closed()) {
+                self.tell(node, connection, line.number, Err(error));
+                continue;
+            }
+            let partition = self.partition_of(&stream);
+            let task = self.task(node, partition);
+            let full = task.commands.len() >= queue_max;
+            let refusal = match (task.ended, full, is_batch) {
+                (true, _, _) => Some(TurnedAway::Stopping),
+                (false, true, false) => Some(TurnedAway::Overloaded),
+                (false, true, true) => None,
+                (false, false, _) => {
+                    self.queue(node, partition, connection, &line, guard);
+                    continue;
+                }
+            };
+            match refusal {
+                Some(reason) => self.refuse(node, connection, line.number, guard, reason),
+                None => {
+                    let deadline_us = self.now_us + line.timeout_us;
+                    let number = line.number;
+                    let handler = self.nodes[node].handlers.get_mut(&connection);
+                    let handler = handler.expect("it was looked at");
+                    handler.blocked_on = Some(partition);
+                    handler.lines.push_front(line);
+                    let event = NodeEvent::LineDeadline(connection, number);
+                    self.to_node(deadline_us, node, event);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        node: usize,
+        connection: u64,
+        line: u64,
+        guard: Option<Arc<Guard>>,
+        reason: TurnedAway,
+    ) {
+        let error = turned_away(reason);
+        if let Some(guard) = guard {
+            guard.close(&error);
+        }
+        self.tell(node, connection, line, Err(error));
+    }
+
+    fn queue(
+        &mut self,
+        node: usize,
+        partition: usize,
+        connection: u64,
+        line: &Line,
+        guard: Option<Arc<Guard>>,
+    ) {
+        let ticket = self.number();
+        let deadline_us = self.now_us + line.timeout_us;
+        let (fate, gone) = (Arc::new(Fate::default()), Rc::new(Cell::new(false)));
+        let waiting = Waiting {
+            connection,
+            line: line.number,
+            fate: Arc::clone(&fate),
+            guard: guard.clone(),
+            gone: Rc::clone(&gone),
+        };
+        let client = SimClient {
+            ticket,
+            deadline_us,
+            fate,
+            guard,
+            gone,
+        };
+        let submission = self.submission(line.request.clone());
+        self.nodes[node].waiting.insert(ticket, waiting);
+        self.task(node, partition)
+            .commands
+            .push_back((submission, client));
+        self.wake(node, partition);
+        self.to_node(deadline_us, node, NodeEvent::Deadline(ticket));
+    }
+
+    /// Reads a request's data, as a door does.
+    pub(super) fn submission(&self, request: engine::command::Request) -> Submission {
+        let aggregate = self.registry.get(request.stream.category());
+        let aggregate = aggregate.expect("clients write only what is registered");
+        let command = aggregate
+            .decode_command(&request.command, request.schema, request.data.get())
+            .expect("clients write only what can be read");
+        Submission { request, command }
+    }
+
+    /// Lets connections go on that waited for room.
+    pub(super) fn feed(&mut self, node: usize, partition: usize) {
+        let handlers = self.nodes[node].handlers.iter();
+        let blocked: Vec<u64> = handlers
+            .filter(|(_, handler)| handler.blocked_on == Some(partition))
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in blocked {
+            let queue_max = self.plan.queue_max;
+            let task = self.task(node, partition);
+            if task.commands.len() < queue_max || task.ended {
+                self.go_on_with(node, connection);
+            }
+        }
+    }
+
+    /// The time for waiting for room is over for a line.
+    pub(super) fn line_late(&mut self, node: usize, connection: u64, number: u64) {
+        let Some(handler) = self.nodes[node].handlers.get_mut(&connection) else {
+            return;
+        };
+        let is_first = handler
+            .lines
+            .front()
+            .is_some_and(|line| line.number == number);
+        if handler.blocked_on.is_none() || !is_first {
+            return;
+        }
+        let Some(line) = handler.lines.pop_front() else {
+            return;
+        };
+        let guard = handler.guards.get(line.request.stream.as_str()).cloned();
+        self.refuse(node, connection, number, guard, TurnedAway::Overloaded);
+        self.go_on_with(node, connection);
+    }
+
+    /// A command's deadline has come: whoever still waits is told so.
+    pub(super) fn deadline(&mut self, node: usize, ticket: u64) {
+        let Some(waiting) = self.nodes[node].waiting.remove(&ticket) else {
+            return;
+        };
+        // Closed before it is given up, so that no later command slips through between.
+        if let Some(guard) = &waiting.guard {
+            guard.close(&SubmitError::Unknown);
+        }
+        let error = match waiting.fate.give_up() {
+            true => turned_away(TurnedAway::Late),
+            false => SubmitError::Unknown,
+        };
+        waiting.gone.set(true);
+        self.tell(node, waiting.connection, waiting.line, Err(error));
+    }
+
+    /// A client's connection is gone: what was not queued never is, and whoever waits for it goes,
+    /// one after the other.
+    pub(super) fn disconnected(&mut self, node: usize, connection: u64) {
+        self.nodes[node].handlers.remove(&connection);
+        let waiting = self.nodes[node].waiting.iter();
+        let tickets: Vec<u64> = waiting
+            .filter(|(_, waiting)| waiting.connection == connection)
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        let mut at_us = self.now_us;
+        for ticket in tickets {
+            at_us += self.random.below(50);
+            self.to_node(at_us, node, NodeEvent::Abandoned(ticket));
+        }
+    }
+
+    pub(super) fn abandoned(&mut self, node: usize, ticket: u64) {
+        if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
+            if let Some(guard) = &waiting.guard {
+                guard.close(&SubmitError::Unknown);
+            }
+            waiting.gone.set(true);
+            let said = || format!("line {}", waiting.line);
+            self.trace
+                .say(self.now_us, Who::Node(node), "abandons", said);
+        }
+    }
+
+    /// Tells whoever waits what became of a command.
+    pub(super) fn answer_client(
+        &mut self,
+        node: usize,
+        ticket: u64,
+        answer: Result<Answer, SubmitError>,
+    ) {
+        if let Ok(answer) = &answer {
+            self.check_answer(answer);
+        }
+        let Some(waiting) = self.nodes[node].waiting.remove(&ticket) else {
+            return;
+        };
+        if let (Some(guard), Err(error)) = (&waiting.guard, &answer) {
+            guard.close(error);
+        }
+        waiting.gone.set(true);
+        self.tell(node, waiting.connection, waiting.line, answer);
+    }
+
+    /// Sends an answer to a client, behind those before it.
+    fn tell(
+        &mut self,
+        node: usize,
+        connection: u64,
+        line: u64,
+        answer: Result<Answer, SubmitError>,
+    ) {
+        let delay_us = self.delay_us();
+        let now_us = self.now_us;
+        let Some(open) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let at_us = (now_us + delay_us).max(open.last_us);
+        open.last_us = at_us;
+        let client = open.client;
+        let said = || match &answer {
+            Ok(answer) => format!("line {line}: version {}", answer.version),
+            Err(error) => format!("line {line}: {error}"),
+        };
+        self.trace.say(now_us, Who::Node(node), "answers", said);
+        let event = ClientEvent::Answer(connection, line, Box::new(answer));
+        self.schedule.at(at_us, Event::Client { client, event });
+    }
+}

@@ -1,0 +1,133 @@
+//! The faults of the simulated world, by name.
+//!
+//! Deliberately absent: what each one does (`nemesis`).
+
+/// A fault that may be injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A node dies and comes back with its local store.
+    Crash,
+    /// A node dies and comes back without its local store, or without its last save.
+    CrashWithLoss,
+    /// A node stands still, and everything for it piles up.
+    Pause,
+    /// A node hands its partitions over, leaves, and comes back.
+    PlannedStop,
+    /// A node's clock is set forward or back by less than a minute.
+    SmallClockJump,
+    /// A node's clock is set forward or back by more than a minute.
+    LargeClockJump,
+    /// A producer fails: what it held is lost, or lands late.
+    ProducerFails,
+    /// Acknowledgements are held back.
+    SlowAcknowledgements,
+    /// Acknowledgements come without offsets.
+    NoOffsets,
+    /// A record lands twice.
+    DuplicateRecord,
+    /// The client library's queue is full.
+    QueueFull,
+    /// The log takes appends late.
+    SlowLog,
+    /// The log cannot be read.
+    LogAway,
+    /// Somebody else writes into the topic.
+    ForeignRecord,
+    /// An offset stays without a record.
+    SkippedOffset,
+    /// A partition gets another leader.
+    LeaderChange,
+    /// The group shares out the partitions anew.
+    Churn,
+    /// The group gives a partition to nobody for a while.
+    Nobody,
+    /// The group lets two nodes believe that they should own a partition.
+    TwoBelieve,
+    /// The directory forgets, or remembers what is long over.
+    WrongHint,
+    /// A link between two nodes is cut: requests, answers or both.
+    LinkCut,
+    /// Nothing passes from one node to another for a while.
+    OneWayPartition,
+    /// Everything between nodes takes its time.
+    SlowNetwork,
+    /// A node is asked to hand over although nobody should own.
+    StrayHandOver,
+    /// A node is asked to take over although another should own.
+    StrayTakeOver,
+    /// A client's connection is lost.
+    Disconnect,
+    /// A projector dies.
+    ProjectorCrash,
+    /// Two projectors work on the same partitions.
+    LockLost,
+}
+
+/// All of them.
+pub const FAULTS: [Fault; 28] = [
+    Fault::Crash,
+    Fault::CrashWithLoss,
+    Fault::Pause,
+    Fault::PlannedStop,
+    Fault::SmallClockJump,
+    Fault::LargeClockJump,
+    Fault::ProducerFails,
+    Fault::SlowAcknowledgements,
+    Fault::NoOffsets,
+    Fault::DuplicateRecord,
+    Fault::QueueFull,
+    Fault::SlowLog,
+    Fault::LogAway,
+    Fault::ForeignRecord,
+    Fault::SkippedOffset,
+    Fault::LeaderChange,
+    Fault::Churn,
+    Fault::Nobody,
+    Fault::TwoBelieve,
+    Fault::WrongHint,
+    Fault::LinkCut,
+    Fault::OneWayPartition,
+    Fault::SlowNetwork,
+    Fault::StrayHandOver,
+    Fault::StrayTakeOver,
+    Fault::Disconnect,
+    Fault::ProjectorCrash,
+    Fault::LockLost,
+];
+
+impl Fault {
+    /// Its name in tables and traces.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::CrashWithLoss => "crash, store lost",
+            Self::Pause => "pause",
+            Self::PlannedStop => "planned stop",
+            Self::SmallClockJump => "clock jump < 1 min",
+            Self::LargeClockJump => "clock jump > 1 min",
+            Self::ProducerFails => "producer fails",
+            Self::SlowAcknowledgements => "slow acknowledgements",
+            Self::NoOffsets => "no offsets",
+            Self::DuplicateRecord => "duplicate record",
+            Self::QueueFull => "queue full",
+            Self::SlowLog => "slow log",
+            Self::LogAway => "log away",
+            Self::ForeignRecord => "foreign record",
+            Self::SkippedOffset => "skipped offset",
+            Self::LeaderChange => "leader change",
+            Self::Churn => "assignment churn",
+            Self::Nobody => "assigned to nobody",
+            Self::TwoBelieve => "two believe",
+            Self::WrongHint => "wrong hint",
+            Self::LinkCut => "link cut",
+            Self::OneWayPartition => "one-way partition",
+            Self::SlowNetwork => "slow network",
+            Self::StrayHandOver => "stray hand-over",
+            Self::StrayTakeOver => "stray take-over",
+            Self::Disconnect => "client disconnected",
+            Self::ProjectorCrash => "projector crash",
+            Self::LockLost => "projector lock lost",
+        }
+    }
+}

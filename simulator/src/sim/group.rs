@@ -1,0 +1,134 @@
+//! Who should own what, as the group says it, and who is said to own what, as the directory says it.
+//!
+//! Invariant: wishes and hints only; late, doubled, lost, or wrong while faults last.
+
+use engine::cluster::Hint;
+
+use super::event::{Event, NodeEvent};
+use super::trace::Who;
+use super::world::World;
+
+/// How long the group takes to notice that a process is gone, at most, in microseconds.
+const SESSION_US: u64 = 1_500_000;
+
+/// The group and the directory.
+pub struct Group {
+    /// The processes that the group knows, by node.
+    members: Vec<Option<u32>>,
+    /// Who should own each partition: one node, or none, or two.
+    assigned: Vec<Vec<usize>>,
+    /// Who is said to own each partition.
+    pub directory: Vec<Option<Hint>>,
+}
+
+impl Group {
+    pub(super) fn new(nodes: usize, partitions: usize) -> Self {
+        Self {
+            members: vec![None; nodes],
+            assigned: vec![Vec::new(); partitions],
+            directory: vec![None; partitions],
+        }
+    }
+
+    /// Who should own a partition.
+    #[must_use]
+    pub fn assigned(&self, partition: usize) -> &[usize] {
+        &self.assigned[partition]
+    }
+}
+
+impl World {
+    /// The group learns that a node is there.
+    pub(super) fn join(&mut self, node: usize, incarnation: u32) {
+        let there = self.nodes[node].up && self.nodes[node].incarnation == incarnation;
+        if there && self.nodes[node].leaving.is_none() {
+            self.group.members[node] = Some(incarnation);
+            self.share();
+        }
+    }
+
+    /// The group notices that a process is gone, or silent for too long.
+    pub(super) fn gone(&mut self, node: usize, incarnation: u32) {
+        if self.group.members[node] != Some(incarnation) {
+            return;
+        }
+        let there = self.nodes[node].up && self.nodes[node].incarnation == incarnation;
+        if there && self.nodes[node].paused_until_us == 0 {
+            return;
+        }
+        self.group.members[node] = None;
+        self.share();
+        if there {
+            // It comes back once it goes on.
+            let at_us = self.nodes[node].paused_until_us + self.random.below(SESSION_US);
+            self.schedule.at(at_us, Event::Join { node, incarnation });
+        }
+    }
+
+    /// The group will notice that a process is gone.
+    pub(super) fn notice_gone(&mut self, node: usize) {
+        let incarnation = self.nodes[node].incarnation;
+        let at_us = self.now_us + self.random.between(SESSION_US / 3, SESSION_US);
+        self.schedule.at(at_us, Event::Gone { node, incarnation });
+    }
+
+    pub(super) fn leave_group(&mut self, node: usize) {
+        self.group.members[node] = None;
+        self.share();
+    }
+
+    /// Shares the partitions out among those that are there.
+    pub(super) fn share(&mut self) {
+        let members = self.group.members.iter().enumerate();
+        let there: Vec<usize> = members
+            .filter(|(_, member)| member.is_some())
+            .map(|(node, _)| node)
+            .collect();
+        let shift = self.random.index(there.len().max(1));
+        for partition in 0..self.logs.len() {
+            let owner = (!there.is_empty()).then(|| there[(partition + shift) % there.len()]);
+            let keeps = self.group.assigned[partition].first().copied();
+            let keeps = keeps.filter(|node| there.contains(node) && self.random.chance(700));
+            self.assign(partition, keeps.or(owner).into_iter().collect());
+        }
+    }
+
+    /// Says who should own a partition; each node learns it in its own time.
+    pub(super) fn assign(&mut self, partition: usize, nodes: Vec<usize>) {
+        let before = std::mem::replace(&mut self.group.assigned[partition], nodes.clone());
+        let said = || format!("partition {partition} to {nodes:?}");
+        self.trace.say(self.now_us, Who::Group, "assigns", said);
+        for node in 0..self.nodes.len() {
+            let (was, is) = (before.contains(&node), nodes.contains(&node));
+            // A process that is new has been told nothing.
+            if self.nodes[node].up && (is || was != is) {
+                let most_us = if self.quiet { 50_000 } else { 400_000 };
+                let at_us = self.now_us + self.random.below(most_us);
+                // A node is told the latest, in order.
+                let at_us = at_us.max(self.told_us[node]);
+                self.told_us[node] = at_us;
+                self.to_node(at_us, node, NodeEvent::Assign(partition, is));
+            }
+        }
+    }
+
+    /// Puts a hint into the directory, from which each node learns it in its own time, or never.
+    pub(super) fn say_owner(&mut self, partition: usize, hint: Hint) {
+        if !self.quiet && self.random.chance(100) {
+            return;
+        }
+        self.group.directory[partition] = Some(hint.clone());
+        for node in 0..self.nodes.len() {
+            let late_us = if self.random.chance(200) {
+                500_000
+            } else {
+                20_000
+            };
+            let lost = !self.quiet && self.random.chance(100);
+            if self.nodes[node].up && !lost {
+                let at_us = self.now_us + self.random.below(late_us);
+                self.to_node(at_us, node, NodeEvent::Hint(partition, hint.clone()));
+            }
+        }
+    }
+}

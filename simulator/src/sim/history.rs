@@ -1,0 +1,348 @@
+//! What counts in the log, found by a reading of the protocol of its own, record by record as they
+//! land; and what was asked for.
+//!
+//! Invariant: it never looks into the engine's owners or readers. Every record that lands is judged
+//! at once, and every promise about the log's contents is held against it there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::commit::{Commit, Outcome};
+use engine::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
+use engine::record::{self, Kind, Record};
+use kernel::Timestamp;
+
+use super::book::{Account, Post, Posted};
+use super::violation::Invariant;
+
+/// The code of a refusal for a stale expected version.
+const VERSION_CONFLICT: &str = "version_conflict";
+
+/// A stream and a command id in it.
+pub type CommandKey = (String, String);
+
+/// Why a promise is broken.
+pub type Broken = (Invariant, String);
+
+/// A command that a client sent, under its key.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The intent that its data names.
+    pub intent: u64,
+    /// The command of the same stream before it in its batch.
+    pub after: Option<CommandKey>,
+}
+
+/// A commit that counts.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Its position.
+    pub position: Position,
+    /// What it says.
+    pub commit: Commit,
+    /// Its stream behind it.
+    row: Row,
+}
+
+/// A stream as the accepted history leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Its account.
+    pub account: Account,
+    /// How many commits it has, refusals included.
+    pub commits: u64,
+}
+
+/// What counts in one partition.
+pub struct PartitionHistory {
+    partition: Partition,
+    log: Option<LogId>,
+    term: Term,
+    writer: WriterId,
+    /// The head behind each position, from 0.
+    heads: Vec<ChainHash>,
+    /// The commits that count, in order.
+    pub commits: Vec<Counted>,
+    /// Each stream as it is now.
+    pub rows: BTreeMap<String, Row>,
+    ids: BTreeMap<CommandKey, usize>,
+    intents: BTreeSet<u64>,
+    last_recorded_at: Option<Timestamp>,
+    /// How many records did not count.
+    pub orphans: u64,
+}
+
+/// What was asked for, over all partitions.
+#[derive(Default)]
+pub struct AskedFor(BTreeMap<CommandKey, Asked>);
+
+impl AskedFor {
+    /// Notes a command before it is sent for the first time.
+    pub fn note(&mut self, key: CommandKey, asked: Asked) {
+        self.0.entry(key).or_insert(asked);
+    }
+}
+
+/// What the rule says of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// A claim that counts.
+    Claim,
+    /// A commit that counts.
+    Commit,
+    /// It does not count.
+    Orphan,
+}
+
+impl PartitionHistory {
+    /// The history of an empty partition.
+    #[must_use]
+    pub fn new(partition: Partition) -> Self {
+        Self {
+            partition,
+            log: None,
+            term: Term(0),
+            writer: WriterId::default(),
+            heads: vec![record::genesis(partition)],
+            commits: Vec::new(),
+            rows: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            intents: BTreeSet::new(),
+            last_recorded_at: None,
+            orphans: 0,
+        }
+    }
+
+    fn head(&self) -> ChainHash {
+        *self.heads.last().expect("there is always the genesis")
+    }
+
+    /// The position of the last record that counts.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.heads.len() as u64 - 1)
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The chain's head behind a position, if it got so far.
+    #[must_use]
+    pub fn head_at(&self, position: Position) -> Option<ChainHash> {
+        let index = usize::try_from(position.0).ok()?;
+        self.heads.get(index).copied()
+    }
+
+    /// The commit of a command.
+    #[must_use]
+    pub fn of(&self, key: &CommandKey) -> Option<&Counted> {
+        self.ids.get(key).map(|&index| &self.commits[index])
+    }
+
+    /// Judges a record that landed.
+    ///
+    /// # Errors
+    /// The promise that it breaks.
+    pub fn land(&mut self, record: &Record, asked: &AskedFor) -> Result<Judgement, Broken> {
+        match Kind::of(record) {
+            Kind::Foreign => {}
+            Kind::Claim(claim) => {
+                let follows = claim.term > self.term && claim.term.0 <= self.term.0 + 1_000;
+                if follows && self.log.is_none_or(|log| log == claim.log) {
+                    let position = self.position().next();
+                    let value = record.value.as_deref().unwrap_or_default();
+                    let head = record::chain_claim(&claim, self.head(), position, value);
+                    self.heads.push(head);
+                    self.log = Some(claim.log);
+                    (self.term, self.writer) = (claim.term, claim.writer);
+                    return Ok(Judgement::Claim);
+                }
+            }
+            Kind::Commit(commit) => {
+                let current = (commit.term, commit.writer) == (self.term, self.writer);
+                let next = self.position().next();
+                if current && commit.position == next && commit.previous == self.head() {
+                    let key = record.key.as_deref().unwrap_or_default();
+                    let value = record.value.as_deref().unwrap_or_default();
+                    let head = record::chain_commit(&commit, key, value);
+                    self.heads.push(head);
+                    let commit = Commit::read(key, value).map_err(|error| {
+                        let what = format!("offset {}: {error}", record.offset);
+                        (Invariant::Versions, what)
+                    })?;
+                    self.count(commit, record.offset, next, asked)?;
+                    return Ok(Judgement::Commit);
+                }
+                if commit.term > self.term || (current && commit.position >= next) {
+                    let what = format!("offset {} is linked to nothing", record.offset);
+                    return Err((Invariant::DecidedOnHistory, what));
+                }
+            }
+        }
+        self.orphans += 1;
+        Ok(Judgement::Orphan)
+    }
+
+    fn count(
+        &mut self,
+        commit: Commit,
+        offset: Offset,
+        position: Position,
+        asked: &AskedFor,
+    ) -> Result<(), Broken> {
+        let (stream, id) = (commit.stream.as_str(), commit.command.id.as_str());
+        let key = (stream.to_owned(), id.to_owned());
+        let post: Post = serde_json::from_str(commit.command.data.get())
+            .map_err(|error| (Invariant::Asked, format!("{id}: {error}")))?;
+        if self.ids.contains_key(&key) || !self.intents.insert(post.intent) {
+            let what = format!("{id} of {stream} counts again at offset {offset}");
+            return Err((Invariant::AtMostOnce, what));
+        }
+        let Some(asked) = asked
+            .0
+            .get(&key)
+            .filter(|asked| asked.intent == post.intent)
+        else {
+            let what = format!("{id} of {stream} at offset {offset}");
+            return Err((Invariant::Asked, what));
+        };
+        if let Some(before) = &asked.after
+            && !self.ids.contains_key(before)
+        {
+            let what = format!("{id} of {stream} counts before {}", before.1);
+            return Err((Invariant::BatchOrder, what));
+        }
+        if self
+            .last_recorded_at
+            .is_some_and(|last| last > commit.recorded_at)
+        {
+            let what = format!("at offset {offset}, {}", commit.recorded_at);
+            return Err((Invariant::RecordedTime, what));
+        }
+        self.last_recorded_at = Some(commit.recorded_at);
+        let row = self.rows.entry(key.0.clone()).or_default();
+        fold(row, &commit, &post).map_err(|(invariant, what)| {
+            (
+                invariant,
+                format!("{id} of {stream} at offset {offset}: {what}"),
+            )
+        })?;
+        let row = *row;
+        self.ids.insert(key, self.commits.len());
+        self.commits.push(Counted {
+            position,
+            commit,
+            row,
+        });
+        Ok(())
+    }
+
+    /// Each stream as it was behind a position: an independent fold.
+    #[must_use]
+    pub fn rows_at(&self, position: Position) -> BTreeMap<String, Row> {
+        let count = self
+            .commits
+            .partition_point(|counted| counted.position <= position);
+        let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
+        for counted in self.commits[..count].iter().rev() {
+            rows.entry(counted.commit.stream.as_str())
+                .or_insert(counted.row);
+            if rows.len() == self.rows.len() {
+                break;
+            }
+        }
+        let owned = rows
+            .into_iter()
+            .map(|(stream, row)| (stream.to_owned(), row));
+        owned.collect()
+    }
+
+    /// The history of these records, as whoever reads them now finds it; where it breaks off if it
+    /// does.
+    #[must_use]
+    pub fn of_records(partition: Partition, records: &[Record], asked: &AskedFor) -> Self {
+        let mut history = Self::new(partition);
+        for record in records {
+            if history.land(record, asked).is_err() {
+                break;
+            }
+        }
+        history
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+}
+
+/// Takes a commit up as a reader does that asks no questions.
+pub fn take(row: &mut Row, commit: &Commit) {
+    row.commits += 1;
+    for event in &commit.events {
+        if let Ok(posted) = serde_json::from_str::<Posted>(event.data.get()) {
+            row.account.take(&posted);
+        }
+    }
+}
+
+/// Takes a commit up and holds what it says against what was there.
+fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
+    let (seen, digest) = (row.account.count, row.account.digest);
+    if commit.from_version != seen {
+        let what = format!(
+            "decided on version {}, which is {seen}",
+            commit.from_version
+        );
+        return Err((Invariant::Versions, what));
+    }
+    if commit.outcome == Outcome::Accepted && commit.events.len() != post.amounts.len() {
+        let what = format!("{} of {} events", commit.events.len(), post.amounts.len());
+        return Err((Invariant::Versions, what));
+    }
+    if let Some(rejection) = &commit.rejection
+        && rejection.code == "overdrawn"
+        && (rejection
+            .facts
+            .get("seen")
+            .and_then(serde_json::Value::as_u64)
+            != Some(seen)
+            || rejection
+                .facts
+                .get("digest")
+                .and_then(serde_json::Value::as_u64)
+                != Some(digest))
+    {
+        let what = format!("refused on another history than the {seen} events before it");
+        return Err((Invariant::DecidedOnHistory, what));
+    }
+    let stale = commit.command.expected_version.is_some_and(|e| e != seen);
+    let overdraws = row.account.balance + post.amounts.iter().sum::<i64>() < 0;
+    let judged = commit
+        .rejection
+        .as_ref()
+        .map(|rejection| rejection.code.as_str());
+    let right = match (stale, overdraws) {
+        (true, _) => Some(VERSION_CONFLICT),
+        (false, true) => Some("overdrawn"),
+        (false, false) => None,
+    };
+    if judged != right {
+        let what = format!("{judged:?} at version {seen}, where {right:?} is right");
+        return Err((Invariant::DecidedOnHistory, what));
+    }
+    row.commits += 1;
+    for event in &commit.events {
+        let posted: Posted = serde_json::from_str(event.data.get())
+            .map_err(|error| (Invariant::Versions, error.to_string()))?;
+        if (posted.seen, posted.digest) != (row.account.count, row.account.digest) {
+            let what = format!("an event saw {} events, and there are others", posted.seen);
+            return Err((Invariant::DecidedOnHistory, what));
+        }
+        row.account.take(&posted);
+    }
+    Ok(())
+}

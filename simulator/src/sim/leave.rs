@@ -1,0 +1,120 @@
+//! Planned stops, as `Engine::leave` and `Engine::drain` do them: successors are asked to take over,
+//! the group is left, what was taken is answered, the process ends.
+//!
+//! Deliberately absent: crashes (`nemesis`).
+
+use std::collections::BTreeMap;
+
+use super::event::NodeEvent;
+use super::trace::Who;
+use super::world::World;
+
+/// How long one node may take to take a partition over, in microseconds.
+const TAKE_OVER_US: u64 = 1_500_000;
+/// How long a node drains, in microseconds.
+const DRAIN_US: u64 = 1_500_000;
+/// How often it is looked whether it has drained.
+const LOOK_EVERY_US: u64 = 20_000;
+
+/// A node that stops in order.
+#[derive(Default)]
+pub struct Leaving {
+    /// The partitions that wait for successors, each with those still to be asked.
+    moves: BTreeMap<usize, Vec<usize>>,
+    /// When draining began, once it has.
+    drains_from_us: Option<u64>,
+}
+
+impl World {
+    /// Begins a planned stop.
+    pub(super) fn begin_leave(&mut self, node: usize) {
+        let now_us = self.now_us;
+        self.trace
+            .say(now_us, Who::Node(node), "stops in order", String::new);
+        let others: Vec<usize> = (0..self.nodes.len())
+            .filter(|other| *other != node && self.nodes[*other].up)
+            .collect();
+        let mut moves = BTreeMap::new();
+        for partition in 0..self.logs.len() {
+            if self.task(node, partition).seat.not_owning().is_none() && !others.is_empty() {
+                let mut candidates = others.clone();
+                candidates.rotate_left(partition % others.len());
+                candidates.reverse();
+                moves.insert(partition, candidates);
+            }
+        }
+        let partitions: Vec<usize> = moves.keys().copied().collect();
+        self.nodes[node].leaving = Some(Leaving {
+            moves,
+            drains_from_us: None,
+        });
+        for partition in partitions {
+            self.ask_next(node, partition);
+        }
+        self.to_node(now_us, node, NodeEvent::Leave);
+    }
+
+    fn ask_next(&mut self, node: usize, partition: usize) {
+        loop {
+            let Some(leaving) = &mut self.nodes[node].leaving else {
+                return;
+            };
+            let candidate = leaving.moves.get_mut(&partition).and_then(Vec::pop);
+            let Some(candidate) = candidate else {
+                leaving.moves.remove(&partition);
+                return;
+            };
+            if let Some(number) = self.ask_take_over(node, candidate, partition) {
+                let at_us = self.now_us + TAKE_OVER_US;
+                self.to_node(at_us, node, NodeEvent::AskAnswered(number));
+                return;
+            }
+        }
+    }
+
+    /// A successor took a partition over, or did not in time.
+    pub(super) fn taken_over(&mut self, node: usize, partition: usize) {
+        let owned = self
+            .task(node, partition)
+            .seat
+            .owner()
+            .held_term()
+            .is_some();
+        if owned {
+            self.ask_next(node, partition);
+        } else if let Some(leaving) = &mut self.nodes[node].leaving {
+            leaving.moves.remove(&partition);
+        }
+    }
+
+    /// Goes on with a planned stop.
+    pub(super) fn leave_step(&mut self, node: usize) {
+        let now_us = self.now_us;
+        let Some(leaving) = &mut self.nodes[node].leaving else {
+            return;
+        };
+        match leaving.drains_from_us {
+            None if leaving.moves.is_empty() => {
+                leaving.drains_from_us = Some(now_us);
+                self.leave_group(node);
+                for partition in 0..self.logs.len() {
+                    let task = self.task(node, partition);
+                    task.seat.stop();
+                    task.stops = true;
+                    self.wake(node, partition);
+                }
+            }
+            None => {}
+            Some(since_us) => {
+                let ended = self.nodes[node].tasks().all(|task| task.ended);
+                if ended || now_us >= since_us + DRAIN_US {
+                    for partition in 0..self.logs.len() {
+                        self.force_end(node, partition);
+                    }
+                    return self.end_process(node);
+                }
+            }
+        }
+        self.to_node(now_us + LOOK_EVERY_US, node, NodeEvent::Leave);
+    }
+}

@@ -1,0 +1,89 @@
+//! The log of the simulated world: partitions in order of appending, with all that a broker may do.
+//!
+//! Invariant: an append's place is its turn; nothing is ever changed, and only a cut takes records
+//! away. Deliberately absent: who appends when (`producer`), and which records count (`history`).
+
+use engine::ids::{Offset, Partition};
+use engine::log::Chunk;
+use engine::record::{NewRecord, Record};
+
+/// How many records one read returns at most.
+const CHUNK_RECORDS_MAX: usize = 16;
+
+/// One partition.
+#[derive(Default)]
+pub struct PartitionLog {
+    records: Vec<Record>,
+    next: u64,
+    /// The epoch of its leader.
+    pub epoch: i32,
+    /// Until when it takes no appends, in microseconds.
+    pub slow_until_us: u64,
+    /// Until when it cannot be read, in microseconds.
+    pub away_until_us: u64,
+}
+
+impl PartitionLog {
+    /// Takes a record at its end.
+    pub fn append(&mut self, record: NewRecord, at_ms: i64) -> &Record {
+        let mut record = Record::at(Offset(self.next), record);
+        record.appended_at_ms = Some(at_ms);
+        record.leader_epoch = Some(self.epoch);
+        self.next += 1;
+        self.records.push(record);
+        self.records.last().expect("it was just pushed")
+    }
+
+    /// Leaves an offset without a record, as markers of transactions do.
+    pub fn skip(&mut self) {
+        self.next += 1;
+    }
+
+    /// The offset behind the last record.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        Offset(self.next)
+    }
+
+    /// A piece of the log.
+    #[must_use]
+    pub fn read(&self, partition: Partition, from: Offset) -> Chunk {
+        let first = self.records.partition_point(|record| record.offset < from);
+        let rest = &self.records[first..];
+        let whole = rest.len() <= CHUNK_RECORDS_MAX;
+        let records = rest[..rest.len().min(CHUNK_RECORDS_MAX)].to_vec();
+        let last = records.last().map(|record| record.offset.next());
+        Chunk {
+            partition,
+            next: match whole {
+                true => self.end(),
+                false => last.unwrap_or(from),
+            },
+            records,
+            at_end: whole,
+        }
+    }
+
+    /// The record at an offset.
+    #[must_use]
+    pub fn at(&self, offset: Offset) -> Option<&Record> {
+        let place = self.records.binary_search_by_key(&offset, |r| r.offset);
+        place.ok().map(|place| &self.records[place])
+    }
+
+    /// Everything in order.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Takes the last `count` records away, but never the first of all: an unclean election, or a
+    /// broker that lost power.
+    pub fn cut(&mut self, count: usize) -> Offset {
+        let kept = self.records.len().saturating_sub(count).max(1);
+        self.records.truncate(kept);
+        self.next = self.records.last().map_or(0, |record| record.offset.0 + 1);
+        self.epoch += 1;
+        self.end()
+    }
+}

@@ -1,0 +1,357 @@
+//! Injects the faults.
+//!
+//! Invariant: every fault ends when the quiet phase begins, and what it delayed comes by then.
+
+use bytes::Bytes;
+use engine::cluster::Hint;
+use engine::ids::Term;
+use engine::record::NewRecord;
+
+use super::event::{Ask, ClientEvent, Event, Loss, NodeEvent};
+use super::faults::Fault;
+use super::store;
+use super::trace::Who;
+use super::world::World;
+
+impl World {
+    /// Injects the next fault, and puts the one after it into the schedule.
+    pub(super) fn next_fault(&mut self) {
+        if self.quiet {
+            return;
+        }
+        let total: u64 = self.plan.faults.iter().map(|(_, share)| share).sum();
+        let mut drawn = self.random.below(total);
+        let faults = self.plan.faults.clone();
+        for (fault, share) in faults {
+            if drawn < share {
+                self.inject(fault);
+                break;
+            }
+            drawn -= share;
+        }
+        let mean_us = self.plan.fault_every_us;
+        let at_us = self.now_us + self.random.between(mean_us / 4, 2 * mean_us);
+        self.schedule.at(at_us, Event::Fault);
+    }
+
+    fn any_node(&mut self) -> Option<usize> {
+        let node = self.random.index(self.nodes.len());
+        let free = self.nodes[node].up && self.nodes[node].paused_until_us == 0;
+        free.then_some(node)
+    }
+
+    fn later_us(&mut self, least_us: u64, most_us: u64) -> u64 {
+        let after_us = self.random.between(least_us, most_us);
+        self.until_us(after_us)
+    }
+
+    fn note(&mut self, fault: Fault, text: impl FnOnce() -> String) {
+        *self.counts.faults.entry(fault).or_default() += 1;
+        self.trace.say(self.now_us, Who::Fault, fault.name(), text);
+    }
+
+    fn inject(&mut self, fault: Fault) {
+        match fault {
+            Fault::Crash
+            | Fault::CrashWithLoss
+            | Fault::Pause
+            | Fault::PlannedStop
+            | Fault::SmallClockJump
+            | Fault::LargeClockJump
+            | Fault::ProducerFails
+            | Fault::QueueFull => {
+                if let Some(node) = self.any_node() {
+                    self.note(fault, || format!("node {node}"));
+                    self.inject_into(fault, node);
+                }
+            }
+            Fault::SlowAcknowledgements
+            | Fault::NoOffsets
+            | Fault::DuplicateRecord
+            | Fault::SlowLog
+            | Fault::LogAway
+            | Fault::ForeignRecord
+            | Fault::SkippedOffset
+            | Fault::LeaderChange => {
+                let partition = self.random.index(self.logs.len());
+                self.note(fault, || format!("partition {partition}"));
+                self.inject_into_log(fault, partition);
+            }
+            Fault::Churn | Fault::Nobody | Fault::TwoBelieve | Fault::WrongHint => {
+                let partition = self.random.index(self.logs.len());
+                self.note(fault, || format!("partition {partition}"));
+                self.inject_into_group(fault, partition);
+            }
+            Fault::LinkCut
+            | Fault::OneWayPartition
+            | Fault::SlowNetwork
+            | Fault::StrayHandOver
+            | Fault::StrayTakeOver => self.inject_into_net(fault),
+            Fault::Disconnect => {
+                self.note(fault, String::new);
+                self.disconnects = true;
+            }
+            Fault::ProjectorCrash => {
+                self.note(fault, String::new);
+                let projector = self.random.index(self.projectors.len());
+                if self.projectors[projector].up {
+                    self.stop_projector(projector);
+                    let at_us = self.later_us(1_000, 1_000_000);
+                    self.schedule.at(at_us, Event::StartProjector(projector));
+                }
+            }
+            Fault::LockLost => {
+                self.note(fault, String::new);
+                if !self.projectors[1].up {
+                    self.start_projector(1);
+                }
+            }
+        }
+    }
+
+    fn inject_into(&mut self, fault: Fault, node: usize) {
+        match fault {
+            Fault::Crash => self.crash(node, store::Loss::None),
+            Fault::CrashWithLoss => {
+                let loss = match self.random.chance(500) {
+                    true => store::Loss::LastSave,
+                    false => store::Loss::Everything,
+                };
+                self.crash(node, loss);
+            }
+            Fault::Pause => {
+                let until_us = self.later_us(10_000, 4_000_000);
+                self.nodes[node].paused_until_us = until_us;
+                self.schedule.at(until_us, Event::Resume(node));
+                self.notice_gone(node);
+            }
+            Fault::PlannedStop => {
+                if self.nodes[node].leaving.is_none() {
+                    self.begin_leave(node);
+                }
+            }
+            Fault::SmallClockJump => self.jump(node, 1, 55),
+            Fault::LargeClockJump => self.jump(node, 61, 600),
+            Fault::ProducerFails => {
+                let producer = self.nodes[node].producer;
+                self.fail_producer(producer, 3_000_000);
+            }
+            Fault::QueueFull => {
+                self.nodes[node].queue_full_until_us = self.later_us(10_000, 1_000_000);
+            }
+            _ => {}
+        }
+    }
+
+    fn jump(&mut self, node: usize, least_s: u64, most_s: u64) {
+        let off_us = (self.random.between(least_s, most_s) * 1_000_000).cast_signed();
+        let forward = self.random.chance(500);
+        self.nodes[node].clock_off_us = if forward { off_us } else { -off_us };
+    }
+
+    fn inject_into_log(&mut self, fault: Fault, partition: usize) {
+        let until_us = self.later_us(20_000, 4_000_000);
+        let soon_us = self.later_us(20_000, 1_000_000);
+        match fault {
+            Fault::SlowAcknowledgements => self.slow_acknowledgements_until_us = until_us,
+            Fault::NoOffsets => self.no_offsets_until_us = soon_us,
+            Fault::DuplicateRecord => self.duplicate_next = true,
+            Fault::SlowLog => self.logs[partition].slow_until_us = until_us,
+            Fault::LogAway => self.logs[partition].away_until_us = soon_us,
+            Fault::ForeignRecord => {
+                let record = NewRecord {
+                    key: None,
+                    value: Some(Bytes::from_static(b"hello")),
+                    headers: vec![(Bytes::from_static(&[0xff]), None)],
+                };
+                self.append_to_log(partition, record);
+            }
+            Fault::SkippedOffset => self.logs[partition].skip(),
+            Fault::LeaderChange => self.logs[partition].epoch += 1,
+            _ => {}
+        }
+    }
+
+    fn inject_into_group(&mut self, fault: Fault, partition: usize) {
+        let (one, other) = (
+            self.random.index(self.nodes.len()),
+            self.random.index(self.nodes.len()),
+        );
+        match fault {
+            Fault::Churn => self.assign(partition, vec![one]),
+            Fault::Nobody => {
+                self.assign(partition, Vec::new());
+                let at_us = self.later_us(100_000, 2_000_000);
+                self.schedule.at(at_us, Event::Share);
+            }
+            Fault::TwoBelieve => {
+                self.assign(partition, vec![one, other]);
+                let at_us = self.later_us(100_000, 3_000_000);
+                self.schedule.at(at_us, Event::Share);
+            }
+            Fault::WrongHint => {
+                let term = self.histories[partition].term();
+                let hint = Hint {
+                    term: Term(self.random.below(term.0)),
+                    node: format!("node-{one}"),
+                    address: super::node::address(one),
+                };
+                self.group.directory[partition] = self.random.chance(500).then(|| hint.clone());
+                if self.nodes[other].up {
+                    self.to_node(self.now_us, other, NodeEvent::Hint(partition, hint));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn inject_into_net(&mut self, fault: Fault) {
+        let (one, other) = (
+            self.random.index(self.nodes.len()),
+            self.random.index(self.nodes.len()),
+        );
+        let partition = self.random.index(self.logs.len());
+        match fault {
+            Fault::LinkCut => {
+                let open = self.links.iter().filter(|(_, link)| link.open);
+                let open: Vec<u64> = open.map(|(number, _)| *number).collect();
+                if open.is_empty() {
+                    return;
+                }
+                let number = open[self.random.index(open.len())];
+                let which = self.random.below(3);
+                self.note(fault, || {
+                    ["requests", "answers", "both"][which as usize].to_owned()
+                });
+                let now_us = self.now_us;
+                if let Some(link) = self.links.get_mut(&number) {
+                    if which != 1 {
+                        link.forth_cut_us = now_us;
+                    }
+                    if which != 0 {
+                        link.back_cut_us = now_us;
+                    }
+                }
+                let at_us = self.later_us(500, 1_500_000);
+                self.break_link(number, at_us - now_us);
+            }
+            Fault::OneWayPartition if one != other => {
+                self.note(fault, || format!("from node {one} to node {other}"));
+                let until_us = self.later_us(100_000, 4_000_000);
+                self.blocked[one][other] = until_us;
+                let links = self.links.iter();
+                let between: Vec<u64> = links
+                    .filter(|(_, link)| link.open)
+                    .filter(|(_, link)| {
+                        [(one, other), (other, one)].contains(&(link.from, link.to))
+                    })
+                    .map(|(number, _)| *number)
+                    .collect();
+                for number in between {
+                    if self.random.chance(700) {
+                        let at_us = self.later_us(300_000, 1_200_000);
+                        self.break_link(number, at_us - self.now_us);
+                    }
+                }
+            }
+            Fault::SlowNetwork => {
+                self.note(fault, String::new);
+                self.slow_network_until_us = self.later_us(200_000, 3_000_000);
+            }
+            Fault::StrayHandOver | Fault::StrayTakeOver if self.nodes[one].up => {
+                self.note(fault, || format!("node {one} partition {partition}"));
+                let ask = Ask {
+                    node: other,
+                    incarnation: self.nodes[other].incarnation,
+                    number: 0,
+                };
+                let event = match fault {
+                    Fault::StrayTakeOver => NodeEvent::TakeOver(partition, ask),
+                    _ => NodeEvent::HandOver {
+                        partition,
+                        successor: Hint {
+                            term: Term(self.histories[partition].term().0 + 1),
+                            node: format!("node-{other}"),
+                            address: super::node::address(other),
+                        },
+                        ask,
+                    },
+                };
+                self.to_node(self.now_us, one, event);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets a node's process die.
+    fn crash(&mut self, node: usize, loss: store::Loss) {
+        for store in &self.nodes[node].stores {
+            store.lose(loss);
+        }
+        self.notice_gone(node);
+        self.end_process(node);
+    }
+
+    /// What the end of a process means to all others; it starts again after a while.
+    pub(super) fn end_process(&mut self, node: usize) {
+        let now_us = self.now_us;
+        self.trace
+            .say(now_us, Who::Node(node), "is gone", String::new);
+        let producer = self.nodes[node].producer;
+        self.fail_producer(producer, 3_000_000);
+        let gone = &mut self.nodes[node];
+        gone.up = false;
+        gone.paused_until_us = 0;
+        gone.backlog.clear();
+        gone.tasks.clear();
+        gone.handlers.clear();
+        gone.waiting.clear();
+        gone.served.clear();
+        gone.asks.clear();
+        gone.leaving = None;
+        let links = self.links.iter().filter(|(_, link)| link.open);
+        let concerned: Vec<(u64, bool)> = links
+            .filter(|(_, link)| link.from == node || link.to == node)
+            .map(|(number, link)| (*number, link.from == node))
+            .collect();
+        for (number, is_own) in concerned {
+            if is_own {
+                self.close_link(number);
+            } else {
+                if let Some(link) = self.links.get_mut(&number) {
+                    link.forth_cut_us = now_us;
+                }
+                let after_us = self.random.between(100, 1_000_000);
+                self.break_link(number, after_us);
+            }
+        }
+        let connections = self.connections.iter();
+        let lost: Vec<(u64, usize)> = connections
+            .filter(|(_, connection)| connection.node == node)
+            .map(|(number, connection)| (*number, connection.client))
+            .collect();
+        for (connection, client) in lost {
+            let at_us = now_us + self.random.between(100, 50_000);
+            let event = ClientEvent::Lost(connection, Loss::Broken);
+            self.schedule.at(at_us, Event::Client { client, event });
+        }
+        let starts_us = self.later_us(20_000, 3_000_000);
+        self.schedule.at(starts_us, Event::Start(node));
+    }
+
+    /// Takes the end of a partition's log away.
+    pub(super) fn cut(&mut self) {
+        let partition = self.random.index(self.logs.len());
+        let count = usize::try_from(self.random.between(1, 10)).unwrap_or(1);
+        let end = self.logs[partition].cut(count);
+        self.was_cut = true;
+        let said = || format!("partition {partition} ends at offset {end} now");
+        self.trace
+            .say(self.now_us, Who::Fault, "records are cut off", said);
+        let number = self.histories[partition].partition();
+        let records = self.logs[partition].records();
+        self.histories[partition] =
+            super::history::PartitionHistory::of_records(number, records, &self.asked);
+        self.counts.cuts += 1;
+    }
+}

@@ -1,0 +1,493 @@
+//! A node of the simulated world: its process, its seats, and the tasks that drive them.
+//!
+//! Invariant: a seat's actions are performed as the engine's own driver performs them (`seat::driver`),
+//! in the same order of inputs. Deliberately absent: clients' connections (`door`) and links (`net`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use engine::cluster::{Hint, LinkEvent, LinkId};
+use engine::ids::{Offset, Partition};
+use engine::log::{Appended, Chunk};
+use engine::owner::{Now, Owner, OwnerSettings, Submission};
+use engine::record::{NewRecord, Record};
+use engine::seat::{Identity, Seat, SeatAction};
+use kernel::Timestamp;
+
+use super::door::{Handler, SimClient, Waiting};
+use super::event::{Ask, Event, NodeEvent};
+use super::net::{About, Served, SimPeer};
+use super::store::LocalStore;
+use super::trace::Who;
+use super::world::World;
+
+/// How often a task looks at the clock, as in the engine, in microseconds.
+const TICK_US: u64 = 50_000;
+/// How often the local checkpoint is written when there is little to write, in microseconds.
+const SAVE_EVERY_US: u64 = 1_000_000;
+/// How many inputs are taken before actions are performed, as in the engine.
+const INPUTS_MAX: usize = 256;
+
+/// What a task finds in its queue of inputs.
+pub enum Input {
+    /// An append came to something.
+    Appended(u64, Option<Appended>),
+    /// A read came back, or failed.
+    Read(Option<Chunk>),
+    /// A look for a proof came back, or failed.
+    Looked(Option<(Offset, Option<Record>)>),
+    /// The log's end, or that it could not be seen.
+    Peeked(Option<Offset>),
+    /// The owner that was asked has answered, or will not.
+    OwnerAnswered,
+    /// Something came back on a link.
+    Link(LinkId, LinkEvent),
+}
+
+/// What other nodes ask of a task, apart from commands.
+pub enum Control {
+    /// To hand over.
+    HandOver(Hint, Ask),
+    /// To take over.
+    TakeOver(Ask),
+}
+
+/// One partition's task in a node's process.
+pub struct Task {
+    /// The seat.
+    pub seat: Seat<SimClient, SimPeer>,
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) control: VecDeque<Control>,
+    pub(super) from_peers: VecDeque<(Submission, SimPeer)>,
+    pub(super) commands: VecDeque<(Submission, SimClient)>,
+    pub(super) assigned: Option<bool>,
+    pub(super) hint: Option<Hint>,
+    pub(super) ticked: bool,
+    pub(super) stops: bool,
+    /// Whether it has ended: nothing is taken any more.
+    pub ended: bool,
+    is_running: bool,
+    saved_at_us: u64,
+    session: Option<usize>,
+    held_back: VecDeque<(u64, NewRecord)>,
+    pub(super) link: Option<(LinkId, u64)>,
+    hand_overs: Vec<Ask>,
+    take_overs: Vec<Ask>,
+}
+
+/// A node.
+pub struct Node {
+    /// Whether its process runs.
+    pub up: bool,
+    /// Counts its processes.
+    pub incarnation: u32,
+    /// Until when it stands still; 0: it does not.
+    pub paused_until_us: u64,
+    /// What reached it while it stood still.
+    pub(super) backlog: Vec<NodeEvent>,
+    /// How far its clock is off, in microseconds.
+    pub clock_off_us: i64,
+    /// Its partitions' tasks; one is absent while it runs.
+    pub tasks: Vec<Option<Task>>,
+    pub(super) producer: usize,
+    /// What it keeps on its disk.
+    pub stores: Vec<LocalStore>,
+    pub(super) queue_full_until_us: u64,
+    /// Its clients' connections.
+    pub(super) handlers: BTreeMap<u64, Handler>,
+    pub(super) waiting: BTreeMap<u64, Waiting>,
+    /// Links that other nodes opened.
+    pub(super) served: BTreeMap<u64, Served>,
+    /// Questions to other nodes that have no answer yet.
+    pub(super) asks: BTreeMap<u64, About>,
+    pub(super) leaving: Option<super::leave::Leaving>,
+}
+
+impl Node {
+    pub(super) fn new(partitions: usize) -> Self {
+        Self {
+            up: false,
+            incarnation: 0,
+            paused_until_us: 0,
+            backlog: Vec::new(),
+            clock_off_us: 0,
+            tasks: Vec::new(),
+            producer: 0,
+            stores: (0..partitions).map(|_| LocalStore::default()).collect(),
+            queue_full_until_us: 0,
+            handlers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            served: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            leaving: None,
+        }
+    }
+
+    /// The tasks that are not running at this moment.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().flatten()
+    }
+}
+
+/// The address of a node.
+#[must_use]
+pub fn address(node: usize) -> String {
+    format!("http://node-{node}")
+}
+
+/// The node with an address.
+#[must_use]
+pub fn node_at(address: &str) -> Option<usize> {
+    address.strip_prefix("http://node-")?.parse().ok()
+}
+
+impl World {
+    pub(super) fn node_now(&self, node: usize) -> Now {
+        let micros = self.wall_us() + self.nodes[node].clock_off_us;
+        Now {
+            wall: Timestamp::from_micros(micros).unwrap_or_default(),
+            monotonic_ms: self.now_us / 1_000,
+        }
+    }
+
+    /// Puts something into the schedule for a node's present process.
+    pub(super) fn to_node(&mut self, at_us: u64, node: usize, event: NodeEvent) {
+        let incarnation = self.nodes[node].incarnation;
+        self.schedule.at(
+            at_us,
+            Event::Node {
+                node,
+                incarnation,
+                event,
+            },
+        );
+    }
+
+    /// Starts a node's process.
+    pub(super) fn start_node(&mut self, node: usize) {
+        if self.nodes[node].up {
+            return;
+        }
+        let now = self.now_us;
+        self.trace.say(now, Who::Node(node), "starts", String::new);
+        self.nodes[node].up = true;
+        self.nodes[node].incarnation += 1;
+        self.nodes[node].producer = self.new_producer(node);
+        let mut tasks = Vec::new();
+        for partition in 0..self.logs.len() {
+            let settings = OwnerSettings {
+                node: format!("node-{node}"),
+                address: Some(address(node)),
+                ..self.plan.settings.clone()
+            };
+            let owner = Owner::new(
+                Partition(u32::try_from(partition).expect("there are few partitions")),
+                self.registry.clone(),
+                settings.clone(),
+                Box::new(self.nodes[node].stores[partition].clone()),
+                Box::new(self.random.fork()),
+            );
+            let identity = Identity {
+                node: settings.node,
+                address: settings.address,
+            };
+            let mut seat = Seat::new(owner, identity);
+            if let Some(hint) = self.group.directory[partition].clone()
+                && self.random.chance(700)
+            {
+                seat.learn(hint);
+            }
+            seat.start(Offset(0), false, self.node_now(node));
+            tasks.push(Some(Task {
+                seat,
+                inputs: VecDeque::new(),
+                control: VecDeque::new(),
+                from_peers: VecDeque::new(),
+                commands: VecDeque::new(),
+                assigned: None,
+                hint: None,
+                ticked: false,
+                stops: false,
+                ended: false,
+                is_running: false,
+                saved_at_us: now,
+                session: None,
+                held_back: VecDeque::new(),
+                link: None,
+                hand_overs: Vec::new(),
+                take_overs: Vec::new(),
+            }));
+        }
+        self.nodes[node].tasks = tasks;
+        for partition in 0..self.logs.len() {
+            self.wake(node, partition);
+        }
+        let first_tick_us = now + self.random.below(TICK_US);
+        self.to_node(first_tick_us, node, NodeEvent::Tick);
+        let joins_us = now + self.random.between(1_000, 300_000);
+        let incarnation = self.nodes[node].incarnation;
+        self.schedule
+            .at(joins_us, Event::Join { node, incarnation });
+    }
+
+    pub(super) fn task(&mut self, node: usize, partition: usize) -> &mut Task {
+        self.nodes[node].tasks[partition]
+            .as_mut()
+            .expect("a task is taken only while it runs")
+    }
+
+    /// Lets a task run soon.
+    pub(super) fn wake(&mut self, node: usize, partition: usize) {
+        let jitter_us = self.random.below(200);
+        let at_us = self.now_us + jitter_us;
+        let task = self.task(node, partition);
+        if !std::mem::replace(&mut task.is_running, true) {
+            self.to_node(at_us, node, NodeEvent::Run(partition));
+        }
+    }
+
+    pub(super) fn input(&mut self, node: usize, partition: usize, input: Input) {
+        self.task(node, partition).inputs.push_back(input);
+        self.wake(node, partition);
+    }
+
+    pub(super) fn tick(&mut self, node: usize) {
+        for partition in 0..self.logs.len() {
+            self.task(node, partition).ticked = true;
+            self.wake(node, partition);
+        }
+        self.to_node(self.now_us + TICK_US, node, NodeEvent::Tick);
+    }
+
+    /// Runs a task until it has nothing to do.
+    pub(super) fn run_task(&mut self, node: usize, partition: usize) {
+        let Some(mut task) = self.nodes[node].tasks[partition].take() else {
+            return;
+        };
+        task.is_running = false;
+        while !task.ended {
+            self.perform(node, partition, &mut task);
+            let eager = self.now_us >= task.saved_at_us + SAVE_EVERY_US;
+            task.seat.save(eager);
+            if eager {
+                task.saved_at_us = self.now_us;
+            }
+            if task.stops && task.seat.is_done() {
+                self.end_task(node, partition, &mut task);
+                break;
+            }
+            if !self.take_inputs(node, &mut task) {
+                break;
+            }
+        }
+        self.look_at(node, partition, &task);
+        self.nodes[node].tasks[partition] = Some(task);
+        self.feed(node, partition);
+        self.feed_links(node, partition);
+    }
+
+    /// Takes what the engine's driver would take next; `false` if there is nothing.
+    fn take_inputs(&mut self, node: usize, task: &mut Task) -> bool {
+        let now = self.node_now(node);
+        let takes = task.seat.waiting() == 0;
+        let takes_forwarded = task.seat.forwarded_waiting() == 0;
+        if !task.inputs.is_empty() {
+            for _ in 0..INPUTS_MAX {
+                let Some(input) = task.inputs.pop_front() else {
+                    break;
+                };
+                match input {
+                    Input::Appended(sequence, appended) => {
+                        task.seat.appended(sequence, appended, now);
+                    }
+                    Input::Read(Some(chunk)) => task.seat.read(chunk, now),
+                    Input::Looked(Some((end, found))) => task.seat.proven(end, found.as_ref()),
+                    Input::Read(None) | Input::Looked(None) => task.seat.read_failed(),
+                    Input::Peeked(end) => task.seat.peeked(end, now),
+                    Input::OwnerAnswered => task.seat.owner_answered(now),
+                    Input::Link(link, event) => task.seat.link_event(link, event, now),
+                }
+            }
+        } else if let Some(control) = task.control.pop_front() {
+            match control {
+                Control::HandOver(successor, ask) => {
+                    let owned = task.seat.hand_over(successor, now);
+                    let what = if owned { "hands over" } else { "does not own" };
+                    let to = ask.node;
+                    let said = || format!("asked by node {to}");
+                    self.trace.say(self.now_us, Who::Node(node), what, said);
+                    if owned {
+                        task.hand_overs.push(ask);
+                    } else {
+                        self.answer_ask(node, ask);
+                    }
+                }
+                Control::TakeOver(ask) => {
+                    task.take_overs.push(ask);
+                    task.seat.take_over(now);
+                }
+            }
+        } else if takes_forwarded && !task.from_peers.is_empty() {
+            for (submission, peer) in task.from_peers.drain(..) {
+                task.seat.forwarded(submission, peer);
+            }
+        } else if takes && !task.commands.is_empty() {
+            for (submission, client) in task.commands.drain(..) {
+                task.seat.command(submission, client);
+            }
+        } else if let Some(assigned) = task.assigned.take() {
+            task.seat.assign(assigned, now);
+        } else if let Some(hint) = task.hint.take() {
+            task.seat.learn(hint);
+        } else if std::mem::take(&mut task.ticked) {
+            self.retry_held_back(node, task);
+            task.seat.tick(now);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn end_task(&mut self, node: usize, partition: usize, task: &mut Task) {
+        for (submission, client) in task.commands.drain(..) {
+            task.seat.command(submission, client);
+        }
+        for (submission, peer) in task.from_peers.drain(..) {
+            task.seat.forwarded(submission, peer);
+        }
+        task.seat.give_up();
+        self.perform(node, partition, task);
+        task.seat.save(true);
+        task.ended = true;
+    }
+
+    /// Ends a task whether it is done or not.
+    pub(super) fn force_end(&mut self, node: usize, partition: usize) {
+        if let Some(mut task) = self.nodes[node].tasks[partition].take() {
+            if !task.ended {
+                self.end_task(node, partition, &mut task);
+            }
+            self.nodes[node].tasks[partition] = Some(task);
+        }
+    }
+
+    fn perform(&mut self, node: usize, partition: usize, task: &mut Task) {
+        let now = self.node_now(node);
+        for action in task.seat.take_actions(now) {
+            match action {
+                SeatAction::Answer(client, answer) => {
+                    self.answer_client(node, client.ticket, answer);
+                }
+                SeatAction::AnswerPeer(peer, answer) => {
+                    self.answer_peer(node, partition, &peer, answer)
+                }
+                SeatAction::Append {
+                    sequence,
+                    record,
+                    claim,
+                } => {
+                    if claim {
+                        task.held_back.clear();
+                        task.session = None;
+                        let who = Who::Node(node);
+                        let said = || format!("partition {partition}");
+                        self.trace.say(self.now_us, who, "claims", said);
+                    }
+                    let held = match task.held_back.is_empty() {
+                        true => self.try_append(node, partition, task, sequence, record),
+                        false => Some(record),
+                    };
+                    let held = held.map(|record| (sequence, record));
+                    task.held_back.extend(held);
+                    task.seat.set_room(task.held_back.is_empty());
+                }
+                SeatAction::Read { from } => {
+                    let at_us = self.now_us + self.delay_us();
+                    self.to_node(at_us, node, NodeEvent::ServeRead(partition, from));
+                }
+                SeatAction::Prove { offset } => {
+                    let at_us = self.now_us + self.delay_us();
+                    self.to_node(at_us, node, NodeEvent::ServeLook(partition, offset));
+                }
+                SeatAction::Peek => {
+                    let at_us = self.now_us + self.delay_us();
+                    self.to_node(at_us, node, NodeEvent::ServePeek(partition));
+                }
+                SeatAction::AskOwner { owner, successor } => {
+                    self.ask_owner(node, partition, &owner, successor);
+                }
+                SeatAction::Open(id, address) => {
+                    let link = self.open_link(node, partition, id, &address);
+                    task.link = Some((id, link));
+                }
+                SeatAction::Send(id, sequence) => {
+                    if let Some((open, link)) = task.link
+                        && open == id
+                        && let Some(command) = task.seat.sent(sequence)
+                    {
+                        let deadlines =
+                            command.waiters.iter().map(|(client, _)| client.deadline_us);
+                        let deadline_us = deadlines.max().unwrap_or(self.now_us);
+                        let request = command.submission.request.clone();
+                        self.send_over(link, sequence, request, deadline_us);
+                    }
+                }
+                SeatAction::Close(id) => {
+                    if let Some((_, link)) = task.link.take_if(|(open, _)| *open == id) {
+                        self.close_link(link);
+                    }
+                }
+                SeatAction::SayOwner(hint) => {
+                    let said = || format!("partition {partition} in term {}", hint.term);
+                    self.trace.say(self.now_us, Who::Node(node), "owns", said);
+                    self.say_owner(partition, hint);
+                }
+                SeatAction::LetGo => {
+                    for ask in task.hand_overs.drain(..) {
+                        self.answer_ask(node, ask);
+                    }
+                }
+                SeatAction::TookOver => {
+                    for ask in task.take_overs.drain(..) {
+                        self.answer_ask(node, ask);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the record back if there is no room for it now.
+    fn try_append(
+        &mut self,
+        node: usize,
+        partition: usize,
+        task: &mut Task,
+        sequence: u64,
+        record: NewRecord,
+    ) -> Option<NewRecord> {
+        let producer = match task.session {
+            Some(producer) => producer,
+            None => {
+                if self.producers[self.nodes[node].producer].failed {
+                    self.nodes[node].producer = self.new_producer(node);
+                }
+                *task.session.insert(self.nodes[node].producer)
+            }
+        };
+        if self.producers[producer].failed {
+            task.inputs.push_back(Input::Appended(sequence, None));
+            return None;
+        }
+        self.produce(producer, partition, sequence, record)
+    }
+
+    fn retry_held_back(&mut self, node: usize, task: &mut Task) {
+        let partition = task.seat.partition().0 as usize;
+        while let Some((sequence, record)) = task.held_back.pop_front() {
+            if let Some(record) = self.try_append(node, partition, task, sequence, record) {
+                task.held_back.push_front((sequence, record));
+                break;
+            }
+        }
+        task.seat.set_room(task.held_back.is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! What a run is made of, drawn from its seed.
+//!
+//! Invariant: everything that differs between runs is here or is drawn while the run goes on.
+
+use engine::owner::OwnerSettings;
+
+use super::faults::{FAULTS, Fault};
+use super::random::Random;
+
+/// A mistake that is built in on purpose, to see whether it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// Commands are forwarded under new command ids.
+    ForwardsUnderNewId,
+    /// A projector writes whatever the checkpoint is.
+    ProjectorWithoutCompareAndSet,
+    /// A projector writes rows and checkpoint in two steps.
+    ProjectorInTwoSteps,
+    /// A reader goes on without proving that the log is the one it read.
+    NoProofOnResume,
+}
+
+/// What may be asked of a run, apart from its seed.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How many nodes there are; absent: by chance.
+    pub nodes: Option<usize>,
+    /// How many partitions there are; absent: 2.
+    pub partitions: Option<u32>,
+    /// How many events happen at most; absent: all.
+    pub steps: Option<u64>,
+    /// Whether records are cut off; absent: in one run of eight.
+    pub cuts: Option<bool>,
+    /// A mistake that is built in.
+    pub mistake: Option<Mistake>,
+}
+
+/// A run's make-up.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// How many partitions there are.
+    pub partitions: u32,
+    /// How many clients there are.
+    pub clients: usize,
+    /// How many streams they write.
+    pub streams: usize,
+    /// When the faults end, in microseconds.
+    pub quiet_from_us: u64,
+    /// The faults of this run, each with its share.
+    pub faults: Vec<(Fault, u64)>,
+    /// The mean time between two faults, in microseconds.
+    pub fault_every_us: u64,
+    /// Whether records are cut off once.
+    pub cuts: bool,
+    /// The owners' settings, without names.
+    pub settings: OwnerSettings,
+    /// How many commands may wait at a node's door for one partition.
+    pub queue_max: usize,
+    /// The most a client waits between two batches, in microseconds.
+    pub think_us: u64,
+    /// A mistake that is built in.
+    pub mistake: Option<Mistake>,
+}
+
+impl Plan {
+    /// Draws a plan.
+    #[must_use]
+    pub fn draw(random: &mut Random, options: &Options) -> Self {
+        let nodes = match random.below(10) {
+            0 => 1,
+            1 | 2 => 2,
+            9 => 4,
+            _ => 3,
+        };
+        let settings = OwnerSettings {
+            in_flight_max: [1, 2, 4, 8, 32][random.index(5)],
+            append_doubt_after_ms: random.between(800, 3_000),
+            back_off_ms: random.between(50, 250),
+            clock_back_off_ms: random.between(500, 2_000),
+            states_max: [1, 3, 100][random.index(3)],
+            save_every_commits: [1, 4, 50][random.index(3)],
+            hand_over_wait_ms: random.between(100, 1_000),
+            standby_read_every_ms: random.chance(800).then(|| random.between(50, 1_000)),
+            ..OwnerSettings::default()
+        };
+        // Each run has some of the faults, so that rare ones are not drowned.
+        let mut faults: Vec<(Fault, u64)> = Vec::new();
+        for fault in FAULTS {
+            if random.chance(450) {
+                faults.push((fault, random.between(1, 8)));
+            }
+        }
+        let cuts = random.below(8) == 0;
+        let quiet_from_us = random.between(4_000_000, 10_000_000);
+        Self {
+            nodes: options.nodes.unwrap_or(nodes).max(1),
+            partitions: options.partitions.unwrap_or(2).max(1),
+            clients: usize::try_from(random.between(1, 6)).unwrap_or(1),
+            streams: usize::try_from(random.between(1, 8)).unwrap_or(1),
+            quiet_from_us,
+            faults,
+            fault_every_us: random.between(60_000, 900_000),
+            cuts: options.cuts.unwrap_or(cuts),
+            settings,
+            queue_max: [1, 4, 32][random.index(3)],
+            think_us: random.between(1_000, 200_000),
+            mistake: options.mistake,
+        }
+    }
+}

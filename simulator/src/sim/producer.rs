@@ -1,0 +1,264 @@
+//! Appending in the simulated world: one producer for each node's process, with a pipe to each
+//! partition.
+//!
+//! Invariant: a pipe keeps its order and leaves no gap: a producer that fails loses the end of each
+//! pipe, and what is before it lands, now or late. Acknowledgements of a pipe keep its order.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use engine::ids::Partition;
+use engine::log::Appended;
+use engine::record::NewRecord;
+
+use super::event::{Event, NodeEvent};
+use super::trace::Who;
+use super::world::World;
+
+/// How many records a producer holds for one partition before its queue is full.
+const PIPE_MAX: usize = 12;
+
+/// The way to one partition.
+#[derive(Default)]
+pub struct Pipe {
+    queue: VecDeque<(u64, NewRecord)>,
+    is_landing: bool,
+    last_acknowledged_us: u64,
+    /// Landed, and not acknowledged yet.
+    unacknowledged: BTreeSet<u64>,
+}
+
+/// A node's producer.
+pub struct Producer {
+    node: usize,
+    incarnation: u32,
+    /// Whether it takes nothing more.
+    pub failed: bool,
+    pipes: Vec<Pipe>,
+}
+
+impl World {
+    /// Makes a producer for a node's process.
+    pub(super) fn new_producer(&mut self, node: usize) -> usize {
+        let pipes = (0..self.plan.partitions).map(|_| Pipe::default());
+        self.producers.push(Producer {
+            node,
+            incarnation: self.nodes[node].incarnation,
+            failed: false,
+            pipes: pipes.collect(),
+        });
+        self.producers.len() - 1
+    }
+
+    /// Hands a record over; gives it back if there is no room.
+    pub(super) fn produce(
+        &mut self,
+        producer: usize,
+        partition: usize,
+        sequence: u64,
+        record: NewRecord,
+    ) -> Option<NewRecord> {
+        let node = self.producers[producer].node;
+        let full = self.nodes[node].queue_full_until_us > self.now_us;
+        let pipe = &mut self.producers[producer].pipes[partition];
+        if full || pipe.queue.len() >= PIPE_MAX {
+            return Some(record);
+        }
+        pipe.queue.push_back((sequence, record));
+        if !pipe.is_landing {
+            pipe.is_landing = true;
+            let at_us = self.now_us + self.delay_us();
+            self.schedule.at(
+                at_us,
+                Event::Land {
+                    producer,
+                    partition,
+                },
+            );
+        }
+        None
+    }
+
+    /// Lets the next records of a pipe reach the log.
+    pub(super) fn land(&mut self, producer: usize, partition: usize) {
+        let slow_until_us = self.logs[partition].slow_until_us;
+        if slow_until_us > self.now_us {
+            let at_us = slow_until_us + self.random.below(1_000);
+            self.schedule.at(
+                at_us,
+                Event::Land {
+                    producer,
+                    partition,
+                },
+            );
+            return;
+        }
+        let length = self.producers[producer].pipes[partition].queue.len();
+        let count = 1 + self.random.index(length.max(1));
+        for _ in 0..count {
+            let pipe = &mut self.producers[producer].pipes[partition];
+            let Some((sequence, record)) = pipe.queue.pop_front() else {
+                break;
+            };
+            if !self.producers[producer].failed {
+                let pipe = &mut self.producers[producer].pipes[partition];
+                pipe.unacknowledged.insert(sequence);
+            }
+            let twice = std::mem::take(&mut self.duplicate_next);
+            let copy = twice.then(|| record.clone());
+            let offset = self.append_to_log(partition, record);
+            if let Some(copy) = copy {
+                self.append_to_log(partition, copy);
+            }
+            if !self.producers[producer].failed {
+                self.acknowledge(producer, partition, sequence, offset);
+            }
+        }
+        let pipe = &mut self.producers[producer].pipes[partition];
+        pipe.is_landing = !pipe.queue.is_empty();
+        if pipe.is_landing {
+            let at_us = self.now_us + self.delay_us();
+            self.schedule.at(
+                at_us,
+                Event::Land {
+                    producer,
+                    partition,
+                },
+            );
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        producer: usize,
+        partition: usize,
+        sequence: u64,
+        offset: engine::ids::Offset,
+    ) {
+        let knows = self.no_offsets_until_us <= self.now_us;
+        let appended = Appended {
+            offset: knows.then_some(offset),
+            appended_at_ms: knows.then(|| self.wall_ms()),
+        };
+        let delay_us = self.delay_us();
+        let slow_until_us = self.slow_acknowledgements_until_us;
+        let pipe = &mut self.producers[producer].pipes[partition];
+        let least_us = (self.now_us + delay_us).max(slow_until_us);
+        let at_us = least_us.max(pipe.last_acknowledged_us);
+        pipe.last_acknowledged_us = at_us;
+        let event = NodeEvent::Appended {
+            partition,
+            sequence,
+            producer,
+            appended: Some(appended),
+        };
+        let (node, incarnation) = (
+            self.producers[producer].node,
+            self.producers[producer].incarnation,
+        );
+        self.schedule.at(
+            at_us,
+            Event::Node {
+                node,
+                incarnation,
+                event,
+            },
+        );
+    }
+
+    /// Whether an acknowledgement still counts: it does not once its producer has failed.
+    pub(super) fn take_acknowledgement(
+        &mut self,
+        producer: usize,
+        partition: usize,
+        sequence: u64,
+    ) -> bool {
+        let pipe = &mut self.producers[producer].pipes[partition];
+        pipe.unacknowledged.remove(&sequence)
+    }
+
+    /// Lets a producer fail: what it has in its pipes is lost from some place on, and lands late up
+    /// to there; nobody learns what became of anything.
+    pub(super) fn fail_producer(&mut self, producer: usize, late_us: u64) {
+        if std::mem::replace(&mut self.producers[producer].failed, true) {
+            return;
+        }
+        let (node, incarnation) = (
+            self.producers[producer].node,
+            self.producers[producer].incarnation,
+        );
+        for partition in 0..self.logs.len() {
+            let pipe = &mut self.producers[producer].pipes[partition];
+            let mut lost: Vec<u64> = std::mem::take(&mut pipe.unacknowledged)
+                .into_iter()
+                .collect();
+            lost.extend(pipe.queue.iter().map(|(sequence, _)| *sequence));
+            let kept = self.random.index(pipe.queue.len() + 1);
+            pipe.queue.truncate(kept);
+            if kept > 0 {
+                // Another landing may be under way; it is as good.
+                let delay_us = self.random.below(late_us + 1);
+                let at_us = self.until_us(delay_us);
+                self.schedule.at(
+                    at_us,
+                    Event::Land {
+                        producer,
+                        partition,
+                    },
+                );
+            }
+            for sequence in lost {
+                let at_us = self.now_us + self.delay_us();
+                let event = NodeEvent::Appended {
+                    partition,
+                    sequence,
+                    producer,
+                    appended: None,
+                };
+                self.schedule.at(
+                    at_us,
+                    Event::Node {
+                        node,
+                        incarnation,
+                        event,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Appends a record to a partition, and holds what it says against all promises.
+    pub(super) fn append_to_log(
+        &mut self,
+        partition: usize,
+        record: NewRecord,
+    ) -> engine::ids::Offset {
+        let at_ms = self.wall_ms();
+        let record = self.logs[partition].append(record, at_ms).clone();
+        let judged = self.histories[partition].land(&record, &self.asked);
+        let offset = record.offset;
+        self.trace
+            .mix(engine::record::record_hash(&record).0[0].into());
+        let history = &self.histories[partition];
+        let described = || {
+            let what = match &judged {
+                Ok(judgement) => format!("{judgement:?}").to_lowercase(),
+                Err((invariant, _)) => format!("{invariant:?}"),
+            };
+            let key = record.key.as_deref().unwrap_or_default();
+            let key = String::from_utf8_lossy(key).into_owned();
+            let term = history.term();
+            format!("partition {partition} offset {offset} {what} {key} (term {term})")
+        };
+        self.trace.say(self.now_us, Who::Log, "record", described);
+        match judged {
+            Ok(_) => {}
+            // After a cut, what was decided on lost records is linked to nothing.
+            Err(_) if self.was_cut => {}
+            Err((invariant, what)) => {
+                let what = format!("{}: {what}", Partition(partition as u32));
+                self.break_off(invariant, what);
+            }
+        }
+        offset
+    }
+}

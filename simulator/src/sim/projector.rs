@@ -1,0 +1,287 @@
+//! Projectors of the simulated world: the engine's follower over a tiny database whose transactions
+//! compare and set the checkpoint.
+//!
+//! Invariant: reads, proofs and batches come in the order of `subscription::Subscription`; after
+//! every transaction the rows are held against an independent fold.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use engine::chain::Stop;
+use engine::checkpoint::Checkpoint;
+use engine::ids::{Offset, Partition};
+use engine::log::Chunk;
+use engine::record::Record;
+use engine::subscription::{Batch, Follower, ProofNeed};
+
+use super::event::{Event, ProjectorEvent};
+use super::history::{Row, take};
+use super::plan::Mistake;
+use super::trace::Who;
+use super::violation::Invariant;
+use super::world::World;
+
+/// The least time between two proofs that only foreign records ask for, in microseconds.
+const FOREIGN_PROOF_EVERY_US: u64 = 1_000_000;
+/// The pause after a failure, in microseconds.
+const RETRY_AFTER_US: u64 = 200_000;
+
+/// What all projectors write.
+pub struct Database {
+    /// The checkpoint of each partition.
+    pub checkpoints: Vec<Option<Checkpoint>>,
+    /// The rows of each partition, by stream.
+    pub rows: Vec<BTreeMap<String, Row>>,
+}
+
+/// A projector.
+#[derive(Default)]
+pub struct Projector {
+    /// Whether it runs.
+    pub up: bool,
+    life: u32,
+    followers: Vec<Follower>,
+    /// Why a partition's follower goes no further.
+    pub stopped: Vec<Option<Stop>>,
+    /// Whether a reader is open, which needs a proof before.
+    is_open: bool,
+    proved_us: Vec<Option<u64>>,
+    batches: VecDeque<Batch>,
+}
+
+impl Database {
+    pub(super) fn new(partitions: usize) -> Self {
+        Self {
+            checkpoints: vec![None; partitions],
+            rows: vec![BTreeMap::new(); partitions],
+        }
+    }
+}
+
+impl World {
+    fn to_projector(&mut self, after_us: u64, projector: usize, event: ProjectorEvent) {
+        let life = self.projectors[projector].life;
+        self.schedule.at(
+            self.now_us + after_us,
+            Event::Projector {
+                projector,
+                life,
+                event,
+            },
+        );
+    }
+
+    /// Starts a projector, or starts it again.
+    pub(super) fn start_projector(&mut self, number: usize) {
+        let followers = self.database.checkpoints.iter().enumerate();
+        let followers = followers.map(|(partition, durable)| {
+            let partition = u32::try_from(partition).expect("there are few");
+            Follower::new(Partition(partition), durable.clone())
+        });
+        let followers: Vec<Follower> = followers.collect();
+        let projector = &mut self.projectors[number];
+        projector.up = true;
+        projector.life += 1;
+        projector.stopped = vec![None; followers.len()];
+        projector.proved_us = vec![None; followers.len()];
+        projector.followers = followers;
+        projector.is_open = false;
+        projector.batches.clear();
+        self.trace
+            .say(self.now_us, Who::Projector(number), "starts", String::new);
+        self.to_projector(0, number, ProjectorEvent::Read);
+    }
+
+    pub(super) fn stop_projector(&mut self, number: usize) {
+        self.projectors[number].up = false;
+        self.projectors[number].life += 1;
+    }
+
+    pub(super) fn projector_event(&mut self, number: usize, life: u32, event: ProjectorEvent) {
+        if !self.projectors[number].up || self.projectors[number].life != life {
+            return;
+        }
+        match event {
+            ProjectorEvent::Read if !self.projectors[number].is_open => self.look_where_due(number),
+            ProjectorEvent::Read => self.read_log(number),
+            ProjectorEvent::Took(chunks) => self.take_chunks(number, chunks),
+            ProjectorEvent::Looked(looks) => self.take_looks(number, looks),
+            ProjectorEvent::Commit(partition) => self.commit_batch(number, partition),
+            ProjectorEvent::Committed(partition, done) => self.committed(number, partition, done),
+        }
+    }
+
+    fn interrupted(&mut self, number: usize) {
+        let projector = &mut self.projectors[number];
+        projector.is_open = false;
+        projector
+            .followers
+            .iter_mut()
+            .for_each(Follower::interrupted);
+        self.to_projector(RETRY_AFTER_US, number, ProjectorEvent::Read);
+    }
+
+    fn read_log(&mut self, number: usize) {
+        let mut chunks = Vec::new();
+        for (partition, log) in (0..).zip(&self.logs) {
+            if log.away_until_us > self.now_us {
+                return self.interrupted(number);
+            }
+            let follower = &self.projectors[number].followers[partition as usize];
+            chunks.push(Some(log.read(Partition(partition), follower.next_offset())));
+        }
+        let delay_us = self.delay_us();
+        self.to_projector(delay_us, number, ProjectorEvent::Took(chunks));
+    }
+
+    fn take_chunks(&mut self, number: usize, chunks: Vec<Option<Chunk>>) {
+        let projector = &mut self.projectors[number];
+        for chunk in chunks.into_iter().flatten() {
+            let place = chunk.partition.0 as usize;
+            let follower = &mut projector.followers[place];
+            for record in chunk.records {
+                if let Err(stop) = follower.take(record) {
+                    projector.stopped[place] = Some(stop);
+                    break;
+                }
+            }
+            follower.set_at_end(chunk.at_end);
+        }
+        self.look_where_due(number);
+    }
+
+    fn look_where_due(&mut self, number: usize) {
+        let mut looks = Vec::new();
+        for place in 0..self.logs.len() {
+            let projector = &self.projectors[number];
+            let follower = &projector.followers[place];
+            let lately = projector.proved_us[place]
+                .is_some_and(|at_us| self.now_us < at_us + FOREIGN_PROOF_EVERY_US);
+            let due = match follower.proof_need() {
+                ProofNeed::None => false,
+                ProofNeed::Due => true,
+                ProofNeed::Foreign => !lately,
+            };
+            if due && projector.stopped[place].is_none() {
+                let log = &self.logs[place];
+                let look = (log.away_until_us <= self.now_us).then(|| {
+                    let durable = follower.durable().map(|checkpoint| checkpoint.offset);
+                    let found = durable.and_then(|offset| log.at(offset)).cloned();
+                    (log.end(), found)
+                });
+                looks.push((place, look));
+            }
+        }
+        let delay_us = self.delay_us();
+        self.to_projector(delay_us, number, ProjectorEvent::Looked(looks));
+    }
+
+    fn take_looks(&mut self, number: usize, looks: Vec<(usize, Option<(Offset, Option<Record>)>)>) {
+        for (place, look) in looks {
+            let Some((end, found)) = look else {
+                return self.interrupted(number);
+            };
+            let projector = &mut self.projectors[number];
+            let follower = &mut projector.followers[place];
+            projector.proved_us[place] = Some(self.now_us);
+            if let Err(damage) = follower.prove(end, found.as_ref()) {
+                projector.stopped[place] = Some(damage.into());
+            }
+        }
+        let projector = &mut self.projectors[number];
+        if !std::mem::replace(&mut projector.is_open, true) {
+            return self.to_projector(0, number, ProjectorEvent::Read);
+        }
+        let places = 0..projector.followers.len();
+        let batches = places.filter_map(|place| {
+            let going = projector.stopped[place].is_none();
+            going.then(|| projector.followers[place].batch()).flatten()
+        });
+        projector.batches = batches.collect();
+        self.next_batch(number);
+    }
+
+    fn next_batch(&mut self, number: usize) {
+        let next = self.projectors[number].batches.front();
+        match next.map(|batch| batch.partition.0 as usize) {
+            Some(partition) => {
+                let delay_us = self.delay_us();
+                self.to_projector(delay_us, number, ProjectorEvent::Commit(partition));
+            }
+            None => {
+                let pause_us = self.random.between(5_000, 60_000);
+                self.to_projector(pause_us, number, ProjectorEvent::Read);
+            }
+        }
+    }
+
+    /// The transaction: rows and checkpoint, if the checkpoint is the one that the batch continues.
+    fn commit_batch(&mut self, number: usize, partition: usize) {
+        let mistake = self.plan.mistake;
+        let Some(batch) = self.projectors[number].batches.front() else {
+            return;
+        };
+        let continues = self.database.checkpoints[partition] == batch.before
+            || mistake == Some(Mistake::ProjectorWithoutCompareAndSet);
+        if continues {
+            for placed in &batch.commits {
+                let stream = placed.commit.stream.as_str().to_owned();
+                let row = self.database.rows[partition].entry(stream).or_default();
+                take(row, &placed.commit);
+            }
+            if mistake != Some(Mistake::ProjectorInTwoSteps) {
+                self.database.checkpoints[partition] = Some(batch.after.clone());
+                self.check_rows(partition);
+            }
+        }
+        let delay_us = self.delay_us();
+        let event = ProjectorEvent::Committed(partition, continues);
+        self.to_projector(delay_us, number, event);
+    }
+
+    fn committed(&mut self, number: usize, partition: usize, done: bool) {
+        if !done {
+            // Another one is at work: it waits, and goes on from what is there then.
+            let who = Who::Projector(number);
+            self.trace
+                .say(self.now_us, who, "lost a checkpoint", String::new);
+            self.stop_projector(number);
+            let at_us = self.now_us + self.random.between(10_000, RETRY_AFTER_US);
+            return self.schedule.at(at_us, Event::StartProjector(number));
+        }
+        let Some(batch) = self.projectors[number].batches.pop_front() else {
+            return;
+        };
+        if self.plan.mistake == Some(Mistake::ProjectorInTwoSteps) {
+            self.database.checkpoints[partition] = Some(batch.after.clone());
+            self.check_rows(partition);
+        }
+        let position = batch.after.position;
+        let said = || format!("partition {partition} at position {position}");
+        self.trace
+            .say(self.now_us, Who::Projector(number), "has written", said);
+        self.projectors[number].followers[partition].made_durable(batch.after);
+        self.next_batch(number);
+    }
+
+    /// Holds the rows of a partition against an independent fold at their checkpoint.
+    pub(super) fn check_rows(&mut self, partition: usize) {
+        let Some(checkpoint) = &self.database.checkpoints[partition] else {
+            return;
+        };
+        if self.was_cut {
+            return;
+        }
+        let history = &self.histories[partition];
+        let position = checkpoint.position;
+        let head = history.head_at(position);
+        if head != Some(checkpoint.head) {
+            let what =
+                format!("a projector's chain at position {position} of partition {partition}");
+            return self.break_off(Invariant::ReadersAgree, what);
+        }
+        if history.rows_at(position) != self.database.rows[partition] {
+            let what = format!("rows at position {position} of partition {partition}");
+            self.break_off(Invariant::RowsAreTheFold, what);
+        }
+    }
+}

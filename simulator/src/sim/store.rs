@@ -1,0 +1,136 @@
+//! A node's local checkpoint store, as far as a crash leaves it.
+//!
+//! Invariant: place and contents change in one step; what a crash leaves is what stood at some
+//! earlier step, or nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use engine::owner::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
+use kernel::Timestamp;
+
+#[derive(Default)]
+struct Contents {
+    saved: Option<Saved>,
+    states: BTreeMap<Bytes, StoredState>,
+    ids: BTreeMap<Bytes, StoredId>,
+    /// No id is older, so that one need not look for those to be forgotten.
+    oldest: Option<Timestamp>,
+}
+
+#[derive(Default)]
+struct Kept {
+    now: Contents,
+    /// What the last save changed, as it stood before.
+    before: Before,
+}
+
+/// What one save changed, as it stood before.
+#[derive(Default)]
+struct Before {
+    saved: Option<Saved>,
+    states: Vec<(Bytes, Option<StoredState>)>,
+    ids: Vec<(Bytes, Option<StoredId>)>,
+}
+
+fn put_back<T>(map: &mut BTreeMap<Bytes, T>, before: Vec<(Bytes, Option<T>)>) {
+    for (key, value) in before.into_iter().rev() {
+        match value {
+            Some(value) => map.insert(key, value),
+            None => map.remove(&key),
+        };
+    }
+}
+
+/// What a crash does to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing.
+    None,
+    /// The last save.
+    LastSave,
+    /// All of it.
+    Everything,
+}
+
+/// The store of one partition; its contents outlive the node's process.
+#[derive(Clone, Default)]
+pub struct LocalStore(Arc<Mutex<Kept>>);
+
+impl LocalStore {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a crash happen to it.
+    pub fn lose(&self, loss: Loss) {
+        let mut kept = self.kept();
+        match loss {
+            Loss::None => {}
+            Loss::LastSave => {
+                let before = std::mem::take(&mut kept.before);
+                put_back(&mut kept.now.states, before.states);
+                put_back(&mut kept.now.ids, before.ids);
+                kept.now.saved = before.saved;
+            }
+            Loss::Everything => *kept = Kept::default(),
+        }
+    }
+}
+
+impl StateStore for LocalStore {
+    fn load(&self) -> Option<Saved> {
+        self.kept().now.saved.clone()
+    }
+
+    fn state(&self, stream_key: &[u8]) -> Option<StoredState> {
+        self.kept().now.states.get(stream_key).cloned()
+    }
+
+    fn id(&self, id_key: &[u8]) -> Option<StoredId> {
+        self.kept().now.ids.get(id_key).cloned()
+    }
+
+    fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
+        let mut kept = self.kept();
+        let now = &mut kept.now;
+        let mut before = Before {
+            saved: now.saved.take(),
+            ..Before::default()
+        };
+        if let Some(moment) = batch
+            .forget_before
+            .filter(|&m| now.oldest.is_some_and(|o| o < m))
+        {
+            let old = now
+                .ids
+                .extract_if(.., |_, known| known.recorded_at < moment);
+            before
+                .ids
+                .extend(old.map(|(key, known)| (key, Some(known))));
+        }
+        for (key, state) in &batch.states {
+            let old = now.states.insert(key.clone(), state.clone());
+            before.states.push((key.clone(), old));
+        }
+        for (key, (_, known)) in &batch.ids {
+            let oldest = now.oldest.unwrap_or(known.recorded_at);
+            now.oldest = Some(oldest.min(known.recorded_at));
+            let old = now.ids.insert(key.clone(), known.clone());
+            before.ids.push((key.clone(), old));
+        }
+        now.saved = Some(saved.clone());
+        kept.before = before;
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), StoreError> {
+        *self.kept() = Kept::default();
+        Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,413 @@
+//! The simulated world: everything in it, one event after the other.
+//!
+//! Invariant: whatever happens comes from the schedule, whatever is left to chance from the one
+//! source; no clock, no thread, no map in an order of its own.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use engine::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
+use engine::command::{Answer, SubmitError};
+use engine::ids::{LogId, Partition, Term, WriterId};
+use engine::record::{ClaimHeaders, RECORD_VERSION, partition_of};
+use engine::registry::Registry;
+use kernel::TenantId;
+use uuid::Uuid;
+
+use super::book::Accounts;
+use super::client::{Client, Connection};
+use super::event::{ClientEvent, Event, NodeEvent, Schedule};
+use super::faults::Fault;
+use super::group::Group;
+use super::history::{AskedFor, PartitionHistory};
+use super::log::PartitionLog;
+use super::net::Link;
+use super::node::{Control, Input, Node};
+use super::plan::Plan;
+use super::producer::Producer;
+use super::projector::{Database, Projector};
+use super::random::Random;
+use super::trace::Trace;
+use super::violation::{Invariant, Violation};
+
+/// The moment at which every run begins, in microseconds since 1970.
+const EPOCH_US: i64 = 1_750_000_000_000_000;
+/// How long everything may take to move again once the faults have ended, in microseconds.
+pub const RECOVERY_US: u64 = 10_000_000;
+/// How often the promises that need time are looked at, in microseconds.
+const PROBE_EVERY_US: u64 = 100_000;
+
+/// What happened in a run, counted.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Faults that were injected.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Cuts of the log.
+    pub cuts: u64,
+    /// Lines that were sent, again included.
+    pub sent: u64,
+    /// Commands that were accepted.
+    pub accepted: u64,
+    /// Commands that were refused.
+    pub refused: u64,
+    /// Answers *unknown*.
+    pub unknown: u64,
+    /// Answers *turned away*.
+    pub turned_away: u64,
+    /// Answers that an id was used again.
+    pub reused: u64,
+    /// Everything else.
+    pub other: u64,
+}
+
+impl Counts {
+    pub(super) fn answered(&mut self, result: &Result<Answer, SubmitError>) {
+        match result {
+            Ok(_) => {}
+            Err(SubmitError::Unknown) => self.unknown += 1,
+            Err(SubmitError::TurnedAway { .. }) => self.turned_away += 1,
+            Err(SubmitError::IdReused) => self.reused += 1,
+            Err(_) => self.other += 1,
+        }
+    }
+}
+
+/// The world.
+pub struct World {
+    pub(super) now_us: u64,
+    /// The same, for those who must not reach into the world.
+    pub(super) clock: Rc<Cell<u64>>,
+    pub(super) random: Random,
+    pub(super) plan: Plan,
+    pub(super) schedule: Schedule,
+    pub(super) trace: Trace,
+    pub(super) counts: Counts,
+    pub(super) registry: Registry,
+    pub(super) logs: Vec<PartitionLog>,
+    pub(super) histories: Vec<PartitionHistory>,
+    pub(super) asked: AskedFor,
+    pub(super) producers: Vec<Producer>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) links: BTreeMap<u64, Link>,
+    /// Until when nothing passes from one node to another.
+    pub(super) blocked: Vec<Vec<u64>>,
+    /// When a node was last told something by the group.
+    pub(super) told_us: Vec<u64>,
+    pub(super) group: Group,
+    pub(super) clients: Vec<Client>,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    pub(super) projectors: Vec<Projector>,
+    pub(super) database: Database,
+    pub(super) slow_acknowledgements_until_us: u64,
+    pub(super) no_offsets_until_us: u64,
+    pub(super) slow_network_until_us: u64,
+    pub(super) duplicate_next: bool,
+    pub(super) disconnects: bool,
+    pub(super) quiet: bool,
+    pub(super) was_cut: bool,
+    /// Whether all was started once more after a cut.
+    pub(super) started_again: bool,
+    pub(super) violation: Option<Violation>,
+    pub(super) finished: bool,
+    numbers: u64,
+    streams: BTreeMap<String, usize>,
+}
+
+impl World {
+    /// A world in which everything is about to start.
+    #[must_use]
+    pub fn new(mut random: Random, plan: Plan, trace: Trace) -> Self {
+        let partitions = plan.partitions as usize;
+        let numbered = || (0..plan.partitions).map(Partition);
+        let tenant = TenantId::default();
+        let streams = (0..plan.streams).map(|stream| {
+            let name = format!("{}-{stream}", super::book::CATEGORY);
+            let partition = partition_of(&tenant, &name, plan.partitions).0 as usize;
+            (name, partition)
+        });
+        let mut world = Self {
+            now_us: 0,
+            clock: Rc::new(Cell::new(0)),
+            schedule: Schedule::default(),
+            trace,
+            counts: Counts::default(),
+            registry: Registry::new().with::<Accounts>(),
+            logs: numbered().map(|_| PartitionLog::default()).collect(),
+            histories: numbered().map(PartitionHistory::new).collect(),
+            asked: AskedFor::default(),
+            producers: Vec::new(),
+            nodes: (0..plan.nodes).map(|_| Node::new(partitions)).collect(),
+            links: BTreeMap::new(),
+            blocked: vec![vec![0; plan.nodes]; plan.nodes],
+            told_us: vec![0; plan.nodes],
+            group: Group::new(plan.nodes, partitions),
+            clients: (0..plan.clients).map(|_| Client::default()).collect(),
+            connections: BTreeMap::new(),
+            projectors: (0..2).map(|_| Projector::default()).collect(),
+            database: Database::new(partitions),
+            slow_acknowledgements_until_us: 0,
+            no_offsets_until_us: 0,
+            slow_network_until_us: 0,
+            duplicate_next: false,
+            disconnects: false,
+            quiet: false,
+            was_cut: false,
+            started_again: false,
+            violation: None,
+            finished: false,
+            numbers: 0,
+            streams: streams.collect(),
+            random: random.fork(),
+            plan,
+        };
+        world.begin(LogId(Uuid::from_u128(u128::from(random.number()))));
+        world
+    }
+
+    fn begin(&mut self, log: LogId) {
+        for partition in 0..self.logs.len() {
+            let claim = ClaimHeaders {
+                term: Term(1),
+                writer: WriterId(Uuid::from_u128(u128::from(self.random.number()))),
+                log,
+                version: RECORD_VERSION,
+            };
+            let value = Claim {
+                node: "maker".to_owned(),
+                address: None,
+                idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+                copied: None,
+            };
+            self.append_to_log(partition, claim.record(value.to_value()));
+        }
+        for node in 0..self.nodes.len() {
+            let at_us = self.random.below(300_000);
+            self.schedule.at(at_us, Event::Start(node));
+        }
+        for client in 0..self.clients.len() {
+            let at_us = self.random.below(500_000);
+            let event = ClientEvent::Go;
+            self.schedule.at(at_us, Event::Client { client, event });
+        }
+        self.schedule.at(0, Event::StartProjector(0));
+        if !self.plan.faults.is_empty() {
+            let first_us = self.random.below(1_000_000);
+            self.schedule.at(first_us, Event::Fault);
+        }
+        if self.plan.cuts {
+            let at_us = self
+                .random
+                .between(1_000_000, self.plan.quiet_from_us - 500_000);
+            self.schedule.at(at_us, Event::Cut);
+        }
+        self.schedule.at(self.plan.quiet_from_us, Event::Quiet);
+    }
+
+    /// Lets the next event happen; `false` when all is over.
+    pub fn step(&mut self) -> bool {
+        if self.finished || self.violation.is_some() {
+            return false;
+        }
+        let Some((at_us, event)) = self.schedule.next() else {
+            return false;
+        };
+        self.now_us = at_us;
+        self.clock.set(at_us);
+        match event {
+            Event::Node {
+                node,
+                incarnation,
+                event,
+            } => {
+                let there = self.nodes[node].up && self.nodes[node].incarnation == incarnation;
+                if there && self.nodes[node].paused_until_us > 0 {
+                    self.nodes[node].backlog.push(event);
+                } else if there {
+                    self.node_event(node, event);
+                }
+            }
+            Event::Land {
+                producer,
+                partition,
+            } => self.land(producer, partition),
+            Event::Client { client, event } => self.client_event(client, event),
+            Event::Projector {
+                projector,
+                life,
+                event,
+            } => self.projector_event(projector, life, event),
+            Event::StartProjector(projector) => {
+                if !self.projectors[projector].up && !(self.quiet && projector > 0) {
+                    self.start_projector(projector);
+                }
+            }
+            Event::Start(node) => self.start_node(node),
+            Event::Resume(node) => self.resume(node),
+            Event::Gone { node, incarnation } => self.gone(node, incarnation),
+            Event::Join { node, incarnation } => self.join(node, incarnation),
+            Event::Share => self.share(),
+            Event::Fault => self.next_fault(),
+            Event::Cut => self.cut(),
+            Event::Quiet => self.end_faults(),
+            Event::Probe => {
+                self.probe();
+                self.schedule.at(self.now_us + PROBE_EVERY_US, Event::Probe);
+            }
+        }
+        true
+    }
+
+    fn resume(&mut self, node: usize) {
+        if self.nodes[node].paused_until_us != self.now_us {
+            return;
+        }
+        self.nodes[node].paused_until_us = 0;
+        let who = super::trace::Who::Node(node);
+        self.trace.say(self.now_us, who, "goes on", String::new);
+        for event in std::mem::take(&mut self.nodes[node].backlog) {
+            self.node_event(node, event);
+        }
+    }
+
+    fn node_event(&mut self, node: usize, event: NodeEvent) {
+        match event {
+            NodeEvent::Tick => self.tick(node),
+            NodeEvent::Run(partition) => self.run_task(node, partition),
+            NodeEvent::Appended {
+                partition,
+                sequence,
+                producer,
+                appended,
+            } => {
+                if appended.is_none() || self.take_acknowledgement(producer, partition, sequence) {
+                    self.input(node, partition, Input::Appended(sequence, appended));
+                }
+            }
+            NodeEvent::ServeRead(partition, from) => {
+                let log = &self.logs[partition];
+                let away = log.away_until_us > self.now_us;
+                let number = self.histories[partition].partition();
+                let chunk = (!away).then(|| log.read(number, from));
+                let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
+                self.to_node(at_us, node, NodeEvent::Read(partition, chunk));
+            }
+            NodeEvent::ServeLook(partition, offset) => {
+                let log = &self.logs[partition];
+                let away = log.away_until_us > self.now_us;
+                let look = (!away).then(|| (log.end(), log.at(offset).cloned()));
+                let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
+                self.to_node(at_us, node, NodeEvent::Looked(partition, look));
+            }
+            NodeEvent::ServePeek(partition) => {
+                let log = &self.logs[partition];
+                let end = (log.away_until_us <= self.now_us).then(|| log.end());
+                let at_us = self.now_us + self.delay_us();
+                self.to_node(at_us, node, NodeEvent::Peeked(partition, end));
+            }
+            NodeEvent::Peeked(partition, end) => self.input(node, partition, Input::Peeked(end)),
+            NodeEvent::Read(partition, chunk) => self.input(node, partition, Input::Read(chunk)),
+            NodeEvent::Looked(partition, look) => self.input(node, partition, Input::Looked(look)),
+            NodeEvent::Forwarded {
+                link,
+                sequence,
+                request,
+                left_us,
+            } => self.forwarded(node, link, sequence, *request, left_us),
+            NodeEvent::NoRoom(link, sequence) => self.no_room(node, link, sequence),
+            NodeEvent::LinkClosed(link) => self.link_closed(node, link),
+            NodeEvent::LinkAnswer(link, sequence, answer) => {
+                self.link_answered(node, link, sequence, *answer);
+            }
+            NodeEvent::LinkBroken(link) => self.link_broken(node, link),
+            NodeEvent::HandOver {
+                partition,
+                successor,
+                ask,
+            } => self.control(node, partition, Control::HandOver(successor, ask)),
+            NodeEvent::AskAnswered(number) => self.ask_answered(node, number),
+            NodeEvent::TakeOver(partition, ask) => {
+                // A node that is stopping refuses.
+                if self.nodes[node].leaving.is_none() {
+                    self.control(node, partition, Control::TakeOver(ask));
+                }
+            }
+            NodeEvent::Assign(partition, assigned) => {
+                self.task(node, partition).assigned = Some(assigned);
+                self.wake(node, partition);
+            }
+            NodeEvent::Hint(partition, hint) => {
+                self.task(node, partition).hint = Some(hint);
+                self.wake(node, partition);
+            }
+            NodeEvent::Lines(connection, lines) => self.take_lines(node, connection, lines),
+            NodeEvent::Disconnected(connection) => self.disconnected(node, connection),
+            NodeEvent::Abandoned(ticket) => self.abandoned(node, ticket),
+            NodeEvent::Deadline(ticket) => self.deadline(node, ticket),
+            NodeEvent::LineDeadline(connection, line) => self.line_late(node, connection, line),
+            NodeEvent::Leave => self.leave_step(node),
+        }
+    }
+
+    /// Notes the first broken promise; the run ends with it.
+    pub(super) fn break_off(&mut self, invariant: Invariant, what: String) {
+        if self.violation.is_none() {
+            let said = || format!("{}: {what}", invariant.sentence());
+            let who = super::trace::Who::Log;
+            self.trace.say(self.now_us, who, "VIOLATION", said);
+            self.violation = Some(Violation {
+                invariant,
+                at_us: self.now_us,
+                what,
+            });
+        }
+    }
+
+    /// A number that was not used before.
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(super) fn partition_of(&self, stream: &str) -> usize {
+        self.streams[stream]
+    }
+
+    /// The broker's clock, which is right.
+    pub(super) fn wall_us(&self) -> i64 {
+        EPOCH_US + self.now_us.cast_signed()
+    }
+
+    pub(super) fn wall_ms(&self) -> i64 {
+        self.wall_us() / 1_000
+    }
+
+    /// How long something takes that is usually quick.
+    pub(super) fn delay_us(&mut self) -> u64 {
+        match self.random.below(100) {
+            0 => self.random.between(2_000, 60_000),
+            1..=9 => self.random.between(500, 5_000),
+            _ => self.random.between(50, 800),
+        }
+    }
+
+    /// What a slow network adds.
+    pub(super) fn slow_us(&mut self) -> u64 {
+        if self.slow_network_until_us > self.now_us {
+            self.random.below(300_000)
+        } else {
+            0
+        }
+    }
+
+    /// A moment after now, but not beyond the end of the faults.
+    pub(super) fn until_us(&self, after_us: u64) -> u64 {
+        let end_us = self.plan.quiet_from_us.max(self.now_us);
+        (self.now_us + after_us).min(end_us)
+    }
+
+    /// The first probe is due once the faults have ended.
+    pub(super) fn begin_probes(&mut self) {
+        self.schedule.at(self.now_us + PROBE_EVERY_US, Event::Probe);
+    }
+}

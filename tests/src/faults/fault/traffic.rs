@@ -1,0 +1,143 @@
+//! Faults between one node and the brokers, or the other nodes, made by proxies.
+//!
+//! Several of them may fall on one node at once, and on one whose process is broken too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::{Injected, Lengths};
+use crate::faults::scene::{Node, Scene};
+use crate::harness::proxy::{ApiKey, Cut, Deed, Direction, Imposed, Messages};
+
+const SLOW_MS: std::ops::Range<u64> = 20..120;
+
+/// Which way everything is held.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lost {
+    Requests,
+    Answers,
+}
+
+impl Lost {
+    fn messages(self) -> Messages {
+        Messages::all(match self {
+            Self::Requests => Direction::Requests,
+            Self::Answers => Direction::Answers,
+        })
+    }
+}
+
+/// Imposes the same on a node's way to every broker.
+fn impose(scene: &Scene, node: &Node, messages: &Messages, deed: Deed) -> Vec<Imposed> {
+    let proxies = scene.route(node).all().iter();
+    proxies
+        .map(|proxy| proxy.impose(messages.clone(), deed))
+        .collect()
+}
+
+fn cut_all(scene: &Scene, node: &Node, cut: Cut) {
+    for proxy in scene.route(node).all() {
+        proxy.cut(cut);
+    }
+}
+
+pub(super) fn cut(scene: &Scene, node: &Node) -> Injected {
+    cut_all(scene, node, Cut::BothSides);
+    Injected::Made
+}
+
+pub(super) async fn refuse(scene: &Arc<Scene>, node: &Node, length: Duration) -> Injected {
+    let proxies = scene.route(node).all().iter();
+    let refused: Vec<Imposed> = proxies.map(|proxy| proxy.refuse()).collect();
+    cut_all(scene, node, Cut::BothSides);
+    tokio::time::sleep(length).await;
+    drop(refused);
+    Injected::Made
+}
+
+/// The client sees its connection end while its records are still on their way: they land when
+/// another connection, or another node, may have written already.
+pub(super) async fn hold_produce(
+    scene: &Arc<Scene>,
+    node: &Node,
+    lengths: &Lengths,
+    random: &mut StdRng,
+) -> Injected {
+    let produce = Messages::all(Direction::Requests).of(ApiKey::PRODUCE);
+    let held = impose(scene, node, &produce, Deed::Hold);
+    tokio::time::sleep(lengths.short).await;
+    if random.random_ratio(1, 2) {
+        // What the client sends again, on other connections, overtakes what was caught.
+        held.iter().for_each(Imposed::take_no_more);
+    }
+    cut_all(scene, node, Cut::ClientSide);
+    tokio::time::sleep(lengths.long(random)).await;
+    drop(held);
+    Injected::Made
+}
+
+pub(super) async fn hold_answers(scene: &Arc<Scene>, node: &Node, length: Duration) -> Injected {
+    let answers = Messages::all(Direction::Answers).of(ApiKey::PRODUCE);
+    let held = impose(scene, node, &answers, Deed::Hold);
+    tokio::time::sleep(length).await;
+    drop(held);
+    Injected::Made
+}
+
+pub(super) async fn lose_answers(scene: &Arc<Scene>, node: &Node, length: Duration) -> Injected {
+    let answers = Messages::all(Direction::Answers).of(ApiKey::PRODUCE);
+    let lost = impose(scene, node, &answers, Deed::Lose);
+    tokio::time::sleep(length).await;
+    // A client that waits for a lost answer on a good connection would wait for its own timeout.
+    cut_all(scene, node, Cut::BothSides);
+    drop(lost);
+    Injected::Made
+}
+
+pub(super) async fn slow(
+    scene: &Arc<Scene>,
+    node: &Node,
+    length: Duration,
+    random: &mut StdRng,
+) -> Injected {
+    let by = random.random_range(SLOW_MS);
+    let requests = Messages::all(Direction::Requests);
+    let slowed = impose(
+        scene,
+        node,
+        &requests,
+        Deed::Delay(Duration::from_millis(by)),
+    );
+    tokio::time::sleep(length).await;
+    drop(slowed);
+    Injected::Made
+}
+
+/// Nothing passes one way; connections stay, as in a network that loses packets.
+pub(super) async fn one_way(
+    scene: &Arc<Scene>,
+    node: &Node,
+    lost: Lost,
+    length: Duration,
+) -> Injected {
+    let held = impose(scene, node, &lost.messages(), Deed::Hold);
+    tokio::time::sleep(length).await;
+    drop(held);
+    Injected::Made
+}
+
+pub(super) fn cut_peers(node: &Node) -> Injected {
+    node.peers.cut(Cut::BothSides);
+    Injected::Made
+}
+
+/// As [`one_way`], between the other nodes and this one.
+pub(super) async fn hold_peers(node: &Node, lost: Lost, length: Duration) -> Injected {
+    let held = node.peers.impose(lost.messages(), Deed::Hold);
+    tokio::time::sleep(length).await;
+    drop(held);
+    Injected::Made
+}

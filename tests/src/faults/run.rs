@@ -1,0 +1,416 @@
+//! A run: rounds of faults under load, each with a quiet end, and a judgement behind the last.
+//!
+//! Invariants: every choice follows from the seed (what the processes make of it does not); a run
+//! that finds a violation says so and keeps what shows it. Deliberately absent: what a fault does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::fault::{Fault, Injected, Lengths};
+use super::history::History;
+use super::judge;
+use super::load::{Counted, Load, LoadOptions};
+use super::scene::{MachineWishes, NodeEnd, Projectors, Scene, SceneOptions};
+
+/// Within this everything must move again when the faults are over, on a machine of its own.
+pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
+/// How long a run that has not recovered in time is given, to tell late from never.
+const RECOVERY_GIVEN_UP_AFTER: Duration = Duration::from_secs(180);
+/// How long the nodes may take to start.
+const START_WAIT: Duration = Duration::from_secs(120);
+/// The load that must pass after each recovery.
+const CALM: Duration = Duration::from_secs(1);
+/// The default configuration's memory, and a quarter.
+pub const MEMORY_MAX_MB: u32 = 640;
+const DISK_MB: u32 = 256;
+
+/// What a run is to be.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The program under test.
+    pub program: PathBuf,
+    /// Where everything goes that shows what happened.
+    pub artefacts: PathBuf,
+    /// Decides every choice.
+    pub seed: u64,
+    /// The run ends after the round in which one of these is reached.
+    pub until: Until,
+    /// The faults that may happen.
+    pub faults: Vec<Fault>,
+    /// How many may happen at the same time.
+    pub at_once: usize,
+    /// How long faults go on before the quiet end of a round.
+    pub round: Duration,
+    /// How long things stay broken.
+    pub lengths: Lengths,
+    /// Within this everything must move again when the faults of a round are over.
+    pub recovery_max: Duration,
+    /// How many clients there are.
+    pub clients: usize,
+    /// What they ask in a second, at most.
+    pub commands_per_second_max: u32,
+    /// How many partitions.
+    pub partitions: u32,
+    /// How many nodes.
+    pub nodes: usize,
+    /// The session timeout of the nodes' group.
+    pub session_timeout: Duration,
+    /// What nodes log, as in `RUST_LOG`.
+    pub log_filter: String,
+    /// More arguments for every node.
+    pub arguments: Vec<String>,
+}
+
+impl RunOptions {
+    /// All faults, two at a time, for a minute or so.
+    #[must_use]
+    pub fn brief(program: PathBuf, artefacts: PathBuf, seed: u64) -> Self {
+        Self {
+            program,
+            artefacts,
+            seed,
+            until: Until {
+                time: Duration::from_secs(60),
+                commands: None,
+                injections: None,
+            },
+            faults: Fault::ALL.to_vec(),
+            at_once: 2,
+            round: Duration::from_secs(25),
+            lengths: Lengths::BRIEF,
+            recovery_max: RECOVERY_MAX,
+            clients: 24,
+            commands_per_second_max: 400,
+            partitions: 12,
+            nodes: 3,
+            session_timeout: Duration::from_secs(2),
+            log_filter: "info".to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// When a run is long enough; whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub struct Until {
+    /// So much time.
+    pub time: Duration,
+    /// So many commands.
+    pub commands: Option<u64>,
+    /// So many faults.
+    pub injections: Option<u64>,
+}
+
+/// What is known of one kind of fault.
+#[derive(Clone, Debug, Default)]
+pub struct FaultCounts {
+    /// Times it was made.
+    pub made: u64,
+    /// Times it found its victims broken already.
+    pub busy: u64,
+    /// Why it cannot be made here, if it cannot.
+    pub impossible: Option<String>,
+    /// Commands answered while it lasted.
+    pub answered: u64,
+    /// Sendings that ended as unknown while it lasted.
+    pub unknown: u64,
+}
+
+/// What a run found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it was.
+    pub options: RunOptions,
+    /// How long it took, without start and judgement.
+    pub took: Duration,
+    /// By fault.
+    pub faults: BTreeMap<Fault, FaultCounts>,
+    /// Of the load.
+    pub counted: Counted,
+    /// How long each round took to recover.
+    pub recoveries: Vec<Duration>,
+    /// What the checker looked at and found; absent if it could not look.
+    pub report: Option<checker::Report>,
+    /// Rows that were compared with a fold of the log.
+    pub rows: usize,
+    /// The most memory of each node, in kilobytes.
+    pub memory_peaks_kb: Vec<(String, u64)>,
+    /// Nodes that ended by themselves.
+    pub ends: Vec<(String, NodeEnd)>,
+    /// Every promise that was broken.
+    pub violations: Vec<String>,
+}
+
+/// What the workers of a run share.
+struct Mix {
+    scene: Arc<Scene>,
+    options: RunOptions,
+    /// Kinds that are still to be made before any comes again, so that none is forgotten.
+    bag: Mutex<Vec<Fault>>,
+    counts: Mutex<BTreeMap<Fault, FaultCounts>>,
+    made: AtomicU64,
+}
+
+/// Makes a run.
+///
+/// # Panics
+/// If what it runs against cannot be started.
+pub async fn run(options: RunOptions) -> Outcome {
+    let scene = Scene::set(&scene_options(&options)).await;
+    let supervising = scene.supervise();
+    scene.ready(START_WAIT).await.expect("nodes that are ready");
+    let history_path = options.artefacts.join("history.jsonl");
+    let history = History::begin(&history_path).expect("a folder of ours can be written to");
+    let load_options = LoadOptions {
+        clients: options.clients,
+        commands_per_second_max: options.commands_per_second_max,
+        nodes: scene.doors(),
+        seed: options.seed,
+    };
+    let load = Load::begin(load_options, Arc::new(history));
+    let mix = Arc::new(Mix {
+        scene: Arc::clone(&scene),
+        options: options.clone(),
+        bag: Mutex::default(),
+        counts: Mutex::default(),
+        made: AtomicU64::new(0),
+    });
+    let began = Instant::now();
+    let mut violations = Vec::new();
+    let mut recoveries = Vec::new();
+    let load = Arc::new(load);
+    for round in 0.. {
+        mix.round(round, &load).await;
+        match recover(&load, options.recovery_max).await {
+            Ok(took) => recoveries.push(took),
+            Err(violation) => {
+                let is_over = violation.is_final;
+                violations.push(format!("round {round}: {}", violation.what));
+                recoveries.push(violation.took);
+                if is_over {
+                    break;
+                }
+            }
+        }
+        let counted = load.counts();
+        eprintln!(
+            "round {round}: {} faults, {} commands, {} unknown, recovered in {:.1} s",
+            mix.made.load(Ordering::SeqCst),
+            counted.answered,
+            counted.unknown,
+            recoveries.last().map_or(0.0, Duration::as_secs_f64),
+        );
+        if is_long_enough(&options.until, began.elapsed(), &counted, &mix.made) {
+            break;
+        }
+    }
+    let took = began.elapsed();
+    let load = Arc::into_inner(load).expect("the workers have ended");
+    let counted = load.stop(options.recovery_max).await;
+    if counted.open() > 0 {
+        violations.push(format!("{} commands were never answered", counted.open()));
+    }
+    if counted.failed > 0 {
+        violations.push(format!("{} commands failed for good", counted.failed));
+    }
+    let mut outcome = Outcome {
+        took,
+        faults: mix.counts().clone(),
+        counted,
+        recoveries,
+        report: None,
+        rows: 0,
+        memory_peaks_kb: Vec::new(),
+        ends: Vec::new(),
+        violations,
+        options,
+    };
+    judge_all(&scene, &mut outcome, history_path).await;
+    supervising.abort();
+    outcome
+}
+
+fn scene_options(options: &RunOptions) -> SceneOptions {
+    let has = |fault| options.faults.contains(&fault);
+    SceneOptions {
+        program: options.program.clone(),
+        artefacts: options.artefacts.clone(),
+        nodes: options.nodes,
+        partitions: options.partitions,
+        session_timeout: options.session_timeout,
+        projectors: Projectors::Everywhere,
+        machine: MachineWishes {
+            disk_mb: has(Fault::DiskFull).then_some(DISK_MB),
+            memory_mb: has(Fault::MemoryShort).then_some(MEMORY_MAX_MB),
+            clock: has(Fault::ClockJump),
+            network: has(Fault::PacketsFromNode)
+                || has(Fault::PacketsToNode)
+                || has(Fault::PacketsBothWays),
+        },
+        log_filter: options.log_filter.clone(),
+        arguments: options.arguments.clone(),
+    }
+}
+
+fn is_long_enough(until: &Until, took: Duration, counted: &Counted, made: &AtomicU64) -> bool {
+    let made = made.load(Ordering::SeqCst);
+    took >= until.time
+        || until.commands.is_some_and(|most| counted.answered >= most)
+        || until.injections.is_some_and(|most| made >= most)
+}
+
+/// A round that did not recover in time.
+struct NotRecovered {
+    what: String,
+    took: Duration,
+    is_final: bool,
+}
+
+/// Waits until everything that is open is answered, and then that new commands are, too.
+async fn recover(load: &Load, within: Duration) -> Result<Duration, NotRecovered> {
+    let began = Instant::now();
+    let late = |what: String, is_final: bool| NotRecovered {
+        what,
+        took: began.elapsed(),
+        is_final,
+    };
+    let settled = load.settle(RECOVERY_GIVEN_UP_AFTER).await;
+    let settled = settled.map_err(|open| {
+        let what = format!("{open} commands are open {RECOVERY_GIVEN_UP_AFTER:?} after the faults");
+        late(what, true)
+    })?;
+    if settled > within {
+        let what = format!("it took {settled:?} until everything was answered");
+        return Err(late(what, false));
+    }
+    tokio::time::sleep(CALM).await;
+    match load.settle(within).await {
+        Ok(_) => Ok(settled),
+        Err(open) => Err(late(
+            format!("{open} commands were open {within:?} after calm load"),
+            false,
+        )),
+    }
+}
+
+impl Mix {
+    fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fault, FaultCounts>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets faults happen for the length of a round, and returns when the last is over.
+    async fn round(self: &Arc<Self>, number: u64, load: &Arc<Load>) {
+        let end = Instant::now() + self.options.round;
+        let workers: Vec<_> = (0..self.options.at_once)
+            .map(|worker| {
+                let seed = self.options.seed ^ (number << 16) ^ ((worker as u64) << 8);
+                let random = StdRng::seed_from_u64(seed);
+                let (mix, load) = (Arc::clone(self), Arc::clone(load));
+                tokio::spawn(async move { mix.work(random, end, &load).await })
+            })
+            .collect();
+        for worker in workers {
+            worker.await.expect("faults can be made");
+        }
+    }
+
+    async fn work(&self, mut random: StdRng, end: Instant, load: &Load) {
+        while Instant::now() < end {
+            let pause = random.random_range(0..1_000);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let Some(fault) = self.next(&mut random) else {
+                return;
+            };
+            let before = load.counts();
+            let lengths = &self.options.lengths;
+            let injected = fault.inject(&self.scene, lengths, &mut random).await;
+            let after = load.counts();
+            let mut counts = self.counts();
+            let counts = counts.entry(fault).or_default();
+            match injected {
+                Injected::Busy => counts.busy += 1,
+                Injected::Impossible(why) => counts.impossible = Some(why),
+                Injected::Made => {
+                    self.made.fetch_add(1, Ordering::SeqCst);
+                    counts.made += 1;
+                    counts.answered += after.answered - before.answered;
+                    counts.unknown += after.unknown - before.unknown;
+                }
+            }
+        }
+    }
+
+    /// The next kind: each once, in an order of chance, and so on; none that is impossible.
+    fn next(&self, random: &mut StdRng) -> Option<Fault> {
+        let mut bag = self.bag.lock().unwrap_or_else(PoisonError::into_inner);
+        if bag.is_empty() {
+            let counts = self.counts();
+            let is_possible = |fault: &&Fault| {
+                counts
+                    .get(*fault)
+                    .is_none_or(|counts| counts.impossible.is_none())
+            };
+            bag.extend(self.options.faults.iter().filter(is_possible));
+            bag.shuffle(random);
+        }
+        bag.pop()
+    }
+}
+
+/// Everything that is looked at when the load has ended.
+async fn judge_all(scene: &Arc<Scene>, outcome: &mut Outcome, history: PathBuf) {
+    for node in &scene.nodes {
+        let peak = node.memory_peak_kb();
+        if peak > u64::from(MEMORY_MAX_MB) * 1024 {
+            outcome
+                .violations
+                .push(format!("{} had {peak} kB resident", node.name));
+        }
+        outcome.memory_peaks_kb.push((node.name.clone(), peak));
+        for end in node.ends() {
+            if end.is_a_crash() {
+                outcome
+                    .violations
+                    .push(format!("{} crashed: {}", node.name, end.status));
+            }
+            outcome.ends.push((node.name.clone(), end));
+        }
+    }
+    let whole = Arc::clone(scene);
+    let whole = tokio::task::spawn_blocking(move || whole.cluster.wait_whole());
+    whole.await.expect("brokers that come back in sync");
+    let dump = outcome.options.artefacts.join("log.ndjson");
+    let checked = {
+        let (scene, dump) = (Arc::clone(scene), dump.clone());
+        let program = outcome.options.program.clone();
+        tokio::task::spawn_blocking(move || {
+            judge::dump(&program, &scene, &dump)?;
+            judge::check(&history, &dump)
+        })
+    };
+    match checked.await.expect("a check does not panic") {
+        Ok(report) => {
+            let shown = report.violations.iter().map(ToString::to_string);
+            outcome.violations.extend(shown);
+            outcome.report = Some(report);
+        }
+        Err(error) => outcome.violations.push(format!("not checked: {error}")),
+    }
+    match judge::rows(scene, dump).await {
+        Ok((rows, differences)) => {
+            outcome.rows = rows;
+            outcome.violations.extend(differences);
+        }
+        Err(error) => outcome.violations.push(format!("rows: {error}")),
+    }
+    if !outcome.violations.is_empty() {
+        scene.save_logs(&outcome.options.artefacts);
+    }
+}

@@ -1,0 +1,250 @@
+//! Everything that is broken in a run: three brokers behind proxies, nodes, a Postgres, a log.
+//!
+//! Invariants: whoever breaks a process holds it, so that no two faults break the same process at
+//! once; a node that ended by itself is noted and started again, as a supervisor would do.
+//! Deliberately absent: what to break when.
+
+mod machine;
+mod network;
+mod node;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::create::{CreateOptions, create};
+use engine::log::{EventLog, LogAddress, StoreOptions};
+use tempfile::TempDir;
+use tokio::sync::{Mutex as Hold, OwnedMutexGuard};
+use tokio::task::JoinHandle;
+
+use crate::harness::kafka::cluster::{BROKERS, BrokerIndex, KafkaCluster, Route};
+use crate::harness::postgres::Postgres;
+use crate::harness::unique_name;
+
+use super::load::NodeAddress;
+pub use machine::{Clock, MemoryLimit, SmallDisk, limit_files, open_files};
+pub use network::Network;
+use node::Surroundings;
+pub use node::{Node, NodeEnd};
+
+/// How often nodes are looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a run needs.
+#[derive(Clone, Debug)]
+pub struct SceneOptions {
+    /// The program under test.
+    pub program: PathBuf,
+    /// Where the nodes' output and the history go.
+    pub artefacts: PathBuf,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many partitions.
+    pub partitions: u32,
+    /// The session timeout of the nodes' group.
+    pub session_timeout: Duration,
+    /// Roles beside the command door.
+    pub projectors: Projectors,
+    /// Parts of the machine that only root can make small; each that is wanted.
+    pub machine: MachineWishes,
+    /// What nodes log, as in `RUST_LOG`.
+    pub log_filter: String,
+    /// More arguments for every node.
+    pub arguments: Vec<String>,
+}
+
+/// Whether nodes project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projectors {
+    /// Every node has a projector, into one Postgres.
+    Everywhere,
+    /// There is no Postgres.
+    Nowhere,
+}
+
+/// What of the machine is made for each node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MachineWishes {
+    /// A disk of its own, of so many megabytes.
+    pub disk_mb: Option<u32>,
+    /// A bound on its memory, in megabytes.
+    pub memory_mb: Option<u32>,
+    /// A wall clock of its own, for the last node.
+    pub clock: bool,
+    /// A network of its own.
+    pub network: bool,
+}
+
+/// Everything, running.
+pub struct Scene {
+    /// The brokers.
+    pub cluster: KafkaCluster,
+    /// The nodes.
+    pub nodes: Vec<Arc<Node>>,
+    /// The log, read without proxies.
+    pub log: Arc<dyn EventLog>,
+    /// Its topic.
+    pub topic: String,
+    /// The database of the read models, if nodes project.
+    pub postgres_url: Option<String>,
+    postgres: Mutex<Option<Postgres>>,
+    broker_holds: Vec<Arc<Hold<()>>>,
+    postgres_hold: Arc<Hold<()>>,
+    _folder: TempDir,
+}
+
+impl Scene {
+    /// Starts everything; nodes need not be ready yet.
+    ///
+    /// # Panics
+    /// If anything cannot be started.
+    pub async fn set(options: &SceneOptions) -> Arc<Self> {
+        let networks: Vec<Option<Network>> = (0..options.nodes)
+            .map(|number| {
+                let make = || Network::make(number).ok();
+                options.machine.network.then(make).flatten()
+            })
+            .collect();
+        let sides: Vec<Ipv4Addr> = networks
+            .iter()
+            .map(|network| {
+                network
+                    .as_ref()
+                    .map_or(Ipv4Addr::LOCALHOST, |it| it.outside)
+            })
+            .collect();
+        // The brokers take the longest; the database is made meanwhile.
+        let cluster = tokio::task::spawn_blocking(move || KafkaCluster::start(&sides));
+        let postgres = match options.projectors {
+            Projectors::Nowhere => None,
+            Projectors::Everywhere => {
+                let postgres = tokio::task::spawn_blocking(Postgres::start);
+                let postgres = postgres.await.expect("a Postgres");
+                let url = postgres.create_database().await;
+                projections::migrate(&url)
+                    .await
+                    .expect("a migrated database");
+                Some((postgres, url))
+            }
+        };
+        let cluster = cluster.await.expect("three brokers");
+        let topic = unique_name("log");
+        let address = LogAddress::Kafka {
+            brokers: cluster.bootstrap().to_owned(),
+            topic: topic.clone(),
+        };
+        let create_options = CreateOptions {
+            store: StoreOptions {
+                partition_count: options.partitions,
+                replication: 3,
+            },
+            idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
+            node: "faults".to_owned(),
+        };
+        let (log, _, _) = create(&address, &create_options).await.expect("a new log");
+        let folder = tempfile::Builder::new().prefix("annals-faults-").tempdir();
+        let folder = folder.expect("a temporary folder");
+        let (postgres, postgres_url) = postgres.unzip();
+        let nodes = networks.into_iter().enumerate().map(|(number, network)| {
+            let surroundings = Surroundings {
+                log: format!("kafka://{}/{topic}", cluster.route(number).bootstrap()),
+                postgres: postgres_url.clone(),
+                network,
+                folder: folder.path().join(format!("n{}", number + 1)),
+            };
+            Arc::new(Node::start(number, options, surroundings))
+        });
+        let nodes = nodes.collect();
+        Arc::new(Self {
+            cluster,
+            nodes,
+            log,
+            topic,
+            postgres_url,
+            postgres: Mutex::new(postgres),
+            broker_holds: (0..BROKERS).map(|_| Arc::default()).collect(),
+            postgres_hold: Arc::default(),
+            _folder: folder,
+        })
+    }
+
+    /// Looks after the nodes until the handle is aborted.
+    #[must_use]
+    pub fn supervise(&self) -> JoinHandle<()> {
+        let nodes = self.nodes.clone();
+        tokio::spawn(async move {
+            loop {
+                nodes.iter().for_each(|node| node.look_after());
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        })
+    }
+
+    /// Waits until every node says that it is ready.
+    ///
+    /// # Errors
+    /// What they said, if they do not get there in `wait`.
+    pub async fn ready(&self, wait: Duration) -> Result<(), String> {
+        let began = std::time::Instant::now();
+        while !self.nodes.iter().all(|node| node.is_ready()) {
+            if began.elapsed() > wait {
+                let said: Vec<String> = self.nodes.iter().map(|node| node.said()).collect();
+                return Err(format!("nodes are not ready:\n{}", said.join("\n---\n")));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Where clients find the nodes.
+    #[must_use]
+    pub fn doors(&self) -> Vec<NodeAddress> {
+        let door = |node: &Arc<Node>| NodeAddress {
+            name: node.name.clone(),
+            url: node.url.clone(),
+        };
+        self.nodes.iter().map(door).collect()
+    }
+
+    /// A node's way to the brokers.
+    #[must_use]
+    pub fn route(&self, node: &Node) -> &Route {
+        self.cluster.route(node.number)
+    }
+
+    /// Takes hold of a broker, unless somebody has.
+    #[must_use]
+    pub fn hold_broker(&self, broker: BrokerIndex) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.broker_holds[broker.0])
+            .try_lock_owned()
+            .ok()
+    }
+
+    /// Takes hold of the Postgres, unless somebody has, or there is none.
+    #[must_use]
+    pub fn hold_postgres(&self) -> Option<OwnedMutexGuard<()>> {
+        self.postgres_url.as_ref()?;
+        Arc::clone(&self.postgres_hold).try_lock_owned().ok()
+    }
+
+    /// Does something to the Postgres; blocks.
+    pub fn with_postgres(&self, act: impl FnOnce(&mut Postgres)) {
+        let mut postgres = self.postgres.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(postgres) = postgres.as_mut() {
+            act(postgres);
+        }
+    }
+
+    /// Copies what is worth looking at after a failure: the brokers' logs.
+    pub fn save_logs(&self, to: &Path) {
+        for broker in BrokerIndex::all() {
+            for name in ["output.log", "broker.log"] {
+                let target = to.join(format!("broker{}-{name}", broker.0 + 1));
+                // What is missing is missing.
+                let _ = std::fs::copy(self.cluster.folder(broker).join(name), target);
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! One node: a process, and what of the machine is its own.
+//!
+//! Deliberately absent: its way to the brokers (`cluster`).
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::process::Signal;
+use tokio::sync::{Mutex as Hold, OwnedMutexGuard};
+
+use super::machine::{Clock, MemoryLimit, SmallDisk};
+use super::{Network, Projectors, SceneOptions};
+use crate::harness::annals::{Annals, Launch};
+use crate::harness::ports;
+use crate::harness::proxy::{Framing, Proxy};
+
+/// What a node is started with.
+pub(super) struct Surroundings {
+    pub(super) log: String,
+    pub(super) postgres: Option<String>,
+    pub(super) network: Option<Network>,
+    pub(super) folder: PathBuf,
+}
+
+/// A node that ended although nobody had asked it to.
+#[derive(Clone, Debug)]
+pub struct NodeEnd {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// The last lines it wrote.
+    pub last_words: String,
+}
+
+/// One node.
+pub struct Node {
+    // Before what it uses: it ends first.
+    annals: Mutex<Annals>,
+    /// Its place among the nodes.
+    pub number: usize,
+    /// Its name: `n1`.
+    pub name: String,
+    /// The base address of its door, for clients.
+    pub url: String,
+    /// What stands before its door for the other nodes.
+    pub peers: Proxy,
+    /// Its disk, if it has one of its own.
+    pub disk: Option<SmallDisk>,
+    /// The bound on its memory, if it has one of its own.
+    pub memory: Option<MemoryLimit>,
+    /// Its clock, if it has one of its own.
+    pub clock: Option<Clock>,
+    /// Its network, if it has one of its own.
+    pub network: Option<Network>,
+    _postgres_way: Option<Proxy>,
+    /// Whether it is to be running.
+    is_wanted: AtomicBool,
+    hold: Arc<Hold<()>>,
+    memory_peak_kb: AtomicU64,
+    ends: Mutex<Vec<NodeEnd>>,
+}
+
+/// The same for all nodes, as it must be.
+const SECRET: &str = "faults-in-this-scene-only-0123456789";
+const LAST_LINES: usize = 8;
+/// What a Rust program ends with when it panics.
+const PANICKED: i32 = 101;
+
+impl NodeEnd {
+    /// Whether it neither said why it ends nor was killed for its memory.
+    #[must_use]
+    pub fn is_a_crash(&self) -> bool {
+        let killed = Some(Signal::KILL.as_raw());
+        match self.status.code() {
+            Some(code) => code == PANICKED,
+            None => self.status.signal() != killed,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn start(number: usize, options: &SceneOptions, surroundings: Surroundings) -> Self {
+        let name = format!("n{}", number + 1);
+        let Surroundings {
+            log,
+            postgres,
+            network,
+            folder,
+        } = surroundings;
+        let data = folder.join("data");
+        fs::create_dir_all(&data).expect("a folder of ours can be written to");
+        let disk = options
+            .machine
+            .disk_mb
+            .and_then(|size_mb| SmallDisk::mount(&data, size_mb).ok());
+        let memory = options
+            .machine
+            .memory_mb
+            .and_then(|limit_mb| MemoryLimit::make(limit_mb).ok());
+        let is_last = number + 1 == options.nodes;
+        let clock = (options.machine.clock && is_last)
+            .then(|| Clock::make(&folder).ok())
+            .flatten();
+        let (inside, outside) = network
+            .as_ref()
+            .map_or((Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST), |network| {
+                (network.inside, network.outside)
+            });
+        let listen = SocketAddr::from((inside, ports::free()));
+        let peers = Proxy::at(outside, listen, Framing::Raw);
+        let (postgres, postgres_way) = match (postgres, &network) {
+            (Some(url), Some(_)) => {
+                let (url, way) = led_through(&url, outside);
+                (Some(url), Some(way))
+            }
+            (postgres, _) => (postgres, None),
+        };
+        let role = match options.projectors {
+            Projectors::Everywhere => "command-api,projector",
+            Projectors::Nowhere => "command-api",
+        };
+        let mut arguments = vec![
+            "serve".to_owned(),
+            format!("--role={role}"),
+            format!("--log={log}"),
+            format!("--listen={listen}"),
+            format!("--advertise={}", peers.address()),
+            format!("--node={name}"),
+            format!("--data={}", data.display()),
+            format!(
+                "--session-timeout-ms={}",
+                options.session_timeout.as_millis()
+            ),
+            format!("--log-filter={}", options.log_filter),
+        ];
+        if network.is_some() {
+            arguments.push("--insecure".to_owned());
+        }
+        arguments.extend(postgres.map(|url| format!("--postgres={url}")));
+        arguments.extend(options.arguments.iter().cloned());
+        let mut environment = clock.as_ref().map_or_else(Vec::new, Clock::environment);
+        environment.push(("ANNALS_CLUSTER_SECRET".to_owned(), SECRET.to_owned()));
+        let launch = Launch {
+            program: options.program.clone(),
+            arguments,
+            through: [
+                memory.as_ref().map(MemoryLimit::command_before),
+                network.as_ref().map(Network::command_before),
+            ]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect(),
+            environment,
+            folder,
+            output: options.artefacts.join(format!("{name}.out")),
+        };
+        Self {
+            annals: Mutex::new(Annals::launch(launch)),
+            number,
+            name,
+            url: format!("http://{listen}"),
+            peers,
+            disk,
+            memory,
+            clock,
+            _postgres_way: postgres_way,
+            network,
+            is_wanted: AtomicBool::new(true),
+            hold: Arc::default(),
+            memory_peak_kb: AtomicU64::new(0),
+            ends: Mutex::default(),
+        }
+    }
+
+    fn annals(&self) -> MutexGuard<'_, Annals> {
+        self.annals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes hold of it, unless somebody has.
+    #[must_use]
+    pub fn hold(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.hold).try_lock_owned().ok()
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.annals().pid()
+    }
+
+    /// Whether it said that it is ready since it was last started.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.annals().is_ready()
+    }
+
+    /// What it said since it was last started.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.annals().said()
+    }
+
+    /// Kills it as `kill -9` does; it stays away until it is started.
+    pub fn kill9(&self) {
+        self.measure_memory();
+        self.is_wanted.store(false, Ordering::SeqCst);
+        self.annals().kill9();
+    }
+
+    /// Asks it to end in order, and waits until it has; blocks. It stays away until it is started.
+    pub fn terminate(&self) -> Option<i32> {
+        self.measure_memory();
+        self.is_wanted.store(false, Ordering::SeqCst);
+        self.annals().terminate()
+    }
+
+    /// Starts it again, and returns at once.
+    pub fn start_again(&self) {
+        self.annals().relaunch();
+        self.is_wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// Stops it in its tracks.
+    pub fn pause(&self) {
+        self.annals().signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.annals().signal(Signal::CONT);
+    }
+
+    /// Notes its memory, and starts it again if it ended by itself.
+    pub(super) fn look_after(&self) {
+        self.measure_memory();
+        // Somebody who ends it in order has it for a while.
+        let Ok(mut annals) = self.annals.try_lock() else {
+            return;
+        };
+        if !self.is_wanted.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(status) = annals.ended() {
+            let said = annals.said();
+            let lines: Vec<&str> = said.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            let end = NodeEnd {
+                status,
+                last_words: last.join("\n"),
+            };
+            let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            ends.push(end);
+            annals.relaunch();
+        }
+    }
+
+    fn measure_memory(&self) {
+        let Ok(annals) = self.annals.try_lock() else {
+            return;
+        };
+        if let Some(peak) = status_kb(annals.pid(), "VmHWM:") {
+            self.memory_peak_kb.fetch_max(peak, Ordering::SeqCst);
+        }
+    }
+
+    /// The most memory that any of its processes had resident, in kilobytes.
+    #[must_use]
+    pub fn memory_peak_kb(&self) -> u64 {
+        self.memory_peak_kb.load(Ordering::SeqCst)
+    }
+
+    /// How often, and how, it ended by itself.
+    #[must_use]
+    pub fn ends(&self) -> Vec<NodeEnd> {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.clone()
+    }
+}
+
+/// The address of a database through a proxy, for a node that cannot reach it otherwise.
+fn led_through(url: &str, at: Ipv4Addr) -> (String, Proxy) {
+    let (before, rest) = url.split_once('@').expect("it names a user");
+    let (host, database) = rest.split_once('/').expect("it names a database");
+    let target = host.parse().expect("it is on a port of this machine");
+    let proxy = Proxy::at(at, target, Framing::Raw);
+    (format!("{before}@{}/{database}", proxy.address()), proxy)
+}
+
+/// A figure of a process, as the kernel shows it.
+fn status_kb(pid: u32, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}

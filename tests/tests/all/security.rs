@@ -1,0 +1,319 @@
+//! A Kafka and a Postgres that let in only who proves who it is: with the right proof everything
+//! works as without, and with a wrong one the error says what is wrong, and nothing secret.
+
+use std::error::Error;
+use std::process::Command;
+use std::time::Duration;
+
+use engine::cluster::{Assignment, Hint, MembershipOptions};
+use engine::create::{CreateOptions, create};
+use engine::ids::{Offset, Partition, Term};
+use engine::log::{
+    self, EventLog, KafkaSecurity, LogAddress, LogError, LogPlace, Password, SaslMechanism,
+    StoreOptions,
+};
+use engine::record::NewRecord;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use tests::harness::certificates::Authority;
+use tests::harness::kafka::secured::{self, PASSWORD, USER};
+use tests::harness::postgres::Postgres;
+use tests::harness::unique_name;
+
+use crate::raw_log;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PARTITIONS: u32 = 4;
+
+fn place(door: &str, kafka: KafkaSecurity) -> LogPlace {
+    let address = LogAddress::Kafka {
+        brokers: door.to_owned(),
+        topic: unique_name("log"),
+    };
+    LogPlace { address, kafka }
+}
+
+fn options() -> CreateOptions {
+    CreateOptions {
+        store: StoreOptions {
+            partition_count: PARTITIONS,
+            replication: 1,
+        },
+        idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
+        node: "test".to_owned(),
+    }
+}
+
+/// Everything that is said of an error, down to its first cause.
+fn all_of(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += ": ";
+        text += &error.to_string();
+        cause = error.source();
+    }
+    text
+}
+
+/// What a place says to one whom it does not let in; sooner than if nobody were there.
+async fn refusal(place: LogPlace) -> String {
+    let started = std::time::Instant::now();
+    let Err(error) = log::open(place.clone()).await else {
+        panic!("it was let in")
+    };
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(8), "it was waited for: {took:?}");
+    assert!(matches!(error, LogError::Unavailable { .. }), "{error}");
+    let said = all_of(&error);
+    let making = all_of(
+        &create(place, &options())
+            .await
+            .err()
+            .expect("it was let in"),
+    );
+    for text in [&said, &making] {
+        assert!(
+            !text.contains(PASSWORD) && !text.contains("abracadabra"),
+            "{text}"
+        );
+    }
+    println!("refused: {said}");
+    said
+}
+
+/// Claims, appends, reads, follows; takes part in the group and in the directory.
+async fn is_of_use(log: &dyn EventLog) {
+    let partition = Partition(1);
+    let session = log.appender().await.unwrap().session().unwrap();
+    let record = NewRecord {
+        key: Some("key".into()),
+        value: Some("value".into()),
+        headers: Vec::new(),
+    };
+    let at = raw_log::append(&*session, partition, &[record]).await;
+    let found = log.read_at(partition, &at).await.unwrap();
+    assert_eq!(
+        found[0].as_ref().unwrap().value.as_deref(),
+        Some(&b"value"[..])
+    );
+    let mut reader = log.follow(&[(partition, Offset(0))]).unwrap();
+    assert!(!reader.next(PATIENCE).await.unwrap().is_empty());
+    log.check().await.unwrap();
+
+    let joining = MembershipOptions {
+        group: unique_name("group"),
+        node: "test".to_owned(),
+        session_timeout: Duration::from_secs(10),
+    };
+    let mut membership = log.membership(&joining).unwrap();
+    let gained = tokio::time::timeout(PATIENCE, membership.next()).await;
+    let all = (0..PARTITIONS).map(Partition).collect();
+    assert_eq!(gained.unwrap().unwrap(), Assignment::Gained(all));
+    membership.leave().await;
+
+    let directory = log.directory().await.unwrap();
+    let hint = Hint {
+        term: Term(1),
+        node: "test".to_owned(),
+        address: "http://test.example".to_owned(),
+    };
+    directory.say_owner(partition, &hint).await;
+    let mut known = directory.known().unwrap();
+    let heard = known.wait_for(|known| known.owners.get(&partition) == Some(&hint));
+    tokio::time::timeout(PATIENCE, heard)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_log_on_brokers_that_ask_who_one_is() {
+    let kafka = secured::shared();
+    let right = kafka.password(SaslMechanism::ScramSha512);
+    let there = place(&kafka.by_password(), right.clone());
+    let (log, _, _) = create(there.clone(), &options()).await.unwrap();
+    is_of_use(&*log).await;
+    for mechanism in [SaslMechanism::ScramSha256, SaslMechanism::Plain] {
+        let kafka = kafka.password(mechanism);
+        log::open(LogPlace {
+            kafka,
+            ..there.clone()
+        })
+        .await
+        .unwrap();
+    }
+
+    // Brokers do not tell such a client what is wrong, so it takes its time.
+    let address = there.address.clone();
+    let clear = tokio::spawn(async move { log::open(&address).await });
+    let with = |change: &dyn Fn(&mut KafkaSecurity)| {
+        let mut kafka = right.clone();
+        change(&mut kafka);
+        LogPlace {
+            kafka,
+            ..there.clone()
+        }
+    };
+    for mechanism in [
+        SaslMechanism::ScramSha256,
+        SaslMechanism::ScramSha512,
+        SaslMechanism::Plain,
+    ] {
+        let wrong = with(&|kafka| {
+            let sasl = kafka.sasl.as_mut().unwrap();
+            sasl.mechanism = mechanism;
+            sasl.password = Password::new("abracadabra");
+        });
+        let said = refusal(wrong).await;
+        assert!(said.contains("Authentication failed"), "{said}");
+    }
+    let stranger = with(&|kafka| kafka.sasl.as_mut().unwrap().username = "nobody".to_owned());
+    let said = refusal(stranger).await;
+    assert!(said.contains("Authentication failed"), "{said}");
+
+    let other = Authority::new();
+    let wrong = with(&|kafka| kafka.tls.as_mut().unwrap().ca = Some(other.certificate()));
+    let said = refusal(wrong).await;
+    assert!(said.contains("certificate verify failed"), "{said}");
+    // Nor is the system's list of authorities trusted with it.
+    let wrong = with(&|kafka| kafka.tls.as_mut().unwrap().ca = None);
+    let said = refusal(wrong).await;
+    assert!(said.contains("certificate verify failed"), "{said}");
+    let missing = with(&|kafka| kafka.tls.as_mut().unwrap().ca = Some("/there/is/none.pem".into()));
+    let said = all_of(&log::open(missing).await.err().unwrap());
+    assert!(said.contains("ssl.ca.location"), "{said}");
+
+    let said = all_of(&clear.await.unwrap().err().unwrap());
+    println!("refused: {said}");
+    assert!(said.contains("speaks plaintext"), "{said}");
+
+    // By a certificate of its own, and not without.
+    let there = place(&kafka.by_certificate(), kafka.certificate());
+    let (log, _, _) = create(there.clone(), &options()).await.unwrap();
+    is_of_use(&*log).await;
+    let nameless = LogPlace {
+        kafka: kafka.encryption(),
+        ..there
+    };
+    let said = refusal(nameless).await;
+    assert!(
+        said.contains("alert") && said.contains("certificate"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn the_program_is_let_in_by_its_settings() {
+    let kafka = secured::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let address = place(&kafka.by_password(), KafkaSecurity::default()).address;
+    let file = folder.path().join("password");
+    let annals = |password: &str, arguments: &[&str]| {
+        std::fs::write(&file, format!("{password}\n")).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_annals-under-test"))
+            .args(arguments)
+            .arg(format!("--log={address}"))
+            .current_dir(folder.path())
+            .env("ANNALS_KAFKA_SECURITY", "sasl_ssl")
+            .env("ANNALS_KAFKA_CA", kafka.authority().certificate())
+            .env("ANNALS_KAFKA_SASL_USERNAME", USER)
+            .env("ANNALS_KAFKA_SASL_PASSWORD_FILE", &file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        assert!(!said.contains(password), "{said}");
+        (output.status.success(), said)
+    };
+    let (done, said) = annals(PASSWORD, &["log", "create", "--partitions=2"]);
+    assert!(done, "{said}");
+    let (done, said) = annals(PASSWORD, &["log", "verify"]);
+    assert!(done, "{said}");
+    let (done, said) = annals("abracadabra", &["log", "info"]);
+    assert!(!done && said.contains("Authentication failed"), "{said}");
+    let (done, said) = annals(PASSWORD, &["config"]);
+    assert!(
+        done && said.contains("sasl_ssl") && said.contains(USER),
+        "{said}"
+    );
+}
+
+/// A Postgres that takes nobody in the clear, and who signed its certificate.
+async fn secured_postgres() -> (Postgres, Authority, String) {
+    let postgres = Postgres::start();
+    let authority = Authority::new();
+    let own = authority.certify("postgres");
+    let url = postgres.create_database().await;
+    let admin: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+    let mut connection = admin.connect().await.unwrap();
+    let ask = async |connection: &mut sqlx::PgConnection, setting: &'static str| {
+        let text: String = sqlx::query_scalar("SELECT current_setting($1)")
+            .bind(setting)
+            .fetch_one(connection)
+            .await
+            .unwrap();
+        std::path::PathBuf::from(text)
+    };
+    let data = ask(&mut connection, "data_directory").await;
+    let rules = ask(&mut connection, "hba_file").await;
+    // Through the server, which may run as another user and must own its key.
+    for (file, name) in [(&own.certificate, "server.crt"), (&own.key, "server.key")] {
+        let target = data.join(name);
+        let text = std::fs::read_to_string(file).unwrap();
+        let copy = format!(
+            "COPY (SELECT unnest(string_to_array('{}', E'\\n'))) TO PROGRAM \
+             'umask 077 && cat > {}'",
+            text.trim(),
+            target.display()
+        );
+        connection.execute(sqlx::AssertSqlSafe(copy)).await.unwrap();
+    }
+    let text = std::fs::read_to_string(&rules).unwrap();
+    std::fs::write(&rules, text.replace("\nhost ", "\nhostssl ")).unwrap();
+    connection
+        .execute("ALTER SYSTEM SET ssl = on")
+        .await
+        .unwrap();
+    connection.execute("SELECT pg_reload_conf()").await.unwrap();
+    connection.close().await.unwrap();
+    (postgres, authority, url)
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_reached_by_tls_only() {
+    let (_postgres, authority, url) = secured_postgres().await;
+    let with = |mode: &str, authority: &Authority| {
+        let root = authority.certificate();
+        format!("{url}?sslmode={mode}&sslrootcert={}", root.display())
+    };
+    let right = with("verify-full", &authority);
+    // It takes its new settings when it comes to it.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = projections::migrate(&right).await {
+        let said = all_of(&error);
+        assert!(tokio::time::Instant::now() < deadline, "{said}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let options: sqlx::postgres::PgConnectOptions = right.parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    let query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let is_encrypted: bool = sqlx::query_scalar(query)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert!(is_encrypted);
+
+    let other = Authority::new();
+    for (url, expected) in [
+        (with("verify-full", &other), "certificate"),
+        (with("verify-ca", &other), "certificate"),
+        // Its certificate is for an address, not for this name.
+        (right.replace("127.0.0.1", "localhost"), "certificate"),
+        (with("disable", &authority), "pg_hba.conf"),
+    ] {
+        let error = projections::migration_status(&url).await.unwrap_err();
+        let said = all_of(&error);
+        println!("refused: {said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
