@@ -22,7 +22,7 @@ use super::scene::{MachineWishes, NodeEnd, Projectors, Scene, SceneOptions};
 /// Within this everything must move again when the faults are over, on a machine of its own.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// How long a run that has not recovered in time is given, to tell late from never.
-const RECOVERY_GIVEN_UP_AFTER: Duration = Duration::from_secs(180);
+const RECOVERY_GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 /// How long the nodes may take to start.
 const START_WAIT: Duration = Duration::from_secs(120);
 /// The load that must pass after each recovery.
@@ -188,7 +188,17 @@ pub async fn run(options: RunOptions) -> Outcome {
     let load = Arc::new(load);
     for round in 0.. {
         mix.round(round, &load).await;
-        match recover(&load, options.recovery_max).await {
+        let late = async {
+            tokio::time::sleep(options.recovery_max).await;
+            let moment = format!("late-in-round-{round}");
+            scene.save_words(&options.artefacts, &moment).await;
+            std::future::pending().await
+        };
+        let recovered = tokio::select! {
+            recovered = recover(&load, options.recovery_max) => recovered,
+            () = late => unreachable!("it waits for ever"),
+        };
+        match recovered {
             Ok(took) => recoveries.push(took),
             Err(violation) => {
                 let is_over = violation.is_final;

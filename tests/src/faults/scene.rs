@@ -29,6 +29,8 @@ pub use network::Network;
 use node::Surroundings;
 pub use node::{Node, NodeEnd};
 
+/// How long a node may take to say how it is.
+const WORDS_WAIT: Duration = Duration::from_secs(2);
 /// How often nodes are looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -234,6 +236,22 @@ impl Scene {
         let mut postgres = self.postgres.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(postgres) = postgres.as_mut() {
             act(postgres);
+        }
+    }
+
+    /// Writes down what the nodes say of themselves, for whoever looks into a run that went wrong.
+    pub async fn save_words(&self, to: &Path, moment: &str) {
+        let http = reqwest::Client::builder().no_proxy().timeout(WORDS_WAIT);
+        let http = http.build().expect("a client with these settings");
+        for node in &self.nodes {
+            for path in ["readyz", "metrics", "v1/topology"] {
+                let asked = http.get(format!("{}/{path}", node.url)).send();
+                let said = async { asked.await?.text().await }.await;
+                let said = said.unwrap_or_else(|error| error.to_string());
+                let name = format!("{}-{}-{moment}.txt", node.name, path.replace('/', "-"));
+                // It is worth a look, no more.
+                let _ = std::fs::write(to.join(name), said);
+            }
         }
     }
 

@@ -8,13 +8,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates of the workspace, each with those that it may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("kernel", &[]),
     // Judges the engine, so it uses nothing of it.
     ("checker", &[]),
     ("domain", &["kernel"]),
     ("engine", &["kernel"]),
     ("door", &["kernel"]),
+    // Runs the engine as it is, in a world of its own.
+    ("simulator", &["engine", "kernel"]),
     ("command-api", &["door", "engine", "kernel"]),
     ("projections", &["domain", "door", "engine", "kernel"]),
     (
@@ -27,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "engine",
             "kernel",
             "projections",
+            "simulator",
         ],
     ),
     // Somebody's own domain, with a program of its own: it never sees ours.
