@@ -1,9 +1,12 @@
 //! The model of writing as the checker sees it, and what must hold of each of its states.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::{self, Debug};
+use std::hash::Hash;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use stateright::{Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::config::Config;
 use crate::invariant;
@@ -247,4 +250,101 @@ fn next_quiet_step(world: &World, config: &Config, open: usize) -> Option<Step> 
     waits(false)
         .or_else(|| waits(true))
         .map(|(id, _)| Step::Tick(id))
+}
+
+/// What checking a model found.
+#[derive(Debug)]
+pub struct Report {
+    /// How many steps were taken.
+    pub steps: usize,
+    /// How many different states there are.
+    pub states: usize,
+    /// The longest way to one of them.
+    pub depth: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// The broken invariants, each with a way there.
+    pub broken: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Report {
+    fn of<M>(checker: &impl Checker<M>, start: Instant) -> Self
+    where
+        M: Model,
+        M::State: Clone + Hash + PartialEq + Debug,
+        M::Action: Clone + Debug + PartialEq,
+    {
+        let broken = checker.discoveries().into_iter().map(|(name, path)| {
+            let (mut way, mut last) = (Vec::new(), None);
+            for (state, step) in path.into_vec() {
+                way.extend(step.map(|step| format!("{step:?}")));
+                last = Some(state);
+            }
+            way.extend(last.map(|state| format!("{state:?}")));
+            (name, way)
+        });
+        Self {
+            steps: checker.state_count(),
+            states: checker.unique_state_count(),
+            depth: checker.max_depth(),
+            took: start.elapsed(),
+            broken: broken.collect(),
+        }
+    }
+
+    /// The names of what is broken.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.broken.keys().copied().collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            steps,
+            states,
+            depth,
+            took,
+            broken,
+        } = self;
+        let seconds = took.as_secs_f64();
+        write!(
+            f,
+            "{states} states, {steps} steps, at most {depth} deep, {seconds:.1} s"
+        )?;
+        for (name, way) in broken {
+            write!(f, "\nbroken: {name}")?;
+            for step in way {
+                write!(f, "\n  {step}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at every state of a model.
+pub fn exhaust<M>(model: M, threads: usize) -> Report
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
+    M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
+{
+    let start = Instant::now();
+    // Depth first holds few states at once.
+    let checker = model.checker().threads(threads).spawn_dfs().join();
+    Report::of(&checker, start)
+}
+
+/// Looks at the states of a model, the nearest first, until `invariant` is found broken.
+pub fn seek<M>(model: M, threads: usize, invariant: &'static str) -> Report
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
+    M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
+{
+    let start = Instant::now();
+    let sought = HasDiscoveries::AnyOf([invariant].into());
+    let checker = model.checker().threads(threads).finish_when(sought);
+    Report::of(&checker.spawn_bfs().join(), start)
 }

@@ -38,11 +38,17 @@ pub struct Written {
 
 messages! {
     /// Its commands.
-    pub enum Command { Write }
+    pub enum Command {
+        /// Writes an entry.
+        Write
+    }
 }
 messages! {
     /// Its events.
-    pub enum Event { Written }
+    pub enum Event {
+        /// An entry was written.
+        Written
+    }
 }
 
 /// The ledger holds more entries than the command allows.

@@ -472,6 +472,11 @@ impl Node {
         });
     }
 
+    fn owner_mut(&mut self) -> &mut Owner<Ticket> {
+        let owner = self.owner.get_mut();
+        owner.expect("nobody panics while holding it")
+    }
+
     fn head(&self) -> ChainHash {
         self.look(|owner| owner.chain().head)
     }
@@ -485,28 +490,18 @@ impl Node {
         input: impl FnOnce(&mut Owner<Ticket>),
     ) {
         let before = self.head();
-        input(
-            self.owner
-                .get_mut()
-                .expect("nobody panics while holding it"),
-        );
+        input(self.owner_mut());
         self.perform(config, log, effects);
         let after = self.head();
         effects.went_on_silently |= before != after && !log.has_head(after) && !self.is_stopped();
-        let owner = self
-            .owner
-            .get_mut()
-            .expect("nobody panics while holding it");
+        let owner = self.owner_mut();
         owner.save(false);
         self.seal();
     }
 
     fn perform(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
         loop {
-            let owner = self
-                .owner
-                .get_mut()
-                .expect("nobody panics while holding it");
+            let owner = self.owner_mut();
             let actions = owner.take_actions();
             if actions.is_empty() {
                 return;
@@ -518,10 +513,7 @@ impl Node {
     }
 
     fn act(&mut self, action: Action<Ticket>, config: &Config, log: &Log, effects: &mut Effects) {
-        let owner = self
-            .owner
-            .get_mut()
-            .expect("nobody panics while holding it");
+        let owner = self.owner_mut();
         match action {
             Action::Append {
                 sequence,
@@ -533,10 +525,7 @@ impl Node {
                     self.open_session();
                 }
                 if self.session.is_closed {
-                    let owner = self
-                        .owner
-                        .get_mut()
-                        .expect("nobody panics while holding it");
+                    let owner = self.owner_mut();
                     return owner.append_failed(sequence, now());
                 }
                 self.session.queue.push_back((sequence, record));
