@@ -28,8 +28,8 @@ pub enum KnownBad {
     OwnsByTermAlone,
     /// The owner refuses from memory, without asking the log.
     RefusesFromMemory,
-    /// The owner reads on without a proof.
-    ResumesWithoutProof,
+    /// The owner never proves that the log it reads on is the one it knows.
+    NeverProves,
     /// Readers check neither a commit's previous hash nor its position.
     ChecksNoLink,
     /// Readers check a commit's position but not its previous hash. This alone breaks nothing.
@@ -42,6 +42,29 @@ pub enum KnownBad {
     ProvesLastAcceptedOnly,
     /// A follower hands out a batch before the proof that is due.
     MovesBeforeProof,
+}
+
+impl KnownBad {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::AnswersBeforeAcknowledgement,
+        Self::AnswersOnAcknowledgement,
+        Self::AnswersNotTheOldest,
+        Self::CallsOrphanByGap,
+        Self::LooksOnceAfterDoubt,
+        Self::ForgetsIdsAtTakeOver,
+        Self::ForgetsIdsEarly,
+        Self::FoldsToBeforeOwnClaim,
+        Self::OwnsByTermAlone,
+        Self::RefusesFromMemory,
+        Self::NeverProves,
+        Self::ChecksNoLink,
+        Self::ChecksNoPrevious,
+        Self::ChecksNoPosition,
+        Self::ProvesOnResumeOnly,
+        Self::ProvesLastAcceptedOnly,
+        Self::MovesBeforeProof,
+    ];
 }
 
 /// Which change is on: none, unless the feature is.

@@ -22,6 +22,7 @@ use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::commit::{Commit, stream_key};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
+use crate::log::Chunk;
 use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
 
@@ -152,6 +153,10 @@ pub struct Owner<T> {
     new_log: Option<LogId>,
     goal: Option<Goal>,
     reading: bool,
+    /// What was read and waits for a proof that it continues what was folded.
+    held: Option<(Chunk, Now)>,
+    /// Whether something was reported since the last proof that may mean another log.
+    unproven: bool,
     /// Whether the end that the read under way will report was asked for after the goal was set.
     end_counts: bool,
     orphans: HashMap<Orphan, u64>,
@@ -196,6 +201,8 @@ impl<T> Owner<T> {
             new_log: None,
             goal: None,
             reading: false,
+            held: None,
+            unproven: false,
             end_counts: false,
             orphans: HashMap::new(),
         }

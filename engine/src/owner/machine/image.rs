@@ -51,6 +51,7 @@ impl<T: Clone> Owner<T> {
             phase: self.phase.clone(),
             last: self.last.clone(),
             resumed: self.resumed.clone(),
+            held: self.held.clone(),
             holder: self.holder.clone(),
             orphans: self.orphans.clone(),
             ..*self
@@ -123,6 +124,8 @@ impl<T: Hash> Owner<T> {
             new_log,
             goal,
             reading,
+            held,
+            unproven,
             end_counts,
             orphans: _,
         } = self;
@@ -151,7 +154,15 @@ impl<T: Hash> Owner<T> {
         if let Some(goal) = goal {
             goal.hash(hasher);
         }
-        (reading, end_counts).hash(hasher);
+        (reading, end_counts, unproven).hash(hasher);
+        let held = held.as_ref().map(|(chunk, _)| {
+            (
+                chunk.next,
+                chunk.at_end,
+                chunk.records.last().map(record_hash),
+            )
+        });
+        held.hash(hasher);
     }
 }
 

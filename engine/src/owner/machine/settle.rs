@@ -174,6 +174,8 @@ impl<T> Owner<T> {
         if self.memory.is_stale() {
             return self.start_over();
         }
+        // An append may fail because the log lost what it had acknowledged.
+        self.unproven = true;
         self.read_to(Goal::End);
     }
 

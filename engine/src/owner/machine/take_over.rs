@@ -120,7 +120,7 @@ impl<T> Owner<T> {
     /// Reads on from where the reading stopped, with a proof.
     pub(super) fn resume(&mut self) {
         match self.next_offset().0.checked_sub(1) {
-            Some(_) if self.is(KnownBad::ResumesWithoutProof) => self.follow(),
+            Some(_) if self.is(KnownBad::NeverProves) => self.follow(),
             Some(last) if self.last.is_some() || self.resumed.is_some() => self.prove(Offset(last)),
             _ => self.follow(),
         }
@@ -128,12 +128,18 @@ impl<T> Owner<T> {
 
     pub(super) fn prove(&mut self, offset: Offset) {
         self.phase = Phase::Proving;
-        self.actions.push(Action::Prove { offset });
+        self.unproven = false;
+        if self.held.take().is_some() {
+            // The same proof is under way, and what waited for it is read again.
+            self.reading = false;
+        } else {
+            self.actions.push(Action::Prove { offset });
+        }
     }
 
     /// Takes what the log holds at the offset of the last folded record, and its end.
     pub fn proven(&mut self, end: Offset, found: Option<&Record>) {
-        if self.phase != Phase::Proving {
+        if self.phase != Phase::Proving && self.held.is_none() {
             return;
         }
         let place = match (&self.last, &self.resumed) {
@@ -144,7 +150,10 @@ impl<T> Owner<T> {
             return self.follow();
         };
         match place.prove(self.chain.partition, end, found) {
-            Ok(()) => self.follow(),
+            Ok(()) => match self.held.take() {
+                Some((chunk, now)) => self.take_up(chunk, now),
+                None => self.follow(),
+            },
             Err(damage) if self.claimed.is_some() => self.stop(Stop::Damage(damage)),
             Err(damage) => {
                 tracing::warn!(%damage, "the local checkpoint is of another log; folding again");
@@ -162,6 +171,7 @@ impl<T> Owner<T> {
         self.last = None;
         self.resumed = None;
         self.last_recorded_at = None;
+        self.reading &= self.held.take().is_none();
         self.follow();
     }
 
@@ -200,10 +210,41 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Takes a piece of the log that was asked for.
+    /// Takes a piece of the log that was asked for. Where it may be another log's, nothing of it is
+    /// taken up before a proof.
     pub fn read(&mut self, chunk: Chunk, now: Now) {
-        self.reading = false;
         if matches!(self.phase, Phase::Stopped(_)) {
+            return;
+        }
+        match self.next_offset().0.checked_sub(1) {
+            Some(last) if self.may_be_another_log(&chunk) => {
+                self.held = Some((chunk, now));
+                self.unproven = false;
+                self.actions.push(Action::Prove {
+                    offset: Offset(last),
+                });
+            }
+            _ => self.take_up(chunk, now),
+        }
+    }
+
+    /// Whether something was reported since the last proof, or the leader is another one than that
+    /// of the last folded record: leaders change without a word, and may have lost records.
+    fn may_be_another_log(&self, chunk: &Chunk) -> bool {
+        let last = self.last.as_ref().map(|record| record.leader_epoch);
+        let resumed = self.resumed.as_ref().map(|place| place.leader_epoch);
+        let Some(known) = last.or(resumed) else {
+            return false;
+        };
+        let is_known = |record: &Record| record.leader_epoch == known;
+        let is_same = !self.unproven && chunk.records.iter().all(is_known);
+        !is_same && !self.is(KnownBad::NeverProves)
+    }
+
+    fn take_up(&mut self, chunk: Chunk, now: Now) {
+        self.reading = false;
+        if self.phase == Phase::Proving {
+            // It was asked for before; it is asked for again once the place is proven.
             return;
         }
         for record in chunk.records {
@@ -235,15 +276,16 @@ impl<T> Owner<T> {
 
     /// Notes that a read or a proof failed; the same is tried again.
     pub fn read_failed(&mut self) {
-        self.reading = false;
+        self.reading = self.held.is_some();
+        self.unproven = true;
         match &self.phase {
-            Phase::Proving => {
+            Phase::Stopped(_) => {}
+            phase if *phase == Phase::Proving || self.held.is_some() => {
                 let offset = self.next_offset().0.saturating_sub(1);
                 self.actions.push(Action::Prove {
                     offset: Offset(offset),
                 });
             }
-            Phase::Stopped(_) => {}
             _ => {
                 if self.goal.is_some() {
                     self.end_counts = true;
@@ -403,6 +445,7 @@ impl<T> Owner<T> {
     pub(super) fn stop(&mut self, stop: Stop) {
         tracing::error!(%stop, "the owner stops: an operator must look at the log");
         self.goal = None;
+        self.held = None;
         self.letting_go = false;
         self.phase = Phase::Stopped(stop);
         let window = std::mem::take(&mut self.window)

@@ -1,0 +1,389 @@
+//! One partition of a log as a value: records in order, what every reader makes of them, and which
+//! invariants that breaks.
+//!
+//! Invariant: it changes only by landing a record behind the others, or by a cut. Deliberately
+//! absent: who is told what (`node`).
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use engine::chain::Chain;
+use engine::checkpoint::Checkpoint;
+use engine::commit::{Commit, Outcome};
+use engine::ids::{ChainHash, Offset, Partition, Position};
+use engine::known_bad::Flaw;
+use engine::log::Chunk;
+use engine::record::{NewRecord, Record};
+use engine::subscription::{Follower, Placed, ProofNeed};
+use uuid::Uuid;
+
+use crate::invariant;
+use crate::ledger::{Ledger, Written};
+use crate::reference::{self, Reading};
+
+/// The partition of the model.
+pub const PARTITION: Partition = Partition(0);
+
+/// Which append session of which node a record came from: what no reader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The node.
+    pub node: u8,
+    /// The number of its session: one for each claim.
+    pub session: u8,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Record,
+    origin: Origin,
+    digest: u64,
+}
+
+/// A commit that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its position.
+    pub position: Position,
+    /// Its command's id.
+    pub id: String,
+    /// The version behind it.
+    pub version: u64,
+    /// Whether it is a refusal.
+    pub is_refusal: bool,
+    /// The ids of its events.
+    pub events: Vec<Uuid>,
+}
+
+/// The partition.
+#[derive(Clone)]
+pub struct Log {
+    flaw: Flaw,
+    entries: Vec<Arc<Entry>>,
+    /// The heads of the chain, as the reference reads it, from the empty partition on.
+    heads: Vec<[u8; 32]>,
+    reading: Reading,
+    /// A reader of the engine that makes everything durable as soon as it reads it.
+    follower: Follower,
+    is_damaged: bool,
+    accepted: Vec<Arc<Accepted>>,
+    ledger: Ledger,
+    version: u64,
+    /// Whose claim is current.
+    holder: Option<Origin>,
+    broken: BTreeSet<&'static str>,
+    epoch: i32,
+    digest: u64,
+}
+
+/// The digest of a record that is not in the log yet.
+#[must_use]
+pub fn digest_of(record: &NewRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&record.key, &record.value, &record.headers).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Log {
+    /// An empty partition, whose engine readers have `flaw`.
+    #[must_use]
+    pub fn new(flaw: Flaw) -> Self {
+        let reading = Reading::genesis(PARTITION.0);
+        Self {
+            flaw,
+            entries: Vec::new(),
+            heads: vec![reading.head],
+            reading,
+            follower: Follower::new(PARTITION, None).flawed(flaw),
+            is_damaged: false,
+            accepted: Vec::new(),
+            ledger: Ledger::default(),
+            version: 0,
+            holder: None,
+            broken: BTreeSet::new(),
+            epoch: 0,
+            digest: 0,
+        }
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The offset behind the last record.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        Offset(self.entries.len() as u64)
+    }
+
+    /// What distinguishes it from other partitions of the model.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The commits that count, as the engine's readers see it.
+    #[must_use]
+    pub fn accepted(&self) -> &[Arc<Accepted>] {
+        &self.accepted
+    }
+
+    /// The invariants that its records break.
+    #[must_use]
+    pub fn broken(&self) -> &BTreeSet<&'static str> {
+        &self.broken
+    }
+
+    /// Whether the engine's readers stop somewhere.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
+    /// The record at an offset.
+    #[must_use]
+    pub fn at(&self, offset: Offset) -> Option<&Record> {
+        let index = usize::try_from(offset.0).ok()?;
+        self.entries.get(index).map(|entry| &entry.record)
+    }
+
+    /// Everything from an offset on; absent where that lies above the end.
+    #[must_use]
+    pub fn read(&self, from: Offset) -> Option<Chunk> {
+        let from = usize::try_from(from.0).ok()?;
+        let entries = self.entries.get(from..)?;
+        Some(Chunk {
+            partition: PARTITION,
+            records: entries.iter().map(|entry| entry.record.clone()).collect(),
+            next: self.end(),
+            at_end: true,
+        })
+    }
+
+    /// Whether a reader whose head is `head` has read nothing but this log.
+    #[must_use]
+    pub fn has_head(&self, head: ChainHash) -> bool {
+        self.heads.contains(&head.0)
+    }
+
+    /// Lands a record behind all others.
+    pub fn land(&mut self, record: NewRecord, origin: Origin) -> Offset {
+        let offset = self.end();
+        let digest = digest_of(&record);
+        let mut record = Record::at(offset, record);
+        record.leader_epoch = Some(self.epoch);
+        let entry = Arc::new(Entry {
+            record,
+            origin,
+            digest,
+        });
+        self.take(entry);
+        offset
+    }
+
+    /// Loses the last records, as an unclean election does; returns who had appended them.
+    pub fn cut(&mut self, count: usize) -> Vec<Origin> {
+        let keep = self.entries.len().saturating_sub(count);
+        let entries = std::mem::take(&mut self.entries);
+        let epoch = self.epoch + 1;
+        *self = Self::new(self.flaw);
+        self.epoch = epoch;
+        let lost = entries[keep..].iter().map(|entry| entry.origin).collect();
+        for entry in &entries[..keep] {
+            self.take(Arc::clone(entry));
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.digest, epoch).hash(&mut hasher);
+        self.digest = hasher.finish();
+        lost
+    }
+
+    fn take(&mut self, entry: Arc<Entry>) {
+        let mut hasher = DefaultHasher::new();
+        (self.digest, entry.digest, entry.origin, self.epoch).hash(&mut hasher);
+        self.digest = hasher.finish();
+        self.entries.push(Arc::clone(&entry));
+        let before = self.follower.chain().position;
+        let expected = self.reading.take(&entry.record);
+        self.heads.push(self.reading.head);
+        if self.is_damaged {
+            return;
+        }
+        let commits = match self.read_on(&entry.record) {
+            Some(commits) => commits,
+            None => {
+                self.is_damaged = true;
+                if expected != reference::Verdict::Damage {
+                    self.broken.insert(invariant::AGREE);
+                }
+                self.broken.insert(invariant::NO_DAMAGE);
+                return;
+            }
+        };
+        let counts = self.follower.chain().position != before;
+        let found = match (counts, commits.is_empty()) {
+            (false, _) => reference::Verdict::Orphan,
+            (true, true) => reference::Verdict::Claim,
+            (true, false) => reference::Verdict::Commit,
+        };
+        if found != expected || !same(self.follower.chain(), &self.reading) {
+            self.broken.insert(invariant::AGREE);
+        }
+        if found == reference::Verdict::Claim {
+            self.holder = Some(entry.origin);
+        }
+        for placed in commits {
+            if self.holder != Some(entry.origin) {
+                self.broken.insert(invariant::DEPOSED);
+            }
+            self.accept(&placed);
+        }
+    }
+
+    /// Lets the engine's reader read one record and make it durable; absent where it stops.
+    fn read_on(&mut self, record: &Record) -> Option<Vec<Placed>> {
+        // It goes on from its checkpoint as that comes back from a database.
+        let durable = self.follower.durable().map(|place| {
+            let json = serde_json::to_vec(place).expect("a checkpoint is plain data");
+            serde_json::from_slice::<Checkpoint>(&json).expect("as it was written")
+        });
+        let mut resumed = Follower::new(PARTITION, durable).flawed(self.flaw);
+        resumed.take(record.clone()).ok()?;
+        self.follower.take(record.clone()).ok()?;
+        if without_message(resumed.chain()) != without_message(self.follower.chain()) {
+            self.broken.insert(invariant::AGREE);
+        }
+        if self.follower.proof_need() != ProofNeed::None {
+            let place = self.follower.durable()?.offset;
+            let found = self.at(place).cloned();
+            self.follower.prove(self.end(), found.as_ref()).ok()?;
+        }
+        let batch = self.follower.batch()?;
+        self.follower.made_durable(batch.after);
+        Some(batch.commits)
+    }
+
+    /// Takes up a commit that counts, and looks whether it should.
+    fn accept(&mut self, placed: &Placed) {
+        let commit = &placed.commit;
+        let id = commit.command.id.as_str().to_owned();
+        if self.accepted.iter().any(|earlier| earlier.id == id) {
+            self.broken.insert(invariant::ONCE);
+        }
+        if commit.from_version != self.version {
+            self.broken.insert(invariant::VERSIONS);
+        }
+        if !self.decided_on_this(commit) {
+            self.broken.insert(invariant::HISTORY);
+        }
+        self.version = commit.version();
+        let accepted = Accepted {
+            offset: placed.offset,
+            position: placed.position,
+            id,
+            version: commit.version(),
+            is_refusal: commit.outcome == Outcome::Rejected,
+            events: commit.events.iter().map(|event| event.id).collect(),
+        };
+        self.accepted.push(Arc::new(accepted));
+    }
+
+    /// Whether events and refusals say that they were decided on what counted before them.
+    fn decided_on_this(&mut self, commit: &Commit) -> bool {
+        let mut is_right = commit.from_version == self.ledger.seen;
+        if let Some(rejection) = &commit.rejection {
+            let fact = |name: &str| {
+                rejection
+                    .facts
+                    .get(name)
+                    .and_then(serde_json::Value::as_u64)
+            };
+            let ledger = self.ledger;
+            is_right &= fact("seen").is_none_or(|seen| seen == ledger.seen);
+            is_right &= fact("digest").is_none_or(|digest| digest == ledger.digest);
+            is_right &= fact("current_version").is_none_or(|version| version == ledger.seen);
+        }
+        for event in &commit.events {
+            let Ok(written) = serde_json::from_str::<Written>(event.data.get()) else {
+                return false;
+            };
+            is_right &= (written.seen, written.digest) == (self.ledger.seen, self.ledger.digest);
+            self.ledger.take(written.entry);
+        }
+        is_right
+    }
+
+    /// Whether readers that start anywhere, and make durable what they read at any time, make the
+    /// same of the log: each that goes on from the checkpoint behind one of its records, against one
+    /// that reads everything at once.
+    #[must_use]
+    pub fn readers_agree(&self) -> bool {
+        if self.is_damaged {
+            return true;
+        }
+        let Some(whole) = self.fold_from(None) else {
+            return false;
+        };
+        let mut chain = Chain::genesis(PARTITION);
+        chain.flaw = self.flaw;
+        for entry in &self.entries {
+            if chain.judge(&entry.record).is_err() {
+                return false;
+            }
+            let place = Checkpoint::new(&chain, &entry.record, None);
+            let Some((end, commits)) = self.fold_from(Some(place)) else {
+                return false;
+            };
+            let tail = whole.1.len() - commits.len().min(whole.1.len());
+            if end != whole.0 || commits != whole.1[tail..] {
+                return false;
+            }
+        }
+        without_message(&chain) == whole.0
+    }
+
+    fn fold_from(&self, place: Option<Checkpoint>) -> Option<(Chain, Vec<Offset>)> {
+        let mut follower = Follower::new(PARTITION, place).flawed(self.flaw);
+        let from = usize::try_from(follower.next_offset().0).ok()?;
+        for entry in &self.entries[from..] {
+            follower.take(entry.record.clone()).ok()?;
+        }
+        if let Some(place) = follower.durable().map(|place| place.offset) {
+            follower.prove(self.end(), self.at(place)).ok()?;
+        }
+        let chain = without_message(follower.chain());
+        let commits = follower
+            .batch()
+            .map(|batch| batch.commits)
+            .unwrap_or_default();
+        Some((chain, commits.iter().map(|placed| placed.offset).collect()))
+    }
+}
+
+/// A chain without what it keeps for messages only.
+fn without_message(chain: &Chain) -> Chain {
+    Chain {
+        accepted_offset: None,
+        ..chain.clone()
+    }
+}
+
+fn same(chain: &Chain, reading: &Reading) -> bool {
+    chain.log.map(|log| *log.0.as_bytes()) == reading.log
+        && chain.term.0 == reading.term
+        && *chain.writer.0.as_bytes() == reading.writer
+        && chain.head.0 == reading.head
+        && chain.position.0 == reading.position
+}

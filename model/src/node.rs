@@ -1,0 +1,594 @@
+//! One node of the model: the real owner, its producer, and what is under way between it and the
+//! log.
+//!
+//! Invariant: whatever needs no choice happens at once: an owner's actions are performed until it
+//! has none. Deliberately absent: which choice is made (`world`).
+
+use std::collections::VecDeque;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex};
+
+use engine::command::{Answer, SubmitError};
+use engine::ids::{ChainHash, LogId, Offset};
+use engine::log::{Appended, Chunk};
+use engine::owner::{
+    Action, Entropy, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission,
+};
+use engine::record::NewRecord;
+use engine::registry::Registry;
+use kernel::Timestamp;
+use uuid::Uuid;
+
+use crate::config::{Config, Reads};
+use crate::ledger::Ledgers;
+use crate::log::{Log, Origin, PARTITION, digest_of};
+use crate::store::MemoryStore;
+
+/// Whoever waits for an answer: one sending of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// The command.
+    pub command: u8,
+    /// The number of its sending.
+    pub sending: u8,
+}
+
+/// A command that an owner gave back, with those who wait for it.
+pub type Released = (Submission, Vec<(Ticket, bool)>);
+
+/// What a step of a node leads to outside it.
+#[derive(Default)]
+pub struct Effects {
+    /// Who was told what.
+    pub answers: Vec<(Ticket, Result<Answer, SubmitError>)>,
+    /// What was given back.
+    pub released: Vec<Released>,
+    /// How many claims were handed to the log.
+    pub claims: u8,
+    /// Whether the owner went on in a log that is not the one it had read.
+    pub went_on_silently: bool,
+}
+
+/// Names that depend only on the node and on how many claims it made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Names {
+    node: u8,
+    claims: u8,
+    draws: u8,
+    is_fresh: bool,
+}
+
+#[derive(Clone)]
+struct SharedNames(Arc<Mutex<Names>>);
+
+impl SharedNames {
+    fn get(&self) -> Names {
+        *self.0.lock().expect("nobody panics while holding it")
+    }
+
+    fn set(&self, names: Names) {
+        *self.0.lock().expect("nobody panics while holding it") = names;
+    }
+
+    fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.get())))
+    }
+}
+
+impl Entropy for SharedNames {
+    fn bytes(&mut self) -> [u8; 16] {
+        let mut names = self.get();
+        let mut bytes = [0; 16];
+        if names.is_fresh {
+            // The key of fingerprints, the same for everybody.
+            names.is_fresh = false;
+        } else {
+            // The first byte is the chance of a pause.
+            bytes[1..4].copy_from_slice(&[names.node + 1, names.claims, names.draws]);
+            names.draws += 1;
+        }
+        self.set(names);
+        bytes
+    }
+
+    fn writer(&mut self) -> [u8; 16] {
+        let mut names = self.get();
+        names.claims += 1;
+        names.draws = 0;
+        self.set(names);
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&[names.node + 1, names.claims]);
+        bytes
+    }
+}
+
+/// The producer under one claim.
+#[derive(Clone, Default)]
+struct Session {
+    /// Handed over and not landed.
+    queue: VecDeque<(u64, NewRecord)>,
+    /// Landed, and not yet acknowledged.
+    acks: VecDeque<(u64, Offset)>,
+    /// An append failed: nothing more is taken.
+    is_closed: bool,
+}
+
+/// Records of a session that nobody waits for any more; each may yet land, in order.
+#[derive(Clone, Debug)]
+struct Late {
+    session: u8,
+    records: VecDeque<NewRecord>,
+}
+
+/// A read that an owner waits for.
+#[derive(Clone)]
+enum Reading {
+    Asked(Offset),
+    Served(Arc<Chunk>),
+}
+
+/// A node.
+pub struct Node {
+    id: u8,
+    owner: Mutex<Owner<Ticket>>,
+    names: SharedNames,
+    store: Option<MemoryStore>,
+    session: Session,
+    late: Vec<Late>,
+    reading: Option<Reading>,
+    digest: u64,
+}
+
+/// The present moment: the model's clock stands still, and whatever waits for a time may be told at
+/// any moment that it has come.
+#[must_use]
+pub fn now() -> Now {
+    Now {
+        wall: Timestamp::from_micros(1_700_000_000_000_000).expect("a time in 2023"),
+        monotonic_ms: 0,
+    }
+}
+
+/// The time that an owner waits for, if it waits for one.
+fn awaited_ms(owner: &Owner<Ticket>) -> Option<u64> {
+    match owner.phase() {
+        Phase::BackingOff { until_ms, .. } | Phase::Asking { until_ms } => Some(*until_ms),
+        Phase::StandingBy { read_at_ms } => *read_at_ms,
+        Phase::Claiming {
+            acknowledged,
+            until_ms,
+            ..
+        } => acknowledged.is_none().then_some(*until_ms),
+        Phase::Owning => {
+            let patience_ms = OwnerSettings::default().append_doubt_after_ms;
+            (!owner.is_drained()).then_some(patience_ms)
+        }
+        Phase::Proving | Phase::Following | Phase::Doubt | Phase::Stopped(_) => None,
+    }
+}
+
+/// The log's identity.
+#[must_use]
+pub fn log_id() -> LogId {
+    LogId(Uuid::from_u128(77))
+}
+
+fn new_owner(
+    id: u8,
+    config: &Config,
+    registry: &Registry,
+    names: &SharedNames,
+    store: Option<&MemoryStore>,
+) -> Owner<Ticket> {
+    let settings = OwnerSettings {
+        node: format!("n{id}"),
+        address: None,
+        in_flight_max: config.in_flight_max,
+        save_every_commits: 1,
+        standby_read_every_ms: None,
+        ..OwnerSettings::default()
+    };
+    let mut owner = Owner::new(
+        PARTITION,
+        registry.clone(),
+        settings,
+        boxed(store),
+        Box::new(names.clone()),
+    );
+    owner.set_flaw(config.flaw);
+    owner.allow_first_claim(log_id());
+    owner
+}
+
+fn boxed(store: Option<&MemoryStore>) -> Box<dyn StateStore> {
+    match store {
+        Some(store) => Box::new(store.clone()),
+        None => Box::new(NoStore),
+    }
+}
+
+impl Clone for Node {
+    fn clone(&self) -> Self {
+        let names = self.names.copy();
+        let store = self.store.as_ref().map(MemoryStore::copy);
+        let owner = self.owner.lock().expect("nobody panics while holding it");
+        let owner = owner.fork(boxed(store.as_ref()), Box::new(names.clone()));
+        Self {
+            id: self.id,
+            owner: Mutex::new(owner),
+            names,
+            store,
+            session: self.session.clone(),
+            late: self.late.clone(),
+            reading: self.reading.clone(),
+            digest: 0,
+        }
+    }
+}
+
+impl Node {
+    /// A node that has read nothing, started.
+    #[must_use]
+    pub fn new(id: u8, config: &Config, log: &Log, effects: &mut Effects) -> Self {
+        let names = SharedNames(Arc::new(Mutex::new(Names {
+            node: id,
+            claims: 0,
+            draws: 0,
+            is_fresh: true,
+        })));
+        let store = config.stores.then(MemoryStore::default);
+        let registry = Registry::new().with::<Ledgers>();
+        let owner = new_owner(id, config, &registry, &names, store.as_ref());
+        let mut node = Self {
+            id,
+            owner: Mutex::new(owner),
+            names,
+            store,
+            session: Session::default(),
+            late: Vec::new(),
+            reading: None,
+            digest: 0,
+        };
+        node.step(config, log, effects, |owner| owner.start(Offset(0)));
+        node
+    }
+
+    /// Loses everything volatile and starts again; the local store too unless it is kept. What was
+    /// handed to the log may yet land.
+    pub fn crash(&mut self, keep_store: bool, config: &Config, log: &Log, effects: &mut Effects) {
+        self.close_session();
+        self.session = Session::default();
+        self.reading = None;
+        if !keep_store {
+            self.store = config.stores.then(MemoryStore::default);
+        }
+        let mut names = self.names.get();
+        (names.draws, names.is_fresh) = (0, true);
+        self.names.set(names);
+        let registry = Registry::new().with::<Ledgers>();
+        let owner = new_owner(self.id, config, &registry, &self.names, self.store.as_ref());
+        self.owner = Mutex::new(owner);
+        self.step(config, log, effects, |owner| owner.start(Offset(0)));
+    }
+
+    /// What distinguishes it from other states of the same node.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Looks at the owner.
+    pub fn look<R>(&self, look: impl FnOnce(&Owner<Ticket>) -> R) -> R {
+        look(&self.owner.lock().expect("nobody panics while holding it"))
+    }
+
+    /// Whether commands can be given to it.
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        self.look(Owner::takes_commands)
+    }
+
+    /// Whether its owner must not go on.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.look(|owner| matches!(owner.phase(), Phase::Stopped(_)))
+    }
+
+    /// Whether something waits for a time to come.
+    #[must_use]
+    pub fn waits_for_time(&self) -> bool {
+        self.look(|owner| awaited_ms(owner).is_some())
+    }
+
+    /// Whether the next tick certainly leads to another claim.
+    #[must_use]
+    pub fn is_backing_off(&self) -> bool {
+        self.look(|owner| matches!(owner.phase(), Phase::BackingOff { .. }))
+    }
+
+    /// How many records wait for landing under the present session.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.session.queue.len()
+    }
+
+    /// Whether an acknowledgement is under way.
+    #[must_use]
+    pub fn has_ack(&self) -> bool {
+        !self.session.acks.is_empty()
+    }
+
+    /// Whether the session takes appends.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.session.is_closed
+    }
+
+    /// How many closed sessions have records that may yet land.
+    #[must_use]
+    pub fn late(&self) -> usize {
+        self.late.len()
+    }
+
+    /// Whether a read waits for being served, or for arriving.
+    #[must_use]
+    pub fn is_reading(&self) -> Option<bool> {
+        self.reading
+            .as_ref()
+            .map(|reading| matches!(reading, Reading::Served(_)))
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            node: self.id,
+            session: self.names.get().claims,
+        }
+    }
+
+    /// Lands the `index`th queued record of the present session.
+    pub fn land(&mut self, index: usize, log: &mut Log) {
+        let (sequence, record) = self.session.queue.remove(index).expect("it was looked at");
+        let offset = log.land(record, self.origin());
+        self.session.acks.push_back((sequence, offset));
+        self.seal();
+    }
+
+    /// Lands the next queued record and lands it again later, as an unacknowledged duplicate does.
+    pub fn land_twice(&mut self, log: &mut Log) {
+        let (_, record) = self.session.queue.front().expect("it was looked at");
+        let _: Offset = log.land(record.clone(), self.origin());
+        self.land(0, log);
+    }
+
+    /// Loses the next queued record without a word.
+    pub fn drop_next(&mut self) {
+        self.session.queue.pop_front();
+        self.seal();
+    }
+
+    /// Lands the next record of a closed session.
+    pub fn land_late(&mut self, index: usize, log: &mut Log) {
+        let late = &mut self.late[index];
+        let record = late.records.pop_front().expect("none is empty");
+        let origin = Origin {
+            node: self.id,
+            session: late.session,
+        };
+        let _: Offset = log.land(record, origin);
+        self.late.retain(|late| !late.records.is_empty());
+        self.seal();
+    }
+
+    /// Closes the session: what it did not land may land later, and nothing is acknowledged.
+    fn close_session(&mut self) {
+        let session = self.origin().session;
+        self.session.is_closed = true;
+        self.session.acks.clear();
+        let queue = std::mem::take(&mut self.session.queue);
+        if !queue.is_empty() {
+            let records = queue.into_iter().map(|(_, record)| record).collect();
+            self.late.push(Late { session, records });
+        }
+    }
+
+    /// Closes the session if it is this one.
+    pub fn lose(&mut self, origin: Origin, config: &Config, log: &Log, effects: &mut Effects) {
+        if origin == self.origin() && !self.session.is_closed {
+            self.fail(config, log, effects);
+        }
+    }
+
+    /// Delivers the next acknowledgement, `blind` or with its offset.
+    pub fn acknowledge(&mut self, blind: bool, config: &Config, log: &Log, effects: &mut Effects) {
+        let (sequence, offset) = self.session.acks.pop_front().expect("it was looked at");
+        let appended = Appended {
+            offset: (!blind).then_some(offset),
+            appended_at_ms: None,
+        };
+        self.step(config, log, effects, |owner| {
+            owner.acknowledged(sequence, appended, now());
+        });
+    }
+
+    /// Loses the next acknowledgement.
+    pub fn lose_ack(&mut self) {
+        self.session.acks.pop_front();
+        self.seal();
+    }
+
+    /// Reports the oldest append without acknowledgement as failed, wherever it is.
+    pub fn fail(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
+        let landed = self.session.acks.front().map(|(sequence, _)| *sequence);
+        let queued = self.session.queue.front().map(|(sequence, _)| *sequence);
+        self.close_session();
+        let failed = landed.or(queued);
+        self.step(config, log, effects, |owner| {
+            if let Some(sequence) = failed {
+                owner.append_failed(sequence, now());
+            }
+        });
+    }
+
+    /// Lets the time come that something waits for.
+    pub fn tick(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
+        self.step(config, log, effects, |owner| {
+            let monotonic_ms = awaited_ms(owner).unwrap_or_default();
+            owner.tick(Now {
+                monotonic_ms,
+                ..now()
+            });
+        });
+    }
+
+    /// Serves the read that is waited for, without delivering it.
+    pub fn serve(&mut self, log: &Log) {
+        if let Some(Reading::Asked(from)) = self.reading
+            && let Some(chunk) = log.read(from)
+        {
+            self.reading = Some(Reading::Served(Arc::new(chunk)));
+        }
+        self.seal();
+    }
+
+    /// Delivers the read that is waited for, served now if it was not before.
+    pub fn read(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
+        let chunk = match self.reading.take() {
+            Some(Reading::Asked(from)) => log.read(from),
+            Some(Reading::Served(chunk)) => Some(Chunk::clone(&chunk)),
+            None => return,
+        };
+        self.step(config, log, effects, |owner| match chunk {
+            Some(chunk) => owner.read(chunk, now()),
+            None => owner.read_failed(),
+        });
+    }
+
+    /// Gives it a command to decide, a fresh one or one that an owner gave back.
+    pub fn submit(&mut self, command: Released, config: &Config, log: &Log, effects: &mut Effects) {
+        let (submission, waiters) = command;
+        self.step(config, log, effects, |owner| {
+            owner.released(submission, waiters, now());
+        });
+    }
+
+    fn owner_mut(&mut self) -> &mut Owner<Ticket> {
+        let owner = self.owner.get_mut();
+        owner.expect("nobody panics while holding it")
+    }
+
+    fn head(&self) -> ChainHash {
+        self.look(|owner| owner.chain().head)
+    }
+
+    /// Lets the owner take an input, and performs whatever it wants done until it wants nothing.
+    fn step(
+        &mut self,
+        config: &Config,
+        log: &Log,
+        effects: &mut Effects,
+        input: impl FnOnce(&mut Owner<Ticket>),
+    ) {
+        let before = self.head();
+        input(self.owner_mut());
+        self.perform(config, log, effects);
+        let after = self.head();
+        effects.went_on_silently |= before != after && !log.has_head(after) && !self.is_stopped();
+        let owner = self.owner_mut();
+        owner.save(false);
+        self.seal();
+    }
+
+    fn perform(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
+        loop {
+            let owner = self.owner_mut();
+            let actions = owner.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.act(action, config, log, effects);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action<Ticket>, config: &Config, log: &Log, effects: &mut Effects) {
+        let owner = self.owner_mut();
+        match action {
+            Action::Append {
+                sequence,
+                record,
+                claim,
+            } => {
+                if claim {
+                    effects.claims += 1;
+                    self.open_session();
+                }
+                if self.session.is_closed {
+                    let owner = self.owner_mut();
+                    return owner.append_failed(sequence, now());
+                }
+                self.session.queue.push_back((sequence, record));
+            }
+            Action::Answer { ticket, answer } => effects.answers.push((ticket, answer)),
+            Action::Release {
+                submission,
+                waiters,
+            } => effects.released.push((submission, waiters)),
+            Action::AskOwner => owner.owner_answered(now()),
+            Action::Peek => owner.peeked(Some(log.end()), now()),
+            Action::Prove { offset } => owner.proven(log.end(), log.at(offset)),
+            Action::Read { from } => match config.reads {
+                Reads::AtOnce if log.read(from).is_some() => {
+                    let chunk = log.read(from).expect("it was looked at");
+                    owner.read(chunk, now());
+                }
+                Reads::AtOnce | Reads::Later | Reads::LaterAndLate => {
+                    self.reading = Some(Reading::Asked(from));
+                }
+            },
+        }
+    }
+
+    /// A claim takes a new session. The writer's name was taken just before, so that what is left
+    /// belongs to the session before.
+    fn open_session(&mut self) {
+        self.close_session();
+        if let Some(late) = self.late.last_mut()
+            && late.session == self.names.get().claims
+        {
+            late.session -= 1;
+        }
+        self.session = Session::default();
+    }
+
+    /// Notes what it is now.
+    fn seal(&mut self) {
+        let mut hasher = DefaultHasher::new();
+        self.look(|owner| owner.digest(&mut hasher));
+        self.names.get().hash(&mut hasher);
+        self.store
+            .as_ref()
+            .map(MemoryStore::digest)
+            .hash(&mut hasher);
+        for (sequence, record) in &self.session.queue {
+            (sequence, digest_of(record)).hash(&mut hasher);
+        }
+        (&self.session.acks, self.session.is_closed).hash(&mut hasher);
+        for late in &self.late {
+            late.session.hash(&mut hasher);
+            late.records
+                .iter()
+                .for_each(|record| digest_of(record).hash(&mut hasher));
+        }
+        match &self.reading {
+            None => 0.hash(&mut hasher),
+            Some(Reading::Asked(from)) => (1, from).hash(&mut hasher),
+            Some(Reading::Served(chunk)) => {
+                let last = chunk.records.last().map(engine::record::record_hash);
+                (2, last, chunk.next).hash(&mut hasher);
+            }
+        }
+        self.digest = hasher.finish();
+    }
+}

@@ -1,0 +1,90 @@
+//! The local checkpoint store of a modelled node: survives its crashes, or does not.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex};
+
+use engine::owner::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
+
+/// What is stored.
+#[derive(Clone, Default)]
+struct Content {
+    saved: Option<Saved>,
+    states: BTreeMap<Vec<u8>, StoredState>,
+    ids: BTreeMap<Vec<u8>, StoredId>,
+}
+
+/// A store; clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Content>>);
+
+impl MemoryStore {
+    fn with<R>(&self, use_it: impl FnOnce(&mut Content) -> R) -> R {
+        use_it(&mut self.0.lock().expect("nobody panics while holding it"))
+    }
+
+    /// Another store with the same content.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.with(|content| content.clone()))))
+    }
+
+    /// What distinguishes its content from another.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.with(|content| {
+            let place = content.saved.as_ref().map(|saved| {
+                let place = &saved.checkpoint;
+                (place.offset, place.record_hash, place.head, place.position)
+            });
+            place.hash(&mut hasher);
+            for (key, state) in &content.states {
+                (key, state.version, &state.state).hash(&mut hasher);
+            }
+            for (key, id) in &content.ids {
+                (key, id.offset, id.fingerprint, id.answer.version).hash(&mut hasher);
+            }
+        });
+        hasher.finish()
+    }
+}
+
+impl StateStore for MemoryStore {
+    fn load(&self) -> Option<Saved> {
+        self.with(|content| content.saved.clone())
+    }
+
+    fn state(&self, stream_key: &[u8]) -> Option<StoredState> {
+        self.with(|content| content.states.get(stream_key).cloned())
+    }
+
+    fn id(&self, id_key: &[u8]) -> Option<StoredId> {
+        self.with(|content| content.ids.get(id_key).cloned())
+    }
+
+    fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
+        self.with(|content| {
+            content.saved = Some(saved.clone());
+            let states = batch.states.iter();
+            content
+                .states
+                .extend(states.map(|(key, state)| (key.to_vec(), state.clone())));
+            let ids = batch.ids.iter();
+            content
+                .ids
+                .extend(ids.map(|(key, (_, id))| (key.to_vec(), id.clone())));
+        });
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), StoreError> {
+        self.with(|content| *content = Content::default());
+        Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,46 @@
+//! The write protocol as it is: nothing is broken in any state.
+
+use model::check::exhaust;
+use model::{Config, Reads, Writing};
+
+use crate::THREADS;
+
+fn nothing_is_broken(name: &str, config: Config) {
+    let report = exhaust(Writing::new(config), THREADS);
+    println!("{name}: {report}");
+    assert!(report.broken.is_empty(), "{name}: {report}");
+}
+
+#[test]
+fn two_nodes_two_commands_three_claims_a_crash_a_failure_and_a_resend() {
+    let config = Config {
+        lost_acks_max: 0,
+        blind_acks_max: 0,
+        ..Config::small()
+    };
+    nothing_is_broken("failures", config);
+}
+
+#[test]
+fn acknowledgements_that_are_lost_or_name_no_offset() {
+    let config = Config {
+        resends_max: 0,
+        failures_max: 0,
+        ..Config::small()
+    };
+    nothing_is_broken("acknowledgements", config);
+}
+
+#[test]
+fn reads_that_take_their_time() {
+    let config = Config {
+        resends_max: 0,
+        failures_max: 0,
+        lost_acks_max: 0,
+        blind_acks_max: 1,
+        crashes_max: 0,
+        reads: Reads::LaterAndLate,
+        ..Config::small()
+    };
+    nothing_is_broken("reads", config);
+}
