@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates of the workspace, each with those that it may use.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("kernel", &[]),
     // Judges the engine, so it uses nothing of it.
     ("checker", &[]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("door", &["kernel"]),
     // Runs the engine as it is, in a world of its own.
     ("simulator", &["engine", "kernel"]),
+    ("model", &["engine", "kernel"]),
     ("command-api", &["door", "engine", "kernel"]),
     ("projections", &["domain", "door", "engine", "kernel"]),
     (
