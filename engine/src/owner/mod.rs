@@ -126,7 +126,7 @@ impl Default for OwnerSettings {
             append_doubt_after_ms: 30_000,
             clock_skew_max_ms: 60_000,
             back_off_ms: 250,
-            clock_back_off_ms: 30_000,
+            clock_back_off_ms: 3_000,
             states_max: 8_192,
             save_every_commits: 1_000,
             hand_over_wait_ms: 1_000,

@@ -181,6 +181,8 @@ fn read_error(error: KafkaError, partition: Partition, offset: Offset) -> LogErr
 pub(super) struct Probe {
     consumer: BaseConsumer,
     topic: String,
+    /// The partition that the client is assigned.
+    assigned: Option<Partition>,
     /// Where the next record is read without a seek.
     place: Option<(Partition, Offset)>,
 }
@@ -191,6 +193,7 @@ impl Probe {
         Ok(Self {
             consumer,
             topic: topic.to_owned(),
+            assigned: None,
             place: None,
         })
     }
@@ -216,10 +219,22 @@ impl Probe {
         let goes_on = self.place == Some((partition, from));
         // Whatever happens on the way, the client no longer stands at `from`.
         self.place = None;
-        if !goes_on {
-            assign(&self.consumer, &self.topic, &[(partition, from)])?;
+        if goes_on {
+            return Ok(true);
         }
-        Ok(goes_on)
+        if self.assigned == Some(partition) {
+            // Never assigned over itself: the client stops such a partition twice if the first stop
+            // is still under way, and aborts the process (librdkafka #5573).
+            let number = partition_number(partition);
+            let offset = KafkaOffset::Offset(from.0.cast_signed());
+            self.consumer
+                .seek(&self.topic, number, offset, PROBE_TIMEOUT)
+                .map_err(failed("seek in the topic"))?;
+        } else {
+            assign(&self.consumer, &self.topic, &[(partition, from)])?;
+            self.assigned = Some(partition);
+        }
+        Ok(false)
     }
 
     pub(super) fn read(&mut self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
