@@ -39,6 +39,10 @@ use http::{Bound, Http};
 const READY_POLL: Duration = Duration::from_millis(10);
 /// How long requests that are under way are served as before when the process is to end.
 const FINISH_WAIT: Duration = Duration::from_secs(1);
+/// For how long a log that does not answer is tried again at the start.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How often.
+const START_RETRY_EVERY: Duration = Duration::from_millis(500);
 /// How often somebody who waits is told what for.
 const READY_TALK_EVERY: Duration = Duration::from_secs(5);
 
@@ -115,7 +119,7 @@ impl Node {
             Preparation::Make => (open_or_make(settings).await?, postgres),
             // One after the other: nothing is begun where something is missing.
             Preparation::Require => {
-                let log = open_claimed(settings).await?;
+                let log = patiently(async || open_claimed(settings).await).await?;
                 let postgres = postgres.await?;
                 let here: PostgresToCome = Box::pin(std::future::ready(Ok(postgres)));
                 (log, here)
@@ -124,9 +128,13 @@ impl Node {
         let url = bound.url();
         let (engine, peers) = match roles.command_api {
             true => {
-                let membership = Membership::of(settings, &*log, bound.address()).await?;
-                let engine = start_engine(domain, settings, &log, &membership).await?;
-                let peers = membership.serving(&engine);
+                let (engine, peers) = patiently(async || {
+                    let membership = Membership::of(settings, &*log, bound.address()).await?;
+                    let engine = start_engine(domain, settings, &log, &membership).await?;
+                    let peers = membership.serving(&engine);
+                    Ok((engine, peers))
+                })
+                .await?;
                 (Some(engine), peers)
             }
             false => (None, None),
@@ -308,6 +316,22 @@ fn begin_postgres(
             postgres.require_migrated().await?;
             Ok(Some(postgres))
         }),
+    }
+}
+
+/// Tries again what does not answer: a node may be started while brokers are away or leaders move.
+async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    let deadline = tokio::time::Instant::now() + START_PATIENCE;
+    loop {
+        match attempt().await {
+            Err(failure)
+                if failure.exit == Exit::Unavailable && tokio::time::Instant::now() < deadline =>
+            {
+                tracing::warn!(reason = failure.message, "not there yet; trying again");
+                tokio::time::sleep(START_RETRY_EVERY).await;
+            }
+            done => return done,
+        }
     }
 }
 
