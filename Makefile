@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench model faults setup
+.PHONY: help demo test lint bench model simulate faults setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -22,7 +22,7 @@ demo: ## all roles on this machine, with sample data: what a newcomer runs first
 test: ## every test, against a real Kafka and a real Postgres
 	ops/setup
 	$(WITH_TOOLS) cargo test --workspace
-	$(WITH_TOOLS) cargo test -p model --features known-bad -- known_bad
+	$(WITH_TOOLS) cargo test -p model -p simulator --features known-bad -- known_bad
 
 # The kernel and the domain are checked alone too: in the workspace, cargo lends them features that
 # other crates ask for.
@@ -31,7 +31,7 @@ lint: ## format, clippy without warnings, the pure crates on their own
 	$(WITH_TOOLS) cargo fmt --all --check
 	$(WITH_TOOLS) cargo clippy --workspace --all-targets -- -D warnings
 	$(WITH_TOOLS) cargo clippy -p cli --all-targets --features fetch-postgres -- -D warnings
-	$(WITH_TOOLS) cargo clippy -p model --all-targets --features known-bad -- -D warnings
+	$(WITH_TOOLS) cargo clippy -p model -p simulator --all-targets --features known-bad -- -D warnings
 	$(WITH_TOOLS) cargo check -p kernel
 	$(WITH_TOOLS) cargo check -p domain
 
@@ -42,6 +42,11 @@ bench: ## the side-by-side benchmarks
 # MODEL holds bounds, as in MODEL='claims=4 crashes=2 reads=2'; each more makes it many times larger.
 model: ## check the write protocol exhaustively, in a larger configuration
 	$(WITH_TOOLS) cargo run --release -p model --features known-bad --example model -- $(MODEL)
+
+# SIMULATE holds its arguments, as in SIMULATE='--seed 4711'.
+SIMULATE ?= --seeds 5000
+simulate: ## run thousands of simulated clusters, with new seeds
+	$(WITH_TOOLS) cargo run --release -p cli --bin annals -- simulate $(SIMULATE)
 
 # FAULTS holds its arguments; `make faults FAULTS=--help` lists them. Built for speed: what is timed is
 # the engine, not its assertions. Some kinds of faults need root, one needs Debian's package faketime;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{check_history, log, projections, schema, send, stream};
+use crate::command::{check_history, log, projections, schema, send, simulate, stream};
 use crate::import;
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -166,6 +166,9 @@ pub enum Command {
     /// Hold what clients were told against the log, and say which promises were broken
     #[command(after_help = check_history::HELP)]
     CheckHistory(check_history::CheckHistoryArgs),
+    /// Run whole clusters in memory, with faults by chance, and say whether a promise was broken
+    #[command(after_help = simulate::HELP)]
+    Simulate(simulate::SimulateArgs),
     /// Show every setting: its value, where it came from, what it means
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
@@ -356,6 +359,7 @@ impl Cli {
             Command::State(args) => args.server.add_to(&mut flags),
             Command::Log(_)
             | Command::CheckHistory(_)
+            | Command::Simulate(_)
             | Command::Projections(_)
             | Command::Migrate
             | Command::Schema(_)

@@ -23,6 +23,8 @@ const OURS: [&str; 6] = [
 /// How much is said where nobody asks for more or less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Voice {
+    /// Nothing: where what is logged is a part of what is played.
+    Silent,
     /// What a human must know: for tools.
     Quiet,
     /// What happens in the life of the process: for servers.
@@ -54,6 +56,7 @@ pub fn start(settings: &Settings, verbose: u8, voice: Voice) -> Result<(), Failu
 
 fn filter_of(verbose: u8, voice: Voice) -> String {
     let (libraries, ours) = match (verbose, voice) {
+        (0, Voice::Silent) => return "off".to_owned(),
         (0, Voice::Quiet) => return "warn".to_owned(),
         (0, Voice::Server) | (1, _) => ("warn", "info"),
         (2, _) => ("info", "debug"),

@@ -18,6 +18,7 @@ mod request;
 pub mod schema;
 pub mod send;
 mod serve;
+pub mod simulate;
 pub mod stream;
 
 use engine::registry::Registry;
@@ -48,6 +49,7 @@ pub(crate) fn no_shop() -> Failure {
 pub fn voice(command: &Command) -> Voice {
     match command {
         Command::Serve(_) => Voice::Server,
+        Command::Simulate(_) => Voice::Silent,
         _ => Voice::Quiet,
     }
 }
@@ -70,6 +72,7 @@ pub async fn run(domain: Domain, settings: Settings, command: Command) -> Result
         Command::Migrate => migrate::run(&settings).await,
         Command::Check(_) => check::run(&domain, &settings).await,
         Command::CheckHistory(args) => check_history::run(&settings, &args).await,
+        Command::Simulate(args) => simulate::run(&settings, &args),
         Command::Config(_) => config::run(&settings),
         Command::Schema(args) => schema::run(&domain, &args),
         Command::ExitCodes => manual::exit_codes(&settings),

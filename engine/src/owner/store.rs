@@ -17,6 +17,9 @@ use crate::ids::{Offset, Partition, Position};
 
 /// The most bytes that wait in memory for being written, per partition.
 const MEMTABLE_BYTES: u64 = 4 << 20;
+/// The most bytes of journals on disk, over all partitions: the least that the library takes, and more
+/// than all that waits in memory.
+const JOURNALS_BYTES: u64 = 64 << 20;
 /// The bytes that blocks read from disk may take in memory, over all partitions.
 const CACHE_BYTES: u64 = 32 << 20;
 
@@ -150,6 +153,7 @@ impl Store {
         let open = || {
             Database::builder(folder)
                 .cache_size(CACHE_BYTES)
+                .max_journaling_size(JOURNALS_BYTES)
                 .worker_threads(1)
                 .open()
         };

@@ -179,7 +179,7 @@ impl World {
                 address: Some(address(node)),
                 ..self.plan.settings.clone()
             };
-            let owner = Owner::new(
+            let mut owner = Owner::new(
                 Partition(u32::try_from(partition).expect("there are few partitions")),
                 self.registry.clone(),
                 settings.clone(),
@@ -190,6 +190,7 @@ impl World {
                 node: settings.node,
                 address: settings.address,
             };
+            owner.set_flaw(self.plan.flaw);
             let mut seat = Seat::new(owner, identity);
             if let Some(hint) = self.group.directory[partition].clone()
                 && self.random.chance(700)

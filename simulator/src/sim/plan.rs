@@ -2,12 +2,14 @@
 //!
 //! Invariant: everything that differs between runs is here or is drawn while the run goes on.
 
+use engine::known_bad::Flaw;
 use engine::owner::OwnerSettings;
 
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
 
-/// A mistake that is built in on purpose, to see whether it is found.
+/// A mistake of what lies around the engine, built in on purpose to see whether it is found. Those of
+/// the engine itself are its own (`engine::known_bad`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
     /// Commands are forwarded under new command ids.
@@ -16,8 +18,6 @@ pub enum Mistake {
     ProjectorWithoutCompareAndSet,
     /// A projector writes rows and checkpoint in two steps.
     ProjectorInTwoSteps,
-    /// A reader goes on without proving that the log is the one it read.
-    NoProofOnResume,
 }
 
 /// What may be asked of a run, apart from its seed.
@@ -33,6 +33,8 @@ pub struct Options {
     pub cuts: Option<bool>,
     /// A mistake that is built in.
     pub mistake: Option<Mistake>,
+    /// A change of the engine that breaks the protocol; none without its feature `known-bad`.
+    pub flaw: Flaw,
 }
 
 /// A run's make-up.
@@ -62,6 +64,28 @@ pub struct Plan {
     pub think_us: u64,
     /// A mistake that is built in.
     pub mistake: Option<Mistake>,
+    /// A change of the engine that breaks the protocol.
+    pub flaw: Flaw,
+}
+
+impl Options {
+    /// Every default, and a mistake.
+    #[must_use]
+    pub fn with_mistake(mistake: Mistake) -> Self {
+        Self {
+            mistake: Some(mistake),
+            ..Self::default()
+        }
+    }
+
+    /// Every default, and a change of the engine that breaks the protocol.
+    #[must_use]
+    pub fn with_flaw(flaw: Flaw) -> Self {
+        Self {
+            flaw,
+            ..Self::default()
+        }
+    }
 }
 
 impl Plan {
@@ -107,6 +131,7 @@ impl Plan {
             queue_max: [1, 4, 32][random.index(3)],
             think_us: random.between(1_000, 200_000),
             mistake: options.mistake,
+            flaw: options.flaw,
         }
     }
 }

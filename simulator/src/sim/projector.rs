@@ -71,10 +71,11 @@ impl World {
 
     /// Starts a projector, or starts it again.
     pub(super) fn start_projector(&mut self, number: usize) {
+        let flaw = self.plan.flaw;
         let followers = self.database.checkpoints.iter().enumerate();
         let followers = followers.map(|(partition, durable)| {
             let partition = u32::try_from(partition).expect("there are few");
-            Follower::new(Partition(partition), durable.clone())
+            Follower::new(Partition(partition), durable.clone()).flawed(flaw)
         });
         let followers: Vec<Follower> = followers.collect();
         let projector = &mut self.projectors[number];

@@ -62,6 +62,21 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Adds what was counted in another run.
+    pub fn add(&mut self, other: &Self) {
+        for (fault, count) in &other.faults {
+            *self.faults.entry(*fault).or_default() += count;
+        }
+        self.cuts += other.cuts;
+        self.sent += other.sent;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+        self.turned_away += other.turned_away;
+        self.reused += other.reused;
+        self.other += other.other;
+    }
+
     pub(super) fn answered(&mut self, result: &Result<Answer, SubmitError>) {
         match result {
             Ok(_) => {}

@@ -1,3 +1,5 @@
-//! The simulator is held against itself, and the engine against the simulator.
+//! The tests of the simulator, one binary.
 
+#[cfg(feature = "known-bad")]
+mod known_bad;
 mod runs;

@@ -37,6 +37,7 @@ fn every_command_explains_itself() {
         "migrate",
         "check",
         "check-history",
+        "simulate",
         "config",
         "schema",
         "completions",

@@ -1,0 +1,93 @@
+//! Each mistake that is built in on purpose is found by chance, by the name of what it breaks.
+//!
+//! Deliberately absent: changes that need a rare order of events; an exhaustive search finds them
+//! (`model`).
+
+use engine::known_bad::KnownBad;
+use simulator::sim::{self, Invariant, Mistake, Options};
+
+/// How many seeds are tried at most: several times what any of these needs.
+const SEEDS_MAX: u64 = 200;
+
+/// Asserts that runs with `options` break one of `promises` before any other, and says how soon.
+fn breaks(options: &Options, promises: &[Invariant]) {
+    for seed in 0..SEEDS_MAX {
+        if let Some(violation) = sim::run(seed, options, None).violation {
+            println!("found by seed {seed}: {violation}");
+            let found = violation.invariant;
+            assert!(promises.contains(&found), "{found:?}: {violation}");
+            return;
+        }
+    }
+    panic!("{SEEDS_MAX} seeds found nothing");
+}
+
+fn flawed(bad: KnownBad, promises: &[Invariant]) {
+    breaks(&Options::with_flaw(bad.into()), promises);
+}
+
+#[test]
+fn answering_before_the_acknowledgement() {
+    let bad = KnownBad::AnswersBeforeAcknowledgement;
+    flawed(bad, &[Invariant::AnsweredIsThere]);
+}
+
+#[test]
+fn answering_on_acknowledgement_wherever_the_record_landed() {
+    let bad = KnownBad::AnswersOnAcknowledgement;
+    flawed(bad, &[Invariant::AnsweredIsThere]);
+}
+
+#[test]
+fn calling_a_record_an_orphan_because_of_a_gap() {
+    let bad = KnownBad::CallsOrphanByGap;
+    flawed(bad, &[Invariant::RefusedLeftNothing]);
+}
+
+#[test]
+fn looking_once_at_the_end_of_the_log_after_a_doubt() {
+    let promises = [
+        Invariant::DecidedOnHistory,
+        Invariant::AnsweredIsThere,
+        Invariant::RefusedLeftNothing,
+    ];
+    flawed(KnownBad::LooksOnceAfterDoubt, &promises);
+}
+
+#[test]
+fn beginning_with_an_empty_table_of_command_ids() {
+    flawed(KnownBad::ForgetsIdsAtTakeOver, &[Invariant::AtMostOnce]);
+}
+
+#[test]
+fn forgetting_command_ids_before_their_window_is_over() {
+    flawed(KnownBad::ForgetsIdsEarly, &[Invariant::AtMostOnce]);
+}
+
+/// Where records are cut off in every run, or it would be too rare.
+#[test]
+fn resuming_without_a_proof() {
+    let options = Options {
+        cuts: Some(true),
+        ..Options::with_flaw(KnownBad::NeverProves.into())
+    };
+    breaks(&options, &[Invariant::CutIsNoticed]);
+}
+
+#[test]
+fn forwarding_with_a_new_command_id() {
+    let options = Options::with_mistake(Mistake::ForwardsUnderNewId);
+    breaks(&options, &[Invariant::AtMostOnce, Invariant::Asked]);
+}
+
+#[test]
+fn a_projector_without_compare_and_set() {
+    let options = Options::with_mistake(Mistake::ProjectorWithoutCompareAndSet);
+    breaks(&options, &[Invariant::RowsAreTheFold]);
+}
+
+#[test]
+fn a_projector_that_writes_rows_and_checkpoint_apart() {
+    let options = Options::with_mistake(Mistake::ProjectorInTwoSteps);
+    breaks(&options, &[Invariant::RowsAreTheFold]);
+}
