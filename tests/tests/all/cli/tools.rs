@@ -338,3 +338,26 @@ fn shells_and_manuals_know_every_command() {
     let page = folder.path().join("pages/annals-log-verify.1");
     assert!(std::fs::read_to_string(page).unwrap().contains("against"));
 }
+
+#[test]
+fn a_simulated_cluster_is_replayed_step_by_step() {
+    let folder = folder();
+    let replay = || call(folder.path(), &["simulate", "--seed", "3"]);
+    let first = replay();
+    assert_exit(&first, 0);
+    assert!(stdout(&first).lines().count() > 1_000);
+    assert!(stdout(&first).contains("client 0"), "{}", stdout(&first));
+    assert!(stderr(&first).contains("every promise was kept"));
+    assert_eq!(stdout(&first), stdout(&replay()));
+
+    let some = [
+        "simulate", "--seed", "3", "--seeds", "4", "--output", "json",
+    ];
+    let some = call(folder.path(), &some);
+    assert_exit(&some, 0);
+    let sums: Value = serde_json::from_str(&stdout(&some)).unwrap();
+    assert_eq!(sums["seeds"], 4);
+    assert_eq!(sums["violations"], serde_json::json!({}));
+    assert!(sums["accepted"].as_u64().unwrap() > 0);
+    assert_exit(&call(folder.path(), &["simulate", "--seeds", "0"]), 2);
+}
