@@ -22,8 +22,8 @@ struct Contents {
 #[derive(Default)]
 struct Kept {
     now: Contents,
-    /// What the last save changed, as it stood before.
-    before: Before,
+    /// What the last save changed, as it stood before; absent: there is none to lose.
+    before: Option<Before>,
 }
 
 /// What one save changed, as it stood before.
@@ -69,7 +69,9 @@ impl LocalStore {
         match loss {
             Loss::None => {}
             Loss::LastSave => {
-                let before = std::mem::take(&mut kept.before);
+                let Some(before) = kept.before.take() else {
+                    return;
+                };
                 put_back(&mut kept.now.states, before.states);
                 put_back(&mut kept.now.ids, before.ids);
                 kept.now.saved = before.saved;
@@ -121,7 +123,7 @@ impl StateStore for LocalStore {
             before.ids.push((key.clone(), old));
         }
         now.saved = Some(saved.clone());
-        kept.before = before;
+        kept.before = Some(before);
         Ok(())
     }
 
