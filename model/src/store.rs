@@ -52,16 +52,16 @@ impl MemoryStore {
 }
 
 impl StateStore for MemoryStore {
-    fn load(&self) -> Option<Saved> {
-        self.with(|content| content.saved.clone())
+    fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+        Ok(self.with(|content| content.saved.clone()))
     }
 
-    fn state(&self, stream_key: &[u8]) -> Option<StoredState> {
-        self.with(|content| content.states.get(stream_key).cloned())
+    fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError> {
+        Ok(self.with(|content| content.states.get(stream_key).cloned()))
     }
 
-    fn id(&self, id_key: &[u8]) -> Option<StoredId> {
-        self.with(|content| content.ids.get(id_key).cloned())
+    fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError> {
+        Ok(self.with(|content| content.ids.get(id_key).cloned()))
     }
 
     fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {

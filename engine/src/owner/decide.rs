@@ -48,6 +48,9 @@ impl<T> Owner<T> {
             (request.occurred_at, request.expected_version),
         );
         let Some(waiters) = self.answer_repeated(&submission, &key, fingerprint, waiters) else {
+            if self.memory.is_stale() {
+                self.doubt();
+            }
             return;
         };
         match self.make(&submission, &key, now) {
@@ -56,6 +59,9 @@ impl<T> Owner<T> {
             }
             Ok(made) => self.append(made, submission, fingerprint, waiters, now),
             Err(error) => self.answer_all(waiters, &error),
+        }
+        if self.memory.is_stale() {
+            self.doubt();
         }
     }
 
@@ -92,7 +98,16 @@ impl<T> Owner<T> {
         }
         let recorded_at = self.speculation.recorded_at.or(self.last_recorded_at);
         let early = self.is(KnownBad::ForgetsIdsEarly);
-        let Some(known) = self.memory.id(&id, recorded_at).filter(|_| !early) else {
+        let known = match self.memory.id(&id, recorded_at) {
+            Ok(known) => known.filter(|_| !early),
+            Err(error) => {
+                tracing::warn!(%error, "a command id cannot be looked up; folding again");
+                self.memory.doubts_the_store();
+                self.answer_all(waiters, &SubmitError::Unknown);
+                return None;
+            }
+        };
+        let Some(known) = known else {
             return Some(waiters);
         };
         if known.fingerprint != fingerprint {

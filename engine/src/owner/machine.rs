@@ -344,12 +344,13 @@ impl<T> Owner<T> {
             return Inquired::InFlight;
         }
         match self.memory.id(&key, self.last_recorded_at) {
-            Some(known) => Inquired::Known(known.answer),
-            None if self.phase == Phase::Owning => Inquired::NotKnown,
-            None if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {
+            Ok(Some(known)) => Inquired::Known(known.answer),
+            Err(_) => Inquired::InFlight,
+            Ok(None) if self.phase == Phase::Owning => Inquired::NotKnown,
+            Ok(None) if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {
                 Inquired::InFlight
             }
-            None => Inquired::NotHere,
+            Ok(None) => Inquired::NotHere,
         }
     }
 }

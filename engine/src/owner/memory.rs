@@ -44,8 +44,10 @@ pub(super) struct Memory {
     /// Counts the saves; tells which entries were used lately.
     generation: u64,
     unsaved_commits: usize,
-    /// A stored state had another form: all of it is to be folded again.
+    /// A stored state could not be read: all of it is to be folded again.
     stale: bool,
+    /// The local store cannot be used: everything is here, and stays here until it can.
+    alone: bool,
 }
 
 /// The key of a command id: the stream's key, a zero byte, the id.
@@ -93,12 +95,20 @@ impl Memory {
             generation: 0,
             unsaved_commits: 0,
             stale: false,
+            alone: false,
         }
     }
 
     /// The place that the local store stands at.
     pub(super) fn load(&mut self) -> Option<Checkpoint> {
-        let saved = self.store.load()?;
+        let saved = match self.store.load() {
+            Ok(saved) => saved?,
+            Err(error) => {
+                tracing::warn!(%error, "the local checkpoint cannot be read; folding from the log");
+                self.alone = self.store.clear().is_err();
+                return None;
+            }
+        };
         self.fingerprint_key = saved.fingerprint_key;
         self.idempotency_window_ms = saved.idempotency_window_ms;
         Some(saved.checkpoint)
@@ -109,7 +119,9 @@ impl Memory {
         self.ids.clear();
         self.unsaved_commits = 0;
         self.stale = false;
-        self.store.clear()
+        let cleared = self.store.clear();
+        self.alone = cleared.is_err();
+        cleared
     }
 
     pub(super) fn forget_ids(&mut self) {
@@ -137,9 +149,24 @@ impl Memory {
     pub(super) fn stream(&mut self, stream_key: &Bytes, category: &str) -> &mut StreamEntry {
         let generation = self.generation;
         let (registry, store, stale) = (&self.registry, &self.store, &mut self.stale);
+        let alone = self.alone;
         let entry = self.streams.entry(stream_key.clone()).or_insert_with(|| {
             let aggregate = registry.get(category);
-            let (version, state) = match (store.state(stream_key), aggregate) {
+            let stored = match store.state(stream_key) {
+                _ if alone => None,
+                Ok(stored) => stored,
+                Err(error) => {
+                    tracing::warn!(%error, "a stream's state cannot be read; folding again");
+                    *stale = true;
+                    return StreamEntry {
+                        version: 0,
+                        state: None,
+                        dirty: false,
+                        used_in: generation,
+                    };
+                }
+            };
+            let (version, state) = match (stored, aggregate) {
                 (Some(stored), Some(aggregate)) => {
                     let state = aggregate.decode_state(&stored.state);
                     *stale |= state.is_none();
@@ -161,18 +188,31 @@ impl Memory {
     }
 
     /// What is known of a command id, if it is remembered at `last_recorded_at`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nobody can tell now.
     pub(super) fn id(
         &self,
         id_key: &Bytes,
         last_recorded_at: Option<Timestamp>,
-    ) -> Option<StoredId> {
+    ) -> Result<Option<StoredId>, StoreError> {
         let known = match self.ids.get(id_key) {
-            Some((_, known)) => known.clone(),
+            Some((_, known)) => Some(known.clone()),
+            None if self.alone => None,
             None => self.store.id(id_key)?,
         };
-        let last = last_recorded_at?;
-        let age_micros = last.micros().saturating_sub(known.recorded_at.micros());
-        (age_micros < self.window_micros()).then_some(known)
+        let is_remembered = |known: &StoredId| {
+            last_recorded_at.is_some_and(|last| {
+                let age_micros = last.micros().saturating_sub(known.recorded_at.micros());
+                age_micros < self.window_micros()
+            })
+        };
+        Ok(known.filter(is_remembered))
+    }
+
+    /// Notes that something stored could not be read.
+    pub(super) fn doubts_the_store(&mut self) {
+        self.stale = true;
     }
 
     fn window_micros(&self) -> i64 {
@@ -229,6 +269,11 @@ impl Memory {
         let key = commit.key();
         let category = commit.stream.category();
         let aggregate = self.registry.get(category).cloned();
+        self.stream(&key, category);
+        if self.stale {
+            // The owner starts over.
+            return Ok(());
+        }
         let entry = self.stream(&key, category);
         if entry.version != commit.from_version {
             return Err(DamageKind::VersionGap {
@@ -278,6 +323,10 @@ impl Memory {
         } = own;
         let category = commit.stream.category();
         let aggregate = self.registry.get(category).cloned();
+        self.stream(key, category);
+        if self.stale {
+            return;
+        }
         let entry = self.stream(key, category);
         if let (Some(aggregate), Some(state)) = (aggregate, &mut entry.state) {
             for event in events {
@@ -322,7 +371,14 @@ impl Memory {
         states_max: usize,
     ) -> Result<(), StoreError> {
         self.unsaved_commits = 0;
-        if !self.store.keeps() {
+        if self.stale {
+            return Ok(());
+        }
+        if self.alone && self.store.clear().is_ok() {
+            // Everything is here, and dirty: it takes all of it.
+            self.alone = false;
+        }
+        if self.alone || !self.store.keeps() {
             self.forget_in_memory(checkpoint.last_recorded_at);
             return Ok(());
         }

@@ -4,7 +4,9 @@
 //! and contents change in one step. Deliberately absent: anything that only this store knows.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -22,6 +24,8 @@ const MEMTABLE_BYTES: u64 = 4 << 20;
 const JOURNALS_BYTES: u64 = 64 << 20;
 /// The bytes that blocks read from disk may take in memory, over all partitions.
 const CACHE_BYTES: u64 = 32 << 20;
+/// The pause before a store that failed is opened anew once more.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// A failed operation on the local store.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,12 @@ pub enum StoreError {
     /// The store's own failure.
     #[error("the local checkpoint store failed")]
     Fjall(#[from] fjall::Error),
+    /// It failed before, and could not be opened anew yet.
+    #[error("the local checkpoint store is closed since it failed")]
+    Closed,
+    /// It was opened anew, and does not stand where it was left.
+    #[error("the local checkpoint store lost what it had taken")]
+    Lost,
     /// What was to be written has no JSON form.
     #[error("a checkpoint could not be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -82,13 +92,25 @@ pub struct SaveBatch {
 }
 
 /// The local store of one partition.
+///
+/// What cannot be read is an error and never an absence: an owner that took a failed disk for an empty
+/// one would decide upon streams as if they were new.
 pub trait StateStore: Send {
-    /// The place it stands at, if it has one that can be read.
-    fn load(&self) -> Option<Saved>;
+    /// The place it stands at, if it has one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn load(&mut self) -> Result<Option<Saved>, StoreError>;
     /// A stream's state.
-    fn state(&self, stream_key: &[u8]) -> Option<StoredState>;
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError>;
     /// A command id.
-    fn id(&self, id_key: &[u8]) -> Option<StoredId>;
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError>;
     /// Moves the place and everything with it.
     ///
     /// # Errors
@@ -107,16 +129,16 @@ pub trait StateStore: Send {
 pub struct NoStore;
 
 impl StateStore for NoStore {
-    fn load(&self) -> Option<Saved> {
-        None
+    fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+        Ok(None)
     }
 
-    fn state(&self, _: &[u8]) -> Option<StoredState> {
-        None
+    fn state(&self, _: &[u8]) -> Result<Option<StoredState>, StoreError> {
+        Ok(None)
     }
 
-    fn id(&self, _: &[u8]) -> Option<StoredId> {
-        None
+    fn id(&self, _: &[u8]) -> Result<Option<StoredId>, StoreError> {
+        Ok(None)
     }
 
     fn save(&mut self, _: &Saved, _: &SaveBatch) -> Result<(), StoreError> {
@@ -132,16 +154,49 @@ impl StateStore for NoStore {
     }
 }
 
-/// The local store of a node.
+/// The local store of a node. The library refuses everything after one failed write, for good; so it is
+/// closed and opened anew then.
 #[derive(Clone)]
 pub struct Store {
-    database: Database,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    opened: RwLock<Opened>,
+}
+
+/// What is open. All handles are here, so that they can be closed together.
+struct Opened {
+    database: Option<(Database, HashMap<Partition, Keyspace>)>,
+    /// How often it was opened.
+    opening: u64,
+    tried_at: Instant,
 }
 
 const PLACE: &[u8] = b"c";
 const STATE: u8 = b's';
 const ID: u8 = b'i';
 const EXPIRY: u8 = b'e';
+
+fn open(folder: &Path) -> Result<Database, StoreError> {
+    let open = || {
+        Database::builder(folder)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNALS_BYTES)
+            .worker_threads(1)
+            .open()
+    };
+    match open() {
+        Ok(database) => Ok(database),
+        Err(fjall::Error::Locked) => Err(fjall::Error::Locked.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the local checkpoint store is unreadable and made again");
+            std::fs::remove_dir_all(folder).map_err(fjall::Error::from)?;
+            Ok(open()?)
+        }
+    }
+}
 
 impl Store {
     /// Opens the store in a folder, or makes one. A store that cannot be read is deleted and made
@@ -150,23 +205,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the folder cannot be written.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let open = || {
-            Database::builder(folder)
-                .cache_size(CACHE_BYTES)
-                .max_journaling_size(JOURNALS_BYTES)
-                .worker_threads(1)
-                .open()
+        let database = open(folder)?;
+        let opened = Opened {
+            database: Some((database, HashMap::new())),
+            opening: 1,
+            tried_at: Instant::now(),
         };
-        let database = match open() {
-            Ok(database) => database,
-            Err(fjall::Error::Locked) => return Err(fjall::Error::Locked.into()),
-            Err(error) => {
-                tracing::warn!(%error, "the local checkpoint store is unreadable and made again");
-                std::fs::remove_dir_all(folder).map_err(fjall::Error::from)?;
-                open()?
-            }
-        };
-        Ok(Self { database })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                folder: folder.to_owned(),
+                opened: RwLock::new(opened),
+            }),
+        })
     }
 
     /// The part of one partition of one log.
@@ -174,20 +224,84 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn partition(&self, partition: Partition) -> Result<impl StateStore + use<>, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let keyspace = self
-            .database
-            .keyspace(&format!("partition-{partition}"), options)?;
-        Ok(PartitionStore {
-            database: self.database.clone(),
-            keyspace,
+        let store = PartitionStore {
+            shared: Arc::clone(&self.shared),
+            partition,
+            stands: None,
+        };
+        self.shared.with(partition, |_| Ok(()))?;
+        Ok(store)
+    }
+}
+
+/// One partition's keyspace, with the database that it belongs to.
+struct Part<'a> {
+    database: &'a Database,
+    keyspace: &'a Keyspace,
+    opening: u64,
+}
+
+impl Shared {
+    /// Does something with a partition's keyspace; what is closed is opened anew first, where it is
+    /// time to try.
+    fn with<R>(
+        &self,
+        partition: Partition,
+        act: impl FnOnce(Part<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        {
+            let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some((database, keyspaces)) = &opened.database
+                && let Some(keyspace) = keyspaces.get(&partition)
+            {
+                let opening = opened.opening;
+                return act(Part {
+                    database,
+                    keyspace,
+                    opening,
+                });
+            }
+        }
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.database.is_none() {
+            if opened.tried_at.elapsed() < OPEN_AGAIN_AFTER {
+                return Err(StoreError::Closed);
+            }
+            opened.tried_at = Instant::now();
+            opened.database = Some((open(&self.folder)?, HashMap::new()));
+            opened.opening += 1;
+            tracing::info!("the local checkpoint store is open again");
+        }
+        let opening = opened.opening;
+        let Some((database, keyspaces)) = &mut opened.database else {
+            return Err(StoreError::Closed);
+        };
+        if !keyspaces.contains_key(&partition) {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            let keyspace = database.keyspace(&format!("partition-{partition}"), options)?;
+            keyspaces.insert(partition, keyspace);
+        }
+        act(Part {
+            database,
+            keyspace: &keyspaces[&partition],
+            opening,
         })
+    }
+
+    /// Closes what failed, unless it has been opened anew since.
+    fn close(&self, opening: u64) {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.opening == opening && opened.database.take().is_some() {
+            opened.tried_at = Instant::now();
+        }
     }
 }
 
 struct PartitionStore {
-    database: Database,
-    keyspace: Keyspace,
+    shared: Arc<Shared>,
+    partition: Partition,
+    /// The opening in which it was last seen, and the place it was left at.
+    stands: Option<(u64, Option<Vec<u8>>)>,
 }
 
 fn key(kind: u8, name: &[u8]) -> Vec<u8> {
@@ -206,12 +320,19 @@ fn expiry_key(recorded_at: Timestamp, position: Position) -> Vec<u8> {
     key
 }
 
-impl PartitionStore {
-    fn read(&self, key: &[u8]) -> Option<fjall::Slice> {
-        self.keyspace.get(key).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the local checkpoint store could not be read");
-            None
-        })
+impl Part<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<fjall::Slice>, StoreError> {
+        Ok(self.keyspace.get(key)?)
+    }
+
+    /// Whether it still stands where it was left, if it was opened anew meanwhile.
+    fn check(&self, stands: Option<&(u64, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        match stands {
+            Some((opening, _)) if *opening == self.opening => Ok(()),
+            Some((_, place)) if self.get(PLACE)?.as_deref() == place.as_deref() => Ok(()),
+            Some(_) => Err(StoreError::Lost),
+            None => Ok(()),
+        }
     }
 
     fn forget(
@@ -222,32 +343,13 @@ impl PartitionStore {
         let end = expiry_key(before, Position(0));
         for entry in self.keyspace.range(vec![EXPIRY]..end) {
             let (expiry, id) = entry.into_inner()?;
-            batch.remove(&self.keyspace, key(ID, &id));
-            batch.remove(&self.keyspace, expiry);
+            batch.remove(self.keyspace, key(ID, &id));
+            batch.remove(self.keyspace, expiry);
         }
         Ok(())
     }
-}
 
-impl StateStore for PartitionStore {
-    fn load(&self) -> Option<Saved> {
-        serde_json::from_slice(&self.read(PLACE)?).ok()
-    }
-
-    fn state(&self, stream_key: &[u8]) -> Option<StoredState> {
-        let bytes = self.read(&key(STATE, stream_key))?;
-        let (version, state) = bytes.split_first_chunk::<8>()?;
-        Some(StoredState {
-            version: u64::from_be_bytes(*version),
-            state: state.to_vec(),
-        })
-    }
-
-    fn id(&self, id_key: &[u8]) -> Option<StoredId> {
-        serde_json::from_slice(&self.read(&key(ID, id_key))?).ok()
-    }
-
-    fn save(&mut self, saved: &Saved, changes: &SaveBatch) -> Result<(), StoreError> {
+    fn save(&self, place: &[u8], changes: &SaveBatch) -> Result<(), StoreError> {
         let mut batch = self.database.batch();
         if let Some(before) = changes.forget_before {
             self.forget(&mut batch, before)?;
@@ -255,25 +357,156 @@ impl StateStore for PartitionStore {
         for (stream_key, state) in &changes.states {
             let mut value = state.version.to_be_bytes().to_vec();
             value.extend_from_slice(&state.state);
-            batch.insert(&self.keyspace, key(STATE, stream_key), value);
+            batch.insert(self.keyspace, key(STATE, stream_key), value);
         }
         for (id_key, (position, id)) in &changes.ids {
             batch.insert(
-                &self.keyspace,
+                self.keyspace,
                 expiry_key(id.recorded_at, *position),
                 &id_key[..],
             );
-            batch.insert(&self.keyspace, key(ID, id_key), serde_json::to_vec(id)?);
+            batch.insert(self.keyspace, key(ID, id_key), serde_json::to_vec(id)?);
         }
-        batch.insert(&self.keyspace, PLACE, serde_json::to_vec(saved)?);
+        batch.insert(self.keyspace, PLACE, place);
         Ok(batch.commit()?)
+    }
+}
+
+impl PartitionStore {
+    /// Does something with the partition's content, where that stands as it was left.
+    fn with<R>(
+        &self,
+        act: impl FnOnce(&Part<'_>) -> Result<R, StoreError>,
+    ) -> Result<(u64, R), StoreError> {
+        let mut seen = None;
+        let done = self.shared.with(self.partition, |part| {
+            seen = Some(part.opening);
+            part.check(self.stands.as_ref())?;
+            Ok((part.opening, act(&part)?))
+        });
+        if let (Err(StoreError::Fjall(_)), Some(opening)) = (&done, seen) {
+            self.shared.close(opening);
+        }
+        done
+    }
+}
+
+impl StateStore for PartitionStore {
+    fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+        self.stands = None;
+        let (opening, place) = self.with(|part| part.get(PLACE))?;
+        let place = place.map(|place| place.to_vec());
+        let saved = place.as_deref().map(serde_json::from_slice).transpose();
+        self.stands = Some((opening, place));
+        Ok(saved?)
+    }
+
+    fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError> {
+        let (_, bytes) = self.with(|part| part.get(&key(STATE, stream_key)))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let (version, state) = bytes.split_first_chunk::<8>().ok_or(StoreError::Lost)?;
+        Ok(Some(StoredState {
+            version: u64::from_be_bytes(*version),
+            state: state.to_vec(),
+        }))
+    }
+
+    fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError> {
+        let (_, bytes) = self.with(|part| part.get(&key(ID, id_key)))?;
+        let id = bytes.as_deref().map(serde_json::from_slice).transpose();
+        Ok(id?)
+    }
+
+    fn save(&mut self, saved: &Saved, changes: &SaveBatch) -> Result<(), StoreError> {
+        let place = serde_json::to_vec(saved)?;
+        let (opening, ()) = self.with(|part| part.save(&place, changes))?;
+        self.stands = Some((opening, Some(place)));
+        Ok(())
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
-        Ok(self.keyspace.clear()?)
+        self.stands = None;
+        let (opening, ()) = self.with(|part| Ok(part.keyspace.clear()?))?;
+        self.stands = Some((opening, None));
+        Ok(())
     }
 
     fn keeps(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Chain;
+    use crate::record::{NewRecord, Record};
+
+    fn saved(offset: u64) -> Saved {
+        let chain = Chain::genesis(Partition(0));
+        let record = NewRecord {
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        let last = Record::at(Offset(offset), record);
+        Saved {
+            checkpoint: Checkpoint::new(&chain, &last, None),
+            idempotency_window_ms: 1,
+            fingerprint_key: [0; 16],
+        }
+    }
+
+    fn one_state(version: u64) -> SaveBatch {
+        let state = StoredState {
+            version,
+            state: b"{}".to_vec(),
+        };
+        SaveBatch {
+            states: vec![(Bytes::from_static(b"s"), state)],
+            ..SaveBatch::default()
+        }
+    }
+
+    /// As if the library had refused a write, long enough ago to try again.
+    fn broken(store: &Store) {
+        let mut opened = store.shared.opened.write().unwrap();
+        opened.database = None;
+        opened.tried_at = Instant::now().checked_sub(OPEN_AGAIN_AFTER).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_failed_is_opened_anew_and_goes_on_where_it_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let mut part = store.partition(Partition(0)).unwrap();
+        part.load().unwrap();
+        part.save(&saved(1), &one_state(1)).unwrap();
+        store.shared.close(1);
+        assert!(matches!(part.state(b"s"), Err(StoreError::Closed)));
+        broken(&store);
+        assert_eq!(part.state(b"s").unwrap().unwrap().version, 1);
+        part.save(&saved(2), &one_state(2)).unwrap();
+        assert_eq!(part.state(b"s").unwrap().unwrap().version, 2);
+    }
+
+    #[test]
+    fn a_store_that_lost_what_it_had_taken_says_so_until_it_is_cleared() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = Store::open(&path).unwrap();
+        let mut part = store.partition(Partition(0)).unwrap();
+        part.load().unwrap();
+        part.save(&saved(1), &one_state(1)).unwrap();
+        broken(&store);
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(matches!(part.state(b"s"), Err(StoreError::Lost)));
+        assert!(matches!(
+            part.save(&saved(2), &one_state(2)),
+            Err(StoreError::Lost)
+        ));
+        part.clear().unwrap();
+        assert!(part.state(b"s").unwrap().is_none());
+        part.save(&saved(2), &one_state(2)).unwrap();
     }
 }

@@ -20,6 +20,7 @@ use kernel as _;
 use kernel::schemars;
 
 mod damage;
+mod failing_store;
 mod moving;
 
 /// A counter that may not pass three.
@@ -155,8 +156,12 @@ pub(crate) fn submission(id: &str, amount: u32, expected: Option<u64>) -> Submis
 impl World {
     /// A world whose owner owns.
     fn owning() -> Self {
+        Self::owning_with(owner(1))
+    }
+
+    fn owning_with(owner: Owner<&'static str>) -> Self {
         let mut world = Self {
-            owner: owner(1),
+            owner,
             records: Vec::new(),
             appended: VecDeque::new(),
             answers: Vec::new(),

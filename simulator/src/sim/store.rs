@@ -82,16 +82,16 @@ impl LocalStore {
 }
 
 impl StateStore for LocalStore {
-    fn load(&self) -> Option<Saved> {
-        self.kept().now.saved.clone()
+    fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+        Ok(self.kept().now.saved.clone())
     }
 
-    fn state(&self, stream_key: &[u8]) -> Option<StoredState> {
-        self.kept().now.states.get(stream_key).cloned()
+    fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError> {
+        Ok(self.kept().now.states.get(stream_key).cloned())
     }
 
-    fn id(&self, id_key: &[u8]) -> Option<StoredId> {
-        self.kept().now.ids.get(id_key).cloned()
+    fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError> {
+        Ok(self.kept().now.ids.get(id_key).cloned())
     }
 
     fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {

@@ -164,7 +164,7 @@ impl<T> Owner<T> {
     }
 
     /// Sends nothing more under the current claim, and reads what became of what was sent.
-    pub(super) fn doubt(&mut self) {
+    pub(in crate::owner) fn doubt(&mut self) {
         tracing::warn!(
             partition = %self.chain.partition,
             in_flight = self.window.len(),

@@ -44,6 +44,7 @@ impl Memory {
             generation,
             unsaved_commits,
             stale,
+            alone,
         } = self;
         let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
             (key, entry.version, entry.dirty, entry.used_in).hash(hasher);
@@ -52,7 +53,7 @@ impl Memory {
         unordered(streams.iter(), hasher, stream);
         unordered(ids.iter(), hasher, digest_id);
         (fingerprint_key, idempotency_window_ms).hash(hasher);
-        (generation, unsaved_commits, stale).hash(hasher);
+        (generation, unsaved_commits, stale, alone).hash(hasher);
     }
 }
 

@@ -1,0 +1,179 @@
+//! A local store that fails: nothing is decided, and nothing called damaged, upon what could not be
+//! read.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::owner::store::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
+
+#[derive(Default)]
+struct Content {
+    saved: Option<Saved>,
+    states: HashMap<Bytes, StoredState>,
+    ids: HashMap<Bytes, StoredId>,
+}
+
+/// A store whose disk can fail.
+#[derive(Clone, Default)]
+struct Frail {
+    content: Arc<Mutex<Content>>,
+    fails: Arc<AtomicBool>,
+}
+
+impl Frail {
+    fn content(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(StoreError::Closed),
+            false => Ok(self.content.lock().unwrap()),
+        }
+    }
+
+    fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::Relaxed);
+    }
+}
+
+impl StateStore for Frail {
+    fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+        Ok(self.content()?.saved.clone())
+    }
+
+    fn state(&self, key: &[u8]) -> Result<Option<StoredState>, StoreError> {
+        Ok(self.content()?.states.get(key).cloned())
+    }
+
+    fn id(&self, key: &[u8]) -> Result<Option<StoredId>, StoreError> {
+        Ok(self.content()?.ids.get(key).cloned())
+    }
+
+    fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
+        let mut content = self.content()?;
+        content.saved = Some(saved.clone());
+        content.states.extend(batch.states.iter().cloned());
+        let ids = batch.ids.iter();
+        content
+            .ids
+            .extend(ids.map(|(key, (_, id))| (key.clone(), id.clone())));
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), StoreError> {
+        *self.content()? = Content::default();
+        Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+}
+
+/// Keeps nothing in memory that the store has.
+fn forgetful(seed: u128, store: &Frail) -> Owner<&'static str> {
+    let settings = OwnerSettings {
+        states_max: 0,
+        save_every_commits: 1,
+        ..OwnerSettings::default()
+    };
+    let mut owner = Owner::new(
+        Partition(0),
+        Registry::new().with::<Counter>(),
+        settings,
+        Box::new(store.clone()),
+        Box::new(Counting(seed << 64)),
+    );
+    owner.allow_first_claim(log_id());
+    owner
+}
+
+/// An owner that has decided once and keeps that in `store` alone.
+fn decided_once(store: &Frail) -> World {
+    let mut world = World::owning_with(forgetful(1, store));
+    world.send("one", "a", 2);
+    world.settle();
+    world.owner.save(true);
+    world
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_not_taken_for_a_new_stream() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    store.fail(true);
+    world.send("two", "b", 1);
+    world.settle();
+    world.pass(5_000);
+    world.settle();
+    // It has folded again what it could not read, and decides upon that.
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    world.send("three", "c", 1);
+    world.settle();
+    assert_eq!(world.version("three"), world.version("one") + 1);
+    assert_eq!(world.accepted(), ["a", "c"]);
+}
+
+#[test]
+fn an_id_that_cannot_be_read_is_not_taken_for_a_new_command() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    store.fail(true);
+    world.send("again", "a", 2);
+    world.settle();
+    assert!(matches!(
+        world.answer("again"),
+        Some(Err(SubmitError::Unknown))
+    ));
+    world.pass(5_000);
+    world.settle();
+    world.send("once more", "a", 2);
+    assert!(
+        world
+            .answer("once more")
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .repeated
+    );
+    assert_eq!(world.accepted(), ["a"]);
+}
+
+#[test]
+fn a_store_that_works_again_takes_everything_that_memory_kept() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    store.fail(true);
+    world.send("two", "b", 1);
+    world.settle();
+    world.pass(5_000);
+    world.settle();
+    world.send("three", "c", 1);
+    world.settle();
+    world.owner.save(true);
+    store.fail(false);
+    world.send("four", "d", 1);
+    world.settle();
+    world.owner.save(true);
+    let content = store.content.lock().unwrap();
+    assert_eq!(content.ids.len(), world.accepted().len());
+    let versions: Vec<u64> = content.states.values().map(|state| state.version).collect();
+    assert_eq!(versions, [world.version("three")]);
+}
+
+#[test]
+fn a_fold_that_cannot_read_the_store_starts_over_instead_of_crying_damage() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    world.send("two", "b", 1);
+    // It lands, and another owner takes over from the store, which fails when the record is folded.
+    world.settle();
+    world.owner = forgetful(2, &store);
+    world.owner.start(Offset(0));
+    store.fail(true);
+    world.settle();
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    world.send("again", "b", 1);
+    assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);
+}
