@@ -227,7 +227,9 @@ impl<T> Owner<T> {
     /// `first_offset` is the first that the log keeps.
     pub fn start(&mut self, first_offset: Offset) {
         self.first_offset = first_offset;
-        if let Some(checkpoint) = self.memory.load() {
+        if let Some(saved) = self.memory.load() {
+            let checkpoint = saved.checkpoint;
+            self.holder = saved.holder;
             self.go_on_with(checkpoint.chain(self.chain.partition));
             self.last_recorded_at = checkpoint.last_recorded_at;
             self.resumed = Some(checkpoint);

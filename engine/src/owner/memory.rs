@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::store::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
 use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
+use crate::cluster::Hint;
 use crate::command::{Answer, Decision, EventRef};
 use crate::commit::{Commit, Outcome};
 use crate::damage::DamageKind;
@@ -100,7 +101,7 @@ impl Memory {
     }
 
     /// The place that the local store stands at.
-    pub(super) fn load(&mut self) -> Option<Checkpoint> {
+    pub(super) fn load(&mut self) -> Option<Saved> {
         let saved = match self.store.load() {
             Ok(saved) => saved?,
             Err(error) => {
@@ -111,16 +112,17 @@ impl Memory {
         };
         self.fingerprint_key = saved.fingerprint_key;
         self.idempotency_window_ms = saved.idempotency_window_ms;
-        Some(saved.checkpoint)
+        Some(saved)
     }
 
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
         self.streams.clear();
         self.ids.clear();
         self.unsaved_commits = 0;
-        self.stale = false;
+        let was_stale = std::mem::take(&mut self.stale);
         let cleared = self.store.clear();
-        self.alone = cleared.is_err();
+        // What could not be read once is not read again before it took everything anew.
+        self.alone = was_stale || cleared.is_err();
         cleared
     }
 
@@ -368,6 +370,7 @@ impl Memory {
     pub(super) fn save(
         &mut self,
         checkpoint: Checkpoint,
+        holder: Option<Hint>,
         states_max: usize,
     ) -> Result<(), StoreError> {
         self.unsaved_commits = 0;
@@ -401,6 +404,7 @@ impl Memory {
         batch.ids = std::mem::take(&mut self.ids);
         let saved = Saved {
             checkpoint,
+            holder,
             idempotency_window_ms: self.idempotency_window_ms,
             fingerprint_key: self.fingerprint_key,
         };

@@ -14,6 +14,7 @@ use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
+use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::ids::{Offset, Partition, Position};
 
@@ -52,6 +53,8 @@ pub enum StoreError {
 pub struct Saved {
     /// The place.
     pub checkpoint: Checkpoint,
+    /// Whose the newest claim is up to there, as it says itself.
+    pub holder: Option<Hint>,
     /// The idempotency window of the log, in milliseconds.
     pub idempotency_window_ms: u64,
     /// The key of the fingerprints that are stored.
@@ -451,6 +454,7 @@ mod tests {
         };
         let last = Record::at(Offset(offset), record);
         Saved {
+            holder: None,
             checkpoint: Checkpoint::new(&chain, &last, None),
             idempotency_window_ms: 1,
             fingerprint_key: [0; 16],

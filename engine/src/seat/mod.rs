@@ -34,6 +34,10 @@ pub use ticket::{Fate, Guard, LinkGuard, turned_away};
 /// in milliseconds.
 const WANT_AGAIN_AFTER_MS: u64 = 5_000;
 
+/// How long commands wait for an owner that nobody names or answers for before a node that stands by
+/// looks into the log who owns, and before it looks again, in milliseconds.
+const LOOK_AFTER_MS: u64 = 250;
+
 /// A client of this node that waits for a command.
 pub trait Client {
     /// Takes the command up for an attempt.
@@ -153,6 +157,8 @@ pub struct Seat<C, P> {
     /// Whether it was looked whose the partition was when this node started.
     looked_back: bool,
     want_again_at_ms: Option<u64>,
+    /// When to look into the log for an owner, while commands lead nowhere.
+    look_at_ms: Option<u64>,
     letting_go: bool,
     /// The term under which this node last said that it owns.
     said: Option<Term>,
@@ -176,6 +182,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             asked: false,
             looked_back: false,
             want_again_at_ms: None,
+            look_at_ms: None,
             letting_go: false,
             said: None,
             has_room: true,
@@ -325,6 +332,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     pub fn tick(&mut self, now: Now) {
         self.owner.tick(now);
         self.look_back(now);
+        self.look_for_owner(now);
         if self.assigned
             && self
                 .want_again_at_ms
@@ -346,6 +354,23 @@ impl<C: Client, P: Peer> Seat<C, P> {
         if address.is_some() && address == self.identity.address.as_ref() {
             self.asked = true;
             self.owner.want(true, now);
+        }
+    }
+
+    /// Looks into the log where commands wait that lead nowhere: what is said of owners is late,
+    /// lost or wrong at times, and a node without standby hears nothing else.
+    fn look_for_owner(&mut self, now: Now) {
+        let elsewhere = self.standing() == Standing::Elsewhere;
+        if !elsewhere || !self.router.is_stuck(self.target()) {
+            self.look_at_ms = None;
+            return;
+        }
+        let look_at_ms = *self
+            .look_at_ms
+            .get_or_insert(now.monotonic_ms + LOOK_AFTER_MS);
+        if now.monotonic_ms >= look_at_ms {
+            self.look_at_ms = Some(now.monotonic_ms + LOOK_AFTER_MS);
+            self.owner.look();
         }
     }
 

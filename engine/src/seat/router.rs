@@ -112,6 +112,13 @@ impl<C: Routed> Router<C> {
         self.waiting.len()
     }
 
+    /// Whether commands wait, and the way to `owner` leads nowhere: nobody is known, or the last
+    /// links to whoever was said to own gave no answer.
+    #[must_use]
+    pub fn is_stuck(&self, owner: Option<&Hint>) -> bool {
+        !self.waiting.is_empty() && (owner.is_none() || self.retries > 0)
+    }
+
     /// Whether nothing waits and nothing is open on a link.
     #[must_use]
     pub fn is_idle(&self) -> bool {

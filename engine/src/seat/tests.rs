@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 
 use kernel::Timestamp;
+use uuid::Uuid;
 
 use super::*;
+use crate::claim::Claim;
+use crate::cluster::LinkEvent;
+use crate::ids::{LogId, WriterId};
 use crate::owner::OwnerSettings;
 use crate::owner::tests::{owner_with, submission};
-use crate::record::NewRecord;
+use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION};
 
 const HERE: &str = "http://here";
 const THERE: &str = "http://there";
@@ -79,6 +83,56 @@ impl World {
         world.land();
         assert_eq!(world.seat.not_owning(), None);
         world
+    }
+
+    /// A node that is not to own, has no standby, and over whose log `THERE` owns in this term.
+    fn elsewhere(term: u64) -> Self {
+        let settings = OwnerSettings {
+            standby_read_every_ms: None,
+            ..OwnerSettings::default()
+        };
+        let identity = Identity {
+            node: "here".to_owned(),
+            address: Some(HERE.to_owned()),
+        };
+        let mut world = Self {
+            seat: Seat::new(owner_with(1, settings), identity),
+            records: Vec::new(),
+            appended: VecDeque::new(),
+            forwarded: Vec::new(),
+            links: Vec::new(),
+            answers: Vec::new(),
+            time_ms: 1_000,
+        };
+        for term in 1..=term {
+            let headers = ClaimHeaders {
+                term: Term(term),
+                writer: WriterId(Uuid::from_u128(term.into())),
+                log: LogId(Uuid::from_u128(77)),
+                version: RECORD_VERSION,
+            };
+            let claim = Claim {
+                node: "there".to_owned(),
+                address: Some(THERE.to_owned()),
+                idempotency_window_ms: 1_000,
+                copied: None,
+            };
+            let offset = world.end();
+            let record = Record::at(offset, headers.record(claim.to_value()));
+            world.records.push(record);
+        }
+        world.seat.start(Offset(0), false, world.now());
+        world.perform();
+        world
+    }
+
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / 50 {
+            self.time_ms += 50;
+            let now = self.now();
+            self.seat.tick(now);
+            self.perform();
+        }
     }
 
     fn now(&self) -> Now {
@@ -182,4 +236,36 @@ fn what_waits_is_not_forwarded_before_what_is_in_flight_is_settled() {
         (world.answers.len(), world.forwarded.as_slice()),
         (1, ["second".to_owned()].as_slice())
     );
+}
+
+#[test]
+fn a_node_that_heard_of_no_owner_finds_it_in_the_log_once_commands_wait() {
+    let mut world = World::elsewhere(1);
+    world.pass(5_000);
+    assert_eq!(world.seat.target(), None, "nobody asked: nothing is read");
+    world.command("first");
+    world.pass(500);
+    assert_eq!(world.forwarded, ["first"]);
+}
+
+#[test]
+fn a_node_whose_owner_is_gone_finds_the_next_one_in_the_log() {
+    let mut world = World::elsewhere(2);
+    world.seat.learn(Hint {
+        term: Term(1),
+        node: "gone".to_owned(),
+        address: "http://gone".to_owned(),
+    });
+    world.command("first");
+    for _ in 0..20 {
+        let now = world.now();
+        if world.seat.target().is_some_and(|hint| hint.address == THERE) {
+            break;
+        }
+        let link = *world.links.last().expect("it tries");
+        world.seat.link_event(link, LinkEvent::Broken("gone".into()), now);
+        world.pass(100);
+    }
+    let target = world.seat.target().map(|hint| hint.address.as_str());
+    assert_eq!(target, Some(THERE));
 }

@@ -280,8 +280,12 @@ impl World {
         self.nodes[node].paused_until_us = 0;
         let who = super::trace::Who::Node(node);
         self.trace.say(self.now_us, who, "goes on", String::new);
+        let incarnation = self.nodes[node].incarnation;
         for event in std::mem::take(&mut self.nodes[node].backlog) {
-            self.node_event(node, event);
+            // One of them may have been what its planned stop waited for.
+            if self.nodes[node].up && self.nodes[node].incarnation == incarnation {
+                self.node_event(node, event);
+            }
         }
     }
 

@@ -220,7 +220,8 @@ impl<T> Owner<T> {
             return;
         }
         let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
-        if let Err(error) = self.memory.save(checkpoint, self.settings.states_max) {
+        let (holder, states_max) = (self.holder.clone(), self.settings.states_max);
+        if let Err(error) = self.memory.save(checkpoint, holder, states_max) {
             tracing::warn!(%error, "the local checkpoint was not written; memory keeps it");
         }
     }

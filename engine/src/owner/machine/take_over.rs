@@ -74,6 +74,13 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Looks what the log says now, if it stands by.
+    pub fn look(&mut self) {
+        if matches!(self.phase, Phase::StandingBy { .. }) {
+            self.resume();
+        }
+    }
+
     /// Whether some of ours may still come to count, so that only a claim can settle it.
     fn must_settle(&self) -> bool {
         !self.window.is_empty() && self.holds()
@@ -170,6 +177,7 @@ impl<T> Owner<T> {
         self.go_on_with(Chain::genesis(self.chain.partition));
         self.last = None;
         self.resumed = None;
+        self.holder = None;
         self.last_recorded_at = None;
         self.reading &= self.held.take().is_none();
         self.follow();

@@ -19,9 +19,11 @@ struct Content {
 
 /// A store whose disk can fail.
 #[derive(Clone, Default)]
-struct Frail {
+pub(super) struct Frail {
     content: Arc<Mutex<Content>>,
     fails: Arc<AtomicBool>,
+    /// Whether states alone cannot be read.
+    fails_states: Arc<AtomicBool>,
 }
 
 impl Frail {
@@ -43,7 +45,10 @@ impl StateStore for Frail {
     }
 
     fn state(&self, key: &[u8]) -> Result<Option<StoredState>, StoreError> {
-        Ok(self.content()?.states.get(key).cloned())
+        match self.fails_states.load(Ordering::Relaxed) {
+            true => Err(StoreError::Closed),
+            false => Ok(self.content()?.states.get(key).cloned()),
+        }
     }
 
     fn id(&self, key: &[u8]) -> Result<Option<StoredId>, StoreError> {
@@ -72,7 +77,7 @@ impl StateStore for Frail {
 }
 
 /// Keeps nothing in memory that the store has.
-fn forgetful(seed: u128, store: &Frail) -> Owner<&'static str> {
+pub(super) fn forgetful(seed: u128, store: &Frail) -> Owner<&'static str> {
     let settings = OwnerSettings {
         states_max: 0,
         save_every_commits: 1,
@@ -102,7 +107,7 @@ fn decided_once(store: &Frail) -> World {
 fn a_state_that_cannot_be_read_is_not_taken_for_a_new_stream() {
     let store = Frail::default();
     let mut world = decided_once(&store);
-    store.fail(true);
+    store.fails_states.store(true, Ordering::Relaxed);
     world.send("two", "b", 1);
     world.settle();
     world.pass(5_000);

@@ -1,5 +1,6 @@
 //! Partitions that change hands: standing by, being asked to hand over, being deposed.
 
+use super::failing_store::{Frail, forgetful};
 use super::*;
 
 /// A world whose owner was told that another node should own, and has read everything.
@@ -41,6 +42,25 @@ fn a_standby_reads_on_without_claiming_and_asks_the_owner_before_it_claims() {
     world.settle();
     assert_eq!(world.owner.phase(), &Phase::Owning);
     assert_eq!(world.owner.chain().term, Term(3));
+}
+
+#[test]
+fn a_standby_that_is_started_again_knows_who_owns() {
+    let store = Frail::default();
+    let mut world = World::owning_with(forgetful(1, &store));
+    world.foreign_claim_of("there", "http://there");
+    world.send("one", "a", 1);
+    world.settle();
+    world.owner.save(true);
+    assert_eq!(world.owner.held_term(), None);
+    let holder = world.owner.holder().cloned();
+    assert_eq!(holder.as_ref().map(|hint| hint.node.as_str()), Some("there"));
+    world.owner = forgetful(2, &store);
+    let now = world.now();
+    world.owner.want(false, now);
+    world.owner.start(Offset(0));
+    world.settle();
+    assert_eq!(world.owner.holder(), holder.as_ref());
 }
 
 #[test]
