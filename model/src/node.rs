@@ -187,6 +187,7 @@ fn new_owner(
         in_flight_max: config.in_flight_max,
         save_every_commits: 1,
         standby_read_every_ms: None,
+        look_every_ms: None,
         ..OwnerSettings::default()
     };
     let mut owner = Owner::new(
@@ -537,7 +538,7 @@ impl Node {
             } => effects.released.push((submission, waiters)),
             Action::AskOwner => owner.owner_answered(now()),
             Action::Peek => owner.peeked(Some(log.end()), now()),
-            Action::Prove { offset } => owner.proven(log.end(), log.at(offset)),
+            Action::Prove { offset } => owner.proven(offset, log.end(), log.at(offset)),
             Action::Read { from } => match config.reads {
                 Reads::AtOnce if log.read(from).is_some() => {
                     let chunk = log.read(from).expect("it was looked at");

@@ -155,6 +155,11 @@ pub struct Owner<T> {
     reading: bool,
     /// What was read and waits for a proof that it continues what was folded.
     held: Option<(Chunk, Now)>,
+    /// The place that the log is being held against.
+    awaited: Option<Checkpoint>,
+    /// When an owner reads on the next time although nothing is in doubt, as a monotonic time in
+    /// milliseconds.
+    look_at_ms: u64,
     /// Whether something was reported since the last proof that may mean another log.
     unproven: bool,
     /// Whether the end that the read under way will report was asked for after the goal was set.
@@ -202,6 +207,8 @@ impl<T> Owner<T> {
             goal: None,
             reading: false,
             held: None,
+            awaited: None,
+            look_at_ms: 0,
             unproven: false,
             end_counts: false,
             orphans: HashMap::new(),

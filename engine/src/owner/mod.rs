@@ -113,6 +113,10 @@ pub struct OwnerSettings {
     /// How often a partition that is not wanted is read on, so that a take-over folds only its
     /// tail, in milliseconds; absent: not at all.
     pub standby_read_every_ms: Option<u64>,
+    /// How often an owner reads on in the log, and proves that what it wrote last is still there, in
+    /// milliseconds; absent: only when something is in doubt. Without commands nothing else tells it
+    /// that another has claimed; and whoever loses just what it wrote last may be none the wiser.
+    pub look_every_ms: Option<u64>,
 }
 
 impl Default for OwnerSettings {
@@ -131,6 +135,7 @@ impl Default for OwnerSettings {
             save_every_commits: 1_000,
             hand_over_wait_ms: 1_000,
             standby_read_every_ms: Some(1_000),
+            look_every_ms: Some(2_000),
         }
     }
 }
@@ -153,7 +158,7 @@ pub enum Action<T> {
         /// From this offset on.
         from: Offset,
     },
-    /// Look at the log's end and at the record at this offset.
+    /// Look at the log's end and at the record at this offset, and report with [`Owner::proven`].
     Prove {
         /// The offset of the last record that was folded.
         offset: Offset,

@@ -4,6 +4,7 @@
 //! and contents change in one step. Deliberately absent: anything that only this store knows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -279,14 +280,16 @@ impl Shared {
         let Some((database, keyspaces)) = &mut opened.database else {
             return Err(StoreError::Closed);
         };
-        if !keyspaces.contains_key(&partition) {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-            let keyspace = database.keyspace(&format!("partition-{partition}"), options)?;
-            keyspaces.insert(partition, keyspace);
-        }
+        let keyspace = match keyspaces.entry(partition) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => {
+                let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+                free.insert(database.keyspace(&format!("partition-{partition}"), options)?)
+            }
+        };
         act(Part {
             database,
-            keyspace: &keyspaces[&partition],
+            keyspace,
             opening,
         })
     }

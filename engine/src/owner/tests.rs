@@ -247,7 +247,7 @@ impl World {
                     Action::Prove { offset } => {
                         let end = self.end();
                         let found = self.records.iter().find(|r| r.offset == offset).cloned();
-                        self.owner.proven(end, found.as_ref());
+                        self.owner.proven(offset, end, found.as_ref());
                     }
                 }
             }
@@ -339,8 +339,7 @@ impl World {
             version: RECORD_VERSION,
         };
         let offset = self.end();
-        self.records
-            .push(Record::at(offset, claim.record(value)));
+        self.records.push(Record::at(offset, claim.record(value)));
     }
 
     fn answer(&self, ticket: &str) -> Option<&Result<Answer, SubmitError>> {

@@ -60,7 +60,7 @@ pub(crate) struct Status {
 enum Input {
     Appended(u64, AppendResult),
     Read(Result<Chunk, LogError>),
-    Proven(Result<(Offset, Option<Record>), LogError>),
+    Proven(Offset, Result<(Offset, Option<Record>), LogError>),
     Peeked(Option<Offset>),
     OwnerAnswered,
     Link(LinkId, LinkEvent),
@@ -273,8 +273,10 @@ impl Driver {
                 self.seat.appended(sequence, result.ok(), now);
             }
             Input::Read(Ok(chunk)) => self.seat.read(chunk, now),
-            Input::Proven(Ok((end, found))) => self.seat.proven(end, found.as_ref()),
-            Input::Read(Err(error)) | Input::Proven(Err(error)) => {
+            Input::Proven(offset, Ok((end, found))) => {
+                self.seat.proven(offset, end, found.as_ref());
+            }
+            Input::Read(Err(error)) | Input::Proven(_, Err(error)) => {
                 tracing::warn!(%error, partition = %self.partition, "the log is away");
                 self.seat.read_failed();
             }
@@ -326,7 +328,7 @@ impl Driver {
                     self.report(async move {
                         let looked = look(&*log, partition, offset).await;
                         pause_if_failed(&looked).await;
-                        Input::Proven(looked)
+                        Input::Proven(offset, looked)
                     });
                 }
                 SeatAction::Peek => {

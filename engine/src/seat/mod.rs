@@ -293,9 +293,9 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.read(chunk, now);
     }
 
-    /// Takes what the log holds where a proof was asked for.
-    pub fn proven(&mut self, end: Offset, found: Option<&Record>) {
-        self.owner.proven(end, found);
+    /// Takes what the log holds at `offset`, where a proof was asked for, and its end.
+    pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
+        self.owner.proven(offset, end, found);
     }
 
     /// Takes where the log ends, or that it could not be seen.

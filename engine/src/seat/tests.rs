@@ -170,7 +170,7 @@ impl World {
                     }
                     SeatAction::Prove { offset } => {
                         let found = self.records.iter().find(|r| r.offset == offset);
-                        self.seat.proven(self.end(), found);
+                        self.seat.proven(offset, self.end(), found);
                     }
                     SeatAction::Peek => self.seat.peeked(Some(self.end()), now),
                     SeatAction::Answer(_, answer) => self.answers.push(answer),
@@ -259,11 +259,17 @@ fn a_node_whose_owner_is_gone_finds_the_next_one_in_the_log() {
     world.command("first");
     for _ in 0..20 {
         let now = world.now();
-        if world.seat.target().is_some_and(|hint| hint.address == THERE) {
+        if world
+            .seat
+            .target()
+            .is_some_and(|hint| hint.address == THERE)
+        {
             break;
         }
         let link = *world.links.last().expect("it tries");
-        world.seat.link_event(link, LinkEvent::Broken("gone".into()), now);
+        world
+            .seat
+            .link_event(link, LinkEvent::Broken("gone".into()), now);
         world.pass(100);
     }
     let target = world.seat.target().map(|hint| hint.address.as_str());

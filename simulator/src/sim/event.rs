@@ -102,7 +102,7 @@ pub enum NodeEvent {
     /// A read came back.
     Read(usize, Option<Chunk>),
     /// A look came back.
-    Looked(usize, Option<(Offset, Option<Record>)>),
+    Looked(usize, Offset, Option<(Offset, Option<Record>)>),
     /// The log's end came back.
     Peeked(usize, Option<Offset>),
     /// A forwarded command arrives over a link.

@@ -200,20 +200,22 @@ impl PartitionHistory {
             let what = format!("{id} of {stream} counts again at offset {offset}");
             return Err((Invariant::AtMostOnce, what));
         }
-        let Some(asked) = asked
-            .0
-            .get(&key)
-            .filter(|asked| asked.intent == post.intent)
-        else {
-            let what = format!("{id} of {stream} at offset {offset}");
-            return Err((Invariant::Asked, what));
+        let asked = asked.0.get(&key);
+        let asked = asked.filter(|asked| asked.intent == post.intent);
+        let before = asked.and_then(|asked| asked.after.as_ref());
+        let before = before.filter(|before| !self.ids.contains_key(before));
+        // Either may be nobody's fault after a cut, so that the rest is to be counted all the same.
+        let broken = match (asked, before) {
+            (None, _) => {
+                let what = format!("{id} of {stream} at offset {offset}");
+                Some((Invariant::Asked, what))
+            }
+            (Some(_), Some(before)) => {
+                let what = format!("{id} of {stream} counts before {}", before.1);
+                Some((Invariant::BatchOrder, what))
+            }
+            (Some(_), None) => None,
         };
-        if let Some(before) = &asked.after
-            && !self.ids.contains_key(before)
-        {
-            let what = format!("{id} of {stream} counts before {}", before.1);
-            return Err((Invariant::BatchOrder, what));
-        }
         if self
             .last_recorded_at
             .is_some_and(|last| last > commit.recorded_at)
@@ -236,7 +238,7 @@ impl PartitionHistory {
             commit,
             row,
         });
-        Ok(())
+        broken.map_or(Ok(()), Err)
     }
 
     /// Each stream as it was behind a position: an independent fold.

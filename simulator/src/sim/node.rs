@@ -4,11 +4,12 @@
 //! in the same order of inputs. Deliberately absent: clients' connections (`door`) and links (`net`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem::Discriminant;
 
 use engine::cluster::{Hint, LinkEvent, LinkId};
-use engine::ids::{Offset, Partition};
+use engine::ids::{Offset, Partition, Term};
 use engine::log::{Appended, Chunk};
-use engine::owner::{Now, Owner, OwnerSettings, Submission};
+use engine::owner::{Now, Owner, OwnerSettings, Phase, Submission};
 use engine::record::{NewRecord, Record};
 use engine::seat::{Identity, Seat, SeatAction};
 use kernel::Timestamp;
@@ -34,7 +35,7 @@ pub enum Input {
     /// A read came back, or failed.
     Read(Option<Chunk>),
     /// A look for a proof came back, or failed.
-    Looked(Option<(Offset, Option<Record>)>),
+    Looked(Offset, Option<(Offset, Option<Record>)>),
     /// The log's end, or that it could not be seen.
     Peeked(Option<Offset>),
     /// The owner that was asked has answered, or will not.
@@ -72,6 +73,8 @@ pub struct Task {
     pub(super) link: Option<(LinkId, u64)>,
     hand_overs: Vec<Ask>,
     take_overs: Vec<Ask>,
+    /// What the trace said of it last: phase, term, and what is in flight and waits.
+    stands: Option<(Discriminant<Phase>, Term, [usize; 3])>,
 }
 
 /// A node.
@@ -216,6 +219,7 @@ impl World {
                 link: None,
                 hand_overs: Vec::new(),
                 take_overs: Vec::new(),
+                stands: None,
             }));
         }
         self.nodes[node].tasks = tasks;
@@ -280,28 +284,34 @@ impl World {
                 break;
             }
         }
+        self.say_standing(node, partition, &mut task);
+        self.look_at(node, partition, &task);
+        self.nodes[node].tasks[partition] = Some(task);
+        self.feed(node, partition);
+        self.feed_links(node, partition);
+    }
+
+    /// Notes how a task stands, if that has changed.
+    fn say_standing(&mut self, node: usize, partition: usize, task: &mut Task) {
+        let owner = task.seat.owner();
+        let (waiting, forwarded) = (task.seat.waiting(), task.seat.forwarded_waiting());
+        let term = owner.chain().term;
+        let phase = std::mem::discriminant(owner.phase());
+        let stands = (phase, term, [owner.in_flight(), waiting, forwarded]);
+        if task.stands.replace(stands) == Some(stands) {
+            return;
+        }
         let described = || {
-            let owner = task.seat.owner();
             let phase = format!("{:?}", owner.phase());
-            let phase = phase
-                .split([' ', '('])
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            let (in_flight, waiting) = (owner.in_flight(), task.seat.waiting());
-            let term = owner.chain().term;
-            let forwarded = task.seat.forwarded_waiting();
+            let phase = phase.split([' ', '(']).next().unwrap_or_default();
+            let in_flight = owner.in_flight();
             format!(
                 "partition {partition}: {phase}, read up to term {term}, {in_flight} in flight, \
                  {waiting} waiting, {forwarded} forwarded waiting"
             )
         };
-        let who = Who::Node(node);
-        self.trace.say(self.now_us, who, "stands", described);
-        self.look_at(node, partition, &task);
-        self.nodes[node].tasks[partition] = Some(task);
-        self.feed(node, partition);
-        self.feed_links(node, partition);
+        self.trace
+            .say(self.now_us, Who::Node(node), "stands", described);
     }
 
     /// Takes what the engine's driver would take next; `false` if there is nothing.
@@ -319,8 +329,10 @@ impl World {
                         task.seat.appended(sequence, appended, now);
                     }
                     Input::Read(Some(chunk)) => task.seat.read(chunk, now),
-                    Input::Looked(Some((end, found))) => task.seat.proven(end, found.as_ref()),
-                    Input::Read(None) | Input::Looked(None) => task.seat.read_failed(),
+                    Input::Looked(offset, Some((end, found))) => {
+                        task.seat.proven(offset, end, found.as_ref());
+                    }
+                    Input::Read(None) | Input::Looked(_, None) => task.seat.read_failed(),
                     Input::Peeked(end) => task.seat.peeked(end, now),
                     Input::OwnerAnswered => task.seat.owner_answered(now),
                     Input::Link(link, event) => task.seat.link_event(link, event, now),

@@ -107,6 +107,7 @@ impl Plan {
             save_every_commits: [1, 4, 50][random.index(3)],
             hand_over_wait_ms: random.between(100, 1_000),
             standby_read_every_ms: random.chance(800).then(|| random.between(50, 1_000)),
+            look_every_ms: Some(random.between(200, 2_000)),
             ..OwnerSettings::default()
         };
         // Each run has some of the faults, so that rare ones are not drowned.

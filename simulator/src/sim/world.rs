@@ -316,7 +316,7 @@ impl World {
                 let away = log.away_until_us > self.now_us;
                 let look = (!away).then(|| (log.end(), log.at(offset).cloned()));
                 let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
-                self.tell_node(at_us, node, NodeEvent::Looked(partition, look));
+                self.tell_node(at_us, node, NodeEvent::Looked(partition, offset, look));
             }
             NodeEvent::ServePeek(partition) => {
                 let log = &self.logs[partition];
@@ -326,7 +326,9 @@ impl World {
             }
             NodeEvent::Peeked(partition, end) => self.input(node, partition, Input::Peeked(end)),
             NodeEvent::Read(partition, chunk) => self.input(node, partition, Input::Read(chunk)),
-            NodeEvent::Looked(partition, look) => self.input(node, partition, Input::Looked(look)),
+            NodeEvent::Looked(partition, offset, look) => {
+                self.input(node, partition, Input::Looked(offset, look));
+            }
             NodeEvent::Forwarded {
                 link,
                 sequence,

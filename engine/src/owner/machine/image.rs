@@ -52,6 +52,7 @@ impl<T: Clone> Owner<T> {
             last: self.last.clone(),
             resumed: self.resumed.clone(),
             held: self.held.clone(),
+            awaited: self.awaited.clone(),
             holder: self.holder.clone(),
             orphans: self.orphans.clone(),
             ..*self
@@ -125,6 +126,8 @@ impl<T: Hash> Owner<T> {
             goal,
             reading,
             held,
+            awaited,
+            look_at_ms: _,
             unproven,
             end_counts,
             orphans: _,
@@ -162,7 +165,10 @@ impl<T: Hash> Owner<T> {
                 chunk.records.last().map(record_hash),
             )
         });
-        held.hash(hasher);
+        let awaited = awaited
+            .as_ref()
+            .map(|place| (place.offset, place.record_hash));
+        (held, awaited).hash(hasher);
     }
 }
 

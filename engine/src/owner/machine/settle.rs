@@ -203,6 +203,8 @@ impl<T> Owner<T> {
                 let patience_ms = self.settings.append_doubt_after_ms;
                 if oldest.is_some_and(|sent| now.monotonic_ms >= sent + patience_ms) {
                     self.doubt();
+                } else {
+                    self.look_on(now);
                 }
             }
             _ => {}

@@ -126,36 +126,46 @@ impl<T> Owner<T> {
 
     /// Reads on from where the reading stopped, with a proof.
     pub(super) fn resume(&mut self) {
-        match self.next_offset().0.checked_sub(1) {
-            Some(_) if self.is(KnownBad::NeverProves) => self.follow(),
-            Some(last) if self.last.is_some() || self.resumed.is_some() => self.prove(Offset(last)),
-            _ => self.follow(),
-        }
-    }
-
-    pub(super) fn prove(&mut self, offset: Offset) {
-        self.phase = Phase::Proving;
-        self.unproven = false;
-        if self.held.take().is_some() {
-            // The same proof is under way, and what waited for it is read again.
-            self.reading = false;
+        let nothing_folded = self.last.is_none() && self.resumed.is_none();
+        if nothing_folded || self.is(KnownBad::NeverProves) {
+            self.follow();
         } else {
-            self.actions.push(Action::Prove { offset });
+            self.prove();
         }
     }
 
-    /// Takes what the log holds at the offset of the last folded record, and its end.
-    pub fn proven(&mut self, end: Offset, found: Option<&Record>) {
-        if self.phase != Phase::Proving && self.held.is_none() {
-            return;
-        }
+    pub(super) fn prove(&mut self) {
+        self.phase = Phase::Proving;
+        // What waited for another proof is read again.
+        self.reading &= self.held.take().is_none();
+        self.ask_for_proof();
+    }
+
+    /// Asks for what the log holds at the present place, unless that is asked already; nothing to
+    /// prove where nothing was folded.
+    fn ask_for_proof(&mut self) {
+        self.unproven = false;
         let place = match (&self.last, &self.resumed) {
             (Some(last), _) => Some(Checkpoint::new(&self.chain, last, self.last_recorded_at)),
             (None, resumed) => resumed.clone(),
         };
-        let Some(place) = place else {
-            return self.follow();
+        if place.is_some() && place == self.awaited {
+            return;
+        }
+        let asked = place.as_ref().map(|place| place.offset);
+        self.awaited = place;
+        self.actions
+            .extend(asked.map(|offset| Action::Prove { offset }));
+    }
+
+    /// Takes what the log holds at `offset`, as it was asked for, and its end.
+    pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
+        let Some(place) = self.awaited.take_if(|place| place.offset == offset) else {
+            return;
         };
+        if self.phase != Phase::Proving && self.held.is_none() {
+            return;
+        }
         match place.prove(self.chain.partition, end, found) {
             Ok(()) => match self.held.take() {
                 Some((chunk, now)) => self.take_up(chunk, now),
@@ -180,6 +190,7 @@ impl<T> Owner<T> {
         self.holder = None;
         self.last_recorded_at = None;
         self.reading &= self.held.take().is_none();
+        self.awaited = None;
         self.follow();
     }
 
@@ -209,6 +220,18 @@ impl<T> Owner<T> {
         self.request_read();
     }
 
+    /// Reads on, and holds the log against what was folded of it, while commands go on.
+    pub(super) fn look_on(&mut self, now: Now) {
+        let Some(every_ms) = self.settings.look_every_ms else {
+            return;
+        };
+        if now.monotonic_ms >= self.look_at_ms && self.held.is_none() {
+            self.look_at_ms = now.monotonic_ms + every_ms;
+            self.unproven = true;
+            self.request_read();
+        }
+    }
+
     pub(super) fn request_read(&mut self) {
         if !self.reading {
             self.reading = true;
@@ -221,16 +244,13 @@ impl<T> Owner<T> {
     /// Takes a piece of the log that was asked for. Where it may be another log's, nothing of it is
     /// taken up before a proof.
     pub fn read(&mut self, chunk: Chunk, now: Now) {
-        if matches!(self.phase, Phase::Stopped(_)) {
-            return;
-        }
-        match self.next_offset().0.checked_sub(1) {
-            Some(last) if self.may_be_another_log(&chunk) => {
+        match self.phase {
+            Phase::Stopped(_) => {}
+            // It was asked for before; it is asked for again once the place is proven.
+            Phase::Proving => self.reading = false,
+            _ if self.may_be_another_log(&chunk) => {
                 self.held = Some((chunk, now));
-                self.unproven = false;
-                self.actions.push(Action::Prove {
-                    offset: Offset(last),
-                });
+                self.ask_for_proof();
             }
             _ => self.take_up(chunk, now),
         }
@@ -242,6 +262,7 @@ impl<T> Owner<T> {
         let last = self.last.as_ref().map(|record| record.leader_epoch);
         let resumed = self.resumed.as_ref().map(|place| place.leader_epoch);
         let Some(known) = last.or(resumed) else {
+            // Nothing was folded, so that nothing can be continued wrongly.
             return false;
         };
         let is_known = |record: &Record| record.leader_epoch == known;
@@ -251,10 +272,6 @@ impl<T> Owner<T> {
 
     fn take_up(&mut self, chunk: Chunk, now: Now) {
         self.reading = false;
-        if self.phase == Phase::Proving {
-            // It was asked for before; it is asked for again once the place is proven.
-            return;
-        }
         for record in chunk.records {
             if record.offset < self.next_offset() {
                 continue;
@@ -267,7 +284,12 @@ impl<T> Owner<T> {
             }
         }
         self.sent_after_read = self.next_sequence;
-        let Some(goal) = self.goal else { return };
+        let Some(goal) = self.goal else {
+            if self.phase == Phase::Owning {
+                self.settle_gap(now);
+            }
+            return;
+        };
         let at_end = chunk.at_end && self.end_counts;
         let reached = match goal {
             Goal::End => at_end,
@@ -289,10 +311,8 @@ impl<T> Owner<T> {
         match &self.phase {
             Phase::Stopped(_) => {}
             phase if *phase == Phase::Proving || self.held.is_some() => {
-                let offset = self.next_offset().0.saturating_sub(1);
-                self.actions.push(Action::Prove {
-                    offset: Offset(offset),
-                });
+                self.awaited = None;
+                self.ask_for_proof();
             }
             _ => {
                 if self.goal.is_some() {
@@ -388,6 +408,8 @@ impl<T> Owner<T> {
     /// The claim counts: the folded state is the truth, and what it does not hold is an orphan.
     pub(super) fn own(&mut self, now: Now) {
         self.phase = Phase::Owning;
+        let every_ms = self.settings.look_every_ms.unwrap_or_default();
+        self.look_at_ms = now.monotonic_ms + every_ms;
         self.claimed = Some((self.chain.term, self.chain.writer));
         self.speculation = Speculation::default();
         self.window_bytes = 0;
@@ -454,6 +476,7 @@ impl<T> Owner<T> {
         tracing::error!(%stop, "the owner stops: an operator must look at the log");
         self.goal = None;
         self.held = None;
+        self.awaited = None;
         self.letting_go = false;
         self.phase = Phase::Stopped(stop);
         let window = std::mem::take(&mut self.window)

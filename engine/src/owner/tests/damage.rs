@@ -46,3 +46,20 @@ fn the_position_of_an_unlinked_record_is_damage_for_every_reader() {
     world.acknowledge(sequence, Some(offset));
     assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
 }
+
+#[test]
+fn an_owner_notices_that_another_record_took_the_place_of_its_last() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.settle();
+    // The log lost it, and somebody else's stands there: the next append would land where it should.
+    let lost = world.records.pop().unwrap();
+    let foreign = crate::record::NewRecord {
+        key: None,
+        value: Some("of somebody else".into()),
+        headers: Vec::new(),
+    };
+    world.records.push(Record::at(lost.offset, foreign));
+    world.pass(2_500);
+    assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
+}

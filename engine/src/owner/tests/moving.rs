@@ -54,7 +54,10 @@ fn a_standby_that_is_started_again_knows_who_owns() {
     world.owner.save(true);
     assert_eq!(world.owner.held_term(), None);
     let holder = world.owner.holder().cloned();
-    assert_eq!(holder.as_ref().map(|hint| hint.node.as_str()), Some("there"));
+    assert_eq!(
+        holder.as_ref().map(|hint| hint.node.as_str()),
+        Some("there")
+    );
     world.owner = forgetful(2, &store);
     let now = world.now();
     world.owner.want(false, now);
@@ -93,6 +96,29 @@ fn whoever_lost_the_partition_in_the_group_goes_on_deciding_until_asked() {
     assert_eq!(world.released.len(), 1, "the command is for the new owner");
     world.pass(60_000);
     world.settle();
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
+}
+
+#[test]
+fn an_idle_owner_notices_that_another_has_claimed() {
+    let mut world = World::owning();
+    world.foreign_claim();
+    world.pass(1_000);
+    assert_eq!(world.owner.phase(), &Phase::Owning, "it has not looked yet");
+    world.pass(1_500);
+    assert_eq!(world.owner.held_term(), None);
+}
+
+#[test]
+fn what_is_found_while_looking_on_is_answered_and_handed_over() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    let now = world.now();
+    world.owner.hand_over(now);
+    // It lands, and its acknowledgement never comes.
+    world.land();
+    world.pass(2_500);
+    assert_eq!(world.version("one"), 1);
     assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
 }
 
