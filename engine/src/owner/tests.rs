@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::*;
-use crate::claim::Claim;
 use crate::command::Decision;
 use crate::commit::Commit;
 use crate::ids::{LogId, Partition, Position, Term, WriterId};
@@ -313,33 +312,6 @@ impl World {
         self.owner
             .command(submission(id, amount, expected), ticket, now);
         self.perform();
-    }
-
-    /// Another writer claims behind everything that is in the log.
-    fn foreign_claim(&mut self) {
-        self.foreign_claim_with("{}".into());
-    }
-
-    /// The same, and it says of whom it is.
-    fn foreign_claim_of(&mut self, node: &str, address: &str) {
-        let claim = Claim {
-            node: node.to_owned(),
-            address: Some(address.to_owned()),
-            idempotency_window_ms: 1_000_000,
-            copied: None,
-        };
-        self.foreign_claim_with(claim.to_value());
-    }
-
-    fn foreign_claim_with(&mut self, value: bytes::Bytes) {
-        let claim = ClaimHeaders {
-            term: Term(self.owner.chain().term.0 + 1),
-            writer: WriterId(Uuid::from_u128(99)),
-            log: log_id(),
-            version: RECORD_VERSION,
-        };
-        let offset = self.end();
-        self.records.push(Record::at(offset, claim.record(value)));
     }
 
     fn answer(&self, ticket: &str) -> Option<&Result<Answer, SubmitError>> {

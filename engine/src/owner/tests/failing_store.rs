@@ -2,7 +2,6 @@
 //! read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -21,21 +20,34 @@ struct Content {
 #[derive(Clone, Default)]
 pub(super) struct Frail {
     content: Arc<Mutex<Content>>,
-    fails: Arc<AtomicBool>,
-    /// Whether states alone cannot be read.
-    fails_states: Arc<AtomicBool>,
+    fails: Arc<Mutex<Fails>>,
+}
+
+/// What a disk refuses.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Fails {
+    #[default]
+    Nothing,
+    ReadingIds,
+    ReadingStates,
+    Everything,
 }
 
 impl Frail {
     fn content(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
-        match self.fails.load(Ordering::Relaxed) {
+        self.refuse(Fails::Everything)?;
+        Ok(self.content.lock().unwrap())
+    }
+
+    fn refuse(&self, what: Fails) -> Result<(), StoreError> {
+        match *self.fails.lock().unwrap() == what {
             true => Err(StoreError::Closed),
-            false => Ok(self.content.lock().unwrap()),
+            false => Ok(()),
         }
     }
 
-    fn fail(&self, fails: bool) {
-        self.fails.store(fails, Ordering::Relaxed);
+    fn fail(&self, fails: Fails) {
+        *self.fails.lock().unwrap() = fails;
     }
 }
 
@@ -45,13 +57,12 @@ impl StateStore for Frail {
     }
 
     fn state(&self, key: &[u8]) -> Result<Option<StoredState>, StoreError> {
-        match self.fails_states.load(Ordering::Relaxed) {
-            true => Err(StoreError::Closed),
-            false => Ok(self.content()?.states.get(key).cloned()),
-        }
+        self.refuse(Fails::ReadingStates)?;
+        Ok(self.content()?.states.get(key).cloned())
     }
 
     fn id(&self, key: &[u8]) -> Result<Option<StoredId>, StoreError> {
+        self.refuse(Fails::ReadingIds)?;
         Ok(self.content()?.ids.get(key).cloned())
     }
 
@@ -107,7 +118,7 @@ fn decided_once(store: &Frail) -> World {
 fn a_state_that_cannot_be_read_is_not_taken_for_a_new_stream() {
     let store = Frail::default();
     let mut world = decided_once(&store);
-    store.fails_states.store(true, Ordering::Relaxed);
+    store.fail(Fails::ReadingStates);
     world.send("two", "b", 1);
     world.settle();
     world.pass(5_000);
@@ -124,7 +135,7 @@ fn a_state_that_cannot_be_read_is_not_taken_for_a_new_stream() {
 fn an_id_that_cannot_be_read_is_not_taken_for_a_new_command() {
     let store = Frail::default();
     let mut world = decided_once(&store);
-    store.fail(true);
+    store.fail(Fails::ReadingIds);
     world.send("again", "a", 2);
     world.settle();
     assert!(matches!(
@@ -149,7 +160,7 @@ fn an_id_that_cannot_be_read_is_not_taken_for_a_new_command() {
 fn a_store_that_works_again_takes_everything_that_memory_kept() {
     let store = Frail::default();
     let mut world = decided_once(&store);
-    store.fail(true);
+    store.fail(Fails::Everything);
     world.send("two", "b", 1);
     world.settle();
     world.pass(5_000);
@@ -157,7 +168,7 @@ fn a_store_that_works_again_takes_everything_that_memory_kept() {
     world.send("three", "c", 1);
     world.settle();
     world.owner.save(true);
-    store.fail(false);
+    store.fail(Fails::Nothing);
     world.send("four", "d", 1);
     world.settle();
     world.owner.save(true);
@@ -176,7 +187,7 @@ fn a_fold_that_cannot_read_the_store_starts_over_instead_of_crying_damage() {
     world.settle();
     world.owner = forgetful(2, &store);
     world.owner.start(Offset(0));
-    store.fail(true);
+    store.fail(Fails::Everything);
     world.settle();
     assert_eq!(world.owner.phase(), &Phase::Owning);
     world.send("again", "b", 1);

@@ -2,6 +2,7 @@
 
 use super::failing_store::{Frail, forgetful};
 use super::*;
+use crate::claim::Claim;
 
 /// A world whose owner was told that another node should own, and has read everything.
 fn standing_by() -> World {
@@ -16,6 +17,33 @@ fn standing_by() -> World {
 }
 
 impl World {
+    /// Another writer claims behind everything that is in the log.
+    pub(super) fn foreign_claim(&mut self) {
+        self.foreign_claim_with("{}".into());
+    }
+
+    /// The same, and it says of whom it is.
+    pub(super) fn foreign_claim_of(&mut self, node: &str, address: &str) {
+        let claim = Claim {
+            node: node.to_owned(),
+            address: Some(address.to_owned()),
+            idempotency_window_ms: 1_000_000,
+            copied: None,
+        };
+        self.foreign_claim_with(claim.to_value());
+    }
+
+    fn foreign_claim_with(&mut self, value: bytes::Bytes) {
+        let claim = ClaimHeaders {
+            term: Term(self.owner.chain().term.0 + 1),
+            writer: WriterId(Uuid::from_u128(99)),
+            log: log_id(),
+            version: RECORD_VERSION,
+        };
+        let offset = self.end();
+        self.records.push(Record::at(offset, claim.record(value)));
+    }
+
     fn want(&mut self, wanted: bool) {
         let now = self.now();
         self.owner.want(wanted, now);
