@@ -230,13 +230,16 @@ impl Chain {
         Ok(Verdict::Commit(commit))
     }
 
+    /// Whether a commit continues the chain as it stands.
+    #[must_use]
+    pub fn is_continued_by(&self, commit: &CommitHeaders) -> bool {
+        (commit.term, commit.writer) == (self.term, self.writer)
+            && (commit.position, commit.previous) == (self.position.next(), self.head)
+    }
+
     /// Takes up a commit that is known to count: the writer's own, acknowledged at the next offset.
     pub fn accept_commit(&mut self, commit: CommitHeaders, head: ChainHash, offset: Offset) {
-        debug_assert_eq!((commit.term, commit.writer), (self.term, self.writer));
-        debug_assert_eq!(
-            (commit.position, commit.previous),
-            (self.position.next(), self.head)
-        );
+        debug_assert!(self.is_continued_by(&commit));
         self.take(commit, head, offset);
     }
 

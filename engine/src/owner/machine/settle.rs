@@ -110,6 +110,9 @@ impl<T> Owner<T> {
             && let Some(Some(offset)) = front.acknowledged
             && offset == self.next_offset()
         {
+            if !self.chain.is_continued_by(&front.headers) {
+                return self.doubt();
+            }
             let entry = self.window.pop_front().expect("it was looked at");
             self.chain.accept_commit(entry.headers, entry.head, offset);
             self.verified(entry, offset);
