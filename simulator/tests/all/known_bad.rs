@@ -46,10 +46,12 @@ fn calling_a_record_an_orphan_because_of_a_gap() {
 
 #[test]
 fn looking_once_at_the_end_of_the_log_after_a_doubt() {
+    // An owner takes up nothing that does not continue its chain, so that it may also stand still.
     let promises = [
         Invariant::DecidedOnHistory,
         Invariant::AnsweredIsThere,
         Invariant::RefusedLeftNothing,
+        Invariant::MovesAgain,
     ];
     flawed(KnownBad::LooksOnceAfterDoubt, &promises);
 }
