@@ -58,18 +58,13 @@ struct World {
 }
 
 impl World {
-    /// A node that owns and may have so many records in flight.
-    fn owning(in_flight_max: usize) -> Self {
-        let settings = OwnerSettings {
-            in_flight_max,
-            address: Some(HERE.to_owned()),
-            ..OwnerSettings::default()
-        };
+    /// A node over an empty log.
+    fn not_started(settings: OwnerSettings) -> Self {
         let identity = Identity {
             node: "here".to_owned(),
-            address: settings.address.clone(),
+            address: Some(HERE.to_owned()),
         };
-        let mut world = Self {
+        Self {
             seat: Seat::new(owner_with(1, settings), identity),
             records: Vec::new(),
             appended: VecDeque::new(),
@@ -77,7 +72,16 @@ impl World {
             links: Vec::new(),
             answers: Vec::new(),
             time_ms: 1_000,
-        };
+        }
+    }
+
+    /// A node that owns and may have so many records in flight.
+    fn owning(in_flight_max: usize) -> Self {
+        let mut world = Self::not_started(OwnerSettings {
+            in_flight_max,
+            address: Some(HERE.to_owned()),
+            ..OwnerSettings::default()
+        });
         world.seat.start(Offset(0), true, world.now());
         world.perform();
         world.land();
@@ -87,23 +91,10 @@ impl World {
 
     /// A node that is not to own, has no standby, and over whose log `THERE` owns in this term.
     fn elsewhere(term: u64) -> Self {
-        let settings = OwnerSettings {
+        let mut world = Self::not_started(OwnerSettings {
             standby_read_every_ms: None,
             ..OwnerSettings::default()
-        };
-        let identity = Identity {
-            node: "here".to_owned(),
-            address: Some(HERE.to_owned()),
-        };
-        let mut world = Self {
-            seat: Seat::new(owner_with(1, settings), identity),
-            records: Vec::new(),
-            appended: VecDeque::new(),
-            forwarded: Vec::new(),
-            links: Vec::new(),
-            answers: Vec::new(),
-            time_ms: 1_000,
-        };
+        });
         for term in 1..=term {
             let headers = ClaimHeaders {
                 term: Term(term),
