@@ -46,7 +46,7 @@ fn calling_a_record_an_orphan_because_of_a_gap() {
 
 #[test]
 fn looking_once_at_the_end_of_the_log_after_a_doubt() {
-    // An owner takes up nothing that does not continue its chain, so that it may also stand still.
+    // Such an owner may stand still for good before it answers wrongly.
     let promises = [
         Invariant::DecidedOnHistory,
         Invariant::AnsweredIsThere,
