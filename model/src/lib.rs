@@ -10,6 +10,7 @@ pub mod invariant;
 pub mod ledger;
 pub mod log;
 pub mod node;
+pub mod reading;
 pub mod reference;
 pub mod store;
 pub mod world;

@@ -16,7 +16,7 @@ use engine::ids::{ChainHash, Offset, Partition, Position};
 use engine::known_bad::Flaw;
 use engine::log::Chunk;
 use engine::record::{NewRecord, Record};
-use engine::subscription::{Follower, Placed, ProofNeed};
+use engine::subscription::{Follower, Placed};
 use uuid::Uuid;
 
 use crate::invariant;
@@ -265,8 +265,7 @@ impl Log {
         if without_message(resumed.chain()) != without_message(self.follower.chain()) {
             self.broken.insert(invariant::AGREE);
         }
-        if self.follower.proof_need() != ProofNeed::None {
-            let place = self.follower.durable()?.offset;
+        while let Some(place) = self.follower.places_to_prove().first().copied() {
             let found = self.at(place).cloned();
             self.follower.prove(self.end(), found.as_ref()).ok()?;
         }
@@ -360,7 +359,7 @@ impl Log {
         for entry in &self.entries[from..] {
             follower.take(entry.record.clone()).ok()?;
         }
-        if let Some(place) = follower.durable().map(|place| place.offset) {
+        while let Some(place) = follower.places_to_prove().first().copied() {
             follower.prove(self.end(), self.at(place)).ok()?;
         }
         let chain = without_message(follower.chain());

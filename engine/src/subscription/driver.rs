@@ -168,12 +168,10 @@ async fn prove(
     partition: Partition,
     follower: &mut Follower,
 ) -> Result<(), SubscriptionError> {
-    let Some(offset) = follower.durable().map(|checkpoint| checkpoint.offset) else {
-        follower.prove(Offset(0), None)?;
-        return Ok(());
-    };
-    let (end, found) = look(log, partition, offset).await?;
-    follower.prove(end, found.as_ref())?;
+    while let Some(offset) = follower.places_to_prove().first().copied() {
+        let (end, found) = look(log, partition, offset).await?;
+        follower.prove(end, found.as_ref())?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The reader that goes on, as a state machine for one partition: records and proofs go in,
 //! batches and wishes for proofs come out. No I/O, no clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 use kernel::Timestamp;
@@ -70,6 +70,9 @@ pub struct Follower {
     chain: Chain,
     versions: HashMap<Bytes, u64>,
     need: ProofNeed,
+    /// The places that must still be in the log before anything behind them counts: the last read
+    /// under each leader, since what was read under one continues only in a log that holds it all.
+    unproven: VecDeque<Checkpoint>,
     last: Option<Record>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
@@ -89,11 +92,11 @@ impl Follower {
             None => Chain::genesis(partition),
         };
         Self {
-            need: if durable.is_some() {
-                ProofNeed::Due
-            } else {
-                ProofNeed::None
+            need: match &durable {
+                Some(_) => ProofNeed::Due,
+                None => ProofNeed::None,
             },
+            unproven: durable.iter().cloned().collect(),
             last_recorded_at: durable
                 .as_ref()
                 .and_then(|checkpoint| checkpoint.last_recorded_at),
@@ -165,16 +168,11 @@ impl Follower {
     }
 
     fn follow(&mut self, record: Record) -> Result<(), Stop> {
-        let need = self.need;
-        let known_epoch = self.last.as_ref().map_or_else(
-            || {
-                self.durable
-                    .as_ref()
-                    .and_then(|checkpoint| checkpoint.leader_epoch)
-            },
-            |last| last.leader_epoch,
-        );
-        if self.durable.is_some() && record.leader_epoch != known_epoch {
+        let (need, place) = (self.need, self.place());
+        let is_of_another_leader = place
+            .as_ref()
+            .is_some_and(|place| record.leader_epoch != place.leader_epoch);
+        if is_of_another_leader {
             self.need = ProofNeed::Due;
         }
         let partition = self.chain.partition;
@@ -190,7 +188,7 @@ impl Follower {
             },
             Verdict::Orphan(reason) => {
                 *self.orphans.entry(reason).or_default() += 1;
-                if self.durable.is_some() && self.need != ProofNeed::Due {
+                if place.is_some() && self.need != ProofNeed::Due {
                     self.need = match reason {
                         Orphan::Foreign => ProofNeed::Foreign,
                         Orphan::Late
@@ -203,6 +201,8 @@ impl Follower {
         }
         if self.chain.flaw.is(KnownBad::ProvesOnResumeOnly) {
             self.need = need;
+        } else if is_of_another_leader || is_orphan {
+            self.suspect(place);
         }
         if !(is_orphan && self.chain.flaw.is(KnownBad::ProvesLastAcceptedOnly)) {
             self.last = Some(record);
@@ -257,9 +257,39 @@ impl Follower {
 
     /// Notes that the client library reported an error or was replaced.
     pub fn interrupted(&mut self) {
-        if self.durable.is_some() {
+        let place = self.place();
+        if place.is_some() {
             self.need = ProofNeed::Due;
+            self.suspect(place);
         }
+    }
+
+    /// The place behind everything that was read.
+    fn place(&self) -> Option<Checkpoint> {
+        match &self.last {
+            Some(last) => Some(Checkpoint::new(&self.chain, last, self.last_recorded_at)),
+            None => self.durable.clone(),
+        }
+    }
+
+    /// What follows on `place` may be another log's.
+    fn suspect(&mut self, place: Option<Checkpoint>) {
+        let Some(place) = place else { return };
+        let is_first = self.unproven.len() < 2;
+        match self.unproven.back_mut() {
+            Some(back) if back.offset == place.offset => {}
+            // Of one leader the later place implies the earlier. Not the first: where a topic was
+            // made anew, or a disk was lost, an epoch comes again.
+            Some(back) if !is_first && back.leader_epoch == place.leader_epoch => *back = place,
+            _ => self.unproven.push_back(place),
+        }
+    }
+
+    /// Where the log is to be held against what was read, one after the other, while a proof is
+    /// needed.
+    #[must_use]
+    pub fn places_to_prove(&self) -> Vec<Offset> {
+        self.unproven.iter().map(|place| place.offset).collect()
     }
 
     /// Whether a proof must be made before the waiting batch may become durable.
@@ -268,15 +298,18 @@ impl Follower {
         self.need
     }
 
-    /// Holds the log against the durable checkpoint, as found at its offset and end.
+    /// Holds the log against the first of [`Self::places_to_prove`], as found there and at its end.
     ///
     /// # Errors
     /// Damage: the log is not the one that was read.
     pub fn prove(&mut self, end: Offset, found: Option<&Record>) -> Result<(), Damage> {
-        if let Some(checkpoint) = &self.durable {
-            checkpoint.prove(self.chain.partition, end, found)?;
+        if let Some(place) = self.unproven.front() {
+            place.prove(self.chain.partition, end, found)?;
+            self.unproven.pop_front();
         }
-        self.need = ProofNeed::None;
+        if self.unproven.is_empty() {
+            self.need = ProofNeed::None;
+        }
         Ok(())
     }
 

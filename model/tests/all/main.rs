@@ -2,6 +2,7 @@
 
 #[cfg(feature = "known-bad")]
 mod known_bad;
+mod reading;
 mod writing;
 
 /// How many threads look at states; two of them keep two cores busy.

@@ -164,8 +164,8 @@ impl World {
             if due && projector.stopped[place].is_none() {
                 let log = &self.logs[place];
                 let look = (log.away_until_us <= self.now_us).then(|| {
-                    let durable = follower.durable().map(|checkpoint| checkpoint.offset);
-                    let found = durable.and_then(|offset| log.at(offset)).cloned();
+                    let place = follower.places_to_prove().first().copied();
+                    let found = place.and_then(|offset| log.at(offset)).cloned();
                     (log.end(), found)
                 });
                 looks.push((place, look));

@@ -455,11 +455,12 @@ fn before_the_first_claim_no_commit_counts_not_even_one_of_term_0_and_nobody() {
 fn follow(from: Option<&Checkpoint>, records: &[NewRecord]) -> (Option<Batch>, Option<Stop>) {
     let mut follower = Follower::new(Partition(0), from.cloned());
     let prove = |follower: &mut Follower| {
-        let known = from.map(|checkpoint| usize::try_from(checkpoint.offset.0).unwrap());
-        let found = known.map(|index| at(index, &records[index]));
-        follower
-            .prove(Offset(records.len() as u64), found.as_ref())
-            .unwrap();
+        while let Some(place) = follower.places_to_prove().first().copied() {
+            let index = usize::try_from(place.0).unwrap();
+            let found = at(index, &records[index]);
+            let end = Offset(records.len() as u64);
+            follower.prove(end, Some(&found)).unwrap();
+        }
         assert_eq!(follower.proof_need(), ProofNeed::None);
     };
     let first = usize::try_from(follower.next_offset().0).unwrap();

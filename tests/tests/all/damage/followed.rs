@@ -485,18 +485,42 @@ fn a_new_leader_an_error_and_an_orphan_each_ask_for_a_proof() {
         changed.take(record(12, epoch)).unwrap();
         assert_eq!(changed.proof_need(), ProofNeed::Due);
         assert!(changed.batch().is_none());
-        // Within one batch as well, and once is enough.
+        // Within one batch as well: what was read last under the leader before must be there.
         let mut within = resumed();
         within.take(record(12, Some(4))).unwrap();
         within.take(record(13, epoch)).unwrap();
         assert!(within.batch().is_none());
-        within.prove(Offset(HISTORY + 4), Some(&last)).unwrap();
+        assert_eq!(within.places_to_prove(), [Offset(12)]);
+        let read = record(12, Some(4));
+        within.prove(Offset(HISTORY + 4), Some(&read)).unwrap();
         assert_eq!(within.batch().unwrap().commits.len(), 2);
     }
 
+    // Nothing is durable yet, and what was read may be gone all the same.
+    let mut first = Follower::new(Partition(0), None);
+    first.take(record(0, Some(4))).unwrap();
+    assert_eq!(first.proof_need(), ProofNeed::None);
+    first.take(record(1, Some(5))).unwrap();
+    assert_eq!(first.places_to_prove(), [Offset(0)]);
+    assert!(first.batch().is_none());
+    first
+        .prove(Offset(2), Some(&record(0, Some(5))))
+        .unwrap_err();
+
+    // A topic that was made anew counts its leaders from the start: the later place, of the same
+    // epoch, says nothing of the one before the change.
+    let mut anew = resumed();
+    for offset in 12..=14 {
+        let late = record(14, last.leader_epoch);
+        let offset = Offset(offset);
+        anew.take(Record { offset, ..late }).unwrap();
+    }
+    assert_eq!(anew.places_to_prove(), [Offset(HISTORY - 1), Offset(13)]);
+    assert!(anew.batch().is_none());
+
     let mut interrupted = resumed();
-    interrupted.take(record(12, Some(4))).unwrap();
     interrupted.interrupted();
+    interrupted.take(record(12, Some(4))).unwrap();
     assert!(interrupted.batch().is_none());
     let other = record(HISTORY - 2, Some(4));
     let moved = Record {
