@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{check_history, log, projections, schema, send, simulate, stream};
+use crate::command::{
+    check_history, log, projections, schema, send, simulate, stream, verify_cluster,
+};
 use crate::import;
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
@@ -163,6 +165,9 @@ pub enum Command {
     /// Check everything that can be checked before production
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Put a Kafka cluster to the test: does it keep the guarantees that the engine needs
+    #[command(after_help = verify_cluster::HELP)]
+    VerifyCluster(verify_cluster::VerifyClusterArgs),
     /// Hold what clients were told against the log, and say which promises were broken
     #[command(after_help = check_history::HELP)]
     CheckHistory(check_history::CheckHistoryArgs),
@@ -357,6 +362,7 @@ impl Cli {
             Command::Send(args) => args.server.add_to(&mut flags),
             Command::Events(args) => args.server.add_to(&mut flags),
             Command::State(args) => args.server.add_to(&mut flags),
+            Command::VerifyCluster(args) => args.add_to(&mut flags),
             Command::Log(_)
             | Command::CheckHistory(_)
             | Command::Simulate(_)

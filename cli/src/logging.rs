@@ -27,6 +27,8 @@ pub enum Voice {
     Silent,
     /// What a human must know: for tools.
     Quiet,
+    /// Only what is not meant to happen: for tools that make faults themselves.
+    Faults,
     /// What happens in the life of the process: for servers.
     Server,
 }
@@ -58,6 +60,7 @@ fn filter_of(verbose: u8, voice: Voice) -> String {
     let (libraries, ours) = match (verbose, voice) {
         (0, Voice::Silent) => return "off".to_owned(),
         (0, Voice::Quiet) => return "warn".to_owned(),
+        (0, Voice::Faults) => return "error".to_owned(),
         (0, Voice::Server) | (1, _) => ("warn", "info"),
         (2, _) => ("info", "debug"),
         (_, _) => ("debug", "trace"),

@@ -20,6 +20,7 @@ pub mod send;
 mod serve;
 pub mod simulate;
 pub mod stream;
+pub mod verify_cluster;
 
 use engine::registry::Registry;
 
@@ -49,6 +50,8 @@ pub(crate) fn no_shop() -> Failure {
 pub fn voice(command: &Command) -> Voice {
     match command {
         Command::Serve(_) => Voice::Server,
+        // It cuts its own connections, which the clients would complain of.
+        Command::VerifyCluster(_) => Voice::Faults,
         Command::Simulate(_) => Voice::Silent,
         _ => Voice::Quiet,
     }
@@ -71,6 +74,7 @@ pub async fn run(domain: Domain, settings: Settings, command: Command) -> Result
         Command::Projections(command) => projections::run(&domain, &settings, command).await,
         Command::Migrate => migrate::run(&settings).await,
         Command::Check(_) => check::run(&domain, &settings).await,
+        Command::VerifyCluster(args) => verify_cluster::run(&settings, &args).await,
         Command::CheckHistory(args) => check_history::run(&settings, &args).await,
         Command::Simulate(args) => simulate::run(&settings, &args),
         Command::Config(_) => config::run(&settings),

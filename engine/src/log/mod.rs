@@ -10,6 +10,7 @@ mod error;
 mod kafka;
 mod security;
 mod sqlite;
+pub mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;

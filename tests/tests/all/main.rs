@@ -26,4 +26,5 @@ mod raw_log;
 mod readme;
 mod security;
 mod tidy;
+mod verify_cluster;
 mod write_side;

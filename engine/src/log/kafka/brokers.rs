@@ -111,6 +111,11 @@ impl Brokers {
         }
     }
 
+    /// How many brokers there are. Every answer about a topic names them.
+    pub(super) fn count(&self, topic: &str) -> Result<usize, LogError> {
+        Ok(self.metadata(topic)?.brokers().len())
+    }
+
     /// Asks about a topic with a client that listens to its own reports: an answer that does not
     /// come says nothing, and the reports say why.
     fn metadata(&self, topic: &str) -> Result<Metadata, LogError> {

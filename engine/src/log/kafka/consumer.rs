@@ -69,7 +69,16 @@ fn assign(
         list.add_partition_offset(topic, partition_number(partition), offset)
             .map_err(failed("assign a partition"))?;
     }
-    consumer.assign(&list).map_err(failed("assign partitions"))
+    consumer
+        .assign(&list)
+        .map_err(failed("assign partitions"))?;
+    // Assigning a partition anew stops its fetcher first. Whoever then assigns it again, or closes
+    // the client, before the library has noted that it stopped, stops it twice, and librdkafka
+    // (2.12) ends the process by an assertion. Its answer to a question comes behind that note.
+    consumer
+        .assignment()
+        .map(drop)
+        .map_err(failed("assign partitions"))
 }
 
 /// A record of ours or anybody's, copied out of the client's buffer.

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -224,6 +224,53 @@ fn config(brokers: &Brokers, options: &MembershipOptions) -> ClientConfig {
         .set("queued.min.messages", "1")
         .set("queued.max.messages.kbytes", "1");
     config
+}
+
+/// A member that is gone without a word once it was given partitions: one with an id of its own
+/// does not leave the group when its client closes.
+pub(super) struct Silent {
+    member: Member,
+    assigned: watch::Receiver<Assigned>,
+}
+
+impl Silent {
+    pub(super) fn new(
+        brokers: &Brokers,
+        topic: &str,
+        partition_count: u32,
+        options: &MembershipOptions,
+    ) -> Self {
+        let mut config = config(brokers, options);
+        config.set("group.instance.id", &options.node);
+        let (sender, assigned) = watch::channel(Assigned::default());
+        let member = Member {
+            config,
+            topic: topic.to_owned(),
+            assigned: Arc::new(sender),
+            partition_count,
+            stop: Arc::default(),
+        };
+        Self { member, assigned }
+    }
+
+    /// Returns since when it is silent.
+    pub(super) fn join_and_close(self, wait: Duration) -> Result<Instant, LogError> {
+        let consumer = self.member.consumer();
+        let consumer = consumer.map_err(failed("join the nodes' group"))?;
+        let deadline = Instant::now() + wait;
+        while self.assigned.borrow().partitions.is_empty() {
+            if Instant::now() >= deadline {
+                let why = "no partition was assigned in time";
+                return Err(LogError::unavailable("join the nodes' group", why));
+            }
+            if let Some(Err(error)) = consumer.poll(POLL_EVERY) {
+                tracing::debug!(%error, "the nodes' group cannot be reached; trying on");
+            }
+        }
+        let silent_at = Instant::now();
+        drop(consumer);
+        Ok(silent_at)
+    }
 }
 
 /// The thread's side.

@@ -13,7 +13,7 @@ mod producer;
 mod topic;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -97,6 +97,40 @@ impl KafkaLog {
     ) -> Result<(), LogError> {
         let brokers = Brokers::new(brokers, security.clone());
         topic::create_topic(&brokers, topic, options).await
+    }
+
+    /// Removes the topics.
+    pub(super) async fn remove(
+        brokers: &str,
+        topic: &str,
+        security: &KafkaSecurity,
+    ) -> Result<(), LogError> {
+        let brokers = Brokers::new(brokers, security.clone());
+        topic::remove_topic(&brokers, topic).await
+    }
+
+    /// How many brokers there are, whether they have the topic or not.
+    pub(super) async fn broker_count(
+        brokers: &str,
+        topic: &str,
+        security: &KafkaSecurity,
+    ) -> Result<usize, LogError> {
+        let brokers = Brokers::new(brokers, security.clone());
+        let topic = topic.to_owned();
+        blocking(move || brokers.count(&topic)).await
+    }
+
+    /// Joins the nodes' group of a topic with so many partitions, and falls silent.
+    pub(super) async fn fall_silent(
+        brokers: &str,
+        (topic, partition_count): (&str, u32),
+        security: &KafkaSecurity,
+        options: &MembershipOptions,
+        wait: Duration,
+    ) -> Result<Instant, LogError> {
+        let brokers = Brokers::new(brokers, security.clone());
+        let member = membership::Silent::new(&brokers, topic, partition_count, options);
+        blocking(move || member.join_and_close(wait)).await
     }
 
     /// Runs `work` with a client of its own kind, preferably one that stands at `place` already.

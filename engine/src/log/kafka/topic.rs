@@ -99,6 +99,25 @@ async fn make(brokers: &Brokers, topics: &[NewTopic<'_>]) -> Result<(), LogError
     Ok(())
 }
 
+/// Removes a topic and the directory's that belongs to it.
+pub(super) async fn remove_topic(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
+    let owners = owners_topic(topic);
+    let timeouts = AdminOptions::new()
+        .operation_timeout(Some(REQUEST_TIMEOUT))
+        .request_timeout(Some(REQUEST_TIMEOUT));
+    let results = admin(brokers)?
+        .delete_topics(&[topic, &owners], &timeouts)
+        .await
+        .map_err(failed("remove the topic"))?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((_, code)) => return Err(LogError::unavailable("remove the topic", code)),
+        }
+    }
+    Ok(())
+}
+
 /// The warnings that stop nobody.
 pub(super) async fn check(brokers: &Brokers, topic: &str) -> Result<Vec<String>, LogError> {
     let resource = [ResourceSpecifier::Topic(topic)];

@@ -36,6 +36,7 @@ fn every_command_explains_itself() {
         "projections rebuild",
         "migrate",
         "check",
+        "verify-cluster",
         "check-history",
         "simulate",
         "config",

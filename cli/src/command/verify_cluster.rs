@@ -1,0 +1,257 @@
+//! `annals verify-cluster`: does a Kafka cluster keep the guarantees that the engine needs.
+//!
+//! Invariant: touches nothing but topics of its own, which begin with `annals-verify-`, and removes
+//! them at the end, also after a failure or Ctrl-C, unless they are to be kept. Deliberately absent:
+//! the workload and the judging (`engine::audit`).
+
+mod connections;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use engine::audit::{
+    Row, Stage, TRIAL_PARTITIONS, TrialOptions, Verdict as RowVerdict, verify_cluster,
+};
+use engine::claim::IDEMPOTENCY_WINDOW_MS;
+use engine::create::{CreateOptions, create};
+use engine::log::{LogAddress, LogPlace, StoreOptions, trial};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::exit::{Exit, Failure, explained};
+use crate::output;
+use crate::progress::Progress;
+use crate::settings::{Flags, OutputFormat, Settings};
+use crate::signals::Stop;
+use connections::OwnConnections;
+
+/// The text behind the options.
+pub const HELP: &str = "\
+Only the brokers of --log are used: kafka://HOST:PORT[,HOST:PORT…], with or without a topic. The
+trial makes a topic of its own, annals-verify-…, and its directory's beside it, writes to it as the
+engine does, and does what needs no privileges: cuts its own connections in the middle of requests,
+throws producers away with records in flight, lets two claimants write at once, stops a reader and
+lets it go on, lets a member of the group fall silent. Then it reads everything twice and says of
+each guarantee whether it was kept. The topics are removed at the end.
+
+With --pause SECONDS it goes on writing for so long afterwards; restart your brokers one after the
+other meanwhile. What only a power failure shows cannot be tested from here.
+
+Ends with code 1 if a guarantee was broken; the message says what to do.
+
+Examples:
+  annals verify-cluster --log kafka://localhost:9092
+  annals verify-cluster --log kafka://a:9092,b:9092,c:9092 --records 200000 --seconds 120 --pause 180";
+
+/// How long the cluster may take to make the topic and acknowledge its first records.
+const MAKE_WITHIN: Duration = Duration::from_secs(60);
+/// How many replicas a topic has where nobody says and there are brokers for it.
+const REPLICATION_DEFAULT: usize = 3;
+
+/// Arguments of `verify-cluster`.
+#[derive(Debug, Args)]
+pub struct VerifyClusterArgs {
+    /// How many records are written
+    #[arg(long, value_name = "N", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u64).range(200..=2_000_000))]
+    records: u64,
+    /// After how many seconds no more are begun
+    #[arg(long, value_name = "N", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Go on writing for so long, for you to restart brokers meanwhile
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pause: Option<u64>,
+    /// Brokers that keep each partition of the topic [default: 3, or as many as there are]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    replication: Option<u16>,
+    /// The session timeout of the nodes' group, in milliseconds [default: 6000]
+    #[arg(long, value_name = "MS")]
+    session_timeout_ms: Option<u64>,
+    /// Do not remove the topics at the end
+    #[arg(long)]
+    keep: bool,
+}
+
+impl VerifyClusterArgs {
+    /// Adds what was typed of settings. A log's address needs a topic, and this command none.
+    pub fn add_to(&self, flags: &mut Flags) {
+        flags.add("session_timeout_ms", self.session_timeout_ms);
+        let log = flags.values.iter_mut().find(|(key, _)| *key == "log");
+        if let Some((_, address)) = log
+            && let Some(brokers) = address.strip_prefix("kafka://")
+            && !brokers.trim_end_matches('/').contains('/')
+        {
+            *address = format!("kafka://{}/any", brokers.trim_end_matches('/'));
+        }
+    }
+}
+
+pub(super) async fn run(settings: &Settings, args: &VerifyClusterArgs) -> Result<Exit, Failure> {
+    let LogAddress::Kafka { brokers, .. } = &settings.log else {
+        let message = format!(
+            "verify-cluster puts a Kafka cluster to the test, and {} is a file of this machine",
+            settings.log
+        );
+        let hint = "name brokers with --log kafka://HOST:PORT; annals log verify proves a file";
+        return Err(Failure::new(Exit::Usage, message).hint(hint));
+    };
+    let place = settings.place_of(&LogAddress::Kafka {
+        brokers: brokers.clone(),
+        topic: format!("{}{}", trial::PREFIX, Uuid::now_v7().simple()),
+    });
+    let stop = Stop::listen()?;
+    let connections = OwnConnections::from_now_on();
+    eprintln!("the trial's log is {}", place.address);
+    let tried = tokio::select! {
+        tried = put_to_the_test(settings, args, &place, connections) => tried,
+        () = stop.asked() => Err(Failure::new(Exit::Failed, "stopped before anything was decided")),
+    };
+    clear_away(&place, args).await;
+    let rows = tried?;
+    show(settings, &rows)?;
+    Ok(verdict(&rows))
+}
+
+async fn put_to_the_test(
+    settings: &Settings,
+    args: &VerifyClusterArgs,
+    place: &LogPlace,
+    connections: OwnConnections,
+) -> Result<Vec<Row>, Failure> {
+    let brokers = trial::broker_count(place).await?;
+    let replication = match args.replication {
+        Some(replication) => replication,
+        None => u16::try_from(brokers.clamp(1, REPLICATION_DEFAULT)).unwrap_or(1),
+    };
+    eprintln!("{brokers} broker(s); each partition is kept by {replication}");
+    let create_options = CreateOptions {
+        store: StoreOptions {
+            partition_count: TRIAL_PARTITIONS,
+            replication,
+        },
+        idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+        node: settings.node.clone(),
+    };
+    let making = tokio::time::timeout(MAKE_WITHIN, create(place.clone(), &create_options)).await;
+    let Ok(made) = making else {
+        let message = "the brokers made a topic but acknowledged nothing in it within a minute";
+        let hint = "see that enough of its replicas are in sync (min.insync.replicas)";
+        return Err(Failure::new(Exit::Unavailable, message).hint(hint));
+    };
+    let (log, log_id, _) = made?;
+    let options = TrialOptions {
+        place: place.clone(),
+        records: args.records,
+        within: Duration::from_secs(args.seconds),
+        pause: args.pause.map(Duration::from_secs),
+        session_timeout: settings.session_timeout,
+        node: settings.node.clone(),
+        connections: Some(Arc::new(connections)),
+    };
+    let mut told = Told::new();
+    let rows = verify_cluster(log, log_id, &options, |stage| told.tell(stage)).await?;
+    told.end();
+    Ok(rows)
+}
+
+/// What is said while it goes on.
+struct Told {
+    progress: Progress,
+    count: u64,
+    is_reading: bool,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self {
+            progress: Progress::start("writing under faults"),
+            count: 0,
+            is_reading: false,
+        }
+    }
+
+    fn tell(&mut self, stage: Stage) {
+        match stage {
+            Stage::Writing(done, total) => {
+                self.count = done;
+                self.progress.set(done, total);
+            }
+            Stage::Pausing(pause) => {
+                self.end();
+                let seconds = pause.as_secs();
+                eprintln!(
+                    "NOW restart your brokers, one after the other; writing goes on for {seconds} s"
+                );
+                self.progress = Progress::start("writing while brokers are restarted");
+            }
+            Stage::Reading(done, total) => {
+                if !self.is_reading {
+                    self.end();
+                    self.is_reading = true;
+                    self.progress = Progress::start("reading everything again");
+                }
+                self.count = done;
+                self.progress.set(done, total);
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.progress.finish(&format!("{} records", self.count));
+    }
+}
+
+/// Removes the topics, or says that they stay.
+async fn clear_away(place: &LogPlace, args: &VerifyClusterArgs) {
+    let address = &place.address;
+    if args.keep {
+        eprintln!("kept {address}; look into it with annals log verify --log {address}");
+        return;
+    }
+    if let Err(error) = trial::remove(place).await {
+        let why = explained(&error);
+        eprintln!("warning: the topics of {address} may still be there ({why}); remove them");
+    }
+}
+
+const COLUMNS: [&str; 6] = ["guarantee", "verdict", "records", "times", "done", "found"];
+
+fn show(settings: &Settings, rows: &[Row]) -> Result<(), Failure> {
+    match settings.output {
+        OutputFormat::Json | OutputFormat::Ndjson => output::rows(settings.output, &[], rows),
+        OutputFormat::Table => {
+            let rows: Vec<Value> = rows.iter().map(in_words).collect();
+            output::rows(settings.output, &COLUMNS, &rows)
+        }
+        OutputFormat::Csv => output::rows(settings.output, &COLUMNS, rows),
+    }
+}
+
+fn in_words(row: &Row) -> Value {
+    let mut value = json!(row);
+    value["guarantee"] = row.guarantee.as_str().into();
+    value["verdict"] = row.verdict.as_str().into();
+    value
+}
+
+/// Says in words what was found.
+fn verdict(rows: &[Row]) -> Exit {
+    let of = |verdict| rows.iter().filter(move |row| row.verdict == verdict);
+    for row in of(RowVerdict::Broken) {
+        let (name, found, to_do) = (row.guarantee.as_str(), &row.found, &row.to_do);
+        eprintln!("BROKEN: {name}: {found}\n  what to do: {to_do}");
+    }
+    let count = |verdict| of(verdict).count();
+    let (kept, broken, untested) = (
+        count(RowVerdict::Kept),
+        count(RowVerdict::Broken),
+        count(RowVerdict::NotTested),
+    );
+    eprintln!("{kept} guarantees kept, {broken} broken, {untested} not tested");
+    match broken {
+        0 => Exit::Done,
+        _ => Exit::Failed,
+    }
+}

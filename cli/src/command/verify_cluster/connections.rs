@@ -1,0 +1,90 @@
+//! Cutting this process's own connections, as a network that fails does: no privilege is needed,
+//! and it works through TLS and on whatever address a broker has advertised.
+//!
+//! Invariant: only TCP connections that were opened after [`OwnConnections::from_now_on`] are cut,
+//! and none that this process was started with. Deliberately absent: knowing whose they are; the
+//! command that uses this speaks to brokers only.
+
+use std::collections::BTreeSet;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
+use engine::audit::Connections;
+use rustix::net::{AddressFamily, Shutdown, SocketType, getpeername, shutdown, sockopt};
+
+/// Where a process finds its own open files, on Linux and elsewhere.
+const OPEN_FILES: &str = "/dev/fd";
+
+/// The TCP connections that this process opens.
+#[derive(Debug)]
+pub(super) struct OwnConnections {
+    before: BTreeSet<RawFd>,
+}
+
+impl OwnConnections {
+    /// All that are opened from now on.
+    pub(super) fn from_now_on() -> Self {
+        Self {
+            before: open_files().into_iter().collect(),
+        }
+    }
+}
+
+impl Connections for OwnConnections {
+    fn cut(&self) -> usize {
+        let files = open_files().into_iter();
+        let ours = files.filter(|file| !self.before.contains(file));
+        ours.filter_map(connection)
+            .filter(|connection| shutdown(connection, Shutdown::Both).is_ok())
+            .count()
+    }
+}
+
+/// The numbers of this process's open files; none where the system does not show them.
+fn open_files() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir(OPEN_FILES) else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| name.parse().ok()).collect()
+}
+
+/// A handle of our own to an open file, if that is a TCP connection.
+fn connection(file: RawFd) -> Option<OwnedFd> {
+    // SAFETY: only borrowed for the call below, which fails where the file was closed meanwhile. If
+    // another one took its number, the checks behind look at that one.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(file) };
+    let own = borrowed.try_clone_to_owned().ok()?;
+    let is_stream = sockopt::socket_type(&own).ok()? == SocketType::STREAM;
+    let family = getpeername(&own).ok()??.address_family();
+    let is_internet = family == AddressFamily::INET || family == AddressFamily::INET6;
+    (is_stream && is_internet).then_some(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn cuts_what_was_opened_since_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let older = TcpStream::connect(address).unwrap();
+        let (older_peer, _) = listener.accept().unwrap();
+        let connections = OwnConnections::from_now_on();
+        let mut newer = TcpStream::connect(address).unwrap();
+        let (newer_peer, _) = listener.accept().unwrap();
+
+        let other: BTreeSet<RawFd> = open_files().into_iter().collect();
+        assert!(other.is_superset(&connections.before));
+        assert!(connections.cut() >= 2, "both ends of the newer one");
+        assert_eq!(newer.read(&mut [0; 1]).unwrap(), 0);
+        drop(newer_peer);
+        older.set_nonblocking(true).unwrap();
+        let waiting = (&older).read(&mut [0; 1]).unwrap_err();
+        assert_eq!(waiting.kind(), std::io::ErrorKind::WouldBlock);
+        drop(older_peer);
+    }
+}

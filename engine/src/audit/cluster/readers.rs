@@ -1,0 +1,192 @@
+//! Readers that follow while the trial goes on: one that notes what stands where, and one that
+//! folds, is stopped, and goes on from its checkpoint.
+//!
+//! Invariant: each has clients of its own. Deliberately absent: the reader at the end (`judge`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::claimant::explained;
+use super::trial::{Phase, Trial};
+use crate::chain::Stop;
+use crate::checkpoint::Checkpoint;
+use crate::ids::{Offset, Partition, RecordHash};
+use crate::log::{EventLog, LogError};
+use crate::record::record_hash;
+use crate::subscription::{Subscription, SubscriptionError};
+
+/// How long a reader waits for records before it looks whether it has seen all.
+const WAIT: Duration = Duration::from_millis(100);
+/// How long readers may take to the end once nobody writes.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
+/// How many times the follower is stopped and goes on.
+const RESUMES: u64 = 6;
+
+/// The ends up to which everybody reads, once nobody writes.
+pub(super) type Ends = watch::Receiver<Option<BTreeMap<Partition, Offset>>>;
+
+/// What stands where, by partition in order of offset.
+pub(super) type Seen = BTreeMap<Partition, Vec<(Offset, RecordHash)>>;
+
+/// Until when a reader goes on: for ever, or until it has seen all.
+struct Goal {
+    ends: Ends,
+    deadline: Option<Instant>,
+}
+
+impl Goal {
+    fn new(ends: Ends) -> Self {
+        Self {
+            ends,
+            deadline: None,
+        }
+    }
+
+    fn is_reached(&mut self, next: impl Fn(Partition) -> Offset) -> bool {
+        if self.ends.has_changed().is_err() {
+            // The trial was given up.
+            return true;
+        }
+        let ends = self.ends.borrow();
+        let Some(ends) = ends.as_ref() else {
+            return false;
+        };
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Instant::now() + CATCH_UP_WITHIN);
+        Instant::now() >= *deadline || ends.iter().all(|(&partition, &end)| next(partition) >= end)
+    }
+}
+
+fn behind(seen: &Seen, partition: Partition, first: Offset) -> Offset {
+    let last = seen.get(&partition).and_then(|seen| seen.last());
+    last.map_or(first, |(offset, _)| offset.next())
+}
+
+/// Notes what stands where.
+pub(super) async fn watch_all(
+    trial: Arc<Trial>,
+    first: BTreeMap<Partition, Offset>,
+    ends: Ends,
+) -> Seen {
+    let mut goal = Goal::new(ends);
+    let mut seen = Seen::new();
+    let mut reader = None;
+    let next = |seen: &Seen, partition| {
+        let first = first.get(&partition).copied().unwrap_or(Offset(0));
+        behind(seen, partition, first)
+    };
+    while !goal.is_reached(|partition| next(&seen, partition)) {
+        let opened = match reader.take() {
+            Some(reader) => Ok(reader),
+            None => {
+                let from: Vec<_> = first.keys().map(|&p| (p, next(&seen, p))).collect();
+                trial.log.follow(&from)
+            }
+        };
+        let read = match opened {
+            Ok(mut opened) => {
+                let read = opened.next(WAIT).await;
+                reader = read.is_ok().then_some(opened);
+                read
+            }
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(chunks) => {
+                for chunk in chunks {
+                    let seen = seen.entry(chunk.partition).or_default();
+                    let records = chunk.records.iter();
+                    seen.extend(records.map(|record| (record.offset, record_hash(record))));
+                }
+            }
+            Err(_) => trial.back_off().await,
+        }
+    }
+    seen
+}
+
+/// What the follower came to.
+#[derive(Default)]
+pub(super) struct Followed {
+    /// How many times it was stopped and went on.
+    pub(super) resumes: u64,
+    /// How many times the log did not answer it.
+    pub(super) interruptions: u64,
+    /// Accepted commits by partition.
+    pub(super) commits: BTreeMap<Partition, u64>,
+    /// Where it stands.
+    pub(super) checkpoints: BTreeMap<Partition, Checkpoint>,
+    /// Why it went no further.
+    pub(super) stopped: Option<Stop>,
+}
+
+/// Follows as a projection does: folds, proves, keeps a checkpoint, and is stopped now and then.
+pub(super) async fn follow(
+    trial: Arc<Trial>,
+    partitions: Vec<Partition>,
+    records: u64,
+    ends: Ends,
+) -> Followed {
+    let mut goal = Goal::new(ends);
+    let mut followed = Followed::default();
+    let mut subscription = subscribe(&trial, &partitions, &followed);
+    let mut stop_at = records / (RESUMES + 1);
+    loop {
+        let is_reached = goal.is_reached(|partition| {
+            let checkpoint = followed.checkpoints.get(&partition);
+            checkpoint.map_or(Offset(0), |checkpoint| checkpoint.offset.next())
+        });
+        if is_reached {
+            return followed;
+        }
+        match subscription.next(WAIT).await {
+            Ok(batches) => {
+                for batch in batches {
+                    let count = followed.commits.entry(batch.partition).or_default();
+                    *count += batch.commits.len() as u64;
+                    subscription.made_durable(batch.partition, batch.after.clone());
+                    followed.checkpoints.insert(batch.partition, batch.after);
+                }
+            }
+            Err(SubscriptionError::Log(error)) => {
+                followed.interruptions += 1;
+                tracing::debug!(error = explained(&error), "the follower was interrupted");
+                trial.back_off().await;
+            }
+            Err(SubscriptionError::Stop(stop)) => {
+                followed.stopped = Some(stop);
+                return followed;
+            }
+        }
+        let is_due = trial.acknowledged() >= stop_at && trial.phase() == Phase::Working;
+        if is_due && followed.checkpoints.len() == partitions.len() {
+            stop_at += records / (RESUMES + 1);
+            followed.resumes += 1;
+            subscription = subscribe(&trial, &partitions, &followed);
+        }
+    }
+}
+
+fn subscribe(trial: &Trial, partitions: &[Partition], followed: &Followed) -> Subscription {
+    let from = partitions.iter();
+    let from = from.map(|partition| (*partition, followed.checkpoints.get(partition).cloned()));
+    Subscription::new(Arc::clone(&trial.log), from.collect())
+}
+
+/// The first offsets and the ends of all partitions.
+pub(super) async fn bounds(
+    log: &dyn EventLog,
+) -> Result<(BTreeMap<Partition, Offset>, BTreeMap<Partition, Offset>), LogError> {
+    let (mut first, mut ends) = (BTreeMap::new(), BTreeMap::new());
+    for partition in (0..log.partition_count()).map(Partition) {
+        let deadline = Instant::now() + CATCH_UP_WITHIN;
+        let bounds = super::claimant::retried(deadline, || log.bounds(partition)).await?;
+        first.insert(partition, bounds.first);
+        ends.insert(partition, bounds.end);
+    }
+    Ok((first, ends))
+}
