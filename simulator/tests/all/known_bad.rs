@@ -11,12 +11,19 @@ const SEEDS_MAX: u64 = 200;
 
 /// Asserts that runs with `options` break one of `promises` before any other, and says how soon.
 fn breaks(options: &Options, promises: &[Invariant]) {
+    breaks_beside(options, promises, &[]);
+}
+
+/// The same where runs that break one of `beside` show something else, and are passed over.
+fn breaks_beside(options: &Options, promises: &[Invariant], beside: &[Invariant]) {
     for seed in 0..SEEDS_MAX {
         if let Some(violation) = sim::run(seed, options, None).violation {
             println!("found by seed {seed}: {violation}");
             let found = violation.invariant;
-            assert!(promises.contains(&found), "{found:?}: {violation}");
-            return;
+            if !beside.contains(&found) {
+                assert!(promises.contains(&found), "{found:?}: {violation}");
+                return;
+            }
         }
     }
     panic!("{SEEDS_MAX} seeds found nothing");
@@ -46,14 +53,15 @@ fn calling_a_record_an_orphan_because_of_a_gap() {
 
 #[test]
 fn looking_once_at_the_end_of_the_log_after_a_doubt() {
-    // Such an owner may stand still for good before it answers wrongly.
     let promises = [
         Invariant::DecidedOnHistory,
         Invariant::AnsweredIsThere,
         Invariant::RefusedLeftNothing,
-        Invariant::MovesAgain,
     ];
-    flawed(KnownBad::LooksOnceAfterDoubt, &promises);
+    // An owner gets a new producer with each claim. This one goes on without a claim, and stands
+    // still if its producer has failed; its lies come where the producer lives.
+    let options = Options::with_flaw(KnownBad::LooksOnceAfterDoubt.into());
+    breaks_beside(&options, &promises, &[Invariant::MovesAgain]);
 }
 
 #[test]
