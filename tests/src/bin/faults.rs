@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use tests::faults::fault::{Fault, Lengths};
 use tests::faults::moves::{MovesOptions, measure};
+use tests::faults::orders::{OrdersOptions, import};
 use tests::faults::run::{RECOVERY_MAX, RunOptions, Until, run};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -63,6 +64,12 @@ struct Arguments {
     /// Instead of faults: kill so many nodes and measure the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     crashes: u64,
+    /// Instead of faults: import the orders in this folder while nodes and brokers are killed
+    #[arg(long, value_name = "FOLDER")]
+    orders: Option<PathBuf>,
+    /// So many of them, at random moments of the import; 0 for a quiet one
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    kills: usize,
     /// What the nodes log, as in RUST_LOG
     #[arg(long, value_name = "FILTER", default_value = "info")]
     node_log: String,
@@ -101,6 +108,9 @@ async fn go(arguments: Arguments) -> ExitCode {
     let (shown, is_clean) = if arguments.planned + arguments.crashes > 0 {
         let moves = measure(moves_options(&arguments, seed, &artefacts)).await;
         (moves.to_string(), moves.violations.is_empty())
+    } else if let Some(folder) = &arguments.orders {
+        let imported = import(orders_options(&arguments, folder, seed, &artefacts)).await;
+        (imported.to_string(), imported.violations.is_empty())
     } else {
         let outcome = run(run_options(&arguments, seed, &artefacts)).await;
         (outcome.to_string(), outcome.violations.is_empty())
@@ -126,6 +136,26 @@ fn moves_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> MovesOpt
         seed,
         planned: arguments.planned,
         crashes: arguments.crashes,
+        partitions: arguments.partitions,
+        nodes: arguments.nodes,
+        session_timeout: Duration::from_millis(arguments.session_timeout_ms),
+        log_filter: arguments.node_log.clone(),
+        arguments: arguments.node_arguments.clone(),
+    }
+}
+
+fn orders_options(
+    arguments: &Arguments,
+    folder: &Path,
+    seed: u64,
+    artefacts: &Path,
+) -> OrdersOptions {
+    OrdersOptions {
+        program: arguments.program.clone().unwrap_or_else(beside),
+        artefacts: artefacts.to_owned(),
+        seed,
+        folder: folder.to_owned(),
+        kills: arguments.kills,
         partitions: arguments.partitions,
         nodes: arguments.nodes,
         session_timeout: Duration::from_millis(arguments.session_timeout_ms),

@@ -3,7 +3,7 @@
 //! Invariant: the log is read whole, by the program's own dump, after the last answer. Deliberately
 //! absent: any rule of ours about what counts; the checker has its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,9 @@ use std::time::Duration;
 use checker::dump::DumpReader;
 use checker::rule::{Fold, Verdict};
 use checker::{Checker, Loss, Options, Report, Scope};
+use engine::ids::Partition;
 use engine::log::EventLog;
+use engine::subscription::Subscription;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sqlx::{PgPool, Row};
@@ -24,6 +26,8 @@ use super::scene::Scene;
 
 /// How long the read models may take to get where the log is.
 const ROWS_WAIT: Duration = Duration::from_secs(120);
+/// A log from which nothing comes for so long has been read to its end.
+const QUIET_AT_END: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How many differences are shown.
 const DIFFERENCES_MAX: usize = 20;
@@ -70,6 +74,35 @@ pub fn check(history: &Path, dump: &Path) -> Result<Report, String> {
 fn open(path: &Path) -> Result<BufReader<File>, String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(BufReader::with_capacity(1 << 20, file))
+}
+
+/// The streams and ids of all commands that count.
+///
+/// # Errors
+/// If one counts twice, or the log cannot be read.
+pub async fn accepted_commands(
+    log: &Arc<dyn EventLog>,
+) -> Result<BTreeSet<(String, String)>, String> {
+    let partitions = (0..log.partition_count()).map(|number| (Partition(number), None));
+    let mut subscription = Subscription::new(Arc::clone(log), partitions.collect());
+    let mut ids = BTreeSet::new();
+    loop {
+        let batches = subscription.next(QUIET_AT_END).await;
+        let batches = batches.map_err(|error| error.to_string())?;
+        if batches.is_empty() {
+            return Ok(ids);
+        }
+        for batch in batches {
+            for placed in &batch.commits {
+                let command = placed.commit.command.id.as_str().to_owned();
+                let id = (placed.commit.stream.as_str().to_owned(), command);
+                if !ids.insert(id.clone()) {
+                    return Err(format!("{id:?} counts twice"));
+                }
+            }
+            subscription.made_durable(batch.partition, batch.after);
+        }
+    }
 }
 
 /// A stream as its row shows it.
@@ -126,13 +159,12 @@ pub async fn rows(scene: &Scene, dump: PathBuf) -> Result<(usize, Vec<String>), 
     let Some(url) = &scene.postgres_url else {
         return Ok((0, Vec::new()));
     };
-    let caught_up = tokio::time::timeout(ROWS_WAIT, catch_up(&scene.log, url)).await;
-    caught_up.map_err(|_| format!("the rows are not there after {ROWS_WAIT:?}"))??;
+    caught_up(&scene.log, url).await?;
     let expected = tokio::task::spawn_blocking(move || fold(&dump)).await;
     let expected = expected.map_err(|error| error.to_string())??;
     let found = read_rows(url).await.map_err(|error| error.to_string())?;
     let mut differences = Vec::new();
-    let keys: std::collections::BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+    let keys: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
     for key in &keys {
         let (expected, found) = (expected.get(*key), found.get(*key));
         if expected != found && differences.len() < DIFFERENCES_MAX {
@@ -142,7 +174,16 @@ pub async fn rows(scene: &Scene, dump: PathBuf) -> Result<(usize, Vec<String>), 
     Ok((keys.len(), differences))
 }
 
-/// Waits until the rows stand where the log ends; brokers that have just come back may take a while.
+/// Waits until the rows stand where the log ends.
+///
+/// # Errors
+/// If they do not get there.
+pub async fn caught_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String> {
+    let caught_up = tokio::time::timeout(ROWS_WAIT, catch_up(log, url)).await;
+    caught_up.map_err(|_| format!("the rows are not there after {ROWS_WAIT:?}"))?
+}
+
+/// The same, however long it takes: brokers that have just come back may take a while.
 async fn catch_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String> {
     loop {
         let models = projections::models::all();

@@ -9,6 +9,7 @@ pub mod history;
 pub mod judge;
 pub mod load;
 pub mod moves;
+pub mod orders;
 pub mod rules;
 pub mod run;
 pub mod scene;

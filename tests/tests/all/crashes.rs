@@ -1,7 +1,6 @@
 //! Killed at any moment and started again: every answered command is in the log once, every other
 //! one once or not at all, and sending it again tells which.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +9,10 @@ use std::time::{Duration, Instant};
 use cli::client::{Client, CommandLine, Observer, Outcome, Said, SendOptions};
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
-use engine::ids::Partition;
-use engine::subscription::Subscription;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use sqlx::PgPool;
+use tests::faults::judge::accepted_commands;
 use tests::harness::annals::Annals;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::ports;
@@ -169,33 +167,10 @@ impl Scene {
             .unwrap();
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(
-            self.accepted_ids().await.len(),
+            accepted_commands(&self.log.log).await.unwrap().len(),
             self.lines.len(),
             "each command once"
         );
-    }
-
-    /// The streams and ids of all commands that count; panics where one counts twice.
-    async fn accepted_ids(&self) -> BTreeSet<(String, String)> {
-        let partitions = (0..PARTITIONS)
-            .map(|number| (Partition(number), None))
-            .collect();
-        let mut subscription = Subscription::new(Arc::clone(&self.log.log), partitions);
-        let mut ids = BTreeSet::new();
-        loop {
-            let batches = subscription.next(Duration::from_secs(2)).await.unwrap();
-            if batches.is_empty() {
-                return ids;
-            }
-            for batch in batches {
-                for placed in &batch.commits {
-                    let command = placed.commit.command.id.as_str().to_owned();
-                    let id = (placed.commit.stream.as_str().to_owned(), command);
-                    assert!(ids.insert(id.clone()), "{id:?} counts twice");
-                }
-                subscription.made_durable(batch.partition, batch.after);
-            }
-        }
     }
 }
 
