@@ -11,6 +11,7 @@ use engine::audit::CopyError;
 use engine::chain::Stop;
 use engine::create::CreateError;
 use engine::engine::StartError;
+pub use engine::explained;
 use engine::log::LogError;
 use projections::runtime::RuntimeError;
 
@@ -150,22 +151,6 @@ impl Failure {
     pub fn hint(self, hint: impl fmt::Display) -> Self {
         Self::new(self.exit, format!("{}; {hint}", self.message))
     }
-}
-
-/// An error and its sources in one line.
-#[must_use]
-pub fn explained(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = error.source();
-    }
-    text
 }
 
 fn of_log(error: &LogError) -> Exit {

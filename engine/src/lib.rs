@@ -13,6 +13,7 @@ pub mod commit;
 pub mod create;
 pub mod damage;
 pub mod engine;
+mod explained;
 pub mod ids;
 pub mod known_bad;
 pub mod log;
@@ -22,3 +23,5 @@ pub mod registry;
 pub mod seat;
 pub mod subscription;
 pub mod token;
+
+pub use explained::explained;

@@ -5,11 +5,11 @@
 //! its stream. Deliberately absent: when to try again.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use engine::explained;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
@@ -359,15 +359,4 @@ async fn has_room(outbound: Option<&mpsc::Sender<Vec<u8>>>) -> bool {
         Some(outbound) => outbound.reserve().await.is_ok(),
         None => std::future::pending().await,
     }
-}
-
-/// An error of the HTTP client with its sources, which say what went wrong.
-fn explained(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

@@ -281,7 +281,7 @@ async fn postgres(domain: &Domain, url: &str, log: Option<&dyn EventLog>, rows: 
     }
     rows.ok("migrations", format!("all {} applied", migrations.len()));
     match runtime::list(log, url, &domain.projections).await {
-        Err(error) => rows.add("read models", Status::Fail, error.explained(), "try again"),
+        Err(error) => rows.add("read models", Status::Fail, explained(&error), "try again"),
         Ok(places) => {
             let mut outdated: Vec<&str> = places
                 .iter()

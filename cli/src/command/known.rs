@@ -67,7 +67,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure>
     let store = Store::open(folder).map_err(failed)?;
     let mut known = Vec::new();
     for partition in (0..partition_count).map(Partition) {
-        let mut store = store.partition(partition).map_err(failed)?;
+        let mut store = store.partition(partition);
         if let Some(saved) = store.load().map_err(failed)? {
             known.push(Known {
                 source: Source(format!("the owner's checkpoint in {shown}")),

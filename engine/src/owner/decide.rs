@@ -17,6 +17,7 @@ use crate::commit::{
     COMMIT_SIZE_MAX, CommandPart, Commit, EventPart, Outcome, REFUSED_DATA_SIZE_MAX,
     RecordedRejection, stream_key,
 };
+use crate::explained;
 use crate::known_bad::KnownBad;
 use crate::record::{self, CommitHeaders};
 use crate::registry::{Decided, DecidedEvent};
@@ -101,8 +102,11 @@ impl<T> Owner<T> {
         let known = match self.memory.id(&id, recorded_at) {
             Ok(known) => known.filter(|_| !early),
             Err(error) => {
-                tracing::warn!(%error, "a command id cannot be looked up; folding again");
-                self.memory.doubts_the_store();
+                tracing::warn!(
+                    error = explained(&error),
+                    "a command id cannot be looked up; folding again"
+                );
+                self.memory.doubts_the_store(&error);
                 self.answer_all(waiters, &SubmitError::Unknown);
                 return None;
             }

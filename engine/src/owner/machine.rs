@@ -68,6 +68,12 @@ pub enum Phase {
         /// Why.
         reason: NotOwning,
     },
+    /// The local checkpoint cannot be read now; trying again at this monotonic time in milliseconds,
+    /// or from the next tick on.
+    AwaitingStore {
+        /// When.
+        retry_at_ms: Option<u64>,
+    },
     /// The reader must not go on.
     Stopped(Stop),
 }
@@ -157,6 +163,8 @@ pub struct Owner<T> {
     held: Option<(Chunk, Now)>,
     /// The place that the log is being held against.
     awaited: Option<Checkpoint>,
+    /// How often the local checkpoint could not be read since it last took something.
+    store_failures: u32,
     /// When an owner reads on the next time although nothing is in doubt, as a monotonic time in
     /// milliseconds.
     look_at_ms: u64,
@@ -208,6 +216,7 @@ impl<T> Owner<T> {
             reading: false,
             held: None,
             awaited: None,
+            store_failures: 0,
             look_at_ms: 0,
             unproven: false,
             end_counts: false,
@@ -234,12 +243,9 @@ impl<T> Owner<T> {
     /// `first_offset` is the first that the log keeps.
     pub fn start(&mut self, first_offset: Offset) {
         self.first_offset = first_offset;
-        if let Some(saved) = self.memory.load() {
-            let checkpoint = saved.checkpoint;
-            self.holder = saved.holder;
-            self.go_on_with(checkpoint.chain(self.chain.partition));
-            self.last_recorded_at = checkpoint.last_recorded_at;
-            self.resumed = Some(checkpoint);
+        match self.memory.load() {
+            Ok(saved) => self.stand_at(saved),
+            Err(error) => return self.await_store(&error),
         }
         if self.wanted || self.settings.standby_read_every_ms.is_some() {
             self.resume();
@@ -277,6 +283,7 @@ impl<T> Owner<T> {
             }
             Phase::StandingBy { .. } => Some(NotOwning::StandingBy),
             Phase::Doubt => Some(NotOwning::InDoubt),
+            Phase::AwaitingStore { .. } => Some(NotOwning::StoreAway),
             Phase::BackingOff { reason, .. } => Some(reason.clone()),
             Phase::Stopped(stop) => Some(NotOwning::Stopped(stop.clone())),
         }
@@ -300,7 +307,9 @@ impl<T> Owner<T> {
         match &self.phase {
             Phase::Owning => !self.letting_go,
             Phase::Doubt | Phase::Claiming { .. } | Phase::Asking { .. } => true,
-            Phase::Proving | Phase::Following => self.wanted || !self.window.is_empty(),
+            Phase::Proving | Phase::Following | Phase::AwaitingStore { .. } => {
+                self.wanted || !self.window.is_empty()
+            }
             Phase::BackingOff { reason, .. } => {
                 matches!(reason, NotOwning::TakingOver) && self.wanted
             }

@@ -19,6 +19,7 @@ use crate::cluster::Hint;
 use crate::command::{Answer, Decision, EventRef};
 use crate::commit::{Commit, Outcome};
 use crate::damage::DamageKind;
+use crate::explained;
 use crate::ids::{Offset, Partition, Position};
 use crate::registry::{DecidedEvent, Opaque, Registry};
 use crate::token::PositionToken;
@@ -45,10 +46,28 @@ pub(super) struct Memory {
     /// Counts the saves; tells which entries were used lately.
     generation: u64,
     unsaved_commits: usize,
-    /// A stored state could not be read: all of it is to be folded again.
-    stale: bool,
+    /// Why what is here is not to be decided upon, if so.
+    doubt: Option<Doubt>,
     /// The local store cannot be used: everything is here, and stays here until it can.
     alone: bool,
+}
+
+/// What was wrong with the local store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Doubt {
+    /// It could not be read.
+    Unread,
+    /// It was read, and not understood.
+    Unreadable,
+}
+
+impl Doubt {
+    fn of(error: &StoreError) -> Self {
+        match error.may_pass() {
+            true => Self::Unread,
+            false => Self::Unreadable,
+        }
+    }
 }
 
 /// The key of a command id: the stream's key, a zero byte, the id.
@@ -95,35 +114,49 @@ impl Memory {
             idempotency_window_ms,
             generation: 0,
             unsaved_commits: 0,
-            stale: false,
+            doubt: None,
             alone: false,
         }
     }
 
-    /// The place that the local store stands at.
-    pub(super) fn load(&mut self) -> Option<Saved> {
+    /// Throws away what is here, and says where the local store stands, if anywhere.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it cannot be read now.
+    pub(super) fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+        self.forget_all();
+        self.doubt = Some(Doubt::Unread);
         let saved = match self.store.load() {
-            Ok(saved) => saved?,
-            Err(error) => {
-                tracing::warn!(%error, "the local checkpoint cannot be read; folding from the log");
-                self.alone = self.store.clear().is_err();
-                return None;
+            Err(error) if !error.may_pass() => {
+                let error = explained(&error);
+                tracing::warn!(error, "the local checkpoint is spoiled, and made again");
+                self.store.clear()?;
+                None
             }
+            loaded => loaded?,
         };
-        self.fingerprint_key = saved.fingerprint_key;
-        self.idempotency_window_ms = saved.idempotency_window_ms;
-        Some(saved)
+        self.doubt = None;
+        self.alone = false;
+        if let Some(saved) = &saved {
+            self.fingerprint_key = saved.fingerprint_key;
+            self.idempotency_window_ms = saved.idempotency_window_ms;
+        }
+        Ok(saved)
     }
 
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
+        self.forget_all();
+        let had_doubts = self.doubt.take().is_some();
+        let cleared = self.store.clear();
+        // What could not be read once is not read again before it took everything anew.
+        self.alone = had_doubts || cleared.is_err();
+        cleared
+    }
+
+    fn forget_all(&mut self) {
         self.streams.clear();
         self.ids.clear();
         self.unsaved_commits = 0;
-        let was_stale = std::mem::take(&mut self.stale);
-        let cleared = self.store.clear();
-        // What could not be read once is not read again before it took everything anew.
-        self.alone = was_stale || cleared.is_err();
-        cleared
     }
 
     pub(super) fn forget_ids(&mut self) {
@@ -138,9 +171,14 @@ impl Memory {
         &self.registry
     }
 
-    /// Whether a stored state could not be read: the owner is to start over from the log.
+    /// Whether something stored could not be read: the owner is to go back to where it can.
     pub(super) fn is_stale(&self) -> bool {
-        self.stale
+        self.doubt.is_some()
+    }
+
+    /// Whether the store may be read again later, rather than be thrown away.
+    pub(super) fn may_read_again(&self) -> bool {
+        self.doubt == Some(Doubt::Unread)
     }
 
     pub(super) fn unsaved_commits(&self) -> usize {
@@ -150,7 +188,7 @@ impl Memory {
     /// A stream as the accepted history left it; version 0 if it has none.
     pub(super) fn stream(&mut self, stream_key: &Bytes, category: &str) -> &mut StreamEntry {
         let generation = self.generation;
-        let (registry, store, stale) = (&self.registry, &self.store, &mut self.stale);
+        let (registry, store, doubt) = (&self.registry, &self.store, &mut self.doubt);
         let alone = self.alone;
         let entry = self.streams.entry(stream_key.clone()).or_insert_with(|| {
             let aggregate = registry.get(category);
@@ -158,8 +196,11 @@ impl Memory {
                 _ if alone => None,
                 Ok(stored) => stored,
                 Err(error) => {
-                    tracing::warn!(%error, "a stream's state cannot be read; folding again");
-                    *stale = true;
+                    tracing::warn!(
+                        error = explained(&error),
+                        "a stream's state cannot be read; folding again"
+                    );
+                    *doubt = Some(Doubt::of(&error));
                     return StreamEntry {
                         version: 0,
                         state: None,
@@ -171,7 +212,9 @@ impl Memory {
             let (version, state) = match (stored, aggregate) {
                 (Some(stored), Some(aggregate)) => {
                     let state = aggregate.decode_state(&stored.state);
-                    *stale |= state.is_none();
+                    if state.is_none() {
+                        *doubt = Some(Doubt::Unreadable);
+                    }
                     (stored.version, state)
                 }
                 (Some(stored), None) => (stored.version, None),
@@ -213,8 +256,8 @@ impl Memory {
     }
 
     /// Notes that something stored could not be read.
-    pub(super) fn doubts_the_store(&mut self) {
-        self.stale = true;
+    pub(super) fn doubts_the_store(&mut self, error: &StoreError) {
+        self.doubt = Some(Doubt::of(error));
     }
 
     fn window_micros(&self) -> i64 {
@@ -272,7 +315,7 @@ impl Memory {
         let category = commit.stream.category();
         let aggregate = self.registry.get(category).cloned();
         self.stream(&key, category);
-        if self.stale {
+        if self.is_stale() {
             // The owner starts over.
             return Ok(());
         }
@@ -326,7 +369,7 @@ impl Memory {
         let category = commit.stream.category();
         let aggregate = self.registry.get(category).cloned();
         self.stream(key, category);
-        if self.stale {
+        if self.is_stale() {
             return;
         }
         let entry = self.stream(key, category);
@@ -374,7 +417,7 @@ impl Memory {
         states_max: usize,
     ) -> Result<(), StoreError> {
         self.unsaved_commits = 0;
-        if self.stale {
+        if self.is_stale() {
             return Ok(());
         }
         if self.alone && self.store.clear().is_ok() {

@@ -197,6 +197,9 @@ pub enum NotOwning {
     /// Some of its appends are in doubt.
     #[error("finding out what became of appends in doubt")]
     InDoubt,
+    /// The local checkpoint cannot be read now.
+    #[error("the local checkpoint cannot be read; trying again")]
+    StoreAway,
     /// Another writer claimed.
     #[error("another writer holds the partition")]
     Deposed,

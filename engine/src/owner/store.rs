@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::command::Answer;
+use crate::explained;
 use crate::ids::{Offset, Partition, Position};
 
 /// The most bytes that wait in memory for being written, per partition.
@@ -27,7 +28,7 @@ const JOURNALS_BYTES: u64 = 64 << 20;
 /// The bytes that blocks read from disk may take in memory, over all partitions.
 const CACHE_BYTES: u64 = 32 << 20;
 /// The pause before a store that failed is opened anew once more.
-const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(2);
+const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// A failed operation on the local store.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,18 @@ pub enum StoreError {
     /// A state of the domain has no JSON form.
     #[error(transparent)]
     Encode(#[from] crate::registry::EncodeError),
+}
+
+impl StoreError {
+    /// Whether what could not be done now may be done later, with what the store has.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Fjall(fjall::Error::Poisoned) | Self::Closed | Self::Lost => true,
+            Self::Fjall(error) => is_of_the_moment(error),
+            Self::Json(_) | Self::Encode(_) => false,
+        }
+    }
 }
 
 /// The place of a local checkpoint, and what else a fold needs there.
@@ -194,24 +207,58 @@ fn open(folder: &Path) -> Result<Database, StoreError> {
     match open() {
         Ok(database) => Ok(database),
         Err(fjall::Error::Locked) => Err(fjall::Error::Locked.into()),
+        Err(error) if is_of_the_moment(&error) => Err(error.into()),
         Err(error) => {
-            tracing::warn!(%error, "the local checkpoint store is unreadable and made again");
+            tracing::warn!(
+                error = explained(&error),
+                "the local checkpoint store is unreadable and made again"
+            );
             std::fs::remove_dir_all(folder).map_err(fjall::Error::from)?;
             Ok(open()?)
         }
     }
 }
 
+/// Whether it is the machine that lacks something, and not the store that is spoiled.
+fn is_of_the_moment(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            let lacks_files = error.raw_os_error().is_some_and(|code| {
+                [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+                    .iter()
+                    .any(|errno| errno.raw_os_error() == code)
+            });
+            let kind = error.kind();
+            return lacks_files
+                || matches!(
+                    kind,
+                    OutOfMemory | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+                );
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl Store {
     /// Opens the store in a folder, or makes one. A store that cannot be read is deleted and made
-    /// again: the log has everything.
+    /// again: the log has everything. One for which the machine lacks something now is opened later.
     ///
     /// # Errors
     /// [`StoreError`] where the folder cannot be written.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let database = open(folder)?;
+        let database = match open(folder) {
+            Err(StoreError::Fjall(error)) if is_of_the_moment(&error) => {
+                let error = explained(&error);
+                tracing::warn!(error, "the local checkpoint store cannot be opened now");
+                None
+            }
+            opened => Some((opened?, HashMap::new())),
+        };
         let opened = Opened {
-            database: Some((database, HashMap::new())),
+            database,
             opening: 1,
             tried_at: Instant::now(),
         };
@@ -224,17 +271,13 @@ impl Store {
     }
 
     /// The part of one partition of one log.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn partition(&self, partition: Partition) -> Result<impl StateStore + use<>, StoreError> {
-        let store = PartitionStore {
+    #[must_use]
+    pub fn partition(&self, partition: Partition) -> impl StateStore + use<> {
+        PartitionStore {
             shared: Arc::clone(&self.shared),
             partition,
             stands: None,
-        };
-        self.shared.with(partition, |_| Ok(()))?;
-        Ok(store)
+        }
     }
 }
 
@@ -486,7 +529,7 @@ mod tests {
     fn a_store_that_failed_is_opened_anew_and_goes_on_where_it_was_left() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
-        let mut part = store.partition(Partition(0)).unwrap();
+        let mut part = store.partition(Partition(0));
         part.load().unwrap();
         part.save(&saved(1), &one_state(1)).unwrap();
         store.shared.close(1);
@@ -502,7 +545,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = Store::open(&path).unwrap();
-        let mut part = store.partition(Partition(0)).unwrap();
+        let mut part = store.partition(Partition(0));
         part.load().unwrap();
         part.save(&saved(1), &one_state(1)).unwrap();
         broken(&store);

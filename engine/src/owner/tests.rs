@@ -106,6 +106,8 @@ struct World {
     asked: usize,
     /// Whether nobody answers that question.
     deaf: bool,
+    /// From where the owner read.
+    reads: Vec<Offset>,
     time_ms: u64,
 }
 
@@ -168,6 +170,7 @@ impl World {
             released: VecDeque::new(),
             asked: 0,
             deaf: false,
+            reads: Vec::new(),
             time_ms: 1_000,
         };
         world.owner.start(Offset(0));
@@ -220,6 +223,7 @@ impl World {
                         waiters,
                     } => self.released.push_back((submission, waiters)),
                     Action::Read { from } => {
+                        self.reads.push(from);
                         let records: Vec<_> = self
                             .records
                             .iter()

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Seat, SeatAction};
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
+use crate::explained;
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
@@ -199,7 +200,7 @@ impl Driver {
                     return self.seat.start(bounds.first, assigned, self.now());
                 }
                 Err(error) => {
-                    tracing::warn!(%error, partition = %self.partition, "the log is away");
+                    tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
                     tokio::time::sleep(RETRY_AFTER).await;
                     if *self.ends.stopping.borrow() {
                         return;
@@ -268,7 +269,7 @@ impl Driver {
         match input {
             Input::Appended(sequence, result) => {
                 if let Err(error) = &result {
-                    tracing::warn!(%error, partition = %self.partition, "an append failed");
+                    tracing::warn!(error = explained(error), partition = %self.partition, "an append failed");
                 }
                 self.seat.appended(sequence, result.ok(), now);
             }
@@ -277,7 +278,7 @@ impl Driver {
                 self.seat.proven(offset, end, found.as_ref());
             }
             Input::Read(Err(error)) | Input::Proven(_, Err(error)) => {
-                tracing::warn!(%error, partition = %self.partition, "the log is away");
+                tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
                 self.seat.read_failed();
             }
             Input::Peeked(end) => self.seat.peeked(end, now),

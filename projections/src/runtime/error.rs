@@ -104,22 +104,6 @@ impl RuntimeError {
             | Self::Rebuilding { .. } => false,
         }
     }
-
-    /// The whole of it, with its sources, in one line.
-    #[must_use]
-    pub fn explained(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            let said = error.to_string();
-            if !text.ends_with(&said) {
-                text.push_str(": ");
-                text.push_str(&said);
-            }
-            source = error.source();
-        }
-        text
-    }
 }
 
 impl From<engine::subscription::SubscriptionError> for RuntimeError {

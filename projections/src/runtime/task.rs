@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use engine::chain::Stop;
 use engine::checkpoint::Checkpoint;
+use engine::explained;
 use engine::ids::{Offset, Partition};
 use engine::log::EventLog;
 use engine::subscription::{Batch, Subscription, SubscriptionError};
@@ -101,7 +102,7 @@ impl Task {
                 }
                 Err(error) => error,
             };
-            let reason = error.explained();
+            let reason = explained(&error);
             if !error.may_pass() {
                 tracing::error!(partitions = ?self.partitions, reason, "the projector stopped");
                 self.board.set(TaskState::Stopped(reason));
@@ -159,7 +160,7 @@ impl Task {
             let batches = match next {
                 Ok(batches) => batches,
                 Err(SubscriptionError::Log(error)) => {
-                    let reason = RuntimeError::Log(error).explained();
+                    let reason = explained(&RuntimeError::Log(error));
                     tracing::warn!(reason, "the projector waits for the log");
                     self.board.set(TaskState::Retrying(reason));
                     self.stopped_within(PAUSE_MAX / 4).await;

@@ -50,6 +50,8 @@ pub enum Event {
     Start(usize),
     /// A paused node goes on.
     Resume(usize),
+    /// A node's local store works again.
+    StoreBack(usize),
     /// The group notices that a node's process is gone or silent.
     Gone {
         /// The node.

@@ -19,6 +19,8 @@ pub enum Fault {
     LargeClockJump,
     /// A producer fails: what it held is lost, or lands late.
     ProducerFails,
+    /// A node's local store can neither be read nor written.
+    StoreAway,
     /// Acknowledgements are held back.
     SlowAcknowledgements,
     /// Acknowledgements come without offsets.
@@ -64,7 +66,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 29] = [
     Fault::Crash,
     Fault::CrashWithLoss,
     Fault::Pause,
@@ -72,6 +74,7 @@ pub const FAULTS: [Fault; 28] = [
     Fault::SmallClockJump,
     Fault::LargeClockJump,
     Fault::ProducerFails,
+    Fault::StoreAway,
     Fault::SlowAcknowledgements,
     Fault::NoOffsets,
     Fault::DuplicateRecord,
@@ -107,6 +110,7 @@ impl Fault {
             Self::SmallClockJump => "clock jump < 1 min",
             Self::LargeClockJump => "clock jump > 1 min",
             Self::ProducerFails => "producer fails",
+            Self::StoreAway => "store away",
             Self::SlowAcknowledgements => "slow acknowledgements",
             Self::NoOffsets => "no offsets",
             Self::DuplicateRecord => "duplicate record",

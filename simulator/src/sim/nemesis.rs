@@ -59,7 +59,8 @@ impl World {
             | Fault::SmallClockJump
             | Fault::LargeClockJump
             | Fault::ProducerFails
-            | Fault::QueueFull => {
+            | Fault::QueueFull
+            | Fault::StoreAway => {
                 if let Some(node) = self.any_node() {
                     self.note(fault, || format!("node {node}"));
                     self.inject_into(fault, node);
@@ -135,6 +136,15 @@ impl World {
             }
             Fault::QueueFull => {
                 self.nodes[node].queue_full_until_us = self.later_us(10_000, 1_000_000);
+            }
+            Fault::StoreAway => {
+                let until_us = self.later_us(10_000, 8_000_000);
+                self.nodes[node].store_away_until_us = until_us;
+                self.nodes[node]
+                    .stores
+                    .iter()
+                    .for_each(|store| store.set_away(true));
+                self.schedule.at(until_us, Event::StoreBack(node));
             }
             _ => {}
         }
@@ -277,6 +287,14 @@ impl World {
                 self.tell_node(self.now_us, one, event);
             }
             _ => {}
+        }
+    }
+
+    /// Lets a node's local store work again, unless it failed once more meanwhile.
+    pub(super) fn store_back(&mut self, node: usize) {
+        let node = &self.nodes[node];
+        if node.store_away_until_us <= self.now_us {
+            node.stores.iter().for_each(|store| store.set_away(false));
         }
     }
 

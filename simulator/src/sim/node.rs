@@ -95,6 +95,8 @@ pub struct Node {
     /// What it keeps on its disk.
     pub stores: Vec<LocalStore>,
     pub(super) queue_full_until_us: u64,
+    /// Until when its local store fails.
+    pub(super) store_away_until_us: u64,
     /// Its clients' connections.
     pub(super) handlers: BTreeMap<u64, Handler>,
     pub(super) waiting: BTreeMap<u64, Waiting>,
@@ -117,6 +119,7 @@ impl Node {
             producer: 0,
             stores: (0..partitions).map(|_| LocalStore::default()).collect(),
             queue_full_until_us: 0,
+            store_away_until_us: 0,
             handlers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             served: BTreeMap::new(),

@@ -24,6 +24,8 @@ struct Kept {
     now: Contents,
     /// What the last save changed, as it stood before; absent: there is none to lose.
     before: Option<Before>,
+    /// Whether it can neither be read nor written.
+    is_away: bool,
 }
 
 /// What one save changed, as it stood before.
@@ -76,26 +78,45 @@ impl LocalStore {
                 put_back(&mut kept.now.ids, before.ids);
                 kept.now.saved = before.saved;
             }
-            Loss::Everything => *kept = Kept::default(),
+            Loss::Everything => kept.empty(),
         }
+    }
+
+    /// Lets it fail, or work again.
+    pub fn set_away(&self, is_away: bool) {
+        self.kept().is_away = is_away;
+    }
+
+    fn used(&self) -> Result<MutexGuard<'_, Kept>, StoreError> {
+        let kept = self.kept();
+        match kept.is_away {
+            true => Err(StoreError::Closed),
+            false => Ok(kept),
+        }
+    }
+}
+
+impl Kept {
+    fn empty(&mut self) {
+        (self.now, self.before) = Default::default();
     }
 }
 
 impl StateStore for LocalStore {
     fn load(&mut self) -> Result<Option<Saved>, StoreError> {
-        Ok(self.kept().now.saved.clone())
+        Ok(self.used()?.now.saved.clone())
     }
 
     fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError> {
-        Ok(self.kept().now.states.get(stream_key).cloned())
+        Ok(self.used()?.now.states.get(stream_key).cloned())
     }
 
     fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError> {
-        Ok(self.kept().now.ids.get(id_key).cloned())
+        Ok(self.used()?.now.ids.get(id_key).cloned())
     }
 
     fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
-        let mut kept = self.kept();
+        let mut kept = self.used()?;
         let now = &mut kept.now;
         let mut before = Before {
             saved: now.saved.take(),
@@ -128,7 +149,7 @@ impl StateStore for LocalStore {
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
-        *self.kept() = Kept::default();
+        self.used()?.empty();
         Ok(())
     }
 

@@ -259,6 +259,7 @@ impl World {
             }
             Event::Start(node) => self.start_node(node),
             Event::Resume(node) => self.resume(node),
+            Event::StoreBack(node) => self.store_back(node),
             Event::Gone { node, incarnation } => self.gone(node, incarnation),
             Event::Join { node, incarnation } => self.join(node, incarnation),
             Event::Share => self.share(),

@@ -127,6 +127,7 @@ impl<T: Hash> Owner<T> {
             reading,
             held,
             awaited,
+            store_failures,
             look_at_ms: _,
             unproven,
             end_counts,
@@ -157,7 +158,7 @@ impl<T: Hash> Owner<T> {
         if let Some(goal) = goal {
             goal.hash(hasher);
         }
-        (reading, end_counts, unproven).hash(hasher);
+        (reading, end_counts, unproven, store_failures).hash(hasher);
         let held = held.as_ref().map(|(chunk, _)| {
             (
                 chunk.next,
@@ -236,6 +237,7 @@ fn digest_phase(phase: &Phase, hasher: &mut impl Hasher) {
             reason,
         } => std::mem::discriminant(reason).hash(hasher),
         Phase::StandingBy { read_at_ms } => read_at_ms.is_some().hash(hasher),
+        Phase::AwaitingStore { retry_at_ms } => retry_at_ms.is_some().hash(hasher),
         Phase::Proving
         | Phase::Following
         | Phase::Asking { until_ms: _ }

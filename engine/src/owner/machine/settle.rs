@@ -9,9 +9,13 @@ use super::{Goal, Owner, Phase};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
+use crate::explained;
 use crate::known_bad::KnownBad;
 use crate::log::Appended;
 use crate::owner::{Action, NotOwning, Now};
+
+/// The pause before the local checkpoint is tried again, in milliseconds.
+const STORE_RETRY_MS: u64 = 250;
 
 impl<T> Owner<T> {
     /// Takes the log's acknowledgement of an append.
@@ -175,7 +179,7 @@ impl<T> Owner<T> {
         );
         self.phase = Phase::Doubt;
         if self.memory.is_stale() {
-            return self.start_over();
+            return self.go_back();
         }
         // An append may fail because the log lost what it had acknowledged.
         self.unproven = true;
@@ -192,6 +196,14 @@ impl<T> Owner<T> {
                 until_ms,
                 ..
             } if now.monotonic_ms >= *until_ms => self.back_off(now, NotOwning::TakingOver),
+            Phase::AwaitingStore { retry_at_ms } => match retry_at_ms {
+                None => {
+                    let retry_at_ms = Some(now.monotonic_ms + STORE_RETRY_MS);
+                    self.phase = Phase::AwaitingStore { retry_at_ms };
+                }
+                Some(at_ms) if now.monotonic_ms >= *at_ms => self.try_store(),
+                Some(_) => {}
+            },
             Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => {
                 self.owner_answered(now);
             }
@@ -221,13 +233,20 @@ impl<T> Owner<T> {
         let Some(last) = self.last.as_ref().filter(|_| due) else {
             return;
         };
-        if matches!(self.phase, Phase::Stopped(_)) {
+        if matches!(self.phase, Phase::Stopped(_) | Phase::AwaitingStore { .. }) {
             return;
         }
         let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
         let (holder, states_max) = (self.holder.clone(), self.settings.states_max);
-        if let Err(error) = self.memory.save(checkpoint, holder, states_max) {
-            tracing::warn!(%error, "the local checkpoint was not written; memory keeps it");
+        match self.memory.save(checkpoint, holder, states_max) {
+            Ok(()) => self.store_failures = 0,
+            Err(error) => {
+                let error = explained(&error);
+                tracing::warn!(
+                    error,
+                    "the local checkpoint was not written; memory keeps it"
+                );
+            }
         }
     }
 }

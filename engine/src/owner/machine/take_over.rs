@@ -3,6 +3,8 @@
 //!
 //! Deliberately absent: how a record is folded (`fold`) and what an acknowledgement means (`settle`).
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use kernel::Timestamp;
 use uuid::Uuid;
@@ -12,14 +14,18 @@ use crate::chain::{Chain, Stop};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::command::SubmitError;
+use crate::explained;
 use crate::ids::{Offset, Term, WriterId};
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
+use crate::owner::store::Saved;
 use crate::owner::{Action, NotOwning, Now};
 use crate::record::{ClaimHeaders, Record};
 
 /// How long after a loss the next one counts as another of the same struggle, in milliseconds.
 const STRUGGLE_MS: u64 = 10_000;
+/// How often in a row the local checkpoint may fail before the log is folded without it.
+const STORE_FAILURES_MAX: u32 = 20;
 /// How often the pause between tries doubles while two nodes struggle for a partition.
 const DOUBLINGS_MAX: u32 = 5;
 
@@ -179,19 +185,67 @@ impl<T> Owner<T> {
         }
     }
 
+    /// What memory holds is not to be decided upon: goes back to the local checkpoint, or to the first
+    /// record where that is not understood.
+    pub(super) fn go_back(&mut self) {
+        if self.memory.may_read_again() {
+            self.await_store(&"it could not be read");
+        } else {
+            self.start_over();
+        }
+    }
+
+    /// Waits for the local checkpoint; after too many failures in a row it is given up.
+    pub(super) fn await_store(&mut self, reason: &dyn Display) {
+        let partition = self.chain.partition;
+        tracing::warn!(%reason, %partition, "waiting for the local checkpoint store");
+        self.store_failures += 1;
+        if self.store_failures > STORE_FAILURES_MAX {
+            return self.start_over();
+        }
+        self.goal = None;
+        self.stop_reading();
+        self.phase = Phase::AwaitingStore { retry_at_ms: None };
+    }
+
+    /// Goes on from the local checkpoint if it can be read by now.
+    pub(super) fn try_store(&mut self) {
+        match self.memory.load() {
+            Ok(saved) => {
+                self.stand_at(saved);
+                self.resume();
+            }
+            Err(error) => self.await_store(&explained(&error)),
+        }
+    }
+
     /// Throws local state away and folds from the first record.
     pub(super) fn start_over(&mut self) {
         if let Err(error) = self.memory.clear() {
-            tracing::warn!(%error, "the local checkpoint store could not be cleared");
+            let error = explained(&error);
+            tracing::warn!(error, "the local checkpoint store could not be cleared");
         }
-        self.go_on_with(Chain::genesis(self.chain.partition));
+        self.stand_at(None);
+        self.follow();
+    }
+
+    /// Stands where the local checkpoint does, or before the first record.
+    pub(super) fn stand_at(&mut self, saved: Option<Saved>) {
+        let partition = self.chain.partition;
+        let (checkpoint, holder) = saved.map(|saved| (saved.checkpoint, saved.holder)).unzip();
+        let chain = checkpoint.as_ref().map(|place| place.chain(partition));
+        self.go_on_with(chain.unwrap_or_else(|| Chain::genesis(partition)));
         self.last = None;
-        self.resumed = None;
-        self.holder = None;
-        self.last_recorded_at = None;
+        self.holder = holder.flatten();
+        self.last_recorded_at = checkpoint.as_ref().and_then(|place| place.last_recorded_at);
+        self.resumed = checkpoint;
+        self.stop_reading();
+    }
+
+    /// What was read, or is to be proven, is of a place that is left.
+    fn stop_reading(&mut self) {
         self.reading &= self.held.take().is_none();
         self.awaited = None;
-        self.follow();
     }
 
     pub(super) fn go_on_with(&mut self, chain: Chain) {
@@ -247,7 +301,7 @@ impl<T> Owner<T> {
         match self.phase {
             Phase::Stopped(_) => {}
             // It was asked for before; it is asked for again once the place is proven.
-            Phase::Proving => self.reading = false,
+            Phase::Proving | Phase::AwaitingStore { .. } => self.reading = false,
             _ if self.may_be_another_log(&chunk) => {
                 self.held = Some((chunk, now));
                 self.ask_for_proof();
@@ -280,7 +334,7 @@ impl<T> Owner<T> {
                 return self.stop(stop);
             }
             if self.memory.is_stale() {
-                return self.start_over();
+                return self.go_back();
             }
         }
         self.sent_after_read = self.next_sequence;
@@ -347,6 +401,7 @@ impl<T> Owner<T> {
             | Phase::Asking { .. }
             | Phase::StandingBy { .. }
             | Phase::BackingOff { .. }
+            | Phase::AwaitingStore { .. }
             | Phase::Stopped(_) => {}
         }
     }

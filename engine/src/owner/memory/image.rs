@@ -43,7 +43,7 @@ impl Memory {
             idempotency_window_ms,
             generation,
             unsaved_commits,
-            stale,
+            doubt,
             alone,
         } = self;
         let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
@@ -53,7 +53,7 @@ impl Memory {
         unordered(streams.iter(), hasher, stream);
         unordered(ids.iter(), hasher, digest_id);
         (fingerprint_key, idempotency_window_ms).hash(hasher);
-        (generation, unsaved_commits, stale, alone).hash(hasher);
+        (generation, unsaved_commits, doubt, alone).hash(hasher);
     }
 }
 

@@ -35,15 +35,19 @@ enum Fails {
 
 impl Frail {
     fn content(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
-        self.refuse(Fails::Everything)?;
-        Ok(self.content.lock().unwrap())
+        match *self.fails.lock().unwrap() {
+            Fails::Everything => Err(StoreError::Closed),
+            _ => Ok(self.content.lock().unwrap()),
+        }
     }
 
+    /// What is spoiled, and stays so.
     fn refuse(&self, what: Fails) -> Result<(), StoreError> {
-        match *self.fails.lock().unwrap() == what {
-            true => Err(StoreError::Closed),
-            false => Ok(()),
+        if *self.fails.lock().unwrap() != what {
+            return Ok(());
         }
+        let spoiled = serde_json::from_str::<()>("spoiled").unwrap_err();
+        Err(spoiled.into())
     }
 
     fn fail(&self, fails: Fails) {
@@ -114,6 +118,38 @@ fn decided_once(store: &Frail) -> World {
     world
 }
 
+/// Longer than an owner waits for a store.
+fn wait_long(world: &mut World) {
+    for _ in 0..100 {
+        world.pass(250);
+        world.settle();
+    }
+}
+
+#[test]
+fn a_store_that_fails_for_a_moment_is_gone_on_from_and_the_log_is_not_folded_anew() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    let saved = world.end();
+    store.fail(Fails::Everything);
+    world.send("unknown", "x", 1);
+    world.settle();
+    world.pass(250);
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::StoreAway));
+    world.pass(250);
+    store.fail(Fails::Nothing);
+    world.reads.clear();
+    world.pass(250);
+    world.pass(250);
+    world.settle();
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    let first = world.reads.first().copied().unwrap();
+    assert!(first >= saved, "{first} is before {saved}");
+    world.send("again", "a", 2);
+    let again = world.answer("again").unwrap().as_ref().unwrap();
+    assert!(again.repeated);
+}
+
 #[test]
 fn a_state_that_cannot_be_read_is_not_taken_for_a_new_stream() {
     let store = Frail::default();
@@ -121,8 +157,7 @@ fn a_state_that_cannot_be_read_is_not_taken_for_a_new_stream() {
     store.fail(Fails::ReadingStates);
     world.send("two", "b", 1);
     world.settle();
-    world.pass(5_000);
-    world.settle();
+    wait_long(&mut world);
     // It has folded again what it could not read, and decides upon that.
     assert_eq!(world.owner.phase(), &Phase::Owning);
     world.send("three", "c", 1);
@@ -142,8 +177,7 @@ fn an_id_that_cannot_be_read_is_not_taken_for_a_new_command() {
         world.answer("again"),
         Some(Err(SubmitError::Unknown))
     ));
-    world.pass(5_000);
-    world.settle();
+    wait_long(&mut world);
     world.send("once more", "a", 2);
     assert!(
         world
@@ -163,8 +197,7 @@ fn a_store_that_works_again_takes_everything_that_memory_kept() {
     store.fail(Fails::Everything);
     world.send("two", "b", 1);
     world.settle();
-    world.pass(5_000);
-    world.settle();
+    wait_long(&mut world);
     world.send("three", "c", 1);
     world.settle();
     world.owner.save(true);
@@ -189,6 +222,7 @@ fn a_fold_that_cannot_read_the_store_starts_over_instead_of_crying_damage() {
     world.owner.start(Offset(0));
     store.fail(Fails::Everything);
     world.settle();
+    wait_long(&mut world);
     assert_eq!(world.owner.phase(), &Phase::Owning);
     world.send("again", "b", 1);
     assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use engine::command::Request;
+use engine::explained;
 use projections::runtime::TaskState;
 use projections::{Projector, RuntimeError, models};
 use serde_json::json;
@@ -219,9 +220,7 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
     let caught_up = projections::catch_up(&log.log, &url, &all, Box::new(|_| {}));
     let error = caught_up.await.unwrap_err();
     assert!(
-        error
-            .explained()
-            .contains("annals projections rebuild sample"),
+        explained(&error).contains("annals projections rebuild sample"),
         "{error}"
     );
     let rebuilt = projections::rebuild(&log.log, &url, &all, "sample", Box::new(|_| {}));
