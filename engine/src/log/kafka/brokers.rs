@@ -18,6 +18,10 @@ use crate::log::{KafkaSecurity, LogError, Sasl, SaslMechanism, Tls};
 
 /// How long the first attempt to reach a broker takes; each further one takes twice as long.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
+/// How long a request may go unanswered before its connection is given up, in milliseconds. Where a
+/// machine or a network is gone without a word nothing else tells, and the library's own minute is
+/// longer than anybody should wait for a command.
+const ANSWER_WITHIN_MS: &str = "6000";
 /// How many reports of a client are looked through after a failed attempt.
 const REPORTS_MAX: usize = 100;
 
@@ -48,6 +52,7 @@ impl Brokers {
             .set("bootstrap.servers", &self.addresses)
             .set("client.id", "annals")
             .set("socket.nagle.disable", "true")
+            .set("socket.timeout.ms", ANSWER_WITHIN_MS)
             .set("allow.auto.create.topics", "false")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
