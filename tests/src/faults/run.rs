@@ -4,11 +4,14 @@
 //! that finds a violation says so and keeps what shows it. Deliberately absent: what a fault does.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kernel::Timestamp;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -29,7 +32,8 @@ const START_WAIT: Duration = Duration::from_secs(120);
 const CALM: Duration = Duration::from_secs(1);
 /// The default configuration's memory, and a quarter.
 pub const MEMORY_MAX_MB: u32 = 640;
-const DISK_MB: u32 = 256;
+/// Room for the local checkpoint store with all its journals (three of 64 MB), and for its tables.
+const DISK_MB: u32 = 512;
 
 /// What a run is to be.
 #[derive(Clone, Debug)]
@@ -156,6 +160,8 @@ struct Mix {
     bag: Mutex<Vec<Fault>>,
     counts: Mutex<BTreeMap<Fault, FaultCounts>>,
     made: AtomicU64,
+    /// What was made when, for whoever looks into a run that went wrong.
+    timeline: Mutex<File>,
 }
 
 /// Makes a run.
@@ -175,12 +181,15 @@ pub async fn run(options: RunOptions) -> Outcome {
         seed: options.seed,
     };
     let load = Load::begin(load_options, Arc::new(history));
+    let timeline = File::create(options.artefacts.join("faults.txt"));
+    let timeline = Mutex::new(timeline.expect("a folder of ours can be written to"));
     let mix = Arc::new(Mix {
         scene: Arc::clone(&scene),
         options: options.clone(),
         bag: Mutex::default(),
         counts: Mutex::default(),
         made: AtomicU64::new(0),
+        timeline,
     });
     let began = Instant::now();
     let mut violations = Vec::new();
@@ -258,7 +267,9 @@ fn scene_options(options: &RunOptions) -> SceneOptions {
         projectors: Projectors::Everywhere,
         machine: MachineWishes {
             disk_mb: has(Fault::DiskFull).then_some(DISK_MB),
-            memory_mb: has(Fault::MemoryShort).then_some(MEMORY_MAX_MB),
+            // What lies on a disk in memory is counted too.
+            memory_mb: has(Fault::MemoryShort)
+                .then_some(MEMORY_MAX_MB + if has(Fault::DiskFull) { DISK_MB } else { 0 }),
             clock: has(Fault::ClockJump),
             network: has(Fault::PacketsFromNode)
                 || has(Fault::PacketsToNode)
@@ -267,6 +278,14 @@ fn scene_options(options: &RunOptions) -> SceneOptions {
         log_filter: options.log_filter.clone(),
         arguments: options.arguments.clone(),
     }
+}
+
+fn wall_clock() -> Timestamp {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(micros).unwrap_or_default()
 }
 
 fn is_long_enough(until: &Until, took: Duration, counted: &Counted, made: &AtomicU64) -> bool {
@@ -340,8 +359,13 @@ impl Mix {
             };
             let before = load.counts();
             let lengths = &self.options.lengths;
+            let began = wall_clock();
             let injected = fault.inject(&self.scene, lengths, &mut random).await;
             let after = load.counts();
+            self.note(format_args!(
+                "{began} {} {fault} {injected:?}",
+                wall_clock()
+            ));
             let mut counts = self.counts();
             let counts = counts.entry(fault).or_default();
             match injected {
@@ -355,6 +379,13 @@ impl Mix {
                 }
             }
         }
+    }
+
+    /// Writes a line down for whoever looks into a run that went wrong.
+    fn note(&self, line: std::fmt::Arguments<'_>) {
+        let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        // It is worth a look, no more.
+        let _ = writeln!(timeline, "{line}");
     }
 
     /// The next kind: each once, in an order of chance, and so on; none that is impossible.
