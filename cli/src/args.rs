@@ -112,6 +112,12 @@ pub struct Serving {
     /// Keep up with partitions that other nodes own: warm or cold [default: warm]
     #[arg(long, value_name = "HOW", hide_short_help = true)]
     standby: Option<Standby>,
+    /// Records of one partition that may be unacknowledged at once [default: 1024]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    in_flight_max: Option<usize>,
+    /// Commands that may wait for one partition before others are turned away [default: 1024]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    queue_max: Option<usize>,
     /// How long a stop waits for answers, in milliseconds [default: 10000]
     #[arg(long, value_name = "MS", hide_short_help = true)]
     drain_timeout_ms: Option<u64>,
@@ -407,6 +413,8 @@ impl Serving {
         flags.add("group", self.group.as_ref());
         flags.add("session_timeout_ms", self.session_timeout_ms);
         flags.add("standby", self.standby.map(name_of));
+        flags.add("in_flight_max", self.in_flight_max);
+        flags.add("queue_max", self.queue_max);
         flags.add("drain_timeout_ms", self.drain_timeout_ms);
         let bin = self.postgres_bin.as_ref();
         flags.add("postgres_bin", bin.map(|bin| bin.display().to_string()));

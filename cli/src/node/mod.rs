@@ -350,9 +350,11 @@ async fn start_engine(
                 Standby::Warm => OwnerSettings::default().standby_read_every_ms,
                 Standby::Cold => None,
             },
+            in_flight_max: settings.in_flight_max,
             ..OwnerSettings::default()
         },
         store: Some(settings.state_folder()),
+        queue_max: settings.queue_max,
         cluster: membership.options(),
     };
     Ok(Engine::start(Arc::clone(log), domain.registry.clone(), options).await?)

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 29] = [
+pub const CATALOGUE: [Setting; 31] = [
     setting(
         "data",
         Some(".annals"),
@@ -156,6 +156,17 @@ pub const CATALOGUE: [Setting; 29] = [
         Some("warm"),
         "whether a node reads partitions that it does not own, so that it takes them over at once: \
          warm, or cold to save memory and time",
+    ),
+    setting(
+        "in_flight_max",
+        Some("1024"),
+        "how many records of one partition may be unacknowledged at once",
+    ),
+    setting(
+        "queue_max",
+        Some("1024"),
+        "how many commands may wait for one partition; more are turned away with 503 and \
+         Retry-After",
     ),
     setting(
         "projector_tasks",

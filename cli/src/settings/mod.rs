@@ -187,6 +187,10 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// Whether partitions are kept up with that others own.
     pub standby: Standby,
+    /// How many records of one partition may be unacknowledged at once.
+    pub in_flight_max: usize,
+    /// How many commands may wait for one partition before others are turned away.
+    pub queue_max: usize,
     /// How many tasks project.
     pub projector_tasks: usize,
     /// How long a stop waits for what was taken.
@@ -203,6 +207,9 @@ pub struct Settings {
     pub log_format: LogFormat,
     origins: BTreeMap<String, String>,
 }
+
+/// The most that [`Settings::in_flight_max`] and [`Settings::queue_max`] may be.
+const WAITING_MAX: usize = 1_048_576;
 
 /// One setting as `annals config` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -245,6 +252,8 @@ struct Raw {
     group: Option<String>,
     session_timeout_ms: u64,
     standby: Standby,
+    in_flight_max: usize,
+    queue_max: usize,
     projector_tasks: usize,
     drain_timeout_ms: u64,
     url: String,
@@ -303,6 +312,8 @@ impl Settings {
             group: raw.group.filter(|group| !group.is_empty()),
             session_timeout: Duration::from_millis(raw.session_timeout_ms),
             standby: raw.standby,
+            in_flight_max: raw.in_flight_max,
+            queue_max: raw.queue_max,
             projector_tasks: raw.projector_tasks,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
             url: raw.url.trim_end_matches('/').to_owned(),
@@ -313,14 +324,20 @@ impl Settings {
             data: raw.data,
             origins,
         };
-        let most = projections::runtime::PROJECTOR_TASKS_MAX;
-        if !(1..=most).contains(&settings.projector_tasks) {
-            let source = settings.source("projector_tasks");
-            let message = format!("projector_tasks must be 1 to {most} (from {source})");
-            return Err(Failure::new(Exit::Usage, message));
-        }
+        let tasks_max = projections::runtime::PROJECTOR_TASKS_MAX;
+        settings.check_range("projector_tasks", settings.projector_tasks, tasks_max)?;
+        settings.check_range("in_flight_max", settings.in_flight_max, WAITING_MAX)?;
+        settings.check_range("queue_max", settings.queue_max, WAITING_MAX)?;
         settings.check_cluster()?;
         Ok(settings)
+    }
+
+    fn check_range(&self, key: &str, value: usize, most: usize) -> Result<(), Failure> {
+        if (1..=most).contains(&value) {
+            return Ok(());
+        }
+        let message = format!("{key} must be 1 to {most} (from {})", self.source(key));
+        Err(Failure::new(Exit::Usage, message))
     }
 
     /// The log's address, and what its brokers ask for.
@@ -403,6 +420,8 @@ impl Settings {
             "group" => return self.group.clone(),
             "session_timeout_ms" => self.session_timeout.as_millis().to_string(),
             "standby" => name_of(self.standby),
+            "in_flight_max" => self.in_flight_max.to_string(),
+            "queue_max" => self.queue_max.to_string(),
             "projector_tasks" => self.projector_tasks.to_string(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),
             "url" => self.url.clone(),

@@ -37,8 +37,8 @@ use crate::seat::{
     Control, Driver, Ends, Identity, Message, PeerTicket, Seat, Shared, Status, turned_away,
 };
 
-/// How many commands may wait for one partition.
-const QUEUE_MAX: usize = 1_024;
+/// How many commands may wait for one partition, unless said otherwise.
+pub const QUEUE_MAX: usize = 1_024;
 /// How many streams' states are kept in memory, over all partitions.
 const STATES_MAX: usize = 131_072;
 /// How many bytes commands may take that wait for their answers, over all partitions.
@@ -53,6 +53,9 @@ pub struct EngineOptions {
     /// The folder of the local checkpoint store; absent: everything stays in memory and is folded
     /// again at every start.
     pub store: Option<PathBuf>,
+    /// How many commands may wait for one partition before others are turned away: of this node's
+    /// clients, and as many of other nodes.
+    pub queue_max: usize,
     /// The other nodes on the same log; [`ClusterOptions::alone`] where there are none.
     pub cluster: ClusterOptions,
 }
@@ -64,6 +67,7 @@ impl EngineOptions {
         Self {
             owner: OwnerSettings::default(),
             store,
+            queue_max: QUEUE_MAX,
             cluster: ClusterOptions::alone(),
         }
     }
@@ -178,14 +182,14 @@ impl Engine {
         let mut partitions = Vec::new();
         let mut tasks = Vec::new();
         for partition in (0..partition_count).map(Partition) {
-            let (command_queue, commands) = mpsc::channel(QUEUE_MAX);
-            let (peer_queue, from_peers) = mpsc::channel(QUEUE_MAX);
+            let (command_queue, commands) = mpsc::channel(options.queue_max);
+            let (peer_queue, from_peers) = mpsc::channel(options.queue_max);
             let (control_queue, control) = mpsc::channel(CONTROL_MAX);
             let mut owner = Owner::new(
                 partition,
                 registry.clone(),
                 settings.clone(),
-                partition_store(store.as_ref(), partition, &options.store)?,
+                partition_store(store.as_ref(), partition),
                 Box::new(SystemEntropy),
             );
             owner.pass(log.acknowledged());
@@ -463,19 +467,10 @@ fn store_error(folder: &Path, source: StoreError) -> StartError {
     }
 }
 
-fn partition_store(
-    store: Option<&Store>,
-    partition: Partition,
-    folder: &Option<PathBuf>,
-) -> Result<Box<dyn StateStore>, StartError> {
-    match (store, folder) {
-        (Some(store), Some(folder)) => {
-            let part = store
-                .partition(partition)
-                .map_err(|source| store_error(folder, source))?;
-            Ok(Box::new(part))
-        }
-        _ => Ok(Box::new(NoStore)),
+fn partition_store(store: Option<&Store>, partition: Partition) -> Box<dyn StateStore> {
+    match store {
+        Some(store) => Box::new(store.partition(partition)),
+        None => Box::new(NoStore),
     }
 }
 

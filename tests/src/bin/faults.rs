@@ -10,6 +10,7 @@ use clap::Parser;
 use tests::faults::fault::{Fault, Lengths};
 use tests::faults::moves::{MovesOptions, measure};
 use tests::faults::orders::{OrdersOptions, import};
+use tests::faults::overload::{self, OverloadOptions};
 use tests::faults::run::{RECOVERY_MAX, RunOptions, Until, run};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -70,6 +71,9 @@ struct Arguments {
     /// So many of them, at random moments of the import; 0 for a quiet one
     #[arg(long, value_name = "N", default_value_t = 30)]
     kills: usize,
+    /// Instead of faults: offer so many times what the nodes can take
+    #[arg(long, value_name = "TIMES")]
+    overload: Option<f64>,
     /// What the nodes log, as in RUST_LOG
     #[arg(long, value_name = "FILTER", default_value = "info")]
     node_log: String,
@@ -108,6 +112,9 @@ async fn go(arguments: Arguments) -> ExitCode {
     let (shown, is_clean) = if arguments.planned + arguments.crashes > 0 {
         let moves = measure(moves_options(&arguments, seed, &artefacts)).await;
         (moves.to_string(), moves.violations.is_empty())
+    } else if let Some(times) = arguments.overload {
+        let overload = overload::measure(overload_options(&arguments, times, &artefacts)).await;
+        (overload.to_string(), overload.violations.is_empty())
     } else if let Some(folder) = &arguments.orders {
         let imported = import(orders_options(&arguments, folder, seed, &artefacts)).await;
         (imported.to_string(), imported.violations.is_empty())
@@ -138,6 +145,21 @@ fn moves_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> MovesOpt
         crashes: arguments.crashes,
         partitions: arguments.partitions,
         nodes: arguments.nodes,
+        session_timeout: Duration::from_millis(arguments.session_timeout_ms),
+        log_filter: arguments.node_log.clone(),
+        arguments: arguments.node_arguments.clone(),
+    }
+}
+
+fn overload_options(arguments: &Arguments, times: f64, artefacts: &Path) -> OverloadOptions {
+    OverloadOptions {
+        program: arguments.program.clone().unwrap_or_else(beside),
+        artefacts: artefacts.to_owned(),
+        times,
+        length: Duration::from_secs_f64(arguments.minutes * 60.0 / 4.0),
+        partitions: arguments.partitions,
+        nodes: arguments.nodes,
+        clients: arguments.clients,
         session_timeout: Duration::from_millis(arguments.session_timeout_ms),
         log_filter: arguments.node_log.clone(),
         arguments: arguments.node_arguments.clone(),

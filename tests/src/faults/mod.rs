@@ -10,6 +10,7 @@ pub mod judge;
 pub mod load;
 pub mod moves;
 pub mod orders;
+pub mod overload;
 pub mod rules;
 pub mod run;
 pub mod scene;

@@ -12,7 +12,7 @@ use engine::cluster::{
     CommandForPeer, Hint, LinkEvent, MembershipOptions, PeerError, PeerLink, PeerService, Peers,
 };
 use engine::command::{Answer, SubmitError};
-use engine::engine::{ClusterOptions, Engine, EngineOptions};
+use engine::engine::{ClusterOptions, Engine, EngineOptions, QUEUE_MAX};
 use engine::ids::Partition;
 use engine::log::EventLog;
 use engine::owner::{Inquiry, OwnerSettings};
@@ -175,6 +175,7 @@ impl InProcessNode {
                 ..OwnerSettings::default()
             },
             store: None,
+            queue_max: QUEUE_MAX,
             cluster: ClusterOptions {
                 peers: Arc::new(LocalPeers {
                     own: address.clone(),

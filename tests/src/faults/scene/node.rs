@@ -310,6 +310,12 @@ impl Node {
         }
     }
 
+    /// The memory that its process has resident now, in kilobytes.
+    #[must_use]
+    pub fn resident_kb(&self) -> Option<u64> {
+        status_kb(self.pid(), "VmRSS:")
+    }
+
     /// The most memory that any of its processes had resident, in kilobytes.
     #[must_use]
     pub fn memory_peak_kb(&self) -> u64 {
