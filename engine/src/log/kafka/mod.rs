@@ -11,6 +11,7 @@ mod hints;
 mod membership;
 mod producer;
 mod topic;
+mod waits;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

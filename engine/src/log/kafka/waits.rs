@@ -1,0 +1,120 @@
+//! The Kafka client library's waits, kept apart from the wall clock.
+//!
+//! librdkafka (2.12) waits for its queues until a moment of the wall clock (`tinycthread_extra.c`,
+//! `rdtime.h`). Where that is set back, each such wait becomes longer by as much, and a client stands
+//! still for minutes or hours. The function here takes the place of libc's in the whole program: what is
+//! left of a wait when it begins is waited by the monotonic clock. Nothing of ours calls it.
+//! Deliberately absent: other systems than Linux with glibc, where libc's own stay.
+
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::{
+    CLOCK_MONOTONIC, CLOCK_REALTIME, c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec,
+};
+
+const NANOS: i64 = 1_000_000_000;
+/// What C11's functions return, as glibc numbers it.
+const THRD_SUCCESS: c_int = 0;
+const THRD_ERROR: c_int = 2;
+const THRD_TIMEDOUT: c_int = 4;
+
+/// How many waits came here.
+static WAITS: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    /// glibc 2.30.
+    fn pthread_cond_clockwait(
+        condition: *mut pthread_cond_t,
+        mutex: *mut pthread_mutex_t,
+        clock: clockid_t,
+        until: *const timespec,
+    ) -> c_int;
+}
+
+fn now(clock: clockid_t) -> timespec {
+    let mut now = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: it is a place to write to. With these clocks it cannot fail.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    now
+}
+
+/// The moment by another clock that is as far from its `now` as `until` is from `wall`.
+fn moved(until: timespec, wall: timespec, now: timespec) -> timespec {
+    let nanos = until.tv_nsec - wall.tv_nsec + now.tv_nsec;
+    let seconds = until
+        .tv_sec
+        .saturating_sub(wall.tv_sec)
+        .saturating_add(now.tv_sec);
+    timespec {
+        tv_sec: seconds.saturating_add(nanos.div_euclid(NANOS)).max(0),
+        tv_nsec: nanos.rem_euclid(NANOS),
+    }
+}
+
+/// As C11's `cnd_timedwait`, whose moments are of the wall clock; that may be set meanwhile.
+///
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cnd_timedwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    until: *const timespec,
+) -> c_int {
+    WAITS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the caller's pointers as they came. To glibc a `cnd_t` is a `pthread_cond_t` and a
+    // `mtx_t` a `pthread_mutex_t` (`nptl/cnd_timedwait.c`).
+    let waited = unsafe {
+        let until = moved(*until, now(CLOCK_REALTIME), now(CLOCK_MONOTONIC));
+        pthread_cond_clockwait(condition, mutex, CLOCK_MONOTONIC, &raw const until)
+    };
+    match waited {
+        0 => THRD_SUCCESS,
+        libc::ETIMEDOUT => THRD_TIMEDOUT,
+        _ => THRD_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+    use super::*;
+
+    #[test]
+    fn a_moment_keeps_its_distance() {
+        let at = |tv_sec, tv_nsec| timespec { tv_sec, tv_nsec };
+        let moved = |until, wall, now| {
+            let moved = moved(until, wall, now);
+            (moved.tv_sec, moved.tv_nsec)
+        };
+        assert_eq!(moved(at(100, 5), at(99, 6), at(7, 0)), (7, NANOS - 1));
+        assert_eq!(moved(at(100, 5), at(100, 6), at(7, 0)), (6, NANOS - 1));
+        assert_eq!(
+            moved(at(100, 900_000_000), at(100, 0), at(7, 200_000_000)),
+            (8, 100_000_000)
+        );
+        assert_eq!(moved(at(0, 0), at(100, 0), at(7, 0)), (0, 0));
+    }
+
+    /// Else the program would be linked in a way that leaves libc's in place, and nobody would know.
+    #[test]
+    fn the_client_librarys_waits_come_here() {
+        let before = WAITS.load(Ordering::Relaxed);
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", "127.0.0.1:1")
+            .create()
+            .unwrap();
+        // Nobody is there: it waits until its time is over.
+        let _ = consumer.fetch_metadata(None, Duration::from_millis(50));
+        assert!(WAITS.load(Ordering::Relaxed) > before);
+    }
+}
