@@ -53,6 +53,9 @@ pub(super) async fn checkpoints(
     Ok(known)
 }
 
+/// One place a partition is read.
+const CACHE_BYTES: u64 = 1 << 20;
+
 fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure> {
     let shown = folder.display();
     if !folder.is_dir() {
@@ -64,7 +67,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure>
         let failure = Failure::of(Exit::Failed, &error).while_trying(&what);
         failure.hint("stop the process that owns them first")
     };
-    let store = Store::open(folder).map_err(failed)?;
+    let store = Store::open(folder, CACHE_BYTES).map_err(failed)?;
     let mut known = Vec::new();
     for partition in (0..partition_count).map(Partition) {
         let mut store = store.partition(partition);

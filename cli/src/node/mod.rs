@@ -355,6 +355,7 @@ async fn start_engine(
         },
         store: Some(settings.state_folder()),
         queue_max: settings.queue_max,
+        memory_bytes: settings.memory_mb << 20,
         cluster: membership.options(),
     };
     Ok(Engine::start(Arc::clone(log), domain.registry.clone(), options).await?)

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 31] = [
+pub const CATALOGUE: [Setting; 32] = [
     setting(
         "data",
         Some(".annals"),
@@ -167,6 +167,11 @@ pub const CATALOGUE: [Setting; 31] = [
         Some("1024"),
         "how many commands may wait for one partition; more are turned away with 503 and \
          Retry-After",
+    ),
+    setting(
+        "memory_mb",
+        Some("512"),
+        "the memory that a node is made for; what it keeps of streams and lets wait follows from it",
     ),
     setting(
         "projector_tasks",

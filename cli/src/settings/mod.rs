@@ -11,12 +11,14 @@ mod security;
 mod values;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::{Advertised, HIDDEN, SharedSecret};
 use command_api::peer::Secret;
 use engine::chain::Acknowledged;
+use engine::engine::MEMORY_BYTES_MIN;
 use engine::log::{KafkaSecurity, LogAddress, LogPlace, Password};
 use security::{Given, Protocol};
 use serde::{Deserialize, Serialize};
@@ -191,6 +193,8 @@ pub struct Settings {
     pub in_flight_max: usize,
     /// How many commands may wait for one partition before others are turned away.
     pub queue_max: usize,
+    /// The memory that a node is made for, in megabytes.
+    pub memory_mb: usize,
     /// How many tasks project.
     pub projector_tasks: usize,
     /// How long a stop waits for what was taken.
@@ -210,6 +214,8 @@ pub struct Settings {
 
 /// The most that [`Settings::in_flight_max`] and [`Settings::queue_max`] may be.
 const WAITING_MAX: usize = 1_048_576;
+/// What [`Settings::memory_mb`] may be.
+const MEMORY_MB: RangeInclusive<usize> = MEMORY_BYTES_MIN >> 20..=1_048_576;
 
 /// One setting as `annals config` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -254,6 +260,7 @@ struct Raw {
     standby: Standby,
     in_flight_max: usize,
     queue_max: usize,
+    memory_mb: usize,
     projector_tasks: usize,
     drain_timeout_ms: u64,
     url: String,
@@ -314,6 +321,7 @@ impl Settings {
             standby: raw.standby,
             in_flight_max: raw.in_flight_max,
             queue_max: raw.queue_max,
+            memory_mb: raw.memory_mb,
             projector_tasks: raw.projector_tasks,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
             url: raw.url.trim_end_matches('/').to_owned(),
@@ -325,18 +333,31 @@ impl Settings {
             origins,
         };
         let tasks_max = projections::runtime::PROJECTOR_TASKS_MAX;
-        settings.check_range("projector_tasks", settings.projector_tasks, tasks_max)?;
-        settings.check_range("in_flight_max", settings.in_flight_max, WAITING_MAX)?;
-        settings.check_range("queue_max", settings.queue_max, WAITING_MAX)?;
+        let bounds = [
+            ("projector_tasks", settings.projector_tasks, 1..=tasks_max),
+            ("in_flight_max", settings.in_flight_max, 1..=WAITING_MAX),
+            ("queue_max", settings.queue_max, 1..=WAITING_MAX),
+            ("memory_mb", settings.memory_mb, MEMORY_MB),
+        ];
+        for (key, value, range) in bounds {
+            settings.check_range(key, value, range)?;
+        }
         settings.check_cluster()?;
         Ok(settings)
     }
 
-    fn check_range(&self, key: &str, value: usize, most: usize) -> Result<(), Failure> {
-        if (1..=most).contains(&value) {
+    fn check_range(
+        &self,
+        key: &str,
+        value: usize,
+        range: RangeInclusive<usize>,
+    ) -> Result<(), Failure> {
+        if range.contains(&value) {
             return Ok(());
         }
-        let message = format!("{key} must be 1 to {most} (from {})", self.source(key));
+        let (least, most) = range.into_inner();
+        let source = self.source(key);
+        let message = format!("{key} must be {least} to {most} (from {source})");
         Err(Failure::new(Exit::Usage, message))
     }
 
@@ -422,6 +443,7 @@ impl Settings {
             "standby" => name_of(self.standby),
             "in_flight_max" => self.in_flight_max.to_string(),
             "queue_max" => self.queue_max.to_string(),
+            "memory_mb" => self.memory_mb.to_string(),
             "projector_tasks" => self.projector_tasks.to_string(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),
             "url" => self.url.clone(),

@@ -39,10 +39,8 @@ use crate::seat::{
 
 /// How many commands may wait for one partition, unless said otherwise.
 pub const QUEUE_MAX: usize = 1_024;
-/// How many streams' states are kept in memory, over all partitions.
-const STATES_MAX: usize = 131_072;
-/// How many bytes commands may take that wait for their answers, over all partitions.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+/// The memory that a node is made for, unless said otherwise, in bytes.
+pub const MEMORY_BYTES: usize = 512 << 20;
 /// How many questions of other nodes may wait for one partition.
 const CONTROL_MAX: usize = 64;
 
@@ -56,6 +54,9 @@ pub struct EngineOptions {
     /// How many commands may wait for one partition before others are turned away: of this node's
     /// clients, and as many of other nodes.
     pub queue_max: usize,
+    /// The memory that the node is made for, in bytes: what it keeps of streams, what waits, and what
+    /// is in flight are parts of it. At least [`MEMORY_BYTES_MIN`].
+    pub memory_bytes: usize,
     /// The other nodes on the same log; [`ClusterOptions::alone`] where there are none.
     pub cluster: ClusterOptions,
 }
@@ -68,7 +69,38 @@ impl EngineOptions {
             owner: OwnerSettings::default(),
             store,
             queue_max: QUEUE_MAX,
+            memory_bytes: MEMORY_BYTES,
             cluster: ClusterOptions::alone(),
+        }
+    }
+}
+
+/// The least that a node can be made for, in bytes.
+pub const MEMORY_BYTES_MIN: usize = 128 << 20;
+/// The least in flight for one partition: two of the largest records.
+const IN_FLIGHT_BYTES_MIN: usize = 2 << 20;
+
+/// How a node's memory is shared out, in bytes. Half of it is left to what nobody bounds one by one:
+/// the program, its connections, the Kafka clients' own queues, and what was just freed.
+struct Shares {
+    /// States, for each partition.
+    states: usize,
+    /// Records in flight, for each partition.
+    in_flight: usize,
+    /// Commands that wait for their answers, over all partitions.
+    waiting: usize,
+    /// Blocks of the local store, over all partitions.
+    cache: usize,
+}
+
+impl Shares {
+    fn of(memory: usize, partitions: u32) -> Self {
+        let partitions = partitions.max(1) as usize;
+        Self {
+            states: memory / 4 / partitions,
+            in_flight: (memory / 16 / partitions).max(IN_FLIGHT_BYTES_MIN),
+            waiting: memory / 8,
+            cache: memory / 16,
         }
     }
 }
@@ -156,16 +188,18 @@ impl Engine {
         for warning in log.check().await? {
             tracing::warn!(log = %log.address(), "{warning}");
         }
+        let partition_count = log.partition_count();
+        let shares = Shares::of(options.memory_bytes, partition_count);
         let log_id = claimed_log(&*log).await?;
         let appender = log.appender().await?;
         let store = options
             .store
             .as_ref()
-            .map(|folder| open_store(folder))
+            .map(|folder| open_store(folder, shares.cache))
             .transpose()?;
-        let partition_count = log.partition_count();
         let mut settings = options.owner;
-        settings.states_max = (STATES_MAX / partition_count.max(1) as usize).max(64);
+        settings.states_bytes_max = shares.states;
+        settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
         let (stopping, stopped) = watch::channel(false);
         let mut cluster = cluster::Cluster::join(&log, options.cluster, &settings).await?;
         let shared = Shared {
@@ -223,7 +257,7 @@ impl Engine {
             registry,
             log_id,
             partitions,
-            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            room: Arc::new(Semaphore::new(shares.waiting)),
             cluster,
             stopping,
             appender,
@@ -456,8 +490,8 @@ async fn claimed_log(log: &dyn EventLog) -> Result<LogId, StartError> {
         })
 }
 
-fn open_store(folder: &Path) -> Result<Store, StartError> {
-    Store::open(folder).map_err(|source| store_error(folder, source))
+fn open_store(folder: &Path, cache_bytes: usize) -> Result<Store, StartError> {
+    Store::open(folder, cache_bytes as u64).map_err(|source| store_error(folder, source))
 }
 
 fn store_error(folder: &Path, source: StoreError) -> StartError {

@@ -32,8 +32,22 @@ pub(super) struct StreamEntry {
     pub(super) version: u64,
     /// Absent where no registered aggregate reads the category.
     pub(super) state: Option<Opaque>,
+    /// What the state takes in the local store, as far as it was there.
+    stored_bytes: usize,
     dirty: bool,
     used_in: u64,
+}
+
+/// What an entry takes beside its key and its state, in bytes.
+const ENTRY_BYTES: usize = 256;
+/// How many times what it takes as JSON a state takes in memory.
+const STATE_TIMES: usize = 3;
+
+impl StreamEntry {
+    /// About what it takes in memory, in bytes.
+    fn weight(&self, key: &Bytes) -> usize {
+        ENTRY_BYTES + key.len() + self.stored_bytes * STATE_TIMES
+    }
 }
 
 pub(super) struct Memory {
@@ -204,11 +218,13 @@ impl Memory {
                     return StreamEntry {
                         version: 0,
                         state: None,
+                        stored_bytes: 0,
                         dirty: false,
                         used_in: generation,
                     };
                 }
             };
+            let stored_bytes = stored.as_ref().map_or(0, |stored| stored.state.len());
             let (version, state) = match (stored, aggregate) {
                 (Some(stored), Some(aggregate)) => {
                     let state = aggregate.decode_state(&stored.state);
@@ -224,6 +240,7 @@ impl Memory {
             StreamEntry {
                 version,
                 state,
+                stored_bytes,
                 dirty: false,
                 used_in: generation,
             }
@@ -409,12 +426,12 @@ impl Memory {
     }
 
     /// Writes what changed to the local store, at the place that `checkpoint` names, and evicts
-    /// states beyond `states_max`.
+    /// states beyond `states_bytes_max`.
     pub(super) fn save(
         &mut self,
         checkpoint: Checkpoint,
         holder: Option<Hint>,
-        states_max: usize,
+        states_bytes_max: usize,
     ) -> Result<(), StoreError> {
         self.unsaved_commits = 0;
         if self.is_stale() {
@@ -432,17 +449,13 @@ impl Memory {
             forget_before: self.forget_before(checkpoint.last_recorded_at),
             ..SaveBatch::default()
         };
-        for (key, entry) in &self.streams {
-            if entry.dirty {
-                let state = self.encode(key, entry)?;
-                batch.states.push((
-                    key.clone(),
-                    StoredState {
-                        version: entry.version,
-                        state,
-                    },
-                ));
-            }
+        let mut sizes = Vec::new();
+        for (key, entry) in self.streams.iter().filter(|(_, entry)| entry.dirty) {
+            let state = self.encode(key, entry)?;
+            sizes.push((key.clone(), state.len()));
+            let version = entry.version;
+            let stored = StoredState { version, state };
+            batch.states.push((key.clone(), stored));
         }
         batch.ids = std::mem::take(&mut self.ids);
         let saved = Saved {
@@ -455,10 +468,12 @@ impl Memory {
             self.ids = batch.ids;
             return Err(error);
         }
-        self.streams
-            .values_mut()
-            .for_each(|entry| entry.dirty = false);
-        self.evict(states_max);
+        for (key, stored_bytes) in sizes {
+            if let Some(entry) = self.streams.get_mut(&key) {
+                (entry.stored_bytes, entry.dirty) = (stored_bytes, false);
+            }
+        }
+        self.evict(states_bytes_max);
         Ok(())
     }
 
@@ -488,10 +503,13 @@ impl Memory {
         }
     }
 
-    fn evict(&mut self, states_max: usize) {
+    fn evict(&mut self, states_bytes_max: usize) {
         self.generation += 1;
         let mut keep_from = self.generation.saturating_sub(1);
-        while self.streams.len() > states_max && keep_from <= self.generation {
+        let weigh = |(key, entry): (&Bytes, &StreamEntry)| entry.weight(key);
+        while keep_from <= self.generation
+            && self.streams.iter().map(weigh).sum::<usize>() > states_bytes_max
+        {
             self.streams.retain(|_, entry| entry.used_in >= keep_from);
             keep_from += 1;
         }

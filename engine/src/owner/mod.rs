@@ -103,8 +103,9 @@ pub struct OwnerSettings {
     pub back_off_ms: u64,
     /// The same after the clocks were found to lie too far apart.
     pub clock_back_off_ms: u64,
-    /// How many streams' states are kept in memory.
-    pub states_max: usize,
+    /// How many bytes the streams' states may take that are kept in memory, as estimated from what
+    /// they take in the local store.
+    pub states_bytes_max: usize,
     /// How many commits are folded before the local checkpoint is written.
     pub save_every_commits: usize,
     /// How long the present owner may take to hand over before the partition is claimed all the
@@ -131,7 +132,7 @@ impl Default for OwnerSettings {
             clock_skew_max_ms: 60_000,
             back_off_ms: 250,
             clock_back_off_ms: 3_000,
-            states_max: 8_192,
+            states_bytes_max: 16 << 20,
             save_every_commits: 1_000,
             hand_over_wait_ms: 1_000,
             standby_read_every_ms: Some(1_000),

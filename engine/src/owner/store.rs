@@ -25,8 +25,6 @@ const MEMTABLE_BYTES: u64 = 4 << 20;
 /// The most bytes of journals on disk, over all partitions: the least that the library takes, and more
 /// than all that waits in memory.
 const JOURNALS_BYTES: u64 = 64 << 20;
-/// The bytes that blocks read from disk may take in memory, over all partitions.
-const CACHE_BYTES: u64 = 32 << 20;
 /// The pause before a store that failed is opened anew once more.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -180,6 +178,7 @@ pub struct Store {
 
 struct Shared {
     folder: PathBuf,
+    cache_bytes: u64,
     opened: RwLock<Opened>,
 }
 
@@ -196,10 +195,10 @@ const STATE: u8 = b's';
 const ID: u8 = b'i';
 const EXPIRY: u8 = b'e';
 
-fn open(folder: &Path) -> Result<Database, StoreError> {
+fn open(folder: &Path, cache_bytes: u64) -> Result<Database, StoreError> {
     let open = || {
         Database::builder(folder)
-            .cache_size(CACHE_BYTES)
+            .cache_size(cache_bytes)
             .max_journaling_size(JOURNALS_BYTES)
             .worker_threads(1)
             .open()
@@ -245,11 +244,12 @@ fn is_of_the_moment(error: &fjall::Error) -> bool {
 impl Store {
     /// Opens the store in a folder, or makes one. A store that cannot be read is deleted and made
     /// again: the log has everything. One for which the machine lacks something now is opened later.
+    /// Blocks read from disk may take `cache_bytes` in memory, over all partitions.
     ///
     /// # Errors
     /// [`StoreError`] where the folder cannot be written.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let database = match open(folder) {
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let database = match open(folder, cache_bytes) {
             Err(StoreError::Fjall(error)) if is_of_the_moment(&error) => {
                 let error = explained(&error);
                 tracing::warn!(error, "the local checkpoint store cannot be opened now");
@@ -265,6 +265,7 @@ impl Store {
         Ok(Self {
             shared: Arc::new(Shared {
                 folder: folder.to_owned(),
+                cache_bytes,
                 opened: RwLock::new(opened),
             }),
         })
@@ -315,7 +316,7 @@ impl Shared {
                 return Err(StoreError::Closed);
             }
             opened.tried_at = Instant::now();
-            opened.database = Some((open(&self.folder)?, HashMap::new()));
+            opened.database = Some((open(&self.folder, self.cache_bytes)?, HashMap::new()));
             opened.opening += 1;
             tracing::info!("the local checkpoint store is open again");
         }
@@ -528,7 +529,7 @@ mod tests {
     #[test]
     fn a_store_that_failed_is_opened_anew_and_goes_on_where_it_was_left() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
+        let store = Store::open(&folder.path().join("store"), 1 << 20).unwrap();
         let mut part = store.partition(Partition(0));
         part.load().unwrap();
         part.save(&saved(1), &one_state(1)).unwrap();
@@ -544,7 +545,7 @@ mod tests {
     fn a_store_that_lost_what_it_had_taken_says_so_until_it_is_cleared() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let store = Store::open(&path).unwrap();
+        let store = Store::open(&path, 1 << 20).unwrap();
         let mut part = store.partition(Partition(0));
         part.load().unwrap();
         part.save(&saved(1), &one_state(1)).unwrap();

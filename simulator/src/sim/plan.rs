@@ -103,7 +103,7 @@ impl Plan {
             append_doubt_after_ms: random.between(800, 3_000),
             back_off_ms: random.between(50, 250),
             clock_back_off_ms: random.between(500, 2_000),
-            states_max: [1, 3, 100][random.index(3)],
+            states_bytes_max: [500, 1_500, 50_000][random.index(3)],
             save_every_commits: [1, 4, 50][random.index(3)],
             hand_over_wait_ms: random.between(100, 1_000),
             standby_read_every_ms: random.chance(800).then(|| random.between(50, 1_000)),

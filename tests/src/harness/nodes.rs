@@ -12,7 +12,7 @@ use engine::cluster::{
     CommandForPeer, Hint, LinkEvent, MembershipOptions, PeerError, PeerLink, PeerService, Peers,
 };
 use engine::command::{Answer, SubmitError};
-use engine::engine::{ClusterOptions, Engine, EngineOptions, QUEUE_MAX};
+use engine::engine::{ClusterOptions, Engine, EngineOptions, MEMORY_BYTES, QUEUE_MAX};
 use engine::ids::Partition;
 use engine::log::EventLog;
 use engine::owner::{Inquiry, OwnerSettings};
@@ -176,6 +176,7 @@ impl InProcessNode {
             },
             store: None,
             queue_max: QUEUE_MAX,
+            memory_bytes: MEMORY_BYTES,
             cluster: ClusterOptions {
                 peers: Arc::new(LocalPeers {
                     own: address.clone(),

@@ -237,8 +237,8 @@ impl<T> Owner<T> {
             return;
         }
         let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
-        let (holder, states_max) = (self.holder.clone(), self.settings.states_max);
-        match self.memory.save(checkpoint, holder, states_max) {
+        let (holder, most) = (self.holder.clone(), self.settings.states_bytes_max);
+        match self.memory.save(checkpoint, holder, most) {
             Ok(()) => self.store_failures = 0,
             Err(error) => {
                 let error = explained(&error);

@@ -18,6 +18,7 @@ impl Memory {
             let entry = StreamEntry {
                 version: entry.version,
                 state: state.map(|(state, aggregate)| aggregate.copy(state)),
+                stored_bytes: entry.stored_bytes,
                 dirty: entry.dirty,
                 used_in: entry.used_in,
             };
@@ -47,7 +48,8 @@ impl Memory {
             alone,
         } = self;
         let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
-            (key, entry.version, entry.dirty, entry.used_in).hash(hasher);
+            (key, entry.version, entry.stored_bytes).hash(hasher);
+            (entry.dirty, entry.used_in).hash(hasher);
             digest_state(registry, key, entry.state.as_ref(), hasher);
         };
         unordered(streams.iter(), hasher, stream);

@@ -94,7 +94,7 @@ impl StateStore for Frail {
 /// Keeps nothing in memory that the store has.
 pub(super) fn forgetful(seed: u128, store: &Frail) -> Owner<&'static str> {
     let settings = OwnerSettings {
-        states_max: 0,
+        states_bytes_max: 0,
         save_every_commits: 1,
         ..OwnerSettings::default()
     };
