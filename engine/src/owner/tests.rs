@@ -108,6 +108,8 @@ struct World {
     deaf: bool,
     /// From where the owner read.
     reads: Vec<Offset>,
+    /// Whether reads wait for [`World::serve_read`].
+    holds_reads: bool,
     time_ms: u64,
 }
 
@@ -171,6 +173,7 @@ impl World {
             asked: 0,
             deaf: false,
             reads: Vec::new(),
+            holds_reads: false,
             time_ms: 1_000,
         };
         world.owner.start(Offset(0));
@@ -224,24 +227,9 @@ impl World {
                     } => self.released.push_back((submission, waiters)),
                     Action::Read { from } => {
                         self.reads.push(from);
-                        let records: Vec<_> = self
-                            .records
-                            .iter()
-                            .filter(|r| r.offset >= from)
-                            .cloned()
-                            .collect();
-                        let next = records.last().map_or(from, |last| last.offset.next());
-                        let partition = Partition(0);
-                        let now = self.now();
-                        self.owner.read(
-                            Chunk {
-                                partition,
-                                records,
-                                next,
-                                at_end: true,
-                            },
-                            now,
-                        );
+                        if !self.holds_reads {
+                            self.give(from, usize::MAX);
+                        }
                     }
                     Action::Peek => {
                         let (end, now) = (self.end(), self.now());
@@ -255,6 +243,26 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Answers the last read with so many records at most.
+    fn serve_read(&mut self, records_max: usize) {
+        let from = *self.reads.last().expect("something is to be read");
+        self.give(from, records_max);
+        self.perform();
+    }
+
+    fn give(&mut self, from: Offset, records_max: usize) {
+        let rest = self.records.iter().filter(|r| r.offset >= from);
+        let records: Vec<_> = rest.clone().take(records_max).cloned().collect();
+        let chunk = Chunk {
+            partition: Partition(0),
+            next: records.last().map_or(from, |last| last.offset.next()),
+            at_end: records.len() == rest.count(),
+            records,
+        };
+        let now = self.now();
+        self.owner.read(chunk, now);
     }
 
     fn end(&self) -> Offset {

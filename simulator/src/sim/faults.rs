@@ -21,6 +21,8 @@ pub enum Fault {
     ProducerFails,
     /// A node's local store can neither be read nor written.
     StoreAway,
+    /// What a node appends is held up on its way, and lands late.
+    HeldAppends,
     /// Acknowledgements are held back.
     SlowAcknowledgements,
     /// Acknowledgements come without offsets.
@@ -66,7 +68,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 29] = [
+pub const FAULTS: [Fault; 30] = [
     Fault::Crash,
     Fault::CrashWithLoss,
     Fault::Pause,
@@ -75,6 +77,7 @@ pub const FAULTS: [Fault; 29] = [
     Fault::LargeClockJump,
     Fault::ProducerFails,
     Fault::StoreAway,
+    Fault::HeldAppends,
     Fault::SlowAcknowledgements,
     Fault::NoOffsets,
     Fault::DuplicateRecord,
@@ -111,6 +114,7 @@ impl Fault {
             Self::LargeClockJump => "clock jump > 1 min",
             Self::ProducerFails => "producer fails",
             Self::StoreAway => "store away",
+            Self::HeldAppends => "appends held up",
             Self::SlowAcknowledgements => "slow acknowledgements",
             Self::NoOffsets => "no offsets",
             Self::DuplicateRecord => "duplicate record",

@@ -7,9 +7,6 @@ use engine::ids::{Offset, Partition};
 use engine::log::Chunk;
 use engine::record::{NewRecord, Record};
 
-/// How many records one read returns at most.
-const CHUNK_RECORDS_MAX: usize = 16;
-
 /// One partition.
 #[derive(Default)]
 pub struct PartitionLog {
@@ -45,13 +42,13 @@ impl PartitionLog {
         Offset(self.next)
     }
 
-    /// A piece of the log.
+    /// A piece of the log, of at most so many records.
     #[must_use]
-    pub fn read(&self, partition: Partition, from: Offset) -> Chunk {
+    pub fn read(&self, partition: Partition, from: Offset, records_max: usize) -> Chunk {
         let first = self.records.partition_point(|record| record.offset < from);
         let rest = &self.records[first..];
-        let whole = rest.len() <= CHUNK_RECORDS_MAX;
-        let records = rest[..rest.len().min(CHUNK_RECORDS_MAX)].to_vec();
+        let whole = rest.len() <= records_max;
+        let records = rest[..rest.len().min(records_max)].to_vec();
         let last = records.last().map(|record| record.offset.next());
         Chunk {
             partition,

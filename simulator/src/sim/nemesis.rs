@@ -60,7 +60,8 @@ impl World {
             | Fault::LargeClockJump
             | Fault::ProducerFails
             | Fault::QueueFull
-            | Fault::StoreAway => {
+            | Fault::StoreAway
+            | Fault::HeldAppends => {
                 if let Some(node) = self.any_node() {
                     self.note(fault, || format!("node {node}"));
                     self.inject_into(fault, node);
@@ -136,6 +137,9 @@ impl World {
             }
             Fault::QueueFull => {
                 self.nodes[node].queue_full_until_us = self.later_us(10_000, 1_000_000);
+            }
+            Fault::HeldAppends => {
+                self.nodes[node].appends_held_until_us = self.later_us(10_000, 4_000_000);
             }
             Fault::StoreAway => {
                 let until_us = self.later_us(10_000, 8_000_000);

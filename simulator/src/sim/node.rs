@@ -95,6 +95,8 @@ pub struct Node {
     /// What it keeps on its disk.
     pub stores: Vec<LocalStore>,
     pub(super) queue_full_until_us: u64,
+    /// Until when what it appends is held up on its way.
+    pub(super) appends_held_until_us: u64,
     /// Until when its local store fails.
     pub(super) store_away_until_us: u64,
     /// Its clients' connections.
@@ -119,6 +121,7 @@ impl Node {
             producer: 0,
             stores: (0..partitions).map(|_| LocalStore::default()).collect(),
             queue_full_until_us: 0,
+            appends_held_until_us: 0,
             store_away_until_us: 0,
             handlers: BTreeMap::new(),
             waiting: BTreeMap::new(),

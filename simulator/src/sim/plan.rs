@@ -58,6 +58,8 @@ pub struct Plan {
     pub cuts: bool,
     /// The owners' settings, without names.
     pub settings: OwnerSettings,
+    /// How many records one read returns at most: brokers answer with what they have at hand.
+    pub read_max: usize,
     /// How many commands may wait at a node's door for one partition.
     pub queue_max: usize,
     /// The most a client waits between two batches, in microseconds.
@@ -129,6 +131,7 @@ impl Plan {
             fault_every_us: random.between(60_000, 900_000),
             cuts: options.cuts.unwrap_or(cuts),
             settings,
+            read_max: [1, 2, 4, 16, 64][random.index(5)],
             queue_max: [1, 4, 32][random.index(3)],
             think_us: random.between(1_000, 200_000),
             mistake: options.mistake,

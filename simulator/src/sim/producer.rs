@@ -80,7 +80,8 @@ impl World {
 
     /// Lets the next records of a pipe reach the log.
     pub(super) fn land(&mut self, producer: usize, partition: usize) {
-        let slow_until_us = self.logs[partition].slow_until_us;
+        let held_until_us = self.nodes[self.producers[producer].node].appends_held_until_us;
+        let slow_until_us = self.logs[partition].slow_until_us.max(held_until_us);
         if slow_until_us > self.now_us {
             let at_us = slow_until_us + self.random.below(1_000);
             self.schedule.at(

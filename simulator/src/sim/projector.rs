@@ -19,6 +19,9 @@ use super::trace::Who;
 use super::violation::Invariant;
 use super::world::World;
 
+/// How many records a projector reads at once: its pieces change nothing, since it decides nothing
+/// between them.
+const PROJECTOR_READ_MAX: usize = 16;
 /// The least time between two proofs that only foreign records ask for, in microseconds.
 const FOREIGN_PROOF_EVERY_US: u64 = 1_000_000;
 /// The pause after a failure, in microseconds.
@@ -127,7 +130,11 @@ impl World {
                 return self.interrupted(number);
             }
             let follower = &self.projectors[number].followers[partition as usize];
-            chunks.push(Some(log.read(Partition(partition), follower.next_offset())));
+            chunks.push(Some(log.read(
+                Partition(partition),
+                follower.next_offset(),
+                PROJECTOR_READ_MAX,
+            )));
         }
         let delay_us = self.delay_us();
         self.tell_projector(delay_us, number, ProjectorEvent::Took(chunks));

@@ -308,7 +308,8 @@ impl World {
                 let log = &self.logs[partition];
                 let away = log.away_until_us > self.now_us;
                 let number = self.histories[partition].partition();
-                let chunk = (!away).then(|| log.read(number, from));
+                let read_max = self.plan.read_max;
+                let chunk = (!away).then(|| log.read(number, from, read_max));
                 let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
                 self.tell_node(at_us, node, NodeEvent::Read(partition, chunk));
             }

@@ -338,6 +338,10 @@ impl<T> Owner<T> {
             }
         }
         self.sent_after_read = self.next_sequence;
+        if self.phase == Phase::Owning && !self.holds() {
+            // Another has claimed. However much is still to be read, nothing is decided any more.
+            return self.doubt();
+        }
         let Some(goal) = self.goal else {
             if self.phase == Phase::Owning {
                 self.settle_gap(now);

@@ -137,6 +137,22 @@ fn an_idle_owner_notices_that_another_has_claimed() {
     assert_eq!(world.owner.held_term(), None);
 }
 
+/// Brokers answer a read with what they have at hand, which may end anywhere.
+#[test]
+fn nothing_is_decided_once_another_claim_was_read_however_much_is_still_to_be_read() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.send("two", "b", 1);
+    world.foreign_claim();
+    let (sequence, offset) = world.land();
+    world.land();
+    world.holds_reads = true;
+    world.acknowledge(sequence, Some(offset));
+    world.serve_read(1);
+    // It would write in the other's name.
+    assert!(!world.owner.takes_commands());
+}
+
 #[test]
 fn what_is_found_while_looking_on_is_answered_and_handed_over() {
     let mut world = World::owning();
