@@ -4,7 +4,6 @@
 //! Invariants: every kill comes while commands wait for their answers; each line counts once.
 //! Deliberately absent: what read models must hold (`olist::oracle`).
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::PathBuf;
@@ -16,6 +15,7 @@ use cli::client::{Client, CommandLine, Observer, Outcome, Said, SendOptions};
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
 use engine::audit::verify;
+use engine::explained;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
@@ -36,6 +36,9 @@ const RETRY_FOR: Duration = Duration::from_secs(120);
 /// How many lines a client has on their way at once.
 const IN_FLIGHT_MAX: usize = 500;
 const POLL: Duration = Duration::from_millis(1);
+/// How often what is judged is read again, if it could not be.
+const TRIES: usize = 20;
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What is imported, and through what.
 #[derive(Clone, Debug)]
@@ -228,7 +231,8 @@ async fn kill(
     // Of what may be sent, so much stays unanswered at a moment.
     let ahead = (IN_FLIGHT_MAX * scene.nodes.len() / 2) as u64;
     for moment in moments {
-        progress.allowed.store(moment + ahead, Ordering::SeqCst);
+        let allowed = progress.done().max(moment) + ahead;
+        progress.allowed.store(allowed, Ordering::SeqCst);
         let deadline = Instant::now() + RETRY_FOR;
         while progress.done() < moment {
             if Instant::now() > deadline {
@@ -257,6 +261,17 @@ async fn kill(
     progress.allowed.store(u64::MAX, Ordering::SeqCst);
 }
 
+/// Tries again what fails: brokers that have just come back may not answer at once.
+async fn patiently<T, E>(attempt: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+    for _ in 0..TRIES {
+        if let Ok(done) = attempt().await {
+            return Ok(done);
+        }
+        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+    }
+    attempt().await
+}
+
 /// Holds the log against the lines, and the read models against the files.
 async fn judge_all(
     scene: &Arc<Scene>,
@@ -266,12 +281,12 @@ async fn judge_all(
     let whole = Arc::clone(scene);
     let whole = tokio::task::spawn_blocking(move || whole.cluster.wait_whole());
     whole.await.expect("brokers that come back in sync");
-    let report = verify(&*scene.log, &[], |_, _| {}).await;
-    let report = report.map_err(|error| error.to_string())?;
+    let report = patiently(async || verify(&*scene.log, &[], |_, _| {}).await).await;
+    let report = report.map_err(|error| explained(&error))?;
     if !report.is_clean() {
         imported.violations.push(format!("the log: {report:?}"));
     }
-    let accepted: BTreeSet<_> = accepted_commands(&scene.log).await?;
+    let accepted = patiently(async || accepted_commands(&scene.log).await).await?;
     let (lines, counted) = (imported.commands, accepted.len() as u64);
     if counted != lines {
         let what = format!("{counted} commands count, {lines} were answered");
