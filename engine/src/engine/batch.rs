@@ -50,7 +50,8 @@ impl Batch {
         let room = tokio::time::timeout_at(deadline.into(), room).await;
         let reason = match room {
             Ok(Some((permit, held))) => {
-                let (message, waiting) = wrap(command.submission, Some(guard), deadline, held);
+                let (message, waiting) =
+                    wrap(command.submission, Some(guard), None, deadline, held);
                 permit.send(message);
                 return Box::pin(async move {
                     let result = waiting.answer(deadline).await;

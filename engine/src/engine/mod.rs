@@ -34,7 +34,7 @@ use crate::owner::{
 use crate::record::partition_of;
 use crate::registry::Registry;
 use crate::seat::{
-    Control, Driver, Ends, Identity, Message, PeerTicket, Seat, Shared, Status, turned_away,
+    Control, Driver, Ends, Identity, Message, PeerTicket, Seat, Shared, Status, Turns, turned_away,
 };
 
 /// How many commands may wait for one partition, unless said otherwise.
@@ -162,6 +162,7 @@ struct Inner {
 /// The ways to one partition's task.
 struct Ways {
     commands: mpsc::Sender<Message>,
+    turns: Arc<Turns>,
     from_peers: mpsc::Sender<(Submission, PeerTicket)>,
     control: mpsc::Sender<Control>,
     status: watch::Receiver<Status>,
@@ -247,6 +248,7 @@ impl Engine {
             tasks.push(tokio::spawn(Driver::new(seat, shared.clone(), ends).run()));
             partitions.push(Ways {
                 commands: command_queue,
+                turns: Arc::new(Turns::new(Instant::now())),
                 from_peers: peer_queue,
                 control: control_queue,
                 status: watched,
@@ -328,9 +330,10 @@ impl Engine {
         let size = command.submission.size();
         let held = Arc::clone(&self.inner.room).try_acquire_many_owned(size);
         let held = held.map_err(|_| overloaded())?;
-        let queue = &self.inner.partitions[command.partition.0 as usize].commands;
-        let (message, waiting) = wrap(command.submission, None, deadline, held);
-        match queue.try_send(message) {
+        let ways = &self.inner.partitions[command.partition.0 as usize];
+        let turns = Some(&ways.turns);
+        let (message, waiting) = wrap(command.submission, None, turns, deadline, held);
+        match ways.commands.try_send(message) {
             Ok(()) => waiting.answer(deadline).await,
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(turned_away(TurnedAway::Stopping)),

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::owner::Submission;
-use crate::seat::{ClientTicket, Fate, Guard, Message, turned_away};
+use crate::seat::{ClientTicket, Fate, Guard, Message, Turns, turned_away};
 
 /// Whoever waits for one command.
 pub(super) struct Waiting {
@@ -42,10 +42,12 @@ impl Drop for Abandoning {
 pub(super) fn wrap(
     submission: Submission,
     guard: Option<Arc<Guard>>,
+    turns: Option<&Arc<Turns>>,
     deadline: Instant,
     held: OwnedSemaphorePermit,
 ) -> (Message, Waiting) {
-    let (ticket, waiting) = tickets(guard, deadline, Some(held));
+    let (mut ticket, waiting) = tickets(guard, deadline, Some(held));
+    ticket.turn = turns.map(|turns| (Arc::clone(turns), Instant::now()));
     (Message::Command(Box::new((submission, ticket))), waiting)
 }
 
@@ -62,6 +64,7 @@ fn tickets(
         fate: Arc::clone(&fate),
         guard: guard.clone(),
         deadline,
+        turn: None,
         _held: held,
     };
     let waiting = Waiting {

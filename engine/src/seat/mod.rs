@@ -28,7 +28,7 @@ pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clo
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
-pub use ticket::{Fate, Guard, LinkGuard, turned_away};
+pub use ticket::{Fate, Guard, LinkGuard, Turns, turned_away};
 
 /// How long a node that handed a partition over, and should own it all the same, leaves it alone,
 /// in milliseconds.

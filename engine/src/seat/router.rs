@@ -10,8 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
 
-/// How many commands may be unanswered on a link.
-const SENT_MAX: usize = 1_024;
+/// How many commands may be unanswered on a link at most, at least, and at first.
+const WINDOW_MAX: usize = 1_024;
+const WINDOW_MIN: usize = 4;
+const WINDOW_FIRST: usize = 32;
+/// An answer that takes longer than this says that more was sent than the owner can take, in
+/// milliseconds.
+const ANSWER_SLOW_MS: u64 = 200;
 /// The pause before the next link after one that led nowhere, in milliseconds; it doubles.
 const RETRY_AFTER_MS: u64 = 10;
 /// The most of it.
@@ -60,8 +65,8 @@ pub struct Settled<C> {
 struct Link<C> {
     id: LinkId,
     address: String,
-    /// Unanswered, or answered *moved*, by sequence.
-    sent: BTreeMap<u64, C>,
+    /// Unanswered, or answered *moved*, by sequence, each with when it was sent.
+    sent: BTreeMap<u64, (C, u64)>,
     /// Those of them that were answered *moved*: behind the first nothing more is sent.
     moved: BTreeSet<u64>,
 }
@@ -77,6 +82,28 @@ pub struct Router<C> {
     /// When another link may be opened, as a monotonic time in milliseconds.
     retry_at_ms: u64,
     retries: u32,
+    window: Window,
+}
+
+/// How many commands may be unanswered on a link: as many as the owner answers soon. What it cannot
+/// take is to wait here, where a client can be told so, and not where its turn is certain and late.
+/// More while answers are quick and a quarter less when one is slow, as TCP does it (RFC 5681).
+struct Window {
+    size: usize,
+    /// Until when a slow answer says nothing new, as a monotonic time in milliseconds.
+    settles_at_ms: u64,
+}
+
+impl Window {
+    fn answered(&mut self, sent_at_ms: u64, now_ms: u64) {
+        let took_ms = now_ms.saturating_sub(sent_at_ms);
+        if took_ms <= ANSWER_SLOW_MS {
+            self.size = (self.size + 1).min(WINDOW_MAX);
+        } else if now_ms >= self.settles_at_ms {
+            self.size = (self.size * 3 / 4).max(WINDOW_MIN);
+            self.settles_at_ms = now_ms + took_ms;
+        }
+    }
 }
 
 impl<C> Default for Router<C> {
@@ -89,6 +116,10 @@ impl<C> Default for Router<C> {
             next_sequence: 1,
             retry_at_ms: 0,
             retries: 0,
+            window: Window {
+                size: WINDOW_FIRST,
+                settles_at_ms: 0,
+            },
         }
     }
 }
@@ -128,12 +159,14 @@ impl<C: Routed> Router<C> {
     /// A command that is to be sent, or was.
     #[must_use]
     pub fn sent(&self, sequence: u64) -> Option<&C> {
-        self.link.as_ref()?.sent.get(&sequence)
+        let (command, _) = self.link.as_ref()?.sent.get(&sequence)?;
+        Some(command)
     }
 
     /// The same, to be changed.
     pub fn sent_mut(&mut self, sequence: u64) -> Option<&mut C> {
-        self.link.as_mut()?.sent.get_mut(&sequence)
+        let (command, _) = self.link.as_mut()?.sent.get_mut(&sequence)?;
+        Some(command)
     }
 
     /// The next step, if there is one: `owner` is where the owner is said to be, and is not this
@@ -180,13 +213,13 @@ impl<C: Routed> Router<C> {
                     None
                 }
             }
-            Some(link) if link.sent.len() >= SENT_MAX => None,
+            Some(link) if link.sent.len() >= self.window.size => None,
             Some(_) => {
                 let command = self.take_waiting()?;
                 let sequence = self.next_sequence;
                 self.next_sequence += 1;
                 let link = self.link.as_mut().expect("it was looked at");
-                link.sent.insert(sequence, command);
+                link.sent.insert(sequence, (command, now_ms));
                 Some(Step::Send(link.id, sequence))
             }
         }
@@ -217,8 +250,9 @@ impl<C: Routed> Router<C> {
         let link = self.link.as_mut().filter(|link| link.id == link_id)?;
         match answer {
             LinkAnswer::Answered(answer) => {
-                let command = link.sent.remove(&sequence)?;
+                let (command, sent_at_ms) = link.sent.remove(&sequence)?;
                 link.moved.remove(&sequence);
+                self.window.answered(sent_at_ms, now_ms);
                 self.retries = 0;
                 self.finish_moved(now_ms);
                 Some(Settled { command, answer })
@@ -250,7 +284,7 @@ impl<C: Routed> Router<C> {
 
     fn take_link_back(&mut self, now_ms: u64) {
         if let Some(link) = self.link.take() {
-            self.put_back(link.sent.into_values());
+            self.put_back(link.sent.into_values().map(|(command, _)| command));
         }
         let pause_ms = (RETRY_AFTER_MS << self.retries.min(16)).min(RETRY_AFTER_MAX_MS);
         self.retries += 1;
@@ -260,6 +294,7 @@ impl<C: Routed> Router<C> {
     /// Whether any command that waits or is open on a link is so.
     pub fn any(&self, is: impl FnMut(&C) -> bool) -> bool {
         let sent = self.link.iter().flat_map(|link| link.sent.values());
+        let sent = sent.map(|(command, _)| command);
         sent.chain(&self.waiting).any(is)
     }
 
@@ -283,6 +318,7 @@ impl<C: Routed> Router<C> {
     pub fn take_all(&mut self) -> Vec<C> {
         let sent = self.link.take().map(|link| link.sent).unwrap_or_default();
         sent.into_values()
+            .map(|(command, _)| command)
             .chain(std::mem::take(&mut self.waiting))
             .collect()
     }
@@ -401,10 +437,31 @@ mod tests {
     }
 
     #[test]
-    fn a_link_holds_no_more_than_its_bound() {
-        let mut router = router(&[7; SENT_MAX + 1]);
-        assert_eq!(sends(&mut router, &at("a"), 0).len(), SENT_MAX);
-        router.answered(LinkId(1), 1, failed(), 0).unwrap();
-        assert_eq!(sends(&mut router, &at("a"), 0).len(), 1);
+    fn a_link_holds_more_while_answers_are_quick_and_less_once_they_are_slow() {
+        let mut router = router(&[7; 10 * WINDOW_MAX]);
+        let mut now_ms = 0;
+        let mut open: VecDeque<u64> = VecDeque::new();
+        let mut turn = |router: &mut Router<Number>, took_ms| {
+            now_ms += took_ms;
+            for sequence in std::mem::take(&mut open) {
+                router
+                    .answered(LinkId(1), sequence, failed(), now_ms)
+                    .unwrap();
+            }
+            let sent = sends(router, &at("a"), now_ms);
+            open.extend(sent.iter().map(|(sequence, _)| sequence));
+            sent.len()
+        };
+        assert_eq!(turn(&mut router, 0), WINDOW_FIRST);
+        for _ in 0..5 {
+            turn(&mut router, 10);
+        }
+        assert_eq!(turn(&mut router, 10), WINDOW_MAX);
+        // However many answers were slow, it was one queue.
+        assert_eq!(turn(&mut router, ANSWER_SLOW_MS + 1), WINDOW_MAX * 3 / 4);
+        for _ in 0..40 {
+            turn(&mut router, 1_000);
+        }
+        assert_eq!(turn(&mut router, 1_000), WINDOW_MIN);
     }
 }

@@ -3,8 +3,8 @@
 //! Invariant: a command that was given up before it was taken up is never attempted; one that was
 //! taken up is never said not to have been attempted. Deliberately absent: where it goes (`route`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -60,6 +60,45 @@ impl Fate {
     }
 }
 
+/// How long a command may wait for its turn while others have theirs.
+const TURN_WITHIN: Duration = Duration::from_secs(1);
+/// After so long without anybody's turn the partition stood still, and all wait from then on.
+const STANDSTILL: Duration = Duration::from_millis(250);
+
+/// How the commands of one partition come to their turn. Where more are sent than can be taken, each
+/// would wait as long as its client does, and be decided for nobody; so those that waited too long are
+/// turned away, unless it was a standstill (a move, a slow log) that they waited for.
+pub struct Turns(Mutex<Turn>);
+
+struct Turn {
+    last: Instant,
+    /// When the last standstill ended.
+    flows_since: Instant,
+}
+
+impl Turns {
+    /// Of a partition where nobody waits yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self(Mutex::new(Turn {
+            last: now,
+            flows_since: now,
+        }))
+    }
+
+    /// Notes that it is the turn of a command that has waited since `queued`; whether it has waited
+    /// too long.
+    #[must_use]
+    pub fn came_too_late(&self, queued: Instant, now: Instant) -> bool {
+        let mut turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(turn.last) > STANDSTILL {
+            turn.flows_since = now;
+        }
+        turn.last = now;
+        now.saturating_duration_since(queued.max(turn.flows_since)) > TURN_WITHIN
+    }
+}
+
 /// One stream's commands within one batch: whether one of them had no answer.
 #[derive(Default)]
 pub struct Guard(AtomicBool);
@@ -107,6 +146,9 @@ pub(crate) struct ClientTicket {
     pub(crate) fate: Arc<Fate>,
     pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) deadline: Instant,
+    /// Since when it waits for its turn, where that may be too long: a batch sends only as much as is
+    /// answered, so that its commands may wait.
+    pub(crate) turn: Option<(Arc<Turns>, Instant)>,
     /// The command's part of the memory that waiting commands may take.
     pub(crate) _held: Option<OwnedSemaphorePermit>,
 }
@@ -120,8 +162,16 @@ impl ClientTicket {
 
 impl Client for ClientTicket {
     fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
+        let came_too_late = self.turn.take().is_some_and(|(turns, queued)| {
+            // Whoever was sent somewhere before has had its turn.
+            turns.came_too_late(queued, Instant::now()) && !self.fate.is_taken()
+        });
         self.fate
-            .take_up(self.guard.as_deref(), self.reply.is_closed())
+            .take_up(self.guard.as_deref(), self.reply.is_closed())?;
+        match came_too_late {
+            true => Err(Some(turned_away(TurnedAway::Overloaded))),
+            false => Ok(()),
+        }
     }
 
     fn was_attempted(&self) -> bool {
@@ -193,5 +243,30 @@ impl Peer for PeerTicket {
 
     fn settle(&mut self, answer: &LinkAnswer) {
         self.link.settle(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waited_too_long_among_others_is_turned_away_and_who_waited_for_a_standstill_is_not() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let turns = Turns::new(start);
+        // A turn every tenth of a second, for commands that have waited longer and longer.
+        for millis in (100..=1_000).step_by(100) {
+            assert!(!turns.came_too_late(start, at(millis)));
+        }
+        assert!(turns.came_too_late(start, at(1_100)));
+        assert!(!turns.came_too_late(at(200), at(1_200)));
+        // Nobody has a turn for five seconds; then all that waited have a second.
+        assert!(!turns.came_too_late(start, at(6_200)));
+        assert!(!turns.came_too_late(start, at(6_300)));
+        for millis in (6_400..=7_200).step_by(100) {
+            assert!(!turns.came_too_late(start, at(millis)));
+        }
+        assert!(turns.came_too_late(start, at(7_300)));
     }
 }
