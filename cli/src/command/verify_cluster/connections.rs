@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use engine::audit::Connections;
+use rustix::io::fcntl_getfd;
 use rustix::net::{AddressFamily, Shutdown, SocketType, getpeername, shutdown, sockopt};
 
 /// Where a process finds its own open files, on Linux and elsewhere.
@@ -45,7 +46,13 @@ fn open_files() -> Vec<RawFd> {
         return Vec::new();
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter_map(|name| name.parse().ok()).collect()
+    let mut files: Vec<RawFd> = names.filter_map(|name| name.parse().ok()).collect();
+    // The folder was open itself, and the next file takes its number.
+    files.retain(|file| {
+        // SAFETY: only borrowed for the call, which fails where no file has this number.
+        fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*file) }).is_ok()
+    });
+    files
 }
 
 /// A handle of our own to an open file, if that is a TCP connection.
