@@ -19,9 +19,9 @@ use super::trace::Who;
 use super::violation::Invariant;
 use super::world::World;
 
-/// How many records a projector reads at once: its pieces change nothing, since it decides nothing
-/// between them.
-const PROJECTOR_READ_MAX: usize = 16;
+/// How many records a projector reads at once: as many as it needs to keep up with the busiest run.
+/// Smaller pieces would change nothing, since it decides nothing between them.
+const PROJECTOR_READ_MAX: usize = 256;
 /// The least time between two proofs that only foreign records ask for, in microseconds.
 const FOREIGN_PROOF_EVERY_US: u64 = 1_000_000;
 /// The pause after a failure, in microseconds.
