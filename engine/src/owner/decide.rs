@@ -104,7 +104,7 @@ impl<T> Owner<T> {
             Err(error) => {
                 tracing::warn!(
                     error = explained(&error),
-                    "a command id cannot be looked up; folding again"
+                    "a command id cannot be looked up"
                 );
                 self.memory.doubts_the_store(&error);
                 self.answer_all(waiters, &SubmitError::Unknown);
@@ -153,9 +153,11 @@ impl<T> Owner<T> {
             .speculation
             .head
             .unwrap_or((self.chain.head, self.chain.position));
+        // Under its own claim, whatever else was read: never in another's name.
+        let (term, writer) = self.claimed.unwrap_or((self.chain.term, self.chain.writer));
         let headers = CommitHeaders {
-            term: self.chain.term,
-            writer: self.chain.writer,
+            term,
+            writer,
             position: position.next(),
             previous,
         };

@@ -140,7 +140,7 @@ pub struct Owner<T> {
     resumed: Option<Checkpoint>,
     first_offset: Offset,
     /// The last claim of ours that counted.
-    claimed: Option<(Term, WriterId)>,
+    pub(super) claimed: Option<(Term, WriterId)>,
     /// Whether this node should own.
     wanted: bool,
     /// The record format that claims announce.

@@ -210,10 +210,7 @@ impl Memory {
                 _ if alone => None,
                 Ok(stored) => stored,
                 Err(error) => {
-                    tracing::warn!(
-                        error = explained(&error),
-                        "a stream's state cannot be read; folding again"
-                    );
+                    tracing::warn!(error = explained(&error), "a stream's state cannot be read");
                     *doubt = Some(Doubt::of(&error));
                     return StreamEntry {
                         version: 0,
@@ -333,7 +330,7 @@ impl Memory {
         let aggregate = self.registry.get(category).cloned();
         self.stream(&key, category);
         if self.is_stale() {
-            // The owner starts over.
+            // The owner goes back.
             return Ok(());
         }
         let entry = self.stream(&key, category);

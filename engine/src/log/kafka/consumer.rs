@@ -311,13 +311,24 @@ impl Probe {
                 self.place = Some((partition, record.offset.next()));
                 Ok((record.offset == offset).then_some(record))
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
+            Some(Err(KafkaError::PartitionEOF(_))) => self.none_at(partition, offset),
             Some(Err(error)) => match read_error(error, partition, offset) {
-                LogError::OffsetGone { .. } => Ok(None),
+                LogError::OffsetGone { .. } => self.none_at(partition, offset),
                 error => Err(error),
             },
             None => Err(LogError::unavailable("read the topic", "no answer in time")),
         }
+    }
+
+    /// What it means that a read found nothing where the log was said to go on. A new leader answers
+    /// reads before it knows how much of its log counts, and then its log seems to end too early;
+    /// questions for the end it answers only once it knows (KIP-207), so that one tells.
+    fn none_at(&self, partition: Partition, offset: Offset) -> Result<Option<Record>, LogError> {
+        if self.bounds(partition)?.end <= offset {
+            return Ok(None);
+        }
+        let reason = "the leader does not know yet how much of its log counts";
+        Err(LogError::unavailable("read the topic", reason))
     }
 }
 

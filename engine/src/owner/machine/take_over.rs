@@ -198,9 +198,15 @@ impl<T> Owner<T> {
     /// Waits for the local checkpoint; after too many failures in a row it is given up.
     pub(super) fn await_store(&mut self, reason: &dyn Display) {
         let partition = self.chain.partition;
-        tracing::warn!(%reason, %partition, "waiting for the local checkpoint store");
+        match self.store_failures {
+            0 => tracing::warn!(%reason, %partition, "waiting for the local checkpoint store"),
+            _ => {
+                tracing::debug!(%reason, %partition, "still waiting for the local checkpoint store")
+            }
+        }
         self.store_failures += 1;
         if self.store_failures > STORE_FAILURES_MAX {
+            tracing::warn!(%partition, "folding the log without the local checkpoint store");
             return self.start_over();
         }
         self.goal = None;
