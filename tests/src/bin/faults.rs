@@ -12,6 +12,7 @@ use tests::faults::moves::{MovesOptions, measure};
 use tests::faults::orders::{OrdersOptions, import};
 use tests::faults::overload::{self, OverloadOptions};
 use tests::faults::run::{RECOVERY_MAX, RunOptions, Until, run};
+use tests::faults::scene::{MachineWishes, Projectors, SceneOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Breaks brokers, nodes and what lies between them, under load, and checks every answer.
@@ -109,14 +110,33 @@ async fn go(arguments: Arguments) -> ExitCode {
     // What an earlier run with this seed left there is not ours.
     let _ = std::fs::remove_dir_all(&artefacts);
     std::fs::create_dir_all(&artefacts).expect("a folder for what the run writes");
+    let scene = |projectors| scene_options(&arguments, projectors, &artefacts);
     let (shown, is_clean) = if arguments.planned + arguments.crashes > 0 {
-        let moves = measure(moves_options(&arguments, seed, &artefacts)).await;
+        let options = MovesOptions {
+            scene: scene(Projectors::Nowhere),
+            seed,
+            planned: arguments.planned,
+            crashes: arguments.crashes,
+        };
+        let moves = measure(options).await;
         (moves.to_string(), moves.violations.is_empty())
     } else if let Some(times) = arguments.overload {
-        let overload = overload::measure(overload_options(&arguments, times, &artefacts)).await;
+        let options = OverloadOptions {
+            scene: scene(Projectors::Nowhere),
+            times,
+            length: Duration::from_secs_f64(arguments.minutes * 60.0 / 4.0),
+            clients: arguments.clients,
+        };
+        let overload = overload::measure(options).await;
         (overload.to_string(), overload.violations.is_empty())
     } else if let Some(folder) = &arguments.orders {
-        let imported = import(orders_options(&arguments, folder, seed, &artefacts)).await;
+        let options = OrdersOptions {
+            scene: scene(Projectors::Everywhere),
+            seed,
+            folder: folder.clone(),
+            kills: arguments.kills,
+        };
+        let imported = import(options).await;
         (imported.to_string(), imported.violations.is_empty())
     } else {
         let outcome = run(run_options(&arguments, seed, &artefacts)).await;
@@ -136,51 +156,16 @@ async fn go(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn moves_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> MovesOptions {
-    MovesOptions {
+/// What is run against where nothing of the machine is made small.
+fn scene_options(arguments: &Arguments, projectors: Projectors, artefacts: &Path) -> SceneOptions {
+    SceneOptions {
         program: arguments.program.clone().unwrap_or_else(beside),
         artefacts: artefacts.to_owned(),
-        seed,
-        planned: arguments.planned,
-        crashes: arguments.crashes,
-        partitions: arguments.partitions,
         nodes: arguments.nodes,
-        session_timeout: Duration::from_millis(arguments.session_timeout_ms),
-        log_filter: arguments.node_log.clone(),
-        arguments: arguments.node_arguments.clone(),
-    }
-}
-
-fn overload_options(arguments: &Arguments, times: f64, artefacts: &Path) -> OverloadOptions {
-    OverloadOptions {
-        program: arguments.program.clone().unwrap_or_else(beside),
-        artefacts: artefacts.to_owned(),
-        times,
-        length: Duration::from_secs_f64(arguments.minutes * 60.0 / 4.0),
         partitions: arguments.partitions,
-        nodes: arguments.nodes,
-        clients: arguments.clients,
         session_timeout: Duration::from_millis(arguments.session_timeout_ms),
-        log_filter: arguments.node_log.clone(),
-        arguments: arguments.node_arguments.clone(),
-    }
-}
-
-fn orders_options(
-    arguments: &Arguments,
-    folder: &Path,
-    seed: u64,
-    artefacts: &Path,
-) -> OrdersOptions {
-    OrdersOptions {
-        program: arguments.program.clone().unwrap_or_else(beside),
-        artefacts: artefacts.to_owned(),
-        seed,
-        folder: folder.to_owned(),
-        kills: arguments.kills,
-        partitions: arguments.partitions,
-        nodes: arguments.nodes,
-        session_timeout: Duration::from_millis(arguments.session_timeout_ms),
+        projectors,
+        machine: MachineWishes::default(),
         log_filter: arguments.node_log.clone(),
         arguments: arguments.node_arguments.clone(),
     }

@@ -17,14 +17,13 @@ use serde_json::Value;
 use super::history::History;
 use super::judge;
 use super::load::{LoadOptions, Prober, Sighting};
-use super::scene::{MachineWishes, Projectors, Scene, SceneOptions};
+use super::scene::{START_WAIT, Scene, SceneOptions};
 use super::table::{percentile, spread};
 
 /// At most so long may a partition be without an owner when a node is stopped in order.
 pub const PLANNED_MAX: Duration = Duration::from_millis(100);
 /// At most so long when a node crashed, once the group has noticed.
 pub const CRASH_MAX: Duration = Duration::from_secs(3);
-const START_WAIT: Duration = Duration::from_secs(120);
 /// How long partitions may take to be shared out again.
 const SHARED_OUT_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
@@ -35,26 +34,14 @@ const FAILURES_SHOWN_MAX: usize = 10;
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub struct MovesOptions {
-    /// The program under test.
-    pub program: PathBuf,
-    /// Where everything goes that shows what happened.
-    pub artefacts: PathBuf,
+    /// What it runs against; each partition is asked all the time.
+    pub scene: SceneOptions,
     /// Decides what is asked.
     pub seed: u64,
     /// How many nodes are stopped in order.
     pub planned: u64,
     /// How many nodes are killed.
     pub crashes: u64,
-    /// How many partitions; each is asked all the time.
-    pub partitions: u32,
-    /// How many nodes.
-    pub nodes: usize,
-    /// The session timeout of the nodes' group.
-    pub session_timeout: Duration,
-    /// What nodes log, as in `RUST_LOG`.
-    pub log_filter: String,
-    /// More arguments for every node.
-    pub arguments: Vec<String>,
 }
 
 /// What was found.
@@ -96,21 +83,8 @@ struct Measuring {
 /// # Panics
 /// If what it runs against cannot be started.
 pub async fn measure(options: MovesOptions) -> Moves {
-    let scene_options = SceneOptions {
-        program: options.program.clone(),
-        artefacts: options.artefacts.clone(),
-        nodes: options.nodes,
-        partitions: options.partitions,
-        session_timeout: options.session_timeout,
-        projectors: Projectors::Nowhere,
-        machine: MachineWishes::default(),
-        log_filter: options.log_filter.clone(),
-        arguments: options.arguments.clone(),
-    };
-    let scene = Scene::set(&scene_options).await;
-    let supervising = scene.supervise();
-    scene.ready(START_WAIT).await.expect("nodes that are ready");
-    let history_path = options.artefacts.join("history.jsonl");
+    let (scene, supervising) = Scene::begin(&options.scene).await;
+    let history_path = options.scene.artefacts.join("history.jsonl");
     let history = History::begin(&history_path).expect("a folder of ours can be written to");
     let history = Arc::new(history);
     let load = LoadOptions {
@@ -119,11 +93,11 @@ pub async fn measure(options: MovesOptions) -> Moves {
         nodes: scene.doors(),
         seed: options.seed,
     };
-    let probers = (0..options.partitions).map(|number| {
+    let probers = (0..options.scene.partitions).map(|number| {
         let partition = Partition(number);
         Prober::begin(
             partition,
-            options.partitions,
+            options.scene.partitions,
             load.clone(),
             Arc::clone(&history),
         )
@@ -131,14 +105,14 @@ pub async fn measure(options: MovesOptions) -> Moves {
     let measuring = Measuring {
         scene: Arc::clone(&scene),
         probers: probers.collect(),
-        session_timeout: options.session_timeout,
+        session_timeout: options.scene.session_timeout,
         http: reqwest::Client::builder()
             .no_proxy()
             .build()
             .expect("a client with these settings can be made"),
     };
     let mut moves = Moves {
-        session_timeout: options.session_timeout,
+        session_timeout: options.scene.session_timeout,
         planned: Vec::new(),
         joined: Vec::new(),
         crashed: Vec::new(),
@@ -151,7 +125,7 @@ pub async fn measure(options: MovesOptions) -> Moves {
         std::iter::repeat_n(Departure::Killed, count(options.crashes)),
     );
     for (number, departure) in departures.enumerate() {
-        let victim = number % options.nodes;
+        let victim = number % options.scene.nodes;
         if let Err(what) = measuring.one(victim, departure, &mut moves).await {
             moves.violations.push(format!("move {number}: {what}"));
             break;
@@ -333,8 +307,8 @@ impl Moves {
                 self.violations.push(format!("{} {end}", node.name));
             }
         }
-        let dump = options.artefacts.join("log.ndjson");
-        let (program, scene) = (options.program.clone(), Arc::clone(scene));
+        let dump = options.scene.artefacts.join("log.ndjson");
+        let (program, scene) = (options.scene.program.clone(), Arc::clone(scene));
         let checked = tokio::task::spawn_blocking(move || {
             judge::dump(&program, &scene, &dump)?;
             judge::check(&history, &dump)

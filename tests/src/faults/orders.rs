@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cli::client::{Client, CommandLine, Observer, Outcome, Said, SendOptions};
+use cli::client::{Client, CommandLine, SendOptions};
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
 use engine::audit::verify;
@@ -24,13 +24,12 @@ use tokio::task::JoinSet;
 
 use super::fault::{Fault, Injected, Lengths};
 use super::judge::{self, accepted_commands};
-use super::scene::{MachineWishes, Projectors, Scene, SceneOptions};
+use super::scene::{Scene, SceneOptions};
+use crate::harness::import::{CountingOutcomes, ImportProgress};
 use crate::olist::oracle;
 
 /// What is killed.
 const KILLS: [Fault; 2] = [Fault::NodeKill, Fault::BrokerKill];
-/// How long the nodes may take to start.
-const START_WAIT: Duration = Duration::from_secs(120);
 /// How long a client goes on without any progress.
 const RETRY_FOR: Duration = Duration::from_secs(120);
 /// How many lines a client has on their way at once.
@@ -43,26 +42,14 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// What is imported, and through what.
 #[derive(Clone, Debug)]
 pub struct OrdersOptions {
-    /// The program under test.
-    pub program: PathBuf,
-    /// Where everything goes that shows what happened.
-    pub artefacts: PathBuf,
+    /// What it runs against.
+    pub scene: SceneOptions,
     /// Decides what is killed, and when.
     pub seed: u64,
     /// The folder with the files of the orders.
     pub folder: PathBuf,
     /// How many nodes and brokers are killed; 0 for a quiet import.
     pub kills: usize,
-    /// How many partitions.
-    pub partitions: u32,
-    /// How many nodes.
-    pub nodes: usize,
-    /// The session timeout of the nodes' group.
-    pub session_timeout: Duration,
-    /// What nodes log, as in `RUST_LOG`.
-    pub log_filter: String,
-    /// More arguments for every node.
-    pub arguments: Vec<String>,
 }
 
 /// What came of an import.
@@ -82,38 +69,12 @@ pub struct Imported {
     pub violations: Vec<String>,
 }
 
-/// How far the import is, over all clients.
+/// How far the import is, and how far it may go.
 #[derive(Default)]
-struct Progress {
+struct Gate {
     /// Lines that may be sent, so that the import does not end before the last kill.
     allowed: AtomicU64,
-    sent: AtomicU64,
-    done: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Progress {
-    fn done(&self) -> u64 {
-        self.done.load(Ordering::SeqCst)
-    }
-
-    fn open(&self) -> u64 {
-        let sent = self.sent.load(Ordering::SeqCst);
-        sent.saturating_sub(self.done())
-    }
-}
-
-struct Counting(Arc<Progress>);
-
-impl Observer for Counting {
-    fn done(&mut self, _: &CommandLine, said: Said) {
-        if matches!(said.outcome, Outcome::Failed { .. }) {
-            self.0.failed.fetch_add(1, Ordering::SeqCst);
-        }
-        self.0.done.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn waiting(&mut self, _: usize, _: &str, _: Duration) {}
+    progress: Arc<ImportProgress>,
 }
 
 /// Imports through all nodes, each line's stream through one of them, and judges what came of it.
@@ -121,20 +82,7 @@ impl Observer for Counting {
 /// # Panics
 /// If what it runs against cannot be started, or the folder holds no orders.
 pub async fn import(options: OrdersOptions) -> Imported {
-    let scene = Scene::set(&SceneOptions {
-        program: options.program.clone(),
-        artefacts: options.artefacts.clone(),
-        nodes: options.nodes,
-        partitions: options.partitions,
-        session_timeout: options.session_timeout,
-        projectors: Projectors::Everywhere,
-        machine: MachineWishes::default(),
-        log_filter: options.log_filter.clone(),
-        arguments: options.arguments.clone(),
-    })
-    .await;
-    let supervising = scene.supervise();
-    scene.ready(START_WAIT).await.expect("nodes that are ready");
+    let (scene, supervising) = Scene::begin(&options.scene).await;
     let contents = Contents::of_folder(&options.folder).expect("files of orders");
     let plan = Plan::new(load(&contents).expect("files that can be read"), None);
     let lines: Vec<CommandLine> = plan.lines().collect();
@@ -142,15 +90,15 @@ pub async fn import(options: OrdersOptions) -> Imported {
         commands: lines.len() as u64,
         ..Imported::default()
     };
-    let progress = Arc::new(Progress::default());
+    let gate = Arc::new(Gate::default());
     let began = Instant::now();
-    let clients = send(&scene, lines, &progress);
-    kill(&scene, &options, &progress, &mut imported).await;
+    let clients = send(&scene, lines, &gate);
+    kill(&scene, &options, &gate, &mut imported).await;
     for sent in clients.join_all().await {
         imported.violations.extend(sent.err());
     }
     imported.took = began.elapsed();
-    let failed = progress.failed.load(Ordering::SeqCst);
+    let failed = gate.progress.failed();
     if failed > 0 {
         let what = format!("{failed} commands failed for good");
         imported.violations.push(what);
@@ -173,11 +121,7 @@ struct OfStream {
 }
 
 /// One client for each node.
-fn send(
-    scene: &Scene,
-    lines: Vec<CommandLine>,
-    progress: &Arc<Progress>,
-) -> JoinSet<Result<(), String>> {
+fn send(scene: &Scene, lines: Vec<CommandLine>, gate: &Arc<Gate>) -> JoinSet<Result<(), String>> {
     let doors = scene.doors();
     let mut shares = vec![Vec::new(); doors.len()];
     for (number, line) in (0_u64..).zip(lines) {
@@ -192,22 +136,21 @@ fn send(
             in_flight_max: IN_FLIGHT_MAX,
             ..SendOptions::to(door.url)
         };
-        let counted = Arc::clone(progress);
+        let before = Arc::clone(gate);
         let source = futures::stream::unfold(share.into_iter(), move |mut share| {
-            let progress = Arc::clone(&counted);
+            let gate = Arc::clone(&before);
             async move {
                 let (number, line) = share.next()?;
-                while number >= progress.allowed.load(Ordering::SeqCst) {
+                while number >= gate.allowed.load(Ordering::SeqCst) {
                     tokio::time::sleep(POLL).await;
                 }
-                progress.sent.fetch_add(1, Ordering::SeqCst);
+                gate.progress.note_sent();
                 Some((Ok(line), share))
             }
         });
-        let observer = Arc::clone(progress);
+        let mut counting = CountingOutcomes(Arc::clone(&gate.progress));
         clients.spawn(async move {
             let client = Client::new(options).map_err(|error| error.to_string())?;
-            let mut counting = Counting(observer);
             let sent = client.send(Box::pin(source), &mut counting).await;
             sent.map_err(|error| format!("{}: {error}", door.name))
         });
@@ -216,28 +159,28 @@ fn send(
 }
 
 /// Kills at random moments of the import; no line behind a moment is sent before its kill.
-async fn kill(
-    scene: &Arc<Scene>,
-    options: &OrdersOptions,
-    progress: &Progress,
-    imported: &mut Imported,
-) {
+async fn kill(scene: &Arc<Scene>, options: &OrdersOptions, gate: &Gate, imported: &mut Imported) {
     let mut random = StdRng::seed_from_u64(options.seed);
     let lines = imported.commands;
+    // What is let through at each kill, and the last moment: together less than there is, so that no
+    // kill comes behind the end.
+    let ahead = (lines / 2 / (options.kills as u64 + 1)).max(1);
     let mut moments: Vec<u64> = (0..options.kills)
-        .map(|_| random.random_range(0..lines * 9 / 10))
+        .map(|_| random.random_range(0..lines / 2))
         .collect();
     moments.sort_unstable();
-    // Of what may be sent, so much stays unanswered at a moment.
-    let ahead = (IN_FLIGHT_MAX * scene.nodes.len() / 2) as u64;
     for moment in moments {
+        let progress = &gate.progress;
         let allowed = progress.done().max(moment) + ahead;
-        progress.allowed.store(allowed, Ordering::SeqCst);
+        gate.allowed.store(allowed, Ordering::SeqCst);
         let deadline = Instant::now() + RETRY_FOR;
-        while progress.done() < moment {
+        while progress.done() < moment || progress.open() == 0 {
             if Instant::now() > deadline {
                 let what = format!("{} of {moment} lines in {RETRY_FOR:?}", progress.done());
-                return imported.violations.push(what);
+                imported.violations.push(what);
+                // The clients tell the rest of it.
+                gate.allowed.store(u64::MAX, Ordering::SeqCst);
+                return;
             }
             tokio::time::sleep(POLL).await;
         }
@@ -258,7 +201,7 @@ async fn kill(
             progress.done()
         );
     }
-    progress.allowed.store(u64::MAX, Ordering::SeqCst);
+    gate.allowed.store(u64::MAX, Ordering::SeqCst);
 }
 
 /// Tries again what fails: brokers that have just come back may not answer at once.

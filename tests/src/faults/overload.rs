@@ -7,7 +7,6 @@
 //! arguments.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::load::NodeAddress;
-use super::scene::{MachineWishes, Projectors, Scene, SceneOptions};
+use super::scene::{Scene, SceneOptions};
 use super::table::{percentile, spread};
 
 /// How much of the peak must still be taken.
@@ -27,8 +26,6 @@ const GOODPUT_MIN: f64 = 0.8;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// By how much a node's memory may grow while it is offered too much, in megabytes.
 const GROWTH_MAX_MB: u64 = 64;
-/// How long the nodes may take to start.
-const START_WAIT: Duration = Duration::from_secs(120);
 /// What is done before anything is measured.
 const WARMING: Duration = Duration::from_secs(5);
 /// How long clients ask for an answer at all.
@@ -44,26 +41,14 @@ const OTHERS_SHOWN_MAX: usize = 10;
 /// What is offered to whom.
 #[derive(Clone, Debug)]
 pub struct OverloadOptions {
-    /// The program under test.
-    pub program: PathBuf,
-    /// Where everything goes that shows what happened.
-    pub artefacts: PathBuf,
+    /// What it runs against, with the bounds that make it small.
+    pub scene: SceneOptions,
     /// How many times the peak is offered.
     pub times: f64,
     /// How long each phase is measured.
     pub length: Duration,
-    /// How many partitions.
-    pub partitions: u32,
-    /// How many nodes.
-    pub nodes: usize,
     /// How many clients ask at the same time when the peak is looked for.
     pub clients: usize,
-    /// The session timeout of the nodes' group.
-    pub session_timeout: Duration,
-    /// What nodes log, as in `RUST_LOG`.
-    pub log_filter: String,
-    /// More arguments for every node: the bounds that make them small.
-    pub arguments: Vec<String>,
 }
 
 /// What was found.
@@ -223,20 +208,7 @@ impl Offering {
 /// # Panics
 /// If what it runs against cannot be started.
 pub async fn measure(options: OverloadOptions) -> Overload {
-    let scene = Scene::set(&SceneOptions {
-        program: options.program.clone(),
-        artefacts: options.artefacts.clone(),
-        nodes: options.nodes,
-        partitions: options.partitions,
-        session_timeout: options.session_timeout,
-        projectors: Projectors::Nowhere,
-        machine: MachineWishes::default(),
-        log_filter: options.log_filter.clone(),
-        arguments: options.arguments.clone(),
-    })
-    .await;
-    let supervising = scene.supervise();
-    scene.ready(START_WAIT).await.expect("nodes that are ready");
+    let (scene, supervising) = Scene::begin(&options.scene).await;
     let offering = Arc::new(Offering {
         doors: scene.doors(),
         http: reqwest::Client::builder()

@@ -26,8 +26,6 @@ use super::scene::{MachineWishes, NodeEnd, Projectors, Scene, SceneOptions};
 pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// How long a run that has not recovered in time is given, to tell late from never.
 const RECOVERY_GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
-/// How long the nodes may take to start.
-const START_WAIT: Duration = Duration::from_secs(120);
 /// The load that must pass after each recovery.
 const CALM: Duration = Duration::from_secs(1);
 /// The default configuration's memory, and a quarter.
@@ -169,9 +167,7 @@ struct Mix {
 /// # Panics
 /// If what it runs against cannot be started.
 pub async fn run(options: RunOptions) -> Outcome {
-    let scene = Scene::set(&scene_options(&options)).await;
-    let supervising = scene.supervise();
-    scene.ready(START_WAIT).await.expect("nodes that are ready");
+    let (scene, supervising) = Scene::begin(&scene_options(&options)).await;
     let history_path = options.artefacts.join("history.jsonl");
     let history = History::begin(&history_path).expect("a folder of ours can be written to");
     let load_options = LoadOptions {

@@ -31,6 +31,8 @@ pub use node::{Node, NodeEnd};
 
 /// How long a node may take to say how it is.
 const WORDS_WAIT: Duration = Duration::from_secs(2);
+/// How long the nodes may take to start.
+pub const START_WAIT: Duration = Duration::from_secs(120);
 /// How often nodes are looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -99,10 +101,7 @@ pub struct Scene {
 
 impl Scene {
     /// Starts everything; nodes need not be ready yet.
-    ///
-    /// # Panics
-    /// If anything cannot be started.
-    pub async fn set(options: &SceneOptions) -> Arc<Self> {
+    async fn set(options: &SceneOptions) -> Arc<Self> {
         let networks: Vec<Option<Network>> = (0..options.nodes)
             .map(|number| {
                 let make = || Network::make(number).ok();
@@ -172,9 +171,20 @@ impl Scene {
         })
     }
 
+    /// Starts everything, waits until the nodes are ready, and looks after them until the handle is
+    /// aborted.
+    ///
+    /// # Panics
+    /// If anything cannot be started.
+    pub async fn begin(options: &SceneOptions) -> (Arc<Self>, JoinHandle<()>) {
+        let scene = Self::set(options).await;
+        let supervising = scene.supervise();
+        scene.ready(START_WAIT).await.expect("nodes that are ready");
+        (scene, supervising)
+    }
+
     /// Looks after the nodes until the handle is aborted.
-    #[must_use]
-    pub fn supervise(&self) -> JoinHandle<()> {
+    fn supervise(&self) -> JoinHandle<()> {
         let nodes = self.nodes.clone();
         tokio::spawn(async move {
             loop {

@@ -1,8 +1,9 @@
 //! Starts the servers that tests run against, each on free ports and in a folder of its own, and
-//! ends them with the test process, however that ends.
+//! ends them with the test process, however that ends; and what tests need to use them.
 
 pub mod annals;
 pub mod certificates;
+pub mod import;
 pub mod kafka;
 pub mod logs;
 pub mod nodes;

@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cli::client::{Client, CommandLine, Observer, Outcome, Said, SendOptions};
+use cli::client::{Client, CommandLine, SendOptions};
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
 use rand::rngs::StdRng;
@@ -14,6 +13,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use sqlx::PgPool;
 use tests::faults::judge::accepted_commands;
 use tests::harness::annals::Annals;
+use tests::harness::import::{CountingOutcomes, ImportProgress};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::ports;
 use tests::harness::postgres::Postgres;
@@ -25,27 +25,6 @@ const POSTGRES_KILLS: usize = 5;
 const RETRY_FOR: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How far the import is.
-#[derive(Default)]
-struct Counts {
-    sent: AtomicU64,
-    done: AtomicU64,
-    failed: AtomicU64,
-}
-
-struct Counting(Arc<Counts>);
-
-impl Observer for Counting {
-    fn done(&mut self, _: &CommandLine, said: Said) {
-        if matches!(said.outcome, Outcome::Failed { .. }) {
-            self.0.failed.fetch_add(1, Ordering::SeqCst);
-        }
-        self.0.done.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn waiting(&mut self, _: usize, _: &str, _: Duration) {}
-}
-
 /// A log, a Postgres, the program as a process, and the lines of an import.
 struct Scene {
     log: NewLog,
@@ -54,7 +33,7 @@ struct Scene {
     annals: Annals,
     url: String,
     lines: Vec<CommandLine>,
-    counts: Arc<Counts>,
+    progress: Arc<ImportProgress>,
 }
 
 impl Scene {
@@ -81,7 +60,7 @@ impl Scene {
         let plan = Plan::new(load(&Contents::of_folder(folder).unwrap()).unwrap(), None);
         let lines = plan.lines().collect();
         let url = format!("http://{listen}");
-        let counts = Arc::default();
+        let progress = Arc::default();
         Self {
             log,
             postgres,
@@ -89,7 +68,7 @@ impl Scene {
             annals,
             url,
             lines,
-            counts,
+            progress,
         }
     }
 
@@ -99,28 +78,28 @@ impl Scene {
             retry_for: RETRY_FOR,
             ..SendOptions::to(self.url.clone())
         };
-        let counts = Arc::clone(&self.counts);
+        let progress = Arc::clone(&self.progress);
         let lines = self.lines.clone();
         tokio::spawn(async move {
-            let sent = Arc::clone(&counts);
+            let sent = Arc::clone(&progress);
             let source = futures::stream::iter(lines.into_iter().map(move |line| {
-                sent.sent.fetch_add(1, Ordering::SeqCst);
+                sent.note_sent();
                 Ok(line)
             }));
             let client = Client::new(sending).unwrap();
-            client.send(source, &mut Counting(counts)).await.unwrap();
+            client
+                .send(source, &mut CountingOutcomes(progress))
+                .await
+                .unwrap();
         })
     }
 
     fn done(&self) -> u64 {
-        self.counts.done.load(Ordering::SeqCst)
+        self.progress.done()
     }
 
     fn open(&self) -> u64 {
-        self.counts
-            .sent
-            .load(Ordering::SeqCst)
-            .saturating_sub(self.done())
+        self.progress.open()
     }
 
     async fn until_done(&self, count: u64) {
@@ -146,11 +125,7 @@ impl Scene {
 
     /// The import is over: the log and the read models are as if nothing had happened.
     async fn assert_whole(&mut self) {
-        assert_eq!(
-            self.counts.failed.load(Ordering::SeqCst),
-            0,
-            "no answer was a failure"
-        );
+        assert_eq!(self.progress.failed(), 0, "no answer was a failure");
         let models = projections::models::all();
         let quiet = Box::new(|_| {});
         projections::catch_up(&self.log.log, &self.postgres_url, &models, quiet)

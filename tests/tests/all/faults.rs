@@ -4,19 +4,59 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tests::faults::orders::{OrdersOptions, import};
 use tests::faults::run::{RunOptions, Until, run};
+use tests::faults::scene::{MachineWishes, Projectors, SceneOptions};
+use tests::olist::{self, Dirt};
 
 /// Other tests run on the same machine at the same time, so what is late here says little; what never
 /// comes does.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_on_three_brokers_keep_every_promise_under_faults_of_every_kind() {
+fn seeded(what: &str) -> u64 {
     let seed = match std::env::var("ANNALS_TEST_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => rand::random(),
     };
-    println!("faults: ANNALS_TEST_SEED={seed} repeats the choices");
+    println!("{what}: ANNALS_TEST_SEED={seed} repeats the choices");
+    seed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_imported_while_nodes_and_brokers_are_killed_become_the_same_read_models() {
+    let seed = seeded("orders");
+    let folder = tempfile::tempdir().unwrap();
+    let orders = olist::data_set(seed, 300, Dirt::Real);
+    orders.write_to(folder.path()).unwrap();
+    let artefacts = tempfile::tempdir().unwrap();
+    let imported = import(OrdersOptions {
+        scene: SceneOptions {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test")),
+            artefacts: artefacts.path().to_owned(),
+            nodes: 3,
+            partitions: 12,
+            session_timeout: Duration::from_secs(2),
+            projectors: Projectors::Everywhere,
+            machine: MachineWishes::default(),
+            log_filter: "info".to_owned(),
+            arguments: Vec::new(),
+        },
+        seed,
+        folder: folder.path().to_owned(),
+        kills: 4,
+    })
+    .await;
+    println!("{imported}");
+    if !imported.violations.is_empty() {
+        let kept = artefacts.keep();
+        panic!("what shows it is in {}", kept.display());
+    }
+    assert!(imported.open_at_least.is_some_and(|open| open > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_on_three_brokers_keep_every_promise_under_faults_of_every_kind() {
+    let seed = seeded("faults");
     let program = PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test"));
     let artefacts = tempfile::tempdir().unwrap();
     let brief = RunOptions::brief(program, artefacts.path().to_owned(), seed);
