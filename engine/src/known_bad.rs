@@ -26,6 +26,9 @@ pub enum KnownBad {
     FoldsToBeforeOwnClaim,
     /// The owner believes that it owns because the current term is its own.
     OwnsByTermAlone,
+    /// The owner goes on deciding between a piece of the log that ended behind another's claim and
+    /// the rest, under that claim.
+    DecidesBehindAnothersClaim,
     /// The owner refuses from memory, without asking the log.
     RefusesFromMemory,
     /// The owner never proves that the log it reads on is the one it knows.
@@ -46,7 +49,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -56,6 +59,7 @@ impl KnownBad {
         Self::ForgetsIdsEarly,
         Self::FoldsToBeforeOwnClaim,
         Self::OwnsByTermAlone,
+        Self::DecidesBehindAnothersClaim,
         Self::RefusesFromMemory,
         Self::NeverProves,
         Self::ChecksNoLink,

@@ -29,7 +29,12 @@ fn main() {
             "finish" => config.finish_every = u64::from(number()),
             "threads" => threads = usize::from(number()),
             "reads" => {
-                let all = [Reads::AtOnce, Reads::Later, Reads::LaterAndLate];
+                let all = [
+                    Reads::AtOnce,
+                    Reads::Later,
+                    Reads::LaterAndLate,
+                    Reads::OneByOne,
+                ];
                 config.reads = all[usize::from(number())];
             }
             #[cfg(feature = "known-bad")]

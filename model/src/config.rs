@@ -20,6 +20,19 @@ pub enum Reads {
     Later,
     /// At any later time, and what was read arrives at any time after that.
     LaterAndLate,
+    /// At any later time, one record at a time: a broker answers with what it has at hand.
+    OneByOne,
+}
+
+impl Reads {
+    /// How many records one answer holds at most.
+    #[must_use]
+    pub const fn records_max(self) -> usize {
+        match self {
+            Self::AtOnce | Self::Later | Self::LaterAndLate => usize::MAX,
+            Self::OneByOne => 1,
+        }
+    }
 }
 
 /// What a producer may do that the protocol forbids it.

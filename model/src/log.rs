@@ -159,16 +159,18 @@ impl Log {
         self.entries.get(index).map(|entry| &entry.record)
     }
 
-    /// Everything from an offset on; absent where that lies above the end.
+    /// So many records at most from an offset on; absent where that lies above the end.
     #[must_use]
-    pub fn read(&self, from: Offset) -> Option<Chunk> {
-        let from = usize::try_from(from.0).ok()?;
-        let entries = self.entries.get(from..)?;
+    pub fn read(&self, from: Offset, records_max: usize) -> Option<Chunk> {
+        let first = usize::try_from(from.0).ok()?;
+        let entries = self.entries.get(first..)?.iter().take(records_max);
+        let records: Vec<_> = entries.map(|entry| entry.record.clone()).collect();
+        let next = records.last().map_or(from, |last| last.offset.next());
         Some(Chunk {
             partition: PARTITION,
-            records: entries.iter().map(|entry| entry.record.clone()).collect(),
-            next: self.end(),
-            at_end: true,
+            records,
+            next,
+            at_end: next == self.end(),
         })
     }
 

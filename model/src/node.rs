@@ -444,9 +444,9 @@ impl Node {
     }
 
     /// Serves the read that is waited for, without delivering it.
-    pub fn serve(&mut self, log: &Log) {
+    pub fn serve(&mut self, config: &Config, log: &Log) {
         if let Some(Reading::Asked(from)) = self.reading
-            && let Some(chunk) = log.read(from)
+            && let Some(chunk) = log.read(from, config.reads.records_max())
         {
             self.reading = Some(Reading::Served(Arc::new(chunk)));
         }
@@ -456,7 +456,7 @@ impl Node {
     /// Delivers the read that is waited for, served now if it was not before.
     pub fn read(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
         let chunk = match self.reading.take() {
-            Some(Reading::Asked(from)) => log.read(from),
+            Some(Reading::Asked(from)) => log.read(from, config.reads.records_max()),
             Some(Reading::Served(chunk)) => Some(Chunk::clone(&chunk)),
             None => return,
         };
@@ -540,14 +540,9 @@ impl Node {
             Action::AskOwner => owner.owner_answered(now()),
             Action::Peek => owner.peeked(Some(log.end()), now()),
             Action::Prove { offset } => owner.proven(offset, log.end(), log.at(offset)),
-            Action::Read { from } => match config.reads {
-                Reads::AtOnce if log.read(from).is_some() => {
-                    let chunk = log.read(from).expect("it was looked at");
-                    owner.read(chunk, now());
-                }
-                Reads::AtOnce | Reads::Later | Reads::LaterAndLate => {
-                    self.reading = Some(Reading::Asked(from));
-                }
+            Action::Read { from } => match log.read(from, usize::MAX) {
+                Some(chunk) if config.reads == Reads::AtOnce => owner.read(chunk, now()),
+                _ => self.reading = Some(Reading::Asked(from)),
             },
         }
     }

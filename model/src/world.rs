@@ -372,7 +372,7 @@ impl World {
                 self.spent.failures += u8::from(is_failure);
                 self.at(node, |node, log, effects| node.tick(config, log, effects));
             }
-            Step::Serve(node) => self.at(node, |node, log, _| node.serve(log)),
+            Step::Serve(node) => self.at(node, |node, log, _| node.serve(config, log)),
             Step::Read(node) => {
                 self.at(node, |node, log, effects| node.read(config, log, effects));
             }

@@ -154,7 +154,9 @@ impl<T> Owner<T> {
             .head
             .unwrap_or((self.chain.head, self.chain.position));
         // Under its own claim, whatever else was read: never in another's name.
-        let (term, writer) = self.claimed.unwrap_or((self.chain.term, self.chain.writer));
+        let claimed = self.claimed;
+        let claimed = claimed.filter(|_| !self.is(KnownBad::DecidesBehindAnothersClaim));
+        let (term, writer) = claimed.unwrap_or((self.chain.term, self.chain.writer));
         let headers = CommitHeaders {
             term,
             writer,

@@ -2,7 +2,7 @@
 
 use engine::known_bad::KnownBad;
 use model::check::seek;
-use model::{Config, Writing, invariant};
+use model::{Config, Reads, Writing, invariant};
 
 use crate::THREADS;
 
@@ -93,6 +93,20 @@ fn believing_that_the_current_term_alone_makes_the_owner() {
         KnownBad::OwnsByTermAlone,
         invariant::DEPOSED,
         Config::small(),
+    );
+}
+
+#[test]
+fn deciding_between_a_piece_that_ended_behind_anothers_claim_and_the_rest() {
+    let config = Config {
+        reads: Reads::OneByOne,
+        crashes_max: 0,
+        ..Config::small()
+    };
+    breaks(
+        KnownBad::DecidesBehindAnothersClaim,
+        invariant::NO_DAMAGE,
+        config,
     );
 }
 

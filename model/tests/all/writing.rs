@@ -32,6 +32,19 @@ fn acknowledgements_that_are_lost_or_name_no_offset() {
 }
 
 #[test]
+fn reads_that_bring_one_record_at_a_time() {
+    let config = Config {
+        lost_acks_max: 0,
+        blind_acks_max: 0,
+        crashes_max: 0,
+        resends_max: 0,
+        reads: Reads::OneByOne,
+        ..Config::small()
+    };
+    nothing_is_broken("one by one", config);
+}
+
+#[test]
 fn reads_that_take_their_time() {
     let config = Config {
         resends_max: 0,

@@ -344,7 +344,8 @@ impl<T> Owner<T> {
             }
         }
         self.sent_after_read = self.next_sequence;
-        if self.phase == Phase::Owning && !self.holds() {
+        let is_deposed = self.phase == Phase::Owning && !self.holds();
+        if is_deposed && !self.is(KnownBad::DecidesBehindAnothersClaim) {
             // Another has claimed. However much is still to be read, nothing is decided any more.
             return self.doubt();
         }
