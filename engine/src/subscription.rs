@@ -8,6 +8,5 @@
 mod driver;
 mod follower;
 
-pub(crate) use driver::look;
 pub use driver::{Subscription, SubscriptionError};
 pub use follower::{Batch, Follower, OrphanCounts, Placed, ProofNeed};

@@ -60,6 +60,14 @@ impl EventLog for Acknowledging {
         self.log.read_at(partition, offsets).await
     }
 
+    async fn look(
+        &self,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<(Offset, Option<Record>), LogError> {
+        self.log.look(partition, offset).await
+    }
+
     fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {
         self.log.follow(from)
     }

@@ -74,6 +74,22 @@ pub trait EventLog: Send + Sync + 'static {
         offsets: &[Offset],
     ) -> Result<Vec<Option<Record>>, LogError>;
 
+    /// What stands at an offset that was read or acknowledged before, and where the log ends, for a
+    /// proof. Nothing is said to be gone before it is certain that whoever says so leads the
+    /// partition now.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn look(
+        &self,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<(Offset, Option<Record>), LogError> {
+        let bounds = self.bounds(partition).await?;
+        let found = self.read_at(partition, &[offset]).await?;
+        Ok((bounds.end, found.into_iter().next().flatten()))
+    }
+
     /// Follows some partitions from given offsets on, for as long as the reader is kept.
     ///
     /// # Errors

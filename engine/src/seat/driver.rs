@@ -327,7 +327,7 @@ impl Driver {
                 SeatAction::Prove { offset } => {
                     let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
                     self.report(async move {
-                        let looked = look(&*log, partition, offset).await;
+                        let looked = log.look(partition, offset).await;
                         pause_if_failed(&looked).await;
                         Input::Proven(offset, looked)
                     });

@@ -12,7 +12,6 @@ use crate::checkpoint::Checkpoint;
 use crate::damage::Damage;
 use crate::ids::{Offset, Partition};
 use crate::log::{EventLog, LogError, LogReader};
-use crate::record::Record;
 
 /// The least time between two proofs that only foreign records ask for.
 const FOREIGN_PROOF_EVERY: Duration = Duration::from_secs(1);
@@ -169,25 +168,8 @@ async fn prove(
     follower: &mut Follower,
 ) -> Result<(), SubscriptionError> {
     while let Some(offset) = follower.places_to_prove().first().copied() {
-        let (end, found) = look(log, partition, offset).await?;
+        let (end, found) = log.look(partition, offset).await?;
         follower.prove(end, found.as_ref())?;
     }
     Ok(())
-}
-
-/// The end of a partition and the record at `offset`, for a proof.
-///
-/// # Errors
-/// `Unavailable`.
-pub(crate) async fn look(
-    log: &dyn EventLog,
-    partition: Partition,
-    offset: Offset,
-) -> Result<(Offset, Option<Record>), LogError> {
-    let bounds = log.bounds(partition).await?;
-    if bounds.end <= offset || offset < bounds.first {
-        return Ok((bounds.end, None));
-    }
-    let found = log.read_at(partition, &[offset]).await?.pop().flatten();
-    Ok((bounds.end, found))
 }

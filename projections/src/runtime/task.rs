@@ -482,14 +482,9 @@ async fn prove(
     partition: Partition,
     checkpoint: &Checkpoint,
 ) -> Result<(), RuntimeError> {
-    let bounds = log.bounds(partition).await?;
-    let found = log
-        .read_at(partition, &[checkpoint.offset])
-        .await?
-        .pop()
-        .flatten();
+    let (end, found) = log.look(partition, checkpoint.offset).await?;
     checkpoint
-        .prove(partition, bounds.end, found.as_ref())
+        .prove(partition, end, found.as_ref())
         .map_err(Stop::Damage)?;
     Ok(())
 }

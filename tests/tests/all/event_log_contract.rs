@@ -5,6 +5,7 @@
 
 mod appending;
 mod creating;
+mod deposed;
 mod following;
 mod reading;
 mod settings;

@@ -298,6 +298,24 @@ impl Probe {
         Ok(found)
     }
 
+    /// The end of a partition and the record at an offset; `anew`: of the leader that the brokers
+    /// name now, whoever was known to lead before.
+    pub(super) fn look(
+        &mut self,
+        partition: Partition,
+        offset: Offset,
+        anew: bool,
+    ) -> Result<(Offset, Option<Record>), LogError> {
+        if anew {
+            self.consumer
+                .fetch_metadata(Some(&self.topic), PROBE_TIMEOUT)
+                .map_err(failed("ask the brokers who leads"))?;
+        }
+        let end = self.bounds(partition)?.end;
+        let found = self.read_at(partition, &[offset])?;
+        Ok((end, found.into_iter().next().flatten()))
+    }
+
     fn read_one(
         &mut self,
         partition: Partition,

@@ -31,6 +31,11 @@ use directory::KafkaDirectory;
 use membership::KafkaMembership;
 use producer::KafkaAppender;
 
+/// How long a broker may take itself for a leader that it no longer is: a little more than brokers may
+/// be silent before the controller replaces them (`broker.session.timeout.ms`, 9 s).
+const DEPOSED_LEADER_MAX: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// How long a request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proof or a gap read may wait for a broker: one that does not answer must not keep the
@@ -215,6 +220,28 @@ impl EventLog for KafkaLog {
             probe.read_at(partition, &offsets)
         })
         .await
+    }
+
+    /// A broker that stood still while another was elected answers, once it goes on, as the leader
+    /// that it was: its log ends where it ended then. It is asked again, each time by whoever the
+    /// brokers now say leads, for longer than a broker may stay silent.
+    async fn look(
+        &self,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<(Offset, Option<Record>), LogError> {
+        let certain_at = Instant::now() + DEPOSED_LEADER_MAX;
+        let mut again = false;
+        loop {
+            let look = move |probe: &mut Probe| probe.look(partition, offset, again);
+            let seen = self.probe((partition, offset), look).await?;
+            if seen.1.is_some() || Instant::now() >= certain_at {
+                return Ok(seen);
+            }
+            tracing::warn!(%partition, %offset, end = %seen.0, "a record is not there; asking again");
+            again = true;
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
     }
 
     fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {

@@ -1,0 +1,83 @@
+//! A leader that stood still while another was elected, and does not know it yet.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::ids::{Offset, Partition};
+use engine::log::{Appender, EventLog, LogAddress, StoreOptions, create_store, open};
+use futures::future::join_all;
+use tests::harness::kafka::cluster::KafkaCluster;
+use tokio::sync::oneshot;
+
+use super::{PATIENCE, numbered};
+
+const TOPIC: &str = "records";
+const ROUNDS: u64 = 3;
+/// As many as a log has clients for proofs.
+const CLIENTS: usize = 8;
+
+/// The offset of a record that was acknowledged, by whoever leads by then.
+async fn append(appender: &dyn Appender, number: u64) -> Offset {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let session = appender.session().unwrap();
+        let (told, result) = oneshot::channel();
+        let done = Box::new(move |result| drop(told.send(result)));
+        session
+            .append(Partition(0), &numbered(number), done)
+            .unwrap();
+        match result.await.unwrap() {
+            Ok(appended) => return appended.offset.unwrap(),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
+}
+
+async fn look(log: Arc<dyn EventLog>, offset: Offset) -> (Offset, bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match log.look(Partition(0), offset).await {
+            Ok((end, found)) => return (end, found.is_some()),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leader_that_was_deposed_does_not_know_of_is_not_gone() {
+    let cluster = KafkaCluster::start(&[Ipv4Addr::LOCALHOST]);
+    let address: LogAddress = format!("kafka://{}/{TOPIC}", cluster.bootstrap())
+        .parse()
+        .unwrap();
+    let options = StoreOptions {
+        partition_count: 1,
+        replication: 3,
+    };
+    create_store(&address, options).await.unwrap();
+    let writing = open(&address).await.unwrap();
+    let appender = writing.appender().await.unwrap();
+    append(&*appender, ROUNDS).await;
+    for round in 0..ROUNDS {
+        cluster.wait_whole();
+        let log = open(&address).await.unwrap();
+        // Its clients know who leads.
+        let asked = (0..CLIENTS).map(|_| log.bounds(Partition(0)));
+        join_all(asked).await;
+        let leader = cluster.leaders(TOPIC).unwrap()[0].expect("a leader");
+        cluster.pause(leader);
+        let offset = append(&*appender, round).await;
+        let looking = (0..CLIENTS).map(|_| tokio::spawn(look(Arc::clone(&log), offset)));
+        let looking: Vec<_> = looking.collect();
+        // The questions are there before their broker goes on.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cluster.resume(leader);
+        for looked in join_all(looking).await {
+            let (end, is_there) = looked.unwrap();
+            assert!(
+                is_there,
+                "{offset} was acknowledged; the log was said to end at {end}"
+            );
+        }
+    }
+}
