@@ -165,6 +165,8 @@ pub struct Seat<C, P> {
     /// Whether the log's session takes appends.
     has_room: bool,
     stopping: bool,
+    /// Whether the last command that had its turn came from another node.
+    peer_was_last: bool,
     actions: Vec<SeatAction<C, P>>,
 }
 
@@ -187,6 +189,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             said: None,
             has_room: true,
             stopping: false,
+            peer_was_last: false,
             actions: Vec::new(),
         }
     }

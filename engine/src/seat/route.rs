@@ -52,8 +52,12 @@ impl<C: Client, P: Peer> Seat<C, P> {
             self.take_owners_actions(now);
             let mut steps = 0_usize;
             loop {
-                let forwarded = self.take_forwarded(now);
-                if !(self.take_own(now) || forwarded) {
+                // By turns: where there is room for one only, neither may starve the other.
+                let took = match self.peer_was_last {
+                    true => self.take_own(now) || self.take_forwarded(now),
+                    false => self.take_forwarded(now) || self.take_own(now),
+                };
+                if !took {
                     break;
                 }
                 steps += 1;
@@ -214,6 +218,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         for command in self.router.take_dropped() {
             self.dismiss(command.dismissed);
         }
+        self.peer_was_last &= step.is_none();
         match step {
             None => return false,
             Some(Step::Decide(command)) => {
@@ -272,6 +277,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         let Some((submission, peer)) = self.from_peers.pop_front() else {
             return false;
         };
+        self.peer_was_last = true;
         let refusal = damage.or_else(|| {
             let late = peer.hindrance() == Some(Hindrance::Late);
             late.then(|| turned_away(TurnedAway::Late))

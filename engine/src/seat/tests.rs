@@ -54,6 +54,7 @@ struct World {
     forwarded: Vec<String>,
     links: Vec<LinkId>,
     answers: Vec<Result<Answer, SubmitError>>,
+    answered_peers: usize,
     time_ms: u64,
 }
 
@@ -71,6 +72,7 @@ impl World {
             forwarded: Vec::new(),
             links: Vec::new(),
             answers: Vec::new(),
+            answered_peers: 0,
             time_ms: 1_000,
         }
     }
@@ -172,14 +174,19 @@ impl World {
                         let id = command.submission.request.id.as_str();
                         self.forwarded.push(id.to_owned());
                     }
-                    SeatAction::AnswerPeer(..)
-                    | SeatAction::Close(_)
+                    SeatAction::AnswerPeer(..) => self.answered_peers += 1,
+                    SeatAction::Close(_)
                     | SeatAction::SayOwner(_)
                     | SeatAction::LetGo
                     | SeatAction::TookOver => {}
                 }
             }
         }
+    }
+
+    fn peer_command(&mut self, id: &str) {
+        self.seat.forwarded(submission(id, 1, None), PatientPeer);
+        self.perform();
     }
 
     fn command(&mut self, id: &str) {
@@ -227,6 +234,20 @@ fn what_waits_is_not_forwarded_before_what_is_in_flight_is_settled() {
         (world.answers.len(), world.forwarded.as_slice()),
         (1, ["second".to_owned()].as_slice())
     );
+}
+
+#[test]
+fn where_there_is_room_for_one_only_own_clients_and_other_nodes_have_it_by_turns() {
+    let mut world = World::owning(1);
+    for number in 0..4 {
+        world.peer_command(&format!("forwarded-{number}"));
+        world.command(&format!("own-{number}"));
+    }
+    for _ in 0..4 {
+        world.land();
+    }
+    let answered = world.answers.len();
+    assert_eq!((answered, world.answered_peers), (2, 2));
 }
 
 #[test]
