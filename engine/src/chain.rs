@@ -62,6 +62,9 @@ pub struct Chain {
     pub position: Position,
     /// The offset of the last accepted record; for messages only.
     pub accepted_offset: Option<Offset>,
+    /// The newest record format that this reader reads.
+    #[serde(skip, default = "record_version")]
+    pub reads: u16,
     /// The damaged places that this reader passes.
     #[serde(skip)]
     pub acknowledged: Acknowledged,
@@ -120,7 +123,7 @@ pub enum Stop {
     /// A claim says that what follows is written in a newer record format.
     #[error(
         "partition {partition} goes on in record format {version} at offset {offset}, and this \
-         program reads up to {RECORD_VERSION}: upgrade it"
+         program reads up to {reads}: upgrade it"
     )]
     NewerFormat {
         /// The partition.
@@ -129,7 +132,13 @@ pub enum Stop {
         offset: Offset,
         /// The format it announces.
         version: u16,
+        /// The newest format that this program reads.
+        reads: u16,
     },
+}
+
+fn record_version() -> u16 {
+    RECORD_VERSION
 }
 
 impl Chain {
@@ -145,6 +154,7 @@ impl Chain {
             head: record::genesis(partition),
             position: Position(0),
             accepted_offset: None,
+            reads: RECORD_VERSION,
             acknowledged: Acknowledged::default(),
             flaw: Flaw::default(),
         }
@@ -168,11 +178,12 @@ impl Chain {
         if !next_term || self.log.is_some_and(|log| log != claim.log) {
             return Ok(Verdict::Orphan(Orphan::Losing));
         }
-        if claim.version > RECORD_VERSION {
+        if claim.version > self.reads {
             return Err(Stop::NewerFormat {
                 partition: self.partition,
                 offset: record.offset,
                 version: claim.version,
+                reads: self.reads,
             });
         }
         let position = self.position.next();

@@ -10,7 +10,7 @@ use crate::chain::{Acknowledged, Chain};
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use crate::known_bad::Flaw;
-use crate::record::{self, Record};
+use crate::record::{self, RECORD_VERSION, Record};
 
 /// A reader's place in one partition. The rows made from the log stand at exactly this place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,7 @@ impl Checkpoint {
             head: self.head,
             position: self.position,
             accepted_offset: None,
+            reads: RECORD_VERSION,
             acknowledged: Acknowledged::default(),
             flaw: Flaw::default(),
         }

@@ -65,14 +65,13 @@ impl NodeEntry {
 }
 
 impl Known {
-    /// The record format that a claim may announce: the highest that this program writes and every
-    /// node that is there reads. A rolling upgrade so goes on in the old format until the last old
-    /// node has left.
+    /// The newest record format that every node reads that is there; absent where none is known. A
+    /// claim announces no newer one, so that a rolling upgrade goes on in the old format until the
+    /// last old node has left.
     #[must_use]
-    pub fn record_version(&self, writes: u16, now: Timestamp) -> u16 {
+    pub fn read_by_all(&self, now: Timestamp) -> Option<u16> {
         let alive = self.nodes.values().filter(|node| node.seems_alive(now));
-        let read = alive.map(|node| node.reads_record_version).min();
-        read.map_or(writes, |read| read.min(writes))
+        alive.map(|node| node.reads_record_version).min()
     }
 }
 
@@ -143,12 +142,12 @@ mod tests {
             nodes: nodes.into_iter().collect(),
             ..Known::default()
         };
-        assert_eq!(known(vec![]).record_version(2, now), 2);
+        assert_eq!(known(vec![]).read_by_all(now), None);
         let upgraded = vec![node("a", 2, 99), node("b", 3, 98)];
-        assert_eq!(known(upgraded).record_version(2, now), 2);
+        assert_eq!(known(upgraded).read_by_all(now), Some(2));
         let half = vec![node("a", 2, 99), node("b", 1, 98)];
-        assert_eq!(known(half).record_version(2, now), 1);
+        assert_eq!(known(half).read_by_all(now), Some(1));
         let old_one_gone = vec![node("a", 2, 99), node("b", 1, 80)];
-        assert_eq!(known(old_one_gone).record_version(2, now), 2);
+        assert_eq!(known(old_one_gone).read_by_all(now), Some(2));
     }
 }

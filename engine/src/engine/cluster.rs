@@ -19,7 +19,6 @@ use crate::cluster::{
 use crate::ids::{Partition, Term};
 use crate::log::{EventLog, LogError};
 use crate::owner::OwnerSettings;
-use crate::record::RECORD_VERSION;
 use crate::seat::wall_clock;
 
 /// How often a node says that it is there.
@@ -60,6 +59,8 @@ pub(super) struct Cluster {
     group: Option<Group>,
     task: Mutex<Option<JoinHandle<()>>>,
     leaving: watch::Sender<bool>,
+    /// Whether the log goes on in a format that this program does not read.
+    outdated: watch::Sender<bool>,
     /// Whether what the group still gives is declined, since this node is about to leave.
     declines: Arc<AtomicBool>,
 }
@@ -86,7 +87,7 @@ impl Cluster {
             node: settings.node.clone(),
             address,
             decides: true,
-            reads_record_version: RECORD_VERSION,
+            reads_record_version: settings.record_version_max,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             seen_at: wall_clock(),
         });
@@ -105,6 +106,7 @@ impl Cluster {
             }),
             task: Mutex::new(None),
             leaving: watch::channel(false).0,
+            outdated: watch::channel(false).0,
             declines: Arc::default(),
         })
     }
@@ -123,6 +125,11 @@ impl Cluster {
 
     pub(super) fn known(&self) -> watch::Receiver<Known> {
         self.known.clone()
+    }
+
+    /// Where a partition says that the log goes on in a format that this program does not read.
+    pub(super) fn outdated(&self) -> watch::Sender<bool> {
+        self.outdated.clone()
     }
 
     pub(super) fn assigned(&self, partition: Partition) -> watch::Receiver<bool> {
@@ -149,6 +156,7 @@ impl Cluster {
             directory: Arc::clone(&self.directory),
             entry: self.entry.clone(),
             declines: Arc::clone(&self.declines),
+            outdated: self.outdated.subscribe(),
         };
         let task = tokio::spawn(following.run(end));
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -204,6 +212,7 @@ struct Following {
     directory: Arc<dyn Directory>,
     entry: Option<NodeEntry>,
     declines: Arc<AtomicBool>,
+    outdated: watch::Receiver<bool>,
 }
 
 impl Following {
@@ -212,6 +221,10 @@ impl Following {
         let mut say = tokio::time::interval(SAY_EVERY);
         say.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut membership = None;
+        let mut outdated = self.outdated.clone();
+        let mut outdated = std::pin::pin!(async move {
+            let _ = outdated.wait_for(|outdated| *outdated).await;
+        });
         loop {
             let change = Self::next(&self.group, &mut membership);
             tokio::select! {
@@ -221,6 +234,14 @@ impl Following {
                         entry.seen_at = wall_clock();
                         self.directory.say_node(entry).await;
                     }
+                }
+                () = &mut outdated => {
+                    // What the group gives it nobody would own. It goes on as a way to the others.
+                    tracing::error!("this program is too old for the log: it leaves the group of nodes");
+                    for assigned in &self.assigned {
+                        assigned.send_replace(false);
+                    }
+                    break;
                 }
                 () = &mut end => break,
             }

@@ -208,6 +208,7 @@ impl Engine {
             appender: Arc::clone(&appender),
             peers: cluster.peers(),
             directory: cluster.directory(),
+            outdated: cluster.outdated(),
             started: Instant::now(),
         };
         let identity = Identity {

@@ -23,7 +23,7 @@ use crate::command::Answer;
 use crate::commit::{Commit, stream_key};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::log::Chunk;
-use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION, Record};
+use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
 
 /// What an owner is about.
@@ -186,12 +186,16 @@ impl<T> Owner<T> {
         mut entropy: Box<dyn Entropy>,
     ) -> Self {
         let window_ms = settings.idempotency_window_ms;
+        let record_version = settings.record_version_max;
         let memory = Memory::new(registry, store, entropy.bytes(), window_ms);
         Self {
             settings,
             entropy,
             memory,
-            chain: Chain::genesis(partition),
+            chain: Chain {
+                reads: record_version,
+                ..Chain::genesis(partition)
+            },
             speculation: Speculation::default(),
             window: VecDeque::new(),
             window_bytes: 0,
@@ -205,7 +209,7 @@ impl<T> Owner<T> {
             first_offset: Offset(0),
             claimed: None,
             wanted: true,
-            record_version: RECORD_VERSION,
+            record_version,
             letting_go: false,
             holder: None,
             losses: 0,
@@ -229,9 +233,11 @@ impl<T> Owner<T> {
         self.new_log = Some(log);
     }
 
-    /// Sets the record format that claims announce from now on, as far as this program writes it.
-    pub fn set_record_version(&mut self, version: u16) {
-        self.record_version = version.min(RECORD_VERSION);
+    /// Sets the newest record format that everybody reads, as far as is known of anybody: claims
+    /// announce it from now on, if this program writes it.
+    pub fn set_read_by_all(&mut self, version: Option<u16>) {
+        let writes = self.settings.record_version_max;
+        self.record_version = version.map_or(writes, |version| version.min(writes));
     }
 
     /// Lets the owner pass damaged places that an operator has acknowledged.

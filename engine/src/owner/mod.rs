@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::Stop;
 use crate::command::{Answer, Request, SubmitError};
 use crate::ids::Offset;
-use crate::record::NewRecord;
+use crate::record::{NewRecord, RECORD_VERSION};
 use crate::registry::DecodedCommand;
 
 pub use machine::{Owner, Phase};
@@ -87,6 +87,9 @@ pub struct OwnerSettings {
     pub node: String,
     /// Where the node listens, if it does, for its claims.
     pub address: Option<String>,
+    /// The newest record format that the program reads and writes: [`RECORD_VERSION`], unless it stands
+    /// for another program.
+    pub record_version_max: u16,
     /// The idempotency window that a first claim states, in milliseconds of recorded time.
     pub idempotency_window_ms: u64,
     /// How many records may be unacknowledged at once.
@@ -125,6 +128,7 @@ impl Default for OwnerSettings {
         Self {
             node: "annals".to_owned(),
             address: None,
+            record_version_max: RECORD_VERSION,
             idempotency_window_ms: crate::claim::IDEMPOTENCY_WINDOW_MS,
             in_flight_max: 1_024,
             in_flight_bytes_max: 8 << 20,

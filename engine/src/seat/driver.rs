@@ -12,13 +12,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Seat, SeatAction};
+use crate::chain::Stop;
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
 use crate::explained;
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
-use crate::record::{NewRecord, RECORD_VERSION, Record};
-use crate::subscription::look;
+use crate::record::{NewRecord, Record};
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) appender: Arc<dyn Appender>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) directory: Arc<dyn Directory>,
+    /// Set once the log goes on in a format that this program does not read.
+    pub(crate) outdated: watch::Sender<bool>,
     /// Against which monotonic times are counted.
     pub(crate) started: Instant,
 }
@@ -292,9 +294,9 @@ impl Driver {
         let (hint, version) = {
             let known = self.ends.known.borrow_and_update();
             let hint = known.owners.get(&self.partition).cloned();
-            (hint, known.record_version(RECORD_VERSION, wall_clock()))
+            (hint, known.read_by_all(wall_clock()))
         };
-        self.seat.set_record_version(version);
+        self.seat.set_read_by_all(version);
         if let Some(hint) = hint {
             self.seat.learn(hint);
         }
@@ -458,6 +460,11 @@ impl Driver {
         let chain = seat.owner().chain();
         let (position, log) = (chain.position, chain.log);
         let not_owning = seat.not_owning();
+        if let Some(NotOwning::Stopped(Stop::NewerFormat { .. })) = &not_owning {
+            self.shared
+                .outdated
+                .send_if_modified(|outdated| !std::mem::replace(outdated, true));
+        }
         let term = seat.owner().held_term().filter(|_| not_owning.is_none());
         let elsewhere = seat.target();
         self.ends.status.send_if_modified(|status| {

@@ -321,9 +321,9 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.has_room = has_room;
     }
 
-    /// Sets the record format that claims announce from now on.
-    pub fn set_record_version(&mut self, version: u16) {
-        self.owner.set_record_version(version);
+    /// Sets the newest record format that everybody reads, as far as is known of anybody.
+    pub fn set_read_by_all(&mut self, version: Option<u16>) {
+        self.owner.set_read_by_all(version);
     }
 
     /// Decides nothing more that was not begun.

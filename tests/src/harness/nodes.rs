@@ -149,7 +149,7 @@ pub struct InProcessNode {
 }
 
 impl InProcessNode {
-    /// Starts a node; it takes over what the group gives it in the background.
+    /// Starts a node of a program that reads record formats up to `record_version_max`; it takes over what the group gives it in the background.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -160,6 +160,7 @@ impl InProcessNode {
         registry: Registry,
         group: &str,
         session_timeout: Duration,
+        record_version_max: u16,
     ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -171,6 +172,7 @@ impl InProcessNode {
             owner: OwnerSettings {
                 node: name.to_owned(),
                 address: Some(address.clone()),
+                record_version_max,
                 standby_read_every_ms: Some(200),
                 ..OwnerSettings::default()
             },

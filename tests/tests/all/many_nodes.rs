@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use engine::cluster::PeerService;
 use engine::command::{Decision, Request, SubmitError};
 use engine::engine::Engine;
-use engine::ids::Partition;
+use engine::ids::{Offset, Partition};
 use engine::log::EventLog;
+use engine::record::{self, RECORD_VERSION};
 use engine::subscription::Subscription;
 use kernel::TenantId;
 use serde_json::json;
@@ -47,6 +48,10 @@ impl Scene {
     }
 
     async fn add(&mut self, name: &str) {
+        self.add_of_format(name, RECORD_VERSION).await;
+    }
+
+    async fn add_of_format(&mut self, name: &str, record_version_max: u16) {
         let address = self.log.address.clone();
         let node = InProcessNode::start(
             name,
@@ -55,6 +60,7 @@ impl Scene {
             shop(),
             &self.group,
             SESSION_TIMEOUT,
+            record_version_max,
         )
         .await;
         self.nodes.push(node);
@@ -81,6 +87,35 @@ impl Scene {
 
     fn engines(&self) -> Vec<Engine> {
         self.nodes.iter().map(|node| node.engine.clone()).collect()
+    }
+
+    async fn leave(&mut self, name: &str) {
+        let mut nodes = self.nodes.iter();
+        let index = nodes.position(|node| node.name == name).unwrap();
+        let mut leaving = self.nodes.remove(index);
+        leaving.leave(Duration::from_secs(10)).await;
+    }
+
+    /// The record formats that claims announce, by partition.
+    async fn announced(&self) -> Vec<Vec<u16>> {
+        let mut announced = Vec::new();
+        for partition in (0..PARTITIONS).map(Partition) {
+            let (mut from, mut of_partition) = (Offset(0), Vec::new());
+            loop {
+                let chunk = self.log.log.read(partition, from).await.unwrap();
+                for record in &chunk.records {
+                    if let record::Kind::Claim(claim) = record::Kind::of(record) {
+                        of_partition.push(claim.version);
+                    }
+                }
+                from = chunk.next;
+                if chunk.at_end {
+                    break;
+                }
+            }
+            announced.push(of_partition);
+        }
+        announced
     }
 
     /// Every accepted command id with the number of its commits, and the versions of each stream.
@@ -117,6 +152,11 @@ struct Load {
 
 impl Load {
     fn begin(engines: &[Engine]) -> Self {
+        Self::named("c", engines)
+    }
+
+    /// Clients whose commands are called `name`.
+    fn named(name: &'static str, engines: &[Engine]) -> Self {
         let load = Self {
             stop: Arc::default(),
             answered: Arc::default(),
@@ -135,7 +175,7 @@ impl Load {
                     if stop.load(Ordering::SeqCst) {
                         break;
                     }
-                    let id = format!("c{client}-{number}");
+                    let id = format!("{name}{client}-{number}");
                     let stream = format!("order-{id}");
                     let request = request(&stream, "PlaceOrder", &id, &place());
                     let began = Instant::now();
@@ -261,6 +301,68 @@ async fn a_node_that_crashes_is_replaced_once_the_group_notices() {
     assert!(took < SESSION_TIMEOUT + Duration::from_secs(5), "{took:?}");
     let ids = load.end().await;
     assert_each_once(&scene.log_says().await, &ids);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_node_by_node_goes_on_in_the_old_format_until_the_last_old_one_has_left() {
+    const NEXT: u16 = RECORD_VERSION + 1;
+    let mut scene = Scene::of(2).await;
+    let load = Load::begin(&scene.engines()[..1]);
+    load.goes_on().await;
+    scene.leave("n1").await;
+    scene.add_of_format("m1", NEXT).await;
+    scene.until_all_own(2).await;
+    load.goes_on().await;
+    assert_eq!(load.unanswered.load(Ordering::SeqCst), 0);
+    let mut ids = load.end().await;
+    // The new one owns, and an old reader still reads everything.
+    assert_each_once(&scene.log_says().await, &ids);
+
+    let load = Load::named("late", &scene.engines()[1..]);
+    load.goes_on().await;
+    scene.leave("n0").await;
+    load.goes_on().await;
+    assert_eq!(load.unanswered.load(Ordering::SeqCst), 0);
+    ids.extend(load.end().await);
+    assert_each_once(&scene.log_says().await, &ids);
+    let announced = scene.announced().await;
+    assert!(
+        announced.iter().flatten().all(|v| *v == RECORD_VERSION),
+        "{announced:?}"
+    );
+
+    scene.add_of_format("m2", NEXT).await;
+    scene.until_all_own(2).await;
+    let announced = scene.announced().await;
+    assert!(
+        announced.iter().flatten().any(|v| *v == NEXT),
+        "{announced:?}"
+    );
+
+    // An old one that comes too late says what to do, and sends commands to those who own.
+    scene.add("n0").await;
+    let late = &scene.nodes[2].engine;
+    let deadline = Instant::now() + PATIENCE;
+    let why = loop {
+        match late.readiness() {
+            Err(why) if why.contains("upgrade it") => break why,
+            other => assert!(Instant::now() < deadline, "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    println!("{why}");
+    let late = late.clone();
+    scene.leave("m1").await;
+    // It takes nothing of what the group shares out, so that nothing is without an owner.
+    let deadline = Instant::now() + PATIENCE;
+    while scene.nodes[0].engine.owned().len() < PARTITIONS as usize {
+        assert!(Instant::now() < deadline, "{:?}", scene.owned());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let load = Load::named("last", &[late]);
+    load.goes_on().await;
+    assert_eq!(load.unanswered.load(Ordering::SeqCst), 0);
+    load.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -183,6 +183,7 @@ fn digest_chain(chain: &Chain, hasher: &mut impl Hasher) {
         head,
         position,
         accepted_offset,
+        reads: _,
         acknowledged: _,
         flaw: _,
     } = chain;

@@ -258,6 +258,7 @@ impl<T> Owner<T> {
         let acknowledged = std::mem::take(&mut self.chain.acknowledged);
         self.chain = Chain {
             acknowledged,
+            reads: self.chain.reads,
             flaw: self.chain.flaw,
             ..chain
         };
