@@ -5,7 +5,7 @@
 //! (the library's own accessor would panic), keys and values may be absent.
 
 use std::collections::BTreeMap;
-use std::ffi::c_void;
+use std::ffi::{CString, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -254,7 +254,16 @@ impl Probe {
         while !gathered.is_full() {
             let wait = deadline.saturating_duration_since(Instant::now());
             match self.consumer.poll(wait) {
-                Some(Ok(message)) => gathered.push(partition, record_of(&message)),
+                Some(Ok(message)) => {
+                    let record = record_of(&message);
+                    let next = record.offset.next();
+                    gathered.push(partition, record);
+                    // Else the brokers would hold back their answer that nothing follows.
+                    if !goes_on && self.heard_end(partition) == Some(next) {
+                        gathered.chunk(partition, next).at_end = true;
+                        break;
+                    }
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) if goes_on => {
                     let next = gathered.chunk(partition, from).next;
                     goes_on = self.seek(partition, next)?;
@@ -275,6 +284,25 @@ impl Probe {
             .expect("it was made above");
         self.place = (!chunk.at_end).then_some((partition, chunk.next));
         Ok(chunk)
+    }
+
+    /// Where a partition ended when its records were last fetched.
+    fn heard_end(&self, partition: Partition) -> Option<Offset> {
+        let topic = CString::new(self.topic.as_str()).ok()?;
+        let (mut first, mut end) = (-1, -1);
+        // SAFETY: the client and the topic's name live longer than the call, which only fills the two
+        // numbers.
+        let error = unsafe {
+            native::rd_kafka_get_watermark_offsets(
+                self.consumer.client().native_ptr(),
+                topic.as_ptr(),
+                partition_number(partition),
+                &raw mut first,
+                &raw mut end,
+            )
+        };
+        let is_known = error == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        u64::try_from(end).ok().filter(|_| is_known).map(Offset)
     }
 
     /// Single records as they are now; those that stand close together are read in one go. What the
