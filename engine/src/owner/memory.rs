@@ -434,11 +434,9 @@ impl Memory {
         if self.is_stale() {
             return Ok(());
         }
-        if self.alone && self.store.clear().is_ok() {
-            // Everything is here, and dirty: it takes all of it.
-            self.alone = false;
-        }
-        if self.alone || !self.store.keeps() {
+        // Everything is here, and dirty: a store that works again takes all of it, or nothing.
+        let goes_without = self.alone && self.store.clear().is_err();
+        if goes_without || !self.store.keeps() {
             self.forget_in_memory(checkpoint.last_recorded_at);
             return Ok(());
         }
@@ -465,6 +463,7 @@ impl Memory {
             self.ids = batch.ids;
             return Err(error);
         }
+        self.alone = false;
         for (key, stored_bytes) in sizes {
             if let Some(entry) = self.streams.get_mut(&key) {
                 (entry.stored_bytes, entry.dirty) = (stored_bytes, false);

@@ -31,7 +31,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// The default configuration's memory, and a quarter.
 pub const MEMORY_MAX_MB: u32 = 640;
 /// Room for the local checkpoint store with all its journals (three of 64 MB), and for its tables.
-const DISK_MB: u32 = 512;
+const DISK_MB: u32 = 2_048;
 
 /// What a run is to be.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 //! read.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ struct Content {
 pub(super) struct Frail {
     content: Arc<Mutex<Content>>,
     fails: Arc<Mutex<Fails>>,
+    is_closed: Arc<AtomicBool>,
 }
 
 /// What a disk refuses.
@@ -30,6 +32,8 @@ enum Fails {
     Nothing,
     ReadingIds,
     ReadingStates,
+    /// A full one: it can be opened and cleared, but takes nothing, and is closed for it.
+    Saving,
     Everything,
 }
 
@@ -37,6 +41,7 @@ impl Frail {
     fn content(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
         match *self.fails.lock().unwrap() {
             Fails::Everything => Err(StoreError::Closed),
+            Fails::Saving if self.is_closed.load(Ordering::SeqCst) => Err(StoreError::Closed),
             _ => Ok(self.content.lock().unwrap()),
         }
     }
@@ -71,6 +76,9 @@ impl StateStore for Frail {
     }
 
     fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
+        if *self.fails.lock().unwrap() == Fails::Saving {
+            self.is_closed.store(true, Ordering::SeqCst);
+        }
         let mut content = self.content()?;
         content.saved = Some(saved.clone());
         content.states.extend(batch.states.iter().cloned());
@@ -82,6 +90,8 @@ impl StateStore for Frail {
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
+        // It is opened anew for this.
+        self.is_closed.store(false, Ordering::SeqCst);
         *self.content()? = Content::default();
         Ok(())
     }
@@ -209,6 +219,33 @@ fn a_store_that_works_again_takes_everything_that_memory_kept() {
     assert_eq!(content.ids.len(), world.accepted().len());
     let versions: Vec<u64> = content.states.values().map(|state| state.version).collect();
     assert_eq!(versions, [world.version("three")]);
+}
+
+#[test]
+fn a_disk_that_stays_full_is_done_without() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    store.fail(Fails::Saving);
+    for (ticket, id) in [("two", "b"), ("three", "c"), ("four", "d")] {
+        world.send(ticket, id, 1);
+        world.settle();
+        world.owner.save(true);
+        wait_long(&mut world);
+    }
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    world.reads.clear();
+    for (ticket, id) in [("five", "e"), ("six", "f")] {
+        world.send(ticket, id, 1);
+        world.settle();
+        world.owner.save(true);
+        wait_long(&mut world);
+        assert!(world.answer(ticket).unwrap().is_ok(), "{ticket}");
+    }
+    // Nothing is folded again: all of it is in memory.
+    let first = world.reads.first().copied().unwrap_or(Offset(u64::MAX));
+    assert!(first > Offset(3), "{first}");
+    world.send("again", "a", 2);
+    assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);
 }
 
 #[test]
