@@ -146,6 +146,7 @@ impl Driver {
             if stopping && self.seat.is_done() {
                 break;
             }
+            let wakes_at = self.wakes_at();
             let takes = self.seat.waiting() == 0;
             let takes_forwarded = self.seat.forwarded_waiting() == 0;
             tokio::select! {
@@ -184,6 +185,8 @@ impl Driver {
                     self.look_up();
                 }
                 _ = self.ends.stopping.changed(), if !stopping => self.seat.stop(),
+                () = tokio::time::sleep_until(wakes_at.unwrap_or_else(Instant::now).into()),
+                    if wakes_at.is_some() => {}
                 _ = tick.tick() => {
                     self.retry_held_back();
                     self.seat.tick(self.now());
@@ -191,6 +194,12 @@ impl Driver {
             }
         }
         self.end().await;
+    }
+
+    /// When to look again before the next tick, if that is to come.
+    fn wakes_at(&self) -> Option<Instant> {
+        let at = self.shared.started + Duration::from_millis(self.seat.wakes_at_ms()?);
+        (at > Instant::now()).then_some(at)
     }
 
     async fn begin(&mut self) {

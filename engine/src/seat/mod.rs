@@ -231,6 +231,12 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.router.waiting()
     }
 
+    /// When something may be possible although nothing happens, as a monotonic time in milliseconds.
+    #[must_use]
+    pub fn wakes_at_ms(&self) -> Option<u64> {
+        self.router.wakes_at_ms()
+    }
+
     /// How many forwarded commands wait.
     #[must_use]
     pub fn forwarded_waiting(&self) -> usize {

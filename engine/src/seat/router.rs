@@ -82,6 +82,8 @@ pub struct Router<C> {
     /// When another link may be opened, as a monotonic time in milliseconds.
     retry_at_ms: u64,
     retries: u32,
+    /// Where the last link led, if it led nowhere.
+    led_nowhere: Option<String>,
     window: Window,
 }
 
@@ -116,6 +118,7 @@ impl<C> Default for Router<C> {
             next_sequence: 1,
             retry_at_ms: 0,
             retries: 0,
+            led_nowhere: None,
             window: Window {
                 size: WINDOW_FIRST,
                 settles_at_ms: 0,
@@ -194,7 +197,7 @@ impl<C: Routed> Router<C> {
 
     fn forward(&mut self, owner: &Hint, now_ms: u64) -> Option<Step<C>> {
         match &self.link {
-            None if now_ms < self.retry_at_ms => None,
+            None if now_ms < self.retry_at_ms && !self.is_news(owner) => None,
             None => {
                 let id = LinkId(self.next_link);
                 self.next_link += 1;
@@ -223,6 +226,19 @@ impl<C: Routed> Router<C> {
                 Some(Step::Send(link.id, sequence))
             }
         }
+    }
+
+    /// Whether whoever gave the last link up named another owner: then nothing is to be waited for.
+    /// Once, since two nodes may take each other for the owner.
+    fn is_news(&self, owner: &Hint) -> bool {
+        self.retries <= 1 && self.led_nowhere.as_ref() != Some(&owner.address)
+    }
+
+    /// When the next step may be possible although nothing happens, as a monotonic time in
+    /// milliseconds.
+    #[must_use]
+    pub fn wakes_at_ms(&self) -> Option<u64> {
+        (self.link.is_none() && !self.waiting.is_empty()).then_some(self.retry_at_ms)
     }
 
     fn close(&mut self) -> Option<Step<C>> {
@@ -285,6 +301,7 @@ impl<C: Routed> Router<C> {
     fn take_link_back(&mut self, now_ms: u64) {
         if let Some(link) = self.link.take() {
             self.put_back(link.sent.into_values().map(|(command, _)| command));
+            self.led_nowhere = Some(link.address);
         }
         let pause_ms = (RETRY_AFTER_MS << self.retries.min(16)).min(RETRY_AFTER_MAX_MS);
         self.retries += 1;
@@ -402,11 +419,30 @@ mod tests {
         assert_eq!(router.next(Standing::Takes, None, 1_000), None);
         let settled = router.answered(link, 1, failed(), 1_000).unwrap();
         assert_eq!(settled.command, Number(1));
-        assert_eq!(sends(&mut router, &at("b"), 1_000), [], "a little later");
+        assert_eq!(sends(&mut router, &at("a"), 1_000), [], "a little later");
         assert_eq!(
-            sends(&mut router, &at("b"), 2_000),
-            [(4, 2), (5, 3), (6, 4)]
+            sends(&mut router, &at("b"), 1_000),
+            [(4, 2), (5, 3), (6, 4)],
+            "at once: another owner is known"
         );
+    }
+
+    #[test]
+    fn two_nodes_that_take_each_other_for_the_owner_are_not_asked_without_a_pause() {
+        let mut router = router(&[1]);
+        let mut asked = 0;
+        for now_ms in 0..1_000 {
+            for address in ["a", "b"] {
+                if let [(sequence, _)] = sends(&mut router, &at(address), now_ms)[..] {
+                    asked += 1;
+                    let link = LinkId(asked);
+                    assert!(router.answered(link, sequence, moved(), now_ms).is_none());
+                }
+            }
+            let wakes_at_ms = router.wakes_at_ms().expect("a command waits");
+            assert!(wakes_at_ms > now_ms, "somebody looks again");
+        }
+        assert!((5..20).contains(&asked), "{asked}");
     }
 
     #[test]

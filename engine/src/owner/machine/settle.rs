@@ -10,9 +10,11 @@ use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
 use crate::explained;
+use crate::ids::Offset;
 use crate::known_bad::KnownBad;
 use crate::log::Appended;
 use crate::owner::{Action, NotOwning, Now};
+use crate::record::Record;
 
 /// The pause before the local checkpoint is tried again, in milliseconds.
 const STORE_RETRY_MS: u64 = 250;
@@ -46,7 +48,7 @@ impl<T> Owner<T> {
                 self.last = Some(record);
                 return self.own(now);
             }
-            return self.read_to(appended.offset.map_or(Goal::End, Goal::Behind));
+            return self.claim_acknowledged(appended.offset, now);
         }
         let Some(first) = self.window.front().map(|entry| entry.sequence) else {
             return;
@@ -94,6 +96,29 @@ impl<T> Owner<T> {
             return self.doubt();
         }
         self.settle(now);
+    }
+
+    /// Owns once everything up to the claim is folded: at once where it stands right behind what was,
+    /// as commits do.
+    fn claim_acknowledged(&mut self, offset: Option<Offset>, now: Now) {
+        let Some(offset) = offset else {
+            return self.read_to(Goal::End);
+        };
+        if offset < self.next_offset() {
+            return self.reached(now);
+        }
+        let is_proven = !self.unproven && self.held.is_none();
+        if let Phase::Claiming { claim, .. } = &self.phase
+            && offset == self.next_offset()
+            && is_proven
+        {
+            let record = Record::at(offset, claim.record(self.claim_value()));
+            return match self.fold(record) {
+                Ok(()) => self.reached(now),
+                Err(stop) => self.stop(stop),
+            };
+        }
+        self.read_to(Goal::Behind(offset))
     }
 
     pub(super) fn skew_ms(&self, sent_at: Timestamp, appended: Appended, now: Now) -> Option<i64> {

@@ -61,8 +61,9 @@ impl<T> Owner<T> {
         }
         if self.wanted {
             // Folding up to the claim takes in what was written since; should another have claimed
-            // meanwhile, this claim loses.
+            // meanwhile, this claim loses. What there is by now is read while the claim is on its way.
             self.claim(now);
+            self.request_read();
         } else {
             self.stand_by(now);
         }
