@@ -248,7 +248,9 @@ impl Node {
         let mut annals = self.annals();
         let ended = annals.terminate_within(STOP_WAIT);
         let code = ended.and_then(|status| status.code());
-        if code != Some(0) {
+        // A process that has not said a word yet has not begun, and has nothing to end in order.
+        let had_begun = !annals.said().is_empty();
+        if code != Some(0) && (had_begun || ended.is_none()) {
             let threads = threads(annals.pid());
             annals.kill9();
             let said = last_words(&annals);
