@@ -6,11 +6,10 @@
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{Acknowledged, Chain};
+use crate::chain::Chain;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
-use crate::known_bad::Flaw;
-use crate::record::{self, RECORD_VERSION, Record};
+use crate::record::{self, Record};
 
 /// A reader's place in one partition. The rows made from the log stand at exactly this place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,17 +58,13 @@ impl Checkpoint {
     #[must_use]
     pub fn chain(&self, partition: Partition) -> Chain {
         Chain {
-            partition,
             log: self.log,
             version: self.version,
             term: self.term,
             writer: self.writer,
             head: self.head,
             position: self.position,
-            accepted_offset: None,
-            reads: RECORD_VERSION,
-            acknowledged: Acknowledged::default(),
-            flaw: Flaw::default(),
+            ..Chain::genesis(partition)
         }
     }
 

@@ -237,7 +237,9 @@ impl Following {
                 }
                 () = &mut outdated => {
                     // What the group gives it nobody would own. It goes on as a way to the others.
-                    tracing::error!("this program is too old for the log: it leaves the group of nodes");
+                    tracing::error!(
+                        "this program is too old for the log, and leaves the group of nodes: upgrade it"
+                    );
                     for assigned in &self.assigned {
                         assigned.send_replace(false);
                     }

@@ -314,34 +314,40 @@ impl Probe {
     ) -> Result<Vec<Option<Record>>, LogError> {
         let bounds = self.bounds(partition)?;
         self.place = None;
-        let mut found = Vec::with_capacity(offsets.len());
-        for &offset in offsets {
-            let inside = offset >= bounds.first && offset < bounds.end;
-            found.push(if inside {
-                self.read_one(partition, offset)?
-            } else {
-                None
-            });
-        }
-        Ok(found)
+        let found = offsets.iter();
+        found
+            .map(|offset| self.read_inside(bounds, partition, *offset))
+            .collect()
     }
 
-    /// The end of a partition and the record at an offset; `anew`: of the leader that the brokers
+    fn read_inside(
+        &mut self,
+        bounds: Bounds,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<Option<Record>, LogError> {
+        if offset < bounds.first || offset >= bounds.end {
+            return Ok(None);
+        }
+        self.read_one(partition, offset)
+    }
+
+    /// The bounds of a partition and the record at an offset; `anew`: of the leader that the brokers
     /// name now, whoever was known to lead before.
     pub(super) fn look(
         &mut self,
         partition: Partition,
         offset: Offset,
         anew: bool,
-    ) -> Result<(Offset, Option<Record>), LogError> {
+    ) -> Result<(Bounds, Option<Record>), LogError> {
         if anew {
             self.consumer
                 .fetch_metadata(Some(&self.topic), PROBE_TIMEOUT)
                 .map_err(failed("ask the brokers who leads"))?;
         }
-        let end = self.bounds(partition)?.end;
-        let found = self.read_at(partition, &[offset])?;
-        Ok((end, found.into_iter().next().flatten()))
+        let bounds = self.bounds(partition)?;
+        self.place = None;
+        Ok((bounds, self.read_inside(bounds, partition, offset)?))
     }
 
     fn read_one(

@@ -234,11 +234,16 @@ impl EventLog for KafkaLog {
         let mut again = false;
         loop {
             let look = move |probe: &mut Probe| probe.look(partition, offset, again);
-            let seen = self.probe((partition, offset), look).await?;
-            if seen.1.is_some() || Instant::now() >= certain_at {
-                return Ok(seen);
+            let (bounds, found) = self.probe((partition, offset), look).await?;
+            let end = bounds.end;
+            // What retention took stays gone, whoever leads.
+            let is_certain = offset < bounds.first || Instant::now() >= certain_at;
+            if found.is_some() || is_certain {
+                return Ok((end, found));
             }
-            tracing::warn!(%partition, %offset, end = %seen.0, "a record is not there; asking again");
+            if !again {
+                tracing::warn!(%partition, %offset, %end, "a record is not there; asking again");
+            }
             again = true;
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
