@@ -89,9 +89,17 @@ pub struct Router<C> {
 
 /// How many commands may be unanswered on a link: as many as the owner answers soon. What it cannot
 /// take is to wait here, where a client can be told so, and not where its turn is certain and late.
-/// More while answers are quick and a quarter less when one is slow, as TCP does it (RFC 5681).
+/// It grows as TCP's congestion window does (RFC 5681): by one with each quick answer until the first
+/// slow one, then by one in each round; a slow answer halves it. It grows only while it is what holds
+/// commands back (RFC 7661): what was never filled says nothing of what the owner can take.
 struct Window {
     size: usize,
+    /// Whether commands wait for room in it.
+    holds_back: bool,
+    /// Whether an answer was slow once.
+    was_slow: bool,
+    /// Quick answers since it last grew.
+    quick: usize,
     /// Until when a slow answer says nothing new, as a monotonic time in milliseconds.
     settles_at_ms: u64,
 }
@@ -99,11 +107,18 @@ struct Window {
 impl Window {
     fn answered(&mut self, sent_at_ms: u64, now_ms: u64) {
         let took_ms = now_ms.saturating_sub(sent_at_ms);
-        if took_ms <= ANSWER_SLOW_MS {
-            self.size = (self.size + 1).min(WINDOW_MAX);
-        } else if now_ms >= self.settles_at_ms {
-            self.size = (self.size * 3 / 4).max(WINDOW_MIN);
-            self.settles_at_ms = now_ms + took_ms;
+        if took_ms > ANSWER_SLOW_MS {
+            if now_ms >= self.settles_at_ms {
+                self.size = (self.size / 2).max(WINDOW_MIN);
+                self.settles_at_ms = now_ms + took_ms;
+                (self.was_slow, self.quick) = (true, 0);
+            }
+        } else if self.holds_back {
+            self.quick += 1;
+            if !self.was_slow || self.quick >= self.size {
+                self.size = (self.size + 1).min(WINDOW_MAX);
+                self.quick = 0;
+            }
         }
     }
 }
@@ -121,6 +136,9 @@ impl<C> Default for Router<C> {
             led_nowhere: None,
             window: Window {
                 size: WINDOW_FIRST,
+                holds_back: false,
+                was_slow: false,
+                quick: 0,
                 settles_at_ms: 0,
             },
         }
@@ -181,6 +199,7 @@ impl<C: Routed> Router<C> {
         now_ms: u64,
     ) -> Option<Step<C>> {
         if self.waiting.is_empty() {
+            self.window.holds_back = false;
             return None;
         }
         match standing {
@@ -216,7 +235,10 @@ impl<C: Routed> Router<C> {
                     None
                 }
             }
-            Some(link) if link.sent.len() >= self.window.size => None,
+            Some(link) if link.sent.len() >= self.window.size => {
+                self.window.holds_back = true;
+                None
+            }
             Some(_) => {
                 let command = self.take_waiting()?;
                 let sequence = self.next_sequence;
@@ -472,32 +494,65 @@ mod tests {
         );
     }
 
+    /// Commands sent to one owner in rounds.
+    struct Rounds {
+        router: Router<Number>,
+        open: Vec<u64>,
+        now_ms: u64,
+    }
+
+    impl Rounds {
+        /// All that is open is answered after `took_ms`, and as much sent as may be.
+        fn next(&mut self, took_ms: u64) -> usize {
+            self.now_ms += took_ms;
+            for sequence in std::mem::take(&mut self.open) {
+                let settled = self
+                    .router
+                    .answered(LinkId(1), sequence, failed(), self.now_ms);
+                settled.expect("it was open");
+            }
+            let sent = sends(&mut self.router, &at("a"), self.now_ms);
+            self.open = sent.iter().map(|(sequence, _)| *sequence).collect();
+            self.open.len()
+        }
+    }
+
+    fn rounds(commands: usize) -> Rounds {
+        Rounds {
+            router: router(&vec![7; commands]),
+            open: Vec::new(),
+            now_ms: 0,
+        }
+    }
+
     #[test]
     fn a_link_holds_more_while_answers_are_quick_and_less_once_they_are_slow() {
-        let mut router = router(&[7; 10 * WINDOW_MAX]);
-        let mut now_ms = 0;
-        let mut open: VecDeque<u64> = VecDeque::new();
-        let mut turn = |router: &mut Router<Number>, took_ms| {
-            now_ms += took_ms;
-            for sequence in std::mem::take(&mut open) {
-                router
-                    .answered(LinkId(1), sequence, failed(), now_ms)
-                    .unwrap();
-            }
-            let sent = sends(router, &at("a"), now_ms);
-            open.extend(sent.iter().map(|(sequence, _)| sequence));
-            sent.len()
-        };
-        assert_eq!(turn(&mut router, 0), WINDOW_FIRST);
+        let mut rounds = rounds(20 * WINDOW_MAX);
+        assert_eq!(rounds.next(0), WINDOW_FIRST);
         for _ in 0..5 {
-            turn(&mut router, 10);
+            rounds.next(10);
         }
-        assert_eq!(turn(&mut router, 10), WINDOW_MAX);
+        assert_eq!(rounds.next(10), WINDOW_MAX);
         // However many answers were slow, it was one queue.
-        assert_eq!(turn(&mut router, ANSWER_SLOW_MS + 1), WINDOW_MAX * 3 / 4);
-        for _ in 0..40 {
-            turn(&mut router, 1_000);
+        assert_eq!(rounds.next(ANSWER_SLOW_MS + 1), WINDOW_MAX / 2);
+        assert_eq!(rounds.next(10), WINDOW_MAX / 2 + 1, "carefully from now on");
+        for _ in 0..10 {
+            rounds.next(1_000);
         }
-        assert_eq!(turn(&mut router, 1_000), WINDOW_MIN);
+        assert_eq!(rounds.next(1_000), WINDOW_MIN);
+    }
+
+    #[test]
+    fn a_link_that_was_never_full_begins_an_overload_with_little() {
+        let mut rounds = rounds(0);
+        for _ in 0..10 * WINDOW_MAX {
+            rounds.router.push(Number(7));
+            assert_eq!(rounds.next(1), 1);
+        }
+        assert_eq!(rounds.next(1), 0, "all is answered");
+        for _ in 0..WINDOW_MAX {
+            rounds.router.push(Number(7));
+        }
+        assert_eq!(rounds.next(1), WINDOW_FIRST);
     }
 }
