@@ -84,6 +84,10 @@ impl StateStore for MemoryStore {
         Ok(())
     }
 
+    fn try_out(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn keeps(&self) -> bool {
         true
     }

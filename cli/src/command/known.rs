@@ -54,7 +54,7 @@ pub(super) async fn checkpoints(
 }
 
 /// One place a partition is read.
-const CACHE_BYTES: u64 = 1 << 20;
+const STORE_BYTES: u64 = 2 << 20;
 
 fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure> {
     let shown = folder.display();
@@ -67,7 +67,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure>
         let failure = Failure::of(Exit::Failed, &error).while_trying(&what);
         failure.hint("stop the process that owns them first")
     };
-    let store = Store::open(folder, CACHE_BYTES).map_err(failed)?;
+    let store = Store::open(folder, STORE_BYTES, partition_count).map_err(failed)?;
     let mut known = Vec::new();
     for partition in (0..partition_count).map(Partition) {
         let mut store = store.partition(partition);

@@ -19,7 +19,7 @@ use crate::cluster::{
 use crate::ids::{Partition, Term};
 use crate::log::{EventLog, LogError};
 use crate::owner::OwnerSettings;
-use crate::seat::wall_clock;
+use crate::seat::{Unfit, wall_clock};
 
 /// How often a node says that it is there.
 const SAY_EVERY: Duration = Duration::from_secs(3);
@@ -59,8 +59,8 @@ pub(super) struct Cluster {
     group: Option<Group>,
     task: Mutex<Option<JoinHandle<()>>>,
     leaving: watch::Sender<bool>,
-    /// Whether the log goes on in a format that this program does not read.
-    outdated: watch::Sender<bool>,
+    /// What keeps this node from owning what the group gives it.
+    unfit: watch::Sender<Unfit>,
     /// Whether what the group still gives is declined, since this node is about to leave.
     declines: Arc<AtomicBool>,
 }
@@ -106,7 +106,7 @@ impl Cluster {
             }),
             task: Mutex::new(None),
             leaving: watch::channel(false).0,
-            outdated: watch::channel(false).0,
+            unfit: watch::channel(Unfit::default()).0,
             declines: Arc::default(),
         })
     }
@@ -127,9 +127,9 @@ impl Cluster {
         self.known.clone()
     }
 
-    /// Where a partition says that the log goes on in a format that this program does not read.
-    pub(super) fn outdated(&self) -> watch::Sender<bool> {
-        self.outdated.clone()
+    /// Where a partition says what keeps this node from owning it.
+    pub(super) fn unfit(&self) -> watch::Sender<Unfit> {
+        self.unfit.clone()
     }
 
     pub(super) fn assigned(&self, partition: Partition) -> watch::Receiver<bool> {
@@ -156,7 +156,7 @@ impl Cluster {
             directory: Arc::clone(&self.directory),
             entry: self.entry.clone(),
             declines: Arc::clone(&self.declines),
-            outdated: self.outdated.subscribe(),
+            unfit: self.unfit.subscribe(),
         };
         let task = tokio::spawn(following.run(end));
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -212,7 +212,7 @@ struct Following {
     directory: Arc<dyn Directory>,
     entry: Option<NodeEntry>,
     declines: Arc<AtomicBool>,
-    outdated: watch::Receiver<bool>,
+    unfit: watch::Receiver<Unfit>,
 }
 
 impl Following {
@@ -221,29 +221,43 @@ impl Following {
         let mut say = tokio::time::interval(SAY_EVERY);
         say.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut membership = None;
-        let mut outdated = self.outdated.clone();
-        let mut outdated = std::pin::pin!(async move {
-            let _ = outdated.wait_for(|outdated| *outdated).await;
-        });
+        // What is given to a node that cannot own, nobody would own. It goes on as a way to others.
+        let mut rests = false;
+        self.unfit.mark_changed();
         loop {
             let change = Self::next(&self.group, &mut membership);
             tokio::select! {
-                change = change => self.tell(&change),
-                _ = say.tick() => {
-                    if let Some(entry) = &mut self.entry {
-                        entry.seen_at = wall_clock();
-                        self.directory.say_node(entry).await;
+                change = change, if !rests => self.tell(&change),
+                _ = say.tick() => self.say(!rests).await,
+                Ok(()) = self.unfit.changed() => {
+                    let (outdated, has_room) = {
+                        let unfit = self.unfit.borrow_and_update();
+                        (unfit.outdated, unfit.without_room.is_empty())
+                    };
+                    if outdated {
+                        tracing::error!(
+                            "this program is too old for the log, and leaves the group of nodes: \
+                             upgrade it"
+                        );
+                        self.leave_to_others();
+                        break;
                     }
-                }
-                () = &mut outdated => {
-                    // What the group gives it nobody would own. It goes on as a way to the others.
-                    tracing::error!(
-                        "this program is too old for the log, and leaves the group of nodes: upgrade it"
-                    );
-                    for assigned in &self.assigned {
-                        assigned.send_replace(false);
+                    match (rests, has_room) {
+                        (false, false) => {
+                            tracing::error!(
+                                "the disk of the local checkpoint store is full: this node leaves \
+                                 the group of nodes until it has room"
+                            );
+                            self.leave_to_others();
+                            if let Some(mut membership) = membership.take() {
+                                membership.leave().await;
+                            }
+                            self.say(false).await;
+                        }
+                        (true, true) => tracing::info!("there is room again: joining the group"),
+                        _ => {}
                     }
-                    break;
+                    rests = !has_room;
                 }
                 () = &mut end => break,
             }
@@ -253,6 +267,22 @@ impl Following {
         }
         if let Some(entry) = &self.entry {
             self.directory.say_gone(&entry.node).await;
+        }
+    }
+
+    /// Says that this node is here, and whether it takes partitions over.
+    async fn say(&mut self, decides: bool) {
+        if let Some(entry) = &mut self.entry {
+            entry.seen_at = wall_clock();
+            entry.decides = decides;
+            self.directory.say_node(entry).await;
+        }
+    }
+
+    /// Owns nothing any more that others will.
+    fn leave_to_others(&self) {
+        for assigned in &self.assigned {
+            assigned.send_replace(false);
         }
     }
 

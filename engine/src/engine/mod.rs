@@ -83,14 +83,14 @@ const IN_FLIGHT_BYTES_MIN: usize = 2 << 20;
 /// How a node's memory is shared out, in bytes. Half of it is left to what nobody bounds one by one:
 /// the program, its connections, the Kafka clients' own queues, and what was just freed.
 struct Shares {
-    /// States, for each partition.
+    /// States, for each partition; and what a local store that fails does not take.
     states: usize,
     /// Records in flight, for each partition.
     in_flight: usize,
     /// Commands that wait for their answers, over all partitions.
     waiting: usize,
-    /// Blocks of the local store, over all partitions.
-    cache: usize,
+    /// The local store, over all partitions.
+    store: usize,
 }
 
 impl Shares {
@@ -100,7 +100,7 @@ impl Shares {
             states: memory / 4 / partitions,
             in_flight: (memory / 16 / partitions).max(IN_FLIGHT_BYTES_MIN),
             waiting: memory / 8,
-            cache: memory / 16,
+            store: memory / 8,
         }
     }
 }
@@ -196,10 +196,11 @@ impl Engine {
         let store = options
             .store
             .as_ref()
-            .map(|folder| open_store(folder, shares.cache))
+            .map(|folder| open_store(folder, shares.store, partition_count))
             .transpose()?;
         let mut settings = options.owner;
         settings.states_bytes_max = shares.states;
+        settings.unsaved_bytes_max = shares.states;
         settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
         let (stopping, stopped) = watch::channel(false);
         let mut cluster = cluster::Cluster::join(&log, options.cluster, &settings).await?;
@@ -208,7 +209,7 @@ impl Engine {
             appender: Arc::clone(&appender),
             peers: cluster.peers(),
             directory: cluster.directory(),
-            outdated: cluster.outdated(),
+            unfit: cluster.unfit(),
             started: Instant::now(),
         };
         let identity = Identity {
@@ -494,8 +495,8 @@ async fn claimed_log(log: &dyn EventLog) -> Result<LogId, StartError> {
         })
 }
 
-fn open_store(folder: &Path, cache_bytes: usize) -> Result<Store, StartError> {
-    Store::open(folder, cache_bytes as u64).map_err(|source| store_error(folder, source))
+fn open_store(folder: &Path, bytes: usize, partitions: u32) -> Result<Store, StartError> {
+    Store::open(folder, bytes as u64, partitions).map_err(|source| store_error(folder, source))
 }
 
 fn store_error(folder: &Path, source: StoreError) -> StartError {

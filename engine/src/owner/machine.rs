@@ -165,6 +165,8 @@ pub struct Owner<T> {
     awaited: Option<Checkpoint>,
     /// How often the local checkpoint could not be read since it last took something.
     store_failures: u32,
+    /// Whether the partition was given up, since neither the local store nor memory has room.
+    without_room: bool,
     /// When an owner reads on the next time although nothing is in doubt, as a monotonic time in
     /// milliseconds.
     look_at_ms: u64,
@@ -221,6 +223,7 @@ impl<T> Owner<T> {
             held: None,
             awaited: None,
             store_failures: 0,
+            without_room: false,
             look_at_ms: 0,
             unproven: false,
             end_counts: false,
@@ -289,6 +292,7 @@ impl<T> Owner<T> {
             }
             Phase::StandingBy { .. } => Some(NotOwning::StandingBy),
             Phase::Doubt => Some(NotOwning::InDoubt),
+            Phase::AwaitingStore { .. } if self.without_room => Some(NotOwning::NoRoom),
             Phase::AwaitingStore { .. } => Some(NotOwning::StoreAway),
             Phase::BackingOff { reason, .. } => Some(reason.clone()),
             Phase::Stopped(stop) => Some(NotOwning::Stopped(stop.clone())),
@@ -314,13 +318,18 @@ impl<T> Owner<T> {
             Phase::Owning => !self.letting_go,
             Phase::Doubt | Phase::Claiming { .. } | Phase::Asking { .. } => true,
             Phase::Proving | Phase::Following | Phase::AwaitingStore { .. } => {
-                self.wanted || !self.window.is_empty()
+                self.may_claim() || !self.window.is_empty()
             }
             Phase::BackingOff { reason, .. } => {
-                matches!(reason, NotOwning::TakingOver) && self.wanted
+                matches!(reason, NotOwning::TakingOver) && self.may_claim()
             }
             Phase::StandingBy { .. } | Phase::Stopped(_) => false,
         }
+    }
+
+    /// Whether it is to own, and has room for what it would have to keep.
+    fn may_claim(&self) -> bool {
+        self.wanted && !self.without_room
     }
 
     /// Whose the newest claim is, as it says itself; absent where it names no address.

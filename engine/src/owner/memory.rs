@@ -424,6 +424,9 @@ impl Memory {
 
     /// Writes what changed to the local store, at the place that `checkpoint` names, and evicts
     /// states beyond `states_bytes_max`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: memory goes on keeping what changed.
     pub(super) fn save(
         &mut self,
         checkpoint: Checkpoint,
@@ -434,56 +437,79 @@ impl Memory {
         if self.is_stale() {
             return Ok(());
         }
-        // Everything is here, and dirty: a store that works again takes all of it, or nothing.
-        let goes_without = self.alone && self.store.clear().is_err();
-        if goes_without || !self.store.keeps() {
-            self.forget_in_memory(checkpoint.last_recorded_at);
+        let forget_before = self.forget_before(checkpoint.last_recorded_at);
+        if !self.store.keeps() {
+            self.forget_in_memory(forget_before);
             return Ok(());
         }
-        let mut batch = SaveBatch {
-            forget_before: self.forget_before(checkpoint.last_recorded_at),
-            ..SaveBatch::default()
-        };
-        let mut sizes = Vec::new();
-        for (key, entry) in self.streams.iter().filter(|(_, entry)| entry.dirty) {
-            let state = self.encode(key, entry)?;
-            sizes.push((key.clone(), state.len()));
-            let version = entry.version;
-            let stored = StoredState { version, state };
-            batch.states.push((key.clone(), stored));
-        }
-        batch.ids = std::mem::take(&mut self.ids);
         let saved = Saved {
             checkpoint,
             holder,
             idempotency_window_ms: self.idempotency_window_ms,
             fingerprint_key: self.fingerprint_key,
         };
-        if let Err(error) = self.store.save(&saved, &batch) {
+        let written = self.write(&saved, forget_before);
+        match written {
+            Ok(()) => self.alone = false,
+            Err(_) => self.forget_in_memory(forget_before),
+        }
+        self.evict(states_bytes_max);
+        written
+    }
+
+    fn write(&mut self, saved: &Saved, forget_before: Option<Timestamp>) -> Result<(), StoreError> {
+        let mut batch = SaveBatch {
+            forget_before,
+            ..SaveBatch::default()
+        };
+        for (key, entry) in self.streams.iter_mut().filter(|(_, entry)| entry.dirty) {
+            let state = encode(&self.registry, key, entry)?;
+            let version = entry.version;
+            entry.stored_bytes = state.len();
+            let stored = StoredState { version, state };
+            batch.states.push((key.clone(), stored));
+        }
+        if self.alone {
+            // Everything is here, and dirty: a store that works again takes all of it, or nothing.
+            self.store.clear()?;
+        }
+        batch.ids = std::mem::take(&mut self.ids);
+        if let Err(error) = self.store.save(saved, &batch) {
             self.ids = batch.ids;
             return Err(error);
         }
-        self.alone = false;
-        for (key, stored_bytes) in sizes {
-            if let Some(entry) = self.streams.get_mut(&key) {
-                (entry.stored_bytes, entry.dirty) = (stored_bytes, false);
+        for (key, _) in &batch.states {
+            if let Some(entry) = self.streams.get_mut(key) {
+                entry.dirty = false;
             }
         }
-        self.evict(states_bytes_max);
         Ok(())
     }
 
-    fn encode(&self, key: &Bytes, entry: &StreamEntry) -> Result<Vec<u8>, StoreError> {
-        let Some(state) = &entry.state else {
-            return Ok(Vec::new());
-        };
-        let name = String::from_utf8_lossy(key);
-        let stream = name.split_once('/').map_or("", |(_, stream)| stream);
-        let category = stream.split_once('-').map_or("", |(category, _)| category);
-        match self.registry.get(category) {
-            Some(aggregate) => Ok(aggregate.encode_state(state)?.into_bytes()),
-            None => Ok(Vec::new()),
-        }
+    /// About how much memory is taken by what the local store has not taken, in bytes, as far as it
+    /// was to take it.
+    pub(super) fn unsaved_bytes(&self) -> usize {
+        let dirty = self.streams.iter().filter(|(_, entry)| entry.dirty);
+        let states: usize = dirty.map(|(key, entry)| entry.weight(key)).sum();
+        let ids = self.ids.iter();
+        let ids: usize = ids
+            .map(|(key, (_, known))| key.len() + known.weight())
+            .sum();
+        states + ids
+    }
+
+    /// Keeps nothing more in memory, until the local store is loaded again.
+    pub(super) fn drop_all(&mut self) {
+        self.forget_all();
+        self.doubt = Some(Doubt::Unread);
+    }
+
+    /// Whether the local store takes something now.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it does not.
+    pub(super) fn try_store(&mut self) -> Result<(), StoreError> {
+        self.store.try_out()
     }
 
     fn forget_before(&self, last_recorded_at: Option<Timestamp>) -> Option<Timestamp> {
@@ -493,8 +519,8 @@ impl Memory {
         Timestamp::from_micros(micros).ok()
     }
 
-    fn forget_in_memory(&mut self, last_recorded_at: Option<Timestamp>) {
-        if let Some(before) = self.forget_before(last_recorded_at) {
+    fn forget_in_memory(&mut self, before: Option<Timestamp>) {
+        if let Some(before) = before {
             self.ids.retain(|_, (_, known)| known.recorded_at > before);
         }
     }
@@ -506,9 +532,18 @@ impl Memory {
         while keep_from <= self.generation
             && self.streams.iter().map(weigh).sum::<usize>() > states_bytes_max
         {
-            self.streams.retain(|_, entry| entry.used_in >= keep_from);
+            let is_kept = |entry: &StreamEntry| entry.dirty || entry.used_in >= keep_from;
+            self.streams.retain(|_, entry| is_kept(entry));
             keep_from += 1;
         }
+    }
+}
+
+fn encode(registry: &Registry, key: &Bytes, entry: &StreamEntry) -> Result<Vec<u8>, StoreError> {
+    let aggregate = registry.get(image::category_of(key));
+    match (aggregate, &entry.state) {
+        (Some(aggregate), Some(state)) => Ok(aggregate.encode_state(state)?.into_bytes()),
+        _ => Ok(Vec::new()),
     }
 }
 

@@ -109,6 +109,9 @@ pub struct OwnerSettings {
     /// How many bytes the streams' states may take that are kept in memory, as estimated from what
     /// they take in the local store.
     pub states_bytes_max: usize,
+    /// How many bytes may be kept in memory that the local store does not take, about, before the
+    /// partition is given up until it does.
+    pub unsaved_bytes_max: usize,
     /// How many commits are folded before the local checkpoint is written.
     pub save_every_commits: usize,
     /// How long the present owner may take to hand over before the partition is claimed all the
@@ -137,6 +140,7 @@ impl Default for OwnerSettings {
             back_off_ms: 250,
             clock_back_off_ms: 3_000,
             states_bytes_max: 16 << 20,
+            unsaved_bytes_max: 16 << 20,
             save_every_commits: 1_000,
             hand_over_wait_ms: 1_000,
             standby_read_every_ms: Some(1_000),
@@ -205,6 +209,12 @@ pub enum NotOwning {
     /// The local checkpoint cannot be read now.
     #[error("the local checkpoint cannot be read; trying again")]
     StoreAway,
+    /// The local checkpoint store takes nothing, and memory has no room for what it was to take.
+    #[error(
+        "the local checkpoint store takes nothing, and memory has no room for more; make room on its \
+         disk"
+    )]
+    NoRoom,
     /// Another writer claimed.
     #[error("another writer holds the partition")]
     Deposed,

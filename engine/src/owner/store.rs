@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -13,15 +14,18 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
-use crate::command::Answer;
+use crate::command::{Answer, Decision};
 use crate::explained;
 use crate::ids::{Offset, Partition, Position};
 
-/// The most bytes that wait in memory for being written, per partition.
-const MEMTABLE_BYTES: u64 = 4 << 20;
+/// The least and the most bytes that wait in memory for being written, per partition.
+const MEMTABLE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
+/// About how many times what waits takes of it in memory.
+const MEMTABLE_TIMES: u64 = 2;
 /// The most bytes of journals on disk, over all partitions: the least that the library takes, and more
 /// than all that waits in memory.
 const JOURNALS_BYTES: u64 = 64 << 20;
@@ -95,6 +99,22 @@ pub struct StoredId {
     pub answer: Answer,
 }
 
+/// What an id takes in memory beside its strings, in bytes.
+const ID_BYTES: usize = 512;
+/// What each event of its answer takes.
+const EVENT_REF_BYTES: usize = 96;
+
+impl StoredId {
+    /// About what it takes in memory, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let events = match &self.answer.decision {
+            Decision::Accepted(events) => events.len(),
+            Decision::Rejected(_) => 1,
+        };
+        ID_BYTES + events * EVENT_REF_BYTES
+    }
+}
+
 /// Everything that moves together with the place.
 #[derive(Default)]
 pub struct SaveBatch {
@@ -136,6 +156,11 @@ pub trait StateStore: Send {
     /// # Errors
     /// [`StoreError`].
     fn clear(&mut self) -> Result<(), StoreError>;
+    /// Writes something as large as a save, and forgets it again.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a save would most likely fail, too.
+    fn try_out(&mut self) -> Result<(), StoreError>;
     /// Whether what is saved can be read again; if not, everything stays in memory.
     fn keeps(&self) -> bool;
 }
@@ -164,6 +189,10 @@ impl StateStore for NoStore {
         Ok(())
     }
 
+    fn try_out(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn keeps(&self) -> bool {
         false
     }
@@ -178,7 +207,7 @@ pub struct Store {
 
 struct Shared {
     folder: PathBuf,
-    cache_bytes: u64,
+    room: Room,
     opened: RwLock<Opened>,
 }
 
@@ -191,14 +220,45 @@ struct Opened {
 }
 
 const PLACE: &[u8] = b"c";
+/// How much may be kept in memory: half for blocks read from disk, half for what waits to be written.
+#[derive(Clone, Copy)]
+struct Room {
+    cache_bytes: u64,
+    /// For each partition.
+    memtable_bytes: u64,
+}
+
+impl Room {
+    fn of(memory_bytes: u64, partitions: u32) -> Self {
+        let half = memory_bytes / 2;
+        let each = half / MEMTABLE_TIMES / u64::from(partitions.max(1));
+        Self {
+            cache_bytes: half,
+            memtable_bytes: each.clamp(*MEMTABLE_BYTES.start(), *MEMTABLE_BYTES.end()),
+        }
+    }
+}
+
 const STATE: u8 = b's';
 const ID: u8 = b'i';
 const EXPIRY: u8 = b'e';
+/// What is written to see whether the disk takes it.
+const TRIAL: &[u8] = b"trial";
+/// How much.
+const TRIAL_BYTES: usize = 256 << 10;
 
-fn open(folder: &Path, cache_bytes: u64) -> Result<Database, StoreError> {
+fn incompressible(bytes: usize) -> Vec<u8> {
+    let blocks = 0_u64..;
+    blocks
+        .flat_map(|block| Sha256::digest(block.to_be_bytes()))
+        .take(bytes)
+        .collect()
+}
+
+fn open(folder: &Path, room: Room) -> Result<Database, StoreError> {
     let open = || {
         Database::builder(folder)
-            .cache_size(cache_bytes)
+            .cache_size(room.cache_bytes)
             .max_journaling_size(JOURNALS_BYTES)
             .worker_threads(1)
             .open()
@@ -244,12 +304,13 @@ fn is_of_the_moment(error: &fjall::Error) -> bool {
 impl Store {
     /// Opens the store in a folder, or makes one. A store that cannot be read is deleted and made
     /// again: the log has everything. One for which the machine lacks something now is opened later.
-    /// Blocks read from disk may take `cache_bytes` in memory, over all partitions.
+    /// It may take about `memory_bytes` in memory, for so many partitions.
     ///
     /// # Errors
     /// [`StoreError`] where the folder cannot be written.
-    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        let database = match open(folder, cache_bytes) {
+    pub fn open(folder: &Path, memory_bytes: u64, partitions: u32) -> Result<Self, StoreError> {
+        let room = Room::of(memory_bytes, partitions);
+        let database = match open(folder, room) {
             Err(StoreError::Fjall(error)) if is_of_the_moment(&error) => {
                 let error = explained(&error);
                 tracing::warn!(error, "the local checkpoint store cannot be opened now");
@@ -265,7 +326,7 @@ impl Store {
         Ok(Self {
             shared: Arc::new(Shared {
                 folder: folder.to_owned(),
-                cache_bytes,
+                room,
                 opened: RwLock::new(opened),
             }),
         })
@@ -316,7 +377,7 @@ impl Shared {
                 return Err(StoreError::Closed);
             }
             opened.tried_at = Instant::now();
-            opened.database = Some((open(&self.folder, self.cache_bytes)?, HashMap::new()));
+            opened.database = Some((open(&self.folder, self.room)?, HashMap::new()));
             opened.opening += 1;
             tracing::info!("the local checkpoint store is open again");
         }
@@ -327,7 +388,8 @@ impl Shared {
         let keyspace = match keyspaces.entry(partition) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(free) => {
-                let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+                let most = self.room.memtable_bytes;
+                let options = || KeyspaceCreateOptions::default().max_memtable_size(most);
                 free.insert(database.keyspace(&format!("partition-{partition}"), options)?)
             }
         };
@@ -481,6 +543,15 @@ impl StateStore for PartitionStore {
         Ok(())
     }
 
+    fn try_out(&mut self) -> Result<(), StoreError> {
+        self.with(|part| {
+            part.keyspace.insert(TRIAL, incompressible(TRIAL_BYTES))?;
+            part.database.persist(fjall::PersistMode::SyncData)?;
+            Ok(part.keyspace.remove(TRIAL)?)
+        })?;
+        Ok(())
+    }
+
     fn keeps(&self) -> bool {
         true
     }
@@ -529,7 +600,7 @@ mod tests {
     #[test]
     fn a_store_that_failed_is_opened_anew_and_goes_on_where_it_was_left() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store"), 1 << 20).unwrap();
+        let store = Store::open(&folder.path().join("store"), 1 << 20, 1).unwrap();
         let mut part = store.partition(Partition(0));
         part.load().unwrap();
         part.save(&saved(1), &one_state(1)).unwrap();
@@ -545,7 +616,7 @@ mod tests {
     fn a_store_that_lost_what_it_had_taken_says_so_until_it_is_cleared() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let store = Store::open(&path, 1 << 20).unwrap();
+        let store = Store::open(&path, 1 << 20, 1).unwrap();
         let mut part = store.partition(Partition(0));
         part.load().unwrap();
         part.save(&saved(1), &one_state(1)).unwrap();

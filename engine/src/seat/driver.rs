@@ -3,7 +3,7 @@
 //! Invariant: everything that a seat does happens in its task, in order; client threads only put
 //! results into its queue. Appends keep their order. Deliberately absent: any decision (`seat`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -74,10 +74,32 @@ pub(crate) struct Shared {
     pub(crate) appender: Arc<dyn Appender>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) directory: Arc<dyn Directory>,
-    /// Set once the log goes on in a format that this program does not read.
-    pub(crate) outdated: watch::Sender<bool>,
+    /// What keeps this node from owning what it should.
+    pub(crate) unfit: watch::Sender<Unfit>,
     /// Against which monotonic times are counted.
     pub(crate) started: Instant,
+}
+
+/// What keeps a node from owning what the group gives it, so that it is better not in the group.
+#[derive(Debug, Default)]
+pub(crate) struct Unfit {
+    /// The log goes on in a format that this program does not read.
+    pub(crate) outdated: bool,
+    /// The partitions for whose states and ids neither the local store nor memory has room.
+    pub(crate) without_room: BTreeSet<Partition>,
+}
+
+impl Unfit {
+    /// Takes why a partition is not owned; `true` if that is news.
+    fn note(&mut self, partition: Partition, reason: Option<&NotOwning>) -> bool {
+        match reason {
+            Some(NotOwning::Stopped(Stop::NewerFormat { .. })) => {
+                !std::mem::replace(&mut self.outdated, true)
+            }
+            Some(NotOwning::NoRoom) => self.without_room.insert(partition),
+            _ => self.without_room.remove(&partition),
+        }
+    }
 }
 
 /// The ends that others hold of a seat's task.
@@ -469,14 +491,9 @@ impl Driver {
         let chain = seat.owner().chain();
         let (position, log) = (chain.position, chain.log);
         let not_owning = seat.not_owning();
-        if let Some(NotOwning::Stopped(Stop::NewerFormat { .. })) = &not_owning {
-            self.shared
-                .outdated
-                .send_if_modified(|outdated| !std::mem::replace(outdated, true));
-        }
         let term = seat.owner().held_term().filter(|_| not_owning.is_none());
         let elsewhere = seat.target();
-        self.ends.status.send_if_modified(|status| {
+        let changed = self.ends.status.send_if_modified(|status| {
             let changed = status.not_owning != not_owning
                 || status.log != log
                 || status.term != term
@@ -490,6 +507,13 @@ impl Driver {
             status.position = position;
             changed
         });
+        if changed {
+            let status = self.ends.status.borrow();
+            let reason = status.not_owning.as_ref();
+            self.shared
+                .unfit
+                .send_if_modified(|unfit| unfit.note(self.partition, reason));
+        }
     }
 }
 

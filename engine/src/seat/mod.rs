@@ -24,7 +24,7 @@ use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
 
-pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, wall_clock};
+pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, Unfit, wall_clock};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use ticket::{ClientTicket, PeerTicket};

@@ -153,6 +153,10 @@ impl StateStore for LocalStore {
         Ok(())
     }
 
+    fn try_out(&mut self) -> Result<(), StoreError> {
+        self.used().map(drop)
+    }
+
     fn keeps(&self) -> bool {
         true
     }

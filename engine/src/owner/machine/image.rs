@@ -128,6 +128,7 @@ impl<T: Hash> Owner<T> {
             held,
             awaited,
             store_failures,
+            without_room,
             look_at_ms: _,
             unproven,
             end_counts,
@@ -158,7 +159,8 @@ impl<T: Hash> Owner<T> {
         if let Some(goal) = goal {
             goal.hash(hasher);
         }
-        (reading, end_counts, unproven, store_failures).hash(hasher);
+        (reading, end_counts, unproven).hash(hasher);
+        (store_failures, without_room).hash(hasher);
         let held = held.as_ref().map(|(chunk, _)| {
             (
                 chunk.next,

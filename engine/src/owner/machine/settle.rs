@@ -18,6 +18,8 @@ use crate::record::Record;
 
 /// The pause before the local checkpoint is tried again, in milliseconds.
 const STORE_RETRY_MS: u64 = 250;
+/// The pause before it is seen again whether the local store has room, in milliseconds.
+const ROOM_RETRY_MS: u64 = 1_000;
 
 impl<T> Owner<T> {
     /// Takes the log's acknowledgement of an append.
@@ -223,7 +225,11 @@ impl<T> Owner<T> {
             } if now.monotonic_ms >= *until_ms => self.back_off(now, NotOwning::TakingOver),
             Phase::AwaitingStore { retry_at_ms } => match retry_at_ms {
                 None => {
-                    let retry_at_ms = Some(now.monotonic_ms + STORE_RETRY_MS);
+                    let pause_ms = match self.without_room {
+                        true => ROOM_RETRY_MS,
+                        false => STORE_RETRY_MS,
+                    };
+                    let retry_at_ms = Some(now.monotonic_ms + pause_ms);
                     self.phase = Phase::AwaitingStore { retry_at_ms };
                 }
                 Some(at_ms) if now.monotonic_ms >= *at_ms => self.try_store(),
@@ -245,6 +251,7 @@ impl<T> Owner<T> {
                     self.doubt();
                 } else {
                     self.look_on(now);
+                    self.let_go_if_drained(now);
                 }
             }
             _ => {}
@@ -271,6 +278,9 @@ impl<T> Owner<T> {
                     error,
                     "the local checkpoint was not written; memory keeps it"
                 );
+                if self.memory.unsaved_bytes() > self.settings.unsaved_bytes_max {
+                    self.abandon();
+                }
             }
         }
     }

@@ -41,6 +41,29 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Gives the partition up until the local store takes something: what it does not take has no
+    /// room in memory any more. What is in flight is waited for.
+    pub(super) fn abandon(&mut self) {
+        if !self.without_room {
+            let partition = self.chain.partition;
+            tracing::error!(%partition, "given up: {}", NotOwning::NoRoom);
+        }
+        self.without_room = true;
+        match &self.phase {
+            Phase::Stopped(_) => {}
+            Phase::Owning | Phase::Doubt | Phase::Claiming { .. } => self.letting_go = true,
+            _ if self.must_settle() => self.letting_go = true,
+            _ => self.await_room(),
+        }
+    }
+
+    fn await_room(&mut self) {
+        self.memory.drop_all();
+        self.goal = None;
+        self.stop_reading();
+        self.phase = Phase::AwaitingStore { retry_at_ms: None };
+    }
+
     /// Asks the owner to decide nothing more, and to let go once nothing is in flight. To be wanted
     /// again it must be told so again.
     pub fn hand_over(&mut self, now: Now) {
@@ -59,7 +82,7 @@ impl<T> Owner<T> {
         if !matches!(self.phase, Phase::Asking { .. }) {
             return;
         }
-        if self.wanted {
+        if self.may_claim() {
             // Folding up to the claim takes in what was written since; should another have claimed
             // meanwhile, this claim loses. What there is by now is read while the claim is on its way.
             self.claim(now);
@@ -96,7 +119,7 @@ impl<T> Owner<T> {
     pub(super) fn let_go_if_drained(&mut self, now: Now) {
         if self.letting_go && self.phase == Phase::Owning && self.is_drained() {
             self.stand_by(now);
-            if self.wanted {
+            if self.may_claim() {
                 // Told so again meanwhile: whoever asked has its turn, and is asked in return.
                 self.back_off(now, NotOwning::TakingOver);
             }
@@ -107,6 +130,9 @@ impl<T> Owner<T> {
     pub(super) fn stand_by(&mut self, now: Now) {
         self.release();
         self.letting_go = false;
+        if self.without_room {
+            return self.await_room();
+        }
         self.goal = None;
         let every_ms = self.settings.standby_read_every_ms;
         self.phase = Phase::StandingBy {
@@ -206,7 +232,7 @@ impl<T> Owner<T> {
             }
         }
         self.store_failures += 1;
-        if self.store_failures > STORE_FAILURES_MAX {
+        if self.store_failures > STORE_FAILURES_MAX && !self.without_room {
             tracing::warn!(%partition, "folding the log without the local checkpoint store");
             return self.start_over();
         }
@@ -217,6 +243,14 @@ impl<T> Owner<T> {
 
     /// Goes on from the local checkpoint if it can be read by now.
     pub(super) fn try_store(&mut self) {
+        if self.without_room {
+            if let Err(error) = self.memory.try_store() {
+                return self.await_store(&explained(&error));
+            }
+            tracing::info!(partition = %self.chain.partition, "the local checkpoint store has room again");
+            self.without_room = false;
+            self.store_failures = 0;
+        }
         match self.memory.load() {
             Ok(saved) => {
                 self.stand_at(saved);
@@ -425,7 +459,7 @@ impl<T> Owner<T> {
             return self.claim(now);
         }
         self.release();
-        if !self.wanted {
+        if !self.may_claim() {
             return self.stand_by(now);
         }
         if self.holds() {
@@ -514,7 +548,7 @@ impl<T> Owner<T> {
             self.losses += 1;
             self.lost_at_ms = now.monotonic_ms;
         }
-        if !self.wanted && !self.must_settle() {
+        if !self.may_claim() && !self.must_settle() {
             return self.stand_by(now);
         }
         let chance = u64::from(self.entropy.bytes()[0]);

@@ -96,6 +96,14 @@ impl StateStore for Frail {
         Ok(())
     }
 
+    fn try_out(&mut self) -> Result<(), StoreError> {
+        drop(self.content()?);
+        match *self.fails.lock().unwrap() {
+            Fails::Saving => Err(StoreError::Closed),
+            _ => Ok(()),
+        }
+    }
+
     fn keeps(&self) -> bool {
         true
     }
@@ -246,6 +254,57 @@ fn a_disk_that_stays_full_is_done_without() {
     assert!(first > Offset(3), "{first}");
     world.send("again", "a", 2);
     assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);
+}
+
+#[test]
+fn what_neither_disk_nor_memory_has_room_for_is_given_up_until_the_disk_has() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    world.owner.settings.unsaved_bytes_max = 10_000;
+    store.fail(Fails::Saving);
+    let ids: Vec<String> = (0..100).map(|number| format!("full-{number}")).collect();
+    for id in &ids {
+        if world.owner.takes_commands() {
+            world.send("more", id, 1);
+            world.settle();
+        }
+        world.owner.save(true);
+        wait_long(&mut world);
+        assert!(world.owner.memory.unsaved_bytes() < 12_000);
+    }
+    let had_room = world.accepted().len();
+    assert!((5..50).contains(&had_room), "{had_room}");
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::NoRoom));
+    assert!(!world.owner.may_own_soon(), "commands are for others");
+    assert_eq!(world.owner.memory.unsaved_bytes(), 0);
+
+    store.fail(Fails::Nothing);
+    wait_long(&mut world);
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    world.send("again", "full-0", 1);
+    assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);
+    world.send("new", "new", 1);
+    world.settle();
+    assert!(!world.answer("new").unwrap().as_ref().unwrap().repeated);
+    assert_eq!(world.accepted().len(), had_room + 1);
+}
+
+#[test]
+fn what_is_in_flight_is_answered_before_a_partition_is_given_up() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    world.owner.settings.unsaved_bytes_max = 0;
+    store.fail(Fails::Saving);
+    world.send("one more", "b", 1);
+    world.settle();
+    world.send("in flight", "c", 1);
+    world.owner.save(true);
+    assert!(!world.owner.takes_commands());
+    assert_eq!(world.answer("in flight"), None, "the log has not said so");
+    world.settle();
+    assert!(world.answer("in flight").unwrap().is_ok());
+    world.pass(1);
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::NoRoom));
 }
 
 #[test]
