@@ -71,7 +71,7 @@ pub fn check(history: &Path, dump: &Path) -> Result<Report, String> {
     Ok(checker.finish())
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, String> {
+pub(super) fn open(path: &Path) -> Result<BufReader<File>, String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(BufReader::with_capacity(1 << 20, file))
 }

@@ -15,3 +15,4 @@ pub mod rules;
 pub mod run;
 pub mod scene;
 pub mod table;
+pub mod unowned;

@@ -1,0 +1,74 @@
+//! For how long nobody decided anything in a partition when its owner changed, as the log has it.
+//!
+//! Each commit says when its owner decided it; so the time between the last one under a term and the
+//! first one under the next is never less than the time without an owner, however late a client on a
+//! busy machine heard of either. Deliberately absent: which change was whose (`moves`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use checker::dump::DumpReader;
+use checker::rule::{Fold, Verdict};
+use engine::ids::Partition;
+use kernel::Timestamp;
+use serde::Deserialize;
+
+use super::judge::open;
+
+/// A change of owner of a partition, with commits on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The partition.
+    pub partition: Partition,
+    /// When the last commit before it was decided.
+    pub last: Timestamp,
+    /// When the first commit behind it was.
+    pub first: Timestamp,
+}
+
+impl Change {
+    /// For how long nobody decided anything.
+    #[must_use]
+    pub fn gap(&self) -> Duration {
+        let micros = self.first.micros() - self.last.micros();
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+}
+
+#[derive(Deserialize)]
+struct Decided {
+    recorded_at: Timestamp,
+}
+
+/// Every change of owner in a dumped log.
+///
+/// # Errors
+/// What cannot be read.
+pub fn changes(dump: &Path) -> Result<Vec<Change>, String> {
+    let explain = |error: checker::InputError| error.to_string();
+    let mut reader = DumpReader::open("dump", open(dump)?).map_err(explain)?;
+    let mut folds: BTreeMap<u32, (Fold, Option<(u64, Timestamp)>)> = BTreeMap::new();
+    let mut changes = Vec::new();
+    while let Some((number, record)) = reader.next_record().map_err(explain)? {
+        let (fold, last) = folds
+            .entry(number)
+            .or_insert_with(|| (Fold::new(number), None));
+        let Verdict::Commit(headers) = fold.take(&record) else {
+            continue;
+        };
+        let value = record.value.as_deref().unwrap_or_default();
+        let decided: Decided = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        if let Some((term, last)) = *last
+            && term != headers.term
+        {
+            changes.push(Change {
+                partition: Partition(number),
+                last,
+                first: decided.recorded_at,
+            });
+        }
+        *last = Some((headers.term, decided.recorded_at));
+    }
+    Ok(changes)
+}
