@@ -332,6 +332,13 @@ impl<T> Owner<T> {
         self.wanted && !self.without_room
     }
 
+    /// Whether it folds what the log has before it takes the partition over, and has nothing of its
+    /// own to settle there.
+    #[must_use]
+    pub fn is_reading_up(&self) -> bool {
+        matches!(self.phase, Phase::Proving | Phase::Following) && self.is_drained()
+    }
+
     /// Whose the newest claim is, as it says itself; absent where it names no address.
     #[must_use]
     pub fn holder(&self) -> Option<&Hint> {

@@ -199,7 +199,10 @@ impl<C: Client, P: Peer> Seat<C, P> {
             }
             return false;
         }
-        let standing = self.standing();
+        let standing = match self.standing() {
+            Standing::Busy if self.is_still_owned_elsewhere(now) => Standing::Elsewhere,
+            standing => standing,
+        };
         if standing == Standing::Elsewhere && !self.owner.is_drained() {
             // What is in flight here may yet have to go elsewhere, before what waits.
             return false;
@@ -240,6 +243,13 @@ impl<C: Client, P: Peer> Seat<C, P> {
             Some(Step::Close(id)) => self.actions.push(SeatAction::Close(id)),
         }
         true
+    }
+
+    /// Whether another node goes on deciding while this one reads before it takes over. One that
+    /// does not answer may be gone: what would be sent to it would wait for longer than the reading.
+    fn is_still_owned_elsewhere(&self, now: Now) -> bool {
+        let answers = |owner: &Hint| self.router.is_answered_by(owner, now.monotonic_ms);
+        self.owner.is_reading_up() && self.target().is_some_and(answers)
     }
 
     /// Takes what came back on a link.

@@ -17,6 +17,9 @@ const WINDOW_FIRST: usize = 32;
 /// An answer that takes longer than this says that more was sent than the owner can take, in
 /// milliseconds.
 const ANSWER_SLOW_MS: u64 = 200;
+/// How long ago an owner may have answered last, and may have been asked something without having
+/// answered it, to count as one that answers, in milliseconds.
+const LIVELY_MS: u64 = 250;
 /// The pause before the next link after one that led nowhere, in milliseconds; it doubles.
 const RETRY_AFTER_MS: u64 = 10;
 /// The most of it.
@@ -69,6 +72,8 @@ struct Link<C> {
     sent: BTreeMap<u64, (C, u64)>,
     /// Those of them that were answered *moved*: behind the first nothing more is sent.
     moved: BTreeSet<u64>,
+    /// When something was last answered for good, as a monotonic time in milliseconds.
+    answered_at_ms: Option<u64>,
 }
 
 /// The commands of one partition that this node's clients sent.
@@ -171,6 +176,19 @@ impl<C: Routed> Router<C> {
         !self.waiting.is_empty() && (owner.is_none() || self.retries > 0)
     }
 
+    /// Whether `owner` answers what is sent to it these days.
+    #[must_use]
+    pub fn is_answered_by(&self, owner: &Hint, now_ms: u64) -> bool {
+        let is_recent = |at_ms: u64| now_ms < at_ms + LIVELY_MS;
+        self.link.as_ref().is_some_and(|link| {
+            let oldest = link.sent.first_key_value();
+            link.address == owner.address
+                && link.moved.is_empty()
+                && link.answered_at_ms.is_some_and(is_recent)
+                && oldest.is_none_or(|(_, (_, sent_at_ms))| is_recent(*sent_at_ms))
+        })
+    }
+
     /// Whether nothing waits and nothing is open on a link.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -225,6 +243,7 @@ impl<C: Routed> Router<C> {
                     address: owner.address.clone(),
                     sent: BTreeMap::new(),
                     moved: BTreeSet::new(),
+                    answered_at_ms: None,
                 });
                 Some(Step::Open(id, owner.address.clone()))
             }
@@ -290,6 +309,7 @@ impl<C: Routed> Router<C> {
             LinkAnswer::Answered(answer) => {
                 let (command, sent_at_ms) = link.sent.remove(&sequence)?;
                 link.moved.remove(&sequence);
+                link.answered_at_ms = Some(now_ms);
                 self.window.answered(sent_at_ms, now_ms);
                 self.retries = 0;
                 self.finish_moved(now_ms);

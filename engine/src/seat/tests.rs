@@ -55,6 +55,8 @@ struct World {
     links: Vec<LinkId>,
     answers: Vec<Result<Answer, SubmitError>>,
     answered_peers: usize,
+    /// Whether what is read stays under way.
+    holds_reads: bool,
     time_ms: u64,
 }
 
@@ -73,6 +75,7 @@ impl World {
             links: Vec::new(),
             answers: Vec::new(),
             answered_peers: 0,
+            holds_reads: false,
             time_ms: 1_000,
         }
     }
@@ -151,6 +154,7 @@ impl World {
                     SeatAction::Append {
                         sequence, record, ..
                     } => self.appended.push_back((sequence, record)),
+                    SeatAction::Read { .. } if self.holds_reads => {}
                     SeatAction::Read { from } => {
                         let records = self.records.iter().filter(|r| r.offset >= from);
                         let chunk = Chunk {
@@ -208,6 +212,16 @@ impl World {
         self.perform();
     }
 
+    /// Lets the owner elsewhere answer what was sent to it.
+    fn answer_link(&mut self, sequence: u64) {
+        let link = *self.links.last().expect("a link was opened");
+        let answer = LinkAnswer::Answered(Err(SubmitError::Failed));
+        let now = self.now();
+        self.seat
+            .link_event(link, LinkEvent::Answer(sequence, answer), now);
+        self.perform();
+    }
+
     fn hand_over(&mut self) {
         let successor = Hint {
             term: Term(2),
@@ -248,6 +262,25 @@ fn where_there_is_room_for_one_only_own_clients_and_other_nodes_have_it_by_turns
     }
     let answered = world.answers.len();
     assert_eq!((answered, world.answered_peers), (2, 2));
+}
+
+#[test]
+fn while_a_node_reads_before_it_takes_over_whoever_owns_decides_on() {
+    let mut world = World::elsewhere(1);
+    world.command("first");
+    world.pass(500);
+    world.answer_link(1);
+    world.holds_reads = true;
+    let now = world.now();
+    world.seat.assign(true, now);
+    world.perform();
+    world.command("second");
+    assert_eq!(world.forwarded, ["first", "second"]);
+    assert_eq!(world.answers.len(), 1);
+    // Whoever does not answer may be gone: it is not to be waited for.
+    world.pass(300);
+    world.command("third");
+    assert_eq!(world.forwarded, ["first", "second"]);
 }
 
 #[test]
