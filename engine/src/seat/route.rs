@@ -18,6 +18,8 @@ pub struct Command<C> {
     pub waiters: Vec<(C, bool)>,
     /// Those who are to be told something else than the answer.
     dismissed: Vec<(C, SubmitError)>,
+    /// Whether it was sent somewhere that has not said what became of it.
+    is_lost: bool,
 }
 
 impl<C> Command<C> {
@@ -26,6 +28,18 @@ impl<C> Command<C> {
             submission,
             waiters,
             dismissed: Vec::new(),
+            is_lost: false,
+        }
+    }
+
+    /// What its clients are told where its owner, or this node, says so: that it was not attempted
+    /// this time says nothing of another time.
+    fn told(&self, answer: Result<Answer, SubmitError>) -> Result<Answer, SubmitError> {
+        match answer {
+            Err(SubmitError::TurnedAway { .. } | SubmitError::Damaged(_)) if self.is_lost => {
+                Err(SubmitError::Unknown)
+            }
+            answer => answer,
         }
     }
 }
@@ -42,6 +56,10 @@ impl<C: Client> Routed for Command<C> {
         }
         self.waiters = kept;
         !self.waiters.is_empty()
+    }
+
+    fn lost_sight(&mut self) {
+        self.is_lost = true;
     }
 }
 
@@ -262,6 +280,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
                 }
                 let settled = self.router.answered(id, sequence, answer, now.monotonic_ms);
                 if let Some(Settled { command, answer }) = settled {
+                    let answer = command.told(answer);
                     for (client, _) in command.waiters {
                         self.tell(client, answer.clone());
                     }
@@ -305,8 +324,9 @@ impl<C: Client, P: Peer> Seat<C, P> {
     }
 
     fn answer_all(&mut self, command: Command<C>, error: &SubmitError) {
+        let answer = command.told(Err(error.clone()));
         for (client, _) in command.waiters {
-            self.tell(client, Err(error.clone()));
+            self.tell(client, answer.clone());
         }
         self.dismiss(command.dismissed);
     }

@@ -30,6 +30,8 @@ pub trait Routed {
     /// Takes the command up; `false` if nobody waits for it any more, and it is to be dropped.
     /// After it was `true` once, the command may be in the log.
     fn take_up(&mut self) -> bool;
+    /// Notes that nobody knows what became of it where it was sent: it may be in the log.
+    fn lost_sight(&mut self);
 }
 
 /// How the owner in this node stands.
@@ -335,7 +337,12 @@ impl<C: Routed> Router<C> {
 
     /// Notes that a link is gone: what it did not answer is sent again, under the same ids.
     pub fn broken(&mut self, link_id: LinkId, now_ms: u64) {
-        if self.link.as_ref().is_some_and(|link| link.id == link_id) {
+        if let Some(link) = self.link.as_mut().filter(|link| link.id == link_id) {
+            for (sequence, (command, _)) in &mut link.sent {
+                if !link.moved.contains(sequence) {
+                    command.lost_sight();
+                }
+            }
             self.take_link_back(now_ms);
         }
     }
@@ -395,6 +402,8 @@ mod tests {
         fn take_up(&mut self) -> bool {
             self.0 != 0
         }
+
+        fn lost_sight(&mut self) {}
     }
 
     fn at(address: &str) -> Hint {

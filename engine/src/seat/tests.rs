@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::claim::Claim;
 use crate::cluster::LinkEvent;
+use crate::command::TurnedAway;
 use crate::ids::{LogId, WriterId};
 use crate::owner::OwnerSettings;
 use crate::owner::tests::{owner_with, submission};
@@ -213,9 +214,9 @@ impl World {
     }
 
     /// Lets the owner elsewhere answer what was sent to it.
-    fn answer_link(&mut self, sequence: u64) {
+    fn answer_link(&mut self, sequence: u64, error: SubmitError) {
         let link = *self.links.last().expect("a link was opened");
-        let answer = LinkAnswer::Answered(Err(SubmitError::Failed));
+        let answer = LinkAnswer::Answered(Err(error));
         let now = self.now();
         self.seat
             .link_event(link, LinkEvent::Answer(sequence, answer), now);
@@ -269,7 +270,7 @@ fn while_a_node_reads_before_it_takes_over_whoever_owns_decides_on() {
     let mut world = World::elsewhere(1);
     world.command("first");
     world.pass(500);
-    world.answer_link(1);
+    world.answer_link(1, SubmitError::Failed);
     world.holds_reads = true;
     let now = world.now();
     world.seat.assign(true, now);
@@ -281,6 +282,25 @@ fn while_a_node_reads_before_it_takes_over_whoever_owns_decides_on() {
     world.pass(300);
     world.command("third");
     assert_eq!(world.forwarded, ["first", "second"]);
+}
+
+#[test]
+fn what_was_sent_once_and_never_answered_is_never_said_not_to_have_been_attempted() {
+    let not_attempted = || turned_away(TurnedAway::Stopping);
+    let mut world = World::elsewhere(1);
+    world.command("answered");
+    world.pass(500);
+    world.answer_link(1, not_attempted());
+    world.command("lost");
+    let (link, now) = (*world.links.last().unwrap(), world.now());
+    world
+        .seat
+        .link_event(link, LinkEvent::Broken("cut".into()), now);
+    world.pass(500);
+    assert_eq!(world.forwarded, ["answered", "lost", "lost"]);
+    world.answer_link(3, not_attempted());
+    let answers = [Err(not_attempted()), Err(SubmitError::Unknown)];
+    assert_eq!(world.answers, answers);
 }
 
 #[test]
