@@ -37,6 +37,8 @@ const EPOCH_US: i64 = 1_750_000_000_000_000;
 pub const RECOVERY_US: u64 = 10_000_000;
 /// How often the promises that need time are looked at, in microseconds.
 const PROBE_EVERY_US: u64 = 100_000;
+/// A read returns at least such a part of what is still to be read.
+const PIECES: usize = 256;
 
 /// What happened in a run, counted.
 #[derive(Clone, Debug, Default)]
@@ -308,7 +310,10 @@ impl World {
                 let log = &self.logs[partition];
                 let away = log.away_until_us > self.now_us;
                 let number = self.histories[partition].partition();
-                let read_max = self.plan.read_max;
+                // Small pieces are for what happens between them, near the end; whoever lost its store
+                // would read one record at a time for longer than a partition may stand still.
+                let behind = usize::try_from(log.end().0.saturating_sub(from.0)).unwrap_or(0);
+                let read_max = self.plan.read_max.max(behind / PIECES);
                 let chunk = (!away).then(|| log.read(number, from, read_max));
                 let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
                 self.tell_node(at_us, node, NodeEvent::Read(partition, chunk));
