@@ -28,8 +28,14 @@ use crate::record::{Header, Record};
 const CHUNK_RECORDS_MAX: usize = 2_000;
 /// How many bytes of records one chunk holds at most, but for its last record.
 const CHUNK_BYTES_MAX: usize = 4 << 20;
-/// How many bytes a client fetches ahead, in kilobytes.
-const PREFETCH_KB: &str = "16384";
+/// How many bytes a follower's client fetches ahead, in kilobytes.
+const FOLLOW_AHEAD_KB: &str = "8192";
+/// The same of a probe's. One that nobody asks anything fetches on until it has so many: each piece of
+/// the log that was looked at once would stay in memory, with as much behind it.
+const PROBE_AHEAD_KB: &str = "1024";
+/// How long a client that has fetched enough ahead waits before it looks whether it may fetch more, in
+/// milliseconds. By default it stands still for a second whenever its reader is faster than the brokers.
+const AHEAD_PAUSE_MS: &str = "10";
 /// How many sets of chunks a follower's thread reads ahead.
 const AHEAD_MAX: usize = 4;
 /// How long a follower's thread waits before it looks whether it is still wanted.
@@ -37,7 +43,7 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// How long the brokers may hold back the answer of a probe that stands at the end, in ms.
 const PROBE_WAIT_MS: &str = "10";
 
-fn consumer(brokers: &Brokers, wait_ms: &str) -> Result<BaseConsumer, LogError> {
+fn consumer(brokers: &Brokers, wait_ms: &str, ahead_kb: &str) -> Result<BaseConsumer, LogError> {
     brokers
         .client()
         .set("group.id", "annals-unused")
@@ -49,7 +55,8 @@ fn consumer(brokers: &Brokers, wait_ms: &str) -> Result<BaseConsumer, LogError> 
         .set("check.crcs", "true")
         .set("fetch.wait.max.ms", wait_ms)
         .set("fetch.error.backoff.ms", "50")
-        .set("queued.max.messages.kbytes", PREFETCH_KB)
+        .set("queued.max.messages.kbytes", ahead_kb)
+        .set("fetch.queue.backoff.ms", AHEAD_PAUSE_MS)
         .create()
         .map_err(failed("make a Kafka consumer"))
 }
@@ -198,7 +205,7 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn connect(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
-        let consumer = consumer(brokers, PROBE_WAIT_MS)?;
+        let consumer = consumer(brokers, PROBE_WAIT_MS, PROBE_AHEAD_KB)?;
         Ok(Self {
             consumer,
             topic: topic.to_owned(),
@@ -396,7 +403,7 @@ impl KafkaReader {
         topic: &str,
         from: &[(Partition, Offset)],
     ) -> Result<Self, LogError> {
-        let consumer = consumer(brokers, "500")?;
+        let consumer = consumer(brokers, "500", FOLLOW_AHEAD_KB)?;
         assign(&consumer, topic, from)?;
         let (sender, chunks) = mpsc::channel(AHEAD_MAX);
         let stop = Arc::new(AtomicBool::new(false));
