@@ -35,9 +35,10 @@ lint: ## format, clippy without warnings, the pure crates on their own
 	$(WITH_TOOLS) cargo check -p kernel
 	$(WITH_TOOLS) cargo check -p domain
 
-bench: ## the side-by-side benchmarks
+# BENCH holds its arguments, as in BENCH='--quick --only B1,B5'.
+bench: ## the engine beside raw loops, measured in the same run
 	ops/setup
-	$(WITH_TOOLS) cargo run --release -p bench
+	$(WITH_TOOLS) cargo run --release -p bench -- $(BENCH)
 
 # MODEL holds bounds, as in MODEL='claims=4 crashes=2 reads=2'; each more makes it many times larger.
 model: ## check the write protocol exhaustively, in a larger configuration

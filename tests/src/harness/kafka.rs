@@ -20,6 +20,12 @@ use rustix::process::Signal;
 use self::broker::{Broker, asking};
 use super::ports;
 
+/// What the broker calls itself.
+#[must_use]
+pub fn version() -> String {
+    format!("Kafka {}", broker::version())
+}
+
 const START_ATTEMPTS_MAX: u32 = 3;
 const JVM_FLAGS: [&str; 3] = ["-Xms256m", "-Xmx512m", "-Djava.awt.headless=true"];
 

@@ -203,18 +203,22 @@ fn kafka_dir() -> PathBuf {
             .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
-    let version = POM
-        .split("<kafka.version>")
-        .nth(1)
-        .and_then(|rest| rest.split('<').next());
-    let version = version.expect("ops/kafka/pom.xml names the version");
     from("ANNALS_KAFKA_DIR").unwrap_or_else(|| {
         from("ANNALS_TOOLS_DIR")
             .or_else(|| from("XDG_CACHE_HOME").map(|cache| cache.join("annals")))
             .or_else(|| from("HOME").map(|home| home.join(".cache/annals")))
             .unwrap_or_else(|| no_tools("neither ANNALS_KAFKA_DIR nor HOME is set"))
-            .join(format!("kafka-{version}"))
+            .join(format!("kafka-{}", version()))
     })
+}
+
+/// The version of Kafka that `ops/setup` brings.
+pub(super) fn version() -> &'static str {
+    let version = POM
+        .split("<kafka.version>")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next());
+    version.expect("ops/kafka/pom.xml names the version")
 }
 
 fn no_tools(reason: &str) -> ! {

@@ -1,0 +1,189 @@
+//! What was measured, beside what, and what was to be reached.
+//!
+//! Invariant: a value of ours is compared with the other side's of the same round only, since machines
+//! are shared and noisy. Deliberately absent: how anything is measured (`rows`), and how it is shown
+//! (`report`).
+
+use serde::{Deserialize, Serialize};
+
+/// What a value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// So many in a second; more is better.
+    PerSecond,
+    /// Milliseconds; less is better.
+    Milliseconds,
+}
+
+impl Unit {
+    /// A value with its unit.
+    #[must_use]
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::PerSecond if value >= 1_000.0 => format!("{:.1} k/s", value / 1_000.0),
+            Self::PerSecond => format!("{value:.0}/s"),
+            Self::Milliseconds => format!("{value:.2} ms"),
+        }
+    }
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// At least this share of the other side's value.
+    ShareAtLeast(f64),
+    /// At most so much more than the other side's value, in the unit.
+    AboveAtMost(f64),
+    /// Nothing: it is there to be seen.
+    Shown,
+}
+
+/// What one kind of measurement is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The row of the goals, such as `B1`.
+    pub row: String,
+    /// What is done.
+    pub work: String,
+    /// What the same is done with instead.
+    pub against: String,
+    /// What is counted.
+    pub unit: Unit,
+    /// What is to be reached.
+    pub goal: Goal,
+}
+
+/// Our value and the other side's, of one round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Ours.
+    pub ours: f64,
+    /// The other side's.
+    pub theirs: f64,
+}
+
+/// A subject with what was measured in each round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// What it is about.
+    pub subject: Subject,
+    /// One for each round.
+    pub rounds: Vec<Pair>,
+}
+
+/// The middle of some values, and how far they spread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub least: f64,
+    /// The one in the middle.
+    pub median: f64,
+    /// The most.
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of these values; none of none.
+    #[must_use]
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = match values.len() {
+            0 => return None,
+            count if count % 2 == 1 => values[middle],
+            _ => f64::midpoint(values[middle - 1], values[middle]),
+        };
+        Some(Self {
+            least: values[0],
+            median,
+            most: values[values.len() - 1],
+        })
+    }
+}
+
+impl Figure {
+    /// Our values.
+    #[must_use]
+    pub fn ours(&self) -> Option<Spread> {
+        Spread::of(self.rounds.iter().map(|pair| pair.ours))
+    }
+
+    /// The other side's values.
+    #[must_use]
+    pub fn theirs(&self) -> Option<Spread> {
+        Spread::of(self.rounds.iter().map(|pair| pair.theirs))
+    }
+
+    /// What the goal is about: the share of the other side's value, or how much ours is above it.
+    #[must_use]
+    pub fn compared(&self) -> Option<Spread> {
+        let compare = |pair: &Pair| match self.subject.goal {
+            Goal::AboveAtMost(_) => pair.ours - pair.theirs,
+            Goal::ShareAtLeast(_) | Goal::Shown => pair.ours / pair.theirs,
+        };
+        Spread::of(self.rounds.iter().map(compare))
+    }
+
+    /// Whether the median is what was to be reached; absent where nothing was.
+    #[must_use]
+    pub fn is_met(&self) -> Option<bool> {
+        let median = self.compared()?.median;
+        match self.subject.goal {
+            Goal::ShareAtLeast(least) => Some(median >= least),
+            Goal::AboveAtMost(most) => Some(median <= most),
+            Goal::Shown => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(goal: Goal, rounds: &[(f64, f64)]) -> Figure {
+        Figure {
+            subject: Subject {
+                row: "B0".to_owned(),
+                work: "work".to_owned(),
+                against: "a raw loop".to_owned(),
+                unit: Unit::PerSecond,
+                goal,
+            },
+            rounds: rounds
+                .iter()
+                .map(|(ours, theirs)| Pair {
+                    ours: *ours,
+                    theirs: *theirs,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn each_round_is_compared_with_itself_and_the_median_counts() {
+        // The machine was ten times slower in the second round, for both.
+        let rounds = [(60.0, 100.0), (7.0, 10.0), (50.0, 100.0)];
+        let figure = figure(Goal::ShareAtLeast(0.6), &rounds);
+        let compared = figure.compared().unwrap();
+        assert_eq!(
+            (compared.least, compared.median, compared.most),
+            (0.5, 0.6, 0.7)
+        );
+        assert_eq!(figure.is_met(), Some(true));
+    }
+
+    #[test]
+    fn a_latency_may_be_so_much_above_the_raw_one() {
+        let rounds = [(1.25, 1.0), (2.5, 2.0), (9.0, 2.0)];
+        assert_eq!(figure(Goal::AboveAtMost(0.5), &rounds).is_met(), Some(true));
+        assert_eq!(
+            figure(Goal::AboveAtMost(0.4), &rounds).is_met(),
+            Some(false)
+        );
+        assert_eq!(figure(Goal::Shown, &rounds).is_met(), None);
+        assert_eq!(figure(Goal::AboveAtMost(0.4), &[]).is_met(), None);
+    }
+}

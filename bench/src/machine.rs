@@ -1,0 +1,82 @@
+//! The circumstances of a run, without which its figures mean nothing.
+
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// For how long the disk is asked.
+const DISK_TRIAL: Duration = Duration::from_secs(1);
+
+/// The circumstances of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Circumstances {
+    /// When it began.
+    pub began: String,
+    /// Which commit was measured, and whether the tree was changed.
+    pub commit: String,
+    /// Processors.
+    pub processors: usize,
+    /// The system's load when the run began.
+    pub load: f64,
+    /// How often the disk took a small write in a second, for good.
+    pub fdatasync_per_second: f64,
+    /// What it ran on.
+    pub versions: Vec<String>,
+    /// Decides what is written.
+    pub seed: u64,
+    /// Whether it was the short run.
+    pub quick: bool,
+}
+
+impl Circumstances {
+    /// Those of now.
+    #[must_use]
+    pub fn now(seed: u64, quick: bool) -> Self {
+        Self {
+            began: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            commit: said_by("git", &["describe", "--always", "--dirty"]),
+            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            load: load(),
+            fdatasync_per_second: fdatasync_per_second(),
+            versions: vec![
+                tests::harness::kafka::version(),
+                said_by("postgres", &["--version"]),
+                said_by("rustc", &["--version"]),
+            ],
+            seed,
+            quick,
+        }
+    }
+}
+
+fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    match output {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => format!("{program} unknown"),
+    }
+}
+
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = text.split_whitespace().next();
+    first.and_then(|word| word.parse().ok()).unwrap_or(0.0)
+}
+
+fn fdatasync_per_second() -> f64 {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut file = File::create(folder.path().join("trial")).expect("a file in a folder of ours");
+    let began = Instant::now();
+    let mut count = 0_u32;
+    while began.elapsed() < DISK_TRIAL {
+        file.write_all(b"annals").expect("a file that takes bytes");
+        file.sync_data().expect("a disk that answers");
+        count += 1;
+    }
+    f64::from(count) / began.elapsed().as_secs_f64()
+}

@@ -1,0 +1,181 @@
+//! The limits: what the client library, SQLite or the web server do without the engine, as fast as we
+//! can honestly write it.
+//!
+//! Invariant: the same bytes, the same partitions, the same durability as on our side. Deliberately
+//! absent: anything of the engine's but the records that it wrote.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use engine::ids::Partition;
+use engine::record::NewRecord;
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+/// How long anything may take.
+const WAIT: Duration = Duration::from_secs(120);
+/// How long a full queue is waited for before the next try.
+const FULL_PAUSE: Duration = Duration::from_micros(200);
+
+/// Whoever waits for a delivery: all together, or one.
+pub enum Waiter {
+    /// The one who counts.
+    Counted(Arc<AtomicUsize>),
+    /// The one who asked.
+    One(oneshot::Sender<bool>),
+}
+
+/// Passes deliveries on.
+pub struct Deliveries;
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Waiter>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, waiter: Self::DeliveryOpaque) {
+        match *waiter {
+            Waiter::Counted(count) => {
+                assert!(result.is_ok(), "a record was lost");
+                count.fetch_add(1, Ordering::Release);
+            }
+            Waiter::One(one) => {
+                let _ = one.send(result.is_ok());
+            }
+        }
+    }
+}
+
+/// An idempotent producer that waits for all replicas, as the engine's does.
+pub struct RawProducer {
+    topic: String,
+    producer: ThreadedProducer<Deliveries>,
+}
+
+impl RawProducer {
+    /// A producer for a topic. `linger_ms` is how long it collects records for a request.
+    ///
+    /// # Panics
+    /// If the client library refuses its settings.
+    #[must_use]
+    pub fn open(bootstrap: &str, topic: &str, linger_ms: u32) -> Self {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", linger_ms.to_string())
+            .set("queue.buffering.max.messages", "500000")
+            .set("queue.buffering.max.kbytes", "262144")
+            .create_with_context(Deliveries)
+            .expect("settings that the client library takes");
+        Self {
+            topic: topic.to_owned(),
+            producer,
+        }
+    }
+
+    /// Hands a record over, waiting while the queue is full.
+    ///
+    /// # Panics
+    /// If it is refused for another reason.
+    pub fn send(&self, partition: Partition, record: &NewRecord, waiter: Waiter) {
+        let number = i32::try_from(partition.0).expect("a few partitions");
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (name, value) in &record.headers {
+            headers = headers.insert(Header {
+                key: std::str::from_utf8(name).expect("names of ours are UTF-8"),
+                value: value.as_deref(),
+            });
+        }
+        let mut message =
+            BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(waiter))
+                .partition(number)
+                .headers(headers);
+        if let Some(key) = &record.key {
+            message = message.key(key);
+        }
+        if let Some(value) = &record.value {
+            message = message.payload(value);
+        }
+        let mut message = message;
+        loop {
+            match self.producer.send(message) {
+                Ok(()) => return,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    message = back;
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                Err((error, _)) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Appends all records, and returns how many were acknowledged in a second.
+    ///
+    /// # Panics
+    /// If one is lost.
+    #[must_use]
+    pub fn append_all(&self, records: &[(Partition, NewRecord)]) -> f64 {
+        let count = Arc::new(AtomicUsize::new(0));
+        let began = Instant::now();
+        for (partition, record) in records {
+            self.send(*partition, record, Waiter::Counted(Arc::clone(&count)));
+        }
+        self.producer
+            .flush(WAIT)
+            .expect("every record is acknowledged");
+        let took = began.elapsed();
+        assert_eq!(count.load(Ordering::Acquire), records.len());
+        per_second(records.len(), took)
+    }
+}
+
+/// A rate.
+#[must_use]
+pub fn per_second(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+/// Reads a whole topic, counts its bytes, and returns how many records came in a second.
+///
+/// # Panics
+/// If not all come.
+#[must_use]
+pub fn count_all(bootstrap: &str, topic: &str, ends: &[(Partition, u64)]) -> f64 {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "raw")
+        .set("enable.auto.commit", "false")
+        .set("check.crcs", "false")
+        .set("fetch.min.bytes", "1")
+        .set("fetch.message.max.bytes", "8388608")
+        .set("queued.min.messages", "1000000")
+        .set("queued.max.messages.kbytes", "262144")
+        .create()
+        .expect("settings that the client library takes");
+    let mut list = TopicPartitionList::new();
+    for (partition, _) in ends {
+        let number = i32::try_from(partition.0).expect("a few partitions");
+        list.add_partition_offset(topic, number, Offset::Beginning)
+            .expect("an offset");
+    }
+    let expected: u64 = ends.iter().map(|(_, end)| end).sum();
+    let (mut records, mut bytes) = (0_u64, 0_usize);
+    let began = Instant::now();
+    consumer.assign(&list).expect("an assignment");
+    while records < expected {
+        let message = consumer.poll(WAIT).expect("a record").expect("no error");
+        records += 1;
+        bytes += message.payload_len() + message.key_len();
+    }
+    let took = began.elapsed();
+    assert!(bytes > 0, "records have bytes");
+    per_second(usize::try_from(records).expect("few enough"), took)
+}

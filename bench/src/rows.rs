@@ -1,0 +1,67 @@
+//! The kinds of measurements, one a file, by the rows of the goals.
+
+mod http;
+mod replay;
+mod write;
+
+use async_trait::async_trait;
+
+use crate::figure::{Pair, Subject};
+
+/// How much is done in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Whether it is the short run.
+    pub quick: bool,
+    /// Decides what is written.
+    pub seed: u64,
+}
+
+impl Size {
+    /// One of two numbers.
+    #[must_use]
+    pub fn of(self, quick: usize, full: usize) -> usize {
+        if self.quick { quick } else { full }
+    }
+}
+
+/// One kind of measurement.
+#[async_trait]
+pub trait Bench: Send {
+    /// What it measures, in the order of each round's pairs.
+    fn subjects(&self) -> Vec<Subject>;
+
+    /// Does once what all rounds need. What is measured here does not count: it warms everything up.
+    async fn prepare(&mut self);
+
+    /// Measures both sides once, ours first or last.
+    async fn round(&mut self, ours_first: bool) -> Vec<Pair>;
+}
+
+/// All of them.
+#[must_use]
+pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
+    vec![
+        Box::new(write::InProcess::new(size)),
+        Box::new(http::Paced::new(size)),
+        Box::new(http::Single::new(size)),
+        Box::new(http::Batch::new(size)),
+        Box::new(replay::Replay::new(size, 1)),
+        Box::new(replay::Replay::new(size, 8)),
+    ]
+}
+
+/// Measures both sides in an order.
+async fn in_turn<T>(
+    ours_first: bool,
+    ours: impl Future<Output = T>,
+    theirs: impl Future<Output = T>,
+) -> (T, T) {
+    if ours_first {
+        let first = ours.await;
+        (first, theirs.await)
+    } else {
+        let first = theirs.await;
+        (ours.await, first)
+    }
+}

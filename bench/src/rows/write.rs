@@ -1,0 +1,73 @@
+//! B1: commands in this process, many in flight, against the same records through the client library.
+
+use async_trait::async_trait;
+use engine::ids::Partition;
+use engine::record::NewRecord;
+
+use super::{Bench, Size, in_turn};
+use crate::figure::{Goal, Pair, Subject, Unit};
+use crate::raw::RawProducer;
+use crate::work::{self, WriteSide};
+use tests::harness::kafka;
+use tests::harness::logs::{Kind, NewLog};
+
+const PARTITIONS: u32 = 16;
+/// What the client library collects records for, in milliseconds: its own default, for throughput.
+const LINGER_MS: u32 = 5;
+
+/// Commands in this process.
+pub struct InProcess {
+    size: Size,
+    commands: usize,
+    records: Vec<(Partition, NewRecord)>,
+}
+
+impl InProcess {
+    pub fn new(size: Size) -> Self {
+        Self {
+            size,
+            commands: size.of(30_000, 200_000),
+            records: Vec::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl Bench for InProcess {
+    fn subjects(&self) -> Vec<Subject> {
+        vec![Subject {
+            row: "B1".to_owned(),
+            work: format!("{} commands in process, many in flight", self.commands),
+            against: "idempotent producer of the same records".to_owned(),
+            unit: Unit::PerSecond,
+            goal: Goal::ShareAtLeast(0.6),
+        }]
+    }
+
+    async fn prepare(&mut self) {
+        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        side.commands_per_second(self.size.seed, self.commands)
+            .await;
+        self.records = work::records_of(&side.stop().await).await;
+    }
+
+    async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
+        let ours = async {
+            let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+            let rate = side
+                .commands_per_second(self.size.seed, self.commands)
+                .await;
+            side.stop().await;
+            rate
+        };
+        let theirs = async {
+            let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+            let topic = work::topic(&log);
+            let producer = RawProducer::open(kafka::shared().bootstrap(), &topic, LINGER_MS);
+            let records = &self.records;
+            tokio::task::block_in_place(|| producer.append_all(records))
+        };
+        let (ours, theirs) = in_turn(ours_first, ours, theirs).await;
+        vec![Pair { ours, theirs }]
+    }
+}

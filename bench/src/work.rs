@@ -1,0 +1,152 @@
+//! What is done on our side: commands of the shop, and the write side that takes them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::command::Request;
+use engine::engine::{Engine, EngineOptions, Pending};
+use engine::ids::Partition;
+use engine::log::LogAddress;
+use engine::record::NewRecord;
+use kernel::TenantId;
+use serde_json::json;
+use serde_json::value::to_raw_value;
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::stack::shop;
+use tokio::sync::mpsc;
+
+use crate::raw::per_second;
+
+/// How long anything may take.
+pub const WAIT: Duration = Duration::from_secs(120);
+/// How many answers are waited for at the same time.
+const ANSWERS_MAX: usize = 8_192;
+
+/// The data of an order, as a client sends it.
+#[must_use]
+pub fn order(number: usize) -> serde_json::Value {
+    let brl = |amount: i64| json!({"amount_minor": amount, "currency": "BRL"});
+    json!({
+        "customer": format!("customer-{}", number % 977),
+        "items": [{
+            "line": 1, "product": "p", "seller": "s", "price": brl(2_199), "freight": brl(1_185)
+        }],
+        "estimated_delivery": "2018-06-28T00:00:00Z",
+    })
+}
+
+/// The stream of an order.
+#[must_use]
+pub fn stream(seed: u64, number: usize) -> String {
+    format!("order-{seed:016x}{number:016x}")
+}
+
+/// A command that begins a stream of its own.
+#[must_use]
+pub fn place(seed: u64, number: usize) -> Request {
+    Request {
+        tenant: TenantId::default(),
+        stream: stream(seed, number).parse().expect("a stream's name"),
+        command: "PlaceOrder".to_owned(),
+        schema: 1,
+        id: format!("place-{number}").parse().expect("a command id"),
+        occurred_at: Some("2018-06-04T16:44:48Z".parse().expect("a moment")),
+        expected_version: None,
+        correlation_id: None,
+        causation_id: None,
+        actor: None,
+        trace: None,
+        data: to_raw_value(&order(number)).expect("JSON"),
+    }
+}
+
+/// A write side on a new log.
+pub struct WriteSide {
+    log: NewLog,
+    /// It.
+    pub engine: Engine,
+}
+
+impl WriteSide {
+    /// Starts one, with its local store.
+    pub async fn start(kind: Kind, partitions: u32) -> Self {
+        let log = NewLog::make(kind, partitions).await;
+        let options = EngineOptions::alone(Some(log.store()));
+        let engine = Engine::start(Arc::clone(&log.log), shop(), options);
+        let engine = engine.await.expect("a write side");
+        engine.ready(WAIT).await.expect("owners of all partitions");
+        Self { log, engine }
+    }
+
+    /// Sends commands, many in flight, until each has its answer; how many did in a second.
+    pub async fn commands_per_second(&self, seed: u64, count: usize) -> f64 {
+        let deadline = Instant::now() + WAIT;
+        let requests: Vec<Request> = (0..count).map(|number| place(seed, number)).collect();
+        let began = Instant::now();
+        let mut batch = self.engine.batch();
+        let (pending, mut answers) = mpsc::channel::<Pending>(ANSWERS_MAX);
+        let counting = tokio::spawn(async move {
+            let mut accepted = 0;
+            while let Some(answer) = answers.recv().await {
+                accepted += usize::from(answer.await.is_ok());
+            }
+            accepted
+        });
+        for request in requests {
+            let command = self.engine.prepare(request).expect("a well-formed command");
+            let answer = batch.submit(command, deadline).await;
+            pending.send(answer).await.expect("somebody who counts");
+        }
+        drop(pending);
+        let accepted = counting.await.expect("a count");
+        let took = began.elapsed();
+        assert_eq!(accepted, count, "every command is accepted");
+        per_second(count, took)
+    }
+
+    /// Ends it, and leaves its log.
+    pub async fn stop(self) -> NewLog {
+        self.engine.drain(WAIT).await;
+        self.log
+    }
+}
+
+/// The topic of a log.
+#[must_use]
+pub fn topic(log: &NewLog) -> String {
+    match &log.address {
+        LogAddress::Kafka { topic, .. } => topic.clone(),
+        LogAddress::Sqlite { .. } => panic!("a file has no topic"),
+    }
+}
+
+/// Every record of a log, with its partition, in the order in which partitions took them by turns.
+pub async fn records_of(log: &NewLog) -> Vec<(Partition, NewRecord)> {
+    let log = &log.log;
+    let mut partitions = Vec::new();
+    for partition in (0..log.partition_count()).map(Partition) {
+        let bounds = log.bounds(partition).await.expect("a log that answers");
+        let (mut next, mut records) = (bounds.first, Vec::new());
+        while next < bounds.end {
+            let chunk = log.read(partition, next).await.expect("a log that answers");
+            records.extend(chunk.records.into_iter().map(|record| {
+                let new = NewRecord {
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                };
+                (partition, new)
+            }));
+            next = chunk.next;
+        }
+        partitions.push(records.into_iter());
+    }
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        all.extend(partitions.iter_mut().filter_map(Iterator::next));
+        if all.len() == before {
+            return all;
+        }
+    }
+}
