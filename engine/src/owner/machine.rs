@@ -6,6 +6,7 @@ mod fold;
 pub(in crate::owner) mod image;
 mod settle;
 mod take_over;
+mod without_store;
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,9 +1,8 @@
 //! Taking a partition over: prove, fold to the end, ask the present owner to hand over, claim, fold
 //! to the own claim; letting it go; and what is done after a claim was lost or the reading stopped.
 //!
-//! Deliberately absent: how a record is folded (`fold`) and what an acknowledgement means (`settle`).
-
-use std::fmt::Display;
+//! Deliberately absent: how a record is folded (`fold`), what an acknowledgement means (`settle`), and a local store
+//! that fails (`without_store`).
 
 use bytes::Bytes;
 use kernel::Timestamp;
@@ -24,8 +23,6 @@ use crate::record::{ClaimHeaders, Record};
 
 /// How long after a loss the next one counts as another of the same struggle, in milliseconds.
 const STRUGGLE_MS: u64 = 10_000;
-/// How often in a row the local checkpoint may fail before the log is folded without it.
-const STORE_FAILURES_MAX: u32 = 20;
 /// How often the pause between tries doubles while two nodes struggle for a partition.
 const DOUBLINGS_MAX: u32 = 5;
 
@@ -39,29 +36,6 @@ impl<T> Owner<T> {
             Phase::BackingOff { .. } if !wanted && !self.must_settle() => self.stand_by(now),
             _ => {}
         }
-    }
-
-    /// Gives the partition up until the local store takes something: what it does not take has no
-    /// room in memory any more. What is in flight is waited for.
-    pub(super) fn abandon(&mut self) {
-        if !self.without_room {
-            let partition = self.chain.partition;
-            tracing::error!(%partition, "given up: {}", NotOwning::NoRoom);
-        }
-        self.without_room = true;
-        match &self.phase {
-            Phase::Stopped(_) => {}
-            Phase::Owning | Phase::Doubt | Phase::Claiming { .. } => self.letting_go = true,
-            _ if self.must_settle() => self.letting_go = true,
-            _ => self.await_room(),
-        }
-    }
-
-    fn await_room(&mut self) {
-        self.memory.drop_all();
-        self.goal = None;
-        self.stop_reading();
-        self.phase = Phase::AwaitingStore { retry_at_ms: None };
     }
 
     /// Asks the owner to decide nothing more, and to let go once nothing is in flight. To be wanted
@@ -112,7 +86,7 @@ impl<T> Owner<T> {
     }
 
     /// Whether some of ours may still come to count, so that only a claim can settle it.
-    fn must_settle(&self) -> bool {
+    pub(super) fn must_settle(&self) -> bool {
         !self.window.is_empty() && self.holds()
     }
 
@@ -212,54 +186,6 @@ impl<T> Owner<T> {
         }
     }
 
-    /// What memory holds is not to be decided upon: goes back to the local checkpoint, or to the first
-    /// record where that is not understood.
-    pub(super) fn go_back(&mut self) {
-        if self.memory.may_read_again() {
-            self.await_store(&"it could not be read");
-        } else {
-            self.start_over();
-        }
-    }
-
-    /// Waits for the local checkpoint; after too many failures in a row it is given up.
-    pub(super) fn await_store(&mut self, reason: &dyn Display) {
-        let partition = self.chain.partition;
-        match self.store_failures {
-            0 => tracing::warn!(%reason, %partition, "waiting for the local checkpoint store"),
-            _ => {
-                tracing::debug!(%reason, %partition, "still waiting for the local checkpoint store")
-            }
-        }
-        self.store_failures += 1;
-        if self.store_failures > STORE_FAILURES_MAX && !self.without_room {
-            tracing::warn!(%partition, "folding the log without the local checkpoint store");
-            return self.start_over();
-        }
-        self.goal = None;
-        self.stop_reading();
-        self.phase = Phase::AwaitingStore { retry_at_ms: None };
-    }
-
-    /// Goes on from the local checkpoint if it can be read by now.
-    pub(super) fn try_store(&mut self) {
-        if self.without_room {
-            if let Err(error) = self.memory.try_store() {
-                return self.await_store(&explained(&error));
-            }
-            tracing::info!(partition = %self.chain.partition, "the local checkpoint store has room again");
-            self.without_room = false;
-            self.store_failures = 0;
-        }
-        match self.memory.load() {
-            Ok(saved) => {
-                self.stand_at(saved);
-                self.resume();
-            }
-            Err(error) => self.await_store(&explained(&error)),
-        }
-    }
-
     /// Throws local state away and folds from the first record.
     pub(super) fn start_over(&mut self) {
         if let Err(error) = self.memory.clear() {
@@ -284,7 +210,7 @@ impl<T> Owner<T> {
     }
 
     /// What was read, or is to be proven, is of a place that is left.
-    fn stop_reading(&mut self) {
+    pub(super) fn stop_reading(&mut self) {
         self.reading &= self.held.take().is_none();
         self.awaited = None;
     }

@@ -1,0 +1,86 @@
+//! An owner whose local store fails: it waits for it, folds the log without it, or gives the partition
+//! up where memory has no room for what the store does not take.
+//!
+//! Deliberately absent: what the store has failed at (`memory`), and when it is tried again (`settle`).
+
+use std::fmt::Display;
+
+use super::{Owner, Phase};
+use crate::explained;
+use crate::owner::NotOwning;
+
+/// How often in a row the local checkpoint may fail before the log is folded without it.
+const STORE_FAILURES_MAX: u32 = 20;
+
+impl<T> Owner<T> {
+    /// Gives the partition up until the local store takes something: what it does not take has no
+    /// room in memory any more. What is in flight is waited for.
+    pub(super) fn abandon(&mut self) {
+        if !self.without_room {
+            let partition = self.chain.partition;
+            tracing::error!(%partition, "given up: {}", NotOwning::NoRoom);
+        }
+        self.without_room = true;
+        match &self.phase {
+            Phase::Stopped(_) => {}
+            Phase::Owning | Phase::Doubt | Phase::Claiming { .. } => self.letting_go = true,
+            _ if self.must_settle() => self.letting_go = true,
+            _ => self.await_room(),
+        }
+    }
+
+    pub(super) fn await_room(&mut self) {
+        self.memory.drop_all();
+        self.goal = None;
+        self.stop_reading();
+        self.phase = Phase::AwaitingStore { retry_at_ms: None };
+    }
+
+    /// What memory holds is not to be decided upon: goes back to the local checkpoint, or to the first
+    /// record where that is not understood.
+    pub(super) fn go_back(&mut self) {
+        if self.memory.may_read_again() {
+            self.await_store(&"it could not be read");
+        } else {
+            self.start_over();
+        }
+    }
+
+    /// Waits for the local checkpoint; after too many failures in a row it is given up.
+    pub(super) fn await_store(&mut self, reason: &dyn Display) {
+        let partition = self.chain.partition;
+        match self.store_failures {
+            0 => tracing::warn!(%reason, %partition, "waiting for the local checkpoint store"),
+            _ => {
+                tracing::debug!(%reason, %partition, "still waiting for the local checkpoint store")
+            }
+        }
+        self.store_failures += 1;
+        if self.store_failures > STORE_FAILURES_MAX && !self.without_room {
+            tracing::warn!(%partition, "folding the log without the local checkpoint store");
+            return self.start_over();
+        }
+        self.goal = None;
+        self.stop_reading();
+        self.phase = Phase::AwaitingStore { retry_at_ms: None };
+    }
+
+    /// Goes on from the local checkpoint if it can be read by now.
+    pub(super) fn try_store(&mut self) {
+        if self.without_room {
+            if let Err(error) = self.memory.try_store() {
+                return self.await_store(&explained(&error));
+            }
+            tracing::info!(partition = %self.chain.partition, "the local checkpoint store has room again");
+            self.without_room = false;
+            self.store_failures = 0;
+        }
+        match self.memory.load() {
+            Ok(saved) => {
+                self.stand_at(saved);
+                self.resume();
+            }
+            Err(error) => self.await_store(&explained(&error)),
+        }
+    }
+}
