@@ -62,7 +62,15 @@ impl Link {
     /// Answers what never got to the partition's task; nothing behind it on this link is attempted.
     fn not_attempted(&self, error: SubmitError) -> BoxFuture<'static, LinkAnswer> {
         self.guard.close();
-        std::future::ready(LinkAnswer::Answered(Err(error))).boxed()
+        let answer = match error {
+            // Another node owns by now, or will: the sender's client need not hear of it.
+            SubmitError::TurnedAway {
+                reason: TurnedAway::Stopping,
+                ..
+            } => LinkAnswer::Moved(None),
+            error => LinkAnswer::Answered(Err(error)),
+        };
+        std::future::ready(answer).boxed()
     }
 }
 

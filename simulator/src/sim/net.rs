@@ -267,8 +267,7 @@ impl World {
                 };
                 if ended {
                     guard.close();
-                    let error = turned_away(TurnedAway::Stopping);
-                    self.answer_link(number, sequence, LinkAnswer::Answered(Err(error)));
+                    self.answer_link(number, sequence, LinkAnswer::Moved(None));
                     continue;
                 }
                 let peer = SimPeer {

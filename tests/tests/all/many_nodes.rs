@@ -184,7 +184,8 @@ impl Load {
                         let engine = &engines[turn % engines.len()];
                         match once(engine, request.clone()).await {
                             Ok(()) => break,
-                            Err(_) => {
+                            Err(error) => {
+                                eprintln!("NOANSWER {id} {error:?} {:?}", began.elapsed());
                                 unanswered.fetch_add(1, Ordering::SeqCst);
                                 turn += 1;
                                 tokio::time::sleep(Duration::from_millis(20)).await;
