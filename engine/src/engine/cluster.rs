@@ -132,6 +132,10 @@ impl Cluster {
         self.unfit.clone()
     }
 
+    pub(super) fn is_in_group(&self) -> bool {
+        self.entry.is_some()
+    }
+
     pub(super) fn assigned(&self, partition: Partition) -> watch::Receiver<bool> {
         self.assigned[partition.0 as usize].subscribe()
     }

@@ -210,6 +210,7 @@ impl Engine {
             peers: cluster.peers(),
             directory: cluster.directory(),
             unfit: cluster.unfit(),
+            in_group: cluster.is_in_group(),
             started: Instant::now(),
         };
         let identity = Identity {

@@ -22,6 +22,8 @@ use crate::record::{NewRecord, Record};
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
+/// The record format that every program reads.
+const RECORD_VERSION_FIRST: u16 = 1;
 /// How often the local checkpoint is written when there is little to write.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a failed read waits for its next try.
@@ -76,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) directory: Arc<dyn Directory>,
     /// What keeps this node from owning what it should.
     pub(crate) unfit: watch::Sender<Unfit>,
+    /// Whether there may be other nodes.
+    pub(crate) in_group: bool,
     /// Against which monotonic times are counted.
     pub(crate) started: Instant,
 }
@@ -325,7 +329,9 @@ impl Driver {
         let (hint, version) = {
             let known = self.ends.known.borrow_and_update();
             let hint = known.owners.get(&self.partition).cloned();
-            (hint, known.read_by_all(wall_clock()))
+            // Whoever is among others and has not yet heard of itself has not heard of them either.
+            let unheard = self.shared.in_group.then_some(RECORD_VERSION_FIRST);
+            (hint, known.read_by_all(wall_clock()).or(unheard))
         };
         self.seat.set_read_by_all(version);
         if let Some(hint) = hint {
