@@ -132,6 +132,7 @@ impl Cluster {
         self.unfit.clone()
     }
 
+    /// Whether there may be other nodes, so that the directory is to be heard first.
     pub(super) fn is_in_group(&self) -> bool {
         self.entry.is_some()
     }

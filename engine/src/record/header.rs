@@ -12,6 +12,9 @@ use crate::ids::{ChainHash, LogId, Position, Term, WriterId};
 /// The record format that this program writes, and the highest that it reads.
 pub const RECORD_VERSION: u16 = 1;
 
+/// The first record format, which every program reads.
+pub const RECORD_VERSION_FIRST: u16 = 1;
+
 const KIND: &str = "annals-kind";
 const TERM: &str = "annals-term";
 const WRITER: &str = "annals-writer";

@@ -8,7 +8,7 @@ mod header;
 mod partitioner;
 
 pub use hash::{chain_claim, chain_commit, genesis, record_hash};
-pub use header::{ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION};
+pub use header::{ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, RECORD_VERSION_FIRST};
 pub use partitioner::{murmur2, partition_of};
 
 use bytes::Bytes;

@@ -18,12 +18,10 @@ use crate::explained;
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
-use crate::record::{NewRecord, Record};
+use crate::record::{NewRecord, RECORD_VERSION_FIRST, Record};
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
-/// The record format that every program reads.
-const RECORD_VERSION_FIRST: u16 = 1;
 /// How often the local checkpoint is written when there is little to write.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a failed read waits for its next try.
@@ -329,7 +327,7 @@ impl Driver {
         let (hint, version) = {
             let known = self.ends.known.borrow_and_update();
             let hint = known.owners.get(&self.partition).cloned();
-            // Whoever is among others and has not yet heard of itself has not heard of them either.
+            // The directory is published whole: nobody in it means that it has not been read yet.
             let unheard = self.shared.in_group.then_some(RECORD_VERSION_FIRST);
             (hint, known.read_by_all(wall_clock()).or(unheard))
         };

@@ -185,7 +185,7 @@ impl Load {
                         match once(engine, request.clone()).await {
                             Ok(()) => break,
                             Err(error) => {
-                                eprintln!("NOANSWER {id} {error:?} {:?}", began.elapsed());
+                                println!("{id} after {:?}: {error}", began.elapsed());
                                 unanswered.fetch_add(1, Ordering::SeqCst);
                                 turn += 1;
                                 tokio::time::sleep(Duration::from_millis(20)).await;
