@@ -51,6 +51,16 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
     ]
 }
 
+/// The one pair of a bench that measures one value on each side.
+async fn one_pair(
+    ours_first: bool,
+    ours: impl Future<Output = f64>,
+    theirs: impl Future<Output = f64>,
+) -> Vec<Pair> {
+    let (ours, theirs) = in_turn(ours_first, ours, theirs).await;
+    vec![Pair { ours, theirs }]
+}
+
 /// Measures both sides in an order.
 async fn in_turn<T>(
     ours_first: bool,

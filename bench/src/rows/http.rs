@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Bench, Size, in_turn};
+use super::{Bench, Size, in_turn, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::load::{Connection, Pool, open_loop, percentile_ms};
 use crate::raw::{RawProducer, Waiter, per_second};
@@ -310,8 +310,7 @@ impl Bench for Single {
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let (ours, theirs) = in_turn(ours_first, self.ours(), self.theirs()).await;
-        vec![Pair { ours, theirs }]
+        one_pair(ours_first, self.ours(), self.theirs()).await
     }
 }
 
@@ -397,7 +396,6 @@ impl Bench for Batch {
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let (ours, theirs) = in_turn(ours_first, self.ours(), self.theirs()).await;
-        vec![Pair { ours, theirs }]
+        one_pair(ours_first, self.ours(), self.theirs()).await
     }
 }

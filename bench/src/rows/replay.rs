@@ -12,7 +12,7 @@ use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::stack::shop;
 
-use super::{Bench, Size, in_turn};
+use super::{Bench, Size, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::raw::{count_all, per_second};
 use crate::work::{self, WriteSide};
@@ -115,7 +115,6 @@ impl Bench for Replay {
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let (ours, theirs) = in_turn(ours_first, self.fold(), self.count()).await;
-        vec![Pair { ours, theirs }]
+        one_pair(ours_first, self.fold(), self.count()).await
     }
 }

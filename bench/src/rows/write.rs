@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use engine::ids::Partition;
 use engine::record::NewRecord;
 
-use super::{Bench, Size, in_turn};
+use super::{Bench, Size, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::raw::RawProducer;
 use crate::work::{self, WriteSide};
@@ -67,7 +67,6 @@ impl Bench for InProcess {
             let records = &self.records;
             tokio::task::block_in_place(|| producer.append_all(records))
         };
-        let (ours, theirs) = in_turn(ours_first, ours, theirs).await;
-        vec![Pair { ours, theirs }]
+        one_pair(ours_first, ours, theirs).await
     }
 }

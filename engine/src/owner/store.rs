@@ -220,6 +220,14 @@ struct Opened {
 }
 
 const PLACE: &[u8] = b"c";
+const STATE: u8 = b's';
+const ID: u8 = b'i';
+const EXPIRY: u8 = b'e';
+/// What is written to see whether the disk takes it.
+const TRIAL: &[u8] = b"trial";
+/// How much.
+const TRIAL_BYTES: usize = 256 << 10;
+
 /// How much may be kept in memory: half for blocks read from disk, half for what waits to be written.
 #[derive(Clone, Copy)]
 struct Room {
@@ -238,14 +246,6 @@ impl Room {
         }
     }
 }
-
-const STATE: u8 = b's';
-const ID: u8 = b'i';
-const EXPIRY: u8 = b'e';
-/// What is written to see whether the disk takes it.
-const TRIAL: &[u8] = b"trial";
-/// How much.
-const TRIAL_BYTES: usize = 256 << 10;
 
 fn incompressible(bytes: usize) -> Vec<u8> {
     let blocks = 0_u64..;

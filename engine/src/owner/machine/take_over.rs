@@ -1,8 +1,8 @@
 //! Taking a partition over: prove, fold to the end, ask the present owner to hand over, claim, fold
 //! to the own claim; letting it go; and what is done after a claim was lost or the reading stopped.
 //!
-//! Deliberately absent: how a record is folded (`fold`), what an acknowledgement means (`settle`), and a local store
-//! that fails (`without_store`).
+//! Deliberately absent: how a record is folded (`fold`), what an acknowledgement means (`settle`), and
+//! a local store that fails (`without_store`).
 
 use bytes::Bytes;
 use kernel::Timestamp;
