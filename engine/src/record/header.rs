@@ -60,6 +60,16 @@ pub enum Kind {
     Foreign,
 }
 
+/// The name of a header as a reader found it; those of our own records take no memory.
+#[must_use]
+pub fn header_name(found: &[u8]) -> Bytes {
+    let ours = [KIND, TERM, WRITER, POSITION, PREVIOUS, LOG, VERSION];
+    let ours = ours.into_iter().map(str::as_bytes);
+    let mut same = ours.filter(|name| *name == found);
+    same.next()
+        .map_or_else(|| Bytes::copy_from_slice(found), Bytes::from_static)
+}
+
 fn header(name: &'static str, value: impl Into<Vec<u8>>) -> Header {
     (
         Bytes::from_static(name.as_bytes()),

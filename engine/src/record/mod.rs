@@ -8,7 +8,9 @@ mod header;
 mod partitioner;
 
 pub use hash::{chain_claim, chain_commit, genesis, record_hash};
-pub use header::{ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, RECORD_VERSION_FIRST};
+pub use header::{
+    ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, RECORD_VERSION_FIRST, header_name,
+};
 pub use partitioner::{murmur2, partition_of};
 
 use bytes::Bytes;

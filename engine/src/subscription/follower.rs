@@ -168,10 +168,10 @@ impl Follower {
     }
 
     fn follow(&mut self, record: Record) -> Result<(), Stop> {
-        let (need, place) = (self.need, self.place());
-        let is_of_another_leader = place
-            .as_ref()
-            .is_some_and(|place| record.leader_epoch != place.leader_epoch);
+        let need = self.need;
+        let is_of_another_leader = self.is_of_another_leader(&record);
+        // It is what the chain says before this record moves it.
+        let mut place = is_of_another_leader.then(|| self.place()).flatten();
         if is_of_another_leader {
             self.need = ProofNeed::Due;
         }
@@ -188,6 +188,8 @@ impl Follower {
             },
             Verdict::Orphan(reason) => {
                 *self.orphans.entry(reason).or_default() += 1;
+                // An orphan moves no chain.
+                place = place.or_else(|| self.place());
                 if place.is_some() && self.need != ProofNeed::Due {
                     self.need = match reason {
                         Orphan::Foreign => ProofNeed::Foreign,
@@ -262,6 +264,16 @@ impl Follower {
             self.need = ProofNeed::Due;
             self.suspect(place);
         }
+    }
+
+    /// Whether a record was served by another leader than what was read before it, if anything was.
+    fn is_of_another_leader(&self, record: &Record) -> bool {
+        let before = match (&self.last, &self.durable) {
+            (Some(last), _) => last.leader_epoch,
+            (None, Some(durable)) => durable.leader_epoch,
+            (None, None) => return false,
+        };
+        record.leader_epoch != before
     }
 
     /// The place behind everything that was read.

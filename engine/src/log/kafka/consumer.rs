@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::{Brokers, PROBE_TIMEOUT, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
-use crate::record::{Header, Record};
+use crate::record::{self, Header, Record};
 
 /// How many records one chunk holds at most.
 const CHUNK_RECORDS_MAX: usize = 2_000;
@@ -36,6 +36,8 @@ const PROBE_AHEAD_KB: &str = "1024";
 /// How long a client that has fetched enough ahead waits before it looks whether it may fetch more, in
 /// milliseconds. By default it stands still for a second whenever its reader is faster than the brokers.
 const AHEAD_PAUSE_MS: &str = "10";
+/// The bytes that the values of our own headers have together.
+const HEADERS_SIZE: usize = 72;
 /// How many sets of chunks a follower's thread reads ahead.
 const AHEAD_MAX: usize = 4;
 /// How long a follower's thread waits before it looks whether it is still wanted.
@@ -88,16 +90,25 @@ fn assign(
         .map_err(failed("assign partitions"))
 }
 
-/// A record of ours or anybody's, copied out of the client's buffer.
+/// A record of ours or anybody's, copied out of the client's buffer: the key by itself, since it is
+/// what readers keep, and everything else in one piece of memory.
 fn record_of(message: &BorrowedMessage<'_>) -> Record {
+    let value_size = message.payload().map_or(0, <[u8]>::len);
+    let mut room = BytesMut::with_capacity(value_size + HEADERS_SIZE);
     Record {
         offset: Offset(message.offset().cast_unsigned()),
         key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
-        headers: headers_of(message),
+        value: message.payload().map(|value| copy(&mut room, value)),
+        headers: headers_of(message, &mut room),
         leader_epoch: leader_epoch(message),
         appended_at_ms: message.timestamp().to_millis(),
     }
+}
+
+/// Copies bytes behind others.
+fn copy(room: &mut BytesMut, bytes: &[u8]) -> Bytes {
+    room.extend_from_slice(bytes);
+    room.split().freeze()
 }
 
 fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
@@ -106,8 +117,8 @@ fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
 
-/// The headers with their names as bytes.
-fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
+/// The headers with their names as bytes, and their values in `room`.
+fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Vec<Header> {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is valid; on success `list` points to headers that it owns.
     let error = unsafe { native::rd_kafka_message_headers(message.ptr(), &raw mut list) };
@@ -138,8 +149,8 @@ fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
         let header = unsafe {
             let name = std::ffi::CStr::from_ptr(name).to_bytes();
             let value = (!value.is_null())
-                .then(|| Bytes::copy_from_slice(std::slice::from_raw_parts(value.cast(), size)));
-            (Bytes::copy_from_slice(name), value)
+                .then(|| copy(room, std::slice::from_raw_parts(value.cast(), size)));
+            (record::header_name(name), value)
         };
         headers.push(header);
     }
