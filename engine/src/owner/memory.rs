@@ -4,6 +4,7 @@
 //! that are not in the local store yet are never evicted.
 
 pub(super) mod image;
+mod streams;
 
 use std::collections::HashMap;
 
@@ -11,6 +12,8 @@ use bytes::Bytes;
 use kernel::{CommandId, Timestamp};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+
+use streams::{StreamEntry, Streams};
 
 use super::store::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
 use crate::chain::Chain;
@@ -21,44 +24,27 @@ use crate::commit::{Commit, Outcome};
 use crate::damage::DamageKind;
 use crate::explained;
 use crate::ids::{Offset, Partition, Position};
-use crate::registry::{DecidedEvent, Opaque, Registry};
+use crate::registry::{DecidedEvent, Registry};
 use crate::token::PositionToken;
 
 /// A recognisable digest of what a client sent under a command id.
 pub(super) type Fingerprint = [u8; 16];
 
-/// One stream as the accepted history left it.
-pub(super) struct StreamEntry {
-    pub(super) version: u64,
-    /// Absent where no registered aggregate reads the category.
-    pub(super) state: Option<Opaque>,
-    /// What the state takes in the local store, as far as it was there.
-    stored_bytes: usize,
-    dirty: bool,
-    used_in: u64,
-}
+/// How many ids are not worth looking for old ones among them.
+const IDS_LEFT_ALONE: usize = 1_024;
 
-/// What an entry takes beside its key and its state, in bytes.
-const ENTRY_BYTES: usize = 256;
-/// How many times what it takes as JSON a state takes in memory.
-const STATE_TIMES: usize = 3;
-
-impl StreamEntry {
-    /// About what it takes in memory, in bytes.
-    fn weight(&self, key: &Bytes) -> usize {
-        ENTRY_BYTES + key.len() + self.stored_bytes * STATE_TIMES
-    }
-}
+/// Why an entry is there that was just used.
+const LOOKED_UP: &str = "a stream that was looked up is in memory";
 
 pub(super) struct Memory {
     registry: Registry,
     store: Box<dyn StateStore>,
-    streams: HashMap<Bytes, StreamEntry>,
+    streams: Streams,
     ids: HashMap<Bytes, (Position, StoredId)>,
+    /// How many were left when ids were last forgotten here.
+    ids_left: usize,
     fingerprint_key: [u8; 16],
     idempotency_window_ms: u64,
-    /// Counts the saves; tells which entries were used lately.
-    generation: u64,
     unsaved_commits: usize,
     /// Why what is here is not to be decided upon, if so.
     doubt: Option<Doubt>,
@@ -122,11 +108,11 @@ impl Memory {
         Self {
             registry,
             store,
-            streams: HashMap::new(),
+            streams: Streams::default(),
             ids: HashMap::new(),
+            ids_left: 0,
             fingerprint_key,
             idempotency_window_ms,
-            generation: 0,
             unsaved_commits: 0,
             doubt: None,
             alone: false,
@@ -169,12 +155,13 @@ impl Memory {
 
     fn forget_all(&mut self) {
         self.streams.clear();
-        self.ids.clear();
+        self.forget_ids();
         self.unsaved_commits = 0;
     }
 
     pub(super) fn forget_ids(&mut self) {
         self.ids.clear();
+        self.ids_left = 0;
     }
 
     pub(super) fn set_idempotency_window_ms(&mut self, window_ms: u64) {
@@ -201,10 +188,9 @@ impl Memory {
 
     /// A stream as the accepted history left it; version 0 if it has none.
     pub(super) fn stream(&mut self, stream_key: &Bytes, category: &str) -> &mut StreamEntry {
-        let generation = self.generation;
         let (registry, store, doubt) = (&self.registry, &self.store, &mut self.doubt);
         let alone = self.alone;
-        let entry = self.streams.entry(stream_key.clone()).or_insert_with(|| {
+        self.streams.used(stream_key, || {
             let aggregate = registry.get(category);
             let stored = match store.state(stream_key) {
                 _ if alone => None,
@@ -212,13 +198,7 @@ impl Memory {
                 Err(error) => {
                     tracing::warn!(error = explained(&error), "a stream's state cannot be read");
                     *doubt = Some(Doubt::of(&error));
-                    return StreamEntry {
-                        version: 0,
-                        state: None,
-                        stored_bytes: 0,
-                        dirty: false,
-                        used_in: generation,
-                    };
+                    return StreamEntry::new(0, None, 0);
                 }
             };
             let stored_bytes = stored.as_ref().map_or(0, |stored| stored.state.len());
@@ -234,16 +214,8 @@ impl Memory {
                 (None, Some(aggregate)) => (0, Some(aggregate.initial())),
                 (None, None) => (0, None),
             };
-            StreamEntry {
-                version,
-                state,
-                stored_bytes,
-                dirty: false,
-                used_in: generation,
-            }
-        });
-        entry.used_in = generation;
-        entry
+            StreamEntry::new(version, state, stored_bytes)
+        })
     }
 
     /// What is known of a command id, if it is remembered at `last_recorded_at`.
@@ -333,7 +305,7 @@ impl Memory {
             // The owner goes back.
             return Ok(());
         }
-        let entry = self.stream(&key, category);
+        let entry = self.streams.changed(&key).expect(LOOKED_UP);
         if entry.version != commit.from_version {
             return Err(DamageKind::VersionGap {
                 stream: String::from_utf8_lossy(&key).into_owned(),
@@ -355,7 +327,6 @@ impl Memory {
             }
         }
         entry.version = commit.version();
-        entry.dirty = true;
         let fingerprint = self.fingerprint(commit);
         self.remember(
             id_key(&key, &commit.command.id),
@@ -386,14 +357,13 @@ impl Memory {
         if self.is_stale() {
             return;
         }
-        let entry = self.stream(key, category);
+        let entry = self.streams.changed(key).expect(LOOKED_UP);
         if let (Some(aggregate), Some(state)) = (aggregate, &mut entry.state) {
             for event in events {
                 aggregate.evolve(state, event, commit.occurred_at());
             }
         }
         entry.version = commit.version();
-        entry.dirty = true;
         self.remember(
             id_key(key, &commit.command.id),
             place,
@@ -453,7 +423,7 @@ impl Memory {
             Ok(()) => self.alone = false,
             Err(_) => self.forget_in_memory(forget_before),
         }
-        self.evict(states_bytes_max);
+        self.streams.evict(states_bytes_max);
         written
     }
 
@@ -462,10 +432,9 @@ impl Memory {
             forget_before,
             ..SaveBatch::default()
         };
-        for (key, entry) in self.streams.iter_mut().filter(|(_, entry)| entry.dirty) {
+        for (key, entry) in self.streams.dirty() {
             let state = encode(&self.registry, key, entry)?;
             let version = entry.version;
-            entry.stored_bytes = state.len();
             let stored = StoredState { version, state };
             batch.states.push((key.clone(), stored));
         }
@@ -478,24 +447,20 @@ impl Memory {
             self.ids = batch.ids;
             return Err(error);
         }
-        for (key, _) in &batch.states {
-            if let Some(entry) = self.streams.get_mut(key) {
-                entry.dirty = false;
-            }
-        }
+        let states = batch.states.iter();
+        self.streams
+            .stored(states.map(|(_, stored)| stored.state.len()));
         Ok(())
     }
 
     /// About how much memory is taken by what the local store has not taken, in bytes, as far as it
     /// was to take it.
     pub(super) fn unsaved_bytes(&self) -> usize {
-        let dirty = self.streams.iter().filter(|(_, entry)| entry.dirty);
-        let states: usize = dirty.map(|(key, entry)| entry.weight(key)).sum();
         let ids = self.ids.iter();
         let ids: usize = ids
             .map(|(key, (_, known))| key.len() + known.weight())
             .sum();
-        states + ids
+        self.streams.dirty_bytes() + ids
     }
 
     /// Keeps nothing more in memory, until the local store is loaded again.
@@ -519,22 +484,15 @@ impl Memory {
         Timestamp::from_micros(micros).ok()
     }
 
+    /// Forgets ids that are too old to be remembered, each time when half as many have come as were
+    /// left.
     fn forget_in_memory(&mut self, before: Option<Timestamp>) {
-        if let Some(before) = before {
-            self.ids.retain(|_, (_, known)| known.recorded_at > before);
-        }
-    }
-
-    fn evict(&mut self, states_bytes_max: usize) {
-        self.generation += 1;
-        let mut keep_from = self.generation.saturating_sub(1);
-        let weigh = |(key, entry): (&Bytes, &StreamEntry)| entry.weight(key);
-        while keep_from <= self.generation
-            && self.streams.iter().map(weigh).sum::<usize>() > states_bytes_max
+        let most = self.ids_left + self.ids_left / 2 + IDS_LEFT_ALONE;
+        if let Some(before) = before
+            && self.ids.len() > most
         {
-            let is_kept = |entry: &StreamEntry| entry.dirty || entry.used_in >= keep_from;
-            self.streams.retain(|_, entry| is_kept(entry));
-            keep_from += 1;
+            self.ids.retain(|_, (_, known)| known.recorded_at > before);
+            self.ids_left = self.ids.len();
         }
     }
 }

@@ -4,30 +4,23 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
-use super::{Memory, StreamEntry};
+use super::Memory;
+use super::streams::StreamEntry;
 use crate::ids::Position;
 use crate::owner::machine::image::{StateDigest, unordered};
 use crate::owner::store::{StateStore, StoredId};
-use crate::registry::Registry;
+use crate::registry::{Opaque, Registry};
 
 impl Memory {
     pub(in crate::owner) fn fork(&self, store: Box<dyn StateStore>) -> Self {
-        let copy = |(key, entry): (&Bytes, &StreamEntry)| {
-            let aggregate = self.registry.get(category_of(key));
-            let state = entry.state.as_ref().zip(aggregate);
-            let entry = StreamEntry {
-                version: entry.version,
-                state: state.map(|(state, aggregate)| aggregate.copy(state)),
-                stored_bytes: entry.stored_bytes,
-                dirty: entry.dirty,
-                used_in: entry.used_in,
-            };
-            (key.clone(), entry)
+        let copy = |key: &Bytes, state: &Opaque| {
+            let aggregate = self.registry.get(category_of(key))?;
+            Some(aggregate.copy(state))
         };
         Self {
             registry: self.registry.clone(),
             store,
-            streams: self.streams.iter().map(copy).collect(),
+            streams: self.streams.fork(copy),
             ids: self.ids.clone(),
             ..*self
         }
@@ -40,9 +33,10 @@ impl Memory {
             store: _,
             streams,
             ids,
+            // What is too old counts for nobody, whether it is still here or not.
+            ids_left: _,
             fingerprint_key,
             idempotency_window_ms,
-            generation,
             unsaved_commits,
             doubt,
             alone,
@@ -55,7 +49,7 @@ impl Memory {
         unordered(streams.iter(), hasher, stream);
         unordered(ids.iter(), hasher, digest_id);
         (fingerprint_key, idempotency_window_ms).hash(hasher);
-        (generation, unsaved_commits, doubt, alone).hash(hasher);
+        (streams.generation(), unsaved_commits, doubt, alone).hash(hasher);
     }
 }
 
@@ -69,7 +63,7 @@ pub(in crate::owner) fn category_of(stream_key: &[u8]) -> &str {
 pub(in crate::owner) fn digest_state(
     registry: &Registry,
     key: &[u8],
-    state: Option<&crate::registry::Opaque>,
+    state: Option<&Opaque>,
     hasher: &mut impl Hasher,
 ) {
     let aggregate = registry.get(category_of(key));

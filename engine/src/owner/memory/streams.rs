@@ -1,0 +1,226 @@
+//! The streams that are kept in memory: which of them the local store lacks, and which go when they
+//! take too much.
+//!
+//! Invariant: what the local store has not taken never goes. Deliberately absent: the store, and what
+//! a state means.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+
+use crate::registry::Opaque;
+
+/// What an entry takes beside its key and its state, in bytes.
+const ENTRY_BYTES: usize = 256;
+/// How many times what it takes as JSON a state takes in memory.
+const STATE_TIMES: usize = 3;
+/// Once streams take too much, so much of the bound is made free that this need not be done at every
+/// save: one part of so many.
+const FREED_PART: usize = 8;
+
+/// One stream as the accepted history left it.
+pub(in crate::owner) struct StreamEntry {
+    pub(in crate::owner) version: u64,
+    /// Absent where no registered aggregate reads the category.
+    pub(in crate::owner) state: Option<Opaque>,
+    /// What the state takes in the local store, as far as it was there.
+    pub(super) stored_bytes: usize,
+    pub(super) dirty: bool,
+    pub(super) used_in: u64,
+}
+
+impl StreamEntry {
+    /// An entry that is as the local store has it.
+    pub(super) fn new(version: u64, state: Option<Opaque>, stored_bytes: usize) -> Self {
+        Self {
+            version,
+            state,
+            stored_bytes,
+            dirty: false,
+            used_in: 0,
+        }
+    }
+
+    /// About what it takes in memory, in bytes.
+    fn weight(&self, key: &Bytes) -> usize {
+        ENTRY_BYTES + key.len() + self.stored_bytes * STATE_TIMES
+    }
+}
+
+/// Streams by their keys.
+#[derive(Default)]
+pub(super) struct Streams {
+    entries: HashMap<Bytes, StreamEntry>,
+    /// Those that the local store has not taken as they are.
+    dirty: Vec<Bytes>,
+    /// About what all take in memory, in bytes.
+    bytes: usize,
+    /// Counts the saves; tells which entries were used lately.
+    generation: u64,
+}
+
+impl Streams {
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Bytes, &StreamEntry)> {
+        self.entries.iter()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.dirty.clear();
+        self.bytes = 0;
+    }
+
+    /// The entry of a stream, made by `load` if it is not here.
+    pub(super) fn used(
+        &mut self,
+        key: &Bytes,
+        load: impl FnOnce() -> StreamEntry,
+    ) -> &mut StreamEntry {
+        let bytes = &mut self.bytes;
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| {
+            let entry = load();
+            *bytes += entry.weight(key);
+            entry
+        });
+        entry.used_in = self.generation;
+        entry
+    }
+
+    /// The entry of a stream that is here and becomes another than the local store has.
+    pub(super) fn changed(&mut self, key: &Bytes) -> Option<&mut StreamEntry> {
+        let entry = self.entries.get_mut(key)?;
+        if !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push(key.clone());
+        }
+        Some(entry)
+    }
+
+    /// What the local store lacks.
+    pub(super) fn dirty(&self) -> impl Iterator<Item = (&Bytes, &StreamEntry)> {
+        let entry = |key| Some((key, self.entries.get(key)?));
+        self.dirty.iter().filter_map(entry)
+    }
+
+    /// About what that takes in memory, in bytes.
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.dirty().map(|(key, entry)| entry.weight(key)).sum()
+    }
+
+    /// Notes that the local store took all that it lacked; `sizes` says what each state takes there,
+    /// in the order of [`Self::dirty`].
+    pub(super) fn stored(&mut self, sizes: impl IntoIterator<Item = usize>) {
+        for (key, size) in self.dirty.drain(..).zip(sizes) {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                self.bytes -= entry.weight(&key);
+                entry.stored_bytes = size;
+                entry.dirty = false;
+                self.bytes += entry.weight(&key);
+            }
+        }
+    }
+
+    /// Ends a generation; lets go of what was not used for longest, if all take more than `bytes_max`.
+    pub(super) fn evict(&mut self, bytes_max: usize) {
+        self.generation += 1;
+        if self.bytes <= bytes_max {
+            return;
+        }
+        let surplus = self.bytes - (bytes_max - bytes_max / FREED_PART);
+        let mut weights: BTreeMap<u64, usize> = BTreeMap::new();
+        for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.dirty) {
+            *weights.entry(entry.used_in).or_default() += entry.weight(key);
+        }
+        let (mut freed, mut keep_from) = (0, 0);
+        for (used_in, weight) in weights {
+            if freed >= surplus {
+                break;
+            }
+            freed += weight;
+            keep_from = used_in + 1;
+        }
+        self.entries
+            .retain(|_, entry| entry.dirty || entry.used_in >= keep_from);
+        self.bytes -= freed;
+    }
+
+    /// A copy, with states copied by `copy`.
+    pub(super) fn fork(&self, copy: impl Fn(&Bytes, &Opaque) -> Option<Opaque>) -> Self {
+        let copy = |(key, entry): (&Bytes, &StreamEntry)| {
+            let state = entry.state.as_ref().and_then(|state| copy(key, state));
+            (key.clone(), StreamEntry { state, ..*entry })
+        };
+        Self {
+            entries: self.entries.iter().map(copy).collect(),
+            dirty: self.dirty.clone(),
+            ..*self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Bytes {
+        format!("main/counter-{number}").into()
+    }
+
+    fn entry() -> StreamEntry {
+        StreamEntry::new(1, None, 0)
+    }
+
+    fn is_here(streams: &Streams, number: usize) -> bool {
+        streams.iter().any(|(held, _)| *held == key(number))
+    }
+
+    fn weighed(streams: &Streams) -> usize {
+        streams.iter().map(|(key, entry)| entry.weight(key)).sum()
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first_and_the_rest_stays() {
+        let mut streams = Streams::default();
+        let one = entry().weight(&key(10));
+        for number in 10..90 {
+            streams.used(&key(number), entry);
+            streams.evict(80 * one);
+        }
+        streams.used(&key(10), || panic!("it is here"));
+        streams.used(&key(90), entry);
+        streams.evict(80 * one);
+        assert!(is_here(&streams, 10), "it was used just now");
+        assert!(!is_here(&streams, 11));
+        assert!(is_here(&streams, 30));
+        let kept = streams.iter().count();
+        assert!((60..=80).contains(&kept), "{kept}");
+        assert_eq!(streams.bytes, weighed(&streams));
+    }
+
+    #[test]
+    fn what_the_store_has_not_taken_stays_whatever_it_takes() {
+        let mut streams = Streams::default();
+        for number in 0..5 {
+            streams.used(&key(number), entry);
+        }
+        let changed = streams.changed(&key(3)).unwrap();
+        changed.version = 2;
+        for _ in 0..3 {
+            streams.evict(0);
+        }
+        let held: Vec<_> = streams.dirty().map(|(key, _)| key.clone()).collect();
+        assert_eq!(held, [key(3)]);
+        assert_eq!(streams.iter().count(), 1);
+        assert_eq!(streams.dirty_bytes(), weighed(&streams));
+        streams.stored([100]);
+        assert_eq!(streams.bytes, weighed(&streams));
+        assert!(streams.bytes > 300, "the state's size is known now");
+        assert_eq!(streams.dirty_bytes(), 0);
+        streams.evict(0);
+        assert_eq!((streams.iter().count(), streams.bytes), (0, 0));
+    }
+}
