@@ -405,6 +405,8 @@ impl Probe {
 /// A follower: a thread that polls, and a bounded channel.
 pub(super) struct KafkaReader {
     chunks: mpsc::Receiver<Result<Vec<Chunk>, LogError>>,
+    /// What was met behind chunks that were handed out.
+    failed: Option<LogError>,
     stop: Arc<AtomicBool>,
 }
 
@@ -423,7 +425,11 @@ impl KafkaReader {
             .name("annals-follow".to_owned())
             .spawn(move || follow(&consumer, &sender, &stopped))
             .map_err(|error| LogError::unavailable("start a reading thread", error))?;
-        Ok(Self { chunks, stop })
+        Ok(Self {
+            chunks,
+            failed: None,
+            stop,
+        })
     }
 }
 
@@ -474,11 +480,66 @@ fn gather(consumer: &BaseConsumer) -> Result<Vec<Chunk>, LogError> {
 
 #[async_trait]
 impl LogReader for KafkaReader {
+    /// Hands out all that was read meanwhile, up to a bound: whoever takes long over each would else be
+    /// as many turns behind as sets are read ahead.
     async fn next(&mut self, wait: Duration) -> Result<Vec<Chunk>, LogError> {
-        match tokio::time::timeout(wait, self.chunks.recv()).await {
-            Err(_elapsed) => Ok(Vec::new()),
-            Ok(Some(chunks)) => chunks,
-            Ok(None) => Err(LogError::Closed),
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
+        let mut chunks = match tokio::time::timeout(wait, self.chunks.recv()).await {
+            Err(_elapsed) => return Ok(Vec::new()),
+            Ok(Some(chunks)) => chunks?,
+            Ok(None) => return Err(LogError::Closed),
+        };
+        let count = |chunks: &[Chunk]| chunks.iter().map(|c| c.records.len()).sum::<usize>();
+        while count(&chunks) < CHUNK_RECORDS_MAX {
+            match self.chunks.try_recv() {
+                Ok(Ok(more)) => chunks.extend(more),
+                Ok(Err(error)) => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(chunks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(offset: u64) -> Vec<Chunk> {
+        vec![Chunk {
+            partition: Partition(0),
+            records: Vec::new(),
+            next: Offset(offset),
+            at_end: false,
+        }]
+    }
+
+    #[tokio::test]
+    async fn who_took_long_gets_all_that_was_read_meanwhile_and_then_what_went_wrong() {
+        let (sender, chunks) = mpsc::channel(AHEAD_MAX);
+        let mut reader = KafkaReader {
+            chunks,
+            failed: None,
+            stop: Arc::default(),
+        };
+        for offset in 1..=3 {
+            sender.send(Ok(set(offset))).await.unwrap();
+        }
+        let gone = LogError::OffsetGone {
+            partition: Partition(0),
+            offset: Offset(4),
+        };
+        sender.send(Err(gone)).await.unwrap();
+        let chunks = reader.next(Duration::ZERO).await.unwrap();
+        let read: Vec<u64> = chunks.iter().map(|chunk| chunk.next.0).collect();
+        assert_eq!(read, [1, 2, 3]);
+        let error = reader.next(Duration::ZERO).await.unwrap_err();
+        assert!(matches!(error, LogError::OffsetGone { .. }));
+        assert!(reader.next(Duration::ZERO).await.unwrap().is_empty());
     }
 }
