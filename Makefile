@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench model simulate faults setup
+.PHONY: help demo test lint bench peers guards model simulate faults setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -39,6 +39,16 @@ lint: ## format, clippy without warnings, the pure crates on their own
 bench: ## the engine beside raw loops, measured in the same run
 	ops/setup
 	$(WITH_TOOLS) cargo run --release -p bench -- $(BENCH)
+
+# They need Node.js and Maven, too.
+peers: ## build what the full bench also measures beside: what people use today
+	cd bench/peers/rust && cargo build --release --locked
+	cd bench/peers/node && npm ci
+	cd bench/peers/kafka-streams && mvn -q package
+
+guards: ## count the instructions of the hot paths, against their limits
+	ops/setup guards
+	$(WITH_TOOLS) cargo bench -p guards
 
 # MODEL holds bounds, as in MODEL='claims=4 crashes=2 reads=2'; each more makes it many times larger.
 model: ## check the write protocol exhaustively, in a larger configuration

@@ -14,6 +14,8 @@ pub enum Unit {
     PerSecond,
     /// Milliseconds; less is better.
     Milliseconds,
+    /// Megabytes of memory (2^20 bytes); less is better.
+    Megabytes,
 }
 
 impl Unit {
@@ -24,6 +26,7 @@ impl Unit {
             Self::PerSecond if value >= 1_000.0 => format!("{:.1} k/s", value / 1_000.0),
             Self::PerSecond => format!("{value:.0}/s"),
             Self::Milliseconds => format!("{value:.2} ms"),
+            Self::Megabytes => format!("{value:.0} MB"),
         }
     }
 }
@@ -34,8 +37,12 @@ impl Unit {
 pub enum Goal {
     /// At least this share of the other side's value.
     ShareAtLeast(f64),
+    /// At most this share of the other side's value.
+    ShareAtMost(f64),
     /// At most so much more than the other side's value, in the unit.
     AboveAtMost(f64),
+    /// At most so much, in the unit; nobody is beside it.
+    AtMost(f64),
     /// Nothing: it is there to be seen.
     Shown,
 }
@@ -60,7 +67,7 @@ pub struct Subject {
 pub struct Pair {
     /// Ours.
     pub ours: f64,
-    /// The other side's.
+    /// The other side's; 0 where there is none.
     pub theirs: f64,
 }
 
@@ -111,18 +118,23 @@ impl Figure {
         Spread::of(self.rounds.iter().map(|pair| pair.ours))
     }
 
-    /// The other side's values.
+    /// The other side's values, if there is another side.
     #[must_use]
     pub fn theirs(&self) -> Option<Spread> {
+        if matches!(self.subject.goal, Goal::AtMost(_)) {
+            return None;
+        }
         Spread::of(self.rounds.iter().map(|pair| pair.theirs))
     }
 
-    /// What the goal is about: the share of the other side's value, or how much ours is above it.
+    /// What the goal is about: the share of the other side's value, how much ours is above it, or
+    /// ours.
     #[must_use]
     pub fn compared(&self) -> Option<Spread> {
         let compare = |pair: &Pair| match self.subject.goal {
             Goal::AboveAtMost(_) => pair.ours - pair.theirs,
-            Goal::ShareAtLeast(_) | Goal::Shown => pair.ours / pair.theirs,
+            Goal::AtMost(_) => pair.ours,
+            Goal::ShareAtLeast(_) | Goal::ShareAtMost(_) | Goal::Shown => pair.ours / pair.theirs,
         };
         Spread::of(self.rounds.iter().map(compare))
     }
@@ -133,7 +145,9 @@ impl Figure {
         let median = self.compared()?.median;
         match self.subject.goal {
             Goal::ShareAtLeast(least) => Some(median >= least),
-            Goal::AboveAtMost(most) => Some(median <= most),
+            Goal::ShareAtMost(most) | Goal::AboveAtMost(most) | Goal::AtMost(most) => {
+                Some(median <= most)
+            }
             Goal::Shown => None,
         }
     }
@@ -183,6 +197,8 @@ mod tests {
             figure(Goal::AboveAtMost(0.4), &rounds).is_met(),
             Some(false)
         );
+        assert_eq!(figure(Goal::AtMost(2.4), &rounds).is_met(), Some(false));
+        assert_eq!(figure(Goal::AtMost(2.5), &rounds).is_met(), Some(true));
         assert_eq!(figure(Goal::Shown, &rounds).is_met(), None);
         assert_eq!(figure(Goal::AboveAtMost(0.4), &[]).is_met(), None);
     }

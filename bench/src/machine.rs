@@ -38,7 +38,7 @@ impl Circumstances {
         Self {
             began: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
             commit: said_by("git", &["describe", "--always", "--dirty"]),
-            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            processors: processors(),
             load: load(),
             fdatasync_per_second: fdatasync_per_second(),
             versions: vec![
@@ -50,6 +50,24 @@ impl Circumstances {
             quick,
         }
     }
+}
+
+/// How many processors this process may use; at least one.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What this process takes of memory now, in megabytes.
+///
+/// # Panics
+/// Where the system does not say so (it is Linux that does).
+#[must_use]
+pub fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.expect("a number of kilobytes") / 1_024.0
 }
 
 fn said_by(program: &str, arguments: &[&str]) -> String {

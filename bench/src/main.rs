@@ -8,6 +8,7 @@ mod figure;
 mod load;
 mod machine;
 mod main_job;
+mod models;
 mod raw;
 mod report;
 mod rows;

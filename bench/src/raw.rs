@@ -12,9 +12,11 @@ use engine::ids::Partition;
 use engine::record::NewRecord;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
@@ -117,6 +119,16 @@ impl RawProducer {
         }
     }
 
+    /// Appends one record and waits for its acknowledgement.
+    ///
+    /// # Panics
+    /// If it is lost.
+    pub async fn append(&self, partition: Partition, record: &NewRecord) {
+        let (one, acknowledged) = oneshot::channel();
+        self.send(partition, record, Waiter::One(one));
+        assert_eq!(acknowledged.await, Ok(true), "a record is acknowledged");
+    }
+
     /// Appends all records, and returns how many were acknowledged in a second.
     ///
     /// # Panics
@@ -143,39 +155,107 @@ pub fn per_second(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-/// Reads a whole topic, counts its bytes, and returns how many records came in a second.
+/// Lets the brokers flush each record of a log's topic to disk before they acknowledge it.
+///
+/// # Panics
+/// If they refuse.
+pub async fn flush_every_record(bootstrap: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .expect("settings that the client library takes");
+    // What is not named here goes back to its default.
+    let settings = AlterConfig::new(ResourceSpecifier::Topic(topic))
+        .set("cleanup.policy", "delete")
+        .set("retention.ms", "-1")
+        .set("retention.bytes", "-1")
+        .set("message.timestamp.type", "LogAppendTime")
+        .set("max.message.bytes", "2097152")
+        .set("min.insync.replicas", "1")
+        .set("flush.messages", "1");
+    let altered = admin.alter_configs([&settings], &AdminOptions::new());
+    for altered in altered.await.expect("brokers that answer") {
+        altered.expect("a topic that takes it");
+    }
+}
+
+/// A consumer without a group, which reads a topic to where it ends when it is opened.
+pub struct RawConsumer {
+    consumer: BaseConsumer,
+    missing: u64,
+}
+
+impl RawConsumer {
+    /// Reads these partitions, each up to before an offset.
+    ///
+    /// # Panics
+    /// If the client library refuses its settings.
+    #[must_use]
+    pub fn open(bootstrap: &str, topic: &str, ends: &[(Partition, u64)]) -> Self {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", "raw")
+            .set("enable.auto.commit", "false")
+            .set("check.crcs", "false")
+            .set("fetch.min.bytes", "1")
+            .set("fetch.message.max.bytes", "8388608")
+            .set("queued.min.messages", "1000000")
+            .set("queued.max.messages.kbytes", "262144")
+            .create()
+            .expect("settings that the client library takes");
+        let mut list = TopicPartitionList::new();
+        for (partition, _) in ends {
+            let number = i32::try_from(partition.0).expect("a few partitions");
+            list.add_partition_offset(topic, number, Offset::Beginning)
+                .expect("an offset");
+        }
+        consumer.assign(&list).expect("an assignment");
+        let missing = ends.iter().map(|(_, end)| end).sum();
+        Self { consumer, missing }
+    }
+
+    /// Passes on the next records, at most so many: the first when it comes, and others that are there
+    /// by then. Says how many there were, none behind the last.
+    ///
+    /// # Panics
+    /// If none comes for long.
+    pub fn take(&mut self, most: usize, mut with: impl FnMut(&BorrowedMessage<'_>)) -> usize {
+        let mut taken = 0;
+        while taken < most && self.missing > 0 {
+            let wait = if taken == 0 { WAIT } else { Duration::ZERO };
+            let Some(message) = self.consumer.poll(wait) else {
+                assert!(taken > 0, "a record comes");
+                break;
+            };
+            with(&message.expect("no error"));
+            taken += 1;
+            self.missing -= 1;
+        }
+        taken
+    }
+}
+
+/// Reads a whole topic, counts its bytes, and returns how many records came in a second, from the first
+/// one on: how long a client takes to find its brokers is nobody's throughput.
 ///
 /// # Panics
 /// If not all come.
 #[must_use]
 pub fn count_all(bootstrap: &str, topic: &str, ends: &[(Partition, u64)]) -> f64 {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "raw")
-        .set("enable.auto.commit", "false")
-        .set("check.crcs", "false")
-        .set("fetch.min.bytes", "1")
-        .set("fetch.message.max.bytes", "8388608")
-        .set("queued.min.messages", "1000000")
-        .set("queued.max.messages.kbytes", "262144")
-        .create()
-        .expect("settings that the client library takes");
-    let mut list = TopicPartitionList::new();
-    for (partition, _) in ends {
-        let number = i32::try_from(partition.0).expect("a few partitions");
-        list.add_partition_offset(topic, number, Offset::Beginning)
-            .expect("an offset");
-    }
-    let expected: u64 = ends.iter().map(|(_, end)| end).sum();
-    let (mut records, mut bytes) = (0_u64, 0_usize);
-    let began = Instant::now();
-    consumer.assign(&list).expect("an assignment");
-    while records < expected {
-        let message = consumer.poll(WAIT).expect("a record").expect("no error");
-        records += 1;
+    let mut bytes = 0;
+    let mut consumer = RawConsumer::open(bootstrap, topic, ends);
+    let mut count = |message: &BorrowedMessage<'_>| {
         bytes += message.payload_len() + message.key_len();
+    };
+    let mut records = consumer.take(1, &mut count);
+    let began = Instant::now();
+    loop {
+        match consumer.take(usize::MAX, &mut count) {
+            0 => break,
+            taken => records += taken,
+        }
     }
     let took = began.elapsed();
     assert!(bytes > 0, "records have bytes");
-    per_second(usize::try_from(records).expect("few enough"), took)
+    per_second(records, took)
 }

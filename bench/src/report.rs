@@ -130,7 +130,8 @@ impl Report {
 fn middle(figure: &Figure, median: f64) -> String {
     match figure.subject.goal {
         Goal::AboveAtMost(_) => format!("{median:+.2} ms"),
-        Goal::ShareAtLeast(_) | Goal::Shown => format!("{median:.2} ×"),
+        Goal::AtMost(_) => figure.subject.unit.show(median),
+        Goal::ShareAtLeast(_) | Goal::ShareAtMost(_) | Goal::Shown => format!("{median:.2} ×"),
     }
 }
 
@@ -145,7 +146,9 @@ fn compared(figure: &Figure, spread: Option<Spread>) -> String {
 fn goal(figure: &Figure) -> String {
     match figure.subject.goal {
         Goal::ShareAtLeast(least) => format!("≥ {least:.2} ×"),
+        Goal::ShareAtMost(most) => format!("≤ {most:.2} ×"),
         Goal::AboveAtMost(most) => format!("≤ {most:+.2} ms"),
+        Goal::AtMost(most) => format!("≤ {}", figure.subject.unit.show(most)),
         Goal::Shown => String::new(),
     }
 }
@@ -179,7 +182,11 @@ fn plot(figure: &Figure) -> String {
     let most = values.fold(f64::MIN_POSITIVE, f64::max);
     let x = |value: f64| MARGIN + value / most * (WIDTH - 2.0 * MARGIN);
     let mut svg = format!("<svg width=\"{WIDTH}\" height=\"74\" role=\"img\">");
-    for (y, class) in [(18.0, "ours"), (42.0, "theirs")] {
+    let sides = [(18.0, "ours"), (42.0, "theirs")];
+    let sides = sides
+        .into_iter()
+        .take(1 + usize::from(figure.theirs().is_some()));
+    for (y, class) in sides {
         let _ = write!(
             svg,
             "<text x=\"0\" y=\"{}\">{class}</text><line x1=\"{MARGIN}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>",

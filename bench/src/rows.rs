@@ -1,6 +1,12 @@
 //! The kinds of measurements, one a file, by the rows of the goals.
 
+mod closed;
+mod embedded;
+mod freshness;
 mod http;
+mod large;
+mod peers;
+mod projection;
 mod replay;
 mod write;
 
@@ -26,8 +32,8 @@ impl Size {
 }
 
 /// One kind of measurement.
-#[async_trait]
-pub trait Bench: Send {
+#[async_trait(?Send)]
+pub trait Bench {
     /// What it measures, in the order of each round's pairs.
     fn subjects(&self) -> Vec<Subject>;
 
@@ -41,14 +47,42 @@ pub trait Bench: Send {
 /// All of them.
 #[must_use]
 pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
-    vec![
+    let mut all: Vec<Box<dyn Bench>> = vec![
         Box::new(write::InProcess::new(size)),
         Box::new(http::Paced::new(size)),
         Box::new(http::Single::new(size)),
         Box::new(http::Batch::new(size)),
         Box::new(replay::Replay::new(size, 1)),
         Box::new(replay::Replay::new(size, 8)),
-    ]
+        Box::new(projection::Rows::new(size, projection::Way::Live)),
+        Box::new(projection::Rows::new(size, projection::Way::Repeated)),
+        Box::new(projection::Rows::new(size, projection::Way::Rebuild)),
+        Box::new(freshness::Freshness::new(size)),
+    ];
+    for streams in [closed::Streams::Spread, closed::Streams::Hot] {
+        for clients in [1, 8, 32] {
+            all.push(Box::new(closed::Closed::new(size, clients, streams)));
+        }
+    }
+    for one_by_one in [false, true] {
+        all.push(Box::new(embedded::Embedded::new(size, one_by_one)));
+    }
+    for partitions in [1, 4, 64] {
+        all.push(Box::new(write::Partitions::new(size, partitions)));
+    }
+    if size.quick {
+        return all;
+    }
+    if peers::are_built() {
+        for flushed in [false, true] {
+            all.push(Box::new(peers::Peers::new(size, flushed)));
+        }
+        all.push(Box::new(peers::KafkaStreams::new(size)));
+    } else {
+        eprintln!("without the peers, which `make peers` builds");
+    }
+    all.push(Box::new(large::Large::new(size)));
+    all
 }
 
 /// The one pair of a bench that measures one value on each side.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::command::Request;
+use engine::command::{Decision, Request};
 use engine::engine::{Engine, EngineOptions, Pending};
 use engine::ids::Partition;
 use engine::log::LogAddress;
 use engine::record::NewRecord;
 use kernel::TenantId;
+use lending::Book;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 use tests::harness::logs::{Kind, NewLog};
@@ -17,17 +18,22 @@ use tokio::sync::mpsc;
 
 use crate::raw::per_second;
 
-/// How long anything may take.
+/// How long an answer may take.
 pub const WAIT: Duration = Duration::from_secs(120);
+/// How long a start may take; a long log is read first where there is no local store.
+const READY_WAIT: Duration = Duration::from_secs(900);
 /// How many answers are waited for at the same time.
 const ANSWERS_MAX: usize = 8_192;
+
+/// How many customers order.
+const CUSTOMERS: usize = 97;
 
 /// The data of an order, as a client sends it.
 #[must_use]
 pub fn order(number: usize) -> serde_json::Value {
     let brl = |amount: i64| json!({"amount_minor": amount, "currency": "BRL"});
     json!({
-        "customer": format!("customer-{}", number % 977),
+        "customer": format!("customer-{}", number % CUSTOMERS),
         "items": [{
             "line": 1, "product": "p", "seller": "s", "price": brl(2_199), "freight": brl(1_185)
         }],
@@ -60,7 +66,26 @@ pub fn place(seed: u64, number: usize) -> Request {
     }
 }
 
-/// A write side on a new log.
+/// A book that is lent for the first time, and then comes back and is lent again and again.
+#[must_use]
+pub fn lend_or_return(book: usize, number: usize) -> Request {
+    let (command, data) = if number.is_multiple_of(2) {
+        let loan = json!({"reader": 1, "due": "2100-01-01T00:00:00Z"});
+        ("LendBook", loan)
+    } else {
+        ("ReturnBook", json!({}))
+    };
+    Request {
+        stream: format!("book-{book}").parse().expect("a stream's name"),
+        command: command.to_owned(),
+        occurred_at: None,
+        expected_version: Some(number as u64),
+        data: to_raw_value(&data).expect("JSON"),
+        ..place(0, number)
+    }
+}
+
+/// A write side on a log.
 pub struct WriteSide {
     log: NewLog,
     /// It.
@@ -68,40 +93,61 @@ pub struct WriteSide {
 }
 
 impl WriteSide {
-    /// Starts one, with its local store.
+    /// Starts one on a new log, with its local store.
     pub async fn start(kind: Kind, partitions: u32) -> Self {
         let log = NewLog::make(kind, partitions).await;
         let options = EngineOptions::alone(Some(log.store()));
-        let engine = Engine::start(Arc::clone(&log.log), shop(), options);
+        Self::open(log, options).await
+    }
+
+    /// Starts one on a log that is there.
+    pub async fn open(log: NewLog, options: EngineOptions) -> Self {
+        let registry = shop().with::<Book>();
+        let engine = Engine::start(Arc::clone(&log.log), registry, options);
         let engine = engine.await.expect("a write side");
-        engine.ready(WAIT).await.expect("owners of all partitions");
+        engine
+            .ready(READY_WAIT)
+            .await
+            .expect("owners of all partitions");
         Self { log, engine }
     }
 
-    /// Sends commands, many in flight, until each has its answer; how many did in a second.
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> &NewLog {
+        &self.log
+    }
+
+    /// Sends commands that begin streams of their own, many in flight, until each has its answer; how
+    /// many did in a second.
     pub async fn commands_per_second(&self, seed: u64, count: usize) -> f64 {
-        let deadline = Instant::now() + WAIT;
         let requests: Vec<Request> = (0..count).map(|number| place(seed, number)).collect();
+        self.answered_per_second(requests).await
+    }
+
+    /// Sends commands, many in flight, until each has its answer; how many did in a second.
+    pub async fn answered_per_second(&self, requests: impl IntoIterator<Item = Request>) -> f64 {
         let began = Instant::now();
         let mut batch = self.engine.batch();
         let (pending, mut answers) = mpsc::channel::<Pending>(ANSWERS_MAX);
         let counting = tokio::spawn(async move {
             let mut accepted = 0;
             while let Some(answer) = answers.recv().await {
-                accepted += usize::from(answer.await.is_ok());
+                let answer = answer.await.expect("an answer from the log");
+                let is_accepted = matches!(answer.decision, Decision::Accepted(_));
+                assert!(is_accepted, "every command is accepted: {answer:?}");
+                accepted += 1;
             }
             accepted
         });
         for request in requests {
             let command = self.engine.prepare(request).expect("a well-formed command");
-            let answer = batch.submit(command, deadline).await;
+            let answer = batch.submit(command, Instant::now() + WAIT).await;
             pending.send(answer).await.expect("somebody who counts");
         }
         drop(pending);
         let accepted = counting.await.expect("a count");
-        let took = began.elapsed();
-        assert_eq!(accepted, count, "every command is accepted");
-        per_second(count, took)
+        per_second(accepted, began.elapsed())
     }
 
     /// Ends it, and leaves its log.
@@ -118,6 +164,16 @@ pub fn topic(log: &NewLog) -> String {
         LogAddress::Kafka { topic, .. } => topic.clone(),
         LogAddress::Sqlite { .. } => panic!("a file has no topic"),
     }
+}
+
+/// Where the partitions of a log end that hold anything.
+pub async fn ends_of(log: &NewLog) -> Vec<(Partition, u64)> {
+    let mut ends = Vec::new();
+    for partition in (0..log.log.partition_count()).map(Partition) {
+        let bounds = log.log.bounds(partition).await.expect("a log that answers");
+        ends.push((partition, bounds.end.0));
+    }
+    ends
 }
 
 /// Every record of a log, with its partition, in the order in which partitions took them by turns.

@@ -20,13 +20,12 @@ use serde_json::json;
 use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Bench, Size, in_turn, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::load::{Connection, Pool, open_loop, percentile_ms};
-use crate::raw::{RawProducer, Waiter, per_second};
+use crate::raw::{RawProducer, per_second};
 use crate::work::{self, WriteSide};
 
 const PARTITIONS: u32 = 16;
@@ -77,13 +76,6 @@ fn body(number: usize) -> Bytes {
     work::order(number).to_string().into()
 }
 
-/// Waits for the acknowledgement of one record.
-async fn acknowledged(producer: &RawProducer, partition: Partition, record: &NewRecord) {
-    let (one, acknowledged) = oneshot::channel();
-    producer.send(partition, record, Waiter::One(one));
-    assert_eq!(acknowledged.await, Ok(true), "a record is acknowledged");
-}
-
 /// How many are waited for one by one before anything counts: whoever is asked first opens connections.
 const WARM_UP: usize = 64;
 
@@ -131,20 +123,20 @@ impl Paced {
         let producer = RawProducer::open(bootstrap, &work::topic(&log), LINGER_MS);
         let (producer, records) = (Arc::new(producer), Arc::clone(&self.records));
         for (partition, record) in records.iter().take(WARM_UP) {
-            acknowledged(&producer, *partition, record).await;
+            producer.append(*partition, record).await;
         }
         let times = open_loop(rate, self.count(rate), move |number| {
             let (producer, records) = (Arc::clone(&producer), Arc::clone(&records));
             async move {
                 let (partition, record) = &records[number % records.len()];
-                acknowledged(&producer, *partition, record).await;
+                producer.append(*partition, record).await;
             }
         });
         times.await
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Paced {
     fn subjects(&self) -> Vec<Subject> {
         let one = |rate: usize, part: &str, above_ms: f64| Subject {
@@ -289,11 +281,11 @@ async fn raw_order(
         value: Some(body),
         headers: Vec::new(),
     };
-    acknowledged(&producer, partition, &record).await;
+    producer.append(partition, &record).await;
     StatusCode::OK
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Single {
     fn subjects(&self) -> Vec<Subject> {
         vec![Subject {
@@ -379,7 +371,7 @@ impl Batch {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Batch {
     fn subjects(&self) -> Vec<Subject> {
         vec![Subject {

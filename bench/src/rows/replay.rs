@@ -2,18 +2,21 @@
 //! bytes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::ids::Partition;
+use engine::log::EventLog;
 use engine::subscription::Subscription;
+use lending::Book;
 use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::stack::shop;
 
 use super::{Bench, Size, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
+use crate::machine::processors;
 use crate::raw::{count_all, per_second};
 use crate::work::{self, WriteSide};
 
@@ -33,7 +36,7 @@ impl Replay {
         Self {
             size,
             partitions,
-            commands: size.of(50_000, 300_000),
+            commands: size.of(200_000, 500_000),
             log: None,
         }
     }
@@ -42,53 +45,81 @@ impl Replay {
         self.log.as_ref().expect("it was prepared")
     }
 
-    /// How many commits were folded in a second.
-    async fn fold(&self) -> f64 {
-        let log = &self.log().log;
-        let registry = shop();
-        let partitions = (0..self.partitions).map(|number| (Partition(number), None));
-        let began = Instant::now();
-        let mut subscription = Subscription::new(Arc::clone(log), partitions.collect());
-        let mut states = HashMap::new();
-        let mut commits = 0;
-        while commits < self.commands {
-            let batches = subscription.next(WAIT).await.expect("a log that is whole");
-            assert!(!batches.is_empty(), "the log has more");
-            for batch in batches {
-                for placed in &batch.commits {
-                    let commit = &placed.commit;
-                    let aggregate = registry.get(commit.stream.category());
-                    let aggregate = aggregate.expect("an aggregate of the shop");
-                    let state = states
-                        .entry(commit.key())
-                        .or_insert_with(|| aggregate.initial());
-                    for event in &commit.events {
-                        let (name, data) = (&event.type_name, event.data.get());
-                        aggregate
-                            .evolve_recorded(state, name, event.schema, data, commit.occurred_at())
-                            .expect("an event of the shop");
-                    }
-                    commits += 1;
-                }
-                subscription.made_durable(batch.partition, batch.after);
-            }
-        }
-        per_second(commits, began.elapsed())
-    }
-
     async fn count(&self) -> f64 {
         let log = self.log();
-        let mut ends = Vec::new();
-        for partition in (0..self.partitions).map(Partition) {
-            let bounds = log.log.bounds(partition).await.expect("a log that answers");
-            ends.push((partition, bounds.end.0));
-        }
+        let ends = work::ends_of(log).await;
         let topic = work::topic(log);
         tokio::task::block_in_place(|| count_all(kafka::shared().bootstrap(), &topic, &ends))
     }
 }
 
-#[async_trait]
+/// How many commits of a log were folded in a second, from when the first came, the partitions shared out
+/// to as many tasks as there are processors, as a projector does it.
+pub async fn fold_all(log: &NewLog, partitions: u32) -> f64 {
+    let tasks = (partitions as usize).min(processors());
+    let began = Arc::new(OnceLock::new());
+    let folding = (0..tasks).map(|task| {
+        let partitions = (0..partitions).map(Partition);
+        let share: Vec<Partition> = partitions.skip(task).step_by(tasks).collect();
+        tokio::spawn(fold(Arc::clone(&log.log), share, Arc::clone(&began)))
+    });
+    let folded = futures::future::join_all(folding).await;
+    let folded = folded.into_iter();
+    let commits = folded
+        .map(|commits| commits.expect("a log that can be folded"))
+        .sum();
+    per_second(commits, began.get().expect("commits came").elapsed())
+}
+
+/// Folds some partitions to where they end now, and notes when their first commits came; how many they
+/// hold.
+async fn fold(
+    log: Arc<dyn EventLog>,
+    partitions: Vec<Partition>,
+    began: Arc<OnceLock<Instant>>,
+) -> usize {
+    let registry = shop().with::<Book>();
+    let mut missing = HashMap::new();
+    for partition in &partitions {
+        let bounds = log.bounds(*partition).await.expect("a log that answers");
+        if bounds.end > bounds.first {
+            missing.insert(*partition, bounds.end);
+        }
+    }
+    let from = missing.keys().map(|partition| (*partition, None)).collect();
+    let mut subscription = Subscription::new(log, from);
+    let mut states = HashMap::new();
+    let mut commits = 0;
+    while !missing.is_empty() {
+        let batches = subscription.next(WAIT).await.expect("a log that is whole");
+        assert!(!batches.is_empty(), "the log has more");
+        began.get_or_init(Instant::now);
+        for batch in batches {
+            commits += batch.commits.len();
+            for placed in &batch.commits {
+                let commit = &placed.commit;
+                let aggregate = registry.get(commit.stream.category());
+                let aggregate = aggregate.expect("an aggregate of the shop");
+                let state = states
+                    .entry(commit.key())
+                    .or_insert_with(|| aggregate.initial());
+                for event in &commit.events {
+                    let (name, data) = (&event.type_name, event.data.get());
+                    aggregate
+                        .evolve_recorded(state, name, event.schema, data, commit.occurred_at())
+                        .expect("an event of the shop");
+                }
+            }
+            if Some(batch.after.offset.next()) == missing.get(&batch.partition).copied() {
+                missing.remove(&batch.partition);
+            }
+            subscription.made_durable(batch.partition, batch.after);
+        }
+    }
+    commits
+}
+
+#[async_trait(?Send)]
 impl Bench for Replay {
     fn subjects(&self) -> Vec<Subject> {
         let several = self.partitions > 1;
@@ -111,10 +142,15 @@ impl Bench for Replay {
         side.commands_per_second(self.size.seed, self.commands)
             .await;
         self.log = Some(side.stop().await);
-        self.fold().await;
+        fold_all(self.log(), self.partitions).await;
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        one_pair(ours_first, self.fold(), self.count()).await
+        one_pair(
+            ours_first,
+            fold_all(self.log(), self.partitions),
+            self.count(),
+        )
+        .await
     }
 }

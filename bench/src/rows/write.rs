@@ -1,4 +1,5 @@
 //! B1: commands in this process, many in flight, against the same records through the client library.
+//! B11: the same on logs of fewer and of more partitions.
 
 use async_trait::async_trait;
 use engine::ids::Partition;
@@ -32,7 +33,7 @@ impl InProcess {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for InProcess {
     fn subjects(&self) -> Vec<Subject> {
         vec![Subject {
@@ -67,6 +68,54 @@ impl Bench for InProcess {
             let records = &self.records;
             tokio::task::block_in_place(|| producer.append_all(records))
         };
+        one_pair(ours_first, ours, theirs).await
+    }
+}
+
+/// The same on a log of another number of partitions.
+pub struct Partitions {
+    size: Size,
+    commands: usize,
+    partitions: u32,
+}
+
+impl Partitions {
+    pub fn new(size: Size, partitions: u32) -> Self {
+        Self {
+            size,
+            commands: size.of(30_000, 200_000),
+            partitions,
+        }
+    }
+
+    async fn measure(&self, partitions: u32) -> f64 {
+        let side = WriteSide::start(Kind::Kafka, partitions).await;
+        let rate = side
+            .commands_per_second(self.size.seed, self.commands)
+            .await;
+        side.stop().await;
+        rate
+    }
+}
+
+#[async_trait(?Send)]
+impl Bench for Partitions {
+    fn subjects(&self) -> Vec<Subject> {
+        vec![Subject {
+            row: "B11".to_owned(),
+            work: format!("commands in process, {} partitions", self.partitions),
+            against: format!("{PARTITIONS} partitions"),
+            unit: Unit::PerSecond,
+            goal: Goal::ShareAtLeast(0.8),
+        }]
+    }
+
+    async fn prepare(&mut self) {
+        self.measure(self.partitions).await;
+    }
+
+    async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
+        let (ours, theirs) = (self.measure(self.partitions), self.measure(PARTITIONS));
         one_pair(ours_first, ours, theirs).await
     }
 }

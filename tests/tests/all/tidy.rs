@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates of the workspace, each with those that it may use.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("kernel", &[]),
     // Judges the engine, so it uses nothing of it.
     ("checker", &[]),
@@ -57,8 +57,21 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "door",
             "engine",
             "kernel",
+            "lending",
             "projections",
             "tests",
+        ],
+    ),
+    // Counts instructions of what a request or a record goes through.
+    (
+        "guards",
+        &[
+            "command-api",
+            "domain",
+            "door",
+            "engine",
+            "kernel",
+            "projections",
         ],
     ),
 ];
@@ -100,6 +113,7 @@ const BELONGINGS: [Belongs; 5] = [
             "cli/",
             // A route without the engine is what the door is held against.
             "bench/src/rows/http.rs",
+            "bench/guards/",
         ],
     },
     Belongs {

@@ -1,0 +1,210 @@
+//! B8: clients in this process that each wait for their answer before they ask again, against clients
+//! that do the same with the client library.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use engine::command::Request;
+use engine::engine::EngineOptions;
+use engine::ids::Partition;
+use engine::record::NewRecord;
+use tests::harness::kafka;
+use tests::harness::logs::{Kind, NewLog};
+
+use super::{Bench, Size, in_turn};
+use crate::figure::{Goal, Pair, Subject, Unit};
+use crate::load::percentile_ms;
+use crate::raw::{self, RawProducer, per_second};
+use crate::work::{self, WAIT, WriteSide};
+
+const PARTITIONS: u32 = 16;
+/// Whoever waits for one acknowledgement does not want records collected.
+const LINGER_MS: u32 = 0;
+/// How many commands a client sends before anything counts.
+const WARM_UP: usize = 50;
+
+/// Which streams the clients write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// Each command begins a stream of its own.
+    Spread,
+    /// Each client writes to one stream, on and on.
+    Hot,
+}
+
+/// Clients that each wait for their answer. Every command names the version it was made for.
+pub struct Closed {
+    clients: usize,
+    streams: Streams,
+    /// Whether the broker flushes every record.
+    flushed: bool,
+    /// Of one client.
+    commands: usize,
+    /// What the commands of our side left in a log, as the other side appends it: of every command, or
+    /// one of every client.
+    records: Arc<Vec<(Partition, NewRecord)>>,
+}
+
+impl Closed {
+    pub fn new(size: Size, clients: usize, streams: Streams) -> Self {
+        // One waiting client is as slow as the broker's answer.
+        let commands = size.of(4_000, 20_000).max(size.of(600, 3_000) * clients);
+        Self {
+            clients,
+            streams,
+            flushed: false,
+            commands: commands / clients,
+            records: Arc::default(),
+        }
+    }
+
+    /// The same on a broker that flushes every record, or one that does not.
+    #[must_use]
+    pub fn flushed(self, flushed: bool) -> Self {
+        Self { flushed, ..self }
+    }
+
+    fn command(&self, client: usize, number: usize) -> Request {
+        match self.streams {
+            Streams::Spread => {
+                let place = client * (self.commands + WARM_UP) + number;
+                let mut request = work::place(1, place);
+                request.expected_version = Some(0);
+                request
+            }
+            Streams::Hot => work::lend_or_return(client, number),
+        }
+    }
+
+    /// What the clients of a write side see.
+    pub async fn ours(&self) -> Measured {
+        let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+        if self.flushed {
+            let topic = work::topic(&log);
+            raw::flush_every_record(kafka::shared().bootstrap(), &topic).await;
+        }
+        let options = EngineOptions::alone(Some(log.store()));
+        let side = WriteSide::open(log, options).await;
+        let measured = self.ask(&side).await;
+        side.stop().await;
+        measured
+    }
+
+    async fn ask(&self, side: &WriteSide) -> Measured {
+        let ask = async |client: usize, number: usize| {
+            let command = side.engine.prepare(self.command(client, number));
+            let command = command.expect("a well-formed command");
+            let answer = side.engine.submit(command, Instant::now() + WAIT).await;
+            answer.expect("an accepted command");
+        };
+        self.measure(ask).await
+    }
+
+    async fn theirs(&self) -> Measured {
+        let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+        let bootstrap = kafka::shared().bootstrap();
+        let producer = RawProducer::open(bootstrap, &work::topic(&log), LINGER_MS);
+        let append = async |client: usize, number: usize| {
+            let (partition, record) = match self.streams {
+                Streams::Spread => {
+                    let place = client * (self.commands + WARM_UP) + number;
+                    &self.records[place % self.records.len()]
+                }
+                Streams::Hot => &self.records[client],
+            };
+            producer.append(*partition, record).await;
+        };
+        self.measure(append).await
+    }
+
+    /// Lets all clients ask at the same time, warm first.
+    async fn measure(&self, ask: impl AsyncFn(usize, usize)) -> Measured {
+        let clients = 0..self.clients;
+        let warm_up = clients.clone().map(async |client| {
+            for number in 0..WARM_UP {
+                ask(client, number).await;
+            }
+        });
+        futures::future::join_all(warm_up).await;
+        let began = Instant::now();
+        let asking = clients.map(async |client| {
+            let mut times = Vec::with_capacity(self.commands);
+            for number in WARM_UP..WARM_UP + self.commands {
+                let began = Instant::now();
+                ask(client, number).await;
+                times.push(began.elapsed());
+            }
+            times
+        });
+        let times: Vec<Duration> = futures::future::join_all(asking).await.concat();
+        Measured {
+            rate: per_second(times.len(), began.elapsed()),
+            times,
+        }
+    }
+}
+
+/// What the clients saw.
+pub struct Measured {
+    /// Answers in a second.
+    pub rate: f64,
+    /// How long each was waited for.
+    pub times: Vec<Duration>,
+}
+
+#[async_trait(?Send)]
+impl Bench for Closed {
+    fn subjects(&self) -> Vec<Subject> {
+        let streams = match self.streams {
+            Streams::Spread => "a stream each time",
+            Streams::Hot => "one stream each",
+        };
+        let clients = match self.clients {
+            1 => "one waiting client".to_owned(),
+            count => format!("{count} waiting clients"),
+        };
+        let subject = |part: &str, unit, goal| Subject {
+            row: "B8".to_owned(),
+            work: format!("{clients} in process, {streams}{part}"),
+            against: "the same clients, raw".to_owned(),
+            unit,
+            goal,
+        };
+        vec![
+            subject("", Unit::PerSecond, Goal::ShareAtLeast(0.6)),
+            subject(", p50", Unit::Milliseconds, Goal::Shown),
+            subject(", p99", Unit::Milliseconds, Goal::Shown),
+        ]
+    }
+
+    async fn prepare(&mut self) {
+        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        self.ask(&side).await;
+        let mut records = work::records_of(&side.stop().await).await;
+        records.retain(|(_, record)| record.key.is_some());
+        if self.streams == Streams::Hot {
+            // The last of every stream: one that is neither the shortest nor the longest.
+            let mut last = BTreeMap::new();
+            for (partition, record) in records {
+                last.insert(record.key.clone(), (partition, record));
+            }
+            records = last.into_values().collect();
+        }
+        self.records = Arc::new(records);
+    }
+
+    async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
+        let (mut ours, mut theirs) = in_turn(ours_first, self.ours(), self.theirs()).await;
+        let rate = Pair {
+            ours: ours.rate,
+            theirs: theirs.rate,
+        };
+        let time = |hundredths| Pair {
+            ours: percentile_ms(&mut ours.times, hundredths),
+            theirs: percentile_ms(&mut theirs.times, hundredths),
+        };
+        [rate].into_iter().chain([50, 99].map(time)).collect()
+    }
+}

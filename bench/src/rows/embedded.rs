@@ -1,0 +1,159 @@
+//! B12: commands on the embedded log, against a loop that commits the same records to a table of the
+//! same shape.
+
+use std::path::Path;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use engine::ids::Partition;
+use engine::record::NewRecord;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Executor, QueryBuilder, Sqlite, SqliteConnection};
+use tests::harness::logs::Kind;
+
+use super::{Bench, Size, one_pair};
+use crate::figure::{Goal, Pair, Subject, Unit};
+use crate::raw::per_second;
+use crate::work::{self, WAIT, WriteSide};
+
+const PARTITIONS: u32 = 16;
+/// How many records the hand-written loop commits at once.
+const GROUP: usize = 2_048;
+/// How many of them go into one statement.
+const ROWS_PER_STATEMENT: usize = 64;
+
+/// Commands on a file.
+pub struct Embedded {
+    size: Size,
+    /// Whether each waits for the one before.
+    one_by_one: bool,
+    commands: usize,
+    records: Vec<(Partition, NewRecord)>,
+}
+
+impl Embedded {
+    pub fn new(size: Size, one_by_one: bool) -> Self {
+        let commands = match one_by_one {
+            true => size.of(2_000, 10_000),
+            false => size.of(30_000, 200_000),
+        };
+        Self {
+            size,
+            one_by_one,
+            commands,
+            records: Vec::new(),
+        }
+    }
+
+    async fn ours(&self, side: &WriteSide) -> f64 {
+        if !self.one_by_one {
+            return side
+                .commands_per_second(self.size.seed, self.commands)
+                .await;
+        }
+        let began = Instant::now();
+        for number in 0..self.commands {
+            let command = side.engine.prepare(work::place(self.size.seed, number));
+            let command = command.expect("a well-formed command");
+            let answer = side.engine.submit(command, Instant::now() + WAIT).await;
+            answer.expect("an accepted command");
+        }
+        per_second(self.commands, began.elapsed())
+    }
+
+    async fn theirs(&self) -> f64 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut table = RawTable::make(&folder.path().join("raw.db")).await;
+        let group = if self.one_by_one { 1 } else { GROUP };
+        let began = Instant::now();
+        for records in self.records.chunks(group) {
+            table.commit(records).await;
+        }
+        per_second(self.records.len(), began.elapsed())
+    }
+}
+
+/// A table as the log's, committed to as durably.
+struct RawTable {
+    connection: SqliteConnection,
+    next: i64,
+}
+
+impl RawTable {
+    async fn make(path: &Path) -> Self {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .disable_statement_logging();
+        let mut connection = options.connect().await.expect("a file");
+        let table = "CREATE TABLE record (id INTEGER PRIMARY KEY, key BLOB, value BLOB, \
+                     headers BLOB NOT NULL, appended_at_ms INTEGER NOT NULL)";
+        connection.execute(table).await.expect("a table");
+        Self {
+            connection,
+            next: 0,
+        }
+    }
+
+    async fn commit(&mut self, records: &[(Partition, NewRecord)]) {
+        let begun = self.connection.begin_with("BEGIN IMMEDIATE").await;
+        let mut tx = begun.expect("a transaction");
+        for rows in records.chunks(ROWS_PER_STATEMENT) {
+            let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO record ");
+            insert.push_values(rows, |mut row, (_, record)| {
+                let headers = record.headers.iter();
+                let headers = headers.flat_map(|(name, value)| [Some(name), value.as_ref()]);
+                let headers: Vec<u8> = headers.flatten().flatten().copied().collect();
+                row.push_bind(self.next)
+                    .push_bind(record.key.as_deref())
+                    .push_bind(record.value.as_deref())
+                    .push_bind(headers)
+                    .push_bind(0_i64);
+                self.next += 1;
+            });
+            insert.build().execute(&mut *tx).await.expect("rows");
+        }
+        tx.commit().await.expect("a commit");
+    }
+}
+
+#[async_trait(?Send)]
+impl Bench for Embedded {
+    fn subjects(&self) -> Vec<Subject> {
+        let (work, against) = match self.one_by_one {
+            true => (
+                "commands one by one on the embedded log",
+                "a commit for each",
+            ),
+            false => (
+                "many commands in flight on the embedded log",
+                "group commits",
+            ),
+        };
+        vec![Subject {
+            row: "B12".to_owned(),
+            work: work.to_owned(),
+            against: format!("{against}, by hand"),
+            unit: Unit::PerSecond,
+            goal: Goal::ShareAtLeast(0.6),
+        }]
+    }
+
+    async fn prepare(&mut self) {
+        let side = WriteSide::start(Kind::Sqlite, PARTITIONS).await;
+        self.ours(&side).await;
+        self.records = work::records_of(&side.stop().await).await;
+    }
+
+    async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
+        let ours = async {
+            let side = WriteSide::start(Kind::Sqlite, PARTITIONS).await;
+            let rate = self.ours(&side).await;
+            side.stop().await;
+            rate
+        };
+        one_pair(ours_first, ours, self.theirs()).await
+    }
+}

@@ -1,0 +1,146 @@
+//! B7: how long after its answer a command is seen in a read model, with all read models at work.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use engine::ids::{Partition, Position};
+use projections::Projector;
+use sqlx::{Connection, PgConnection};
+use tests::harness::logs::Kind;
+use tests::harness::postgres::Postgres;
+
+use super::{Bench, Size};
+use crate::figure::{Goal, Pair, Subject, Unit};
+use crate::load::{open_loop, percentile_ms};
+use crate::work::{self, WAIT, WriteSide};
+
+const PARTITIONS: u32 = 16;
+const PROJECTOR_TASKS: usize = 2;
+const RATE: usize = 1_000;
+/// How long is waited between two looks at the read model.
+const LOOK_EVERY: Duration = Duration::from_micros(500);
+/// The read model that is looked at, and how far it has read: its rows stand at exactly this place.
+const PLACES: &str = "SELECT partition, position FROM annals.checkpoint \
+                      WHERE projection = 'order_summary'";
+
+/// Answered commands that are not seen yet, by partition, in order.
+type Unseen = Arc<Mutex<BTreeMap<Partition, VecDeque<(Position, Instant)>>>>;
+
+/// From the answer to the row.
+pub struct Freshness {
+    commands: usize,
+    postgres: Option<Postgres>,
+}
+
+impl Freshness {
+    pub fn new(size: Size) -> Self {
+        Self {
+            commands: size.of(3, 20) * RATE,
+            postgres: None,
+        }
+    }
+
+    async fn measure(&self) -> Vec<Duration> {
+        let postgres = self.postgres.as_ref().expect("it was prepared");
+        let url = postgres.create_database().await;
+        projections::migrate(&url)
+            .await
+            .expect("a migrated database");
+        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        let models = projections::models::all();
+        let projector = Projector::spawn(&side.log().log, &url, &models, PROJECTOR_TASKS);
+        let projector = projector.expect("a projector");
+        while projector.ready().is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let unseen = Unseen::default();
+        let looking = tokio::spawn(look(url, Arc::clone(&unseen), self.commands));
+        let engine = side.engine.clone();
+        let asking = open_loop(RATE, self.commands, move |number| {
+            let (engine, unseen) = (engine.clone(), Arc::clone(&unseen));
+            async move {
+                let command = engine.prepare(work::place(1, number));
+                let command = command.expect("a well-formed command");
+                let answer = engine.submit(command, Instant::now() + WAIT).await;
+                let answer = answer.expect("an accepted command");
+                let mut unseen = unseen.lock().unwrap_or_else(PoisonError::into_inner);
+                for (partition, position) in answer.position.positions {
+                    let queue = unseen.entry(partition).or_default();
+                    queue.push_back((position, Instant::now()));
+                }
+            }
+        });
+        asking.await;
+        let seen = looking.await.expect("rows that are seen");
+        projector.stop().await.expect("a projector that went on");
+        side.stop().await;
+        seen
+    }
+}
+
+/// Looks at the read model again and again, until `count` commands were seen; how long each took.
+async fn look(url: String, unseen: Unseen, count: usize) -> Vec<Duration> {
+    let mut connection = PgConnection::connect(&url).await.expect("a database");
+    let mut seen = Vec::with_capacity(count);
+    let deadline = Instant::now() + WAIT;
+    while seen.len() < count {
+        assert!(Instant::now() < deadline, "{} of {count} seen", seen.len());
+        let places = sqlx::query_as(PLACES).fetch_all(&mut connection).await;
+        let places: Vec<(i32, i64)> = places.expect("places");
+        seen.extend(seen_now(&unseen, places));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    seen
+}
+
+/// What is seen for the first time now that the read model stands at these places; how long each took.
+fn seen_now(unseen: &Unseen, places: Vec<(i32, i64)>) -> Vec<Duration> {
+    let now = Instant::now();
+    let mut unseen = unseen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = Vec::new();
+    for (partition, position) in places {
+        let partition = Partition(partition.cast_unsigned());
+        let reached = Position(position.cast_unsigned());
+        let Some(queue) = unseen.get_mut(&partition) else {
+            continue;
+        };
+        // Answers of one partition come nearly in order: whoever is behind waits for the next look.
+        while let Some((position, answered)) = queue.front()
+            && *position <= reached
+        {
+            seen.push(now.saturating_duration_since(*answered));
+            queue.pop_front();
+        }
+    }
+    seen
+}
+
+#[async_trait(?Send)]
+impl Bench for Freshness {
+    fn subjects(&self) -> Vec<Subject> {
+        let subject = |part: &str, most_ms: f64| Subject {
+            row: "B7".to_owned(),
+            work: format!("answered to seen in a read model, {RATE}/s, {part}"),
+            against: String::new(),
+            unit: Unit::Milliseconds,
+            goal: Goal::AtMost(most_ms),
+        };
+        vec![subject("p50", 10.0), subject("p99", 50.0)]
+    }
+
+    async fn prepare(&mut self) {
+        self.postgres = Some(Postgres::start());
+        self.measure().await;
+    }
+
+    async fn round(&mut self, _ours_first: bool) -> Vec<Pair> {
+        let mut times = self.measure().await;
+        let pair = |hundredths| Pair {
+            ours: percentile_ms(&mut times, hundredths),
+            theirs: 0.0,
+        };
+        [50, 99].map(pair).into()
+    }
+}

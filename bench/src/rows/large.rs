@@ -1,0 +1,215 @@
+//! B9, B10 and B11: a log of ten million commits and five million streams, which are used as a Zipf
+//! distribution has it; only in the full run.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use engine::command::Request;
+use engine::engine::EngineOptions;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, Zipf};
+use tests::harness::logs::{Kind, NewLog};
+
+use super::{Bench, Size, replay};
+use crate::figure::{Goal, Pair, Subject, Unit};
+use crate::machine::resident_mb;
+use crate::raw::per_second;
+use crate::work::{self, WriteSide};
+
+const PARTITIONS: u32 = 16;
+/// How unevenly streams are used.
+const EXPONENT: f64 = 1.0;
+/// How long a start with a local store may take until the first command is answered.
+const RESTART_MAX_MS: f64 = 2_000.0;
+/// About what the state of one book takes in memory, in bytes, with its key and its entry.
+const BOOK_BYTES: usize = 700;
+/// How much more than configured a process may take.
+const MEMORY_TIMES: f64 = 1.25;
+
+/// Books, and how often each was lent or came back.
+struct Books {
+    versions: Vec<u32>,
+    random: StdRng,
+    zipf: Zipf<f64>,
+}
+
+impl Books {
+    fn new(count: usize, seed: u64) -> Self {
+        Self {
+            versions: vec![0; count],
+            random: StdRng::seed_from_u64(seed),
+            zipf: Zipf::new(count as f64, EXPONENT).expect("a distribution"),
+        }
+    }
+
+    fn next_of(&mut self, book: usize) -> Request {
+        let version = self.versions[book];
+        self.versions[book] += 1;
+        work::lend_or_return(book, version as usize)
+    }
+
+    /// The first command of each.
+    fn each(&mut self) -> impl Iterator<Item = Request> {
+        (0..self.versions.len()).map(|book| self.next_of(book))
+    }
+
+    /// So many commands on books as they are used.
+    fn used(&mut self, count: usize) -> impl Iterator<Item = Request> {
+        (0..count).map(|_| {
+            let rank = self.zipf.sample(&mut self.random) as usize;
+            // The ranks lie anywhere among the books, not in the order in which they came to be.
+            let book = rank.wrapping_mul(0x9E37_79B1) % self.versions.len();
+            self.next_of(book)
+        })
+    }
+}
+
+/// A long log with many streams.
+pub struct Large {
+    streams: usize,
+    commits: usize,
+    /// How many commands are measured at a time.
+    measured: usize,
+    books: Books,
+    /// The rate when the log was short.
+    young: f64,
+    log: Option<NewLog>,
+}
+
+impl Large {
+    pub fn new(size: Size) -> Self {
+        let streams = size.of(50_000, 5_000_000);
+        Self {
+            streams,
+            commits: streams * 2,
+            measured: size.of(10_000, 100_000),
+            books: Books::new(streams, size.seed),
+            young: 0.0,
+            log: None,
+        }
+    }
+
+    /// Memory with which a share of the streams is kept: states have a quarter of it.
+    fn options(&self, store: Option<PathBuf>, share_of: usize) -> EngineOptions {
+        let memory = self.streams / share_of * BOOK_BYTES * 4;
+        EngineOptions {
+            memory_bytes: memory.max(engine::engine::MEMORY_BYTES_MIN),
+            ..EngineOptions::alone(store)
+        }
+    }
+
+    /// Until the first command is answered, and the write side.
+    async fn restart(&mut self, options: EngineOptions) -> (WriteSide, Duration) {
+        let log = self.log.take().expect("it was prepared");
+        let began = Instant::now();
+        let side = WriteSide::open(log, options).await;
+        let command = self.books.used(1);
+        side.answered_per_second(command).await;
+        (side, began.elapsed())
+    }
+
+    async fn used_per_second(&mut self, side: &WriteSide) -> f64 {
+        side.answered_per_second(self.books.used(self.measured))
+            .await
+    }
+}
+
+#[async_trait(?Send)]
+impl Bench for Large {
+    fn subjects(&self) -> Vec<Subject> {
+        let (streams, commits) = (self.streams, self.commits);
+        let options = self.options(None, 10);
+        let memory_mb = (options.memory_bytes >> 20) as f64;
+        let subject = |row: &str, work: String, against: &str, unit, goal| Subject {
+            row: row.to_owned(),
+            work,
+            against: against.to_owned(),
+            unit,
+            goal,
+        };
+        vec![
+            subject(
+                "B9",
+                format!("{streams} streams, Zipf, memory for a tenth"),
+                "everything in memory",
+                Unit::PerSecond,
+                Goal::ShareAtLeast(0.5),
+            ),
+            subject(
+                "B9",
+                format!("the same, resident, {memory_mb:.0} MB configured"),
+                "",
+                Unit::Megabytes,
+                Goal::AtMost(memory_mb * MEMORY_TIMES),
+            ),
+            subject(
+                "B10",
+                format!("restart on {commits} commits with a checkpoint, first answer"),
+                "",
+                Unit::Milliseconds,
+                Goal::AtMost(RESTART_MAX_MS),
+            ),
+            subject(
+                "B10",
+                format!("restart on {commits} commits without a checkpoint"),
+                "replay of the same log",
+                Unit::PerSecond,
+                Goal::ShareAtLeast(0.9),
+            ),
+            subject(
+                "B11",
+                format!("commands behind {commits} commits"),
+                "the same on a young log",
+                Unit::PerSecond,
+                Goal::ShareAtLeast(0.95),
+            ),
+        ]
+    }
+
+    async fn prepare(&mut self) {
+        let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+        let options = self.options(Some(log.store()), 10);
+        let side = WriteSide::open(log, options).await;
+        side.commands_per_second(1, self.measured).await;
+        self.young = side.commands_per_second(2, self.measured).await;
+        side.answered_per_second(self.books.each()).await;
+        let used = self.commits - self.streams;
+        side.answered_per_second(self.books.used(used)).await;
+        self.log = Some(side.stop().await);
+    }
+
+    async fn round(&mut self, _ours_first: bool) -> Vec<Pair> {
+        let store = self.log.as_ref().map(NewLog::store);
+        let options = self.options(store, 10);
+        let (side, restart) = self.restart(options).await;
+        // What is used often is in memory again before anything counts.
+        self.used_per_second(&side).await;
+        let tenth = self.used_per_second(&side).await;
+        let resident = resident_mb();
+        let fresh = rand::random();
+        let old = side.commands_per_second(fresh, self.measured).await;
+        self.log = Some(side.stop().await);
+
+        let ends = work::ends_of(self.log.as_ref().expect("it was put back")).await;
+        let records: u64 = ends.iter().map(|(_, end)| end).sum();
+        let records = usize::try_from(records).expect("few enough");
+        let options = self.options(None, 1);
+        let (side, restart_alone) = self.restart(options).await;
+        self.used_per_second(&side).await;
+        let all = self.used_per_second(&side).await;
+        self.log = Some(side.stop().await);
+        let log = self.log.as_ref().expect("it was put back");
+        let replayed = replay::fold_all(log, PARTITIONS).await;
+
+        let pair = |ours, theirs| Pair { ours, theirs };
+        vec![
+            pair(tenth, all),
+            pair(resident, 0.0),
+            pair(restart.as_secs_f64() * 1_000.0, 0.0),
+            pair(per_second(records, restart_alone), replayed),
+            pair(old, self.young),
+        ]
+    }
+}
