@@ -256,7 +256,9 @@ fn library_faults(
     for Belongs { word, to } in BELONGINGS {
         for (package, uses) in dependencies {
             let folder = folders[package].as_str();
-            let may = to.iter().any(|place| place.starts_with(folder));
+            let may = to
+                .iter()
+                .any(|place| place.starts_with(folder) || folder.starts_with(place));
             if uses.contains(&word.replace('_', "-")) && !may {
                 faults.push(format!("{package} must not depend on {word}"));
             }
