@@ -2,8 +2,8 @@
 //! busy. Each has a limit, and whoever makes it slower than that has to say why.
 //!
 //! Invariant: a limit lies some three hundredths above what was counted when it was written. Valgrind's
-//! processor has no instructions for SHA-256, which is half of what is counted where records are hashed.
-//! Deliberately absent: times (`bench`), and whatever waits for a log or a database.
+//! processor has no instructions for SHA-256: where records are hashed, that is six to seven tenths of
+//! what is counted. Deliberately absent: times (`bench`), and whatever waits for a log or a database.
 
 // The macros below make items of their own.
 #![allow(missing_docs)]
