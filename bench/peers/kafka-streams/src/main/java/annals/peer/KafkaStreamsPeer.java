@@ -125,6 +125,9 @@ public final class KafkaStreamsPeer {
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, "peer-" + run);
         settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, number("--commit-interval-ms"));
+        // A thread without input waits this long before it looks whether a commit is due. The
+        // default is 100 ms whatever the interval, which would make a short one idle.
+        settings.put(StreamsConfig.POLL_MS_CONFIG, number("--commit-interval-ms"));
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2);
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
         settings.put(StreamsConfig.STATE_DIR_CONFIG, folder.toString());
