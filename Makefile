@@ -42,7 +42,8 @@ bench: ## the engine beside raw loops, measured in the same run
 
 # They need Node.js and Maven, too.
 peers: ## build what the full bench also measures beside: what people use today
-	cd bench/peers/rust && cargo build --release --locked
+	ops/setup demo
+	$(WITH_TOOLS) cd bench/peers/rust && cargo build --release --locked
 	cd bench/peers/node && npm ci
 	cd bench/peers/kafka-streams && mvn -q package
 

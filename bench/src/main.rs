@@ -129,9 +129,14 @@ async fn measure(arguments: &Arguments) -> Vec<Figure> {
             let pairs = bench.round(round % 2 == 0).await;
             for (figure, pair) in measured.iter_mut().zip(pairs) {
                 let unit = figure.subject.unit;
-                let (ours, theirs) = (unit.show(pair.ours), unit.show(pair.theirs));
-                eprintln!("  {}: {ours} against {theirs}", figure.subject.work);
                 figure.rounds.push(pair);
+                let beside = figure.theirs().map(|_| unit.show(pair.theirs));
+                let beside = beside.map_or_else(String::new, |theirs| format!(" against {theirs}"));
+                eprintln!(
+                    "  {}: {}{beside}",
+                    figure.subject.work,
+                    unit.show(pair.ours)
+                );
             }
         }
         figures.extend(measured);

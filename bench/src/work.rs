@@ -157,6 +157,15 @@ impl WriteSide {
     }
 }
 
+/// Sends commands that begin streams of their own to a write side on a new log of Kafka's; how many were
+/// answered in a second.
+pub async fn commands_on_a_new_log(partitions: u32, seed: u64, count: usize) -> f64 {
+    let side = WriteSide::start(Kind::Kafka, partitions).await;
+    let rate = side.commands_per_second(seed, count).await;
+    side.stop().await;
+    rate
+}
+
 /// The topic of a log.
 #[must_use]
 pub fn topic(log: &NewLog) -> String {

@@ -362,12 +362,7 @@ impl Batch {
     }
 
     async fn theirs(&self) -> f64 {
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let rate = side
-            .commands_per_second(self.size.seed, self.commands)
-            .await;
-        side.stop().await;
-        rate
+        work::commands_on_a_new_log(PARTITIONS, self.size.seed, self.commands).await
     }
 }
 

@@ -133,7 +133,7 @@ impl Bench for Large {
             subject(
                 "B9",
                 format!("{streams} streams, Zipf, memory for a tenth"),
-                "everything in memory",
+                "everything in memory, no local store",
                 Unit::PerSecond,
                 Goal::ShareAtLeast(0.5),
             ),

@@ -53,14 +53,7 @@ impl Bench for InProcess {
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let ours = async {
-            let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-            let rate = side
-                .commands_per_second(self.size.seed, self.commands)
-                .await;
-            side.stop().await;
-            rate
-        };
+        let ours = work::commands_on_a_new_log(PARTITIONS, self.size.seed, self.commands);
         let theirs = async {
             let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
             let topic = work::topic(&log);
@@ -89,12 +82,7 @@ impl Partitions {
     }
 
     async fn measure(&self, partitions: u32) -> f64 {
-        let side = WriteSide::start(Kind::Kafka, partitions).await;
-        let rate = side
-            .commands_per_second(self.size.seed, self.commands)
-            .await;
-        side.stop().await;
-        rate
+        work::commands_on_a_new_log(partitions, self.size.seed, self.commands).await
     }
 }
 

@@ -478,6 +478,13 @@ fn gather(consumer: &BaseConsumer) -> Result<Vec<Chunk>, LogError> {
     Ok(gathered.chunks.into_values().collect())
 }
 
+/// Whether chunks together are at the bound of one.
+fn is_enough(chunks: &[Chunk]) -> bool {
+    let records = || chunks.iter().flat_map(|chunk| &chunk.records);
+    records().count() >= CHUNK_RECORDS_MAX
+        || records().map(Record::size).sum::<usize>() >= CHUNK_BYTES_MAX
+}
+
 #[async_trait]
 impl LogReader for KafkaReader {
     /// Hands out all that was read meanwhile, up to a bound: whoever takes long over each would else be
@@ -491,8 +498,7 @@ impl LogReader for KafkaReader {
             Ok(Some(chunks)) => chunks?,
             Ok(None) => return Err(LogError::Closed),
         };
-        let count = |chunks: &[Chunk]| chunks.iter().map(|c| c.records.len()).sum::<usize>();
-        while count(&chunks) < CHUNK_RECORDS_MAX {
+        while !is_enough(&chunks) {
             match self.chunks.try_recv() {
                 Ok(Ok(more)) => chunks.extend(more),
                 Ok(Err(error)) => {
