@@ -33,6 +33,8 @@ pub enum KnownBad {
     RefusesFromMemory,
     /// The owner never proves that the log it reads on is the one it knows.
     NeverProves,
+    /// The owner trusts what was acknowledged to it while leaders changed, and never reads it.
+    TrustsAcrossLeaders,
     /// Readers check neither a commit's previous hash nor its position.
     ChecksNoLink,
     /// Readers check a commit's position but not its previous hash. This alone breaks nothing.
@@ -49,7 +51,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -62,6 +64,7 @@ impl KnownBad {
         Self::DecidesBehindAnothersClaim,
         Self::RefusesFromMemory,
         Self::NeverProves,
+        Self::TrustsAcrossLeaders,
         Self::ChecksNoLink,
         Self::ChecksNoPrevious,
         Self::ChecksNoPosition,

@@ -4,6 +4,7 @@
 
 mod fold;
 pub(in crate::owner) mod image;
+mod prove;
 mod settle;
 mod take_over;
 mod without_store;
@@ -13,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use kernel::Timestamp;
 
+use self::prove::{Proof, Reread};
 use super::memory::{Fingerprint, Memory, id_key};
 use super::{
     Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
@@ -162,8 +164,12 @@ pub struct Owner<T> {
     reading: bool,
     /// What was read and waits for a proof that it continues what was folded.
     held: Option<(Chunk, Now)>,
-    /// The place that the log is being held against.
-    awaited: Option<Checkpoint>,
+    /// The proof that the log is the one that was folded, while it is wanted.
+    proof: Proof,
+    /// The last place up to which the log was seen to hold what was folded, with its leader.
+    seen: Option<Checkpoint>,
+    /// What was taken up unread and is read again.
+    reread: Option<Reread>,
     /// How often the local checkpoint could not be read since it last took something.
     store_failures: u32,
     /// Whether the partition was given up, since neither the local store nor memory has room.
@@ -222,7 +228,9 @@ impl<T> Owner<T> {
             goal: None,
             reading: false,
             held: None,
-            awaited: None,
+            proof: Proof::default(),
+            seen: None,
+            reread: None,
             store_failures: 0,
             without_room: false,
             look_at_ms: 0,

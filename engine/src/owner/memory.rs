@@ -400,6 +400,7 @@ impl Memory {
     pub(super) fn save(
         &mut self,
         checkpoint: Checkpoint,
+        seen: Option<Checkpoint>,
         holder: Option<Hint>,
         states_bytes_max: usize,
     ) -> Result<(), StoreError> {
@@ -414,6 +415,7 @@ impl Memory {
         }
         let saved = Saved {
             checkpoint,
+            seen,
             holder,
             idempotency_window_ms: self.idempotency_window_ms,
             fingerprint_key: self.fingerprint_key,

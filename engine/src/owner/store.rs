@@ -69,6 +69,8 @@ impl StoreError {
 pub struct Saved {
     /// The place.
     pub checkpoint: Checkpoint,
+    /// The last place at or before it up to which the log was seen to hold what was folded.
+    pub seen: Option<Checkpoint>,
     /// Whose the newest claim is up to there, as it says itself.
     pub holder: Option<Hint>,
     /// The idempotency window of the log, in milliseconds.

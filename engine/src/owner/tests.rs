@@ -98,6 +98,8 @@ impl Entropy for Counting {
 struct World {
     owner: Owner<&'static str>,
     records: Vec<Record>,
+    /// The leader of the log.
+    leader_epoch: i32,
     appended: VecDeque<(u64, crate::record::NewRecord)>,
     answers: Vec<(&'static str, Result<Answer, SubmitError>)>,
     /// What the owner gave back; it is offered again as soon as it takes commands.
@@ -167,6 +169,7 @@ impl World {
         let mut world = Self {
             owner,
             records: Vec::new(),
+            leader_epoch: 0,
             appended: VecDeque::new(),
             answers: Vec::new(),
             released: VecDeque::new(),
@@ -275,7 +278,10 @@ impl World {
     fn land(&mut self) -> (u64, Offset) {
         let (sequence, record) = self.appended.pop_front().expect("something was appended");
         let offset = self.end();
-        self.records.push(Record::at(offset, record));
+        self.records.push(Record {
+            leader_epoch: Some(self.leader_epoch),
+            ..Record::at(offset, record)
+        });
         (sequence, offset)
     }
 

@@ -312,9 +312,13 @@ impl Driver {
             Input::Proven(offset, Ok((end, found))) => {
                 self.seat.proven(offset, end, found.as_ref());
             }
-            Input::Read(Err(error)) | Input::Proven(_, Err(error)) => {
+            Input::Read(Err(error)) => {
                 tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
                 self.seat.read_failed();
+            }
+            Input::Proven(_, Err(error)) => {
+                tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
+                self.seat.proof_failed();
             }
             Input::Peeked(end) => self.seat.peeked(end, now),
             Input::OwnerAnswered => self.seat.owner_answered(now),

@@ -312,9 +312,14 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.peeked(end, now);
     }
 
-    /// Notes that a read or a proof failed.
+    /// Notes that a read failed.
     pub fn read_failed(&mut self) {
         self.owner.read_failed();
+    }
+
+    /// Notes that a proof failed.
+    pub fn proof_failed(&mut self) {
+        self.owner.proof_failed();
     }
 
     /// Notes that the owner elsewhere handed over, or will not.

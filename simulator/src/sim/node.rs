@@ -338,7 +338,8 @@ impl World {
                     Input::Looked(offset, Some((end, found))) => {
                         task.seat.proven(offset, end, found.as_ref());
                     }
-                    Input::Read(None) | Input::Looked(_, None) => task.seat.read_failed(),
+                    Input::Read(None) => task.seat.read_failed(),
+                    Input::Looked(_, None) => task.seat.proof_failed(),
                     Input::Peeked(end) => task.seat.peeked(end, now),
                     Input::OwnerAnswered => task.seat.owner_answered(now),
                     Input::Link(link, event) => task.seat.link_event(link, event, now),

@@ -85,6 +85,16 @@ fn resuming_without_a_proof() {
 }
 
 #[test]
+fn trusting_what_was_acknowledged_while_leaders_changed() {
+    let options = Options::with_flaw(KnownBad::TrustsAcrossLeaders.into());
+    let found = sim::run(crate::FILLS_A_GAP, &options, None).violation;
+    assert_eq!(
+        found.map(|found| found.invariant),
+        Some(Invariant::CutIsNoticed)
+    );
+}
+
+#[test]
 fn forwarding_with_a_new_command_id() {
     let options = Options::with_mistake(Mistake::ForwardsUnderNewId);
     breaks(&options, &[Invariant::AtMostOnce, Invariant::Asked]);

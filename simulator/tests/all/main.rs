@@ -3,3 +3,6 @@
 #[cfg(feature = "known-bad")]
 mod known_bad;
 mod runs;
+
+/// A run whose log loses as many records as the owner's own appends add before its next claim lands.
+const FILLS_A_GAP: u64 = 3_659_293_115;

@@ -9,8 +9,10 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
-use super::{InFlight, Owner, Phase, Speculation, SpeculativeStream};
+use super::{InFlight, Owner, Phase, Proof, Reread, Speculation, SpeculativeStream};
 use crate::chain::Chain;
+use crate::checkpoint::Checkpoint;
+use crate::ids::{Offset, RecordHash};
 use crate::owner::memory::image::{category_of, digest_state};
 use crate::owner::{Entropy, StateStore, Submission};
 use crate::record::record_hash;
@@ -52,7 +54,9 @@ impl<T: Clone> Owner<T> {
             last: self.last.clone(),
             resumed: self.resumed.clone(),
             held: self.held.clone(),
-            awaited: self.awaited.clone(),
+            proof: self.proof.clone(),
+            seen: self.seen.clone(),
+            reread: self.reread.clone(),
             holder: self.holder.clone(),
             orphans: self.orphans.clone(),
             ..*self
@@ -126,7 +130,9 @@ impl<T: Hash> Owner<T> {
             goal,
             reading,
             held,
-            awaited,
+            proof,
+            seen,
+            reread,
             store_failures,
             without_room,
             look_at_ms: _,
@@ -149,10 +155,7 @@ impl<T: Hash> Owner<T> {
         last.as_ref()
             .map(|last| (last.offset, record_hash(last)))
             .hash(hasher);
-        let resumed = resumed
-            .as_ref()
-            .map(|place| (place.offset, place.record_hash));
-        (resumed, first_offset, claimed).hash(hasher);
+        (digest_of(resumed), first_offset, claimed).hash(hasher);
         let holder = holder.as_ref().map(|hint| (hint.term, &hint.address));
         (wanted, letting_go, holder, sent_after_read, new_log).hash(hasher);
         std::mem::discriminant(goal).hash(hasher);
@@ -168,11 +171,34 @@ impl<T: Hash> Owner<T> {
                 chunk.records.last().map(record_hash),
             )
         });
-        let awaited = awaited
-            .as_ref()
-            .map(|place| (place.offset, place.record_hash));
-        (held, awaited).hash(hasher);
+        held.hash(hasher);
+        let Proof {
+            place,
+            is_asked,
+            answer_is_old,
+        } = proof;
+        (digest_of(place), is_asked, answer_is_old).hash(hasher);
+        let seen_under = seen.as_ref().map(|seen| seen.leader_epoch);
+        (digest_of(seen), seen_under).hash(hasher);
+        reread.is_some().hash(hasher);
+        if let Some(Reread {
+            from,
+            chain,
+            next,
+            to,
+            is_asked,
+        }) = reread
+        {
+            digest_chain(chain, hasher);
+            (digest_of(from), next, to.offset, to.record_hash, is_asked).hash(hasher);
+        }
     }
+}
+
+/// What tells a place from others.
+fn digest_of(place: &Option<Checkpoint>) -> Option<(Offset, RecordHash)> {
+    let place = place.as_ref()?;
+    Some((place.offset, place.record_hash))
 }
 
 fn digest_chain(chain: &Chain, hasher: &mut impl Hasher) {

@@ -269,8 +269,9 @@ impl<T> Owner<T> {
             return;
         }
         let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
-        let (holder, most) = (self.holder.clone(), self.settings.states_bytes_max);
-        match self.memory.save(checkpoint, holder, most) {
+        let (seen, holder) = (self.seen.clone(), self.holder.clone());
+        let most = self.settings.states_bytes_max;
+        match self.memory.save(checkpoint, seen, holder, most) {
             Ok(()) => self.store_failures = 0,
             Err(error) => {
                 let error = explained(&error);

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::{Goal, Owner, Phase, Speculation};
 use crate::chain::{Chain, Stop};
-use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::command::SubmitError;
 use crate::explained;
@@ -19,7 +18,7 @@ use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::store::Saved;
 use crate::owner::{Action, NotOwning, Now};
-use crate::record::{ClaimHeaders, Record};
+use crate::record::ClaimHeaders;
 
 /// How long after a loss the next one counts as another of the same struggle, in milliseconds.
 const STRUGGLE_MS: u64 = 10_000;
@@ -141,51 +140,6 @@ impl<T> Owner<T> {
         }
     }
 
-    pub(super) fn prove(&mut self) {
-        self.phase = Phase::Proving;
-        // What waited for another proof is read again.
-        self.reading &= self.held.take().is_none();
-        self.ask_for_proof();
-    }
-
-    /// Asks for what the log holds at the present place, unless that is asked already; nothing to
-    /// prove where nothing was folded.
-    fn ask_for_proof(&mut self) {
-        self.unproven = false;
-        let place = match (&self.last, &self.resumed) {
-            (Some(last), _) => Some(Checkpoint::new(&self.chain, last, self.last_recorded_at)),
-            (None, resumed) => resumed.clone(),
-        };
-        if place.is_some() && place == self.awaited {
-            return;
-        }
-        let asked = place.as_ref().map(|place| place.offset);
-        self.awaited = place;
-        self.actions
-            .extend(asked.map(|offset| Action::Prove { offset }));
-    }
-
-    /// Takes what the log holds at `offset`, as it was asked for, and its end.
-    pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
-        let Some(place) = self.awaited.take_if(|place| place.offset == offset) else {
-            return;
-        };
-        if self.phase != Phase::Proving && self.held.is_none() {
-            return;
-        }
-        match place.prove(self.chain.partition, end, found) {
-            Ok(()) => match self.held.take() {
-                Some((chunk, now)) => self.take_up(chunk, now),
-                None => self.follow(),
-            },
-            Err(damage) if self.claimed.is_some() => self.stop(Stop::Damage(damage)),
-            Err(damage) => {
-                tracing::warn!(%damage, "the local checkpoint is of another log; folding again");
-                self.start_over();
-            }
-        }
-    }
-
     /// Throws local state away and folds from the first record.
     pub(super) fn start_over(&mut self) {
         if let Err(error) = self.memory.clear() {
@@ -199,20 +153,18 @@ impl<T> Owner<T> {
     /// Stands where the local checkpoint does, or before the first record.
     pub(super) fn stand_at(&mut self, saved: Option<Saved>) {
         let partition = self.chain.partition;
-        let (checkpoint, holder) = saved.map(|saved| (saved.checkpoint, saved.holder)).unzip();
+        let (checkpoint, seen, holder) = match saved {
+            Some(saved) => (Some(saved.checkpoint), saved.seen, saved.holder),
+            None => (None, None, None),
+        };
         let chain = checkpoint.as_ref().map(|place| place.chain(partition));
         self.go_on_with(chain.unwrap_or_else(|| Chain::genesis(partition)));
         self.last = None;
-        self.holder = holder.flatten();
+        self.seen = seen;
+        self.holder = holder;
         self.last_recorded_at = checkpoint.as_ref().and_then(|place| place.last_recorded_at);
         self.resumed = checkpoint;
         self.stop_reading();
-    }
-
-    /// What was read, or is to be proven, is of a place that is left.
-    pub(super) fn stop_reading(&mut self) {
-        self.reading &= self.held.take().is_none();
-        self.awaited = None;
     }
 
     pub(super) fn go_on_with(&mut self, chain: Chain) {
@@ -266,34 +218,21 @@ impl<T> Owner<T> {
     /// Takes a piece of the log that was asked for. Where it may be another log's, nothing of it is
     /// taken up before a proof.
     pub fn read(&mut self, chunk: Chunk, now: Now) {
+        let Some(chunk) = self.read_again(chunk) else {
+            return;
+        };
         match self.phase {
             Phase::Stopped(_) => {}
             // It was asked for before; it is asked for again once the place is proven.
             Phase::Proving | Phase::AwaitingStore { .. } => self.reading = false,
-            _ if self.may_be_another_log(&chunk) => {
-                self.held = Some((chunk, now));
-                self.ask_for_proof();
-            }
+            _ if self.may_be_another_log(&chunk) => self.hold(chunk, now),
             _ => self.take_up(chunk, now),
         }
     }
 
-    /// Whether something was reported since the last proof, or the leader is another one than that
-    /// of the last folded record: leaders change without a word, and may have lost records.
-    fn may_be_another_log(&self, chunk: &Chunk) -> bool {
-        let last = self.last.as_ref().map(|record| record.leader_epoch);
-        let resumed = self.resumed.as_ref().map(|place| place.leader_epoch);
-        let Some(known) = last.or(resumed) else {
-            // Nothing was folded, so that nothing can be continued wrongly.
-            return false;
-        };
-        let is_known = |record: &Record| record.leader_epoch == known;
-        let is_same = !self.unproven && chunk.records.iter().all(is_known);
-        !is_same && !self.is(KnownBad::NeverProves)
-    }
-
-    fn take_up(&mut self, chunk: Chunk, now: Now) {
+    pub(super) fn take_up(&mut self, chunk: Chunk, now: Now) {
         self.reading = false;
+        let is_all_seen = self.is_all_seen();
         for record in chunk.records {
             if record.offset < self.next_offset() {
                 continue;
@@ -305,6 +244,7 @@ impl<T> Owner<T> {
                 return self.go_back();
             }
         }
+        self.note_seen(is_all_seen);
         self.sent_after_read = self.next_sequence;
         let is_deposed = self.phase == Phase::Owning && !self.holds();
         if is_deposed && !self.is(KnownBad::DecidesBehindAnothersClaim) {
@@ -328,25 +268,6 @@ impl<T> Owner<T> {
         } else {
             self.end_counts = true;
             self.request_read();
-        }
-    }
-
-    /// Notes that a read or a proof failed; the same is tried again.
-    pub fn read_failed(&mut self) {
-        self.reading = self.held.is_some();
-        self.unproven = true;
-        match &self.phase {
-            Phase::Stopped(_) => {}
-            phase if *phase == Phase::Proving || self.held.is_some() => {
-                self.awaited = None;
-                self.ask_for_proof();
-            }
-            _ => {
-                if self.goal.is_some() {
-                    self.end_counts = true;
-                    self.request_read();
-                }
-            }
         }
     }
 
@@ -503,8 +424,7 @@ impl<T> Owner<T> {
     pub(super) fn stop(&mut self, stop: Stop) {
         tracing::error!(%stop, "the owner stops: an operator must look at the log");
         self.goal = None;
-        self.held = None;
-        self.awaited = None;
+        self.stop_reading();
         self.letting_go = false;
         self.phase = Phase::Stopped(stop);
         let window = std::mem::take(&mut self.window)

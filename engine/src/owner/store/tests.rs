@@ -15,6 +15,7 @@ fn saved(offset: u64) -> Saved {
     Saved {
         holder: None,
         checkpoint: Checkpoint::new(&chain, &last, None),
+        seen: None,
         idempotency_window_ms: 1,
         fingerprint_key: [0; 16],
     }

@@ -130,6 +130,8 @@ pub(super) fn forgetful(seed: u128, store: &Frail) -> Owner<&'static str> {
 /// An owner that has decided once and keeps that in `store` alone.
 fn decided_once(store: &Frail) -> World {
     let mut world = World::owning_with(forgetful(1, store));
+    // It sees its claim in the log.
+    world.pass(2_500);
     world.send("one", "a", 2);
     world.settle();
     world.owner.save(true);
