@@ -20,6 +20,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 use sqlx::PgPool;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::fault::{Fault, Injected, Lengths};
@@ -35,6 +36,8 @@ const RETRY_FOR: Duration = Duration::from_secs(120);
 /// How many lines a client has on their way at once.
 const IN_FLIGHT_MAX: usize = 500;
 const POLL: Duration = Duration::from_millis(1);
+/// How many lines more are let through where all were answered before the kill could come.
+const ONCE_MORE: u64 = 8;
 /// How often what is judged is read again, if it could not be.
 const TRIES: usize = 20;
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -74,6 +77,8 @@ pub struct Imported {
 struct Gate {
     /// Lines that may be sent, so that the import does not end before the last kill.
     allowed: AtomicU64,
+    /// A line was sent.
+    sent: Notify,
     progress: Arc<ImportProgress>,
 }
 
@@ -145,6 +150,7 @@ fn send(scene: &Scene, lines: Vec<CommandLine>, gate: &Arc<Gate>) -> JoinSet<Res
                     tokio::time::sleep(POLL).await;
                 }
                 gate.progress.note_sent();
+                gate.sent.notify_one();
                 Some((Ok(line), share))
             }
         });
@@ -182,7 +188,12 @@ async fn kill(scene: &Arc<Scene>, options: &OrdersOptions, gate: &Gate, imported
                 gate.allowed.store(u64::MAX, Ordering::SeqCst);
                 return;
             }
-            tokio::time::sleep(POLL).await;
+            if progress.done() >= gate.allowed.load(Ordering::SeqCst) {
+                let allowed = progress.done() + ONCE_MORE;
+                gate.allowed.store(allowed, Ordering::SeqCst);
+            }
+            // Right behind a line's sending it waits for its answer.
+            let _ = tokio::time::timeout(POLL, gate.sent.notified()).await;
         }
         let fault = KILLS[random.random_range(0..KILLS.len())];
         let open = progress.open();
