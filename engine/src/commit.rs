@@ -137,7 +137,7 @@ impl Commit {
     /// [`CommitError`]; for an accepted record this is damage.
     pub fn read(key: &[u8], value: &[u8]) -> Result<Self, CommitError> {
         let commit: Self = serde_json::from_slice(value)?;
-        if key != commit.key() {
+        if !commit.is_named_by(key) {
             return Err(CommitError::Key);
         }
         let refused = commit.outcome == Outcome::Rejected;
@@ -145,6 +145,14 @@ impl Commit {
             return Err(CommitError::Outcome);
         }
         Ok(commit)
+    }
+
+    /// Whether `key` is [`Self::key`].
+    fn is_named_by(&self, key: &[u8]) -> bool {
+        let stream = key
+            .strip_prefix(self.tenant.as_str().as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"/"));
+        stream == Some(self.stream.as_str().as_bytes())
     }
 
     /// The bytes that are hashed, stored, sent and shown.

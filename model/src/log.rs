@@ -291,7 +291,7 @@ impl Log {
         }
         self.version = commit.version();
         let accepted = Accepted {
-            offset: placed.offset,
+            offset: placed.record.offset,
             position: placed.position,
             id,
             version: commit.version(),
@@ -369,7 +369,10 @@ impl Log {
             .batch()
             .map(|batch| batch.commits)
             .unwrap_or_default();
-        Some((chain, commits.iter().map(|placed| placed.offset).collect()))
+        Some((
+            chain,
+            commits.iter().map(|placed| placed.record.offset).collect(),
+        ))
     }
 }
 

@@ -304,7 +304,11 @@ impl Scene {
             // Another one is at work: it goes on from what is there now.
             return self.restart(number, config);
         }
-        let rows = pending.batch.commits.iter().map(|placed| placed.offset.0);
+        let rows = pending
+            .batch
+            .commits
+            .iter()
+            .map(|placed| placed.record.offset.0);
         let number_at = |offset| pending.seen.iter().find(|seen| seen.0 == offset).copied();
         self.database.rows.extend(rows.filter_map(number_at));
         if config.mistake == Some(Mistake::MovesApartFromRows) {

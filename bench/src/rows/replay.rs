@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use engine::ids::Partition;
 use engine::log::EventLog;
+use engine::registry::Opaque;
 use engine::subscription::Subscription;
 use lending::Book;
 use tests::harness::kafka;
@@ -64,20 +66,26 @@ pub async fn fold_all(log: &NewLog, partitions: u32) -> f64 {
         tokio::spawn(fold(Arc::clone(&log.log), share, Arc::clone(&began)))
     });
     let folded = futures::future::join_all(folding).await;
+    let took = began.get().expect("commits came").elapsed();
     let folded = folded.into_iter();
     let commits = folded
-        .map(|commits| commits.expect("a log that can be folded"))
+        .map(|folded| folded.expect("a log that can be folded").commits)
         .sum();
-    per_second(commits, began.get().expect("commits came").elapsed())
+    per_second(commits, took)
 }
 
-/// Folds some partitions to where they end now, and notes when their first commits came; how many they
-/// hold.
+/// What was folded: how many commits, to these states.
+struct Folded {
+    commits: usize,
+    _states: HashMap<Bytes, Opaque>,
+}
+
+/// Folds some partitions to where they end now, and notes when their first commits came.
 async fn fold(
     log: Arc<dyn EventLog>,
     partitions: Vec<Partition>,
     began: Arc<OnceLock<Instant>>,
-) -> usize {
+) -> Folded {
     let registry = shop().with::<Book>();
     let mut missing = HashMap::new();
     for partition in &partitions {
@@ -101,7 +109,7 @@ async fn fold(
                 let aggregate = registry.get(commit.stream.category());
                 let aggregate = aggregate.expect("an aggregate of the shop");
                 let state = states
-                    .entry(commit.key())
+                    .entry(placed.record.key.clone().unwrap_or_default())
                     .or_insert_with(|| aggregate.initial());
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());
@@ -116,7 +124,10 @@ async fn fold(
             subscription.made_durable(batch.partition, batch.after);
         }
     }
-    commits
+    Folded {
+        commits,
+        _states: states,
+    }
 }
 
 #[async_trait(?Send)]

@@ -22,14 +22,20 @@ const VERSIONS_MAX: usize = 100_000;
 pub struct Placed {
     /// The partition.
     pub partition: Partition,
-    /// The record's offset.
-    pub offset: Offset,
     /// The record's position.
     pub position: Position,
-    /// The record's hash, with which it is recognised when it is read again.
-    pub record_hash: RecordHash,
+    /// The record.
+    pub record: Record,
     /// What it says.
     pub commit: Commit,
+}
+
+impl Placed {
+    /// The record's hash, with which it is recognised when it is read again; made when it is asked for.
+    #[must_use]
+    pub fn record_hash(&self) -> RecordHash {
+        record::record_hash(&self.record)
+    }
 }
 
 /// How many orphans were met, by reason.
@@ -240,13 +246,11 @@ impl Follower {
         }
         self.versions.insert(key, commit.version());
         self.last_recorded_at = Some(commit.recorded_at);
-        let record_hash = record::record_hash(record);
-        let offset = record.offset;
         self.commits.push(Placed {
             partition,
-            offset,
             position,
-            record_hash,
+            // Its bytes are shared.
+            record: record.clone(),
             commit,
         });
         Ok(())

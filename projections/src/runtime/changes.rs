@@ -237,7 +237,8 @@ impl Row<'_> {
 #[cfg(test)]
 mod tests {
     use engine::commit::Commit;
-    use engine::ids::{Offset, RecordHash};
+    use engine::ids::Offset;
+    use engine::record::{NewRecord, Record};
     use proptest::prelude::*;
 
     use super::*;
@@ -260,11 +261,15 @@ mod tests {
         let value = r#"{"commit":"0198d8a2-6b3e-7c4e-9d52-0f3c5a1b2c3d","stream":"s-1",
             "from_version":0,"recorded_at":"2018-01-01T00:00:00Z",
             "command":{"id":"c","type":"T","schema":1,"data":{}},"outcome":"accepted"}"#;
+        let record = NewRecord {
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
         Placed {
             partition: Partition(partition),
-            offset: Offset(position),
             position: Position(position),
-            record_hash: RecordHash([0; 32]),
+            record: Record::at(Offset(position), record),
             commit: Commit::read(b"main/s-1", value.as_bytes()).unwrap(),
         }
     }

@@ -86,7 +86,7 @@ impl<'a> Entry<'a> {
     /// Its offset.
     #[must_use]
     pub fn offset(&self) -> Offset {
-        self.placed.offset
+        self.placed.record.offset
     }
 
     /// Its position.
@@ -95,10 +95,10 @@ impl<'a> Entry<'a> {
         self.placed.position
     }
 
-    /// Its record's hash.
+    /// Its record's hash; made each time.
     #[must_use]
     pub fn record_hash(&self) -> RecordHash {
-        self.placed.record_hash
+        self.placed.record_hash()
     }
 
     /// Its events, decoded; one stream has one event type, so they are decoded once.

@@ -34,7 +34,7 @@ impl Progress {
 
     fn wants_commit(&self, placed: &Placed) -> bool {
         let at = self.checkpoints.get(&placed.partition);
-        at.is_none_or(|checkpoint| checkpoint.offset < placed.offset)
+        at.is_none_or(|checkpoint| checkpoint.offset < placed.record.offset)
     }
 }
 
@@ -97,7 +97,7 @@ fn try_fold(
                     let failure = StoppedProjection {
                         projection: projection.name(),
                         partition: Some(placed.partition),
-                        offset: Some(placed.offset),
+                        offset: Some(placed.record.offset),
                         reason: explain_project(&error),
                     };
                     return Err((fold.index, failure));

@@ -80,7 +80,7 @@ impl Reader {
 
     fn commits(&self) -> Vec<u64> {
         let commits = self.batches.iter().flat_map(|batch| &batch.commits);
-        commits.map(|placed| placed.offset.0).collect()
+        commits.map(|placed| placed.record.offset.0).collect()
     }
 }
 

@@ -242,7 +242,7 @@ async fn a_subscription_goes_on_when_the_broker_was_killed_and_came_back() {
                 Err(SubscriptionError::Stop(stop)) => panic!("{stop}"),
             };
             for batch in batches {
-                offsets.extend(batch.commits.iter().map(|placed| placed.offset.0));
+                offsets.extend(batch.commits.iter().map(|placed| placed.record.offset.0));
                 epochs.insert(batch.after.leader_epoch);
                 subscription.made_durable(Partition(0), batch.after);
             }
