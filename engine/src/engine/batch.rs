@@ -39,7 +39,8 @@ impl Batch {
         if let Some(error) = guard.closed() {
             return Box::pin(std::future::ready(Err(error)));
         }
-        let queue = &self.inner.partitions[command.partition.0 as usize].commands;
+        let ways = &self.inner.partitions[command.partition.0 as usize];
+        let queue = &ways.commands;
         let size = command.submission.size();
         let room = async {
             let held = Arc::clone(&self.inner.room).acquire_many_owned(size).await;
@@ -53,6 +54,8 @@ impl Batch {
                 let (message, waiting) =
                     wrap(command.submission, Some(guard), None, deadline, held);
                 permit.send(message);
+                // The next command is prepared meanwhile.
+                ways.desk.call();
                 return Box::pin(async move {
                     let result = waiting.answer(deadline).await;
                     count(&result);

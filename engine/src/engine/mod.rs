@@ -34,7 +34,8 @@ use crate::owner::{
 use crate::record::partition_of;
 use crate::registry::Registry;
 use crate::seat::{
-    Control, Driver, Ends, Identity, Message, PeerTicket, Seat, Shared, Status, Turns, turned_away,
+    Control, Desk, Events, Identity, Message, PeerTicket, Queues, Seat, Shared, Status, Turns,
+    turned_away,
 };
 
 /// How many commands may wait for one partition, unless said otherwise.
@@ -159,8 +160,9 @@ struct Inner {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The ways to one partition's task.
+/// The ways to one partition's seat.
 struct Ways {
+    desk: Arc<Desk>,
     commands: mpsc::Sender<Message>,
     turns: Arc<Turns>,
     from_peers: mpsc::Sender<(Submission, PeerTicket)>,
@@ -238,18 +240,22 @@ impl Engine {
                 term: None,
                 elsewhere: None,
             });
-            let ends = Ends {
+            let queues = Queues {
                 commands,
                 from_peers,
-                control,
                 status,
+            };
+            let events = Events {
+                control,
                 assigned: cluster.assigned(partition),
                 known: cluster.known(),
                 stopping: stopped.clone(),
             };
             let seat = Seat::new(owner, identity.clone());
-            tasks.push(tokio::spawn(Driver::new(seat, shared.clone(), ends).run()));
+            let desk = Desk::open(seat, shared.clone(), queues);
+            tasks.push(tokio::spawn(Arc::clone(&desk).attend(events)));
             partitions.push(Ways {
+                desk,
                 commands: command_queue,
                 turns: Arc::new(Turns::new(Instant::now())),
                 from_peers: peer_queue,
@@ -337,7 +343,10 @@ impl Engine {
         let turns = Some(&ways.turns);
         let (message, waiting) = wrap(command.submission, None, turns, deadline, held);
         match ways.commands.try_send(message) {
-            Ok(()) => waiting.answer(deadline).await,
+            Ok(()) => {
+                ways.desk.work();
+                waiting.answer(deadline).await
+            }
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(turned_away(TurnedAway::Stopping)),
         }
@@ -411,6 +420,7 @@ impl Engine {
         if ways.commands.try_send(message).is_err() {
             return Err(turned_away(TurnedAway::Overloaded));
         }
+        ways.desk.work();
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(inquired)) => Ok(inquired),
             Ok(Err(_)) => Err(turned_away(TurnedAway::Stopping)),

@@ -35,7 +35,8 @@ impl Link {
     ) -> Result<oneshot::Receiver<LinkAnswer>, SubmitError> {
         let inner: &Inner = &self.engine.inner;
         let size = command.submission.size();
-        let queue = &inner.partitions[self.partition.0 as usize].from_peers;
+        let ways = &inner.partitions[self.partition.0 as usize];
+        let queue = &ways.from_peers;
         let room = async {
             let held = Arc::clone(&inner.room).acquire_many_owned(size).await;
             // It is never closed.
@@ -52,6 +53,7 @@ impl Link {
                     _held: Some(held),
                 };
                 permit.send((command.submission, ticket));
+                ways.desk.work();
                 Ok(answer)
             }
             Ok(None) => Err(turned_away(TurnedAway::Stopping)),

@@ -1,15 +1,18 @@
-//! Performs a seat's actions on a log and among peers: one task for each partition.
+//! Performs a seat's actions on a log and among peers, and takes what comes for it out of its queues.
 //!
-//! Invariant: everything that a seat does happens in its task, in order; client threads only put
-//! results into its queue. Appends keep their order. Deliberately absent: any decision (`seat`).
+//! Invariant: what was put into a queue is taken in order, and appends keep their order. Deliberately
+//! absent: any decision (`seat`), and on whose thread this happens (`desk`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::desk::WayToDesk;
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Seat, SeatAction};
 use crate::chain::Stop;
@@ -20,14 +23,10 @@ use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogErro
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
 use crate::record::{NewRecord, RECORD_VERSION_FIRST, Record};
 
-/// How often a seat looks at the clock.
-const TICK: Duration = Duration::from_millis(50);
-/// How often the local checkpoint is written when there is little to write.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a failed read waits for its next try.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How many inputs are taken before actions are performed.
-const INPUTS_MAX: usize = 256;
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// How much is taken out of each queue before actions are performed.
+const TAKEN_MAX: usize = 256;
 
 /// What a seat's task is asked by this node's clients.
 pub(crate) enum Message {
@@ -104,24 +103,23 @@ impl Unfit {
     }
 }
 
-/// The ends that others hold of a seat's task.
-pub(crate) struct Ends {
+/// Where commands come from, and where is shown what came of them.
+pub(crate) struct Queues {
     pub(crate) commands: mpsc::Receiver<Message>,
     pub(crate) from_peers: mpsc::Receiver<(Submission, PeerTicket)>,
-    pub(crate) control: mpsc::Receiver<Control>,
     pub(crate) status: watch::Sender<Status>,
-    /// Whether the group says that this node should own.
-    pub(crate) assigned: watch::Receiver<bool>,
-    pub(crate) known: watch::Receiver<Known>,
-    pub(crate) stopping: watch::Receiver<bool>,
 }
 
-/// A seat's task.
-pub(crate) struct Driver {
+/// A seat, with everything that its actions are performed on.
+pub(super) struct Driver {
     partition: Partition,
-    seat: Seat<ClientTicket, PeerTicket>,
+    pub(super) seat: Seat<ClientTicket, PeerTicket>,
     shared: Shared,
-    ends: Ends,
+    desk: WayToDesk,
+    runtime: Handle,
+    commands: mpsc::Receiver<Message>,
+    from_peers: mpsc::Receiver<(Submission, PeerTicket)>,
+    status: watch::Sender<Status>,
     link: Option<(LinkId, Box<dyn PeerLink>)>,
     hand_overs: Vec<oneshot::Sender<bool>>,
     take_overs: Vec<oneshot::Sender<()>>,
@@ -130,16 +128,29 @@ pub(crate) struct Driver {
     session: Option<Arc<dyn AppendSession>>,
     /// Appends that the session had no room for, in order.
     held_back: VecDeque<(u64, NewRecord)>,
+    /// When the task looks again by itself, if before the next tick.
+    planned: Option<Instant>,
+    is_stopping: bool,
 }
 
 impl Driver {
-    pub(crate) fn new(seat: Seat<ClientTicket, PeerTicket>, shared: Shared, ends: Ends) -> Self {
+    /// For the task whose runtime this is called in.
+    pub(super) fn new(
+        seat: Seat<ClientTicket, PeerTicket>,
+        shared: Shared,
+        queues: Queues,
+        desk: WayToDesk,
+    ) -> Self {
         let (inputs, queue) = mpsc::unbounded_channel();
         Self {
             partition: seat.partition(),
             seat,
             shared,
-            ends,
+            desk,
+            runtime: Handle::current(),
+            commands: queues.commands,
+            from_peers: queues.from_peers,
+            status: queues.status,
             link: None,
             hand_overs: Vec::new(),
             take_overs: Vec::new(),
@@ -147,77 +158,124 @@ impl Driver {
             queue,
             session: None,
             held_back: VecDeque::new(),
+            planned: None,
+            is_stopping: false,
         }
     }
 
-    pub(crate) async fn run(mut self) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut saved_at = Instant::now();
-        let mut inputs = Vec::with_capacity(INPUTS_MAX);
-        let mut messages = Vec::with_capacity(INPUTS_MAX);
-        let mut forwarded = Vec::with_capacity(INPUTS_MAX);
-        let (mut group_is_there, mut directory_is_there) = (true, true);
-        self.begin().await;
-        loop {
+    /// Takes what is there as far as there is room for it, and performs what comes of it; `false` once
+    /// nobody can send commands any more.
+    pub(super) fn turn(&mut self) -> bool {
+        let runtime = self.runtime.clone();
+        let _entered = runtime.enter();
+        self.perform();
+        let mut taken = self.take_inputs();
+        if self.seat.forwarded_waiting() == 0 {
+            taken += self.take_forwarded();
+        }
+        let mut is_open = true;
+        if self.seat.waiting() == 0 {
+            taken += self.take_commands(&mut is_open);
+        }
+        if taken > 0 {
             self.perform();
-            self.seat.save(saved_at.elapsed() >= SAVE_EVERY);
-            if saved_at.elapsed() >= SAVE_EVERY {
-                saved_at = Instant::now();
-            }
-            self.publish();
-            let stopping = *self.ends.stopping.borrow();
-            if stopping && self.seat.is_done() {
-                break;
-            }
-            let wakes_at = self.wakes_at();
-            let takes = self.seat.waiting() == 0;
-            let takes_forwarded = self.seat.forwarded_waiting() == 0;
-            tokio::select! {
-                biased;
-                _ = self.queue.recv_many(&mut inputs, INPUTS_MAX) => {
-                    let now = self.now();
-                    for input in inputs.drain(..) {
-                        self.input(input, now);
-                    }
-                }
-                Some(control) = self.ends.control.recv() => self.control(control),
-                count = self.ends.from_peers.recv_many(&mut forwarded, INPUTS_MAX),
-                    if takes_forwarded => {
-                    if count == 0 {
-                        break;
-                    }
-                    for (submission, ticket) in forwarded.drain(..) {
-                        self.seat.forwarded(submission, ticket);
-                    }
-                }
-                count = self.ends.commands.recv_many(&mut messages, INPUTS_MAX), if takes => {
-                    if count == 0 {
-                        break;
-                    }
-                    for message in messages.drain(..) {
-                        self.message(message);
-                    }
-                }
-                changed = self.ends.assigned.changed(), if group_is_there => {
-                    group_is_there = changed.is_ok();
-                    let assigned = *self.ends.assigned.borrow_and_update();
-                    self.seat.assign(assigned, self.now());
-                }
-                changed = self.ends.known.changed(), if directory_is_there => {
-                    directory_is_there = changed.is_ok();
-                    self.look_up();
-                }
-                _ = self.ends.stopping.changed(), if !stopping => self.seat.stop(),
-                () = tokio::time::sleep_until(wakes_at.unwrap_or_else(Instant::now).into()),
-                    if wakes_at.is_some() => {}
-                _ = tick.tick() => {
-                    self.retry_held_back();
-                    self.seat.tick(self.now());
+        }
+        self.publish();
+        is_open
+    }
+
+    fn take_inputs(&mut self) -> usize {
+        let now = self.now();
+        let mut taken = 0;
+        while taken < TAKEN_MAX
+            && let Ok(input) = self.queue.try_recv()
+        {
+            self.input(input, now);
+            taken += 1;
+        }
+        taken
+    }
+
+    fn take_forwarded(&mut self) -> usize {
+        let mut taken = 0;
+        while taken < TAKEN_MAX
+            && let Ok((submission, ticket)) = self.from_peers.try_recv()
+        {
+            self.seat.forwarded(submission, ticket);
+            taken += 1;
+        }
+        taken
+    }
+
+    fn take_commands(&mut self, is_open: &mut bool) -> usize {
+        for taken in 0..TAKEN_MAX {
+            match self.commands.try_recv() {
+                Ok(message) => self.message(message),
+                Err(error) => {
+                    *is_open &= error == TryRecvError::Empty;
+                    return taken;
                 }
             }
         }
-        self.end().await;
+        TAKEN_MAX
+    }
+
+    /// Whether something is left in the queues for which there is room.
+    pub(super) fn has_more(&self) -> bool {
+        !self.queue.is_empty()
+            || (self.seat.waiting() == 0 && !self.commands.is_empty())
+            || (self.seat.forwarded_waiting() == 0 && !self.from_peers.is_empty())
+    }
+
+    /// Lets nothing more into the queues, and gives them away with what is in them.
+    pub(super) fn close(
+        &mut self,
+    ) -> (
+        mpsc::Receiver<Message>,
+        mpsc::Receiver<(Submission, PeerTicket)>,
+    ) {
+        self.commands.close();
+        self.from_peers.close();
+        (
+            std::mem::replace(&mut self.commands, mpsc::channel(1).1),
+            std::mem::replace(&mut self.from_peers, mpsc::channel(1).1),
+        )
+    }
+
+    /// Notes for when the task is called by the clock, and says so.
+    pub(super) fn plan(&mut self) -> Option<Instant> {
+        self.planned = self.wakes_at();
+        self.planned
+    }
+
+    /// Whether the task has something to do before the moment that it waits for.
+    pub(super) fn needs_task(&self) -> bool {
+        let is_early = |at: Instant| self.planned.is_none_or(|planned| at < planned);
+        self.has_more()
+            || self.wakes_at().is_some_and(is_early)
+            || (self.is_stopping && self.seat.is_done())
+    }
+
+    pub(super) fn log(&self) -> (Arc<dyn EventLog>, Partition) {
+        (Arc::clone(&self.shared.log), self.partition)
+    }
+
+    /// Decides nothing more that was not begun.
+    pub(super) fn stop(&mut self) {
+        self.is_stopping = true;
+        self.seat.stop();
+    }
+
+    /// Lets time pass.
+    pub(super) fn tick(&mut self) {
+        self.retry_held_back();
+        let now = self.now();
+        self.seat.tick(now);
+    }
+
+    /// How much of this seat's is on its way or waits.
+    pub(super) fn load(&self) -> usize {
+        self.seat.owner().in_flight() + self.seat.waiting() + self.seat.forwarded_waiting()
     }
 
     /// When to look again before the next tick, if that is to come.
@@ -226,41 +284,7 @@ impl Driver {
         (at > Instant::now()).then_some(at)
     }
 
-    async fn begin(&mut self) {
-        self.look_up();
-        loop {
-            match self.shared.log.bounds(self.partition).await {
-                Ok(bounds) => {
-                    let assigned = *self.ends.assigned.borrow_and_update();
-                    return self.seat.start(bounds.first, assigned, self.now());
-                }
-                Err(error) => {
-                    tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
-                    tokio::time::sleep(RETRY_AFTER).await;
-                    if *self.ends.stopping.borrow() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Turns away what still waits, and keeps what was folded.
-    async fn end(&mut self) {
-        self.ends.commands.close();
-        self.ends.from_peers.close();
-        while let Some(message) = self.ends.commands.recv().await {
-            self.message(message);
-        }
-        while let Some((submission, ticket)) = self.ends.from_peers.recv().await {
-            self.seat.forwarded(submission, ticket);
-        }
-        self.seat.give_up();
-        self.perform();
-        self.seat.save(true);
-    }
-
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         let elapsed = self.shared.started.elapsed().as_millis();
         Now {
             wall: wall_clock(),
@@ -268,7 +292,7 @@ impl Driver {
         }
     }
 
-    fn message(&mut self, message: Message) {
+    pub(super) fn message(&mut self, message: Message) {
         match message {
             Message::Inquire(inquiry, reply) => {
                 let _ = reply.send(self.seat.inquire(&inquiry));
@@ -280,7 +304,7 @@ impl Driver {
         }
     }
 
-    fn control(&mut self, control: Control) {
+    pub(super) fn control(&mut self, control: Control) {
         let now = self.now();
         match control {
             Control::HandOver { successor, reply } => {
@@ -327,9 +351,8 @@ impl Driver {
     }
 
     /// Looks into the directory for who owns this partition, and what the nodes can read.
-    fn look_up(&mut self) {
+    pub(super) fn look_up(&mut self, known: &Known) {
         let (hint, version) = {
-            let known = self.ends.known.borrow_and_update();
             let hint = known.owners.get(&self.partition).cloned();
             // The directory is published whole: nobody in it means that it has not been read yet.
             let unheard = self.shared.in_group.then_some(RECORD_VERSION_FIRST);
@@ -382,10 +405,8 @@ impl Driver {
                 }
                 SeatAction::AskOwner { owner, successor } => self.ask(owner, successor),
                 SeatAction::Open(id, address) => {
-                    let inputs = self.inputs.clone();
-                    let events = Box::new(move |event| {
-                        let _ = inputs.send(Input::Link(id, event));
-                    });
+                    let reporter = self.reporter();
+                    let events = Box::new(move |event| reporter.say(Input::Link(id, event)));
                     let link = self.shared.peers.open(&address, self.partition, events);
                     self.link = Some((id, link));
                 }
@@ -410,12 +431,17 @@ impl Driver {
         }
     }
 
+    fn reporter(&self) -> Reporter {
+        Reporter {
+            inputs: self.inputs.clone(),
+            desk: self.desk.clone(),
+        }
+    }
+
     /// Puts the result of some work into the queue of inputs.
     fn report(&self, work: impl Future<Output = Input> + Send + 'static) {
-        let inputs = self.inputs.clone();
-        tokio::spawn(async move {
-            let _ = inputs.send(work.await);
-        });
+        let reporter = self.reporter();
+        tokio::spawn(async move { reporter.say(work.await) });
     }
 
     fn ask(&self, owner: Hint, successor: Hint) {
@@ -470,9 +496,9 @@ impl Driver {
             }
         }
         let session = self.session.as_ref().expect("it was opened above");
-        let inputs = self.inputs.clone();
+        let reporter = self.reporter();
         let done = Box::new(move |result: AppendResult| {
-            let _ = inputs.send(Input::Appended(sequence, result));
+            reporter.say_and_work(Input::Appended(sequence, result));
         });
         match session.append(self.partition, &record, done) {
             Ok(()) => None,
@@ -501,7 +527,7 @@ impl Driver {
         let not_owning = seat.not_owning();
         let term = seat.owner().held_term().filter(|_| not_owning.is_none());
         let elsewhere = seat.target();
-        let changed = self.ends.status.send_if_modified(|status| {
+        let changed = self.status.send_if_modified(|status| {
             let changed = status.not_owning != not_owning
                 || status.log != log
                 || status.term != term
@@ -516,12 +542,32 @@ impl Driver {
             changed
         });
         if changed {
-            let status = self.ends.status.borrow();
+            let status = self.status.borrow();
             let reason = status.not_owning.as_ref();
             self.shared
                 .unfit
                 .send_if_modified(|unfit| unfit.note(self.partition, reason));
         }
+    }
+}
+
+/// The way of inputs to a seat.
+struct Reporter {
+    inputs: mpsc::UnboundedSender<Input>,
+    desk: WayToDesk,
+}
+
+impl Reporter {
+    /// Puts an input into the queue and calls the seat's task.
+    fn say(&self, input: Input) {
+        let _ = self.inputs.send(input);
+        self.desk.call();
+    }
+
+    /// Puts an input into the queue and works on it here.
+    fn say_and_work(&self, input: Input) {
+        let _ = self.inputs.send(input);
+        self.desk.work();
     }
 }
 

@@ -7,6 +7,7 @@
 //! handed over is left alone for a while. Deliberately absent: decisions (`owner`), the order in
 //! which commands are sent elsewhere (`router`), and how others are reached.
 
+mod desk;
 mod driver;
 mod route;
 mod router;
@@ -24,7 +25,8 @@ use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
 
-pub(crate) use driver::{Control, Driver, Ends, Message, Shared, Status, Unfit, wall_clock};
+pub(crate) use desk::{Desk, Events};
+pub(crate) use driver::{Control, Message, Queues, Shared, Status, Unfit, wall_clock};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
