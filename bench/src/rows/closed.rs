@@ -42,8 +42,8 @@ pub struct Closed {
     flushed: bool,
     /// Of one client.
     commands: usize,
-    /// What the commands of our side left in a log, as the other side appends it: of every command, or
-    /// one of every client.
+    /// What the commands of our side left in a log, as the other side appends it where ours did: of
+    /// every command in their order, or one of every client.
     records: Arc<Vec<(Partition, NewRecord)>>,
 }
 
@@ -110,7 +110,7 @@ impl Closed {
             let (partition, record) = match self.streams {
                 Streams::Spread => {
                     let place = client * (self.commands + WARM_UP) + number;
-                    &self.records[place % self.records.len()]
+                    &self.records[place]
                 }
                 Streams::Hot => &self.records[client],
             };
@@ -182,17 +182,15 @@ impl Bench for Closed {
     async fn prepare(&mut self) {
         let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
         self.ask(&side).await;
-        let mut records = work::records_of(&side.stop().await).await;
-        records.retain(|(_, record)| record.key.is_some());
-        if self.streams == Streams::Hot {
-            // The last of every stream: one that is neither the shortest nor the longest.
-            let mut last = BTreeMap::new();
-            for (partition, record) in records {
-                last.insert(record.key.clone(), (partition, record));
+        // Of a stream the last: one that is neither the shortest nor the longest.
+        let mut last = BTreeMap::new();
+        for (partition, record) in work::records_of(&side.stop().await).await {
+            if let Some(key) = record.key.clone() {
+                last.insert(key, (partition, record));
             }
-            records = last.into_values().collect();
         }
-        self.records = Arc::new(records);
+        // The names of streams that begin with each command are in the order of the commands.
+        self.records = Arc::new(last.into_values().collect());
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {

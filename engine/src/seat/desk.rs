@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Seat;
@@ -24,7 +25,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often the local checkpoint is written when there is little to write.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How much may be on its way or wait where whoever brings something more works on it at once.
-const AT_ONCE_MAX: usize = 4;
+const AT_ONCE_MAX: usize = 16;
 
 /// What a seat's task hears beside what comes through the queues.
 pub(crate) struct Events {
@@ -38,6 +39,7 @@ pub(crate) struct Events {
 /// The desk of a seat.
 pub(crate) struct Desk {
     driver: Mutex<Driver>,
+    runtime: Handle,
     called: Notify,
     /// What was on its way or waited when somebody last worked here.
     load: AtomicUsize,
@@ -64,7 +66,7 @@ impl WayToDesk {
 }
 
 impl Desk {
-    /// A desk whose task is still to come.
+    /// A desk whose task is still to come, in the runtime that this is called in.
     pub(crate) fn open(
         seat: Seat<ClientTicket, PeerTicket>,
         shared: Shared,
@@ -77,6 +79,7 @@ impl Desk {
                 queues,
                 WayToDesk(Weak::clone(desk)),
             )),
+            runtime: Handle::current(),
             called: Notify::new(),
             load: AtomicUsize::new(0),
         })
@@ -94,6 +97,8 @@ impl Desk {
         }
         match self.driver.try_lock() {
             Ok(mut driver) => {
+                // This may be a thread of the log's client.
+                let _entered = self.runtime.enter();
                 driver.turn();
                 self.load.store(driver.load(), Ordering::Relaxed);
                 if driver.needs_task() {
@@ -118,15 +123,18 @@ impl Desk {
 
     /// The seat's task: begins, looks at the clock, hears what is not in the queues, and ends.
     pub(crate) async fn attend(self: Arc<Self>, mut events: Events) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut saved_at = Instant::now();
+        let mut ticked_at = Instant::now();
+        let mut saved_at = ticked_at;
         let (mut group_is_there, mut directory_is_there) = (true, true);
         self.begin(&mut events).await;
         loop {
             let stopping = *events.stopping.borrow();
             let wakes_at = {
                 let mut driver = self.lock();
+                if ticked_at.elapsed() >= TICK {
+                    ticked_at = Instant::now();
+                    driver.tick();
+                }
                 let is_open = driver.turn();
                 self.load.store(driver.load(), Ordering::Relaxed);
                 let eager = saved_at.elapsed() >= SAVE_EVERY;
@@ -140,10 +148,11 @@ impl Desk {
                 if driver.has_more() {
                     self.call();
                 }
-                driver.plan()
+                driver.plan(ticked_at + TICK)
             };
             tokio::select! {
                 biased;
+                () = self.called.notified() => tokio::task::consume_budget().await,
                 Some(control) = events.control.recv() => self.lock().control(control),
                 changed = events.assigned.changed(), if group_is_there => {
                     group_is_there = changed.is_ok();
@@ -157,10 +166,7 @@ impl Desk {
                     self.lock().look_up(&events.known.borrow_and_update());
                 }
                 _ = events.stopping.changed(), if !stopping => self.lock().stop(),
-                () = tokio::time::sleep_until(wakes_at.unwrap_or_else(Instant::now).into()),
-                    if wakes_at.is_some() => {}
-                _ = tick.tick() => self.lock().tick(),
-                () = self.called.notified() => tokio::task::consume_budget().await,
+                () = tokio::time::sleep_until(wakes_at.into()) => {}
             }
         }
         self.end().await;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::Timestamp;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -116,7 +115,6 @@ pub(super) struct Driver {
     pub(super) seat: Seat<ClientTicket, PeerTicket>,
     shared: Shared,
     desk: WayToDesk,
-    runtime: Handle,
     commands: mpsc::Receiver<Message>,
     from_peers: mpsc::Receiver<(Submission, PeerTicket)>,
     status: watch::Sender<Status>,
@@ -128,13 +126,12 @@ pub(super) struct Driver {
     session: Option<Arc<dyn AppendSession>>,
     /// Appends that the session had no room for, in order.
     held_back: VecDeque<(u64, NewRecord)>,
-    /// When the task looks again by itself, if before the next tick.
-    planned: Option<Instant>,
+    /// When the task looks again by itself.
+    planned: Instant,
     is_stopping: bool,
 }
 
 impl Driver {
-    /// For the task whose runtime this is called in.
     pub(super) fn new(
         seat: Seat<ClientTicket, PeerTicket>,
         shared: Shared,
@@ -147,7 +144,6 @@ impl Driver {
             seat,
             shared,
             desk,
-            runtime: Handle::current(),
             commands: queues.commands,
             from_peers: queues.from_peers,
             status: queues.status,
@@ -158,7 +154,7 @@ impl Driver {
             queue,
             session: None,
             held_back: VecDeque::new(),
-            planned: None,
+            planned: Instant::now(),
             is_stopping: false,
         }
     }
@@ -166,58 +162,35 @@ impl Driver {
     /// Takes what is there as far as there is room for it, and performs what comes of it; `false` once
     /// nobody can send commands any more.
     pub(super) fn turn(&mut self) -> bool {
-        let runtime = self.runtime.clone();
-        let _entered = runtime.enter();
-        self.perform();
-        let mut taken = self.take_inputs();
+        let now = self.now();
+        for _ in 0..TAKEN_MAX {
+            match self.queue.try_recv() {
+                Ok(input) => self.input(input, now),
+                Err(_) => break,
+            }
+        }
         if self.seat.forwarded_waiting() == 0 {
-            taken += self.take_forwarded();
+            for _ in 0..TAKEN_MAX {
+                match self.from_peers.try_recv() {
+                    Ok((submission, ticket)) => self.seat.forwarded(submission, ticket),
+                    Err(_) => break,
+                }
+            }
         }
-        let mut is_open = true;
-        if self.seat.waiting() == 0 {
-            taken += self.take_commands(&mut is_open);
-        }
-        if taken > 0 {
-            self.perform();
-        }
+        let is_open = self.seat.waiting() > 0 || self.take_commands();
+        self.perform();
         self.publish();
         is_open
     }
 
-    fn take_inputs(&mut self) -> usize {
-        let now = self.now();
-        let mut taken = 0;
-        while taken < TAKEN_MAX
-            && let Ok(input) = self.queue.try_recv()
-        {
-            self.input(input, now);
-            taken += 1;
-        }
-        taken
-    }
-
-    fn take_forwarded(&mut self) -> usize {
-        let mut taken = 0;
-        while taken < TAKEN_MAX
-            && let Ok((submission, ticket)) = self.from_peers.try_recv()
-        {
-            self.seat.forwarded(submission, ticket);
-            taken += 1;
-        }
-        taken
-    }
-
-    fn take_commands(&mut self, is_open: &mut bool) -> usize {
-        for taken in 0..TAKEN_MAX {
+    fn take_commands(&mut self) -> bool {
+        for _ in 0..TAKEN_MAX {
             match self.commands.try_recv() {
                 Ok(message) => self.message(message),
-                Err(error) => {
-                    *is_open &= error == TryRecvError::Empty;
-                    return taken;
-                }
+                Err(error) => return error == TryRecvError::Empty,
             }
         }
-        TAKEN_MAX
+        true
     }
 
     /// Whether something is left in the queues for which there is room.
@@ -242,17 +215,16 @@ impl Driver {
         )
     }
 
-    /// Notes for when the task is called by the clock, and says so.
-    pub(super) fn plan(&mut self) -> Option<Instant> {
-        self.planned = self.wakes_at();
+    /// Notes when the task looks again by itself, at `latest` in any case, and says so.
+    pub(super) fn plan(&mut self, latest: Instant) -> Instant {
+        self.planned = self.wakes_at().map_or(latest, |at| at.min(latest));
         self.planned
     }
 
     /// Whether the task has something to do before the moment that it waits for.
     pub(super) fn needs_task(&self) -> bool {
-        let is_early = |at: Instant| self.planned.is_none_or(|planned| at < planned);
         self.has_more()
-            || self.wakes_at().is_some_and(is_early)
+            || self.wakes_at().is_some_and(|at| at < self.planned)
             || (self.is_stopping && self.seat.is_done())
     }
 
