@@ -8,7 +8,7 @@
 //! absent: what is done (`driver`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -38,10 +38,12 @@ pub(crate) struct Events {
 
 /// The desk of a seat.
 pub(crate) struct Desk {
-    driver: Mutex<Driver>,
+    /// Gone once the task has ended.
+    driver: Mutex<Option<Driver>>,
     runtime: Handle,
     called: Notify,
-    /// What was on its way or waited when somebody last worked here.
+    /// What was on its way or waited when somebody last worked here; more than anything before the
+    /// task has begun.
     load: AtomicUsize,
 }
 
@@ -72,16 +74,14 @@ impl Desk {
         shared: Shared,
         queues: Queues,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|desk| Self {
-            driver: Mutex::new(Driver::new(
-                seat,
-                shared,
-                queues,
-                WayToDesk(Weak::clone(desk)),
-            )),
-            runtime: Handle::current(),
-            called: Notify::new(),
-            load: AtomicUsize::new(0),
+        Arc::new_cyclic(|desk| {
+            let way = WayToDesk(Weak::clone(desk));
+            Self {
+                driver: Mutex::new(Some(Driver::new(seat, shared, queues, way))),
+                runtime: Handle::current(),
+                called: Notify::new(),
+                load: AtomicUsize::new(usize::MAX),
+            }
         })
     }
 
@@ -97,15 +97,20 @@ impl Desk {
         }
         match self.driver.try_lock() {
             Ok(mut driver) => {
-                // This may be a thread of the log's client.
-                let _entered = self.runtime.enter();
-                driver.turn();
-                self.load.store(driver.load(), Ordering::Relaxed);
-                if driver.needs_task() {
-                    self.call();
+                if let Some(driver) = driver.as_mut() {
+                    // This may be a thread of the log's client.
+                    let _entered = self.runtime.enter();
+                    driver.turn();
+                    self.load.store(driver.load(), Ordering::Relaxed);
+                    if driver.needs_task() {
+                        self.call();
+                    }
                 }
             }
-            Err(_) => self.call(),
+            Err(TryLockError::WouldBlock) => self.call(),
+            Err(TryLockError::Poisoned(_)) => {
+                self.with(|_| ());
+            }
         }
     }
 
@@ -117,20 +122,29 @@ impl Desk {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Driver> {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What `with` makes of the driver; nothing where it is gone. Who panicked over it left it in no
+    /// state to go on from: its clients are told so, and the log is folded anew at the next start.
+    fn with<R>(&self, with: impl FnOnce(&mut Driver) -> R) -> Option<R> {
+        let mut driver = self.driver.lock().unwrap_or_else(|panicked| {
+            let mut driver = panicked.into_inner();
+            if driver.take().is_some() {
+                tracing::error!("a defect has ended a partition's owner: start this node again");
+            }
+            driver
+        });
+        driver.as_mut().map(with)
     }
 
     /// The seat's task: begins, looks at the clock, hears what is not in the queues, and ends.
     pub(crate) async fn attend(self: Arc<Self>, mut events: Events) {
-        let mut ticked_at = Instant::now();
-        let mut saved_at = ticked_at;
+        if self.begin(&mut events).await.is_none() {
+            return;
+        }
+        let (mut ticked_at, mut saved_at) = (Instant::now(), Instant::now());
         let (mut group_is_there, mut directory_is_there) = (true, true);
-        self.begin(&mut events).await;
         loop {
             let stopping = *events.stopping.borrow();
-            let wakes_at = {
-                let mut driver = self.lock();
+            let planned = self.with(|driver| {
                 if ticked_at.elapsed() >= TICK {
                     ticked_at = Instant::now();
                     driver.tick();
@@ -142,55 +156,56 @@ impl Desk {
                 if eager {
                     saved_at = Instant::now();
                 }
-                if !is_open || (stopping && driver.seat.is_done()) {
-                    break;
-                }
                 if driver.has_more() {
                     self.call();
                 }
-                driver.plan(ticked_at + TICK)
+                let is_over = !is_open || (stopping && driver.seat.is_done());
+                (!is_over).then(|| driver.plan(ticked_at + TICK))
+            });
+            let Some(Some(wakes_at)) = planned else {
+                break;
             };
             tokio::select! {
                 biased;
                 () = self.called.notified() => tokio::task::consume_budget().await,
-                Some(control) = events.control.recv() => self.lock().control(control),
+                Some(control) = events.control.recv() => {
+                    self.with(|driver| driver.control(control));
+                }
                 changed = events.assigned.changed(), if group_is_there => {
                     group_is_there = changed.is_ok();
                     let assigned = *events.assigned.borrow_and_update();
-                    let mut driver = self.lock();
-                    let now = driver.now();
-                    driver.seat.assign(assigned, now);
+                    self.with(|driver| driver.assign(assigned));
                 }
                 changed = events.known.changed(), if directory_is_there => {
                     directory_is_there = changed.is_ok();
-                    self.lock().look_up(&events.known.borrow_and_update());
+                    self.with(|driver| driver.look_up(&events.known.borrow_and_update()));
                 }
-                _ = events.stopping.changed(), if !stopping => self.lock().stop(),
+                _ = events.stopping.changed(), if !stopping => {
+                    self.with(Driver::stop);
+                }
                 () = tokio::time::sleep_until(wakes_at.into()) => {}
             }
         }
         self.end().await;
     }
 
-    async fn begin(&self, events: &mut Events) {
-        let (log, partition) = {
-            let mut driver = self.lock();
+    /// Finds out where the log begins, unless this node is to stop before.
+    async fn begin(&self, events: &mut Events) -> Option<()> {
+        let (log, partition) = self.with(|driver| {
             driver.look_up(&events.known.borrow_and_update());
             driver.log()
-        };
+        })?;
         loop {
             match log.bounds(partition).await {
                 Ok(bounds) => {
                     let assigned = *events.assigned.borrow_and_update();
-                    let mut driver = self.lock();
-                    let now = driver.now();
-                    return driver.seat.start(bounds.first, assigned, now);
+                    return self.with(|driver| driver.start(bounds.first, assigned));
                 }
                 Err(error) => {
                     tracing::warn!(error = explained(&error), %partition, "the log is away");
                     tokio::time::sleep(RETRY_AFTER).await;
                     if *events.stopping.borrow() {
-                        return;
+                        return Some(());
                     }
                 }
             }
@@ -198,17 +213,23 @@ impl Desk {
     }
 
     /// Turns away what still waits, and keeps what was folded.
-    async fn end(&self) {
-        let (mut commands, mut from_peers) = self.lock().close();
+    async fn end(&self) -> Option<()> {
+        self.load.store(usize::MAX, Ordering::Relaxed);
+        let (mut commands, mut from_peers) = self.with(Driver::close)?;
         while let Some(message) = commands.recv().await {
-            self.lock().message(message);
+            self.with(|driver| driver.message(message))?;
         }
         while let Some((submission, ticket)) = from_peers.recv().await {
-            self.lock().seat.forwarded(submission, ticket);
+            self.with(|driver| driver.seat.forwarded(submission, ticket))?;
         }
-        let mut driver = self.lock();
-        driver.seat.give_up();
-        driver.turn();
-        driver.seat.save(true);
+        self.with(|driver| {
+            driver.seat.give_up();
+            driver.turn();
+            driver.seat.save(true);
+        })?;
+        // Whoever still knows the way here finds nobody.
+        let driver = self.driver.lock().ok()?.take();
+        drop(driver);
+        Some(())
     }
 }

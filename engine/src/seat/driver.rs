@@ -232,6 +232,18 @@ impl Driver {
         (Arc::clone(&self.shared.log), self.partition)
     }
 
+    /// Begins with the first record that the log keeps.
+    pub(super) fn start(&mut self, first_offset: Offset, assigned: bool) {
+        let now = self.now();
+        self.seat.start(first_offset, assigned, now);
+    }
+
+    /// Takes what the group says.
+    pub(super) fn assign(&mut self, assigned: bool) {
+        let now = self.now();
+        self.seat.assign(assigned, now);
+    }
+
     /// Decides nothing more that was not begun.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
@@ -256,7 +268,7 @@ impl Driver {
         (at > Instant::now()).then_some(at)
     }
 
-    pub(super) fn now(&self) -> Now {
+    fn now(&self) -> Now {
         let elapsed = self.shared.started.elapsed().as_millis();
         Now {
             wall: wall_clock(),
