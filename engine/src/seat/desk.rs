@@ -8,7 +8,7 @@
 //! absent: what is done (`driver`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, TryLockError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -64,6 +64,18 @@ impl WayToDesk {
             desk.work();
             desk.leave();
         }
+    }
+}
+
+/// Takes the driver away with the seat's task, however that ends: whoever still waits hears of it, and
+/// whoever still knows the way here finds nobody.
+struct Closing<'a>(&'a Desk);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let driver = self.0.driver.lock();
+        let gone = driver.unwrap_or_else(PoisonError::into_inner).take();
+        drop(gone);
     }
 }
 
@@ -137,6 +149,7 @@ impl Desk {
 
     /// The seat's task: begins, looks at the clock, hears what is not in the queues, and ends.
     pub(crate) async fn attend(self: Arc<Self>, mut events: Events) {
+        let _closing = Closing(&self);
         if self.begin(&mut events).await.is_none() {
             return;
         }
@@ -145,6 +158,9 @@ impl Desk {
         loop {
             let stopping = *events.stopping.borrow();
             let planned = self.with(|driver| {
+                if stopping {
+                    driver.stop();
+                }
                 if ticked_at.elapsed() >= TICK {
                     ticked_at = Instant::now();
                     driver.tick();
@@ -180,9 +196,8 @@ impl Desk {
                     directory_is_there = changed.is_ok();
                     self.with(|driver| driver.look_up(&events.known.borrow_and_update()));
                 }
-                _ = events.stopping.changed(), if !stopping => {
-                    self.with(Driver::stop);
-                }
+                // It is looked at above, whatever comes first.
+                _ = events.stopping.changed(), if !stopping => {}
                 () = tokio::time::sleep_until(wakes_at.into()) => {}
             }
         }
@@ -226,10 +241,6 @@ impl Desk {
             driver.seat.give_up();
             driver.turn();
             driver.seat.save(true);
-        })?;
-        // Whoever still knows the way here finds nobody.
-        let driver = self.driver.lock().ok()?.take();
-        drop(driver);
-        Some(())
+        })
     }
 }
