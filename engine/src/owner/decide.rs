@@ -39,6 +39,8 @@ impl<T> Owner<T> {
         self.decide(submission, waiters, now);
     }
 
+    /// Decides a command, or keeps it until what it needs of the local store can be read: an answer
+    /// that is none would let what comes behind it overtake it.
     pub(super) fn decide(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
         let request = &submission.request;
         let key = stream_key(&request.tenant, &request.stream);
@@ -49,12 +51,10 @@ impl<T> Owner<T> {
             (request.occurred_at, request.expected_version),
         );
         let Some(waiters) = self.answer_repeated(&submission, &key, fingerprint, waiters) else {
-            if self.memory.is_stale() {
-                self.doubt();
-            }
             return;
         };
         match self.make(&submission, &key, now) {
+            _ if self.memory.is_stale() => self.again.push_front((submission, waiters)),
             Ok(made) if self.refuses_now(&made.commit) => {
                 self.answer_from_memory(&made.answer, waiters);
             }
@@ -75,7 +75,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Answers a command whose id is known already; gives the waiters back if it is not.
+    /// Answers a command whose id is known already; gives the waiters back if it is not, or if nobody
+    /// can tell now.
     fn answer_repeated(
         &mut self,
         submission: &Submission,
@@ -107,8 +108,7 @@ impl<T> Owner<T> {
                     "a command id cannot be looked up"
                 );
                 self.memory.doubts_the_store(&error);
-                self.answer_all(waiters, &SubmitError::Unknown);
-                return None;
+                return Some(waiters);
             }
         };
         let Some(known) = known else {

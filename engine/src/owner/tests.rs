@@ -20,7 +20,7 @@ use kernel as _;
 use kernel::schemars;
 
 mod damage;
-mod failing_store;
+pub(crate) mod failing_store;
 mod ids;
 mod moving;
 

@@ -67,20 +67,14 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Routes commands as far as they go now, and says what is to be done.
     pub fn take_actions(&mut self, now: Now) -> Vec<SeatAction<C, P>> {
         loop {
+            // Before each step: what the owner gives back goes before what waits.
             self.take_owners_actions(now);
-            let mut steps = 0_usize;
-            loop {
-                // By turns: where there is room for one only, neither may starve the other.
-                let took = match self.peer_was_last {
-                    true => self.take_own(now) || self.take_forwarded(now),
-                    false => self.take_forwarded(now) || self.take_own(now),
-                };
-                if !took {
-                    break;
-                }
-                steps += 1;
-            }
-            if steps == 0 {
+            // By turns: where there is room for one only, neither may starve the other.
+            let took = match self.peer_was_last {
+                true => self.take_own(now) || self.take_forwarded(now),
+                false => self.take_forwarded(now) || self.take_own(now),
+            };
+            if !took {
                 break;
             }
         }

@@ -11,6 +11,7 @@ use crate::cluster::LinkEvent;
 use crate::command::TurnedAway;
 use crate::ids::{LogId, WriterId};
 use crate::owner::OwnerSettings;
+use crate::owner::tests::failing_store::{Fails, Frail, forgetful};
 use crate::owner::tests::{owner_with, submission};
 use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION};
 
@@ -46,6 +47,14 @@ impl Peer for PatientPeer {
     fn settle(&mut self, _: &LinkAnswer) {}
 }
 
+fn there(term: u64) -> Hint {
+    Hint {
+        term: Term(term),
+        node: "there".to_owned(),
+        address: THERE.to_owned(),
+    }
+}
+
 /// A seat over a log in memory whose appends land when a test says so.
 struct World {
     seat: Seat<Patient, PatientPeer>,
@@ -64,12 +73,16 @@ struct World {
 impl World {
     /// A node over an empty log.
     fn not_started(settings: OwnerSettings) -> Self {
+        Self::not_started_with(owner_with(1, settings))
+    }
+
+    fn not_started_with(owner: Owner<Ticket<Patient, PatientPeer>>) -> Self {
         let identity = Identity {
             node: "here".to_owned(),
             address: Some(HERE.to_owned()),
         };
         Self {
-            seat: Seat::new(owner_with(1, settings), identity),
+            seat: Seat::new(owner, identity),
             records: Vec::new(),
             appended: VecDeque::new(),
             forwarded: Vec::new(),
@@ -83,15 +96,33 @@ impl World {
 
     /// A node that owns and may have so many records in flight.
     fn owning(in_flight_max: usize) -> Self {
-        let mut world = Self::not_started(OwnerSettings {
+        let world = Self::not_started(OwnerSettings {
             in_flight_max,
             address: Some(HERE.to_owned()),
             ..OwnerSettings::default()
         });
+        world.started()
+    }
+
+    fn started(self) -> Self {
+        let mut world = self;
         world.seat.start(Offset(0), true, world.now());
         world.perform();
         world.land();
         assert_eq!(world.seat.not_owning(), None);
+        world
+    }
+
+    /// A node that owns until it is asked, though another should, and reads all it knows from `store`.
+    fn owning_until_asked(store: &Frail) -> Self {
+        let mut world = Self::not_started_with(forgetful(1, store)).started();
+        world.command("known");
+        world.land();
+        world.seat.save(true);
+        let now = world.now();
+        world.seat.assign(false, now);
+        world.seat.learn(there(2));
+        world.perform();
         world
     }
 
@@ -224,13 +255,8 @@ impl World {
     }
 
     fn hand_over(&mut self) {
-        let successor = Hint {
-            term: Term(2),
-            node: "there".to_owned(),
-            address: THERE.to_owned(),
-        };
         let now = self.now();
-        assert!(self.seat.hand_over(successor, now));
+        assert!(self.seat.hand_over(there(2), now));
         self.perform();
     }
 }
@@ -249,6 +275,20 @@ fn what_waits_is_not_forwarded_before_what_is_in_flight_is_settled() {
         (world.answers.len(), world.forwarded.as_slice()),
         (1, ["second".to_owned()].as_slice())
     );
+}
+
+#[test]
+fn what_the_owner_gives_back_goes_before_what_comes_behind_it() {
+    let store = Frail::default();
+    let mut world = World::owning_until_asked(&store);
+    store.fail(Fails::Everything);
+    for id in ["first", "second", "third"] {
+        world.seat.command(submission(id, 0, None), Patient(false));
+    }
+    world.perform();
+    world.pass(500);
+    assert_eq!(world.forwarded, ["first", "second", "third"]);
+    assert_eq!(world.answers.len(), 1, "none but what was known");
 }
 
 #[test]

@@ -47,7 +47,9 @@ fn run(seeds: impl Iterator<Item = u64>) -> (Counts, BTreeMap<u64, String>) {
 
 #[test]
 fn no_promise_is_broken_under_any_kind_of_fault() {
-    let (counts, found) = run((0..100).chain([crate::FILLS_A_GAP]));
+    let (counts, found) = run((0..100)
+        .chain([crate::FILLS_A_GAP])
+        .chain(crate::GIVES_BACK_WHILE_ROUTING));
     assert_eq!(found, BTreeMap::new());
     for fault in FAULTS {
         let count = counts.faults.get(&fault).copied().unwrap_or_default();

@@ -33,6 +33,7 @@ impl<T> Owner<T> {
         match &self.phase {
             Phase::StandingBy { .. } if wanted => self.resume(),
             Phase::BackingOff { .. } if !wanted && !self.must_settle() => self.stand_by(now),
+            Phase::AwaitingStore { .. } => self.release_unless_mine(),
             _ => {}
         }
     }
@@ -114,7 +115,7 @@ impl<T> Owner<T> {
     }
 
     /// Gives back commands that do not count: there is another claim, or none of ours.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.speculation = Speculation::default();
         self.window_bytes = 0;
         let window = std::mem::take(&mut self.window);

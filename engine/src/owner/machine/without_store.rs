@@ -30,6 +30,7 @@ impl<T> Owner<T> {
     }
 
     pub(super) fn await_room(&mut self) {
+        self.release();
         self.memory.drop_all();
         self.goal = None;
         self.stop_reading();
@@ -60,9 +61,17 @@ impl<T> Owner<T> {
             tracing::warn!(%partition, "folding the log without the local checkpoint store");
             return self.start_over();
         }
+        self.release_unless_mine();
         self.goal = None;
         self.stop_reading();
         self.phase = Phase::AwaitingStore { retry_at_ms: None };
+    }
+
+    /// Gives back what waits for the local store and is for others to decide.
+    pub(super) fn release_unless_mine(&mut self) {
+        if !self.may_claim() && !self.must_settle() {
+            self.release();
+        }
     }
 
     /// Goes on from the local checkpoint if it can be read by now.
