@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use kernel::Timestamp;
 
-use self::prove::{Proof, Reread};
+use self::prove::{Proof, Reading, Reread};
 use super::memory::{Fingerprint, Memory, id_key};
 use super::{
     Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
@@ -161,7 +161,7 @@ pub struct Owner<T> {
     /// The log to claim while no claim fixed one: of a log that is being made.
     new_log: Option<LogId>,
     goal: Option<Goal>,
-    reading: bool,
+    reading: Reading,
     /// What was read and waits for a proof that it continues what was folded.
     held: Option<(Chunk, Now)>,
     /// The proof that the log is the one that was folded, while it is wanted.
@@ -226,7 +226,7 @@ impl<T> Owner<T> {
             sent_after_read: 1,
             new_log: None,
             goal: None,
-            reading: false,
+            reading: Reading::Nothing,
             held: None,
             proof: Proof::default(),
             seen: None,

@@ -186,11 +186,10 @@ impl<T: Hash> Owner<T> {
             chain,
             next,
             to,
-            is_asked,
         }) = reread
         {
             digest_chain(chain, hasher);
-            (digest_of(from), next, to.offset, to.record_hash, is_asked).hash(hasher);
+            (digest_of(from), next, to.offset, to.record_hash).hash(hasher);
         }
     }
 }

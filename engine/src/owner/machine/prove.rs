@@ -29,6 +29,23 @@ pub(in crate::owner) struct Proof {
     pub(super) answer_is_old: bool,
 }
 
+/// What the log was asked to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::owner) enum Reading {
+    Nothing,
+    UnderWay,
+    /// It is under way, and for something that is not wanted any more: it is thrown away.
+    NotWanted,
+}
+
+impl Reading {
+    fn is_not_wanted(&mut self) {
+        if *self == Self::UnderWay {
+            *self = Self::NotWanted;
+        }
+    }
+}
+
 /// Reading again what was taken up without being read.
 #[derive(Clone, Debug)]
 pub(in crate::owner) struct Reread {
@@ -40,8 +57,6 @@ pub(in crate::owner) struct Reread {
     pub(super) next: Offset,
     /// The proven place that it must come to.
     pub(super) to: Checkpoint,
-    /// Whether the reading under way is for this.
-    pub(super) is_asked: bool,
 }
 
 impl Reread {
@@ -83,7 +98,7 @@ impl<T> Owner<T> {
     pub(super) fn prove(&mut self) {
         self.phase = Phase::Proving;
         // What waited for another proof is read again.
-        self.drop_held();
+        self.stop_reading();
         self.ask_for_proof();
     }
 
@@ -159,20 +174,9 @@ impl<T> Owner<T> {
             next: from.as_ref().map_or(self.first_offset, |seen| seen.offset),
             from,
             to: place,
-            is_asked: false,
         });
-        // What was asked for before comes first.
-        if !self.reading || self.held.is_some() {
-            self.ask_again();
-        }
-    }
-
-    fn ask_again(&mut self) {
-        if let Some(reread) = &mut self.reread {
-            reread.is_asked = true;
-            self.reading = true;
-            self.actions.push(Action::Read { from: reread.next });
-        }
+        self.reading.is_not_wanted();
+        self.read_on();
     }
 
     /// Takes what was read again; gives back what was read for something else.
@@ -180,29 +184,26 @@ impl<T> Owner<T> {
         let Some(mut reread) = self.reread.take() else {
             return Some(chunk);
         };
-        self.reading = self.held.is_some();
-        if reread.is_asked {
-            for record in &chunk.records {
-                match reread.judge(record) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        self.proven_whole(reread.to);
-                        return None;
-                    }
-                    Err(stop) => {
-                        self.disproven(stop);
-                        return None;
-                    }
+        for record in &chunk.records {
+            match reread.judge(record) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.proven_whole(reread.to);
+                    return None;
+                }
+                Err(stop) => {
+                    self.disproven(stop);
+                    return None;
                 }
             }
-            if chunk.at_end {
-                // It ends before a place that was proven: whether it still stands must be seen.
-                self.ask_for_proof();
-                return None;
-            }
         }
-        self.reread = Some(reread);
-        self.ask_again();
+        if chunk.at_end {
+            // It ends before a place that was proven: whether it still stands must be seen.
+            self.ask_for_proof();
+        } else {
+            self.reread = Some(reread);
+            self.read_on();
+        }
         None
     }
 
@@ -252,13 +253,10 @@ impl<T> Owner<T> {
 
     /// What was read, or is to be proven, is of a place that is left.
     pub(super) fn stop_reading(&mut self) {
-        self.drop_held();
         self.proof.place = None;
-    }
-
-    fn drop_held(&mut self) {
-        let is_read_again = self.reread.take().is_some_and(|reread| reread.is_asked);
-        self.reading &= self.held.take().is_none() || is_read_again;
+        self.reread = None;
+        self.held = None;
+        self.reading.is_not_wanted();
     }
 
     /// Whether something was reported since the last proof, or the leader is another one than that
@@ -286,14 +284,38 @@ impl<T> Owner<T> {
 
     /// Notes that a read failed; the same is tried again.
     pub fn read_failed(&mut self) {
-        self.reading = self.held.is_some();
+        self.reading = Reading::Nothing;
         self.unproven = true;
-        let waits_for_proof = self.phase == Phase::Proving || self.held.is_some();
-        if self.reread.is_some() {
-            self.ask_again();
-        } else if self.goal.is_some() && !waits_for_proof {
-            self.end_counts = true;
+        self.read_on();
+    }
+
+    /// Asks for what is wanted now, unless something is still under way.
+    pub(super) fn read_on(&mut self) {
+        if let Some(reread) = &self.reread {
+            let from = reread.next;
+            self.ask_to_read(from);
+        } else if self.goal.is_some() && self.phase != Phase::Proving {
+            self.end_counts |= !self.is_reading();
             self.request_read();
+        }
+    }
+
+    /// Whether something is being read, or was and waits for its proof.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading != Reading::Nothing || self.held.is_some()
+    }
+
+    pub(super) fn request_read(&mut self) {
+        if !self.is_reading() {
+            let from = self.next_offset();
+            self.ask_to_read(from);
+        }
+    }
+
+    fn ask_to_read(&mut self, from: Offset) {
+        if self.reading == Reading::Nothing {
+            self.reading = Reading::UnderWay;
+            self.actions.push(Action::Read { from });
         }
     }
 }

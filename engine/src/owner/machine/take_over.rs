@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kernel::Timestamp;
 use uuid::Uuid;
 
+use super::prove::Reading;
 use super::{Goal, Owner, Phase, Speculation};
 use crate::chain::{Chain, Stop};
 use crate::claim::Claim;
@@ -191,7 +192,7 @@ impl<T> Owner<T> {
 
     pub(super) fn read_to(&mut self, goal: Goal) {
         self.goal = Some(goal);
-        self.end_counts = !self.reading;
+        self.end_counts = !self.is_reading();
         self.request_read();
     }
 
@@ -207,32 +208,23 @@ impl<T> Owner<T> {
         }
     }
 
-    pub(super) fn request_read(&mut self) {
-        if !self.reading {
-            self.reading = true;
-            self.actions.push(Action::Read {
-                from: self.next_offset(),
-            });
-        }
-    }
-
     /// Takes a piece of the log that was asked for. Where it may be another log's, nothing of it is
     /// taken up before a proof.
     pub fn read(&mut self, chunk: Chunk, now: Now) {
+        if std::mem::replace(&mut self.reading, Reading::Nothing) == Reading::NotWanted {
+            return self.read_on();
+        }
         let Some(chunk) = self.read_again(chunk) else {
             return;
         };
         match self.phase {
             Phase::Stopped(_) => {}
-            // It was asked for before; it is asked for again once the place is proven.
-            Phase::Proving | Phase::AwaitingStore { .. } => self.reading = false,
             _ if self.may_be_another_log(&chunk) => self.hold(chunk, now),
             _ => self.take_up(chunk, now),
         }
     }
 
     pub(super) fn take_up(&mut self, chunk: Chunk, now: Now) {
-        self.reading = false;
         let is_all_seen = self.is_all_seen();
         for record in chunk.records {
             if record.offset < self.next_offset() {

@@ -224,6 +224,33 @@ fn what_the_store_kept_from_being_decided_is_decided_before_what_came_behind_it(
 }
 
 #[test]
+fn what_is_still_being_read_when_an_owner_goes_back_is_not_taken_for_a_gap() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    world.send("two", "b", 1);
+    world.settle();
+    world.holds_reads = true;
+    world.pass(2_500);
+    let from = *world.reads.last().unwrap();
+    assert_eq!(from, world.end(), "it looks on");
+    world.send("three", "c", 0);
+    let (sequence, offset) = world.land();
+    store.fail(Fails::Everything);
+    world.send("four", "d", 0);
+    store.fail(Fails::Nothing);
+    world.pass(250);
+    world.pass(250);
+    // It stands before "two" by now, and what it asked for from behind that arrives.
+    world.holds_reads = false;
+    world.give(from, usize::MAX);
+    world.perform();
+    world.acknowledge(sequence, Some(offset));
+    wait_long(&mut world);
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    assert_eq!(world.accepted(), ["a", "b", "c", "d"]);
+}
+
+#[test]
 fn what_waits_for_the_store_is_given_back_once_it_is_for_others() {
     let store = Frail::default();
     let mut world = decided_once(&store);
