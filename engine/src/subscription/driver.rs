@@ -1,10 +1,15 @@
 //! Drives followers over a log: reads, proves, and hands out what may become durable.
 //!
+//! A task of its own reads, verifies and decodes on while what it handed out last is made durable.
+//! Invariant: a proof that is needed is made behind everything that a batch holds was read.
 //! Deliberately absent: the rule and the state of a follower (`follower`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::{Batch, Follower, ProofNeed};
 use crate::chain::Stop;
@@ -15,6 +20,14 @@ use crate::log::{EventLog, LogError, LogReader};
 
 /// The least time between two proofs that only foreign records ask for.
 const FOREIGN_PROOF_EVERY: Duration = Duration::from_secs(1);
+
+/// How many commits are read ahead at most, and how many bytes of them, give or take one reading.
+const AHEAD_COMMITS_MAX: usize = 2_000;
+const AHEAD_BYTES_MAX: usize = 4 << 20;
+/// How long reading ahead waits for records before it looks whether somebody asks.
+const AHEAD_WAIT: Duration = Duration::from_millis(20);
+/// How long it waits for that before it looks for more where it has some.
+const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a subscription ended or paused.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +48,21 @@ impl From<Damage> for SubscriptionError {
 
 /// A named follower of some partitions of a log.
 pub struct Subscription {
-    log: Arc<dyn EventLog>,
-    reader: Option<Box<dyn LogReader>>,
-    followers: BTreeMap<Partition, Follower>,
-    last_proof: BTreeMap<Partition, Instant>,
+    /// What is to be driven, until somebody asks for the first time.
+    idle: Option<Drive>,
+    asks: mpsc::Sender<Ask>,
+    asked: Option<mpsc::Receiver<Ask>>,
+    /// The one task that drives; it ends with this.
+    task: JoinSet<()>,
+    /// What became durable since the last call.
+    durable: Vec<(Partition, Checkpoint)>,
+}
+
+/// The wish for what may become durable.
+struct Ask {
+    wait: Duration,
+    durable: Vec<(Partition, Checkpoint)>,
+    reply: oneshot::Sender<Result<Vec<Batch>, SubscriptionError>>,
 }
 
 impl Subscription {
@@ -52,25 +76,96 @@ impl Subscription {
                 (partition, follower.passing(log.acknowledged()))
             })
             .collect();
-        Self {
+        let drive = Drive {
             log,
             reader: None,
             followers,
             last_proof: BTreeMap::new(),
+            failed: None,
+        };
+        let (asks, asked) = mpsc::channel(1);
+        Self {
+            idle: Some(drive),
+            asks,
+            asked: Some(asked),
+            task: JoinSet::new(),
+            durable: Vec::new(),
         }
     }
 
     /// Waits up to `wait` for records and returns what may become durable, at most one batch a
     /// partition. Every batch must be made durable and confirmed with [`Self::made_durable`]
-    /// before the next call.
+    /// before the next call. Whoever gives a call up is to throw the subscription away: its batches
+    /// are lost.
     ///
     /// # Errors
     /// [`SubscriptionError::Log`] may pass: ask again. [`SubscriptionError::Stop`] does not.
+    ///
+    /// # Panics
+    /// If the task that drives did.
     pub async fn next(&mut self, wait: Duration) -> Result<Vec<Batch>, SubscriptionError> {
-        if let Err(error) = self.read(wait).await {
-            self.reader = None;
-            self.followers.values_mut().for_each(Follower::interrupted);
+        if let (Some(drive), Some(asked)) = (self.idle.take(), self.asked.take()) {
+            self.task.spawn(drive.run(asked));
+        }
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask {
+            wait,
+            durable: std::mem::take(&mut self.durable),
+            reply,
+        };
+        if self.asks.send(ask).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return answer;
+        }
+        match self.task.join_next().await {
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            _ => Err(LogError::Closed.into()),
+        }
+    }
+
+    /// Notes that a batch of `partition` became durable up to `checkpoint`.
+    pub fn made_durable(&mut self, partition: Partition, checkpoint: Checkpoint) {
+        self.durable.push((partition, checkpoint));
+    }
+}
+
+/// The log, whoever reads it, and the followers that it is read for.
+struct Drive {
+    log: Arc<dyn EventLog>,
+    reader: Option<Box<dyn LogReader>>,
+    followers: BTreeMap<Partition, Follower>,
+    last_proof: BTreeMap<Partition, Instant>,
+    /// What reading ahead met, until somebody asks.
+    failed: Option<SubscriptionError>,
+}
+
+impl Drive {
+    async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
+        let mut next = asks.recv().await;
+        while let Some(ask) = next {
+            for (partition, checkpoint) in ask.durable {
+                if let Some(follower) = self.followers.get_mut(&partition) {
+                    follower.made_durable(checkpoint);
+                }
+            }
+            if ask.reply.send(self.hand_out(ask.wait).await).is_err() {
+                return;
+            }
+            next = self.read_ahead(&mut asks).await;
+        }
+    }
+
+    async fn hand_out(&mut self, wait: Duration) -> Result<Vec<Batch>, SubscriptionError> {
+        if let Some(error) = self.failed.take() {
             return Err(error);
+        }
+        if !self.is_far_ahead() {
+            let wait = match self.has_some() {
+                true => Duration::ZERO,
+                false => wait,
+            };
+            self.read(wait).await?;
         }
         self.prove_where_due().await?;
         Ok(self
@@ -80,19 +175,53 @@ impl Subscription {
             .collect())
     }
 
-    /// Notes that a batch of `partition` became durable up to `checkpoint`.
-    pub fn made_durable(&mut self, partition: Partition, checkpoint: Checkpoint) {
-        if let Some(follower) = self.followers.get_mut(&partition) {
-            follower.made_durable(checkpoint);
+    /// Reads on until somebody asks, as far as it may; nothing once nobody can ask any more.
+    async fn read_ahead(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Option<Ask> {
+        while self.failed.is_none() && !self.is_far_ahead() {
+            let (wait, pause) = match self.followers.values().any(|one| one.waiting() > 0) {
+                true => (Duration::ZERO, AHEAD_PAUSE),
+                false => (AHEAD_WAIT, Duration::ZERO),
+            };
+            let pause = match self.read(wait).await {
+                Ok(0) => pause,
+                Ok(_) => Duration::ZERO,
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            };
+            if let Ok(ask) = tokio::time::timeout(pause, asks.recv()).await {
+                return ask;
+            }
         }
+        asks.recv().await
     }
 
-    /// The followers, by partition.
-    pub fn followers(&self) -> impl Iterator<Item = (&Partition, &Follower)> {
-        self.followers.iter()
+    /// Whether something was read that may be handed out, perhaps after a proof.
+    fn has_some(&self) -> bool {
+        let has_some = |follower: &Follower| {
+            follower.has_read() && follower.proof_need() != ProofNeed::Foreign
+        };
+        self.followers.values().any(has_some)
     }
 
-    async fn read(&mut self, wait: Duration) -> Result<(), SubscriptionError> {
+    fn is_far_ahead(&self) -> bool {
+        let followers = || self.followers.values();
+        followers().map(Follower::waiting).sum::<usize>() >= AHEAD_COMMITS_MAX
+            || followers().map(Follower::waiting_bytes).sum::<usize>() >= AHEAD_BYTES_MAX
+    }
+
+    /// Reads once, and says how many records came. After an error the reader is opened anew.
+    async fn read(&mut self, wait: Duration) -> Result<usize, SubscriptionError> {
+        let read = self.try_read(wait).await;
+        if read.is_err() {
+            self.reader = None;
+            self.followers.values_mut().for_each(Follower::interrupted);
+        }
+        read
+    }
+
+    async fn try_read(&mut self, wait: Duration) -> Result<usize, SubscriptionError> {
         if self.reader.is_none() {
             // A checkpoint that cannot be proven must not be read on from.
             self.prove_where_due().await?;
@@ -100,16 +229,18 @@ impl Subscription {
         }
         let wait = wait.min(self.until_next_proof());
         let reader = self.reader.as_mut().expect("it was opened above");
+        let mut count = 0;
         for chunk in reader.next(wait).await? {
             let Some(follower) = self.followers.get_mut(&chunk.partition) else {
                 continue;
             };
+            count += chunk.records.len();
             for record in chunk.records {
                 follower.take(record)?;
             }
             follower.set_at_end(chunk.at_end);
         }
-        Ok(())
+        Ok(count)
     }
 
     /// How long what is held back by foreign records alone still has to wait.

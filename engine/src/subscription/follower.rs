@@ -82,6 +82,8 @@ pub struct Follower {
     last: Option<Record>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
+    /// The bytes of their records.
+    commits_bytes: usize,
     orphans: OrphanCounts,
     at_end: bool,
     /// Why nothing more is taken or handed out, ever.
@@ -111,6 +113,7 @@ impl Follower {
             versions: HashMap::new(),
             last: None,
             commits: Vec::new(),
+            commits_bytes: 0,
             orphans: BTreeMap::new(),
             at_end: false,
             stopped: None,
@@ -155,6 +158,18 @@ impl Follower {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.commits.len()
+    }
+
+    /// How many bytes their records have.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.commits_bytes
+    }
+
+    /// Whether anything was read since the last durable checkpoint.
+    #[must_use]
+    pub fn has_read(&self) -> bool {
+        self.last.is_some()
     }
 
     /// Takes the next record.
@@ -246,6 +261,7 @@ impl Follower {
         }
         self.versions.insert(key, commit.version());
         self.last_recorded_at = Some(commit.recorded_at);
+        self.commits_bytes += record.size();
         self.commits.push(Placed {
             partition,
             position,
@@ -337,6 +353,7 @@ impl Follower {
             return None;
         }
         let last = self.last.as_ref()?;
+        self.commits_bytes = 0;
         Some(Batch {
             partition: self.chain.partition,
             before: self.durable.clone(),
