@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
+use super::copy::Copy;
 use super::error::{RuntimeError, StoppedProjection};
 use super::projection::Projection;
 use super::sql::{self, Upsert, create_table, create_view, physical_name};
+use super::table::Table;
 
 /// Serialises the making of generations among all processes.
 const MAKING: &str = "annals.generation";
@@ -22,15 +24,19 @@ pub(crate) struct Generation {
     pub(crate) number: i32,
     /// One for each of the projection's tables, in order.
     pub(crate) upserts: Vec<Upsert>,
+    /// The same for rows that are new to their tables.
+    pub(crate) copies: Vec<Copy>,
 }
 
 impl Generation {
     fn new(projection: &Arc<dyn Projection>, number: i32) -> Self {
-        let upsert = |table| Upsert::new(table, &name_in(&**projection, number, table.name));
+        let tables = || projection.tables().iter();
+        let name = |table: &Table| name_in(&**projection, number, table.name);
         Self {
             projection: Arc::clone(projection),
             number,
-            upserts: projection.tables().iter().map(upsert).collect(),
+            upserts: tables().map(|t| Upsert::new(t, &name(t))).collect(),
+            copies: tables().map(|t| Copy::new(&name(t))).collect(),
         }
     }
 }

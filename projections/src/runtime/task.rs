@@ -25,7 +25,7 @@ use super::fold::{self, Progress};
 use super::generation::{self, Generation};
 use super::projection::Projection;
 use super::status::{StatusBoard, TaskState};
-use super::write::{self, WriteError};
+use super::write::{self, Way, WriteError};
 use super::{checkpoint, measure};
 
 /// How long a task waits for records before it looks around.
@@ -85,6 +85,7 @@ struct Session {
     connection: PgConnection,
     generations: Vec<Generation>,
     progress: Vec<Progress>,
+    way: Way,
     looked_around: Instant,
 }
 
@@ -256,6 +257,10 @@ impl Task {
             connection,
             generations,
             progress,
+            way: match self.target {
+                Target::Live(_) => Way::Merge,
+                Target::Building(_) => Way::Copy,
+            },
             looked_around: Instant::now(),
         };
         self.require_any(&session)?;
@@ -310,8 +315,8 @@ impl Task {
             if folds.is_empty() {
                 break;
             }
-            let written = write::write(&mut session.connection, &session.generations, &folds).await;
-            match written {
+            let (connection, generations) = (&mut session.connection, &session.generations);
+            match write::write(connection, generations, &folds, session.way).await {
                 Ok(()) => {
                     measure::written(batches, &folds, started.elapsed());
                     for fold in folds {
@@ -322,6 +327,7 @@ impl Task {
                     break;
                 }
                 Err(WriteError::Runtime(error)) => return Err(error),
+                Err(WriteError::Repeated) => session.way = Way::Merge,
                 Err(WriteError::Data { index, reason }) => {
                     let projection = session.generations[index].projection.name();
                     session.progress[index].stopped.extend(&self.partitions);

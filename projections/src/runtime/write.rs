@@ -24,10 +24,21 @@ pub(crate) struct Folded {
     pub(crate) moves: Vec<Move>,
 }
 
+/// How rows get into their tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Merged with those that are there.
+    Merge,
+    /// As new ones, which takes half the time: for tables that are being filled.
+    Copy,
+}
+
 /// Why a batch was not written.
 pub(crate) enum WriteError {
     /// The rows of one projection cannot be stored, whenever it is tried.
     Data { index: usize, reason: String },
+    /// Some of the rows are there already, so that they cannot be copied.
+    Repeated,
     /// Anything else.
     Runtime(RuntimeError),
 }
@@ -46,8 +57,9 @@ pub(crate) async fn write(
     connection: &mut PgConnection,
     generations: &[Generation],
     folds: &[Folded],
+    way: Way,
 ) -> Result<(), WriteError> {
-    let transaction = transaction(connection, generations, folds);
+    let transaction = transaction(connection, generations, folds, way);
     match tokio::time::timeout(TRANSACTION_LIMIT, transaction).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(RuntimeError::PostgresSilent {
@@ -61,6 +73,7 @@ async fn transaction(
     connection: &mut PgConnection,
     generations: &[Generation],
     folds: &[Folded],
+    way: Way,
 ) -> Result<(), WriteError> {
     let begin = RuntimeError::postgres("begin a transaction");
     let mut tx = connection.begin().await.map_err(begin)?;
@@ -68,13 +81,22 @@ async fn transaction(
     let moves: Vec<&Move> = folds.iter().flat_map(|fold| &fold.moves).collect();
     checkpoint::compare_and_set(&mut tx, &moves).await?;
     for fold in folds {
-        let upserts = &generations[fold.index].upserts;
-        for (table, upsert) in fold.changes.tables().iter().zip(upserts) {
+        let generation = &generations[fold.index];
+        let statements = generation.upserts.iter().zip(&generation.copies);
+        for (table, (upsert, copy)) in fold.changes.tables().iter().zip(statements) {
             if table.rows.is_empty() {
                 continue;
             }
-            if let Err(error) = upsert.query(table).execute(&mut *tx).await {
-                return Err(classify(error, fold.index, table.table.name));
+            let written = match way {
+                Way::Merge => upsert.query(table).execute(&mut *tx).await.map(drop),
+                Way::Copy => copy.run(&mut tx, table).await,
+            };
+            match written {
+                Ok(()) => {}
+                Err(error) if way == Way::Copy && is_repeated(&error) => {
+                    return Err(WriteError::Repeated);
+                }
+                Err(error) => return Err(classify(error, fold.index, table.table.name)),
             }
         }
     }
@@ -107,6 +129,11 @@ async fn hold(
     } else {
         Err(RuntimeError::Replaced)
     }
+}
+
+fn is_repeated(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 /// Data exceptions (class 22: a sum out of range, text that cannot be kept), violated constraints
