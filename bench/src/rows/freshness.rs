@@ -19,6 +19,8 @@ use crate::work::{self, WAIT, WriteSide};
 const PARTITIONS: u32 = 16;
 const PROJECTOR_TASKS: usize = 2;
 const RATE: usize = 1_000;
+/// As many are seen before it is measured: connections are new then, and statements not planned yet.
+const WARM_UP: usize = RATE;
 /// How long is waited between two looks at the read model.
 const LOOK_EVERY: Duration = Duration::from_micros(500);
 /// The read model that is looked at, and how far it has read: its rows stand at exactly this place.
@@ -56,9 +58,9 @@ impl Freshness {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let unseen = Unseen::default();
-        let looking = tokio::spawn(look(url, Arc::clone(&unseen), self.commands));
+        let looking = tokio::spawn(look(url, Arc::clone(&unseen), WARM_UP + self.commands));
         let engine = side.engine.clone();
-        let asking = open_loop(RATE, self.commands, move |number| {
+        let asking = open_loop(RATE, WARM_UP + self.commands, move |number| {
             let (engine, unseen) = (engine.clone(), Arc::clone(&unseen));
             async move {
                 let command = engine.prepare(work::place(1, number));
@@ -73,7 +75,8 @@ impl Freshness {
             }
         });
         asking.await;
-        let seen = looking.await.expect("rows that are seen");
+        let mut seen = looking.await.expect("rows that are seen");
+        seen.drain(..WARM_UP);
         projector.stop().await.expect("a projector that went on");
         side.stop().await;
         seen
