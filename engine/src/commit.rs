@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 use kernel::{Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp};
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -136,7 +137,9 @@ impl Commit {
     /// # Errors
     /// [`CommitError`]; for an accepted record this is damage.
     pub fn read(key: &[u8], value: &[u8]) -> Result<Self, CommitError> {
-        let commit: Self = serde_json::from_slice(value)?;
+        // Looked at once as a whole: from bytes, each string would be by itself.
+        let text = std::str::from_utf8(value).map_err(serde_json::Error::custom)?;
+        let commit: Self = serde_json::from_str(text)?;
         if !commit.is_named_by(key) {
             return Err(CommitError::Key);
         }

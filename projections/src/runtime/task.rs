@@ -148,7 +148,12 @@ impl Task {
         self.board.set(TaskState::Following);
         tracing::debug!(partitions = ?self.partitions, "the projector follows the log");
         loop {
-            let next = subscription.next(READ_WAIT);
+            // What is level is still held against the log.
+            let wait = match self.is_level(&session.progress)? {
+                true => Duration::ZERO,
+                false => READ_WAIT,
+            };
+            let next = subscription.next(wait);
             let next = tokio::select! {
                 biased;
                 () = asked(&mut self.stop) => None,
