@@ -217,7 +217,7 @@ fn follower_and_records(count: usize) -> (Follower, Registry, Vec<Record>) {
     (Follower::new(PARTITION, None), shop(), log_of(count))
 }
 
-#[library_benchmark(config = at_most(9_500_000))]
+#[library_benchmark(config = at_most(9_200_000))]
 #[bench::hundred(args = (COUNT), setup = follower_and_records)]
 fn verify_decode_fold(
     (mut follower, registry, records): (Follower, Registry, Vec<Record>),
