@@ -2,8 +2,8 @@
 //!
 //! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows; the
 //! runtime folds a batch in memory (`fold`, `changes`), writes rows and checkpoints in one
-//! transaction (`write`, `checkpoint`, `copy`), runs partitions in parallel (`projector`, `task`) and builds
-//! a changed read model beside the live one (`generation`, `rebuild`).
+//! transaction (`write`, `checkpoint`, `copy`), runs partitions in parallel (`projector`, `task`)
+//! and builds a changed read model beside the live one (`generation`, `rebuild`).
 //!
 //! Invariant: rows stand at exactly the place that their checkpoint says. Deliberately absent: any
 //! domain, and HTTP.

@@ -29,7 +29,7 @@ pub(crate) struct Folded {
 pub(crate) enum Way {
     /// Merged with those that are there.
     Merge,
-    /// As new ones, which takes half the time: for tables that are being filled.
+    /// As new ones, which is less work: for tables that are being filled.
     Copy,
 }
 

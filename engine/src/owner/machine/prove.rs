@@ -39,7 +39,7 @@ pub(in crate::owner) enum Reading {
 }
 
 impl Reading {
-    fn is_not_wanted(&mut self) {
+    fn throw_away(&mut self) {
         if *self == Self::UnderWay {
             *self = Self::NotWanted;
         }
@@ -175,7 +175,7 @@ impl<T> Owner<T> {
             from,
             to: place,
         });
-        self.reading.is_not_wanted();
+        self.reading.throw_away();
         self.read_on();
     }
 
@@ -256,7 +256,7 @@ impl<T> Owner<T> {
         self.proof.place = None;
         self.reread = None;
         self.held = None;
-        self.reading.is_not_wanted();
+        self.reading.throw_away();
     }
 
     /// Whether something was reported since the last proof, or the leader is another one than that
