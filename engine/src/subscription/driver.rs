@@ -26,7 +26,7 @@ const AHEAD_COMMITS_MAX: usize = 2_000;
 const AHEAD_BYTES_MAX: usize = 4 << 20;
 /// How long reading ahead waits for records before it looks whether somebody asks.
 const AHEAD_WAIT: Duration = Duration::from_millis(20);
-/// How long it waits for that before it looks for more where it has some.
+/// How long it waits for that, where nothing came, before it looks for more.
 const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a subscription ended or paused.
@@ -178,12 +178,12 @@ impl Drive {
     /// Reads on until somebody asks, as far as it may; nothing once nobody can ask any more.
     async fn read_ahead(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Option<Ask> {
         while self.failed.is_none() && !self.is_far_ahead() {
-            let (wait, pause) = match self.followers.values().any(|one| one.waiting() > 0) {
-                true => (Duration::ZERO, AHEAD_PAUSE),
-                false => (AHEAD_WAIT, Duration::ZERO),
+            let wait = match self.followers.values().any(|one| one.waiting() > 0) {
+                true => Duration::ZERO,
+                false => AHEAD_WAIT,
             };
             let pause = match self.read(wait).await {
-                Ok(0) => pause,
+                Ok(0) => AHEAD_PAUSE,
                 Ok(_) => Duration::ZERO,
                 Err(error) => {
                     self.failed = Some(error);
