@@ -89,11 +89,11 @@ impl RawProducer {
     /// If it is refused for another reason.
     pub fn send(&self, partition: Partition, record: &NewRecord, waiter: Waiter) {
         let number = i32::try_from(partition.0).expect("a few partitions");
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
         for (name, value) in &record.headers {
             headers = headers.insert(Header {
                 key: std::str::from_utf8(name).expect("names of ours are UTF-8"),
-                value: value.as_deref(),
+                value,
             });
         }
         let mut message =

@@ -119,6 +119,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Headers;
 
     #[test]
     fn the_same_bytes_written_again_by_another_leader_prove_nothing() {
@@ -126,7 +127,7 @@ mod tests {
             offset: Offset(7),
             key: None,
             value: Some("alive".into()),
-            headers: Vec::new(),
+            headers: Headers::default(),
             leader_epoch,
             appended_at_ms: None,
         };

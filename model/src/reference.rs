@@ -4,7 +4,7 @@
 //! Invariant: uses no judgement, no header parser and no hash of the engine's. Deliberately absent:
 //! speed, and what an operator has acknowledged.
 
-use engine::record::{Header, Record};
+use engine::record::{Headers, Record};
 use sha2::{Digest, Sha256};
 
 /// How far above the current term a claim may be.
@@ -61,16 +61,12 @@ impl Sum {
 }
 
 /// The values of exactly these headers, each once, in this order, and nothing else.
-fn values<'a, const N: usize>(headers: &'a [Header], names: [&str; N]) -> Option<[&'a [u8]; N]> {
-    let given: &[Header; N] = headers.try_into().ok()?;
-    let mut values: [&[u8]; N] = [&[]; N];
-    for ((slot, (name, value)), expected) in values.iter_mut().zip(given).zip(names) {
-        if name != expected.as_bytes() {
-            return None;
-        }
-        *slot = value.as_deref()?;
-    }
-    Some(values)
+fn values<'a, const N: usize>(headers: &'a Headers, names: [&str; N]) -> Option<[&'a [u8]; N]> {
+    let given: Vec<_> = headers.iter().collect();
+    let found: Vec<&[u8]> = given.iter().map(|(name, _)| *name).collect();
+    let values: Option<Vec<&[u8]>> = given.iter().map(|(_, value)| *value).collect();
+    (found == names.map(str::as_bytes)).then_some(())?;
+    values?.try_into().ok()
 }
 
 struct Claim {

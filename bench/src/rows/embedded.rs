@@ -103,13 +103,10 @@ impl RawTable {
         for rows in records.chunks(ROWS_PER_STATEMENT) {
             let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO record ");
             insert.push_values(rows, |mut row, (_, record)| {
-                let headers = record.headers.iter();
-                let headers = headers.flat_map(|(name, value)| [Some(name), value.as_ref()]);
-                let headers: Vec<u8> = headers.flatten().flatten().copied().collect();
                 row.push_bind(self.next)
                     .push_bind(record.key.as_deref())
                     .push_bind(record.value.as_deref())
-                    .push_bind(headers)
+                    .push_bind(record.headers.packed().as_ref())
                     .push_bind(0_i64);
                 self.next += 1;
             });

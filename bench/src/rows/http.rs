@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use bytes::Bytes;
 use engine::ids::Partition;
-use engine::record::{NewRecord, partition_of};
+use engine::record::{Headers, NewRecord, partition_of};
 use futures::StreamExt;
 use kernel::TenantId;
 use serde::Deserialize;
@@ -279,7 +279,7 @@ async fn raw_order(
     let record = NewRecord {
         key: Some(key),
         value: Some(body),
-        headers: Vec::new(),
+        headers: Headers::default(),
     };
     producer.append(partition, &record).await;
     StatusCode::OK

@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use engine::ids::Partition;
 use engine::log::EventLog;
 use engine::registry::Opaque;
@@ -77,7 +76,7 @@ pub async fn fold_all(log: &NewLog, partitions: u32) -> f64 {
 /// What was folded: how many commits, to these states.
 struct Folded {
     commits: usize,
-    _states: HashMap<Bytes, Opaque>,
+    _states: HashMap<Box<[u8]>, Opaque>,
 }
 
 /// Folds some partitions to where they end now, and notes when their first commits came.
@@ -108,8 +107,10 @@ async fn fold(
                 let commit = &placed.commit;
                 let aggregate = registry.get(commit.stream.category());
                 let aggregate = aggregate.expect("an aggregate of the shop");
+                let key = placed.record.key.as_deref().unwrap_or_default();
+                // The record's own bytes lie in a piece of memory with those of others.
                 let state = states
-                    .entry(placed.record.key.clone().unwrap_or_default())
+                    .entry(key.into())
                     .or_insert_with(|| aggregate.initial());
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());

@@ -273,7 +273,8 @@ impl<'a> Auditor<'a> {
             offset: record.offset,
             kind,
         };
-        let key = record.key.clone().unwrap_or_default();
+        // Kept by itself: the record's own bytes may lie in a piece of memory with those of others.
+        let key = Bytes::copy_from_slice(record.key.as_deref().unwrap_or_default());
         let value = record.value.as_deref().unwrap_or_default();
         let commit = Commit::read(&key, value)
             .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;

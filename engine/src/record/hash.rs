@@ -58,7 +58,7 @@ pub fn record_hash(record: &Record) -> RecordHash {
     optional(&mut hasher, record.value.as_deref());
     for (name, value) in &record.headers {
         optional(&mut hasher, Some(name));
-        optional(&mut hasher, value.as_deref());
+        optional(&mut hasher, value);
     }
     RecordHash(hasher.finalize().into())
 }

@@ -4,21 +4,18 @@
 //! Deliberately absent: which records count (`accept`), and what a value means (`commit`, `claim`).
 
 mod hash;
-mod header;
+mod headers;
+mod kind;
 mod partitioner;
 
 pub use hash::{chain_claim, chain_commit, genesis, record_hash};
-pub use header::{
-    ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, RECORD_VERSION_FIRST, header_name,
-};
+pub use headers::{Header, Headers, Packing};
+pub use kind::{ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, RECORD_VERSION_FIRST};
 pub use partitioner::{murmur2, partition_of};
 
 use bytes::Bytes;
 
 use crate::ids::Offset;
-
-/// One header: a name, which need not be UTF-8, and a value, which may be absent.
-pub type Header = (Bytes, Option<Bytes>);
 
 /// What is handed to a log for appending.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub struct NewRecord {
     /// JSON.
     pub value: Option<Bytes>,
     /// The headers in their fixed order.
-    pub headers: Vec<Header>,
+    pub headers: Headers,
 }
 
 /// A record as a reader finds it.
@@ -41,7 +38,7 @@ pub struct Record {
     /// The value, if it has one.
     pub value: Option<Bytes>,
     /// The headers in order.
-    pub headers: Vec<Header>,
+    pub headers: Headers,
     /// The epoch of the partition's leader when the record was appended; absent where the log has
     /// no leaders. Not part of any hash.
     pub leader_epoch: Option<i32>,
@@ -67,11 +64,6 @@ impl Record {
     #[must_use]
     pub fn size(&self) -> usize {
         let part = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + part(value))
-            .sum();
-        part(&self.key) + part(&self.value) + headers
+        part(&self.key) + part(&self.value) + self.headers.packed().len()
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use bytes::Bytes;
 use kernel::Timestamp;
 
 use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
@@ -74,7 +73,7 @@ pub enum ProofNeed {
 pub struct Follower {
     durable: Option<Checkpoint>,
     chain: Chain,
-    versions: HashMap<Bytes, u64>,
+    versions: HashMap<Box<[u8]>, u64>,
     need: ProofNeed,
     /// The places that must still be in the log before anything behind them counts: the last read
     /// under each leader, since what was read under one continues only in a log that holds it all.
@@ -240,26 +239,27 @@ impl Follower {
             offset: record.offset,
             kind,
         };
-        let key = record.key.clone().unwrap_or_default();
+        let key = record.key.as_deref().unwrap_or_default();
         let value = record.value.as_deref().unwrap_or_default();
-        let commit = Commit::read(&key, value)
+        let commit = Commit::read(key, value)
             .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
-        if let Some(&expected) = self.versions.get(&key)
-            && expected != commit.from_version
-        {
-            let stream = String::from_utf8_lossy(&key).into_owned();
-            let found = commit.from_version;
-            return Err(damage(DamageKind::VersionGap {
-                stream,
-                expected,
-                found,
-            })
-            .into());
+        match self.versions.get_mut(key) {
+            Some(version) if *version == commit.from_version => *version = commit.version(),
+            Some(version) => {
+                return Err(damage(DamageKind::VersionGap {
+                    stream: String::from_utf8_lossy(key).into_owned(),
+                    expected: *version,
+                    found: commit.from_version,
+                })
+                .into());
+            }
+            None => {
+                if self.versions.len() >= VERSIONS_MAX {
+                    self.versions.clear();
+                }
+                self.versions.insert(key.into(), commit.version());
+            }
         }
-        if self.versions.len() >= VERSIONS_MAX {
-            self.versions.clear();
-        }
-        self.versions.insert(key, commit.version());
         self.last_recorded_at = Some(commit.recorded_at);
         self.commits_bytes += record.size();
         self.commits.push(Placed {

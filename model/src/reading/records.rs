@@ -5,7 +5,7 @@ use engine::chain::Chain;
 use engine::claim::Claim;
 use engine::commit::{CommandPart, Commit, EventPart, Outcome};
 use engine::ids::{LogId, Term, WriterId};
-use engine::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION};
+use engine::record::{ClaimHeaders, CommitHeaders, Headers, NewRecord, RECORD_VERSION};
 use kernel::{CommandId, Timestamp};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -52,7 +52,7 @@ pub(super) fn record(kind: Kind, number: u64, chain: &Chain, version: u64) -> Ne
         Kind::Foreign => NewRecord {
             key: None,
             value: Some(Bytes::from_static(b"alive")),
-            headers: Vec::new(),
+            headers: Headers::default(),
         },
     }
 }

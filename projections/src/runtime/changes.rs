@@ -238,7 +238,7 @@ impl Row<'_> {
 mod tests {
     use engine::commit::Commit;
     use engine::ids::Offset;
-    use engine::record::{NewRecord, Record};
+    use engine::record::{Headers, NewRecord, Record};
     use proptest::prelude::*;
 
     use super::*;
@@ -264,7 +264,7 @@ mod tests {
         let record = NewRecord {
             key: None,
             value: None,
-            headers: Vec::new(),
+            headers: Headers::default(),
         };
         Placed {
             partition: Partition(partition),

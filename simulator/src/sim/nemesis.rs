@@ -173,7 +173,7 @@ impl World {
                 let record = NewRecord {
                     key: None,
                     value: Some(Bytes::from_static(b"hello")),
-                    headers: vec![(Bytes::from_static(&[0xff]), None)],
+                    headers: [(&[0xff], None::<&[u8]>)].into_iter().collect(),
                 };
                 self.append_to_log(partition, record);
             }

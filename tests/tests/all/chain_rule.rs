@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::history::{Scribe, but, log_id};
-use crate::raw_log::foreign;
+use crate::raw_log::{change_headers, foreign};
 
 const SEQUENCES: u64 = 250;
 const RECORDS_MAX: usize = 40;
@@ -142,18 +142,19 @@ impl Reader {
 
     /// The values of these headers, if the record has them as they must be.
     fn headers(&self, record: &NewRecord, names: [(&str, usize); 5]) -> Option<Vec<Vec<u8>>> {
-        let extra = record.headers.len() != 5;
+        let headers: Vec<_> = record.headers.iter().collect();
+        let extra = headers.len() != 5;
         if extra && self.minds(Forgotten::NothingElseStandsInHeaders) {
             return None;
         }
         let mut values = Vec::new();
         for (index, (name, size)) in names.into_iter().enumerate() {
             let header = if self.minds(Forgotten::HeadersHaveAnOrder) {
-                record.headers.get(index)
+                headers.get(index)
             } else {
-                record.headers.iter().find(|header| header.0 == name)
+                headers.iter().find(|header| header.0 == name.as_bytes())
             };
-            let value = header.filter(|header| header.0 == name)?.1.clone()?;
+            let value = header.filter(|header| header.0 == name.as_bytes())?.1?;
             if value.len() != size && self.minds(Forgotten::HeadersHaveSizes) {
                 return None;
             }
@@ -331,11 +332,13 @@ fn spoiled(random: &mut StdRng, scribe: &mut Scribe, stream: &str) -> NewRecord 
         scribe.claim_of(1, log_id(), RECORD_VERSION)
     };
     match random.random_range(0..8) {
-        0 => record.headers.swap(1, 2),
-        1 => record.headers.push(("more".into(), None)),
-        2 => drop(record.headers.pop()),
-        3 => record.headers[1].1 = Some(vec![0, 0, 0, 0, 0, 0, 0, 0, 9].into()),
-        4 => record.headers[2].1 = Some("short".into()),
+        0 => change_headers(&mut record, |headers| headers.swap(1, 2)),
+        1 => change_headers(&mut record, |headers| headers.push((b"more", None))),
+        2 => change_headers(&mut record, |headers| headers.truncate(4)),
+        3 => change_headers(&mut record, |headers| {
+            headers[1].1 = Some(&[0, 0, 0, 0, 0, 0, 0, 0, 9])
+        }),
+        4 => change_headers(&mut record, |headers| headers[2].1 = Some(b"short")),
         5 => record.value = None,
         6 => {
             record.key = match record.key {
@@ -343,7 +346,7 @@ fn spoiled(random: &mut StdRng, scribe: &mut Scribe, stream: &str) -> NewRecord 
                 None => Some("main/thing-a".into()),
             }
         }
-        _ => record.headers[0].1 = None,
+        _ => change_headers(&mut record, |headers| headers[0].1 = None),
     }
     record
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::cluster::{Directory, Hint, Known, NodeEntry};
 use engine::ids::{Partition, Term};
 use engine::log::{self, LogAddress};
-use engine::record::NewRecord;
+use engine::record::{Headers, NewRecord};
 use kernel::Timestamp;
 use rdkafka::admin::AdminOptions;
 use tests::harness::kafka::Kafka;
@@ -85,7 +85,7 @@ fn record(key: &[u8], value: Option<&[u8]>) -> NewRecord {
     NewRecord {
         key: Some(key.to_vec().into()),
         value: value.map(|value| value.to_vec().into()),
-        headers: Vec::new(),
+        headers: Headers::default(),
     }
 }
 

@@ -39,7 +39,7 @@ fn numbered(number: u64) -> NewRecord {
     NewRecord {
         key: Some(Bytes::from(format!("key {number}"))),
         value: Some(Bytes::from(format!("value {number}"))),
-        headers: vec![("number".into(), Some(number.to_string().into()))],
+        headers: [("number", Some(number.to_string()))].into_iter().collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use engine::claim::Claim;
 use engine::commit::Commit;
 use engine::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use engine::record::{
-    self, ClaimHeaders, CommitHeaders, Header, Kind, NewRecord, RECORD_VERSION, Record,
+    self, ClaimHeaders, CommitHeaders, Headers, Kind, NewRecord, RECORD_VERSION, Record,
 };
 use kernel::TenantId;
 use rand::rngs::StdRng;
@@ -98,7 +98,7 @@ fn by_hand_record(
     offset: u64,
     key: Option<&[u8]>,
     value: Option<&[u8]>,
-    headers: &[Header],
+    headers: &Headers,
 ) -> String {
     let mut input = b"annals.record.v1".to_vec();
     input.extend(offset.to_be_bytes());
@@ -111,12 +111,12 @@ fn by_hand_record(
     part(value);
     for (name, value) in headers {
         part(Some(name));
-        part(value.as_deref());
+        part(value);
     }
     sha256(&[&input])
 }
 
-fn headers_of(row: &Value) -> Vec<Header> {
+fn headers_of(row: &Value) -> Headers {
     let headers = row["headers"].as_array().unwrap().iter();
     headers
         .map(|header| (bytes(&header[0]), maybe_bytes(&header[1])))
@@ -257,7 +257,7 @@ fn whole_records(vectors: &Value) -> Vec<NewRecord> {
             .as_array()
             .unwrap()
             .iter()
-            .map(|header| (text(&header[0]).to_owned().into(), Some(bytes(&header[1]))))
+            .map(|header| (text(&header[0]), Some(bytes(&header[1]))))
             .collect(),
     };
     rows(&vectors["records"]).iter().map(record).collect()

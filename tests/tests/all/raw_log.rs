@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine::ids::{Offset, Partition};
 use engine::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
-use engine::record::{Header, NewRecord, Record};
+use engine::record::{Header, Headers, NewRecord, Record};
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -136,7 +136,7 @@ pub(crate) async fn edit(path: &std::path::Path) -> SqliteConnection {
 }
 
 /// The form in which a log's file keeps headers.
-fn header_blob(headers: &[Header]) -> Vec<u8> {
+fn header_blob(headers: &Headers) -> Vec<u8> {
     let mut blob = Vec::new();
     let mut put = |bytes: &[u8], presence: Option<u8>| {
         blob.extend(presence);
@@ -145,10 +145,7 @@ fn header_blob(headers: &[Header]) -> Vec<u8> {
     };
     for (name, value) in headers {
         put(name, None);
-        put(
-            value.as_deref().unwrap_or_default(),
-            Some(u8::from(value.is_some())),
-        );
+        put(value.unwrap_or_default(), Some(u8::from(value.is_some())));
     }
     blob
 }
@@ -240,12 +237,20 @@ pub(crate) fn again(record: &Record) -> NewRecord {
     }
 }
 
+/// Changes a record's headers.
+pub(crate) fn change_headers(record: &mut NewRecord, change: impl FnOnce(&mut Vec<Header<'_>>)) {
+    let before = record.headers.clone();
+    let mut headers = before.iter().collect();
+    change(&mut headers);
+    record.headers = headers.into_iter().collect();
+}
+
 /// A record with nothing in it that we know.
 pub(crate) fn foreign(value: &str) -> NewRecord {
     NewRecord {
         key: None,
         value: Some(value.to_owned().into()),
-        headers: Vec::new(),
+        headers: Headers::default(),
     }
 }
 

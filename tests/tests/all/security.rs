@@ -12,7 +12,7 @@ use engine::log::{
     self, EventLog, KafkaSecurity, LogAddress, LogError, LogPlace, Password, SaslMechanism,
     StoreOptions,
 };
-use engine::record::NewRecord;
+use engine::record::{Headers, NewRecord};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tests::harness::certificates::Authority;
 use tests::harness::kafka::secured::{self, PASSWORD, USER};
@@ -88,7 +88,7 @@ async fn is_of_use(log: &dyn EventLog) {
     let record = NewRecord {
         key: Some("key".into()),
         value: Some("value".into()),
-        headers: Vec::new(),
+        headers: Headers::default(),
     };
     let at = raw_log::append(&*session, partition, &[record]).await;
     let found = log.read_at(partition, &at).await.unwrap();

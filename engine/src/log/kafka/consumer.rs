@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::{Brokers, PROBE_TIMEOUT, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
-use crate::record::{self, Header, Record};
+use crate::record::{Headers, Packing, Record};
 
 /// How many records one chunk holds at most.
 const CHUNK_RECORDS_MAX: usize = 2_000;
@@ -36,8 +36,10 @@ const PROBE_AHEAD_KB: &str = "1024";
 /// How long a client that has fetched enough ahead waits before it looks whether it may fetch more, in
 /// milliseconds. By default it stands still for a second whenever its reader is faster than the brokers.
 const AHEAD_PAUSE_MS: &str = "10";
-/// The bytes that the values of our own headers have together.
-const HEADERS_SIZE: usize = 72;
+/// The size of the pieces of memory that records are copied into, one behind the other: one for each
+/// part of each would have to be made, and given back by another thread. What keeps one part of a
+/// record keeps a whole piece.
+const ROOM_SIZE: usize = 64 << 10;
 /// How many sets of chunks a follower's thread reads ahead.
 const AHEAD_MAX: usize = 4;
 /// How long a follower's thread waits before it looks whether it is still wanted.
@@ -90,16 +92,13 @@ fn assign(
         .map_err(failed("assign partitions"))
 }
 
-/// A record of ours or anybody's, copied out of the client's buffer: the key by itself, since it is
-/// what readers keep, and everything else in one piece of memory.
-fn record_of(message: &BorrowedMessage<'_>) -> Record {
-    let value_size = message.payload().map_or(0, <[u8]>::len);
-    let mut room = BytesMut::with_capacity(value_size + HEADERS_SIZE);
+/// A record of ours or anybody's, copied out of the client's buffer.
+fn record_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Record {
     Record {
         offset: Offset(message.offset().cast_unsigned()),
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(|value| copy(&mut room, value)),
-        headers: headers_of(message, &mut room),
+        key: message.key().map(|key| copy(room, key)),
+        value: message.payload().map(|value| copy(room, value)),
+        headers: headers_of(message, room),
         leader_epoch: leader_epoch(message),
         appended_at_ms: message.timestamp().to_millis(),
     }
@@ -117,18 +116,17 @@ fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
 
-/// The headers with their names as bytes, and their values in `room`.
-fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Vec<Header> {
+/// The headers, whatever their names are.
+fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is valid; on success `list` points to headers that it owns.
     let error = unsafe { native::rd_kafka_message_headers(message.ptr(), &raw mut list) };
     if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || list.is_null() {
-        return Vec::new();
+        return Headers::default();
     }
+    let mut packing = Packing::in_room(std::mem::take(room));
     // SAFETY: `list` was just filled.
-    let count = unsafe { native::rd_kafka_header_cnt(list) };
-    let mut headers = Vec::with_capacity(count);
-    for index in 0..count {
+    for index in 0..unsafe { native::rd_kafka_header_cnt(list) } {
         let mut name = std::ptr::null();
         let mut value: *const c_void = std::ptr::null();
         let mut size = 0;
@@ -148,12 +146,13 @@ fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Vec<Header>
         // SAFETY: the name is a C string; the value, unless null, has `size` bytes.
         let header = unsafe {
             let name = std::ffi::CStr::from_ptr(name).to_bytes();
-            let value = (!value.is_null())
-                .then(|| copy(room, std::slice::from_raw_parts(value.cast(), size)));
-            (record::header_name(name), value)
+            let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size));
+            (name, value)
         };
-        headers.push(header);
+        packing.push(header);
     }
+    let (headers, rest) = packing.finish();
+    *room = rest;
     headers
 }
 
@@ -268,12 +267,13 @@ impl Probe {
         let mut goes_on = self.seek(partition, from)?;
         let deadline = Instant::now() + PROBE_TIMEOUT;
         let mut gathered = Gathered::default();
+        let mut room = BytesMut::with_capacity(ROOM_SIZE);
         gathered.chunk(partition, from);
         while !gathered.is_full() {
             let wait = deadline.saturating_duration_since(Instant::now());
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    let record = record_of(&message);
+                    let record = record_of(&message, &mut room);
                     let next = record.offset.next();
                     gathered.push(partition, record);
                     // Else the brokers would hold back their answer that nothing follows.
@@ -377,7 +377,7 @@ impl Probe {
         match self.consumer.poll(PROBE_TIMEOUT) {
             Some(Err(KafkaError::PartitionEOF(_))) if goes_on => self.read_one(partition, offset),
             Some(Ok(message)) => {
-                let record = record_of(&message);
+                let record = record_of(&message, &mut BytesMut::new());
                 self.place = Some((partition, record.offset.next()));
                 Ok((record.offset == offset).then_some(record))
             }
@@ -444,8 +444,9 @@ fn follow(
     chunks: &mpsc::Sender<Result<Vec<Chunk>, LogError>>,
     stopped: &AtomicBool,
 ) {
+    let mut room = BytesMut::with_capacity(ROOM_SIZE);
     while !stopped.load(Ordering::Relaxed) {
-        let gathered = gather(consumer);
+        let gathered = gather(consumer, &mut room);
         let ended = gathered.is_err();
         if matches!(&gathered, Ok(chunks) if chunks.is_empty()) {
             continue;
@@ -457,14 +458,14 @@ fn follow(
 }
 
 /// What is there, after waiting a little for the first of it.
-fn gather(consumer: &BaseConsumer) -> Result<Vec<Chunk>, LogError> {
+fn gather(consumer: &BaseConsumer, room: &mut BytesMut) -> Result<Vec<Chunk>, LogError> {
     let mut gathered = Gathered::default();
     let mut wait = POLL_EVERY;
     while !gathered.is_full() {
         match consumer.poll(wait) {
             None => break,
             Some(Ok(message)) => {
-                gathered.push(partition_of(message.partition()), record_of(&message));
+                gathered.push(partition_of(message.partition()), record_of(&message, room));
             }
             Some(Err(KafkaError::PartitionEOF(number))) => {
                 if let Some(chunk) = gathered.chunks.get_mut(&partition_of(number)) {

@@ -144,7 +144,7 @@ impl AppendSession for KafkaSession {
         if self.is_failed() {
             return Err(LogError::Closed);
         }
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
         for (name, value) in &record.headers {
             let Ok(key) = std::str::from_utf8(name) else {
                 return Err(LogError::unavailable(
@@ -152,10 +152,7 @@ impl AppendSession for KafkaSession {
                     "the client library cannot write a header name that is not UTF-8",
                 ));
             };
-            headers = headers.insert(KafkaHeader {
-                key,
-                value: value.as_deref(),
-            });
+            headers = headers.insert(KafkaHeader { key, value });
         }
         let number = i32::try_from(partition.0).expect("Kafka numbers partitions with 31 bits");
         let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(done))

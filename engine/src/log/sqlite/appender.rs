@@ -15,7 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{bounds_of, failed, headers, offset_of, options, row_id};
+use super::{bounds_of, failed, offset_of, options, row_id};
 use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogAddress, LogError};
 use crate::record::NewRecord;
@@ -238,7 +238,7 @@ impl Writer {
                 row.push_bind(*id)
                     .push_bind(append.record.key.as_deref())
                     .push_bind(append.record.value.as_deref())
-                    .push_bind(headers::encode(&append.record.headers))
+                    .push_bind(append.record.headers.packed().as_ref())
                     .push_bind(now_ms);
             });
             insert

@@ -5,7 +5,6 @@
 //! but bytes; records are not understood here.
 
 mod appender;
-mod headers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use tokio::sync::Notify;
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::ids::{Offset, Partition};
-use crate::record::Record;
+use crate::record::{Headers, Record};
 use appender::SqliteAppender;
 
 /// How many bits of a row's id are the offset.
@@ -301,7 +300,7 @@ fn record_of(row: &SqliteRow) -> Result<Record, LogError> {
         Ok(value.map(Bytes::from))
     };
     // Headers that do not parse make the record foreign; the reader decides what follows.
-    let headers = headers::decode(&bytes("headers")?.unwrap_or_default()).unwrap_or_default();
+    let headers = Headers::unpack(bytes("headers")?.unwrap_or_default()).unwrap_or_default();
     Ok(Record {
         offset: offset_of(row.try_get("id").map_err(read)?),
         key: bytes("key")?,

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::chain::Chain;
-use crate::record::{NewRecord, Record};
+use crate::record::{Headers, NewRecord, Record};
 
 fn saved(offset: u64) -> Saved {
     let chain = Chain::genesis(Partition(0));
     let record = NewRecord {
         key: None,
         value: None,
-        headers: Vec::new(),
+        headers: Headers::default(),
     };
     let last = Record::at(Offset(offset), record);
     Saved {

@@ -2,6 +2,7 @@
 
 use super::failing_store::{Frail, forgetful};
 use super::*;
+use crate::record::Headers;
 
 #[test]
 fn an_acknowledgement_at_an_offset_read_before_is_damage() {
@@ -58,7 +59,7 @@ fn an_owner_notices_that_another_record_took_the_place_of_its_last() {
     let foreign = crate::record::NewRecord {
         key: None,
         value: Some("of somebody else".into()),
-        headers: Vec::new(),
+        headers: Headers::default(),
     };
     world.records.push(Record::at(lost.offset, foreign));
     world.pass(2_500);

@@ -13,7 +13,9 @@ use engine::create::first_claim;
 use engine::engine::{Engine, EngineOptions};
 use engine::ids::{LogId, Offset, Partition, Term, WriterId};
 use engine::log::{EventLog, LogAddress, StoreOptions};
-use engine::record::{ClaimHeaders, Header, Kind as RecordKind, NewRecord, RECORD_VERSION, Record};
+use engine::record::{
+    ClaimHeaders, Header, Headers, Kind as RecordKind, NewRecord, RECORD_VERSION, Record,
+};
 use engine::subscription::Subscription;
 use projections::models;
 use serde_json::json;
@@ -24,7 +26,7 @@ use tests::harness::unique_name;
 use uuid::Uuid;
 
 use super::PATIENCE;
-use crate::raw_log::{RawProducer, again, foreign, read_all};
+use crate::raw_log::{RawProducer, again, change_headers, foreign, read_all};
 use crate::write_side::{place, request, shop, start};
 
 const PARTITIONS: u32 = 2;
@@ -84,10 +86,10 @@ fn junk() -> Vec<NewRecord> {
     let empty = NewRecord {
         key: None,
         value: None,
-        headers: Vec::new(),
+        headers: Headers::default(),
     };
-    let with_headers = |headers: Vec<Header>| NewRecord {
-        headers,
+    let with_headers = |headers: Vec<Header<'_>>| NewRecord {
+        headers: headers.into_iter().collect(),
         ..foreign("headers")
     };
     vec![
@@ -105,34 +107,36 @@ fn junk() -> Vec<NewRecord> {
             value: Some(vec![0xff; 900_000].into()),
             ..foreign("huge")
         },
-        with_headers(vec![(bytes(b"\xff\xfe\x80"), Some(bytes(b"no text")))]),
-        with_headers(vec![(bytes(b"annals-kind\xff"), Some(bytes(b"commit")))]),
-        with_headers(vec![(bytes(b""), None); 200]),
-        with_headers(vec![(bytes(b"annals-kind"), Some(bytes(b"commit")))]),
-        with_headers(vec![(bytes(b"annals-kind"), None)]),
+        with_headers(vec![(b"\xff\xfe\x80", Some(b"no text"))]),
+        with_headers(vec![(b"annals-kind\xff", Some(b"commit"))]),
+        with_headers(vec![(b"", None); 200]),
+        with_headers(vec![(b"annals-kind", Some(b"commit"))]),
+        with_headers(vec![(b"annals-kind", None)]),
     ]
 }
 
 /// Records that look like this one of ours, and are not.
 fn imitations(of: &Record) -> Vec<NewRecord> {
-    let changes: [fn(&mut NewRecord); 12] = [
-        |r| r.headers.swap(1, 2),
-        |r| r.headers.reverse(),
-        |r| r.headers.push(r.headers[0].clone()),
-        |r| r.headers.insert(0, r.headers[0].clone()),
-        |r| r.headers[1].1 = Some(bytes(b"\0\0\0\0\0\0\x01")),
-        |r| r.headers[1].1 = Some(bytes(b"\0\0\0\0\0\0\0\0\x01")),
-        |r| r.headers[2].1 = None,
-        |r| r.headers[3].1 = Some(Bytes::new()),
-        |r| r.headers[0].1 = Some(bytes(b"Commit")),
-        |r| r.headers[4].0 = bytes(b"annals-previou\xff"),
-        |r| drop(r.headers.pop()),
-        |r| r.value = None,
+    let changes: [fn(&mut Vec<Header<'_>>); 11] = [
+        |headers| headers.swap(1, 2),
+        |headers| headers.reverse(),
+        |headers| headers.push(headers[0]),
+        |headers| headers.insert(0, headers[0]),
+        |headers| headers[1].1 = Some(b"\0\0\0\0\0\0\x01"),
+        |headers| headers[1].1 = Some(b"\0\0\0\0\0\0\0\0\x01"),
+        |headers| headers[2].1 = None,
+        |headers| headers[3].1 = Some(b""),
+        |headers| headers[0].1 = Some(b"Commit"),
+        |headers| headers[4].0 = b"annals-previou\xff",
+        |headers| headers.truncate(4),
     ];
-    let mut imitations = Vec::new();
+    let mut imitations = vec![NewRecord {
+        value: None,
+        ..again(of)
+    }];
     for change in changes {
         let mut record = again(of);
-        change(&mut record);
+        change_headers(&mut record, change);
         imitations.push(record);
     }
     imitations

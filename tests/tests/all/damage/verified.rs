@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{HISTORY, each_kind, history};
 use crate::history::{Scribe, but, checkpoint_at};
-use crate::raw_log::{RawLog, edit, foreign};
+use crate::raw_log::{RawLog, change_headers, edit, foreign};
 
 async fn audit(log: &dyn EventLog, known: &[Known]) -> Report {
     verify(log, known, |_, _| {}).await.unwrap()
@@ -68,19 +68,23 @@ const EDITS: [Edit; 18] = [
     ),
     (
         "another previous hash",
-        |r| r[3].headers[4].1 = Some(vec![7; 32].into()),
+        |r| change_headers(&mut r[3], |headers| headers[4].1 = Some(&[7; 32])),
         3,
         "unlinked",
     ),
     (
         "a later position",
-        |r| r[3].headers[3].1 = Some(vec![0, 0, 0, 0, 0, 0, 0, 9].into()),
+        |r| {
+            change_headers(&mut r[3], |headers| {
+                headers[3].1 = Some(&[0, 0, 0, 0, 0, 0, 0, 9])
+            })
+        },
         3,
         "unlinked",
     ),
     (
         "a header that is not ours",
-        |r| r[3].headers.push(("more".into(), None)),
+        |r| change_headers(&mut r[3], |headers| headers.push((b"more", None))),
         4,
         "unlinked",
     ),
@@ -92,7 +96,11 @@ const EDITS: [Edit; 18] = [
     ),
     (
         "a claim of a later term",
-        |r| r[6].headers[1].1 = Some(vec![0, 0, 0, 0, 0, 0, 0, 3].into()),
+        |r| {
+            change_headers(&mut r[6], |headers| {
+                headers[1].1 = Some(&[0, 0, 0, 0, 0, 0, 0, 3])
+            })
+        },
         7,
         "", // The commits behind it are late, and what they say is lost.
     ),

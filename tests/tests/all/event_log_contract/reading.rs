@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::ids::{Offset, Partition};
 use engine::log::{self, Bounds, EventLog, LogAddress, LogError};
-use engine::record::{NewRecord, Record};
+use engine::record::{Headers, NewRecord, Record};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::admin::AdminOptions;
@@ -36,7 +36,7 @@ fn shapes() -> Vec<NewRecord> {
             shapes.push(NewRecord {
                 key: key.clone(),
                 value: value.clone(),
-                headers: Vec::new(),
+                headers: Headers::default(),
             });
         }
     }
@@ -63,7 +63,7 @@ fn shapes() -> Vec<NewRecord> {
     ];
     for headers in header_lists {
         shapes.push(NewRecord {
-            headers,
+            headers: headers.into_iter().collect(),
             ..numbered(1)
         });
     }
@@ -121,7 +121,7 @@ async fn the_appender_keeps_every_byte_of_what_it_takes() {
         let session = raw.log.appender().await.unwrap().session().unwrap();
         let is_text = |shape: &NewRecord| {
             let mut names = shape.headers.iter();
-            names.all(|(name, _)| std::str::from_utf8(name).is_ok())
+            names.all(|(name, _)| str::from_utf8(name).is_ok())
         };
         let shapes: Vec<NewRecord> = shapes().into_iter().filter(is_text).collect();
         append(&*session, Partition(0), &shapes).await;

@@ -1,4 +1,4 @@
-//! The headers of our records, written and read.
+//! What kind of record it is, by its headers: those of ours, written and read.
 //!
 //! Invariant: a record is ours only if it has exactly these headers, each once, in this order, and
 //! the key and value that its kind asks for; integers are big-endian.
@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Header, NewRecord, Record};
+use super::{Header, Headers, NewRecord, Record};
 use crate::ids::{ChainHash, LogId, Position, Term, WriterId};
 
 /// The record format that this program writes, and the highest that it reads.
@@ -60,34 +60,23 @@ pub enum Kind {
     Foreign,
 }
 
-/// The name of a header as a reader found it; those of our own records take no memory.
-#[must_use]
-pub fn header_name(found: &[u8]) -> Bytes {
-    let ours = [KIND, TERM, WRITER, POSITION, PREVIOUS, LOG, VERSION];
-    let ours = ours.into_iter().map(str::as_bytes);
-    let mut same = ours.filter(|name| *name == found);
-    same.next()
-        .map_or_else(|| Bytes::copy_from_slice(found), Bytes::from_static)
-}
-
-fn header(name: &'static str, value: impl Into<Vec<u8>>) -> Header {
-    (
-        Bytes::from_static(name.as_bytes()),
-        Some(Bytes::from(value.into())),
-    )
+fn header<'a>(name: &'static str, value: &'a [u8]) -> Header<'a> {
+    (name.as_bytes(), Some(value))
 }
 
 impl ClaimHeaders {
     /// The record of this claim with its JSON value.
     #[must_use]
     pub fn record(&self, value: Bytes) -> NewRecord {
-        let headers = vec![
-            header(KIND, "claim"),
-            header(TERM, self.term.0.to_be_bytes()),
-            header(WRITER, *self.writer.0.as_bytes()),
-            header(LOG, *self.log.0.as_bytes()),
-            header(VERSION, self.version.to_be_bytes()),
-        ];
+        let headers = [
+            header(KIND, b"claim"),
+            header(TERM, &self.term.0.to_be_bytes()),
+            header(WRITER, self.writer.0.as_bytes()),
+            header(LOG, self.log.0.as_bytes()),
+            header(VERSION, &self.version.to_be_bytes()),
+        ]
+        .into_iter()
+        .collect();
         NewRecord {
             key: None,
             value: Some(value),
@@ -100,13 +89,15 @@ impl CommitHeaders {
     /// The record of this commit with its key (`tenant/stream`) and JSON value.
     #[must_use]
     pub fn record(&self, key: Bytes, value: Bytes) -> NewRecord {
-        let headers = vec![
-            header(KIND, "commit"),
-            header(TERM, self.term.0.to_be_bytes()),
-            header(WRITER, *self.writer.0.as_bytes()),
-            header(POSITION, self.position.0.to_be_bytes()),
-            header(PREVIOUS, self.previous.0),
-        ];
+        let headers = [
+            header(KIND, b"commit"),
+            header(TERM, &self.term.0.to_be_bytes()),
+            header(WRITER, self.writer.0.as_bytes()),
+            header(POSITION, &self.position.0.to_be_bytes()),
+            header(PREVIOUS, &self.previous.0),
+        ]
+        .into_iter()
+        .collect();
         NewRecord {
             key: Some(key),
             value: Some(value),
@@ -128,10 +119,18 @@ impl Kind {
     }
 }
 
-fn claim(headers: &[Header]) -> Option<ClaimHeaders> {
-    let [kind, term, writer, log, version] = headers else {
-        return None;
-    };
+/// The headers if there are exactly so many.
+fn exactly<const N: usize>(headers: &Headers) -> Option<[Header<'_>; N]> {
+    let mut each = headers.iter();
+    let mut found = [Header::default(); N];
+    for slot in &mut found {
+        *slot = each.next()?;
+    }
+    each.next().is_none().then_some(found)
+}
+
+fn claim(headers: &Headers) -> Option<ClaimHeaders> {
+    let [kind, term, writer, log, version] = exactly(headers)?;
     (value(kind, KIND)? == b"claim").then_some(())?;
     Some(ClaimHeaders {
         term: Term(u64::from_be_bytes(fixed(term, TERM)?)),
@@ -141,10 +140,8 @@ fn claim(headers: &[Header]) -> Option<ClaimHeaders> {
     })
 }
 
-fn commit(headers: &[Header]) -> Option<CommitHeaders> {
-    let [kind, term, writer, position, previous] = headers else {
-        return None;
-    };
+fn commit(headers: &Headers) -> Option<CommitHeaders> {
+    let [kind, term, writer, position, previous] = exactly(headers)?;
     (value(kind, KIND)? == b"commit").then_some(())?;
     Some(CommitHeaders {
         term: Term(u64::from_be_bytes(fixed(term, TERM)?)),
@@ -154,15 +151,11 @@ fn commit(headers: &[Header]) -> Option<CommitHeaders> {
     })
 }
 
-fn value<'a>(header: &'a Header, name: &str) -> Option<&'a [u8]> {
-    if header.0 == name.as_bytes() {
-        header.1.as_deref()
-    } else {
-        None
-    }
+fn value<'a>((found, value): Header<'a>, name: &str) -> Option<&'a [u8]> {
+    value.filter(|_| found == name.as_bytes())
 }
 
-fn fixed<const N: usize>(header: &Header, name: &str) -> Option<[u8; N]> {
+fn fixed<const N: usize>(header: Header<'_>, name: &str) -> Option<[u8; N]> {
     value(header, name)?.try_into().ok()
 }
 
@@ -202,20 +195,34 @@ mod tests {
 
     #[test]
     fn anything_else_is_foreign() {
-        let spoil: [fn(&mut Record); 9] = [
-            |r| r.key = None,
-            |r| r.value = None,
-            |r| r.headers.clear(),
-            |r| r.headers.swap(1, 2),
-            |r| r.headers.push(("more".into(), None)),
-            |r| r.headers[0].1 = Some("Commit".into()),
-            |r| r.headers[1].1 = Some("short".into()),
-            |r| r.headers[2].1 = None,
-            |r| r.headers[3].0 = Bytes::from_static(&[0xff, 0xfe]),
+        let sample = sample();
+        let without = |key, value| Record {
+            key,
+            value,
+            ..sample.clone()
+        };
+        let spoilt = [
+            without(None, sample.value.clone()),
+            without(sample.key.clone(), None),
         ];
-        for change in spoil {
-            let mut record = sample();
-            change(&mut record);
+        let spoil: [fn(&mut Vec<Header<'_>>); 7] = [
+            |headers| headers.clear(),
+            |headers| headers.swap(1, 2),
+            |headers| headers.push((b"more", None)),
+            |headers| headers[0].1 = Some(b"Commit"),
+            |headers| headers[1].1 = Some(b"short"),
+            |headers| headers[2].1 = None,
+            |headers| headers[3].0 = &[0xff, 0xfe],
+        ];
+        let otherwise = spoil.map(|change| {
+            let mut headers = sample.headers.iter().collect();
+            change(&mut headers);
+            Record {
+                headers: headers.into_iter().collect(),
+                ..sample.clone()
+            }
+        });
+        for record in spoilt.into_iter().chain(otherwise) {
             assert_eq!(Kind::of(&record), Kind::Foreign, "{record:?}");
         }
     }

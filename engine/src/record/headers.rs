@@ -1,0 +1,164 @@
+//! The headers of a record as one piece of memory, whoever wrote them.
+//!
+//! For each: the length of its name and the name, a byte that is 1 where there is a value and 0 where
+//! there is none, and the length of the value and the value. Lengths are u32, big-endian. Deliberately
+//! absent: what headers say (`kind`).
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+/// Room for the headers of a record of ours.
+const OURS_SIZE: usize = 192;
+
+/// One header: a name, which need not be UTF-8, and a value, which may be absent.
+pub type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Headers in order; copying them copies no bytes.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Headers(Bytes);
+
+impl Headers {
+    /// Headers as [`Self::packed`] gave them; absent where they are not that.
+    #[must_use]
+    pub fn unpack(packed: Bytes) -> Option<Self> {
+        let mut rest = &packed[..];
+        while !rest.is_empty() {
+            take(&mut rest)?;
+        }
+        Some(Self(packed))
+    }
+
+    /// The one piece of memory, as it may be stored.
+    #[must_use]
+    pub fn packed(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The headers in order.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(&self.0)
+    }
+}
+
+/// Goes over headers.
+#[derive(Clone)]
+pub struct Iter<'a>(&'a [u8]);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Header<'a>;
+
+    fn next(&mut self) -> Option<Header<'a>> {
+        take(&mut self.0)
+    }
+}
+
+impl<'a> IntoIterator for &'a Headers {
+    type Item = Header<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, Option<V>)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, Option<V>)>>(headers: I) -> Self {
+        let mut packing = Packing::in_room(BytesMut::with_capacity(OURS_SIZE));
+        for (name, value) in headers {
+            packing.push((name.as_ref(), value.as_ref().map(V::as_ref)));
+        }
+        packing.finish().0
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        let shown = self
+            .iter()
+            .map(|(name, value)| (text(name), value.map(text)));
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+/// Headers that are being packed, into memory that other parts of records lie in as well.
+pub struct Packing(BytesMut);
+
+impl Packing {
+    /// None yet; they will lie behind what was split off `room`, which is to be empty.
+    #[must_use]
+    pub fn in_room(room: BytesMut) -> Self {
+        debug_assert!(room.is_empty());
+        Self(room)
+    }
+
+    /// Puts one behind those that are there.
+    ///
+    /// # Panics
+    /// If it has 4 GiB.
+    pub fn push(&mut self, (name, value): Header<'_>) {
+        self.sized(name);
+        self.0.extend_from_slice(&[u8::from(value.is_some())]);
+        self.sized(value.unwrap_or_default());
+    }
+
+    fn sized(&mut self, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len()).expect("headers are short");
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The headers, and the room behind them.
+    #[must_use]
+    pub fn finish(mut self) -> (Headers, BytesMut) {
+        (Headers(self.0.split().freeze()), self.0)
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<Header<'a>> {
+    let name = take_sized(rest)?;
+    let (presence, behind) = rest.split_first()?;
+    *rest = behind;
+    let value = take_sized(rest)?;
+    match presence {
+        0 if value.is_empty() => Some((name, None)),
+        1 => Some((name, Some(value))),
+        _ => None,
+    }
+}
+
+fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, behind) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (bytes, behind) = behind.split_at_checked(length)?;
+    *rest = behind;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_back_and_what_is_damaged_is_not() {
+        let list: [Header<'_>; 3] = [(b"a", Some(b"1")), (b"\xff", None), (b"", Some(b""))];
+        let headers: Headers = list.into_iter().collect();
+        assert_eq!(headers.iter().collect::<Vec<_>>(), list);
+        assert_eq!(
+            Headers::unpack(headers.packed().clone()),
+            Some(headers.clone())
+        );
+        let packed = headers.packed();
+        for cut in 1..5 {
+            assert_eq!(Headers::unpack(packed.slice(..packed.len() - cut)), None);
+        }
+        assert_eq!(Headers::unpack(Bytes::from_static(&[0xff; 5])), None);
+        // The same headers have one form only.
+        let (absent, presence) = (b"\0\0\0\0\0\0\0\0\x01x", b"\0\0\0\0\x02\0\0\0\0");
+        assert_eq!(Headers::unpack(Bytes::from_static(absent)), None);
+        assert_eq!(Headers::unpack(Bytes::from_static(presence)), None);
+        assert_eq!(Headers::unpack(Bytes::new()), Some(Headers::default()));
+    }
+}
