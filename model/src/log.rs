@@ -257,7 +257,7 @@ impl Log {
     /// Lets the engine's reader read one record and make it durable; absent where it stops.
     fn read_on(&mut self, record: &Record) -> Option<Vec<Placed>> {
         // It goes on from its checkpoint as that comes back from a database.
-        let durable = self.follower.durable().map(|place| {
+        let durable = self.follower.handed_out().map(|place| {
             let json = serde_json::to_vec(place).expect("a checkpoint is plain data");
             serde_json::from_slice::<Checkpoint>(&json).expect("as it was written")
         });
@@ -272,7 +272,6 @@ impl Log {
             self.follower.prove(self.end(), found.as_ref()).ok()?;
         }
         let batch = self.follower.batch()?;
-        self.follower.made_durable(batch.after);
         Some(batch.commits)
     }
 

@@ -331,7 +331,6 @@ impl Scene {
         for seen in &pending.seen {
             projector.taken.remove(seen);
         }
-        projector.follower.made_durable(pending.batch.after);
         let is_there = |seen: &Seen| {
             let entry = self.at(Offset(seen.0));
             entry.is_some_and(|entry| entry.number == seen.1)
@@ -394,7 +393,7 @@ impl Hash for Database {
 impl Hash for Projector {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         // A follower is what it read behind its checkpoint, and whether it needs a proof.
-        hash_place(self.follower.durable(), hasher);
+        hash_place(self.follower.handed_out(), hasher);
         let need = match self.follower.proof_need() {
             ProofNeed::None => 0_u8,
             ProofNeed::Foreign => 1,

@@ -122,7 +122,6 @@ async fn fold(
             if Some(batch.after.offset.next()) == missing.get(&batch.partition).copied() {
                 missing.remove(&batch.partition);
             }
-            subscription.made_durable(batch.partition, batch.after);
         }
     }
     Folded {

@@ -54,14 +54,11 @@ pub struct Subscription {
     asked: Option<mpsc::Receiver<Ask>>,
     /// The one task that drives; it ends with this.
     task: JoinSet<()>,
-    /// What became durable since the last call.
-    durable: Vec<(Partition, Checkpoint)>,
 }
 
 /// The wish for what may become durable.
 struct Ask {
     wait: Duration,
-    durable: Vec<(Partition, Checkpoint)>,
     reply: oneshot::Sender<Result<Vec<Batch>, SubscriptionError>>,
 }
 
@@ -89,14 +86,12 @@ impl Subscription {
             asks,
             asked: Some(asked),
             task: JoinSet::new(),
-            durable: Vec::new(),
         }
     }
 
     /// Waits up to `wait` for records and returns what may become durable, at most one batch a
-    /// partition. Every batch must be made durable and confirmed with [`Self::made_durable`]
-    /// before the next call. Whoever gives a call up is to throw the subscription away: its batches
-    /// are lost.
+    /// partition, each going on where the one before it ended. Whoever cannot make one durable, or
+    /// gives a call up, is to throw the subscription away and go on from the checkpoints that are.
     ///
     /// # Errors
     /// [`SubscriptionError::Log`] may pass: ask again. [`SubscriptionError::Stop`] does not.
@@ -108,12 +103,7 @@ impl Subscription {
             self.task.spawn(drive.run(asked));
         }
         let (reply, answer) = oneshot::channel();
-        let ask = Ask {
-            wait,
-            durable: std::mem::take(&mut self.durable),
-            reply,
-        };
-        if self.asks.send(ask).await.is_ok()
+        if self.asks.send(Ask { wait, reply }).await.is_ok()
             && let Ok(answer) = answer.await
         {
             return answer;
@@ -122,11 +112,6 @@ impl Subscription {
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             _ => Err(LogError::Closed.into()),
         }
-    }
-
-    /// Notes that a batch of `partition` became durable up to `checkpoint`.
-    pub fn made_durable(&mut self, partition: Partition, checkpoint: Checkpoint) {
-        self.durable.push((partition, checkpoint));
     }
 }
 
@@ -144,11 +129,6 @@ impl Drive {
     async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
         let mut next = asks.recv().await;
         while let Some(ask) = next {
-            for (partition, checkpoint) in ask.durable {
-                if let Some(follower) = self.followers.get_mut(&partition) {
-                    follower.made_durable(checkpoint);
-                }
-            }
             if ask.reply.send(self.hand_out(ask.wait).await).is_err() {
                 return;
             }

@@ -40,12 +40,12 @@ impl Placed {
 /// How many orphans were met, by reason.
 pub type OrphanCounts = BTreeMap<Orphan, u64>;
 
-/// The records of one partition since the last durable checkpoint.
+/// The records of one partition since the last batch.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The partition.
     pub partition: Partition,
-    /// The durable checkpoint that this batch continues.
+    /// The checkpoint that this batch continues: that of the batch before it.
     pub before: Option<Checkpoint>,
     /// The checkpoint that must become durable together with what is made of the batch.
     pub after: Checkpoint,
@@ -71,14 +71,16 @@ pub enum ProofNeed {
 /// A reader of one partition that goes on from a checkpoint.
 #[derive(Clone)]
 pub struct Follower {
-    durable: Option<Checkpoint>,
+    /// The checkpoint of the last batch, or the one that it went on from.
+    handed_out: Option<Checkpoint>,
     chain: Chain,
     versions: HashMap<Box<[u8]>, u64>,
     need: ProofNeed,
     /// The places that must still be in the log before anything behind them counts: the last read
     /// under each leader, since what was read under one continues only in a log that holds it all.
     unproven: VecDeque<Checkpoint>,
-    last: Option<Record>,
+    /// The last record since the last batch.
+    last: Option<Last>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
     /// The bytes of their records.
@@ -89,25 +91,34 @@ pub struct Follower {
     stopped: Option<Stop>,
 }
 
+/// Where the last record is kept.
+#[derive(Clone)]
+enum Last {
+    /// It is that of the last commit.
+    Commit,
+    /// It is none of a commit that counts.
+    Other(Record),
+}
+
 impl Follower {
-    /// A reader that goes on from `durable`, or starts with the first record. Going on asks for a
-    /// proof.
+    /// A reader that goes on from a durable checkpoint, or starts with the first record. Going on asks
+    /// for a proof.
     #[must_use]
-    pub fn new(partition: Partition, durable: Option<Checkpoint>) -> Self {
-        let chain = match &durable {
+    pub fn new(partition: Partition, from: Option<Checkpoint>) -> Self {
+        let chain = match &from {
             Some(checkpoint) => checkpoint.chain(partition),
             None => Chain::genesis(partition),
         };
         Self {
-            need: match &durable {
+            need: match &from {
                 Some(_) => ProofNeed::Due,
                 None => ProofNeed::None,
             },
-            unproven: durable.iter().cloned().collect(),
-            last_recorded_at: durable
+            unproven: from.iter().cloned().collect(),
+            last_recorded_at: from
                 .as_ref()
                 .and_then(|checkpoint| checkpoint.last_recorded_at),
-            durable,
+            handed_out: from,
             chain,
             versions: HashMap::new(),
             last: None,
@@ -136,8 +147,8 @@ impl Follower {
     /// Where reading goes on.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
-        let last = self.last.as_ref().map(|record| record.offset);
-        last.or(self.durable.as_ref().map(|checkpoint| checkpoint.offset))
+        let last = self.last().map(|record| record.offset);
+        last.or(self.handed_out.as_ref().map(|checkpoint| checkpoint.offset))
             .map_or(Offset(0), Offset::next)
     }
 
@@ -147,13 +158,13 @@ impl Follower {
         &self.chain
     }
 
-    /// The last durable checkpoint.
+    /// The checkpoint of the last batch, or the one that it went on from.
     #[must_use]
-    pub fn durable(&self) -> Option<&Checkpoint> {
-        self.durable.as_ref()
+    pub fn handed_out(&self) -> Option<&Checkpoint> {
+        self.handed_out.as_ref()
     }
 
-    /// How many accepted commits wait for being made durable.
+    /// How many accepted commits wait for being handed out.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.commits.len()
@@ -165,10 +176,17 @@ impl Follower {
         self.commits_bytes
     }
 
-    /// Whether anything was read since the last durable checkpoint.
+    /// Whether anything was read since the last batch.
     #[must_use]
     pub fn has_read(&self) -> bool {
         self.last.is_some()
+    }
+
+    fn last(&self) -> Option<&Record> {
+        match self.last.as_ref()? {
+            Last::Commit => self.commits.last().map(|placed| &placed.record),
+            Last::Other(record) => Some(record),
+        }
     }
 
     /// Takes the next record.
@@ -198,13 +216,14 @@ impl Follower {
         let partition = self.chain.partition;
         let verdict = self.chain.judge(&record)?;
         let is_orphan = matches!(verdict, Verdict::Orphan(_));
+        let mut commit = None;
         match verdict {
             Verdict::Claim(..) => {}
-            Verdict::Commit(headers) => match self.take_commit(&record, headers.position) {
+            Verdict::Commit(headers) => match self.read_commit(&record) {
                 Err(_) if self.chain.acknowledged.contains(partition, record.offset) => {
                     *self.orphans.entry(Orphan::Acknowledged).or_default() += 1;
                 }
-                taken => taken?,
+                read => commit = Some((read?, headers.position)),
             },
             Verdict::Orphan(reason) => {
                 *self.orphans.entry(reason).or_default() += 1;
@@ -226,13 +245,23 @@ impl Follower {
         } else if is_of_another_leader || is_orphan {
             self.suspect(place);
         }
-        if !(is_orphan && self.chain.flaw.is(KnownBad::ProvesLastAcceptedOnly)) {
-            self.last = Some(record);
+        if let Some((commit, position)) = commit {
+            self.commits_bytes += record.size();
+            self.commits.push(Placed {
+                partition,
+                position,
+                record,
+                commit,
+            });
+            self.last = Some(Last::Commit);
+        } else if !(is_orphan && self.chain.flaw.is(KnownBad::ProvesLastAcceptedOnly)) {
+            self.last = Some(Last::Other(record));
         }
         Ok(())
     }
 
-    fn take_commit(&mut self, record: &Record, position: Position) -> Result<(), Stop> {
+    /// What a commit that counts says, if it follows on what is known of its stream.
+    fn read_commit(&mut self, record: &Record) -> Result<Commit, Stop> {
         let partition = self.chain.partition;
         let damage = |kind| Damage {
             partition,
@@ -261,15 +290,7 @@ impl Follower {
             }
         }
         self.last_recorded_at = Some(commit.recorded_at);
-        self.commits_bytes += record.size();
-        self.commits.push(Placed {
-            partition,
-            position,
-            // Its bytes are shared.
-            record: record.clone(),
-            commit,
-        });
-        Ok(())
+        Ok(commit)
     }
 
     /// Notes that the log ended, or went on, behind the last record.
@@ -288,9 +309,9 @@ impl Follower {
 
     /// Whether a record was served by another leader than what was read before it, if anything was.
     fn is_of_another_leader(&self, record: &Record) -> bool {
-        let before = match (&self.last, &self.durable) {
+        let before = match (self.last(), &self.handed_out) {
             (Some(last), _) => last.leader_epoch,
-            (None, Some(durable)) => durable.leader_epoch,
+            (None, Some(handed_out)) => handed_out.leader_epoch,
             (None, None) => return false,
         };
         record.leader_epoch != before
@@ -298,9 +319,9 @@ impl Follower {
 
     /// The place behind everything that was read.
     fn place(&self) -> Option<Checkpoint> {
-        match &self.last {
+        match self.last() {
             Some(last) => Some(Checkpoint::new(&self.chain, last, self.last_recorded_at)),
-            None => self.durable.clone(),
+            None => self.handed_out.clone(),
         }
     }
 
@@ -345,34 +366,24 @@ impl Follower {
         Ok(())
     }
 
-    /// The records since the last durable checkpoint, if there are any and no proof is missing.
+    /// The records since the last batch, if there are any and no proof is missing. Whoever cannot make
+    /// it durable goes on with another follower, from the checkpoint that is.
     pub fn batch(&mut self) -> Option<Batch> {
         let unproven =
             self.need != ProofNeed::None && !self.chain.flaw.is(KnownBad::MovesBeforeProof);
         if unproven || self.stopped.is_some() {
             return None;
         }
-        let last = self.last.as_ref()?;
+        let after = Checkpoint::new(&self.chain, self.last()?, self.last_recorded_at);
+        self.last = None;
         self.commits_bytes = 0;
         Some(Batch {
             partition: self.chain.partition,
-            before: self.durable.clone(),
-            after: Checkpoint::new(&self.chain, last, self.last_recorded_at),
+            before: self.handed_out.replace(after.clone()),
+            after,
             commits: std::mem::take(&mut self.commits),
             orphans: std::mem::take(&mut self.orphans),
             at_end: self.at_end,
         })
-    }
-
-    /// Notes that a batch became durable up to `checkpoint`.
-    pub fn made_durable(&mut self, checkpoint: Checkpoint) {
-        if self
-            .last
-            .as_ref()
-            .is_some_and(|last| last.offset == checkpoint.offset)
-        {
-            self.last = None;
-        }
-        self.durable = Some(checkpoint);
     }
 }

@@ -17,23 +17,29 @@ use super::error::{StoppedProjection, explain_project};
 use super::generation::Generation;
 use super::write::Folded;
 
+/// A place in each partition.
+pub(crate) type Places = BTreeMap<Partition, Checkpoint>;
+
 /// How far a generation has come, and where it goes no further.
 #[derive(Default)]
 pub(crate) struct Progress {
-    pub(crate) checkpoints: BTreeMap<Partition, Checkpoint>,
+    /// Up to where commits were taken up, durable or on the way to it.
+    pub(crate) taken_up: Places,
+    /// Up to where rows and checkpoints are durable.
+    pub(crate) durable: Places,
     pub(crate) stopped: BTreeSet<Partition>,
 }
 
 impl Progress {
     /// Whether the generation has not taken up all of `batch` yet.
     pub(crate) fn wants(&self, batch: &Batch) -> bool {
-        let at = self.checkpoints.get(&batch.partition);
+        let at = self.taken_up.get(&batch.partition);
         !self.stopped.contains(&batch.partition)
             && at.is_none_or(|checkpoint| checkpoint.offset < batch.after.offset)
     }
 
     fn wants_commit(&self, placed: &Placed) -> bool {
-        let at = self.checkpoints.get(&placed.partition);
+        let at = self.taken_up.get(&placed.partition);
         at.is_none_or(|checkpoint| checkpoint.offset < placed.record.offset)
     }
 }
@@ -115,7 +121,7 @@ fn step(generation: &Generation, progress: &Progress, batch: &Batch) -> Move {
         version: i32::try_from(projection.version()).expect("versions are small numbers"),
         generation: generation.number,
         partition: batch.partition,
-        before: progress.checkpoints.get(&batch.partition).cloned(),
+        before: progress.taken_up.get(&batch.partition).cloned(),
         after: batch.after.clone(),
     }
 }

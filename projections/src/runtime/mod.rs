@@ -26,6 +26,7 @@ mod table;
 mod task;
 mod value;
 mod write;
+mod writing;
 
 pub(crate) use projector::query_options;
 pub(crate) use sql::identifier as quoted;

@@ -17,15 +17,16 @@ use engine::ids::{Offset, Partition};
 use engine::log::EventLog;
 use engine::subscription::{Batch, Subscription, SubscriptionError};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::watch;
 
 use super::error::{RuntimeError, StoppedProjection};
-use super::fold::{self, Progress};
+use super::fold::{self, Places, Progress};
 use super::generation::{self, Generation};
 use super::projection::Projection;
 use super::status::{StatusBoard, TaskState};
-use super::write::{self, Way, WriteError};
+use super::write::{Way, WriteError};
+use super::writing::{Work, Writing, Written};
 use super::{checkpoint, measure};
 
 /// How long a task waits for records before it looks around.
@@ -82,11 +83,20 @@ pub(crate) struct Task {
 
 /// What a task holds while it is connected.
 struct Session {
-    connection: PgConnection,
-    generations: Vec<Generation>,
+    generations: Arc<[Generation]>,
     progress: Vec<Progress>,
-    way: Way,
+    writing: Writing,
     looked_around: Instant,
+}
+
+impl Session {
+    fn taken_up(&self) -> impl Iterator<Item = &Places> + Clone {
+        self.progress.iter().map(|progress| &progress.taken_up)
+    }
+
+    fn durable(&self) -> impl Iterator<Item = &Places> + Clone {
+        self.progress.iter().map(|progress| &progress.durable)
+    }
 }
 
 impl Task {
@@ -149,44 +159,55 @@ impl Task {
         tracing::debug!(partitions = ?self.partitions, "the projector follows the log");
         loop {
             // What is level is still held against the log.
-            let wait = match self.is_level(&session.progress)? {
+            let wait = match self.is_level(session.durable()) {
                 true => Duration::ZERO,
                 false => READ_WAIT,
             };
-            let next = subscription.next(wait);
-            let next = tokio::select! {
-                biased;
-                () = asked(&mut self.stop) => None,
-                next = next => Some(next),
-            };
-            let Some(next) = next else {
-                let _ = session.connection.close().await;
-                return Ok(Ended::Asked);
+            let mut next = std::pin::pin!(subscription.next(wait));
+            let next = loop {
+                tokio::select! {
+                    biased;
+                    () = asked(&mut self.stop) => break None,
+                    Some(written) = session.writing.done() => {
+                        self.written(&mut session, written)?;
+                    }
+                    next = &mut next => break Some(next),
+                }
             };
             let batches = match next {
-                Ok(batches) => batches,
-                Err(SubscriptionError::Log(error)) => {
+                None => {
+                    self.settle(&mut session).await?;
+                    session.writing.close().await;
+                    return Ok(Ended::Asked);
+                }
+                Some(Ok(batches)) => batches,
+                Some(Err(SubscriptionError::Log(error))) => {
                     let reason = explained(&RuntimeError::Log(error));
                     tracing::warn!(reason, "the projector waits for the log");
                     self.board.set(TaskState::Retrying(reason));
                     self.stopped_within(PAUSE_MAX / 4).await;
                     continue;
                 }
-                Err(SubscriptionError::Stop(stop)) => return Err(stop.into()),
+                Some(Err(SubscriptionError::Stop(stop))) => {
+                    self.settle(&mut session).await?;
+                    return Err(stop.into());
+                }
             };
             self.board.set(TaskState::Following);
-            if batches.is_empty() && self.reached(&session.progress).await? {
-                let _ = session.connection.close().await;
-                return Ok(Ended::Reached);
-            }
-            if !batches.is_empty() {
-                self.take_up(&mut session, &batches).await?;
-                for batch in batches {
-                    subscription.made_durable(batch.partition, batch.after);
+            let is_last = match batches.is_empty() {
+                true => {
+                    self.settle(&mut session).await?;
+                    self.reached(session.durable()).await?
                 }
-            }
-            if self.is_level(&session.progress)? {
-                let _ = session.connection.close().await;
+                false => {
+                    self.take_up(&mut session, batches).await?;
+                    self.is_level(session.taken_up()) || self.is_in_vain()
+                }
+            };
+            if is_last {
+                self.settle(&mut session).await?;
+                self.require_none_stopped()?;
+                session.writing.close().await;
                 return Ok(Ended::Reached);
             }
             if session.looked_around.elapsed() >= LOOK_AROUND_EVERY {
@@ -222,7 +243,8 @@ impl Task {
             }
             if matches!(self.goal, Goal::Reach(_)) {
                 let (_, progress) = self.load_progress(connection).await?;
-                if self.reached(&progress).await? {
+                let durable = progress.iter().map(|progress| &progress.durable);
+                if self.reached(durable).await? {
                     return Ok(Some(Ended::Reached));
                 }
             }
@@ -246,10 +268,11 @@ impl Task {
         let mut progress = Vec::with_capacity(generations.len());
         for generation in &generations {
             let name = generation.projection.name();
-            let checkpoints = checkpoint::load(connection, name, generation.number).await?;
+            let durable = checkpoint::load(connection, name, generation.number).await?;
             let stopped = self.board.stopped_partitions(name, &self.partitions);
             progress.push(Progress {
-                checkpoints,
+                taken_up: durable.clone(),
+                durable,
                 stopped,
             });
         }
@@ -258,14 +281,15 @@ impl Task {
 
     async fn load(&self, mut connection: PgConnection) -> Result<Session, RuntimeError> {
         let (generations, progress) = self.load_progress(&mut connection).await?;
+        let generations: Arc<[Generation]> = generations.into();
+        let way = match self.target {
+            Target::Live(_) => Way::Merge,
+            Target::Building(_) => Way::Copy,
+        };
         let mut session = Session {
-            connection,
+            writing: Writing::new(connection, &generations, way),
             generations,
             progress,
-            way: match self.target {
-                Target::Live(_) => Way::Merge,
-                Target::Building(_) => Way::Copy,
-            },
             looked_around: Instant::now(),
         };
         self.require_any(&session)?;
@@ -292,7 +316,7 @@ impl Task {
             let going = going.filter(|progress| !progress.stopped.contains(&partition));
             let offset = |c: Option<&Checkpoint>| c.map(|checkpoint| checkpoint.offset);
             going
-                .map(|progress| progress.checkpoints.get(&partition))
+                .map(|progress| progress.durable.get(&partition))
                 .min_by_key(|checkpoint| offset(*checkpoint))
                 .flatten()
                 .cloned()
@@ -303,51 +327,93 @@ impl Task {
         Subscription::new(Arc::clone(&self.log), from)
     }
 
-    /// Makes batches durable for all projections that want them.
+    /// Makes something of batches for all projections that want them, and begins to make it durable.
     async fn take_up(
         &mut self,
         session: &mut Session,
-        batches: &[Batch],
+        batches: Vec<Batch>,
     ) -> Result<(), RuntimeError> {
-        self.prove_joining(session, batches).await?;
-        let started = Instant::now();
-        loop {
-            let (folds, failed) = fold::fold(&session.generations, &mut session.progress, batches);
-            for stopped in failed {
-                self.report_stopped(stopped);
-            }
-            self.require_any(session)?;
-            if folds.is_empty() {
-                break;
-            }
-            let (connection, generations) = (&mut session.connection, &session.generations);
-            match write::write(connection, generations, &folds, session.way).await {
-                Ok(()) => {
-                    measure::written(batches, &folds, started.elapsed());
-                    for fold in folds {
-                        let checkpoints = &mut session.progress[fold.index].checkpoints;
-                        let moved = fold.moves.into_iter();
-                        checkpoints.extend(moved.map(|moved| (moved.partition, moved.after)));
-                    }
-                    break;
-                }
-                Err(WriteError::Runtime(error)) => return Err(error),
-                Err(WriteError::Repeated) => session.way = Way::Merge,
-                Err(WriteError::Data { index, reason }) => {
-                    let projection = session.generations[index].projection.name();
-                    session.progress[index].stopped.extend(&self.partitions);
-                    self.report_stopped(StoppedProjection {
-                        projection,
-                        partition: None,
-                        offset: None,
-                        reason,
-                    });
-                }
-            }
+        self.prove_joining(session, &batches).await?;
+        let mut work = self.fold(session, batches)?;
+        if self.settle(session).await? {
+            work = self.fold(session, work.batches)?;
         }
-        measure::orphans(batches);
-        self.tell(session);
+        self.begin(session, work);
         Ok(())
+    }
+
+    fn fold(&self, session: &mut Session, batches: Vec<Batch>) -> Result<Work, RuntimeError> {
+        let began = Instant::now();
+        let (folds, failed) = fold::fold(&session.generations, &mut session.progress, &batches);
+        for stopped in failed {
+            self.report_stopped(stopped);
+        }
+        self.require_any(session)?;
+        for fold in &folds {
+            let taken_up = &mut session.progress[fold.index].taken_up;
+            let moves = fold.moves.iter();
+            taken_up.extend(moves.map(|moved| (moved.partition, moved.after.clone())));
+        }
+        Ok(Work {
+            batches,
+            folds,
+            began,
+        })
+    }
+
+    fn begin(&mut self, session: &mut Session, work: Work) {
+        if work.folds.is_empty() {
+            measure::orphans(&work.batches);
+            self.tell(session);
+        } else {
+            session.writing.begin(work);
+        }
+    }
+
+    /// Waits until what was begun is durable; says whether what was folded since must be folded anew.
+    async fn settle(&mut self, session: &mut Session) -> Result<bool, RuntimeError> {
+        let mut is_anew = false;
+        while let Some(written) = session.writing.done().await {
+            is_anew |= self.written(session, written)?;
+        }
+        Ok(is_anew)
+    }
+
+    /// Takes note of what became of a transaction. Where a projection cannot go on, begins another one
+    /// without it, and what was folded since must be folded anew.
+    fn written(&mut self, session: &mut Session, written: Written) -> Result<bool, RuntimeError> {
+        let Written { work, outcome } = written;
+        match outcome {
+            Ok(()) => {
+                measure::written(&work.batches, &work.folds, work.began.elapsed());
+                measure::orphans(&work.batches);
+                for fold in work.folds {
+                    let durable = &mut session.progress[fold.index].durable;
+                    let moves = fold.moves.into_iter();
+                    durable.extend(moves.map(|moved| (moved.partition, moved.after)));
+                }
+                self.tell(session);
+                Ok(false)
+            }
+            Err(WriteError::Data { index, reason }) => {
+                let projection = session.generations[index].projection.name();
+                session.progress[index].stopped.extend(&self.partitions);
+                self.report_stopped(StoppedProjection {
+                    projection,
+                    partition: None,
+                    offset: None,
+                    reason,
+                });
+                for progress in &mut session.progress {
+                    progress.taken_up.clone_from(&progress.durable);
+                }
+                let work = self.fold(session, work.batches)?;
+                self.begin(session, work);
+                Ok(true)
+            }
+            Err(WriteError::Runtime(error)) => Err(error),
+            Err(WriteError::Repeated) => unreachable!("it was merged then"),
+        }
     }
 
     fn report_stopped(&self, stopped: StoppedProjection) {
@@ -366,8 +432,8 @@ impl Task {
     fn tell(&mut self, session: &Session) {
         let mut read = BTreeMap::new();
         for &partition in &self.partitions {
-            let at = |progress: &Progress| progress.checkpoints.get(&partition).map(|c| c.offset);
-            let least = session.progress.iter().map(at).min().flatten();
+            let at = |places: &Places| places.get(&partition).map(|place| place.offset);
+            let least = session.durable().map(at).min().flatten();
             read.extend(least.map(|offset| (partition, offset.next())));
         }
         (self.progress)(&read);
@@ -382,7 +448,7 @@ impl Task {
     ) -> Result<(), RuntimeError> {
         for batch in batches {
             for progress in &session.progress {
-                let own = progress.checkpoints.get(&batch.partition);
+                let own = progress.taken_up.get(&batch.partition);
                 if let Some(own) = own
                     && batch.before.as_ref() != Some(own)
                     && progress.wants(batch)
@@ -394,27 +460,37 @@ impl Task {
         Ok(())
     }
 
-    /// Whether every checkpoint stands right before the goal's offsets, or behind.
-    fn is_level(&self, progress: &[Progress]) -> Result<bool, RuntimeError> {
-        let Goal::Reach(ends) = &self.goal else {
-            return Ok(false);
-        };
+    /// Whether there is a goal and a projection that will not reach it.
+    fn is_in_vain(&self) -> bool {
+        matches!(self.goal, Goal::Reach(_)) && self.board.first_stopped().is_some()
+    }
+
+    fn require_none_stopped(&self) -> Result<(), RuntimeError> {
         match self.board.first_stopped() {
             Some(stopped) => Err(stopped.into()),
-            None => Ok(behind(ends, progress).is_empty()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether every place stands right before the goal's offsets, or behind.
+    fn is_level<'a>(&self, places: impl Iterator<Item = &'a Places> + Clone) -> bool {
+        match &self.goal {
+            Goal::Follow => false,
+            Goal::Reach(ends) => behind(ends, places).is_empty(),
         }
     }
 
     /// Whether no record before the goal's offsets is missing; there may be offsets without
     /// records.
-    async fn reached(&self, progress: &[Progress]) -> Result<bool, RuntimeError> {
-        if self.is_level(progress)? {
-            return Ok(true);
-        }
+    async fn reached<'a>(
+        &self,
+        places: impl Iterator<Item = &'a Places> + Clone,
+    ) -> Result<bool, RuntimeError> {
         let Goal::Reach(ends) = &self.goal else {
             return Ok(false);
         };
-        for (partition, next, end) in behind(ends, progress) {
+        self.require_none_stopped()?;
+        for (partition, next, end) in behind(ends, places) {
             let from = next.max(self.log.bounds(partition).await?.first);
             let chunk = self.log.read(partition, from).await?;
             let more = chunk.records.iter().any(|record| record.offset < end);
@@ -428,15 +504,14 @@ impl Task {
     /// Brings gauges up to date and finds out whether the connection, with its locks, still lives.
     async fn look_around(&self, session: &mut Session) -> Result<(), RuntimeError> {
         session.looked_around = Instant::now();
-        let ping = RuntimeError::postgres("reach Postgres");
-        session.connection.ping().await.map_err(ping)?;
+        session.writing.ping().await?;
         for &partition in &self.partitions {
             let Ok(bounds) = self.log.bounds(partition).await else {
                 // The subscription meets the same trouble and says so.
                 return Ok(());
             };
             for (generation, progress) in session.generations.iter().zip(&session.progress) {
-                let at = progress.checkpoints.get(&partition);
+                let at = progress.durable.get(&partition);
                 measure::place(generation.projection.name(), partition, bounds, at);
             }
         }
@@ -444,15 +519,15 @@ impl Task {
     }
 }
 
-/// The partitions in which a checkpoint stands before the goal: where it would go on, and the goal.
-fn behind(
+/// The partitions in which a place is before the goal: where it would go on, and the goal.
+fn behind<'a>(
     ends: &BTreeMap<Partition, Offset>,
-    progress: &[Progress],
+    places: impl Iterator<Item = &'a Places> + Clone,
 ) -> Vec<(Partition, Offset, Offset)> {
     let mut behind = Vec::new();
     for (&partition, &end) in ends {
-        let next = progress.iter().map(|progress| {
-            let at = progress.checkpoints.get(&partition);
+        let next = places.clone().map(|places| {
+            let at = places.get(&partition);
             at.map_or(Offset(0), |checkpoint| checkpoint.offset.next())
         });
         let next = next.min().unwrap_or(end);

@@ -266,7 +266,6 @@ impl World {
         let said = || format!("partition {partition} at position {position}");
         self.trace
             .say(self.now_us, Who::Projector(number), "has written", said);
-        self.projectors[number].followers[partition].made_durable(batch.after);
         self.next_batch(number);
     }
 

@@ -100,7 +100,6 @@ pub async fn accepted_commands(
                     return Err(format!("{id:?} counts twice"));
                 }
             }
-            subscription.made_durable(batch.partition, batch.after);
         }
     }
 }

@@ -129,7 +129,6 @@ impl Scene {
             let batches = subscription.next(Duration::from_millis(300)).await.unwrap();
             silent = if batches.is_empty() { silent + 1 } else { 0 };
             for batch in batches {
-                subscription.made_durable(batch.partition, batch.after.clone());
                 for placed in batch.commits {
                     let commit = placed.commit;
                     let commits = streams.entry(commit.stream.to_string()).or_default();

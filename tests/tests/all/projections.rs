@@ -140,10 +140,14 @@ async fn submit_all(engine: &Engine, lines: Vec<Request>) {
 
 async fn log_of(kind: Kind, lines: Vec<Request>) -> NewLog {
     let log = NewLog::make(kind, 4).await;
-    let engine = start(&log).await;
+    fill(&log, lines).await;
+    log
+}
+
+async fn fill(log: &NewLog, lines: Vec<Request>) {
+    let engine = start(log).await;
     submit_all(&engine, lines).await;
     engine.drain(WAIT).await;
-    log
 }
 
 async fn database(postgres: &Postgres) -> String {

@@ -148,7 +148,6 @@ pub(super) async fn follow(
                 for batch in batches {
                     let count = followed.commits.entry(batch.partition).or_default();
                     *count += batch.commits.len() as u64;
-                    subscription.made_durable(batch.partition, batch.after.clone());
                     followed.checkpoints.insert(batch.partition, batch.after);
                 }
             }

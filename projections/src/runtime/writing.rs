@@ -1,0 +1,96 @@
+//! The one transaction of a task that may be under way: written by a task of its own, so that what
+//! comes next is read and folded meanwhile.
+//!
+//! Invariant: a transaction begins only once the one before it is known to be durable. Deliberately
+//! absent: what a transaction holds (`write`), and what becomes of one that fails (`task`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::subscription::Batch;
+use sqlx::{Connection as _, PgConnection};
+use tokio::task::JoinSet;
+
+use super::error::RuntimeError;
+use super::generation::Generation;
+use super::write::{self, Folded, Way, WriteError};
+
+/// Some batches, and what was made of them.
+pub(crate) struct Work {
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) folds: Vec<Folded>,
+    pub(crate) began: Instant,
+}
+
+/// What became of a transaction.
+pub(crate) struct Written {
+    pub(crate) work: Work,
+    pub(crate) outcome: Result<(), WriteError>,
+}
+
+/// A connection, or the transaction that it is busy with.
+pub(crate) struct Writing {
+    generations: Arc<[Generation]>,
+    way: Way,
+    idle: Option<PgConnection>,
+    under_way: JoinSet<(PgConnection, Way, Written)>,
+}
+
+impl Writing {
+    /// Nothing is under way.
+    pub(crate) fn new(connection: PgConnection, generations: &Arc<[Generation]>, way: Way) -> Self {
+        Self {
+            generations: Arc::clone(generations),
+            way,
+            idle: Some(connection),
+            under_way: JoinSet::new(),
+        }
+    }
+
+    /// Begins a transaction; the one before it is to be [`Self::done`].
+    pub(crate) fn begin(&mut self, work: Work) {
+        let mut connection = self.idle.take().expect("one transaction at a time");
+        let (generations, mut way) = (Arc::clone(&self.generations), self.way);
+        self.under_way.spawn(async move {
+            let outcome = loop {
+                match write::write(&mut connection, &generations, &work.folds, way).await {
+                    Err(WriteError::Repeated) => way = Way::Merge,
+                    outcome => break outcome,
+                }
+            };
+            (connection, way, Written { work, outcome })
+        });
+    }
+
+    /// What became of the transaction that is under way, if one is; a call that is given up loses
+    /// nothing.
+    pub(crate) async fn done(&mut self) -> Option<Written> {
+        let (connection, way, written) = match self.under_way.join_next().await? {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        self.idle = Some(connection);
+        self.way = way;
+        Some(written)
+    }
+
+    /// Finds out whether the connection, with its locks, still lives; nothing while it is busy, which
+    /// finds that out, too.
+    ///
+    /// # Errors
+    /// `Postgres`.
+    pub(crate) async fn ping(&mut self) -> Result<(), RuntimeError> {
+        let Some(connection) = &mut self.idle else {
+            return Ok(());
+        };
+        let ping = RuntimeError::postgres("reach Postgres");
+        connection.ping().await.map_err(ping)
+    }
+
+    /// Lets the connection go, with its locks.
+    pub(crate) async fn close(self) {
+        if let Some(connection) = self.idle {
+            let _ = connection.close().await;
+        }
+    }
+}
