@@ -14,8 +14,10 @@ mod report;
 mod rows;
 mod work;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -28,7 +30,7 @@ use tests::harness::logs::Kind;
 /// Measures the engine beside raw loops, in the same run.
 #[derive(Parser)]
 struct Arguments {
-    /// The short run: fewer commands; twelve minutes with five rounds on two processors
+    /// The short run: fewer commands; some five minutes with five rounds on two processors
     #[arg(long)]
     quick: bool,
     /// Rounds, ours and theirs in turn; the median counts
@@ -59,6 +61,7 @@ async fn main() -> ExitCode {
     );
     let name = if arguments.quick { "quick" } else { "full" };
     let json = arguments.results.join(format!("{name}.json"));
+    let page = json.with_extension("html");
     let before = match Report::read(&json) {
         Ok(before) => before,
         Err(error) => {
@@ -66,34 +69,41 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let report = Report {
+    let mut report = Report {
         circumstances,
-        figures: measure(&arguments).await,
+        figures: Vec::new(),
     };
-    println!("{}", report.table(before.as_ref()));
-    if let Err(error) = write(
-        &report,
-        &json,
-        &arguments.results.join(format!("{name}.html")),
-    ) {
+    let began = Instant::now();
+    // After each row: a full run takes an hour, and what was measured is not to be lost.
+    let measured = measure(&arguments, |figures| {
+        report.figures.extend(figures);
+        write(&report, &json, &page)
+    });
+    if let Err(error) = measured.await {
         eprintln!("the result cannot be written: {error}");
         return ExitCode::FAILURE;
     }
+    println!("{}", report.table(before.as_ref()));
     let missed = |figure: &Figure| figure.is_met() == Some(false);
     let missed = report
         .figures
         .iter()
         .filter(|figure| missed(figure))
         .count();
+    let goals = report.figures.iter().filter_map(Figure::is_met).count();
     println!(
-        "{missed} of {} goals missed; {}",
-        report.figures.len(),
+        "{missed} of {goals} goals missed; {} s; {}",
+        began.elapsed().as_secs(),
         json.display()
     );
     ExitCode::SUCCESS
 }
 
-async fn measure(arguments: &Arguments) -> Vec<Figure> {
+/// Measures row after row, and passes on what each came to.
+async fn measure(
+    arguments: &Arguments,
+    mut done: impl FnMut(Vec<Figure>) -> io::Result<()>,
+) -> io::Result<()> {
     let is_wanted = |row: &str| {
         arguments.only.is_empty()
             || arguments
@@ -110,7 +120,6 @@ async fn measure(arguments: &Arguments) -> Vec<Figure> {
         quick: arguments.quick,
         seed: arguments.seed,
     };
-    let mut figures = Vec::new();
     for mut bench in rows::all(size) {
         let subjects = bench.subjects();
         if !subjects.iter().any(|subject| is_wanted(&subject.row)) {
@@ -139,12 +148,12 @@ async fn measure(arguments: &Arguments) -> Vec<Figure> {
                 );
             }
         }
-        figures.extend(measured);
+        done(measured)?;
     }
-    figures
+    Ok(())
 }
 
-fn write(report: &Report, json: &Path, page: &Path) -> std::io::Result<()> {
+fn write(report: &Report, json: &Path, page: &Path) -> io::Result<()> {
     if let Some(folder) = json.parent() {
         std::fs::create_dir_all(folder)?;
     }

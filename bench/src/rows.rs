@@ -73,6 +73,10 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
     if size.quick {
         return all;
     }
+    for clients in [1, 8, 32] {
+        let closed = closed::Closed::new(size, clients, closed::Streams::Spread);
+        all.push(Box::new(closed.flushed(true)));
+    }
     if peers::are_built() {
         for flushed in [false, true] {
             all.push(Box::new(peers::Peers::new(size, flushed)));

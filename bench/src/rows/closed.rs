@@ -40,8 +40,10 @@ pub struct Closed {
     streams: Streams,
     /// Whether the broker flushes every record.
     flushed: bool,
-    /// Of one client.
+    /// Of one client, at most.
     commands: usize,
+    /// How long is measured, at most.
+    span: Duration,
     /// What the commands of our side left in a log, as the other side appends it where ours did: of
     /// every command in their order, or one of every client.
     records: Arc<Vec<(Partition, NewRecord)>>,
@@ -50,12 +52,13 @@ pub struct Closed {
 impl Closed {
     pub fn new(size: Size, clients: usize, streams: Streams) -> Self {
         // One waiting client is as slow as the broker's answer.
-        let commands = size.of(4_000, 20_000).max(size.of(600, 3_000) * clients);
+        let commands = size.of(3_000, 15_000).max(size.of(700, 3_000) * clients);
         Self {
             clients,
             streams,
             flushed: false,
             commands: commands / clients,
+            span: Duration::from_millis(size.of(600, 3_000) as u64),
             records: Arc::default(),
         }
     }
@@ -78,32 +81,37 @@ impl Closed {
         }
     }
 
-    /// What the clients of a write side see.
-    pub async fn ours(&self) -> Measured {
+    async fn new_log(&self) -> NewLog {
         let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
         if self.flushed {
             let topic = work::topic(&log);
             raw::flush_every_record(kafka::shared().bootstrap(), &topic).await;
         }
+        log
+    }
+
+    /// What the clients of a write side see.
+    pub async fn ours(&self) -> Measured {
+        let log = self.new_log().await;
         let options = EngineOptions::alone(Some(log.store()));
         let side = WriteSide::open(log, options).await;
-        let measured = self.ask(&side).await;
+        let measured = self.ask(&side, self.span).await;
         side.stop().await;
         measured
     }
 
-    async fn ask(&self, side: &WriteSide) -> Measured {
+    async fn ask(&self, side: &WriteSide, span: Duration) -> Measured {
         let ask = async |client: usize, number: usize| {
             let command = side.engine.prepare(self.command(client, number));
             let command = command.expect("a well-formed command");
             let answer = side.engine.submit(command, Instant::now() + WAIT).await;
             answer.expect("an accepted command");
         };
-        self.measure(ask).await
+        self.measure(span, ask).await
     }
 
     async fn theirs(&self) -> Measured {
-        let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+        let log = self.new_log().await;
         let bootstrap = kafka::shared().bootstrap();
         let producer = RawProducer::open(bootstrap, &work::topic(&log), LINGER_MS);
         let append = async |client: usize, number: usize| {
@@ -116,11 +124,12 @@ impl Closed {
             };
             producer.append(*partition, record).await;
         };
-        self.measure(append).await
+        self.measure(self.span, append).await
     }
 
-    /// Lets all clients ask at the same time, warm first.
-    async fn measure(&self, ask: impl AsyncFn(usize, usize)) -> Measured {
+    /// Lets all clients ask at the same time, warm first, until they have asked everything or so much
+    /// time is over.
+    async fn measure(&self, span: Duration, ask: impl AsyncFn(usize, usize)) -> Measured {
         let clients = 0..self.clients;
         let warm_up = clients.clone().map(async |client| {
             for number in 0..WARM_UP {
@@ -132,9 +141,12 @@ impl Closed {
         let asking = clients.map(async |client| {
             let mut times = Vec::with_capacity(self.commands);
             for number in WARM_UP..WARM_UP + self.commands {
-                let began = Instant::now();
+                let asked = Instant::now();
+                if asked - began >= span {
+                    break;
+                }
                 ask(client, number).await;
-                times.push(began.elapsed());
+                times.push(asked.elapsed());
             }
             times
         });
@@ -165,9 +177,13 @@ impl Bench for Closed {
             1 => "one waiting client".to_owned(),
             count => format!("{count} waiting clients"),
         };
+        let durability = match self.flushed {
+            true => ", each on disk",
+            false => "",
+        };
         let subject = |part: &str, unit, goal| Subject {
             row: "B8".to_owned(),
-            work: format!("{clients} in process, {streams}{part}"),
+            work: format!("{clients} in process, {streams}{durability}{part}"),
             against: "the same clients, raw".to_owned(),
             unit,
             goal,
@@ -181,7 +197,7 @@ impl Bench for Closed {
 
     async fn prepare(&mut self) {
         let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        self.ask(&side).await;
+        self.ask(&side, WAIT).await;
         // Of a stream the last: one that is neither the shortest nor the longest.
         let mut last = BTreeMap::new();
         for (partition, record) in work::records_of(&side.stop().await).await {

@@ -34,8 +34,8 @@ pub struct Embedded {
 impl Embedded {
     pub fn new(size: Size, one_by_one: bool) -> Self {
         let commands = match one_by_one {
-            true => size.of(2_000, 10_000),
-            false => size.of(30_000, 200_000),
+            true => size.of(1_000, 5_000),
+            false => size.of(20_000, 200_000),
         };
         Self {
             size,

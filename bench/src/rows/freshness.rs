@@ -39,7 +39,7 @@ pub struct Freshness {
 impl Freshness {
     pub fn new(size: Size) -> Self {
         Self {
-            commands: size.of(3, 20) * RATE,
+            commands: size.of(2, 10) * RATE,
             postgres: None,
         }
     }

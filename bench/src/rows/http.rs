@@ -182,7 +182,7 @@ const CONNECTIONS: usize = 64;
 impl Single {
     pub fn new(size: Size) -> Self {
         Self {
-            commands: size.of(10_000, 60_000),
+            commands: size.of(6_000, 60_000),
         }
     }
 
@@ -319,7 +319,7 @@ impl Batch {
     pub fn new(size: Size) -> Self {
         Self {
             size,
-            commands: size.of(30_000, 200_000),
+            commands: size.of(20_000, 200_000),
         }
     }
 

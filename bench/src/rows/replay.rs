@@ -37,7 +37,7 @@ impl Replay {
         Self {
             size,
             partitions,
-            commands: size.of(200_000, 500_000),
+            commands: size.of(100_000, 500_000),
             log: None,
         }
     }

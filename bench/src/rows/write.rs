@@ -27,7 +27,7 @@ impl InProcess {
     pub fn new(size: Size) -> Self {
         Self {
             size,
-            commands: size.of(30_000, 200_000),
+            commands: size.of(20_000, 200_000),
             records: Vec::new(),
         }
     }
@@ -76,7 +76,7 @@ impl Partitions {
     pub fn new(size: Size, partitions: u32) -> Self {
         Self {
             size,
-            commands: size.of(30_000, 200_000),
+            commands: size.of(15_000, 100_000),
             partitions,
         }
     }
