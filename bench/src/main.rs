@@ -120,6 +120,8 @@ async fn measure(
         quick: arguments.quick,
         seed: arguments.seed,
     };
+    eprintln!("warming the broker up");
+    work::warm_up_broker().await;
     for mut bench in rows::all(size) {
         let subjects = bench.subjects();
         if !subjects.iter().any(|subject| is_wanted(&subject.row)) {
@@ -148,6 +150,7 @@ async fn measure(
                 );
             }
         }
+        bench.finish().await;
         done(measured)?;
     }
     Ok(())

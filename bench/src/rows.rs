@@ -42,6 +42,9 @@ pub trait Bench {
 
     /// Measures both sides once, ours first or last.
     async fn round(&mut self, ours_first: bool) -> Vec<Pair>;
+
+    /// Ends what all rounds needed, so that it does not work beside what comes next.
+    async fn finish(&mut self) {}
 }
 
 /// All of them.

@@ -1,6 +1,7 @@
 //! What is done on our side: commands of the shop, and the write side that takes them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::command::{Decision, Request};
@@ -8,15 +9,17 @@ use engine::engine::{Engine, EngineOptions, Pending};
 use engine::ids::Partition;
 use engine::log::LogAddress;
 use engine::record::NewRecord;
+use futures::StreamExt as _;
 use kernel::TenantId;
 use lending::Book;
 use serde_json::json;
 use serde_json::value::to_raw_value;
+use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::stack::shop;
 use tokio::sync::mpsc;
 
-use crate::raw::per_second;
+use crate::raw::{RawProducer, per_second};
 
 /// How long an answer may take.
 pub const WAIT: Duration = Duration::from_secs(120);
@@ -68,7 +71,7 @@ pub fn place(seed: u64, number: usize) -> Request {
 
 /// A book that is lent for the first time, and then comes back and is lent again and again.
 #[must_use]
-pub fn lend_or_return(book: usize, number: usize) -> Request {
+pub fn lend_or_return(book: &str, number: usize) -> Request {
     let (command, data) = if number.is_multiple_of(2) {
         let loan = json!({"reader": 1, "due": "2100-01-01T00:00:00Z"});
         ("LendBook", loan)
@@ -76,7 +79,7 @@ pub fn lend_or_return(book: usize, number: usize) -> Request {
         ("ReturnBook", json!({}))
     };
     Request {
-        stream: format!("book-{book}").parse().expect("a stream's name"),
+        stream: book.parse().expect("a stream's name"),
         command: command.to_owned(),
         occurred_at: None,
         expected_version: Some(number as u64),
@@ -157,13 +160,57 @@ impl WriteSide {
     }
 }
 
-/// Sends commands that begin streams of their own to a write side on a new log of Kafka's; how many were
-/// answered in a second.
-pub async fn commands_on_a_new_log(partitions: u32, seed: u64, count: usize) -> f64 {
-    let side = WriteSide::start(Kind::Kafka, partitions).await;
-    let rate = side.commands_per_second(seed, count).await;
+/// The client library alone, on a new log.
+pub struct RawSide {
+    _log: NewLog,
+    /// It.
+    pub producer: Arc<RawProducer>,
+}
+
+impl RawSide {
+    /// One on a log of Kafka's; `linger_ms` is how long it collects records for a request.
+    pub async fn start(partitions: u32, linger_ms: u32) -> Self {
+        Self::on(NewLog::make(Kind::Kafka, partitions).await, linger_ms)
+    }
+
+    /// One on a log that is there.
+    pub fn on(log: NewLog, linger_ms: u32) -> Self {
+        let bootstrap = kafka::shared().bootstrap();
+        let producer = RawProducer::open(bootstrap, &topic(&log), linger_ms);
+        Self {
+            _log: log,
+            producer: Arc::new(producer),
+        }
+    }
+}
+
+/// Lets the broker compile what it runs often, so that the first rows do not pay for it: many records in
+/// few requests, and few in many.
+pub async fn warm_up_broker() {
+    const PARTITIONS: u32 = 16;
+    const MANY: usize = 100_000;
+    const FEW: usize = 60_000;
+    const WAITING: usize = 32;
+    let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+    side.commands_per_second(fresh_seed(), MANY).await;
+    let records = records_of(side.log()).await;
     side.stop().await;
-    rate
+    let raw = RawSide::start(PARTITIONS, 0).await;
+    let append = async |(partition, record): &(Partition, NewRecord)| {
+        raw.producer.append(*partition, record).await;
+    };
+    let waiting = records[..FEW].iter().map(append);
+    futures::stream::iter(waiting)
+        .buffer_unordered(WAITING)
+        .collect::<Vec<()>>()
+        .await;
+}
+
+/// Names that no round has used.
+#[must_use]
+pub fn fresh_seed() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The topic of a log.

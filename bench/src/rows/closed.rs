@@ -16,8 +16,8 @@ use tests::harness::logs::{Kind, NewLog};
 use super::{Bench, Size, in_turn};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::load::percentile_ms;
-use crate::raw::{self, RawProducer, per_second};
-use crate::work::{self, WAIT, WriteSide};
+use crate::raw::{self, per_second};
+use crate::work::{self, RawSide, WAIT, WriteSide, fresh_seed};
 
 const PARTITIONS: u32 = 16;
 /// Whoever waits for one acknowledgement does not want records collected.
@@ -47,6 +47,7 @@ pub struct Closed {
     /// What the commands of our side left in a log, as the other side appends it where ours did: of
     /// every command in their order, or one of every client.
     records: Arc<Vec<(Partition, NewRecord)>>,
+    sides: Option<(WriteSide, RawSide)>,
 }
 
 impl Closed {
@@ -58,8 +59,9 @@ impl Closed {
             streams,
             flushed: false,
             commands: commands / clients,
-            span: Duration::from_millis(size.of(600, 3_000) as u64),
+            span: Duration::from_millis(size.of(500, 3_000) as u64),
             records: Arc::default(),
+            sides: None,
         }
     }
 
@@ -69,15 +71,15 @@ impl Closed {
         Self { flushed, ..self }
     }
 
-    fn command(&self, client: usize, number: usize) -> Request {
+    fn command(&self, round: u64, client: usize, number: usize) -> Request {
         match self.streams {
             Streams::Spread => {
                 let place = client * (self.commands + WARM_UP) + number;
-                let mut request = work::place(1, place);
+                let mut request = work::place(round, place);
                 request.expected_version = Some(0);
                 request
             }
-            Streams::Hot => work::lend_or_return(client, number),
+            Streams::Hot => work::lend_or_return(&format!("book-{round}-{client}"), number),
         }
     }
 
@@ -90,19 +92,24 @@ impl Closed {
         log
     }
 
-    /// What the clients of a write side see.
+    /// What the clients of a new write side see.
     pub async fn ours(&self) -> Measured {
-        let log = self.new_log().await;
-        let options = EngineOptions::alone(Some(log.store()));
-        let side = WriteSide::open(log, options).await;
+        let side = self.new_side().await;
         let measured = self.ask(&side, self.span).await;
         side.stop().await;
         measured
     }
 
+    async fn new_side(&self) -> WriteSide {
+        let log = self.new_log().await;
+        let options = EngineOptions::alone(Some(log.store()));
+        WriteSide::open(log, options).await
+    }
+
     async fn ask(&self, side: &WriteSide, span: Duration) -> Measured {
+        let round = fresh_seed();
         let ask = async |client: usize, number: usize| {
-            let command = side.engine.prepare(self.command(client, number));
+            let command = side.engine.prepare(self.command(round, client, number));
             let command = command.expect("a well-formed command");
             let answer = side.engine.submit(command, Instant::now() + WAIT).await;
             answer.expect("an accepted command");
@@ -110,10 +117,7 @@ impl Closed {
         self.measure(span, ask).await
     }
 
-    async fn theirs(&self) -> Measured {
-        let log = self.new_log().await;
-        let bootstrap = kafka::shared().bootstrap();
-        let producer = RawProducer::open(bootstrap, &work::topic(&log), LINGER_MS);
+    async fn theirs(&self, raw: &RawSide) -> Measured {
         let append = async |client: usize, number: usize| {
             let (partition, record) = match self.streams {
                 Streams::Spread => {
@@ -122,7 +126,7 @@ impl Closed {
                 }
                 Streams::Hot => &self.records[client],
             };
-            producer.append(*partition, record).await;
+            raw.producer.append(*partition, record).await;
         };
         self.measure(self.span, append).await
     }
@@ -196,21 +200,25 @@ impl Bench for Closed {
     }
 
     async fn prepare(&mut self) {
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        let side = self.new_side().await;
         self.ask(&side, WAIT).await;
         // Of a stream the last: one that is neither the shortest nor the longest.
         let mut last = BTreeMap::new();
-        for (partition, record) in work::records_of(&side.stop().await).await {
+        for (partition, record) in work::records_of(side.log()).await {
             if let Some(key) = record.key.clone() {
                 last.insert(key, (partition, record));
             }
         }
         // The names of streams that begin with each command are in the order of the commands.
         self.records = Arc::new(last.into_values().collect());
+        let raw = RawSide::on(self.new_log().await, LINGER_MS);
+        self.sides = Some((side, raw));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let (mut ours, mut theirs) = in_turn(ours_first, self.ours(), self.theirs()).await;
+        let (side, raw) = self.sides.as_ref().expect("they were prepared");
+        let ours = self.ask(side, self.span);
+        let (mut ours, mut theirs) = in_turn(ours_first, ours, self.theirs(raw)).await;
         let rate = Pair {
             ours: ours.rate,
             theirs: theirs.rate,
@@ -220,5 +228,11 @@ impl Bench for Closed {
             theirs: percentile_ms(&mut theirs.times, hundredths),
         };
         [rate].into_iter().chain([50, 99].map(time)).collect()
+    }
+
+    async fn finish(&mut self) {
+        if let Some((side, _)) = self.sides.take() {
+            side.stop().await;
+        }
     }
 }

@@ -14,7 +14,7 @@ use tests::harness::postgres::Postgres;
 use super::{Bench, Size};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::load::{open_loop, percentile_ms};
-use crate::work::{self, WAIT, WriteSide};
+use crate::work::{self, WAIT, WriteSide, fresh_seed};
 
 const PARTITIONS: u32 = 16;
 const PROJECTOR_TASKS: usize = 2;
@@ -33,37 +33,35 @@ type Unseen = Arc<Mutex<BTreeMap<Partition, VecDeque<(Position, Instant)>>>>;
 /// From the answer to the row.
 pub struct Freshness {
     commands: usize,
-    postgres: Option<Postgres>,
+    running: Option<Running>,
+}
+
+/// A write side, and a projector that follows it.
+struct Running {
+    _postgres: Postgres,
+    url: String,
+    side: WriteSide,
+    projector: Projector,
 }
 
 impl Freshness {
     pub fn new(size: Size) -> Self {
         Self {
-            commands: size.of(2, 10) * RATE,
-            postgres: None,
+            commands: size.of(2, 20) * RATE,
+            running: None,
         }
     }
 
     async fn measure(&self) -> Vec<Duration> {
-        let postgres = self.postgres.as_ref().expect("it was prepared");
-        let url = postgres.create_database().await;
-        projections::migrate(&url)
-            .await
-            .expect("a migrated database");
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let models = projections::models::all();
-        let projector = Projector::spawn(&side.log().log, &url, &models, PROJECTOR_TASKS);
-        let projector = projector.expect("a projector");
-        while projector.ready().is_err() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let Running { url, side, .. } = self.running.as_ref().expect("it was prepared");
         let unseen = Unseen::default();
-        let looking = tokio::spawn(look(url, Arc::clone(&unseen), WARM_UP + self.commands));
-        let engine = side.engine.clone();
-        let asking = open_loop(RATE, WARM_UP + self.commands, move |number| {
+        let count = WARM_UP + self.commands;
+        let looking = tokio::spawn(look(url.clone(), Arc::clone(&unseen), count));
+        let (engine, seed) = (side.engine.clone(), fresh_seed());
+        let asking = open_loop(RATE, count, move |number| {
             let (engine, unseen) = (engine.clone(), Arc::clone(&unseen));
             async move {
-                let command = engine.prepare(work::place(1, number));
+                let command = engine.prepare(work::place(seed, number));
                 let command = command.expect("a well-formed command");
                 let answer = engine.submit(command, Instant::now() + WAIT).await;
                 let answer = answer.expect("an accepted command");
@@ -77,8 +75,6 @@ impl Freshness {
         asking.await;
         let mut seen = looking.await.expect("rows that are seen");
         seen.drain(..WARM_UP);
-        projector.stop().await.expect("a projector that went on");
-        side.stop().await;
         seen
     }
 }
@@ -134,8 +130,33 @@ impl Bench for Freshness {
     }
 
     async fn prepare(&mut self) {
-        self.postgres = Some(Postgres::start());
+        let postgres = Postgres::start();
+        let url = postgres.create_database().await;
+        projections::migrate(&url)
+            .await
+            .expect("a migrated database");
+        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        let models = projections::models::all();
+        let projector = Projector::spawn(&side.log().log, &url, &models, PROJECTOR_TASKS);
+        let projector = projector.expect("a projector");
+        while projector.ready().is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.running = Some(Running {
+            _postgres: postgres,
+            url,
+            side,
+            projector,
+        });
         self.measure().await;
+    }
+
+    async fn finish(&mut self) {
+        if let Some(running) = self.running.take() {
+            let stopped = running.projector.stop().await;
+            stopped.expect("a projector that went on");
+            running.side.stop().await;
+        }
     }
 
     async fn round(&mut self, _ours_first: bool) -> Vec<Pair> {

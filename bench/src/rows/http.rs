@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,16 +16,15 @@ use futures::StreamExt;
 use kernel::TenantId;
 use serde::Deserialize;
 use serde_json::json;
-use tests::harness::kafka;
-use tests::harness::logs::{Kind, NewLog};
+use tests::harness::logs::Kind;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::{Bench, Size, in_turn, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::load::{Connection, Pool, open_loop, percentile_ms};
-use crate::raw::{RawProducer, per_second};
-use crate::work::{self, WriteSide};
+use crate::raw::per_second;
+use crate::work::{self, RawSide, WriteSide, fresh_seed};
 
 const PARTITIONS: u32 = 16;
 /// Whoever waits for one acknowledgement does not want records collected.
@@ -62,12 +60,6 @@ impl Drop for Door {
     }
 }
 
-/// Names that no round has used.
-fn fresh() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
 fn path(seed: u64, number: usize) -> String {
     format!("/v1/streams/{}/PlaceOrder", work::stream(seed, number))
 }
@@ -83,24 +75,45 @@ const WARM_UP: usize = 64;
 pub struct Paced {
     size: Size,
     records: Arc<Vec<(Partition, NewRecord)>>,
+    sides: Option<(OurSide, RawSide)>,
+}
+
+/// A write side and its door.
+struct OurSide {
+    side: WriteSide,
+    door: Door,
+}
+
+impl OurSide {
+    async fn start() -> Self {
+        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        let door = Door::of(&side).await;
+        Self { side, door }
+    }
 }
 
 const RATES: [usize; 2] = [1_000, 5_000];
 
 impl Paced {
     pub fn new(size: Size) -> Self {
-        let records = Arc::default();
-        Self { size, records }
+        Self {
+            size,
+            records: Arc::default(),
+            sides: None,
+        }
     }
 
     fn count(&self, rate: usize) -> usize {
-        self.size.of(2, 10) * rate
+        self.size.of(1, 10) * rate
+    }
+
+    fn sides(&self) -> &(OurSide, RawSide) {
+        self.sides.as_ref().expect("they were prepared")
     }
 
     async fn ours(&self, rate: usize) -> Vec<Duration> {
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let door = Door::of(&side).await;
-        let (pool, warm, seed) = (Pool::of(door.address), fresh(), fresh());
+        let door = &self.sides().0.door;
+        let (pool, warm, seed) = (Pool::of(door.address), fresh_seed(), fresh_seed());
         for number in 0..WARM_UP {
             let id = format!("warm-{number}");
             pool.post(&path(warm, number), &id, body(number)).await;
@@ -112,16 +125,12 @@ impl Paced {
                 pool.post(&path(seed, number), &id, body(number)).await;
             }
         });
-        let times = times.await;
-        side.stop().await;
-        times
+        times.await
     }
 
     async fn theirs(&self, rate: usize) -> Vec<Duration> {
-        let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
-        let bootstrap = kafka::shared().bootstrap();
-        let producer = RawProducer::open(bootstrap, &work::topic(&log), LINGER_MS);
-        let (producer, records) = (Arc::new(producer), Arc::clone(&self.records));
+        let producer = Arc::clone(&self.sides().1.producer);
+        let records = Arc::clone(&self.records);
         for (partition, record) in records.iter().take(WARM_UP) {
             producer.append(*partition, record).await;
         }
@@ -153,9 +162,10 @@ impl Bench for Paced {
     }
 
     async fn prepare(&mut self) {
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        side.commands_per_second(self.size.seed, RATES[1]).await;
-        self.records = Arc::new(work::records_of(&side.stop().await).await);
+        let ours = OurSide::start().await;
+        ours.side.commands_per_second(fresh_seed(), RATES[1]).await;
+        self.records = Arc::new(work::records_of(ours.side.log()).await);
+        self.sides = Some((ours, RawSide::start(PARTITIONS, LINGER_MS).await));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
@@ -170,11 +180,19 @@ impl Bench for Paced {
         }
         pairs
     }
+
+    async fn finish(&mut self) {
+        if let Some((ours, _)) = self.sides.take() {
+            ours.side.stop().await;
+        }
+    }
 }
 
 /// B3: single commands over connections that each wait for their answer.
 pub struct Single {
     commands: usize,
+    /// Ours, and the route that appends.
+    sides: Option<(OurSide, Door)>,
 }
 
 const CONNECTIONS: usize = 64;
@@ -183,12 +201,13 @@ impl Single {
     pub fn new(size: Size) -> Self {
         Self {
             commands: size.of(6_000, 60_000),
+            sides: None,
         }
     }
 
     /// Requests in a second at a door.
     async fn ask(&self, door: &Door) -> f64 {
-        let seed = fresh();
+        let seed = fresh_seed();
         let each = self.commands / CONNECTIONS;
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
@@ -212,24 +231,6 @@ impl Single {
             asked.expect("every request is answered");
         }
         per_second(each * CONNECTIONS, began.elapsed())
-    }
-
-    async fn ours(&self) -> f64 {
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let door = Door::of(&side).await;
-        let rate = self.ask(&door).await;
-        side.stop().await;
-        rate
-    }
-
-    async fn theirs(&self) -> f64 {
-        let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
-        let bootstrap = kafka::shared().bootstrap();
-        let producer = RawProducer::open(bootstrap, &work::topic(&log), LINGER_MS);
-        let router = Router::new()
-            .route("/v1/streams/{stream}/PlaceOrder", post(raw_order))
-            .with_state(Arc::new(producer));
-        self.ask(&Door::open(router).await).await
     }
 }
 
@@ -267,7 +268,7 @@ struct RawOrder {
 
 /// Parses the body, appends it as it is, and answers once it is acknowledged.
 async fn raw_order(
-    State(producer): State<Arc<RawProducer>>,
+    State(raw): State<Arc<RawSide>>,
     Path(stream): Path<String>,
     body: Bytes,
 ) -> StatusCode {
@@ -281,7 +282,7 @@ async fn raw_order(
         value: Some(body),
         headers: Headers::default(),
     };
-    producer.append(partition, &record).await;
+    raw.producer.append(partition, &record).await;
     StatusCode::OK
 }
 
@@ -298,18 +299,33 @@ impl Bench for Single {
     }
 
     async fn prepare(&mut self) {
-        self.ours().await;
+        let ours = OurSide::start().await;
+        let raw = RawSide::start(PARTITIONS, LINGER_MS).await;
+        let router = Router::new()
+            .route("/v1/streams/{stream}/PlaceOrder", post(raw_order))
+            .with_state(Arc::new(raw));
+        let theirs = Door::open(router).await;
+        self.ask(&ours.door).await;
+        self.ask(&theirs).await;
+        self.sides = Some((ours, theirs));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        one_pair(ours_first, self.ours(), self.theirs()).await
+        let (ours, theirs) = self.sides.as_ref().expect("they were prepared");
+        one_pair(ours_first, self.ask(&ours.door), self.ask(theirs)).await
+    }
+
+    async fn finish(&mut self) {
+        if let Some((ours, _)) = self.sides.take() {
+            ours.side.stop().await;
+        }
     }
 }
 
 /// B4: a batch of lines over HTTP.
 pub struct Batch {
-    size: Size,
     commands: usize,
+    ours: Option<OurSide>,
 }
 
 /// Lines that go into one piece of the body.
@@ -318,15 +334,13 @@ const LINES_PER_PIECE: usize = 64;
 impl Batch {
     pub fn new(size: Size) -> Self {
         Self {
-            size,
             commands: size.of(20_000, 200_000),
+            ours: None,
         }
     }
 
-    async fn ours(&self) -> f64 {
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let door = Door::of(&side).await;
-        let seed = fresh();
+    async fn over_http(&self, door: &Door) -> f64 {
+        let seed = fresh_seed();
         let line = |number| {
             let line = json!({
                 "stream": work::stream(seed, number), "command": "PlaceOrder",
@@ -357,12 +371,7 @@ impl Batch {
         }
         let took = began.elapsed();
         assert_eq!(answered, self.commands, "every line has an answer");
-        side.stop().await;
         per_second(self.commands, took)
-    }
-
-    async fn theirs(&self) -> f64 {
-        work::commands_on_a_new_log(PARTITIONS, self.size.seed, self.commands).await
     }
 }
 
@@ -379,10 +388,20 @@ impl Bench for Batch {
     }
 
     async fn prepare(&mut self) {
-        self.ours().await;
+        let ours = OurSide::start().await;
+        self.over_http(&ours.door).await;
+        self.ours = Some(ours);
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        one_pair(ours_first, self.ours(), self.theirs()).await
+        let OurSide { side, door } = self.ours.as_ref().expect("it was prepared");
+        let in_process = side.commands_per_second(fresh_seed(), self.commands);
+        one_pair(ours_first, self.over_http(door), in_process).await
+    }
+
+    async fn finish(&mut self) {
+        if let Some(ours) = self.ours.take() {
+            ours.side.stop().await;
+        }
     }
 }

@@ -47,7 +47,7 @@ impl Books {
     fn next_of(&mut self, book: usize) -> Request {
         let version = self.versions[book];
         self.versions[book] += 1;
-        work::lend_or_return(book, version as usize)
+        work::lend_or_return(&format!("book-{book}"), version as usize)
     }
 
     /// The first command of each.

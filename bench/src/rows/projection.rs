@@ -63,7 +63,7 @@ impl Rows {
         Self {
             way,
             size,
-            commands: size.of(100_000, 500_000),
+            commands: size.of(120_000, 500_000),
             prepared: None,
         }
     }

@@ -7,10 +7,8 @@ use engine::record::NewRecord;
 
 use super::{Bench, Size, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
-use crate::raw::RawProducer;
-use crate::work::{self, WriteSide};
-use tests::harness::kafka;
-use tests::harness::logs::{Kind, NewLog};
+use crate::work::{self, RawSide, WriteSide, fresh_seed};
+use tests::harness::logs::Kind;
 
 const PARTITIONS: u32 = 16;
 /// What the client library collects records for, in milliseconds: its own default, for throughput.
@@ -18,17 +16,17 @@ const LINGER_MS: u32 = 5;
 
 /// Commands in this process.
 pub struct InProcess {
-    size: Size,
     commands: usize,
     records: Vec<(Partition, NewRecord)>,
+    sides: Option<(WriteSide, RawSide)>,
 }
 
 impl InProcess {
     pub fn new(size: Size) -> Self {
         Self {
-            size,
-            commands: size.of(20_000, 200_000),
+            commands: size.of(60_000, 300_000),
             records: Vec::new(),
+            sides: None,
         }
     }
 }
@@ -47,42 +45,43 @@ impl Bench for InProcess {
 
     async fn prepare(&mut self) {
         let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        side.commands_per_second(self.size.seed, self.commands)
-            .await;
-        self.records = work::records_of(&side.stop().await).await;
+        side.commands_per_second(fresh_seed(), self.commands).await;
+        self.records = work::records_of(side.log()).await;
+        self.sides = Some((side, RawSide::start(PARTITIONS, LINGER_MS).await));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let ours = work::commands_on_a_new_log(PARTITIONS, self.size.seed, self.commands);
+        let (side, raw) = self.sides.as_ref().expect("they were prepared");
+        let ours = side.commands_per_second(fresh_seed(), self.commands);
         let theirs = async {
-            let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
-            let topic = work::topic(&log);
-            let producer = RawProducer::open(kafka::shared().bootstrap(), &topic, LINGER_MS);
             let records = &self.records;
-            tokio::task::block_in_place(|| producer.append_all(records))
+            tokio::task::block_in_place(|| raw.producer.append_all(records))
         };
         one_pair(ours_first, ours, theirs).await
+    }
+
+    async fn finish(&mut self) {
+        if let Some((side, _)) = self.sides.take() {
+            side.stop().await;
+        }
     }
 }
 
 /// The same on a log of another number of partitions.
 pub struct Partitions {
-    size: Size,
     commands: usize,
     partitions: u32,
+    /// On so many partitions, and on the usual number.
+    sides: Option<(WriteSide, WriteSide)>,
 }
 
 impl Partitions {
     pub fn new(size: Size, partitions: u32) -> Self {
         Self {
-            size,
-            commands: size.of(15_000, 100_000),
+            commands: size.of(30_000, 100_000),
             partitions,
+            sides: None,
         }
-    }
-
-    async fn measure(&self, partitions: u32) -> f64 {
-        work::commands_on_a_new_log(partitions, self.size.seed, self.commands).await
     }
 }
 
@@ -99,11 +98,25 @@ impl Bench for Partitions {
     }
 
     async fn prepare(&mut self) {
-        self.measure(self.partitions).await;
+        let ours = WriteSide::start(Kind::Kafka, self.partitions).await;
+        let theirs = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        for side in [&ours, &theirs] {
+            side.commands_per_second(fresh_seed(), self.commands).await;
+        }
+        self.sides = Some((ours, theirs));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let (ours, theirs) = (self.measure(self.partitions), self.measure(PARTITIONS));
+        let (ours, theirs) = self.sides.as_ref().expect("they were prepared");
+        let ours = ours.commands_per_second(fresh_seed(), self.commands);
+        let theirs = theirs.commands_per_second(fresh_seed(), self.commands);
         one_pair(ours_first, ours, theirs).await
+    }
+
+    async fn finish(&mut self) {
+        if let Some((ours, theirs)) = self.sides.take() {
+            ours.stop().await;
+            theirs.stop().await;
+        }
     }
 }
