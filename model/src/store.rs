@@ -44,7 +44,7 @@ impl MemoryStore {
                 (key, state.version, &state.state).hash(&mut hasher);
             }
             for (key, id) in &content.ids {
-                (key, id.offset, id.fingerprint, id.answer.version).hash(&mut hasher);
+                (key, id.offset, id.fingerprint, id.version).hash(&mut hasher);
             }
         });
         hasher.finish()
@@ -74,7 +74,7 @@ impl StateStore for MemoryStore {
             let ids = batch.ids.iter();
             content
                 .ids
-                .extend(ids.map(|(key, (_, id))| (key.to_vec(), id.clone())));
+                .extend(ids.map(|(key, id)| (key.to_vec(), id.clone())));
         });
         Ok(())
     }

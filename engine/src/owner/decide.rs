@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::machine::{InFlight, Owner, SpeculativeStream};
-use super::memory::{DataDigest, Fingerprint, answer_of, digest_of, id_key};
+use super::memory::{DataDigest, Fingerprint, answer_again, answer_of, digest_of, id_key};
 use super::{Action, Now, Submission};
 use crate::command::{Answer, SubmitError};
 use crate::commit::{
@@ -56,7 +56,7 @@ impl<T> Owner<T> {
         match self.make(&submission, &key, now) {
             _ if self.memory.is_stale() => self.again.push_front((submission, waiters)),
             Ok(made) if self.refuses_now(&made.commit) => {
-                self.answer_from_memory(&made.answer, waiters);
+                self.answer_each(made.answer, waiters);
             }
             Ok(made) => self.append(made, submission, fingerprint, waiters, now),
             Err(error) => self.answer_all(waiters, &error),
@@ -118,13 +118,13 @@ impl<T> Owner<T> {
             self.answer_all(waiters, &SubmitError::IdReused);
             return None;
         }
-        for (ticket, _) in waiters {
-            let answer = Ok(Answer {
-                repeated: true,
-                ..known.answer.clone()
-            });
-            self.actions.push(Action::Answer { ticket, answer });
-        }
+        let request = &submission.request;
+        let who = (&request.tenant, &request.stream, &request.id);
+        let again = |(ticket, _)| (ticket, true);
+        self.answer_each(
+            answer_again(&self.chain, who, known),
+            waiters.into_iter().map(again).collect(),
+        );
         None
     }
 

@@ -4,7 +4,7 @@
 
 use super::machine::{Owner, Speculation};
 use super::{Action, Submission};
-use crate::command::{Answer, SubmitError, TurnedAway};
+use crate::command::{SubmitError, TurnedAway};
 use crate::commit::{Commit, Outcome};
 use crate::ids::Offset;
 use crate::known_bad::{Flaw, KnownBad};
@@ -30,17 +30,7 @@ impl<T> Owner<T> {
         };
         let answer = entry.answer.clone();
         let waiters = std::mem::take(&mut entry.waiters);
-        self.answer_from_memory(&answer, waiters);
-    }
-
-    pub(super) fn answer_from_memory(&mut self, answer: &Answer, waiters: Vec<(T, bool)>) {
-        for (ticket, repeated) in waiters {
-            let answer = Ok(Answer {
-                repeated,
-                ..answer.clone()
-            });
-            self.actions.push(Action::Answer { ticket, answer });
-        }
+        self.answer_each(answer, waiters);
     }
 
     /// Says of everything in flight that it was not attempted.

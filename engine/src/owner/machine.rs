@@ -15,7 +15,7 @@ use bytes::Bytes;
 use kernel::Timestamp;
 
 use self::prove::{Proof, Reading, Reread};
-use super::memory::{Fingerprint, Memory, id_key};
+use super::memory::{Fingerprint, Memory, answer_again, id_key};
 use super::{
     Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
 };
@@ -393,7 +393,10 @@ impl<T> Owner<T> {
             return Inquired::InFlight;
         }
         match self.memory.id(&key, self.last_recorded_at) {
-            Ok(Some(known)) => Inquired::Known(known.answer),
+            Ok(Some(known)) => {
+                let who = (&inquiry.tenant, &inquiry.stream, &inquiry.id);
+                Inquired::Known(answer_again(&self.chain, who, known))
+            }
             Err(_) => Inquired::InFlight,
             Ok(None) if self.phase == Phase::Owning => Inquired::NotKnown,
             Ok(None) if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {

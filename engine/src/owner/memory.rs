@@ -9,7 +9,7 @@ mod streams;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use kernel::{CommandId, Timestamp};
+use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -23,7 +23,7 @@ use crate::command::{Answer, Decision, EventRef};
 use crate::commit::{Commit, Outcome};
 use crate::damage::DamageKind;
 use crate::explained;
-use crate::ids::{Offset, Partition, Position};
+use crate::ids::{Offset, Position};
 use crate::registry::{DecidedEvent, Registry};
 use crate::token::PositionToken;
 
@@ -40,7 +40,7 @@ pub(super) struct Memory {
     registry: Registry,
     store: Box<dyn StateStore>,
     streams: Streams,
-    ids: HashMap<Bytes, (Position, StoredId)>,
+    ids: HashMap<Bytes, StoredId>,
     /// How many were left when ids were last forgotten here.
     ids_left: usize,
     fingerprint_key: [u8; 16],
@@ -228,7 +228,7 @@ impl Memory {
         last_recorded_at: Option<Timestamp>,
     ) -> Result<Option<StoredId>, StoreError> {
         let known = match self.ids.get(id_key) {
-            Some((_, known)) => Some(known.clone()),
+            Some(known) => Some(known.clone()),
             None if self.alone => None,
             None => self.store.id(id_key)?,
         };
@@ -294,7 +294,7 @@ impl Memory {
     pub(super) fn fold(
         &mut self,
         commit: &Commit,
-        answer: Answer,
+        decision: Decision,
         place: (Offset, Position),
     ) -> Result<(), DamageKind> {
         let key = commit.key();
@@ -333,7 +333,7 @@ impl Memory {
             place,
             commit,
             fingerprint,
-            answer,
+            decision,
         );
         Ok(())
     }
@@ -343,7 +343,7 @@ impl Memory {
         &mut self,
         own: OwnCommit<'_>,
         fingerprint: Fingerprint,
-        answer: Answer,
+        decision: Decision,
         place: (Offset, Position),
     ) {
         let OwnCommit {
@@ -369,7 +369,7 @@ impl Memory {
             place,
             commit,
             fingerprint,
-            answer,
+            decision,
         );
     }
 
@@ -379,16 +379,17 @@ impl Memory {
         (offset, position): (Offset, Position),
         commit: &Commit,
         fingerprint: Fingerprint,
-        answer: Answer,
+        decision: Decision,
     ) {
-        let recorded_at = commit.recorded_at;
         let known = StoredId {
             offset,
-            recorded_at,
+            position,
+            recorded_at: commit.recorded_at,
             fingerprint,
-            answer,
+            version: commit.version(),
+            decision,
         };
-        self.ids.insert(id_key, (position, known));
+        self.ids.insert(id_key, known);
         self.unsaved_commits += 1;
     }
 
@@ -459,9 +460,7 @@ impl Memory {
     /// was to take it.
     pub(super) fn unsaved_bytes(&self) -> usize {
         let ids = self.ids.iter();
-        let ids: usize = ids
-            .map(|(key, (_, known))| key.len() + known.weight())
-            .sum();
+        let ids: usize = ids.map(|(key, known)| key.len() + known.weight()).sum();
         self.streams.dirty_bytes() + ids
     }
 
@@ -493,7 +492,7 @@ impl Memory {
         if let Some(before) = before
             && self.ids.len() > most
         {
-            self.ids.retain(|_, (_, known)| known.recorded_at > before);
+            self.ids.retain(|_, known| known.recorded_at > before);
             self.ids_left = self.ids.len();
         }
     }
@@ -516,38 +515,50 @@ pub(super) struct OwnCommit<'a> {
 
 /// What the log says of the command that left `commit` at `position`.
 pub(super) fn answer_of(chain: &Chain, commit: &Commit, position: Position) -> Option<Answer> {
-    answer_at(chain.log?, chain.partition, commit, position)
-}
-
-fn answer_at(
-    log: crate::ids::LogId,
-    partition: Partition,
-    commit: &Commit,
-    position: Position,
-) -> Option<Answer> {
-    let decision = match (commit.outcome, &commit.rejection) {
-        (Outcome::Accepted, _) => {
-            let events = commit.events.iter().zip(commit.from_version + 1..);
-            Decision::Accepted(
-                events
-                    .map(|(event, version)| EventRef {
-                        id: event.id,
-                        type_name: event.type_name.clone(),
-                        version,
-                    })
-                    .collect(),
-            )
-        }
-        (Outcome::Rejected, Some(rejection)) => Decision::Rejected(rejection.clone()),
-        (Outcome::Rejected, None) => return None,
-    };
     Some(Answer {
         tenant: commit.tenant.clone(),
         stream: commit.stream.clone(),
         command_id: commit.command.id.clone(),
         version: commit.version(),
-        position: PositionToken::at(log, partition, position),
-        decision,
+        position: PositionToken::at(chain.log?, chain.partition, position),
+        decision: decision_of(commit)?,
         repeated: false,
     })
+}
+
+/// What was decided, as a commit says it; absent where it refuses without a reason.
+pub(super) fn decision_of(commit: &Commit) -> Option<Decision> {
+    match (commit.outcome, &commit.rejection) {
+        (Outcome::Accepted, _) => {
+            let events = commit.events.iter().zip(commit.from_version + 1..);
+            let events = events.map(|(event, version)| EventRef {
+                id: event.id,
+                type_name: event.type_name.clone(),
+                version,
+            });
+            Some(Decision::Accepted(events.collect()))
+        }
+        (Outcome::Rejected, Some(rejection)) => Some(Decision::Rejected(rejection.clone())),
+        (Outcome::Rejected, None) => None,
+    }
+}
+
+/// What is known of a command id as the answer to one more sending of it.
+pub(super) fn answer_again(
+    chain: &Chain,
+    (tenant, stream, id): (&TenantId, &StreamName, &CommandId),
+    known: StoredId,
+) -> Answer {
+    let log = chain
+        .log
+        .expect("nothing is known of a log without a claim");
+    Answer {
+        tenant: tenant.clone(),
+        stream: stream.clone(),
+        command_id: id.clone(),
+        version: known.version,
+        position: PositionToken::at(log, chain.partition, known.position),
+        decision: known.decision,
+        repeated: false,
+    }
 }

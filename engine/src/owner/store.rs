@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
-use crate::command::{Answer, Decision};
+use crate::command::Decision;
 use crate::explained;
 use crate::ids::{Offset, Partition, Position};
 
@@ -88,17 +88,21 @@ pub struct StoredState {
     pub state: Vec<u8>,
 }
 
-/// What is known of one command id.
+/// What is known of one command id, beside what its key says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredId {
     /// Where its commit stands.
     pub offset: Offset,
+    /// The position of its commit.
+    pub position: Position,
     /// When it was recorded.
     pub recorded_at: Timestamp,
     /// What its command looked like.
     pub fingerprint: [u8; 16],
-    /// What the log says of it.
-    pub answer: Answer,
+    /// The stream's version behind it.
+    pub version: u64,
+    /// Accepted with these events, or rejected.
+    pub decision: Decision,
 }
 
 /// What an id takes in memory beside its strings, in bytes.
@@ -109,7 +113,7 @@ const EVENT_REF_BYTES: usize = 96;
 impl StoredId {
     /// About what it takes in memory, in bytes.
     pub(super) fn weight(&self) -> usize {
-        let events = match &self.answer.decision {
+        let events = match &self.decision {
             Decision::Accepted(events) => events.len(),
             Decision::Rejected(_) => 1,
         };
@@ -123,7 +127,7 @@ pub struct SaveBatch {
     /// States by stream key.
     pub states: Vec<(Bytes, StoredState)>,
     /// Command ids by their key.
-    pub ids: HashMap<Bytes, (Position, StoredId)>,
+    pub ids: HashMap<Bytes, StoredId>,
     /// The moment up to which recorded ids are forgotten.
     pub forget_before: Option<Timestamp>,
 }
@@ -473,10 +477,10 @@ impl Part<'_> {
             value.extend_from_slice(&state.state);
             batch.insert(self.keyspace, key(STATE, stream_key), value);
         }
-        for (id_key, (position, id)) in &changes.ids {
+        for (id_key, id) in &changes.ids {
             batch.insert(
                 self.keyspace,
-                expiry_key(id.recorded_at, *position),
+                expiry_key(id.recorded_at, id.position),
                 &id_key[..],
             );
             batch.insert(self.keyspace, key(ID, id_key), serde_json::to_vec(id)?);

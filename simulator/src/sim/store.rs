@@ -137,7 +137,7 @@ impl StateStore for LocalStore {
             let old = now.states.insert(key.clone(), state.clone());
             before.states.push((key.clone(), old));
         }
-        for (key, (_, known)) in &batch.ids {
+        for (key, known) in &batch.ids {
             let oldest = now.oldest.unwrap_or(known.recorded_at);
             now.oldest = Some(oldest.min(known.recorded_at));
             let old = now.ids.insert(key.clone(), known.clone());

@@ -1,5 +1,7 @@
 //! Folding one record: the rule says whether it counts, and what counts is taken up.
 
+use std::iter::repeat_n;
+
 use bytes::Bytes;
 
 use super::{InFlight, Owner};
@@ -11,7 +13,7 @@ use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{Offset, Position};
 use crate::owner::Action;
-use crate::owner::memory::{OwnCommit, answer_of, id_key};
+use crate::owner::memory::{OwnCommit, decision_of, id_key};
 use crate::record::Record;
 
 impl<T> Owner<T> {
@@ -77,11 +79,11 @@ impl<T> Owner<T> {
         let value = record.value.as_deref().unwrap_or_default();
         let unreadable = |reason: String| damage(DamageKind::Unreadable(reason));
         let commit = Commit::read(key, value).map_err(|error| unreadable(error.to_string()))?;
-        let answer = answer_of(&self.chain, &commit, position)
+        let decision = decision_of(&commit)
             .ok_or_else(|| unreadable("a refusal without a reason".to_owned()))?;
         self.last_recorded_at = Some(commit.recorded_at);
         self.memory
-            .fold(&commit, answer, (offset, position))
+            .fold(&commit, decision, (offset, position))
             .map_err(damage)?;
         Ok(())
     }
@@ -99,15 +101,18 @@ impl<T> Owner<T> {
         };
         let place = (offset, entry.headers.position);
         self.memory
-            .fold_own(own, entry.fingerprint, entry.answer.clone(), place);
-        for (ticket, repeated) in entry.waiters {
-            let answer = Ok(Answer {
-                repeated,
-                ..entry.answer.clone()
-            });
+            .fold_own(own, entry.fingerprint, entry.answer.decision.clone(), place);
+        self.answer_each(entry.answer, entry.waiters);
+        self.last = Some(Record::at(offset, entry.record));
+    }
+
+    /// Gives an answer to all who wait for it, each of whom may have sent the command first or again.
+    pub(in crate::owner) fn answer_each(&mut self, answer: Answer, waiters: Vec<(T, bool)>) {
+        let count = waiters.len();
+        for ((ticket, repeated), answer) in waiters.into_iter().zip(repeat_n(answer, count)) {
+            let answer = Ok(Answer { repeated, ..answer });
             self.actions.push(Action::Answer { ticket, answer });
         }
-        self.last = Some(Record::at(offset, entry.record));
     }
 
     pub(super) fn forget_speculation(&mut self, entry: &InFlight<T>) {

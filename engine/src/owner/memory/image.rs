@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use super::Memory;
 use super::streams::StreamEntry;
-use crate::ids::Position;
 use crate::owner::machine::image::{StateDigest, unordered};
 use crate::owner::store::{StateStore, StoredId};
 use crate::registry::{Opaque, Registry};
@@ -74,14 +73,15 @@ pub(in crate::owner) fn digest_state(
     json.hash(hasher);
 }
 
-fn digest_id((key, (position, known)): (&Bytes, &(Position, StoredId)), hasher: &mut impl Hasher) {
+fn digest_id((key, known): (&Bytes, &StoredId), hasher: &mut impl Hasher) {
     let StoredId {
         offset,
+        position,
         recorded_at,
         fingerprint,
-        answer,
+        version,
+        // What was decided at this place follows from what was folded there.
+        decision: _,
     } = known;
-    (key, position, offset, recorded_at, fingerprint).hash(hasher);
-    // What the log says at this place follows from what was folded there.
-    answer.version.hash(hasher);
+    (key, position, offset, recorded_at, fingerprint, version).hash(hasher);
 }

@@ -85,7 +85,7 @@ impl StateStore for Frail {
         let ids = batch.ids.iter();
         content
             .ids
-            .extend(ids.map(|(key, (_, id))| (key.clone(), id.clone())));
+            .extend(ids.map(|(key, id)| (key.clone(), id.clone())));
         Ok(())
     }
 
