@@ -101,7 +101,7 @@ impl Shares {
             states: memory / 4 / partitions,
             in_flight: (memory / 16 / partitions).max(IN_FLIGHT_BYTES_MIN),
             waiting: memory / 8,
-            store: memory / 8,
+            store: memory / 4,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: everything here can be deleted at any time and is folded again from the log; place
 //! and contents change in one step. Deliberately absent: anything that only this store knows.
 
+mod form;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::RangeInclusive;
@@ -11,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,10 @@ use crate::ids::{Offset, Partition, Position};
 
 /// The least and the most bytes that wait in memory for being written, per partition.
 const MEMTABLE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
+/// How large the files of a partition's store are. The library merges what it writes with files of four
+/// times that size together before it puts any of them aside, so that this bounds how often each row is
+/// written again; smaller ones would be many open files.
+const FILE_BYTES: u64 = 16 << 20;
 /// About how many times what waits takes of it in memory.
 const MEMTABLE_TIMES: u64 = 2;
 /// The most bytes of journals on disk, over all partitions: the least that the library takes, and more
@@ -44,6 +51,9 @@ pub enum StoreError {
     /// It was opened anew, and does not stand where it was left.
     #[error("the local checkpoint store lost what it had taken")]
     Lost,
+    /// What is there has another form, or what was to be written has none.
+    #[error("a command id in the local checkpoint store is not one")]
+    Form,
     /// What was to be written has no JSON form.
     #[error("a checkpoint could not be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -59,7 +69,7 @@ impl StoreError {
         match self {
             Self::Fjall(fjall::Error::Poisoned) | Self::Closed | Self::Lost => true,
             Self::Fjall(error) => is_of_the_moment(error),
-            Self::Json(_) | Self::Encode(_) => false,
+            Self::Form | Self::Json(_) | Self::Encode(_) => false,
         }
     }
 }
@@ -89,7 +99,7 @@ pub struct StoredState {
 }
 
 /// What is known of one command id, beside what its key says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct StoredId {
     /// Where its commit stands.
     pub offset: Offset,
@@ -234,7 +244,8 @@ const TRIAL: &[u8] = b"trial";
 /// How much.
 const TRIAL_BYTES: usize = 256 << 10;
 
-/// How much may be kept in memory: half for blocks read from disk, half for what waits to be written.
+/// How much may be kept in memory: a quarter for blocks read from disk, the rest for what waits to be
+/// written. The more waits, the less often what is on disk is merged with it.
 #[derive(Clone, Copy)]
 struct Room {
     cache_bytes: u64,
@@ -244,10 +255,10 @@ struct Room {
 
 impl Room {
     fn of(memory_bytes: u64, partitions: u32) -> Self {
-        let half = memory_bytes / 2;
-        let each = half / MEMTABLE_TIMES / u64::from(partitions.max(1));
+        let cache = memory_bytes / 4;
+        let each = (memory_bytes - cache) / MEMTABLE_TIMES / u64::from(partitions.max(1));
         Self {
-            cache_bytes: half,
+            cache_bytes: cache,
             memtable_bytes: each.clamp(*MEMTABLE_BYTES.start(), *MEMTABLE_BYTES.end()),
         }
     }
@@ -395,7 +406,12 @@ impl Shared {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(free) => {
                 let most = self.room.memtable_bytes;
-                let options = || KeyspaceCreateOptions::default().max_memtable_size(most);
+                let options = || {
+                    let files = Leveled::default().with_table_target_size(FILE_BYTES);
+                    KeyspaceCreateOptions::default()
+                        .max_memtable_size(most)
+                        .compaction_strategy(Arc::new(files))
+                };
                 free.insert(database.keyspace(&format!("partition-{partition}"), options)?)
             }
         };
@@ -483,7 +499,7 @@ impl Part<'_> {
                 expiry_key(id.recorded_at, id.position),
                 &id_key[..],
             );
-            batch.insert(self.keyspace, key(ID, id_key), serde_json::to_vec(id)?);
+            batch.insert(self.keyspace, key(ID, id_key), form::write(id)?);
         }
         batch.insert(self.keyspace, PLACE, place);
         Ok(batch.commit()?)
@@ -531,8 +547,7 @@ impl StateStore for PartitionStore {
 
     fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError> {
         let (_, bytes) = self.with(|part| part.get(&key(ID, id_key)))?;
-        let id = bytes.as_deref().map(serde_json::from_slice).transpose();
-        Ok(id?)
+        bytes.as_deref().map(form::read).transpose()
     }
 
     fn save(&mut self, saved: &Saved, changes: &SaveBatch) -> Result<(), StoreError> {
