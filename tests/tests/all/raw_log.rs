@@ -329,7 +329,7 @@ impl RawProducer {
         let names: Vec<CString> = record
             .headers
             .iter()
-            .map(|(name, _)| CString::new(&name[..]).unwrap())
+            .map(|(name, _)| CString::new(name).unwrap())
             .collect();
         let mem = |bytes: Option<&[u8]>| native::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
             ptr: bytes.map_or(std::ptr::null_mut(), |b| b.as_ptr().cast_mut().cast()),
@@ -355,12 +355,8 @@ impl RawProducer {
         for (name, (_, value)) in names.iter().zip(&record.headers) {
             let header = native::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_2 {
                 name: name.as_ptr(),
-                val: value
-                    .as_deref()
-                    .map_or(std::ptr::null(), |v| v.as_ptr().cast::<c_void>()),
-                size: value
-                    .as_deref()
-                    .map_or(0, |v| isize::try_from(v.len()).unwrap()),
+                val: value.map_or(std::ptr::null(), |v| v.as_ptr().cast::<c_void>()),
+                size: value.map_or(0, |v| isize::try_from(v.len()).unwrap()),
             };
             push(vtype::RD_KAFKA_VTYPE_HEADER, union { header });
         }
