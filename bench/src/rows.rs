@@ -57,9 +57,7 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
         Box::new(http::Batch::new(size)),
         Box::new(replay::Replay::new(size, 1)),
         Box::new(replay::Replay::new(size, 8)),
-        Box::new(projection::Rows::new(size, projection::Way::Live)),
-        Box::new(projection::Rows::new(size, projection::Way::Repeated)),
-        Box::new(projection::Rows::new(size, projection::Way::Rebuild)),
+        Box::new(projection::Rows::new(size)),
         Box::new(freshness::Freshness::new(size)),
     ];
     for streams in [closed::Streams::Spread, closed::Streams::Hot] {
@@ -70,9 +68,7 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
     for one_by_one in [false, true] {
         all.push(Box::new(embedded::Embedded::new(size, one_by_one)));
     }
-    for partitions in [1, 4, 64] {
-        all.push(Box::new(write::Partitions::new(size, partitions)));
-    }
+    all.push(Box::new(write::Partitions::new(size)));
     if size.quick {
         return all;
     }

@@ -188,8 +188,8 @@ impl RawSide {
 /// few requests, and few in many.
 pub async fn warm_up_broker() {
     const PARTITIONS: u32 = 16;
-    const MANY: usize = 100_000;
-    const FEW: usize = 60_000;
+    const MANY: usize = 60_000;
+    const FEW: usize = 30_000;
     const WAITING: usize = 32;
     let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
     side.commands_per_second(fresh_seed(), MANY).await;

@@ -53,7 +53,7 @@ pub struct Closed {
 impl Closed {
     pub fn new(size: Size, clients: usize, streams: Streams) -> Self {
         // One waiting client is as slow as the broker's answer.
-        let commands = size.of(3_000, 15_000).max(size.of(700, 3_000) * clients);
+        let commands = size.of(2_000, 15_000).max(size.of(400, 3_000) * clients);
         Self {
             clients,
             streams,

@@ -35,7 +35,7 @@ const RAW_BATCH: usize = 2_000;
 
 /// How rows come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+enum Way {
     /// By a projector, each in a row of its own.
     Live,
     /// By a projector, many in the same rows.
@@ -44,9 +44,10 @@ pub enum Way {
     Rebuild,
 }
 
-/// Rows made of a whole log.
+const WAYS: [Way; 3] = [Way::Live, Way::Repeated, Way::Rebuild];
+
+/// Rows made of a whole log, in each way.
 pub struct Rows {
-    way: Way,
     size: Size,
     commands: usize,
     prepared: Option<Prepared>,
@@ -59,9 +60,8 @@ struct Prepared {
 }
 
 impl Rows {
-    pub fn new(size: Size, way: Way) -> Self {
+    pub fn new(size: Size) -> Self {
         Self {
-            way,
             size,
             commands: size.of(120_000, 500_000),
             prepared: None,
@@ -72,20 +72,20 @@ impl Rows {
         self.prepared.as_ref().expect("it was prepared")
     }
 
-    async fn ours(&self) -> f64 {
+    async fn ours(&self, way: Way) -> f64 {
         let Prepared { log, postgres, .. } = self.prepared();
         let url = postgres.create_database().await;
         projections::migrate(&url)
             .await
             .expect("a migrated database");
-        let projection: Arc<dyn Projection> = match self.way {
+        let projection: Arc<dyn Projection> = match way {
             Way::Live | Way::Rebuild => Arc::new(Orders),
             Way::Repeated => Arc::new(Customers),
         };
         let (name, projections) = (projection.name(), [projection]);
         let silent = Box::new(|_| {});
         let began = Instant::now();
-        match self.way {
+        match way {
             Way::Live | Way::Repeated => {
                 let done = projections::catch_up(&log.log, &url, &projections, silent);
                 done.await.expect("rows");
@@ -97,11 +97,11 @@ impl Rows {
         }
         let took = began.elapsed();
         let table = format!("read.{name}");
-        self.check(&mut connect(&url).await, &table).await;
+        self.check(way, &mut connect(&url).await, &table).await;
         per_second(self.commands, took)
     }
 
-    async fn theirs(&self) -> f64 {
+    async fn theirs(&self, way: Way) -> f64 {
         let Prepared {
             log,
             ends,
@@ -113,7 +113,7 @@ impl Rows {
         let topic = work::topic(log);
         let began = Instant::now();
         let consumer = RawConsumer::open(kafka::shared().bootstrap(), &topic, ends);
-        let table = match self.way {
+        let table = match way {
             Way::Live => {
                 upsert_all(consumer, &mut connection, upsert_orders).await;
                 ORDERS[0].name
@@ -128,13 +128,13 @@ impl Rows {
             }
         };
         let took = began.elapsed();
-        self.check(&mut connection, table).await;
+        self.check(way, &mut connection, table).await;
         per_second(self.commands, took)
     }
 
     /// Each order was counted once.
-    async fn check(&self, connection: &mut PgConnection, table: &str) {
-        let sql = match self.way {
+    async fn check(&self, way: Way, connection: &mut PgConnection, table: &str) {
+        let sql = match way {
             Way::Live | Way::Rebuild => format!("SELECT count(*) FROM {table}"),
             Way::Repeated => format!("SELECT sum(orders)::bigint FROM {table}"),
         };
@@ -149,7 +149,14 @@ impl Rows {
 #[async_trait(?Send)]
 impl Bench for Rows {
     fn subjects(&self) -> Vec<Subject> {
-        let (work, against, least) = match self.way {
+        let one = |(work, against, least): (&str, &str, f64)| Subject {
+            row: "B6".to_owned(),
+            work: work.to_owned(),
+            against: against.to_owned(),
+            unit: Unit::PerSecond,
+            goal: Goal::ShareAtLeast(least),
+        };
+        let named = WAYS.map(|way| match way {
             Way::Live => (
                 "live projection, a row an event",
                 "hand-written UNNEST loop",
@@ -161,14 +168,8 @@ impl Bench for Rows {
                 2.0,
             ),
             Way::Rebuild => ("rebuild", "hand-written COPY loop", 0.8),
-        };
-        vec![Subject {
-            row: "B6".to_owned(),
-            work: work.to_owned(),
-            against: against.to_owned(),
-            unit: Unit::PerSecond,
-            goal: Goal::ShareAtLeast(least),
-        }]
+        });
+        named.map(one).into()
     }
 
     async fn prepare(&mut self) {
@@ -181,11 +182,15 @@ impl Bench for Rows {
             log,
             postgres: Postgres::start(),
         });
-        self.ours().await;
+        self.ours(Way::Live).await;
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        one_pair(ours_first, self.ours(), self.theirs()).await
+        let mut pairs = Vec::new();
+        for way in WAYS {
+            pairs.extend(one_pair(ours_first, self.ours(way), self.theirs(way)).await);
+        }
+        pairs
     }
 }
 

@@ -67,19 +67,20 @@ impl Bench for InProcess {
     }
 }
 
-/// The same on a log of another number of partitions.
+/// How many partitions there may be instead.
+const OTHER_PARTITIONS: [u32; 3] = [1, 4, 64];
+
+/// The same on logs of other numbers of partitions.
 pub struct Partitions {
     commands: usize,
-    partitions: u32,
-    /// On so many partitions, and on the usual number.
-    sides: Option<(WriteSide, WriteSide)>,
+    /// On the usual number, and on each of the others.
+    sides: Option<(WriteSide, Vec<WriteSide>)>,
 }
 
 impl Partitions {
-    pub fn new(size: Size, partitions: u32) -> Self {
+    pub fn new(size: Size) -> Self {
         Self {
             commands: size.of(30_000, 100_000),
-            partitions,
             sides: None,
         }
     }
@@ -88,35 +89,43 @@ impl Partitions {
 #[async_trait(?Send)]
 impl Bench for Partitions {
     fn subjects(&self) -> Vec<Subject> {
-        vec![Subject {
+        let one = |partitions: u32| Subject {
             row: "B11".to_owned(),
-            work: format!("commands in process, {} partitions", self.partitions),
+            work: format!("commands in process, {partitions} partitions"),
             against: format!("{PARTITIONS} partitions"),
             unit: Unit::PerSecond,
             goal: Goal::ShareAtLeast(0.8),
-        }]
+        };
+        OTHER_PARTITIONS.map(one).into()
     }
 
     async fn prepare(&mut self) {
-        let ours = WriteSide::start(Kind::Kafka, self.partitions).await;
-        let theirs = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        for side in [&ours, &theirs] {
+        let usual = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        let mut others = Vec::new();
+        for partitions in OTHER_PARTITIONS {
+            others.push(WriteSide::start(Kind::Kafka, partitions).await);
+        }
+        for side in others.iter().chain([&usual]) {
             side.commands_per_second(fresh_seed(), self.commands).await;
         }
-        self.sides = Some((ours, theirs));
+        self.sides = Some((usual, others));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let (ours, theirs) = self.sides.as_ref().expect("they were prepared");
-        let ours = ours.commands_per_second(fresh_seed(), self.commands);
-        let theirs = theirs.commands_per_second(fresh_seed(), self.commands);
-        one_pair(ours_first, ours, theirs).await
+        let (usual, others) = self.sides.as_ref().expect("they were prepared");
+        let mut pairs = Vec::new();
+        for other in others {
+            let ours = other.commands_per_second(fresh_seed(), self.commands);
+            let theirs = usual.commands_per_second(fresh_seed(), self.commands);
+            pairs.extend(one_pair(ours_first, ours, theirs).await);
+        }
+        pairs
     }
 
     async fn finish(&mut self) {
-        if let Some((ours, theirs)) = self.sides.take() {
-            ours.stop().await;
-            theirs.stop().await;
+        let (usual, others) = self.sides.take().expect("they were prepared");
+        for side in others.into_iter().chain([usual]) {
+            side.stop().await;
         }
     }
 }
