@@ -36,6 +36,9 @@ const LOOK_AROUND_EVERY: Duration = Duration::from_secs(5);
 /// The first and the longest pause between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How many commits a transaction has at least for the next to be folded meanwhile. A smaller one is soon
+/// durable: what comes until then goes into the next one as a whole, and is seen a transaction earlier.
+const AHEAD_FROM: usize = 500;
 /// How often a waiting task asks for the locks again.
 const LOCK_EVERY: Duration = Duration::from_millis(200);
 
@@ -200,7 +203,11 @@ impl Task {
                     self.reached(session.durable()).await?
                 }
                 false => {
+                    let commits: usize = batches.iter().map(|batch| batch.commits.len()).sum();
                     self.take_up(&mut session, batches).await?;
+                    if commits < AHEAD_FROM {
+                        self.settle(&mut session).await?;
+                    }
                     self.is_level(session.taken_up()) || self.is_in_vain()
                 }
             };
