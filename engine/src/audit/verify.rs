@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use kernel::Timestamp;
 use serde::Serialize;
 
@@ -164,7 +163,7 @@ pub async fn verify(
 
 struct Auditor<'a> {
     chain: Chain,
-    versions: HashMap<Bytes, u64>,
+    versions: HashMap<Box<[u8]>, u64>,
     report: PartitionReport,
     known: &'a [&'a Known],
     /// Those of `known` that were met: the record's hash at their offset, and the head there.
@@ -273,15 +272,14 @@ impl<'a> Auditor<'a> {
             offset: record.offset,
             kind,
         };
-        // Kept by itself: the record's own bytes may lie in a piece of memory with those of others.
-        let key = Bytes::copy_from_slice(record.key.as_deref().unwrap_or_default());
+        let key = record.key.as_deref().unwrap_or_default();
         let value = record.value.as_deref().unwrap_or_default();
-        let commit = Commit::read(&key, value)
+        let commit = Commit::read(key, value)
             .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
-        let version = self.versions.entry(key).or_default();
-        if *version != commit.from_version {
+        let expected = self.versions.get(key).copied().unwrap_or_default();
+        if expected != commit.from_version {
             let stream = format!("{}/{}", commit.tenant, commit.stream);
-            let (expected, found) = (*version, commit.from_version);
+            let found = commit.from_version;
             return Err(damage(DamageKind::VersionGap {
                 stream,
                 expected,
@@ -289,7 +287,13 @@ impl<'a> Auditor<'a> {
             })
             .into());
         }
-        *version = commit.version();
+        match self.versions.get_mut(key) {
+            Some(version) => *version = commit.version(),
+            // Copied: the record's own bytes may lie in a piece of memory with those of others.
+            None => {
+                self.versions.insert(key.into(), commit.version());
+            }
+        }
         match commit.outcome {
             Outcome::Accepted => self.report.accepted += 1,
             Outcome::Rejected => self.report.rejected += 1,
