@@ -59,13 +59,13 @@ fn no_promise_is_broken_under_any_kind_of_fault() {
     assert!(counts.accepted > 1_000 && counts.unknown > 0, "{counts:?}");
 }
 
-/// Others at every run; what is printed replays them. `ANNALS_TEST_SEED` names the first.
+/// Others at every run; what is printed replays them. `ANNALS_TESTS_SEED` names the first.
 #[test]
 fn fresh_seeds_find_nothing() {
     let chance = || u64::from(Uuid::new_v4().as_fields().0);
-    let first = std::env::var("ANNALS_TEST_SEED").map_or_else(
+    let first = std::env::var("ANNALS_TESTS_SEED").map_or_else(
         |_| chance(),
-        |seed| seed.parse().expect("ANNALS_TEST_SEED is a number"),
+        |seed| seed.parse().expect("ANNALS_TESTS_SEED is a number"),
     );
     let last = first + 99;
     // Past the harness: a log of CI shows them although nothing failed.

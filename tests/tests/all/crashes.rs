@@ -163,11 +163,11 @@ fn orders() -> (Option<tempfile::TempDir>, PathBuf) {
 }
 
 fn seeded(what: &str) -> StdRng {
-    let seed = match std::env::var("ANNALS_TEST_SEED") {
+    let seed = match std::env::var("ANNALS_TESTS_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => rand::random(),
     };
-    println!("{what}: ANNALS_TEST_SEED={seed} repeats it");
+    println!("{what}: ANNALS_TESTS_SEED={seed} repeats it");
     StdRng::seed_from_u64(seed)
 }
 

@@ -8,22 +8,28 @@ use tests::faults::orders::{OrdersOptions, import};
 use tests::faults::run::{RunOptions, Until, run};
 use tests::faults::scene::{MachineWishes, Projectors, SceneOptions};
 use tests::olist::{self, Dirt};
+use tokio::sync::Mutex;
+
+/// Three brokers and three nodes at a time: two sets of them on one small machine are late for each
+/// other's sake.
+static MACHINE: Mutex<()> = Mutex::const_new(());
 
 /// Other tests run on the same machine at the same time, so what is late here says little; what never
 /// comes does.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 fn seeded(what: &str) -> u64 {
-    let seed = match std::env::var("ANNALS_TEST_SEED") {
+    let seed = match std::env::var("ANNALS_TESTS_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => rand::random(),
     };
-    println!("{what}: ANNALS_TEST_SEED={seed} repeats the choices");
+    println!("{what}: ANNALS_TESTS_SEED={seed} repeats the choices");
     seed
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_imported_while_nodes_and_brokers_are_killed_become_the_same_read_models() {
+    let _alone = MACHINE.lock().await;
     let seed = seeded("orders");
     let folder = tempfile::tempdir().unwrap();
     let orders = olist::data_set(seed, 300, Dirt::Real);
@@ -56,6 +62,7 @@ async fn orders_imported_while_nodes_and_brokers_are_killed_become_the_same_read
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_on_three_brokers_keep_every_promise_under_faults_of_every_kind() {
+    let _alone = MACHINE.lock().await;
     let seed = seeded("faults");
     let program = PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test"));
     let artefacts = tempfile::tempdir().unwrap();

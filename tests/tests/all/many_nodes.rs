@@ -22,22 +22,34 @@ use tests::harness::unique_name;
 use super::write_side::{place, request, shop};
 
 const PARTITIONS: u32 = 6;
+/// How soon the group notices a crash.
 const SESSION_TIMEOUT: Duration = Duration::from_millis(1_500);
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where nobody crashes: on a machine that is slow, nobody is to be taken for dead.
+const LONG_SESSION_TIMEOUT: Duration = Duration::from_secs(20);
+/// What is late on a machine that other tests use too says little; what never comes does.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a command waits for its answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 struct Scene {
     log: NewLog,
     network: Arc<Network>,
     group: String,
+    session_timeout: Duration,
     nodes: Vec<InProcessNode>,
 }
 
 impl Scene {
     async fn of(count: usize) -> Self {
+        Self::with_sessions(LONG_SESSION_TIMEOUT, count).await
+    }
+
+    async fn with_sessions(session_timeout: Duration, count: usize) -> Self {
         let mut scene = Self {
             log: NewLog::make(Kind::Kafka, PARTITIONS).await,
             network: Arc::default(),
             group: unique_name("nodes"),
+            session_timeout,
             nodes: Vec::new(),
         };
         for number in 0..count {
@@ -59,7 +71,7 @@ impl Scene {
             async || engine::log::open(&address).await.unwrap(),
             shop(),
             &self.group,
-            SESSION_TIMEOUT,
+            self.session_timeout,
             record_version_max,
         )
         .await;
@@ -228,9 +240,7 @@ impl Load {
 
 async fn once(engine: &Engine, request: Request) -> Result<(), SubmitError> {
     let command = engine.prepare(request).unwrap();
-    let answer = engine
-        .submit(command, Instant::now() + Duration::from_secs(10))
-        .await?;
+    let answer = engine.submit(command, Instant::now() + ANSWER_WAIT).await?;
     assert!(matches!(answer.decision, Decision::Accepted(_)));
     Ok(())
 }
@@ -288,7 +298,7 @@ async fn a_node_that_leaves_fails_no_command() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_crashes_is_replaced_once_the_group_notices() {
-    let mut scene = Scene::of(3).await;
+    let mut scene = Scene::with_sessions(SESSION_TIMEOUT, 3).await;
     let load = Load::begin(&scene.engines()[..2]);
     load.goes_on().await;
     let mut crashing = scene.nodes.pop().unwrap();

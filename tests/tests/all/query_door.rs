@@ -448,7 +448,7 @@ async fn the_query_door_keeps_what_its_document_says() {
             .await;
     }
     let url = served.url.clone();
-    let seed = std::env::var("ANNALS_TEST_SEED").unwrap_or_else(|_| "1".to_owned());
+    let seed = std::env::var("ANNALS_TESTS_SEED").unwrap_or_else(|_| "1".to_owned());
     // It leaves caches where it runs.
     let folder = tempfile::tempdir().unwrap();
     let hooks = include_str!("command_door/schemathesis_hooks.py");

@@ -32,7 +32,7 @@ const JVM_FLAGS: [&str; 5] = [
 ];
 const METADATA_WAIT: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
-const WHOLE_WAIT: Duration = Duration::from_secs(90);
+const WHOLE_WAIT: Duration = Duration::from_secs(300);
 const START_ATTEMPTS_MAX: u32 = 3;
 
 /// One broker of the cluster, by its place: 0, 1 or 2.

@@ -69,7 +69,7 @@ async fn the_doors_keep_what_their_document_says() {
     let served = Served::start().await;
     let url = served.url.clone();
     // The same requests every time; another seed makes others.
-    let seed = std::env::var("ANNALS_TEST_SEED").unwrap_or_else(|_| "1".to_owned());
+    let seed = std::env::var("ANNALS_TESTS_SEED").unwrap_or_else(|_| "1".to_owned());
     // It leaves caches where it runs.
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in [
