@@ -120,6 +120,7 @@ async fn measure(
         quick: arguments.quick,
         seed: arguments.seed,
     };
+    let began = Instant::now();
     eprintln!("warming the broker up");
     work::warm_up_broker().await;
     for mut bench in rows::all(size) {
@@ -127,7 +128,12 @@ async fn measure(
         if !subjects.iter().any(|subject| is_wanted(&subject.row)) {
             continue;
         }
-        eprintln!("{} {}", subjects[0].row, subjects[0].work);
+        eprintln!(
+            "{} {}, after {} s",
+            subjects[0].row,
+            subjects[0].work,
+            began.elapsed().as_secs()
+        );
         let mut measured: Vec<Figure> = subjects
             .into_iter()
             .map(|subject| Figure {

@@ -59,12 +59,8 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
         Box::new(replay::Replay::new(size, 8)),
         Box::new(projection::Rows::new(size)),
         Box::new(freshness::Freshness::new(size)),
+        Box::new(closed::Closed::new(size)),
     ];
-    for streams in [closed::Streams::Spread, closed::Streams::Hot] {
-        for clients in [1, 8, 32] {
-            all.push(Box::new(closed::Closed::new(size, clients, streams)));
-        }
-    }
     for one_by_one in [false, true] {
         all.push(Box::new(embedded::Embedded::new(size, one_by_one)));
     }
@@ -72,10 +68,7 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
     if size.quick {
         return all;
     }
-    for clients in [1, 8, 32] {
-        let closed = closed::Closed::new(size, clients, closed::Streams::Spread);
-        all.push(Box::new(closed.flushed(true)));
-    }
+    all.push(Box::new(closed::Closed::flushed(size)));
     if peers::are_built() {
         for flushed in [false, true] {
             all.push(Box::new(peers::Peers::new(size, flushed)));

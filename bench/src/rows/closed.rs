@@ -2,11 +2,9 @@
 //! that do the same with the client library.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use engine::command::Request;
 use engine::engine::EngineOptions;
 use engine::ids::Partition;
 use engine::record::NewRecord;
@@ -24,63 +22,76 @@ const PARTITIONS: u32 = 16;
 const LINGER_MS: u32 = 0;
 /// How many commands a client sends before anything counts.
 const WARM_UP: usize = 50;
+const CLIENTS: [usize; 3] = [1, 8, 32];
+/// What the names of the hot streams begin with.
+const BOOK: &str = "book-";
 
 /// Which streams the clients write to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Streams {
+enum Streams {
     /// Each command begins a stream of its own.
     Spread,
     /// Each client writes to one stream, on and on.
     Hot,
 }
 
-/// Clients that each wait for their answer. Every command names the version it was made for.
-pub struct Closed {
+/// So many clients, and what they write to.
+#[derive(Clone, Copy, Debug)]
+struct Case {
     clients: usize,
     streams: Streams,
+}
+
+/// Clients that each wait for their answer. Every command names the version it was made for.
+pub struct Closed {
+    cases: Vec<Case>,
     /// Whether the broker flushes every record.
     flushed: bool,
-    /// Of one client, at most.
-    commands: usize,
-    /// How long is measured, at most.
+    /// How long a case is measured.
     span: Duration,
-    /// What the commands of our side left in a log, as the other side appends it where ours did: of
-    /// every command in their order, or one of every client.
-    records: Arc<Vec<(Partition, NewRecord)>>,
+    /// What our side left in its log, which the other side appends in turn: of each order, and of each
+    /// book.
+    spread: Vec<(Partition, NewRecord)>,
+    hot: Vec<(Partition, NewRecord)>,
     sides: Option<(WriteSide, RawSide)>,
 }
 
 impl Closed {
-    pub fn new(size: Size, clients: usize, streams: Streams) -> Self {
-        // One waiting client is as slow as the broker's answer.
-        let commands = size.of(2_000, 15_000).max(size.of(400, 3_000) * clients);
+    /// With streams of both kinds on a broker as it is by default.
+    pub fn new(size: Size) -> Self {
+        Self::of(size, &[Streams::Spread, Streams::Hot], &CLIENTS, false)
+    }
+
+    /// On a broker that flushes every record.
+    pub fn flushed(size: Size) -> Self {
+        Self::of(size, &[Streams::Spread], &CLIENTS, true)
+    }
+
+    fn of(size: Size, streams: &[Streams], clients: &[usize], flushed: bool) -> Self {
+        let cases = streams.iter().flat_map(|streams| {
+            let case = |clients: &usize| Case {
+                clients: *clients,
+                streams: *streams,
+            };
+            clients.iter().map(case)
+        });
         Self {
-            clients,
-            streams,
-            flushed: false,
-            commands: commands / clients,
+            cases: cases.collect(),
+            flushed,
             span: Duration::from_millis(size.of(500, 3_000) as u64),
-            records: Arc::default(),
+            spread: Vec::new(),
+            hot: Vec::new(),
             sides: None,
         }
     }
 
-    /// The same on a broker that flushes every record, or one that does not.
-    #[must_use]
-    pub fn flushed(self, flushed: bool) -> Self {
-        Self { flushed, ..self }
-    }
-
-    fn command(&self, round: u64, client: usize, number: usize) -> Request {
-        match self.streams {
-            Streams::Spread => {
-                let place = client * (self.commands + WARM_UP) + number;
-                let mut request = work::place(round, place);
-                request.expected_version = Some(0);
-                request
-            }
-            Streams::Hot => work::lend_or_return(&format!("book-{round}-{client}"), number),
-        }
+    /// What so many clients of a new write side see that begin streams of their own.
+    pub async fn measured(size: Size, clients: usize, flushed: bool) -> Measured {
+        let closed = Self::of(size, &[Streams::Spread], &[clients], flushed);
+        let side = closed.new_side().await;
+        let measured = closed.ours(&side, closed.cases[0]).await;
+        side.stop().await;
+        measured
     }
 
     async fn new_log(&self) -> NewLog {
@@ -92,61 +103,58 @@ impl Closed {
         log
     }
 
-    /// What the clients of a new write side see.
-    pub async fn ours(&self) -> Measured {
-        let side = self.new_side().await;
-        let measured = self.ask(&side, self.span).await;
-        side.stop().await;
-        measured
-    }
-
     async fn new_side(&self) -> WriteSide {
         let log = self.new_log().await;
         let options = EngineOptions::alone(Some(log.store()));
         WriteSide::open(log, options).await
     }
 
-    async fn ask(&self, side: &WriteSide, span: Duration) -> Measured {
+    async fn ours(&self, side: &WriteSide, case: Case) -> Measured {
         let round = fresh_seed();
         let ask = async |client: usize, number: usize| {
-            let command = side.engine.prepare(self.command(round, client, number));
-            let command = command.expect("a well-formed command");
+            let request = match case.streams {
+                Streams::Spread => {
+                    let mut request = work::place(round, number * case.clients + client);
+                    request.expected_version = Some(0);
+                    request
+                }
+                Streams::Hot => work::lend_or_return(&format!("{BOOK}{round}-{client}"), number),
+            };
+            let command = side.engine.prepare(request).expect("a well-formed command");
             let answer = side.engine.submit(command, Instant::now() + WAIT).await;
             answer.expect("an accepted command");
         };
-        self.measure(span, ask).await
+        self.measure(case.clients, ask).await
     }
 
-    async fn theirs(&self, raw: &RawSide) -> Measured {
+    async fn theirs(&self, raw: &RawSide, case: Case) -> Measured {
         let append = async |client: usize, number: usize| {
-            let (partition, record) = match self.streams {
+            let (partition, record) = match case.streams {
                 Streams::Spread => {
-                    let place = client * (self.commands + WARM_UP) + number;
-                    &self.records[place]
+                    let place = number * case.clients + client;
+                    &self.spread[place % self.spread.len()]
                 }
-                Streams::Hot => &self.records[client],
+                Streams::Hot => &self.hot[client],
             };
             raw.producer.append(*partition, record).await;
         };
-        self.measure(self.span, append).await
+        self.measure(case.clients, append).await
     }
 
-    /// Lets all clients ask at the same time, warm first, until they have asked everything or so much
-    /// time is over.
-    async fn measure(&self, span: Duration, ask: impl AsyncFn(usize, usize)) -> Measured {
-        let clients = 0..self.clients;
-        let warm_up = clients.clone().map(async |client| {
+    /// Lets all clients ask at the same time, warm first, until the time is over.
+    async fn measure(&self, clients: usize, ask: impl AsyncFn(usize, usize)) -> Measured {
+        let warm_up = (0..clients).map(async |client| {
             for number in 0..WARM_UP {
                 ask(client, number).await;
             }
         });
         futures::future::join_all(warm_up).await;
         let began = Instant::now();
-        let asking = clients.map(async |client| {
-            let mut times = Vec::with_capacity(self.commands);
-            for number in WARM_UP..WARM_UP + self.commands {
+        let asking = (0..clients).map(async |client| {
+            let mut times = Vec::new();
+            for number in WARM_UP.. {
                 let asked = Instant::now();
-                if asked - began >= span {
+                if asked - began >= self.span {
                     break;
                 }
                 ask(client, number).await;
@@ -173,35 +181,40 @@ pub struct Measured {
 #[async_trait(?Send)]
 impl Bench for Closed {
     fn subjects(&self) -> Vec<Subject> {
-        let streams = match self.streams {
-            Streams::Spread => "a stream each time",
-            Streams::Hot => "one stream each",
+        let of_case = |case: &Case| {
+            let streams = match case.streams {
+                Streams::Spread => "a stream each time",
+                Streams::Hot => "one stream each",
+            };
+            let clients = match case.clients {
+                1 => "one waiting client".to_owned(),
+                count => format!("{count} waiting clients"),
+            };
+            let durability = match self.flushed {
+                true => ", each on disk",
+                false => "",
+            };
+            let subject = move |part: &str, unit, goal| Subject {
+                row: "B8".to_owned(),
+                work: format!("{clients} in process, {streams}{durability}{part}"),
+                against: "the same clients, raw".to_owned(),
+                unit,
+                goal,
+            };
+            [
+                subject("", Unit::PerSecond, Goal::ShareAtLeast(0.6)),
+                subject(", p50", Unit::Milliseconds, Goal::Shown),
+                subject(", p99", Unit::Milliseconds, Goal::Shown),
+            ]
         };
-        let clients = match self.clients {
-            1 => "one waiting client".to_owned(),
-            count => format!("{count} waiting clients"),
-        };
-        let durability = match self.flushed {
-            true => ", each on disk",
-            false => "",
-        };
-        let subject = |part: &str, unit, goal| Subject {
-            row: "B8".to_owned(),
-            work: format!("{clients} in process, {streams}{durability}{part}"),
-            against: "the same clients, raw".to_owned(),
-            unit,
-            goal,
-        };
-        vec![
-            subject("", Unit::PerSecond, Goal::ShareAtLeast(0.6)),
-            subject(", p50", Unit::Milliseconds, Goal::Shown),
-            subject(", p99", Unit::Milliseconds, Goal::Shown),
-        ]
+        self.cases.iter().flat_map(of_case).collect()
     }
 
     async fn prepare(&mut self) {
         let side = self.new_side().await;
-        self.ask(&side, WAIT).await;
+        for case in &self.cases {
+            self.ours(&side, *case).await;
+        }
         // Of a stream the last: one that is neither the shortest nor the longest.
         let mut last = BTreeMap::new();
         for (partition, record) in work::records_of(side.log()).await {
@@ -209,25 +222,35 @@ impl Bench for Closed {
                 last.insert(key, (partition, record));
             }
         }
-        // The names of streams that begin with each command are in the order of the commands.
-        self.records = Arc::new(last.into_values().collect());
+        for (key, record) in last {
+            let is_book = String::from_utf8_lossy(&key).contains(BOOK);
+            let records = if is_book {
+                &mut self.hot
+            } else {
+                &mut self.spread
+            };
+            records.push(record);
+        }
         let raw = RawSide::on(self.new_log().await, LINGER_MS);
         self.sides = Some((side, raw));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
         let (side, raw) = self.sides.as_ref().expect("they were prepared");
-        let ours = self.ask(side, self.span);
-        let (mut ours, mut theirs) = in_turn(ours_first, ours, self.theirs(raw)).await;
-        let rate = Pair {
-            ours: ours.rate,
-            theirs: theirs.rate,
-        };
-        let time = |hundredths| Pair {
-            ours: percentile_ms(&mut ours.times, hundredths),
-            theirs: percentile_ms(&mut theirs.times, hundredths),
-        };
-        [rate].into_iter().chain([50, 99].map(time)).collect()
+        let mut pairs = Vec::new();
+        for case in &self.cases {
+            let (ours, theirs) = (self.ours(side, *case), self.theirs(raw, *case));
+            let (mut ours, mut theirs) = in_turn(ours_first, ours, theirs).await;
+            pairs.push(Pair {
+                ours: ours.rate,
+                theirs: theirs.rate,
+            });
+            pairs.extend([50, 99].map(|hundredths| Pair {
+                ours: percentile_ms(&mut ours.times, hundredths),
+                theirs: percentile_ms(&mut theirs.times, hundredths),
+            }));
+        }
+        pairs
     }
 
     async fn finish(&mut self) {

@@ -15,7 +15,7 @@ use tests::harness::kafka;
 use tests::harness::postgres::Postgres;
 use tokio::process::Command;
 
-use super::closed::{Closed, Streams};
+use super::closed::Closed;
 use super::{Bench, Size};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::load::percentile_ms;
@@ -161,8 +161,7 @@ impl Bench for Peers {
         let postgres = self.postgres.as_ref().expect("it was prepared");
         let mut pairs = Vec::new();
         for clients in CLIENTS {
-            let ours = Closed::new(self.size, clients, Streams::Spread).flushed(self.flushed);
-            let mut ours = ours.ours().await;
+            let mut ours = Closed::measured(self.size, clients, self.flushed).await;
             let (p50, p99) = (
                 percentile_ms(&mut ours.times, 50),
                 percentile_ms(&mut ours.times, 99),
@@ -241,11 +240,9 @@ impl Bench for KafkaStreams {
     async fn prepare(&mut self) {}
 
     async fn round(&mut self, _ours_first: bool) -> Vec<Pair> {
-        let one = Closed::new(self.size, 1, Streams::Spread);
-        let mut one = one.ours().await;
+        let mut one = Closed::measured(self.size, 1, false).await;
         let p50 = percentile_ms(&mut one.times, 50);
-        let many = Closed::new(self.size, IN_FLIGHT, Streams::Spread);
-        let many = many.ours().await.rate;
+        let many = Closed::measured(self.size, IN_FLIGHT, false).await.rate;
         let mut pairs = Vec::new();
         for interval in COMMIT_INTERVALS_MS {
             let streams = async |in_flight: &str| {

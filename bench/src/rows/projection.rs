@@ -63,7 +63,7 @@ impl Rows {
     pub fn new(size: Size) -> Self {
         Self {
             size,
-            commands: size.of(120_000, 500_000),
+            commands: size.of(100_000, 500_000),
             prepared: None,
         }
     }

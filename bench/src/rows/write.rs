@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use engine::ids::Partition;
 use engine::record::NewRecord;
 
-use super::{Bench, Size, one_pair};
+use super::{Bench, Size, in_turn, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::work::{self, RawSide, WriteSide, fresh_seed};
 use tests::harness::logs::Kind;
@@ -84,6 +84,10 @@ impl Partitions {
             sides: None,
         }
     }
+
+    async fn on(&self, side: &WriteSide) -> f64 {
+        side.commands_per_second(fresh_seed(), self.commands).await
+    }
 }
 
 #[async_trait(?Send)]
@@ -106,20 +110,27 @@ impl Bench for Partitions {
             others.push(WriteSide::start(Kind::Kafka, partitions).await);
         }
         for side in others.iter().chain([&usual]) {
-            side.commands_per_second(fresh_seed(), self.commands).await;
+            self.on(side).await;
         }
         self.sides = Some((usual, others));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
         let (usual, others) = self.sides.as_ref().expect("they were prepared");
-        let mut pairs = Vec::new();
-        for other in others {
-            let ours = other.commands_per_second(fresh_seed(), self.commands);
-            let theirs = usual.commands_per_second(fresh_seed(), self.commands);
-            pairs.extend(one_pair(ours_first, ours, theirs).await);
-        }
-        pairs
+        let on_others = async {
+            let mut rates = Vec::new();
+            for other in others {
+                rates.push(self.on(other).await);
+            }
+            rates
+        };
+        let on_usual = async { vec![self.on(usual).await] };
+        let (ours, theirs) = in_turn(ours_first, on_others, on_usual).await;
+        let pair = |ours| Pair {
+            ours,
+            theirs: theirs[0],
+        };
+        ours.into_iter().map(pair).collect()
     }
 
     async fn finish(&mut self) {
