@@ -206,5 +206,5 @@ impl Commit {
 /// The key of a stream's records, in the log and in local state: `tenant/stream`.
 #[must_use]
 pub fn stream_key(tenant: &TenantId, stream: &StreamName) -> Bytes {
-    format!("{tenant}/{stream}").into()
+    [tenant.as_str(), "/", stream.as_str()].concat().into()
 }

@@ -15,6 +15,7 @@ pub mod damage;
 pub mod engine;
 mod explained;
 pub mod ids;
+pub mod keyed;
 pub mod known_bad;
 pub mod log;
 pub mod owner;

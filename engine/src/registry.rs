@@ -222,10 +222,8 @@ impl<D: Decider> Aggregate for Erased<D> {
             pointer: String::new(),
             detail: error.to_string(),
         };
-        let text = command.encode().map_err(unwritable)?;
-        let data = RawValue::from_string(text).map_err(unwritable)?;
         Ok(DecodedCommand {
-            data,
+            data: command.encode().map_err(unwritable)?,
             value: Arc::new(command),
         })
     }
@@ -252,7 +250,7 @@ impl<D: Decider> Aggregate for Erased<D> {
             decided.push(DecidedEvent {
                 type_name: event.type_name(),
                 schema: event.schema(),
-                data: RawValue::from_string(event.encode()?)?,
+                data: event.encode()?,
                 value: Arc::new(event),
             });
         }

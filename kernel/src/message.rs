@@ -7,6 +7,7 @@ mod strict;
 
 use schemars::{Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use strict::Strict;
 
@@ -22,7 +23,7 @@ pub trait Message: Sized + Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// What the payload's own serialisation refuses.
-    fn encode(&self) -> Result<String, serde_json::Error>;
+    fn encode(&self) -> Result<Box<RawValue>, serde_json::Error>;
 
     /// Reads the data of the named type.
     ///
@@ -145,8 +146,10 @@ macro_rules! messages {
                 match self { $(Self::$type(_) => $crate::messages!(@schema $($schema)?)),+ }
             }
 
-            fn encode(&self) -> Result<String, $crate::serde_json::Error> {
-                match self { $(Self::$type(data) => $crate::serde_json::to_string(data)),+ }
+            fn encode(
+                &self,
+            ) -> Result<Box<$crate::serde_json::value::RawValue>, $crate::serde_json::Error> {
+                match self { $(Self::$type(data) => $crate::serde_json::value::to_raw_value(data)),+ }
             }
 
             fn decode(name: &str, schema: u16, data: &str) -> Result<Self, $crate::ShapeError> {

@@ -187,7 +187,7 @@ fn owner_and_commands(count: usize) -> (World, Vec<Submission>) {
     (World::owning(), (0..count).map(submission).collect())
 }
 
-#[library_benchmark(config = at_most(12_450_000))]
+#[library_benchmark(config = at_most(11_150_000))]
 #[bench::hundred(args = (COUNT), setup = owner_and_commands)]
 fn decide_encode_chain_answer((mut world, commands): (World, Vec<Submission>)) -> World {
     for (ticket, submission) in commands.into_iter().enumerate() {
@@ -217,7 +217,7 @@ fn follower_and_records(count: usize) -> (Follower, Registry, Vec<Record>) {
     (Follower::new(PARTITION, None), shop(), log_of(count))
 }
 
-#[library_benchmark(config = at_most(9_100_000))]
+#[library_benchmark(config = at_most(9_000_000))]
 #[bench::hundred(args = (COUNT), setup = follower_and_records)]
 fn verify_decode_fold(
     (mut follower, registry, records): (Follower, Registry, Vec<Record>),
@@ -320,7 +320,7 @@ fn door_and_requests(count: usize) -> Asked {
     }
 }
 
-#[library_benchmark(config = at_most(8_200_000))]
+#[library_benchmark(config = at_most(7_800_000))]
 #[bench::hundred(args = (COUNT), setup = door_and_requests)]
 fn parse_and_turn_away(mut asked: Asked) -> Asked {
     let requests = std::mem::take(&mut asked.requests);

@@ -73,8 +73,6 @@ pub struct Large {
     /// How many commands are measured at a time.
     measured: usize,
     books: Books,
-    /// The rate when the log was short.
-    young: f64,
     log: Option<NewLog>,
 }
 
@@ -86,7 +84,6 @@ impl Large {
             commits: streams * 2,
             measured: size.of(10_000, 100_000),
             books: Books::new(streams, size.seed),
-            young: 0.0,
             log: None,
         }
     }
@@ -112,6 +109,11 @@ impl Large {
 
     async fn used_per_second(&mut self, side: &WriteSide) -> f64 {
         side.answered_per_second(self.books.used(self.measured))
+            .await
+    }
+
+    async fn begun_per_second(&self, side: &WriteSide) -> f64 {
+        side.commands_per_second(work::fresh_seed(), self.measured)
             .await
     }
 }
@@ -172,8 +174,6 @@ impl Bench for Large {
         let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
         let options = self.options(Some(log.store()), 10);
         let side = WriteSide::open(log, options).await;
-        side.commands_per_second(1, self.measured).await;
-        self.young = side.commands_per_second(2, self.measured).await;
         side.answered_per_second(self.books.each()).await;
         let used = self.commits - self.streams;
         side.answered_per_second(self.books.used(used)).await;
@@ -188,9 +188,15 @@ impl Bench for Large {
         self.used_per_second(&side).await;
         let tenth = self.used_per_second(&side).await;
         let resident = resident_mb();
-        let fresh = rand::random();
-        let old = side.commands_per_second(fresh, self.measured).await;
+        let old = self.begun_per_second(&side).await;
         self.log = Some(side.stop().await);
+
+        let log = NewLog::make(Kind::Kafka, PARTITIONS).await;
+        let options = self.options(Some(log.store()), 10);
+        let side = WriteSide::open(log, options).await;
+        self.begun_per_second(&side).await;
+        let young = self.begun_per_second(&side).await;
+        side.stop().await;
 
         let ends = work::ends_of(self.log.as_ref().expect("it was put back")).await;
         let records: u64 = ends.iter().map(|(_, end)| end).sum();
@@ -209,7 +215,7 @@ impl Bench for Large {
             pair(resident, 0.0),
             pair(restart.as_secs_f64() * 1_000.0, 0.0),
             pair(per_second(records, restart_alone), replayed),
-            pair(old, self.young),
+            pair(old, young),
         ]
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Precedence: command id, expected version, rules.
 
+use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kernel::Context;
@@ -50,7 +51,8 @@ impl<T> Owner<T> {
             &digest_of(submission.command.data.get()),
             (request.occurred_at, request.expected_version),
         );
-        let Some(waiters) = self.answer_repeated(&submission, &key, fingerprint, waiters) else {
+        let id_key = id_key(&key, &request.id);
+        let Some(waiters) = self.answer_repeated(&submission, &id_key, fingerprint, waiters) else {
             return;
         };
         match self.make(&submission, &key, now) {
@@ -58,7 +60,14 @@ impl<T> Owner<T> {
             Ok(made) if self.refuses_now(&made.commit) => {
                 self.answer_each(made.answer, waiters);
             }
-            Ok(made) => self.append(made, submission, fingerprint, waiters, now),
+            Ok(made) => {
+                let sent = Sent {
+                    submission,
+                    id_key,
+                    fingerprint,
+                };
+                self.append(made, sent, waiters, now);
+            }
             Err(error) => self.answer_all(waiters, &error),
         }
         if self.memory.is_stale() {
@@ -80,12 +89,11 @@ impl<T> Owner<T> {
     fn answer_repeated(
         &mut self,
         submission: &Submission,
-        key: &Bytes,
+        id_key: &Bytes,
         fingerprint: Fingerprint,
         waiters: Vec<(T, bool)>,
     ) -> Option<Vec<(T, bool)>> {
-        let id = id_key(key, &submission.request.id);
-        if let Some(sequence) = self.speculation.ids.get(&id) {
+        if let Some(sequence) = self.speculation.ids.get(id_key) {
             let first = self.window.front().map_or(0, |entry| entry.sequence);
             let index = usize::try_from(sequence - first).expect("the window is small");
             let entry = &mut self.window[index];
@@ -100,7 +108,7 @@ impl<T> Owner<T> {
         }
         let recorded_at = self.speculation.recorded_at.or(self.last_recorded_at);
         let early = self.is(KnownBad::ForgetsIdsEarly);
-        let known = match self.memory.id(&id, recorded_at) {
+        let known = match self.memory.id(id_key, recorded_at) {
             Ok(known) => known.filter(|_| !early),
             Err(error) => {
                 tracing::warn!(
@@ -279,14 +287,12 @@ impl<T> Owner<T> {
     }
 
     /// Hands the record to the log and takes the commit up as speculative.
-    fn append(
-        &mut self,
-        made: Made,
-        submission: Submission,
-        fingerprint: Fingerprint,
-        waiters: Vec<(T, bool)>,
-        now: Now,
-    ) {
+    fn append(&mut self, made: Made, sent: Sent, waiters: Vec<(T, bool)>, now: Now) {
+        let Sent {
+            submission,
+            id_key,
+            fingerprint,
+        } = sent;
         let Made {
             key,
             headers,
@@ -300,9 +306,7 @@ impl<T> Owner<T> {
         self.speculate(&key, &commit, &events);
         self.speculation.head = Some((head, headers.position));
         self.speculation.recorded_at = Some(commit.recorded_at);
-        self.speculation
-            .ids
-            .insert(id_key(&key, &commit.command.id), sequence);
+        self.speculation.ids.insert(id_key.clone(), sequence);
         self.window_bytes += value.len();
         let record = headers.record(key.clone(), value);
         self.actions.push(Action::Append {
@@ -316,7 +320,8 @@ impl<T> Owner<T> {
             head,
             record,
             key,
-            commit,
+            id_key,
+            recorded_at: commit.recorded_at,
             events,
             fingerprint,
             answer,
@@ -335,21 +340,19 @@ impl<T> Owner<T> {
         let Some(aggregate) = self.memory.registry().get(category).cloned() else {
             return;
         };
-        if !self.speculation.streams.contains_key(key) {
-            let entry = self.memory.stream(key, category);
-            let Some(state) = entry.state.as_ref().map(|state| aggregate.copy(state)) else {
-                return;
-            };
-            let version = entry.version;
-            let stream = SpeculativeStream {
-                version,
-                state,
-                in_flight: 0,
-            };
-            self.speculation.streams.insert(key.clone(), stream);
-        }
-        let Some(stream) = self.speculation.streams.get_mut(key) else {
-            return;
+        let stream = match self.speculation.streams.entry(key.clone()) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => {
+                let accepted = self.memory.stream(key, category);
+                let Some(state) = &accepted.state else {
+                    return;
+                };
+                free.insert(SpeculativeStream {
+                    version: accepted.version,
+                    state: aggregate.copy(state),
+                    in_flight: 0,
+                })
+            }
         };
         for event in events {
             aggregate.evolve(&mut stream.state, event, commit.occurred_at());
@@ -357,6 +360,13 @@ impl<T> Owner<T> {
         stream.version = commit.version();
         stream.in_flight += 1;
     }
+}
+
+/// A command as it was sent, with what it is known by.
+struct Sent {
+    submission: Submission,
+    id_key: Bytes,
+    fingerprint: Fingerprint,
 }
 
 /// A judged command with its record.
@@ -387,7 +397,7 @@ fn kept_data(data: &RawValue, outcome: Outcome) -> Box<RawValue> {
     if outcome == Outcome::Rejected && data.get().len() > REFUSED_DATA_SIZE_MAX {
         let digest = DataDigest {
             bytes: data.get().len(),
-            sha256: digest_of(data.get()),
+            sha256: hex::encode(digest_of(data.get())),
         };
         if let Ok(kept) = serde_json::value::to_raw_value(&json!({"$digest": digest})) {
             return kept;

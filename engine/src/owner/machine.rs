@@ -23,8 +23,9 @@ use crate::chain::{Acknowledged, Chain, Orphan, Stop};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::command::Answer;
-use crate::commit::{Commit, stream_key};
+use crate::commit::stream_key;
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
+use crate::keyed::Keyed;
 use crate::log::Chunk;
 use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
@@ -89,7 +90,8 @@ pub(super) struct InFlight<T> {
     pub(super) head: ChainHash,
     pub(super) record: NewRecord,
     pub(super) key: Bytes,
-    pub(super) commit: Commit,
+    pub(super) id_key: Bytes,
+    pub(super) recorded_at: Timestamp,
     pub(super) events: Vec<DecidedEvent>,
     pub(super) fingerprint: Fingerprint,
     pub(super) answer: Answer,
@@ -111,8 +113,8 @@ pub(super) struct SpeculativeStream {
 pub(super) struct Speculation {
     pub(super) head: Option<(ChainHash, Position)>,
     pub(super) recorded_at: Option<Timestamp>,
-    pub(super) streams: HashMap<Bytes, SpeculativeStream>,
-    pub(super) ids: HashMap<Bytes, u64>,
+    pub(super) streams: Keyed<SpeculativeStream>,
+    pub(super) ids: Keyed<u64>,
 }
 
 /// Where reading must get to before the phase goes on.

@@ -6,8 +6,6 @@
 pub(super) mod image;
 mod streams;
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use serde::Deserialize;
@@ -24,7 +22,8 @@ use crate::commit::{Commit, Outcome};
 use crate::damage::DamageKind;
 use crate::explained;
 use crate::ids::{Offset, Position};
-use crate::registry::{DecidedEvent, Registry};
+use crate::keyed::Keyed;
+use crate::registry::{DecidedEvent, Opaque, Registry};
 use crate::token::PositionToken;
 
 /// A recognisable digest of what a client sent under a command id.
@@ -40,7 +39,7 @@ pub(super) struct Memory {
     registry: Registry,
     store: Box<dyn StateStore>,
     streams: Streams,
-    ids: HashMap<Bytes, StoredId>,
+    ids: Keyed<StoredId>,
     /// How many were left when ids were last forgotten here.
     ids_left: usize,
     fingerprint_key: [u8; 16],
@@ -94,8 +93,8 @@ pub(super) struct DataDigest {
     pub(super) sha256: String,
 }
 
-pub(super) fn digest_of(data: &str) -> String {
-    hex::encode(Sha256::digest(data.as_bytes()))
+pub(super) fn digest_of(data: &str) -> [u8; 32] {
+    Sha256::digest(data.as_bytes()).into()
 }
 
 impl Memory {
@@ -109,7 +108,7 @@ impl Memory {
             registry,
             store,
             streams: Streams::default(),
-            ids: HashMap::new(),
+            ids: Keyed::default(),
             ids_left: 0,
             fingerprint_key,
             idempotency_window_ms,
@@ -258,10 +257,11 @@ impl Memory {
         let digested = (commit.outcome == Outcome::Rejected)
             .then(|| serde_json::from_str::<DigestedData>(command.data.get()).ok())
             .flatten();
-        let digest = match digested {
-            Some(data) => data.digest.sha256,
-            None => digest_of(command.data.get()),
-        };
+        let mut digest = [0; 32];
+        match digested {
+            Some(data) if hex::decode_to_slice(&data.digest.sha256, &mut digest).is_ok() => {}
+            _ => digest = digest_of(command.data.get()),
+        }
         let sent = (command.occurred_at, command.expected_version);
         self.fingerprint_of(&command.type_name, command.schema, &digest, sent)
     }
@@ -272,7 +272,7 @@ impl Memory {
         &self,
         type_name: &str,
         schema: u16,
-        data_digest: &str,
+        data_digest: &[u8; 32],
         (occurred_at, expected_version): (Option<Timestamp>, Option<u64>),
     ) -> Fingerprint {
         let mut hasher = Sha256::new_with_prefix(self.fingerprint_key);
@@ -295,7 +295,7 @@ impl Memory {
         &mut self,
         commit: &Commit,
         decision: Decision,
-        place: (Offset, Position),
+        (offset, position): (Offset, Position),
     ) -> Result<(), DamageKind> {
         let key = commit.key();
         let category = commit.stream.category();
@@ -327,68 +327,48 @@ impl Memory {
             }
         }
         entry.version = commit.version();
-        let fingerprint = self.fingerprint(commit);
-        self.remember(
-            id_key(&key, &commit.command.id),
-            place,
-            commit,
-            fingerprint,
+        let known = StoredId {
+            offset,
+            position,
+            recorded_at: commit.recorded_at,
+            fingerprint: self.fingerprint(commit),
+            version: commit.version(),
             decision,
-        );
+        };
+        self.remember(id_key(&key, &commit.command.id), known);
         Ok(())
     }
 
     /// Takes up an accepted commit of this owner's own deciding.
-    pub(super) fn fold_own(
-        &mut self,
-        own: OwnCommit<'_>,
-        fingerprint: Fingerprint,
-        decision: Decision,
-        place: (Offset, Position),
-    ) {
+    pub(super) fn fold_own(&mut self, own: OwnCommit<'_>) {
         let OwnCommit {
-            commit,
             key,
             events,
+            occurred_at,
+            state,
+            id_key,
+            known,
         } = own;
-        let category = commit.stream.category();
-        let aggregate = self.registry.get(category).cloned();
+        let category = image::category_of(key);
         self.stream(key, category);
         if self.is_stale() {
             return;
         }
         let entry = self.streams.changed(key).expect(LOOKED_UP);
-        if let (Some(aggregate), Some(state)) = (aggregate, &mut entry.state) {
-            for event in events {
-                aggregate.evolve(state, event, commit.occurred_at());
+        match (state, &mut entry.state, self.registry.get(category)) {
+            (Some(state), _, _) => entry.state = Some(state),
+            (None, Some(state), Some(aggregate)) => {
+                for event in events {
+                    aggregate.evolve(state, event, occurred_at);
+                }
             }
+            (None, _, _) => {}
         }
-        entry.version = commit.version();
-        self.remember(
-            id_key(key, &commit.command.id),
-            place,
-            commit,
-            fingerprint,
-            decision,
-        );
+        entry.version = known.version;
+        self.remember(id_key, known);
     }
 
-    fn remember(
-        &mut self,
-        id_key: Bytes,
-        (offset, position): (Offset, Position),
-        commit: &Commit,
-        fingerprint: Fingerprint,
-        decision: Decision,
-    ) {
-        let known = StoredId {
-            offset,
-            position,
-            recorded_at: commit.recorded_at,
-            fingerprint,
-            version: commit.version(),
-            decision,
-        };
+    fn remember(&mut self, id_key: Bytes, known: StoredId) {
         self.ids.insert(id_key, known);
         self.unsaved_commits += 1;
     }
@@ -506,11 +486,16 @@ fn encode(registry: &Registry, key: &Bytes, entry: &StreamEntry) -> Result<Vec<u
     }
 }
 
-/// A commit of this owner's own deciding, with the events' values.
+/// A commit of this owner's own deciding.
 pub(super) struct OwnCommit<'a> {
-    pub(super) commit: &'a Commit,
     pub(super) key: &'a Bytes,
     pub(super) events: &'a [DecidedEvent],
+    /// The business time of the events.
+    pub(super) occurred_at: Timestamp,
+    /// The stream's state behind it, where that is known.
+    pub(super) state: Option<Opaque>,
+    pub(super) id_key: Bytes,
+    pub(super) known: StoredId,
 }
 
 /// What the log says of the command that left `commit` at `position`.

@@ -24,6 +24,7 @@ use crate::cluster::Hint;
 use crate::command::Decision;
 use crate::explained;
 use crate::ids::{Offset, Partition, Position};
+use crate::keyed::Keyed;
 
 /// The least and the most bytes that wait in memory for being written, per partition.
 const MEMTABLE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
@@ -137,7 +138,7 @@ pub struct SaveBatch {
     /// States by stream key.
     pub states: Vec<(Bytes, StoredState)>,
     /// Command ids by their key.
-    pub ids: HashMap<Bytes, StoredId>,
+    pub ids: Keyed<StoredId>,
     /// The moment up to which recorded ids are forgotten.
     pub forget_before: Option<Timestamp>,
 }

@@ -1,7 +1,7 @@
 //! The reader that goes on, as a state machine for one partition: records and proofs go in,
 //! batches and wishes for proofs come out. No I/O, no clock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use kernel::Timestamp;
 
@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{Offset, Partition, Position, RecordHash};
+use crate::keyed::Keyed;
 use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{self, Record};
 
@@ -74,7 +75,7 @@ pub struct Follower {
     /// The checkpoint of the last batch, or the one that it went on from.
     handed_out: Option<Checkpoint>,
     chain: Chain,
-    versions: HashMap<Box<[u8]>, u64>,
+    versions: Keyed<u64, Box<[u8]>>,
     need: ProofNeed,
     /// The places that must still be in the log before anything behind them counts: the last read
     /// under each leader, since what was read under one continues only in a log that holds it all.
@@ -120,7 +121,7 @@ impl Follower {
                 .and_then(|checkpoint| checkpoint.last_recorded_at),
             handed_out: from,
             chain,
-            versions: HashMap::new(),
+            versions: Keyed::default(),
             last: None,
             commits: Vec::new(),
             commits_bytes: 0,

@@ -15,6 +15,7 @@ use cqrs_es::{Aggregate, DomainEvent};
 use schemars::SchemaGenerator;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -239,8 +240,8 @@ impl<T: Adoption> Message for AdoptedCommand<T> {
         self.schema
     }
 
-    fn encode(&self) -> Result<String, serde_json::Error> {
-        Ok(self.data.to_string())
+    fn encode(&self) -> Result<Box<RawValue>, serde_json::Error> {
+        RawValue::from_string(self.data.to_string())
     }
 
     fn decode(type_name: &str, schema: u16, data: &str) -> Result<Self, ShapeError> {
@@ -307,8 +308,8 @@ impl<T: Adoption> Message for AdoptedEvent<T> {
         T::event_schema(&self.0.event_version())
     }
 
-    fn encode(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&self.0)
+    fn encode(&self) -> Result<Box<RawValue>, serde_json::Error> {
+        to_raw_value(&self.0)
     }
 
     fn decode(type_name: &str, schema: u16, data: &str) -> Result<Self, ShapeError> {

@@ -13,8 +13,10 @@ use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{Offset, Position};
 use crate::owner::Action;
-use crate::owner::memory::{OwnCommit, decision_of, id_key};
+use crate::owner::memory::{OwnCommit, decision_of};
+use crate::owner::store::StoredId;
 use crate::record::Record;
+use crate::registry::Opaque;
 
 impl<T> Owner<T> {
     pub(super) fn fold(&mut self, record: Record) -> Result<(), Stop> {
@@ -92,16 +94,24 @@ impl<T> Owner<T> {
     pub(super) fn verified(&mut self, entry: InFlight<T>, offset: Offset) {
         let size = entry.record.value.as_ref().map_or(0, Bytes::len);
         self.window_bytes = self.window_bytes.saturating_sub(size);
-        self.last_recorded_at = Some(entry.commit.recorded_at);
-        self.forget_speculation(&entry);
-        let own = OwnCommit {
-            commit: &entry.commit,
+        self.last_recorded_at = Some(entry.recorded_at);
+        let state = self.forget_speculation(&entry);
+        let occurred_at = entry.submission.request.occurred_at;
+        self.memory.fold_own(OwnCommit {
             key: &entry.key,
             events: &entry.events,
-        };
-        let place = (offset, entry.headers.position);
-        self.memory
-            .fold_own(own, entry.fingerprint, entry.answer.decision.clone(), place);
+            occurred_at: occurred_at.unwrap_or(entry.recorded_at),
+            state,
+            id_key: entry.id_key,
+            known: StoredId {
+                offset,
+                position: entry.headers.position,
+                recorded_at: entry.recorded_at,
+                fingerprint: entry.fingerprint,
+                version: entry.answer.version,
+                decision: entry.answer.decision.clone(),
+            },
+        });
         self.answer_each(entry.answer, entry.waiters);
         self.last = Some(Record::at(offset, entry.record));
     }
@@ -115,15 +125,16 @@ impl<T> Owner<T> {
         }
     }
 
-    pub(super) fn forget_speculation(&mut self, entry: &InFlight<T>) {
-        self.speculation
-            .ids
-            .remove(&id_key(&entry.key, &entry.commit.command.id));
-        if let Some(stream) = self.speculation.streams.get_mut(&entry.key) {
-            stream.in_flight -= 1;
-            if stream.in_flight == 0 {
-                self.speculation.streams.remove(&entry.key);
-            }
+    /// Takes a commit out of what is speculative. If it was the only one of its stream there, what the
+    /// stream's state was to become is its state now.
+    fn forget_speculation(&mut self, entry: &InFlight<T>) -> Option<Opaque> {
+        self.speculation.ids.remove(&entry.id_key);
+        let stream = self.speculation.streams.get_mut(&entry.key)?;
+        stream.in_flight -= 1;
+        if stream.in_flight > 0 {
+            return None;
         }
+        let stream = self.speculation.streams.remove(&entry.key)?;
+        Some(stream.state)
     }
 }

@@ -4,10 +4,11 @@
 //! Invariant: what the local store has not taken never goes. Deliberately absent: the store, and what
 //! a state means.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::keyed::Keyed;
 use crate::registry::Opaque;
 
 /// What an entry takes beside its key and its state, in bytes.
@@ -50,7 +51,7 @@ impl StreamEntry {
 /// Streams by their keys.
 #[derive(Default)]
 pub(super) struct Streams {
-    entries: HashMap<Bytes, StreamEntry>,
+    entries: Keyed<StreamEntry>,
     /// Those that the local store has not taken as they are.
     dirty: Vec<Bytes>,
     /// About what all take in memory, in bytes.
