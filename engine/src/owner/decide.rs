@@ -52,7 +52,8 @@ impl<T> Owner<T> {
             (request.occurred_at, request.expected_version),
         );
         let id_key = id_key(&key, &request.id);
-        let Some(waiters) = self.answer_repeated(&submission, &id_key, fingerprint, waiters) else {
+        let Some(waiters) = self.answer_repeated(&submission, &key, &id_key, fingerprint, waiters)
+        else {
             return;
         };
         match self.make(&submission, &key, now) {
@@ -89,6 +90,7 @@ impl<T> Owner<T> {
     fn answer_repeated(
         &mut self,
         submission: &Submission,
+        key: &Bytes,
         id_key: &Bytes,
         fingerprint: Fingerprint,
         waiters: Vec<(T, bool)>,
@@ -108,7 +110,7 @@ impl<T> Owner<T> {
         }
         let recorded_at = self.speculation.recorded_at.or(self.last_recorded_at);
         let early = self.is(KnownBad::ForgetsIdsEarly);
-        let known = match self.memory.id(id_key, recorded_at) {
+        let known = match self.memory.id_of(key, id_key, recorded_at) {
             Ok(known) => known.filter(|_| !early),
             Err(error) => {
                 tracing::warn!(

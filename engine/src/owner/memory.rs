@@ -197,10 +197,10 @@ impl Memory {
                 Err(error) => {
                     tracing::warn!(error = explained(&error), "a stream's state cannot be read");
                     *doubt = Some(Doubt::of(&error));
-                    return StreamEntry::new(0, None, 0);
+                    return StreamEntry::new(0, None, None);
                 }
             };
-            let stored_bytes = stored.as_ref().map_or(0, |stored| stored.state.len());
+            let stored_bytes = stored.as_ref().map(|stored| stored.state.len());
             let (version, state) = match (stored, aggregate) {
                 (Some(stored), Some(aggregate)) => {
                     let state = aggregate.decode_state(&stored.state);
@@ -215,6 +215,25 @@ impl Memory {
             };
             StreamEntry::new(version, state, stored_bytes)
         })
+    }
+
+    /// The same as [`Self::id`] of a stream that is about to be decided upon: where the local store has
+    /// nothing of the stream, it has none of its ids.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nobody can tell now.
+    pub(super) fn id_of(
+        &mut self,
+        stream_key: &Bytes,
+        id_key: &Bytes,
+        last_recorded_at: Option<Timestamp>,
+    ) -> Result<Option<StoredId>, StoreError> {
+        let category = image::category_of(stream_key);
+        let is_stored = self.stream(stream_key, category).is_stored;
+        if !is_stored && !self.ids.contains_key(id_key) {
+            return Ok(None);
+        }
+        self.id(id_key, last_recorded_at)
     }
 
     /// What is known of a command id, if it is remembered at `last_recorded_at`.

@@ -4,6 +4,7 @@
 //! and contents change in one step. Deliberately absent: anything that only this store knows.
 
 mod form;
+mod sweep;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,6 +20,7 @@ use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::sweep::Sweep;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::command::Decision;
@@ -239,7 +241,6 @@ struct Opened {
 const PLACE: &[u8] = b"c";
 const STATE: u8 = b's';
 const ID: u8 = b'i';
-const EXPIRY: u8 = b'e';
 /// What is written to see whether the disk takes it.
 const TRIAL: &[u8] = b"trial";
 /// How much.
@@ -357,6 +358,7 @@ impl Store {
             shared: Arc::clone(&self.shared),
             partition,
             stands: None,
+            sweep: Sweep::default(),
         }
     }
 }
@@ -437,21 +439,13 @@ struct PartitionStore {
     partition: Partition,
     /// The opening in which it was last seen, and the place it was left at.
     stands: Option<(u64, Option<Vec<u8>>)>,
+    sweep: Sweep,
 }
 
 fn key(kind: u8, name: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + name.len());
     key.push(kind);
     key.extend_from_slice(name);
-    key
-}
-
-fn expiry_key(recorded_at: Timestamp, position: Position) -> Vec<u8> {
-    // With the sign bit turned, big-endian bytes sort as the numbers do.
-    let micros = recorded_at.micros().cast_unsigned() ^ (1 << 63);
-    let mut key = vec![EXPIRY];
-    key.extend_from_slice(&micros.to_be_bytes());
-    key.extend_from_slice(&position.0.to_be_bytes());
     key
 }
 
@@ -470,36 +464,15 @@ impl Part<'_> {
         }
     }
 
-    fn forget(
-        &self,
-        batch: &mut fjall::OwnedWriteBatch,
-        before: Timestamp,
-    ) -> Result<(), StoreError> {
-        let end = expiry_key(before, Position(0));
-        for entry in self.keyspace.range(vec![EXPIRY]..end) {
-            let (expiry, id) = entry.into_inner()?;
-            batch.remove(self.keyspace, key(ID, &id));
-            batch.remove(self.keyspace, expiry);
-        }
-        Ok(())
-    }
-
-    fn save(&self, place: &[u8], changes: &SaveBatch) -> Result<(), StoreError> {
+    fn save(&self, place: &[u8], changes: &SaveBatch, sweep: &mut Sweep) -> Result<(), StoreError> {
         let mut batch = self.database.batch();
-        if let Some(before) = changes.forget_before {
-            self.forget(&mut batch, before)?;
-        }
+        sweep.forget(self.keyspace, changes, &mut batch)?;
         for (stream_key, state) in &changes.states {
             let mut value = state.version.to_be_bytes().to_vec();
             value.extend_from_slice(&state.state);
             batch.insert(self.keyspace, key(STATE, stream_key), value);
         }
         for (id_key, id) in &changes.ids {
-            batch.insert(
-                self.keyspace,
-                expiry_key(id.recorded_at, id.position),
-                &id_key[..],
-            );
             batch.insert(self.keyspace, key(ID, id_key), form::write(id)?);
         }
         batch.insert(self.keyspace, PLACE, place);
@@ -529,8 +502,10 @@ impl PartitionStore {
 impl StateStore for PartitionStore {
     fn load(&mut self) -> Result<Option<Saved>, StoreError> {
         self.stands = None;
-        let (opening, place) = self.with(|part| part.get(PLACE))?;
+        let (opening, (place, sweep)) =
+            self.with(|part| Ok((part.get(PLACE)?, Sweep::load(part.keyspace)?)))?;
         let place = place.map(|place| place.to_vec());
+        self.sweep = sweep;
         let saved = place.as_deref().map(serde_json::from_slice).transpose();
         self.stands = Some((opening, place));
         Ok(saved?)
@@ -553,7 +528,9 @@ impl StateStore for PartitionStore {
 
     fn save(&mut self, saved: &Saved, changes: &SaveBatch) -> Result<(), StoreError> {
         let place = serde_json::to_vec(saved)?;
-        let (opening, ()) = self.with(|part| part.save(&place, changes))?;
+        let mut sweep = self.sweep.clone();
+        let (opening, ()) = self.with(|part| part.save(&place, changes, &mut sweep))?;
+        self.sweep = sweep;
         self.stands = Some((opening, Some(place)));
         Ok(())
     }
@@ -561,6 +538,7 @@ impl StateStore for PartitionStore {
     fn clear(&mut self) -> Result<(), StoreError> {
         self.stands = None;
         let (opening, ()) = self.with(|part| Ok(part.keyspace.clear()?))?;
+        self.sweep = Sweep::default();
         self.stands = Some((opening, None));
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(in crate::owner) struct StreamEntry {
     pub(in crate::owner) version: u64,
     /// Absent where no registered aggregate reads the category.
     pub(in crate::owner) state: Option<Opaque>,
+    /// Whether the local store has anything of the stream.
+    pub(super) is_stored: bool,
     /// What the state takes in the local store, as far as it was there.
     pub(super) stored_bytes: usize,
     pub(super) dirty: bool,
@@ -31,12 +33,13 @@ pub(in crate::owner) struct StreamEntry {
 }
 
 impl StreamEntry {
-    /// An entry that is as the local store has it.
-    pub(super) fn new(version: u64, state: Option<Opaque>, stored_bytes: usize) -> Self {
+    /// An entry that is as the local store has it; `stored_bytes` are absent where it has none.
+    pub(super) fn new(version: u64, state: Option<Opaque>, stored_bytes: Option<usize>) -> Self {
         Self {
             version,
             state,
-            stored_bytes,
+            is_stored: stored_bytes.is_some(),
+            stored_bytes: stored_bytes.unwrap_or_default(),
             dirty: false,
             used_in: 0,
         }
@@ -118,6 +121,7 @@ impl Streams {
         for (key, size) in self.dirty.drain(..).zip(sizes) {
             if let Some(entry) = self.entries.get_mut(&key) {
                 self.bytes -= entry.weight(&key);
+                entry.is_stored = true;
                 entry.stored_bytes = size;
                 entry.dirty = false;
                 self.bytes += entry.weight(&key);
@@ -172,7 +176,7 @@ mod tests {
     }
 
     fn entry() -> StreamEntry {
-        StreamEntry::new(1, None, 0)
+        StreamEntry::new(1, None, None)
     }
 
     fn is_here(streams: &Streams, number: usize) -> bool {

@@ -44,6 +44,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<StoredId, StoreError> {
     take(bytes).ok_or(StoreError::Form)
 }
 
+/// When the command of an id was recorded.
+pub(super) fn recorded_at(bytes: &[u8]) -> Option<Timestamp> {
+    moment(bytes.get(2 * size_of::<u64>()..)?)
+}
+
+/// A moment at the beginning of some bytes.
+pub(super) fn moment(mut bytes: &[u8]) -> Option<Timestamp> {
+    Timestamp::from_micros(bytes.try_get_i64().ok()?).ok()
+}
+
 fn take(mut bytes: &[u8]) -> Option<StoredId> {
     let offset = Offset(bytes.try_get_u64().ok()?);
     let position = Position(bytes.try_get_u64().ok()?);

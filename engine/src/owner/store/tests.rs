@@ -73,3 +73,68 @@ fn a_store_that_lost_what_it_had_taken_says_so_until_it_is_cleared() {
     assert!(part.state(b"s").unwrap().is_none());
     part.save(&saved(2), &one_state(2)).unwrap();
 }
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_micros(second * 1_000_000).unwrap()
+}
+
+/// Ids by their numbers, each recorded in a second of its own.
+fn ids(recorded: impl IntoIterator<Item = (u64, i64)>, forget_before: i64) -> SaveBatch {
+    let one = |(number, second)| {
+        let id = StoredId {
+            offset: Offset(number),
+            position: Position(number),
+            recorded_at: at(second),
+            fingerprint: [0; 16],
+            version: 1,
+            decision: Decision::Accepted(Vec::new()),
+        };
+        (Bytes::from(format!("id-{number:06}")), id)
+    };
+    SaveBatch {
+        ids: recorded.into_iter().map(one).collect(),
+        forget_before: Some(at(forget_before)),
+        ..SaveBatch::default()
+    }
+}
+
+fn ids_kept(store: &Store) -> usize {
+    let count = |part: Part<'_>| Ok(part.keyspace.prefix([ID]).count());
+    store.shared.with(Partition(0), count).unwrap()
+}
+
+#[test]
+fn ids_that_are_too_old_go_and_stay_within_a_part_of_the_others() {
+    const WINDOW: i64 = 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store"), 1 << 20, 1).unwrap();
+    let mut part = store.partition(Partition(0));
+    part.load().unwrap();
+    for second in (0..10_000).step_by(100) {
+        // Scattered over the keys, as clients choose them.
+        let recorded = (second..second + 100).map(|it| ((it as u64 * 7_919) % 100_003, it));
+        part.save(&saved(1), &ids(recorded, second - WINDOW))
+            .unwrap();
+        assert!(ids_kept(&store) <= 2 * WINDOW as usize, "{second}");
+        if second == 5_000 {
+            part.load().unwrap();
+        }
+    }
+    assert!(ids_kept(&store) >= WINDOW as usize);
+}
+
+#[test]
+fn an_id_that_came_again_stays_as_long_as_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store"), 1 << 20, 1).unwrap();
+    let mut part = store.partition(Partition(0));
+    part.load().unwrap();
+    part.save(&saved(1), &ids([(1, 1), (2, 1)], 0)).unwrap();
+    // The first comes again in the very save that forgets it, and the second after it.
+    part.save(&saved(2), &ids([(1, 10), (3, 10)], 5)).unwrap();
+    part.save(&saved(3), &ids([(2, 11)], 6)).unwrap();
+    for number in [1, 2, 3] {
+        let id = part.id(format!("id-{number:06}").as_bytes()).unwrap();
+        assert!(id.is_some_and(|id| id.recorded_at >= at(10)), "{number}");
+    }
+}
