@@ -30,7 +30,7 @@ use tests::harness::logs::Kind;
 /// Measures the engine beside raw loops, in the same run.
 #[derive(Parser)]
 struct Arguments {
-    /// The short run: fewer commands; some six minutes with five rounds on two processors
+    /// The short run: fewer commands; some five minutes with five rounds on two processors
     #[arg(long)]
     quick: bool,
     /// Rounds, ours and theirs in turn; the median counts
