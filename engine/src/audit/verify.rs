@@ -12,6 +12,7 @@ use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
+use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};
 use crate::record::{self, Record};
 
@@ -163,7 +164,7 @@ pub async fn verify(
 
 struct Auditor<'a> {
     chain: Chain,
-    versions: HashMap<Box<[u8]>, u64>,
+    versions: Keyed<u64, Box<[u8]>>,
     report: PartitionReport,
     known: &'a [&'a Known],
     /// Those of `known` that were met: the record's hash at their offset, and the head there.
@@ -203,7 +204,7 @@ impl<'a> Auditor<'a> {
         };
         Self {
             chain,
-            versions: HashMap::new(),
+            versions: Keyed::default(),
             report,
             known,
             met: HashMap::new(),
@@ -276,7 +277,8 @@ impl<'a> Auditor<'a> {
         let value = record.value.as_deref().unwrap_or_default();
         let commit = Commit::read(key, value)
             .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
-        let expected = self.versions.get(key).copied().unwrap_or_default();
+        let known = self.versions.get_mut(key);
+        let expected = known.as_deref().copied().unwrap_or_default();
         if expected != commit.from_version {
             let stream = format!("{}/{}", commit.tenant, commit.stream);
             let found = commit.from_version;
@@ -287,7 +289,7 @@ impl<'a> Auditor<'a> {
             })
             .into());
         }
-        match self.versions.get_mut(key) {
+        match known {
             Some(version) => *version = commit.version(),
             // Copied: the record's own bytes may lie in a piece of memory with those of others.
             None => {

@@ -7,6 +7,7 @@ pub(super) mod image;
 mod streams;
 
 use bytes::Bytes;
+use hex::FromHex as _;
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -276,11 +277,9 @@ impl Memory {
         let digested = (commit.outcome == Outcome::Rejected)
             .then(|| serde_json::from_str::<DigestedData>(command.data.get()).ok())
             .flatten();
-        let mut digest = [0; 32];
-        match digested {
-            Some(data) if hex::decode_to_slice(&data.digest.sha256, &mut digest).is_ok() => {}
-            _ => digest = digest_of(command.data.get()),
-        }
+        let digest = digested
+            .and_then(|data| <[u8; 32]>::from_hex(data.digest.sha256).ok())
+            .unwrap_or_else(|| digest_of(command.data.get()));
         let sent = (command.occurred_at, command.expected_version);
         self.fingerprint_of(&command.type_name, command.schema, &digest, sent)
     }

@@ -55,7 +55,7 @@ pub enum StoreError {
     #[error("the local checkpoint store lost what it had taken")]
     Lost,
     /// What is there has another form, or what was to be written has none.
-    #[error("a command id in the local checkpoint store is not one")]
+    #[error("what is in the local checkpoint store is not understood")]
     Form,
     /// What was to be written has no JSON form.
     #[error("a checkpoint could not be written as JSON")]

@@ -21,6 +21,13 @@ fn saved(offset: u64) -> Saved {
     }
 }
 
+fn opened(folder: &Path) -> (Store, impl StateStore) {
+    let store = Store::open(folder, 1 << 20, 1).unwrap();
+    let mut part = store.partition(Partition(0));
+    part.load().unwrap();
+    (store, part)
+}
+
 fn one_state(version: u64) -> SaveBatch {
     let state = StoredState {
         version,
@@ -42,9 +49,7 @@ fn broken(store: &Store) {
 #[test]
 fn a_store_that_failed_is_opened_anew_and_goes_on_where_it_was_left() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("store"), 1 << 20, 1).unwrap();
-    let mut part = store.partition(Partition(0));
-    part.load().unwrap();
+    let (store, mut part) = opened(folder.path());
     part.save(&saved(1), &one_state(1)).unwrap();
     store.shared.close(1);
     assert!(matches!(part.state(b"s"), Err(StoreError::Closed)));
@@ -57,13 +62,10 @@ fn a_store_that_failed_is_opened_anew_and_goes_on_where_it_was_left() {
 #[test]
 fn a_store_that_lost_what_it_had_taken_says_so_until_it_is_cleared() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let store = Store::open(&path, 1 << 20, 1).unwrap();
-    let mut part = store.partition(Partition(0));
-    part.load().unwrap();
+    let (store, mut part) = opened(folder.path());
     part.save(&saved(1), &one_state(1)).unwrap();
     broken(&store);
-    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::remove_dir_all(folder.path()).unwrap();
     assert!(matches!(part.state(b"s"), Err(StoreError::Lost)));
     assert!(matches!(
         part.save(&saved(2), &one_state(2)),
@@ -107,9 +109,7 @@ fn ids_kept(store: &Store) -> usize {
 fn ids_that_are_too_old_go_and_stay_within_a_part_of_the_others() {
     const WINDOW: i64 = 1_000;
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("store"), 1 << 20, 1).unwrap();
-    let mut part = store.partition(Partition(0));
-    part.load().unwrap();
+    let (store, mut part) = opened(folder.path());
     for second in (0..10_000).step_by(100) {
         // Scattered over the keys, as clients choose them.
         let recorded = (second..second + 100).map(|it| ((it as u64 * 7_919) % 100_003, it));
@@ -126,9 +126,7 @@ fn ids_that_are_too_old_go_and_stay_within_a_part_of_the_others() {
 #[test]
 fn an_id_that_came_again_stays_as_long_as_any() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("store"), 1 << 20, 1).unwrap();
-    let mut part = store.partition(Partition(0));
-    part.load().unwrap();
+    let (_store, mut part) = opened(folder.path());
     part.save(&saved(1), &ids([(1, 1), (2, 1)], 0)).unwrap();
     // The first comes again in the very save that forgets it, and the second after it.
     part.save(&saved(2), &ids([(1, 10), (3, 10)], 5)).unwrap();
