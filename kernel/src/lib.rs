@@ -11,6 +11,7 @@ mod decider;
 mod message;
 mod name;
 mod rejection;
+mod text;
 mod timestamp;
 
 pub use context::{Actor, ActorKind, Context};
@@ -18,6 +19,7 @@ pub use decider::Decider;
 pub use message::{Message, MessageType, ShapeError, decode_json};
 pub use name::{Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId};
 pub use rejection::{Rejection, facts_of};
+pub use text::deserialize_text;
 pub use timestamp::{Timestamp, TimestampError};
 
 // The macro `messages!` names these through `$crate`, so that users need no dependency of their own.

@@ -6,9 +6,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::deserialize_text;
 
 /// A moment in UTC with a resolution of one microsecond, in the years 1 to 9999.
 ///
@@ -70,6 +72,9 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(moment) = plain(text.as_bytes()) {
+            return Ok(moment);
+        }
         // Beyond the RFC's grammar, chrono reads a space for the T and a typographic minus.
         if !text.is_ascii() || text.as_bytes().get(10) == Some(&b' ') {
             return Err(TimestampError::NotRfc3339);
@@ -77,6 +82,41 @@ impl FromStr for Timestamp {
         let date = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::NotRfc3339)?;
         Self::from_utc(date.with_timezone(&Utc))
     }
+}
+
+/// Most moments: those in UTC with 0, 3 or 6 fractional digits, as this type writes them. They are read
+/// wherever a commit or an event is.
+fn plain(text: &[u8]) -> Option<Timestamp> {
+    let (date, time) = text.split_first_chunk::<11>()?;
+    let (time, rest) = time.split_first_chunk::<8>()?;
+    let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T'] = date else {
+        return None;
+    };
+    let &[h0, h1, b':', n0, n1, b':', s0, s1] = time else {
+        return None;
+    };
+    let micros = match *rest {
+        [b'Z'] => 0,
+        [b'.', a, b, c, b'Z'] => number([a, b, c])? * 1_000,
+        [b'.', a, b, c, d, e, f, b'Z'] => number([a, b, c, d, e, f])?,
+        _ => return None,
+    };
+    let year = i32::try_from(number([y0, y1, y2, y3])?).ok()?;
+    NaiveDate::from_ymd_opt(year, number([m0, m1])?, number([d0, d1])?)?
+        .and_hms_micro_opt(
+            number([h0, h1])?,
+            number([n0, n1])?,
+            number([s0, s1])?,
+            micros,
+        )
+        .and_then(|moment| Timestamp::from_utc(moment.and_utc()).ok())
+}
+
+fn number<const N: usize>(digits: [u8; N]) -> Option<u32> {
+    digits.into_iter().try_fold(0, |number, digit| {
+        let digit = char::from(digit).to_digit(10)?;
+        Some(number * 10 + digit)
+    })
 }
 
 impl fmt::Display for Timestamp {
@@ -99,8 +139,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        deserialize_text(deserializer)
     }
 }
 
@@ -142,6 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_it_writes_as_chrono_does() {
+        let day = 24 * 60 * 60 * 1_000_000_i64;
+        let moments = (-719_162..2_932_896).step_by(97).map(|days| days * day);
+        let parts = [
+            0,
+            1,
+            1_000,
+            123_456,
+            59_999_999,
+            day / 2,
+            day - 1_000,
+            day - 1,
+        ];
+        for micros in moments.flat_map(|moment| parts.map(|part| moment + part)) {
+            let moment = Timestamp::from_micros(micros).unwrap();
+            let written = moment.to_string();
+            assert_eq!(plain(written.as_bytes()), Some(moment), "{written}");
+            let read = DateTime::parse_from_rfc3339(&written).unwrap();
+            assert_eq!(read.timestamp_micros(), micros, "{written}");
+        }
+    }
+
+    #[test]
     fn refuses_what_is_no_moment() {
         for text in [
             "",
@@ -150,6 +212,9 @@ mod tests {
             "2018-06-04 16:44:48Z",
             "2018-06-04T16:44:48\u{2212}03:00",
             "2018-13-04T00:00:00Z",
+            "2018-02-29T00:00:00Z",
+            "2018-06-04T24:00:00Z",
+            "2018-06-04T16:4a:48Z",
             "now",
         ] {
             assert_eq!(
