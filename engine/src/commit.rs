@@ -6,6 +6,8 @@
 //! the command's) and version (it follows from its place). Deliberately absent: where the record
 //! stands, and whether it counts.
 
+mod written;
+
 use bytes::Bytes;
 use kernel::{Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp};
 use serde::de::Error as _;
@@ -139,7 +141,10 @@ impl Commit {
     pub fn read(key: &[u8], value: &[u8]) -> Result<Self, CommitError> {
         // Looked at once as a whole: from bytes, each string would be by itself.
         let text = std::str::from_utf8(value).map_err(serde_json::Error::custom)?;
-        let commit: Self = serde_json::from_str(text)?;
+        let commit = match written::read(text) {
+            Some(commit) => commit,
+            None => serde_json::from_str(text)?,
+        };
         if !commit.is_named_by(key) {
             return Err(CommitError::Key);
         }

@@ -1,0 +1,222 @@
+//! Reading an accepted commit in the very form that this program writes: its members in their order,
+//! nothing between them, and no escapes in what is not data. Most of a replay is reading commits.
+//!
+//! Invariant: what is read here, `serde_json` reads as the same; what is not of this form is left to
+//! `serde_json`, and with it every judgement about what is wrong. Values within are read by it, too.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{CommandPart, Commit, EventPart, Outcome};
+
+/// The commit that `text` is, if it has this form.
+pub(super) fn read(text: &str) -> Option<Commit> {
+    let mut text = Written(text);
+    text.take("{\"commit\":")?;
+    let commit = text.parsed()?;
+    let tenant = text.member(",\"tenant\":", Written::parsed)?;
+    text.take(",\"stream\":")?;
+    let stream = text.parsed()?;
+    text.take(",\"from_version\":")?;
+    let from_version = text.number()?;
+    text.take(",\"recorded_at\":")?;
+    let recorded_at = text.parsed()?;
+    text.take(",\"command\":")?;
+    let command = text.command()?;
+    let actor = text.member(",\"actor\":", Written::value)?;
+    let correlation_id = text.member(",\"correlation_id\":", Written::parsed)?;
+    let causation_id = text.member(",\"causation_id\":", Written::parsed)?;
+    let trace = text.member(",\"trace\":", Written::value)?;
+    text.take(",\"outcome\":")?;
+    // Refusals are few, and their facts as deep as JSON may be.
+    text.take("\"accepted\"")?;
+    let events = text.member(",\"events\":", Written::events)?;
+    text.take("}")?;
+    text.0.is_empty().then_some(Commit {
+        commit,
+        tenant: tenant.unwrap_or_default(),
+        stream,
+        from_version,
+        recorded_at,
+        command,
+        actor,
+        correlation_id,
+        causation_id,
+        trace,
+        outcome: Outcome::Accepted,
+        rejection: None,
+        events: events.unwrap_or_default(),
+    })
+}
+
+/// What is left of the text.
+struct Written<'a>(&'a str);
+
+impl<'a> Written<'a> {
+    fn take(&mut self, expected: &str) -> Option<()> {
+        self.0 = self.0.strip_prefix(expected)?;
+        Some(())
+    }
+
+    /// A member that may be absent; the outer absence is that of the form.
+    fn member<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.take(name) {
+            Some(()) => read(self).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A string without escapes.
+    fn string(&mut self) -> Option<&'a str> {
+        let text = self.0.strip_prefix('"')?;
+        let ends = |byte: u8| byte == b'"' || byte == b'\\' || byte < b' ';
+        let end = text.bytes().position(ends)?;
+        self.0 = text[end..].strip_prefix('"')?;
+        Some(&text[..end])
+    }
+
+    fn parsed<T: FromStr>(&mut self) -> Option<T> {
+        self.string()?.parse().ok()
+    }
+
+    /// A whole number as JSON writes it.
+    fn number<T: FromStr>(&mut self) -> Option<T> {
+        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = self.0.split_at(digits);
+        let is_written_so = number == "0" || !number.starts_with('0');
+        self.0 = rest;
+        number.parse().ok().filter(|_| is_written_so)
+    }
+
+    /// Any JSON.
+    fn value<T: Deserialize<'a>>(&mut self) -> Option<T> {
+        let mut values = serde_json::Deserializer::from_str(self.0).into_iter();
+        let value = values.next()?.ok()?;
+        self.0 = &self.0[values.byte_offset()..];
+        Some(value)
+    }
+
+    fn data(&mut self) -> Option<Box<RawValue>> {
+        self.value().map(RawValue::to_owned)
+    }
+
+    fn command(&mut self) -> Option<CommandPart> {
+        self.take("{\"id\":")?;
+        let id = self.parsed()?;
+        self.take(",\"type\":")?;
+        let type_name = self.parsed()?;
+        self.take(",\"schema\":")?;
+        let schema = self.number()?;
+        let occurred_at = self.member(",\"occurred_at\":", Self::parsed)?;
+        let expected_version = self.member(",\"expected_version\":", Self::number)?;
+        self.take(",\"data\":")?;
+        let data = self.data()?;
+        self.take("}")?;
+        Some(CommandPart {
+            id,
+            type_name,
+            schema,
+            occurred_at,
+            expected_version,
+            data,
+        })
+    }
+
+    fn events(&mut self) -> Option<Vec<EventPart>> {
+        let mut events = Vec::with_capacity(1);
+        self.take("[")?;
+        loop {
+            self.take("{\"id\":")?;
+            let id = self.parsed()?;
+            self.take(",\"type\":")?;
+            let type_name = self.parsed()?;
+            self.take(",\"schema\":")?;
+            let schema = self.number()?;
+            self.take(",\"data\":")?;
+            let data = self.data()?;
+            self.take("}")?;
+            events.push(EventPart {
+                id,
+                type_name,
+                schema,
+                data,
+            });
+            if self.take(",").is_none() {
+                self.take("]")?;
+                return Some(events);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With everything that may be absent, and with nothing of it.
+    const SAMPLES: [&str; 3] = [
+        r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","tenant":"t-1","stream":"order-1","from_version":10,"recorded_at":"2018-06-04T16:44:48.120Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"occurred_at":"2018-06-04T16:44:48Z","expected_version":10,"data":{"a":[1,{"b":"\\\"ä"}]}},"actor":{"id":"ä\n","kind":"user"},"correlation_id":"c","causation_id":"d","trace":"00-\u00e4","outcome":"accepted","events":[{"id":"01890a5d-ac96-774b-bcce-b302099a8058","type":"OrderPlaced","schema":2,"data":{"x":-1.5e3}},{"id":"01890a5d-ac96-774b-bcce-b302099a8059","type":"Ä","schema":1,"data":null}]}"#,
+        r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","stream":"order-1","from_version":0,"recorded_at":"2018-06-04T16:44:48Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"data":{}},"outcome":"accepted","events":[{"id":"01890a5d-ac96-774b-bcce-b302099a8058","type":"OrderPlaced","schema":1,"data":{"x":0}}]}"#,
+        r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","stream":"order-1","from_version":0,"recorded_at":"2018-06-04T16:44:48Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"data":7},"outcome":"accepted"}"#,
+    ];
+
+    fn by_serde_json(text: &str) -> Option<Commit> {
+        serde_json::from_str(text).ok()
+    }
+
+    #[test]
+    fn what_this_program_writes_is_of_this_form() {
+        for sample in SAMPLES {
+            let commit = by_serde_json(sample).expect("a commit");
+            let written = commit.to_value().expect("JSON");
+            let written = str::from_utf8(&written).expect("text");
+            let read = read(written).expect("of this form");
+            assert_eq!(format!("{read:?}"), format!("{commit:?}"));
+            assert_eq!(read.to_value().expect("JSON"), written);
+        }
+    }
+
+    /// What a change of one character makes of the samples.
+    fn changed() -> impl Iterator<Item = String> {
+        let put = "\"\\{}[],:0-1.e n\u{1}\u{7f}ä"
+            .chars()
+            .map(Some)
+            .chain([None]);
+        let changed = move |sample: &'static str| {
+            let put = put.clone();
+            sample.char_indices().flat_map(move |(at, there)| {
+                let behind = at + there.len_utf8();
+                put.clone().flat_map(move |put| {
+                    let put = put.map(String::from).unwrap_or_default();
+                    let (before, rest) = sample.split_at(at);
+                    [
+                        [before, put.as_str(), &sample[behind..]].concat(),
+                        [before, put.as_str(), rest].concat(),
+                    ]
+                })
+            })
+        };
+        SAMPLES.into_iter().flat_map(changed)
+    }
+
+    #[test]
+    fn what_is_read_in_this_form_is_read_as_the_same_in_any() {
+        let (mut same, mut left) = (0, 0);
+        for text in changed() {
+            let Some(commit) = read(&text) else {
+                left += 1;
+                continue;
+            };
+            let other = by_serde_json(&text).expect("a commit in any form, too");
+            assert_eq!(format!("{commit:?}"), format!("{other:?}"), "{text}");
+            same += 1;
+        }
+        assert!(same > 1_000 && left > 1_000, "{same} read, {left} left");
+    }
+}
