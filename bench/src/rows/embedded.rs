@@ -98,22 +98,34 @@ impl RawTable {
     }
 
     async fn commit(&mut self, records: &[(Partition, NewRecord)]) {
+        if records.len() <= ROWS_PER_STATEMENT {
+            return insert(&mut self.connection, &mut self.next, records).await;
+        }
         let begun = self.connection.begin_with("BEGIN IMMEDIATE").await;
         let mut tx = begun.expect("a transaction");
         for rows in records.chunks(ROWS_PER_STATEMENT) {
-            let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO record ");
-            insert.push_values(rows, |mut row, (_, record)| {
-                row.push_bind(self.next)
-                    .push_bind(record.key.as_deref())
-                    .push_bind(record.value.as_deref())
-                    .push_bind(record.headers.packed().as_ref())
-                    .push_bind(0_i64);
-                self.next += 1;
-            });
-            insert.build().execute(&mut *tx).await.expect("rows");
+            insert(&mut tx, &mut self.next, rows).await;
         }
         tx.commit().await.expect("a commit");
     }
+}
+
+/// Inserts them in one statement, which is a transaction by itself where none was begun.
+async fn insert(
+    connection: &mut SqliteConnection,
+    next: &mut i64,
+    rows: &[(Partition, NewRecord)],
+) {
+    let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO record ");
+    insert.push_values(rows, |mut row, (_, record)| {
+        row.push_bind(*next)
+            .push_bind(record.key.as_deref())
+            .push_bind(record.value.as_deref())
+            .push_bind(record.headers.packed().as_ref())
+            .push_bind(0_i64);
+        *next += 1;
+    });
+    insert.build().execute(connection).await.expect("rows");
 }
 
 #[async_trait(?Send)]

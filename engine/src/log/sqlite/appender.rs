@@ -15,7 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{bounds_of, failed, offset_of, options, row_id};
+use super::{bounds_of, failed, options, place_of, row_id};
 use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogAddress, LogError};
 use crate::record::NewRecord;
@@ -212,48 +212,61 @@ impl Writer {
             );
         }
         let connection = self.connection.as_mut().expect("it was opened above");
-        let mut tx = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failed("begin a transaction of the log"))?;
         let now_ms = now_ms();
         let mut ids = Vec::with_capacity(group.len());
         for append in group {
             let partition = append.partition;
             let end = match self.ends.get(&partition) {
                 Some(&end) => end,
-                None => bounds_of(&mut tx, partition).await?.end,
+                // Nobody else appends: the lock is this writer's.
+                None => bounds_of(connection, partition).await?.end,
             };
             ids.push(row_id(partition, end));
             self.ends.insert(partition, end.next());
         }
-        for (rows, ids) in group
-            .chunks(ROWS_PER_STATEMENT)
-            .zip(ids.chunks(ROWS_PER_STATEMENT))
-        {
-            let mut insert = QueryBuilder::<Sqlite>::new(
-                "INSERT INTO record (id, key, value, headers, appended_at_ms) ",
-            );
-            insert.push_values(rows.iter().zip(ids), |mut row, (append, id)| {
-                row.push_bind(*id)
-                    .push_bind(append.record.key.as_deref())
-                    .push_bind(append.record.value.as_deref())
-                    .push_bind(append.record.headers.packed().as_ref())
-                    .push_bind(now_ms);
-            });
-            insert
-                .build()
-                .execute(&mut *tx)
+        if group.len() <= ROWS_PER_STATEMENT {
+            // A statement is a transaction of its own.
+            insert_rows(connection, group, &ids, now_ms).await?;
+        } else {
+            let mut tx = connection
+                .begin_with("BEGIN IMMEDIATE")
                 .await
-                .map_err(failed("append to the log"))?;
+                .map_err(failed("begin a transaction of the log"))?;
+            for (rows, ids) in group
+                .chunks(ROWS_PER_STATEMENT)
+                .zip(ids.chunks(ROWS_PER_STATEMENT))
+            {
+                insert_rows(&mut tx, rows, ids, now_ms).await?;
+            }
+            tx.commit().await.map_err(failed("commit to the log"))?;
         }
-        tx.commit().await.map_err(failed("commit to the log"))?;
         let appended = |id| Appended {
-            offset: Some(offset_of(id)),
+            offset: Some(place_of(id).1),
             appended_at_ms: Some(now_ms),
         };
         Ok(ids.into_iter().map(appended).collect())
     }
+}
+
+async fn insert_rows(
+    connection: &mut SqliteConnection,
+    rows: &[Append],
+    ids: &[i64],
+    now_ms: i64,
+) -> Result<(), LogError> {
+    let mut insert = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO record (id, key, value, headers, appended_at_ms) ",
+    );
+    insert.push_values(rows.iter().zip(ids), |mut row, (append, id)| {
+        row.push_bind(*id)
+            .push_bind(append.record.key.as_deref())
+            .push_bind(append.record.value.as_deref())
+            .push_bind(append.record.headers.packed().as_ref())
+            .push_bind(now_ms);
+    });
+    let inserted = insert.build().execute(connection).await;
+    inserted.map_err(failed("append to the log"))?;
+    Ok(())
 }
 
 fn now_ms() -> i64 {

@@ -189,7 +189,11 @@ impl EventLog for SqliteLog {
                 .fetch_optional(&mut *connection)
                 .await
                 .map_err(failed("read the log"))?;
-            found.push(row.map(|row| record_of(&row)).transpose()?);
+            found.push(
+                row.map(|row| record_of(&row))
+                    .transpose()?
+                    .map(|(_, record)| record),
+            );
         }
         Ok(found)
     }
@@ -213,8 +217,10 @@ impl EventLog for SqliteLog {
     }
 }
 
-fn offset_of(id: i64) -> Offset {
-    Offset(id.cast_unsigned() & ((1 << OFFSET_BITS) - 1))
+fn place_of(id: i64) -> (Partition, Offset) {
+    let id = id.cast_unsigned();
+    let partition = u32::try_from(id >> OFFSET_BITS).expect("its other bits are the offset");
+    (Partition(partition), Offset(id & ((1 << OFFSET_BITS) - 1)))
 }
 
 async fn bounds_of(
@@ -231,8 +237,8 @@ async fn bounds_of(
         .await
         .map_err(failed("read the log's end"))?;
     Ok(Bounds {
-        first: first.map_or(Offset(0), offset_of),
-        end: last.map_or(Offset(0), |id| offset_of(id).next()),
+        first: first.map_or(Offset(0), |id| place_of(id).1),
+        end: last.map_or(Offset(0), |id| place_of(id).1.next()),
     })
 }
 
@@ -241,7 +247,13 @@ async fn read_from(
     partition: Partition,
     from: Offset,
 ) -> Result<Chunk, LogError> {
-    let chunk = read_rows(connection, partition, from).await?;
+    let (mut chunks, at_end) = read_rows(connection, &[(partition, from)]).await?;
+    let chunk = chunks.pop().unwrap_or(Chunk {
+        partition,
+        records: Vec::new(),
+        next: from,
+        at_end,
+    });
     if chunk.records.first().map(|first| first.offset) != Some(from) {
         require_kept(connection, partition, from).await?;
     }
@@ -263,37 +275,53 @@ async fn require_kept(
     Ok(())
 }
 
+/// What stands at or behind each of these places, in order, up to a bound; and whether that is all.
 async fn read_rows(
     connection: &mut SqliteConnection,
-    partition: Partition,
-    from: Offset,
-) -> Result<Chunk, LogError> {
-    let range = "SELECT id, key, value, headers, appended_at_ms FROM record \
-                 WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
-    let mut rows = sqlx::query(range)
-        .bind(row_id(partition, from))
-        .bind(row_id(Partition(partition.0 + 1), Offset(0)))
+    places: &[(Partition, Offset)],
+) -> Result<(Vec<Chunk>, bool), LogError> {
+    // One statement for all of them, since each is a way to another thread and back. CROSS JOIN goes
+    // from place to place, as they were given, and within each by id.
+    let ranges = "SELECT record.id, record.key, record.value, headers, appended_at_ms \
+                  FROM json_each(?) AS place CROSS JOIN record \
+                  WHERE record.id >= place.value \
+                  AND record.id < ((place.value >> 40) + 1) << 40 LIMIT ?";
+    let from = places
+        .iter()
+        .map(|&(partition, from)| row_id(partition, from));
+    let from = serde_json::Value::from_iter(from).to_string();
+    let mut rows = sqlx::query(ranges)
+        .bind(from)
         .bind(READ_RECORDS_MAX)
         .fetch(&mut *connection);
-    let mut records: Vec<Record> = Vec::new();
-    let mut bytes = 0;
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let (mut records, mut bytes) = (0, 0);
     let mut is_full = false;
     while !is_full && let Some(row) = rows.try_next().await.map_err(failed("read the log"))? {
-        let record = record_of(&row)?;
+        let (partition, record) = record_of(&row)?;
+        records += 1;
         bytes += record.size();
-        records.push(record);
-        is_full = records.len() >= READ_RECORDS_MAX as usize || bytes >= READ_BYTES_MAX;
+        is_full = records >= READ_RECORDS_MAX || bytes >= READ_BYTES_MAX;
+        match chunks.last_mut().filter(|last| last.partition == partition) {
+            Some(chunk) => {
+                chunk.next = record.offset.next();
+                chunk.records.push(record);
+            }
+            None => chunks.push(Chunk {
+                partition,
+                next: record.offset.next(),
+                records: vec![record],
+                at_end: true,
+            }),
+        }
     }
-    drop(rows);
-    Ok(Chunk {
-        partition,
-        next: records.last().map_or(from, |last| last.offset.next()),
-        at_end: !is_full,
-        records,
-    })
+    if let Some(last) = chunks.last_mut() {
+        last.at_end = !is_full;
+    }
+    Ok((chunks, !is_full))
 }
 
-fn record_of(row: &SqliteRow) -> Result<Record, LogError> {
+fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
     let read = |error| LogError::unavailable("read a row of the log", error);
     let bytes = |column| -> Result<Option<Bytes>, LogError> {
         let value: Option<Vec<u8>> = row.try_get(column).map_err(read)?;
@@ -301,14 +329,16 @@ fn record_of(row: &SqliteRow) -> Result<Record, LogError> {
     };
     // Headers that do not parse make the record foreign; the reader decides what follows.
     let headers = Headers::unpack(bytes("headers")?.unwrap_or_default()).unwrap_or_default();
-    Ok(Record {
-        offset: offset_of(row.try_get("id").map_err(read)?),
+    let (partition, offset) = place_of(row.try_get("id").map_err(read)?);
+    let record = Record {
+        offset,
         key: bytes("key")?,
         value: bytes("value")?,
         headers,
         leader_epoch: None,
         appended_at_ms: row.try_get("appended_at_ms").map_err(read)?,
-    })
+    };
+    Ok((partition, record))
 }
 
 struct SqliteReader {
@@ -351,18 +381,21 @@ impl SqliteReader {
         if !changed {
             return Ok(Vec::new());
         }
-        let mut chunks = Vec::new();
-        let mut all_at_end = true;
-        for (partition, next) in &mut self.next {
-            let chunk = read_rows(connection, *partition, *next).await?;
-            *next = chunk.next;
-            all_at_end &= chunk.at_end;
-            if !chunk.records.is_empty() {
-                chunks.push(chunk);
+        let (chunks, at_end) = read_rows(connection, &self.next).await?;
+        for chunk in &chunks {
+            let next = self.next.iter_mut();
+            for (_, next) in next.filter(|(partition, _)| *partition == chunk.partition) {
+                *next = chunk.next;
             }
         }
+        if let Some(last) = chunks.last().filter(|_| !at_end) {
+            // The others first: none is to wait for as long as this one has more.
+            let is_last = |(partition, _): &(Partition, Offset)| *partition == last.partition;
+            let last = self.next.iter().position(is_last).unwrap_or_default();
+            self.next.rotate_left(last + 1);
+        }
         // The version was read before the records: what came between is read next time.
-        self.version = all_at_end.then_some(version);
+        self.version = at_end.then_some(version);
         Ok(chunks)
     }
 }
