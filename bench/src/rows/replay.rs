@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::ids::Partition;
+use engine::keyed::Keyed;
 use engine::log::EventLog;
 use engine::registry::Opaque;
 use engine::subscription::Subscription;
@@ -76,7 +77,7 @@ pub async fn fold_all(log: &NewLog, partitions: u32) -> f64 {
 /// What was folded: how many commits, to these states.
 struct Folded {
     commits: usize,
-    _states: HashMap<Box<[u8]>, Opaque>,
+    _states: Keyed<Opaque, Box<[u8]>>,
 }
 
 /// Folds some partitions to where they end now, and notes when their first commits came.
@@ -95,7 +96,7 @@ async fn fold(
     }
     let from = missing.keys().map(|partition| (*partition, None)).collect();
     let mut subscription = Subscription::new(log, from);
-    let mut states = HashMap::new();
+    let mut states: Keyed<Opaque, Box<[u8]>> = Keyed::default();
     let mut commits = 0;
     while !missing.is_empty() {
         let batches = subscription.next(WAIT).await.expect("a log that is whole");
