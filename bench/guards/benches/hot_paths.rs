@@ -217,7 +217,7 @@ fn follower_and_records(count: usize) -> (Follower, Registry, Vec<Record>) {
     (Follower::new(PARTITION, None), shop(), log_of(count))
 }
 
-#[library_benchmark(config = at_most(9_000_000))]
+#[library_benchmark(config = at_most(8_350_000))]
 #[bench::hundred(args = (COUNT), setup = follower_and_records)]
 fn verify_decode_fold(
     (mut follower, registry, records): (Follower, Registry, Vec<Record>),
@@ -252,7 +252,7 @@ fn batch_of(count: usize) -> Batch {
 }
 
 // The hash of each record is made here, for the one read model that keeps it.
-#[library_benchmark(config = at_most(9_800_000))]
+#[library_benchmark(config = at_most(9_650_000))]
 #[bench::hundred(args = (COUNT), setup = batch_of)]
 fn fold_to_rows(batch: Batch) -> (Batch, Vec<Changes>) {
     let models = projections::models::all();
@@ -320,7 +320,7 @@ fn door_and_requests(count: usize) -> Asked {
     }
 }
 
-#[library_benchmark(config = at_most(7_800_000))]
+#[library_benchmark(config = at_most(7_650_000))]
 #[bench::hundred(args = (COUNT), setup = door_and_requests)]
 fn parse_and_turn_away(mut asked: Asked) -> Asked {
     let requests = std::mem::take(&mut asked.requests);

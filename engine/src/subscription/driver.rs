@@ -21,9 +21,11 @@ use crate::log::{EventLog, LogError, LogReader};
 /// The least time between two proofs that only foreign records ask for.
 const FOREIGN_PROOF_EVERY: Duration = Duration::from_secs(1);
 
-/// How many commits are read ahead at most, and how many bytes of them, give or take one reading.
-const AHEAD_COMMITS_MAX: usize = 2_000;
-const AHEAD_BYTES_MAX: usize = 4 << 20;
+/// How many commits are read ahead at most, and how many bytes of them, give or take one reading. What is
+/// read ahead becomes one transaction of whoever is behind, and a transaction's round trips take longer
+/// than two thousand rows.
+const AHEAD_COMMITS_MAX: usize = 8_000;
+const AHEAD_BYTES_MAX: usize = 8 << 20;
 /// How long reading ahead waits for records before it looks whether somebody asks.
 const AHEAD_WAIT: Duration = Duration::from_millis(20);
 /// How long it waits for that, where nothing came, before it looks for more.

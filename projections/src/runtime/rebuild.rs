@@ -4,19 +4,20 @@
 //! then they switch in one transaction. Deliberately absent: a retry; who calls decides.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::ids::{Offset, Partition};
 use engine::log::EventLog;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::checkpoint;
 use super::error::RuntimeError;
 use super::generation::{self, Generation};
 use super::projection::Projection;
-use super::projector::connect_options;
+use super::projector::{PROJECTOR_TASKS_MAX, connect_options};
 use super::status::StatusBoard;
 use super::task::{Goal, Target, Task};
 
@@ -151,40 +152,81 @@ async fn take_place(
     tx.commit().await.map_err(failed())
 }
 
+/// Runs tasks until each partition stands at its end, as many as can work at the same time. What was to
+/// become live goes on where it can after an error; a building does not.
 async fn run(
     log: &Arc<dyn EventLog>,
     postgres: &PgConnectOptions,
     target: Target,
     ends: BTreeMap<Partition, Offset>,
-    mut on_reading: OnReading,
+    on_reading: OnReading,
 ) -> Result<u64, RuntimeError> {
-    let partitions: Vec<Partition> = ends.keys().copied().collect();
-    if partitions.is_empty() {
-        return Ok(0);
-    }
     let records = ends.values().map(|end| end.0).sum();
+    let counting = Arc::new(Mutex::new(Counting {
+        read: BTreeMap::new(),
+        records,
+        on_reading,
+    }));
     // Held until the end: a closed channel would read as a wish to stop.
     let (_wish, stop) = watch::channel(false);
-    let limits = ends.clone();
-    let task = Task {
-        log: Arc::clone(log),
-        postgres: postgres.clone(),
-        target,
-        board: StatusBoard::new(partitions.clone()),
-        partitions,
-        goal: Goal::Reach(ends),
-        stop,
-        progress: Box::new(move |read| {
-            let within = |(p, at): (&Partition, &Offset)| limits.get(p).map(|end| at.0.min(end.0));
-            let records_read = read.iter().filter_map(within).sum();
-            on_reading(Reading {
-                records_read,
-                records,
-            });
-        }),
-    };
-    task.run_once().await?;
-    Ok(records)
+    let mut tasks = JoinSet::new();
+    for ends in shares(ends) {
+        let partitions: Vec<Partition> = ends.keys().copied().collect();
+        let (counting, limits) = (Arc::clone(&counting), ends.clone());
+        let task = Task {
+            log: Arc::clone(log),
+            postgres: postgres.clone(),
+            target: target.clone(),
+            board: StatusBoard::new(partitions.clone()),
+            partitions,
+            goal: Goal::Reach(ends),
+            stop: stop.clone(),
+            progress: Box::new(move |read| {
+                let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
+                counting.count(read, &limits);
+            }),
+        };
+        tasks.spawn(task.run_once());
+    }
+    let mut outcome = Ok(records);
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if matches!(target, Target::Building(_)) => return Err(error),
+            Ok(Err(error)) => outcome = outcome.and(Err(error)),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    outcome
+}
+
+/// How far all tasks together have read.
+struct Counting {
+    read: BTreeMap<Partition, u64>,
+    records: u64,
+    on_reading: OnReading,
+}
+
+impl Counting {
+    fn count(&mut self, read: &BTreeMap<Partition, Offset>, ends: &BTreeMap<Partition, Offset>) {
+        let within = |(p, at): (&Partition, &Offset)| ends.get(p).map(|end| (*p, at.0.min(end.0)));
+        self.read.extend(read.iter().filter_map(within));
+        (self.on_reading)(Reading {
+            records_read: self.read.values().sum(),
+            records: self.records,
+        });
+    }
+}
+
+/// The partitions with their ends, shared out to as many tasks as there are processors.
+fn shares(ends: BTreeMap<Partition, Offset>) -> Vec<BTreeMap<Partition, Offset>> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let tasks = processors.min(ends.len()).min(PROJECTOR_TASKS_MAX);
+    let mut shares = vec![BTreeMap::new(); tasks];
+    for (index, (partition, end)) in ends.into_iter().enumerate() {
+        shares[index % tasks].insert(partition, end);
+    }
+    shares
 }
 
 async fn ends_of(log: &dyn EventLog) -> Result<BTreeMap<Partition, Offset>, RuntimeError> {

@@ -52,6 +52,7 @@ pub(crate) enum Goal {
 }
 
 /// What a task writes.
+#[derive(Clone)]
 pub(crate) enum Target {
     /// The live generations of these projections.
     Live(Vec<Arc<dyn Projection>>),
