@@ -14,17 +14,12 @@ use super::{CommandPart, Commit, EventPart, Outcome};
 /// The commit that `text` is, if it has this form.
 pub(super) fn read(text: &str) -> Option<Commit> {
     let mut text = Written(text);
-    text.take("{\"commit\":")?;
-    let commit = text.parsed()?;
+    let commit = text.behind("{\"commit\":", Written::parsed)?;
     let tenant = text.member(",\"tenant\":", Written::parsed)?;
-    text.take(",\"stream\":")?;
-    let stream = text.parsed()?;
-    text.take(",\"from_version\":")?;
-    let from_version = text.number()?;
-    text.take(",\"recorded_at\":")?;
-    let recorded_at = text.parsed()?;
-    text.take(",\"command\":")?;
-    let command = text.command()?;
+    let stream = text.behind(",\"stream\":", Written::parsed)?;
+    let from_version = text.behind(",\"from_version\":", Written::number)?;
+    let recorded_at = text.behind(",\"recorded_at\":", Written::parsed)?;
+    let command = text.behind(",\"command\":", Written::command)?;
     let actor = text.member(",\"actor\":", Written::value)?;
     let correlation_id = text.member(",\"correlation_id\":", Written::parsed)?;
     let causation_id = text.member(",\"causation_id\":", Written::parsed)?;
@@ -60,7 +55,13 @@ impl<'a> Written<'a> {
         Some(())
     }
 
-    /// A member that may be absent; the outer absence is that of the form.
+    /// A member, behind what stands before it.
+    fn behind<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        self.take(name)?;
+        read(self)
+    }
+
+    /// The same of one that may be absent; the outer absence is that of the form.
     fn member<T>(
         &mut self,
         name: &str,
@@ -107,16 +108,12 @@ impl<'a> Written<'a> {
     }
 
     fn command(&mut self) -> Option<CommandPart> {
-        self.take("{\"id\":")?;
-        let id = self.parsed()?;
-        self.take(",\"type\":")?;
-        let type_name = self.parsed()?;
-        self.take(",\"schema\":")?;
-        let schema = self.number()?;
+        let id = self.behind("{\"id\":", Self::parsed)?;
+        let type_name = self.behind(",\"type\":", Self::parsed)?;
+        let schema = self.behind(",\"schema\":", Self::number)?;
         let occurred_at = self.member(",\"occurred_at\":", Self::parsed)?;
         let expected_version = self.member(",\"expected_version\":", Self::number)?;
-        self.take(",\"data\":")?;
-        let data = self.data()?;
+        let data = self.behind(",\"data\":", Self::data)?;
         self.take("}")?;
         Some(CommandPart {
             id,
@@ -132,14 +129,10 @@ impl<'a> Written<'a> {
         let mut events = Vec::with_capacity(1);
         self.take("[")?;
         loop {
-            self.take("{\"id\":")?;
-            let id = self.parsed()?;
-            self.take(",\"type\":")?;
-            let type_name = self.parsed()?;
-            self.take(",\"schema\":")?;
-            let schema = self.number()?;
-            self.take(",\"data\":")?;
-            let data = self.data()?;
+            let id = self.behind("{\"id\":", Self::parsed)?;
+            let type_name = self.behind(",\"type\":", Self::parsed)?;
+            let schema = self.behind(",\"schema\":", Self::number)?;
+            let data = self.behind(",\"data\":", Self::data)?;
             self.take("}")?;
             events.push(EventPart {
                 id,
