@@ -60,6 +60,13 @@ pub(crate) fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError>
         .disable_statement_logging())
 }
 
+/// The partitions shared out to so many tasks: at least one, at most one for each.
+pub(crate) fn shares(partitions: &[Partition], tasks: usize) -> Vec<Vec<Partition>> {
+    let tasks = tasks.clamp(1, partitions.len().max(1));
+    let share = |index| partitions.iter().copied().skip(index).step_by(tasks);
+    (0..tasks).map(|index| share(index).collect()).collect()
+}
+
 /// A running projector.
 pub struct Projector {
     tasks: Vec<(StatusBoard, JoinHandle<Result<Ended, RuntimeError>>)>,
@@ -82,15 +89,8 @@ impl Projector {
         let postgres = connect_options(url)?;
         measure::describe();
         let (stop, stopped) = watch::channel(false);
-        let partition_count = log.partition_count();
-        let most = usize::try_from(partition_count).map_or(1, |count| count.max(1));
-        let tasks = tasks.clamp(1, most.min(PROJECTOR_TASKS_MAX));
-        let share = |index: usize| -> Vec<Partition> {
-            let partitions = (0..partition_count).map(Partition);
-            partitions.skip(index).step_by(tasks).collect()
-        };
-        let spawn = |index: usize| {
-            let partitions = share(index);
+        let partitions: Vec<Partition> = (0..log.partition_count()).map(Partition).collect();
+        let spawn = |partitions: Vec<Partition>| {
             let board = StatusBoard::new(partitions.clone());
             let task = Task {
                 log: Arc::clone(log),
@@ -105,7 +105,10 @@ impl Projector {
             (board, tokio::spawn(task.run()))
         };
         Ok(Self {
-            tasks: (0..tasks).map(spawn).collect(),
+            tasks: shares(&partitions, tasks.min(PROJECTOR_TASKS_MAX))
+                .into_iter()
+                .map(spawn)
+                .collect(),
             stop,
         })
     }

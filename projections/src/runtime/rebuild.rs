@@ -17,9 +17,13 @@ use super::checkpoint;
 use super::error::RuntimeError;
 use super::generation::{self, Generation};
 use super::projection::Projection;
-use super::projector::{PROJECTOR_TASKS_MAX, connect_options};
+use super::projector::{connect_options, shares};
 use super::status::StatusBoard;
 use super::task::{Goal, Target, Task};
+
+/// How many tasks work at the same time at most: each has a connection, of which Postgres has a hundred for
+/// everybody unless told otherwise.
+const TASKS_MAX: usize = 8;
 
 /// How much of the log was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +156,8 @@ async fn take_place(
     tx.commit().await.map_err(failed())
 }
 
-/// Runs tasks until each partition stands at its end, as many as can work at the same time. What was to
-/// become live goes on where it can after an error; a building does not.
+/// Runs tasks until each partition stands at its end, as many as can work at the same time. After an error
+/// of one the others bring live read models on; a building is in vain then, and ends.
 async fn run(
     log: &Arc<dyn EventLog>,
     postgres: &PgConnectOptions,
@@ -161,6 +165,10 @@ async fn run(
     ends: BTreeMap<Partition, Offset>,
     on_reading: OnReading,
 ) -> Result<u64, RuntimeError> {
+    let partitions: Vec<Partition> = ends.keys().copied().collect();
+    if partitions.is_empty() {
+        return Ok(0);
+    }
     let records = ends.values().map(|end| end.0).sum();
     let counting = Arc::new(Mutex::new(Counting {
         read: BTreeMap::new(),
@@ -170,8 +178,10 @@ async fn run(
     // Held until the end: a closed channel would read as a wish to stop.
     let (_wish, stop) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    for ends in shares(ends) {
-        let partitions: Vec<Partition> = ends.keys().copied().collect();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    for partitions in shares(&partitions, processors.min(TASKS_MAX)) {
+        let end_of = |partition: &Partition| (*partition, ends[partition]);
+        let ends: BTreeMap<_, _> = partitions.iter().map(end_of).collect();
         let (counting, limits) = (Arc::clone(&counting), ends.clone());
         let task = Task {
             log: Arc::clone(log),
@@ -216,17 +226,6 @@ impl Counting {
             records: self.records,
         });
     }
-}
-
-/// The partitions with their ends, shared out to as many tasks as there are processors.
-fn shares(ends: BTreeMap<Partition, Offset>) -> Vec<BTreeMap<Partition, Offset>> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let tasks = processors.min(ends.len()).min(PROJECTOR_TASKS_MAX);
-    let mut shares = vec![BTreeMap::new(); tasks];
-    for (index, (partition, end)) in ends.into_iter().enumerate() {
-        shares[index % tasks].insert(partition, end);
-    }
-    shares
 }
 
 async fn ends_of(log: &dyn EventLog) -> Result<BTreeMap<Partition, Offset>, RuntimeError> {

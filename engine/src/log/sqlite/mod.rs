@@ -418,3 +418,34 @@ impl LogReader for SqliteReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_partition_with_more_lets_the_others_be_read_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        SqliteLog::create(&path, 2).await.unwrap();
+        let log = SqliteLog::open(&path).await.unwrap();
+        let (long, short) = (Partition(0), Partition(1));
+        let fill = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2499) \
+                    INSERT INTO record (id, headers, appended_at_ms) \
+                    SELECT i, x'', 0 FROM n UNION ALL SELECT 1 << 40, x'', 0";
+        sqlx::query(fill).execute(&log.pool).await.unwrap();
+        let mut reader = log
+            .follow(&[(long, Offset(0)), (short, Offset(0))])
+            .unwrap();
+        let mut read = Vec::new();
+        for _ in 0..2 {
+            for chunk in reader.next(Duration::ZERO).await.unwrap() {
+                read.push((chunk.partition, chunk.records.len(), chunk.at_end));
+            }
+        }
+        assert_eq!(
+            read,
+            [(long, 2_000, false), (short, 1, true), (long, 500, true)]
+        );
+    }
+}
