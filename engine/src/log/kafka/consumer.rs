@@ -211,6 +211,34 @@ pub(super) struct Probe {
     assigned: Option<Partition>,
     /// Where the next record is read without a seek.
     place: Option<(Partition, Offset)>,
+    /// Whether somebody came there by reading, and will most likely go on.
+    reads_on: bool,
+}
+
+/// How a probe was left.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Left {
+    /// Nowhere, or at an end.
+    Nowhere,
+    /// Behind a record that was looked at.
+    Looked(Partition, Offset),
+    /// Where somebody will most likely read on.
+    Reading(Partition, Offset),
+}
+
+impl Left {
+    pub(super) fn reads_on(&self) -> bool {
+        matches!(self, Self::Reading(..))
+    }
+
+    pub(super) fn stands_at(&self, place: (Partition, Offset)) -> bool {
+        match *self {
+            Self::Nowhere => false,
+            Self::Looked(partition, offset) | Self::Reading(partition, offset) => {
+                (partition, offset) == place
+            }
+        }
+    }
 }
 
 impl Probe {
@@ -221,11 +249,17 @@ impl Probe {
             topic: topic.to_owned(),
             assigned: None,
             place: None,
+            reads_on: false,
         })
     }
 
-    pub(super) fn stands_at(&self, place: (Partition, Offset)) -> bool {
-        self.place == Some(place)
+    /// How its last use left it.
+    pub(super) fn left(&self) -> Left {
+        match self.place {
+            None => Left::Nowhere,
+            Some((partition, offset)) if self.reads_on => Left::Reading(partition, offset),
+            Some((partition, offset)) => Left::Looked(partition, offset),
+        }
     }
 
     pub(super) fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
@@ -301,6 +335,7 @@ impl Probe {
             .remove(&partition)
             .expect("it was made above");
         self.place = (!chunk.at_end).then_some((partition, chunk.next));
+        self.reads_on = true;
         Ok(chunk)
     }
 
@@ -379,6 +414,7 @@ impl Probe {
             Some(Ok(message)) => {
                 let record = record_of(&message, &mut BytesMut::new());
                 self.place = Some((partition, record.offset.next()));
+                self.reads_on = false;
                 Ok((record.offset == offset).then_some(record))
             }
             Some(Err(KafkaError::PartitionEOF(_))) => self.none_at(partition, offset),

@@ -26,7 +26,7 @@ use crate::cluster::{Directory, Membership, MembershipOptions};
 use crate::ids::{Offset, Partition};
 use crate::record::Record;
 use brokers::Brokers;
-use consumer::{KafkaReader, Probe};
+use consumer::{KafkaReader, Left, Probe};
 use directory::KafkaDirectory;
 use membership::KafkaMembership;
 use producer::KafkaAppender;
@@ -41,9 +41,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proof or a gap read may wait for a broker: one that does not answer must not keep the
 /// clients from partitions whose leaders do.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many clients there are for proofs and gap reads; each has threads and connections of its own,
+/// How many clients there are for proofs and for reading on; each has threads and connections of its own,
 /// so that more would cost more than waiting for one.
-const PROBES_MAX: usize = 8;
+const PROBES_MAX: usize = 16;
 
 /// A log in a Kafka topic.
 pub struct KafkaLog {
@@ -139,22 +139,30 @@ impl KafkaLog {
         blocking(move || member.join_and_close(wait)).await
     }
 
-    /// Runs `work` with a client of its own kind, preferably one that stands at `place` already.
+    /// Runs `work` with a client of its own kind, for something that is looked at once.
     async fn probe<T: Send + 'static>(
         &self,
-        place: (Partition, Offset),
+        work: impl FnOnce(&mut Probe) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        self.with_probe(|left, _| which_to_look(left), work).await
+    }
+
+    async fn with_probe<T: Send + 'static>(
+        &self,
+        which: impl FnOnce(&[Left], bool) -> Option<usize> + Send + 'static,
         work: impl FnOnce(&mut Probe) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
-        let probes = Arc::clone(&self.probes);
+        let (probes, probing) = (Arc::clone(&self.probes), Arc::clone(&self.probing));
         // It is never closed; the permit goes where the work goes, which ends by itself.
-        let permit = Arc::clone(&self.probing).acquire_owned().await.ok();
+        let permit = Arc::clone(&probing).acquire_owned().await.ok();
         blocking(move || {
             let kept = {
                 let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
-                let standing = kept.iter().position(|probe| probe.stands_at(place));
-                let index = standing.or(kept.len().checked_sub(1));
-                index.map(|index| kept.swap_remove(index))
+                let left: Vec<Left> = kept.iter().map(Probe::left).collect();
+                // There are those that are kept and one for each permit that is given, this one's included.
+                let may_connect = kept.len() <= probing.available_permits();
+                which(&left, may_connect).map(|index| kept.remove(index))
             };
             let mut probe = match kept {
                 Some(probe) => probe,
@@ -168,6 +176,22 @@ impl KafkaLog {
         })
         .await
     }
+}
+
+/// Which client looks at something once, if there is one: the last that nobody reads on with, or else the last.
+/// All others stand still then, with as much fetched ahead as they may have.
+fn which_to_look(left: &[Left]) -> Option<usize> {
+    let idle = left.iter().rposition(|left| !left.reads_on());
+    idle.or(left.len().checked_sub(1))
+}
+
+/// Which client reads on at a place; none: a new one. Taken from another reader, a client throws away what it
+/// has fetched ahead, which that reader fetches again.
+fn which_to_read(left: &[Left], place: (Partition, Offset), may_connect: bool) -> Option<usize> {
+    let standing = left.iter().position(|left| left.stands_at(place));
+    let idle = || left.iter().rposition(|left| !left.reads_on());
+    let last = || left.len().checked_sub(1).filter(|_| !may_connect);
+    standing.or_else(idle).or_else(last)
 }
 
 /// Runs a call of the client library that blocks.
@@ -198,12 +222,13 @@ impl EventLog for KafkaLog {
     }
 
     async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
-        self.probe((partition, Offset(0)), move |probe| probe.bounds(partition))
-            .await
+        self.probe(move |probe| probe.bounds(partition)).await
     }
 
     async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
-        self.probe((partition, from), move |probe| probe.read(partition, from))
+        let which =
+            move |left: &[Left], may_connect| which_to_read(left, (partition, from), may_connect);
+        self.with_probe(which, move |probe| probe.read(partition, from))
             .await
     }
 
@@ -212,14 +237,12 @@ impl EventLog for KafkaLog {
         partition: Partition,
         offsets: &[Offset],
     ) -> Result<Vec<Option<Record>>, LogError> {
-        let Some(&first) = offsets.first() else {
+        if offsets.is_empty() {
             return Ok(Vec::new());
-        };
+        }
         let offsets = offsets.to_vec();
-        self.probe((partition, first), move |probe| {
-            probe.read_at(partition, &offsets)
-        })
-        .await
+        self.probe(move |probe| probe.read_at(partition, &offsets))
+            .await
     }
 
     /// A broker that stood still while another was elected answers, once it goes on, as the leader
@@ -234,7 +257,7 @@ impl EventLog for KafkaLog {
         let mut again = false;
         loop {
             let look = move |probe: &mut Probe| probe.look(partition, offset, again);
-            let (bounds, found) = self.probe((partition, offset), look).await?;
+            let (bounds, found) = self.probe(look).await?;
             let end = bounds.end;
             // What retention took stays gone, whoever leads.
             let is_certain = offset < bounds.first || Instant::now() >= certain_at;
@@ -274,5 +297,43 @@ impl EventLog for KafkaLog {
         let directory =
             KafkaDirectory::open(&self.brokers, &self.topic, self.partition_count).await?;
         Ok(Arc::new(directory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(partition: u32, offset: u64) -> (Partition, Offset) {
+        (Partition(partition), Offset(offset))
+    }
+
+    const ONE: Left = Left::Reading(Partition(1), Offset(10));
+    const OTHER: Left = Left::Reading(Partition(2), Offset(20));
+    const LOOKED: Left = Left::Looked(Partition(4), Offset(40));
+
+    #[test]
+    fn who_reads_on_takes_no_client_from_another_reader_while_there_may_be_more() {
+        assert_eq!(
+            which_to_read(&[ONE, OTHER, LOOKED], at(1, 10), false),
+            Some(0)
+        );
+        assert_eq!(which_to_read(&[ONE, OTHER], at(3, 0), true), None);
+        assert_eq!(which_to_read(&[ONE, OTHER], at(3, 0), false), Some(1));
+        assert_eq!(which_to_read(&[], at(3, 0), false), None);
+        assert_eq!(which_to_look(&[ONE, OTHER]), Some(1));
+        assert_eq!(which_to_look(&[]), None);
+    }
+
+    #[test]
+    fn whoever_only_looks_makes_do_with_the_client_that_looked_last() {
+        let idle = [LOOKED, Left::Nowhere, ONE];
+        assert_eq!(
+            which_to_read(&idle, at(4, 40), true),
+            Some(0),
+            "it stands there"
+        );
+        assert_eq!(which_to_read(&idle, at(4, 41), true), Some(1));
+        assert_eq!(which_to_look(&idle), Some(1));
     }
 }
