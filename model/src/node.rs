@@ -497,7 +497,9 @@ impl Node {
         let after = self.head();
         effects.went_on_silently |= before != after && !log.has_head(after) && !self.is_stopped();
         let owner = self.owner_mut();
-        owner.save(false);
+        if owner.is_save_due(false) {
+            owner.save();
+        }
         self.seal();
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Seat;
@@ -19,6 +19,7 @@ use super::driver::{Control, Driver, Queues, RETRY_AFTER, Shared};
 use super::ticket::{ClientTicket, PeerTicket};
 use crate::cluster::Known;
 use crate::explained;
+use crate::ids::Partition;
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
@@ -76,6 +77,22 @@ impl Drop for Closing<'_> {
         let driver = self.0.driver.lock();
         let gone = driver.unwrap_or_else(PoisonError::into_inner).take();
         drop(gone);
+    }
+}
+
+/// When a partition that begins now saves first: not when the others do. Where a few saves fall together,
+/// they take all processors for tens of milliseconds.
+fn first_save_after(partition: Partition) -> Duration {
+    // Multiples of the golden ratio's fraction lie evenly in one, however many there are.
+    SAVE_EVERY.mul_f64((f64::from(partition.0) * 0.618_034).fract())
+}
+
+/// Does what takes its thread for long; what else the runtime has to do goes on without that, where there are
+/// other threads.
+fn aside<R>(work: impl FnOnce() -> R) -> R {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
     }
 }
 
@@ -153,7 +170,9 @@ impl Desk {
         if self.begin(&mut events).await.is_none() {
             return;
         }
-        let (mut ticked_at, mut saved_at) = (Instant::now(), Instant::now());
+        let mut ticked_at = Instant::now();
+        let partition = self.with(|driver| driver.seat.partition());
+        let mut save_at = ticked_at + partition.map_or(SAVE_EVERY, first_save_after);
         let (mut group_is_there, mut directory_is_there) = (true, true);
         loop {
             let stopping = *events.stopping.borrow();
@@ -167,20 +186,24 @@ impl Desk {
                 }
                 let is_open = driver.turn();
                 self.load.store(driver.load(), Ordering::Relaxed);
-                let eager = saved_at.elapsed() >= SAVE_EVERY;
-                driver.seat.save(eager);
-                if eager {
-                    saved_at = Instant::now();
-                }
                 if driver.has_more() {
                     self.call();
                 }
                 let is_over = !is_open || (stopping && driver.seat.is_done());
-                (!is_over).then(|| driver.plan(ticked_at + TICK))
+                let now = Instant::now();
+                let is_save_due = driver.seat.is_save_due(now >= save_at);
+                // Whether anything was saved or not: else all would save with the first command that comes.
+                while save_at <= now {
+                    save_at += SAVE_EVERY;
+                }
+                (!is_over).then(|| (driver.plan(ticked_at + TICK), is_save_due))
             });
-            let Some(Some(wakes_at)) = planned else {
+            let Some(Some((wakes_at, is_save_due))) = planned else {
                 break;
             };
+            if is_save_due {
+                aside(|| self.with(|driver| driver.seat.save()));
+            }
             tokio::select! {
                 biased;
                 () = self.called.notified() => tokio::task::consume_budget().await,
@@ -240,7 +263,25 @@ impl Desk {
         self.with(|driver| {
             driver.seat.give_up();
             driver.turn();
-            driver.seat.save(true);
-        })
+        })?;
+        aside(|| self.with(|driver| driver.seat.save()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_begin_together_save_at_moments_that_lie_apart() {
+        for count in [2_u32, 4, 16, 64] {
+            let mut moments: Vec<Duration> =
+                (0..count).map(Partition).map(first_save_after).collect();
+            moments.push(SAVE_EVERY);
+            moments.sort();
+            let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+            let least = gaps.min().expect("two moments");
+            assert!(least > SAVE_EVERY / count / 3, "{least:?} of {count}");
+        }
     }
 }

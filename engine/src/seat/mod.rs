@@ -390,9 +390,15 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Writes the local checkpoint if there is enough to write, or anything and `eager`.
-    pub fn save(&mut self, eager: bool) {
-        self.owner.save(eager);
+    /// Whether the local checkpoint has enough to take, or anything and it is time.
+    #[must_use]
+    pub fn is_save_due(&self, it_is_time: bool) -> bool {
+        self.owner.is_save_due(it_is_time)
+    }
+
+    /// Writes the local checkpoint, if there is anything to write.
+    pub fn save(&mut self) {
+        self.owner.save();
     }
 
     /// Whether nothing is open: neither in the log nor at other nodes nor waiting.

@@ -118,7 +118,7 @@ impl World {
         let mut world = Self::not_started_with(forgetful(1, store)).started();
         world.command("known");
         world.land();
-        world.seat.save(true);
+        world.seat.save();
         let now = world.now();
         world.seat.assign(false, now);
         world.seat.learn(there(2));

@@ -277,9 +277,9 @@ impl World {
         task.is_running = false;
         while !task.ended {
             self.perform(node, partition, &mut task);
-            let eager = self.now_us >= task.saved_at_us + SAVE_EVERY_US;
-            task.seat.save(eager);
-            if eager {
+            let it_is_time = self.now_us >= task.saved_at_us + SAVE_EVERY_US;
+            if task.seat.is_save_due(it_is_time) {
+                task.seat.save();
                 task.saved_at_us = self.now_us;
             }
             if task.stops && task.seat.is_done() {
@@ -394,7 +394,7 @@ impl World {
         }
         task.seat.give_up();
         self.perform(node, partition, task);
-        task.seat.save(true);
+        task.seat.save();
         task.ended = true;
     }
 

@@ -258,16 +258,23 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Writes the local checkpoint if there is enough to write, or anything and `eager`.
-    pub fn save(&mut self, eager: bool) {
+    /// Whether the local checkpoint has enough to take, or anything and it is time.
+    #[must_use]
+    pub fn is_save_due(&self, it_is_time: bool) -> bool {
         let unsaved = self.memory.unsaved_commits();
-        let due = unsaved >= self.settings.save_every_commits || (eager && unsaved > 0);
-        let Some(last) = self.last.as_ref().filter(|_| due) else {
-            return;
-        };
-        if matches!(self.phase, Phase::Stopped(_) | Phase::AwaitingStore { .. }) {
+        let is_worth_it =
+            unsaved >= self.settings.save_every_commits || (it_is_time && unsaved > 0);
+        is_worth_it && !matches!(self.phase, Phase::Stopped(_) | Phase::AwaitingStore { .. })
+    }
+
+    /// Writes the local checkpoint, if there is anything to write.
+    pub fn save(&mut self) {
+        if !self.is_save_due(true) {
             return;
         }
+        let Some(last) = &self.last else {
+            return;
+        };
         let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
         let (seen, holder) = (self.seen.clone(), self.holder.clone());
         let most = self.settings.states_bytes_max;

@@ -98,7 +98,7 @@ fn an_owner_notices_that_its_own_records_filled_the_gap_of_what_was_lost() {
 fn who_comes_back_notices_that_its_records_filled_a_gap_before() {
     let store = Frail::default();
     let mut world = with_a_gap_that_was_filled(forgetful(1, &store));
-    world.owner.save(true);
+    world.owner.save();
     let mut next = forgetful(2, &store);
     next.start(Offset(0));
     world.owner = next;

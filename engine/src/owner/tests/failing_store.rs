@@ -134,7 +134,7 @@ fn decided_once(store: &Frail) -> World {
     world.pass(2_500);
     world.send("one", "a", 2);
     world.settle();
-    world.owner.save(true);
+    world.owner.save();
     world
 }
 
@@ -276,11 +276,11 @@ fn a_store_that_works_again_takes_everything_that_memory_kept() {
     wait_long(&mut world);
     world.send("three", "c", 1);
     world.settle();
-    world.owner.save(true);
+    world.owner.save();
     store.fail(Fails::Nothing);
     world.send("four", "d", 1);
     world.settle();
-    world.owner.save(true);
+    world.owner.save();
     let content = store.content.lock().unwrap();
     assert_eq!(content.ids.len(), world.accepted().len());
     let versions: Vec<u64> = content.states.values().map(|state| state.version).collect();
@@ -295,7 +295,7 @@ fn a_disk_that_stays_full_is_done_without() {
     for (ticket, id) in [("two", "b"), ("three", "c"), ("four", "d")] {
         world.send(ticket, id, 1);
         world.settle();
-        world.owner.save(true);
+        world.owner.save();
         wait_long(&mut world);
     }
     assert_eq!(world.owner.phase(), &Phase::Owning);
@@ -303,7 +303,7 @@ fn a_disk_that_stays_full_is_done_without() {
     for (ticket, id) in [("five", "e"), ("six", "f")] {
         world.send(ticket, id, 1);
         world.settle();
-        world.owner.save(true);
+        world.owner.save();
         wait_long(&mut world);
         assert!(world.answer(ticket).unwrap().is_ok(), "{ticket}");
     }
@@ -326,7 +326,7 @@ fn what_neither_disk_nor_memory_has_room_for_is_given_up_until_the_disk_has() {
             world.send("more", id, 1);
             world.settle();
         }
-        world.owner.save(true);
+        world.owner.save();
         wait_long(&mut world);
         assert!(world.owner.memory.unsaved_bytes() < 12_000);
     }
@@ -356,7 +356,7 @@ fn what_is_in_flight_is_answered_before_a_partition_is_given_up() {
     world.send("one more", "b", 1);
     world.settle();
     world.send("in flight", "c", 1);
-    world.owner.save(true);
+    world.owner.save();
     assert!(!world.owner.takes_commands());
     assert_eq!(world.answer("in flight"), None, "the log has not said so");
     world.settle();

@@ -79,7 +79,7 @@ fn a_standby_that_is_started_again_knows_who_owns() {
     world.foreign_claim_of("there", "http://there");
     world.send("one", "a", 1);
     world.settle();
-    world.owner.save(true);
+    world.owner.save();
     assert_eq!(world.owner.held_term(), None);
     let holder = world.owner.holder().cloned();
     assert_eq!(
