@@ -44,7 +44,7 @@ impl MemoryStore {
                 (key, state.version, &state.state).hash(&mut hasher);
             }
             for (key, id) in &content.ids {
-                (key, id.offset, id.fingerprint, id.version).hash(&mut hasher);
+                (key, id).hash(&mut hasher);
             }
         });
         hasher.finish()

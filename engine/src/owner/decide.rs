@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::machine::{InFlight, Owner, SpeculativeStream};
-use super::memory::{DataDigest, Fingerprint, answer_again, answer_of, digest_of, id_key};
+use super::memory::{
+    DataDigest, Fingerprint, SentData, answer_again, answer_of, digest_of, id_key,
+};
 use super::{Action, Now, Submission};
 use crate::command::{Answer, SubmitError};
 use crate::commit::{
@@ -48,7 +50,7 @@ impl<T> Owner<T> {
         let fingerprint = self.memory.fingerprint_of(
             &request.command,
             request.schema,
-            &digest_of(submission.command.data.get()),
+            &SentData::of(submission.command.data.get()),
             (request.occurred_at, request.expected_version),
         );
         let id_key = id_key(&key, &request.id);
@@ -124,7 +126,7 @@ impl<T> Owner<T> {
         let Some(known) = known else {
             return Some(waiters);
         };
-        if known.fingerprint != fingerprint {
+        if known.0.fingerprint != fingerprint {
             self.answer_all(waiters, &SubmitError::IdReused);
             return None;
         }

@@ -14,12 +14,12 @@ use sha2::{Digest, Sha256};
 
 use streams::{StreamEntry, Streams};
 
-use super::store::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
+use super::store::{IdHead, SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
 use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::command::{Answer, Decision, EventRef};
-use crate::commit::{Commit, Outcome};
+use crate::commit::{Commit, Outcome, REFUSED_DATA_SIZE_MAX};
 use crate::damage::DamageKind;
 use crate::explained;
 use crate::ids::{Offset, Position};
@@ -29,6 +29,9 @@ use crate::token::PositionToken;
 
 /// A recognisable digest of what a client sent under a command id.
 pub(super) type Fingerprint = [u8; 16];
+
+/// What an id takes in memory beside its key and its form, in bytes.
+const ID_BYTES: usize = 192;
 
 /// How many ids are not worth looking for old ones among them.
 const IDS_LEFT_ALONE: usize = 1_024;
@@ -43,6 +46,8 @@ pub(super) struct Memory {
     ids: Keyed<StoredId>,
     /// How many were left when ids were last forgotten here.
     ids_left: usize,
+    /// None of them was recorded before this; absent: there are none.
+    ids_since: Option<Timestamp>,
     fingerprint_key: [u8; 16],
     idempotency_window_ms: u64,
     unsaved_commits: usize,
@@ -94,6 +99,22 @@ pub(super) struct DataDigest {
     pub(super) sha256: String,
 }
 
+/// A command's data as it counts for its fingerprint: what a commit would not keep, if it refused the
+/// command, by its digest.
+pub(super) enum SentData<'a> {
+    Whole(&'a str),
+    Digest([u8; 32]),
+}
+
+impl<'a> SentData<'a> {
+    pub(super) fn of(data: &'a str) -> Self {
+        match data.len() {
+            ..=REFUSED_DATA_SIZE_MAX => Self::Whole(data),
+            _ => Self::Digest(digest_of(data)),
+        }
+    }
+}
+
 pub(super) fn digest_of(data: &str) -> [u8; 32] {
     Sha256::digest(data.as_bytes()).into()
 }
@@ -111,6 +132,7 @@ impl Memory {
             streams: Streams::default(),
             ids: Keyed::default(),
             ids_left: 0,
+            ids_since: None,
             fingerprint_key,
             idempotency_window_ms,
             unsaved_commits: 0,
@@ -162,6 +184,7 @@ impl Memory {
     pub(super) fn forget_ids(&mut self) {
         self.ids.clear();
         self.ids_left = 0;
+        self.ids_since = None;
     }
 
     pub(super) fn set_idempotency_window_ms(&mut self, window_ms: u64) {
@@ -187,7 +210,7 @@ impl Memory {
     }
 
     /// A stream as the accepted history left it; version 0 if it has none.
-    pub(super) fn stream(&mut self, stream_key: &Bytes, category: &str) -> &mut StreamEntry {
+    pub(super) fn stream(&mut self, stream_key: &[u8], category: &str) -> &mut StreamEntry {
         let (registry, store, doubt) = (&self.registry, &self.store, &mut self.doubt);
         let alone = self.alone;
         self.streams.used(stream_key, || {
@@ -228,7 +251,7 @@ impl Memory {
         stream_key: &Bytes,
         id_key: &Bytes,
         last_recorded_at: Option<Timestamp>,
-    ) -> Result<Option<StoredId>, StoreError> {
+    ) -> Result<Option<KnownId>, StoreError> {
         let category = image::category_of(stream_key);
         let is_stored = self.stream(stream_key, category).is_stored;
         if !is_stored && !self.ids.contains_key(id_key) {
@@ -245,15 +268,19 @@ impl Memory {
         &self,
         id_key: &Bytes,
         last_recorded_at: Option<Timestamp>,
-    ) -> Result<Option<StoredId>, StoreError> {
+    ) -> Result<Option<KnownId>, StoreError> {
         let known = match self.ids.get(id_key) {
-            Some(known) => Some(known.clone()),
+            Some(known) => Some(known.read()?),
             None if self.alone => None,
-            None => self.store.id(id_key)?,
+            None => self
+                .store
+                .id(id_key)?
+                .map(|known| known.read())
+                .transpose()?,
         };
-        let is_remembered = |known: &StoredId| {
+        let is_remembered = |(head, _): &KnownId| {
             last_recorded_at.is_some_and(|last| {
-                let age_micros = last.micros().saturating_sub(known.recorded_at.micros());
+                let age_micros = last.micros().saturating_sub(head.recorded_at.micros());
                 age_micros < self.window_micros()
             })
         };
@@ -272,61 +299,73 @@ impl Memory {
     }
 
     /// The fingerprint of what a commit says that its client sent.
-    pub(super) fn fingerprint(&self, commit: &Commit) -> Fingerprint {
+    fn fingerprint(&self, commit: &Commit) -> Fingerprint {
         let command = &commit.command;
         let digested = (commit.outcome == Outcome::Rejected)
             .then(|| serde_json::from_str::<DigestedData>(command.data.get()).ok())
-            .flatten();
-        let digest = digested
-            .and_then(|data| <[u8; 32]>::from_hex(data.digest.sha256).ok())
-            .unwrap_or_else(|| digest_of(command.data.get()));
+            .flatten()
+            // Else it is what the client sent.
+            .filter(|data| data.digest.bytes > REFUSED_DATA_SIZE_MAX);
+        let digest = digested.and_then(|data| <[u8; 32]>::from_hex(data.digest.sha256).ok());
+        let data = match digest {
+            Some(digest) => SentData::Digest(digest),
+            None => SentData::of(command.data.get()),
+        };
         let sent = (command.occurred_at, command.expected_version);
-        self.fingerprint_of(&command.type_name, command.schema, &digest, sent)
+        self.fingerprint_of(&command.type_name, command.schema, &data, sent)
     }
 
-    /// The fingerprint of a command: type, schema, digest of its data, business time and expected
-    /// version as sent. Keyed, since data can be guessed.
+    /// The fingerprint of a command: type, schema, data, business time and expected version as sent.
+    /// Keyed, since data can be guessed.
     pub(super) fn fingerprint_of(
         &self,
         type_name: &str,
         schema: u16,
-        data_digest: &[u8; 32],
+        data: &SentData<'_>,
         (occurred_at, expected_version): (Option<Timestamp>, Option<u64>),
     ) -> Fingerprint {
         let mut hasher = Sha256::new_with_prefix(self.fingerprint_key);
         hasher.update((type_name.len() as u64).to_be_bytes());
         hasher.update(type_name);
         hasher.update(schema.to_be_bytes());
-        hasher.update(data_digest);
         hasher.update([u8::from(occurred_at.is_some())]);
         hasher.update(occurred_at.unwrap_or_default().micros().to_be_bytes());
         hasher.update([u8::from(expected_version.is_some())]);
         hasher.update(expected_version.unwrap_or_default().to_be_bytes());
+        match data {
+            SentData::Whole(data) => {
+                hasher.update([0]);
+                hasher.update(data);
+            }
+            SentData::Digest(digest) => {
+                hasher.update([1]);
+                hasher.update(digest);
+            }
+        }
         let hash: [u8; 32] = hasher.finalize().into();
         let mut fingerprint = [0; 16];
         fingerprint.copy_from_slice(&hash[..16]);
         fingerprint
     }
 
-    /// Takes up an accepted commit from the log.
+    /// Takes up an accepted commit from the log, which has it under its stream's key.
     pub(super) fn fold(
         &mut self,
+        key: &[u8],
         commit: &Commit,
-        decision: Decision,
         (offset, position): (Offset, Position),
     ) -> Result<(), DamageKind> {
-        let key = commit.key();
         let category = commit.stream.category();
         let aggregate = self.registry.get(category).cloned();
-        self.stream(&key, category);
+        self.stream(key, category);
         if self.is_stale() {
             // The owner goes back.
             return Ok(());
         }
-        let entry = self.streams.changed(&key).expect(LOOKED_UP);
+        let entry = self.streams.changed(key).expect(LOOKED_UP);
         if entry.version != commit.from_version {
             return Err(DamageKind::VersionGap {
-                stream: String::from_utf8_lossy(&key).into_owned(),
+                stream: String::from_utf8_lossy(key).into_owned(),
                 expected: entry.version,
                 found: commit.from_version,
             });
@@ -345,15 +384,24 @@ impl Memory {
             }
         }
         entry.version = commit.version();
-        let known = StoredId {
+        let head = IdHead {
             offset,
             position,
             recorded_at: commit.recorded_at,
             fingerprint: self.fingerprint(commit),
             version: commit.version(),
-            decision,
         };
-        self.remember(id_key(&key, &commit.command.id), known);
+        let known = match &commit.rejection {
+            Some(rejection) => StoredId::rejected(&head, rejection),
+            None => {
+                let events = commit.events.iter();
+                StoredId::accepted(
+                    &head,
+                    events.map(|event| (event.id, event.type_name.as_str())),
+                )
+            }
+        };
+        self.remember(id_key(key, &commit.command.id), known, head.recorded_at);
         Ok(())
     }
 
@@ -365,7 +413,8 @@ impl Memory {
             occurred_at,
             state,
             id_key,
-            known,
+            head,
+            decision,
         } = own;
         let category = image::category_of(key);
         self.stream(key, category);
@@ -382,12 +431,14 @@ impl Memory {
             }
             (None, _, _) => {}
         }
-        entry.version = known.version;
-        self.remember(id_key, known);
+        entry.version = head.version;
+        self.remember(id_key, StoredId::of(&head, decision), head.recorded_at);
     }
 
-    fn remember(&mut self, id_key: Bytes, known: StoredId) {
+    fn remember(&mut self, id_key: Bytes, known: StoredId, recorded_at: Timestamp) {
         self.ids.insert(id_key, known);
+        // Time does not go back in a partition: the first is the oldest.
+        self.ids_since.get_or_insert(recorded_at);
         self.unsaved_commits += 1;
     }
 
@@ -448,6 +499,7 @@ impl Memory {
             self.ids = batch.ids;
             return Err(error);
         }
+        self.forget_ids();
         let states = batch.states.iter();
         self.streams
             .stored(states.map(|(_, stored)| stored.state.len()));
@@ -458,7 +510,8 @@ impl Memory {
     /// was to take it.
     pub(super) fn unsaved_bytes(&self) -> usize {
         let ids = self.ids.iter();
-        let ids: usize = ids.map(|(key, known)| key.len() + known.weight()).sum();
+        let weight = |(key, known): (&Bytes, &StoredId)| ID_BYTES + key.len() + known.size();
+        let ids: usize = ids.map(weight).sum();
         self.streams.dirty_bytes() + ids
     }
 
@@ -488,10 +541,17 @@ impl Memory {
     fn forget_in_memory(&mut self, before: Option<Timestamp>) {
         let most = self.ids_left + self.ids_left / 2 + IDS_LEFT_ALONE;
         if let Some(before) = before
+            && self.ids_since.is_some_and(|since| since <= before)
             && self.ids.len() > most
         {
-            self.ids.retain(|_, known| known.recorded_at > before);
+            let mut since = None;
+            self.ids.retain(|_, known| {
+                let kept = known.recorded_at().filter(|at| *at > before);
+                since = kept.into_iter().chain(since).min();
+                kept.is_some()
+            });
             self.ids_left = self.ids.len();
+            self.ids_since = since;
         }
     }
 }
@@ -513,8 +573,12 @@ pub(super) struct OwnCommit<'a> {
     /// The stream's state behind it, where that is known.
     pub(super) state: Option<Opaque>,
     pub(super) id_key: Bytes,
-    pub(super) known: StoredId,
+    pub(super) head: IdHead,
+    pub(super) decision: &'a Decision,
 }
+
+/// What is known of a command id: where and when, and what was decided.
+pub(super) type KnownId = (IdHead, Decision);
 
 /// What the log says of the command that left `commit` at `position`.
 pub(super) fn answer_of(chain: &Chain, commit: &Commit, position: Position) -> Option<Answer> {
@@ -530,7 +594,7 @@ pub(super) fn answer_of(chain: &Chain, commit: &Commit, position: Position) -> O
 }
 
 /// What was decided, as a commit says it; absent where it refuses without a reason.
-pub(super) fn decision_of(commit: &Commit) -> Option<Decision> {
+fn decision_of(commit: &Commit) -> Option<Decision> {
     match (commit.outcome, &commit.rejection) {
         (Outcome::Accepted, _) => {
             let events = commit.events.iter().zip(commit.from_version + 1..);
@@ -550,7 +614,7 @@ pub(super) fn decision_of(commit: &Commit) -> Option<Decision> {
 pub(super) fn answer_again(
     chain: &Chain,
     (tenant, stream, id): (&TenantId, &StreamName, &CommandId),
-    known: StoredId,
+    (head, decision): KnownId,
 ) -> Answer {
     let log = chain
         .log
@@ -559,9 +623,9 @@ pub(super) fn answer_again(
         tenant: tenant.clone(),
         stream: stream.clone(),
         command_id: id.clone(),
-        version: known.version,
-        position: PositionToken::at(log, chain.partition, known.position),
-        decision: known.decision,
+        version: head.version,
+        position: PositionToken::at(log, chain.partition, head.position),
+        decision,
         repeated: false,
     }
 }

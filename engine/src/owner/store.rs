@@ -20,12 +20,12 @@ use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::form::{IdHead, StoredId};
 use self::sweep::Sweep;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
-use crate::command::Decision;
 use crate::explained;
-use crate::ids::{Offset, Partition, Position};
+use crate::ids::Partition;
 use crate::keyed::Keyed;
 
 /// The least and the most bytes that wait in memory for being written, per partition.
@@ -99,39 +99,6 @@ pub struct StoredState {
     pub version: u64,
     /// The state as JSON; empty where no registered aggregate reads the category.
     pub state: Vec<u8>,
-}
-
-/// What is known of one command id, beside what its key says.
-#[derive(Clone, Debug)]
-pub struct StoredId {
-    /// Where its commit stands.
-    pub offset: Offset,
-    /// The position of its commit.
-    pub position: Position,
-    /// When it was recorded.
-    pub recorded_at: Timestamp,
-    /// What its command looked like.
-    pub fingerprint: [u8; 16],
-    /// The stream's version behind it.
-    pub version: u64,
-    /// Accepted with these events, or rejected.
-    pub decision: Decision,
-}
-
-/// What an id takes in memory beside its strings, in bytes.
-const ID_BYTES: usize = 512;
-/// What each event of its answer takes.
-const EVENT_REF_BYTES: usize = 96;
-
-impl StoredId {
-    /// About what it takes in memory, in bytes.
-    pub(super) fn weight(&self) -> usize {
-        let events = match &self.decision {
-            Decision::Accepted(events) => events.len(),
-            Decision::Rejected(_) => 1,
-        };
-        ID_BYTES + events * EVENT_REF_BYTES
-    }
 }
 
 /// Everything that moves together with the place.
@@ -473,7 +440,7 @@ impl Part<'_> {
             batch.insert(self.keyspace, key(STATE, stream_key), value);
         }
         for (id_key, id) in &changes.ids {
-            batch.insert(self.keyspace, key(ID, id_key), form::write(id)?);
+            batch.insert(self.keyspace, key(ID, id_key), id.as_bytes());
         }
         batch.insert(self.keyspace, PLACE, place);
         Ok(batch.commit()?)
@@ -523,7 +490,7 @@ impl StateStore for PartitionStore {
 
     fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError> {
         let (_, bytes) = self.with(|part| part.get(&key(ID, id_key)))?;
-        bytes.as_deref().map(form::read).transpose()
+        Ok(bytes.as_deref().map(StoredId::from_bytes))
     }
 
     fn save(&mut self, saved: &Saved, changes: &SaveBatch) -> Result<(), StoreError> {

@@ -128,7 +128,7 @@ impl StateStore for LocalStore {
         {
             let old = now
                 .ids
-                .extract_if(.., |_, known| known.recorded_at < moment);
+                .extract_if(.., |_, known| known.recorded_at() < Some(moment));
             before
                 .ids
                 .extend(old.map(|(key, known)| (key, Some(known))));
@@ -138,8 +138,10 @@ impl StateStore for LocalStore {
             before.states.push((key.clone(), old));
         }
         for (key, known) in &batch.ids {
-            let oldest = now.oldest.unwrap_or(known.recorded_at);
-            now.oldest = Some(oldest.min(known.recorded_at));
+            let recorded_at = known.recorded_at();
+            now.oldest = now
+                .oldest
+                .map_or(recorded_at, |oldest| recorded_at.min(Some(oldest)));
             let old = now.ids.insert(key.clone(), known.clone());
             before.ids.push((key.clone(), old));
         }

@@ -13,8 +13,8 @@ use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{Offset, Position};
 use crate::owner::Action;
-use crate::owner::memory::{OwnCommit, decision_of};
-use crate::owner::store::StoredId;
+use crate::owner::memory::OwnCommit;
+use crate::owner::store::IdHead;
 use crate::record::Record;
 use crate::registry::Opaque;
 
@@ -81,11 +81,9 @@ impl<T> Owner<T> {
         let value = record.value.as_deref().unwrap_or_default();
         let unreadable = |reason: String| damage(DamageKind::Unreadable(reason));
         let commit = Commit::read(key, value).map_err(|error| unreadable(error.to_string()))?;
-        let decision = decision_of(&commit)
-            .ok_or_else(|| unreadable("a refusal without a reason".to_owned()))?;
         self.last_recorded_at = Some(commit.recorded_at);
         self.memory
-            .fold(&commit, decision, (offset, position))
+            .fold(key, &commit, (offset, position))
             .map_err(damage)?;
         Ok(())
     }
@@ -103,14 +101,14 @@ impl<T> Owner<T> {
             occurred_at: occurred_at.unwrap_or(entry.recorded_at),
             state,
             id_key: entry.id_key,
-            known: StoredId {
+            head: IdHead {
                 offset,
                 position: entry.headers.position,
                 recorded_at: entry.recorded_at,
                 fingerprint: entry.fingerprint,
                 version: entry.answer.version,
-                decision: entry.answer.decision.clone(),
             },
+            decision: &entry.answer.decision,
         });
         self.answer_each(entry.answer, entry.waiters);
         self.last = Some(Record::at(offset, entry.record));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Memory;
 use super::streams::StreamEntry;
 use crate::owner::machine::image::{StateDigest, unordered};
-use crate::owner::store::{StateStore, StoredId};
+use crate::owner::store::StateStore;
 use crate::registry::{Opaque, Registry};
 
 impl Memory {
@@ -34,6 +34,7 @@ impl Memory {
             ids,
             // What is too old counts for nobody, whether it is still here or not.
             ids_left: _,
+            ids_since: _,
             fingerprint_key,
             idempotency_window_ms,
             unsaved_commits,
@@ -46,7 +47,7 @@ impl Memory {
             digest_state(registry, key, entry.state.as_ref(), hasher);
         };
         unordered(streams.iter(), hasher, stream);
-        unordered(ids.iter(), hasher, digest_id);
+        unordered(ids.iter(), hasher, |id, hasher| id.hash(hasher));
         (fingerprint_key, idempotency_window_ms).hash(hasher);
         (streams.generation(), unsaved_commits, doubt, alone).hash(hasher);
     }
@@ -71,17 +72,4 @@ pub(in crate::owner) fn digest_state(
         json.expect("a state that can be stored can be digested")
     });
     json.hash(hasher);
-}
-
-fn digest_id((key, known): (&Bytes, &StoredId), hasher: &mut impl Hasher) {
-    let StoredId {
-        offset,
-        position,
-        recorded_at,
-        fingerprint,
-        version,
-        // What was decided at this place follows from what was folded there.
-        decision: _,
-    } = known;
-    (key, position, offset, recorded_at, fingerprint, version).hash(hasher);
 }

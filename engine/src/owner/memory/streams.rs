@@ -46,7 +46,7 @@ impl StreamEntry {
     }
 
     /// About what it takes in memory, in bytes.
-    fn weight(&self, key: &Bytes) -> usize {
+    fn weight(&self, key: &[u8]) -> usize {
         ENTRY_BYTES + key.len() + self.stored_bytes * STATE_TIMES
     }
 }
@@ -81,25 +81,26 @@ impl Streams {
     /// The entry of a stream, made by `load` if it is not here.
     pub(super) fn used(
         &mut self,
-        key: &Bytes,
+        key: &[u8],
         load: impl FnOnce() -> StreamEntry,
     ) -> &mut StreamEntry {
-        let bytes = &mut self.bytes;
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| {
+        if !self.entries.contains_key(key) {
             let entry = load();
-            *bytes += entry.weight(key);
-            entry
-        });
+            self.bytes += entry.weight(key);
+            // The key may lie in a piece of memory with much else.
+            self.entries.insert(Bytes::copy_from_slice(key), entry);
+        }
+        let entry = self.entries.get_mut(key).expect("it was put in");
         entry.used_in = self.generation;
         entry
     }
 
     /// The entry of a stream that is here and becomes another than the local store has.
-    pub(super) fn changed(&mut self, key: &Bytes) -> Option<&mut StreamEntry> {
+    pub(super) fn changed(&mut self, key: &[u8]) -> Option<&mut StreamEntry> {
         let entry = self.entries.get_mut(key)?;
         if !entry.dirty {
             entry.dirty = true;
-            self.dirty.push(key.clone());
+            self.dirty.push(Bytes::copy_from_slice(key));
         }
         Some(entry)
     }

@@ -1,47 +1,127 @@
-//! The form in which a command id is kept: numbers big-endian, one behind the other.
+//! The form in which a command id is kept, in memory as on disk: numbers big-endian, one behind the other.
 //!
-//! Versions of events are left out, since the last event's is the stream's. A refusal is JSON: its facts
-//! may be anything. Deliberately absent: the key.
+//! Most ids are never asked for again, so that this small form is what there are millions of. Versions of
+//! events are left out, since the last event's is the stream's. A refusal is JSON: its facts may be
+//! anything. Deliberately absent: the key.
 
 use bytes::{Buf, BufMut};
 use kernel::Timestamp;
 use uuid::Uuid;
 
-use super::{StoreError, StoredId};
+use super::StoreError;
 use crate::command::{Decision, EventRef};
+use crate::commit::RecordedRejection;
 use crate::ids::{Offset, Position};
 
 const ACCEPTED: u8 = 0;
 const REJECTED: u8 = 1;
+/// What comes before the decision, with the byte that says which it is.
+const HEAD_BYTES: usize = 8 + 8 + 8 + 16 + 8 + 1;
 
-pub(super) fn write(id: &StoredId) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = Vec::with_capacity(128);
-    bytes.put_u64(id.offset.0);
-    bytes.put_u64(id.position.0);
-    bytes.put_i64(id.recorded_at.micros());
-    bytes.put_slice(&id.fingerprint);
-    bytes.put_u64(id.version);
-    match &id.decision {
-        Decision::Accepted(events) => {
-            bytes.put_u8(ACCEPTED);
-            for event in events {
-                let name = event.type_name.as_bytes();
-                let length = u16::try_from(name.len()).map_err(|_| StoreError::Form)?;
-                bytes.put_slice(event.id.as_bytes());
-                bytes.put_u16(length);
-                bytes.put_slice(name);
-            }
-        }
-        Decision::Rejected(rejection) => {
-            bytes.put_u8(REJECTED);
-            serde_json::to_writer(&mut bytes, rejection)?;
-        }
-    }
-    Ok(bytes)
+/// Where a command's commit is, and how the command is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdHead {
+    /// Where its commit is.
+    pub offset: Offset,
+    /// The log position of its commit.
+    pub position: Position,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What its command looked like.
+    pub fingerprint: [u8; 16],
+    /// The stream's version behind it.
+    pub version: u64,
 }
 
-pub(super) fn read(bytes: &[u8]) -> Result<StoredId, StoreError> {
-    take(bytes).ok_or(StoreError::Form)
+/// What is known of a command id, in the form in which it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoredId(Box<[u8]>);
+
+impl StoredId {
+    /// What is known of a command that left these events.
+    ///
+    /// # Panics
+    /// Where the name of an event has more than four gigabytes: it would not be in a record.
+    pub fn accepted<'a>(
+        head: &IdHead,
+        events: impl Iterator<Item = (Uuid, &'a str)> + Clone,
+    ) -> Self {
+        let each =
+            |(id, name): (Uuid, &str)| size_of_val(id.as_bytes()) + size_of::<u32>() + name.len();
+        let size = events.clone().map(each).sum();
+        let mut bytes = Self::begun(head, ACCEPTED, size);
+        for (id, name) in events {
+            let length = u32::try_from(name.len()).expect("a name that is in a record");
+            bytes.put_slice(id.as_bytes());
+            bytes.put_u32(length);
+            bytes.put_slice(name.as_bytes());
+        }
+        Self(bytes.into())
+    }
+
+    /// What is known of a command that was refused.
+    ///
+    /// # Panics
+    /// Never: facts are JSON.
+    #[must_use]
+    pub fn rejected(head: &IdHead, rejection: &RecordedRejection) -> Self {
+        let mut bytes = Self::begun(head, REJECTED, 128);
+        serde_json::to_writer(&mut bytes, rejection).expect("facts that are JSON");
+        Self(bytes.into())
+    }
+
+    /// What is known of a command that was answered so.
+    #[must_use]
+    pub fn of(head: &IdHead, decision: &Decision) -> Self {
+        match decision {
+            Decision::Accepted(events) => {
+                let events = events.iter();
+                Self::accepted(
+                    head,
+                    events.map(|event| (event.id, event.type_name.as_str())),
+                )
+            }
+            Decision::Rejected(rejection) => Self::rejected(head, rejection),
+        }
+    }
+
+    fn begun(head: &IdHead, decision: u8, size: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + size);
+        bytes.put_u64(head.offset.0);
+        bytes.put_u64(head.position.0);
+        bytes.put_i64(head.recorded_at.micros());
+        bytes.put_slice(&head.fingerprint);
+        bytes.put_u64(head.version);
+        bytes.put_u8(decision);
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How long the form is, in bytes.
+    pub(in crate::owner) fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// When its commit was recorded; absent where this is no such form.
+    #[must_use]
+    pub fn recorded_at(&self) -> Option<Timestamp> {
+        recorded_at(&self.0)
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// [`StoreError::Form`]: this is no such form.
+    pub fn read(&self) -> Result<(IdHead, Decision), StoreError> {
+        take(&self.0).ok_or(StoreError::Form)
+    }
 }
 
 /// When the command of an id was recorded.
@@ -54,7 +134,7 @@ pub(super) fn moment(mut bytes: &[u8]) -> Option<Timestamp> {
     Timestamp::from_micros(bytes.try_get_i64().ok()?).ok()
 }
 
-fn take(mut bytes: &[u8]) -> Option<StoredId> {
+fn take(mut bytes: &[u8]) -> Option<(IdHead, Decision)> {
     let offset = Offset(bytes.try_get_u64().ok()?);
     let position = Position(bytes.try_get_u64().ok()?);
     let recorded_at = Timestamp::from_micros(bytes.try_get_i64().ok()?).ok()?;
@@ -66,14 +146,14 @@ fn take(mut bytes: &[u8]) -> Option<StoredId> {
         REJECTED => Decision::Rejected(serde_json::from_slice(bytes).ok()?),
         _ => return None,
     };
-    Some(StoredId {
+    let head = IdHead {
         offset,
         position,
         recorded_at,
         fingerprint,
         version,
-        decision,
-    })
+    };
+    Some((head, decision))
 }
 
 fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
@@ -81,7 +161,7 @@ fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
     while bytes.has_remaining() {
         let mut id = [0; 16];
         bytes.try_copy_to_slice(&mut id).ok()?;
-        let length = bytes.try_get_u16().ok()?.into();
+        let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
         let (name, rest) = bytes.split_at_checked(length)?;
         bytes = rest;
         events.push(EventRef {
@@ -100,7 +180,6 @@ fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::RecordedRejection;
 
     #[test]
     fn what_is_written_is_read_back_and_what_is_cut_is_not() {
@@ -120,28 +199,28 @@ mod tests {
             Decision::Accepted(Vec::new()),
             Decision::Rejected(rejection),
         ];
+        let head = IdHead {
+            offset: Offset(9),
+            position: Position(8),
+            recorded_at: Timestamp::from_micros(-7).unwrap(),
+            fingerprint: [6; 16],
+            version: 5,
+        };
         for decision in decisions {
-            let id = StoredId {
-                offset: Offset(9),
-                position: Position(8),
-                recorded_at: Timestamp::from_micros(-7).unwrap(),
-                fingerprint: [6; 16],
-                version: 5,
-                decision,
-            };
-            let bytes = write(&id).unwrap();
-            let again = read(&bytes).unwrap();
-            assert_eq!(again.decision, id.decision);
-            let place = |id: &StoredId| (id.offset, id.position, id.recorded_at, id.version);
-            assert_eq!(place(&again), place(&id));
-            assert_eq!(again.fingerprint, id.fingerprint);
-            for cut in 1..bytes.len() {
+            let id = StoredId::of(&head, &decision);
+            assert_eq!(id.recorded_at(), Some(head.recorded_at));
+            assert_eq!(id.read().unwrap(), (head, decision.clone()));
+            for cut in 1..id.size() {
                 // Behind a whole event there may be none.
-                if let Ok(shorter) = read(&bytes[..cut]) {
-                    assert_ne!(shorter.decision, id.decision);
+                if let Ok((_, shorter)) = StoredId::from_bytes(&id.0[..cut]).read() {
+                    assert_ne!(shorter, decision);
                 }
             }
-            assert!(read(&bytes[..48]).is_err());
+            assert!(
+                StoredId::from_bytes(&id.0[..HEAD_BYTES - 1])
+                    .read()
+                    .is_err()
+            );
         }
     }
 }

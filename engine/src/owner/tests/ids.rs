@@ -1,6 +1,10 @@
 //! Command ids: repeated, used again for another command, found again at a take-over, forgotten.
 
+use serde_json::json;
+use serde_json::value::RawValue;
+
 use super::*;
+use crate::commit::REFUSED_DATA_SIZE_MAX;
 
 #[test]
 fn an_id_is_forgotten_when_the_window_of_recorded_time_is_over() {
@@ -50,4 +54,44 @@ fn the_same_id_waits_for_the_first_and_another_payload_is_refused() {
     world.send("later", "a", 1);
     assert!(world.answer("later").unwrap().as_ref().unwrap().repeated);
     assert_eq!(world.accepted(), ["a"]);
+}
+
+/// A command whose data has so many bytes, and says so.
+fn of_size(id: &str, amount: u32, bytes: usize, filled_with: char) -> Submission {
+    let mut submission = submission(id, amount, None);
+    let around = json!({"amount": amount, "note": ""}).to_string().len();
+    let note: String = std::iter::repeat_n(filled_with, bytes - around).collect();
+    let data = json!({"amount": amount, "note": note}).to_string();
+    assert_eq!(data.len(), bytes);
+    submission.command.data = RawValue::from_string(data).unwrap();
+    submission
+}
+
+#[test]
+fn after_a_take_over_data_of_any_size_is_recognised_kept_or_not() {
+    for (amount, is_refused) in [(1, false), (9, true)] {
+        for bytes in [100, REFUSED_DATA_SIZE_MAX, REFUSED_DATA_SIZE_MAX + 1] {
+            let mut world = World::owning();
+            let now = world.now();
+            let first = of_size("a", amount, bytes, 'x');
+            world.owner.command(first, "first", now);
+            world.settle();
+            let value = world.records.last().unwrap().value.clone().unwrap();
+            let is_kept = value.len() > bytes;
+            assert_eq!(is_kept, !is_refused || bytes <= REFUSED_DATA_SIZE_MAX);
+
+            world.owner = owner(2);
+            world.owner.start(Offset(0));
+            world.settle();
+            let again = of_size("a", amount, bytes, 'x');
+            world.owner.command(again, "again", now);
+            let other = of_size("a", amount, bytes, 'y');
+            world.owner.command(other, "other", now);
+            world.settle();
+            let again = world.answer("again").unwrap().as_ref().unwrap();
+            assert!(again.repeated, "{bytes} bytes");
+            assert_eq!(matches!(again.decision, Decision::Rejected(_)), is_refused);
+            assert_eq!(world.answer("other"), Some(&Err(SubmitError::IdReused)));
+        }
+    }
 }
