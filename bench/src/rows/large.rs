@@ -107,6 +107,12 @@ impl Large {
         (side, began.elapsed())
     }
 
+    /// Commits per second of a replay of the whole log.
+    async fn replay(&self) -> f64 {
+        let log = self.log.as_ref().expect("it was put back");
+        replay::fold_all(log, PARTITIONS).await
+    }
+
     async fn used_per_second(&mut self, side: &WriteSide) -> f64 {
         side.answered_per_second(self.books.used(self.measured))
             .await
@@ -180,7 +186,7 @@ impl Bench for Large {
         self.log = Some(side.stop().await);
     }
 
-    async fn round(&mut self, _ours_first: bool) -> Vec<Pair> {
+    async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
         let store = self.log.as_ref().map(NewLog::store);
         let options = self.options(store, 10);
         let (side, restart) = self.restart(options).await;
@@ -198,6 +204,12 @@ impl Bench for Large {
         let young = self.begun_per_second(&side).await;
         side.stop().await;
 
+        // Whoever comes first gets its memory from the system, the other what was given back.
+        let replayed_first = if ours_first {
+            None
+        } else {
+            Some(self.replay().await)
+        };
         let ends = work::ends_of(self.log.as_ref().expect("it was put back")).await;
         let records: u64 = ends.iter().map(|(_, end)| end).sum();
         let records = usize::try_from(records).expect("few enough");
@@ -205,9 +217,13 @@ impl Bench for Large {
         let (side, restart_alone) = self.restart(options).await;
         self.used_per_second(&side).await;
         let all = self.used_per_second(&side).await;
-        let log = side.stop().await;
-        let replayed = replay::fold_all(&log, PARTITIONS).await;
+        self.log = Some(side.stop().await);
+        let replayed = match replayed_first {
+            Some(replayed) => replayed,
+            None => self.replay().await,
+        };
         // What was written beside the local store is no tail of the next restart.
+        let log = self.log.take().expect("it was put back");
         let options = self.options(Some(log.store()), 10);
         self.log = Some(WriteSide::open(log, options).await.stop().await);
 
