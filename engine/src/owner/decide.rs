@@ -11,9 +11,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::machine::{InFlight, Owner, SpeculativeStream};
-use super::memory::{
-    DataDigest, Fingerprint, SentData, answer_again, answer_of, digest_of, id_key,
-};
+use super::memory::fingerprint::{DataDigest, Fingerprint, SentData, digest_of};
+use super::memory::{answer_again, answer_of, id_key};
 use super::{Action, Now, Submission};
 use crate::command::{Answer, SubmitError};
 use crate::commit::{

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use kernel::Timestamp;
 
 use self::prove::{Proof, Reading, Reread};
-use super::memory::{Fingerprint, Memory, answer_again, id_key};
+use super::memory::fingerprint::Fingerprint;
+use super::memory::{Memory, answer_again, id_key};
 use super::{
     Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
 };

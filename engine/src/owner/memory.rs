@@ -3,14 +3,12 @@
 //! Invariant: it stands exactly at the last folded record; nothing speculative is in it. Entries
 //! that are not in the local store yet are never evicted.
 
+pub(super) mod fingerprint;
 pub(super) mod image;
 mod streams;
 
 use bytes::Bytes;
-use hex::FromHex as _;
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use streams::{StreamEntry, Streams};
 
@@ -19,16 +17,13 @@ use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::command::{Answer, Decision, EventRef};
-use crate::commit::{Commit, Outcome, REFUSED_DATA_SIZE_MAX};
+use crate::commit::{Commit, Outcome};
 use crate::damage::DamageKind;
 use crate::explained;
 use crate::ids::{Offset, Position};
 use crate::keyed::Keyed;
 use crate::registry::{DecidedEvent, Opaque, Registry};
 use crate::token::PositionToken;
-
-/// A recognisable digest of what a client sent under a command id.
-pub(super) type Fingerprint = [u8; 16];
 
 /// What an id takes in memory beside its key and its form, in bytes.
 const ID_BYTES: usize = 192;
@@ -82,41 +77,6 @@ pub(super) fn id_key(stream_key: &[u8], id: &CommandId) -> Bytes {
     key.push(0);
     key.extend_from_slice(id.as_str().as_bytes());
     key.into()
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DigestedData {
-    #[serde(rename = "$digest")]
-    digest: DataDigest,
-}
-
-/// Size and digest of data that is not kept.
-#[derive(Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DataDigest {
-    pub(super) bytes: usize,
-    pub(super) sha256: String,
-}
-
-/// A command's data as it counts for its fingerprint: what a commit would not keep, if it refused the
-/// command, by its digest.
-pub(super) enum SentData<'a> {
-    Whole(&'a str),
-    Digest([u8; 32]),
-}
-
-impl<'a> SentData<'a> {
-    pub(super) fn of(data: &'a str) -> Self {
-        match data.len() {
-            ..=REFUSED_DATA_SIZE_MAX => Self::Whole(data),
-            _ => Self::Digest(digest_of(data)),
-        }
-    }
-}
-
-pub(super) fn digest_of(data: &str) -> [u8; 32] {
-    Sha256::digest(data.as_bytes()).into()
 }
 
 impl Memory {
@@ -296,56 +256,6 @@ impl Memory {
         i64::try_from(self.idempotency_window_ms)
             .unwrap_or(i64::MAX)
             .saturating_mul(1_000)
-    }
-
-    /// The fingerprint of what a commit says that its client sent.
-    fn fingerprint(&self, commit: &Commit) -> Fingerprint {
-        let command = &commit.command;
-        let digested = (commit.outcome == Outcome::Rejected)
-            .then(|| serde_json::from_str::<DigestedData>(command.data.get()).ok())
-            .flatten()
-            // Else it is what the client sent.
-            .filter(|data| data.digest.bytes > REFUSED_DATA_SIZE_MAX);
-        let digest = digested.and_then(|data| <[u8; 32]>::from_hex(data.digest.sha256).ok());
-        let data = match digest {
-            Some(digest) => SentData::Digest(digest),
-            None => SentData::of(command.data.get()),
-        };
-        let sent = (command.occurred_at, command.expected_version);
-        self.fingerprint_of(&command.type_name, command.schema, &data, sent)
-    }
-
-    /// The fingerprint of a command: type, schema, data, business time and expected version as sent.
-    /// Keyed, since data can be guessed.
-    pub(super) fn fingerprint_of(
-        &self,
-        type_name: &str,
-        schema: u16,
-        data: &SentData<'_>,
-        (occurred_at, expected_version): (Option<Timestamp>, Option<u64>),
-    ) -> Fingerprint {
-        let mut hasher = Sha256::new_with_prefix(self.fingerprint_key);
-        hasher.update((type_name.len() as u64).to_be_bytes());
-        hasher.update(type_name);
-        hasher.update(schema.to_be_bytes());
-        hasher.update([u8::from(occurred_at.is_some())]);
-        hasher.update(occurred_at.unwrap_or_default().micros().to_be_bytes());
-        hasher.update([u8::from(expected_version.is_some())]);
-        hasher.update(expected_version.unwrap_or_default().to_be_bytes());
-        match data {
-            SentData::Whole(data) => {
-                hasher.update([0]);
-                hasher.update(data);
-            }
-            SentData::Digest(digest) => {
-                hasher.update([1]);
-                hasher.update(digest);
-            }
-        }
-        let hash: [u8; 32] = hasher.finalize().into();
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&hash[..16]);
-        fingerprint
     }
 
     /// Takes up an accepted commit from the log, which has it under its stream's key.

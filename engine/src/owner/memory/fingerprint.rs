@@ -1,0 +1,101 @@
+//! How a command is recognised that is sent again: a keyed digest of what its client sent.
+//!
+//! Deliberately absent: where it is kept, and for how long.
+
+use hex::FromHex as _;
+use kernel::Timestamp;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::Memory;
+use crate::commit::{Commit, Outcome, REFUSED_DATA_SIZE_MAX};
+
+/// A recognisable digest of what a client sent under a command id.
+pub(in crate::owner) type Fingerprint = [u8; 16];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DigestedData {
+    #[serde(rename = "$digest")]
+    digest: DataDigest,
+}
+
+/// Size and digest of data that is not kept.
+#[derive(Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::owner) struct DataDigest {
+    pub(in crate::owner) bytes: usize,
+    pub(in crate::owner) sha256: String,
+}
+
+/// A command's data as it counts for its fingerprint: what a commit would not keep, if it refused the
+/// command, by its digest.
+pub(in crate::owner) enum SentData<'a> {
+    Whole(&'a str),
+    Digest([u8; 32]),
+}
+
+impl<'a> SentData<'a> {
+    pub(in crate::owner) fn of(data: &'a str) -> Self {
+        match data.len() {
+            ..=REFUSED_DATA_SIZE_MAX => Self::Whole(data),
+            _ => Self::Digest(digest_of(data)),
+        }
+    }
+}
+
+pub(in crate::owner) fn digest_of(data: &str) -> [u8; 32] {
+    Sha256::digest(data.as_bytes()).into()
+}
+
+impl Memory {
+    /// The fingerprint of what a commit says that its client sent.
+    pub(super) fn fingerprint(&self, commit: &Commit) -> Fingerprint {
+        let command = &commit.command;
+        let digested = (commit.outcome == Outcome::Rejected)
+            .then(|| serde_json::from_str::<DigestedData>(command.data.get()).ok())
+            .flatten()
+            // Else it is what the client sent.
+            .filter(|data| data.digest.bytes > REFUSED_DATA_SIZE_MAX);
+        let digest = digested.and_then(|data| <[u8; 32]>::from_hex(data.digest.sha256).ok());
+        let data = match digest {
+            Some(digest) => SentData::Digest(digest),
+            None => SentData::of(command.data.get()),
+        };
+        let sent = (command.occurred_at, command.expected_version);
+        self.fingerprint_of(&command.type_name, command.schema, &data, sent)
+    }
+
+    /// The fingerprint of a command: type, schema, data, business time and expected version as sent.
+    /// Keyed, since data can be guessed.
+    pub(in crate::owner) fn fingerprint_of(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &SentData<'_>,
+        (occurred_at, expected_version): (Option<Timestamp>, Option<u64>),
+    ) -> Fingerprint {
+        let mut hasher = Sha256::new_with_prefix(self.fingerprint_key);
+        hasher.update((type_name.len() as u64).to_be_bytes());
+        hasher.update(type_name);
+        hasher.update(schema.to_be_bytes());
+        hasher.update([u8::from(occurred_at.is_some())]);
+        hasher.update(occurred_at.unwrap_or_default().micros().to_be_bytes());
+        hasher.update([u8::from(expected_version.is_some())]);
+        hasher.update(expected_version.unwrap_or_default().to_be_bytes());
+        match data {
+            SentData::Whole(data) => {
+                hasher.update([0]);
+                hasher.update(data);
+            }
+            SentData::Digest(digest) => {
+                hasher.update([1]);
+                hasher.update(digest);
+            }
+        }
+        let hash: [u8; 32] = hasher.finalize().into();
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&hash[..16]);
+        fingerprint
+    }
+}
