@@ -187,7 +187,7 @@ fn owner_and_commands(count: usize) -> (World, Vec<Submission>) {
     (World::owning(), (0..count).map(submission).collect())
 }
 
-#[library_benchmark(config = at_most(11_150_000))]
+#[library_benchmark(config = at_most(10_850_000))]
 #[bench::hundred(args = (COUNT), setup = owner_and_commands)]
 fn decide_encode_chain_answer((mut world, commands): (World, Vec<Submission>)) -> World {
     for (ticket, submission) in commands.into_iter().enumerate() {
