@@ -420,7 +420,8 @@ impl Memory {
     /// was to take it.
     pub(super) fn unsaved_bytes(&self) -> usize {
         let ids = self.ids.iter();
-        let weight = |(key, known): (&Bytes, &StoredId)| ID_BYTES + key.len() + known.size();
+        let weight =
+            |(key, known): (&Bytes, &StoredId)| ID_BYTES + key.len() + known.as_bytes().len();
         let ids: usize = ids.map(weight).sum();
         self.streams.dirty_bytes() + ids
     }

@@ -20,7 +20,8 @@ use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use self::form::{IdHead, StoredId};
+pub(super) use self::form::IdHead;
+pub use self::form::StoredId;
 use self::sweep::Sweep;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;

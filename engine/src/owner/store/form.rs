@@ -20,17 +20,17 @@ const HEAD_BYTES: usize = 8 + 8 + 8 + 16 + 8 + 1;
 
 /// Where a command's commit is, and how the command is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdHead {
+pub(in crate::owner) struct IdHead {
     /// Where its commit is.
-    pub offset: Offset,
+    pub(in crate::owner) offset: Offset,
     /// The log position of its commit.
-    pub position: Position,
+    pub(in crate::owner) position: Position,
     /// When it was recorded.
-    pub recorded_at: Timestamp,
+    pub(in crate::owner) recorded_at: Timestamp,
     /// What its command looked like.
-    pub fingerprint: [u8; 16],
+    pub(in crate::owner) fingerprint: [u8; 16],
     /// The stream's version behind it.
-    pub version: u64,
+    pub(in crate::owner) version: u64,
 }
 
 /// What is known of a command id, in the form in which it is kept.
@@ -42,7 +42,7 @@ impl StoredId {
     ///
     /// # Panics
     /// Where the name of an event has more than four gigabytes: it would not be in a record.
-    pub fn accepted<'a>(
+    pub(in crate::owner) fn accepted<'a>(
         head: &IdHead,
         events: impl Iterator<Item = (Uuid, &'a str)> + Clone,
     ) -> Self {
@@ -63,16 +63,14 @@ impl StoredId {
     ///
     /// # Panics
     /// Never: facts are JSON.
-    #[must_use]
-    pub fn rejected(head: &IdHead, rejection: &RecordedRejection) -> Self {
+    pub(in crate::owner) fn rejected(head: &IdHead, rejection: &RecordedRejection) -> Self {
         let mut bytes = Self::begun(head, REJECTED, 128);
         serde_json::to_writer(&mut bytes, rejection).expect("facts that are JSON");
         Self(bytes.into())
     }
 
     /// What is known of a command that was answered so.
-    #[must_use]
-    pub fn of(head: &IdHead, decision: &Decision) -> Self {
+    pub(in crate::owner) fn of(head: &IdHead, decision: &Decision) -> Self {
         match decision {
             Decision::Accepted(events) => {
                 let events = events.iter();
@@ -100,13 +98,8 @@ impl StoredId {
         Self(bytes.into())
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::owner) fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// How long the form is, in bytes.
-    pub(in crate::owner) fn size(&self) -> usize {
-        self.0.len()
     }
 
     /// When its commit was recorded; absent where this is no such form.
@@ -119,7 +112,7 @@ impl StoredId {
     ///
     /// # Errors
     /// [`StoreError::Form`]: this is no such form.
-    pub fn read(&self) -> Result<(IdHead, Decision), StoreError> {
+    pub(in crate::owner) fn read(&self) -> Result<(IdHead, Decision), StoreError> {
         take(&self.0).ok_or(StoreError::Form)
     }
 }
@@ -210,7 +203,7 @@ mod tests {
             let id = StoredId::of(&head, &decision);
             assert_eq!(id.recorded_at(), Some(head.recorded_at));
             assert_eq!(id.read().unwrap(), (head, decision.clone()));
-            for cut in 1..id.size() {
+            for cut in 1..id.0.len() {
                 // Behind a whole event there may be none.
                 if let Ok((_, shorter)) = StoredId::from_bytes(&id.0[..cut]).read() {
                     assert_ne!(shorter, decision);
