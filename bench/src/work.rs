@@ -56,7 +56,7 @@ pub fn place(seed: u64, number: usize) -> Request {
     Request {
         tenant: TenantId::default(),
         stream: stream(seed, number).parse().expect("a stream's name"),
-        command: "PlaceOrder".to_owned(),
+        command: "PlaceOrder".into(),
         schema: 1,
         id: format!("place-{number}").parse().expect("a command id"),
         occurred_at: Some("2018-06-04T16:44:48Z".parse().expect("a moment")),
@@ -80,7 +80,7 @@ pub fn lend_or_return(book: &str, number: usize) -> Request {
     };
     Request {
         stream: book.parse().expect("a stream's name"),
-        command: command.to_owned(),
+        command: command.into(),
         occurred_at: None,
         expected_version: Some(number as u64),
         data: to_raw_value(&data).expect("JSON"),

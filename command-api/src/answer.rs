@@ -217,7 +217,7 @@ mod tests {
     fn an_accepted_command_shows_its_events() {
         let event = EventRef {
             id: Uuid::nil(),
-            type_name: "OrderShipped".to_owned(),
+            type_name: "OrderShipped".into(),
             version: 3,
         };
         let answer = answer(Decision::Accepted(vec![event]));

@@ -86,7 +86,7 @@ pub(crate) fn read(
         schema: line.schema.unwrap_or_else(current),
         tenant: line.tenant.unwrap_or_default(),
         stream: line.stream,
-        command: line.command,
+        command: line.command.into(),
         id: line.id.unwrap_or_else(made_up),
         occurred_at: line.occurred_at,
         expected_version: line.expected_version,

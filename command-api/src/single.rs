@@ -43,7 +43,7 @@ pub(crate) async fn submit(
         schema: door.schemas.current(stream.category(), &command),
         tenant: headers.tenant,
         stream,
-        command,
+        command: command.into(),
         id: headers.id,
         occurred_at: headers.occurred_at,
         expected_version: precondition.as_ref().ok().copied().flatten(),

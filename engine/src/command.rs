@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kernel::{
     Actor, CausationId, CommandId, CorrelationId, ShapeError, StreamName, TenantId, Timestamp,
+    TypeName,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -24,7 +25,7 @@ pub struct Request {
     /// The stream that it is for.
     pub stream: StreamName,
     /// The name of the command's type.
-    pub command: String,
+    pub command: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
     /// The client's name for this intent.
@@ -96,7 +97,7 @@ pub struct EventRef {
     pub id: Uuid,
     /// The frozen name of its type.
     #[serde(rename = "type")]
-    pub type_name: String,
+    pub type_name: TypeName,
     /// The stream's version with this event.
     pub version: u64,
 }

@@ -9,7 +9,9 @@
 mod written;
 
 use bytes::Bytes;
-use kernel::{Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp};
+use kernel::{
+    Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp, TypeName,
+};
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -68,7 +70,7 @@ pub struct CommandPart {
     pub id: CommandId,
     /// The frozen name of its type.
     #[serde(rename = "type")]
-    pub type_name: String,
+    pub type_name: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
     /// Business time as the client sent it; absent: the commit's `recorded_at`.
@@ -112,7 +114,7 @@ pub struct EventPart {
     pub id: Uuid,
     /// The frozen name of its type.
     #[serde(rename = "type")]
-    pub type_name: String,
+    pub type_name: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
     /// Its data.

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use kernel::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
-use kernel::{Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp};
+use kernel::{Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName};
 use serde_json::value::RawValue;
 
 use crate::commit::RecordedRejection;
@@ -24,7 +24,7 @@ type OpaqueMessage = Arc<dyn Any + Send + Sync>;
 #[derive(Clone)]
 pub struct DecidedEvent {
     /// The frozen name of its type.
-    pub type_name: String,
+    pub type_name: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
     /// Its data.

@@ -17,7 +17,9 @@ mod timestamp;
 pub use context::{Actor, ActorKind, Context};
 pub use decider::Decider;
 pub use message::{Message, MessageType, ShapeError, decode_json};
-pub use name::{Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId};
+pub use name::{
+    Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId, TypeName,
+};
 pub use rejection::{Rejection, facts_of};
 pub use text::deserialize_text;
 pub use timestamp::{Timestamp, TimestampError};

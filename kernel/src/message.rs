@@ -11,10 +11,12 @@ use serde_json::value::RawValue;
 
 use strict::Strict;
 
+use crate::TypeName;
+
 /// A set of payload types that travel under frozen names, such as all commands of an aggregate.
 pub trait Message: Sized + Clone + Send + Sync + 'static {
     /// The frozen name of this payload's type.
-    fn type_name(&self) -> String;
+    fn type_name(&self) -> TypeName;
 
     /// The number of this payload's shape, from 1.
     fn schema(&self) -> u16;
@@ -138,8 +140,8 @@ macro_rules! messages {
         $vis enum $set { $($(#[$doc])* $type($type)),+ }
 
         impl $crate::Message for $set {
-            fn type_name(&self) -> String {
-                match self { $(Self::$type(_) => stringify!($type).to_owned()),+ }
+            fn type_name(&self) -> $crate::TypeName {
+                match self { $(Self::$type(_) => $crate::TypeName::new_static(stringify!($type))),+ }
             }
 
             fn schema(&self) -> u16 {

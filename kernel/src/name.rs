@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use crate::text::deserialize_text;
 
@@ -40,6 +41,10 @@ pub enum NameError {
     CommandId,
 }
 
+/// The frozen name of a type of command or event, not looked at here. Like all names it is copied without
+/// being written again, and lies with its holder where it is short.
+pub type TypeName = SmolStr;
+
 /// The pattern of a stream's name in JSON Schema.
 const STREAM_PATTERN: &str = r"^[a-z][a-z0-9_]{0,62}-[A-Za-z0-9._~-]{1,128}$";
 
@@ -48,7 +53,7 @@ const COMMAND_ID_PATTERN: &str = r"^[!#-\[\]-~]{1,255}$";
 
 /// For whom a stream is kept; `main` unless said otherwise.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantId(Box<str>);
+pub struct TenantId(SmolStr);
 
 impl TenantId {
     /// The name of the default tenant.
@@ -57,23 +62,23 @@ impl TenantId {
     /// Whether it is the default tenant.
     #[must_use]
     pub fn is_main(&self) -> bool {
-        &*self.0 == Self::MAIN
+        self.0 == Self::MAIN
     }
 }
 
 impl Default for TenantId {
     fn default() -> Self {
-        Self(Self::MAIN.into())
+        Self(SmolStr::new_static(Self::MAIN))
     }
 }
 
 /// The type name of an aggregate.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Category(Box<str>);
+pub struct Category(SmolStr);
 
 /// The name of one aggregate instance's stream: category, dash, id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamName(Box<str>);
+pub struct StreamName(SmolStr);
 
 impl StreamName {
     /// The part before the first dash.
@@ -95,15 +100,15 @@ impl StreamName {
 
 /// The client's name for one intent, scoped by tenant and stream.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(Box<str>);
+pub struct CommandId(SmolStr);
 
 /// The name of a whole conversation of commands and events.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CorrelationId(Box<str>);
+pub struct CorrelationId(SmolStr);
 
 /// The name of what directly led to a command.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CausationId(Box<str>);
+pub struct CausationId(SmolStr);
 
 fn is_category(text: &str) -> bool {
     let mut bytes = text.bytes();

@@ -164,7 +164,7 @@ pub fn submission(config: &Config, command: u8) -> Submission {
     let request = Request {
         tenant: TenantId::default(),
         stream: STREAM.parse().expect("a stream's name"),
-        command: COMMAND.to_owned(),
+        command: COMMAND.into(),
         schema: 1,
         id: id_of(command),
         occurred_at: None,

@@ -71,7 +71,7 @@ fn place(number: usize) -> Request {
         stream: format!("order-{number:032x}")
             .parse()
             .expect("a stream's name"),
-        command: "PlaceOrder".to_owned(),
+        command: "PlaceOrder".into(),
         schema: 1,
         id: format!("place-{number}").parse().expect("a command id"),
         occurred_at: Some("2018-06-04T16:44:48Z".parse().expect("a moment")),

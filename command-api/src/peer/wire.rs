@@ -10,7 +10,9 @@ use engine::cluster::{CommandForPeer, Hint, LinkAnswer};
 use engine::command::{Answer, Request, SubmitError, TurnedAway};
 use engine::damage::{Damage, DamageKind};
 use engine::ids::{Offset, Partition, Position};
-use kernel::{Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp};
+use kernel::{
+    Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp, TypeName,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -52,7 +54,7 @@ struct CommandIn {
     timeout_ms: u64,
     tenant: TenantId,
     stream: StreamName,
-    command: String,
+    command: TypeName,
     schema: u16,
     id: CommandId,
     occurred_at: Option<Timestamp>,

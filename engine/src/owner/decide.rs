@@ -225,11 +225,11 @@ impl<T> Owner<T> {
         match catch_unwind(AssertUnwindSafe(decide)) {
             Ok(Ok(decided)) => Ok((version, decided)),
             Ok(Err(error)) => {
-                tracing::error!(%error, category, command = request.command, "a rule failed");
+                tracing::error!(%error, category, command = %request.command, "a rule failed");
                 Err(SubmitError::Failed)
             }
             Err(_) => {
-                tracing::error!(category, command = request.command, "a rule panicked");
+                tracing::error!(category, command = %request.command, "a rule panicked");
                 Err(SubmitError::Failed)
             }
         }

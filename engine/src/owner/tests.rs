@@ -146,7 +146,7 @@ pub(crate) fn submission(id: &str, amount: u32, expected: Option<u64>) -> Submis
     let request = Request {
         tenant: TenantId::default(),
         stream: "counter-1".parse().unwrap(),
-        command: "Add".to_owned(),
+        command: "Add".into(),
         schema: 1,
         id: id.parse::<CommandId>().unwrap(),
         occurred_at: None,

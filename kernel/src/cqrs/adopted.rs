@@ -19,7 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::{
-    Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, decode_json,
+    Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName, decode_json,
 };
 
 type CommandOf<T> = <<T as Adoption>::Aggregate as Aggregate>::Command;
@@ -214,7 +214,7 @@ impl<'de, A: Aggregate> Deserialize<'de> for AdoptedState<A> {
 /// It keeps the JSON and is read anew at each decision, because the aggregate's own command type
 /// need be neither `Clone` nor `Serialize`, and `handle` consumes it.
 pub struct AdoptedCommand<T> {
-    type_name: Box<str>,
+    type_name: TypeName,
     schema: u16,
     data: Box<str>,
     adoption: PhantomData<fn() -> T>,
@@ -232,8 +232,8 @@ impl<T> Clone for AdoptedCommand<T> {
 }
 
 impl<T: Adoption> Message for AdoptedCommand<T> {
-    fn type_name(&self) -> String {
-        self.type_name.to_string()
+    fn type_name(&self) -> TypeName {
+        self.type_name.clone()
     }
 
     fn schema(&self) -> u16 {
@@ -300,8 +300,8 @@ impl<T: Adoption> PartialEq for AdoptedEvent<T> {
 }
 
 impl<T: Adoption> Message for AdoptedEvent<T> {
-    fn type_name(&self) -> String {
-        self.0.event_type()
+    fn type_name(&self) -> TypeName {
+        self.0.event_type().into()
     }
 
     fn schema(&self) -> u16 {

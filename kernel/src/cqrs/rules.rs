@@ -77,7 +77,7 @@ where
     E: Message + Serialize + DeserializeOwned + PartialEq + Debug,
 {
     fn event_type(&self) -> String {
-        self.event.type_name()
+        self.event.type_name().into()
     }
 
     fn event_version(&self) -> String {

@@ -68,7 +68,7 @@ fn commit(headers: CommitHeaders, number: u64, from_version: u64) -> NewRecord {
         recorded_at: Timestamp::default(),
         command: CommandPart {
             id: id.parse::<CommandId>().expect("a command's id"),
-            type_name: "Write".to_owned(),
+            type_name: "Write".into(),
             schema: 1,
             occurred_at: None,
             expected_version: None,
@@ -82,7 +82,7 @@ fn commit(headers: CommitHeaders, number: u64, from_version: u64) -> NewRecord {
         rejection: None,
         events: vec![EventPart {
             id: Uuid::from_u128(number.into()),
-            type_name: "Written".to_owned(),
+            type_name: "Written".into(),
             schema: 1,
             data: data("{}"),
         }],

@@ -14,7 +14,7 @@ use engine::ids::{LogId, Offset, Partition, Position};
 use engine::log::LogError;
 use engine::record::record_hash;
 use engine::token::PositionToken;
-use kernel::{Actor, StreamName, TenantId, Timestamp};
+use kernel::{Actor, StreamName, TenantId, Timestamp, TypeName};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row as _;
@@ -71,14 +71,14 @@ struct Events<'a> {
 struct ShownEvent {
     id: Uuid,
     #[serde(rename = "type")]
-    type_name: String,
+    type_name: TypeName,
     schema: u16,
     version: u64,
     occurred_at: Timestamp,
     recorded_at: Timestamp,
     data: Box<RawValue>,
     command_id: String,
-    command: String,
+    command: TypeName,
     correlation_id: String,
     causation_id: String,
     actor: Option<Actor>,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use engine::commit::Commit;
 use engine::ids::{Offset, Partition, Position, RecordHash};
 use engine::subscription::Placed;
-use kernel::{Message, ShapeError, Timestamp};
+use kernel::{Message, ShapeError, Timestamp, TypeName};
 
 /// Why a commit cannot be projected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum ProjectError {
         /// Its index in the commit, from 0.
         index: usize,
         /// The name of its type.
-        type_name: String,
+        type_name: TypeName,
         /// What is wrong with its shape.
         source: ShapeError,
     },

@@ -213,7 +213,7 @@ impl World {
             let request = Request {
                 tenant: TenantId::default(),
                 stream: stream.parse().expect("a category and a number"),
-                command: COMMAND.to_owned(),
+                command: COMMAND.into(),
                 schema: 1,
                 id: id.parse().expect("letters and digits"),
                 occurred_at: None,

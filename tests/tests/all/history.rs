@@ -160,7 +160,7 @@ impl Scribe {
             recorded_at: Timestamp::from_micros(1_700_000_000_000_000).unwrap(),
             command: CommandPart {
                 id: format!("c{}", self.number).parse().unwrap(),
-                type_name: "Do".to_owned(),
+                type_name: "Do".into(),
                 schema: 1,
                 occurred_at: None,
                 expected_version: None,
@@ -174,7 +174,7 @@ impl Scribe {
             rejection: None,
             events: vec![EventPart {
                 id: self.id(),
-                type_name: "Done".to_owned(),
+                type_name: "Done".into(),
                 schema: 1,
                 data,
             }],

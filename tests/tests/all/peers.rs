@@ -131,7 +131,7 @@ fn command(sequence: u64) -> CommandForPeer {
         request: Request {
             tenant: "main".parse().unwrap(),
             stream: format!("order-{}", sequence % 7).parse().unwrap(),
-            command: "PlaceOrder".to_owned(),
+            command: "PlaceOrder".into(),
             schema: 1,
             id: format!("k{sequence}").parse().unwrap(),
             occurred_at: None,

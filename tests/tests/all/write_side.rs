@@ -40,7 +40,7 @@ pub(crate) fn request(stream: &str, command: &str, id: &str, data: &serde_json::
     Request {
         tenant: TenantId::default(),
         stream: stream.parse().unwrap(),
-        command: command.to_owned(),
+        command: command.into(),
         schema: 1,
         id: id.parse::<CommandId>().unwrap(),
         occurred_at: Some("2018-06-04T16:44:48Z".parse::<Timestamp>().unwrap()),

@@ -14,7 +14,7 @@ fn request(data: &str) -> Request {
     Request {
         tenant: "north".parse().unwrap(),
         stream: "order-1".parse().unwrap(),
-        command: "PlaceOrder".to_owned(),
+        command: "PlaceOrder".into(),
         schema: 2,
         id: "k1".parse().unwrap(),
         occurred_at: Some("2018-06-04T16:44:48.123456Z".parse().unwrap()),
@@ -168,7 +168,7 @@ fn every_answer_is_read_back_as_it_was_written() {
     };
     let accepted = answer(Decision::Accepted(vec![EventRef {
         id: Uuid::from_u128(5),
-        type_name: "OrderPlaced".to_owned(),
+        type_name: "OrderPlaced".into(),
         version: 3,
     }]));
     let rejected = answer(Decision::Rejected(RecordedRejection {

@@ -88,7 +88,7 @@ impl Commits {
                 .expect("the present is within the range of times"),
             command: CommandPart {
                 id: id.parse::<CommandId>().expect("letters and digits"),
-                type_name: "Verify".to_owned(),
+                type_name: "Verify".into(),
                 schema: 1,
                 occurred_at: None,
                 expected_version: None,
@@ -102,7 +102,7 @@ impl Commits {
             rejection: None,
             events: vec![EventPart {
                 id: Uuid::now_v7(),
-                type_name: "Verified".to_owned(),
+                type_name: "Verified".into(),
                 schema: 1,
                 data: data(format!("{{\"filling\":\"{filling}\"}}")),
             }],

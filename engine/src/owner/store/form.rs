@@ -159,7 +159,7 @@ fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
         bytes = rest;
         events.push(EventRef {
             id: Uuid::from_bytes(id),
-            type_name: str::from_utf8(name).ok()?.to_owned(),
+            type_name: str::from_utf8(name).ok()?.into(),
             version: 0,
         });
     }
@@ -178,7 +178,7 @@ mod tests {
     fn what_is_written_is_read_back_and_what_is_cut_is_not() {
         let event = |number: u64| EventRef {
             id: Uuid::from_u128(number.into()),
-            type_name: format!("Event{number}"),
+            type_name: format!("Event{number}").into(),
             version: number,
         };
         let facts = [("least".to_owned(), 3.into())];
