@@ -78,7 +78,7 @@ impl Timestamp {
         put(&mut room[20..26], micros);
         let end = match micros {
             0 => 19,
-            _ if micros % 1_000 == 0 => 23,
+            _ if micros.is_multiple_of(1_000) => 23,
             _ => 26,
         };
         room[end] = b'Z';

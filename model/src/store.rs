@@ -41,7 +41,7 @@ impl MemoryStore {
             });
             place.hash(&mut hasher);
             for (key, state) in &content.states {
-                (key, state.version, &state.state).hash(&mut hasher);
+                (key, state.version, &state.first, &state.state).hash(&mut hasher);
             }
             for (key, id) in &content.ids {
                 (key, id).hash(&mut hasher);

@@ -395,7 +395,7 @@ impl<T> Owner<T> {
         if self.speculation.ids.contains_key(&key) || self.again.iter().any(is_open) {
             return Inquired::InFlight;
         }
-        match self.memory.id(&key, self.last_recorded_at) {
+        match self.memory.id(&stream_key, &key, self.last_recorded_at) {
             Ok(Some(known)) => {
                 let who = (&inquiry.tenant, &inquiry.stream, &inquiry.id);
                 Inquired::Known(answer_again(&self.chain, who, known))

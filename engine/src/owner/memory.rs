@@ -12,7 +12,9 @@ use kernel::{CommandId, StreamName, TenantId, Timestamp};
 
 use streams::{StreamEntry, Streams};
 
-use super::store::{IdHead, SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
+use super::store::{
+    FirstId, IdHead, SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState,
+};
 use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
@@ -38,6 +40,7 @@ pub(super) struct Memory {
     registry: Registry,
     store: Box<dyn StateStore>,
     streams: Streams,
+    /// All ids that the local store lacks but those that streams begin with.
     ids: Keyed<StoredId>,
     /// How many were left when ids were last forgotten here.
     ids_left: usize,
@@ -137,14 +140,20 @@ impl Memory {
 
     fn forget_all(&mut self) {
         self.streams.clear();
-        self.forget_ids();
+        self.let_ids_go();
         self.unsaved_commits = 0;
     }
 
-    pub(super) fn forget_ids(&mut self) {
+    fn let_ids_go(&mut self) {
         self.ids.clear();
         self.ids_left = 0;
         self.ids_since = None;
+    }
+
+    /// Forgets each id that is here.
+    pub(super) fn forget_ids(&mut self) {
+        self.let_ids_go();
+        self.streams.forget_all_firsts();
     }
 
     pub(super) fn set_idempotency_window_ms(&mut self, window_ms: u64) {
@@ -181,28 +190,27 @@ impl Memory {
                 Err(error) => {
                     tracing::warn!(error = explained(&error), "a stream's state cannot be read");
                     *doubt = Some(Doubt::of(&error));
-                    return StreamEntry::new(0, None, None);
+                    return StreamEntry::new(0, None, None, None);
                 }
             };
             let stored_bytes = stored.as_ref().map(|stored| stored.state.len());
-            let (version, state) = match (stored, aggregate) {
+            let (version, state, first) = match (stored, aggregate) {
                 (Some(stored), Some(aggregate)) => {
                     let state = aggregate.decode_state(&stored.state);
                     if state.is_none() {
                         *doubt = Some(Doubt::Unreadable);
                     }
-                    (stored.version, state)
+                    (stored.version, state, stored.first)
                 }
-                (Some(stored), None) => (stored.version, None),
-                (None, Some(aggregate)) => (0, Some(aggregate.initial())),
-                (None, None) => (0, None),
+                (Some(stored), None) => (stored.version, None, stored.first),
+                (None, Some(aggregate)) => (0, Some(aggregate.initial()), None),
+                (None, None) => (0, None, None),
             };
-            StreamEntry::new(version, state, stored_bytes)
+            StreamEntry::new(version, state, first, stored_bytes)
         })
     }
 
-    /// The same as [`Self::id`] of a stream that is about to be decided upon: where the local store has
-    /// nothing of the stream, it has none of its ids.
+    /// The same as [`Self::id`] of a stream that is about to be decided upon.
     ///
     /// # Errors
     /// [`StoreError`]: nobody can tell now.
@@ -213,11 +221,10 @@ impl Memory {
         last_recorded_at: Option<Timestamp>,
     ) -> Result<Option<KnownId>, StoreError> {
         let category = image::category_of(stream_key);
-        let is_stored = self.stream(stream_key, category).is_stored;
-        if !is_stored && !self.ids.contains_key(id_key) {
+        if self.stream(stream_key, category).is_new() {
             return Ok(None);
         }
-        self.id(id_key, last_recorded_at)
+        self.id(stream_key, id_key, last_recorded_at)
     }
 
     /// What is known of a command id, if it is remembered at `last_recorded_at`.
@@ -226,17 +233,35 @@ impl Memory {
     /// [`StoreError`]: nobody can tell now.
     pub(super) fn id(
         &self,
+        stream_key: &Bytes,
         id_key: &Bytes,
         last_recorded_at: Option<Timestamp>,
     ) -> Result<Option<KnownId>, StoreError> {
+        // What could not be read is in memory as if it were new.
+        let held = self.streams.get(stream_key).filter(|_| !self.is_stale());
+        let is_stored = !self.alone && held.is_none_or(|entry| entry.is_stored);
         let known = match self.ids.get(id_key) {
             Some(known) => Some(known.read()?),
-            None if self.alone => None,
-            None => self
-                .store
-                .id(id_key)?
-                .map(|known| known.read())
-                .transpose()?,
+            // Where the local store has nothing of a stream, it has none of its ids.
+            None if !is_stored => None,
+            None => {
+                let stored = self.store.id(id_key)?;
+                stored.map(|known| known.read()).transpose()?
+            }
+        };
+        let begins = |first: Option<&FirstId>| {
+            let known = first.and_then(|first| first.known_as(stream_key, id_key));
+            known.map(StoredId::read).transpose()
+        };
+        let known = match (known, held) {
+            // If the stream begins with this id, it was forgotten and came again.
+            (Some(known), _) => Some(known),
+            (None, Some(entry)) => begins(entry.first.as_ref())?,
+            (None, None) if !is_stored => None,
+            (None, None) => {
+                let stored = self.store.state(stream_key)?;
+                begins(stored.as_ref().and_then(|stored| stored.first.as_ref()))?
+            }
         };
         let is_remembered = |(head, _): &KnownId| {
             last_recorded_at.is_some_and(|last| {
@@ -272,7 +297,8 @@ impl Memory {
             // The owner goes back.
             return Ok(());
         }
-        let entry = self.streams.changed(key).expect(LOOKED_UP);
+        let fingerprint = self.fingerprint(commit);
+        let (entry, was_new) = self.streams.changed(key).expect(LOOKED_UP);
         if entry.version != commit.from_version {
             return Err(DamageKind::VersionGap {
                 stream: String::from_utf8_lossy(key).into_owned(),
@@ -298,7 +324,7 @@ impl Memory {
             offset,
             position,
             recorded_at: commit.recorded_at,
-            fingerprint: self.fingerprint(commit),
+            fingerprint,
             version: commit.version(),
         };
         let known = match &commit.rejection {
@@ -311,7 +337,12 @@ impl Memory {
                 )
             }
         };
-        self.remember(id_key(key, &commit.command.id), known, head.recorded_at);
+        let id = commit.command.id.clone();
+        match was_new {
+            true => entry.first = Some(FirstId { id, known }),
+            false => self.remember(id_key(key, &id), known, commit.recorded_at),
+        }
+        self.unsaved_commits += 1;
         Ok(())
     }
 
@@ -322,6 +353,7 @@ impl Memory {
             events,
             occurred_at,
             state,
+            id,
             id_key,
             head,
             decision,
@@ -331,7 +363,7 @@ impl Memory {
         if self.is_stale() {
             return;
         }
-        let entry = self.streams.changed(key).expect(LOOKED_UP);
+        let (entry, was_new) = self.streams.changed(key).expect(LOOKED_UP);
         match (state, &mut entry.state, self.registry.get(category)) {
             (Some(state), _, _) => entry.state = Some(state),
             (None, Some(state), Some(aggregate)) => {
@@ -342,14 +374,18 @@ impl Memory {
             (None, _, _) => {}
         }
         entry.version = head.version;
-        self.remember(id_key, StoredId::of(&head, decision), head.recorded_at);
+        let known = StoredId::of(&head, decision);
+        match was_new {
+            true => entry.first = Some(FirstId { id, known }),
+            false => self.remember(id_key, known, head.recorded_at),
+        }
+        self.unsaved_commits += 1;
     }
 
     fn remember(&mut self, id_key: Bytes, known: StoredId, recorded_at: Timestamp) {
         self.ids.insert(id_key, known);
         // Time does not go back in a partition: the first is the oldest.
         self.ids_since.get_or_insert(recorded_at);
-        self.unsaved_commits += 1;
     }
 
     /// Writes what changed to the local store, at the place that `checkpoint` names, and evicts
@@ -394,12 +430,23 @@ impl Memory {
             forget_before,
             ..SaveBatch::default()
         };
+        let is_kept = |first: &&FirstId| {
+            forget_before.is_none_or(|before| first.known.recorded_at() > Some(before))
+        };
+        let mut too_old = Vec::new();
         for (key, entry) in self.streams.dirty() {
-            let state = encode(&self.registry, key, entry)?;
-            let version = entry.version;
-            let stored = StoredState { version, state };
+            let first = entry.first.as_ref().filter(is_kept);
+            if first.is_none() && entry.first.is_some() {
+                too_old.push(key.clone());
+            }
+            let stored = StoredState {
+                version: entry.version,
+                first: first.cloned(),
+                state: encode(&self.registry, key, entry)?,
+            };
             batch.states.push((key.clone(), stored));
         }
+        self.streams.forget_firsts(&too_old);
         if self.alone {
             // Everything is here, and dirty: a store that works again takes all of it, or nothing.
             self.store.clear()?;
@@ -409,7 +456,7 @@ impl Memory {
             self.ids = batch.ids;
             return Err(error);
         }
-        self.forget_ids();
+        self.let_ids_go();
         let states = batch.states.iter();
         self.streams
             .stored(states.map(|(_, stored)| stored.state.len()));
@@ -483,6 +530,7 @@ pub(super) struct OwnCommit<'a> {
     pub(super) occurred_at: Timestamp,
     /// The stream's state behind it, where that is known.
     pub(super) state: Option<Opaque>,
+    pub(super) id: CommandId,
     pub(super) id_key: Bytes,
     pub(super) head: IdHead,
     pub(super) decision: &'a Decision,

@@ -25,7 +25,9 @@ use crate::record::{NewRecord, RECORD_VERSION};
 use crate::registry::DecodedCommand;
 
 pub use machine::{Owner, Phase};
-pub use store::{NoStore, SaveBatch, Saved, StateStore, Store, StoreError, StoredId, StoredState};
+pub use store::{
+    FirstId, NoStore, SaveBatch, Saved, StateStore, Store, StoreError, StoredId, StoredState,
+};
 
 /// What a command takes in memory beside its data, about, in bytes.
 const COMMAND_BYTES: usize = 1_024;

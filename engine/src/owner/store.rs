@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
-use kernel::Timestamp;
+use kernel::{CommandId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -94,12 +94,32 @@ pub struct Saved {
 }
 
 /// One stream's state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredState {
     /// Its version.
     pub version: u64,
+    /// The command that it begins with, unless that is too old to be remembered.
+    pub first: Option<FirstId>,
     /// The state as JSON; empty where no registered aggregate reads the category.
     pub state: Vec<u8>,
+}
+
+/// The id of the command that a stream begins with. It is kept with the stream's state, so that a stream
+/// of one command takes one row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FirstId {
+    /// The id.
+    pub id: CommandId,
+    /// What is known of it.
+    pub known: StoredId,
+}
+
+impl FirstId {
+    /// What is known of a command id of this stream, if it is this one.
+    pub(super) fn known_as(&self, stream_key: &[u8], id_key: &[u8]) -> Option<&StoredId> {
+        let id = id_key.get(stream_key.len() + 1..)?;
+        (id == self.id.as_str().as_bytes()).then_some(&self.known)
+    }
 }
 
 /// Everything that moves together with the place.
@@ -107,7 +127,7 @@ pub struct StoredState {
 pub struct SaveBatch {
     /// States by stream key.
     pub states: Vec<(Bytes, StoredState)>,
-    /// Command ids by their key.
+    /// All other command ids, by their key.
     pub ids: Keyed<StoredId>,
     /// The moment up to which recorded ids are forgotten.
     pub forget_before: Option<Timestamp>,
@@ -128,7 +148,7 @@ pub trait StateStore: Send {
     /// # Errors
     /// [`StoreError`].
     fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError>;
-    /// A command id.
+    /// A command id, as far as it has a row of its own.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -207,6 +227,9 @@ struct Opened {
 }
 
 const PLACE: &[u8] = b"c";
+/// The form in which everything is written; it stands before the place. What was written in another
+/// one is folded anew.
+const FORM: u8 = 2;
 const STATE: u8 = b's';
 const ID: u8 = b'i';
 /// What is written to see whether the disk takes it.
@@ -436,9 +459,7 @@ impl Part<'_> {
         let mut batch = self.database.batch();
         sweep.forget(self.keyspace, changes, &mut batch)?;
         for (stream_key, state) in &changes.states {
-            let mut value = state.version.to_be_bytes().to_vec();
-            value.extend_from_slice(&state.state);
-            batch.insert(self.keyspace, key(STATE, stream_key), value);
+            batch.insert(self.keyspace, key(STATE, stream_key), form::row_of(state));
         }
         for (id_key, id) in &changes.ids {
             batch.insert(self.keyspace, key(ID, id_key), id.as_bytes());
@@ -474,19 +495,19 @@ impl StateStore for PartitionStore {
             self.with(|part| Ok((part.get(PLACE)?, Sweep::load(part.keyspace)?)))?;
         let place = place.map(|place| place.to_vec());
         self.sweep = sweep;
-        let saved = place.as_deref().map(serde_json::from_slice).transpose();
+        let saved = place.as_deref().map(|place| match place {
+            [FORM, saved @ ..] => Ok(serde_json::from_slice(saved)?),
+            _ => Err(StoreError::Form),
+        });
+        let saved = saved.transpose();
         self.stands = Some((opening, place));
-        Ok(saved?)
+        saved
     }
 
     fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError> {
         let (_, bytes) = self.with(|part| part.get(&key(STATE, stream_key)))?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        let (version, state) = bytes.split_first_chunk::<8>().ok_or(StoreError::Lost)?;
-        Ok(Some(StoredState {
-            version: u64::from_be_bytes(*version),
-            state: state.to_vec(),
-        }))
+        let state = bytes.map(|row| form::state_of(&row).ok_or(StoreError::Form));
+        state.transpose()
     }
 
     fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError> {
@@ -495,7 +516,8 @@ impl StateStore for PartitionStore {
     }
 
     fn save(&mut self, saved: &Saved, changes: &SaveBatch) -> Result<(), StoreError> {
-        let place = serde_json::to_vec(saved)?;
+        let mut place = vec![FORM];
+        serde_json::to_writer(&mut place, saved)?;
         let mut sweep = self.sweep.clone();
         let (opening, ()) = self.with(|part| part.save(&place, changes, &mut sweep))?;
         self.sweep = sweep;

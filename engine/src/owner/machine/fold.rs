@@ -100,6 +100,7 @@ impl<T> Owner<T> {
             events: &entry.events,
             occurred_at: occurred_at.unwrap_or(entry.recorded_at),
             state,
+            id: entry.answer.command_id.clone(),
             id_key: entry.id_key,
             head: IdHead {
                 offset,

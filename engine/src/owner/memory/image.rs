@@ -43,7 +43,7 @@ impl Memory {
         } = self;
         let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
             (key, entry.version, entry.stored_bytes).hash(hasher);
-            (entry.dirty, entry.is_stored, entry.used_in).hash(hasher);
+            (&entry.first, entry.dirty, entry.is_stored, entry.used_in).hash(hasher);
             digest_state(registry, key, entry.state.as_ref(), hasher);
         };
         unordered(streams.iter(), hasher, stream);

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::keyed::Keyed;
+use crate::owner::store::FirstId;
 use crate::registry::Opaque;
 
 /// What an entry takes beside its key and its state, in bytes.
 const ENTRY_BYTES: usize = 256;
+/// What the id in it takes beside its text and its form, in bytes.
+const ID_BYTES: usize = 32;
 /// How many times what it takes as JSON a state takes in memory.
 const STATE_TIMES: usize = 3;
 /// Once streams take too much, so much of the bound is made free that this need not be done at every
@@ -24,30 +27,50 @@ pub(in crate::owner) struct StreamEntry {
     pub(in crate::owner) version: u64,
     /// Absent where no registered aggregate reads the category.
     pub(in crate::owner) state: Option<Opaque>,
+    /// The command that it begins with, unless that was too old when the stream was last saved.
+    pub(super) first: Option<FirstId>,
     /// Whether the local store has anything of the stream.
     pub(super) is_stored: bool,
     /// What the state takes in the local store, as far as it was there.
     pub(super) stored_bytes: usize,
     pub(super) dirty: bool,
     pub(super) used_in: u64,
+    /// What it counts for in what all take.
+    weighed: usize,
 }
 
 impl StreamEntry {
     /// An entry that is as the local store has it; `stored_bytes` are absent where it has none.
-    pub(super) fn new(version: u64, state: Option<Opaque>, stored_bytes: Option<usize>) -> Self {
+    pub(super) fn new(
+        version: u64,
+        state: Option<Opaque>,
+        first: Option<FirstId>,
+        stored_bytes: Option<usize>,
+    ) -> Self {
         Self {
             version,
             state,
+            first,
             is_stored: stored_bytes.is_some(),
             stored_bytes: stored_bytes.unwrap_or_default(),
             dirty: false,
             used_in: 0,
+            weighed: 0,
         }
+    }
+
+    /// Whether nothing is known of the stream, in memory or in the local store.
+    pub(super) fn is_new(&self) -> bool {
+        !self.is_stored && !self.dirty
     }
 
     /// About what it takes in memory, in bytes.
     fn weight(&self, key: &[u8]) -> usize {
-        ENTRY_BYTES + key.len() + self.stored_bytes * STATE_TIMES
+        let first = self.first.as_ref();
+        let first = first.map_or(0, |first| {
+            ID_BYTES + first.id.as_str().len() + first.known.as_bytes().len()
+        });
+        ENTRY_BYTES + key.len() + first + self.stored_bytes * STATE_TIMES
     }
 }
 
@@ -85,8 +108,9 @@ impl Streams {
         load: impl FnOnce() -> StreamEntry,
     ) -> &mut StreamEntry {
         if !self.entries.contains_key(key) {
-            let entry = load();
-            self.bytes += entry.weight(key);
+            let mut entry = load();
+            entry.weighed = entry.weight(key);
+            self.bytes += entry.weighed;
             // The key may lie in a piece of memory with much else.
             self.entries.insert(Bytes::copy_from_slice(key), entry);
         }
@@ -95,14 +119,37 @@ impl Streams {
         entry
     }
 
-    /// The entry of a stream that is here and becomes another than the local store has.
-    pub(super) fn changed(&mut self, key: &[u8]) -> Option<&mut StreamEntry> {
+    /// The entry of a stream, if it is here.
+    pub(super) fn get(&self, key: &[u8]) -> Option<&StreamEntry> {
+        self.entries.get(key)
+    }
+
+    /// The entry of a stream that is here and becomes another than the local store has, and whether it
+    /// was new.
+    pub(super) fn changed(&mut self, key: &[u8]) -> Option<(&mut StreamEntry, bool)> {
         let entry = self.entries.get_mut(key)?;
+        let was_new = entry.is_new();
         if !entry.dirty {
             entry.dirty = true;
             self.dirty.push(Bytes::copy_from_slice(key));
         }
-        Some(entry)
+        Some((entry, was_new))
+    }
+
+    /// Forgets the commands that these streams begin with.
+    pub(super) fn forget_firsts(&mut self, keys: &[Bytes]) {
+        for key in keys {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.first = None;
+            }
+        }
+    }
+
+    /// Forgets the commands that all streams begin with.
+    pub(super) fn forget_all_firsts(&mut self) {
+        self.entries
+            .values_mut()
+            .for_each(|entry| entry.first = None);
     }
 
     /// What the local store lacks.
@@ -121,11 +168,12 @@ impl Streams {
     pub(super) fn stored(&mut self, sizes: impl IntoIterator<Item = usize>) {
         for (key, size) in self.dirty.drain(..).zip(sizes) {
             if let Some(entry) = self.entries.get_mut(&key) {
-                self.bytes -= entry.weight(&key);
                 entry.is_stored = true;
                 entry.stored_bytes = size;
                 entry.dirty = false;
-                self.bytes += entry.weight(&key);
+                self.bytes -= entry.weighed;
+                entry.weighed = entry.weight(&key);
+                self.bytes += entry.weighed;
             }
         }
     }
@@ -138,8 +186,8 @@ impl Streams {
         }
         let surplus = self.bytes - (bytes_max - bytes_max / FREED_PART);
         let mut weights: BTreeMap<u64, usize> = BTreeMap::new();
-        for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.dirty) {
-            *weights.entry(entry.used_in).or_default() += entry.weight(key);
+        for entry in self.entries.values().filter(|entry| !entry.dirty) {
+            *weights.entry(entry.used_in).or_default() += entry.weighed;
         }
         let (mut freed, mut keep_from) = (0, 0);
         for (used_in, weight) in weights {
@@ -158,7 +206,15 @@ impl Streams {
     pub(super) fn fork(&self, copy: impl Fn(&Bytes, &Opaque) -> Option<Opaque>) -> Self {
         let copy = |(key, entry): (&Bytes, &StreamEntry)| {
             let state = entry.state.as_ref().and_then(|state| copy(key, state));
-            (key.clone(), StreamEntry { state, ..*entry })
+            let first = entry.first.clone();
+            (
+                key.clone(),
+                StreamEntry {
+                    state,
+                    first,
+                    ..*entry
+                },
+            )
         };
         Self {
             entries: self.entries.iter().map(copy).collect(),
@@ -177,7 +233,7 @@ mod tests {
     }
 
     fn entry() -> StreamEntry {
-        StreamEntry::new(1, None, None)
+        StreamEntry::new(1, None, None, None)
     }
 
     fn is_here(streams: &Streams, number: usize) -> bool {
@@ -213,7 +269,8 @@ mod tests {
         for number in 0..5 {
             streams.used(&key(number), entry);
         }
-        let changed = streams.changed(&key(3)).unwrap();
+        let (changed, was_new) = streams.changed(&key(3)).unwrap();
+        assert!(was_new && !changed.is_new());
         changed.version = 2;
         for _ in 0..3 {
             streams.evict(0);

@@ -1,14 +1,15 @@
-//! The form in which a command id is kept, in memory as on disk: numbers big-endian, one behind the other.
+//! The form in which a command id is kept, in memory as on disk, and that of a stream's row: numbers
+//! big-endian, one behind the other.
 //!
 //! Most ids are never asked for again, so that this small form is what there are millions of. Versions of
 //! events are left out, since the last event's is the stream's. A refusal is JSON: its facts may be
-//! anything. Deliberately absent: the key.
+//! anything. Deliberately absent: the keys.
 
 use bytes::{Buf, BufMut};
 use kernel::Timestamp;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{FirstId, StoreError, StoredState};
 use crate::command::{Decision, EventRef};
 use crate::commit::RecordedRejection;
 use crate::ids::{Offset, Position};
@@ -117,6 +118,55 @@ impl StoredId {
     }
 }
 
+/// A stream's row: its version, the command that it begins with, its state.
+///
+/// # Panics
+/// Where an id or what is known of it has more than four gigabytes: it would not be in a record.
+pub(super) fn row_of(stored: &StoredState) -> Vec<u8> {
+    const EACH: usize = size_of::<u32>();
+    let first = stored.first.as_ref();
+    let first = first.map_or((&b""[..], &b""[..]), |first| {
+        (first.id.as_str().as_bytes(), first.known.as_bytes())
+    });
+    let size = size_of::<u64>() + 2 * EACH + first.0.len() + first.1.len();
+    let mut row = Vec::with_capacity(size + stored.state.len());
+    row.put_u64(stored.version);
+    for part in [first.0, first.1] {
+        row.put_u32(u32::try_from(part.len()).expect("a part of a record"));
+        row.put_slice(part);
+    }
+    row.put_slice(&stored.state);
+    row
+}
+
+/// What a stream's row says; absent where this is none.
+pub(super) fn state_of(mut row: &[u8]) -> Option<StoredState> {
+    let version = row.try_get_u64().ok()?;
+    let (id, known) = (take_part(&mut row)?, take_part(&mut row)?);
+    let first = match id {
+        b"" => None,
+        id => {
+            recorded_at(known)?;
+            let id = str::from_utf8(id).ok()?.parse().ok()?;
+            let known = StoredId::from_bytes(known);
+            Some(FirstId { id, known })
+        }
+    };
+    Some(StoredState {
+        version,
+        first,
+        state: row.to_vec(),
+    })
+}
+
+/// A part, behind its length.
+fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+    let (part, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(part)
+}
+
 /// When the command of an id was recorded.
 pub(super) fn recorded_at(bytes: &[u8]) -> Option<Timestamp> {
     moment(bytes.get(2 * size_of::<u64>()..)?)
@@ -154,9 +204,7 @@ fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
     while bytes.has_remaining() {
         let mut id = [0; 16];
         bytes.try_copy_to_slice(&mut id).ok()?;
-        let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
-        let (name, rest) = bytes.split_at_checked(length)?;
-        bytes = rest;
+        let name = take_part(&mut bytes)?;
         events.push(EventRef {
             id: Uuid::from_bytes(id),
             type_name: str::from_utf8(name).ok()?.into(),
@@ -173,6 +221,33 @@ fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_read_back_and_one_that_is_cut_is_none() {
+        let head = IdHead {
+            offset: Offset(9),
+            position: Position(8),
+            recorded_at: Timestamp::from_micros(7).unwrap(),
+            fingerprint: [6; 16],
+            version: 1,
+        };
+        let first = FirstId {
+            id: "place-1".parse().unwrap(),
+            known: StoredId::accepted(&head, std::iter::empty()),
+        };
+        for first in [None, Some(first)] {
+            let stored = StoredState {
+                version: 3,
+                first,
+                state: b"{}".to_vec(),
+            };
+            let row = row_of(&stored);
+            assert_eq!(state_of(&row), Some(stored));
+            for cut in 0..row.len() - 2 {
+                assert_eq!(state_of(&row[..cut]), None, "{cut}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_back_and_what_is_cut_is_not() {

@@ -32,6 +32,7 @@ fn opened(folder: &Path) -> (Store, impl StateStore) {
 fn one_state(version: u64) -> SaveBatch {
     let state = StoredState {
         version,
+        first: None,
         state: b"{}".to_vec(),
     };
     SaveBatch {
@@ -75,6 +76,35 @@ fn a_store_that_lost_what_it_had_taken_says_so_until_it_is_cleared() {
     part.clear().unwrap();
     assert!(part.state(b"s").unwrap().is_none());
     part.save(&saved(2), &one_state(2)).unwrap();
+}
+
+#[test]
+fn what_another_program_wrote_in_another_form_is_not_taken_for_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut part) = opened(folder.path());
+    part.save(&saved(1), &one_state(1)).unwrap();
+    assert!(part.load().unwrap().is_some());
+    let other = |part: Part<'_>| {
+        let place = part.get(PLACE)?.unwrap();
+        Ok(part.keyspace.insert(PLACE, &place[1..])?)
+    };
+    store.shared.with(Partition(0), other).unwrap();
+    let error = part.load().unwrap_err();
+    assert!(matches!(error, StoreError::Form) && !error.may_pass());
+}
+
+#[test]
+fn ids_that_are_too_old_go_where_only_new_streams_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut part) = opened(folder.path());
+    part.save(&saved(1), &ids((0..100).map(|it| (it, 1)), 0))
+        .unwrap();
+    for _ in 0..100 {
+        let mut changes = one_state(1);
+        changes.forget_before = Some(at(2));
+        part.save(&saved(2), &changes).unwrap();
+    }
+    assert_eq!(ids_kept(&store), 0);
 }
 
 fn at(second: i64) -> Timestamp {

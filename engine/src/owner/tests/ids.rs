@@ -3,6 +3,7 @@
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::failing_store::{Frail, forgetful};
 use super::*;
 use crate::commit::REFUSED_DATA_SIZE_MAX;
 
@@ -19,6 +20,64 @@ fn an_id_is_forgotten_when_the_window_of_recorded_time_is_over() {
     world.send("after", "a", 1);
     world.settle();
     assert_eq!(world.version("after"), 3, "a new command");
+}
+
+/// Whether a command that is sent now is recognised.
+fn is_repeated(world: &mut World, ticket: &'static str, id: &str) -> bool {
+    world.send(ticket, id, 1);
+    world.settle();
+    world.owner.save();
+    world.answer(ticket).unwrap().as_ref().unwrap().repeated
+}
+
+fn is_known(world: &World, id: &str) -> bool {
+    let submission = submission(id, 1, None);
+    let inquiry = Inquiry {
+        tenant: submission.request.tenant,
+        stream: submission.request.stream,
+        id: submission.request.id,
+    };
+    matches!(world.owner.inquire(&inquiry), Inquired::Known(_))
+}
+
+#[test]
+fn the_id_that_a_stream_begins_with_is_recognised_as_long_as_any() {
+    let store = Frail::default();
+    let mut world = World::owning_with(forgetful(1, &store));
+    // Its claim is seen in the log, and from now on nothing stays in memory that is saved.
+    world.pass(2_500);
+    assert!(!is_repeated(&mut world, "a", "a") && !is_repeated(&mut world, "b", "b"));
+    assert!(is_repeated(&mut world, "a again", "a") && is_repeated(&mut world, "b again", "b"));
+    for seed in [2, 3] {
+        world.owner = forgetful(seed, &store);
+        world.owner.start(Offset(0));
+        world.settle();
+        assert!(is_known(&world, "a") && is_known(&world, "b") && !is_known(&world, "c"));
+        world.answers.clear();
+        assert!(is_repeated(&mut world, "a", "a") && is_repeated(&mut world, "b", "b"));
+    }
+    assert_eq!(world.accepted(), ["a", "b"]);
+
+    world.time_ms += crate::claim::IDEMPOTENCY_WINDOW_MS;
+    assert!(!is_repeated(&mut world, "tick", "c"));
+    // The stream was saved again, without it.
+    assert!(!is_known(&world, "a"));
+    assert!(!is_repeated(&mut world, "a anew", "a") && is_repeated(&mut world, "a last", "a"));
+    assert_eq!(world.accepted(), ["a", "b", "c", "a"]);
+    assert_eq!(store.firsts(), 0, "what is too old is not kept for ever");
+}
+
+#[test]
+fn an_id_that_a_stream_begins_with_and_that_came_anew_counts_as_the_newer() {
+    let mut world = World::owning();
+    world.send("a", "a", 1);
+    world.settle();
+    world.time_ms += crate::claim::IDEMPOTENCY_WINDOW_MS;
+    assert!(!is_repeated(&mut world, "tick", "c"));
+    assert!(!is_repeated(&mut world, "a anew", "a"));
+    let first = world.version("a anew");
+    assert!(is_repeated(&mut world, "a last", "a"));
+    assert_eq!(world.version("a last"), first);
 }
 
 #[test]
