@@ -1,7 +1,7 @@
 //! Side by side: everything that is claimed to be fast, against a raw loop or a peer in the same run,
 //! since absolute figures mean nothing on shared machines. Starts its own broker and Postgres.
 //!
-//! Writes a table, a JSON file and a page, and compares with the last result. Deliberately absent: what
+//! Writes a table, a JSON file, the table in Markdown and a page, and compares with the last result. Deliberately absent: what
 //! is measured (`rows`) and the limits it is held against (`raw`).
 
 mod figure;
@@ -39,6 +39,9 @@ struct Arguments {
     /// Only these rows, such as B1,B5; `job` is the main job
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<String>,
+    /// Measures nothing; writes the tables and the page of the last result again
+    #[arg(long)]
+    show: bool,
     /// Decides what is written
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -50,6 +53,18 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let name = if arguments.quick { "quick" } else { "full" };
+    let json = arguments.results.join(format!("{name}.json"));
+    let before = match Report::read(&json) {
+        Ok(before) => before,
+        Err(error) => {
+            eprintln!("{} is no result of this program: {error}", json.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    if arguments.show {
+        return show(before, &json);
+    }
     let circumstances = Circumstances::now(arguments.seed, arguments.quick);
     eprintln!(
         "commit {}, {} processors, load {:.2}, fdatasync {:.0}/s, {}",
@@ -59,16 +74,6 @@ async fn main() -> ExitCode {
         circumstances.fdatasync_per_second,
         circumstances.versions.join(", ")
     );
-    let name = if arguments.quick { "quick" } else { "full" };
-    let json = arguments.results.join(format!("{name}.json"));
-    let page = json.with_extension("html");
-    let before = match Report::read(&json) {
-        Ok(before) => before,
-        Err(error) => {
-            eprintln!("{} is no result of this program: {error}", json.display());
-            return ExitCode::FAILURE;
-        }
-    };
     let mut report = Report {
         circumstances,
         figures: Vec::new(),
@@ -77,7 +82,7 @@ async fn main() -> ExitCode {
     // After each row: a full run takes an hour, and what was measured is not to be lost.
     let measured = measure(&arguments, |figures| {
         report.figures.extend(figures);
-        write(&report, &json, &page)
+        write(&report, &json)
     });
     if let Err(error) = measured.await {
         eprintln!("the result cannot be written: {error}");
@@ -162,10 +167,26 @@ async fn measure(
     Ok(())
 }
 
-fn write(report: &Report, json: &Path, page: &Path) -> io::Result<()> {
+fn show(report: Option<Report>, json: &Path) -> ExitCode {
+    let Some(report) = report else {
+        eprintln!("{} is not there: measure first", json.display());
+        return ExitCode::FAILURE;
+    };
+    println!("{}", report.table(None));
+    match write(&report, json) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the result cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(report: &Report, json: &Path) -> io::Result<()> {
     if let Some(folder) = json.parent() {
         std::fs::create_dir_all(folder)?;
     }
     report.write(json)?;
-    std::fs::write(page, report.page())
+    std::fs::write(json.with_extension("md"), report.markdown())?;
+    std::fs::write(json.with_extension("html"), report.page())
 }

@@ -1,4 +1,4 @@
-//! What a run is shown as: a table, a JSON file, and a page with plots.
+//! What a run is shown as: a table, a JSON file, a table in Markdown for README, and a page with plots.
 //!
 //! Deliberately absent: any judgement; it is the figures' own.
 
@@ -48,7 +48,7 @@ impl Report {
     fn earlier<'a>(&self, figure: &Figure, before: Option<&'a Self>) -> Option<&'a Figure> {
         let is_it = |earlier: &&Figure| {
             let (now, then) = (&figure.subject, &earlier.subject);
-            (&now.row, &now.work) == (&then.row, &then.work)
+            (&now.row, &now.work, &now.against) == (&then.row, &then.work, &then.against)
         };
         before?.figures.iter().find(is_it)
     }
@@ -62,16 +62,13 @@ impl Report {
         ]);
         for figure in &self.figures {
             let subject = &figure.subject;
-            let shown = |spread: Option<Spread>| {
-                spread.map_or_else(String::new, |spread| subject.unit.show(spread.median))
-            };
             let earlier = self.earlier(figure, before).and_then(Figure::compared);
             table.add_row([
                 subject.row.clone(),
                 subject.work.clone(),
-                shown(figure.ours()),
+                middle_of(figure, figure.ours()),
                 subject.against.clone(),
-                shown(figure.theirs()),
+                middle_of(figure, figure.theirs()),
                 compared(figure, figure.compared()),
                 goal(figure),
                 verdict(figure).to_owned(),
@@ -84,6 +81,43 @@ impl Report {
             }
         }
         table.to_string()
+    }
+
+    /// The figures as a table in Markdown, in the order of the rows: those that have a goal, and then what is
+    /// there to be seen.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut figures: Vec<&Figure> = self.figures.iter().collect();
+        figures.sort_by_key(|figure| {
+            let row = figure.subject.row.trim_start_matches('B');
+            let number: String = row.chars().take_while(char::is_ascii_digit).collect();
+            let number: u32 = number.parse().unwrap_or_default();
+            (figure.subject.goal == Goal::Shown, number, row)
+        });
+        let mut table = String::from(
+            "| | work | ours | against | theirs | compared | goal | |\n|---|---|---|---|---|---|---|---|\n",
+        );
+        for figure in figures {
+            let subject = &figure.subject;
+            let (ours, theirs) = (
+                middle_of(figure, figure.ours()),
+                middle_of(figure, figure.theirs()),
+            );
+            let _ = writeln!(
+                table,
+                "| {} | {} | {ours} | {} | {theirs} | {} | {} | {} |",
+                subject.row,
+                subject.work,
+                subject.against,
+                compared(figure, figure.compared()),
+                goal(figure),
+                match figure.is_met() {
+                    Some(false) => "**missed**",
+                    _ => verdict(figure),
+                },
+            );
+        }
+        table
     }
 
     /// The figures as a page of its own, with each round as a pair of dots.
@@ -127,11 +161,17 @@ impl Report {
     }
 }
 
+/// The middle of one side's values.
+fn middle_of(figure: &Figure, side: Option<Spread>) -> String {
+    side.map_or_else(String::new, |side| figure.subject.unit.show(side.median))
+}
+
 fn middle(figure: &Figure, median: f64) -> String {
     match figure.subject.goal {
         Goal::AboveAtMost(_) => format!("{median:+.2} ms"),
         Goal::AtMost(_) => figure.subject.unit.show(median),
-        Goal::ShareAtLeast(_) | Goal::ShareAtMost(_) | Goal::Shown => format!("{median:.2} ×"),
+        Goal::ShareAtMost(_) => format!("{median:.4} ×"),
+        Goal::ShareAtLeast(_) | Goal::Shown => format!("{median:.2} ×"),
     }
 }
 
@@ -139,7 +179,13 @@ fn middle(figure: &Figure, median: f64) -> String {
 fn compared(figure: &Figure, spread: Option<Spread>) -> String {
     spread.map_or_else(String::new, |spread| {
         let (least, most) = (spread.least, spread.most);
-        format!("{} ({least:.2} … {most:.2})", middle(figure, spread.median))
+        // A small share has no two digits.
+        let digits = match figure.subject.goal {
+            Goal::ShareAtMost(_) => 4,
+            _ => 2,
+        };
+        let middle = middle(figure, spread.median);
+        format!("{middle} ({least:.digits$} … {most:.digits$})")
     })
 }
 

@@ -87,6 +87,20 @@ fn run(command: &str, listen: &str, folder: &Path) -> String {
 }
 
 #[test]
+fn readme_shows_the_figures_of_the_last_full_run() {
+    let rows = |text: String| -> Vec<String> {
+        let is_row = |line: &&str| line.starts_with("| B");
+        text.lines().filter(is_row).map(str::to_owned).collect()
+    };
+    let results = readme().with_file_name("bench/results/full.md");
+    let measured = rows(fs::read_to_string(results).expect("a committed result"));
+    let has_goal = |row: &String| row.ends_with("| met |") || row.ends_with("| **missed** |");
+    let with_goal: Vec<String> = measured.into_iter().filter(has_goal).collect();
+    assert!(with_goal.len() > 40, "{}", with_goal.len());
+    assert_eq!(rows(fs::read_to_string(readme()).unwrap()), with_goal);
+}
+
+#[test]
 fn readme_shows_what_the_program_prints() {
     let folder = tempfile::tempdir().unwrap();
     let listen = format!("127.0.0.1:{}", ports::free());
