@@ -114,7 +114,10 @@ impl Memory {
         let saved = match self.store.load() {
             Err(error) if !error.may_pass() => {
                 let error = explained(&error);
-                tracing::warn!(error, "the local checkpoint is spoiled, and made again");
+                tracing::warn!(
+                    error,
+                    "the local checkpoint is not one that this program reads; it is made again from the log"
+                );
                 self.store.clear()?;
                 None
             }
