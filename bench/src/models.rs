@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use domain::order::{self, OrderPlaced};
+use kernel::Timestamp;
 use projections::Projection;
 use projections::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Shown, Table, Value, add, column, count, key,
@@ -79,11 +80,11 @@ impl Projection for Orders {
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        for placed in placed(&entry.events()?) {
+        for (placed, placed_at) in placed(&entry.events()?) {
             changes
                 .row(&ORDERS[0], [Value::from(entry.stream_id())])
                 .put("customer", placed.customer.as_str())
-                .put("placed_at", entry.occurred_at())
+                .put("placed_at", placed_at)
                 .put("items_minor", placed.items_minor)
                 .put("freight_minor", placed.freight_minor);
         }
@@ -112,7 +113,7 @@ impl Projection for Customers {
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        for placed in placed(&entry.events()?) {
+        for (placed, _) in placed(&entry.events()?) {
             changes
                 .row(&CUSTOMERS[0], [Value::from(placed.customer.as_str())])
                 .put("orders", 1_i64)
@@ -122,9 +123,11 @@ impl Projection for Customers {
     }
 }
 
-fn placed(events: &Rc<Vec<order::Event>>) -> impl Iterator<Item = &OrderPlaced> {
-    events.iter().filter_map(|event| match event {
-        order::Event::OrderPlaced(placed) => Some(placed),
+fn placed(
+    events: &Rc<Vec<(order::Event, Timestamp)>>,
+) -> impl Iterator<Item = (&OrderPlaced, Timestamp)> {
+    events.iter().filter_map(|(event, at)| match event {
+        order::Event::OrderPlaced(placed) => Some((placed, *at)),
         _ => None,
     })
 }

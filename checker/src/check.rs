@@ -46,7 +46,7 @@ pub struct Options {
 
 /// What was found so far.
 pub(crate) struct Findings {
-    loss: Loss,
+    options: Options,
     pub(crate) summary: Summary,
     report: Report,
 }
@@ -54,7 +54,9 @@ pub(crate) struct Findings {
 impl Findings {
     pub(crate) fn add(&mut self, violation: Violation) {
         let kind = violation.kind;
-        let is_expected = self.loss == Loss::Expected && kind.follows_from_loss();
+        let Options { scope, loss } = self.options;
+        let is_expected = (loss == Loss::Expected && kind.follows_from_loss())
+            || (scope == Scope::Partial && kind.may_be_of_before());
         let counts = match is_expected {
             true => &mut self.report.expected,
             false => &mut self.report.counts,
@@ -92,7 +94,7 @@ impl Checker {
             book: Book::default(),
             log: LogFold::new(rules),
             findings: Findings {
-                loss: options.loss,
+                options,
                 summary: Summary::default(),
                 report: Report::default(),
             },

@@ -174,6 +174,9 @@ impl LogFold {
         let Ok(data) = data else {
             return damage(partition, place, "the command's data is no JSON", findings);
         };
+        if !commit.times_are_readable() {
+            return damage(partition, place, "a business time is no time", findings);
+        }
         let Evidence::Log { offset, .. } = place else {
             return;
         };
@@ -193,14 +196,15 @@ impl LogFold {
         let mut faults = Vec::new();
         if partition
             .last_recorded_at
-            .is_some_and(|last| recorded_at < last)
+            .is_some_and(|last| recorded_at <= last)
         {
             let detail = format!(
-                "{} lies before the recorded time of an earlier record",
+                "{} does not lie behind the recorded time of every earlier record",
                 commit.recorded_at
             );
-            faults.push((Kind::RecordedAtWentBack, detail));
+            faults.push((Kind::RecordedAtNotIncreasing, detail));
         }
+        faults.extend(time_fault(commit));
         let window_ms = partition.window_ms.unwrap_or(WINDOW_MS_DEFAULT);
         if let Some(first) = book.commands[index].commits.last() {
             let last = partition.last_recorded_at.unwrap_or(recorded_at);
@@ -355,6 +359,28 @@ fn count(note: &Found, summary: &mut Summary) {
         }
         Came::Refused { .. } => summary.refused += 1,
     }
+}
+
+/// Whether each event happened when the client says, or, where it says nothing, before it was recorded.
+fn time_fault(commit: &Commit<'_>) -> Option<(Kind, String)> {
+    let moment = |text: &Option<String>| text.as_deref().and_then(value::moment);
+    let given = moment(&commit.command.occurred_at);
+    let recorded_at = value::moment(&commit.recorded_at);
+    let is_wrong = |at| match given {
+        Some(given) => at != given,
+        None => Some(at) > recorded_at,
+    };
+    let mut times = commit
+        .events
+        .iter()
+        .filter_map(|event| moment(&event.occurred_at));
+    times.any(is_wrong).then(|| {
+        let detail = match given {
+            Some(_) => "an event stands at another time than the one that its command gave",
+            None => "an event stands at a time after it was recorded",
+        };
+        (Kind::BusinessTimeChanged, detail.to_owned())
+    })
 }
 
 /// Whether the expected version was minded, and a refusal for it is right.

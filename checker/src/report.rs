@@ -72,8 +72,12 @@ kinds! {
     BehindUnanswered = "behind_unanswered",
     /// A commit is not what the rules decide on the accepted history before it.
     RuleBroken = "rule_broken",
-    /// Recorded time went back within a partition.
-    RecordedAtWentBack = "recorded_at_went_back",
+    /// Recorded time did not increase within a partition; expected in a history that is not declared
+    /// complete, since programs of before let it stand still.
+    RecordedAtNotIncreasing = "recorded_at_not_increasing",
+    /// An event happened at another time than the client gave, or, where it gave none, after it was
+    /// recorded.
+    BusinessTimeChanged = "business_time_changed",
     /// A place in the log that stops a reader.
     Damage = "damage",
     /// A partition that belongs to another log than the first one.
@@ -108,11 +112,20 @@ impl Kind {
             | Self::BatchOutOfOrder
             | Self::BehindUnanswered
             | Self::RuleBroken
-            | Self::RecordedAtWentBack
+            | Self::RecordedAtNotIncreasing
+            | Self::BusinessTimeChanged
             | Self::OtherLog
             | Self::NewerFormat
             | Self::AnswerWithoutInvoke => false,
         }
+    }
+}
+
+impl Kind {
+    /// Whether programs of before left it in logs, and no reader minds.
+    #[must_use]
+    pub fn may_be_of_before(self) -> bool {
+        self == Self::RecordedAtNotIncreasing
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Command<'a> {
     #[serde(rename = "type")]
     pub(crate) type_name: String,
     #[serde(default)]
+    pub(crate) occurred_at: Option<String>,
+    #[serde(default)]
     pub(crate) expected_version: Option<u64>,
     #[serde(borrow)]
     pub(crate) data: &'a RawValue,
@@ -60,6 +62,9 @@ pub(crate) struct Event<'a> {
     /// Left out where it follows from the place.
     #[serde(default)]
     pub(crate) version: Option<u64>,
+    /// Left out where it is the one that the command gave, or else `recorded_at`.
+    #[serde(default)]
+    pub(crate) occurred_at: Option<String>,
     #[serde(borrow)]
     pub(crate) data: &'a RawValue,
 }
@@ -79,6 +84,18 @@ impl<'a> Commit<'a> {
             return Err("outcome, rejection and events contradict each other".to_owned());
         }
         Ok(commit)
+    }
+}
+
+impl Commit<'_> {
+    /// Whether the business times of command and events are times.
+    pub(crate) fn times_are_readable(&self) -> bool {
+        let events = self
+            .events
+            .iter()
+            .filter_map(|event| event.occurred_at.as_deref());
+        let mut times = events.chain(self.command.occurred_at.as_deref());
+        times.all(|text| moment(text).is_some())
     }
 }
 

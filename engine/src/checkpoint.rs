@@ -32,7 +32,7 @@ pub struct Checkpoint {
     pub head: ChainHash,
     /// The number of accepted records.
     pub position: Position,
-    /// `recorded_at` of the last accepted commit.
+    /// The latest `recorded_at` of the accepted commits.
     pub last_recorded_at: Option<Timestamp>,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Invariant: serialised once; those bytes are hashed, stored, sent and shown. What has its default
 //! is left out: null, tenant `main`, correlation and causation equal to the command's id, the
-//! command's time where the client gave none (it is then `recorded_at`), an event's time (always
-//! the command's) and version (it follows from its place). Deliberately absent: where the record
-//! stands, and whether it counts.
+//! command's time where the client gave none, an event's time where it is the one that the client
+//! gave or else `recorded_at`, and an event's version (it follows from its place). Deliberately
+//! absent: where the record stands, and whether it counts.
 
 mod written;
 
@@ -36,7 +36,7 @@ pub struct Commit {
     pub stream: StreamName,
     /// The stream's version before it.
     pub from_version: u64,
-    /// When the engine recorded it; it never goes back within a partition.
+    /// When the engine recorded it; it increases with every commit of a partition.
     pub recorded_at: Timestamp,
     /// What was asked.
     pub command: CommandPart,
@@ -73,7 +73,7 @@ pub struct CommandPart {
     pub type_name: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
-    /// Business time as the client sent it; absent: the commit's `recorded_at`.
+    /// Business time as the client sent it; absent: it sent none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occurred_at: Option<Timestamp>,
     /// The stream version that the client saw, if it said so.
@@ -117,6 +117,10 @@ pub struct EventPart {
     pub type_name: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
+    /// When it happened, if that is neither the time that the client gave nor, where it gave none,
+    /// `recorded_at`; see [`Commit::occurred_at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
     /// Its data.
     pub data: Box<RawValue>,
 }
@@ -181,9 +185,15 @@ impl Commit {
         stream_key(&self.tenant, &self.stream)
     }
 
-    /// The business time of the command and of its events.
+    /// The business time of one of its events.
     #[must_use]
-    pub fn occurred_at(&self) -> Timestamp {
+    pub fn occurred_at(&self, event: &EventPart) -> Timestamp {
+        event.occurred_at.unwrap_or_else(|| self.asked_at())
+    }
+
+    /// The business time of the command itself: what the client gave, else when it was recorded.
+    #[must_use]
+    pub fn asked_at(&self) -> Timestamp {
         self.command.occurred_at.unwrap_or(self.recorded_at)
     }
 

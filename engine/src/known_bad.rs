@@ -29,6 +29,12 @@ pub enum KnownBad {
     /// The owner goes on deciding between a piece of the log that ended behind another's claim and
     /// the rest, under that claim.
     DecidesBehindAnothersClaim,
+    /// The owner gives commits that are recorded in the same microsecond the same time.
+    RepeatsRecordedTime,
+    /// The owner records the clock's business time as if the client had sent it.
+    RecordsDefaultAsGiven,
+    /// The owner takes the recorded time for the business time of its own commits.
+    FoldsAtRecordedTime,
     /// The owner refuses from memory, without asking the log.
     RefusesFromMemory,
     /// The owner never proves that the log it reads on is the one it knows.
@@ -51,7 +57,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -62,6 +68,9 @@ impl KnownBad {
         Self::FoldsToBeforeOwnClaim,
         Self::OwnsByTermAlone,
         Self::DecidesBehindAnothersClaim,
+        Self::RepeatsRecordedTime,
+        Self::RecordsDefaultAsGiven,
+        Self::FoldsAtRecordedTime,
         Self::RefusesFromMemory,
         Self::NeverProves,
         Self::TrustsAcrossLeaders,

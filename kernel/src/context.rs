@@ -10,14 +10,28 @@ use crate::{CommandId, TenantId, Timestamp};
 /// The circumstances of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The business time of the command.
+    /// The business time of the command: what the client gave, else the time of the wall clock.
     pub occurred_at: Timestamp,
+    /// Whether the client gave the business time.
+    pub is_time_given: bool,
     /// Who asks; absent where nobody said.
     pub actor: Option<Actor>,
     /// For whom the stream is kept.
     pub tenant: TenantId,
     /// The client's name for this intent.
     pub command_id: CommandId,
+}
+
+impl Context {
+    /// Whether the client itself says that this happened `then`.
+    ///
+    /// An intent is its command id, and this command has another id than the one that led to the
+    /// present state. So what it asks for is already so only if it says everything that the state
+    /// says, the time included; a time that the clock filled in says nothing.
+    #[must_use]
+    pub fn says_of(&self, then: Timestamp) -> bool {
+        self.is_time_given && self.occurred_at == then
+    }
 }
 
 /// Who issued a command, as the client says until there is authentication.

@@ -95,6 +95,9 @@ impl Model for Writing {
             Property::<Self>::always(invariant::VERSIONS, |_, world| {
                 holds(world, invariant::VERSIONS)
             }),
+            Property::<Self>::always(invariant::RECORDED_TIME, |_, world| {
+                holds(world, invariant::RECORDED_TIME)
+            }),
             Property::<Self>::always(invariant::HISTORY, |_, world| {
                 holds(world, invariant::HISTORY)
             }),

@@ -10,6 +10,8 @@ pub const NO_EVENT: &str = "what was answered refused or not attempted left no e
 pub const ONCE: &str = "a command id leads to at most one commit";
 /// Versions follow each other.
 pub const VERSIONS: &str = "versions of a stream are 1..n without gaps";
+/// A moment cuts the partition in one place.
+pub const RECORDED_TIME: &str = "recorded time increases with every commit";
 /// Decided on what counts, and on all of it.
 pub const HISTORY: &str = "each accepted commit was decided on exactly the accepted history before";
 /// Whoever lost the partition adds nothing.
@@ -28,12 +30,13 @@ pub const CUT_IS_SEEN: &str = "nobody who had read what was cut goes on silently
 pub const ROWS: &str = "rows equal an independent fold at the checkpoint";
 
 /// Those of the write protocol.
-pub const OF_WRITING: [&str; 12] = [
+pub const OF_WRITING: [&str; 13] = [
     ACCEPTED_STAYS,
     REFUSED_STAYS,
     NO_EVENT,
     ONCE,
     VERSIONS,
+    RECORDED_TIME,
     HISTORY,
     DEPOSED,
     AGREE,

@@ -17,6 +17,7 @@ use engine::known_bad::Flaw;
 use engine::log::Chunk;
 use engine::record::{NewRecord, Record};
 use engine::subscription::{Follower, Placed};
+use kernel::Timestamp;
 use uuid::Uuid;
 
 use crate::invariant;
@@ -73,6 +74,7 @@ pub struct Log {
     accepted: Vec<Arc<Accepted>>,
     ledger: Ledger,
     version: u64,
+    last_recorded_at: Option<Timestamp>,
     /// Whose claim is current.
     holder: Option<Origin>,
     broken: BTreeSet<&'static str>,
@@ -103,6 +105,7 @@ impl Log {
             accepted: Vec::new(),
             ledger: Ledger::default(),
             version: 0,
+            last_recorded_at: None,
             holder: None,
             broken: BTreeSet::new(),
             epoch: 0,
@@ -285,6 +288,10 @@ impl Log {
         if commit.from_version != self.version {
             self.broken.insert(invariant::VERSIONS);
         }
+        if self.last_recorded_at >= Some(commit.recorded_at) {
+            self.broken.insert(invariant::RECORDED_TIME);
+        }
+        self.last_recorded_at = Some(commit.recorded_at);
         if !self.decided_on_this(commit) {
             self.broken.insert(invariant::HISTORY);
         }

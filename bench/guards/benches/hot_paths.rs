@@ -235,7 +235,13 @@ fn verify_decode_fold(
         for event in &commit.events {
             let (name, data) = (&event.type_name, event.data.get());
             aggregate
-                .evolve_recorded(&mut state, name, event.schema, data, commit.occurred_at())
+                .evolve_recorded(
+                    &mut state,
+                    name,
+                    event.schema,
+                    data,
+                    commit.occurred_at(event),
+                )
                 .expect("an event of the shop");
         }
         states.push(state);

@@ -230,6 +230,7 @@ struct RawCommand {
 
 #[derive(Deserialize)]
 struct RawEvent<'a> {
+    occurred_at: Option<Timestamp>,
     #[serde(borrow)]
     data: RawPlaced<'a>,
 }
@@ -274,7 +275,7 @@ fn gather(consumer: &mut RawConsumer) -> Option<Columns> {
             columns
                 .customers
                 .push(event.data.customer.clone().into_owned());
-            let occurred_at = commit.command.occurred_at;
+            let occurred_at = event.occurred_at.or(commit.command.occurred_at);
             columns
                 .placed_at
                 .push(occurred_at.unwrap_or(commit.recorded_at).to_utc());

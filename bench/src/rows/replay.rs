@@ -116,7 +116,7 @@ async fn fold(
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());
                     aggregate
-                        .evolve_recorded(state, name, event.schema, data, commit.occurred_at())
+                        .evolve_recorded(state, name, event.schema, data, commit.occurred_at(event))
                         .expect("an event of the shop");
                 }
             }

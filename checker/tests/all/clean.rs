@@ -188,6 +188,25 @@ fn a_history_that_is_not_complete_tolerates_others() {
 }
 
 #[test]
+fn recorded_times_of_before_that_stand_still_or_fall_are_counted_and_are_no_violation() {
+    let mut world = World::new(1);
+    world.add("s-1", "a", 0, 1);
+    world.add("s-1", "b", 1, 1);
+    world.add("s-1", "c", 2, 1);
+    let first = world.value(0)["recorded_at"].clone();
+    world.value(1)["recorded_at"] = first;
+    world.value(2)["recorded_at"] = serde_json::json!(crate::world::moment(0));
+    let partial = Options {
+        scope: Scope::Partial,
+        ..complete()
+    };
+    let report = world.check_with(partial);
+    assert!(report.is_clean(), "{:#?}", report.violations);
+    assert_eq!(report.expected, [("recorded_at_not_increasing", 2)].into());
+    assert!(!world.check().is_clean());
+}
+
+#[test]
 fn a_declared_loss_is_counted_and_is_no_violation() {
     let mut world = World::new(1);
     world.add("s-1", "a", 0, 1);

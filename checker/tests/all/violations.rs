@@ -240,8 +240,23 @@ fn cases() -> Vec<(Kind, World)> {
         world.accept("s-1", "d", 2, 5);
         world.value(3)["events"][0]["data"]["total"] = json!(10);
     });
-    case(Kind::RecordedAtWentBack, &|world| {
+    case(Kind::RecordedAtNotIncreasing, &|world| {
         world.value(2)["recorded_at"] = json!(moment(0));
+    });
+    case(Kind::RecordedAtNotIncreasing, &|world| {
+        let before = world.value(1)["recorded_at"].clone();
+        world.value(2)["recorded_at"] = before;
+    });
+    case(Kind::BusinessTimeChanged, &|world| {
+        world.value(2)["events"][0]["occurred_at"] = json!("2030-01-01T00:00:00Z");
+    });
+    case(Kind::BusinessTimeChanged, &|world| {
+        world.value(2)["command"]["occurred_at"] = json!(moment(0));
+        world.value(2)["events"][0]["occurred_at"] = json!(moment(1));
+    });
+    case(Kind::Damage, &|world| {
+        world.value(2)["events"][0]["occurred_at"] = json!("yesterday");
+        unanswered(world, "c");
     });
     case(Kind::Damage, &|world| {
         world.value(2)["recorded_at"] = json!("yesterday");

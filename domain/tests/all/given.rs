@@ -19,6 +19,7 @@ pub fn day(day: u8) -> Timestamp {
 pub fn context(occurred_at: Timestamp) -> Context {
     Context {
         occurred_at,
+        is_time_given: true,
         actor: None,
         tenant: TenantId::default(),
         command_id: "a-command".parse().unwrap(),

@@ -132,12 +132,14 @@ impl<'a> Written<'a> {
             let id = self.behind("{\"id\":", Self::parsed)?;
             let type_name = self.behind(",\"type\":", Self::parsed)?;
             let schema = self.behind(",\"schema\":", Self::number)?;
+            let occurred_at = self.member(",\"occurred_at\":", Self::parsed)?;
             let data = self.behind(",\"data\":", Self::data)?;
             self.take("}")?;
             events.push(EventPart {
                 id,
                 type_name,
                 schema,
+                occurred_at,
                 data,
             });
             if self.take(",").is_none() {
@@ -154,7 +156,7 @@ mod tests {
 
     /// With everything that may be absent, and with nothing of it.
     const SAMPLES: [&str; 3] = [
-        r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","tenant":"t-1","stream":"order-1","from_version":10,"recorded_at":"2018-06-04T16:44:48.120Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"occurred_at":"2018-06-04T16:44:48Z","expected_version":10,"data":{"a":[1,{"b":"\\\"ä"}]}},"actor":{"id":"ä\n","kind":"user"},"correlation_id":"c","causation_id":"d","trace":"00-\u00e4","outcome":"accepted","events":[{"id":"01890a5d-ac96-774b-bcce-b302099a8058","type":"OrderPlaced","schema":2,"data":{"x":-1.5e3}},{"id":"01890a5d-ac96-774b-bcce-b302099a8059","type":"Ä","schema":1,"data":null}]}"#,
+        r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","tenant":"t-1","stream":"order-1","from_version":10,"recorded_at":"2018-06-04T16:44:48.120Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"occurred_at":"2018-06-04T16:44:48Z","expected_version":10,"data":{"a":[1,{"b":"\\\"ä"}]}},"actor":{"id":"ä\n","kind":"user"},"correlation_id":"c","causation_id":"d","trace":"00-\u00e4","outcome":"accepted","events":[{"id":"01890a5d-ac96-774b-bcce-b302099a8058","type":"OrderPlaced","schema":2,"occurred_at":"2018-06-04T16:44:47.123456Z","data":{"x":-1.5e3}},{"id":"01890a5d-ac96-774b-bcce-b302099a8059","type":"Ä","schema":1,"data":null}]}"#,
         r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","stream":"order-1","from_version":0,"recorded_at":"2018-06-04T16:44:48Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"data":{}},"outcome":"accepted","events":[{"id":"01890a5d-ac96-774b-bcce-b302099a8058","type":"OrderPlaced","schema":1,"data":{"x":0}}]}"#,
         r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","stream":"order-1","from_version":0,"recorded_at":"2018-06-04T16:44:48Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"data":7},"outcome":"accepted"}"#,
     ];

@@ -24,7 +24,11 @@ use crate::known_bad::KnownBad;
 use crate::record::{self, CommitHeaders};
 use crate::registry::{Decided, DecidedEvent};
 use bytes::Bytes;
-use kernel::Timestamp;
+use kernel::{Timestamp, TimestampError};
+
+/// How far `recorded_at` may be ahead of one reading of the wall clock and still stand for it, in
+/// microseconds: one reading serves all commands of a turn, each recorded a microsecond later.
+const READING_US: i64 = 1_000;
 
 /// The code under which a stale expected version is refused.
 pub const VERSION_CONFLICT: &str = "version_conflict";
@@ -146,10 +150,9 @@ impl<T> Owner<T> {
         key: &Bytes,
         now: Now,
     ) -> Result<Made, SubmitError> {
-        let last = self.speculation.recorded_at.or(self.last_recorded_at);
-        let recorded_at = last.map_or(now.wall, |last| last.max(now.wall));
-        let (from_version, decided) = self.judge(submission, key, recorded_at)?;
-        let commit = self.commit(submission, from_version, recorded_at, &decided);
+        let times = self.times(now)?;
+        let (from_version, decided) = self.judge(submission, key, times)?;
+        let commit = self.commit(submission, from_version, times, &decided);
         let value = commit.to_value().map_err(|error| {
             tracing::error!(%error, "a commit could not be written as JSON");
             SubmitError::Failed
@@ -175,6 +178,11 @@ impl<T> Owner<T> {
             previous,
         };
         let head = record::chain_commit(&headers, key, &value);
+        let default = match self.is(KnownBad::FoldsAtRecordedTime) {
+            true => times.recorded_at,
+            false => times.default,
+        };
+        let occurred_at = submission.request.occurred_at.unwrap_or(default);
         let answer =
             answer_of(&self.chain, &commit, headers.position).ok_or(SubmitError::Failed)?;
         let events = decided.unwrap_or_default();
@@ -184,8 +192,32 @@ impl<T> Owner<T> {
             head,
             value,
             commit,
+            occurred_at,
             events,
             answer,
+        })
+    }
+
+    /// When the next commit is recorded, and its business time where the client gives none: the wall
+    /// clock's, also where the log is ahead of it.
+    fn times(&self, now: Now) -> Result<Times, SubmitError> {
+        let last = self.speculation.recorded_at.or(self.last_recorded_at);
+        let recorded_at = match last {
+            Some(last) if last >= now.wall && self.is(KnownBad::RepeatsRecordedTime) => last,
+            Some(last) if last >= now.wall => next_micro(last).map_err(|error| {
+                tracing::error!(%error, "the log's time has come to its end");
+                SubmitError::Failed
+            })?,
+            Some(_) | None => now.wall,
+        };
+        let ahead_us = recorded_at.micros() - now.wall.micros();
+        let default = match ahead_us <= READING_US {
+            true => recorded_at,
+            false => now.wall,
+        };
+        Ok(Times {
+            recorded_at,
+            default,
         })
     }
 
@@ -193,7 +225,7 @@ impl<T> Owner<T> {
         &mut self,
         submission: &Submission,
         key: &Bytes,
-        recorded_at: Timestamp,
+        times: Times,
     ) -> Result<(u64, Decided), SubmitError> {
         let Submission { request, command } = submission;
         let category = request.stream.category();
@@ -215,7 +247,8 @@ impl<T> Owner<T> {
             return Ok((version, Err(version_conflict(expected, version))));
         }
         let context = Context {
-            occurred_at: request.occurred_at.unwrap_or(recorded_at),
+            occurred_at: request.occurred_at.unwrap_or(times.default),
+            is_time_given: request.occurred_at.is_some(),
             actor: request.actor.clone(),
             tenant: request.tenant.clone(),
             command_id: request.id.clone(),
@@ -239,13 +272,19 @@ impl<T> Owner<T> {
         &mut self,
         submission: &Submission,
         from_version: u64,
-        recorded_at: Timestamp,
+        times: Times,
         decided: &Decided,
     ) -> Commit {
         let Submission { request, command } = submission;
         let id = request.id.as_str();
+        let recorded_at = times.recorded_at;
+        let follows = request.occurred_at.is_some() || times.default == recorded_at;
+        let occurred_at = (!follows).then_some(times.default);
         let (outcome, events, rejection) = match decided {
-            Ok(events) => (Outcome::Accepted, self.events(events, recorded_at), None),
+            Ok(events) => {
+                let events = self.events(events, recorded_at, occurred_at);
+                (Outcome::Accepted, events, None)
+            }
             Err(rejection) => (Outcome::Rejected, Vec::new(), Some(rejection.clone())),
         };
         let other = |given: &str| given != id;
@@ -259,7 +298,7 @@ impl<T> Owner<T> {
                 id: request.id.clone(),
                 type_name: request.command.clone(),
                 schema: request.schema,
-                occurred_at: request.occurred_at,
+                occurred_at: self.sent_time(request.occurred_at, times.default),
                 expected_version: request.expected_version,
                 data: kept_data(&command.data, outcome),
             },
@@ -279,11 +318,17 @@ impl<T> Owner<T> {
         }
     }
 
-    fn events(&mut self, events: &[DecidedEvent], recorded_at: Timestamp) -> Vec<EventPart> {
+    fn events(
+        &mut self,
+        events: &[DecidedEvent],
+        recorded_at: Timestamp,
+        occurred_at: Option<Timestamp>,
+    ) -> Vec<EventPart> {
         let part = |event: &DecidedEvent| EventPart {
             id: self.uuid_v7(recorded_at),
             type_name: event.type_name.clone(),
             schema: event.schema,
+            occurred_at,
             data: event.data.clone(),
         };
         events.iter().map(part).collect()
@@ -302,11 +347,12 @@ impl<T> Owner<T> {
             head,
             value,
             commit,
+            occurred_at,
             events,
             answer,
         } = made;
         let sequence = self.sequence();
-        self.speculate(&key, &commit, &events);
+        self.speculate(&key, &commit, &events, occurred_at);
         self.speculation.head = Some((head, headers.position));
         self.speculation.recorded_at = Some(commit.recorded_at);
         self.speculation.ids.insert(id_key.clone(), sequence);
@@ -325,6 +371,7 @@ impl<T> Owner<T> {
             key,
             id_key,
             recorded_at: commit.recorded_at,
+            occurred_at,
             events,
             fingerprint,
             answer,
@@ -338,7 +385,13 @@ impl<T> Owner<T> {
         }
     }
 
-    fn speculate(&mut self, key: &Bytes, commit: &Commit, events: &[DecidedEvent]) {
+    fn speculate(
+        &mut self,
+        key: &Bytes,
+        commit: &Commit,
+        events: &[DecidedEvent],
+        occurred_at: Timestamp,
+    ) {
         let category = commit.stream.category();
         let Some(aggregate) = self.memory.registry().get(category).cloned() else {
             return;
@@ -358,7 +411,7 @@ impl<T> Owner<T> {
             }
         };
         for event in events {
-            aggregate.evolve(&mut stream.state, event, commit.occurred_at());
+            aggregate.evolve(&mut stream.state, event, occurred_at);
         }
         stream.version = commit.version();
         stream.in_flight += 1;
@@ -379,8 +432,23 @@ struct Made {
     head: crate::ids::ChainHash,
     value: Bytes,
     commit: Commit,
+    /// The business time of its events.
+    occurred_at: Timestamp,
     events: Vec<DecidedEvent>,
     answer: Answer,
+}
+
+/// The times of one commit.
+#[derive(Clone, Copy)]
+struct Times {
+    recorded_at: Timestamp,
+    /// Its business time where the client gives none.
+    default: Timestamp,
+}
+
+/// The moment one microsecond later.
+fn next_micro(last: Timestamp) -> Result<Timestamp, TimestampError> {
+    Timestamp::from_micros(last.micros() + 1)
 }
 
 fn version_conflict(expected: u64, current: u64) -> RecordedRejection {

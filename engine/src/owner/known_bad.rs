@@ -9,6 +9,7 @@ use crate::commit::{Commit, Outcome};
 use crate::ids::Offset;
 use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{ClaimHeaders, Record};
+use kernel::Timestamp;
 
 impl<T> Owner<T> {
     /// Turns a known-bad change on; it stays on for this owner.
@@ -22,6 +23,18 @@ impl<T> Owner<T> {
 
     pub(super) fn refuses_now(&self, commit: &Commit) -> bool {
         self.is(KnownBad::RefusesFromMemory) && commit.outcome == Outcome::Rejected
+    }
+
+    /// The business time as the client sent it, which a commit records.
+    pub(super) fn sent_time(
+        &self,
+        sent: Option<Timestamp>,
+        default: Timestamp,
+    ) -> Option<Timestamp> {
+        match self.is(KnownBad::RecordsDefaultAsGiven) {
+            true => sent.or(Some(default)),
+            false => sent,
+        }
     }
 
     pub(super) fn answer_early(&mut self, index: usize) {

@@ -93,6 +93,8 @@ pub(super) struct InFlight<T> {
     pub(super) key: Bytes,
     pub(super) id_key: Bytes,
     pub(super) recorded_at: Timestamp,
+    /// The business time of its events.
+    pub(super) occurred_at: Timestamp,
     pub(super) events: Vec<DecidedEvent>,
     pub(super) fingerprint: Fingerprint,
     pub(super) answer: Answer,
@@ -137,6 +139,7 @@ pub struct Owner<T> {
     pub(super) window_bytes: usize,
     /// Commands whose records are known to be orphans, to be decided again, in order.
     pub(super) again: VecDeque<(Submission, Vec<(T, bool)>)>,
+    /// The latest time at which a commit of the partition was recorded.
     pub(super) last_recorded_at: Option<Timestamp>,
     pub(super) actions: Vec<Action<T>>,
     pub(super) next_sequence: u64,

@@ -317,7 +317,7 @@ impl Memory {
                         &event.type_name,
                         event.schema,
                         event.data.get(),
-                        commit.occurred_at(),
+                        commit.occurred_at(event),
                     )
                     .map_err(|error| DamageKind::Unreadable(error.to_string()))?;
             }
@@ -387,8 +387,8 @@ impl Memory {
 
     fn remember(&mut self, id_key: Bytes, known: StoredId, recorded_at: Timestamp) {
         self.ids.insert(id_key, known);
-        // Time does not go back in a partition: the first is the oldest.
-        self.ids_since.get_or_insert(recorded_at);
+        let since = self.ids_since.unwrap_or(recorded_at);
+        self.ids_since = Some(since.min(recorded_at));
     }
 
     /// Writes what changed to the local store, at the place that `checkpoint` names, and evicts

@@ -23,6 +23,7 @@ mod damage;
 pub(crate) mod failing_store;
 mod ids;
 mod moving;
+mod times;
 
 /// A counter that may not pass three.
 struct Counter;

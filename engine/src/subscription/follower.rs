@@ -290,7 +290,8 @@ impl Follower {
                 self.versions.insert(key.into(), commit.version());
             }
         }
-        self.last_recorded_at = Some(commit.recorded_at);
+        // In older records it may stand still or fall.
+        self.last_recorded_at = self.last_recorded_at.max(Some(commit.recorded_at));
         Ok(commit)
     }
 

@@ -195,6 +195,7 @@ mod tests {
         }
         let context = Context {
             occurred_at: day(today),
+            is_time_given: true,
             actor: None,
             tenant: kernel::TenantId::default(),
             command_id: "a-command".parse().unwrap(),

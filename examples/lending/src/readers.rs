@@ -69,20 +69,19 @@ impl Projection for Readers {
         if entry.category() != Book::CATEGORY {
             return Ok(());
         }
-        let occurred_at = entry.occurred_at();
-        for event in entry.events::<Event>()?.iter() {
+        for (event, occurred_at) in entry.events::<Event>()?.iter() {
             match event {
                 Event::BookLent(lent) => {
                     changes
                         .row(&READERS, [Value::from(lent.reader)])
                         .put("borrowed", 1_i64)
-                        .put("last_borrowed_at", occurred_at);
+                        .put("last_borrowed_at", *occurred_at);
                 }
                 Event::BookReturned(returned) => {
                     changes
                         .row(&READERS, [Value::from(returned.reader)])
                         .put("returned", 1_i64)
-                        .put("late", i64::from(occurred_at > returned.due));
+                        .put("late", i64::from(*occurred_at > returned.due));
                 }
             }
         }

@@ -95,6 +95,7 @@ impl Adoption for Room {
 fn at(hour: u8) -> Context {
     Context {
         occurred_at: format!("2018-06-04T{hour:02}:00:00Z").parse().unwrap(),
+        is_time_given: true,
         actor: None,
         tenant: TenantId::default(),
         command_id: "1".parse::<CommandId>().unwrap(),

@@ -84,6 +84,7 @@ fn commit(headers: CommitHeaders, number: u64, from_version: u64) -> NewRecord {
             id: Uuid::from_u128(number.into()),
             type_name: "Written".into(),
             schema: 1,
+            occurred_at: None,
             data: data("{}"),
         }],
     };

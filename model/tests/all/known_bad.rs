@@ -125,6 +125,15 @@ fn a_refusal_from_memory() {
 }
 
 #[test]
+fn recording_two_commits_at_the_same_time() {
+    breaks(
+        KnownBad::RepeatsRecordedTime,
+        invariant::RECORDED_TIME,
+        Config::small(),
+    );
+}
+
+#[test]
 fn previous_hash_and_position_both_unchecked() {
     let config = Config {
         mishaps_max: 1,

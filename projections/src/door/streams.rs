@@ -170,7 +170,7 @@ pub(super) async fn state(
             {
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());
-                    let at = commit.occurred_at();
+                    let at = commit.occurred_at(event);
                     aggregate
                         .evolve_recorded(&mut state, name, event.schema, data, at)
                         .map_err(|error| {
@@ -288,7 +288,7 @@ fn shown(
     log: Option<LogId>,
     partition: Partition,
 ) -> Vec<ShownEvent> {
-    let occurred_at = commit.occurred_at();
+    let asked_at = commit.asked_at();
     let position = log.map(|log| PositionToken::at(log, partition, place.position));
     let (correlation_id, causation_id) = (commit.correlation_id(), commit.causation_id());
     let (correlation_id, causation_id) = (correlation_id.to_owned(), causation_id.to_owned());
@@ -300,7 +300,7 @@ fn shown(
             type_name: event.type_name,
             schema: event.schema,
             version,
-            occurred_at,
+            occurred_at: event.occurred_at.unwrap_or(asked_at),
             recorded_at: commit.recorded_at,
             data: event.data,
             command_id: commit.command.id.to_string(),

@@ -77,13 +77,13 @@ impl Projection for CustomerOrders {
 }
 
 fn project_customer(entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-    for event in entry.events::<customer::Event>()?.iter() {
+    for (event, occurred_at) in entry.events::<customer::Event>()?.iter() {
         let mut row = changes.row(&CUSTOMERS, [Value::from(entry.stream_id())]);
         match event {
             customer::Event::CustomerRegistered(registered) => row
                 .put("city", registered.city.as_str())
                 .put("state", registered.state.as_str())
-                .put("registered_at", entry.occurred_at()),
+                .put("registered_at", *occurred_at),
             customer::Event::AddressCorrected(corrected) => row
                 .put("city", corrected.city.as_str())
                 .put("state", corrected.state.as_str()),
@@ -93,7 +93,7 @@ fn project_customer(entry: &Entry<'_>, changes: &mut Changes) -> Result<(), Proj
 }
 
 fn project_order(entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-    for event in entry.events::<order::Event>()?.iter() {
+    for (event, occurred_at) in entry.events::<order::Event>()?.iter() {
         match event {
             order::Event::OrderPlaced(placed) => {
                 changes
@@ -101,8 +101,8 @@ fn project_order(entry: &Entry<'_>, changes: &mut Changes) -> Result<(), Project
                     .put("orders", 1_i64)
                     .put("spent_minor", placed.items_minor)
                     .put("spent_minor", placed.freight_minor)
-                    .put("first_order_at", entry.occurred_at())
-                    .put("last_order_at", entry.occurred_at());
+                    .put("first_order_at", *occurred_at)
+                    .put("last_order_at", *occurred_at);
             }
             order::Event::OrderApproved(_)
             | order::Event::ProcessingStarted(_)

@@ -67,10 +67,10 @@ impl Projection for DailySales {
         if entry.category() != domain::Order::CATEGORY {
             return Ok(());
         }
-        for event in entry.events::<order::Event>()?.iter() {
+        for (event, occurred_at) in entry.events::<order::Event>()?.iter() {
             match event {
                 order::Event::OrderPlaced(placed) => {
-                    let day = Value::from(day_of(entry.occurred_at()));
+                    let day = Value::from(day_of(*occurred_at));
                     let currency = Value::from(placed.currency.as_str());
                     changes
                         .row(&DAYS, [day, currency])

@@ -61,10 +61,10 @@ impl Projection for DeliveryDays {
         if entry.category() != domain::Order::CATEGORY {
             return Ok(());
         }
-        let delivered_at = entry.occurred_at();
-        for event in entry.events::<order::Event>()?.iter() {
+        for (event, occurred_at) in entry.events::<order::Event>()?.iter() {
             match event {
                 order::Event::OrderDelivered(delivered) => {
+                    let delivered_at = *occurred_at;
                     let late = delivered_at > delivered.estimated_delivery;
                     changes
                         .row(&MONTHS, [Value::from(month_of(delivered_at))])

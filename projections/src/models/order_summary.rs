@@ -6,7 +6,7 @@
 //! were; they make no row here.
 
 use domain::{order, payment};
-use kernel::Decider;
+use kernel::{Decider, Timestamp};
 
 use crate::runtime::{
     Changes, ColumnType, Entry, Model, ModelColumn, ProjectError, Projection, Row, Shown, Table,
@@ -119,15 +119,14 @@ fn project_order(entry: &Entry<'_>, changes: &mut Changes) -> Result<(), Project
         return Ok(());
     }
     let mut row = changes.row(&ORDERS, [Value::from(entry.stream_id())]);
-    for event in events.iter() {
-        contribute(&mut row, event, entry);
+    for (event, occurred_at) in events.iter() {
+        contribute(&mut row, event, *occurred_at);
     }
     row.put("version", count_of(entry.commit().version()));
     Ok(())
 }
 
-fn contribute(row: &mut Row<'_>, event: &order::Event, entry: &Entry<'_>) {
-    let occurred_at = entry.occurred_at();
+fn contribute(row: &mut Row<'_>, event: &order::Event, occurred_at: Timestamp) {
     match event {
         order::Event::OrderPlaced(placed) => row
             .put("status", "placed")
@@ -160,7 +159,7 @@ fn contribute(row: &mut Row<'_>, event: &order::Event, entry: &Entry<'_>) {
 }
 
 fn project_payment(entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-    for event in entry.events::<payment::Event>()?.iter() {
+    for (event, _) in entry.events::<payment::Event>()?.iter() {
         let (order, amount) = match event {
             payment::Event::PaymentCaptured(captured) => (&captured.order, captured.amount),
             payment::Event::PaymentRefunded(refunded) => (&refunded.order, refunded.amount),

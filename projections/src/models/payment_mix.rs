@@ -66,7 +66,7 @@ impl Projection for PaymentMix {
         if entry.category() != domain::Payment::CATEGORY {
             return Ok(());
         }
-        for event in entry.events::<payment::Event>()?.iter() {
+        for (event, _) in entry.events::<payment::Event>()?.iter() {
             match event {
                 payment::Event::PaymentCaptured(captured) => {
                     let key = [

@@ -79,7 +79,7 @@ impl Projection for Rejections {
             .put("command", commit.command.type_name.as_str())
             .put("code", rejection.code.as_str())
             .put("detail", rejection.detail.as_str())
-            .put("occurred_at", commit.occurred_at())
+            .put("occurred_at", commit.asked_at())
             .put("recorded_at", commit.recorded_at)
             .put("partition", entry.partition().0);
         Ok(())

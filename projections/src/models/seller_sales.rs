@@ -68,7 +68,7 @@ impl Projection for SellerSales {
         if entry.category() != domain::Order::CATEGORY {
             return Ok(());
         }
-        for event in entry.events::<order::Event>()?.iter() {
+        for (event, _) in entry.events::<order::Event>()?.iter() {
             match event {
                 order::Event::OrderPlaced(placed) => count_items(placed, changes),
                 order::Event::OrderApproved(_)

@@ -71,12 +71,6 @@ impl<'a> Entry<'a> {
         self.placed.commit.stream.id()
     }
 
-    /// The business time of its events.
-    #[must_use]
-    pub fn occurred_at(&self) -> Timestamp {
-        self.placed.commit.occurred_at()
-    }
-
     /// Its partition.
     #[must_use]
     pub fn partition(&self) -> Partition {
@@ -101,24 +95,26 @@ impl<'a> Entry<'a> {
         self.placed.record_hash()
     }
 
-    /// Its events, decoded; one stream has one event type, so they are decoded once.
+    /// Its events, decoded, each with its business time; one stream has one event type, so they are
+    /// decoded once.
     ///
     /// # Errors
     /// [`ProjectError::Event`] for the first event that cannot be read.
-    pub fn events<E: Message>(&self) -> Result<Rc<Vec<E>>, ProjectError> {
+    pub fn events<E: Message>(&self) -> Result<Rc<Vec<(E, Timestamp)>>, ProjectError> {
         if let Some(events) = self.events.get()
-            && let Ok(events) = Rc::clone(events).downcast::<Vec<E>>()
+            && let Ok(events) = Rc::clone(events).downcast::<Vec<(E, Timestamp)>>()
         {
             return Ok(events);
         }
         let mut events = Vec::with_capacity(self.commit().events.len());
         for (index, event) in self.commit().events.iter().enumerate() {
             let decoded = E::decode(&event.type_name, event.schema, event.data.get());
-            events.push(decoded.map_err(|source| ProjectError::Event {
+            let decoded = decoded.map_err(|source| ProjectError::Event {
                 index,
                 type_name: event.type_name.clone(),
                 source,
-            })?);
+            })?;
+            events.push((decoded, self.commit().occurred_at(event)));
         }
         let events = Rc::new(events);
         // A second type for the same commit is decoded anew each time: no domain has one.

@@ -1,7 +1,7 @@
 //! The aggregate of the simulated world: an account whose events say upon what they were decided.
 //!
-//! Invariant: each event carries the number and the digest of all events before it, so that whoever
-//! folds a stream sees at once whether one was decided on another history.
+//! Invariant: each event carries the number and the digest of all events before it, their times
+//! included, so that whoever folds a stream sees at once whether one was decided on another history.
 
 use kernel::schemars::JsonSchema;
 use kernel::{Context, Decider, Rejection, Timestamp, messages};
@@ -31,6 +31,8 @@ pub struct Posted {
     pub intent: u64,
     /// What was posted.
     pub amount: i64,
+    /// Whether the client gave the business time.
+    pub is_time_given: bool,
     /// How many events there were before it.
     pub seen: u64,
     /// The digest of all of them.
@@ -79,10 +81,11 @@ pub struct Account {
 }
 
 impl Account {
-    /// Takes up an event.
-    pub fn take(&mut self, event: &Posted) {
+    /// Takes up an event that happened at `occurred_at`.
+    pub fn take(&mut self, event: &Posted, occurred_at: Timestamp) {
         self.count += 1;
-        let mixed = self.digest ^ event.intent.rotate_left(17) ^ event.amount.cast_unsigned();
+        let at = occurred_at.micros().cast_unsigned().rotate_left(41);
+        let mixed = self.digest ^ event.intent.rotate_left(17) ^ event.amount.cast_unsigned() ^ at;
         self.digest = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         self.balance += event.amount;
     }
@@ -98,7 +101,7 @@ impl Decider for Accounts {
     type Event = Event;
     type Rejection = Overdrawn;
 
-    fn decide(state: &Account, command: &Command, _: &Context) -> Result<Vec<Event>, Overdrawn> {
+    fn decide(state: &Account, command: &Command, ctx: &Context) -> Result<Vec<Event>, Overdrawn> {
         let Command::Post(post) = command;
         if state.balance + post.amounts.iter().sum::<i64>() < 0 {
             let (seen, digest) = (state.count, state.digest);
@@ -109,17 +112,18 @@ impl Decider for Accounts {
             let event = Posted {
                 intent: post.intent,
                 amount,
+                is_time_given: ctx.is_time_given,
                 seen: account.count,
                 digest: account.digest,
             };
-            account.take(&event);
+            account.take(&event, ctx.occurred_at);
             event.into()
         });
         Ok(events.collect())
     }
 
-    fn evolve(state: &mut Account, event: &Event, _: Timestamp) {
+    fn evolve(state: &mut Account, event: &Event, occurred_at: Timestamp) {
         let Event::Posted(posted) = event;
-        state.take(posted);
+        state.take(posted, occurred_at);
     }
 }

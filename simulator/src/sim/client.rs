@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{Answer, Decision, Request, SubmitError};
-use kernel::TenantId;
+use kernel::{TenantId, Timestamp};
 use serde_json::value::RawValue;
 
 use super::book::{CATEGORY, COMMAND, Post};
@@ -203,12 +203,18 @@ impl World {
             };
             let seen = self.clients[client].versions.get(&stream).copied();
             let expected_version = seen.filter(|_| self.random.chance(200));
+            let occurred_at = given_time(intent);
             let post = serde_json::to_string(&Post { intent, amounts });
             let data = post.and_then(RawValue::from_string).expect("plain data");
             let key = (stream.clone(), id.clone());
             if !reuses {
                 let after = last.insert(stream.clone(), key.clone());
-                self.asked.note(key.clone(), Asked { intent, after });
+                let asked = Asked {
+                    intent,
+                    occurred_at,
+                    after,
+                };
+                self.asked.note(key.clone(), asked);
             }
             let request = Request {
                 tenant: TenantId::default(),
@@ -216,7 +222,7 @@ impl World {
                 command: COMMAND.into(),
                 schema: 1,
                 id: id.parse().expect("letters and digits"),
-                occurred_at: None,
+                occurred_at,
                 expected_version,
                 correlation_id: None,
                 causation_id: None,
@@ -301,4 +307,11 @@ impl World {
             Err(_) => open.settled = true,
         }
     }
+}
+
+/// The business time that a client gives for an intent: for every third a moment long ago.
+fn given_time(intent: u64) -> Option<Timestamp> {
+    let micros = i64::try_from(intent).ok()?;
+    let moment = Timestamp::from_micros(micros).ok()?;
+    intent.is_multiple_of(3).then_some(moment)
 }

@@ -28,6 +28,8 @@ pub type Broken = (Invariant, String);
 pub struct Asked {
     /// The intent that its data names.
     pub intent: u64,
+    /// The business time that the client gave, if it gave one.
+    pub occurred_at: Option<Timestamp>,
     /// The command of the same stream before it in its batch.
     pub after: Option<CommandKey>,
 }
@@ -201,7 +203,9 @@ impl PartitionHistory {
             return Err((Invariant::AtMostOnce, what));
         }
         let asked = asked.0.get(&key);
-        let asked = asked.filter(|asked| asked.intent == post.intent);
+        let asked = asked.filter(|asked| {
+            asked.intent == post.intent && asked.occurred_at == commit.command.occurred_at
+        });
         let before = asked.and_then(|asked| asked.after.as_ref());
         let before = before.filter(|before| !self.ids.contains_key(before));
         // Either may be nobody's fault after a cut, so that the rest is to be counted all the same.
@@ -218,7 +222,7 @@ impl PartitionHistory {
         };
         if self
             .last_recorded_at
-            .is_some_and(|last| last > commit.recorded_at)
+            .is_some_and(|last| last >= commit.recorded_at)
         {
             let what = format!("at offset {offset}, {}", commit.recorded_at);
             return Err((Invariant::RecordedTime, what));
@@ -286,7 +290,7 @@ pub fn take(row: &mut Row, commit: &Commit) {
     row.commits += 1;
     for event in &commit.events {
         if let Ok(posted) = serde_json::from_str::<Posted>(event.data.get()) {
-            row.account.take(&posted);
+            row.account.take(&posted, commit.occurred_at(event));
         }
     }
 }
@@ -344,7 +348,17 @@ fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
             let what = format!("an event saw {} events, and there are others", posted.seen);
             return Err((Invariant::DecidedOnHistory, what));
         }
-        row.account.take(&posted);
+        let occurred_at = commit.occurred_at(event);
+        let given = commit.command.occurred_at;
+        let is_right = match given {
+            Some(given) => occurred_at == given,
+            None => occurred_at <= commit.recorded_at,
+        };
+        if !is_right || posted.is_time_given != given.is_some() {
+            let what = format!("an event at {occurred_at}, where {given:?} was given");
+            return Err((Invariant::BusinessTime, what));
+        }
+        row.account.take(&posted, occurred_at);
     }
     Ok(())
 }

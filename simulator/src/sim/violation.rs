@@ -19,8 +19,10 @@ pub enum Invariant {
     Versions,
     /// Each accepted commit was decided on exactly the accepted history before it.
     DecidedOnHistory,
-    /// Recorded time never goes back within a partition.
+    /// Recorded time increases with every commit of a partition.
     RecordedTime,
+    /// An event happened when the client says, or else not after it was recorded; and rules know which.
+    BusinessTime,
     /// Commands of one stream from one batch are decided in the order of their lines.
     BatchOrder,
     /// Every reader finds the same accepted history.
@@ -59,7 +61,8 @@ impl Invariant {
             Self::Asked => "nothing is in the log that nobody asked for",
             Self::Versions => "versions are 1 to n, and a command's events are all or none",
             Self::DecidedOnHistory => "a commit was decided on exactly the history before it",
-            Self::RecordedTime => "recorded time never goes back within a partition",
+            Self::RecordedTime => "recorded time increases with every commit of a partition",
+            Self::BusinessTime => "an event happened when the client says, if it says so",
             Self::BatchOrder => "a batch's commands for one stream are decided in their order",
             Self::ReadersAgree => "every reader finds the same accepted history",
             Self::RowsAreTheFold => "rows are the fold of the log at their checkpoint",

@@ -74,6 +74,24 @@ fn forgetting_command_ids_before_their_window_is_over() {
     flawed(KnownBad::ForgetsIdsEarly, &[Invariant::AtMostOnce]);
 }
 
+#[test]
+fn recording_two_commits_at_the_same_time() {
+    let bad = KnownBad::RepeatsRecordedTime;
+    flawed(bad, &[Invariant::RecordedTime]);
+}
+
+#[test]
+fn recording_the_clocks_business_time_as_given() {
+    let bad = KnownBad::RecordsDefaultAsGiven;
+    flawed(bad, &[Invariant::Asked]);
+}
+
+#[test]
+fn taking_the_recorded_time_for_the_business_time() {
+    let bad = KnownBad::FoldsAtRecordedTime;
+    flawed(bad, &[Invariant::DecidedOnHistory]);
+}
+
 /// Where records are cut off in every run, or it would be too rare.
 #[test]
 fn resuming_without_a_proof() {

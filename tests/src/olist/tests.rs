@@ -124,6 +124,7 @@ fn verdict(streams: &mut Streams, line: &str) -> String {
     let stream: StreamName = text("stream").parse().unwrap();
     let context = Context {
         occurred_at: text("occurred_at").parse().unwrap(),
+        is_time_given: true,
         actor: None,
         tenant: TenantId::default(),
         command_id: text("id").parse().unwrap(),

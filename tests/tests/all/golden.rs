@@ -304,7 +304,7 @@ fn whole_records_are_read_as_they_were_written() {
         assert_eq!(written.value, new.value, "{row}");
         assert_eq!(written, new, "{row}");
     }
-    assert_eq!(chain.position, Position(4));
+    assert_eq!(chain.position, Position(5));
 }
 
 #[test]
@@ -325,9 +325,13 @@ fn what_is_left_out_of_a_commit_has_its_default() {
         (most.correlation_id(), most.causation_id()),
         ("conversation-1", "parent-1")
     );
-    assert!(most.occurred_at() < most.recorded_at);
+    assert!(most.asked_at() < most.recorded_at);
     assert!(least.tenant.is_main());
     assert_eq!((least.correlation_id(), least.causation_id()), ("x", "x"));
-    assert_eq!(least.occurred_at(), least.recorded_at);
+    assert_eq!(least.asked_at(), least.recorded_at);
     assert_eq!((least.version(), read(3).version()), (0, 0));
+    let (given, own) = (&most.events[0], read(4));
+    assert_eq!(most.occurred_at(given), most.asked_at());
+    assert_eq!(own.asked_at(), own.recorded_at);
+    assert!(own.occurred_at(&own.events[0]) < own.recorded_at);
 }

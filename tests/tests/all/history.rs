@@ -176,6 +176,7 @@ impl Scribe {
                 id: self.id(),
                 type_name: "Done".into(),
                 schema: 1,
+                occurred_at: None,
                 data,
             }],
         };

@@ -446,8 +446,8 @@ impl Projection for Sample {
             .row(&SAMPLE[0], [Value::from(tenth)])
             .put("total", 1_i64)
             .put("first", stream)
-            .put("last_at", entry.occurred_at())
-            .put_latest("latest", stream, entry.occurred_at());
+            .put("last_at", entry.commit().asked_at())
+            .put_latest("latest", stream, entry.commit().asked_at());
         Ok(())
     }
 }

@@ -104,6 +104,7 @@ impl Commits {
                 id: Uuid::now_v7(),
                 type_name: "Verified".into(),
                 schema: 1,
+                occurred_at: None,
                 data: data(format!("{{\"filling\":\"{filling}\"}}")),
             }],
         }

@@ -81,7 +81,8 @@ impl<T> Owner<T> {
         let value = record.value.as_deref().unwrap_or_default();
         let unreadable = |reason: String| damage(DamageKind::Unreadable(reason));
         let commit = Commit::read(key, value).map_err(|error| unreadable(error.to_string()))?;
-        self.last_recorded_at = Some(commit.recorded_at);
+        // In older records it may stand still or fall.
+        self.last_recorded_at = self.last_recorded_at.max(Some(commit.recorded_at));
         self.memory
             .fold(key, &commit, (offset, position))
             .map_err(damage)?;
@@ -94,11 +95,10 @@ impl<T> Owner<T> {
         self.window_bytes = self.window_bytes.saturating_sub(size);
         self.last_recorded_at = Some(entry.recorded_at);
         let state = self.forget_speculation(&entry);
-        let occurred_at = entry.submission.request.occurred_at;
         self.memory.fold_own(OwnCommit {
             key: &entry.key,
             events: &entry.events,
-            occurred_at: occurred_at.unwrap_or(entry.recorded_at),
+            occurred_at: entry.occurred_at,
             state,
             id: entry.answer.command_id.clone(),
             id_key: entry.id_key,

@@ -228,6 +228,7 @@ fn digest_entry<T: Hash>(entry: &InFlight<T>, hasher: &mut impl Hasher) {
         key: _,
         id_key: _,
         recorded_at: _,
+        occurred_at: _,
         events: _,
         fingerprint,
         answer: _,
