@@ -30,7 +30,7 @@ pub(crate) struct CommandLine {
     command: String,
     /// The client's name for this intent; made up and returned if left out.
     id: Option<CommandId>,
-    /// Business time; the time of recording if left out.
+    /// Business time; the time of the clock if left out.
     occurred_at: Option<Timestamp>,
     /// The stream version that the client saw; 0: no events yet.
     expected_version: Option<u64>,

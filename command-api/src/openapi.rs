@@ -154,7 +154,7 @@ fn command_headers() -> Vec<Value> {
         ),
         header(
             "Annals-Occurred-At",
-            "Business time; the time of recording if absent.",
+            "Business time; the time of the clock if absent.",
             json!({"type": "string", "format": "date-time"}),
             "2018-06-04T16:44:48Z",
         ),

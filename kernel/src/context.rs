@@ -23,14 +23,20 @@ pub struct Context {
 }
 
 impl Context {
-    /// Whether the client itself says that this happened `then`.
+    /// Whether the client itself dates this `then`.
     ///
     /// An intent is its command id, and this command has another id than the one that led to the
     /// present state. So what it asks for is already so only if it says everything that the state
     /// says, the time included; a time that the clock filled in says nothing.
     #[must_use]
-    pub fn says_of(&self, then: Timestamp) -> bool {
+    pub fn is_dated(&self, then: Timestamp) -> bool {
         self.is_time_given && self.occurred_at == then
+    }
+
+    /// Whether the client itself dates this before `then`.
+    #[must_use]
+    pub fn is_dated_before(&self, then: Timestamp) -> bool {
+        self.is_time_given && self.occurred_at < then
     }
 }
 

@@ -9,8 +9,10 @@ use crate::{Context, Message, Rejection, Timestamp};
 
 /// An aggregate as a pure triple: an initial state (`State::default()`), a decision, an evolution.
 ///
-/// Deciding the same intent twice gives no second event: a step whose facts already hold returns
-/// an empty list. After Jérémie Chassaing, "Functional Event Sourcing Decider" (2021).
+/// An intent is its command id, and the engine answers an id that it knows without asking the rules.
+/// Under another id a step returns an empty list only where the present state says exactly that, at
+/// a business time that the client gave ([`Context::is_dated`]); else it is a new event or a
+/// rejection. After Jérémie Chassaing, "Functional Event Sourcing Decider" (2021).
 pub trait Decider: 'static {
     /// The category of its streams, frozen on the wire: `[a-z][a-z0-9_]*`.
     const CATEGORY: &'static str;
@@ -23,7 +25,7 @@ pub trait Decider: 'static {
     /// The reasons for which it refuses.
     type Rejection: Rejection;
 
-    /// Chooses the events that `command` leads to, none where its intent already holds.
+    /// Chooses the events that `command` leads to, none where what it says is already so.
     ///
     /// # Errors
     /// The first rule that the command breaks.

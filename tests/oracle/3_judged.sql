@@ -135,34 +135,24 @@ FROM (
 ) r
 JOIN judged.orders o ON o.order_id = r.order_id;
 
--- What orders tell of a person's address, as often as it is new. To say the same at the same time
--- again adds nothing.
+-- What orders tell of a person's address, as often as it is another than before. Each time is a fact;
+-- since they are told in order of time, none is superseded.
 CREATE TABLE judged.addresses AS
-SELECT
-    *,
-    nth_of_moment = 1 OR nth = 1 AS is_new_fact
+SELECT *
 FROM (
     SELECT
-        *,
-        count(*) FILTER (WHERE nth > 1) OVER (
-            PARTITION BY person, purchased_at, postcode_prefix, city, state
-            ORDER BY nth
-        ) AS nth_of_moment
-    FROM (
-        SELECT
-            c.person, o.purchased_at, c.postcode_prefix, c.city, c.state,
-            row_number() OVER by_time AS nth,
-            (c.postcode_prefix, c.city, c.state) IS DISTINCT FROM (
-                lag(c.postcode_prefix) OVER by_time,
-                lag(c.city) OVER by_time,
-                lag(c.state) OVER by_time) AS is_change
-        FROM readable.orders o
-        JOIN readable.customers c ON c.customer_id = o.customer_id AND c.has_address
-        WINDOW by_time AS (
-            PARTITION BY c.person ORDER BY o.purchased_at, o.order_id COLLATE "C")
-    ) told
-    WHERE is_change OR nth = 1
-) changes;
+        c.person, o.purchased_at, c.postcode_prefix, c.city, c.state,
+        row_number() OVER by_time AS nth,
+        (c.postcode_prefix, c.city, c.state) IS DISTINCT FROM (
+            lag(c.postcode_prefix) OVER by_time,
+            lag(c.city) OVER by_time,
+            lag(c.state) OVER by_time) AS is_change
+    FROM readable.orders o
+    JOIN readable.customers c ON c.customer_id = o.customer_id AND c.has_address
+    WINDOW by_time AS (
+        PARTITION BY c.person ORDER BY o.purchased_at, o.order_id COLLATE "C")
+) told
+WHERE is_change OR nth = 1;
 
 -- Every command that is sent, with the code of its refusal and the number of its events.
 CREATE TABLE judged.commands AS
@@ -171,7 +161,7 @@ SELECT
     CASE WHEN nth = 1 THEN 'RegisterCustomer' ELSE 'CorrectAddress' END AS command,
     purchased_at AS occurred_at,
     null::text AS code,
-    is_new_fact::int AS events
+    1 AS events
 FROM judged.addresses
 UNION ALL
 SELECT 'order-' || order_id, 'PlaceOrder', purchased_at, placing_code, is_placed::int

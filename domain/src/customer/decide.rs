@@ -1,6 +1,6 @@
 //! The rules of customers.
 
-use kernel::{Context, Timestamp};
+use kernel::Context;
 
 use super::{
     Address, AddressCorrected, Command, CorrectAddress, CustomerRegistered, Event,
@@ -14,7 +14,7 @@ pub(super) fn decide(
 ) -> Result<Vec<Event>, Rejection> {
     match command {
         Command::RegisterCustomer(register) => register_customer(state, register, context),
-        Command::CorrectAddress(correct) => correct_address(state, correct, context.occurred_at),
+        Command::CorrectAddress(correct) => correct_address(state, correct, context),
     }
 }
 
@@ -31,7 +31,7 @@ fn register_customer(
     };
     match &state.registered {
         Some((registered_at, facts))
-            if *registered_at == context.occurred_at && *facts == registered =>
+            if context.is_dated(*registered_at) && *facts == registered =>
         {
             Ok(vec![])
         }
@@ -43,22 +43,27 @@ fn register_customer(
 }
 
 /// An address may be given as often as people like, also the one that already holds: a customer who
-/// confirms it at a later time has stated a fact. The same words at the same time are a repetition.
+/// confirms it has stated a fact. One that a client dates before the present one is not news.
 fn correct_address(
     state: &State,
     command: &CorrectAddress,
-    occurred_at: Timestamp,
+    context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    if state.registered.is_none() {
+    let Some((address_since, address)) = &state.address else {
         return Err(Rejection::NotRegistered);
-    }
+    };
     let corrected = AddressCorrected {
         city: command.city.clone(),
         state: command.state.clone(),
         postcode_prefix: command.postcode_prefix.clone(),
     };
-    if (state.corrections).contains(&(occurred_at, Address::from(&corrected))) {
+    if context.is_dated(*address_since) && *address == Address::from(&corrected) {
         return Ok(vec![]);
+    }
+    if context.is_dated_before(*address_since) {
+        return Err(Rejection::AddressSuperseded {
+            address_since: *address_since,
+        });
     }
     Ok(vec![corrected.into()])
 }

@@ -12,10 +12,16 @@ pub enum Rejection {
     #[error("the customer is not registered")]
     NotRegistered,
     /// A customer is registered once.
-    #[error("the customer was already registered, with other facts, at {registered_at}")]
+    #[error("the customer was already registered at {registered_at}")]
     AlreadyRegistered {
         /// When they were registered.
         registered_at: Timestamp,
+    },
+    /// An address is not brought back by one that is older than it.
+    #[error("the customer has had another address since {address_since}")]
+    AddressSuperseded {
+        /// Since when the present address holds.
+        address_since: Timestamp,
     },
 }
 
@@ -24,6 +30,7 @@ impl kernel::Rejection for Rejection {
         match self {
             Self::NotRegistered => "customer_not_registered",
             Self::AlreadyRegistered { .. } => "customer_already_registered",
+            Self::AddressSuperseded { .. } => "customer_address_superseded",
         }
     }
 

@@ -1,9 +1,6 @@
 //! What is remembered of a customer.
 //!
-//! Invariant: every correction is remembered with its time, so that a repeated one is known as such
-//! whatever has come since.
-
-use std::collections::BTreeSet;
+//! Deliberately absent: addresses of before. The events tell them; no rule asks for them.
 
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,14 +13,12 @@ use crate::vocabulary::{City, PostcodePrefix, StateName};
 pub struct State {
     /// When and as what they were registered.
     pub registered: Option<(Timestamp, CustomerRegistered)>,
-    /// Where they live, by the last event.
-    pub address: Option<Address>,
-    /// Every correction of their address.
-    pub corrections: BTreeSet<(Timestamp, Address)>,
+    /// Since when they live where, by the last event.
+    pub address: Option<(Timestamp, Address)>,
 }
 
 /// Where a customer lives.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The city.
     pub city: City,
@@ -37,13 +32,11 @@ impl State {
     pub(super) fn evolve(&mut self, event: &Event, occurred_at: Timestamp) {
         match event {
             Event::CustomerRegistered(registered) => {
-                self.address = Some(Address::from(registered));
+                self.address = Some((occurred_at, Address::from(registered)));
                 self.registered = Some((occurred_at, registered.clone()));
             }
             Event::AddressCorrected(corrected) => {
-                let address = Address::from(corrected);
-                self.address = Some(address.clone());
-                self.corrections.insert((occurred_at, address));
+                self.address = Some((occurred_at, Address::from(corrected)));
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The rules of orders.
 //!
-//! A step is judged in this order: the order is not placed; the same step with the same facts (its
-//! time is one) has happened, which adds nothing, whatever has come since; the order is in a final
-//! state; the order of steps. Business time may lie in the past and need not be monotonic.
+//! A step is judged in this order: the order is not placed; the order says exactly that already, at a
+//! time that the client gave, which adds nothing; the order is in a final state; the order of steps.
+//! Business time may lie in the past and need not be monotonic.
 
 use std::collections::BTreeSet;
 
-use kernel::{Context, Timestamp};
+use kernel::Context;
 
 use super::{
     CancelOrder, Command, Event, Item, OrderApproved, OrderCanceled, OrderDelivered, OrderInvoiced,
@@ -20,27 +20,26 @@ pub(super) fn decide(
     command: &Command,
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    let occurred_at = context.occurred_at;
     match command {
-        Command::PlaceOrder(place) => place_order(state, place, occurred_at),
-        Command::ApproveOrder(_) => approve_order(state, occurred_at),
-        Command::StartProcessing(_) => start_processing(state, occurred_at),
-        Command::InvoiceOrder(_) => invoice_order(state, occurred_at),
-        Command::ShipOrder(_) => ship_order(state, occurred_at),
-        Command::DeliverOrder(_) => deliver_order(state, occurred_at),
-        Command::CancelOrder(cancel) => cancel_order(state, cancel, occurred_at),
-        Command::MarkUnavailable(_) => mark_unavailable(state, occurred_at),
-        Command::ReviewOrder(review) => review_order(state, review, occurred_at),
+        Command::PlaceOrder(place) => place_order(state, place, context),
+        Command::ApproveOrder(_) => approve_order(state, context),
+        Command::StartProcessing(_) => start_processing(state, context),
+        Command::InvoiceOrder(_) => invoice_order(state, context),
+        Command::ShipOrder(_) => ship_order(state, context),
+        Command::DeliverOrder(_) => deliver_order(state, context),
+        Command::CancelOrder(cancel) => cancel_order(state, cancel, context),
+        Command::MarkUnavailable(_) => mark_unavailable(state, context),
+        Command::ReviewOrder(review) => review_order(state, review, context),
     }
 }
 
 fn place_order(
     state: &State,
     command: &PlaceOrder,
-    occurred_at: Timestamp,
+    context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     if let Some((placed_at, placed)) = &state.placed {
-        let same = *placed_at == occurred_at
+        let same = context.is_dated(*placed_at)
             && placed.customer == command.customer
             && placed.items == command.items
             && placed.estimated_delivery == command.estimated_delivery;
@@ -116,9 +115,9 @@ fn check_items(items: &[Item]) -> Result<Currency, Rejection> {
     Ok(currency)
 }
 
-fn approve_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+fn approve_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
     state.placed()?;
-    if state.approved_at == Some(occurred_at) {
+    if state.approved_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
     state.open()?;
@@ -128,9 +127,9 @@ fn approve_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Re
     Ok(vec![OrderApproved {}.into()])
 }
 
-fn start_processing(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+fn start_processing(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
     let (placed_at, _) = state.placed()?;
-    if state.processing_at == Some(occurred_at) {
+    if state.processing_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
     state.open()?;
@@ -146,9 +145,9 @@ fn start_processing(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>,
     Ok(vec![ProcessingStarted {}.into()])
 }
 
-fn invoice_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+fn invoice_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
     let (placed_at, _) = state.placed()?;
-    if state.invoiced_at == Some(occurred_at) {
+    if state.invoiced_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
     state.open()?;
@@ -164,9 +163,9 @@ fn invoice_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Re
     Ok(vec![OrderInvoiced {}.into()])
 }
 
-fn ship_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+fn ship_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
     let (placed_at, _) = state.placed()?;
-    if state.shipped_at == Some(occurred_at) {
+    if state.shipped_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
     state.open()?;
@@ -179,9 +178,9 @@ fn ship_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejec
     Ok(vec![OrderShipped {}.into()])
 }
 
-fn deliver_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+fn deliver_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
     let (placed_at, placed) = state.placed()?;
-    if state.delivered_at == Some(occurred_at) {
+    if state.delivered_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
     state.open()?;
@@ -200,11 +199,11 @@ fn deliver_order(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Re
 fn cancel_order(
     state: &State,
     command: &CancelOrder,
-    occurred_at: Timestamp,
+    context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     state.placed()?;
     if let Some((canceled_at, canceled)) = &state.canceled
-        && *canceled_at == occurred_at
+        && context.is_dated(*canceled_at)
         && canceled.reason == command.reason
     {
         return Ok(vec![]);
@@ -218,9 +217,9 @@ fn cancel_order(
     ])
 }
 
-fn mark_unavailable(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>, Rejection> {
+fn mark_unavailable(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
     state.placed()?;
-    if state.unavailable_at == Some(occurred_at) {
+    if state.unavailable_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
     state.open()?;
@@ -234,7 +233,7 @@ fn mark_unavailable(state: &State, occurred_at: Timestamp) -> Result<Vec<Event>,
 fn review_order(
     state: &State,
     command: &ReviewOrder,
-    occurred_at: Timestamp,
+    context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     state.placed()?;
     let reviewed = OrderReviewed {
@@ -244,7 +243,7 @@ fn review_order(
         comment: command.comment.clone(),
     };
     match state.reviews.get(&command.review) {
-        Some((reviewed_at, given)) if *reviewed_at == occurred_at && *given == reviewed => {
+        Some((reviewed_at, given)) if context.is_dated(*reviewed_at) && *given == reviewed => {
             Ok(vec![])
         }
         Some((reviewed_at, _)) => Err(Rejection::ReviewAlreadyGiven {

@@ -14,7 +14,7 @@ pub enum Rejection {
     #[error("the order was never placed")]
     NotPlaced,
     /// An order is placed once.
-    #[error("the order was already placed, with other facts, at {placed_at}")]
+    #[error("the order was already placed at {placed_at}")]
     AlreadyPlaced {
         /// When it was placed.
         placed_at: Timestamp,
@@ -115,7 +115,7 @@ pub enum Rejection {
         placed_at: Timestamp,
     },
     /// A review id is taken once per order.
-    #[error("the review {review} was already given, with other facts, at {reviewed_at}")]
+    #[error("the review {review} was already given at {reviewed_at}")]
     ReviewAlreadyGiven {
         /// The review's id.
         review: ReviewId,

@@ -1,7 +1,7 @@
 //! What is remembered of an order.
 //!
-//! Invariant: every step is remembered with its facts and its time, so that a repeated one is known
-//! as such whatever has come since.
+//! Invariant: each step is remembered with its facts and its time: an order takes each once, and an
+//! import that is repeated says again what is already so.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! The rules of payments.
 
-use kernel::{Context, Timestamp};
+use kernel::Context;
 
 use super::{
     CapturePayment, Command, Event, PaymentCaptured, PaymentRefunded, RefundPayment, Rejection,
@@ -13,8 +13,8 @@ pub(super) fn decide(
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     match command {
-        Command::CapturePayment(capture) => capture_payment(state, capture, context.occurred_at),
-        Command::RefundPayment(refund) => refund_payment(state, refund, context.occurred_at),
+        Command::CapturePayment(capture) => capture_payment(state, capture, context),
+        Command::RefundPayment(refund) => refund_payment(state, refund),
     }
 }
 
@@ -22,7 +22,7 @@ pub(super) fn decide(
 fn capture_payment(
     state: &State,
     command: &CapturePayment,
-    occurred_at: Timestamp,
+    context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let captured = PaymentCaptured {
         order: command.order.clone(),
@@ -31,7 +31,7 @@ fn capture_payment(
         amount: command.amount,
     };
     if let Some((captured_at, facts)) = &state.captured {
-        if *captured_at == occurred_at && *facts == captured {
+        if context.is_dated(*captured_at) && *facts == captured {
             return Ok(vec![]);
         }
         return Err(Rejection::AlreadyCaptured {
@@ -51,25 +51,17 @@ fn capture_payment(
     Ok(vec![captured.into()])
 }
 
-/// A payment is given back in as many parts as people like. The same amount at the same time is a
-/// repetition: two refunds that are meant to be two differ in time or amount.
-fn refund_payment(
-    state: &State,
-    command: &RefundPayment,
-    occurred_at: Timestamp,
-) -> Result<Vec<Event>, Rejection> {
+/// A payment is given back in as many parts as people like. Each refund counts: that money was given
+/// back before, of whatever amount and at whatever time, does not say that it is to be given back no more.
+fn refund_payment(state: &State, command: &RefundPayment) -> Result<Vec<Event>, Rejection> {
     let Some((_, captured)) = &state.captured else {
         return Err(Rejection::NotCaptured);
     };
     let amount = command.amount;
-    let currency_differs = amount.currency != captured.amount.currency;
-    if !currency_differs && (state.refunds).contains(&(occurred_at, amount.amount_minor)) {
-        return Ok(vec![]);
-    }
     if amount.amount_minor < 0 {
         return Err(Rejection::AmountNegative { amount });
     }
-    if currency_differs {
+    if amount.currency != captured.amount.currency {
         return Err(Rejection::CurrencyDiffers {
             captured_currency: captured.amount.currency,
             currency: amount.currency,

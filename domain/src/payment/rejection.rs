@@ -14,7 +14,7 @@ pub enum Rejection {
     #[error("nothing was captured by this payment")]
     NotCaptured,
     /// A payment is captured once.
-    #[error("the payment was already captured, with other facts, at {captured_at}")]
+    #[error("the payment was already captured at {captured_at}")]
     AlreadyCaptured {
         /// When it was captured.
         captured_at: Timestamp,

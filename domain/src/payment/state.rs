@@ -1,9 +1,6 @@
 //! What is remembered of a payment.
 //!
-//! Invariant: every refund is remembered with its time, so that a repeated one is known as such
-//! whatever has come since.
-
-use std::collections::BTreeSet;
+//! Deliberately absent: each refund by itself. The events tell them; the rules ask for their sum.
 
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,8 +14,6 @@ pub struct State {
     pub captured: Option<(Timestamp, PaymentCaptured)>,
     /// What was given back so far, in minor units of the captured currency.
     pub refunded_minor: i64,
-    /// The time and the minor units of every refund.
-    pub refunds: BTreeSet<(Timestamp, i64)>,
 }
 
 impl State {
@@ -31,7 +26,6 @@ impl State {
                 let amount_minor = refunded.amount.amount_minor;
                 // The rules keep the sum within what was captured; foreign history must not panic.
                 self.refunded_minor = self.refunded_minor.saturating_add(amount_minor);
-                self.refunds.insert((occurred_at, amount_minor));
             }
         }
     }

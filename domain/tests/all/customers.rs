@@ -7,7 +7,7 @@ use domain::customer::{
 use kernel::{Rejection as _, Timestamp};
 use serde_json::json;
 
-use crate::given::{a, day, events, judge};
+use crate::given::{a, by_the_clock, day, events, judge, judge_in};
 
 fn register(city: &str) -> RegisterCustomer {
     RegisterCustomer {
@@ -58,12 +58,12 @@ fn registers_a_customer() {
 }
 
 #[test]
-fn registering_again_with_the_same_facts_adds_nothing_whatever_has_come_since() {
+fn registering_again_as_it_is_adds_nothing_whatever_has_come_since() {
     judge::<Customer>(&history(), register("curitiba"), day(1)).then_expect_events(vec![]);
 }
 
 #[test]
-fn refuses_to_register_again_with_other_facts() {
+fn refuses_to_register_again() {
     let refusal = Rejection::AlreadyRegistered {
         registered_at: day(1),
     };
@@ -78,34 +78,62 @@ fn refuses_to_register_again_with_other_facts() {
         name: Some(a("Ana")),
         ..register("curitiba")
     };
-    judge::<Customer>(&history(), named, day(1)).then_expect_error(refusal);
+    judge::<Customer>(&history(), named, day(1)).then_expect_error(refusal.clone());
+    judge_in::<Customer>(&history(), register("curitiba"), by_the_clock(day(1)))
+        .then_expect_error(refusal);
 }
 
 #[test]
-fn corrects_the_address_also_back_and_also_in_the_past() {
+fn corrects_the_address_also_back() {
     judge::<Customer>(&history(), correct("londrina"), day(4))
         .then_expect_events(events(corrected("londrina"), day(4)));
-    judge::<Customer>(
-        &history()[..1],
-        correct("londrina"),
-        "1999-01-01T00:00:00Z".parse().unwrap(),
-    )
-    .then_expect_events(events(
-        corrected("londrina"),
-        "1999-01-01T00:00:00Z".parse().unwrap(),
-    ));
+    // Two people may tell two addresses of the same moment.
+    judge::<Customer>(&history(), correct("londrina"), day(3))
+        .then_expect_events(events(corrected("londrina"), day(3)));
 }
 
 #[test]
-fn confirming_the_address_at_another_time_is_a_fact() {
+fn confirming_the_address_is_a_fact() {
     judge::<Customer>(&history(), correct("curitiba"), day(4))
         .then_expect_events(events(corrected("curitiba"), day(4)));
+    judge_in::<Customer>(&history(), correct("curitiba"), by_the_clock(day(3)))
+        .then_expect_events(events(corrected("curitiba"), day(3)));
 }
 
 #[test]
-fn the_same_correction_adds_nothing_whatever_has_come_since() {
-    judge::<Customer>(&history(), correct("londrina"), day(2)).then_expect_events(vec![]);
+fn the_present_address_adds_nothing_where_the_client_dates_it_alike() {
     judge::<Customer>(&history(), correct("curitiba"), day(3)).then_expect_events(vec![]);
+    judge::<Customer>(&history()[..1], correct("curitiba"), day(1)).then_expect_events(vec![]);
+}
+
+#[test]
+fn refuses_an_address_that_is_older_than_the_present_one() {
+    let refusal = Rejection::AddressSuperseded {
+        address_since: day(3),
+    };
+    assert_eq!(refusal.code(), "customer_address_superseded");
+    assert_eq!(
+        serde_json::Value::Object(refusal.facts()),
+        json!({"address_since": "2018-06-03T12:00:00Z"})
+    );
+    assert_eq!(
+        refusal.to_string(),
+        "the customer has had another address since 2018-06-03T12:00:00Z"
+    );
+    for city in ["londrina", "curitiba", "santos"] {
+        judge::<Customer>(&history(), correct(city), day(2)).then_expect_error(refusal.clone());
+    }
+    let refusal = Rejection::AddressSuperseded {
+        address_since: day(1),
+    };
+    let long_ago = "1999-01-01T00:00:00Z".parse().unwrap();
+    judge::<Customer>(&history()[..1], correct("santos"), long_ago).then_expect_error(refusal);
+}
+
+#[test]
+fn a_clock_that_was_set_back_holds_up_no_new_address() {
+    judge_in::<Customer>(&history(), correct("londrina"), by_the_clock(day(2)))
+        .then_expect_events(events(corrected("londrina"), day(2)));
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub fn day(day: u8) -> Timestamp {
     format!("2018-06-{day:02}T12:00:00Z").parse().unwrap()
 }
 
-/// A command's circumstances at `occurred_at`.
+/// A command's circumstances at a time that its client gave.
 pub fn context(occurred_at: Timestamp) -> Context {
     Context {
         occurred_at,
@@ -23,6 +23,14 @@ pub fn context(occurred_at: Timestamp) -> Context {
         actor: None,
         tenant: TenantId::default(),
         command_id: "a-command".parse().unwrap(),
+    }
+}
+
+/// The same where the client gave none, and it is the clock's.
+pub fn by_the_clock(occurred_at: Timestamp) -> Context {
+    Context {
+        is_time_given: false,
+        ..context(occurred_at)
     }
 }
 
@@ -74,11 +82,24 @@ pub fn placed_one() -> OrderPlaced {
     }
 }
 
-/// A history and a request, to be judged by the rules of `D`.
+/// A history and a request at a time that its client gave, to be judged by the rules of `D`.
 pub fn judge<D>(
     history: &[(D::Event, Timestamp)],
     command: impl Into<D::Command>,
     occurred_at: Timestamp,
+) -> AggregateResultValidator<Rules<D>>
+where
+    D: Decider,
+    D::Event: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    judge_in::<D>(history, command, context(occurred_at))
+}
+
+/// The same in any circumstances.
+pub fn judge_in<D>(
+    history: &[(D::Event, Timestamp)],
+    command: impl Into<D::Command>,
+    context: Context,
 ) -> AggregateResultValidator<Rules<D>>
 where
     D: Decider,
@@ -90,7 +111,7 @@ where
         .collect();
     TestFramework::<Rules<D>>::with(())
         .given(events)
-        .when(Asked::new(command, context(occurred_at)))
+        .when(Asked::new(command, context))
 }
 
 /// What the validator compares with: events at the command's time.

@@ -7,7 +7,7 @@ use domain::order::{
 };
 use kernel::{Decider, Message, Rejection as _, Timestamp};
 
-use crate::given::{a, context, day, place_one};
+use crate::given::{a, by_the_clock, context, day, place_one};
 
 /// The steps, in the columns' order of [`TABLE`].
 fn steps() -> [Command; 9] {
@@ -129,7 +129,21 @@ fn every_step_in_every_state_is_taken_or_refused_as_the_table_says() {
 }
 
 #[test]
-fn a_step_with_the_same_facts_adds_nothing_whatever_has_come_since() {
+fn by_the_clock_a_step_that_was_taken_is_refused_whatever_has_come_since() {
+    for (way, row) in TABLE {
+        let (state, taken) = walk(way);
+        for (step, occurred_at) in taken {
+            let column = steps().iter().position(|other| *other == step).unwrap();
+            let refusal = Order::decide(&state, &step, &by_the_clock(occurred_at)).unwrap_err();
+            let code = refusal.code();
+            let code = code.strip_prefix("order_").unwrap_or(code);
+            assert_eq!(code, row[column], "{way:?} {}", step.type_name());
+        }
+    }
+}
+
+#[test]
+fn a_step_as_it_was_taken_adds_nothing_whatever_has_come_since() {
     for (way, _) in TABLE {
         let (state, taken) = walk(way);
         for (step, occurred_at) in taken {

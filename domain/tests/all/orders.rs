@@ -9,7 +9,10 @@ use domain::vocabulary::{AMOUNT_MINOR_MAX, Currency, Money};
 use kernel::{Rejection as _, Timestamp};
 use serde_json::json;
 
-use crate::given::{a, day, dollar, events, item, judge, place_one, place_order, placed_one, real};
+use crate::given::{
+    a, by_the_clock, day, dollar, events, item, judge, judge_in, place_one, place_order,
+    placed_one, real,
+};
 
 #[track_caller]
 fn refused(items: Vec<Item>, refusal: Rejection, code: &str) {
@@ -111,7 +114,7 @@ fn an_order_is_at_most_the_largest_amount_in_all() {
 }
 
 #[test]
-fn refuses_to_place_an_order_again_with_other_facts() {
+fn refuses_to_place_an_order_again() {
     let history = [(placed_one().into(), day(1))];
     let refusal = Rejection::AlreadyPlaced { placed_at: day(1) };
     assert_eq!(refusal.code(), "order_already_placed");
@@ -139,6 +142,8 @@ fn refuses_to_place_an_order_again_with_other_facts() {
     ] {
         judge::<Order>(&history, other, occurred_at).then_expect_error(refusal.clone());
     }
+    judge::<Order>(&history, place_one(), day(1)).then_expect_events(vec![]);
+    judge_in::<Order>(&history, place_one(), by_the_clock(day(1))).then_expect_error(refusal);
 }
 
 #[test]
@@ -165,11 +170,17 @@ fn the_reason_of_a_cancellation_is_one_of_its_facts() {
         (OrderCanceled { reason: a("late") }.into(), day(2)),
     ];
     judge::<Order>(&history, CancelOrder { reason: a("late") }, day(2)).then_expect_events(vec![]);
-    judge::<Order>(&history, CancelOrder { reason: a("lost") }, day(2)).then_expect_error(
-        Rejection::Canceled {
-            canceled_at: day(2),
-        },
-    );
+    let refusal = Rejection::Canceled {
+        canceled_at: day(2),
+    };
+    judge::<Order>(&history, CancelOrder { reason: a("lost") }, day(2))
+        .then_expect_error(refusal.clone());
+    judge_in::<Order>(
+        &history,
+        CancelOrder { reason: a("late") },
+        by_the_clock(day(2)),
+    )
+    .then_expect_error(refusal);
 }
 
 fn review(review: &str, score: u8) -> ReviewOrder {
@@ -211,7 +222,8 @@ fn takes_a_review_id_once_per_order() {
         comment: None,
         ..review("r1", 1)
     };
-    judge::<Order>(&history, silent, day(2)).then_expect_error(refusal);
+    judge::<Order>(&history, silent, day(2)).then_expect_error(refusal.clone());
+    judge_in::<Order>(&history, review("r1", 1), by_the_clock(day(2))).then_expect_error(refusal);
 }
 
 #[test]

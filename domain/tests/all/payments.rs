@@ -8,7 +8,7 @@ use domain::vocabulary::{AMOUNT_MINOR_MAX, Money};
 use kernel::{Rejection as _, Timestamp};
 use serde_json::json;
 
-use crate::given::{a, day, dollar, events, judge, real};
+use crate::given::{a, by_the_clock, day, dollar, events, judge, judge_in, real};
 
 fn capture(amount: Money) -> CapturePayment {
     CapturePayment {
@@ -91,7 +91,7 @@ fn refuses_less_than_no_instalments() {
 }
 
 #[test]
-fn the_same_capture_adds_nothing_whatever_has_come_since() {
+fn a_capture_as_it_is_adds_nothing_whatever_has_come_since() {
     judge::<Payment>(&history(), capture(real(1000)), day(1)).then_expect_events(vec![]);
 }
 
@@ -103,7 +103,9 @@ fn refuses_to_capture_twice() {
     assert_eq!(refusal.code(), "payment_already_captured");
     judge::<Payment>(&history(), capture(real(1000)), day(2)).then_expect_error(refusal.clone());
     judge::<Payment>(&history(), capture(real(999)), day(1)).then_expect_error(refusal.clone());
-    judge::<Payment>(&history(), capture(real(-1)), day(1)).then_expect_error(refusal);
+    judge::<Payment>(&history(), capture(real(-1)), day(1)).then_expect_error(refusal.clone());
+    judge_in::<Payment>(&history(), capture(real(1000)), by_the_clock(day(1)))
+        .then_expect_error(refusal);
 }
 
 #[test]
@@ -131,9 +133,13 @@ fn refuses_to_give_back_more_than_is_left() {
 }
 
 #[test]
-fn the_same_refund_adds_nothing_whatever_has_come_since() {
-    judge::<Payment>(&history(), refund(real(300)), day(2)).then_expect_events(vec![]);
-    judge::<Payment>(&history(), refund(real(200)), day(3)).then_expect_events(vec![]);
+fn every_refund_counts_also_of_the_same_amount_at_the_same_time() {
+    for day in [day(2), day(3)] {
+        let again = || events(refunded(real(300)), day);
+        judge::<Payment>(&history(), refund(real(300)), day).then_expect_events(again());
+        judge_in::<Payment>(&history(), refund(real(300)), by_the_clock(day))
+            .then_expect_events(again());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use domain::order::{self, *};
 use domain::payment::{self, *};
 use domain::vocabulary::{AMOUNT_MINOR_MAX, AMOUNT_MINOR_MIN, Money, Text};
-use kernel::Timestamp;
+use kernel::{Context, Timestamp};
 use proptest::prelude::*;
 
 use crate::given::{a, day};
@@ -26,6 +26,15 @@ pub fn money() -> impl Strategy<Value = Money> {
 /// One of few moments, so that moments meet again.
 pub fn moment() -> impl Strategy<Value = Timestamp> {
     (1..4u8).prop_map(day)
+}
+
+/// A request at one of few moments, which its client gave or the clock.
+pub fn request<C: Debug>(command: impl Strategy<Value = C>) -> impl Strategy<Value = (C, Context)> {
+    let context = (moment(), any::<bool>()).prop_map(|(at, is_time_given)| Context {
+        is_time_given,
+        ..crate::given::context(at)
+    });
+    (command, context)
 }
 
 /// Any moment that can be stored.

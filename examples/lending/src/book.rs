@@ -88,6 +88,12 @@ pub enum Rejection {
     /// Only a lent book comes back.
     #[error("the book is not lent")]
     NotLent,
+    /// What was so before the last loan or return says nothing about now.
+    #[error("the book was lent or returned since then, at {since}")]
+    Superseded {
+        /// When it was last lent or returned.
+        since: Timestamp,
+    },
 }
 
 impl kernel::Rejection for Rejection {
@@ -97,6 +103,7 @@ impl kernel::Rejection for Rejection {
             Self::AlreadyLent { .. } => "book_already_lent",
             Self::DueTooEarly { .. } => "book_due_too_early",
             Self::NotLent => "book_not_lent",
+            Self::Superseded { .. } => "book_superseded",
         }
     }
 
@@ -115,6 +122,17 @@ pub struct State {
     pub returned_at: Option<Timestamp>,
 }
 
+impl State {
+    /// Whether a request is not about a time before the last loan or return.
+    fn is_news(&self, ctx: &Context) -> Result<(), Rejection> {
+        let lent_at = self.loan.as_ref().map(|(lent_at, _)| *lent_at);
+        match lent_at.or(self.returned_at) {
+            Some(since) if ctx.is_dated_before(since) => Err(Rejection::Superseded { since }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// The rules of books.
 #[derive(Clone, Copy, Debug)]
 pub struct Book;
@@ -127,20 +145,23 @@ impl Decider for Book {
     type Rejection = Rejection;
 
     // 5. The rules. Each broken one returns early; the last line tells what happens. There is no
-    // clock to read: the time of the command comes in its context.
+    // clock to read: the time of the command comes in its context, with whether the client gave it.
+    //
+    // A request that is sent again under the same id never gets here: the engine answers it as it did
+    // the first time. What comes under another id is another request, and means what it says. It adds
+    // nothing only where the book is in the very state that it describes, since the very time that the
+    // client gave. (An import of old loans that is run again next year is such a case.)
     fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Vec<Event>, Rejection> {
         match command {
             Command::LendBook(LendBook { reader, due }) => {
                 let (reader, due) = (*reader, *due);
                 let lent = BookLent { reader, due };
                 match &state.loan {
-                    // The same request once more, perhaps sent again by a client that got no
-                    // answer: what it asks for is already so.
-                    Some((lent_at, loan)) if *lent_at == ctx.occurred_at && *loan == lent => {
+                    Some((lent_at, loan)) if ctx.is_dated(*lent_at) && *loan == lent => {
                         return Ok(vec![]);
                     }
                     Some((_, loan)) => return Err(Rejection::AlreadyLent { due: loan.due }),
-                    None => {}
+                    None => state.is_news(ctx)?,
                 }
                 if due <= ctx.occurred_at {
                     return Err(Rejection::DueTooEarly { due });
@@ -148,15 +169,18 @@ impl Decider for Book {
                 Ok(vec![lent.into()])
             }
             Command::ReturnBook(ReturnBook {}) => match &state.loan {
-                Some((lent_at, loan)) => Ok(vec![
-                    BookReturned {
-                        reader: loan.reader,
-                        lent_at: *lent_at,
-                        due: loan.due,
-                    }
-                    .into(),
-                ]),
-                None if state.returned_at == Some(ctx.occurred_at) => Ok(vec![]),
+                Some((lent_at, loan)) => {
+                    state.is_news(ctx)?;
+                    Ok(vec![
+                        BookReturned {
+                            reader: loan.reader,
+                            lent_at: *lent_at,
+                            due: loan.due,
+                        }
+                        .into(),
+                    ])
+                }
+                None if state.returned_at.is_some_and(|at| ctx.is_dated(at)) => Ok(vec![]),
                 None => Err(Rejection::NotLent),
             },
         }
@@ -189,13 +213,22 @@ mod tests {
         command: impl Into<Command>,
         today: u8,
     ) -> Result<Vec<Event>, Rejection> {
+        judge_at(history, command, today, true)
+    }
+
+    fn judge_at(
+        history: &[(Event, u8)],
+        command: impl Into<Command>,
+        today: u8,
+        is_time_given: bool,
+    ) -> Result<Vec<Event>, Rejection> {
         let mut state = State::default();
         for (event, then) in history {
             Book::evolve(&mut state, event, day(*then));
         }
         let context = Context {
             occurred_at: day(today),
-            is_time_given: true,
+            is_time_given,
             actor: None,
             tenant: kernel::TenantId::default(),
             command_id: "a-command".parse().unwrap(),
@@ -259,10 +292,32 @@ mod tests {
     }
 
     #[test]
-    fn asking_twice_for_the_same_adds_nothing() {
+    fn what_is_already_so_since_the_given_time_adds_nothing() {
         let mut history = vec![(lent(7, 15), 1)];
         assert_eq!(judge(&history, lend(7, 15), 1), Ok(vec![]));
         history.push((returned(7, 1, 15), 9));
         assert_eq!(judge(&history, ReturnBook {}, 9), Ok(vec![]));
+    }
+
+    #[test]
+    fn two_requests_at_the_time_of_the_clock_are_two() {
+        let mut history = vec![(lent(7, 15), 1)];
+        let refusal = Rejection::AlreadyLent { due: day(15) };
+        assert_eq!(judge_at(&history, lend(7, 15), 1, false), Err(refusal));
+        history.push((returned(7, 1, 15), 1));
+        let not_lent = Err(Rejection::NotLent);
+        assert_eq!(judge_at(&history, ReturnBook {}, 1, false), not_lent);
+        let again = judge_at(&history, lend(7, 15), 1, false);
+        assert_eq!(again, Ok(vec![lent(7, 15)]));
+    }
+
+    #[test]
+    fn old_news_change_nothing() {
+        let mut history = vec![(lent(7, 15), 1), (returned(7, 1, 15), 9)];
+        let refusal = Rejection::Superseded { since: day(9) };
+        assert_eq!(judge(&history, lend(7, 15), 1), Err(refusal));
+        history.push((lent(8, 20), 10));
+        let refusal = Rejection::Superseded { since: day(10) };
+        assert_eq!(judge(&history, ReturnBook {}, 9), Err(refusal));
     }
 }

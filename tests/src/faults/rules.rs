@@ -1,7 +1,7 @@
 //! The rules of customers, written once more for the checker: from what the shop promises, not from
 //! its code.
 //!
-//! Deliberately absent: repetitions at the same moment, which this load does not make.
+//! Deliberately absent: business times, which this load does not give.
 
 use checker::rules::{Asked, Rules, Ruling};
 use serde_json::Value;

@@ -15,6 +15,7 @@ mod faults;
 mod golden;
 mod harness_works;
 mod history;
+mod intents;
 mod main_job;
 mod many_nodes;
 mod membership;

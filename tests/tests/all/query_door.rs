@@ -20,19 +20,23 @@ use tokio::net::TcpListener;
 use crate::write_side::{place, request, start};
 
 /// A door that serves on a free port, with a projector, for as long as it is kept.
-struct Served {
+pub(crate) struct Served {
     url: String,
     client: reqwest::Client,
-    engine: Engine,
+    pub(crate) engine: Engine,
     projector: Option<Projector>,
     postgres_url: String,
     postgres: Postgres,
-    log: NewLog,
+    pub(crate) log: NewLog,
 }
 
 impl Served {
     async fn start(kind: Kind) -> Self {
-        let log = NewLog::make(kind, 4).await;
+        Self::over(NewLog::make(kind, 4).await).await
+    }
+
+    /// The same over a log that is there.
+    pub(crate) async fn over(log: NewLog) -> Self {
         let engine = start(&log).await;
         let postgres = Postgres::start();
         let postgres_url = postgres.create_database().await;
@@ -65,7 +69,7 @@ impl Served {
         }
     }
 
-    async fn submit(&self, request: Request) -> Answer {
+    pub(crate) async fn submit(&self, request: Request) -> Answer {
         let command = self.engine.prepare(request).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         self.engine.submit(command, deadline).await.unwrap()
@@ -75,7 +79,7 @@ impl Served {
         self.client.get(format!("{}{path}", self.url))
     }
 
-    async fn ok(&self, path: &str) -> Value {
+    pub(crate) async fn ok(&self, path: &str) -> Value {
         let (status, body) = ask(self.get(path)).await;
         assert_eq!(status, 200, "{path}: {body}");
         body
