@@ -179,6 +179,7 @@ async fn rebuild(
 ) -> Result<(), Failure> {
     require(postgres).await?;
     let log = open_claimed(settings).await?;
+    postgres.require_log(&*log).await?;
     let names = if args.all {
         domain
             .projections
