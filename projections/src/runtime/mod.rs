@@ -15,7 +15,9 @@ mod entry;
 mod error;
 mod fold;
 mod generation;
+mod goal;
 mod list;
+mod locks;
 mod measure;
 mod projection;
 mod projector;
@@ -25,6 +27,7 @@ mod status;
 mod table;
 mod task;
 mod value;
+mod versions;
 mod write;
 mod writing;
 
