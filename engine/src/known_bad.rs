@@ -49,6 +49,10 @@ pub enum KnownBad {
     ChecksNoPrevious,
     /// Readers check a commit's previous hash but not its position. This alone breaks nothing.
     ChecksNoPosition,
+    /// The owner appends what its rules fail over, and tries it out only behind that.
+    AppendsUntried,
+    /// The owner stops where its rules fail over a record, as if the log were damaged.
+    StopsWhereRulesFail,
     /// A follower proves when it starts, and never again.
     ProvesOnResumeOnly,
     /// A follower's checkpoint names the last record that counted, not the last that was read.
@@ -59,7 +63,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -80,6 +84,8 @@ impl KnownBad {
         Self::ChecksNoLink,
         Self::ChecksNoPrevious,
         Self::ChecksNoPosition,
+        Self::AppendsUntried,
+        Self::StopsWhereRulesFail,
         Self::ProvesOnResumeOnly,
         Self::ProvesLastAcceptedOnly,
         Self::MovesBeforeProof,

@@ -89,6 +89,7 @@ impl Cluster {
             decides: true,
             reads_record_version: settings.record_version_max,
             program: env!("CARGO_PKG_VERSION").to_owned(),
+            acknowledged: log.acknowledged().digest(),
             seen_at: wall_clock(),
         });
         let is_alone = group.is_none();

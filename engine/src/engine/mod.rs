@@ -314,7 +314,7 @@ impl Engine {
                 })?;
         let command =
             aggregate.decode_command(&request.command, request.schema, request.data.get())?;
-        let routing_key = aggregate.routing_key(request.stream.as_str());
+        let routing_key = aggregate.routing_key(request.stream.as_str())?;
         let partition = partition_of(&request.tenant, routing_key, self.partition_count());
         Ok(Prepared {
             submission: Submission { request, command },
@@ -385,6 +385,7 @@ impl Engine {
             return Ok(None);
         };
         let routing_key = aggregate.routing_key(stream.as_str());
+        let routing_key = routing_key.map_err(|_| SubmitError::Failed)?;
         let partition = partition_of(tenant, routing_key, self.partition_count());
         let inquiry = Inquiry {
             tenant: tenant.clone(),
@@ -554,8 +555,10 @@ fn count(result: &Result<Answer, SubmitError>) {
         Err(SubmitError::Unknown) => "unknown",
         Err(SubmitError::TurnedAway { .. }) => "turned_away",
         Err(SubmitError::TooLarge { .. }) => "too_large",
+        Err(SubmitError::StreamTooLarge { .. }) => "stream_too_large",
         Err(SubmitError::Failed) => "failed",
         Err(SubmitError::Damaged(_)) => "damaged",
+        Err(SubmitError::Frozen(_)) => "frozen",
     };
     metrics::counter!("annals_commands_total", "outcome" => outcome).increment(1);
 }

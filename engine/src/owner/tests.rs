@@ -23,7 +23,9 @@ mod clock;
 mod damage;
 pub(crate) mod failing_store;
 mod ids;
+mod large;
 mod moving;
+mod panics;
 mod times;
 
 /// A counter that may not pass three.

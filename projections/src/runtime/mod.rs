@@ -15,8 +15,10 @@ mod entry;
 mod error;
 mod fold;
 mod generation;
+mod goal;
 mod held;
 mod list;
+mod locks;
 mod measure;
 mod projection;
 mod projector;
@@ -26,6 +28,7 @@ mod status;
 mod table;
 mod task;
 mod value;
+mod versions;
 mod write;
 mod writing;
 

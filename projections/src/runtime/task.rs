@@ -23,11 +23,13 @@ use tokio::sync::watch;
 use super::error::{RuntimeError, StoppedProjection};
 use super::fold::{self, Places, Progress};
 use super::generation::{self, Generation};
+pub(crate) use super::goal::Goal;
+use super::goal::behind;
 use super::projection::Projection;
 use super::status::{StatusBoard, TaskState};
 use super::write::{Way, WriteError};
 use super::writing::{Work, Writing, Written};
-use super::{checkpoint, held, measure};
+use super::{checkpoint, held, locks, measure, versions};
 
 /// How long a task waits for records before it looks around.
 const READ_WAIT: Duration = Duration::from_millis(500);
@@ -41,15 +43,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const AHEAD_FROM: usize = 500;
 /// How often a waiting task asks for the locks again.
 const LOCK_EVERY: Duration = Duration::from_millis(200);
-
-/// How far a task goes.
-#[derive(Clone, Debug)]
-pub(crate) enum Goal {
-    /// On and on.
-    Follow,
-    /// Up to before these offsets.
-    Reach(BTreeMap<Partition, Offset>),
-}
 
 /// What a task writes.
 #[derive(Clone)]
@@ -90,6 +83,8 @@ struct Session {
     generations: Arc<[Generation]>,
     progress: Vec<Progress>,
     writing: Writing,
+    /// What streams are looked up with, once that was needed.
+    looking: Option<PgConnection>,
     looked_around: Instant,
 }
 
@@ -198,7 +193,8 @@ impl Task {
                 }
                 Some(Err(SubscriptionError::Stop(stop))) => {
                     self.settle(&mut session).await?;
-                    return Err(stop.into());
+                    self.stop_partition(&mut session, stop)?;
+                    continue;
                 }
             };
             self.board.set(TaskState::Following);
@@ -246,7 +242,7 @@ impl Task {
             Target::Building(_) => return Ok(None),
         };
         loop {
-            if try_locks(connection, &names).await? {
+            if locks::take(connection, &names).await? {
                 return Ok(None);
             }
             self.board.set(TaskState::Waiting);
@@ -302,6 +298,7 @@ impl Task {
             writing: Writing::new(connection, &generations, way),
             generations,
             progress,
+            looking: None,
             looked_around: Instant::now(),
         };
         self.require_any(&session)?;
@@ -345,6 +342,7 @@ impl Task {
         session: &mut Session,
         batches: Vec<Batch>,
     ) -> Result<(), RuntimeError> {
+        let batches = self.hold_against_streams(session, batches).await?;
         self.prove_joining(session, &batches).await?;
         let mut work = self.fold(session, batches)?;
         if self.settle(session).await? {
@@ -352,6 +350,25 @@ impl Task {
         }
         self.begin(session, work);
         Ok(())
+    }
+
+    /// Looks up what the log's reader could not know of streams; a partition in which a commit does not
+    /// follow is stopped.
+    async fn hold_against_streams(
+        &mut self,
+        session: &mut Session,
+        mut batches: Vec<Batch>,
+    ) -> Result<Vec<Batch>, RuntimeError> {
+        if batches.iter().all(|batch| batch.unchecked.is_empty()) {
+            return Ok(batches);
+        }
+        self.settle(session).await?;
+        let damaged = versions::gaps(&self.postgres, &mut session.looking, &batches).await?;
+        for damage in damaged {
+            batches.retain(|batch| batch.partition != damage.partition);
+            self.stop_partition(session, damage.into())?;
+        }
+        Ok(batches)
     }
 
     fn fold(&self, session: &mut Session, batches: Vec<Batch>) -> Result<Work, RuntimeError> {
@@ -425,6 +442,26 @@ impl Task {
             }
             Err(WriteError::Runtime(error)) => Err(error),
             Err(WriteError::Repeated) => unreachable!("it was merged then"),
+        }
+    }
+
+    /// Stops what one partition's records go into; the other partitions go on.
+    fn stop_partition(&self, session: &mut Session, stop: Stop) -> Result<(), RuntimeError> {
+        let (partition, offset) = stop.place();
+        for (generation, progress) in session.generations.iter().zip(&mut session.progress) {
+            if progress.stopped.insert(partition) {
+                self.report_stopped(StoppedProjection {
+                    projection: generation.projection.name(),
+                    partition: Some(partition),
+                    offset: Some(offset),
+                    reason: stop.to_string(),
+                });
+            }
+        }
+        // A goal that is not reached in one partition is not reached.
+        match (&self.goal, self.require_any(session)) {
+            (Goal::Follow, Ok(())) => Ok(()),
+            (Goal::Follow, Err(_)) | (Goal::Reach(_), _) => Err(stop.into()),
         }
     }
 
@@ -531,47 +568,10 @@ impl Task {
     }
 }
 
-/// The partitions in which a place is before the goal: where it would go on, and the goal.
-fn behind<'a>(
-    ends: &BTreeMap<Partition, Offset>,
-    places: impl Iterator<Item = &'a Places> + Clone,
-) -> Vec<(Partition, Offset, Offset)> {
-    let mut behind = Vec::new();
-    for (&partition, &end) in ends {
-        let next = places.clone().map(|places| {
-            let at = places.get(&partition);
-            at.map_or(Offset(0), |checkpoint| checkpoint.offset.next())
-        });
-        let next = next.min().unwrap_or(end);
-        if next < end {
-            behind.push((partition, next, end));
-        }
-    }
-    behind
-}
-
 /// Waits until the task is asked to stop.
 async fn asked(stop: &mut watch::Receiver<bool>) {
     // A closed channel means that nobody is left to ask for more.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-async fn try_locks(connection: &mut PgConnection, names: &[String]) -> Result<bool, RuntimeError> {
-    let failed = || RuntimeError::postgres("take the projector's locks");
-    let take = "SELECT coalesce(bool_and(pg_try_advisory_lock(hashtextextended(n, 0))), true) \
-                FROM UNNEST($1::text[]) AS n";
-    let taken: bool = sqlx::query_scalar(take)
-        .bind(names)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed())?;
-    if !taken {
-        sqlx::query("SELECT pg_advisory_unlock_all()")
-            .execute(connection)
-            .await
-            .map_err(failed())?;
-    }
-    Ok(taken)
 }
 
 /// Holds the log against a checkpoint.

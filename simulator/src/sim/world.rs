@@ -4,7 +4,7 @@
 //! source; no clock, no thread, no map in an order of its own.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use engine::claim::Claim;
@@ -16,7 +16,7 @@ use kernel::{TenantId, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::book::Accounts;
+use super::book::{self, Accounts};
 use super::client::{Client, Connection};
 use super::event::{ClientEvent, Event, NodeEvent, Schedule};
 use super::faults::Fault;
@@ -128,6 +128,8 @@ pub struct World {
     pub(super) disconnects: bool,
     pub(super) quiet: bool,
     pub(super) was_cut: bool,
+    /// The streams to which something was sent over which a broken program's rules fail.
+    pub(super) has_broken: BTreeSet<String>,
     /// Whether all was started once more after a cut.
     pub(super) started_again: bool,
     pub(super) violation: Option<Violation>,
@@ -178,6 +180,7 @@ impl World {
             disconnects: false,
             quiet: false,
             was_cut: false,
+            has_broken: BTreeSet::new(),
             started_again: false,
             violation: None,
             finished: false,
@@ -203,6 +206,7 @@ impl World {
                 node: "maker".to_owned(),
                 address: None,
                 idempotency_window_ms: self.plan.settings.idempotency_window_ms,
+                acknowledged: None,
                 copied: None,
             };
             self.append_to_log(partition, claim.record(value.to_value()));
@@ -344,6 +348,7 @@ impl World {
     }
 
     fn node_event(&mut self, node: usize, event: NodeEvent) {
+        book::set_broken(self.nodes[node].is_broken);
         match event {
             NodeEvent::Tick => self.tick(node),
             NodeEvent::Time(sent_ms, at) => self.hear_time(node, sent_ms, at),

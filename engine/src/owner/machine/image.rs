@@ -57,6 +57,9 @@ impl<T: Clone> Owner<T> {
             proof: self.proof.clone(),
             seen: self.seen.clone(),
             reread: self.reread.clone(),
+            identity: self.identity.clone(),
+            claimed_list: self.claimed_list.clone(),
+            lists: self.lists.clone(),
             holder: self.holder.clone(),
             orphans: self.orphans.clone(),
             ..*self
@@ -70,8 +73,10 @@ impl Speculation {
             let aggregate = registry.get(category_of(key))?;
             let stream = SpeculativeStream {
                 version: stream.version,
-                state: aggregate.copy(&stream.state),
+                state: aggregate.copy(&stream.state).ok()?,
+                size: stream.size,
                 in_flight: stream.in_flight,
+                is_used: stream.is_used,
             };
             Some((key.clone(), stream))
         };
@@ -80,6 +85,7 @@ impl Speculation {
             recorded_at: self.recorded_at,
             streams: self.streams.iter().filter_map(copy).collect(),
             ids: self.ids.clone(),
+            spare_bytes: self.spare_bytes,
         }
     }
 
@@ -89,6 +95,7 @@ impl Speculation {
             recorded_at,
             streams,
             ids,
+            spare_bytes: _,
         } = self;
         (head, recorded_at).hash(hasher);
         unordered(streams.iter(), hasher, |(key, stream), hasher| {
@@ -134,6 +141,9 @@ impl<T: Hash> Owner<T> {
             proof,
             seen,
             reread,
+            identity,
+            claimed_list,
+            lists,
             store_failures,
             without_room,
             look_at_ms: _,
@@ -182,6 +192,8 @@ impl<T: Hash> Owner<T> {
         (digest_of(place), is_asked, answer_is_old).hash(hasher);
         let seen_under = seen.as_ref().map(|seen| seen.leader_epoch);
         (digest_of(seen), seen_under).hash(hasher);
+        (claimed_list, lists).hash(hasher);
+        identity.as_ref().map(|identity| identity.next).hash(hasher);
         reread.is_some().hash(hasher);
         if let Some(Reread {
             from,

@@ -85,6 +85,7 @@ impl<T> Owner<T> {
             self.store_failures = 0;
         }
         match self.memory.load() {
+            Ok(Some(saved)) if self.is_of_another_list(&saved) => self.start_over(),
             Ok(saved) => {
                 self.stand_at(saved);
                 self.resume();
