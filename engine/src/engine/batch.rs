@@ -53,15 +53,24 @@ impl Batch {
         };
         let queued = async {
             let part = self.inner.room.take(&self.share, size).await;
-            let (command, waiting) =
-                wrap(command.submission, Some(Arc::clone(&guard)), None, deadline, part);
+            let (command, waiting) = wrap(
+                command.submission,
+                Some(Arc::clone(&guard)),
+                None,
+                deadline,
+                part,
+            );
             let place = ways.commands.push(load, command).await;
             place.map(|place| (place, waiting))
         };
         let queued = tokio::time::timeout_at(deadline.into(), queued).await;
         let reason = match queued {
             Ok(Ok((place, mut waiting))) => {
-                waiting.hold(Held::new(Arc::clone(&ways.commands), ways.desk.way(), place));
+                waiting.hold(Held::new(
+                    Arc::clone(&ways.commands),
+                    ways.desk.way(),
+                    place,
+                ));
                 // The next command is prepared meanwhile.
                 ways.desk.call();
                 return Box::pin(async move {

@@ -82,7 +82,8 @@ pub(crate) struct Shared {
 pub(crate) struct Unfit {
     /// The log goes on in a format that this program does not read.
     pub(crate) outdated: bool,
-    /// The partitions for whose states and ids neither the local store nor memory has room.
+    /// The partitions for whose states and ids neither the local store nor memory has room, or which the
+    /// store refuses for good.
     pub(crate) without_room: BTreeSet<Partition>,
 }
 
@@ -93,7 +94,9 @@ impl Unfit {
             Some(NotOwning::Stopped(Stop::NewerFormat { .. })) => {
                 !std::mem::replace(&mut self.outdated, true)
             }
-            Some(NotOwning::NoRoom) => self.without_room.insert(partition),
+            Some(NotOwning::NoRoom | NotOwning::StoreRefuses(_)) => {
+                self.without_room.insert(partition)
+            }
             _ => self.without_room.remove(&partition),
         }
     }
@@ -218,7 +221,7 @@ impl Driver {
 
     /// Answers what was asked of commands, of which those that still wait for their turn are on
     /// their way as well.
-    fn answer_questions(&mut self) {
+    pub(super) fn answer_questions(&mut self) {
         if self.questions.is_empty() {
             return;
         }
@@ -299,7 +302,9 @@ impl Driver {
     /// Answers forwarded commands that are not to be attempted any more, though their turn is not
     /// near: else they would keep their places while nobody owns.
     fn dismiss_hindered(&mut self) {
-        let hindered = self.from_peers.take_if(|(_, peer)| peer.hindrance().is_some());
+        let hindered = self
+            .from_peers
+            .take_if(|(_, peer)| peer.hindrance().is_some());
         for command in hindered {
             self.forwarded(*command);
         }

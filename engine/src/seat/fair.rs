@@ -196,7 +196,10 @@ impl<T> FairQueue<T> {
     /// Takes an item out before its turn, if it still waits.
     pub fn remove(&mut self, place: &Place) -> Option<T> {
         let sending = self.senders.get_mut(&place.sender)?;
-        let lane = sending.lanes.iter().position(|l| l.tenant == place.tenant)?;
+        let lane = sending
+            .lanes
+            .iter()
+            .position(|l| l.tenant == place.tenant)?;
         let items = &mut sending.lanes[lane].items;
         let index = items.binary_search_by_key(&place.number, |item| item.number);
         let item = items.remove(index.ok()?)?;

@@ -104,11 +104,7 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// `Closed`.
-    pub(crate) async fn push(
-        &self,
-        load: Load<'_>,
-        mut command: Box<T>,
-    ) -> Result<Place, NoPlace> {
+    pub(crate) async fn push(&self, load: Load<'_>, mut command: Box<T>) -> Result<Place, NoPlace> {
         loop {
             let freed = self.freed.notified();
             let mut freed = std::pin::pin!(freed);

@@ -269,7 +269,10 @@ async fn nodes_share_the_partitions_and_any_of_them_answers() {
         let id = id.parse().unwrap();
         let outcome = engine.outcome(&tenant, &stream, &id, deadline);
         let became = outcome.await.unwrap();
-        assert!(matches!(became, Became::Answered(_)), "{id}, asked anywhere");
+        assert!(
+            matches!(became, Became::Answered(_)),
+            "{id}, asked anywhere"
+        );
         let unheard = "never-sent".parse().unwrap();
         let outcome = engine.outcome(&tenant, &stream, &unheard, deadline);
         let became = outcome.await.unwrap();

@@ -17,7 +17,12 @@ fn queue() -> FairQueue<(u64, u8, usize)> {
     FairQueue::new(CAPACITY)
 }
 
-fn push(queue: &mut FairQueue<(u64, u8, usize)>, from: u64, of: u8, number: usize) -> Option<Place> {
+fn push(
+    queue: &mut FairQueue<(u64, u8, usize)>,
+    from: u64,
+    of: u8,
+    number: usize,
+) -> Option<Place> {
     queue
         .push(Sender(from), &tenant(of), 1_000, (from, of, number))
         .ok()
@@ -44,7 +49,10 @@ fn whoever_comes_new_finds_a_place_and_is_next_but_one_however_much_another_sent
     for newcomer in 2..6 {
         assert!(push(&mut queue, newcomer, 0, 0).is_some());
     }
-    assert_eq!(shares(&mut queue, 5), (1..6).map(|from| (from, 1)).collect());
+    assert_eq!(
+        shares(&mut queue, 5),
+        (1..6).map(|from| (from, 1)).collect()
+    );
 }
 
 #[test]
