@@ -28,6 +28,12 @@ pub enum KnownBad {
     FoldsToBeforeOwnClaim,
     /// The owner believes that it owns because the current term is its own.
     OwnsByTermAlone,
+    /// The owner takes whatever counts under its headers for its own record, whatever value it has.
+    KnowsOwnByHeaders,
+    /// What had no room in the log's client is sent once there is, whatever became of the claim.
+    SendsAfterDoubt,
+    /// A seat believes what it heard of who owns, whatever the log says.
+    BelievesHints,
     /// The owner goes on deciding between a piece of the log that ended behind another's claim and
     /// the rest, under that claim.
     DecidesBehindAnothersClaim,
@@ -74,6 +80,9 @@ impl KnownBad {
         Self::ForgetsIdsEarly,
         Self::FoldsToBeforeOwnClaim,
         Self::OwnsByTermAlone,
+        Self::KnowsOwnByHeaders,
+        Self::SendsAfterDoubt,
+        Self::BelievesHints,
         Self::DecidesBehindAnothersClaim,
         Self::RepeatsRecordedTime,
         Self::RecordsDefaultAsGiven,

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use kernel::Timestamp;
 
 use self::prove::{Identity, Proof, Reading, Reread};
+use self::without_store::Refusals;
 use super::memory::fingerprint::Fingerprint;
 use super::memory::size::StateSize;
 use super::memory::{Memory, answer_again, id_key};
@@ -31,6 +32,7 @@ use crate::command::Answer;
 use crate::commit::stream_key;
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::keyed::Keyed;
+use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
@@ -63,6 +65,8 @@ pub enum Phase {
         sent_at: Timestamp,
         /// Its acknowledgement.
         acknowledged: Option<Option<Offset>>,
+        /// Whether it was found in the log and counts, and no other claim has counted since.
+        counts: bool,
         /// When it is given up if nobody acknowledged it, as a monotonic time in milliseconds.
         until_ms: u64,
     },
@@ -212,6 +216,11 @@ pub struct Owner<T> {
     opened_log: Option<LogId>,
     goal: Option<Goal>,
     reading: Reading,
+    /// How many reads were asked for; which of them was taken up last; and which of those that came to
+    /// the log's end.
+    reads: u64,
+    taken_up: u64,
+    end_was_read_by: u64,
     /// What was read and waits for a proof that it continues what was folded.
     held: Option<(Chunk, Now)>,
     /// The proof that the log is the one that was folded, while it is wanted.
@@ -224,6 +233,8 @@ pub struct Owner<T> {
     identity: Option<Identity>,
     /// How often the local checkpoint could not be read since it last took something.
     store_failures: u32,
+    /// What the local store refuses again and again.
+    refusals: Refusals,
     /// Whether the partition was given up, since neither the local store nor memory has room.
     without_room: bool,
     /// When an owner reads on the next time although nothing is in doubt, as a monotonic time in
@@ -283,12 +294,16 @@ impl<T> Owner<T> {
             opened_log: None,
             goal: None,
             reading: Reading::Nothing,
+            reads: 0,
+            taken_up: 0,
+            end_was_read_by: 0,
             held: None,
             proof: Proof::default(),
             seen: None,
             reread: None,
             identity: None,
             store_failures: 0,
+            refusals: Refusals::default(),
             without_room: false,
             look_at_ms: 0,
             unproven: false,
@@ -372,7 +387,7 @@ impl<T> Owner<T> {
             }
             Phase::StandingBy { .. } => Some(NotOwning::StandingBy),
             Phase::Doubt => Some(NotOwning::InDoubt),
-            Phase::AwaitingStore { .. } if self.without_room => Some(NotOwning::NoRoom),
+            Phase::AwaitingStore { .. } if self.without_room => Some(self.without_store()),
             Phase::AwaitingStore { .. } => Some(NotOwning::StoreAway),
             Phase::BackingOff { reason, .. } => Some(reason.clone()),
             Phase::Stopped(stop) => Some(NotOwning::Stopped(stop.clone())),
@@ -464,6 +479,33 @@ impl<T> Owner<T> {
         self.holds().then_some(self.chain.term)
     }
 
+    /// Whether an append may be handed to the log now: under a claim that is in doubt, lost or given
+    /// up nothing more is sent, whatever was decided before.
+    #[must_use]
+    pub fn sends(&self, sequence: u64) -> bool {
+        let is_in_window = || {
+            let first = self.window.front().map(|entry| entry.sequence);
+            first.is_some_and(|first| sequence >= first)
+        };
+        match &self.phase {
+            Phase::Owning => is_in_window(),
+            Phase::Claiming { sequence: own, .. } => *own == sequence,
+            _ => self.is(KnownBad::SendsAfterDoubt),
+        }
+    }
+
+    /// The number of the next read that is asked for.
+    #[must_use]
+    pub fn next_read(&self) -> u64 {
+        self.reads + 1
+    }
+
+    /// The last of the reads after which all was folded that stood in the log when it was asked for.
+    #[must_use]
+    pub fn end_was_read_by(&self) -> u64 {
+        self.end_was_read_by
+    }
+
     /// Whether it was asked to let go and has not yet done so.
     #[must_use]
     pub fn is_letting_go(&self) -> bool {
@@ -502,17 +544,18 @@ impl<T> Owner<T> {
         if self.speculation.ids.contains_key(&key) || self.again.iter().any(is_open) {
             return Inquired::InFlight;
         }
+        let up_to = self.chain.position;
         match self.memory.id(&stream_key, &key, self.last_recorded_at) {
             Ok(Some(known)) => {
                 let who = (&inquiry.tenant, &inquiry.stream, &inquiry.id);
                 Inquired::Known(answer_again(&self.chain, who, known))
             }
             Err(_) => Inquired::InFlight,
-            Ok(None) if self.phase == Phase::Owning => Inquired::NotKnown,
+            Ok(None) if self.phase == Phase::Owning => Inquired::NotKnown { up_to },
             Ok(None) if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {
                 Inquired::InFlight
             }
-            Ok(None) => Inquired::NotHere,
+            Ok(None) => Inquired::NotHere { up_to },
         }
     }
 }

@@ -23,6 +23,7 @@ mod clock;
 mod damage;
 pub(crate) mod failing_store;
 mod ids;
+mod imitated;
 mod large;
 mod moving;
 mod panics;

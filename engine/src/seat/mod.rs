@@ -9,6 +9,9 @@
 
 mod desk;
 mod driver;
+mod fair;
+mod heard;
+mod queue;
 mod route;
 mod router;
 #[cfg(test)]
@@ -22,13 +25,16 @@ use crate::chain::Stop;
 use crate::clock::Reference;
 use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::ids::{Offset, Partition, Term};
+use crate::ids::{LogId, Offset, Partition, Term};
 use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, Lists, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
+use heard::Heard;
 
 pub(crate) use desk::{Desk, Events};
-pub(crate) use driver::{Control, Message, Queues, Shared, Status, wall_clock};
+pub(crate) use driver::{Control, Queues, Shared, Status, wall_clock};
+pub use fair::{FairQueue, Place, Sender};
+pub(crate) use queue::{ForwardedCommands, Held, Load, OwnCommands, Questions, Queue};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
@@ -53,6 +59,9 @@ pub trait Client {
 
     /// Whether it was taken up before, so that it may be in the log.
     fn was_attempted(&self) -> bool;
+
+    /// Whether it waits no more: its deadline has passed, or its connection is gone.
+    fn is_gone(&self) -> bool;
 
     /// Notes what it is about to be told, before anything else is routed.
     fn settle(&mut self, answer: &Result<Answer, SubmitError>);
@@ -143,6 +152,8 @@ pub struct Identity {
     pub node: String,
     /// Where other nodes reach it; absent: nowhere.
     pub address: Option<String>,
+    /// The log that it writes.
+    pub log: LogId,
 }
 
 /// A node's seat at one partition.
@@ -153,7 +164,9 @@ pub struct Seat<C, P> {
     /// Commands that other nodes forwarded, in order.
     from_peers: VecDeque<(Submission, P)>,
     /// The newest that was heard of who owns, apart from the log.
-    hint: Option<Hint>,
+    hint: Option<Heard>,
+    /// What was heard last and is not so, as the log showed.
+    disproven: Option<Hint>,
     /// Whether the group says that this node should own.
     assigned: bool,
     /// Whether this node should own although the group does not say so: another node asked it to,
@@ -185,6 +198,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             router: Router::default(),
             from_peers: VecDeque::new(),
             hint: None,
+            disproven: None,
             assigned: false,
             asked: false,
             looked_back: false,
@@ -276,9 +290,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
     pub fn hand_over(&mut self, successor: Hint, now: Now) -> bool {
         let owned = self.owner.held_term().is_some();
         self.asked = false;
+        // Whoever owned has nothing to go on with that it held before it was started.
+        self.looked_back = true;
         self.want_again_at_ms = Some(now.monotonic_ms + WANT_AGAIN_AFTER_MS);
         if owned {
-            self.learn(successor);
+            self.expect(successor, now);
             self.letting_go = true;
         }
         self.owner.hand_over(now);
@@ -342,6 +358,12 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.has_room = has_room;
     }
 
+    /// Whether an append may be handed to the log now; if not, it is not to be kept either.
+    #[must_use]
+    pub fn sends(&self, sequence: u64) -> bool {
+        self.owner.sends(sequence)
+    }
+
     /// Sets the newest record format that everybody reads, as far as is known of anybody.
     pub fn set_read_by_all(&mut self, version: Option<u16>) {
         self.owner.set_read_by_all(version);
@@ -366,6 +388,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     pub fn tick(&mut self, now: Now) {
         self.owner.tick(now);
         self.look_back(now);
+        self.prove_hint(now);
         self.look_for_owner(now);
         if self.assigned
             && self
@@ -447,6 +470,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
 
     fn own_hint(&self, term: Term) -> Option<Hint> {
         Some(Hint {
+            log: self.identity.log,
             term,
             node: self.identity.node.clone(),
             address: self.identity.address.clone()?,

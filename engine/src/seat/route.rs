@@ -61,11 +61,21 @@ impl<C: Client> Routed for Command<C> {
     fn lost_sight(&mut self) {
         self.is_lost = true;
     }
+
+    fn is_given_up(&self) -> bool {
+        self.waiters.iter().all(|(client, _)| client.is_gone())
+    }
+
+    fn strip(&mut self) {
+        self.waiters = Vec::new();
+        self.submission.strip();
+    }
 }
 
 impl<C: Client, P: Peer> Seat<C, P> {
     /// Routes commands as far as they go now, and says what is to be done.
     pub fn take_actions(&mut self, now: Now) -> Vec<SeatAction<C, P>> {
+        self.drop_disproven();
         loop {
             // Before each step: what the owner gives back goes before what waits.
             self.take_owners_actions(now);
@@ -80,28 +90,6 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
         self.tell_moves();
         std::mem::take(&mut self.actions)
-    }
-
-    /// Where the owner is, if that is not this node.
-    #[must_use]
-    pub fn target(&self) -> Option<&Hint> {
-        let heard = [self.owner.holder(), self.hint.as_ref()];
-        let elsewhere = heard
-            .into_iter()
-            .flatten()
-            .filter(|hint| Some(&hint.address) != self.identity.address.as_ref());
-        elsewhere.max_by_key(|hint| hint.term)
-    }
-
-    /// Takes what was heard of who owns.
-    pub fn learn(&mut self, hint: Hint) {
-        if self
-            .hint
-            .as_ref()
-            .is_none_or(|known| known.term <= hint.term)
-        {
-            self.hint = Some(hint);
-        }
     }
 
     /// How the owner in this node stands.
@@ -270,7 +258,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         match event {
             LinkEvent::Answer(sequence, answer) => {
                 if let LinkAnswer::Moved(Some(hint)) = &answer {
-                    self.learn(hint.clone());
+                    self.learn(hint.clone(), now);
                 }
                 let settled = self.router.answered(id, sequence, answer, now.monotonic_ms);
                 if let Some(Settled { command, answer }) = settled {
@@ -351,6 +339,29 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
         while let Some((_, peer)) = self.from_peers.pop_front() {
             self.moved(peer);
+        }
+    }
+
+    /// Lets go of commands that nobody waits for any more: of all that they take where they wait,
+    /// of all but their names where they were sent.
+    pub fn forget_given_up(&mut self) {
+        self.router.forget_given_up();
+        for command in self.router.take_dropped() {
+            self.dismiss(command.dismissed);
+        }
+    }
+
+    /// Answers forwarded commands that are not to be attempted any more, before their turn.
+    pub fn dismiss_hindered(&mut self) {
+        for (submission, peer) in std::mem::take(&mut self.from_peers) {
+            match peer.hindrance() {
+                None => self.from_peers.push_back((submission, peer)),
+                Some(Hindrance::BehindMoved) => self.moved(peer),
+                Some(Hindrance::Late) => {
+                    let error = turned_away(TurnedAway::Late);
+                    self.answer(Ticket::Peer(peer), Err(error));
+                }
+            }
         }
     }
 

@@ -11,7 +11,8 @@ use crate::owner::NotOwning;
 pub(crate) struct Unfit {
     /// The log goes on in a format that this program does not read.
     pub(crate) outdated: bool,
-    /// The partitions for whose states and ids neither the local store nor memory has room.
+    /// The partitions for whose states and ids neither the local store nor memory has room, or which
+    /// the store refuses for good.
     pub(crate) without_room: BTreeSet<Partition>,
     /// The partitions that are left alone since this node's clock is wrong.
     pub(crate) clock_off: BTreeSet<Partition>,
@@ -26,7 +27,9 @@ impl Unfit {
             Some(NotOwning::Stopped(Stop::NewerFormat { .. })) => {
                 !std::mem::replace(&mut self.outdated, true)
             }
-            Some(NotOwning::NoRoom) => self.without_room.insert(partition),
+            Some(NotOwning::NoRoom | NotOwning::StoreRefuses(_)) => {
+                self.without_room.insert(partition)
+            }
             Some(NotOwning::Clock(_)) => self.clock_off.insert(partition),
             Some(NotOwning::OtherList) => self.of_other_list.insert(partition),
             _ => {
@@ -40,7 +43,7 @@ impl Unfit {
     /// Why this node is to rest, if it is, as an operator is told.
     pub(crate) fn reason(&self) -> Option<&'static str> {
         if !self.without_room.is_empty() {
-            return Some("the disk of its local checkpoint store is full");
+            return Some("the local checkpoint store takes nothing more");
         }
         if !self.of_other_list.is_empty() {
             return Some("its list of acknowledged damage differs from the others'");

@@ -5,6 +5,7 @@
 use engine::command::{Answer, Decision};
 use engine::commit::Outcome;
 use engine::owner::Phase;
+use engine::record::NewRecord;
 
 use super::history::CommandKey;
 use super::node::Task;
@@ -78,6 +79,15 @@ impl World {
         }
     }
 
+    /// Holds what is handed to the log against how its owner stands.
+    pub(super) fn check_sending(&mut self, node: usize, task: &Task, record: &NewRecord) {
+        let phase = task.seat.owner().phase();
+        if record.key.is_some() && *phase != Phase::Owning {
+            let what = format!("node {node} sends a commit while it is {phase:?}");
+            self.break_off(Invariant::SilentAfterDoubt, what);
+        }
+    }
+
     /// Looks at a task after it ran.
     pub(super) fn look_at(&mut self, node: usize, partition: usize, task: &Task) {
         let owner = task.seat.owner();
@@ -118,6 +128,7 @@ impl World {
         self.quiet = true;
         self.disconnects = false;
         self.duplicate_next = false;
+        self.imitate_next = false;
         let nodes = self.nodes.len();
         self.blocked = vec![vec![0; nodes]; nodes];
         for node in 0..nodes {

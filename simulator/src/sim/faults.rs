@@ -41,6 +41,8 @@ pub enum Fault {
     LogAway,
     /// Somebody else writes into the topic.
     ForeignRecord,
+    /// Somebody else writes the headers of an owner's record over another value, and lands first.
+    Imitation,
     /// An offset stays without a record.
     SkippedOffset,
     /// A partition gets another leader.
@@ -51,7 +53,7 @@ pub enum Fault {
     Nobody,
     /// The group lets two nodes believe that they should own a partition.
     TwoBelieve,
-    /// The directory forgets, or remembers what is long over.
+    /// The directory forgets, remembers what is long over, or says what never was.
     WrongHint,
     /// A link between two nodes is cut: requests, answers or both.
     LinkCut,
@@ -72,7 +74,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 32] = [
+pub const FAULTS: [Fault; 33] = [
     Fault::Crash,
     Fault::CrashWithLoss,
     Fault::Pause,
@@ -91,6 +93,7 @@ pub const FAULTS: [Fault; 32] = [
     Fault::SlowLog,
     Fault::LogAway,
     Fault::ForeignRecord,
+    Fault::Imitation,
     Fault::SkippedOffset,
     Fault::LeaderChange,
     Fault::Churn,
@@ -130,6 +133,7 @@ impl Fault {
             Self::SlowLog => "slow log",
             Self::LogAway => "log away",
             Self::ForeignRecord => "foreign record",
+            Self::Imitation => "imitated record",
             Self::SkippedOffset => "skipped offset",
             Self::LeaderChange => "leader change",
             Self::Churn => "assignment churn",

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::commit::{Commit, Outcome};
 use engine::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
-use engine::record::{self, Kind, Record};
+use engine::record::{self, CommitHeaders, Kind, Record};
 use kernel::Timestamp;
 
 use super::book::{Account, Post, Posted};
@@ -167,6 +167,13 @@ impl PartitionHistory {
             .map(|&index| self.commits[index].appended_at_ms);
         let window_ms = i64::try_from(self.window_ms).unwrap_or(i64::MAX);
         last.is_none_or(|last| now_ms - last + CLOCKS_APART_MS >= window_ms)
+    }
+
+    /// Whether a commit would count now.
+    #[must_use]
+    pub fn is_continued_by(&self, commit: &CommitHeaders) -> bool {
+        (commit.term, commit.writer) == (self.term, self.writer)
+            && (commit.position, commit.previous) == (self.position().next(), self.head())
     }
 
     /// Judges a record that landed.

@@ -106,6 +106,7 @@ pub struct World {
     pub(super) trace: Trace,
     pub(super) counts: Counts,
     pub(super) registry: Registry,
+    pub(super) log_id: LogId,
     pub(super) logs: Vec<PartitionLog>,
     pub(super) histories: Vec<PartitionHistory>,
     pub(super) asked: AskedFor,
@@ -125,6 +126,7 @@ pub struct World {
     pub(super) no_offsets_until_us: u64,
     pub(super) slow_network_until_us: u64,
     pub(super) duplicate_next: bool,
+    pub(super) imitate_next: bool,
     pub(super) disconnects: bool,
     pub(super) quiet: bool,
     pub(super) was_cut: bool,
@@ -158,6 +160,7 @@ impl World {
             trace,
             counts: Counts::default(),
             registry: Registry::new().with::<Accounts>(),
+            log_id: LogId::default(),
             logs: numbered().map(|_| PartitionLog::default()).collect(),
             histories: numbered()
                 .map(|number| PartitionHistory::new(number, plan.settings.idempotency_window_ms))
@@ -177,6 +180,7 @@ impl World {
             no_offsets_until_us: 0,
             slow_network_until_us: 0,
             duplicate_next: false,
+            imitate_next: false,
             disconnects: false,
             quiet: false,
             was_cut: false,
@@ -190,16 +194,17 @@ impl World {
             random: random.fork(),
             plan,
         };
-        world.begin(LogId(Uuid::from_u128(u128::from(random.number()))));
+        world.log_id = LogId(Uuid::from_u128(u128::from(random.number())));
+        world.begin();
         world
     }
 
-    fn begin(&mut self, log: LogId) {
+    fn begin(&mut self) {
         for partition in 0..self.logs.len() {
             let claim = ClaimHeaders {
                 term: Term(1),
                 writer: WriterId(Uuid::from_u128(u128::from(self.random.number()))),
-                log,
+                log: self.log_id,
                 version: RECORD_VERSION,
             };
             let value = Claim {

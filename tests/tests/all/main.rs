@@ -31,5 +31,6 @@ mod raw_log;
 mod readme;
 mod security;
 mod tidy;
+mod turns;
 mod verify_cluster;
 mod write_side;

@@ -23,7 +23,7 @@ use super::{
     Appender, Bounds, Chunk, EventLog, KafkaSecurity, LogAddress, LogError, LogReader, StoreOptions,
 };
 use crate::cluster::{Directory, Membership, MembershipOptions};
-use crate::ids::{Offset, Partition};
+use crate::ids::{LogId, Offset, Partition};
 use crate::record::Record;
 use brokers::Brokers;
 use consumer::{KafkaReader, Left, Probe};
@@ -293,9 +293,9 @@ impl EventLog for KafkaLog {
         )?))
     }
 
-    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
-        let directory =
-            KafkaDirectory::open(&self.brokers, &self.topic, self.partition_count).await?;
+    async fn directory(&self, log: LogId) -> Result<Arc<dyn Directory>, LogError> {
+        let of = (log, self.partition_count);
+        let directory = KafkaDirectory::open(&self.brokers, &self.topic, of).await?;
         Ok(Arc::new(directory))
     }
 }

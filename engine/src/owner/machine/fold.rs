@@ -4,8 +4,8 @@ use std::iter::repeat_n;
 
 use bytes::Bytes;
 
-use super::{InFlight, Owner};
-use crate::chain::{Stop, Verdict};
+use super::{InFlight, Owner, Phase};
+use crate::chain::{Orphan, Stop, Verdict};
 use crate::claim::Claim;
 use crate::cluster::Hint;
 use crate::command::Answer;
@@ -16,7 +16,7 @@ use crate::owner::Action;
 use crate::owner::memory::size::StateSize;
 use crate::owner::memory::{OwnCommit, STATE_TIMES};
 use crate::owner::store::IdHead;
-use crate::record::Record;
+use crate::record::{ClaimHeaders, CommitHeaders, Record};
 use crate::registry::Opaque;
 use crate::verdict::{self, Content};
 
@@ -52,22 +52,19 @@ impl<T> Owner<T> {
                 self.claimed_list = value.as_ref().and_then(|value| value.acknowledged.clone());
                 self.holder = value.and_then(|value| {
                     let (node, address) = (value.node, value.address?);
-                    let term = claim.term;
                     Some(Hint {
-                        term,
+                        log: claim.log,
+                        term: claim.term,
                         node,
                         address,
                     })
                 });
                 tracing::debug!(partition = %self.chain.partition, term = %claim.term, "claim");
+                self.note_claim(claim, &record);
                 self.last = Some(record);
             }
             Verdict::Commit(headers) => {
-                let ours = self
-                    .window
-                    .front()
-                    .is_some_and(|entry| entry.headers == headers);
-                if ours && !is_acknowledged {
+                if !is_acknowledged && self.is_own_next(headers) {
                     let entry = self.window.pop_front().expect("it was looked at");
                     let offset = record.offset;
                     self.verified(entry, offset);
@@ -85,7 +82,26 @@ impl<T> Owner<T> {
         Ok(())
     }
 
-    fn fold_commit(
+    /// Whether the commit that was just judged is the oldest of ours. Anybody can write our headers
+    /// over another value, so that only the chain hash tells.
+    fn is_own_next(&self, headers: CommitHeaders) -> bool {
+        self.window.front().is_some_and(|entry| {
+            entry.headers == headers
+                && (entry.head == self.chain.head || self.is(KnownBad::KnowsOwnByHeaders))
+        })
+    }
+
+    /// Notes whether a claim that counts is the one that was appended: its value as well as its
+    /// headers.
+    fn note_claim(&mut self, headers: ClaimHeaders, record: &Record) {
+        let value = self.claim_value();
+        let by_headers = self.is(KnownBad::KnowsOwnByHeaders);
+        if let Phase::Claiming { claim, counts, .. } = &mut self.phase {
+            *counts = *claim == headers && (record.value.as_ref() == Some(&value) || by_headers);
+        }
+    }
+
+    pub(super) fn fold_commit(
         &mut self,
         record: &Record,
         verdict: &Verdict,

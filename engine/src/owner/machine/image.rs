@@ -62,6 +62,7 @@ impl<T: Clone> Owner<T> {
             lists: self.lists.clone(),
             holder: self.holder.clone(),
             orphans: self.orphans.clone(),
+            refusals: self.refusals.clone(),
             ..*self
         }
     }
@@ -137,6 +138,9 @@ impl<T: Hash> Owner<T> {
             new_log,
             goal,
             reading,
+            reads: _,
+            taken_up: _,
+            end_was_read_by: _,
             held,
             proof,
             seen,
@@ -145,6 +149,7 @@ impl<T: Hash> Owner<T> {
             claimed_list,
             lists,
             store_failures,
+            refusals,
             without_room,
             look_at_ms: _,
             unproven,
@@ -175,7 +180,7 @@ impl<T: Hash> Owner<T> {
             goal.hash(hasher);
         }
         (reading, end_counts, unproven).hash(hasher);
-        (store_failures, without_room).hash(hasher);
+        (store_failures, without_room, refusals.given_up).hash(hasher);
         let held = held.as_ref().map(|(chunk, _)| {
             (
                 chunk.next,
@@ -274,8 +279,9 @@ fn digest_phase(phase: &Phase, hasher: &mut impl Hasher) {
             sequence,
             sent_at: _,
             acknowledged,
+            counts,
             until_ms: _,
-        } => (claim.term, claim.writer, sequence, acknowledged).hash(hasher),
+        } => (claim.term, claim.writer, sequence, acknowledged, counts).hash(hasher),
         Phase::BackingOff {
             until_ms: _,
             reason,
