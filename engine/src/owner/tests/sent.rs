@@ -116,7 +116,7 @@ fn numbers() -> impl Strategy<Value = (i64, String)> {
         let text = match form {
             0 => format!("{whole}"),
             1 => format!("{whole}.000"),
-            2 => format!("{whole}0e-1"),
+            2 => format!("{whole}.0e0"),
             _ => format!("{whole}E+00"),
         };
         (whole, text)

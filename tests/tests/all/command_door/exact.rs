@@ -113,9 +113,14 @@ async fn the_numbers_of_a_case_are_exact_or_refused() {
 
 /// Texts of RFC 3339, most of them at the edges of the years that are kept.
 fn moment() -> impl Strategy<Value = String> {
-    let year = prop_oneof![Just(0), Just(1), 2 => Just(9_999), 0..10_000];
+    let year = prop_oneof![Just(0), Just(1), Just(9_999), Just(9_999), 0..10_000];
     let day = prop_oneof![Just((1, 1)), Just((12, 31)), (1..13, 1..29)];
-    let time = prop_oneof![Just((0, 0, 0)), 2 => Just((23, 59, 60)), (0..24, 0..60, 0..61)];
+    let time = prop_oneof![
+        Just((0, 0, 0)),
+        Just((23, 59, 60)),
+        Just((23, 59, 60)),
+        (0..24, 0..60, 0..61)
+    ];
     let rest = prop_oneof![
         Just("Z".to_owned()),
         r"\.[0-9]{1,9}Z",

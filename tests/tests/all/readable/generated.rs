@@ -190,7 +190,7 @@ impl<'a> Maker<'a> {
         match self.random.random_range(0..5) {
             0 => format!("{number}.000"),
             1 => format!("{number}e0"),
-            2 => format!("{number}0E-1"),
+            2 => format!("{number}.0E+0"),
             _ => number.to_string(),
         }
     }
