@@ -10,7 +10,7 @@ use kernel::Timestamp;
 use projections::Projection;
 use projections::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Shown, Table, Value, add, column, count, key,
-    set,
+    set, sum, tally, too_large,
 };
 
 /// The tables of [`Orders`].
@@ -42,7 +42,7 @@ const ORDER_MODELS: &[Model] = &[Model {
 pub const CUSTOMERS: &[Table] = &[Table {
     name: "bench_customers",
     key: &[key("customer", ColumnType::Text)],
-    values: &[add("orders"), add("spent_minor")],
+    values: &[tally("orders"), add("spent_minor")],
 }];
 
 const CUSTOMER_MODELS: &[Model] = &[Model {
@@ -54,7 +54,8 @@ const CUSTOMER_MODELS: &[Model] = &[Model {
     columns: &[
         column("customer", ColumnType::Text),
         count("orders"),
-        count("spent_minor"),
+        sum("spent_minor"),
+        too_large(),
     ],
     shown: Shown::Everywhere,
 }];

@@ -37,6 +37,8 @@ pub enum KnownBad {
     /// The owner goes on deciding between a piece of the log that ended behind another's claim and
     /// the rest, under that claim.
     DecidesBehindAnothersClaim,
+    /// The owner appends what it has not read again as readers will.
+    AppendsUnread,
     /// The owner gives commits that are recorded in the same microsecond the same time.
     RepeatsRecordedTime,
     /// The owner records the clock's business time as if the client had sent it.
@@ -69,7 +71,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -84,6 +86,7 @@ impl KnownBad {
         Self::SendsAfterDoubt,
         Self::BelievesHints,
         Self::DecidesBehindAnothersClaim,
+        Self::AppendsUnread,
         Self::RepeatsRecordedTime,
         Self::RecordsDefaultAsGiven,
         Self::FoldsAtRecordedTime,

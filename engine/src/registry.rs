@@ -12,7 +12,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use kernel::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
-use kernel::{Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName};
+use kernel::{
+    Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName,
+    canonical_json,
+};
 use serde_json::value::RawValue;
 
 pub use self::guarded::RuleError;
@@ -23,7 +26,7 @@ use crate::commit::RecordedRejection;
 pub type Opaque = Box<dyn Any + Send + Sync>;
 
 /// A command or event whose type only the aggregate knows, and that nobody changes.
-type OpaqueMessage = Arc<dyn Any + Send + Sync>;
+pub type OpaqueMessage = Arc<dyn Any + Send + Sync>;
 
 /// An event as decided: its value for evolving, and its form for the log.
 #[derive(Clone)]
@@ -37,10 +40,25 @@ pub struct DecidedEvent {
     value: OpaqueMessage,
 }
 
+impl DecidedEvent {
+    /// Goes on with the event as readers will find it: what its data says is what counts.
+    ///
+    /// # Errors
+    /// [`MessageError`] where nobody could read it.
+    pub(crate) fn read_back(
+        &mut self,
+        aggregate: &dyn Aggregate,
+        data: &RawValue,
+    ) -> Result<(), MessageError> {
+        self.value = aggregate.decode_event(&self.type_name, self.schema, data.get())?;
+        Ok(())
+    }
+}
+
 /// A command that has the shape its aggregate asks for.
 #[derive(Clone)]
 pub struct DecodedCommand {
-    /// Its data as parsed and written again: the form that is recorded and compared.
+    /// Its data as it was sent, in canonical form: what is recorded and compared.
     pub data: Box<RawValue>,
     value: OpaqueMessage,
 }
@@ -77,14 +95,14 @@ pub trait Aggregate: Send + Sync + 'static {
     /// # Errors
     /// [`RuleError`].
     fn copy(&self, state: &Opaque) -> Result<Opaque, RuleError>;
-    /// Reads a command.
+    /// Reads a command; one that names no schema has the shape that is current here.
     ///
     /// # Errors
     /// [`MessageError`].
     fn decode_command(
         &self,
         type_name: &str,
-        schema: u16,
+        schema: Option<u16>,
         data: &str,
     ) -> Result<DecodedCommand, MessageError>;
     /// Decides on a command.
@@ -97,6 +115,16 @@ pub trait Aggregate: Send + Sync + 'static {
         command: &DecodedCommand,
         context: &Context,
     ) -> Result<Decided, RuleError>;
+    /// Reads an event from the log, as every reader does.
+    ///
+    /// # Errors
+    /// [`MessageError`] where its data cannot be read: damage, if it is there already.
+    fn decode_event(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+    ) -> Result<OpaqueMessage, MessageError>;
     /// Takes up an event that was just decided.
     ///
     /// # Errors
@@ -278,17 +306,20 @@ impl<D: Decider> Aggregate for Erased<D> {
     fn decode_command(
         &self,
         type_name: &str,
-        schema: u16,
+        schema: Option<u16>,
         data: &str,
     ) -> Result<DecodedCommand, MessageError> {
         let decode = || {
-            let command = D::Command::decode(type_name, schema, data)?;
-            let unwritable = |error: serde_json::Error| ShapeError::Data {
+            let data = canonical_json(data)?;
+            let schema = schema.unwrap_or_else(|| D::Command::current_schema(type_name));
+            // Read from the very form that is recorded: a whole number stands there in digits alone.
+            let command = D::Command::decode(type_name, schema, &data)?;
+            let unreadable = |error: serde_json::Error| ShapeError::Data {
                 pointer: String::new(),
                 detail: error.to_string(),
             };
             Ok(DecodedCommand {
-                data: command.encode().map_err(unwritable)?,
+                data: RawValue::from_string(data).map_err(unreadable)?,
                 value: Arc::new(Guarded::new(command)),
             })
         };
@@ -325,6 +356,18 @@ impl<D: Decider> Aggregate for Erased<D> {
             Ok(Ok(decided))
         };
         guarded("decide", decide)
+    }
+
+    fn decode_event(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+    ) -> Result<OpaqueMessage, MessageError> {
+        guarded("reading an event", || {
+            let event = D::Event::decode(type_name, schema, data)?;
+            Ok(Arc::new(Guarded::new(event)) as OpaqueMessage)
+        })
     }
 
     fn evolve(

@@ -14,6 +14,7 @@ use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term
 use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};
 use crate::record::{self, Record};
+use crate::registry::Registry;
 use crate::verdict::{self, Content, Streams};
 
 /// How many orphans of a partition are listed with their places.
@@ -113,13 +114,15 @@ impl Report {
     }
 }
 
-/// Reads every record of every partition; `progress` is told of each piece: records read, and how
-/// many there are.
+/// Reads every record of every partition, and every event as the aggregates of `registry` read it, which
+/// is what owners and projections do; `progress` is told of each piece: records read, and how many
+/// there are.
 ///
 /// # Errors
 /// `Unavailable`. Damage is no error here: it stands in the report.
 pub async fn verify(
     log: &dyn EventLog,
+    registry: &Registry,
     known: &[Known],
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, LogError> {
@@ -142,7 +145,7 @@ pub async fn verify(
             .iter()
             .filter(|one| one.partition == partition)
             .collect();
-        let mut auditor = Auditor::new(partition, bounds, &held, log.acknowledged());
+        let mut auditor = Auditor::new(partition, bounds, &held, registry, log.acknowledged());
         let mut from = bounds.first;
         while from < bounds.end && auditor.report.damage.is_none() {
             let chunk = log.read(partition, from).await?;
@@ -185,6 +188,7 @@ impl Streams for Audited {
 
 struct Auditor<'a> {
     chain: Chain,
+    registry: &'a Registry,
     streams: Audited,
     report: PartitionReport,
     known: &'a [&'a Known],
@@ -197,6 +201,7 @@ impl<'a> Auditor<'a> {
         partition: Partition,
         bounds: Bounds,
         known: &'a [&'a Known],
+        registry: &'a Registry,
         acknowledged: Acknowledged,
     ) -> Self {
         let chain = Chain {
@@ -225,6 +230,7 @@ impl<'a> Auditor<'a> {
         };
         Self {
             chain,
+            registry,
             streams: Audited::default(),
             report,
             known,
@@ -266,7 +272,10 @@ impl<'a> Auditor<'a> {
                 let window = &mut self.report.idempotency_window_ms;
                 *window = window.or(value.map(|claim| claim.idempotency_window_ms));
             }
-            (Verdict::Commit(_), Content::Commit(commit)) => self.count(record, &commit),
+            (Verdict::Commit(_), Content::Commit(commit)) => {
+                self.read_events(record, &commit)?;
+                self.count(record, &commit);
+            }
             (Verdict::Commit(_), Content::Frozen | Content::Nothing) => {
                 self.note(record.offset, verdict::FROZEN);
             }
@@ -280,6 +289,23 @@ impl<'a> Auditor<'a> {
         if self.report.orphan_places.len() < ORPHANS_LISTED_MAX {
             self.report.orphan_places.push((offset, reason));
         }
+    }
+
+    /// Reads the events as whoever has the aggregate does; for others they are text.
+    fn read_events(&self, record: &Record, commit: &Commit) -> Result<(), Damage> {
+        let Some(aggregate) = self.registry.get(commit.stream.category()) else {
+            return Ok(());
+        };
+        for event in &commit.events {
+            aggregate
+                .decode_event(&event.type_name, event.schema, event.data.get())
+                .map_err(|error| Damage {
+                    partition: self.chain.partition,
+                    offset: record.offset,
+                    kind: DamageKind::Unreadable(error.to_string()),
+                })?;
+        }
+        Ok(())
     }
 
     fn count(&mut self, record: &Record, commit: &Commit) {

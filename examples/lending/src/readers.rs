@@ -7,8 +7,8 @@
 
 use kernel::Decider;
 use projections::runtime::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, key, max,
+    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
+    count, key, max, tally,
 };
 
 use crate::book::{Book, Event};
@@ -19,9 +19,9 @@ const READERS: Table = Table {
     name: "readers",
     key: &[key("reader", ColumnType::Bigint)],
     values: &[
-        add("borrowed"),
-        add("returned"),
-        add("late"),
+        tally("borrowed"),
+        tally("returned"),
+        tally("late"),
         max("last_borrowed_at", ColumnType::Timestamptz),
     ],
 };

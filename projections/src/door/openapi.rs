@@ -75,7 +75,7 @@ fn nullable(mut schema: Value) -> Value {
 fn column_schema(column_type: ColumnType) -> Value {
     match column_type {
         ColumnType::Text => json!({"type": "string"}),
-        ColumnType::Bigint => json!({"type": "integer"}),
+        ColumnType::Bigint | ColumnType::Numeric => json!({"type": "integer"}),
         ColumnType::Timestamptz => json!({"type": "string", "format": "date-time"}),
         ColumnType::Date => json!({"type": "string", "format": "date"}),
         ColumnType::Bytea => json!({"type": "string", "pattern": "^([0-9a-f]{2})*$"}),

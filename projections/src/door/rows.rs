@@ -122,7 +122,7 @@ impl ShownModel {
         }
         let values = self.key.iter().zip(parts);
         values
-            .map(|(key, text)| value_of(key.column_type, text))
+            .map(|(key, text)| value_of(key.column_type, text).map(Value::into_key))
             .collect()
     }
 
@@ -155,6 +155,8 @@ fn value_of(column_type: ColumnType, text: &str) -> Option<Value> {
     match column_type {
         ColumnType::Text => (!text.contains('\0')).then(|| Value::from(text)),
         ColumnType::Bigint => text.parse().ok().map(Value::Bigint),
+        // A sum is no part of a key, and views show it as bigint.
+        ColumnType::Numeric => None,
         ColumnType::Timestamptz => text.parse().ok().map(Value::Timestamptz),
         ColumnType::Date => {
             let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
@@ -174,6 +176,7 @@ fn bind<'q>(
     match value {
         Value::Text(text) => query.bind(&**text),
         Value::Bigint(number) => query.bind(*number),
+        Value::Numeric(_) => unreachable!("a sum is no part of a key"),
         Value::Timestamptz(moment) => query.bind(moment.to_utc()),
         Value::Date(day) => query.bind(*day),
         Value::Bytea(bytes) => query.bind(&**bytes),
@@ -186,7 +189,9 @@ fn json_of(row: &PgRow, index: usize, column_type: ColumnType) -> Result<Json, s
     }
     Ok(match column_type {
         ColumnType::Text => shown(row.try_get::<Option<String>, _>(index)?, Json::from),
-        ColumnType::Bigint => shown(row.try_get::<Option<i64>, _>(index)?, Json::from),
+        ColumnType::Bigint | ColumnType::Numeric => {
+            shown(row.try_get::<Option<i64>, _>(index)?, Json::from)
+        }
         ColumnType::Timestamptz => shown(row.try_get::<Option<DateTime<Utc>>, _>(index)?, |at| {
             Timestamp::from_utc(at).map_or(Json::Null, |at| Json::from(at.to_string()))
         }),

@@ -9,7 +9,7 @@ use kernel::Decider;
 
 use crate::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, key, max, min, nullable, set,
+    count, key, max, min, nullable, set, sum, tally, too_large,
 };
 
 const CUSTOMERS: Table = Table {
@@ -19,7 +19,7 @@ const CUSTOMERS: Table = Table {
         set("city", ColumnType::Text),
         set("state", ColumnType::Text),
         set("registered_at", ColumnType::Timestamptz),
-        add("orders"),
+        tally("orders"),
         add("spent_minor"),
         min("first_order_at", ColumnType::Timestamptz),
         max("last_order_at", ColumnType::Timestamptz),
@@ -37,9 +37,10 @@ const MODELS: &[Model] = &[Model {
         column("city", ColumnType::Text),
         column("state", ColumnType::Text),
         count("orders"),
-        count("spent_minor"),
+        sum("spent_minor"),
         nullable("first_order_at", ColumnType::Timestamptz),
         nullable("last_order_at", ColumnType::Timestamptz),
+        too_large(),
     ],
     shown: Shown::Everywhere,
 }];

@@ -8,7 +8,7 @@ use kernel::Decider;
 use super::day_of;
 use crate::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, count_of, key,
+    count, count_of, key, sum, tally, too_large,
 };
 
 const DAYS: Table = Table {
@@ -18,8 +18,8 @@ const DAYS: Table = Table {
         key("currency", ColumnType::Text),
     ],
     values: &[
-        add("orders"),
-        add("items"),
+        tally("orders"),
+        tally("items"),
         add("items_minor"),
         add("freight_minor"),
     ],
@@ -36,8 +36,9 @@ const MODELS: &[Model] = &[Model {
         column("currency", ColumnType::Text),
         count("orders"),
         count("items"),
-        count("items_minor"),
-        count("freight_minor"),
+        sum("items_minor"),
+        sum("freight_minor"),
+        too_large(),
     ],
     shown: Shown::Everywhere,
 }];

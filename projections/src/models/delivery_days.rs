@@ -8,8 +8,8 @@ use kernel::{Decider, Timestamp};
 
 use super::month_of;
 use crate::runtime::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, key,
+    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
+    count, key, tally,
 };
 
 /// Microseconds in 86,400 seconds.
@@ -18,7 +18,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 const MONTHS: Table = Table {
     name: "delivery_days",
     key: &[key("month", ColumnType::Date)],
-    values: &[add("delivered"), add("days_sum"), add("late")],
+    values: &[tally("delivered"), tally("days_sum"), tally("late")],
 };
 
 const MODELS: &[Model] = &[Model {

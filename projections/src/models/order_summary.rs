@@ -10,7 +10,7 @@ use kernel::{Decider, Timestamp};
 
 use crate::runtime::{
     Changes, ColumnType, Entry, Model, ModelColumn, ProjectError, Projection, Row, Shown, Table,
-    Value, add, column, computed, count, count_of, key, nullable, set,
+    Value, add, column, computed, count, count_of, key, nullable, set, sum_of, tally, too_large,
 };
 
 const ORDERS: Table = Table {
@@ -29,8 +29,8 @@ const ORDERS: Table = Table {
         set("items_minor", ColumnType::Bigint),
         set("freight_minor", ColumnType::Bigint),
         set("currency", ColumnType::Text),
-        add("review_count"),
-        add("review_score_sum"),
+        tally("review_count"),
+        tally("review_score_sum"),
         set("version", ColumnType::Bigint),
     ],
 };
@@ -44,7 +44,7 @@ const PAYMENTS: Table = Table {
     values: &[
         add("captured_minor"),
         add("refunded_minor"),
-        add("payment_count"),
+        tally("payment_count"),
     ],
 };
 
@@ -62,12 +62,13 @@ const COLUMNS: &[ModelColumn] = &[
     column("items_minor", ColumnType::Bigint),
     column("freight_minor", ColumnType::Bigint),
     column("currency", ColumnType::Text),
-    computed("captured_minor", "coalesce(p.captured_minor, 0)"),
-    computed("refunded_minor", "coalesce(p.refunded_minor, 0)"),
+    sum_of("captured_minor", "coalesce(p.captured_minor, 0)"),
+    sum_of("refunded_minor", "coalesce(p.refunded_minor, 0)"),
     computed("payment_count", "coalesce(p.payment_count, 0)"),
     count("review_count"),
     count("review_score_sum"),
     column("version", ColumnType::Bigint),
+    too_large(),
 ];
 
 const MODELS: &[Model] = &[Model {

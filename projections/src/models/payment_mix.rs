@@ -7,7 +7,7 @@ use kernel::Decider;
 
 use crate::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, key, max,
+    count, key, max, sum, tally, too_large,
 };
 
 const METHODS: Table = Table {
@@ -17,7 +17,7 @@ const METHODS: Table = Table {
         key("currency", ColumnType::Text),
     ],
     values: &[
-        add("payments"),
+        tally("payments"),
         add("captured_minor"),
         add("refunded_minor"),
         max("instalments_max", ColumnType::Bigint),
@@ -34,9 +34,10 @@ const MODELS: &[Model] = &[Model {
         column("method", ColumnType::Text),
         column("currency", ColumnType::Text),
         count("payments"),
-        count("captured_minor"),
-        count("refunded_minor"),
+        sum("captured_minor"),
+        sum("refunded_minor"),
         count("instalments_max"),
+        too_large(),
     ],
     shown: Shown::Everywhere,
 }];

@@ -9,7 +9,7 @@ use kernel::Decider;
 
 use crate::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, key,
+    count, key, sum, tally, too_large,
 };
 
 const SELLERS: Table = Table {
@@ -19,8 +19,8 @@ const SELLERS: Table = Table {
         key("currency", ColumnType::Text),
     ],
     values: &[
-        add("orders"),
-        add("items"),
+        tally("orders"),
+        tally("items"),
         add("items_minor"),
         add("freight_minor"),
     ],
@@ -37,8 +37,9 @@ const MODELS: &[Model] = &[Model {
         column("currency", ColumnType::Text),
         count("orders"),
         count("items"),
-        count("items_minor"),
-        count("freight_minor"),
+        sum("items_minor"),
+        sum("freight_minor"),
+        too_large(),
     ],
     shown: Shown::Everywhere,
 }];

@@ -6,8 +6,8 @@
 //! without events are counted in the times of a stream, and have no row among its commits.
 
 use crate::runtime::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, count_of, key, max, min, set,
+    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
+    count, count_of, key, max, min, set, tally,
 };
 
 const STREAMS: Table = Table {
@@ -16,7 +16,7 @@ const STREAMS: Table = Table {
     values: &[
         set("category", ColumnType::Text),
         set("version", ColumnType::Bigint),
-        add("events"),
+        tally("events"),
         min("first_recorded_at", ColumnType::Timestamptz),
         max("last_recorded_at", ColumnType::Timestamptz),
         set("partition", ColumnType::Bigint),

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use engine::ids::{Partition, Position};
 use engine::subscription::Placed;
 
-use super::entry::ProjectError;
-use super::table::{Merge, Table, ValueColumn};
+use super::table::{ColumnType, Merge, TALLIED_MAX, Table, ValueColumn};
 use super::value::Value;
 
 /// What a column of a row holds.
@@ -33,19 +32,21 @@ pub(crate) struct Rank {
     pub(crate) position: i64,
 }
 
-/// A sum left the range of bigint.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Overflow;
-
 impl Cell {
     /// Merges a later contribution into this cell.
-    pub(crate) fn merge(&mut self, given: Cell, rule: Merge) -> Result<(), Overflow> {
+    pub(crate) fn merge(&mut self, given: Cell, rule: Merge) {
         let replaces = match (&*self, &given, rule) {
             (_, Cell::Null, _) => false,
             (Cell::Null, _, _) | (_, _, Merge::Set) => true,
             (Cell::Value(Value::Bigint(sum)), Cell::Value(Value::Bigint(more)), Merge::Add) => {
-                *self = Cell::Value(Value::Bigint(sum.checked_add(*more).ok_or(Overflow)?));
-                return Ok(());
+                let sum = sum.checked_add(*more);
+                *self = Cell::Value(Value::Bigint(sum.expect("small numbers are added")));
+                return;
+            }
+            (Cell::Value(Value::Numeric(sum)), Cell::Value(Value::Numeric(more)), Merge::Add) => {
+                let sum = sum.checked_add(*more);
+                *self = Cell::Value(Value::Numeric(sum.expect("memory holds fewer than 2^63")));
+                return;
             }
             (Cell::Value(held), Cell::Value(value), Merge::Min) => value < held,
             (Cell::Value(held), Cell::Value(value), Merge::Max) => value > held,
@@ -59,7 +60,6 @@ impl Cell {
         if replaces {
             *self = given;
         }
-        Ok(())
     }
 }
 
@@ -74,7 +74,6 @@ pub struct Changes {
     tables: Vec<TableFold>,
     tenant: Value,
     place: (Partition, Position),
-    overflow: Option<ProjectError>,
 }
 
 impl Changes {
@@ -92,7 +91,6 @@ impl Changes {
             tables,
             tenant: Value::from(kernel::TenantId::MAIN),
             place: (Partition(0), Position(0)),
-            overflow: None,
         }
     }
 
@@ -123,7 +121,7 @@ impl Changes {
             .unwrap_or_else(|| panic!("{} is not a table of this projection", table.name));
         let mut whole = Vec::with_capacity(N + 1);
         whole.push(self.tenant.clone());
-        whole.extend(key);
+        whole.extend(key.map(Value::into_key));
         let cells = fold
             .rows
             .entry(whole.into())
@@ -132,16 +130,7 @@ impl Changes {
             table,
             cells,
             place: self.place,
-            overflow: &mut self.overflow,
         }
-    }
-
-    /// Whether all contributions so far could be merged.
-    ///
-    /// # Errors
-    /// [`ProjectError::Overflow`].
-    pub fn check(&self) -> Result<(), ProjectError> {
-        self.overflow.clone().map_or(Ok(()), Err)
     }
 
     /// How many rows changed.
@@ -160,7 +149,6 @@ pub struct Row<'a> {
     table: &'static Table,
     cells: &'a mut [Cell],
     place: (Partition, Position),
-    overflow: &'a mut Option<ProjectError>,
 }
 
 impl Row<'_> {
@@ -174,6 +162,10 @@ impl Row<'_> {
         let declared = &self.table.values[index];
         let by = matches!(declared.merge, Merge::Latest { .. });
         assert!(!by, "{column} needs a by-value");
+        let value = match (declared.merge, value) {
+            (Merge::Add, Value::Bigint(number)) => added(declared, number),
+            (_, value) => value,
+        };
         assert_eq!(value.column_type(), declared.column_type, "{column}");
         self.merge(index, declared, Cell::Value(value))
     }
@@ -216,12 +208,7 @@ impl Row<'_> {
     }
 
     fn merge(&mut self, index: usize, declared: &ValueColumn, given: Cell) -> &mut Self {
-        if self.cells[index].merge(given, declared.merge).is_err() {
-            *self.overflow = Some(ProjectError::Overflow {
-                table: self.table.name,
-                column: declared.name,
-            });
-        }
+        self.cells[index].merge(given, declared.merge);
         self
     }
 
@@ -234,6 +221,16 @@ impl Row<'_> {
     }
 }
 
+/// A contribution to a sum as its column has it.
+fn added(declared: &ValueColumn, number: i64) -> Value {
+    if declared.column_type == ColumnType::Numeric {
+        return Value::Numeric(number.into());
+    }
+    let is_small = number.unsigned_abs() <= TALLIED_MAX;
+    assert!(is_small, "{} takes small numbers", declared.name);
+    Value::Bigint(number)
+}
+
 #[cfg(test)]
 mod tests {
     use engine::commit::Commit;
@@ -242,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::runtime::table::{ColumnType, add, key, latest, max, min, set};
+    use crate::runtime::table::{add, key, latest, max, min, set, tally};
 
     /// Every rule; `own` stands for a column that one stream alone writes.
     const TABLE: Table = Table {
@@ -250,6 +247,7 @@ mod tests {
         key: &[key("id", ColumnType::Bigint)],
         values: &[
             add("total"),
+            tally("number"),
             min("least", ColumnType::Text),
             max("greatest", ColumnType::Bigint),
             latest("state", ColumnType::Text, ColumnType::Bigint),
@@ -306,6 +304,7 @@ mod tests {
             changes.begin(&placed(*partition, *position));
             let mut row = changes.row(&TABLES[0], [Value::from(one.id)]);
             row.put_if("total", one.total)
+                .put("number", 1_i64)
                 .put_if("least", one.least.as_deref())
                 .put_if("greatest", one.greatest);
             if let Some((state, by)) = &one.state {
@@ -315,7 +314,6 @@ mod tests {
                 row.put_if("own", one.greatest);
             }
         }
-        changes.check().unwrap();
         changes
     }
 
@@ -326,7 +324,7 @@ mod tests {
                 .entry(key)
                 .or_insert_with(|| vec![Cell::Null; cells.len()].into());
             for ((held, given), declared) in row.iter_mut().zip(cells).zip(TABLE.values) {
-                held.merge(given, declared.merge).unwrap();
+                held.merge(given, declared.merge);
             }
         }
     }
@@ -370,18 +368,16 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_leaves_bigint_is_an_error_and_not_a_wrong_figure() {
+    fn a_sum_has_room_for_whatever_is_added() {
         const TABLES: &[Table] = &[TABLE];
         let mut changes = Changes::new(TABLES);
-        for amount in [i64::MAX, 1] {
+        for amount in [i64::MAX, i64::MAX, 7] {
             let mut row = changes.row(&TABLES[0], [Value::from(1_i64)]);
             row.put("total", amount);
         }
-        let error = ProjectError::Overflow {
-            table: "sample",
-            column: "total",
-        };
-        assert_eq!(changes.check(), Err(error));
+        let (_, cells) = changes.tables[0].rows.iter().next().unwrap();
+        let sum = Value::Numeric(2 * i128::from(i64::MAX) + 7);
+        assert_eq!(cells[0], Cell::Value(sum));
     }
 
     #[test]

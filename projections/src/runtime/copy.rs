@@ -9,6 +9,7 @@ use chrono::NaiveDate;
 use sqlx::PgConnection;
 
 use super::changes::{Cell, TableFold};
+use super::numeric::Numeric;
 use super::sql::{TABLE_SCHEMA, identifier};
 use super::table::{Merge, Table};
 use super::value::Value;
@@ -95,6 +96,11 @@ fn put(bytes: &mut BytesMut, value: Option<&Value>) {
         Some(Value::Text(text)) => put_sized(bytes, text.as_bytes()),
         Some(Value::Bytea(given)) => put_sized(bytes, given),
         Some(Value::Bigint(number)) => put_number(bytes, *number),
+        Some(Value::Numeric(number)) => {
+            let number = Numeric(*number);
+            bytes.put_i32(i32::try_from(number.size()).expect("there are few digits"));
+            number.put(bytes);
+        }
         Some(Value::Timestamptz(moment)) => put_number(bytes, moment.micros() - EPOCH_MICROS),
         Some(Value::Date(day)) => {
             let days = day.signed_duration_since(EPOCH_DAY).num_days();

@@ -24,14 +24,6 @@ pub enum ProjectError {
         /// What is wrong with its shape.
         source: ShapeError,
     },
-    /// A sum leaves the range of a 64-bit integer.
-    #[error("the sum in column {column} of {table} leaves the range of bigint")]
-    Overflow {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-    },
     /// The projection panicked: a bug in it.
     #[error("the projection panicked")]
     Panicked,

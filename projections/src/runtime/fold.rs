@@ -93,10 +93,7 @@ fn try_fold(
                 }
                 let projection = &*generations[fold.index].projection;
                 fold.changes.begin(placed);
-                let project = || {
-                    projection.project(&entry, &mut fold.changes)?;
-                    fold.changes.check()
-                };
+                let project = || projection.project(&entry, &mut fold.changes);
                 let outcome =
                     catch_unwind(AssertUnwindSafe(project)).unwrap_or(Err(ProjectError::Panicked));
                 if let Err(error) = outcome {

@@ -12,7 +12,7 @@ use super::copy::Copy;
 use super::error::{RuntimeError, StoppedProjection};
 use super::projection::Projection;
 use super::sql::{self, Upsert, create_table, create_view, physical_name};
-use super::table::Table;
+use super::table::{ColumnType, ModelColumn, Source, Sum, Table};
 
 /// Serialises the making of generations among all processes.
 const MAKING: &str = "annals.generation";
@@ -49,8 +49,36 @@ fn version_of(projection: &dyn Projection) -> i32 {
     i32::try_from(projection.version()).expect("versions are small numbers")
 }
 
+/// Holds views against their tables: a column that is shown as it stands has its type.
+fn check_types(projection: &dyn Projection) {
+    for model in projection.models() {
+        let table = projection.tables().iter().find(|t| t.name == model.table);
+        for column in model.columns {
+            let expected = match column.source {
+                Source::Same | Source::OrZero => column.column_type,
+                Source::Sum(Sum::Same) => ColumnType::Numeric,
+                Source::Sum(Sum::Sql(_)) | Source::Sql(_) | Source::TooLarge => continue,
+            };
+            let found = table.and_then(|table| table.column_type(column.name));
+            let (view, name) = (model.name, column.name);
+            assert_eq!(found, Some(expected), "the type of {name} in {view}");
+        }
+        let is_sum = |column: &ModelColumn| matches!(column.source, Source::Sum(_));
+        let is_flag = |column: &ModelColumn| matches!(column.source, Source::TooLarge);
+        let (sums, flags) = (
+            model.columns.iter().any(is_sum),
+            model.columns.iter().any(is_flag),
+        );
+        assert_eq!(sums, flags, "{} flags its sums", model.name);
+    }
+}
+
 /// The declarations of a projection as text, whatever the generation.
+///
+/// # Panics
+/// If views and tables do not fit together: a bug of the declaration.
 fn declaration(projection: &dyn Projection) -> String {
+    check_types(projection);
     let tables = projection.tables().iter().map(|t| create_table(t, t.name));
     let plain = |table: &str| table.to_owned();
     let views = projection.models().iter().map(|m| create_view(m, &plain));

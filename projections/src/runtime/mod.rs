@@ -20,6 +20,7 @@ mod held;
 mod list;
 mod locks;
 mod measure;
+mod numeric;
 mod projection;
 mod projector;
 mod rebuild;
@@ -46,7 +47,8 @@ pub use projector::{PROJECTOR_TASKS_MAX, Projector};
 pub use rebuild::{OnReading, Reading, Rebuilt, catch_up, rebuild};
 pub use status::{TaskState, TaskStatus};
 pub use table::{
-    ColumnType, KeyColumn, Merge, Model, ModelColumn, Null, Shown, Source, Table, ValueColumn, add,
-    column, computed, count, key, latest, max, min, nullable, set,
+    ColumnType, KeyColumn, Merge, Model, ModelColumn, Null, Shown, Source, Sum, TALLIED_MAX, Table,
+    ValueColumn, add, column, computed, count, key, latest, max, min, nullable, set, sum, sum_of,
+    tally, too_large,
 };
 pub use value::{Value, count_of};

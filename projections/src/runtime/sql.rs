@@ -8,7 +8,8 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlStr};
 
 use super::changes::{Cell, TableFold};
-use super::table::{ColumnType, Merge, Model, Source, Table};
+use super::numeric::Numeric;
+use super::table::{ColumnType, Merge, Model, Source, Sum, Table};
 use super::value::Value;
 
 /// The schema of the tables.
@@ -97,9 +98,11 @@ pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
     let column = |column: &Physical, rest: &str| {
         let collation = match column.column_type {
             ColumnType::Text => " COLLATE \"C\"",
-            ColumnType::Bigint | ColumnType::Timestamptz | ColumnType::Date | ColumnType::Bytea => {
-                ""
-            }
+            ColumnType::Bigint
+            | ColumnType::Numeric
+            | ColumnType::Timestamptz
+            | ColumnType::Date
+            | ColumnType::Bytea => "",
         };
         let name = identifier(&column.name);
         format!("{name} {}{collation}{rest}", column.column_type.sql())
@@ -122,6 +125,11 @@ pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -
             Source::Same => format!("r.{name}"),
             Source::OrZero => format!("coalesce(r.{name}, 0) AS {name}"),
             Source::Sql(expression) => format!("{expression} AS {name}"),
+            Source::Sum(sum) => {
+                let whole = whole_sum(column.name, sum);
+                format!("CASE WHEN {whole} {FITS} THEN ({whole})::bigint END AS {name}")
+            }
+            Source::TooLarge => format!("{} AS {name}", too_large(model)),
         });
     }
     let columns = columns.join(",\n    ");
@@ -146,6 +154,33 @@ pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -
         sql.push_str(filter);
     }
     sql
+}
+
+/// What 64 bits hold, behind a number.
+const FITS: &str = "BETWEEN -9223372036854775808 AND 9223372036854775807";
+
+/// A sum of a view, however large.
+fn whole_sum(name: &str, sum: Sum) -> String {
+    match sum {
+        Sum::Same => format!("coalesce(r.{}, 0)", identifier(name)),
+        Sum::Sql(expression) => expression.to_owned(),
+    }
+}
+
+/// The names of a row's sums that 64 bits do not hold.
+fn too_large(model: &Model) -> String {
+    let names = model.columns.iter().filter_map(|column| {
+        let Source::Sum(sum) = column.source else {
+            return None;
+        };
+        let whole = whole_sum(column.name, sum);
+        Some(format!(
+            "CASE WHEN {whole} NOT {FITS} THEN '{}' END",
+            column.name
+        ))
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    format!("nullif(concat_ws(', ', {names}), '')")
 }
 
 /// The upsert of one table, ready to be bound to a fold again and again.
@@ -278,6 +313,7 @@ fn bind<'q>(
     match column_type {
         ColumnType::Text => bind!(Text, text => &**text),
         ColumnType::Bigint => bind!(Bigint, number => *number),
+        ColumnType::Numeric => bind!(Numeric, number => Numeric(*number)),
         ColumnType::Timestamptz => bind!(Timestamptz, moment => moment.to_utc()),
         ColumnType::Date => bind!(Date, day => *day),
         ColumnType::Bytea => bind!(Bytea, bytes => &**bytes),
@@ -287,8 +323,8 @@ fn bind<'q>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::table::{Shown, column};
-    use crate::runtime::table::{add, computed, count, key, latest, max, min, set};
+    use crate::runtime::table::{self, Shown, column};
+    use crate::runtime::table::{add, computed, count, key, latest, max, min, set, sum, sum_of};
 
     const TABLE: Table = Table {
         name: "sample",
@@ -310,7 +346,7 @@ mod tests {
     "tenant" text COLLATE "C" NOT NULL,
     "day" date NOT NULL,
     "name" text COLLATE "C",
-    "total" bigint,
+    "total" numeric,
     "first_at" timestamptz,
     "last_at" timestamptz,
     "state" text COLLATE "C",
@@ -322,7 +358,7 @@ mod tests {
         );
         let sql = upsert(&TABLE, "sample_v1_g2");
         let head = r#"INSERT INTO projection."sample_v1_g2" AS t ("tenant", "day", "name", "total", "first_at", "last_at", "state", "state_by", "state_partition", "state_position")
-SELECT * FROM UNNEST($1::text[], $2::date[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::timestamptz[], $9::bigint[], $10::bigint[])
+SELECT * FROM UNNEST($1::text[], $2::date[], $3::text[], $4::numeric[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::timestamptz[], $9::bigint[], $10::bigint[])
 ON CONFLICT ("tenant", "day") DO UPDATE SET
     "name" = coalesce(EXCLUDED."name", t."name"),
     "total" = coalesce(t."total" + EXCLUDED."total", t."total", EXCLUDED."total"),
@@ -342,8 +378,11 @@ ON CONFLICT ("tenant", "day") DO UPDATE SET
             filter: Some("r.name IS NOT NULL"),
             columns: &[
                 column("day", ColumnType::Date),
-                count("total"),
+                count("number"),
                 computed("more", "coalesce(o.more, 0)"),
+                sum("total"),
+                sum_of("paid", "coalesce(o.paid, 0)"),
+                table::too_large(),
             ],
             shown: Shown::Everywhere,
         };
@@ -352,8 +391,11 @@ ON CONFLICT ("tenant", "day") DO UPDATE SET
             r#"CREATE OR REPLACE VIEW read."samples" AS
 SELECT r."tenant",
     r."day",
-    coalesce(r."total", 0) AS "total",
-    coalesce(o.more, 0) AS "more"
+    coalesce(r."number", 0) AS "number",
+    coalesce(o.more, 0) AS "more",
+    CASE WHEN coalesce(r."total", 0) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (coalesce(r."total", 0))::bigint END AS "total",
+    CASE WHEN coalesce(o.paid, 0) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (coalesce(o.paid, 0))::bigint END AS "paid",
+    nullif(concat_ws(', ', CASE WHEN coalesce(r."total", 0) NOT BETWEEN -9223372036854775808 AND 9223372036854775807 THEN 'total' END, CASE WHEN coalesce(o.paid, 0) NOT BETWEEN -9223372036854775808 AND 9223372036854775807 THEN 'paid' END), '') AS "too_large"
 FROM projection."sample_v1_g2" AS r
 LEFT JOIN projection."other_v1_g2" AS o ON o.day = r.day
 WHERE r.name IS NOT NULL"#

@@ -10,6 +10,8 @@ pub enum ColumnType {
     Text,
     /// A 64-bit integer.
     Bigint,
+    /// A whole number of any size: a sum. Views show it as `bigint` ([`sum`]).
+    Numeric,
     /// A moment.
     Timestamptz,
     /// A day.
@@ -25,6 +27,7 @@ impl ColumnType {
         match self {
             Self::Text => "text",
             Self::Bigint => "bigint",
+            Self::Numeric => "numeric",
             Self::Timestamptz => "timestamptz",
             Self::Date => "date",
             Self::Bytea => "bytea",
@@ -83,6 +86,22 @@ pub struct Table {
     pub values: &'static [ValueColumn],
 }
 
+impl Table {
+    /// The type of a column, of the key or not.
+    #[must_use]
+    pub(crate) fn column_type(&self, name: &str) -> Option<ColumnType> {
+        let keys = self.key.iter().map(|key| (key.name, key.column_type));
+        let values = self
+            .values
+            .iter()
+            .map(|value| (value.name, value.column_type));
+        let mut columns = keys.chain(values);
+        columns
+            .find(|(known, _)| *known == name)
+            .map(|(_, found)| found)
+    }
+}
+
 /// A column of a key.
 #[must_use]
 pub const fn key(name: &'static str, column_type: ColumnType) -> KeyColumn {
@@ -99,15 +118,29 @@ pub const fn set(name: &'static str, column_type: ColumnType) -> ValueColumn {
     }
 }
 
-/// A sum.
+/// A sum of amounts that others choose: whatever they are, it has room.
 #[must_use]
 pub const fn add(name: &'static str) -> ValueColumn {
+    ValueColumn {
+        name,
+        column_type: ColumnType::Numeric,
+        merge: Merge::Add,
+    }
+}
+
+/// A sum of small numbers, such as how many there are: what is contributed is within
+/// ±[`TALLIED_MAX`], so that 64 bits hold more than a log has.
+#[must_use]
+pub const fn tally(name: &'static str) -> ValueColumn {
     ValueColumn {
         name,
         column_type: ColumnType::Bigint,
         merge: Merge::Add,
     }
 }
+
+/// The most that one contribution adds to a [`tally`]: with 2^31 of them 64 bits are full.
+pub const TALLIED_MAX: u64 = 1 << 32;
 
 /// A least value.
 #[must_use]
@@ -198,6 +231,19 @@ pub enum Source {
     OrZero,
     /// An expression.
     Sql(&'static str),
+    /// A sum: null where 64 bits do not hold it.
+    Sum(Sum),
+    /// The names of the row's sums that 64 bits do not hold; null where there are none.
+    TooLarge,
+}
+
+/// What a view's sum is computed from.
+#[derive(Clone, Copy, Debug)]
+pub enum Sum {
+    /// The table's column of the same name, 0 where it is null.
+    Same,
+    /// An expression of the type numeric that is never null.
+    Sql(&'static str),
 }
 
 /// A column that every row of the view has.
@@ -230,6 +276,38 @@ pub const fn count(name: &'static str) -> ModelColumn {
         column_type: ColumnType::Bigint,
         null: Null::Never,
         source: Source::OrZero,
+    }
+}
+
+/// A sum that is 0 where nothing was added, and null where 64 bits do not hold it. A view with sums
+/// has the column [`too_large`].
+#[must_use]
+pub const fn sum(name: &'static str) -> ModelColumn {
+    ModelColumn {
+        name,
+        column_type: ColumnType::Bigint,
+        null: Null::Possible,
+        source: Source::Sum(Sum::Same),
+    }
+}
+
+/// The same, computed by an expression of the type numeric that is never null.
+#[must_use]
+pub const fn sum_of(name: &'static str, expression: &'static str) -> ModelColumn {
+    ModelColumn {
+        source: Source::Sum(Sum::Sql(expression)),
+        ..sum(name)
+    }
+}
+
+/// The flag of a view with sums: the names of those that are null because 64 bits do not hold them.
+#[must_use]
+pub const fn too_large() -> ModelColumn {
+    ModelColumn {
+        name: "too_large",
+        column_type: ColumnType::Text,
+        null: Null::Possible,
+        source: Source::TooLarge,
     }
 }
 

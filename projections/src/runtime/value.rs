@@ -5,6 +5,7 @@
 
 use chrono::NaiveDate;
 use kernel::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use super::table::ColumnType;
 
@@ -15,6 +16,8 @@ pub enum Value {
     Text(Box<str>),
     /// An integer.
     Bigint(i64),
+    /// A sum.
+    Numeric(i128),
     /// A moment.
     Timestamptz(Timestamp),
     /// A day.
@@ -30,6 +33,7 @@ impl Value {
         match self {
             Self::Text(_) => ColumnType::Text,
             Self::Bigint(_) => ColumnType::Bigint,
+            Self::Numeric(_) => ColumnType::Numeric,
             Self::Timestamptz(_) => ColumnType::Timestamptz,
             Self::Date(_) => ColumnType::Date,
             Self::Bytea(_) => ColumnType::Bytea,
@@ -75,6 +79,25 @@ impl From<NaiveDate> for Value {
 impl From<[u8; 32]> for Value {
     fn from(bytes: [u8; 32]) -> Self {
         Self::Bytea(bytes.into())
+    }
+}
+
+/// The most bytes of a text in a key that are kept as they are: all columns of a key together have to
+/// fit one entry of an index in Postgres, which takes 2,704.
+pub(crate) const KEY_TEXT_BYTES_MAX: usize = 500;
+
+impl Value {
+    /// The value as part of a key: the end of a long text becomes its digest, so that no text that a
+    /// client chose is too long for an index.
+    pub(crate) fn into_key(self) -> Self {
+        match self {
+            Self::Text(text) if text.len() > KEY_TEXT_BYTES_MAX => {
+                let digest = Sha256::digest(text.as_bytes());
+                let kept = &text[..text.floor_char_boundary(KEY_TEXT_BYTES_MAX)];
+                Self::Text(format!("{kept}…{}", hex::encode(digest)).into())
+            }
+            value => value,
+        }
     }
 }
 

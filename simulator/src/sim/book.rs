@@ -62,6 +62,7 @@ pub struct Posted {
     /// The intent of its command.
     pub intent: u64,
     /// What was posted.
+    #[serde(serialize_with = "written")]
     pub amount: i64,
     /// Whether the client gave the business time.
     pub is_time_given: bool,
@@ -69,6 +70,16 @@ pub struct Posted {
     pub seen: u64,
     /// The digest of all of them.
     pub digest: u64,
+}
+
+/// An amount whose event is written as what nobody can read, as some values of floats or times are.
+pub const UNREADABLE: i64 = 444_444;
+
+fn written<S: Serializer>(amount: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    match *amount {
+        UNREADABLE => serializer.serialize_none(),
+        amount => serializer.serialize_i64(amount),
+    }
 }
 
 messages! {

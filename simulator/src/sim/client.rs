@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::book::{
     CATEGORY, COMMAND, FAILS_IF_BROKEN, FAILS_IN_DECIDE, FAILS_IN_EVOLVE, FAILS_IN_WRITING, Post,
+    UNREADABLE,
 };
 use super::event::{ClientEvent, Event, Line, Loss, NodeEvent};
 use super::history::{Asked, CommandKey};
@@ -196,7 +197,10 @@ impl World {
             if self.random.chance(300) {
                 amounts.iter_mut().for_each(|amount| *amount *= -2);
             }
-            let fails = self.failing(intent);
+            // No chance is drawn for it, so that runs without it stay what they are.
+            let is_unreadable = self.plan.unreadable && intent.is_multiple_of(7);
+            let unreadable = is_unreadable.then_some(UNREADABLE);
+            let fails = self.failing(intent).or(unreadable);
             amounts.extend(fails);
             let known = self.clients[client]
                 .done
@@ -218,7 +222,11 @@ impl World {
             }
             let key = (stream.clone(), id.clone());
             if !reuses {
-                let after = last.insert(stream.clone(), key.clone());
+                // What cannot be recorded comes before nothing.
+                let after = match is_unreadable {
+                    true => last.get(&stream).cloned(),
+                    false => last.insert(stream.clone(), key.clone()),
+                };
                 let asked = Asked {
                     intent,
                     occurred_at,
@@ -230,7 +238,7 @@ impl World {
                 tenant: TenantId::default(),
                 stream: stream.parse().expect("a category and a number"),
                 command: COMMAND.into(),
-                schema: 1,
+                schema: None,
                 id: id.parse().expect("letters and digits"),
                 occurred_at,
                 expected_version,
@@ -281,7 +289,7 @@ impl World {
         result: &Result<Answer, SubmitError>,
     ) -> Option<String> {
         let may_fail = fails.is_some();
-        let must_fail = fails.is_some_and(|amount| amount != FAILS_IF_BROKEN);
+        let must_fail = fails.is_some_and(|amount| ![FAILS_IF_BROKEN, UNREADABLE].contains(&amount));
         match result {
             Ok(answer) if must_fail && matches!(answer.decision, Decision::Accepted(_)) => {
                 Some(format!("what the rules fail over is accepted in {stream}"))
@@ -331,7 +339,7 @@ impl World {
                 Some((Invariant::RefusedLeftNothing, what))
             }
             Err(SubmitError::Failed)
-                if !uncertain && self.histories[partition].of(&key).is_some() =>
+                if !uncertain && !reuses && self.histories[partition].of(&key).is_some() =>
             {
                 let what = format!("{id} of {stream} failed, and is there");
                 Some((Invariant::RefusedLeftNothing, what))

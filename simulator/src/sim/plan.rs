@@ -32,6 +32,8 @@ pub struct Options {
     pub steps: Option<u64>,
     /// Whether records are cut off; absent: in one run of eight.
     pub cuts: Option<bool>,
+    /// Whether rules decide now and then what nobody can read.
+    pub unreadable: bool,
     /// A mistake that is built in.
     pub mistake: Option<Mistake>,
     /// A change of the engine that breaks the protocol; none without its feature `known-bad`.
@@ -62,6 +64,8 @@ pub struct Plan {
     pub nights: bool,
     /// How far the newest record is ahead when the run begins, in milliseconds; 0: it is not.
     pub log_ahead_ms: u64,
+    /// Whether rules decide now and then what nobody can read.
+    pub unreadable: bool,
     /// The owners' settings, without names.
     pub settings: OwnerSettings,
     /// How many records one read returns at most: brokers answer with what they have at hand.
@@ -158,6 +162,7 @@ impl Plan {
                 0 => aside.between(1_000, 7_200_000),
                 _ => 0,
             },
+            unreadable: options.unreadable,
             settings,
             read_max: [1, 2, 4, 16, 64][random.index(5)],
             queue_max: [1, 4, 32][random.index(3)],

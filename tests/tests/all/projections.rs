@@ -1,6 +1,7 @@
 //! The read side on a real Postgres: every commit counts once, however many tasks take them up, in
 //! batches of any size, from the start or later.
 
+mod extremes;
 mod faults;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use engine::engine::Engine;
 use engine::log::EventLog;
 use projections::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, key, latest, max, min,
+    key, latest, max, min, sum, too_large,
 };
 use projections::{Projector, models};
 use rand::rngs::StdRng;
@@ -410,10 +411,11 @@ const SAMPLES: &[Model] = &[Model {
     filter: None,
     columns: &[
         column("tenth", ColumnType::Bigint),
-        count("total"),
+        sum("total"),
         column("first", ColumnType::Text),
         column("last_at", ColumnType::Timestamptz),
         column("latest", ColumnType::Text),
+        too_large(),
     ],
     shown: Shown::Everywhere,
 }];

@@ -1,0 +1,49 @@
+//! A projection whose rows Postgres refuses from some commit on: a day before all that it knows.
+
+use chrono::NaiveDate;
+use projections::runtime::{
+    Changes, ColumnType, Entry, Model, ProjectError, Projection, Table, Value, key, set,
+};
+
+pub(super) const NAME: &str = "refused";
+
+/// With batches of some 2,000 commits, the next one is folded by the time that this one is refused.
+const POSITION_KEPT_MAX: u64 = 4_500;
+
+const TABLES: &[Table] = &[Table {
+    name: NAME,
+    key: &[key("stream", ColumnType::Text)],
+    values: &[set("day", ColumnType::Date)],
+}];
+
+pub(super) struct Refused;
+
+impl Projection for Refused {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        TABLES
+    }
+
+    fn models(&self) -> &'static [Model] {
+        &[]
+    }
+
+    fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
+        let day = match entry.position().0 {
+            0..=POSITION_KEPT_MAX => NaiveDate::default(),
+            _ => NaiveDate::MIN,
+        };
+        let stream = entry.commit().stream.as_str();
+        changes
+            .row(&TABLES[0], [Value::from(stream)])
+            .put("day", day);
+        Ok(())
+    }
+}
