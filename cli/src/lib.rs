@@ -4,6 +4,9 @@
 //! `examples/lending` for a library. Invariant: data on stdout, talk on stderr, one exit code of a
 //! frozen table. Deliberately absent: any rule and any read model.
 
+#[macro_use]
+mod stderr;
+
 pub mod args;
 pub mod client;
 pub mod command;
@@ -53,7 +56,9 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    stderr::log_panics();
     let outcome = start(domain, cli);
+    stderr::finish();
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::exit::{Exit, Failure};
 use crate::settings::{LogFormat, Settings};
+use crate::stderr;
 
 /// Our own crates, which say more than the libraries.
 const OURS: [&str; 6] = [
@@ -46,7 +47,8 @@ pub fn start(settings: &Settings, verbose: u8, voice: Voice) -> Result<(), Failu
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr::log())
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     // A second start in one process, as in tests, keeps the first.
     let _ = match settings.log_format {

@@ -78,7 +78,7 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
     if once {
         return viewer.run(settings, &calls).await;
     }
-    dev::announce(settings, node)?;
+    dev::announce(settings, node);
     eprintln!("\nannals is ready. Paste these into another terminal:\n");
     for call in &calls {
         eprintln!("# {}\n{}\n", call.about, call.line());

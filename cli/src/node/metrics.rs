@@ -26,6 +26,7 @@ pub fn recorder() -> Result<PrometheusHandle, Failure> {
         .install_recorder()
         .map_err(|error| Failure::of(Exit::Failed, &error).while_trying("begin to measure"))?;
     let kept = RECORDER.get_or_init(|| handle).clone();
+    crate::stderr::count_dropped();
     let upkept = kept.clone();
     tokio::spawn(async move {
         loop {
