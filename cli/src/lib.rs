@@ -8,6 +8,7 @@ pub mod args;
 pub mod client;
 pub mod command;
 pub mod embedded_postgres;
+mod escape;
 pub mod exit;
 pub mod import;
 mod logging;
@@ -58,7 +59,7 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("annals: {}", failure.message);
+                eprintln!("annals: {}", escape::lines(&failure.message));
             }
             failure.exit.into()
         }
