@@ -4,6 +4,8 @@
 //! Deliberately absent: what the doors answer, and imports of whole folders; other tests ask that.
 
 mod checked;
+mod imports;
+mod postgres;
 mod program;
 mod runs;
 mod tools;
