@@ -11,11 +11,13 @@ pub mod args;
 pub mod client;
 pub mod command;
 pub mod embedded_postgres;
+mod escape;
 pub mod exit;
 pub mod import;
 mod logging;
 pub mod node;
 pub mod output;
+mod private;
 pub mod progress;
 pub mod settings;
 pub mod signals;
@@ -63,7 +65,7 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("annals: {}", failure.message);
+                eprintln!("annals: {}", escape::lines(&failure.message));
             }
             failure.exit.into()
         }
@@ -87,6 +89,9 @@ const CLIENTS_END_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn start(domain: Domain, cli: Cli) -> Result<Exit, Failure> {
     let settings = Settings::load(&cli.flags())?;
+    if command::keeps_private(&cli.command) {
+        private::by_default();
+    }
     logging::start(&settings, cli.global.verbose, command::voice(&cli.command))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: the roles themselves (`node`).
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::Domain;
@@ -11,13 +13,15 @@ use crate::output;
 use crate::settings::{Roles, Settings};
 use crate::signals::Stop;
 
-/// The line that a program waits for.
+/// The line that a program waits for. It holds no password: whoever may have it reads the file.
 #[derive(Serialize)]
 struct Ready<'a> {
     http: &'a str,
     log: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    postgres: Option<&'a str>,
+    postgres: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres_url_file: Option<PathBuf>,
 }
 
 /// Runs everything until asked to stop.
@@ -32,7 +36,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
         talk(domain, &node);
         stop.asked().await;
     }
-    node.end(&stop).await;
+    node.end().await;
     Ok(Exit::Done)
 }
 
@@ -45,10 +49,11 @@ pub(super) fn announce(settings: &Settings, node: &Node) {
     let ready = Ready {
         http: node.url(),
         log: node.log_address(),
-        postgres: node.postgres().map(Postgres::url),
+        postgres: node.postgres().map(Postgres::shown),
+        postgres_url_file: node.postgres().and_then(Postgres::url_file),
     };
     let line = serde_json::to_string(&ready).map_err(|error| Failure::of(Exit::Failed, &error));
-    if let Err(failure) = line.and_then(|line| output::line(&line)) {
+    if let Err(failure) = line.and_then(|line| output::json(&line)) {
         let reason = failure.message;
         tracing::warn!(reason, "ready, but the line that says so was not written");
     }
@@ -63,8 +68,13 @@ fn talk(domain: &Domain, node: &Node) {
     eprintln!("  all routes {url}/docs");
     eprintln!("  metrics    {url}/metrics");
     eprintln!("  log        {}", node.log_address());
-    if let Some(postgres) = node.postgres() {
-        eprintln!("  postgres   psql {}", postgres.url());
+    match node
+        .postgres()
+        .map(|postgres| (postgres.url_file(), postgres.shown()))
+    {
+        Some((Some(file), _)) => eprintln!("  postgres   psql \"$(cat '{}')\"", file.display()),
+        Some((None, shown)) => eprintln!("  postgres   {shown}"),
+        None => {}
     }
     eprintln!("Ctrl-C stops it.");
 }

@@ -5,6 +5,8 @@
 
 mod advised;
 mod checked;
+mod imports;
+mod postgres;
 mod program;
 mod runs;
 mod tools;

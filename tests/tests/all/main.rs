@@ -15,6 +15,7 @@ mod defects;
 mod directory;
 mod event_log_contract;
 mod faults;
+mod fresh_machine;
 mod golden;
 mod harness_works;
 mod history;

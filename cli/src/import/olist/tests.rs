@@ -8,6 +8,7 @@ use kernel::{Message, ShapeError, StreamName};
 use super::load::{Contents, load};
 use super::plan::{Plan, command_id};
 use crate::client::CommandLine;
+use crate::import::{Listing, Verdict};
 
 const ORDERS: &str = "order_id,customer_id,order_status,order_purchase_timestamp,\
 order_approved_at,order_delivered_carrier_date,order_delivered_customer_date,\
@@ -50,7 +51,9 @@ impl Folder {
             reviews: format!("{REVIEWS}{}", self.reviews).into_bytes(),
             customers: format!("{CUSTOMERS}{}", self.customers).into_bytes(),
         };
-        Plan::new(load(&contents).unwrap(), None)
+        let mut histories = load(&contents, Listing::default()).unwrap();
+        histories.unreadable.finish().unwrap();
+        Plan::new(histories, None)
     }
 
     /// Each line as `Command id-of-stream time`, the date without the year.
@@ -75,9 +78,9 @@ impl Folder {
     }
 
     fn unreadable(self) -> Vec<String> {
-        let listed = self.plan().unreadable;
+        let plan = self.plan();
+        let listed = plan.unreadable.rows().iter();
         listed
-            .into_iter()
             .map(|row| {
                 let file = row
                     .file
@@ -161,7 +164,7 @@ fn every_line_has_the_shape_that_the_business_asks_for() {
         ..WHOLE
     };
     let plan = everything.plan();
-    assert!(plan.unreadable.is_empty(), "{:?}", plan.unreadable);
+    assert_eq!(plan.unreadable.count(), 0, "{:?}", plan.unreadable);
     let mut commands = HashSet::new();
     for line in plan.lines() {
         decode(&line).unwrap_or_else(|error| panic!("{error}: {}", line.json));
@@ -325,6 +328,16 @@ fn every_command_has_an_id_of_its_own_that_a_repetition_finds_again() {
     assert_eq!(ids.len(), lines.len());
 }
 
+/// All commands of an order: of one that cannot be placed, none is sent.
+const HELD_BACK: [&str; 6] = [
+    "PlaceOrder",
+    "CapturePayment",
+    "ApproveOrder",
+    "ShipOrder",
+    "DeliverOrder",
+    "ReviewOrder",
+];
+
 #[test]
 fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
     let everything = WHOLE.commands();
@@ -334,7 +347,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 items: "o1,1,p1,s1,2018-01-03 00:00:00,-21.99,11.85\n",
                 ..WHOLE
             },
-            vec!["PlaceOrder"],
+            HELD_BACK.to_vec(),
             "order_items:2 price is not a price of 0 or more: \"-21.99\"",
         ),
         (
@@ -342,7 +355,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 items: "o1,1,p1,s1,2018-01-03 00:00:00,21.99\n",
                 ..WHOLE
             },
-            vec!["PlaceOrder"],
+            HELD_BACK.to_vec(),
             "order_items:2 the row has 6 fields where the header has 7",
         ),
         (
@@ -350,7 +363,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 items: "o1,one,p1,s1,2018-01-03 00:00:00,1,1\n",
                 ..WHOLE
             },
-            vec!["PlaceOrder"],
+            HELD_BACK.to_vec(),
             "order_items:2 order_item_id is not an item's number: \"one\"",
         ),
         (
@@ -400,7 +413,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 customers: "c1\n",
                 ..WHOLE
             },
-            vec!["RegisterCustomer", "PlaceOrder"],
+            [&HELD_BACK[..], &["RegisterCustomer"]].concat(),
             "customers:2 the row has 1 fields where the header has 5",
         ),
         (
@@ -408,7 +421,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 customers: "c2,u1,01310,sao paulo,SP\n",
                 ..WHOLE
             },
-            vec!["RegisterCustomer", "PlaceOrder"],
+            [&HELD_BACK[..], &["RegisterCustomer"]].concat(),
             "orders:2 customer c1 is not in the customers file",
         ),
     ] {
@@ -421,6 +434,119 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
             folder.unreadable()
         );
     }
+}
+
+#[test]
+fn of_an_order_that_cannot_be_placed_every_row_is_listed_and_nothing_is_sent() {
+    let folder = Folder {
+        items: "o1,1,p1,s1,,\"1\",1\no1,2,p1,s1,,\"1,5\",1\n",
+        ..WHOLE
+    };
+    assert_eq!(folder.commands(), ["RegisterCustomer"]);
+    assert_eq!(
+        folder.unreadable(),
+        [
+            "order_items:3 price is not an amount with at most two decimals, such as 21.99: \"1,5\"",
+            "order_payments:2 its order o1, in line 2 of the orders file, cannot be placed",
+            "order_reviews:2 its order o1, in line 2 of the orders file, cannot be placed",
+            "orders:2 an item of the order, in line 3 of the items file, cannot be read; until it \
+             can, nothing of the order is sent",
+        ]
+    );
+}
+
+#[test]
+fn a_quote_that_is_never_closed_spoils_one_row() {
+    let folder = Folder {
+        orders: "o1,c1,created,2018-01-01 00:00:00,,,,2018-01-09 00:00:00\n\
+                 o2,c1,created,2018-01-02 00:00:00,,,,2018-01-09 00:00:00\n",
+        items: "o1,1,p1,\"s1,,1,1\no2,1,p1,\"s1\",,1,1\n",
+        payments: "",
+        reviews: "r1,o1,5,a,\"never closed,2018-01-06 00:00:00,\n\
+                  r2,o2,1,b,\"second\",2018-01-06 00:00:00,\n\
+                  r3,o2,4,c,third,2018-01-06 00:00:00,\n",
+        ..WHOLE
+    };
+    // An order whose item cannot be read is not placed without it.
+    assert_eq!(
+        folder.commands(),
+        [
+            "RegisterCustomer",
+            "PlaceOrder",
+            "ReviewOrder",
+            "ReviewOrder"
+        ]
+    );
+    let listed = folder.unreadable();
+    let begins = [
+        "order_items:2 the quote that opens field 4 is closed before the field ends, in line 3",
+        "order_reviews:2 the quote that opens field 5 is closed before the field ends, in line 3",
+        "orders:2 an item of the order, in line 2 of the items file, cannot be read",
+    ];
+    assert_eq!(listed.len(), begins.len(), "{listed:?}");
+    for (row, begin) in listed.iter().zip(begins) {
+        assert!(row.starts_with(begin), "{row}");
+    }
+}
+
+#[test]
+fn corrections_have_ids_of_their_own_and_are_what_was_refused_of_a_changed_stream() {
+    use Verdict::{Accepted, AcceptedBefore, Changed, Refused, RefusedBefore};
+    let commands = |folder: Folder, verdicts: [Verdict; 7]| -> Vec<(String, String)> {
+        let plan = folder.plan();
+        let lines = plan.corrections(&verdicts).map(|line| {
+            let json: serde_json::Value = serde_json::from_str(&line.json).unwrap();
+            (line.command.into_owned(), json["id"].to_string())
+        });
+        lines.collect()
+    };
+    let names = |corrections: &[(String, String)]| -> Vec<String> {
+        corrections.iter().map(|(name, _)| name.clone()).collect()
+    };
+    let nothing = [AcceptedBefore; 7];
+    assert_eq!(commands(WHOLE, nothing), []);
+    // Refusals of today or before, without a change, are the business's last word.
+    let refused = [
+        Accepted, Refused, Accepted, Refused, Refused, Refused, Refused,
+    ];
+    assert_eq!(commands(WHOLE, refused), []);
+    // The placing was changed: all that was refused of its stream is asked again.
+    let mut verdicts = [RefusedBefore; 7];
+    (verdicts[0], verdicts[1], verdicts[2]) = (AcceptedBefore, Changed, AcceptedBefore);
+    verdicts[6] = Refused;
+    let corrections = commands(WHOLE, verdicts);
+    let steps = [
+        "PlaceOrder",
+        "ApproveOrder",
+        "ShipOrder",
+        "DeliverOrder",
+        "ReviewOrder",
+    ];
+    assert_eq!(names(&corrections), steps);
+    assert_eq!(commands(WHOLE, verdicts), corrections);
+    // The placing could be sent only now.
+    verdicts[1] = Accepted;
+    verdicts[6] = RefusedBefore;
+    assert_eq!(names(&commands(WHOLE, verdicts)), steps[1..]);
+    // Another change is another correction; a payment is a stream of its own.
+    let changed = Folder {
+        items: "o1,1,p1,s1,2018-01-03 00:00:00,22.99,11.85\n",
+        ..WHOLE
+    };
+    verdicts[1] = Changed;
+    let others = commands(changed, verdicts);
+    assert!(others.iter().all(|line| !corrections.contains(line)));
+    verdicts = nothing;
+    verdicts[2] = Changed;
+    assert_eq!(names(&commands(WHOLE, verdicts)), ["CapturePayment"]);
+    let plain: Vec<_> = WHOLE.plan().lines().collect();
+    let is_plain = |id: &String| plain.iter().any(|line| line.json.contains(id));
+    assert!(
+        corrections
+            .iter()
+            .chain(&others)
+            .all(|(_, id)| !is_plain(id))
+    );
 }
 
 #[test]
@@ -499,7 +625,7 @@ fn an_order_may_not_have_more_items_than_a_command_may_hold() {
     assert_eq!(rows(200).commands(), WHOLE.commands());
     assert!(!rows(201).commands().contains(&"PlaceOrder".to_owned()));
     assert_eq!(
-        rows(201).unreadable(),
-        ["orders:2 the order has 201 items, more than the 200 that a command may hold"]
+        rows(201).unreadable()[2],
+        "orders:2 the order has 201 items, more than the 200 that a command may hold"
     );
 }
