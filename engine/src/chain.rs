@@ -168,14 +168,15 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// Where.
+    /// Where; absent if the log as a whole is not the one that was opened.
     #[must_use]
-    pub fn place(&self) -> (Partition, Offset) {
+    pub fn place(&self) -> Option<(Partition, Offset)> {
         match self {
-            Self::Damage(damage) => (damage.partition, damage.offset),
+            Self::Damage(damage) => Some((damage.partition, damage.offset)),
             Self::NewerFormat {
                 partition, offset, ..
-            } => (*partition, *offset),
+            } => Some((*partition, *offset)),
+            Self::Gone(_) => None,
         }
     }
 }

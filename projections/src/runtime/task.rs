@@ -447,7 +447,9 @@ impl Task {
 
     /// Stops what one partition's records go into; the other partitions go on.
     fn stop_partition(&self, session: &mut Session, stop: Stop) -> Result<(), RuntimeError> {
-        let (partition, offset) = stop.place();
+        let Some((partition, offset)) = stop.place() else {
+            return Err(stop.into());
+        };
         for (generation, progress) in session.generations.iter().zip(&mut session.progress) {
             if progress.stopped.insert(partition) {
                 self.report_stopped(StoppedProjection {

@@ -289,7 +289,8 @@ impl World {
         result: &Result<Answer, SubmitError>,
     ) -> Option<String> {
         let may_fail = fails.is_some();
-        let must_fail = fails.is_some_and(|amount| ![FAILS_IF_BROKEN, UNREADABLE].contains(&amount));
+        let must_fail =
+            fails.is_some_and(|amount| ![FAILS_IF_BROKEN, UNREADABLE].contains(&amount));
         match result {
             Ok(answer) if must_fail && matches!(answer.decision, Decision::Accepted(_)) => {
                 Some(format!("what the rules fail over is accepted in {stream}"))

@@ -47,7 +47,7 @@ impl Entropy for Counting {
 }
 
 fn place(stop: &Stop) -> Offset {
-    stop.place().1
+    stop.place().expect("a stop within the log").1
 }
 
 fn owners_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {

@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use bytes::Bytes;
 
 use super::{InFlight, Owner, Phase};
-use crate::chain::{Orphan, Stop, Verdict};
+use crate::chain::{Stop, Verdict};
 use crate::claim::Claim;
 use crate::cluster::Hint;
 use crate::command::Answer;

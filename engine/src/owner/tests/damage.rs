@@ -187,7 +187,7 @@ fn a_tail_that_was_changed_is_damage_to_its_owner_as_to_every_reader() {
     let place = last.offset;
     let phase = started_again(world, &store);
     assert!(
-        matches!(&phase, Phase::Stopped(stop) if stop.place() == (Partition(0), place)),
+        matches!(&phase, Phase::Stopped(stop) if stop.place() == Some((Partition(0), place))),
         "{phase:?}"
     );
 }
