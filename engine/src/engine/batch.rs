@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Inner, Pending, Prepared, count, wrap};
+use super::{Inner, Pending, Prepared, wrap};
 use crate::command::TurnedAway;
 use crate::commit::stream_key;
 use crate::seat::{Guard, turned_away};
@@ -48,6 +48,7 @@ impl Batch {
             let held = held.ok()?;
             Some((queue.reserve().await.ok()?, held))
         };
+        let (inner, kind) = (Arc::clone(&self.inner), command.kind);
         let room = tokio::time::timeout_at(deadline.into(), room).await;
         let reason = match room {
             Ok(Some((permit, held))) => {
@@ -58,7 +59,7 @@ impl Batch {
                 ways.desk.call();
                 return Box::pin(async move {
                     let result = waiting.answer(deadline).await;
-                    count(&result);
+                    inner.counts.note(kind, &result);
                     result
                 });
             }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod cluster;
+mod measure;
 mod serving;
 mod waiting;
 
@@ -137,6 +138,7 @@ pub enum StartError {
 pub struct Prepared {
     submission: Submission,
     partition: Partition,
+    kind: Option<measure::Kind>,
 }
 
 /// The outcome of one command of a batch, when it comes.
@@ -154,6 +156,9 @@ struct Inner {
     partitions: Vec<Ways>,
     /// Bytes that waiting commands may still take.
     room: Arc<Semaphore>,
+    /// Bytes that they may take in all.
+    room_bytes: usize,
+    counts: measure::Counts,
     cluster: cluster::Cluster,
     stopping: watch::Sender<bool>,
     appender: Arc<dyn Appender>,
@@ -264,11 +269,14 @@ impl Engine {
             });
         }
         cluster.follow_the_group(stopped);
+        measure::budget(&shares, partition_count);
         let inner = Inner {
+            counts: measure::Counts::of(&registry),
             registry,
             log_id,
             partitions,
             room: Arc::new(Semaphore::new(shares.waiting)),
+            room_bytes: shares.waiting,
             cluster,
             stopping,
             appender,
@@ -309,9 +317,11 @@ impl Engine {
             aggregate.decode_command(&request.command, request.schema, request.data.get())?;
         let routing_key = aggregate.routing_key(request.stream.as_str());
         let partition = partition_of(&request.tenant, routing_key, self.partition_count());
+        let kind = self.inner.counts.kind(category, &request.command);
         Ok(Prepared {
             submission: Submission { request, command },
             partition,
+            kind,
         })
     }
 
@@ -325,8 +335,9 @@ impl Engine {
         command: Prepared,
         deadline: Instant,
     ) -> Result<Answer, SubmitError> {
+        let kind = command.kind;
         let result = self.submit_now(command, deadline).await;
-        count(&result);
+        self.inner.counts.note(kind, &result);
         result
     }
 
@@ -530,25 +541,4 @@ fn unready(status: &Status) -> Option<NotOwning> {
         Some(NotOwning::StandingBy) if status.elsewhere.is_some() => None,
         reason => reason.clone(),
     }
-}
-
-fn count(result: &Result<Answer, SubmitError>) {
-    let outcome = match result {
-        Ok(Answer { repeated: true, .. }) => "repeated",
-        Ok(Answer {
-            decision: crate::command::Decision::Accepted(_),
-            ..
-        }) => "accepted",
-        Ok(Answer {
-            decision: crate::command::Decision::Rejected(_),
-            ..
-        }) => "rejected",
-        Err(SubmitError::IdReused) => "id_reused",
-        Err(SubmitError::Unknown) => "unknown",
-        Err(SubmitError::TurnedAway { .. }) => "turned_away",
-        Err(SubmitError::TooLarge { .. }) => "too_large",
-        Err(SubmitError::Failed) => "failed",
-        Err(SubmitError::Damaged(_)) => "damaged",
-    };
-    metrics::counter!("annals_commands_total", "outcome" => outcome).increment(1);
 }

@@ -24,6 +24,7 @@ use crate::ids::Offset;
 use crate::record::{NewRecord, RECORD_VERSION};
 use crate::registry::DecodedCommand;
 
+pub use decide::VERSION_CONFLICT;
 pub use machine::{Owner, Phase};
 pub use store::{
     FirstId, NoStore, SaveBatch, Saved, StateStore, Store, StoreError, StoredId, StoredState,

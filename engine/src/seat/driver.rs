@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::Timestamp;
+use metrics::{Histogram, counter, histogram};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -129,6 +130,7 @@ pub(super) struct Driver {
     /// When the task looks again by itself.
     planned: Instant,
     is_stopping: bool,
+    append_times: Histogram,
 }
 
 impl Driver {
@@ -156,6 +158,7 @@ impl Driver {
             held_back: VecDeque::new(),
             planned: Instant::now(),
             is_stopping: false,
+            append_times: histogram!("annals_append_seconds"),
         }
     }
 
@@ -481,7 +484,11 @@ impl Driver {
         }
         let session = self.session.as_ref().expect("it was opened above");
         let reporter = self.reporter();
+        let (handed_over, times) = (Instant::now(), self.append_times.clone());
         let done = Box::new(move |result: AppendResult| {
+            if result.is_ok() {
+                times.record(handed_over.elapsed());
+            }
             reporter.say_and_work(Input::Appended(sequence, result));
         });
         match session.append(self.partition, &record, done) {
@@ -517,6 +524,7 @@ impl Driver {
                 || status.term != term
                 || status.elsewhere.as_ref() != elsewhere;
             if changed {
+                count_moves(status.term, term);
                 status.not_owning = not_owning;
                 status.log = log;
                 status.term = term;
@@ -532,6 +540,18 @@ impl Driver {
                 .unfit
                 .send_if_modified(|unfit| unfit.note(self.partition, reason));
         }
+    }
+}
+
+/// Counts that a partition was taken over or let go.
+fn count_moves(before: Option<Term>, now: Option<Term>) {
+    if before == now {
+        return;
+    }
+    if now.is_some() {
+        counter!("annals_take_overs_total").increment(1);
+    } else {
+        counter!("annals_let_go_total").increment(1);
     }
 }
 

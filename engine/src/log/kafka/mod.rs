@@ -10,6 +10,7 @@ mod directory;
 mod hints;
 mod membership;
 mod producer;
+mod statistics;
 mod topic;
 mod waits;
 
