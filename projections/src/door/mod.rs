@@ -8,6 +8,7 @@
 //! problems ([`door::finish`]).
 
 pub mod code;
+mod freshness;
 mod openapi;
 mod parameters;
 mod position;
@@ -25,7 +26,7 @@ use engine::log::EventLog;
 use engine::registry::Registry;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use crate::runtime::{Projection, RuntimeError, query_options};
+use crate::runtime::{Projection, RuntimeError, Sampler, query_options};
 use rows::ShownModel;
 
 pub use openapi::fragment;
@@ -48,6 +49,7 @@ struct Inner {
     registry: Registry,
     pool: PgPool,
     models: Vec<ShownModel>,
+    sampler: Option<Arc<Sampler>>,
 }
 
 impl QueryDoor {
@@ -71,10 +73,31 @@ impl QueryDoor {
             registry,
             pool,
             models: rows::shown_models(projections),
+            sampler: None,
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Lets answers say how far their read model is behind.
+    #[must_use]
+    pub fn with_sampler(mut self, sampler: &Arc<Sampler>) -> Self {
+        // Nobody else has it yet.
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.sampler = Some(Arc::clone(sampler));
+        }
+        self
+    }
+
+    /// Brings the gauges up to date: to be called before they are shown.
+    pub fn measure(&self) {
+        let (all, idle) = (self.inner.pool.size(), self.inner.pool.num_idle());
+        let idle = f64::from(u32::try_from(idle).unwrap_or(u32::MAX).min(all));
+        let used = f64::from(all) - idle;
+        metrics::gauge!("annals_postgres_pool_connections", "state" => "idle").set(idle);
+        metrics::gauge!("annals_postgres_pool_connections", "state" => "used").set(used);
+        metrics::gauge!("annals_postgres_pool_connections_max").set(f64::from(CONNECTIONS_MAX));
     }
 
     /// Whether Postgres answers, for readiness.

@@ -16,7 +16,7 @@ use super::error::RuntimeError;
 use super::generation;
 use super::projection::Projection;
 use super::projector::connect_options;
-use super::{checkpoint, measure};
+use super::{checkpoint, measure, stops};
 
 /// How far one building of a projection has come in one partition.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,6 +41,8 @@ pub struct Place {
     pub lag_seconds: Option<f64>,
     /// When the last commit taken up was recorded.
     pub last_recorded_at: Option<Timestamp>,
+    /// Why it goes no further here, if it does not.
+    pub stopped: Option<String>,
 }
 
 /// What a building of a projection's tables is.
@@ -51,6 +53,8 @@ pub enum PlaceState {
     Live,
     /// The views show it, but this program's declarations are others: it must be rebuilt.
     Outdated,
+    /// The views show it, and its projector goes no further here.
+    Stopped,
     /// A rebuild is making it, or left it.
     Building,
 }
@@ -62,6 +66,7 @@ impl PlaceState {
         match self {
             Self::Live => "live",
             Self::Outdated => "outdated",
+            Self::Stopped => "stopped",
             Self::Building => "building",
         }
     }
@@ -85,6 +90,16 @@ pub async fn list(
             bounds.insert(partition, log.bounds(partition).await?);
         }
     }
+    let stopped: BTreeMap<(String, i32, Partition), String> = stops::live(&mut connection)
+        .await?
+        .into_iter()
+        .map(|stop| {
+            (
+                (stop.projection, stop.generation, stop.partition),
+                stop.reason,
+            )
+        })
+        .collect();
     let mut places = Vec::new();
     for (name, number, version, building) in buildings(&mut connection).await? {
         let state = if building {
@@ -100,6 +115,11 @@ pub async fn list(
         for partition in partitions {
             let at: Option<&Checkpoint> = checkpoints.get(&partition);
             let ends = bounds.get(&partition).copied();
+            let stopped = stopped.get(&(name.clone(), number, partition)).cloned();
+            let state = match (state, &stopped) {
+                (PlaceState::Live, Some(_)) => PlaceState::Stopped,
+                (state, _) => state,
+            };
             places.push(Place {
                 projection: name.clone(),
                 version,
@@ -111,6 +131,7 @@ pub async fn list(
                 gap: ends.map(|bounds| measure::gap(bounds, at)),
                 lag_seconds: ends.map(|bounds| measure::lag_seconds(bounds, at)),
                 last_recorded_at: at.and_then(|c| c.last_recorded_at),
+                stopped,
             });
         }
     }

@@ -20,8 +20,10 @@ mod measure;
 mod projection;
 mod projector;
 mod rebuild;
+mod sampler;
 mod sql;
 mod status;
+mod stops;
 mod table;
 mod task;
 mod value;
@@ -38,7 +40,9 @@ pub use list::{Place, PlaceState, list};
 pub use projection::Projection;
 pub use projector::{PROJECTOR_TASKS_MAX, Projector};
 pub use rebuild::{OnReading, Reading, Rebuilt, catch_up, rebuild};
+pub use sampler::{Freshness, Sampler};
 pub use status::{TaskState, TaskStatus};
+pub use stops::resume;
 pub use table::{
     ColumnType, KeyColumn, Merge, Model, ModelColumn, Null, Shown, Source, Table, ValueColumn, add,
     column, computed, count, key, latest, max, min, nullable, set,

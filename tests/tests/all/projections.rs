@@ -2,6 +2,7 @@
 //! batches of any size, from the start or later.
 
 mod faults;
+mod stops;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
