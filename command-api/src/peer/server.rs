@@ -140,7 +140,11 @@ async fn only_peers(
             Ok(next.run(request).await)
         }
         Err(problem) => {
-            tracing::warn!(path, ?problem, "refused what does not seem to be a peer");
+            tracing::warn!(
+                path,
+                code = problem.code(),
+                "refused what does not seem to be a peer"
+            );
             Err(problem)
         }
     }
