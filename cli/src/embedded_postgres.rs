@@ -357,7 +357,10 @@ impl EmbeddedPostgres {
                 }
                 thread::sleep(Duration::from_millis(READY_POLL_MS));
             }
-            tracing::warn!(?signal, "private Postgres does not stop; trying harder");
+            tracing::warn!(
+                signal = signal.as_raw(),
+                "private Postgres does not stop; trying harder"
+            );
         }
         Ok(())
     }

@@ -49,16 +49,29 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
         registry,
         projections,
     };
-    let cli = match Cli::from_arg_matches(&command_line(&domain).get_matches()) {
+    logging::foresee(std::env::args());
+    let parsed = command_line(&domain).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        // Help and version are data.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            if logging::is_json() {
+                logging::complain(format_args!("{}", error.to_string().trim_end()));
+                return Exit::Usage.into();
+            }
+            error.exit()
+        }
     };
     let outcome = start(domain, cli);
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("annals: {}", failure.message);
+                match logging::is_json() {
+                    true => logging::complain(format_args!("{}", failure.message)),
+                    false => logging::complain(format_args!("annals: {}", failure.message)),
+                }
             }
             failure.exit.into()
         }

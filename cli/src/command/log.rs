@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::{known, raw};
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::node::{PARTITIONS_DEFAULT, create_parent, open_log};
 use crate::output;
 use crate::progress::Progress;
@@ -166,10 +167,10 @@ async fn make(settings: &Settings, args: &CreateArgs) -> Result<Exit, Failure> {
     };
     let (log, id, made) = create(settings.log_place(), &options).await?;
     for warning in log.check().await? {
-        eprintln!("warning: {warning}");
+        talk!("warning: {warning}");
     }
     if !made {
-        eprintln!("the log was there already; nothing was changed");
+        talk!("the log was there already; nothing was changed");
     }
     let row = Made {
         log: log.address().to_string(),
@@ -252,27 +253,30 @@ fn partition_row(part: &audit::PartitionReport) -> Value {
 fn verdict(report: &audit::Report) -> Exit {
     for part in &report.partitions {
         for (offset, reason) in &part.orphan_places {
-            eprintln!(
+            talk!(
                 "note: partition {} offset {offset}: a record that no reader accepts ({})",
                 part.partition,
                 reason.as_str()
             );
         }
         if let Some(damage) = &part.damage {
-            eprintln!("DAMAGE: {damage}");
+            talk!("DAMAGE: {damage}");
         }
     }
     for mismatch in &report.mismatches {
-        eprintln!(
+        talk!(
             "DAMAGE: partition {} offset {}: {} (known from {})",
-            mismatch.partition, mismatch.offset, mismatch.reason, mismatch.source.0
+            mismatch.partition,
+            mismatch.offset,
+            mismatch.reason,
+            mismatch.source.0
         );
     }
     if report.is_clean() {
-        eprintln!("the log is complete and unaltered");
+        talk!("the log is complete and unaltered");
         Exit::Done
     } else {
-        eprintln!("the log is DAMAGED; change nothing, and see where it was altered");
+        talk!("the log is DAMAGED; change nothing, and see where it was altered");
         Exit::Damage
     }
 }
@@ -294,15 +298,15 @@ async fn info(settings: &Settings) -> Result<Exit, Failure> {
     if settings.output == OutputFormat::Json {
         output::record(settings.output, &[], &info)?;
     } else {
-        eprintln!("log        {}", info.log);
+        talk!("log        {}", info.log);
         match &info.log_id {
-            Some(id) => eprintln!("identity   {id}"),
-            None => eprintln!("identity   none yet: finish it with annals log create"),
+            Some(id) => talk!("identity   {id}"),
+            None => talk!("identity   none yet: finish it with annals log create"),
         }
         output::rows(settings.output, &INFO_COLUMNS, &info.partitions)?;
     }
     for warning in warnings? {
-        eprintln!("warning: {warning}");
+        talk!("warning: {warning}");
     }
     Ok(Exit::Done)
 }

@@ -4,6 +4,7 @@
 //! Deliberately absent: what the doors answer, and imports of whole folders; other tests ask that.
 
 mod checked;
+mod observed;
 mod program;
 mod runs;
 mod tools;
