@@ -44,3 +44,16 @@ CREATE TABLE annals.checkpoint (
     PRIMARY KEY (projection, generation, partition),
     FOREIGN KEY (projection, generation) REFERENCES annals.generation ON DELETE CASCADE
 );
+
+-- Where a projection goes no further: written by the projector that met it, gone once its tables are
+-- built anew, or once somebody says that the projector should try again.
+CREATE TABLE annals.stop (
+    projection text COLLATE "C" NOT NULL,
+    generation integer NOT NULL,
+    partition  integer NOT NULL,
+    "offset"   bigint,
+    reason     text NOT NULL,
+    stopped_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (projection, generation, partition),
+    FOREIGN KEY (projection, generation) REFERENCES annals.generation ON DELETE CASCADE
+);

@@ -9,13 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+
+use crate::apart::{Job, Loaded};
+use crate::raw::per_second;
+use crate::work;
 
 /// One connection, for one request at a time.
 pub struct Connection(SendRequest<Full<Bytes>>);
@@ -82,6 +88,140 @@ impl Pool {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The path of a command that begins a stream.
+fn path(seed: u64, number: usize) -> String {
+    format!("/v1/streams/{}/PlaceOrder", work::stream(seed, number))
+}
+
+fn body(number: usize) -> Bytes {
+    work::order(number).to_string().into()
+}
+
+/// How many are waited for one by one before anything counts: whoever is asked first opens connections.
+const WARM_UP: usize = 64;
+/// Lines that go into one piece of the body of a batch.
+const LINES_PER_PIECE: usize = 64;
+/// Seeds of what does not count lie apart from those that do.
+const WARM_SEED: u64 = 1 << 63;
+
+/// Does a load.
+pub async fn run(job: Job) -> Loaded {
+    match job {
+        Job::Closed {
+            address,
+            connections,
+            count,
+            seed,
+        } => {
+            let (mut times, took) = closed_loop(address, connections, count, seed).await;
+            Loaded {
+                per_second: per_second(times.len(), took),
+                p50_ms: percentile_ms(&mut times, 50),
+                p99_ms: percentile_ms(&mut times, 99),
+            }
+        }
+        Job::Paced {
+            address,
+            rate,
+            count,
+            seed,
+        } => {
+            let pool = Pool::of(address);
+            for number in 0..WARM_UP {
+                let id = format!("warm-{number}");
+                pool.post(&path(seed | WARM_SEED, number), &id, body(number))
+                    .await;
+            }
+            let times = open_loop(rate, count, move |number| {
+                let pool = Arc::clone(&pool);
+                async move {
+                    let id = format!("place-{number}");
+                    pool.post(&path(seed, number), &id, body(number)).await;
+                }
+            });
+            let mut times = times.await;
+            Loaded {
+                per_second: rate as f64,
+                p50_ms: percentile_ms(&mut times, 50),
+                p99_ms: percentile_ms(&mut times, 99),
+            }
+        }
+        Job::Batch {
+            address,
+            count,
+            seed,
+        } => Loaded {
+            per_second: batch(address, count, seed).await,
+            p50_ms: 0.0,
+            p99_ms: 0.0,
+        },
+    }
+}
+
+/// Connections that each wait for their answer; how long each command took, and all of them.
+async fn closed_loop(
+    address: SocketAddr,
+    connections: usize,
+    count: usize,
+    seed: u64,
+) -> (Vec<Duration>, Duration) {
+    let each = count / connections;
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(Connection::open(address).await);
+    }
+    let began = Instant::now();
+    let asking = open.into_iter().enumerate().map(|(place, mut connection)| {
+        tokio::spawn(async move {
+            let mut times = Vec::with_capacity(each);
+            for number in place * each..(place + 1) * each {
+                let (id, asked) = (format!("place-{number}"), Instant::now());
+                let path = path(seed, number);
+                connection.post(&path, &id, body(number)).await;
+                times.push(asked.elapsed());
+            }
+            times
+        })
+    });
+    let mut times = Vec::new();
+    for asked in futures::future::join_all(asking).await {
+        times.extend(asked.expect("every request is answered"));
+    }
+    (times, began.elapsed())
+}
+
+/// One request of many lines; how many were answered in a second.
+async fn batch(address: SocketAddr, count: usize, seed: u64) -> f64 {
+    let line = |number| {
+        let line = json!({
+            "stream": work::stream(seed, number), "command": "PlaceOrder",
+            "id": format!("place-{number}"), "data": work::order(number),
+        });
+        format!("{line}\n")
+    };
+    let lines: Vec<String> = (0..count).map(line).collect();
+    let pieces: Vec<String> = lines.chunks(LINES_PER_PIECE).map(<[_]>::concat).collect();
+    let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
+    let client = reqwest::Client::builder().no_proxy().build();
+    let began = Instant::now();
+    let response = client
+        .expect("a client")
+        .post(format!("http://{address}/v1/commands"))
+        .header("content-type", "application/x-ndjson")
+        .body(reqwest::Body::wrap_stream(futures::stream::iter(pieces)))
+        .send()
+        .await
+        .expect("an answer");
+    let mut answers = response.bytes_stream();
+    let mut answered = 0;
+    while let Some(piece) = answers.next().await {
+        let piece = piece.expect("an unbroken answer");
+        answered += piece.iter().filter(|byte| **byte == b'\n').count();
+    }
+    assert_eq!(answered, count, "every line has an answer");
+    per_second(count, began.elapsed())
 }
 
 /// Begins `count` pieces of work, `rate` in a second, whether or not earlier ones are done. Returns how

@@ -3,7 +3,7 @@
 mod closed;
 mod embedded;
 mod freshness;
-mod http;
+pub mod http;
 mod large;
 mod peers;
 mod projection;

@@ -4,9 +4,6 @@
 //! `examples/lending` for a library. Invariant: data on stdout, talk on stderr, one exit code of a
 //! frozen table. Deliberately absent: any rule and any read model.
 
-#[macro_use]
-mod stderr;
-
 pub mod args;
 pub mod client;
 pub mod command;
@@ -21,6 +18,7 @@ mod private;
 pub mod progress;
 pub mod settings;
 pub mod signals;
+mod stderr;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,9 +52,19 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
         registry,
         projections,
     };
-    let cli = match Cli::from_arg_matches(&command_line(&domain).get_matches()) {
+    logging::foresee(std::env::args());
+    let parsed = command_line(&domain).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        // Help and version are data.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            if logging::is_json() {
+                logging::complain(format_args!("{}", error.to_string().trim_end()));
+                return Exit::Usage.into();
+            }
+            error.exit()
+        }
     };
     stderr::log_panics();
     let outcome = start(domain, cli);
@@ -65,7 +73,11 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("annals: {}", escape::lines(&failure.message));
+                let message = escape::lines(&failure.message);
+                match logging::is_json() {
+                    true => logging::complain(format_args!("{message}")),
+                    false => logging::complain(format_args!("annals: {message}")),
+                }
             }
             failure.exit.into()
         }

@@ -3,8 +3,11 @@
 //! Invariant: stdout carries data and nothing else. Deliberately absent: what a command reports to
 //! the person who typed it; that is its own talk.
 
+use std::fmt;
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::Map;
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::{Exit, Failure};
@@ -20,6 +23,62 @@ const OURS: [&str; 6] = [
     "door",
     "kernel",
 ];
+
+mod json;
+
+/// Whether everything on stderr is JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Whether everything on stderr is to be JSON.
+pub(crate) fn is_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
+}
+
+/// Writes a line of talk on stderr: as it is, or as a line of the log where that is JSON. A reader that
+/// is gone is no reason to end.
+pub(crate) fn inform(text: fmt::Arguments<'_>) {
+    say("INFO", text);
+}
+
+/// The same for what ends the program.
+pub(crate) fn complain(text: fmt::Arguments<'_>) {
+    say("ERROR", text);
+}
+
+fn say(level: &str, text: fmt::Arguments<'_>) {
+    let line = if is_json() {
+        json::line(level, "cli", &text.to_string(), Map::new())
+    } else {
+        text.to_string()
+    };
+    stderr::say(format_args!("{line}"));
+}
+
+/// `eprintln!` for people, or a line of the log for programs.
+macro_rules! talk {
+    ($($text:tt)*) => {
+        $crate::logging::inform(format_args!($($text)*))
+    };
+}
+pub(crate) use talk;
+
+/// Finds out from the command line and the environment whether JSON is asked for, before the settings
+/// can be read: what is wrong with them is said in JSON, too.
+pub(crate) fn foresee(mut arguments: impl Iterator<Item = String>) {
+    let variable = std::env::var("ANNALS_LOG_FORMAT").ok();
+    let mut flag = None;
+    while let Some(argument) = arguments.next() {
+        match argument.strip_prefix("--log-format") {
+            Some("") => flag = arguments.next(),
+            Some(rest) => flag = rest.strip_prefix('=').map(str::to_owned).or(flag),
+            None => {}
+        }
+    }
+    IS_JSON.store(
+        flag.or(variable).as_deref() == Some("json"),
+        Ordering::Relaxed,
+    );
+}
 
 /// How much is said where nobody asks for more or less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +109,15 @@ pub fn start(settings: &Settings, verbose: u8, voice: Voice) -> Result<(), Failu
         .with_writer(stderr::log())
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let is_json = settings.log_format == LogFormat::Json;
+    IS_JSON.store(is_json, Ordering::Relaxed);
     // A second start in one process, as in tests, keeps the first.
     let _ = match settings.log_format {
         LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => builder
+            .with_ansi(false)
+            .event_format(json::JsonLines)
+            .try_init(),
     };
     Ok(())
 }

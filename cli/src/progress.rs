@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::logging::talk;
+
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -47,7 +49,7 @@ impl Progress {
             bar.set_position(done);
         } else if self.told_at.elapsed() >= LINE_EVERY {
             self.told_at = Instant::now();
-            eprintln!("{}: {done} of {total}", self.what);
+            talk!("{}: {done} of {total}", self.what);
         }
     }
 
@@ -57,7 +59,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         let took = self.started_at.elapsed().as_secs_f64();
-        eprintln!("{}: {outcome} in {took:.1} s", self.what);
+        talk!("{}: {outcome} in {took:.1} s", self.what);
     }
 }
 

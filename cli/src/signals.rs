@@ -1,9 +1,10 @@
-//! The wish to stop: SIGTERM, SIGINT (Ctrl-C) and SIGHUP.
+//! The wish to stop: SIGTERM, SIGINT (Ctrl-C), and where a person looks on SIGHUP.
 //!
 //! Invariant: the first signal asks for an orderly end, a second one ends the process at once, with
 //! the code that shells give to it (128 + its number). Deliberately absent: what an orderly end is
 //! (`node`).
 
+use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,17 @@ const SERVERS_END_WAIT: Duration = Duration::from_secs(5);
 /// Whether somebody in this process listens for signals.
 static IS_HEARD: AtomicBool = AtomicBool::new(false);
 
+/// What SIGHUP means: a terminal that is gone, or a supervisor that wants settings read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// Nothing: a service goes on.
+    Ignored,
+    /// Stop if the terminal that this process was started on is gone.
+    EndsWithTerminal,
+    /// Stop.
+    Ends,
+}
+
 /// Whoever waits for the wish to stop.
 #[derive(Clone, Debug)]
 pub struct Stop {
@@ -30,10 +42,10 @@ impl Stop {
     ///
     /// # Errors
     /// `Failed` where the system does not let us.
-    pub fn listen() -> Result<Self, Failure> {
+    pub fn listen(on_hang_up: HangUp) -> Result<Self, Failure> {
         IS_HEARD.store(true, Ordering::SeqCst);
         let (ask, asked) = watch::channel(false);
-        hear(move |number| {
+        hear(on_hang_up, move |number| {
             if ask.send_replace(true) {
                 end(Duration::ZERO, number);
             }
@@ -63,11 +75,11 @@ pub fn end_servers_on_signal() -> Result<(), Failure> {
     if IS_HEARD.swap(true, Ordering::SeqCst) {
         return Ok(());
     }
-    hear(|number| end(SERVERS_END_WAIT, number))
+    hear(HangUp::Ends, |number| end(SERVERS_END_WAIT, number))
 }
 
 /// Calls `heard` with the number of each signal, on a thread of its own.
-fn hear(heard: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
+fn hear(on_hang_up: HangUp, heard: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::of(Exit::Failed, &error).while_trying("listen for signals")
     };
@@ -77,7 +89,7 @@ fn hear(heard: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
         .map_err(failed)?;
     let signals = {
         let _entered = runtime.enter();
-        Signals::listen().map_err(failed)?
+        Signals::listen(on_hang_up).map_err(failed)?
     };
     std::thread::Builder::new()
         .name("signals".to_owned())
@@ -91,11 +103,15 @@ struct Signals {
     terminate: tokio::signal::unix::Signal,
     /// Absent where whoever started us wants hang-ups ignored, as `nohup` does.
     hang_up: Option<tokio::signal::unix::Signal>,
+    on_hang_up: HangUp,
+    had_terminal: bool,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(on_hang_up: HangUp) -> std::io::Result<Self> {
         Ok(Self {
+            on_hang_up,
+            had_terminal: std::io::stdin().is_terminal(),
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: if hang_up_is_ignored() {
@@ -111,9 +127,23 @@ impl Signals {
             let number = tokio::select! {
                 _ = self.interrupt.recv() => 2,
                 _ = self.terminate.recv() => 15,
-                () = received(self.hang_up.as_mut()) => 1,
+                () = received(self.hang_up.as_mut()) => {
+                    if !self.is_hang_up_the_end() {
+                        tracing::info!("SIGHUP does nothing here: settings are read at the start");
+                        continue;
+                    }
+                    1
+                }
             };
             heard(number);
+        }
+    }
+
+    fn is_hang_up_the_end(&self) -> bool {
+        match self.on_hang_up {
+            HangUp::Ignored => false,
+            HangUp::EndsWithTerminal => self.had_terminal && !std::io::stdin().is_terminal(),
+            HangUp::Ends => true,
         }
     }
 }

@@ -11,14 +11,6 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Talks to the person who started the program; whoever does not listen misses it, no more. It
-/// stands for the one of the standard library, which panics where stderr cannot be written.
-macro_rules! eprintln {
-    ($($words:tt)*) => {
-        $crate::stderr::say(format_args!($($words)*))
-    };
-}
-
 /// The most lines that wait to be written.
 const LINES_WAITING_MAX: usize = 8_192;
 /// The most bytes of them.
@@ -30,7 +22,7 @@ const FINISH_WAIT: Duration = Duration::from_millis(500);
 /// How often somebody looks whether they are written.
 const FINISH_POLL: Duration = Duration::from_millis(1);
 
-/// Writes a line to stderr.
+/// Writes a line to stderr; whoever does not listen misses it, no more. (`eprintln!` panics there.)
 pub(crate) fn say(words: std::fmt::Arguments<'_>) {
     // There is nobody to tell that it failed.
     let _ = writeln!(io::stderr().lock(), "{words}");

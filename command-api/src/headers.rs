@@ -5,7 +5,7 @@
 //! any command that needs an existing stream says itself. Deliberately absent: what these mean.
 
 use axum::http::{HeaderMap, HeaderName, header};
-use door::header::{IDEMPOTENCY_KEY, invalid, parsed, single, tenant};
+use door::header::{IDEMPOTENCY_KEY, TRACEPARENT, invalid, parsed, single, tenant};
 use door::{Correlation, Origin, Problem};
 use kernel::{Actor, ActorKind, CausationId, CommandId, CorrelationId, TenantId, Timestamp};
 
@@ -17,8 +17,6 @@ pub(crate) const CAUSATION_ID: HeaderName = HeaderName::from_static("annals-caus
 pub(crate) const ACTOR: HeaderName = HeaderName::from_static("annals-actor");
 /// Business time.
 pub(crate) const OCCURRED_AT: HeaderName = HeaderName::from_static("annals-occurred-at");
-/// W3C Trace Context.
-pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The most characters an actor's id may have.
 const ACTOR_ID_LENGTH_MAX: usize = 255;

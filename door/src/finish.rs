@@ -1,5 +1,5 @@
-//! The last layer around all routes: correlation, panics, problems, one metric and one line of
-//! debug log.
+//! The last layer around all routes: correlation, panics, problems, and what is said of each request
+//! (`access`).
 //!
 //! Invariant: every response behind it carries `Annals-Correlation-Id`; every error is a problem
 //! document; every 500 is logged once, with its cause. Deliberately absent: payloads in logs.
@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes};
@@ -22,6 +22,7 @@ use kernel::{CommandId, CorrelationId};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
+use crate::access::Asked;
 use crate::code;
 use crate::header::{CORRELATION_ID, IDEMPOTENCY_KEY, parsed};
 use crate::problem::Problem;
@@ -98,21 +99,14 @@ pub fn finish(router: Router) -> Router {
 
 /// The answer to a request that no route sees.
 pub(crate) fn refused(parts: &Parts, problem: Problem) -> Response {
+    let asked = Asked::of(&parts.method, None, &parts.headers);
     let correlation = Correlation::of(&parts.headers).unwrap_or_else(|_| Correlation::made_up());
     let id = correlation.id.as_str();
     let mut response = problem.complete(parts.uri.path(), id).into_response();
-    measure(&parts.method, None, response.status(), Instant::now());
-    tracing::debug!(
-        method = %parts.method,
-        path = parts.uri.path(),
-        status = response.status().as_u16(),
-        correlation_id = id,
-        "refused"
-    );
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(CORRELATION_ID, value);
     }
-    response
+    asked.answered(response, &correlation)
 }
 
 // The signature is that of the layer's trait.
@@ -127,10 +121,9 @@ fn problem_of_panic(panic: Box<dyn Any + Send>) -> Response {
 }
 
 async fn complete(mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>();
+    let asked = Asked::of(request.method(), route, request.headers());
     let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().cloned();
     let expects = request.headers().contains_key(header::EXPECT);
     let (correlation, refusal) = match Correlation::of(request.headers()) {
         Ok(correlation) => (correlation, None),
@@ -150,35 +143,10 @@ async fn complete(mut request: Request, next: Next) -> Response {
             drain(unread).await;
         }
     }
-    measure(&method, route.as_ref(), response.status(), started);
-    tracing::debug!(
-        %method,
-        path,
-        status = status.as_u16(),
-        correlation_id = id,
-        elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        "answered"
-    );
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(CORRELATION_ID, value);
     }
-    response
-}
-
-/// How long it took until the response began, by route. The labels come from a closed set: a client
-/// cannot make new series.
-fn measure(method: &Method, route: Option<&MatchedPath>, status: StatusCode, started: Instant) {
-    let known = [Method::GET, Method::HEAD, Method::POST];
-    let method = known.iter().find(|known| *known == method);
-    let labels = [
-        ("method", method.map_or("other", Method::as_str).to_owned()),
-        (
-            "route",
-            route.map_or("none", MatchedPath::as_str).to_owned(),
-        ),
-        ("status", status.as_u16().to_string()),
-    ];
-    metrics::histogram!("annals_http_request_seconds", &labels).record(started.elapsed());
+    asked.answered(response, &correlation)
 }
 
 /// The response as a problem document, whoever made it.

@@ -21,6 +21,8 @@ pub const TENANT: HeaderName = HeaderName::from_static("annals-tenant");
 pub const TIMEOUT_MS: HeaderName = HeaderName::from_static("annals-timeout-ms");
 /// The client's name for one intent.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The caller's trace (W3C Trace Context).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// A position token: the place of a command's commit.
 pub const POSITION: HeaderName = HeaderName::from_static("annals-position");
 /// A position token that a query waits for.

@@ -1,7 +1,9 @@
 //! `/livez`, `/readyz` and `/metrics`.
 //!
-//! Invariant: alive means that the process answers; ready means that every check passes within a
-//! second. Deliberately absent: what is checked and measured, which whoever serves says.
+//! Invariant: alive means that the process answers; a role is ready if each check that it depends on
+//! passes within a second. Without a role, `/readyz` answers for the process: what only reading
+//! depends on makes it *degraded*, and never takes the command door out of rotation. Deliberately
+//! absent: what is checked and measured, which whoever serves says.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,10 +15,11 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::code;
-use crate::extract::NoQuery;
+use crate::extract::{NoQuery, Query};
 use crate::openapi::{self, Fragment};
 use crate::problem::Problem;
 
@@ -32,32 +35,82 @@ type CheckOutcome = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 type CheckFn = Arc<dyn Fn() -> CheckOutcome + Send + Sync>;
 type MetricsFn = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// What a process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Takes commands.
+    CommandApi,
+    /// Writes the read models.
+    Projector,
+    /// Shows them.
+    QueryApi,
+}
+
+impl Role {
+    /// Its name in configuration, and in `/readyz?role=`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CommandApi => "command-api",
+            Self::Projector => "projector",
+            Self::QueryApi => "query-api",
+        }
+    }
+}
+
+/// One check, and the roles that do not work where it fails.
+#[derive(Clone)]
+struct Check {
+    name: &'static str,
+    roles: &'static [Role],
+    run: CheckFn,
+}
+
 /// What `/readyz` asks and `/metrics` shows.
 #[derive(Clone)]
 pub struct Health {
-    checks: Vec<(&'static str, CheckFn)>,
+    roles: Vec<Role>,
+    checks: Vec<Check>,
     metrics: MetricsFn,
 }
 
 impl Health {
-    /// No checks; `metrics` renders all metrics in Prometheus' text format.
-    pub fn new(metrics: impl Fn() -> String + Send + Sync + 'static) -> Self {
+    /// No checks of a process with these roles; `metrics` renders all metrics in Prometheus' text
+    /// format.
+    pub fn new(
+        roles: impl IntoIterator<Item = Role>,
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
         Self {
+            roles: roles.into_iter().collect(),
             checks: Vec::new(),
             metrics: Arc::new(metrics),
         }
     }
 
-    /// Adds a check: `Ok` when ready, else the reason, which is shown to whoever asks.
+    /// Adds a check, and the roles that do not work where it fails: `Ok` when ready, else the reason,
+    /// which is shown to whoever asks.
     #[must_use]
-    pub fn check<F, R>(mut self, name: &'static str, check: F) -> Self
+    pub fn check<F, R>(mut self, name: &'static str, roles: &'static [Role], check: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), String>> + Send + 'static,
     {
-        let check: CheckFn = Arc::new(move || Box::pin(check()));
-        self.checks.push((name, check));
+        let run: CheckFn = Arc::new(move || Box::pin(check()));
+        self.checks.push(Check { name, roles, run });
         self
+    }
+
+    /// What becomes of the checks that one of these roles depends on.
+    async fn outcomes(&self, roles: &[Role]) -> Vec<(&Check, Result<(), String>)> {
+        let concerns = |check: &&Check| check.roles.iter().any(|role| roles.contains(role));
+        let checks = self.checks.iter().filter(concerns).map(async |check| {
+            let outcome = tokio::time::timeout(CHECK_WAIT, (check.run)()).await;
+            let outcome = outcome.unwrap_or_else(|_| Err("no answer within a second".to_owned()));
+            (check, outcome)
+        });
+        futures::future::join_all(checks).await
     }
 }
 
@@ -73,29 +126,79 @@ pub fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-async fn ready(State(health): State<Health>, _: NoQuery) -> Response {
-    let outcomes = futures::future::join_all(health.checks.iter().map(|(name, check)| async {
-        let outcome = tokio::time::timeout(CHECK_WAIT, check()).await;
-        let outcome = outcome.unwrap_or_else(|_| Err("no answer within a second".to_owned()));
-        (*name, outcome)
-    }))
-    .await;
-    let mut checks = Map::new();
-    let mut failed = Vec::new();
-    for (name, outcome) in outcomes {
+/// The parameters of `/readyz`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadyParameters {
+    role: Option<Asked>,
+}
+
+/// Whose readiness is asked for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Asked {
+    CommandApi,
+    Projector,
+    QueryApi,
+    /// Every role of the process, without exception.
+    All,
+}
+
+impl Asked {
+    fn role(self) -> Option<Role> {
+        match self {
+            Self::CommandApi => Some(Role::CommandApi),
+            Self::Projector => Some(Role::Projector),
+            Self::QueryApi => Some(Role::QueryApi),
+            Self::All => None,
+        }
+    }
+}
+
+async fn ready(
+    State(health): State<Health>,
+    Query(parameters): Query<ReadyParameters>,
+) -> Response {
+    let one = parameters.role.and_then(Asked::role);
+    if let Some(role) = one.filter(|role| !health.roles.contains(role)) {
+        let detail = format!("this process does not have the role {}", role.name());
+        return Problem::new(code::NOT_READY, detail)
+            .retry_after(RETRY_AFTER)
+            .into_response();
+    }
+    let asked = one.map_or_else(|| health.roles.clone(), |role| vec![role]);
+    let outcomes = health.outcomes(&asked).await;
+    let works = |role: &Role| {
+        let mut own = outcomes
+            .iter()
+            .filter(|(check, _)| check.roles.contains(role));
+        own.all(|(_, outcome)| outcome.is_ok())
+    };
+    let word = |ready: bool| if ready { "ready" } else { "not_ready" };
+    let roles = asked
+        .iter()
+        .map(|role| (role.name().to_owned(), word(works(role)).into()));
+    let roles: Map<String, Value> = roles.collect();
+    let all_work = asked.iter().all(works);
+    let takes_commands = asked.contains(&Role::CommandApi) && works(&Role::CommandApi);
+    let (mut checks, mut failed) = (Map::new(), Vec::new());
+    for (check, outcome) in &outcomes {
         let shown = match outcome {
-            Ok(()) => "ready".to_owned(),
+            Ok(()) => "ready",
             Err(reason) => {
-                failed.push(format!("{name}: {reason}"));
+                failed.push(format!("{}: {reason}", check.name));
                 reason
             }
         };
-        checks.insert(name.to_owned(), Value::String(shown));
+        checks.insert(check.name.to_owned(), Value::from(shown));
     }
-    if failed.is_empty() {
-        return Json(json!({"status": "ready", "checks": checks})).into_response();
+    if all_work || (parameters.role.is_none() && takes_commands) {
+        let status = if all_work { "ready" } else { "degraded" };
+        let body = json!({"status": status, "roles": roles, "checks": checks});
+        return Json(body).into_response();
     }
     Problem::new(code::NOT_READY, failed.join("; "))
+        .member("roles", roles)
         .member("checks", checks)
         .retry_after(RETRY_AFTER)
         .into_response()
@@ -116,16 +219,24 @@ pub fn fragment() -> Fragment {
             "content": {media_type: {"schema": schema}},
         })
     };
-    let status = |word: &str| {
+    let status = |words: &[&str]| {
         json!({
             "type": "object",
             "properties": {
-                "status": {"type": "string", "const": word},
+                "status": {"type": "string", "enum": words},
+                "roles": {"type": "object", "additionalProperties": {"type": "string"}},
                 "checks": {"type": "object", "additionalProperties": {"type": "string"}},
             },
             "required": ["status"],
         })
     };
+    let role = json!({
+        "name": "role",
+        "in": "query",
+        "description": "Whose readiness. Absent: the process's, which is `degraded` (with 200) as \
+                        long as it takes commands and only reading fails. `all`: every role's.",
+        "schema": {"type": "string", "enum": ["command-api", "projector", "query-api", "all"]},
+    });
     let mut fragment = Fragment::default();
     fragment.tag(
         "health",
@@ -136,13 +247,17 @@ pub fn fragment() -> Fragment {
             "/livez",
             "livez",
             "Whether the process answers",
-            answer("It does.", "application/json", status("live")),
+            answer("It does.", "application/json", status(&["live"])),
         ),
         (
             "/readyz",
             "readyz",
-            "Whether every part is ready",
-            answer("Every check passes.", "application/json", status("ready")),
+            "Whether a role is ready",
+            answer(
+                "It is, or the process takes commands.",
+                "application/json",
+                status(&["ready", "degraded"]),
+            ),
         ),
         (
             "/metrics",
@@ -161,6 +276,8 @@ pub fn fragment() -> Fragment {
             &[400]
         });
         responses.insert("200".to_owned(), ok);
+        let mut parameters = vec![openapi::parameter_ref("CorrelationId")];
+        parameters.extend((path == "/readyz").then(|| role.clone()));
         fragment.operation(
             path,
             "get",
@@ -168,7 +285,7 @@ pub fn fragment() -> Fragment {
                 "operationId": id,
                 "tags": ["health"],
                 "summary": summary,
-                "parameters": [openapi::parameter_ref("CorrelationId")],
+                "parameters": parameters,
                 "responses": responses,
             }),
         );
@@ -199,19 +316,61 @@ mod tests {
 
     #[tokio::test]
     async fn is_ready_when_every_check_passes() {
-        let health = Health::new(|| "up 1\n".to_owned()).check("log", || async { Ok(()) });
+        let health = Health::new([Role::QueryApi], || "up 1\n".to_owned());
+        let health = health.check("log", &[Role::QueryApi], || async { Ok(()) });
         assert_eq!(ask(health.clone(), "/livez").await.0, 200);
         assert_eq!(
             ask(health.clone(), "/metrics").await,
             (200, "up 1\n".to_owned())
         );
         assert_eq!(ask(health.clone(), "/readyz").await.0, 200);
-        let health = health.check("postgres", || async { Err("refused".to_owned()) });
+        let health = health.check("postgres", &[Role::QueryApi], || async {
+            Err("refused".to_owned())
+        });
         let (status, body) = ask(health, "/readyz").await;
         assert_eq!(status, 503);
         assert!(
             body.contains(r#""checks":{"log":"ready","postgres":"refused"}"#),
             "{body}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_reading_depends_on_never_takes_the_command_door_out_of_rotation() {
+        let roles = [Role::CommandApi, Role::Projector, Role::QueryApi];
+        let health = Health::new(roles, String::new)
+            .check("writing", &[Role::CommandApi], || async { Ok(()) })
+            .check("projecting", &[Role::Projector], || async {
+                Err("stopped".to_owned())
+            })
+            .check("postgres", &[Role::QueryApi], || async { Ok(()) });
+        let (status, body) = ask(health.clone(), "/readyz").await;
+        assert_eq!(status, 200);
+        assert!(body.contains(r#""status":"degraded""#), "{body}");
+        assert!(body.contains(r#""projector":"not_ready""#), "{body}");
+        for (role, status) in [
+            ("command-api", 200),
+            ("projector", 503),
+            ("query-api", 200),
+            ("all", 503),
+            ("chief", 400),
+        ] {
+            let (answered, body) = ask(health.clone(), &format!("/readyz?role={role}")).await;
+            assert_eq!(answered, status, "{role}: {body}");
+        }
+        let away = health.check("log", &[Role::CommandApi], || async {
+            Err("away".to_owned())
+        });
+        assert_eq!(ask(away.clone(), "/readyz").await.0, 503);
+        assert_eq!(ask(away, "/readyz?role=query-api").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_role_that_the_process_lacks_is_not_ready() {
+        let health = Health::new([Role::Projector], String::new);
+        assert_eq!(ask(health.clone(), "/readyz?role=projector").await.0, 200);
+        let (status, body) = ask(health, "/readyz?role=command-api").await;
+        assert_eq!(status, 503);
+        assert!(body.contains("does not have the role"), "{body}");
     }
 }

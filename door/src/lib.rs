@@ -9,6 +9,7 @@
 //! and every response carries a correlation id. Deliberately absent: routes of either door, the
 //! engine, and any aggregate.
 
+mod access;
 pub mod code;
 pub mod extract;
 mod finish;

@@ -1,8 +1,8 @@
-//! B2, B3 and B4: commands over HTTP, one at a time or as lines.
+//! B2, B3 and B4: commands over HTTP, one at a time or as lines; the node, the load and what it is held
+//! against are processes of their own.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -12,84 +12,48 @@ use axum::routing::post;
 use bytes::Bytes;
 use engine::ids::Partition;
 use engine::record::{Headers, NewRecord, partition_of};
-use futures::StreamExt;
 use kernel::TenantId;
 use serde::Deserialize;
-use serde_json::json;
 use tests::harness::logs::Kind;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::{Bench, Size, in_turn, one_pair};
+use crate::apart::{self, Apart, Job};
 use crate::figure::{Goal, Pair, Subject, Unit};
-use crate::load::{Connection, Pool, open_loop, percentile_ms};
-use crate::raw::per_second;
+use crate::load::{open_loop, percentile_ms};
+use crate::raw::RawProducer;
 use crate::work::{self, RawSide, WriteSide, fresh_seed};
 
 const PARTITIONS: u32 = 16;
 /// Whoever waits for one acknowledgement does not want records collected.
 const LINGER_MS: u32 = 0;
-
-/// A door in this process.
-struct Door {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Door {
-    async fn open(router: Router) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let task = tokio::spawn(async move {
-            let served =
-                door::serve(listener, router, std::future::pending(), Duration::ZERO).await;
-            served.expect("a serving door");
-        });
-        Self { address, task }
-    }
-
-    async fn of(side: &WriteSide) -> Self {
-        let router = command_api::router(side.engine.clone(), Default::default());
-        Self::open(door::finish(router)).await
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn path(seed: u64, number: usize) -> String {
-    format!("/v1/streams/{}/PlaceOrder", work::stream(seed, number))
-}
-
-fn body(number: usize) -> Bytes {
-    work::order(number).to_string().into()
-}
-
-/// How many are waited for one by one before anything counts: whoever is asked first opens connections.
+/// How many raw appends are waited for one by one before anything counts.
 const WARM_UP: usize = 64;
+/// How many commands a node has answered before anything counts.
+const COMMANDS_BEFORE: usize = 5_000;
+
+/// A load of single commands by connections that each wait.
+async fn closed(door: &Apart, count: usize) -> f64 {
+    let before = door.cost();
+    let job = Job::Closed {
+        address: door.address,
+        connections: CONNECTIONS,
+        count,
+        seed: fresh_seed(),
+    };
+    let loaded = apart::load(job).await;
+    if let (Some((before, _)), Some((after, threads))) = (before, door.cost()) {
+        let each_us = (after - before) * 1e6 / count as f64;
+        eprintln!("    {each_us:.0} µs of its processor time each, {threads} threads");
+    }
+    loaded.per_second
+}
 
 /// B2: the time of one command, at a steady rate.
 pub struct Paced {
     size: Size,
     records: Arc<Vec<(Partition, NewRecord)>>,
-    sides: Option<(OurSide, RawSide)>,
-}
-
-/// A write side and its door.
-struct OurSide {
-    side: WriteSide,
-    door: Door,
-}
-
-impl OurSide {
-    async fn start() -> Self {
-        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let door = Door::of(&side).await;
-        Self { side, door }
-    }
+    sides: Option<(Apart, RawSide)>,
 }
 
 const RATES: [usize; 2] = [1_000, 5_000];
@@ -107,28 +71,22 @@ impl Paced {
         self.size.of(1, 10) * rate
     }
 
-    fn sides(&self) -> &(OurSide, RawSide) {
+    fn sides(&self) -> &(Apart, RawSide) {
         self.sides.as_ref().expect("they were prepared")
     }
 
-    async fn ours(&self, rate: usize) -> Vec<Duration> {
-        let door = &self.sides().0.door;
-        let (pool, warm, seed) = (Pool::of(door.address), fresh_seed(), fresh_seed());
-        for number in 0..WARM_UP {
-            let id = format!("warm-{number}");
-            pool.post(&path(warm, number), &id, body(number)).await;
-        }
-        let times = open_loop(rate, self.count(rate), move |number| {
-            let pool = Arc::clone(&pool);
-            async move {
-                let id = format!("place-{number}");
-                pool.post(&path(seed, number), &id, body(number)).await;
-            }
-        });
-        times.await
+    async fn ours(&self, rate: usize) -> [f64; 2] {
+        let job = Job::Paced {
+            address: self.sides().0.address,
+            rate,
+            count: self.count(rate),
+            seed: fresh_seed(),
+        };
+        let loaded = apart::load(job).await;
+        [loaded.p50_ms, loaded.p99_ms]
     }
 
-    async fn theirs(&self, rate: usize) -> Vec<Duration> {
+    async fn theirs(&self, rate: usize) -> [f64; 2] {
         let producer = Arc::clone(&self.sides().1.producer);
         let records = Arc::clone(&self.records);
         for (partition, record) in records.iter().take(WARM_UP) {
@@ -141,7 +99,8 @@ impl Paced {
                 producer.append(*partition, record).await;
             }
         });
-        times.await
+        let mut times = times.await;
+        [50, 99].map(|hundredths| percentile_ms(&mut times, hundredths))
     }
 }
 
@@ -162,29 +121,24 @@ impl Bench for Paced {
     }
 
     async fn prepare(&mut self) {
-        let ours = OurSide::start().await;
-        ours.side.commands_per_second(fresh_seed(), RATES[1]).await;
-        self.records = Arc::new(work::records_of(ours.side.log()).await);
+        let ours = Apart::node(PARTITIONS).await;
+        closed(&ours, COMMANDS_BEFORE).await;
+        self.records = Arc::new(work::records_of(ours.log()).await);
         self.sides = Some((ours, RawSide::start(PARTITIONS, LINGER_MS).await));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
         let mut pairs = Vec::new();
         for rate in RATES {
-            let (mut ours, mut theirs) =
-                in_turn(ours_first, self.ours(rate), self.theirs(rate)).await;
-            pairs.extend([50, 99].map(|hundredths| Pair {
-                ours: percentile_ms(&mut ours, hundredths),
-                theirs: percentile_ms(&mut theirs, hundredths),
-            }));
+            let (ours, theirs) = in_turn(ours_first, self.ours(rate), self.theirs(rate)).await;
+            let both = ours.into_iter().zip(theirs);
+            pairs.extend(both.map(|(ours, theirs)| Pair { ours, theirs }));
         }
         pairs
     }
 
     async fn finish(&mut self) {
-        if let Some((ours, _)) = self.sides.take() {
-            ours.side.stop().await;
-        }
+        self.sides = None;
     }
 }
 
@@ -192,7 +146,7 @@ impl Bench for Paced {
 pub struct Single {
     commands: usize,
     /// Ours, and the route that appends.
-    sides: Option<(OurSide, Door)>,
+    sides: Option<(Apart, Apart)>,
 }
 
 const CONNECTIONS: usize = 64;
@@ -203,34 +157,6 @@ impl Single {
             commands: size.of(6_000, 60_000),
             sides: None,
         }
-    }
-
-    /// Requests in a second at a door.
-    async fn ask(&self, door: &Door) -> f64 {
-        let seed = fresh_seed();
-        let each = self.commands / CONNECTIONS;
-        let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
-            connections.push(Connection::open(door.address).await);
-        }
-        let began = Instant::now();
-        let asking = connections
-            .into_iter()
-            .enumerate()
-            .map(|(place, mut connection)| {
-                tokio::spawn(async move {
-                    for number in place * each..(place + 1) * each {
-                        let id = format!("place-{number}");
-                        connection
-                            .post(&path(seed, number), &id, body(number))
-                            .await;
-                    }
-                })
-            });
-        for asked in futures::future::join_all(asking).await {
-            asked.expect("every request is answered");
-        }
-        per_second(each * CONNECTIONS, began.elapsed())
     }
 }
 
@@ -268,7 +194,7 @@ struct RawOrder {
 
 /// Parses the body, appends it as it is, and answers once it is acknowledged.
 async fn raw_order(
-    State(raw): State<Arc<RawSide>>,
+    State(raw): State<Arc<RawProducer>>,
     Path(stream): Path<String>,
     body: Bytes,
 ) -> StatusCode {
@@ -282,8 +208,24 @@ async fn raw_order(
         value: Some(body),
         headers: Headers::default(),
     };
-    raw.producer.append(partition, &record).await;
+    raw.append(partition, &record).await;
     StatusCode::OK
+}
+
+/// Serves the raw route, and prints where.
+pub async fn serve_raw(bootstrap: &str, topic: &str) {
+    let producer = RawProducer::open(bootstrap, topic, LINGER_MS);
+    let router = Router::new()
+        .route("/v1/streams/{stream}/PlaceOrder", post(raw_order))
+        .with_state(Arc::new(producer));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    println!(
+        "{}",
+        serde_json::json!({"http": format!("http://{address}")})
+    );
+    let served = door::serve(listener, router, std::future::pending(), Duration::ZERO).await;
+    served.expect("a serving door");
 }
 
 #[async_trait(?Send)]
@@ -299,79 +241,46 @@ impl Bench for Single {
     }
 
     async fn prepare(&mut self) {
-        let ours = OurSide::start().await;
-        let raw = RawSide::start(PARTITIONS, LINGER_MS).await;
-        let router = Router::new()
-            .route("/v1/streams/{stream}/PlaceOrder", post(raw_order))
-            .with_state(Arc::new(raw));
-        let theirs = Door::open(router).await;
-        self.ask(&ours.door).await;
-        self.ask(&theirs).await;
+        let ours = Apart::node(PARTITIONS).await;
+        let theirs = Apart::raw_door(PARTITIONS).await;
+        closed(&ours, self.commands).await;
+        closed(&theirs, self.commands).await;
         self.sides = Some((ours, theirs));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
         let (ours, theirs) = self.sides.as_ref().expect("they were prepared");
-        one_pair(ours_first, self.ask(&ours.door), self.ask(theirs)).await
+        let commands = self.commands;
+        one_pair(ours_first, closed(ours, commands), closed(theirs, commands)).await
     }
 
     async fn finish(&mut self) {
-        if let Some((ours, _)) = self.sides.take() {
-            ours.side.stop().await;
-        }
+        self.sides = None;
     }
 }
 
 /// B4: a batch of lines over HTTP.
 pub struct Batch {
     commands: usize,
-    ours: Option<OurSide>,
+    /// Ours, and the same rules in this process.
+    sides: Option<(Apart, WriteSide)>,
 }
-
-/// Lines that go into one piece of the body.
-const LINES_PER_PIECE: usize = 64;
 
 impl Batch {
     pub fn new(size: Size) -> Self {
         Self {
             commands: size.of(20_000, 200_000),
-            ours: None,
+            sides: None,
         }
     }
 
-    async fn over_http(&self, door: &Door) -> f64 {
-        let seed = fresh_seed();
-        let line = |number| {
-            let line = json!({
-                "stream": work::stream(seed, number), "command": "PlaceOrder",
-                "id": format!("place-{number}"), "data": work::order(number),
-            });
-            format!("{line}\n")
+    async fn over_http(&self, door: &Apart) -> f64 {
+        let job = Job::Batch {
+            address: door.address,
+            count: self.commands,
+            seed: fresh_seed(),
         };
-        let lines: Vec<String> = (0..self.commands).map(line).collect();
-        let pieces: Vec<String> = lines.chunks(LINES_PER_PIECE).map(<[_]>::concat).collect();
-        let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client");
-        let began = Instant::now();
-        let response = client
-            .post(format!("http://{}/v1/commands", door.address))
-            .header("content-type", "application/x-ndjson")
-            .body(reqwest::Body::wrap_stream(futures::stream::iter(pieces)))
-            .send()
-            .await
-            .expect("an answer");
-        let mut answers = response.bytes_stream();
-        let mut answered = 0;
-        while let Some(piece) = answers.next().await {
-            let piece = piece.expect("an unbroken answer");
-            answered += piece.iter().filter(|byte| **byte == b'\n').count();
-        }
-        let took = began.elapsed();
-        assert_eq!(answered, self.commands, "every line has an answer");
-        per_second(self.commands, took)
+        apart::load(job).await.per_second
     }
 }
 
@@ -388,20 +297,23 @@ impl Bench for Batch {
     }
 
     async fn prepare(&mut self) {
-        let ours = OurSide::start().await;
-        self.over_http(&ours.door).await;
-        self.ours = Some(ours);
+        let ours = Apart::node(PARTITIONS).await;
+        let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
+        self.over_http(&ours).await;
+        side.commands_per_second(fresh_seed(), self.commands).await;
+        self.sides = Some((ours, side));
     }
 
     async fn round(&mut self, ours_first: bool) -> Vec<Pair> {
-        let OurSide { side, door } = self.ours.as_ref().expect("it was prepared");
+        let (ours, side) = self.sides.as_ref().expect("they were prepared");
         let in_process = side.commands_per_second(fresh_seed(), self.commands);
-        one_pair(ours_first, self.over_http(door), in_process).await
+        one_pair(ours_first, self.over_http(ours), in_process).await
     }
 
     async fn finish(&mut self) {
-        if let Some(ours) = self.ours.take() {
-            ours.side.stop().await;
+        if let Some((ours, side)) = self.sides.take() {
+            drop(ours);
+            side.stop().await;
         }
     }
 }

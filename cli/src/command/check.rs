@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::Domain;
 use crate::exit::{Exit, Failure, explained};
+use crate::logging::talk;
 use crate::node::http::Bound;
 use crate::node::open_log;
 use crate::output;
@@ -86,7 +87,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
     )?;
     let count = |status| rows.0.iter().filter(|row| row.status == status).count();
     let (warned, failed) = (count(Status::Warn), count(Status::Fail));
-    eprintln!(
+    talk!(
         "{} checks: {warned} warnings, {failed} failed",
         rows.0.len()
     );

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::raw;
 use crate::exit::{Exit, Failure, explained};
+use crate::logging::talk;
 use crate::node::open_log;
 use crate::output;
 use crate::progress::Progress;
@@ -166,18 +167,18 @@ fn summary(report: &Report) -> Vec<Value> {
 /// Says in words what was found.
 fn verdict(report: &Report) -> Exit {
     for violation in &report.violations {
-        eprintln!("VIOLATION: {violation}");
+        talk!("VIOLATION: {violation}");
     }
     let count: u64 = report.counts.values().sum();
     let more = count - report.violations.len() as u64;
     if more > 0 {
-        eprintln!("and {more} more");
+        talk!("and {more} more");
     }
     if report.is_clean() {
-        eprintln!("every promise was kept");
+        talk!("every promise was kept");
         Exit::Done
     } else {
-        eprintln!("{count} promises were BROKEN");
+        talk!("{count} promises were BROKEN");
         Exit::Failed
     }
 }

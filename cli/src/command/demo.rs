@@ -16,10 +16,11 @@ use crate::client::SendOptions;
 use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::import::{OlistOptions, OlistSource, import_olist, progress};
+use crate::logging::talk;
 use crate::node::{Node, Preparation};
 use crate::output;
 use crate::settings::{Roles, Settings};
-use crate::signals::Stop;
+use crate::signals::{HangUp, Stop};
 
 /// The folder of the demo, below the data folder.
 const FOLDER: &str = "demo";
@@ -33,8 +34,8 @@ pub(super) async fn run(domain: &Domain, settings: Settings, once: bool) -> Resu
         return Err(no_shop());
     }
     let settings = settings.in_own_folder(FOLDER);
-    let stop = Stop::listen()?;
-    eprintln!("starting everything in {} …", settings.data.display());
+    let stop = Stop::listen(HangUp::EndsWithTerminal)?;
+    talk!("starting everything in {} …", settings.data.display());
     let started = Node::start(domain, &settings, Roles::ALL, Preparation::Make, &stop);
     let Some(node) = started.await? else {
         return Ok(Exit::Done);
@@ -63,7 +64,7 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
     };
     let report = import_olist(options, progress::on_stderr()).await;
     let report = report.map_err(|error| Failure::of(Exit::Failed, &error))?;
-    eprintln!(
+    talk!(
         "imported the sample: {} commands accepted, {} refused, as real data has it; {} commands/s",
         report.total.accepted + report.total.nothing_to_do,
         report.total.refused,
@@ -82,20 +83,18 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
         return viewer.run(settings, &calls).await;
     }
     dev::announce(settings, node);
-    eprintln!("\nannals is ready. Paste these into another terminal:\n");
+    talk!("\nannals is ready. Paste these into another terminal:\n");
     for call in &calls {
-        eprintln!("# {}\n{}\n", call.about, call.line());
+        talk!("# {}\n{}\n", call.about, call.line());
     }
     if let Some(postgres) = node.postgres() {
         let address = match postgres.url_file() {
             Some(file) => format!("\"$(cat '{}')\"", file.display()),
             None => format!("'{}'", postgres.shown()),
         };
-        eprintln!(
-            "# the same in SQL\npsql {address} -c 'SELECT * FROM read.daily_sales LIMIT 5'\n"
-        );
+        talk!("# the same in SQL\npsql {address} -c 'SELECT * FROM read.daily_sales LIMIT 5'\n");
     }
-    eprintln!("All routes: {}/docs. Ctrl-C stops it.", node.url());
+    talk!("All routes: {}/docs. Ctrl-C stops it.", node.url());
     Ok(())
 }
 

@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use crate::Domain;
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::node::{Node, Postgres, Preparation};
 use crate::output;
 use crate::settings::{Roles, Settings};
-use crate::signals::Stop;
+use crate::signals::{HangUp, Stop};
 
 /// The line that a program waits for. It holds no password: whoever may have it reads the file.
 #[derive(Serialize)]
@@ -26,14 +27,14 @@ struct Ready<'a> {
 
 /// Runs everything until asked to stop.
 pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Failure> {
-    let stop = Stop::listen()?;
+    let stop = Stop::listen(HangUp::EndsWithTerminal)?;
     let started = Node::start(domain, settings, Roles::ALL, Preparation::Make, &stop);
     let Some(node) = started.await? else {
         return Ok(Exit::Done);
     };
     if node.ready(&stop).await {
         announce(settings, &node);
-        talk(domain, &node);
+        tell_where(domain, &node);
         stop.asked().await;
     }
     node.end().await;
@@ -60,21 +61,21 @@ pub(super) fn announce(settings: &Settings, node: &Node) {
 }
 
 /// Tells a person where to look.
-fn talk(domain: &Domain, node: &Node) {
+fn tell_where(domain: &Domain, node: &Node) {
     let url = node.url();
     let categories = domain.registry.categories();
-    eprintln!("annals is ready. It runs {categories}.");
-    eprintln!("  commands   POST {url}/v1/streams/STREAM/COMMAND");
-    eprintln!("  all routes {url}/docs");
-    eprintln!("  metrics    {url}/metrics");
-    eprintln!("  log        {}", node.log_address());
+    talk!("annals is ready. It runs {categories}.");
+    talk!("  commands   POST {url}/v1/streams/STREAM/COMMAND");
+    talk!("  all routes {url}/docs");
+    talk!("  metrics    {url}/metrics");
+    talk!("  log        {}", node.log_address());
     match node
         .postgres()
         .map(|postgres| (postgres.url_file(), postgres.shown()))
     {
-        Some((Some(file), _)) => eprintln!("  postgres   psql \"$(cat '{}')\"", file.display()),
-        Some((None, shown)) => eprintln!("  postgres   {shown}"),
+        Some((Some(file), _)) => talk!("  postgres   psql \"$(cat '{}')\"", file.display()),
+        Some((None, shown)) => talk!("  postgres   {shown}"),
         None => {}
     }
-    eprintln!("Ctrl-C stops it.");
+    talk!("Ctrl-C stops it.");
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{known, raw};
 use crate::exit::{Exit, Failure, explained};
+use crate::logging::talk;
 use crate::node::{PARTITIONS_DEFAULT, create_parent, open_log};
 use crate::output;
 use crate::progress::Progress;
@@ -172,10 +173,10 @@ async fn make(settings: &Settings, args: &CreateArgs) -> Result<Exit, Failure> {
     };
     let (log, id, made) = create(settings.log_place(), &options).await?;
     for warning in log.check().await? {
-        eprintln!("warning: {warning}");
+        talk!("warning: {warning}");
     }
     if !made {
-        eprintln!("the log was there already; nothing was changed");
+        talk!("the log was there already; nothing was changed");
     }
     let row = Made {
         log: log.address().to_string(),
@@ -265,27 +266,30 @@ fn partition_row(part: &audit::PartitionReport) -> Value {
 fn verdict(report: &audit::Report) -> Exit {
     for part in &report.partitions {
         for (offset, reason) in &part.orphan_places {
-            eprintln!(
+            talk!(
                 "note: partition {} offset {offset}: a record that no reader accepts ({})",
                 part.partition,
                 reason.as_str()
             );
         }
         if let Some(damage) = &part.damage {
-            eprintln!("DAMAGE: {damage}");
+            talk!("DAMAGE: {damage}");
         }
     }
     for mismatch in &report.mismatches {
-        eprintln!(
+        talk!(
             "DAMAGE: partition {} offset {}: {} (known from {})",
-            mismatch.partition, mismatch.offset, mismatch.reason, mismatch.source.0
+            mismatch.partition,
+            mismatch.offset,
+            mismatch.reason,
+            mismatch.source.0
         );
     }
     if report.is_clean() {
-        eprintln!("the log is complete and unaltered");
+        talk!("the log is complete and unaltered");
         Exit::Done
     } else {
-        eprintln!("the log is DAMAGED; change nothing, and see where it was altered");
+        talk!("the log is DAMAGED; change nothing, and see where it was altered");
         Exit::Damage
     }
 }
@@ -307,21 +311,21 @@ async fn info(settings: &Settings) -> Result<Exit, Failure> {
     if settings.output == OutputFormat::Json {
         output::record(settings.output, &[], &info)?;
     } else {
-        eprintln!("log        {}", info.log);
+        talk!("log        {}", info.log);
         match &info.log_id {
-            Some(id) => eprintln!("identity   {id}"),
+            Some(id) => talk!("identity   {id}"),
             None => match first_claim(&*log, Partition(0)).await {
-                Err(error) => eprintln!("identity   {}", explained(&error)),
+                Err(error) => talk!("identity   {}", explained(&error)),
                 Ok(_) => {
                     let finish = format!("annals log create --log {}", info.log);
-                    eprintln!("identity   none yet: finish it with: {finish}");
+                    talk!("identity   none yet: finish it with: {finish}");
                 }
             },
         }
         output::rows(settings.output, &INFO_COLUMNS, &info.partitions)?;
     }
     for warning in warnings? {
-        eprintln!("warning: {warning}");
+        talk!("warning: {warning}");
     }
     Ok(Exit::Done)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::settings::Settings;
 use crate::{Domain, command_line, node, output};
 
@@ -43,6 +44,6 @@ pub(super) fn pages(domain: &Domain, folder: &Path) -> Result<Exit, Failure> {
         let what = format!("write manual pages into {}", folder.display());
         Failure::of(Exit::Failed, &error).while_trying(&what)
     })?;
-    eprintln!("wrote the manual pages into {}", folder.display());
+    talk!("wrote the manual pages into {}", folder.display());
     Ok(Exit::Done)
 }

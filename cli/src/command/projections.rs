@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::Domain;
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::node::{Postgres, open_claimed, open_log};
 use crate::output;
 use crate::progress::Progress;
@@ -19,7 +20,8 @@ use crate::settings::Settings;
 
 const LIST_HELP: &str = "\
 gap is how many records of the log are not in the rows yet; lag is since when, in seconds. A state
-of outdated asks for a rebuild: this program's rule is another than the one that made the rows.
+of outdated asks for a rebuild: this program's rule is another than the one that made the rows. One of
+stopped has met what it cannot take up; the column stopped says what.
 
 Example:
   annals projections list --log kafka://localhost:9092/orders --postgres postgres://…";
@@ -32,6 +34,13 @@ Examples:
   annals projections rebuild order_summary --postgres postgres://…
   annals projections rebuild --all";
 
+const RESUME_HELP: &str = "\
+A read model that met what it cannot take up stops there, and goes on where it stopped once its cause
+is gone: a projector that runs tries again within seconds, without a restart.
+
+Example:
+  annals projections resume payment_mix --postgres postgres://…";
+
 /// What can be done with read models.
 #[derive(Debug, Subcommand)]
 pub enum ProjectionsCommand {
@@ -40,7 +49,10 @@ pub enum ProjectionsCommand {
     List(ListArgs),
     /// Build read models anew from the log
     #[command(after_help = REBUILD_HELP)]
-    Rebuild(RebuildArgs),
+    Rebuild(SomeArgs),
+    /// Let stopped read models go on where they stopped
+    #[command(after_help = RESUME_HELP)]
+    Resume(SomeArgs),
 }
 
 /// Arguments of `projections list`.
@@ -51,15 +63,25 @@ pub struct ListArgs {
     partitions: bool,
 }
 
-/// Arguments of `projections rebuild`.
+/// Arguments of `projections rebuild` and `projections resume`.
 #[derive(Debug, Args)]
-pub struct RebuildArgs {
+pub struct SomeArgs {
     /// The read models
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
     /// All of them
     #[arg(long, conflicts_with = "names")]
     all: bool,
+}
+
+impl SomeArgs {
+    fn names(self, domain: &Domain) -> Vec<String> {
+        if !self.all {
+            return self.names;
+        }
+        let all = domain.projections.iter();
+        all.map(|projection| projection.name().to_owned()).collect()
+    }
 }
 
 pub(super) async fn run(
@@ -71,6 +93,7 @@ pub(super) async fn run(
     let outcome = match command {
         ProjectionsCommand::List(args) => list(domain, settings, &postgres, &args).await,
         ProjectionsCommand::Rebuild(args) => rebuild(domain, settings, &postgres, args).await,
+        ProjectionsCommand::Resume(args) => resume(domain, settings, &postgres, args).await,
     };
     postgres.close().await;
     outcome.map(|()| Exit::Done)
@@ -87,9 +110,10 @@ struct Row {
     gap: Option<u64>,
     lag_seconds: Option<f64>,
     last_recorded_at: Option<String>,
+    stopped: Option<String>,
 }
 
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 9] = [
     "projection",
     "version",
     "generation",
@@ -98,8 +122,9 @@ const COLUMNS: [&str; 8] = [
     "gap",
     "lag_seconds",
     "last_recorded_at",
+    "stopped",
 ];
-const PLACE_COLUMNS: [&str; 10] = [
+const PLACE_COLUMNS: [&str; 11] = [
     "projection",
     "version",
     "generation",
@@ -110,6 +135,7 @@ const PLACE_COLUMNS: [&str; 10] = [
     "gap",
     "lag_seconds",
     "last_recorded_at",
+    "stopped",
 ];
 
 async fn list(
@@ -122,14 +148,14 @@ async fn list(
     let log = match open_log(settings).await {
         Ok(log) => Some(log),
         Err(error) => {
-            eprintln!("warning: without gap and lag: {error}");
+            talk!("warning: without gap and lag: {error}");
             None
         }
     };
     let log = log.as_ref().map(|log| &**log as &dyn EventLog);
     let places = runtime::list(log, postgres.url(), &domain.projections).await?;
     if places.is_empty() {
-        eprintln!("no projector has written here yet");
+        talk!("no projector has written here yet");
     }
     if args.partitions {
         output::rows(settings.output, &PLACE_COLUMNS, &places)
@@ -149,15 +175,18 @@ fn summed(places: &[Place]) -> Vec<Row> {
             .iter()
             .filter_map(|place| place.last_recorded_at)
             .max();
+        // The first that is not as it should be stands for all.
+        let stopped = building.iter().find(|place| place.stopped.is_some());
         Some(Row {
             projection: first.projection.clone(),
             version: first.version,
             generation: first.generation,
-            state: first.state.as_str(),
+            state: stopped.unwrap_or(first).state.as_str(),
             position: building.iter().map(|place| place.position.0).sum(),
             gap: gaps.map(|gaps| gaps.iter().sum()),
             lag_seconds: lags.max_by(f64::total_cmp),
             last_recorded_at: last.map(|at| at.to_string()),
+            stopped: stopped.and_then(|place| place.stopped.clone()),
         })
     };
     places.chunk_by(same).filter_map(sum).collect()
@@ -175,22 +204,13 @@ async fn rebuild(
     domain: &Domain,
     settings: &Settings,
     postgres: &Postgres,
-    args: RebuildArgs,
+    args: SomeArgs,
 ) -> Result<(), Failure> {
     require(postgres).await?;
     let log = open_claimed(settings).await?;
     postgres.require_log(&*log).await?;
-    let names = if args.all {
-        domain
-            .projections
-            .iter()
-            .map(|p| p.name().to_owned())
-            .collect()
-    } else {
-        args.names
-    };
     let mut rows = Vec::new();
-    for name in names {
+    for name in args.names(domain) {
         let rebuilt = rebuild_one(domain, &log, postgres, &name).await?;
         rows.push(RebuiltRow {
             projection: name,
@@ -201,6 +221,30 @@ async fn rebuild(
     }
     let columns = ["projection", "version", "generation", "records_read"];
     output::rows(settings.output, &columns, &rows)
+}
+
+#[derive(Serialize)]
+struct ResumedRow {
+    projection: String,
+    partitions: u64,
+}
+
+async fn resume(
+    domain: &Domain,
+    settings: &Settings,
+    postgres: &Postgres,
+    args: SomeArgs,
+) -> Result<(), Failure> {
+    require(postgres).await?;
+    let mut rows = Vec::new();
+    for name in args.names(domain) {
+        let partitions = runtime::resume(postgres.url(), &domain.projections, &name).await?;
+        rows.push(ResumedRow {
+            projection: name,
+            partitions,
+        });
+    }
+    output::rows(settings.output, &["projection", "partitions"], &rows)
 }
 
 async fn rebuild_one(

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Domain;
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::node;
 use crate::settings::Roles;
 
@@ -49,7 +50,7 @@ pub(super) fn run(domain: &Domain, args: &SchemaArgs) -> Result<Exit, Failure> {
         }
         std::fs::write(&path, text).map_err(|error| failed("write", &path, &error))?;
     }
-    eprintln!("wrote {count} files into {}", args.folder.display());
+    talk!("wrote {count} files into {}", args.folder.display());
     Ok(Exit::Done)
 }
 

@@ -3,13 +3,14 @@
 use crate::Domain;
 use crate::command::dev;
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::node::{Node, Preparation};
 use crate::settings::Settings;
-use crate::signals::Stop;
+use crate::signals::{HangUp, Stop};
 
 /// Serves until asked to stop.
 pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Failure> {
-    let stop = Stop::listen()?;
+    let stop = Stop::listen(HangUp::Ignored)?;
     let started = Node::start(
         domain,
         settings,
@@ -23,7 +24,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
     if node.ready(&stop).await {
         dev::announce(settings, &node);
         if !settings.output.is_json() {
-            eprintln!("serving {} at {}", settings.roles.names(), node.url());
+            talk!("serving {} at {}", settings.roles.names(), node.url());
         }
         stop.asked().await;
     }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use simulator::sim::{self, Counts, FAULTS, Options, Report};
 
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::output;
 use crate::progress::Progress;
 use crate::settings::{OutputFormat, Settings};
@@ -104,7 +105,7 @@ fn one(settings: &Settings, seed: u64, options: &Options) -> Result<Exit, Failur
     if settings.output != OutputFormat::Table {
         sums.show(settings, began.elapsed())?;
     }
-    eprintln!(
+    talk!(
         "seed {seed}: {} steps in {}, digest {:016x}",
         report.steps,
         seconds(report.took_us),
@@ -121,7 +122,7 @@ fn many(
     options: &Options,
 ) -> Result<Exit, Failure> {
     let last = first.saturating_add(count - 1);
-    eprintln!("seeds {first} to {last}");
+    talk!("seeds {first} to {last}");
     let threads = args.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
@@ -227,11 +228,11 @@ impl Sums {
 
     fn verdict(&self) -> Exit {
         for (seed, violation) in &self.violations {
-            eprintln!("VIOLATION: seed {seed}: {violation}");
-            eprintln!("  replay it with: annals simulate --seed {seed}");
+            talk!("VIOLATION: seed {seed}: {violation}");
+            talk!("  replay it with: annals simulate --seed {seed}");
         }
         if self.violations.is_empty() {
-            eprintln!("every promise was kept");
+            talk!("every promise was kept");
             Exit::Done
         } else {
             Exit::Failed

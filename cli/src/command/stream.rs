@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::request;
 use crate::args::Server;
 use crate::exit::{Exit, Failure};
+use crate::logging::talk;
 use crate::output;
 use crate::settings::{OutputFormat, Settings};
 
@@ -52,13 +53,14 @@ pub struct StateArgs {
 /// How many events are asked for at once.
 const PAGE_SIZE: u32 = 500;
 
-const EVENT_COLUMNS: [&str; 7] = [
+const EVENT_COLUMNS: [&str; 8] = [
     "version",
     "type",
     "occurred_at",
     "recorded_at",
     "actor",
     "command_id",
+    "traceparent",
     "data",
 ];
 
@@ -115,7 +117,7 @@ pub(super) async fn state(settings: &Settings, args: &StateArgs) -> Result<Exit,
     match settings.output {
         // A state is a tree: unfolded it can be read, in one cell it cannot.
         OutputFormat::Table => {
-            eprintln!("{} at version {}", args.stream, folded.version);
+            talk!("{} at version {}", args.stream, folded.version);
             output::json(&output::pretty(folded.state.get()))?;
         }
         OutputFormat::Json => output::json(&output::pretty(&text))?,

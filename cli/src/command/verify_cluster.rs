@@ -20,10 +20,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::exit::{Exit, Failure, explained};
+use crate::logging::talk;
 use crate::output;
 use crate::progress::Progress;
 use crate::settings::{Flags, OutputFormat, Settings};
-use crate::signals::Stop;
+use crate::signals::{HangUp, Stop};
 use connections::OwnConnections;
 
 /// The text behind the options.
@@ -104,9 +105,9 @@ pub(super) async fn run(settings: &Settings, args: &VerifyClusterArgs) -> Result
         brokers: brokers.clone(),
         topic: format!("{}{}", trial::PREFIX, Uuid::now_v7().simple()),
     });
-    let stop = Stop::listen()?;
+    let stop = Stop::listen(HangUp::Ends)?;
     let connections = OwnConnections::from_now_on();
-    eprintln!("the trial's log is {}", place.address);
+    talk!("the trial's log is {}", place.address);
     let tried = tokio::select! {
         tried = put_to_the_test(settings, args, &place, connections) => tried,
         () = stop.asked() => Err(Failure::new(Exit::Failed, "stopped before anything was decided")),
@@ -128,7 +129,7 @@ async fn put_to_the_test(
         Some(replication) => replication,
         None => u16::try_from(brokers.clamp(1, REPLICATION_DEFAULT)).unwrap_or(1),
     };
-    eprintln!("{brokers} broker(s); each partition is kept by {replication}");
+    talk!("{brokers} broker(s); each partition is kept by {replication}");
     let create_options = CreateOptions {
         store: StoreOptions {
             partition_count: TRIAL_PARTITIONS,
@@ -184,7 +185,7 @@ impl Told {
             Stage::Pausing(pause) => {
                 self.end();
                 let seconds = pause.as_secs();
-                eprintln!(
+                talk!(
                     "NOW restart your brokers, one after the other; writing goes on for {seconds} s"
                 );
                 self.progress = Progress::start("writing while brokers are restarted");
@@ -210,12 +211,12 @@ impl Told {
 async fn clear_away(place: &LogPlace, args: &VerifyClusterArgs) {
     let address = &place.address;
     if args.keep {
-        eprintln!("kept {address}; look into it with annals log verify --log {address}");
+        talk!("kept {address}; look into it with annals log verify --log {address}");
         return;
     }
     if let Err(error) = trial::remove(place).await {
         let why = explained(&error);
-        eprintln!("warning: the topics of {address} may still be there ({why}); remove them");
+        talk!("warning: the topics of {address} may still be there ({why}); remove them");
     }
 }
 
@@ -244,7 +245,7 @@ fn verdict(rows: &[Row]) -> Exit {
     let of = |verdict| rows.iter().filter(move |row| row.verdict == verdict);
     for row in of(RowVerdict::Broken) {
         let (name, found, to_do) = (row.guarantee.as_str(), &row.found, &row.to_do);
-        eprintln!("BROKEN: {name}: {found}\n  what to do: {to_do}");
+        talk!("BROKEN: {name}: {found}\n  what to do: {to_do}");
     }
     let count = |verdict| of(verdict).count();
     let (kept, broken, untested) = (
@@ -252,7 +253,7 @@ fn verdict(rows: &[Row]) -> Exit {
         count(RowVerdict::Broken),
         count(RowVerdict::NotTested),
     );
-    eprintln!("{kept} guarantees kept, {broken} broken, {untested} not tested");
+    talk!("{kept} guarantees kept, {broken} broken, {untested} not tested");
     match broken {
         0 => Exit::Done,
         _ => Exit::Failed,

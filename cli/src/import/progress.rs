@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::logging::talk;
+
 /// How often a line is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
 /// How often the bar is drawn again at most.
@@ -125,7 +127,7 @@ impl Progress for Bar {
 
     fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
         self.bar
-            .suspend(|| eprintln!("{}", waiting(lines_open, cause, pause)));
+            .suspend(|| talk!("{}", waiting(lines_open, cause, pause)));
     }
 
     fn end(&mut self) {
@@ -155,7 +157,7 @@ impl Progress for Lines {
         *self = Self::new();
         self.lines_total = lines_total;
         if let Some(total) = lines_total {
-            eprintln!("sending {total} commands");
+            talk!("sending {total} commands");
         }
     }
 
@@ -168,11 +170,11 @@ impl Progress for Lines {
             .lines_total
             .map_or_else(String::new, |total| format!(" of {total}"));
         let seconds = self.begun.elapsed().as_secs();
-        eprintln!("{done}{of} commands done, {refused} refused, after {seconds} s");
+        talk!("{done}{of} commands done, {refused} refused, after {seconds} s");
     }
 
     fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
-        eprintln!("{}", waiting(lines_open, cause, pause));
+        talk!("{}", waiting(lines_open, cause, pause));
     }
 
     fn end(&mut self) {}

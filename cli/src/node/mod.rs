@@ -8,9 +8,10 @@ mod cluster;
 mod files;
 pub mod http;
 mod log;
-mod metrics;
+pub mod metrics;
 mod postgres;
 mod routes;
+mod supervisor;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use command_api::peer::Server;
 use engine::engine::{Engine, EngineOptions};
 use engine::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
 use engine::owner::OwnerSettings;
-use projections::runtime::Projector;
+use projections::runtime::{Projector, Sampler};
 use tokio::sync::Mutex;
 
 pub use self::log::{
@@ -45,6 +46,9 @@ const FINISH_WAIT: Duration = Duration::from_secs(1);
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How often.
 const START_RETRY_EVERY: Duration = Duration::from_millis(500);
+/// How long a process that takes commands already waits for what only reading needs before it is
+/// called ready: a read model that stopped, or a Postgres that is away, keeps nobody from starting.
+const READING_WAIT: Duration = Duration::from_secs(15);
 /// How often somebody who waits is told what for.
 const READY_TALK_EVERY: Duration = Duration::from_secs(5);
 
@@ -68,6 +72,8 @@ pub struct Node {
     engine: Option<Engine>,
     peers: Option<Server>,
     projector: SharedProjector,
+    /// Looks on as long as the node lives.
+    sampler: Option<Arc<Sampler>>,
     postgres: Option<Postgres>,
     http: Http,
     drain_timeout: Duration,
@@ -167,6 +173,7 @@ impl Node {
             engine,
             peers,
             projector: Arc::default(),
+            sampler: None,
             postgres: None,
             http,
             drain_timeout: settings.drain_timeout,
@@ -193,8 +200,10 @@ impl Node {
             let running = Projector::spawn(&self.log, url, &domain.projections, tasks)?;
             *self.projector.lock().await = Some(running);
         }
+        let sampler = Arc::new(Sampler::spawn(&self.log, url)?);
         let reading = routes::Reading {
             projector: &self.projector,
+            sampler: self.sampler.insert(sampler),
             postgres_url: url,
         };
         let parts = routes::Parts {
@@ -243,14 +252,28 @@ impl Node {
         }
     }
 
-    /// Waits until every part is ready, telling what for from time to time; `false` if the wish to
-    /// stop came first.
+    /// Waits until every part is ready, telling what for from time to time; where commands are taken,
+    /// not for long for what only reading needs. `false` if the wish to stop came first.
     pub async fn ready(&self, stop: &Stop) -> bool {
         let mut told_at = tokio::time::Instant::now();
+        let mut takes_since = None;
         loop {
             let Err(reason) = self.readiness().await else {
+                supervisor::tell(&[supervisor::State::Ready]);
                 return true;
             };
+            if self
+                .engine
+                .as_ref()
+                .is_some_and(|engine| engine.readiness().is_ok())
+            {
+                let since = *takes_since.get_or_insert_with(tokio::time::Instant::now);
+                if since.elapsed() >= READING_WAIT {
+                    tracing::warn!(reason, "commands are taken; reading is not ready yet");
+                    supervisor::tell(&[supervisor::State::Ready]);
+                    return true;
+                }
+            }
             if told_at.elapsed() >= READY_TALK_EVERY {
                 told_at = tokio::time::Instant::now();
                 tracing::warn!(reason, "not ready yet");
@@ -264,6 +287,7 @@ impl Node {
 
     /// The orderly end.
     pub async fn end(mut self) {
+        supervisor::tell(&[supervisor::State::Stopping]);
         if let Some(engine) = &self.engine {
             tracing::info!("stopping: handing over to other nodes, if there are any");
             engine.leave(self.drain_timeout).await;
@@ -289,6 +313,7 @@ impl Node {
         {
             tracing::warn!(%error, "a projector had stopped before");
         }
+        self.sampler = None;
         if let Some(postgres) = self.postgres {
             postgres.close().await;
         }

@@ -9,12 +9,13 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use command_api::peer::Server;
-use door::health::{self, Health};
+use door::health::{self, Health, Role};
 use door::{Problem, openapi};
 use engine::engine::Engine;
 use engine::ids::Partition;
 use engine::log::{EventLog, LogWatch};
 use projections::door::QueryDoor;
+use projections::runtime::Sampler;
 use serde_json::Value;
 
 use super::{SharedProjector, http, metrics};
@@ -43,6 +44,7 @@ pub(super) struct Parts<'a> {
 /// What the routes of the read side are made of.
 pub(super) struct Reading<'a> {
     pub(super) projector: &'a SharedProjector,
+    pub(super) sampler: &'a Arc<Sampler>,
     pub(super) postgres_url: &'a str,
 }
 
@@ -58,10 +60,16 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     }
     let mut query = None;
     if parts.roles.query_api
-        && let Some(Reading { postgres_url, .. }) = &parts.reading
+        && let Some(reading) = &parts.reading
     {
+        let Reading {
+            sampler,
+            postgres_url,
+            ..
+        } = reading;
         let registry = parts.domain.registry.clone();
         let door = QueryDoor::new(parts.log, postgres_url, &parts.domain.projections, registry)?;
+        let door = door.with_sampler(sampler);
         routes = routes.merge(projections::door::router(door.clone()));
         query = Some(door);
     }
@@ -90,11 +98,26 @@ pub fn document(domain: &Domain, roles: Roles) -> Value {
     openapi::document(fragments)
 }
 
+/// Everybody that reads or writes the log.
+const ON_THE_LOG: &[Role] = &[Role::CommandApi, Role::Projector];
+/// Everybody that reads or writes Postgres.
+const ON_POSTGRES: &[Role] = &[Role::Projector, Role::QueryApi];
+
 /// Each role's own checks.
 fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Failure> {
     let recorder = metrics::recorder()?;
     let (log, watch) = (Arc::clone(parts.log), Arc::clone(parts.watch));
-    let mut health = Health::new(move || recorder.render()).check("log", move || {
+    let (engine, door) = (parts.engine.cloned(), query.clone());
+    let mut health = Health::new(parts.roles.each(), move || {
+        if let Some(engine) = &engine {
+            engine.measure();
+        }
+        if let Some(door) = &door {
+            door.measure();
+        }
+        recorder.render()
+    });
+    health = health.check("log", ON_THE_LOG, move || {
         let (log, verdict) = (Arc::clone(&log), watch.verdict());
         async move {
             verdict?;
@@ -104,7 +127,7 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
     });
     if let Some(engine) = parts.engine {
         let engine = engine.clone();
-        health = health.check("writing", move || {
+        health = health.check("writing", &[Role::CommandApi], move || {
             let readiness = engine.readiness();
             async move { readiness }
         });
@@ -112,14 +135,16 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
     let Some(reading) = &parts.reading else {
         // Not even begun; the routes that need it come when it is there.
         return Ok(if parts.roles.reads() {
-            health.check("postgres", || async { Err(STARTING.to_owned()) })
+            health.check("postgres", ON_POSTGRES, || async {
+                Err(STARTING.to_owned())
+            })
         } else {
             health
         });
     };
     if parts.roles.projector {
         let projector = Arc::clone(reading.projector);
-        health = health.check("projecting", move || {
+        health = health.check("projecting", &[Role::Projector], move || {
             let projector = Arc::clone(&projector);
             async move {
                 match &*projector.lock().await {
@@ -130,7 +155,7 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
         });
     }
     if let Some(query) = query {
-        health = health.check("postgres", move || {
+        health = health.check("postgres", &[Role::QueryApi], move || {
             let query = query.clone();
             async move { query.ready().await }
         });

@@ -86,6 +86,20 @@ impl Roles {
         self.projector || self.query_api
     }
 
+    /// Each of them, as readiness knows it.
+    pub fn each(self) -> impl Iterator<Item = door::health::Role> {
+        use door::health::Role;
+        let roles = [
+            (self.command_api, Role::CommandApi),
+            (self.projector, Role::Projector),
+            (self.query_api, Role::QueryApi),
+        ];
+        roles
+            .into_iter()
+            .filter(|(has, _)| *has)
+            .map(|(_, role)| role)
+    }
+
     /// Their names, separated by commas.
     #[must_use]
     pub fn names(self) -> String {

@@ -147,7 +147,7 @@ async fn only_peers(
                 tracing::warn!(
                     path,
                     untold,
-                    ?problem,
+                    code = problem.code(),
                     "refused what does not seem to be a peer"
                 );
             }

@@ -43,7 +43,7 @@ impl Served {
                     Body::from_stream(lines)
                 }),
             )
-            .merge(health::router(health::Health::new(String::new)));
+            .merge(health::router(health::Health::new([], String::new)));
         let (stop, stopped) = oneshot::channel();
         let server = Server {
             limits,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Held, Inner, Load, Pending, Prepared, Sender, Share, count, wrap};
+use super::{Held, Inner, Load, Pending, Prepared, Sender, Share, wrap};
 use crate::command::TurnedAway;
 use crate::commit::stream_key;
 use crate::seat::{Guard, turned_away};
@@ -51,6 +51,7 @@ impl Batch {
             tenant: &tenant,
             bytes: size,
         };
+        let (inner, kind) = (Arc::clone(&self.inner), command.kind);
         let queued = async {
             let part = self.inner.room.take(&self.share, size).await;
             let (command, waiting) = wrap(
@@ -75,7 +76,7 @@ impl Batch {
                 ways.desk.call();
                 return Box::pin(async move {
                     let result = waiting.answer(deadline).await;
-                    count(&result);
+                    inner.counts.note(kind, &result);
                     result
                 });
             }

@@ -325,7 +325,14 @@ impl Following {
         if self.declines.load(Ordering::Acquire) {
             return;
         }
-        tracing::info!(?change, "the group of nodes was shared out anew");
+        let shown: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+        let shown = shown.join(",");
+        let change = if is_assigned { "gained" } else { "lost" };
+        tracing::info!(
+            change,
+            partitions = shown,
+            "the group of nodes was shared out anew"
+        );
         for partition in partitions {
             if let Some(assigned) = self.assigned.get(partition.0 as usize) {
                 assigned.send_replace(is_assigned);

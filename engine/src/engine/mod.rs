@@ -5,6 +5,7 @@
 
 mod batch;
 mod cluster;
+mod measure;
 mod room;
 mod serving;
 mod time;
@@ -143,6 +144,7 @@ pub enum StartError {
 pub struct Prepared {
     submission: Submission,
     partition: Partition,
+    kind: Option<measure::Kind>,
 }
 
 /// The outcome of one command of a batch, when it comes.
@@ -161,6 +163,7 @@ struct Inner {
     /// Bytes that waiting commands may take.
     room: Arc<Room>,
     next_sender: AtomicU64,
+    counts: measure::Counts,
     cluster: cluster::Cluster,
     stopping: watch::Sender<bool>,
     appender: Arc<dyn Appender>,
@@ -299,7 +302,9 @@ impl Engine {
             });
         }
         cluster.follow_the_group(stopped);
+        measure::budget(&shares, partition_count);
         let inner = Inner {
+            counts: measure::Counts::of(&registry),
             registry,
             log_id,
             partitions,
@@ -345,9 +350,11 @@ impl Engine {
             aggregate.decode_command(&request.command, request.schema, request.data.get())?;
         let routing_key = aggregate.routing_key(request.stream.as_str())?;
         let partition = partition_of(&request.tenant, routing_key, self.partition_count());
+        let kind = self.inner.counts.kind(category, &request.command);
         Ok(Prepared {
             submission: Submission { request, command },
             partition,
+            kind,
         })
     }
 
@@ -361,8 +368,9 @@ impl Engine {
         command: Prepared,
         deadline: Instant,
     ) -> Result<Answer, SubmitError> {
+        let kind = command.kind;
         let result = self.submit_now(command, deadline).await;
-        count(&result);
+        self.inner.counts.note(kind, &result);
         result
     }
 
@@ -597,27 +605,4 @@ fn unready(status: &Status) -> Option<NotOwning> {
         Some(NotOwning::StandingBy) if status.elsewhere.is_some() => None,
         reason => reason.clone(),
     }
-}
-
-fn count(result: &Result<Answer, SubmitError>) {
-    let outcome = match result {
-        Ok(Answer { repeated: true, .. }) => "repeated",
-        Ok(Answer {
-            decision: crate::command::Decision::Accepted(_),
-            ..
-        }) => "accepted",
-        Ok(Answer {
-            decision: crate::command::Decision::Rejected(_),
-            ..
-        }) => "rejected",
-        Err(SubmitError::IdReused) => "id_reused",
-        Err(SubmitError::Unknown) => "unknown",
-        Err(SubmitError::TurnedAway { .. }) => "turned_away",
-        Err(SubmitError::TooLarge { .. }) => "too_large",
-        Err(SubmitError::StreamTooLarge { .. }) => "stream_too_large",
-        Err(SubmitError::Failed) => "failed",
-        Err(SubmitError::Damaged(_)) => "damaged",
-        Err(SubmitError::Frozen(_)) => "frozen",
-    };
-    metrics::counter!("annals_commands_total", "outcome" => outcome).increment(1);
 }

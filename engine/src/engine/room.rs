@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 
 /// The bytes of a node.
 pub(super) struct Room {
+    /// All of them.
+    bytes: usize,
     free: Mutex<usize>,
     /// Told once for each part that became free.
     freed: Notify,
@@ -29,6 +31,7 @@ pub(crate) struct Part {
 impl Room {
     pub(super) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
+            bytes,
             free: Mutex::new(bytes),
             freed: Notify::new(),
         })
@@ -36,6 +39,11 @@ impl Room {
 
     fn free(&self) -> MutexGuard<'_, usize> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many are held.
+    pub(super) fn used(&self) -> usize {
+        self.bytes.saturating_sub(*self.free())
     }
 
     /// Takes a part, if its sender may have so much now.

@@ -26,6 +26,7 @@ use crate::ids::{Offset, Position};
 use crate::record::{NewRecord, RECORD_VERSION};
 use crate::registry::DecodedCommand;
 
+pub use decide::VERSION_CONFLICT;
 pub use machine::{Lists, Owner, Phase};
 pub use store::{
     FirstId, NoStore, SaveBatch, Saved, StateStore, Store, StoreError, StoredId, StoredState,

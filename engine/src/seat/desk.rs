@@ -126,6 +126,14 @@ impl Desk {
         self.called.notify_one();
     }
 
+    /// What was on its way or waited when somebody last worked here.
+    pub(crate) fn open_commands(&self) -> usize {
+        match self.load.load(Ordering::Relaxed) {
+            usize::MAX => 0,
+            load => load,
+        }
+    }
+
     /// Works on what there is, or lets the task do so.
     pub(crate) fn work(&self) {
         if self.load.load(Ordering::Relaxed) > AT_ONCE_MAX {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::Timestamp;
+use metrics::{Histogram, counter, histogram};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::desk::WayToDesk;
@@ -109,6 +110,7 @@ pub(super) struct Driver {
     /// When the task looks again by itself.
     planned: Instant,
     is_stopping: bool,
+    append_times: Histogram,
 }
 
 impl Driver {
@@ -137,6 +139,7 @@ impl Driver {
             held_back: VecDeque::new(),
             planned: Instant::now(),
             is_stopping: false,
+            append_times: histogram!("annals_append_seconds"),
         }
     }
 
@@ -525,7 +528,11 @@ impl Driver {
         }
         let session = self.session.as_ref().expect("it was opened above");
         let reporter = self.reporter();
+        let (handed_over, times) = (Instant::now(), self.append_times.clone());
         let done = Box::new(move |result: AppendResult| {
+            if result.is_ok() {
+                times.record(handed_over.elapsed());
+            }
             reporter.say_and_work(Input::Appended(sequence, result));
         });
         match session.append(self.partition, &record, done) {
@@ -564,6 +571,7 @@ impl Driver {
                 || status.term != term
                 || status.elsewhere.as_ref() != elsewhere;
             if changed {
+                count_moves(status.term, term);
                 status.not_owning = not_owning;
                 status.log = log;
                 status.term = term;
@@ -599,6 +607,18 @@ impl Drop for Driver {
         self.from_peers.close();
         while self.commands.pop().is_some() {}
         while self.from_peers.pop().is_some() {}
+    }
+}
+
+/// Counts that a partition was taken over or let go.
+fn count_moves(before: Option<Term>, now: Option<Term>) {
+    if before == now {
+        return;
+    }
+    if now.is_some() {
+        counter!("annals_take_overs_total").increment(1);
+    } else {
+        counter!("annals_let_go_total").increment(1);
     }
 }
 

@@ -125,6 +125,11 @@ impl<T> Queue<T> {
         Some(command)
     }
 
+    /// How many commands wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state().fair.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.state().fair.is_empty()
     }

@@ -8,6 +8,7 @@
 //! problems ([`door::finish`]).
 
 pub mod code;
+mod freshness;
 mod openapi;
 mod parameters;
 mod position;
@@ -28,7 +29,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::OnceCell;
 
-use crate::runtime::{NamedLog, Projection, RuntimeError, query_options, require_held};
+use crate::runtime::{NamedLog, Projection, RuntimeError, Sampler, query_options, require_held};
 use rows::ShownModel;
 
 pub use openapi::fragment;
@@ -54,6 +55,7 @@ struct Inner {
     pool: PgPool,
     whose: Arc<Whose>,
     models: Vec<ShownModel>,
+    sampler: Option<Arc<Sampler>>,
 }
 
 /// The log whose read models are shown.
@@ -124,10 +126,31 @@ impl QueryDoor {
             pool,
             whose,
             models: rows::shown_models(projections),
+            sampler: None,
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Lets answers say how far their read model is behind.
+    #[must_use]
+    pub fn with_sampler(mut self, sampler: &Arc<Sampler>) -> Self {
+        // Nobody else has it yet.
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.sampler = Some(Arc::clone(sampler));
+        }
+        self
+    }
+
+    /// Brings the gauges up to date: to be called before they are shown.
+    pub fn measure(&self) {
+        let (all, idle) = (self.inner.pool.size(), self.inner.pool.num_idle());
+        let idle = f64::from(u32::try_from(idle).unwrap_or(u32::MAX).min(all));
+        let used = f64::from(all) - idle;
+        metrics::gauge!("annals_postgres_pool_connections", "state" => "idle").set(idle);
+        metrics::gauge!("annals_postgres_pool_connections", "state" => "used").set(used);
+        metrics::gauge!("annals_postgres_pool_connections_max").set(f64::from(CONNECTIONS_MAX));
     }
 
     /// Whether Postgres answers, for readiness.

@@ -11,6 +11,7 @@ use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
 use engine::registry::Registry;
 use serde_json::{Map, Value, json};
 
+use super::freshness::STALE_FROM;
 use super::parameters::{
     CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, VERSION_MAX, WAIT_DEFAULT,
 };
@@ -117,6 +118,11 @@ fn problems(statuses: &[u16]) -> Map<String, Value> {
 }
 
 fn ok(description: &str, schema: Value) -> Value {
+    let stale = format!(
+        "Present where the rows are not to be taken for what is: `stopped` where the read model \
+         met what it cannot take up, `behind` where its lag is {} s or more.",
+        STALE_FROM.as_secs()
+    );
     json!({
         "description": description,
         "headers": {
@@ -124,6 +130,16 @@ fn ok(description: &str, schema: Value) -> Value {
             "Annals-Position": {
                 "description": "Where the read model stood; absent where it has read nothing yet.",
                 "schema": {"type": "string"},
+            },
+            "Annals-Lag": {
+                "description": "For how long the oldest record that the read model lacks has been \
+                                in the log, in seconds, as of at most some seconds ago; 0 where \
+                                none is missing, absent where it is not known.",
+                "schema": {"type": "number", "minimum": 0},
+            },
+            "Annals-Stale": {
+                "description": stale,
+                "schema": {"type": "string", "enum": ["stopped", "behind"]},
             },
         },
         "content": {"application/json": {"schema": schema}},
@@ -345,10 +361,11 @@ fn event_schema() -> Value {
                 },
                 "required": ["id", "kind"],
             },
+            "traceparent": {"type": ["string", "null"]},
             "position": nullable(position_schema()),
         },
         "required": ["id", "type", "schema", "version", "occurred_at", "recorded_at", "data",
                      "command_id", "command", "correlation_id", "causation_id", "actor",
-                     "position"],
+                     "traceparent", "position"],
     })
 }

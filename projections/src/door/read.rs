@@ -102,7 +102,10 @@ pub(super) async fn page(
         rows: &rows,
         position: position.as_ref(),
     };
-    Ok(answer(&body, position.as_ref()))
+    let mut response = answer(&body, position.as_ref());
+    door.inner
+        .tell_freshness(shown.projection, response.headers_mut());
+    Ok(response)
 }
 
 /// `GET /v1/read/{model}/{key}`
@@ -129,7 +132,10 @@ pub(super) async fn one(
         .map_err(|error| unavailable(&error))?
         .ok_or_else(missing)?;
     let row = shown.show(&found).map_err(Problem::internal)?;
-    Ok(answer(&row, position.as_ref()))
+    let mut response = answer(&row, position.as_ref());
+    door.inner
+        .tell_freshness(shown.projection, response.headers_mut());
+    Ok(response)
 }
 
 /// A body with the position as a header.

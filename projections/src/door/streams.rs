@@ -95,6 +95,7 @@ struct ShownEvent {
     correlation_id: String,
     causation_id: String,
     actor: Option<Actor>,
+    traceparent: Option<String>,
     position: Option<PositionToken>,
 }
 
@@ -151,7 +152,9 @@ pub(super) async fn events(
         events,
         position: position.as_ref(),
     };
-    Ok(answer(&body, position.as_ref()))
+    let mut response = answer(&body, position.as_ref());
+    inner.tell_freshness(STREAM_INDEX, response.headers_mut());
+    Ok(response)
 }
 
 /// `GET /v1/streams/{stream}/state`
@@ -225,6 +228,7 @@ pub(super) async fn state(
         position: position.as_ref(),
     };
     let mut response = answer(&body, position.as_ref());
+    inner.tell_freshness(STREAM_INDEX, response.headers_mut());
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, etag);
     }
@@ -387,6 +391,7 @@ fn shown(
             correlation_id: correlation_id.clone(),
             causation_id: causation_id.clone(),
             actor: commit.actor.clone(),
+            traceparent: commit.trace.clone(),
             position: position.clone(),
         })
         .collect()

@@ -4,12 +4,14 @@
 //! silence.
 
 use std::error::Error as _;
+use std::sync::Arc;
 
 use engine::chain::Stop;
 use engine::ids::{LogId, Offset, Partition};
 use engine::log::LogError;
 
 use super::entry::ProjectError;
+use super::projection::Projection;
 
 /// Why an operation of the runtime failed.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,19 @@ pub struct StoppedProjection {
     pub reason: String,
 }
 
+impl StoppedProjection {
+    /// What happened, and the command that lets it go on once the cause is gone.
+    #[must_use]
+    pub fn with_remedy(&self) -> String {
+        let name = self.projection;
+        // Some reasons name their remedy: another command helps there.
+        if self.reason.contains("annals projections") {
+            return self.to_string();
+        }
+        format!("{self}; once its cause is gone, go on with: annals projections resume {name}")
+    }
+}
+
 fn place(partition: Option<&Partition>, offset: Option<&Offset>) -> String {
     let partition = partition.map(|p| format!(" in partition {p}"));
     let offset = offset.map(|o| format!(" at offset {o}"));
@@ -105,6 +120,14 @@ fn place(partition: Option<&Partition>, offset: Option<&Offset>) -> String {
 impl RuntimeError {
     pub(crate) fn postgres(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Postgres { operation, source }
+    }
+
+    pub(crate) fn unknown(projections: &[Arc<dyn Projection>], name: &str) -> Self {
+        let known: Vec<&str> = projections.iter().map(|p| p.name()).collect();
+        Self::Unknown {
+            name: name.to_owned(),
+            known: known.join(", "),
+        }
     }
 
     /// Whether another try may succeed.

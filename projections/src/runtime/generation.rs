@@ -142,11 +142,11 @@ pub(crate) async fn live(
 }
 
 /// The live generations of `projections`, made where there is none; and those that must be rebuilt
-/// first.
+/// first, with their numbers.
 pub(crate) async fn ensure_live(
     connection: &mut PgConnection,
     projections: &[Arc<dyn Projection>],
-) -> Result<(Vec<Generation>, Vec<StoppedProjection>), RuntimeError> {
+) -> Result<(Vec<Generation>, Vec<(StoppedProjection, i32)>), RuntimeError> {
     let (mut generations, mut stopped) = (Vec::new(), Vec::new());
     for projection in projections {
         let mut found = live(connection, projection.name()).await?;
@@ -159,12 +159,15 @@ pub(crate) async fn ensure_live(
         };
         match found.differs(&**projection) {
             None => generations.push(Generation::new(projection, found.number)),
-            Some(reason) => stopped.push(StoppedProjection {
-                projection: projection.name(),
-                partition: None,
-                offset: None,
-                reason,
-            }),
+            Some(reason) => {
+                let stop = StoppedProjection {
+                    projection: projection.name(),
+                    partition: None,
+                    offset: None,
+                    reason,
+                };
+                stopped.push((stop, found.number));
+            }
         }
     }
     Ok((generations, stopped))

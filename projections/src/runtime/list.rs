@@ -17,7 +17,7 @@ use super::generation;
 use super::held::{self, NamedLog};
 use super::projection::Projection;
 use super::projector::connect_options;
-use super::{checkpoint, measure};
+use super::{checkpoint, measure, stops};
 
 /// How far one building of a projection has come in one partition.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,6 +42,8 @@ pub struct Place {
     pub lag_seconds: Option<f64>,
     /// When the last commit taken up was recorded.
     pub last_recorded_at: Option<Timestamp>,
+    /// Why it goes no further here, if it does not.
+    pub stopped: Option<String>,
 }
 
 /// What a building of a projection's tables is.
@@ -52,6 +54,8 @@ pub enum PlaceState {
     Live,
     /// The views show it, but this program's declarations are others: it must be rebuilt.
     Outdated,
+    /// The views show it, and its projector goes no further here.
+    Stopped,
     /// A rebuild is making it, or left it.
     Building,
 }
@@ -63,6 +67,7 @@ impl PlaceState {
         match self {
             Self::Live => "live",
             Self::Outdated => "outdated",
+            Self::Stopped => "stopped",
             Self::Building => "building",
         }
     }
@@ -90,6 +95,16 @@ pub async fn list(
             bounds.insert(partition, log.bounds(partition).await?);
         }
     }
+    let stopped: BTreeMap<(String, i32, Partition), String> = stops::live(&mut connection)
+        .await?
+        .into_iter()
+        .map(|stop| {
+            (
+                (stop.projection, stop.generation, stop.partition),
+                stop.reason,
+            )
+        })
+        .collect();
     let mut places = Vec::new();
     for (name, number, version, building) in buildings(&mut connection).await? {
         let state = if building {
@@ -105,6 +120,11 @@ pub async fn list(
         for partition in partitions {
             let at: Option<&Checkpoint> = checkpoints.get(&partition);
             let ends = bounds.get(&partition).copied();
+            let stopped = stopped.get(&(name.clone(), number, partition)).cloned();
+            let state = match (state, &stopped) {
+                (PlaceState::Live, Some(_)) => PlaceState::Stopped,
+                (state, _) => state,
+            };
             places.push(Place {
                 projection: name.clone(),
                 version,
@@ -116,6 +136,7 @@ pub async fn list(
                 gap: ends.map(|bounds| measure::gap(bounds, at)),
                 lag_seconds: ends.map(|bounds| measure::lag_seconds(bounds, at)),
                 last_recorded_at: at.and_then(|c| c.last_recorded_at),
+                stopped,
             });
         }
     }

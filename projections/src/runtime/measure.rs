@@ -2,14 +2,17 @@
 //!
 //! Invariant: names are frozen; units stand last in them. Deliberately absent: how they are shown.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use engine::chain::Orphan;
 use engine::checkpoint::Checkpoint;
 use engine::ids::Partition;
 use engine::log::Bounds;
 use engine::subscription::Batch;
 use metrics::{counter, gauge, histogram};
 
+use super::projection::Projection;
 use super::write::Folded;
 
 // Figures are shown to people; what a float cannot hold of a large count does not matter.
@@ -18,38 +21,22 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Says what the metrics mean, for whoever shows them.
-pub(crate) fn describe() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-    describe_counter!("annals_projector_commits_total", "commits taken up");
-    describe_counter!("annals_projector_rows_total", "rows written");
-    describe_counter!(
-        "annals_projection_stopped_total",
-        "projections that went no further"
-    );
-    describe_counter!(
-        "annals_projector_orphans_total",
-        "records that no reader accepts"
-    );
-    describe_histogram!(
-        "annals_projector_batch_commits",
-        "commits in one transaction"
-    );
-    describe_histogram!("annals_projector_batch_rows", "rows in one transaction");
-    describe_histogram!(
-        "annals_projector_batch_seconds",
-        Unit::Seconds,
-        "folding and writing of one batch"
-    );
-    describe_gauge!(
-        "annals_projection_gap_records",
-        "records behind the log's end"
-    );
-    describe_gauge!(
-        "annals_projection_lag_seconds",
-        Unit::Seconds,
-        "time since the last commit taken up was recorded, 0 where none is missing"
-    );
+/// Begins the counters of a projector, at 0.
+pub(crate) fn begin(projections: &[Arc<dyn Projection>]) {
+    counter!("annals_projector_commits_total").increment(0);
+    counter!("annals_projector_rows_total").increment(0);
+    for reason in [
+        Orphan::Late,
+        Orphan::Losing,
+        Orphan::Duplicate,
+        Orphan::Foreign,
+        Orphan::Acknowledged,
+    ] {
+        counter!("annals_projector_orphans_total", "reason" => reason.as_str()).increment(0);
+    }
+    for projection in projections {
+        counter!("annals_projection_stopped_total", "projection" => projection.name()).increment(0);
+    }
 }
 
 /// A batch was written.
@@ -64,9 +51,14 @@ pub(crate) fn written(batches: &[Batch], folds: &[Folded], elapsed: Duration) {
     tracing::debug!(
         commits,
         rows,
-        elapsed_ms = elapsed.as_millis(),
+        elapsed_ms = elapsed.as_secs_f64() * 1_000.0,
         "wrote a batch"
     );
+}
+
+/// A projection goes no further.
+pub(crate) fn stopped(projection: &'static str) {
+    counter!("annals_projection_stopped_total", "projection" => projection).increment(1);
 }
 
 /// Batches may hold orphans.
@@ -79,19 +71,25 @@ pub(crate) fn orphans(batches: &[Batch]) {
     }
 }
 
-/// How far a projection has come in a partition.
-pub(crate) fn place(
-    projection: &'static str,
-    partition: Partition,
-    bounds: Bounds,
-    at: Option<&Checkpoint>,
-) {
+/// How far a live read model is behind in a partition.
+pub(crate) fn place(projection: &str, partition: Partition, gap: u64, lag: Duration) {
     let labels = [
         ("projection", projection.to_owned()),
         ("partition", partition.to_string()),
     ];
-    gauge!("annals_projection_gap_records", &labels).set(float(gap(bounds, at)));
-    gauge!("annals_projection_lag_seconds", &labels).set(lag_seconds(bounds, at));
+    gauge!("annals_projection_gap_records", &labels).set(float(gap));
+    gauge!("annals_projection_lag_seconds", &labels).set(lag.as_secs_f64());
+}
+
+/// In how many partitions a live read model has stopped.
+pub(crate) fn stopped_partitions(projection: &str, partitions: usize) {
+    gauge!("annals_projection_stopped_partitions", "projection" => projection.to_owned())
+        .set(float(partitions as u64));
+}
+
+/// How old what gap and lag say is.
+pub(crate) fn sampled(age: Duration) {
+    gauge!("annals_projection_sample_age_seconds").set(age.as_secs_f64());
 }
 
 /// How many records lie behind a checkpoint.

@@ -18,14 +18,15 @@ mod generation;
 mod goal;
 mod held;
 mod list;
-mod locks;
 mod measure;
 mod numeric;
 mod projection;
 mod projector;
 mod rebuild;
+mod sampler;
 mod sql;
 mod status;
+mod stops;
 mod table;
 mod task;
 mod value;
@@ -45,7 +46,9 @@ pub use list::{Place, PlaceState, list};
 pub use projection::Projection;
 pub use projector::{PROJECTOR_TASKS_MAX, Projector};
 pub use rebuild::{OnReading, Reading, Rebuilt, catch_up, rebuild};
+pub use sampler::{Freshness, Sampler};
 pub use status::{TaskState, TaskStatus};
+pub use stops::resume;
 pub use table::{
     ColumnType, KeyColumn, Merge, Model, ModelColumn, Null, Shown, Source, Sum, TALLIED_MAX, Table,
     ValueColumn, add, column, computed, count, key, latest, max, min, nullable, set, sum, sum_of,

@@ -87,7 +87,7 @@ impl Projector {
         tasks: usize,
     ) -> Result<Self, RuntimeError> {
         let postgres = connect_options(url)?;
-        measure::describe();
+        measure::begin(projections);
         let (stop, stopped) = watch::channel(false);
         let partitions: Vec<Partition> = (0..log.partition_count()).map(Partition).collect();
         let spawn = |partitions: Vec<Partition>| {
@@ -100,6 +100,7 @@ impl Projector {
                 goal: Goal::Follow,
                 stop: stopped.clone(),
                 board: board.clone(),
+                held: None,
                 progress: Box::new(|_| {}),
             };
             (board, tokio::spawn(task.run()))

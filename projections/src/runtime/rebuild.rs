@@ -81,13 +81,7 @@ pub async fn rebuild(
     let projection = projections
         .iter()
         .find(|p| p.name() == name)
-        .ok_or_else(|| {
-            let known: Vec<&str> = projections.iter().map(|p| p.name()).collect();
-            RuntimeError::Unknown {
-                name: name.to_owned(),
-                known: known.join(", "),
-            }
-        })?;
+        .ok_or_else(|| RuntimeError::unknown(projections, name))?;
     let postgres = connect_options(url)?;
     let connect = RuntimeError::postgres("connect to Postgres");
     let mut connection = postgres.connect().await.map_err(connect)?;
@@ -193,6 +187,7 @@ async fn run(
             partitions,
             goal: Goal::Reach(ends),
             stop: stop.clone(),
+            held: None,
             progress: Box::new(move |read| {
                 let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
                 counting.count(read, &limits);

@@ -1,6 +1,7 @@
 //! What the tasks of a projector are doing, for readiness and for people.
 //!
-//! Deliberately absent: figures (`measure`).
+//! Invariant: a stop is known here first, and kept until its projection is built anew or resumed.
+//! Deliberately absent: figures (`measure`), and where stops are kept for other processes (`stops`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,47 +54,110 @@ impl TaskStatus {
             TaskState::Ended => Some(format!("{at}ended")),
             // One that stands by is as it should be: several nodes run projectors.
             TaskState::Following | TaskState::Waiting => {
-                self.stopped.first().map(ToString::to_string)
+                self.stopped.first().map(StoppedProjection::with_remedy)
             }
         }
     }
 }
 
+/// A stop as its task knows it.
+struct Noted {
+    stop: StoppedProjection,
+    /// The building of the tables in which it happened.
+    generation: i32,
+    /// Whether other processes can see it.
+    is_recorded: bool,
+}
+
+struct Board {
+    status: TaskStatus,
+    noted: Vec<Noted>,
+}
+
 /// Where a task writes its status.
 #[derive(Clone)]
-pub(crate) struct StatusBoard(Arc<Mutex<TaskStatus>>);
+pub(crate) struct StatusBoard(Arc<Mutex<Board>>);
 
 impl StatusBoard {
     pub(crate) fn new(partitions: Vec<Partition>) -> Self {
-        Self(Arc::new(Mutex::new(TaskStatus {
-            partitions,
-            state: TaskState::Starting,
-            stopped: Vec::new(),
+        Self(Arc::new(Mutex::new(Board {
+            status: TaskStatus {
+                partitions,
+                state: TaskState::Starting,
+                stopped: Vec::new(),
+            },
+            noted: Vec::new(),
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, TaskStatus> {
+    fn lock(&self) -> MutexGuard<'_, Board> {
         // No code that could panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn read(&self) -> TaskStatus {
-        self.lock().clone()
-    }
-
-    pub(crate) fn set(&self, state: TaskState) {
-        self.lock().state = state;
-    }
-
-    pub(crate) fn stop_projection(&self, stopped: StoppedProjection) {
-        let mut status = self.lock();
-        if !status.stopped.contains(&stopped) {
-            status.stopped.push(stopped);
+        let board = self.lock();
+        TaskStatus {
+            stopped: board.noted.iter().map(|noted| noted.stop.clone()).collect(),
+            ..board.status.clone()
         }
     }
 
+    pub(crate) fn set(&self, state: TaskState) {
+        self.lock().status.state = state;
+    }
+
+    /// Notes that a projection goes no further; `false` if that was known.
+    pub(crate) fn stop_projection(&self, stop: &StoppedProjection, generation: i32) -> bool {
+        let mut board = self.lock();
+        let is_known = |noted: &Noted| noted.generation == generation && noted.stop == *stop;
+        if board.noted.iter().any(is_known) {
+            return false;
+        }
+        board.noted.push(Noted {
+            stop: stop.clone(),
+            generation,
+            is_recorded: false,
+        });
+        true
+    }
+
+    /// The stops that other processes cannot see yet, with their generations.
+    pub(crate) fn unrecorded(&self) -> Vec<(StoppedProjection, i32)> {
+        let board = self.lock();
+        let unrecorded = board.noted.iter().filter(|noted| !noted.is_recorded);
+        let unrecorded = unrecorded.map(|noted| (noted.stop.clone(), noted.generation));
+        unrecorded.collect()
+    }
+
+    /// Notes that other processes can see all stops of now.
+    pub(crate) fn set_recorded(&self) {
+        let mut board = self.lock();
+        board
+            .noted
+            .iter_mut()
+            .for_each(|noted| noted.is_recorded = true);
+    }
+
+    /// Forgets recorded stops that do not hold any more; returns their projections.
+    pub(crate) fn forget(
+        &self,
+        holds: impl Fn(&StoppedProjection, i32) -> bool,
+    ) -> Vec<&'static str> {
+        let mut board = self.lock();
+        let mut gone = Vec::new();
+        board.noted.retain(|noted| {
+            let stays = !noted.is_recorded || holds(&noted.stop, noted.generation);
+            if !stays && !gone.contains(&noted.stop.projection) {
+                gone.push(noted.stop.projection);
+            }
+            stays
+        });
+        gone
+    }
+
     pub(crate) fn first_stopped(&self) -> Option<StoppedProjection> {
-        self.lock().stopped.first().cloned()
+        self.lock().noted.first().map(|noted| noted.stop.clone())
     }
 
     /// The partitions in which a projection goes no further.
@@ -102,12 +166,13 @@ impl StatusBoard {
         projection: &str,
         all: &[Partition],
     ) -> BTreeSet<Partition> {
-        let status = self.lock();
-        let own = status.stopped.iter().filter(|s| s.projection == projection);
-        own.flat_map(|stopped| match stopped.partition {
-            Some(partition) => vec![partition],
-            None => all.to_vec(),
-        })
-        .collect()
+        let board = self.lock();
+        let own = board.noted.iter().map(|noted| &noted.stop);
+        own.filter(|stop| stop.projection == projection)
+            .flat_map(|stop| match stop.partition {
+                Some(partition) => vec![partition],
+                None => all.to_vec(),
+            })
+            .collect()
     }
 }

@@ -29,20 +29,21 @@ use super::projection::Projection;
 use super::status::{StatusBoard, TaskState};
 use super::write::{Way, WriteError};
 use super::writing::{Work, Writing, Written};
-use super::{checkpoint, held, locks, measure, versions};
+use super::{checkpoint, held, measure, stops, versions};
+
+mod locks;
+mod stopping;
 
 /// How long a task waits for records before it looks around.
 const READ_WAIT: Duration = Duration::from_millis(500);
-/// How often gauges are brought up to date and the connection is tried.
-const LOOK_AROUND_EVERY: Duration = Duration::from_secs(5);
+/// How often the connection is tried, and whether somebody rebuilt or resumed a projection.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(1);
 /// The first and the longest pause between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How many commits a transaction has at least for the next to be folded meanwhile. A smaller one is soon
 /// durable: what comes until then goes into the next one as a whole, and is seen a transaction earlier.
 const AHEAD_FROM: usize = 500;
-/// How often a waiting task asks for the locks again.
-const LOCK_EVERY: Duration = Duration::from_millis(200);
 
 /// What a task writes.
 #[derive(Clone)]
@@ -60,6 +61,8 @@ pub(crate) enum Ended {
     Asked,
     /// It reached its goal.
     Reached,
+    /// It is to begin anew: a projection was rebuilt or resumed.
+    Anew,
 }
 
 /// Told where reading goes on, by partition.
@@ -74,6 +77,8 @@ pub(crate) struct Task {
     pub(crate) goal: Goal,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) board: StatusBoard,
+    /// The generations that it wrote last; absent: it has not begun.
+    pub(crate) held: Option<Vec<(&'static str, i32)>>,
     /// Told how far each partition was read, after each batch.
     pub(crate) progress: OnRead,
 }
@@ -85,7 +90,7 @@ struct Session {
     writing: Writing,
     /// What streams are looked up with, once that was needed.
     looking: Option<PgConnection>,
-    looked_around: Instant,
+    looked_around: Option<Instant>,
 }
 
 impl Session {
@@ -96,16 +101,25 @@ impl Session {
     fn durable(&self) -> impl Iterator<Item = &Places> + Clone {
         self.progress.iter().map(|progress| &progress.durable)
     }
+
+    fn is_look_due(&self) -> bool {
+        let at = self.looked_around;
+        at.is_none_or(|at| at.elapsed() >= LOOK_AROUND_EVERY)
+    }
 }
 
 impl Task {
-    /// Runs until the goal is reached, the task is asked to stop, or something stops it for good.
-    /// What may pass is tried again, without end.
+    /// Runs until the goal is reached or the task is asked to stop. What may pass is tried again,
+    /// without end; after anything else it rests until somebody has mended it.
     pub(crate) async fn run(mut self) -> Result<Ended, RuntimeError> {
         let mut pause = PAUSE_MIN;
         loop {
             let started = Instant::now();
             let error = match self.session().await {
+                Ok(Ended::Anew) => {
+                    pause = PAUSE_MIN;
+                    continue;
+                }
                 Ok(ended) => {
                     self.board.set(TaskState::Ended);
                     return Ok(ended);
@@ -114,8 +128,13 @@ impl Task {
             };
             let reason = explained(&error);
             if !error.may_pass() {
-                tracing::error!(partitions = ?self.partitions, reason, "the projector stopped");
-                self.board.set(TaskState::Stopped(reason));
+                self.board.set(TaskState::Stopped(reason.clone()));
+                if !matches!(error, RuntimeError::Stopped(_)) {
+                    self.report_all_stopped(&reason);
+                }
+                if self.rest().await {
+                    continue;
+                }
                 return Err(error);
             }
             if started.elapsed() > PAUSE_MAX {
@@ -123,7 +142,7 @@ impl Task {
             }
             tracing::warn!(
                 reason,
-                pause_ms = pause.as_millis(),
+                pause_ms = pause.as_secs_f64() * 1_000.0,
                 "the projector tries again"
             );
             self.board.set(TaskState::Retrying(reason));
@@ -156,7 +175,10 @@ impl Task {
         let mut session = self.load(connection).await?;
         let mut subscription = self.subscribe(&session);
         self.board.set(TaskState::Following);
-        tracing::debug!(partitions = ?self.partitions, "the projector follows the log");
+        tracing::debug!(
+            partitions = self.partitions.len(),
+            "the projector follows the log"
+        );
         loop {
             // What is level is still held against the log.
             let wait = match self.is_level(session.durable()) {
@@ -218,42 +240,11 @@ impl Task {
                 session.writing.close().await;
                 return Ok(Ended::Reached);
             }
-            if session.looked_around.elapsed() >= LOOK_AROUND_EVERY {
-                self.look_around(&mut session).await?;
-            }
-        }
-    }
-
-    /// Waits until no other projector writes the same; ends early where the goal is reached by it.
-    async fn take_locks(
-        &mut self,
-        connection: &mut PgConnection,
-    ) -> Result<Option<Ended>, RuntimeError> {
-        let names: Vec<String> = match &self.target {
-            Target::Live(projections) => projections
-                .iter()
-                .flat_map(|projection| {
-                    let name = projection.name();
-                    let key = move |p: &Partition| format!("annals.projector/{name}/{p}");
-                    self.partitions.iter().map(key)
-                })
-                .collect(),
-            // A rebuild holds a lock of its own.
-            Target::Building(_) => return Ok(None),
-        };
-        loop {
-            if locks::take(connection, &names).await? {
-                return Ok(None);
-            }
-            self.board.set(TaskState::Waiting);
-            if self.stopped_within(LOCK_EVERY).await {
-                return Ok(Some(Ended::Asked));
-            }
-            if matches!(self.goal, Goal::Reach(_)) {
-                let (_, progress) = self.load_progress(connection).await?;
-                let durable = progress.iter().map(|progress| &progress.durable);
-                if self.reached(durable).await? {
-                    return Ok(Some(Ended::Reached));
+            if session.is_look_due() {
+                self.settle(&mut session).await?;
+                if self.look_around(&mut session).await? {
+                    session.writing.close().await;
+                    return Ok(Ended::Anew);
                 }
             }
         }
@@ -267,9 +258,9 @@ impl Task {
             Target::Building(generation) => vec![generation.clone()],
             Target::Live(projections) => {
                 let (live, stale) = generation::ensure_live(connection, projections).await?;
-                stale
-                    .into_iter()
-                    .for_each(|stale| self.board.stop_projection(stale));
+                for (stale, generation) in stale {
+                    self.report_stopped(stale, generation);
+                }
                 live
             }
         };
@@ -287,22 +278,32 @@ impl Task {
         Ok((generations, progress))
     }
 
-    async fn load(&self, mut connection: PgConnection) -> Result<Session, RuntimeError> {
+    async fn load(&mut self, mut connection: PgConnection) -> Result<Session, RuntimeError> {
+        if let Target::Live(projections) = &self.target
+            && self.follows_live()
+            && self.held.is_none()
+        {
+            let names: Vec<&str> = projections.iter().map(|p| p.name()).collect();
+            stops::forget(&mut connection, &names, &self.partitions).await?;
+        }
         let (generations, progress) = self.load_progress(&mut connection).await?;
+        let held = generations
+            .iter()
+            .map(|generation| (generation.projection.name(), generation.number));
+        self.held = Some(held.collect());
         let generations: Arc<[Generation]> = generations.into();
         let way = match self.target {
             Target::Live(_) => Way::Merge,
             Target::Building(_) => Way::Copy,
         };
-        let mut session = Session {
+        let session = Session {
             writing: Writing::new(connection, &generations, way),
             generations,
             progress,
             looking: None,
-            looked_around: Instant::now(),
+            looked_around: None,
         };
         self.require_any(&session)?;
-        self.look_around(&mut session).await?;
         Ok(session)
     }
 
@@ -375,7 +376,10 @@ impl Task {
         let began = Instant::now();
         let (folds, failed) = fold::fold(&session.generations, &mut session.progress, &batches);
         for stopped in failed {
-            self.report_stopped(stopped);
+            let number = session.generations.iter().find_map(|generation| {
+                (generation.projection.name() == stopped.projection).then_some(generation.number)
+            });
+            self.report_stopped(stopped, number.unwrap_or_default());
         }
         self.require_any(session)?;
         for fold in &folds {
@@ -425,14 +429,15 @@ impl Task {
                 Ok(false)
             }
             Err(WriteError::Data { index, reason }) => {
-                let projection = session.generations[index].projection.name();
+                let generation = &session.generations[index];
                 session.progress[index].stopped.extend(&self.partitions);
-                self.report_stopped(StoppedProjection {
-                    projection,
+                let stopped = StoppedProjection {
+                    projection: generation.projection.name(),
                     partition: None,
                     offset: None,
                     reason,
-                });
+                };
+                self.report_stopped(stopped, generation.number);
                 for progress in &mut session.progress {
                     progress.taken_up.clone_from(&progress.durable);
                 }
@@ -452,12 +457,13 @@ impl Task {
         };
         for (generation, progress) in session.generations.iter().zip(&mut session.progress) {
             if progress.stopped.insert(partition) {
-                self.report_stopped(StoppedProjection {
+                let stopped = StoppedProjection {
                     projection: generation.projection.name(),
                     partition: Some(partition),
                     offset: Some(offset),
                     reason: stop.to_string(),
-                });
+                };
+                self.report_stopped(stopped, generation.number);
             }
         }
         // A goal that is not reached in one partition is not reached.
@@ -465,19 +471,6 @@ impl Task {
             (Goal::Follow, Ok(())) => Ok(()),
             (Goal::Follow, Err(_)) | (Goal::Reach(_), _) => Err(stop.into()),
         }
-    }
-
-    fn report_stopped(&self, stopped: StoppedProjection) {
-        tracing::error!(
-            projection = stopped.projection,
-            partition = stopped.partition.map(|p| p.0),
-            offset = stopped.offset.map(|o| o.0),
-            reason = stopped.reason,
-            "the projection stopped here; the others go on"
-        );
-        metrics::counter!("annals_projection_stopped_total", "projection" => stopped.projection)
-            .increment(1);
-        self.board.stop_projection(stopped);
     }
 
     fn tell(&mut self, session: &Session) {
@@ -550,23 +543,6 @@ impl Task {
             }
         }
         Ok(true)
-    }
-
-    /// Brings gauges up to date and finds out whether the connection, with its locks, still lives.
-    async fn look_around(&self, session: &mut Session) -> Result<(), RuntimeError> {
-        session.looked_around = Instant::now();
-        session.writing.ping().await?;
-        for &partition in &self.partitions {
-            let Ok(bounds) = self.log.bounds(partition).await else {
-                // The subscription meets the same trouble and says so.
-                return Ok(());
-            };
-            for (generation, progress) in session.generations.iter().zip(&session.progress) {
-                let at = progress.durable.get(&partition);
-                measure::place(generation.projection.name(), partition, bounds, at);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -11,7 +11,6 @@ use engine::subscription::Batch;
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 
-use super::error::RuntimeError;
 use super::generation::Generation;
 use super::write::{self, Folded, Way, WriteError};
 
@@ -74,17 +73,9 @@ impl Writing {
         Some(written)
     }
 
-    /// Finds out whether the connection, with its locks, still lives; nothing while it is busy, which
-    /// finds that out, too.
-    ///
-    /// # Errors
-    /// `Postgres`.
-    pub(crate) async fn ping(&mut self) -> Result<(), RuntimeError> {
-        let Some(connection) = &mut self.idle else {
-            return Ok(());
-        };
-        let ping = RuntimeError::postgres("reach Postgres");
-        connection.ping().await.map_err(ping)
+    /// The connection, with its locks, unless a transaction is under way.
+    pub(crate) fn idle(&mut self) -> Option<&mut PgConnection> {
+        self.idle.as_mut()
     }
 
     /// Lets the connection go, with its locks.

@@ -340,7 +340,7 @@ impl World {
                 Some((Invariant::RefusedLeftNothing, what))
             }
             Err(SubmitError::Failed)
-                if !uncertain && !reuses && self.histories[partition].of(&key).is_some() =>
+                if !uncertain && !reuses && self.histories[partition].has(&key) =>
             {
                 let what = format!("{id} of {stream} failed, and is there");
                 Some((Invariant::RefusedLeftNothing, what))

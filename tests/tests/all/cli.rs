@@ -6,6 +6,7 @@
 mod advised;
 mod checked;
 mod imports;
+mod observed;
 mod postgres;
 mod program;
 mod runs;

@@ -76,7 +76,9 @@ impl Served {
         ]);
         let health = {
             let engine = engine.clone();
-            door::health::Health::new(String::new).check("log", move || {
+            let role = door::health::Role::CommandApi;
+            let health = door::health::Health::new([role], String::new);
+            health.check("log", &[door::health::Role::CommandApi], move || {
                 let readiness = engine.readiness();
                 async move { readiness }
             })

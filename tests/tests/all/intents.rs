@@ -83,7 +83,8 @@ async fn on_both_logs(test: impl AsyncFn(&Stack)) {
         test(&stack).await;
         assert_recorded_one_after_the_other(&stack.log).await;
         let log = stack.stop().await;
-        let report = engine::audit::verify(&*log.log, &[], |_, _| {});
+        let shop = crate::write_side::shop();
+        let report = engine::audit::verify(&*log.log, &shop, &[], |_, _| {});
         assert!(report.await.unwrap().is_clean());
     }
 }

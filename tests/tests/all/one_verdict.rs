@@ -59,6 +59,7 @@ fn owners_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {
     let now = Now {
         wall: Timestamp::from_micros(1_800_000_000_000_000).unwrap(),
         monotonic_ms: 0,
+        boottime_ms: 0,
     };
     for action in owner.take_actions() {
         if let Action::Read { from } = action {
@@ -150,7 +151,9 @@ fn checkers_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {
 async fn verdicts(raw: &RawLog, acknowledged: Acknowledged) -> Vec<(&'static str, Place)> {
     let log = acknowledging(std::sync::Arc::clone(&raw.log), acknowledged.clone());
     let records = log.read(P0, Offset(0)).await.unwrap().records;
-    let report = verify(&*log, &[], |_, _| {}).await.unwrap();
+    let report = verify(&*log, &Registry::new(), &[], |_, _| {})
+        .await
+        .unwrap();
     vec![
         ("owner", owners_verdict(&records, &acknowledged)),
         ("follower", followers_verdict(&records, &acknowledged)),

@@ -3,6 +3,7 @@
 
 mod extremes;
 mod faults;
+mod stops;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -4,11 +4,13 @@
 //! asks; everything else is a problem document, and never a 500.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::command::{Answer, Request};
 use engine::engine::Engine;
 use projections::door::{QueryDoor, router};
+use projections::runtime::Sampler;
 use projections::{Projector, models};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -49,7 +51,9 @@ impl Served {
             door::health::fragment(),
         ]);
         let query = QueryDoor::new(&log.log, &postgres_url, &all, registry).unwrap();
-        let health = door::health::Health::new(String::new);
+        let sampler = Arc::new(Sampler::spawn(&log.log, &postgres_url).unwrap());
+        let query = query.with_sampler(&sampler);
+        let health = door::health::Health::new([door::health::Role::QueryApi], String::new);
         let routes = router(query)
             .merge(door::openapi::router(&document))
             .merge(door::health::router(health));

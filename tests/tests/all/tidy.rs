@@ -409,3 +409,26 @@ fn these_checks_notice_what_they_are_for() {
         assert_eq!(faults, [""; 0], "{line}");
     }
 }
+
+/// The events of the log in a text that show a value in Rust's debug form.
+fn debug_forms(text: &str) -> Vec<&str> {
+    let event =
+        regex::Regex::new(r"(?s)tracing::(?:error|warn|info|debug|trace)!\((.*?)\);").unwrap();
+    let form = regex::Regex::new(r"(?:^|[\s,=])\?[a-z_&]").unwrap();
+    let events = event.captures_iter(text).filter_map(|found| found.get(1));
+    let events = events.map(|found| found.as_str());
+    events.filter(|event| form.is_match(event)).collect()
+}
+
+#[test]
+fn the_log_shows_no_debug_forms() {
+    // They change with the program's types, and programs read the log.
+    for (path, text) in sources() {
+        assert_eq!(debug_forms(&text), [""; 0], "{path}");
+    }
+    // Written so that this file does not hold them.
+    let event = |fields: &str| format!("tracing::{}!({fields});", "warn");
+    let bad = [event("path,\n ?problem, \"refused\""), event("a = ?self.b")].concat();
+    assert_eq!(debug_forms(&bad).len(), 2);
+    assert_eq!(debug_forms(&event("%error, \"what? no\"")), [""; 0]);
+}

@@ -89,7 +89,7 @@ impl<'a> Cutter<'a> {
     /// Whether what stands at `rest` is the end of a text, whose begin was taken for the end of
     /// another one: then it is no row, and has a quote too many.
     fn is_within_text(&self, rest: &[u8]) -> bool {
-        let mut ahead = Self {
+        let mut ahead = Cutter {
             rest,
             line: self.line,
             width: None,

@@ -262,6 +262,18 @@ impl Probe {
         }
     }
 
+    /// Lets the client fetch nothing more, unless somebody will most likely read on with it: at an end
+    /// it would ask a broker a hundred times a second whether there is more.
+    pub(super) fn rest(&mut self) {
+        if self.left().reads_on() || self.assigned.take().is_none() {
+            return;
+        }
+        self.place = None;
+        // Asked as in `assign`. A client that cannot answer fetches on.
+        let _ = self.consumer.unassign();
+        let _ = self.consumer.assignment();
+    }
+
     pub(super) fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
         let (first, end) = self
             .consumer

@@ -340,7 +340,7 @@ impl Follower {
     fn hear(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
         let key = key.unwrap_or_default();
         if let Err(reason) = self.heard.hear(self.partition_count, key, value) {
-            tracing::debug!(?reason, "a record of the directory is skipped");
+            tracing::debug!(%reason, "a record of the directory is skipped");
         }
     }
 

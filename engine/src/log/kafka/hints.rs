@@ -23,15 +23,19 @@ pub(super) fn node_key(node: &str) -> String {
 }
 
 /// Why a record says nothing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unread {
     /// Its key is none of ours.
+    #[error("its key is none of ours")]
     Key,
     /// Its value is not what the key asks for.
+    #[error("its value is not what its key asks for")]
     Value,
     /// More nodes than can be.
+    #[error("there are more nodes than can be")]
     TooMany,
     /// It speaks of another log, as what is left beside a topic that was made anew does.
+    #[error("it speaks of another log")]
     OtherLog,
 }
 

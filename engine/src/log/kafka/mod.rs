@@ -10,6 +10,7 @@ mod directory;
 mod hints;
 mod membership;
 mod producer;
+mod statistics;
 mod topic;
 mod waits;
 
@@ -169,6 +170,7 @@ impl KafkaLog {
                 None => Probe::connect(&brokers, &topic)?,
             };
             let result = work(&mut probe)?;
+            probe.rest();
             let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
             kept.push(probe);
             drop(permit);

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
 
+use super::statistics::{self, Figures};
 use super::{Brokers, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogError};
@@ -26,9 +27,14 @@ const QUEUE_KB_MAX: &str = "65536";
 
 struct Deliveries {
     failed: Arc<AtomicBool>,
+    figures: Figures,
 }
 
 impl ClientContext for Deliveries {
+    fn stats(&self, statistics: Statistics) {
+        self.figures.take(&statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.failed.store(true, Ordering::SeqCst);
@@ -125,8 +131,10 @@ impl KafkaSession {
             .set("message.max.bytes", "1048576")
             .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX)
             .set("queue.buffering.max.kbytes", QUEUE_KB_MAX)
+            .set("statistics.interval.ms", statistics::EVERY_MS)
             .create_with_context(Deliveries {
                 failed: Arc::clone(&failed_flag),
+                figures: Figures::of("producer"),
             })
             .map_err(failed("make a Kafka producer"))?;
         Ok(Self {

@@ -103,7 +103,9 @@ impl World {
         let aggregate = registry.get("hoard").unwrap();
         let what = what.to_owned();
         let data = serde_json::value::to_raw_value(&Keep { what }).unwrap();
-        let command = aggregate.decode_command("Keep", Some(1), data.get()).unwrap();
+        let command = aggregate
+            .decode_command("Keep", Some(1), data.get())
+            .unwrap();
         let Submission { request, .. } = submission(id, 1, None);
         let request = Request {
             stream: "hoard-1".parse().unwrap(),

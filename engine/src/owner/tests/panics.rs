@@ -121,7 +121,9 @@ fn break_at(stream: &str, id: &str, at: &str) -> Submission {
     let registry = registry();
     let aggregate = registry.get("fragile").unwrap();
     let data = serde_json::value::to_raw_value(&Break { at: at.to_owned() }).unwrap();
-    let command = aggregate.decode_command("Break", Some(1), data.get()).unwrap();
+    let command = aggregate
+        .decode_command("Break", Some(1), data.get())
+        .unwrap();
     let Submission { request, .. } = submission(id, 1, None);
     let request = Request {
         stream: stream.parse().unwrap(),

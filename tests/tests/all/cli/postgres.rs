@@ -145,9 +145,11 @@ fn a_tool_that_is_interrupted_stops_the_postgres_that_it_started() {
             "{arguments:?}: {status:?} {:?}",
             status.signal()
         );
-        wait_for("the end of its Postgres", || {
-            (!runs(postgres)).then_some(())
-        });
+        if let Some(postgres) = postgres {
+            wait_for("the end of its Postgres", || {
+                (!runs(postgres)).then_some(())
+            });
+        }
     }
 }
 

@@ -72,8 +72,14 @@ pub(super) struct Server {
 impl Server {
     /// Starts it with these arguments and waits for the line that says it is ready.
     pub(super) fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(folder, arguments, &[])
+    }
+
+    /// The same with more of the environment.
+    pub(super) fn start_in(folder: &Path, arguments: &[&str], more: &[(&str, &str)]) -> Self {
         let mut command = annals(folder);
         command.args(arguments);
+        command.envs(more.iter().copied());
         command.args(["--listen", "127.0.0.1:0", "--output", "json"]);
         let output = folder.join("server.out");
         let process = Process::start(command, File::create(&output).unwrap(), folder).unwrap();
@@ -98,8 +104,12 @@ impl Server {
         loop {
             let text = std::fs::read_to_string(output).unwrap();
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            let mut lines = whole.lines().filter(|line| line.starts_with('{'));
-            if let Some(ready) = lines.find_map(|line| serde_json::from_str(line).ok()) {
+            let documents = whole
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            // Its log may be JSON, too.
+            let mut ready = documents.filter(|document: &Value| document["http"].is_string());
+            if let Some(ready) = ready.next() {
                 return ready;
             }
             let ended = self.process.ended();

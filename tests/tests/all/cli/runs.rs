@@ -233,12 +233,18 @@ async fn commands_are_taken_while_postgres_starts_and_kept_if_it_never_does() {
     for path in [
         "/v1/read/daily_sales",
         "/v1/streams/customer-1/events",
-        "/readyz",
+        "/readyz?role=query-api",
+        "/readyz?role=all",
     ] {
         let early = reqwest::get(format!("{url}{path}")).await.unwrap();
         assert_eq!(early.status().as_u16(), 503);
         let problem: Value = early.json().await.unwrap();
         assert_eq!(problem["code"], "not_ready", "{path}");
+    }
+    // Commands are taken, so the process stays in rotation for them.
+    for path in ["/readyz", "/readyz?role=command-api"] {
+        let ready = reqwest::get(format!("{url}{path}")).await.unwrap();
+        assert_eq!(ready.status().as_u16(), 200, "{path}");
     }
     let unknown = call(folder.path(), &["send", "ship-1", "Sail", "--url", &url]);
     assert_exit(&unknown, 7);

@@ -121,7 +121,8 @@ async fn the_orders_of_a_case_stop_nobody() {
     fill(&log, lines).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let caught_up = projections::catch_up(&log.log, &url, &models::all(), Box::new(|_| {}));
+    let models = models::all();
+    let caught_up = projections::catch_up(&log.log, &url, &models, Box::new(|_| {}));
     caught_up.await.unwrap();
     let sales = "SELECT items_minor FROM read.daily_sales WHERE tenant = 'main'";
     assert_eq!(scalar::<i64>(&url, sales).await, 5);

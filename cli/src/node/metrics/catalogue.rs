@@ -1,0 +1,381 @@
+//! Every metric: its name, kind, labels and meaning.
+//!
+//! Invariant: what `/metrics` shows is here, and `docs/metrics.md` is made of this; tests compare all
+//! three. Deliberately absent: the values; every part measures itself.
+
+/// What a metric counts, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// How many observations were up to each of these bounds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// Its name in Prometheus' text format.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name; the unit stands last in it.
+    pub name: &'static str,
+    /// What it counts, and how.
+    pub kind: Kind,
+    /// Its labels, separated by commas; each has a bounded set of values.
+    pub labels: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn counter(name: &'static str, labels: &'static str, meaning: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Counter,
+        labels,
+        meaning,
+    }
+}
+
+const fn gauge(name: &'static str, labels: &'static str, meaning: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        meaning,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    bounds: &'static [f64],
+    labels: &'static str,
+    meaning: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Histogram(bounds),
+        labels,
+        meaning,
+    }
+}
+
+/// Bounds of times, in seconds: from a tenth of a millisecond to half a minute.
+const SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0,
+];
+/// Bounds of numbers of things.
+const NUMBERS: &[f64] = &[1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
+
+/// Every metric, in order of name.
+pub const CATALOGUE: &[Metric] = &[
+    counter(
+        "annals_access_lines_left_out_total",
+        "",
+        "requests without a line in the log, since there were too many lines in their second",
+    ),
+    histogram(
+        "annals_append_seconds",
+        SECONDS,
+        "",
+        "time from handing a record to the log to its durable acknowledgement",
+    ),
+    gauge(
+        "annals_build_info",
+        "version,record_format",
+        "always 1; the program's version and the newest record format that it writes",
+    ),
+    counter(
+        "annals_commands_total",
+        "category,command,outcome",
+        "commands of this node's clients, by type and by what became of them",
+    ),
+    histogram(
+        "annals_http_request_seconds",
+        SECONDS,
+        "method,route,status",
+        "time from a request's head to the end of its answer: of a batch, to its last line",
+    ),
+    counter(
+        "annals_kafka_connects_total",
+        "client",
+        "connections that the Kafka client made (Kafka only)",
+    ),
+    counter(
+        "annals_kafka_disconnects_total",
+        "client",
+        "connections that the Kafka client lost or closed (Kafka only)",
+    ),
+    gauge(
+        "annals_kafka_queued_bytes",
+        "client",
+        "bytes of records that wait in the Kafka client or for their acknowledgement (Kafka only)",
+    ),
+    gauge(
+        "annals_kafka_queued_records",
+        "client",
+        "records that wait in the Kafka client or for their acknowledgement (Kafka only)",
+    ),
+    counter(
+        "annals_kafka_request_errors_total",
+        "client",
+        "requests to brokers that could not be sent, or whose answer was unreadable (Kafka only)",
+    ),
+    counter(
+        "annals_kafka_request_retries_total",
+        "client",
+        "requests to brokers that were sent again (Kafka only)",
+    ),
+    counter(
+        "annals_kafka_request_timeouts_total",
+        "client",
+        "requests to brokers without an answer in time (Kafka only)",
+    ),
+    counter(
+        "annals_kafka_requests_total",
+        "client",
+        "requests to brokers (Kafka only)",
+    ),
+    gauge(
+        "annals_kafka_round_trip_p99_seconds",
+        "client",
+        "time to a broker's answer, 99th hundredth of the last seconds, of the slowest broker \
+         (Kafka only)",
+    ),
+    counter(
+        "annals_let_go_total",
+        "",
+        "times that this node stopped owning a partition",
+    ),
+    counter(
+        "annals_log_lines_dropped_total",
+        "",
+        "lines of the program's own log that nobody took in time",
+    ),
+    gauge(
+        "annals_memory_budget_bytes",
+        "part",
+        "what the memory that the node is made for is shared out to: states, in_flight, waiting, \
+         store",
+    ),
+    gauge(
+        "annals_open_commands",
+        "",
+        "commands on their way to the log or waiting at this node's owners",
+    ),
+    gauge(
+        "annals_owned_partitions",
+        "",
+        "partitions that this node owns",
+    ),
+    gauge(
+        "annals_postgres_pool_connections",
+        "state",
+        "connections of the query door to Postgres: idle, used",
+    ),
+    gauge(
+        "annals_postgres_pool_connections_max",
+        "",
+        "the most connections that the query door may have to Postgres",
+    ),
+    gauge(
+        "annals_projection_gap_records",
+        "projection,partition",
+        "records of the log that the live rows lack",
+    ),
+    gauge(
+        "annals_projection_lag_seconds",
+        "projection,partition",
+        "for how long the oldest record that the live rows lack has been in the log; 0 where none \
+         is missing",
+    ),
+    gauge(
+        "annals_projection_sample_age_seconds",
+        "",
+        "time since the log's ends and the checkpoints could last both be read; gap and lag are as \
+         of then",
+    ),
+    gauge(
+        "annals_projection_stopped_partitions",
+        "projection",
+        "partitions in which a projection goes no further, whichever process met it",
+    ),
+    counter(
+        "annals_projection_stopped_total",
+        "projection",
+        "times that a projection of this process went no further in a partition or everywhere",
+    ),
+    histogram(
+        "annals_projector_batch_commits",
+        NUMBERS,
+        "",
+        "commits in one transaction of a projector",
+    ),
+    histogram(
+        "annals_projector_batch_rows",
+        NUMBERS,
+        "",
+        "rows in one transaction of a projector",
+    ),
+    histogram(
+        "annals_projector_batch_seconds",
+        SECONDS,
+        "",
+        "time to fold and write what became one transaction",
+    ),
+    counter(
+        "annals_projector_commits_total",
+        "",
+        "commits that projectors took up",
+    ),
+    counter(
+        "annals_projector_orphans_total",
+        "reason",
+        "records that no reader accepts, as projectors met them",
+    ),
+    counter(
+        "annals_projector_rows_total",
+        "",
+        "rows that projectors wrote",
+    ),
+    gauge(
+        "annals_queued_commands",
+        "",
+        "commands that wait before this node's owners, over all partitions",
+    ),
+    gauge(
+        "annals_queued_commands_fullest",
+        "",
+        "commands that wait before the owner with the most of them; beyond queue_max they are \
+         turned away",
+    ),
+    counter(
+        "annals_refusals_total",
+        "code",
+        "commands refused by a rule, by its code; codes beyond the first 200 count as other",
+    ),
+    counter(
+        "annals_take_overs_total",
+        "",
+        "times that this node began to own a partition",
+    ),
+    counter(
+        "annals_turned_away_total",
+        "reason",
+        "commands that were not attempted, by reason",
+    ),
+    gauge(
+        "annals_unowned_partitions",
+        "",
+        "partitions for which this node knows no owner",
+    ),
+    gauge(
+        "annals_waiting_bytes",
+        "",
+        "memory of commands that wait for their answers, of the budget's part waiting",
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        "",
+        "processor time of the process, the system's for it included (Linux)",
+    ),
+    gauge(
+        "process_max_fds",
+        "",
+        "the most files and sockets that the process may have open (Linux)",
+    ),
+    gauge(
+        "process_open_fds",
+        "",
+        "files and sockets that the process has open (Linux)",
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        "",
+        "memory of the process that is in use (Linux)",
+    ),
+    gauge(
+        "process_start_time_seconds",
+        "",
+        "when the process began, in seconds since 1970 (Linux)",
+    ),
+    gauge("process_threads", "", "threads of the process (Linux)"),
+    gauge(
+        "process_virtual_memory_bytes",
+        "",
+        "address space of the process (Linux)",
+    ),
+];
+
+/// The first lines of `docs/metrics.md`.
+const ABOUT: &str = "\
+# Metrics
+
+`GET /metrics` shows these in Prometheus' text format. Names are frozen, units stand last in them, and
+counters are there from the start, at 0 (a code of a refusal appears with its first). A process shows
+those of its roles. Times of readiness, and what to do about it: `/readyz?role=command-api`,
+`projector` or `query-api`.
+
+Alerts that are worth a page: `annals_unowned_partitions > 0` for a minute; `annals_projection_lag_seconds`
+above what your screens may be late; any increase of `annals_projection_stopped_total`;
+`annals_projection_sample_age_seconds > 60` (then gap and lag are old).
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+";
+
+/// The document about all metrics.
+#[must_use]
+pub fn document() -> String {
+    let row = |metric: &Metric| {
+        let Metric {
+            name,
+            kind,
+            labels,
+            meaning,
+        } = metric;
+        format!("| `{name}` | {} | {labels} | {meaning} |\n", kind.name())
+    };
+    ABOUT.to_owned() + &CATALOGUE.iter().map(row).collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_shows_every_metric() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, document()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            written,
+            document(),
+            "write it anew with: UPDATE_DOCS=1 cargo test -p cli the_document_shows_every_metric"
+        );
+    }
+
+    #[test]
+    fn names_are_in_order_and_say_their_kind() {
+        let names: Vec<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        for metric in CATALOGUE {
+            let is_total = metric.name.ends_with("_total");
+            assert_eq!(is_total, metric.kind == Kind::Counter, "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What is said of each request once its answer is whole: its time as a metric, and a line of the log.
+//!
+//! Invariant: a request's time ends with the last byte of its answer, so that a batch's is that of
+//! its last line; lines beyond [`LINES_PER_SECOND_MAX`] are counted, not written, so that they cost
+//! what they may. Deliberately absent: bodies, and anything of a path but its route.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
+use axum::extract::MatchedPath;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use futures::Stream;
+
+use crate::finish::{Correlation, Origin};
+use crate::header::{IDEMPOTENCY_KEY, TRACEPARENT};
+
+/// How many lines a second are written of requests that succeed or are refused, and of others.
+const LINES_PER_SECOND_MAX: u64 = 1_000;
+/// Routes that somebody asks all day, whether or not anything happens.
+const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// What is known of a request before it is answered.
+pub(crate) struct Asked {
+    method: Method,
+    route: Option<MatchedPath>,
+    trace_id: Option<String>,
+    started: Instant,
+}
+
+impl Asked {
+    pub(crate) fn of(method: &Method, route: Option<&MatchedPath>, headers: &HeaderMap) -> Self {
+        Self {
+            method: method.clone(),
+            route: route.cloned(),
+            trace_id: trace_id(headers),
+            started: Instant::now(),
+        }
+    }
+
+    /// Lets the request be told of once `response` is whole, or nobody reads it any more.
+    pub(crate) fn answered(self, response: Response, correlation: &Correlation) -> Response {
+        let key = response.headers().get(&IDEMPOTENCY_KEY);
+        let key = key.and_then(|key| key.to_str().ok());
+        let answered = Answered {
+            command_id: match key {
+                Some(key) => Some(key.trim_matches('"').to_owned()),
+                None if correlation.origin == Origin::Command => {
+                    Some(correlation.id.as_str().to_owned())
+                }
+                None => None,
+            },
+            correlation_id: correlation.id.as_str().to_owned(),
+            status: response.status(),
+            asked: self,
+        };
+        let is_whole = response.body().size_hint().exact().is_some();
+        if is_whole {
+            drop(Telling(answered));
+            return response;
+        }
+        response.map(|body| {
+            let (body, telling) = (body.into_data_stream(), Some(Telling(answered)));
+            Body::from_stream(Told { body, telling })
+        })
+    }
+}
+
+/// The trace that a `traceparent` names (W3C Trace Context: version, trace id, parent id, flags).
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let parent = headers.get(&TRACEPARENT)?.to_str().ok()?;
+    let id = parent.split('-').nth(1)?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_owned())
+}
+
+/// A request and what it was answered.
+struct Answered {
+    asked: Asked,
+    status: StatusCode,
+    command_id: Option<String>,
+    correlation_id: String,
+}
+
+/// Tells of a request when it is dropped: at the end of its answer, or when its client has gone.
+struct Telling(Answered);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.measure();
+        self.0.log();
+    }
+}
+
+/// A body that is told of once it ends.
+struct Told {
+    body: BodyDataStream,
+    telling: Option<Telling>,
+}
+
+impl Stream for Told {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = Pin::new(&mut self.body).poll_next(context);
+        if matches!(polled, Poll::Ready(None)) {
+            self.telling = None;
+        }
+        polled
+    }
+}
+
+impl Answered {
+    fn method(&self) -> &'static str {
+        let known = [Method::GET, Method::HEAD, Method::POST];
+        let is_it = |known: &&Method| **known == self.asked.method;
+        match known.iter().position(|known| is_it(&known)) {
+            Some(0) => "GET",
+            Some(1) => "HEAD",
+            Some(_) => "POST",
+            None => "other",
+        }
+    }
+
+    fn route(&self) -> &str {
+        self.asked
+            .route
+            .as_ref()
+            .map_or("none", MatchedPath::as_str)
+    }
+
+    /// The labels come from a closed set: a client cannot make new series.
+    fn measure(&self) {
+        let labels = [
+            ("method", self.method().to_owned()),
+            ("route", self.route().to_owned()),
+            ("status", self.status.as_u16().to_string()),
+        ];
+        let took = self.asked.started.elapsed();
+        metrics::histogram!("annals_http_request_seconds", &labels).record(took);
+    }
+
+    fn log(&self) {
+        let (method, route, status) = (self.method(), self.route(), self.status.as_u16());
+        let duration_ms = self.asked.started.elapsed().as_secs_f64() * 1_000.0;
+        let trace_id = self.asked.trace_id.as_deref();
+        let command_id = self.command_id.as_deref();
+        let correlation_id = &*self.correlation_id;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "door::access",
+                    method,
+                    route,
+                    status,
+                    duration_ms,
+                    trace_id,
+                    command_id,
+                    correlation_id,
+                    "request"
+                )
+            };
+        }
+        if QUIET.contains(&route) {
+            line!(debug);
+        } else if self.status.is_server_error() {
+            if tracing::enabled!(target: "door::access", tracing::Level::WARN) && FAILED.has_room()
+            {
+                line!(warn);
+            }
+        } else if tracing::enabled!(target: "door::access", tracing::Level::INFO)
+            && USUAL.has_room()
+        {
+            line!(info);
+        }
+    }
+}
+
+static USUAL: Lines = Lines::new();
+static FAILED: Lines = Lines::new();
+
+/// Counts the lines of the present second.
+struct Lines {
+    second: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Lines {
+    const fn new() -> Self {
+        Self {
+            second: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let has_room = self.has_room_at(now.map_or(0, |now| now.as_secs()));
+        if !has_room {
+            metrics::counter!("annals_access_lines_left_out_total").increment(1);
+        }
+        has_room
+    }
+
+    fn has_room_at(&self, second: u64) -> bool {
+        // Two that begin a second at once may let a few more lines through.
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.written.store(0, Ordering::Relaxed);
+        }
+        self.written.fetch_add(1, Ordering::Relaxed) < LINES_PER_SECOND_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_second_has_so_many_lines() {
+        let lines = Lines::new();
+        let written = (0..5_000).filter(|_| lines.has_room_at(7)).count();
+        assert_eq!(written as u64, LINES_PER_SECOND_MAX);
+        assert!(lines.has_room_at(8));
+    }
+
+    #[test]
+    fn a_trace_is_named_by_32_digits() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let traced = |parent: &str| {
+            let value = HeaderValue::from_str(parent).unwrap();
+            trace_id(&HeaderMap::from_iter([(TRACEPARENT, value)]))
+        };
+        let parent = format!("00-{id}-00f067aa0ba902b7-01");
+        assert_eq!(traced(&parent).as_deref(), Some(id));
+        for parent in ["", "00", "00-x-y-z", "4bf92f3577b34da6a3ce929d0e0e4736"] {
+            assert_eq!(traced(parent), None, "{parent}");
+        }
+    }
+}

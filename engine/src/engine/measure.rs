@@ -1,0 +1,208 @@
+//! What the write side measures of commands, queues and ownership.
+//!
+//! Invariant: labels come from sets that clients cannot widen; counters are there from the start, at
+//! 0. Deliberately absent: how figures are shown, and what they are called in documents.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use metrics::{Counter, counter, gauge};
+
+use super::{Engine, Shares, unready};
+use crate::command::{Answer, Decision, SubmitError, TurnedAway};
+use crate::owner::VERSION_CONFLICT;
+use crate::registry::Registry;
+
+/// What becomes of a command.
+const OUTCOMES: [&str; 11] = [
+    "accepted",
+    "rejected",
+    "repeated",
+    "id_reused",
+    "unknown",
+    "turned_away",
+    "too_large",
+    "failed",
+    "damaged",
+    "stream_too_large",
+    "frozen",
+];
+const REASONS: [&str; 5] = [
+    "overloaded",
+    "late",
+    "not_ready",
+    "stopping",
+    "after_unanswered",
+];
+/// How many codes of refusals are counted apart; all others are counted as [`OTHER`].
+const CODES_MAX: usize = 200;
+const OTHER: &str = "other";
+
+/// Names a type of command among the counters.
+#[derive(Clone, Copy)]
+pub(super) struct Kind(usize);
+
+/// The counters of commands.
+pub(super) struct Counts {
+    /// By category and name, the place among `outcomes`.
+    kinds: BTreeMap<&'static str, Vec<(&'static str, usize)>>,
+    outcomes: Vec<[Counter; OUTCOMES.len()]>,
+    reasons: [Counter; REASONS.len()],
+    refusals: Mutex<BTreeMap<String, Counter>>,
+}
+
+impl Counts {
+    pub(super) fn of(registry: &Registry) -> Self {
+        let mut counts = Self {
+            kinds: BTreeMap::new(),
+            outcomes: Vec::new(),
+            reasons: REASONS
+                .map(|reason| zero(counter!("annals_turned_away_total", "reason" => reason))),
+            refusals: Mutex::default(),
+        };
+        for aggregate in registry.iter() {
+            let category = aggregate.category();
+            let types = aggregate.command_types(&mut Registry::schema_generator("#/"));
+            let mut names: Vec<&str> = types.iter().map(|one| one.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            let numbered = names.into_iter().map(|name| {
+                counts.outcomes.push(OUTCOMES.map(|outcome| {
+                    let labels = [
+                        ("category", category.to_owned()),
+                        ("command", name.to_owned()),
+                        ("outcome", outcome.to_owned()),
+                    ];
+                    zero(counter!("annals_commands_total", &labels))
+                }));
+                (name, counts.outcomes.len() - 1)
+            });
+            counts.kinds.insert(category, numbered.collect());
+        }
+        for name in ["annals_take_overs_total", "annals_let_go_total"] {
+            drop(zero(counter!(name)));
+        }
+        for code in [VERSION_CONFLICT, OTHER] {
+            drop(counts.refusal(code));
+        }
+        counts
+    }
+
+    /// The kind of a command whose aggregate has read it.
+    pub(super) fn kind(&self, category: &str, command: &str) -> Option<Kind> {
+        let mut names = self.kinds.get(category)?.iter();
+        let found = names.find(|(name, _)| *name == command)?;
+        Some(Kind(found.1))
+    }
+
+    /// Notes what became of a command.
+    pub(super) fn note(&self, kind: Option<Kind>, result: &Result<Answer, SubmitError>) {
+        if let Some(Kind(number)) = kind {
+            self.outcomes[number][outcome(result)].increment(1);
+        }
+        match result {
+            Ok(Answer {
+                decision: Decision::Rejected(rejection),
+                repeated: false,
+                ..
+            }) => self.refusal(&rejection.code).increment(1),
+            Err(SubmitError::TurnedAway { reason, .. }) => {
+                self.reasons[place_of(*reason)].increment(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// The counter of a code; the rules of a domain may make any number of them.
+    fn refusal(&self, code: &str) -> Counter {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !refusals.contains_key(code);
+        let code = if is_new && refusals.len() >= CODES_MAX {
+            OTHER
+        } else {
+            code
+        };
+        let make = || zero(counter!("annals_refusals_total", "code" => code.to_owned()));
+        refusals.entry(code.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+/// A counter that is there before anything is counted.
+fn zero(counter: Counter) -> Counter {
+    counter.increment(0);
+    counter
+}
+
+fn outcome(result: &Result<Answer, SubmitError>) -> usize {
+    match result {
+        Ok(Answer { repeated: true, .. }) => 2,
+        Ok(Answer {
+            decision: Decision::Accepted(_),
+            ..
+        }) => 0,
+        Ok(Answer {
+            decision: Decision::Rejected(_),
+            ..
+        }) => 1,
+        Err(SubmitError::IdReused) => 3,
+        Err(SubmitError::Unknown) => 4,
+        Err(SubmitError::TurnedAway { .. }) => 5,
+        Err(SubmitError::TooLarge { .. }) => 6,
+        Err(SubmitError::Failed) => 7,
+        Err(SubmitError::Damaged(_)) => 8,
+        Err(SubmitError::StreamTooLarge { .. }) => 9,
+        Err(SubmitError::Frozen(_)) => 10,
+    }
+}
+
+fn place_of(reason: TurnedAway) -> usize {
+    match reason {
+        TurnedAway::Overloaded => 0,
+        TurnedAway::Late => 1,
+        TurnedAway::NotReady => 2,
+        TurnedAway::Stopping => 3,
+        TurnedAway::AfterUnanswered => 4,
+    }
+}
+
+/// Shows what the memory that the node is made for is shared out to.
+pub(super) fn budget(shares: &Shares, partitions: u32) {
+    let partitions = partitions as usize;
+    for (part, bytes) in [
+        ("states", shares.states * partitions),
+        ("in_flight", shares.in_flight * partitions),
+        ("waiting", shares.waiting),
+        ("store", shares.store),
+    ] {
+        gauge!("annals_memory_budget_bytes", "part" => part).set(float(bytes));
+    }
+}
+
+// Figures are shown to people; what a float cannot hold of a large count does not matter.
+#[allow(clippy::cast_precision_loss)]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
+impl Engine {
+    /// Brings the gauges up to date: to be called before they are shown.
+    pub fn measure(&self) {
+        let partitions = &self.inner.partitions;
+        let depths = partitions
+            .iter()
+            .map(|ways| ways.commands.len() + ways.from_peers.len());
+        let unowned = partitions
+            .iter()
+            .filter(|ways| unready(&ways.status.borrow()).is_some());
+        let open: usize = partitions
+            .iter()
+            .map(|ways| ways.desk.open_commands())
+            .sum();
+        gauge!("annals_owned_partitions").set(float(self.owned().len()));
+        gauge!("annals_unowned_partitions").set(float(unowned.count()));
+        gauge!("annals_queued_commands").set(float(depths.clone().sum()));
+        gauge!("annals_queued_commands_fullest").set(float(depths.max().unwrap_or_default()));
+        gauge!("annals_open_commands").set(float(open));
+        gauge!("annals_waiting_bytes").set(float(self.inner.room.used()));
+    }
+}
