@@ -91,6 +91,15 @@ pub struct Serving {
     /// Serve other addresses than loopback, although there is no authentication yet
     #[arg(long)]
     insecure: bool,
+    /// Names under which clients reach this node, as behind a proxy, several with commas
+    #[arg(long, value_name = "NAMES", hide_short_help = true)]
+    hosts: Option<String>,
+    /// The most connections of clients [default: 1024]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    connections_max: Option<usize>,
+    /// The most connections of one address [default: 512]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    connections_per_address_max: Option<usize>,
     /// Where other nodes reach this one [default: where it listens]
     #[arg(long, value_name = "HOST:PORT", hide_short_help = true)]
     advertise: Option<String>,
@@ -407,6 +416,10 @@ impl Serving {
     fn add_to(&self, flags: &mut Flags) {
         flags.add("listen", self.listen.as_ref());
         flags.add("insecure", self.insecure.then_some(true));
+        flags.add("hosts", self.hosts.as_ref());
+        flags.add("connections_max", self.connections_max);
+        let of_address = self.connections_per_address_max;
+        flags.add("connections_per_address_max", of_address);
         flags.add("advertise", self.advertise.as_ref());
         let secret = self.cluster_secret_file.as_ref();
         let secret = secret.map(|file| file.display().to_string());

@@ -16,8 +16,8 @@ use axum::extract::{Extension, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use door::extract::{require_media_type, too_large};
-use door::{BODY_SIZE_MAX, Correlation, Deadline, NoQuery, Problem};
+use door::extract::require_media_type;
+use door::{BODY_SIZE_MAX, Charge, Correlation, Deadline, Held, NoQuery, Problem};
 use engine::command::{Answer, SubmitError};
 use engine::engine::{Batch, Pending};
 use futures::{Stream, StreamExt, stream};
@@ -49,6 +49,7 @@ pub(crate) async fn submit(
         instance: request.uri().path().to_owned(),
         correlation_id: correlation.id.as_str().to_owned(),
     };
+    let charge = Charge::of_request(request.extensions());
     let intake = Intake {
         budget: Budget::of(door.options.batch_in_flight_bytes_max),
         wait: Deadline::of(request.headers())?.wait,
@@ -56,7 +57,9 @@ pub(crate) async fn submit(
             correlation_id: given(&correlation),
             trace: trace(request.headers()),
         },
-        lines: Lines::new(request.into_body().into_data_stream(), BODY_SIZE_MAX),
+        lines: Lines::new(request.into_body().into_data_stream(), BODY_SIZE_MAX)
+            .charged(charge.clone()),
+        charge,
         batch: door.engine.batch(),
         door,
     };
@@ -73,6 +76,7 @@ struct Intake {
     /// How long each line may wait, from when it was read.
     wait: std::time::Duration,
     budget: Budget,
+    charge: Charge,
 }
 
 /// What the problem of a line says of where it comes from, unless the line says more.
@@ -87,7 +91,7 @@ enum Asking {
     InFlight {
         pending: Pending,
         asked: Asked,
-        _held: Option<OwnedSemaphorePermit>,
+        _held: (Option<OwnedSemaphorePermit>, Held),
     },
 }
 
@@ -128,8 +132,9 @@ async fn outcome(number: u64, asking: Asking) -> (u64, Outcome) {
 
 impl Intake {
     async fn ask(&mut self, line: Line) -> Asking {
-        let Some(text) = line.text else {
-            return Asking::Refused(too_large(), None);
+        let text = match line.text {
+            Ok(text) => text,
+            Err(problem) => return Asking::Refused(problem, None),
         };
         let request = match line::read(&text, &self.door.schemas, &self.defaults) {
             Ok(request) => request,
@@ -143,12 +148,25 @@ impl Intake {
                 return Asking::Refused(problem, Some(asked));
             }
         };
-        let held = self.budget.take(text.len()).await;
+        let held = (
+            self.budget.take(text.len()).await,
+            room(&self.charge, text.len()).await,
+        );
         let deadline = Deadline::after(self.wait);
         Asking::InFlight {
             pending: self.batch.submit(prepared, deadline.at).await,
             asked,
             _held: held,
+        }
+    }
+}
+
+/// Waits until there is memory for a line. It is not turned away: those behind it, perhaps for the
+/// same stream, would get before it.
+async fn room(charge: &Charge, size: usize) -> Held {
+    loop {
+        if let Ok(held) = charge.take(size).await {
+            return held;
         }
     }
 }

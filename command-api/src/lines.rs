@@ -1,20 +1,23 @@
 //! Cuts a body that streams in into lines.
 //!
 //! Invariant: no more than one line's limit is held; a longer line is dropped as it comes and
-//! reported once, and the next one is read as if nothing had been. Deliberately absent: what a line
-//! means.
+//! reported once, and the next one is read as if nothing had been. A line that comes too slowly, or
+//! for which there is no memory, is reported, and nothing behind it is read: it might be meant to
+//! come after that one. Deliberately absent: what a line means.
 
 use axum::Error;
 use bytes::{Buf, Bytes, BytesMut};
+use door::memory::ALLOWANCE_BYTES;
+use door::{Charge, Held, Problem, TooSlow};
 use futures::{Stream, StreamExt};
 
 /// A line of a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Line {
     /// Its number, from 1; blank lines count.
     pub(crate) number: u64,
-    /// Its text; absent where it is longer than the limit.
-    pub(crate) text: Option<Bytes>,
+    /// Its text, or why it was not read.
+    pub(crate) text: Result<Bytes, Problem>,
 }
 
 /// The lines of a body, blank ones left out.
@@ -27,13 +30,18 @@ pub(crate) struct Lines<S> {
     number: u64,
     length_max: usize,
     state: State,
+    /// Whom the memory of a begun line is charged to, if anybody.
+    charge: Option<Charge>,
+    /// Room for a whole line, where one has begun that needs it.
+    held: Option<Held>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     InLine,
     /// The line is too long; its end has not come.
     Dropping,
+    /// There was no memory for a line.
+    NoRoom(Problem),
     Ended,
 }
 
@@ -46,7 +54,15 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Lines<S> {
             number: 0,
             length_max,
             state: State::InLine,
+            charge: None,
+            held: None,
         }
+    }
+
+    /// Takes the memory of a begun line from `charge`.
+    pub(crate) fn charged(mut self, charge: Charge) -> Self {
+        self.charge = Some(charge);
+        self
     }
 
     /// Where the chunks come from.
@@ -56,22 +72,29 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Lines<S> {
 
     /// The next line; none at the end of the body, or where it breaks off: half a line is no line.
     pub(crate) async fn next(&mut self) -> Option<Line> {
-        while self.state != State::Ended {
+        while !matches!(self.state, State::Ended) {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let tail = self.rest.split_to(end);
                 self.rest.advance(1);
-                if let Some(line) = self.finish(tail) {
+                if let Some(line) = self.finish(tail).await {
                     return Some(line);
                 }
                 continue;
             }
             let tail = std::mem::take(&mut self.rest);
-            self.keep(&tail);
+            self.keep(&tail).await;
+            if let State::NoRoom(problem) = &self.state {
+                let problem = problem.clone();
+                return Some(self.end(problem));
+            }
             match self.chunks.next().await {
                 Some(Ok(chunk)) => self.rest = chunk,
+                Some(Err(error)) if self.has_begun() && TooSlow::is_cause_of(&error) => {
+                    return Some(self.end(door::extract::broken_off(&error)));
+                }
                 Some(Err(_)) => self.state = State::Ended,
                 None => {
-                    let last = self.finish(Bytes::new());
+                    let last = self.finish(Bytes::new()).await;
                     self.state = State::Ended;
                     return last;
                 }
@@ -80,35 +103,72 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Lines<S> {
         None
     }
 
-    fn keep(&mut self, part: &[u8]) {
-        if self.state == State::InLine && self.begun.len() + part.len() > self.length_max {
+    fn has_begun(&self) -> bool {
+        !self.begun.is_empty() || matches!(self.state, State::Dropping)
+    }
+
+    /// The last line, which was not read to its end.
+    fn end(&mut self, why: Problem) -> Line {
+        self.begun = BytesMut::new();
+        self.held = None;
+        self.state = State::Ended;
+        Line {
+            number: self.number + 1,
+            text: Err(why),
+        }
+    }
+
+    async fn keep(&mut self, part: &[u8]) {
+        if !matches!(self.state, State::InLine) {
+            return;
+        }
+        let length = self.begun.len() + part.len();
+        if length > self.length_max {
             self.state = State::Dropping;
-            self.begun = BytesMut::new();
-        } else if self.state == State::InLine {
-            self.begun.extend_from_slice(part);
+        } else if length > ALLOWANCE_BYTES
+            && self.held.is_none()
+            && let Some(charge) = &self.charge
+        {
+            // For the whole line at once, which may be moved once while it grows.
+            match charge.take(2 * self.length_max).await {
+                Ok(held) => self.held = Some(held),
+                Err(problem) => self.state = State::NoRoom(problem),
+            }
+        }
+        match self.state {
+            State::InLine => self.begun.extend_from_slice(part),
+            _ => (self.begun, self.held) = (BytesMut::new(), None),
         }
     }
 
     /// The line that ends with `tail`, if it is worth a look.
-    fn finish(&mut self, tail: Bytes) -> Option<Line> {
-        self.number += 1;
-        let text = if self.state == State::InLine && self.begun.is_empty() {
+    async fn finish(&mut self, tail: Bytes) -> Option<Line> {
+        let text = if matches!(self.state, State::InLine) && self.begun.is_empty() {
             // The whole line lies in one chunk: nothing is copied.
             tail
         } else {
-            self.keep(&tail);
+            self.keep(&tail).await;
             self.begun.split().freeze()
         };
-        let dropped = self.state == State::Dropping || text.len() > self.length_max;
-        self.state = State::InLine;
+        self.held = None;
+        self.number += 1;
         let number = self.number;
-        if dropped {
-            return Some(Line { number, text: None });
+        let is_dropped = match std::mem::replace(&mut self.state, State::InLine) {
+            State::NoRoom(problem) => {
+                self.number -= 1;
+                return Some(self.end(problem));
+            }
+            State::Dropping => true,
+            State::InLine | State::Ended => text.len() > self.length_max,
+        };
+        if is_dropped {
+            let text = Err(door::extract::too_large());
+            return Some(Line { number, text });
         }
         let blank = text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
         (!blank).then_some(Line {
             number,
-            text: Some(text),
+            text: Ok(text),
         })
     }
 }
@@ -156,6 +216,45 @@ mod tests {
         }
         assert!(cut("", 1).await.is_empty());
         assert!(cut("\n", 1).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_comes_too_slowly_is_said_to_and_ends_the_batch() {
+        let chunks = vec![Ok(Bytes::from("a\nb")), Err(Error::new(TooSlow))];
+        let mut lines = Lines::new(stream::iter(chunks), 8);
+        assert!(lines.next().await.unwrap().text.is_ok());
+        let line = lines.next().await.unwrap();
+        assert_eq!(line.number, 2);
+        assert_eq!(line.text.unwrap_err().code(), "request_timeout");
+        assert_eq!(lines.next().await, None);
+        // Between two lines nothing is wrong; the client had no more to say.
+        let chunks = vec![Ok(Bytes::from("a\n")), Err(Error::new(TooSlow))];
+        let mut lines = Lines::new(stream::iter(chunks), 8);
+        assert!(lines.next().await.unwrap().text.is_ok());
+        assert_eq!(lines.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_without_memory_ends_the_batch() {
+        let share = door::memory::Memory::new(400 << 10).share();
+        let held = share.charge().take(100 << 10).await.unwrap();
+        let long = "x".repeat(ALLOWANCE_BYTES + 1);
+        let chunks = || {
+            let chunks = ["a\n", &long, "\n", "b\n"].map(|text| Ok(Bytes::from(text.to_owned())));
+            stream::iter(chunks)
+        };
+        let mut lines = Lines::new(chunks(), 200 << 10).charged(share.charge());
+        assert!(lines.next().await.unwrap().text.is_ok());
+        let line = lines.next().await.unwrap();
+        assert_eq!(line.number, 2);
+        assert_eq!(line.text.unwrap_err().code(), "memory_exhausted");
+        assert_eq!(lines.next().await, None);
+        drop(held);
+        let mut lines = Lines::new(chunks(), 200 << 10).charged(share.charge());
+        for _ in 0..3 {
+            assert!(lines.next().await.unwrap().text.is_ok());
+        }
+        assert_eq!(lines.next().await, None);
     }
 
     #[tokio::test]

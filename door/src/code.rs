@@ -50,6 +50,8 @@ codes! {
         "The body is not one JSON text in UTF-8.");
     SHAPE_INVALID = ("shape_invalid", 400, "A field is missing, unknown or of the wrong shape",
         "The place that `pointer` (RFC 6901) names does not fit the JSON schema. Not recorded.");
+    ORIGIN_FOREIGN = ("origin_foreign", 403, "The request comes from a foreign page",
+        "`Origin` names a page that was not served here. Nothing was attempted.");
     NOT_FOUND = ("not_found", 404, "There is nothing here",
         "No route has this path.");
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "The method is not allowed here",
@@ -61,10 +63,18 @@ codes! {
     MEDIA_TYPE_UNSUPPORTED = ("media_type_unsupported", 415, "The media type is not supported",
         "The body's `Content-Type` or `Content-Encoding` is missing or not one that is read here; \
          `Accept` says which are.");
+    HOST_UNKNOWN = ("host_unknown", 421, "The request was meant for another host",
+        "`Host` is no name under which this server is reached: loopback's, or one of the setting \
+         `hosts`. Nothing was attempted.");
     INTERNAL = ("internal", 500, "Something went wrong here",
         "A bug of ours. The log of the server says more under the correlation id.");
     NOT_READY = ("not_ready", 503, "The server is not ready",
         "A part of the server is not up, or not yet; `checks` says which where it is known.");
+    CONNECTIONS_EXHAUSTED = ("connections_exhausted", 503, "All connections are taken",
+        "Nothing was attempted. Use fewer connections, or send it again after `Retry-After`.");
+    MEMORY_EXHAUSTED = ("memory_exhausted", 503, "There is no memory for the request or its answer",
+        "Send it again after `Retry-After`. Of a command, the outcome may not be known: the same \
+         `command_id` tells it.");
 }
 
 /// The code of an error response that names none, by its status.

@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 
 use crate::BODY_SIZE_MAX;
 use crate::code;
+use crate::memory::{ALLOWANCE_BYTES, Charge};
 use crate::problem::Problem;
+use crate::serve::TooSlow;
 
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(30);
@@ -73,7 +75,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
         if declared_length(request.headers()).is_some_and(|length| length > BODY_SIZE_MAX as u64) {
             return Err(too_large());
         }
-        let read = read_text(request.into_body());
+        let charge = Charge::of_request(request.extensions());
+        let declared = declared_length(request.headers());
+        let read = read_text(request.into_body(), declared, &charge);
         tokio::time::timeout(BODY_WAIT, read).await.map_err(|_| {
             Problem::new(
                 code::REQUEST_TIMEOUT,
@@ -83,18 +87,38 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
     }
 }
 
-async fn read_text(body: Body) -> Result<JsonText, Problem> {
+/// The problem of a body that breaks off.
+#[must_use]
+pub fn broken_off(error: &axum::Error) -> Problem {
+    if TooSlow::is_cause_of(error) {
+        let detail = "the body came too slowly; send it faster, or in smaller requests";
+        return Problem::new(code::REQUEST_TIMEOUT, detail);
+    }
+    let detail = "the body could not be read to its end";
+    Problem::new(code::REQUEST_INVALID, detail)
+}
+
+async fn read_text(
+    body: Body,
+    declared: Option<u64>,
+    charge: &Charge,
+) -> Result<JsonText, Problem> {
+    // Room for the whole body at once: two halves of bodies would wait for each other.
+    let mut room = match declared.map(usize::try_from) {
+        Some(Ok(size)) if size <= BODY_SIZE_MAX => size,
+        _ => ALLOWANCE_BYTES,
+    };
+    charge.keep(room).await?;
     let mut text = Vec::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| {
-            Problem::new(
-                code::REQUEST_INVALID,
-                "the body could not be read to its end",
-            )
-        })?;
+        let chunk = chunk.map_err(|error| broken_off(&error))?;
         if text.len() + chunk.len() > BODY_SIZE_MAX {
             return Err(too_large());
+        }
+        if text.len() + chunk.len() > room {
+            room = BODY_SIZE_MAX;
+            charge.keep(room).await?;
         }
         text.extend_from_slice(&chunk);
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
@@ -95,6 +95,18 @@ pub fn finish(router: Router) -> Router {
     router
         .layer(CatchPanicLayer::custom(problem_of_panic))
         .layer(axum::middleware::from_fn(complete))
+}
+
+/// The answer to a request that no route sees.
+pub(crate) fn refused(parts: &Parts, problem: Problem) -> Response {
+    let asked = Asked::of(&parts.method, None, &parts.headers);
+    let correlation = Correlation::of(&parts.headers).unwrap_or_else(|_| Correlation::made_up());
+    let id = correlation.id.as_str();
+    let mut response = problem.complete(parts.uri.path(), id).into_response();
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    asked.answered(response, &correlation)
 }
 
 // The signature is that of the layer's trait.

@@ -23,6 +23,9 @@ use crate::extract::{NoQuery, Query};
 use crate::openapi::{self, Fragment};
 use crate::problem::Problem;
 
+/// The routes' paths. They are answered when nothing else is.
+pub const PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 /// How long a check may take.
 const CHECK_WAIT: Duration = Duration::from_secs(1);
 /// When another look makes sense for who finds the server not ready.

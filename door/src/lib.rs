@@ -1,5 +1,6 @@
 //! What both HTTP doors share: problem documents, extractors that refuse with problems, header
-//! parsing, correlation, health, and the assembly of the OpenAPI document.
+//! parsing, correlation, health, the server with its limits, and the assembly of the OpenAPI
+//! document.
 //!
 //! A door builds a plain `Router`; whoever serves it merges all routers, passes the result through
 //! [`finish`] once, last, and hands it to [`serve`].
@@ -14,6 +15,7 @@ pub mod extract;
 mod finish;
 pub mod header;
 pub mod health;
+pub mod memory;
 pub mod openapi;
 mod problem;
 mod serve;
@@ -22,8 +24,9 @@ pub use code::Code;
 pub use extract::{JsonText, NoQuery, Path, Query};
 pub use finish::{Correlation, Origin, finish};
 pub use header::Deadline;
+pub use memory::{Charge, Held};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
-pub use serve::serve;
+pub use serve::{Limits, RESERVE_CONNECTIONS, Server, TooSlow, serve};
 
 /// The most bytes of a request body, and of one line of a batch.
 pub const BODY_SIZE_MAX: usize = 262_144;

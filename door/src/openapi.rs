@@ -69,12 +69,12 @@ pub fn header_ref(name: &str) -> Value {
 }
 
 /// The problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), with those
-/// that every operation may give: 500.
+/// that every operation may give: 403, 421, 500, 503.
 #[must_use]
 pub fn responses(statuses: &[u16]) -> Map<String, Value> {
     statuses
         .iter()
-        .chain(&[500])
+        .chain(&[403, 421, 500, 503])
         .map(|status| {
             let reference = format!("#/components/responses/Problem{status}");
             (status.to_string(), json!({"$ref": reference}))
@@ -233,6 +233,10 @@ fn problem_responses() -> Value {
             400,
             "A header, a parameter or a field of the body has the wrong shape. Not recorded.",
         ),
+        (
+            403,
+            "The request comes from a page that was not served here. Nothing was attempted.",
+        ),
         (404, "There is no such thing."),
         (
             408,
@@ -247,6 +251,10 @@ fn problem_responses() -> Value {
         (
             422,
             "A rule refused the command (recorded), or its id was used for another (not).",
+        ),
+        (
+            421,
+            "The request was meant for a host that is not served here. Nothing was attempted.",
         ),
         (
             500,

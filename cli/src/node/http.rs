@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::Uri;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::files;
 use crate::exit::{Exit, Failure, explained};
 use crate::settings::Settings;
 
@@ -23,6 +25,7 @@ use crate::settings::Settings;
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    server: door::Server,
 }
 
 impl Bound {
@@ -55,7 +58,27 @@ impl Bound {
         })?;
         let address = listener.local_addr();
         let address = address.map_err(|error| failed(Exit::Failed, &error))?;
-        Ok(Self { listener, address })
+        // Other nodes ask for the address that they were told.
+        let advertised = settings.advertise.iter();
+        let advertised = advertised.filter_map(|address| {
+            let authority = address.parse::<Uri>().ok()?;
+            Some(authority.host()?.to_owned())
+        });
+        let server = door::Server {
+            limits: files::fit(settings.door_limits()),
+            hosts: settings
+                .doors
+                .hosts
+                .iter()
+                .cloned()
+                .chain(advertised)
+                .collect(),
+        };
+        Ok(Self {
+            listener,
+            address,
+            server,
+        })
     }
 
     /// The address itself.
@@ -81,7 +104,8 @@ impl Bound {
         let current = Current(Arc::new(RwLock::new(routes)));
         let routes = current.clone().router();
         let task = tokio::spawn(async move {
-            if let Err(error) = door::serve(self.listener, routes, wish, grace).await {
+            let served = self.server.serve(self.listener, routes, wish, grace);
+            if let Err(error) = served.await {
                 tracing::error!(error = explained(&error), "serving HTTP ended");
             }
         });

@@ -5,6 +5,7 @@
 //! Deliberately absent: what is printed about it (`command`).
 
 mod cluster;
+mod files;
 pub mod http;
 mod log;
 pub mod metrics;

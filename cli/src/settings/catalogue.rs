@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 32] = [
+pub const CATALOGUE: [Setting; 39] = [
     setting(
         "data",
         Some(".annals"),
@@ -112,6 +112,44 @@ pub const CATALOGUE: [Setting; 32] = [
         "insecure",
         Some("false"),
         "serve other addresses than loopback, although there is no authentication yet",
+    ),
+    setting(
+        "hosts",
+        None,
+        "names under which clients reach this node, as behind a proxy, several with commas; on \
+         loopback, requests for other names than these and loopback's are refused",
+    ),
+    setting(
+        "connections_max",
+        Some("1024"),
+        "the most connections of clients; lowered where the system allows fewer open files",
+    ),
+    setting(
+        "connections_per_address_max",
+        Some("512"),
+        "the most connections of one address: behind a proxy all come from one, and another node has \
+         one for each partition",
+    ),
+    setting(
+        "header_timeout_ms",
+        Some("10000"),
+        "how long the head of a request may take",
+    ),
+    setting(
+        "idle_timeout_ms",
+        Some("60000"),
+        "how long a connection, or a batch between two lines, may say nothing",
+    ),
+    setting(
+        "stall_timeout_ms",
+        Some("10000"),
+        "how long a body or an answer may stand still",
+    ),
+    setting(
+        "rate_bytes_min",
+        Some("4096"),
+        "the fewest bytes a second at which bodies must come and answers be taken; what is slower \
+         uses up stall_timeout_ms bit by bit",
     ),
     setting(
         "advertise",

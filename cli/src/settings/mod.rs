@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod cluster;
+mod doors;
 mod layers;
 mod security;
 mod values;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use cluster::{Advertised, HIDDEN, SharedSecret};
 use command_api::peer::Secret;
+use doors::Names;
 use engine::chain::Acknowledged;
 use engine::engine::MEMORY_BYTES_MIN;
 use engine::log::{KafkaSecurity, LogAddress, LogPlace, Password};
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use values::{Places, RoleList};
 
 pub use catalogue::{CATALOGUE, Setting};
+pub use doors::Doors;
 pub use layers::Flags;
 
 use crate::exit::{Exit, Failure};
@@ -189,6 +192,8 @@ pub struct Settings {
     pub listen: String,
     /// Whether other addresses than loopback are served.
     pub insecure: bool,
+    /// What the listener gives to its clients.
+    pub doors: Doors,
     /// Where other nodes reach this one; absent: where it listens.
     pub advertise: Option<String>,
     cluster_secret: Option<Secret>,
@@ -264,6 +269,13 @@ struct Raw {
     postgres_bin: Option<PathBuf>,
     listen: String,
     insecure: bool,
+    hosts: Option<Names>,
+    connections_max: usize,
+    connections_per_address_max: usize,
+    header_timeout_ms: usize,
+    idle_timeout_ms: usize,
+    stall_timeout_ms: usize,
+    rate_bytes_min: usize,
     advertise: Option<Advertised>,
     cluster_secret: Option<SharedSecret>,
     cluster_secret_file: Option<PathBuf>,
@@ -325,6 +337,15 @@ impl Settings {
             postgres_bin: raw.postgres_bin,
             listen: raw.listen,
             insecure: raw.insecure,
+            doors: Doors {
+                hosts: raw.hosts.map(|names| names.0).unwrap_or_default(),
+                connections_max: raw.connections_max,
+                connections_per_address_max: raw.connections_per_address_max,
+                header_timeout_ms: raw.header_timeout_ms,
+                idle_timeout_ms: raw.idle_timeout_ms,
+                stall_timeout_ms: raw.stall_timeout_ms,
+                rate_bytes_min: raw.rate_bytes_min,
+            },
             advertise: raw.advertise.map(|address| address.0),
             cluster_secret: raw.cluster_secret.map(|secret| secret.0),
             cluster_secret_file: raw.cluster_secret_file,
@@ -356,6 +377,7 @@ impl Settings {
         for (key, value, range) in bounds {
             settings.check_range(key, value, range)?;
         }
+        settings.check_doors()?;
         settings.check_cluster()?;
         Ok(settings)
     }
@@ -472,7 +494,8 @@ impl Settings {
             "log_format" => name_of(self.log_format),
             _ => {
                 let file = self.kafka_password_file.as_deref();
-                return security::shown(&self.kafka, file, key);
+                let shown = self.doors.shown(key);
+                return shown.or_else(|| security::shown(&self.kafka, file, key));
             }
         })
     }

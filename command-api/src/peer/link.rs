@@ -146,7 +146,7 @@ impl Target {
         );
         let mut lines = Lines::new(chunks, ANSWER_SIZE_MAX);
         while let Some(line) = driven.drive(lines.next()).await {
-            let answer = line.text.as_deref().and_then(read_answer);
+            let answer = line.text.as_deref().ok().and_then(read_answer);
             let (sequence, answer) = answer.ok_or("a line of the node is no answer")?;
             events(LinkEvent::Answer(sequence, answer));
         }

@@ -276,7 +276,7 @@ impl Intake {
             _ = self.closing.wait_for(|closing| *closing) => return None,
         };
         // Where not even the number can be read, nothing more can be answered.
-        let read = line.text.as_deref().and_then(read_command)?;
+        let read = line.text.as_deref().ok().and_then(read_command)?;
         let ready = |answer| std::future::ready(answer).boxed();
         Some(match read {
             CommandRead::Whole { sequence, .. } | CommandRead::Strange(sequence)

@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use door::header::tenant;
-use door::{Path, Problem, Query};
+use door::memory::SMALL_BYTES_MAX;
+use door::{Charge, Path, Problem, Query};
 use engine::commit::Commit;
 use engine::ids::{LogId, Offset, Partition, Position};
 use engine::log::LogError;
@@ -28,10 +29,16 @@ use crate::models::STREAM_INDEX;
 
 /// How many commits are read from the log at once.
 const COMMITS_READ_MAX: usize = 64;
+/// How many of them first, when nothing is known of their size.
+const COMMITS_READ_FIRST: usize = 2;
+/// About how much is read from the log at once, in bytes.
+const BYTES_READ_TYPICAL: usize = 256 << 10;
 /// How many commits of a stream are folded between two questions to Postgres.
 const COMMITS_FOLDED_MAX: u32 = 1_000;
 /// A page of events ends behind the commit with which its data has this many bytes.
-const PAGE_BYTES_MAX: usize = 4 << 20;
+const PAGE_BYTES_MAX: usize = 2 << 20;
+/// What a full page takes while it is made: the events, their text, and the commit that filled it.
+const PAGE_ROOM_BYTES: usize = 2 * PAGE_BYTES_MAX + (1 << 20);
 /// When another look makes sense where an operator has to look first.
 const DAMAGED_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -100,6 +107,7 @@ pub(super) async fn events(
     Path(stream): Path<String>,
     Query(parameters): Query<EventParameters>,
     headers: HeaderMap,
+    charge: Charge,
 ) -> Result<Response, Problem> {
     let inner = &*door.inner;
     let stream = stream_of(&stream)?;
@@ -112,7 +120,9 @@ pub(super) async fn events(
     let log = position.as_ref().map(|position| position.log);
     let mut events: Vec<ShownEvent> = Vec::new();
     let mut size = 0;
-    'page: for chunk in places.commits.chunks(COMMITS_READ_MAX) {
+    let mut reading = Reading::begin(charge).await?;
+    let mut rest = &places.commits[..];
+    'page: while let Some(chunk) = reading.next(&mut rest).await? {
         for (commit, place) in inner
             .read(&tenant, &stream, places.partition, chunk)
             .await?
@@ -120,11 +130,7 @@ pub(super) async fn events(
             if size >= PAGE_BYTES_MAX {
                 break 'page;
             }
-            size += commit
-                .events
-                .iter()
-                .map(|event| event.data.get().len())
-                .sum::<usize>();
+            size += reading.came(&commit);
             events.extend(shown(commit, place, log, places.partition));
         }
     }
@@ -151,6 +157,7 @@ pub(super) async fn state(
     Path(stream): Path<String>,
     Query(parameters): Query<OneParameters>,
     headers: HeaderMap,
+    charge: Charge,
 ) -> Result<Response, Problem> {
     let inner = &*door.inner;
     let stream = stream_of(&stream)?;
@@ -165,12 +172,15 @@ pub(super) async fn state(
         Problem::new(code::AGGREGATE_UNKNOWN, detail)
     })?;
     let (mut state, mut version) = (aggregate.initial(), 0);
+    let mut reading = Reading::begin(charge).await?;
     loop {
-        for chunk in places.commits.chunks(COMMITS_READ_MAX) {
+        let mut rest = &places.commits[..];
+        while let Some(chunk) = reading.next(&mut rest).await? {
             for (commit, place) in inner
                 .read(&tenant, &stream, places.partition, chunk)
                 .await?
             {
+                reading.came(&commit);
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());
                     let at = commit.occurred_at(event);
@@ -203,6 +213,55 @@ pub(super) async fn state(
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+/// How much is read of a stream for one answer, and the memory for it.
+///
+/// Small answers share a small part; whoever needs more waits for a large one before he reads on.
+struct Reading {
+    charge: Charge,
+    has_large: bool,
+    commits: usize,
+    bytes: usize,
+}
+
+impl Reading {
+    async fn begin(charge: Charge) -> Result<Self, Problem> {
+        charge.keep(SMALL_BYTES_MAX).await?;
+        Ok(Self {
+            charge,
+            has_large: false,
+            commits: 0,
+            bytes: 0,
+        })
+    }
+
+    /// The places that are read next.
+    async fn next<'p>(&mut self, rest: &mut &'p [Place]) -> Result<Option<&'p [Place]>, Problem> {
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        if !self.has_large && self.bytes + BYTES_READ_TYPICAL > SMALL_BYTES_MAX / 2 {
+            self.charge.keep(PAGE_ROOM_BYTES).await?;
+            self.has_large = true;
+        }
+        let count = match self.bytes / self.commits.max(1) {
+            _ if self.commits == 0 => COMMITS_READ_FIRST,
+            typical => (BYTES_READ_TYPICAL / typical.max(1)).clamp(1, COMMITS_READ_MAX),
+        };
+        let (next, after) = rest.split_at(count.min(rest.len()));
+        *rest = after;
+        Ok(Some(next))
+    }
+
+    /// A commit was read: the size of its events' data in bytes.
+    fn came(&mut self, commit: &Commit) -> usize {
+        let data = commit.events.iter().map(|event| event.data.get().len());
+        let size = data.sum::<usize>();
+        self.commits += 1;
+        self.bytes += size;
+        size
+    }
 }
 
 impl Inner {

@@ -1,0 +1,71 @@
+//! How many files the process may have open: connections are files too.
+//!
+//! Invariant: connections leave enough of them to the log, the checkpoints and Postgres, so that a
+//! client can never make those fail. Deliberately absent: what is done where they are short
+//! nevertheless (`door`).
+
+use door::{Limits, RESERVE_CONNECTIONS};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// What is asked for, where the system lets us.
+const FILES_WANTED: u64 = 65_536;
+/// What a node needs for itself: the log, the owners' checkpoints, its clients of Kafka and Postgres.
+const FILES_OF_OUR_OWN: u64 = 320;
+/// The fewest connections, however few files there are.
+const CONNECTIONS_MIN: u64 = 16;
+
+/// Raises the limit as far as it may be raised and is of use; how many files may be open then.
+fn raise() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let now = limit.current.unwrap_or(u64::MAX);
+    let wanted = limit.maximum.unwrap_or(FILES_WANTED).min(FILES_WANTED);
+    if now >= wanted {
+        return now;
+    }
+    limit.current = Some(wanted);
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => wanted,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files stays at {now}");
+            now
+        }
+    }
+}
+
+/// The limits as far as there are files for them.
+pub(super) fn fit(limits: Limits) -> Limits {
+    let files = raise();
+    let connections_max = fitting(files, limits.connections_max);
+    if connections_max < limits.connections_max {
+        tracing::warn!(
+            files,
+            connections_max,
+            "connections_max is lowered, since so few files may be open; raise the limit with \
+             ulimit -n, or LimitNOFILE of the service"
+        );
+    }
+    Limits {
+        connections_max,
+        ..limits
+    }
+}
+
+fn fitting(files: u64, connections_max: usize) -> usize {
+    let reserve = RESERVE_CONNECTIONS as u64;
+    let free = files.saturating_sub(FILES_OF_OUR_OWN + reserve);
+    let free = usize::try_from(free.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX);
+    connections_max.min(free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn connections_leave_files_to_the_node() {
+        assert_eq!(fitting(65_536, 1_024), 1_024);
+        assert_eq!(fitting(1_024, 1_024), 640);
+        assert_eq!(fitting(256, 1_024), 16);
+        assert_eq!(fitting(u64::MAX, usize::MAX), usize::MAX);
+    }
+}

@@ -1,0 +1,315 @@
+//! Serves routes on a socket until it is told to stop.
+//!
+//! Invariant: whatever clients do, connections, the memory they hold and the time they take are
+//! bounded ([`Limits`]), and health and metrics are answered: on connections of their own where all
+//! others are taken, and without a part of the shared memory. A request that was begun when the stop
+//! came is answered if that takes no longer than the grace; an open batch whose client neither writes
+//! nor leaves holds nobody up for longer. Deliberately absent: TLS, and what is served.
+
+mod accept;
+mod body;
+mod hosts;
+mod limits;
+mod pace;
+mod socket;
+mod table;
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, header, request::Parts};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::code;
+use crate::finish::refused;
+use crate::header::CORRELATION_ID;
+use crate::health;
+use crate::memory::Memory;
+use crate::problem::Problem;
+use accept::AcceptErrors;
+use body::{Arriving, Leaving};
+use hosts::Hosts;
+use socket::Socket;
+use table::{Connection, Cut, Phase, Place, Table};
+
+pub use body::TooSlow;
+pub use limits::{Limits, RESERVE_CONNECTIONS};
+
+/// The most bytes of a request's head.
+const HEAD_SIZE_MAX: usize = 16 << 10;
+/// The most bytes that are read or waiting to be written at once, but for a large answer.
+const BUFFER_SIZE_MAX: usize = 32 << 10;
+/// The most bytes of the body of a request that is refused unread, which are read and dropped.
+const DRAIN_SIZE_MAX: usize = 256 << 10;
+/// How long that may take.
+const DRAIN_WAIT: Duration = Duration::from_millis(200);
+/// How long the head of a request on the reserve may take.
+const RESERVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// When another try makes sense where all connections are taken.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Serves `router` with every default until `stop` comes, and then for at most `grace`.
+///
+/// # Errors
+/// What the socket reports.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+    grace: Duration,
+) -> io::Result<()> {
+    Server::default().serve(listener, router, stop, grace).await
+}
+
+/// How a listener serves.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    /// What it gives to its connections.
+    pub limits: Limits,
+    /// Names under which it is reached, besides those of its own address.
+    pub hosts: Vec<String>,
+}
+
+/// Whether connections go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// They end with the request that is under way.
+    Draining,
+    /// They end.
+    Ended,
+}
+
+/// What every connection of a listener knows.
+struct Shared {
+    limits: Limits,
+    hosts: Hosts,
+    table: Arc<Table>,
+    router: Router,
+}
+
+impl Server {
+    /// Serves `router` until `stop` comes, and then for at most `grace`.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        router: Router,
+        stop: impl Future<Output = ()> + Send + 'static,
+        grace: Duration,
+    ) -> io::Result<()> {
+        let shared = Arc::new(Shared {
+            hosts: Hosts::new(listener.local_addr()?, &self.hosts),
+            table: Table::new(self.limits, Memory::new(self.limits.memory_bytes)),
+            limits: self.limits,
+            router,
+        });
+        let (stage, _) = watch::channel(Stage::Serving);
+        let tasks = TaskTracker::new();
+        let mut errors = AcceptErrors::new();
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = errors.accept(&listener, &shared.table) => accepted,
+            };
+            let Some((stream, peer)) = accepted else {
+                continue;
+            };
+            // Answers are small and each is waited for: none may be held back for more to come.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "could not set TCP_NODELAY");
+            }
+            if let Some(place) = shared.table.admit(peer.ip()) {
+                let shared = Arc::clone(&shared);
+                tasks.spawn(drive(stream, place, shared, stage.subscribe()));
+            }
+        }
+        drop(listener);
+        stage.send_replace(Stage::Draining);
+        tasks.close();
+        if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+            tracing::warn!(grace_ms = grace.as_millis(), "connections were still open");
+            stage.send_replace(Stage::Ended);
+            tasks.wait().await;
+        }
+        Ok(())
+    }
+}
+
+/// Serves one connection until it ends or is cut.
+async fn drive(
+    stream: TcpStream,
+    place: Place,
+    shared: Arc<Shared>,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let connection = Arc::clone(&place.connection);
+    let (limits, table) = (&shared.limits, &shared.table);
+    let socket = Socket::new(stream, limits, Arc::clone(&connection), Arc::clone(table));
+    let service = service_fn(|request| answer(request, &shared, &connection));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The time for a head is measured here, apart from the time between two requests.
+        .header_read_timeout(None::<Duration>)
+        .max_buf_size(BUFFER_SIZE_MAX)
+        .max_header_size(HEAD_SIZE_MAX)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut served = pin!(served);
+    let header_timeout = match connection.is_reserve {
+        true => limits.header_timeout.min(RESERVE_TIMEOUT),
+        false => limits.header_timeout,
+    };
+    let look_every = header_timeout.min(limits.idle_timeout) / 2;
+    let mut look = pin!(sleep(look_every));
+    loop {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection broke off");
+                }
+                return;
+            }
+            () = connection.cut.notified() => return,
+            changed = stage.changed() => match (changed, *stage.borrow_and_update()) {
+                (Ok(()), Stage::Draining) => served.as_mut().graceful_shutdown(),
+                (Ok(()), Stage::Serving) => {}
+                (Ok(()), Stage::Ended) | (Err(_), _) => return,
+            },
+            () = look.as_mut() => {
+                let (limit, cut) = match connection.phase() {
+                    (Phase::Idle, time) => (limits.idle_timeout.saturating_sub(time), Cut::Idle),
+                    (Phase::Head, time) => (header_timeout.saturating_sub(time), Cut::Head),
+                    _ => (look_every, Cut::Idle),
+                };
+                if limit.is_zero() {
+                    return table.count(cut);
+                }
+                look.as_mut().reset(Instant::now() + limit.min(look_every));
+            }
+        }
+    }
+}
+
+/// Answers one request.
+async fn answer(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+) -> Result<Response<Leaving>, Infallible> {
+    connection.enter(Phase::Busy);
+    let (mut parts, body) = request.into_parts();
+    let charge = connection.share.charge();
+    let leaving = |response: Response<Body>| {
+        let (parts, body) = response.into_parts();
+        let body = Leaving::new(body, charge.clone(), Arc::clone(connection));
+        Ok(Response::from_parts(parts, body))
+    };
+    let is_health = health::PATHS.contains(&parts.uri.path());
+    if let Err(problem) = admitted(&parts, is_health, shared, connection) {
+        if !parts.headers.contains_key(header::EXPECT) {
+            drain(body).await;
+        }
+        let mut response = refused(&parts, problem);
+        close(&mut response);
+        return leaving(response);
+    }
+    let path = (!is_health).then(|| parts.uri.path().to_owned());
+    if !is_health {
+        parts.extensions.insert(charge.clone());
+    }
+    let body = Arriving::new(
+        body,
+        &parts.headers,
+        &shared.limits,
+        Arc::clone(connection),
+        Arc::clone(&shared.table),
+    );
+    let request = Request::from_parts(parts, Body::new(body));
+    let Ok(mut response) = shared.router.clone().oneshot(request).await;
+    // What an answer takes is known where it is not made bit by bit.
+    let size = response.body().size_hint().exact();
+    if let (Some(path), Some(size)) = (path, size)
+        && let Err(problem) = charge
+            .settle(usize::try_from(size).unwrap_or(usize::MAX))
+            .await
+    {
+        response = no_room(&response, problem, &path);
+    }
+    if connection.is_reserve {
+        close(&mut response);
+    }
+    leaving(response)
+}
+
+/// Whether a request is answered at all.
+fn admitted(
+    parts: &Parts,
+    is_health: bool,
+    shared: &Shared,
+    connection: &Connection,
+) -> Result<(), Problem> {
+    shared.hosts.check(&parts.uri, &parts.headers)?;
+    if connection.is_reserve && !is_health {
+        let detail = "all connections are taken; use fewer, or come again later";
+        let problem = Problem::new(code::CONNECTIONS_EXHAUSTED, detail);
+        return Err(problem.retry_after(RETRY_AFTER));
+    }
+    Ok(())
+}
+
+/// Reads what a client is just sending: one that still writes when its connection is closed would
+/// lose the answer to a reset.
+async fn drain(mut body: Incoming) {
+    let drained = async {
+        let mut left = DRAIN_SIZE_MAX;
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whether it ended or time did, there is nothing more to do.
+    let _ = tokio::time::timeout(DRAIN_WAIT, drained).await;
+}
+
+fn close(response: &mut Response<Body>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+}
+
+/// What is answered instead of an answer for which there is no room.
+fn no_room(response: &Response<Body>, problem: Problem, path: &str) -> Response<Body> {
+    use axum::response::IntoResponse as _;
+    let id = response.headers().get(CORRELATION_ID).cloned();
+    let text = id.as_ref().and_then(|id| id.to_str().ok());
+    let mut refused = problem
+        .complete(path, text.unwrap_or_default())
+        .into_response();
+    if let Some(id) = id {
+        refused.headers_mut().insert(CORRELATION_ID, id);
+    }
+    refused
+}
+
+#[cfg(test)]
+mod tests;

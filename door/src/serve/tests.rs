@@ -1,0 +1,229 @@
+//! The server as clients meet it, over real sockets.
+
+use std::net::SocketAddr;
+
+use axum::routing::{get, post};
+use futures::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::{JsonText, NoQuery, finish, health};
+
+/// Long enough for anything that is not meant to take its time.
+const SOON: Duration = Duration::from_secs(20);
+
+struct Served {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Served {
+    async fn with(limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/large", get(|| async { vec![b'x'; 16 << 20] }))
+            .route(
+                "/slow",
+                get(|| async { tokio::time::sleep(Duration::from_millis(300)).await }),
+            )
+            .route(
+                "/text",
+                post(|_: NoQuery, JsonText(text): JsonText| async { text }),
+            )
+            .route(
+                "/lines",
+                post(|body: Body| async {
+                    let lines = body
+                        .into_data_stream()
+                        .take_while(|chunk| std::future::ready(chunk.is_ok()));
+                    Body::from_stream(lines)
+                }),
+            )
+            .merge(health::router(health::Health::new([], String::new)));
+        let (stop, stopped) = oneshot::channel();
+        let server = Server {
+            limits,
+            ..Server::default()
+        };
+        let stopped = async { stopped.await.unwrap_or(()) };
+        let grace = Duration::from_secs(5);
+        let task = tokio::spawn(server.serve(listener, finish(router), stopped, grace));
+        Self {
+            address,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// One request on a connection of its own; the whole answer.
+    async fn ask(&self, path: &str) -> String {
+        let mut stream = self.connect().await;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        // It may have been closed before.
+        let _ = stream.write_all(head.as_bytes()).await;
+        rest(&mut stream).await
+    }
+}
+
+/// What comes until the other side closes.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    // A reset is an end, too.
+    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut text))
+        .await
+        .unwrap();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn short() -> Limits {
+    let short = Duration::from_millis(200);
+    Limits {
+        header_timeout: short,
+        idle_timeout: short,
+        stall_timeout: short,
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_half_a_head_is_closed() {
+    let served = Served::with(short()).await;
+    for said in ["", "GET /livez HTTP/1.1\r\nHost: local"] {
+        let mut stream = served.connect().await;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        assert_eq!(rest(&mut stream).await, "");
+    }
+    // A request that takes longer is answered, on a connection that was used before.
+    let mut stream = served.connect().await;
+    for _ in 0..2 {
+        let head = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    }
+    assert_eq!(rest(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_answered_with_408() {
+    let served = Served::with(short()).await;
+    let mut stream = served.connect().await;
+    let head = "POST /text HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 10\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\"request_timeout\""), "{answer}");
+}
+
+#[tokio::test]
+async fn lines_may_rest_and_may_not_trickle() {
+    let limits = Limits {
+        idle_timeout: SOON,
+        ..short()
+    };
+    let served = Served::with(limits).await;
+    let mut stream = served.connect().await;
+    let head = "POST /lines HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\na\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    stream.write_all(b"b").await.unwrap();
+    let began = std::time::Instant::now();
+    let answer = rest(&mut stream).await;
+    assert!(answer.contains("a\n") && answer.contains('b'), "{answer}");
+    assert!(began.elapsed() < SOON / 2);
+}
+
+#[tokio::test]
+async fn who_does_not_read_his_answer_loses_it() {
+    let served = Served::with(short()).await;
+    let mut stream = served.connect().await;
+    let head = "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let answer = rest(&mut stream).await;
+    assert!(answer.len() < 16 << 20, "{} bytes", answer.len());
+    assert!(served.ask("/large").await.len() > 16 << 20);
+}
+
+#[tokio::test]
+async fn health_is_answered_where_all_connections_are_taken() {
+    let limits = Limits {
+        connections_max: 2,
+        stall_timeout: SOON,
+        ..Limits::default()
+    };
+    let served = Served::with(limits).await;
+    let mut taken = Vec::new();
+    for _ in 0..2 {
+        let mut stream = served.connect().await;
+        let head = "POST /text HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                    Content-Length: 10\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        taken.push(stream);
+    }
+    // Both are busy at first; they must have been read before.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let refused = served.ask("/slow").await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("retry-after: 1") && refused.contains("\"connections_exhausted\""));
+    for path in health::PATHS {
+        assert!(
+            served.ask(path).await.starts_with("HTTP/1.1 200 "),
+            "{path}"
+        );
+    }
+    // Soon they have stood still for long enough to make room.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert!(served.ask("/slow").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn every_route_is_closed_to_foreign_pages() {
+    let served = Served::with(Limits::default()).await;
+    for path in ["/livez", "/metrics", "/slow", "/none"] {
+        for (headers, status) in [
+            ("Host: evil.example", "421"),
+            ("Host: localhost\r\nHost: localhost", "400"),
+            ("Host: localhost\r\nOrigin: null", "403"),
+            ("Host: localhost\r\nOrigin: http://evil.example", "403"),
+        ] {
+            let mut stream = served.connect().await;
+            let head = format!("GET {path} HTTP/1.1\r\n{headers}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+            assert!(answer.contains("annals-correlation-id: "), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_was_begun_and_closes_what_is_idle() {
+    let mut served = Served::with(Limits::default()).await;
+    let mut idle = served.connect().await;
+    let mut asking = served.connect().await;
+    let head = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    asking.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    served.stop.take().unwrap().send(()).unwrap();
+    assert!(rest(&mut asking).await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(rest(&mut idle).await, "");
+    let ended = tokio::time::timeout(SOON, served.task).await.unwrap();
+    ended.unwrap().unwrap();
+}
