@@ -4,6 +4,9 @@
 //! `examples/lending` for a library. Invariant: data on stdout, talk on stderr, one exit code of a
 //! frozen table. Deliberately absent: any rule and any read model.
 
+// They panic where nobody takes what they print; `talk!` and `output` do not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod args;
 pub mod client;
 pub mod command;
@@ -16,6 +19,7 @@ pub mod output;
 pub mod progress;
 pub mod settings;
 pub mod signals;
+mod stderr;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,7 +67,9 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
             error.exit()
         }
     };
+    stderr::log_panics();
     let outcome = start(domain, cli);
+    stderr::finish();
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {

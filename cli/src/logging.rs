@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::exit::{Exit, Failure};
 use crate::settings::{LogFormat, Settings};
+use crate::stderr;
 
 /// Our own crates, which say more than the libraries.
 const OURS: [&str; 6] = [
@@ -79,15 +80,6 @@ pub(crate) fn foresee(mut arguments: impl Iterator<Item = String>) {
     );
 }
 
-/// Lets a panic be a line of the log.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let cause = panic.payload_as_str().unwrap_or("no message");
-        let at = panic.location().map(ToString::to_string);
-        tracing::error!(target: "cli::panic", cause, at, "a defect: a thread panicked");
-    }));
-}
-
 /// How much is said where nobody asks for more or less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Voice {
@@ -114,20 +106,18 @@ pub fn start(settings: &Settings, verbose: u8, voice: Voice) -> Result<(), Failu
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr::log())
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let is_json = settings.log_format == LogFormat::Json;
     IS_JSON.store(is_json, Ordering::Relaxed);
     // A second start in one process, as in tests, keeps the first.
     let _ = match settings.log_format {
         LogFormat::Text => builder.try_init(),
-        LogFormat::Json => {
-            log_panics();
-            builder
-                .with_ansi(false)
-                .event_format(json::JsonLines)
-                .try_init()
-        }
+        LogFormat::Json => builder
+            .with_ansi(false)
+            .event_format(json::JsonLines)
+            .try_init(),
     };
     Ok(())
 }

@@ -79,7 +79,7 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
     if once {
         return viewer.run(settings, &calls).await;
     }
-    dev::announce(settings, node)?;
+    dev::announce(settings, node);
     talk!("\nannals is ready. Paste these into another terminal:\n");
     for call in &calls {
         talk!("# {}\n{}\n", call.about, call.line());

@@ -29,7 +29,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
         return Ok(Exit::Done);
     };
     if node.ready(&stop).await {
-        announce(settings, &node)?;
+        announce(settings, &node);
         tell_where(domain, &node);
         stop.asked().await;
     }
@@ -37,21 +37,22 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// Tells a program that everything is ready.
-///
-/// # Errors
-/// `Failed` where stdout cannot be written.
-pub(super) fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> {
+/// Tells a program that everything is ready. A stdout that cannot be written stops nobody: what is
+/// served is of use to others.
+pub(super) fn announce(settings: &Settings, node: &Node) {
     if !settings.output.is_json() {
-        return Ok(());
+        return;
     }
     let ready = Ready {
         http: node.url(),
         log: node.log_address(),
         postgres: node.postgres().map(Postgres::url),
     };
-    let line = serde_json::to_string(&ready).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    output::line(&line)
+    let line = serde_json::to_string(&ready).map_err(|error| Failure::of(Exit::Failed, &error));
+    if let Err(failure) = line.and_then(|line| output::line(&line)) {
+        let reason = failure.message;
+        tracing::warn!(reason, "ready, but the line that says so was not written");
+    }
 }
 
 /// Tells a person where to look.

@@ -22,7 +22,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
         return Ok(Exit::Done);
     };
     if node.ready(&stop).await {
-        dev::announce(settings, &node)?;
+        dev::announce(settings, &node);
         if !settings.output.is_json() {
             talk!("serving {} at {}", settings.roles.names(), node.url());
         }
