@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers guards model simulate faults setup
+.PHONY: help demo test lint bench peers guards model simulate faults attacks setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -70,6 +70,14 @@ faults: ## kill, cut, hold and fill everything at random, and check every answer
 	ops/setup
 	$(WITH_TOOLS) cargo build --release -p tests --bins
 	$(WITH_TOOLS) target/release/faults $(FAULTS)
+
+# ATTACKS holds its arguments, as in ATTACKS='--only lines idle'. To be run on a machine that does
+# nothing else: what polite clients keep is measured. `make test` does the same for a shorter time,
+# without that.
+attacks: ## do to a node what hostile clients do, and see what others notice
+	ops/setup
+	$(WITH_TOOLS) cargo build --release -p tests --bins
+	$(WITH_TOOLS) target/release/attacks $(ATTACKS)
 
 setup: ## bring what this machine lacks
 	ops/setup

@@ -1,0 +1,341 @@
+//! Attacks, one after the other, and what came of each.
+//!
+//! A polite client's rate beside an attack is held against its rate beside a polite load that takes
+//! the same processor time (the node's and its client's together), measured on the same node right
+//! after. Whoever shares a machine with somebody busy gets less; the attacker must not take more
+//! than that.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::node::{LARGE, MEMORY_MB, Node, Taken};
+use super::watch::{HEALTH_WITHIN, Seen, Watch};
+use super::{Attack, NodeKind, Target, polite};
+use crate::faults::table::percentile;
+use crate::harness::postgres::Postgres;
+
+/// How much a node may hold more than it is made for, in hundredths.
+const RESIDENT_HUNDREDTHS_MAX: u64 = 125;
+/// How long it may take until everything is as before.
+const NORMAL_WITHIN: Duration = Duration::from_secs(10);
+/// How much of what it gets beside a polite load a client must get beside an attack.
+const KEPT_MIN: f64 = 0.8;
+/// Within this 99 of 100 commands of a polite client must be answered.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+/// How long a node may take to end in order.
+const END_WAIT: Duration = Duration::from_secs(30);
+/// How long the attacker may take to start, before anything is measured.
+const BEGIN_WAIT: Duration = Duration::from_millis(700);
+/// How many commands the polite load is calibrated with, a second.
+const CALIBRATION_PER_SECOND: f64 = 1_000.0;
+const POLL: Duration = Duration::from_millis(100);
+
+/// How attacks are made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program under test.
+    pub program: PathBuf,
+    /// The program that attacks, and makes the polite load: `attacks`.
+    pub attacker: PathBuf,
+    /// How long each attack lasts.
+    pub length: Duration,
+    /// Whether a polite client's share is measured, which takes three times as long and a machine
+    /// that does nothing else.
+    pub with_shares: bool,
+}
+
+/// What came of an attack.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its name.
+    pub name: &'static str,
+    what: &'static str,
+    seen: Seen,
+    got: polite::Got,
+    share: Option<Share>,
+    normal_after: Option<Duration>,
+    ends_in_order: bool,
+    /// Whether lines of the log were dropped and counted exactly where they had to be.
+    counts_lines: bool,
+}
+
+/// What a polite client got beside a polite load, and what both loads took.
+#[derive(Debug)]
+struct Share {
+    beside_load: polite::Got,
+    /// Processor time a second, in seconds.
+    attack_s: f64,
+    load_s: f64,
+}
+
+impl Outcome {
+    /// Every promise that was broken.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        let mut hold = |holds: bool, what: String| {
+            if !holds {
+                broken.push(format!("{}: {what}", self.name));
+            }
+        };
+        let seen = &self.seen;
+        let resident_max = MEMORY_MB * RESIDENT_HUNDREDTHS_MAX / 100;
+        hold(
+            seen.resident_mb <= resident_max,
+            format!("{} MB resident, at most {resident_max}", seen.resident_mb),
+        );
+        hold(
+            seen.health_failed == 0 && seen.health_asked > 0,
+            format!(
+                "health failed {} of {} times",
+                seen.health_failed, seen.health_asked
+            ),
+        );
+        hold(
+            seen.health_slowest <= HEALTH_WITHIN,
+            format!("health took {:?}", seen.health_slowest),
+        );
+        hold(
+            self.normal_after.is_some(),
+            format!("not as before within {NORMAL_WITHIN:?}"),
+        );
+        hold(
+            self.counts_lines,
+            "annals_log_lines_dropped_total does not tell what was dropped".to_owned(),
+        );
+        hold(self.ends_in_order, "it did not end in order".to_owned());
+        if let Some(share) = &self.share {
+            let kept = self.kept(share);
+            hold(
+                kept >= KEPT_MIN,
+                format!("polite clients kept {:.0} %", kept * 100.0),
+            );
+            let p99 = self.p99().unwrap_or(Duration::MAX);
+            hold(
+                p99 <= ANSWERED_WITHIN,
+                format!("polite clients waited {p99:?}"),
+            );
+        }
+        broken
+    }
+
+    fn kept(&self, share: &Share) -> f64 {
+        self.got.per_second() / share.beside_load.per_second()
+    }
+
+    fn p99(&self) -> Option<Duration> {
+        percentile(&self.got.answered, 99)
+    }
+}
+
+/// Makes an attack on a node of its own.
+///
+/// # Panics
+/// If the node or the attacker cannot be started.
+pub async fn measure(attack: &Attack, postgres: &Postgres, options: &Options) -> Outcome {
+    let database = postgres.create_database().await;
+    let node = Node::start(options.program.clone(), attack.node, database).await;
+    let (pid, authority) = (node.pid(), node.authority.clone());
+    let perform = |length: Duration| {
+        let what = ["perform", attack.name, &authority].map(str::to_owned);
+        Helper::start(options, what.into(), length)
+    };
+    // Everything is warm before anything is measured.
+    polite::work(&authority, Duration::from_secs(1)).await;
+    let attack_s = match options.with_shares {
+        true => cost(pid, perform(options.length / 2), options.length / 2).await,
+        false => 0.0,
+    };
+    let watch = Watch::over(pid, &authority);
+    let attacker = perform(options.length + BEGIN_WAIT);
+    tokio::time::sleep(BEGIN_WAIT).await;
+    let got = polite::work(&authority, options.length).await;
+    let seen = watch.end().await;
+    drop(attacker);
+    let normal_after = normal_after(&authority).await;
+    let share = match options.with_shares {
+        true => Some(beside_load(pid, &authority, attack_s, options).await),
+        false => None,
+    };
+    let dropped = dropped_lines(&authority).await;
+    let said = node.said();
+    let ends_in_order = node.ends_in_order(END_WAIT).await;
+    if normal_after.is_none() || !ends_in_order {
+        eprintln!("{}: the node said:\n{said}", attack.name);
+    }
+    Outcome {
+        name: attack.name,
+        what: attack.what,
+        seen,
+        got,
+        share,
+        normal_after,
+        ends_in_order,
+        counts_lines: dropped
+            .is_some_and(|count| (count > 0) == (attack.node == NodeKind::FullStderr)),
+    }
+}
+
+/// How many lines of its log the node says that it dropped.
+async fn dropped_lines(authority: &str) -> Option<u64> {
+    let answer = reqwest::get(format!("http://{authority}/metrics")).await;
+    let text = answer.ok()?.text().await.ok()?;
+    let name = "annals_log_lines_dropped_total ";
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line?.trim().parse().ok()
+}
+
+async fn normal_after(authority: &str) -> Option<Duration> {
+    let began = Instant::now();
+    while began.elapsed() < NORMAL_WITHIN {
+        if polite::is_normal(authority, LARGE).await {
+            return Some(began.elapsed()).filter(|took| *took < NORMAL_WITHIN);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    None
+}
+
+/// The processor time a second that a helper and the node take together.
+async fn cost(node: u32, helper: Helper, length: Duration) -> f64 {
+    tokio::time::sleep(BEGIN_WAIT.min(length / 2)).await;
+    let taken = || Taken::by(node).processor_s + Taken::by(helper.pid()).processor_s;
+    let (before, began) = (taken(), Instant::now());
+    tokio::time::sleep(length - BEGIN_WAIT.min(length / 2)).await;
+    (taken() - before) / began.elapsed().as_secs_f64()
+}
+
+/// What polite clients get beside a polite load that takes `attack_s`.
+async fn beside_load(node: u32, authority: &str, attack_s: f64, options: &Options) -> Share {
+    let load = |per_second: f64, length: Duration| {
+        let what = [
+            "load".to_owned(),
+            per_second.to_string(),
+            authority.to_owned(),
+        ];
+        Helper::start(options, what.into(), length)
+    };
+    let length = options.length / 2;
+    let each_s = cost(node, load(CALIBRATION_PER_SECOND, length), length).await;
+    let per_second = CALIBRATION_PER_SECOND * attack_s / each_s.max(0.01);
+    let load_s = cost(node, load(per_second, length), length).await;
+    let helper = load(per_second, options.length + BEGIN_WAIT);
+    tokio::time::sleep(BEGIN_WAIT).await;
+    let beside_load = polite::work(authority, options.length).await;
+    drop(helper);
+    Share {
+        beside_load,
+        attack_s,
+        load_s,
+    }
+}
+
+/// A process that does something to the node; dropped, it is killed.
+struct Helper(Child);
+
+impl Helper {
+    fn start(options: &Options, what: Vec<String>, length: Duration) -> Self {
+        let child = Command::new(&options.attacker)
+            .args(what)
+            .arg(length.as_millis().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        Self(child.expect("the program that cargo built"))
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a helper process does: its arguments behind its name.
+///
+/// # Panics
+/// If they are not those of [`Helper`].
+pub async fn help(arguments: &[String]) {
+    let [what, how, authority, millis] = arguments else {
+        panic!("a helper has four arguments, not {arguments:?}");
+    };
+    let length = Duration::from_millis(millis.parse().expect("a number of milliseconds"));
+    raise_files();
+    if what == "load" {
+        let per_second = how.parse().expect("a number of commands");
+        polite::load(authority, per_second, length).await;
+        return;
+    }
+    let attack = super::find(how).expect("an attack of the table");
+    let target = Target {
+        authority: authority.clone(),
+        large: LARGE.to_owned(),
+        length,
+    };
+    attack.perform(target).await;
+}
+
+/// Thousands of connections are as many files.
+fn raise_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it cannot be raised, the attack is a smaller one.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// All outcomes as a table, in Markdown.
+#[derive(Debug)]
+pub struct Table<'a>(pub &'a [Outcome]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| attack | resident at most | slowest health answer | normal after | polite commands/s \
+             | of those beside a polite load | p50 / p99 |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        for outcome in self.0 {
+            let (seen, got) = (&outcome.seen, &outcome.got);
+            let millis = |time: Option<Duration>| match time {
+                Some(time) => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+                None => "-".to_owned(),
+            };
+            let normal = match outcome.normal_after {
+                Some(after) => format!("{:.1} s", after.as_secs_f64()),
+                None => "not in time".to_owned(),
+            };
+            let share = match &outcome.share {
+                Some(share) => format!(
+                    "{:.0} % of {:.0}/s ({:.2} and {:.2} s of processor a second)",
+                    outcome.kept(share) * 100.0,
+                    share.beside_load.per_second(),
+                    share.attack_s,
+                    share.load_s,
+                ),
+                None => "-".to_owned(),
+            };
+            writeln!(
+                f,
+                "| {}: {} | {} MB | {} | {normal} | {:.0} | {share} | {} / {} |",
+                outcome.name,
+                outcome.what,
+                seen.resident_mb,
+                millis(Some(seen.health_slowest)),
+                got.per_second(),
+                millis(percentile(&got.answered, 50)),
+                millis(outcome.p99()),
+            )?;
+        }
+        Ok(())
+    }
+}

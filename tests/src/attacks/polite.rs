@@ -1,0 +1,157 @@
+//! Clients that do as they should: they wait for each answer, and come again later when they are
+//! told to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::node::order;
+
+/// How many of them there are.
+const CLIENTS: usize = 4;
+/// How long they wait for an answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long they wait before they come again.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What polite clients got.
+#[derive(Clone, Debug, Default)]
+pub struct Got {
+    /// For how long they asked.
+    pub length: Duration,
+    /// How long each answered command took, from its first sending.
+    pub answered: Vec<Duration>,
+    /// How often they were turned away, or got no answer.
+    pub turned_away: u64,
+}
+
+impl Got {
+    /// Commands a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.answered.len() as f64 / self.length.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+/// Sends single commands, each for a new order, for so long.
+pub(super) async fn work(authority: &str, length: Duration) -> Got {
+    let until = Instant::now() + length;
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        clients.spawn(one(authority.to_owned(), until));
+    }
+    let mut got = Got {
+        length,
+        ..Got::default()
+    };
+    while let Some(client) = clients.join_next().await {
+        let (answered, turned_away) = client.expect("a client does not panic");
+        got.answered.extend(answered);
+        got.turned_away += turned_away;
+    }
+    got
+}
+
+async fn one(authority: String, until: Instant) -> (Vec<Duration>, u64) {
+    let client = reqwest::Client::builder().timeout(ANSWER_WAIT).build();
+    let client = client.expect("a client with these settings");
+    let (mut answered, mut turned_away) = (Vec::new(), 0);
+    let data = order();
+    while Instant::now() < until {
+        let id = Uuid::now_v7();
+        let began = Instant::now();
+        loop {
+            if place(&client, &authority, id, &data).await {
+                answered.push(began.elapsed());
+                break;
+            }
+            turned_away += 1;
+            if Instant::now() > until {
+                // What is waited for at the end counts with the time that it has taken so far.
+                answered.push(began.elapsed());
+                break;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+    (answered, turned_away)
+}
+
+/// Whether the order was placed.
+async fn place(client: &reqwest::Client, authority: &str, id: Uuid, data: &Value) -> bool {
+    let sent = client
+        .post(format!(
+            "http://{authority}/v1/streams/order-{id}/PlaceOrder"
+        ))
+        .header("idempotency-key", id.to_string())
+        .json(data)
+        .send()
+        .await;
+    match sent {
+        Ok(answer) => answer.status().is_success() && answer.bytes().await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+/// Whether everything is as before: health, a command, a read.
+pub(super) async fn is_normal(authority: &str, large: &str) -> bool {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(2))
+        .pool_max_idle_per_host(0)
+        .build();
+    let client = client.expect("a client with these settings");
+    let well = async |path: &str| {
+        let answer = client.get(format!("http://{authority}{path}")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    };
+    well("/livez").await
+        && well("/readyz").await
+        && well(&format!("/v1/streams/{large}/events?limit=1")).await
+        && place(&client, authority, Uuid::now_v7(), &order()).await
+}
+
+/// As many batches' lines a second as asked for, over some connections.
+pub(super) async fn load(authority: &str, per_second: f64, length: Duration) -> u64 {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let sent = Arc::new(AtomicU64::new(0));
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (is_over, sent) = (Arc::clone(&is_over), Arc::clone(&sent));
+        let authority = authority.to_owned();
+        clients.spawn(async move {
+            let client = reqwest::Client::new();
+            while !is_over.load(Ordering::SeqCst) {
+                let due = began.elapsed().as_secs_f64() * per_second;
+                if sent.load(Ordering::SeqCst) as f64 + 32.0 > due {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    continue;
+                }
+                sent.fetch_add(32, Ordering::SeqCst);
+                let line = || {
+                    let stream = format!("order-{}", Uuid::now_v7());
+                    json!({"stream": stream, "command": "PlaceOrder", "data": order()}).to_string()
+                };
+                let lines: Vec<String> = (0..32).map(|_| line()).collect();
+                let answer = client
+                    .post(format!("http://{authority}/v1/commands"))
+                    .header("content-type", "application/x-ndjson")
+                    .body(lines.join("\n") + "\n")
+                    .send()
+                    .await;
+                if let Ok(answer) = answer {
+                    // Only that it is read to its end counts.
+                    let _ = answer.bytes().await;
+                }
+            }
+        });
+    }
+    tokio::time::sleep(length).await;
+    is_over.store(true, Ordering::SeqCst);
+    clients.join_all().await;
+    sent.load(Ordering::SeqCst)
+}

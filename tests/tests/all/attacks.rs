@@ -1,0 +1,31 @@
+//! Every attack, for a short time: what a node holds stays within what it is made for, its health
+//! routes answer, and everything is as before soon after. `make attacks` does the same for longer and
+//! measures what polite clients keep, which a machine that runs tests cannot.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tests::attacks::ATTACKS;
+use tests::attacks::measure::{Options, Table, measure};
+use tests::harness::postgres::Postgres;
+
+/// How long each attack lasts.
+const LENGTH: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_attack_takes_more_memory_than_there_is_or_health_from_others() {
+    let postgres = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
+    let options = Options {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test")),
+        attacker: PathBuf::from(env!("CARGO_BIN_EXE_attacks")),
+        length: LENGTH,
+        with_shares: false,
+    };
+    let mut outcomes = Vec::new();
+    for attack in ATTACKS {
+        outcomes.push(measure(attack, &postgres, &options).await);
+    }
+    println!("{}", Table(&outcomes));
+    let broken: Vec<String> = outcomes.iter().flat_map(|o| o.violations()).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
