@@ -4,6 +4,9 @@
 //! `examples/lending` for a library. Invariant: data on stdout, talk on stderr, one exit code of a
 //! frozen table. Deliberately absent: any rule and any read model.
 
+// They panic where nobody takes what they print; `talk!` and `output` do not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod args;
 pub mod client;
 pub mod command;

@@ -102,6 +102,31 @@ pub const CATALOGUE: &[Metric] = &[
         "category,command,outcome",
         "commands of this node's clients, by type and by what became of them",
     ),
+    counter(
+        "annals_http_accept_errors_total",
+        "",
+        "connections that the system could not give to the program, most often since files were short",
+    ),
+    gauge(
+        "annals_http_connections",
+        "",
+        "open connections of clients and other nodes",
+    ),
+    counter(
+        "annals_http_connections_cut_total",
+        "reason",
+        "connections that were closed for what their clients did not do, or to make room",
+    ),
+    gauge(
+        "annals_http_memory_bytes",
+        "",
+        "memory that large bodies and answers hold",
+    ),
+    counter(
+        "annals_http_memory_refused_total",
+        "",
+        "times that there was no memory for a body or an answer in time",
+    ),
     histogram(
         "annals_http_request_seconds",
         SECONDS,

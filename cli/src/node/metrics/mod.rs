@@ -87,4 +87,5 @@ fn describe() {
     ] {
         metrics::counter!(name).increment(0);
     }
+    crate::stderr::count_dropped();
 }
