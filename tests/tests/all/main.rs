@@ -12,6 +12,7 @@ mod damage;
 mod directory;
 mod event_log_contract;
 mod faults;
+mod fresh_machine;
 mod golden;
 mod harness_works;
 mod history;

@@ -1,0 +1,102 @@
+//! A fresh machine is brought everything that is called on it: `ops/setup` lists each program that
+//! tests, the demo and README start. `ops/fresh-machine` shows it on a bare Debian, by hand.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use regex::Regex;
+
+/// What every Debian has, the smallest one included (its packages are marked essential).
+const ESSENTIAL: [&str; 14] = [
+    "bash", "cat", "chroot", "cut", "grep", "head", "id", "sed", "sh", "sleep", "sort", "tail",
+    "true", "umount",
+];
+
+/// What comes with what `ops/setup` asks for under another name.
+const COMES_WITH: [(&str, &str); 1] = [("pg_config", "postgres")];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The Rust files below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The programs that Rust code starts by a name that stands in it.
+fn started() -> BTreeSet<String> {
+    let pattern = Regex::new(r#"Command::new\("([^"/]+)"\)"#).unwrap();
+    let folders = ["cli/src", "tests/src", "tests/tests", "examples/lending"];
+    let files = folders
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)));
+    let mut programs = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        programs.extend(
+            pattern
+                .captures_iter(&text)
+                .map(|found| found[1].to_owned()),
+        );
+    }
+    programs
+}
+
+/// The programs that the commands of README's tour call: the first word, and each behind a pipe.
+fn toured() -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let command = Regex::new(r"(?m)(?:^\$ |\|\s+)([a-z][a-z0-9_-]*) ").unwrap();
+    let mut programs = BTreeSet::new();
+    let mut rest = text.as_str();
+    while let Some(begin) = rest.find("```console\n") {
+        let block = &rest[begin + 11..];
+        let end = block.find("```\n").unwrap();
+        programs.extend(
+            command
+                .captures_iter(&block[..end])
+                .map(|found| found[1].to_owned()),
+        );
+        rest = &block[end..];
+    }
+    programs
+}
+
+#[test]
+fn every_program_that_tests_and_readme_call_is_brought_by_setup() {
+    let setup = fs::read_to_string(root().join("ops/setup")).unwrap();
+    let is_brought = |program: &str| {
+        let with = COMES_WITH.iter().find(|(name, _)| *name == program);
+        let program = with.map_or(program, |(_, with)| with);
+        let asked = Regex::new(&format!(r"\bhave {program}\b")).unwrap();
+        ESSENTIAL.contains(&program) || asked.is_match(&setup)
+    };
+    let called: BTreeSet<_> = started().into_iter().chain(toured()).collect();
+    for program in ["curl", "python3", "ps", "openssl", "ip"] {
+        assert!(called.contains(program), "{program} of {called:?}");
+    }
+    let missing: Vec<_> = called.iter().filter(|name| !is_brought(name)).collect();
+    assert!(missing.is_empty(), "ops/setup does not bring {missing:?}");
+}
+
+#[test]
+fn the_scripts_in_ops_are_in_order() {
+    for script in ["setup", "fresh-machine"] {
+        let path = root().join("ops").join(script);
+        let output = Command::new("bash").arg("-n").arg(&path).output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains("set -euo pipefail"), "{script}");
+    }
+}
