@@ -32,6 +32,8 @@ pub async fn run(kind: Kind) {
     let options = OlistOptions {
         source: OlistSource::Folder(folder),
         tenant: None,
+        correct: false,
+        unreadable: None,
         sending: SendOptions::to(stack.url.clone()),
     };
     let began = Instant::now();

@@ -88,7 +88,9 @@ impl Exit {
             Self::Done => "it did what was asked",
             Self::Failed => "it failed; the message says why",
             Self::Usage => "wrong arguments or configuration; nothing was done",
-            Self::Refused => "a command was refused, or an import had faults under --strict",
+            Self::Refused => {
+                "a command was refused, or an import was in vain or, with --strict, had faults"
+            }
             Self::Unavailable => "no answer, or the outcome is unknown; repeat it as it is",
             Self::Damage => "the log is damaged; do not repeat, look into it",
             Self::Unprepared => "something must be done first; the message names the command",
@@ -249,6 +251,7 @@ impl From<embedded_postgres::Error> for Failure {
             | E::Ended { .. }
             | E::Silent { .. }
             | E::Io { .. }
+            | E::Ending
             | E::BrokeOff(_) => Exit::Failed,
             #[cfg(feature = "fetch-postgres")]
             E::Fetch { .. } => Exit::Unprepared,

@@ -1,7 +1,8 @@
 //! Data on stdout: as a table for people, as JSON, as JSON lines, as CSV.
 //!
-//! Invariant: a reader that closes the pipe ends us quietly; nothing else is ever printed on stdout.
-//! Deliberately absent: talk, which goes to stderr.
+//! Invariant: a reader that closes the pipe ends us quietly; nothing else is ever printed on stdout;
+//! whatever came from elsewhere is made harmless here (`escape`), in every format. Deliberately
+//! absent: talk and logs, which go to stderr.
 
 use std::io::{self, Write};
 
@@ -9,6 +10,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::escape;
+pub use crate::escape::{csv_cell, shown};
 use crate::exit::{Exit, Failure};
 use crate::settings::OutputFormat;
 
@@ -21,39 +24,7 @@ pub fn rows<T: Serialize>(
     columns: &[&str],
     rows: &[T],
 ) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    match format {
-        OutputFormat::Table => {
-            let rows = rows.iter().map(|row| cells(columns, row));
-            let rows = rows.collect::<Result<Vec<_>, Failure>>()?;
-            text.extend(table(columns, rows).into_bytes());
-            text.push(b'\n');
-        }
-        OutputFormat::Json => {
-            serde_json::to_writer_pretty(&mut text, rows).map_err(|error| unwritable(&error))?;
-            text.push(b'\n');
-        }
-        OutputFormat::Ndjson => {
-            for row in rows {
-                serde_json::to_writer(&mut text, row).map_err(|error| unwritable(&error))?;
-                text.push(b'\n');
-            }
-        }
-        OutputFormat::Csv => {
-            let mut writer = csv::Writer::from_writer(&mut text);
-            let mut write = |record: &[String]| {
-                let written = writer.write_record(record);
-                written.map_err(|error| unwritable(&error))
-            };
-            let header: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
-            write(&header)?;
-            for row in rows {
-                write(&cells(columns, row)?)?;
-            }
-            drop(writer);
-        }
-    }
-    print(&text)
+    print(rows_text(format, columns, rows)?.as_bytes())
 }
 
 /// Prints one thing: a table of names and values, or one document.
@@ -65,22 +36,62 @@ pub fn record<T: Serialize>(
     columns: &[&str],
     record: &T,
 ) -> Result<(), Failure> {
+    print(record_text(format, columns, record)?.as_bytes())
+}
+
+fn rows_text<T: Serialize>(
+    format: OutputFormat,
+    columns: &[&str],
+    rows: &[T],
+) -> Result<String, Failure> {
     match format {
         OutputFormat::Table => {
-            let values = cells(columns, record)?;
+            let rows = rows.iter().map(|row| cells(columns, row, table_cell));
+            let rows = rows.collect::<Result<Vec<_>, Failure>>()?;
+            Ok(table(columns, rows) + "\n")
+        }
+        OutputFormat::Json => json_text(serde_json::to_string_pretty(rows)),
+        OutputFormat::Ndjson => {
+            let lines = rows.iter().map(|row| json_text(serde_json::to_string(row)));
+            lines.collect()
+        }
+        OutputFormat::Csv => {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            let mut write = |record: &[String]| {
+                let written = writer.write_record(record);
+                written.map_err(|error| unwritable(&error))
+            };
+            let header: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+            write(&header)?;
+            for row in rows {
+                write(&cells(columns, row, csv_cell_of)?)?;
+            }
+            let written = writer.into_inner().map_err(|error| unwritable(&error))?;
+            String::from_utf8(written).map_err(|error| unwritable(&error))
+        }
+    }
+}
+
+fn record_text<T: Serialize>(
+    format: OutputFormat,
+    columns: &[&str],
+    record: &T,
+) -> Result<String, Failure> {
+    match format {
+        OutputFormat::Table => {
+            let values = cells(columns, record, table_cell)?;
             let pairs = columns.iter().map(|name| (*name).to_owned()).zip(values);
             let rows = pairs.map(|(name, value)| vec![name, value]).collect();
-            let mut text = table(&[], rows);
-            text.push('\n');
-            print(text.as_bytes())
+            Ok(table(&[], rows) + "\n")
         }
-        OutputFormat::Json => {
-            let mut text = serde_json::to_vec_pretty(record).map_err(|error| unwritable(&error))?;
-            text.push(b'\n');
-            print(&text)
-        }
-        OutputFormat::Ndjson | OutputFormat::Csv => rows(format, columns, &[record]),
+        OutputFormat::Json => json_text(serde_json::to_string_pretty(record)),
+        OutputFormat::Ndjson | OutputFormat::Csv => rows_text(format, columns, &[record]),
     }
+}
+
+fn json_text(written: serde_json::Result<String>) -> Result<String, Failure> {
+    let text = written.map_err(|error| unwritable(&error))?;
+    Ok(format!("{}\n", escape::json(&text)))
 }
 
 /// JSON with a line for each member, in the order it came in.
@@ -144,10 +155,18 @@ pub fn pretty(json: &str) -> String {
 /// # Errors
 /// `Failed` where stdout cannot be written.
 pub fn line(text: &str) -> Result<(), Failure> {
-    print(format!("{text}\n").as_bytes())
+    print(format!("{}\n", escape::lines(text)).as_bytes())
 }
 
-/// Prints bytes as they are.
+/// Prints a JSON text, as it stands or unfolded.
+///
+/// # Errors
+/// `Failed` where stdout cannot be written.
+pub fn json(text: &str) -> Result<(), Failure> {
+    print(format!("{}\n", escape::json(text)).as_bytes())
+}
+
+/// Prints bytes of our own as they are.
 ///
 /// # Errors
 /// `Failed` where stdout cannot be written.
@@ -164,19 +183,31 @@ fn unwritable(error: &dyn std::error::Error) -> Failure {
     Failure::of(Exit::Failed, error).while_trying("write to stdout")
 }
 
-fn cells<T: Serialize>(columns: &[&str], row: &T) -> Result<Vec<String>, Failure> {
+fn cells<T: Serialize>(
+    columns: &[&str],
+    row: &T,
+    cell_of: fn(&Value) -> String,
+) -> Result<Vec<String>, Failure> {
     let value = serde_json::to_value(row).map_err(|error| unwritable(&error))?;
     let cell = |column: &&str| value.get(*column).map_or_else(String::new, cell_of);
     Ok(columns.iter().map(cell).collect())
 }
 
 /// A value as one cell: text bare, nothing for null, the rest as JSON.
-fn cell_of(value: &Value) -> String {
+fn cell_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+fn table_cell(value: &Value) -> String {
+    escape::shown(&cell_text(value)).into_owned()
+}
+
+fn csv_cell_of(value: &Value) -> String {
+    escape::csv_cell(&cell_text(value)).into_owned()
 }
 
 /// Aligned columns without lines; columns of numbers to the right.
@@ -209,6 +240,7 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -244,8 +276,106 @@ mod tests {
         let columns = ["name", "count"];
         let rows: Vec<_> = rows
             .iter()
-            .map(|row| cells(&columns, row).unwrap())
+            .map(|row| cells(&columns, row, table_cell).unwrap())
             .collect();
         assert_eq!(table(&columns, rows), "name  count\na        10\nlong");
+    }
+
+    const FORMATS: [OutputFormat; 4] = [
+        OutputFormat::Table,
+        OutputFormat::Json,
+        OutputFormat::Ndjson,
+        OutputFormat::Csv,
+    ];
+
+    /// Texts in which what terminals and spreadsheets obey is frequent.
+    fn hostile_text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[a-z0-9 ,;\"'{}]{0,6}",
+            prop::char::range('\u{0}', '\u{9f}').prop_map(String::from),
+            prop::char::range('\u{200b}', '\u{206f}').prop_map(String::from),
+            any::<char>().prop_map(String::from),
+            prop::sample::select(vec![
+                "=",
+                "@",
+                "+",
+                "-",
+                "\u{1b}[2J",
+                "\u{1b}]0;title\u{7}",
+                "\u{202e}",
+                "\r",
+                "\n",
+                "\r\n",
+                "\t",
+                "\u{9b}31m",
+                "\u{e0041}",
+                "\u{feff}",
+            ])
+            .prop_map(str::to_owned),
+        ];
+        prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    /// What no output may hold, apart from the line feeds that end its lines. Written down apart
+    /// from the code that is tested.
+    fn is_obeyed(char: char) -> bool {
+        matches!(char,
+            '\0'..='\u{9}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
+            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_obeyed_gets_out_in_any_format(
+            texts in prop::collection::vec((hostile_text(), hostile_text()), 1..4),
+        ) {
+            let rows: Vec<Value> = texts
+                .iter()
+                .map(|(a, b)| json!({"a": a, "b": {a.as_str(): b}, "n": -7}))
+                .collect();
+            let columns = ["a", "b", "n"];
+            for format in FORMATS {
+                let all = rows_text(format, &columns, &rows).unwrap();
+                let one = record_text(format, &columns, &rows[0]).unwrap();
+                for text in [&all, &one] {
+                    let is_csv = format == OutputFormat::Csv;
+                    let obeyed = text.chars().find(|char| {
+                        is_obeyed(*char) && !(is_csv && *char == '\t')
+                    });
+                    prop_assert_eq!(obeyed, None, "{:?}: {:?}", format, text);
+                }
+                match format {
+                    OutputFormat::Json => {
+                        let read: Vec<Value> = serde_json::from_str(&all).unwrap();
+                        prop_assert_eq!(&read, &rows);
+                    }
+                    OutputFormat::Ndjson => {
+                        let read = all.lines().map(|line| serde_json::from_str(line).unwrap());
+                        prop_assert_eq!(&read.collect::<Vec<Value>>(), &rows);
+                    }
+                    OutputFormat::Csv => {
+                        let mut reader = csv::Reader::from_reader(all.as_bytes());
+                        let read: Vec<_> = reader.records().map(Result::unwrap).collect();
+                        prop_assert_eq!(read.len(), rows.len());
+                        for (record, (text, _)) in read.iter().zip(&texts) {
+                            prop_assert_eq!(&record[2], "-7");
+                            let is_number = text.trim().parse::<f64>().is_ok();
+                            let computes = record[0].starts_with(['=', '+', '-', '@', '\t']);
+                            prop_assert!(is_number || !computes, "{:?}", record);
+                        }
+                    }
+                    OutputFormat::Table => {}
+                }
+            }
+            for (text, _) in &texts {
+                prop_assert!(!escape::lines(text).chars().any(is_obeyed));
+                let folded = serde_json::to_string(&json!({"a": text})).unwrap();
+                let unfolded = pretty(&folded);
+                let shown = escape::json(&unfolded);
+                prop_assert!(!shown.chars().any(is_obeyed));
+                let read: Value = serde_json::from_str(&shown).unwrap();
+                prop_assert_eq!(read, json!({"a": text}));
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@
 CREATE SCHEMA judged;
 
 -- What the items say about placing. An order is not even asked for where its person, or one of its
--- items, cannot be read, or where it has more items than one command may hold.
+-- items, cannot be read, or where it has more items than one command may hold; nor are its steps,
+-- payments and reviews.
 CREATE TABLE judged.placing AS
 SELECT
     o.order_id,
@@ -101,6 +102,7 @@ SELECT
         ELSE 'payment_instalments_negative'
     END AS code
 FROM readable.payments p
+JOIN judged.placing o ON o.order_id = p.order_id AND o.is_sent
 LEFT JOIN (
     SELECT DISTINCT ON (order_id, sequence)
         order_id, sequence, place, method, instalments, amount_minor
@@ -133,7 +135,7 @@ FROM (
     FROM readable.reviews
     WINDOW by_time AS (PARTITION BY order_id, review_id ORDER BY created_at, place)
 ) r
-JOIN judged.orders o ON o.order_id = r.order_id;
+JOIN judged.orders o ON o.order_id = r.order_id AND o.is_sent;
 
 -- What orders tell of a person's address, as often as it is another than before. Each time is a fact;
 -- since they are told in order of time, none is superseded.
@@ -195,7 +197,7 @@ CROSS JOIN LATERAL (VALUES
     ('MarkUnavailable', o.status = 'unavailable', o.latest_at, o.is_unavailable,
         CASE WHEN o.is_delivered THEN 'order_already_delivered' ELSE 'order_already_shipped' END)
 ) AS step (command, is_sent, occurred_at, happened, code)
-WHERE step.is_sent
+WHERE step.is_sent AND o.is_sent
 UNION ALL
 SELECT 'order-' || order_id, 'ReviewOrder', created_at, code, is_given::int
 FROM judged.reviews;

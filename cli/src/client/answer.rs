@@ -15,6 +15,8 @@ pub struct Said {
     pub outcome: Outcome,
     /// Where its commit stands in the log, if it made one.
     pub position: Option<PositionToken>,
+    /// Whether the id was answered before, and this is that answer.
+    pub repeated: bool,
 }
 
 /// What became of a line.
@@ -54,6 +56,8 @@ struct Line {
     events: Option<Vec<IgnoredAny>>,
     position: Option<String>,
     retry_after_ms: Option<u64>,
+    #[serde(default)]
+    repeated: bool,
 }
 
 /// Whether a status says that the same may be sent again.
@@ -84,6 +88,7 @@ impl Answer {
         Ok(Self::Done(Said {
             outcome,
             position: line.position.and_then(|text| text.parse().ok()),
+            repeated: line.repeated,
         }))
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::line::CommandLine;
-use super::{Observer, Said};
+use super::{OPEN_SIZE_MAX, Observer, Said};
 
 /// A line with its place in the order of all lines.
 struct Entry {
@@ -26,6 +26,7 @@ pub(super) struct Backlog {
     in_flight: VecDeque<Entry>,
     turned_away: Vec<Entry>,
     done_count: u64,
+    open_size: usize,
     waiting_since: Instant,
 }
 
@@ -48,6 +49,7 @@ impl Backlog {
             in_flight: VecDeque::new(),
             turned_away: Vec::new(),
             done_count: 0,
+            open_size: 0,
             waiting_since: Instant::now(),
         }
     }
@@ -79,7 +81,8 @@ impl Backlog {
 
     /// Whether a new line may be taken.
     pub(super) fn takes_new(&self) -> bool {
-        self.again.is_empty() && self.turned_away.is_empty() && self.open_count() < self.open_max
+        let has_room = self.open_count() < self.open_max && self.open_size < OPEN_SIZE_MAX;
+        self.again.is_empty() && self.turned_away.is_empty() && has_room
     }
 
     /// Takes the next line that is sent again.
@@ -96,6 +99,7 @@ impl Backlog {
         }
         let place = self.next_place;
         self.next_place += 1;
+        self.open_size += line.json.len();
         self.in_flight.push_back(Entry { place, line });
     }
 
@@ -118,6 +122,7 @@ impl Backlog {
 
     fn done(&mut self, entry: &Entry, said: Said, observer: &mut impl Observer) {
         self.done_count += 1;
+        self.open_size -= entry.line.json.len();
         self.waiting_since = Instant::now();
         observer.done(&entry.line, said);
     }

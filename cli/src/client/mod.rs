@@ -3,8 +3,8 @@
 //! Invariant: a line counts as done only when the door has said what became of it. Until then it is
 //! kept, and sent again under the same id, behind every earlier line that is not done either; so
 //! the order of the lines of a stream is kept through broken connections and overload. At most
-//! [`SendOptions::in_flight_max`] lines are kept. Deliberately absent: where lines come from, and
-//! what is made of the outcomes.
+//! [`SendOptions::in_flight_max`] lines of 64 MiB together are kept. Deliberately absent: where lines
+//! come from, and what is made of the outcomes.
 
 mod answer;
 mod backlog;
@@ -24,10 +24,12 @@ pub use answer::{Outcome, Said};
 use backlog::Backlog;
 use backoff::Backoff;
 use exchange::{End, Exchange};
-pub use line::CommandLine;
+pub use line::{CommandLine, Origin};
 
 /// How many lines may wait for their answers at once, unless said otherwise.
 pub const IN_FLIGHT_MAX_DEFAULT: usize = 2_000;
+/// How many bytes such lines may have together.
+const OPEN_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// How long the client goes on without any progress, unless said otherwise.
 pub const RETRY_FOR_DEFAULT: Duration = Duration::from_secs(60);
 /// How long a server may be silent while lines wait; longer than it waits for its log.

@@ -171,6 +171,7 @@ fn lines(count: u64) -> Vec<CommandLine> {
         json: json!({"id": number.to_string(), "stream": format!("s-{}", number % 7),
             "command": "Do", "number": number})
         .to_string(),
+        ..CommandLine::default()
     };
     (0..count).map(line).collect()
 }
@@ -288,6 +289,7 @@ async fn each_outcome_is_told_as_what_it_is() {
             json: json!({"id": number.to_string(), "stream": "s-1", "command": command,
             "number": number})
             .to_string(),
+            ..CommandLine::default()
         });
     let (told, error) = send(&url, options(10), lines.collect()).await;
     assert!(error.is_none(), "{error:?}");

@@ -2,14 +2,10 @@
 //!
 //! Deliberately absent: reading and sending (`import`).
 
-use std::path::Path;
-
 use crate::Domain;
 use crate::args::Import;
 use crate::exit::{Exit, Failure};
-use crate::import::{
-    ImportError, Report, SendingArgs, import_commands, import_olist, progress, write_unreadable,
-};
+use crate::import::{ImportError, Report, SendingArgs, import_commands, import_olist, progress};
 use crate::output;
 use crate::settings::{OutputFormat, Settings};
 
@@ -18,38 +14,40 @@ pub(super) async fn run(
     settings: &Settings,
     import: Import,
 ) -> Result<Exit, Failure> {
-    let (outcome, sending) = match import {
+    let (outcome, sending, remedy) = match import {
         Import::Olist { args, .. } => {
             if !super::takes_orders(&domain.registry) {
                 return Err(super::no_shop());
             }
             let options = args.options(&settings.url);
             let outcome = import_olist(options, progress::on_stderr()).await;
-            (outcome, args.sending)
+            let remedy = format!(
+                "to ask for the changed data too: annals import olist --correct {}",
+                args.folder.display()
+            );
+            (outcome, args.sending, remedy)
         }
         Import::Commands { args, .. } => {
             let options = args.options(&settings.url);
             let outcome = import_commands(options, progress::on_stderr()).await;
-            (outcome, args.sending)
+            let remedy =
+                "give each of these lines an id that was not used before, and send it again";
+            (outcome, args.sending, remedy.to_owned())
         }
     };
     match outcome {
         Ok(report) => {
-            show(settings, &report, sending.unreadable.as_deref())?;
-            Ok(exit_of(&report, &sending))
+            show(settings, &report, &remedy)?;
+            verdict(&report, &sending, &remedy)
         }
-        Err(error) => Err(failed(settings, &error, &sending)),
+        Err(error) => Err(failed(settings, &error, &remedy)),
     }
 }
 
-/// Shows a report, and writes the whole list of what cannot be read where it is wanted.
-fn show(settings: &Settings, report: &Report, unreadable: Option<&Path>) -> Result<(), Failure> {
-    if let Some(path) = unreadable {
-        let written = write_unreadable(path, &report.unreadable);
-        written.map_err(|error| Failure::of(Exit::Failed, &error))?;
-    }
+/// Shows a report.
+fn show(settings: &Settings, report: &Report, remedy: &str) -> Result<(), Failure> {
     match settings.output {
-        OutputFormat::Table => output::line(&report.to_text()),
+        OutputFormat::Table => output::line(&report.to_text(remedy)),
         OutputFormat::Json | OutputFormat::Ndjson => output::record(settings.output, &[], report),
         OutputFormat::Csv => {
             let columns = [
@@ -70,18 +68,33 @@ fn show(settings: &Settings, report: &Report, unreadable: Option<&Path>) -> Resu
     }
 }
 
-fn exit_of(report: &Report, sending: &SendingArgs) -> Exit {
+/// How an import ends that came to its end: not well, where it had no effect that was wanted.
+fn verdict(report: &Report, sending: &SendingArgs, remedy: &str) -> Result<Exit, Failure> {
+    let refused = |message: String| Err(Failure::new(Exit::Refused, message));
     if report.has_failures() {
-        Exit::Failed
-    } else if sending.strict && report.has_faults() {
-        Exit::Refused
-    } else {
-        Exit::Done
+        return Ok(Exit::Failed);
     }
+    if let Some(file) = report.unread_file() {
+        return refused(format!(
+            "no row of {file} could be read: is it the right file?"
+        ));
+    }
+    if report.is_in_vain() {
+        return refused("nothing was accepted; the report says why".to_owned());
+    }
+    if report.has_changes_left() {
+        let count = report.changed_count;
+        return refused(format!(
+            "{count} rows were changed since they were imported, and their changes not asked for; \
+             {remedy}"
+        ));
+    }
+    let is_faulty = sending.strict && report.has_faults();
+    Ok(if is_faulty { Exit::Refused } else { Exit::Done })
 }
 
 /// An import that did not come to its end, after what it did was shown.
-fn failed(settings: &Settings, error: &ImportError, sending: &SendingArgs) -> Failure {
+fn failed(settings: &Settings, error: &ImportError, remedy: &str) -> Failure {
     let exit = match error {
         _ if error.is_repeatable() => Exit::Unavailable,
         ImportError::Load(_) | ImportError::File { .. } => Exit::NotFound,
@@ -89,7 +102,7 @@ fn failed(settings: &Settings, error: &ImportError, sending: &SendingArgs) -> Fa
     };
     if let ImportError::Send { report, .. } = error
         && report.total.sent > 0
-        && let Err(failure) = show(settings, report, sending.unreadable.as_deref())
+        && let Err(failure) = show(settings, report, remedy)
     {
         tracing::warn!(reason = failure.message, "the report was not shown");
     }

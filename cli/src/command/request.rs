@@ -53,7 +53,7 @@ pub(super) async fn text(settings: &Settings, request: RequestBuilder) -> Result
     }
     let document = serde_json::from_str(&body).map_err(|error| not_understood(&error))?;
     if settings.output == OutputFormat::Json {
-        output::line(&output::pretty(&body))?;
+        output::json(&output::pretty(&body))?;
     }
     Err(problem(status, &document))
 }

@@ -118,10 +118,10 @@ pub(super) async fn state(settings: &Settings, args: &StateArgs) -> Result<Exit,
         // A state is a tree: unfolded it can be read, in one cell it cannot.
         OutputFormat::Table => {
             talk!("{} at version {}", args.stream, folded.version);
-            output::line(&output::pretty(folded.state.get()))?;
+            output::json(&output::pretty(folded.state.get()))?;
         }
-        OutputFormat::Json => output::line(&output::pretty(&text))?,
-        OutputFormat::Ndjson => output::line(&text)?,
+        OutputFormat::Json => output::json(&output::pretty(&text))?,
+        OutputFormat::Ndjson => output::json(&text)?,
         OutputFormat::Csv => {
             let row = json!({
                 "stream": args.stream, "version": folded.version, "state": folded.state.get(),

@@ -14,7 +14,7 @@ pub struct SendingArgs {
     /// Exit code 3 if a command is refused or a row cannot be read
     #[arg(long)]
     pub strict: bool,
-    /// Write every row that cannot be read into a CSV file: file, line, reason
+    /// Write every row that cannot be read or sent into a CSV file: file, line, reason
     #[arg(long, value_name = "FILE")]
     pub unreadable: Option<PathBuf>,
     /// How many commands may wait for their answers at once
@@ -48,6 +48,14 @@ pub struct OlistArgs {
     /// For which tenant [default: main]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
+    /// Send rows that were changed since they were imported again, as corrections
+    ///
+    /// A row's command has an id that is made of the row's key, so that a repeated import does
+    /// nothing twice. Where the row was answered before, for other data, its command is sent again
+    /// under an id that is made of the changed data too, and with it the commands of the same stream
+    /// that were refused. The business may refuse a correction: what was accepted stays.
+    #[arg(long)]
+    pub correct: bool,
     /// How it is sent.
     #[command(flatten)]
     pub sending: SendingArgs,
@@ -60,6 +68,8 @@ impl OlistArgs {
         OlistOptions {
             source: OlistSource::Folder(self.folder.clone()),
             tenant: self.tenant.clone(),
+            correct: self.correct,
+            unreadable: self.sending.unreadable.clone(),
             sending: self.sending.options(url),
         }
     }
@@ -89,6 +99,7 @@ impl CommandsArgs {
             } else {
                 CommandsSource::File(self.file.clone())
             },
+            unreadable: self.sending.unreadable.clone(),
             sending: self.sending.options(url),
         }
     }

@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::report::FileRows;
-use super::{ImportError, Progress, Report, Unreadable, send};
-use crate::client::{CommandLine, SendOptions};
+use super::{ImportError, Listing, Pass, Progress, Report, Unreadable, finished, send};
+use crate::client::{CommandLine, Origin, SendOptions};
 
 /// The namespace of the ids of lines that have none (RFC 9562 §5.5). Frozen.
 pub const LINE_NAMESPACE: Uuid = Uuid::from_u128(0x52e3a664_937e_462b_8847_4938e2ff9867);
@@ -28,7 +28,7 @@ pub const LINE_NAMESPACE: Uuid = Uuid::from_u128(0x52e3a664_937e_462b_8847_4938e
 /// The longest line that is read; the door takes shorter ones.
 const LINE_SIZE_MAX: u64 = 1024 * 1024;
 /// How many lines are read ahead.
-const LINES_AHEAD_MAX: usize = 256;
+const LINES_AHEAD_MAX: usize = 64;
 
 /// Where command lines come from.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub enum CommandsSource {
 pub struct CommandsOptions {
     /// Where from.
     pub source: CommandsSource,
+    /// Where all lines that cannot be sent are written to.
+    pub unreadable: Option<PathBuf>,
     /// Where to, and how.
     pub sending: SendOptions,
 }
@@ -71,7 +73,10 @@ pub async fn import_commands(
             }
         },
     };
-    let found = Arc::new(Mutex::new(Found::default()));
+    let found = Arc::new(Mutex::new(Found {
+        rows: 0,
+        unreadable: Listing::written_to(options.unreadable.as_deref())?,
+    }));
     let (sender, mut lines) = mpsc::channel(LINES_AHEAD_MAX);
     let reader = Reader {
         file: name.clone(),
@@ -87,6 +92,7 @@ pub async fn import_commands(
         None,
         Report::default(),
         progress,
+        Pass::First,
         begun,
     )
     .await;
@@ -95,24 +101,25 @@ pub async fn import_commands(
         report.files = vec![FileRows {
             file: name,
             rows: found.rows,
+            readable: found.rows - found.unreadable.count(),
         }];
         report.unreadable = found.unreadable;
         report
     };
-    match sent {
+    finished(match sent {
         Ok(report) => Ok(complete(report)),
         Err(ImportError::Send { error, report }) => {
             Err(ImportError::send(error, complete(*report)))
         }
         Err(error) => Err(error),
-    }
+    })
 }
 
 /// What the reader has come across.
 #[derive(Default)]
 struct Found {
     rows: u64,
-    unreadable: Vec<Unreadable>,
+    unreadable: Listing,
 }
 
 /// Reads lines on a thread of its own.
@@ -149,7 +156,7 @@ impl Reader {
         match with_id(number, line) {
             Ok(line) => Some(line),
             Err(reason) => {
-                found.unreadable.push(Unreadable {
+                found.unreadable.add(Unreadable {
                     file: self.file.clone(),
                     line: number,
                     reason,
@@ -199,7 +206,15 @@ fn with_id(number: u64, line: &[u8]) -> Result<CommandLine, String> {
     };
     // A line break between members is fine in JSON and an end of line in NDJSON; there is none,
     // since lines are cut at line feeds, and a bare carriage return is a blank to both.
-    Ok(CommandLine { command, json })
+    let origin = Origin {
+        line: number,
+        ..Origin::default()
+    };
+    Ok(CommandLine {
+        command,
+        json,
+        origin,
+    })
 }
 
 #[cfg(test)]

@@ -6,23 +6,25 @@
 
 mod args;
 pub mod commands;
+pub mod listing;
 pub mod olist;
 pub mod progress;
 pub mod report;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::Stream;
 
 pub use args::{CommandsArgs, OlistArgs, SendingArgs};
 pub use commands::{CommandsOptions, CommandsSource, import_commands};
+pub use listing::{Listing, Unreadable};
 pub use olist::{OlistOptions, OlistSource, import_olist};
 pub use progress::Progress;
-pub use report::{Report, Unreadable};
+pub use report::Report;
 
-use crate::client::{Client, CommandLine, Observer, Said, SendError, SendOptions};
+use crate::client::{Client, CommandLine, Observer, Outcome, Said, SendError, SendOptions};
 
 /// Why an import did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -64,38 +66,70 @@ impl ImportError {
     }
 }
 
-/// Writes a list of unreadable rows as CSV: file, line, reason.
-///
-/// # Errors
-/// [`ImportError::File`].
-pub fn write_unreadable(path: &Path, rows: &[Unreadable]) -> Result<(), ImportError> {
-    let write = || {
-        let mut writer = csv::Writer::from_path(path)?;
-        writer.write_record(["file", "line", "reason"])?;
-        for row in rows {
-            writer.write_record([&row.file, &row.line.to_string(), &row.reason])?;
-        }
-        writer.flush()?;
-        Ok(())
-    };
-    write().map_err(|error: csv::Error| ImportError::File {
-        action: "write",
-        path: path.to_owned(),
-        source: error.into(),
-    })
-}
-
 /// Counts outcomes and tells how far it is.
-struct Tracker<P> {
+struct Tracker<'a, P> {
     report: Report,
     progress: P,
+    pass: Pass<'a>,
 }
 
-impl<P: Progress> Observer for Tracker<P> {
+/// Which lines are sent.
+enum Pass<'a> {
+    /// All of them.
+    First,
+    /// All of them; what became of each is noted, for corrections.
+    Noted(&'a mut Vec<Verdict>),
+    /// Corrections.
+    Corrections,
+}
+
+/// What became of a line, as far as corrections depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Verdict {
+    /// Not known, or the server failed.
+    #[default]
+    Open,
+    /// Accepted now.
+    Accepted,
+    /// Accepted before.
+    AcceptedBefore,
+    /// Refused now.
+    Refused,
+    /// Refused before.
+    RefusedBefore,
+    /// Its id was answered before, for other data.
+    Changed,
+}
+
+impl Verdict {
+    fn of(said: &Said) -> Self {
+        match (&said.outcome, said.repeated) {
+            (Outcome::Accepted | Outcome::NothingToDo, false) => Self::Accepted,
+            (Outcome::Accepted | Outcome::NothingToDo, true) => Self::AcceptedBefore,
+            (Outcome::Refused { code }, _) if code == report::CHANGED_CODE => Self::Changed,
+            (Outcome::Refused { .. }, false) => Self::Refused,
+            (Outcome::Refused { .. }, true) => Self::RefusedBefore,
+            (Outcome::Failed { .. }, _) => Self::Open,
+        }
+    }
+}
+
+impl<P: Progress> Observer for Tracker<'_, P> {
     fn done(&mut self, line: &CommandLine, said: Said) {
-        self.report.count(line, said);
-        let total = &self.report.total;
-        self.progress.advance(total.sent, total.refused);
+        match &mut self.pass {
+            Pass::First => self.report.count(line, said),
+            Pass::Noted(verdicts) => {
+                let place = usize::try_from(line.origin.place).ok();
+                if let Some(verdict) = place.and_then(|place| verdicts.get_mut(place)) {
+                    *verdict = Verdict::of(&said);
+                }
+                self.report.count(line, said);
+            }
+            Pass::Corrections => self.report.count_correction(said),
+        }
+        let (total, again) = (&self.report.total, &self.report.corrections);
+        let refused = total.refused + again.refused;
+        self.progress.advance(total.sent + again.sent, refused);
     }
 
     fn waiting(&mut self, lines: usize, cause: &str, pause: Duration) {
@@ -110,6 +144,7 @@ async fn send(
     lines_total: Option<u64>,
     report: Report,
     mut progress: impl Progress,
+    pass: Pass<'_>,
     begun: Instant,
 ) -> Result<Report, ImportError> {
     let client = match Client::new(options) {
@@ -118,16 +153,36 @@ async fn send(
     };
     progress.begin(lines_total);
     let sending = Instant::now();
-    let mut tracker = Tracker { report, progress };
+    let mut tracker = Tracker {
+        report,
+        progress,
+        pass,
+    };
     let sent = client.send(lines, &mut tracker).await;
     let Tracker {
         mut report,
         mut progress,
+        ..
     } = tracker;
     progress.end();
     report.timed(begun.elapsed(), sending.elapsed());
     match sent {
         Ok(()) => Ok(report),
         Err(error) => Err(ImportError::send(error, report)),
+    }
+}
+
+/// Finishes the lists of a report, whether or not everything could be sent.
+fn finished(outcome: Result<Report, ImportError>) -> Result<Report, ImportError> {
+    match outcome {
+        Ok(mut report) => {
+            report.finish()?;
+            Ok(report)
+        }
+        Err(ImportError::Send { error, mut report }) => {
+            report.finish()?;
+            Err(ImportError::Send { error, report })
+        }
+        Err(error) => Err(error),
     }
 }

@@ -29,6 +29,24 @@ pub trait Progress: Send {
     fn end(&mut self);
 }
 
+impl<P: Progress + ?Sized> Progress for &mut P {
+    fn begin(&mut self, lines_total: Option<u64>) {
+        (**self).begin(lines_total);
+    }
+
+    fn advance(&mut self, done: u64, refused: u64) {
+        (**self).advance(done, refused);
+    }
+
+    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
+        (**self).wait(lines_open, cause, pause);
+    }
+
+    fn end(&mut self) {
+        (**self).end();
+    }
+}
+
 /// Says nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
@@ -164,5 +182,7 @@ impl Progress for Lines {
 
 fn waiting(lines_open: usize, cause: &str, pause: Duration) -> String {
     let pause_ms = pause.as_millis();
+    // The cause may hold what a server said.
+    let cause = crate::output::shown(cause);
     format!("{cause}; sending {lines_open} commands again in {pause_ms} ms")
 }

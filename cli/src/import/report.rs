@@ -10,10 +10,21 @@ use comfy_table::{CellAlignment, Table, presets};
 use engine::token::PositionToken;
 use serde::Serialize;
 
+use super::ImportError;
+use super::listing::{Listing, Unreadable};
 use crate::client::{CommandLine, Outcome, Said};
+use crate::output;
 
-/// How many unreadable rows a report for people shows.
-const UNREADABLE_SHOWN_MAX: usize = 20;
+/// How many rows of a list a report for people shows.
+const ROWS_SHOWN_MAX: usize = 20;
+/// How many types of commands, and codes, are counted apart.
+const NAMES_MAX: usize = 100;
+/// How many characters of such a name are kept.
+const NAME_CHARACTERS_MAX: usize = 64;
+/// Under which name the others are counted.
+const OTHERS: &str = "(others)";
+/// The code of a command whose id was used for another one.
+pub(super) const CHANGED_CODE: &str = "command_id_reused";
 
 /// How many rows of a file were read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,17 +33,8 @@ pub struct FileRows {
     pub file: String,
     /// Rows, the header not counted.
     pub rows: u64,
-}
-
-/// A row that cannot be read, or of which no command can be made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Unreadable {
-    /// The file's name.
-    pub file: String,
-    /// The line in which the row begins, from 1.
-    pub line: u64,
-    /// Why.
-    pub reason: String,
+    /// How many of them could be read.
+    pub readable: u64,
 }
 
 /// What became of commands.
@@ -50,8 +52,20 @@ pub struct Counts {
     pub failed: u64,
 }
 
+impl Counts {
+    fn count(&mut self, outcome: &Outcome) {
+        self.sent += 1;
+        *match outcome {
+            Outcome::Accepted => &mut self.accepted,
+            Outcome::NothingToDo => &mut self.nothing_to_do,
+            Outcome::Refused { .. } => &mut self.refused,
+            Outcome::Failed { .. } => &mut self.failed,
+        } += 1;
+    }
+}
+
 /// An import and its outcome.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Rows read, per file.
     pub files: Vec<FileRows>,
@@ -63,8 +77,16 @@ pub struct Report {
     pub refused: BTreeMap<String, u64>,
     /// Failures of the server by code.
     pub failed: BTreeMap<String, u64>,
-    /// Rows that cannot be read, by file, then line.
-    pub unreadable: Vec<Unreadable>,
+    /// Rows that cannot be read or sent: the first 1,000, by file, then line.
+    pub unreadable: Listing,
+    /// How many of them there are.
+    pub unreadable_count: u64,
+    /// Rows whose command was answered when the row was another one: the first 1,000.
+    pub changed: Listing,
+    /// How many of them there are.
+    pub changed_count: u64,
+    /// What became of commands that were sent again as corrections; they are not in `total`.
+    pub corrections: Counts,
     /// How long it took, reading included.
     pub seconds: f64,
     /// Commands that got an outcome, per second of sending.
@@ -76,21 +98,39 @@ pub struct Report {
 impl Report {
     /// Counts a line that is done.
     pub fn count(&mut self, line: &CommandLine, said: Said) {
-        let of_type = self.commands.entry(line.command.to_string()).or_default();
+        let of_type = counter(&mut self.commands, &line.command);
         for counts in [of_type, &mut self.total] {
-            counts.sent += 1;
-            *match &said.outcome {
-                Outcome::Accepted => &mut counts.accepted,
-                Outcome::NothingToDo => &mut counts.nothing_to_do,
-                Outcome::Refused { .. } => &mut counts.refused,
-                Outcome::Failed { .. } => &mut counts.failed,
-            } += 1;
+            counts.count(&said.outcome);
         }
-        match said.outcome {
+        match &said.outcome {
             Outcome::Accepted | Outcome::NothingToDo => {}
-            Outcome::Refused { code } => *self.refused.entry(code).or_default() += 1,
-            Outcome::Failed { code } => *self.failed.entry(code).or_default() += 1,
+            Outcome::Refused { code } => {
+                *counter(&mut self.refused, code) += 1;
+                if code == CHANGED_CODE {
+                    self.changed.add(Unreadable {
+                        file: line.origin.file.to_owned(),
+                        line: line.origin.line,
+                        reason: format!("{} was answered before, for other data", line.command),
+                    });
+                }
+            }
+            Outcome::Failed { code } => *counter(&mut self.failed, code) += 1,
         }
+        self.take_position(said);
+    }
+
+    /// Counts a line that was sent again as a correction.
+    pub fn count_correction(&mut self, said: Said) {
+        self.corrections.count(&said.outcome);
+        match &said.outcome {
+            Outcome::Accepted | Outcome::NothingToDo => {}
+            Outcome::Refused { code } => *counter(&mut self.refused, code) += 1,
+            Outcome::Failed { code } => *counter(&mut self.failed, code) += 1,
+        }
+        self.take_position(said);
+    }
+
+    fn take_position(&mut self, said: Said) {
         self.position = match (self.position.take(), said.position) {
             // Tokens of another log cannot be joined; that of the last log counts.
             (Some(known), Some(new)) => Some(known.merge(&new).unwrap_or(new)),
@@ -108,21 +148,56 @@ impl Report {
         }
     }
 
-    /// Whether some commands were refused or some rows could not be read.
+    /// Whether some commands were refused for good or some rows could not be read.
     #[must_use]
     pub fn has_faults(&self) -> bool {
-        self.total.refused > 0 || !self.unreadable.is_empty()
+        let corrected = self.corrections.accepted + self.corrections.nothing_to_do;
+        self.total.refused > corrected || self.unreadable_count > 0
+    }
+
+    /// Whether some rows were changed since their commands were answered, and not corrected.
+    #[must_use]
+    pub fn has_changes_left(&self) -> bool {
+        self.changed_count > 0 && self.corrections.sent == 0
     }
 
     /// Whether the server failed with some commands.
     #[must_use]
     pub fn has_failures(&self) -> bool {
-        self.total.failed > 0
+        self.total.failed + self.corrections.failed > 0
     }
 
-    /// The report for people.
+    /// A file that has rows, none of which could be read.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub fn unread_file(&self) -> Option<&str> {
+        let is_unread = |file: &&FileRows| file.rows > 0 && file.readable == 0;
+        let unread = self.files.iter().find(is_unread);
+        unread.map(|file| file.file.as_str())
+    }
+
+    /// Whether there was something to send and nothing of it was accepted.
+    #[must_use]
+    pub fn is_in_vain(&self) -> bool {
+        let accepted = [&self.total, &self.corrections]
+            .iter()
+            .any(|counts| counts.accepted + counts.nothing_to_do > 0);
+        self.total.sent + self.unreadable_count > 0 && !accepted
+    }
+
+    /// Finishes the lists.
+    ///
+    /// # Errors
+    /// [`ImportError::File`] where not all rows could be written that were to be.
+    pub(super) fn finish(&mut self) -> Result<(), ImportError> {
+        self.unreadable_count = self.unreadable.count();
+        self.changed_count = self.changed.count();
+        self.changed.finish()?;
+        self.unreadable.finish()
+    }
+
+    /// The report for people. `remedy` says what to do about rows that were changed.
+    #[must_use]
+    pub fn to_text(&self, remedy: &str) -> String {
         let mut parts = Vec::new();
         if !self.files.is_empty() {
             parts.push(self.files_table());
@@ -137,8 +212,20 @@ impl Report {
                 .map(|(code, count)| vec![code.clone(), count.to_string()]);
             parts.push(table(&[title, "commands"], rows));
         }
-        if !self.unreadable.is_empty() {
-            parts.push(self.unreadable_list());
+        if self.unreadable_count > 0 {
+            let more = "--unreadable FILE writes all of them";
+            parts.push(list("cannot be read or sent:", &self.unreadable, more));
+        }
+        if self.has_changes_left() {
+            let title = format!("changed since they were imported:\n  {remedy}");
+            parts.push(list(&title, &self.changed, "only the first are kept"));
+        }
+        if self.corrections.sent > 0 {
+            let Counts { sent, refused, .. } = self.corrections;
+            let accepted = self.corrections.accepted + self.corrections.nothing_to_do;
+            parts.push(format!(
+                "{sent} commands sent again as corrections: {accepted} accepted, {refused} refused"
+            ));
         }
         parts.push(format!(
             "{} commands in {} s ({} commands/s)",
@@ -149,12 +236,10 @@ impl Report {
 
     fn files_table(&self) -> String {
         let rows = self.files.iter().map(|file| {
-            let is_of_file = |row: &&Unreadable| row.file == file.file;
-            let unreadable = self.unreadable.iter().filter(is_of_file).count();
             vec![
                 file.file.clone(),
                 file.rows.to_string(),
-                unreadable.to_string(),
+                self.unreadable.count_of(&file.file).to_string(),
             ]
         });
         table(&["file", "rows", "unreadable"], rows)
@@ -187,26 +272,37 @@ impl Report {
         ];
         table(&header, rows)
     }
+}
 
-    fn unreadable_list(&self) -> String {
-        let shown = self.unreadable.iter().take(UNREADABLE_SHOWN_MAX);
-        let mut lines = vec!["cannot be read:".to_owned()];
-        lines.extend(shown.map(|row| format!("  {}:{} {}", row.file, row.line, row.reason)));
-        let hidden = self.unreadable.len().saturating_sub(UNREADABLE_SHOWN_MAX);
-        if hidden > 0 {
-            lines.push(format!(
-                "  and {hidden} more: --unreadable FILE writes all of them"
-            ));
-        }
-        lines.join("\n")
+/// The counter of a name; one for all names that are too many.
+fn counter<'a, T: Default>(counters: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
+    let name: String = name.chars().take(NAME_CHARACTERS_MAX).collect();
+    let is_kept = counters.contains_key(&name) || counters.len() < NAMES_MAX;
+    counters
+        .entry(if is_kept { name } else { OTHERS.to_owned() })
+        .or_default()
+}
+
+/// The first rows of a list, and how many more there are.
+fn list(title: &str, rows: &Listing, more: &str) -> String {
+    let mut lines = vec![title.to_owned()];
+    let shown = rows.rows().iter().take(ROWS_SHOWN_MAX);
+    lines.extend(shown.map(|row| format!("  {}:{} {}", row.file, row.line, row.reason)));
+    let hidden = rows.count().saturating_sub(ROWS_SHOWN_MAX as u64);
+    if hidden > 0 {
+        lines.push(format!("  and {hidden} more: {more}"));
     }
+    lines.join("\n")
 }
 
 /// Aligned columns without lines, numbers to the right.
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
-    table.add_rows(rows);
+    table.add_rows(rows.map(|cells| {
+        let shown = cells.iter().map(|cell| output::shown(cell).into_owned());
+        shown.collect::<Vec<_>>()
+    }));
     for (place, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         if place > 0 {
@@ -227,12 +323,13 @@ mod tests {
             files: vec![FileRows {
                 file: "orders.csv".to_owned(),
                 rows: 30,
+                readable: 8,
             }],
             ..Report::default()
         };
         let line = |command: &'static str| CommandLine {
             command: command.into(),
-            json: String::new(),
+            ..CommandLine::default()
         };
         let code = "order_not_placed".to_owned();
         for (command, outcome) in [
@@ -241,15 +338,24 @@ mod tests {
             ("ShipOrder", Outcome::Refused { code }),
         ] {
             let position = None;
-            report.count(&line(command), Said { outcome, position });
+            let repeated = false;
+            let said = Said {
+                outcome,
+                position,
+                repeated,
+            };
+            report.count(&line(command), said);
         }
-        report.unreadable.extend((2..24).map(|line| Unreadable {
-            file: "orders.csv".to_owned(),
-            line,
-            reason: "order_id is empty".to_owned(),
-        }));
+        for line in 2..24 {
+            report.unreadable.add(Unreadable {
+                file: "orders.csv".to_owned(),
+                line,
+                reason: "order_id is empty".to_owned(),
+            });
+        }
+        report.finish().unwrap();
         report.timed(Duration::from_secs(2), Duration::from_secs(1));
-        let text = report.to_text();
+        let text = report.to_text("");
         for expected in [
             "orders.csv    30          22",
             "PlaceOrder     2         1              1        0       0",
@@ -262,5 +368,33 @@ mod tests {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
         assert!(report.has_faults() && !report.has_failures());
+    }
+
+    #[test]
+    fn names_that_clients_make_up_do_not_fill_memory() {
+        let mut report = Report::default();
+        for number in 0..10_000 {
+            let line = CommandLine {
+                command: format!("{number}{}", "x".repeat(1_000)).into(),
+                ..CommandLine::default()
+            };
+            let code = format!("code_{number}");
+            let said = Said {
+                outcome: Outcome::Refused { code },
+                position: None,
+                repeated: false,
+            };
+            report.count(&line, said);
+        }
+        assert_eq!(report.commands.len(), NAMES_MAX + 1);
+        assert_eq!(report.refused.len(), NAMES_MAX + 1);
+        assert_eq!(report.commands[OTHERS].sent, 10_000 - NAMES_MAX as u64);
+        assert!(
+            report
+                .commands
+                .keys()
+                .all(|name| name.len() <= NAME_CHARACTERS_MAX)
+        );
+        assert!(report.is_in_vain());
     }
 }

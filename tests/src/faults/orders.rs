@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cli::client::{Client, CommandLine, SendOptions};
+use cli::import::Listing;
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
 use engine::audit::verify;
@@ -89,7 +90,10 @@ struct Gate {
 pub async fn import(options: OrdersOptions) -> Imported {
     let (scene, supervising) = Scene::begin(&options.scene).await;
     let contents = Contents::of_folder(&options.folder).expect("files of orders");
-    let plan = Plan::new(load(&contents).expect("files that can be read"), None);
+    let plan = Plan::new(
+        load(&contents, Listing::default()).expect("files that can be read"),
+        None,
+    );
     let lines: Vec<CommandLine> = plan.lines().collect();
     let mut imported = Imported {
         commands: lines.len() as u64,

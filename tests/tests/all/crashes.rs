@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cli::client::{Client, CommandLine, SendOptions};
+use cli::import::Listing;
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
 use rand::rngs::StdRng;
@@ -36,6 +37,11 @@ struct Scene {
     progress: Arc<ImportProgress>,
 }
 
+fn plan_of(folder: &Path) -> Plan {
+    let contents = Contents::of_folder(folder).unwrap();
+    Plan::new(load(&contents, Listing::default()).unwrap(), None)
+}
+
 impl Scene {
     async fn set(kind: Kind, folder: &Path) -> Self {
         let log = NewLog::make(kind, PARTITIONS).await;
@@ -57,7 +63,7 @@ impl Scene {
         // On SQLite the lock of this test's own handle must be gone: it was never taken.
         let program = PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test"));
         let annals = Annals::start(&program, &arguments, log.folder.path());
-        let plan = Plan::new(load(&Contents::of_folder(folder).unwrap()).unwrap(), None);
+        let plan = plan_of(folder);
         let lines = plan.lines().collect();
         let url = format!("http://{listen}");
         let progress = Arc::default();

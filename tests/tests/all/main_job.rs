@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use cli::import::Listing;
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
 use tests::harness::logs::Kind;
@@ -14,7 +15,7 @@ use tests::olist::{self, Dirt, oracle};
 /// The lines of an import of a folder.
 fn lines(folder: &Path) -> Vec<String> {
     let contents = Contents::of_folder(folder).unwrap();
-    let plan = Plan::new(load(&contents).unwrap(), None);
+    let plan = Plan::new(load(&contents, Listing::default()).unwrap(), None);
     plan.lines().map(|line| line.json).collect()
 }
 

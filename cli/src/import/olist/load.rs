@@ -2,7 +2,8 @@
 //!
 //! Invariant: each row is either part of a history or listed with its file, line and reason. The
 //! order row is the root: what belongs to an order that is not there, or cannot be read, cannot be
-//! placed in time. Deliberately absent: commands.
+//! placed in time. An order that cannot be placed as its rows say is held back as a whole: whatever
+//! were sent of it would be refused, and stay so. Deliberately absent: commands.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,11 @@ use super::rows::{
 };
 use super::table::{Record, TableError, for_each_record};
 use super::values::{Reason, id};
-use crate::import::report::{FileRows, Unreadable};
+use crate::import::listing::{Listing, Unreadable};
+use crate::import::report::FileRows;
+
+/// How many ids of orders that cannot be read are kept, to say so of the rows that belong to them.
+const UNREADABLE_IDS_MAX: usize = 10_000;
 
 /// Why a folder cannot be imported at all.
 #[derive(Debug, thiserror::Error)]
@@ -89,17 +94,10 @@ impl Contents {
 pub struct Person {
     /// The person's id.
     pub person: String,
+    /// The line of the customers file that says so.
+    pub line: u64,
     /// Where they lived then, where that can be read.
     pub address: Option<Address>,
-}
-
-/// The items of an order.
-#[derive(Clone, Debug)]
-pub enum Items {
-    /// All of them, by number, then place in the file; maybe none.
-    Read(Vec<ItemRow>),
-    /// At least one cannot be read, or there are too many for one command.
-    Unreadable,
 }
 
 /// Everything the files say of one order.
@@ -109,8 +107,11 @@ pub struct OrderHistory {
     pub order: OrderRow,
     /// Who placed it, where that can be read.
     pub person: Option<Person>,
-    /// Its items.
-    pub items: Items,
+    /// Whether it can be placed as its rows say. One that cannot has neither items, payments nor
+    /// reviews.
+    pub is_whole: bool,
+    /// Its items, by number, then place in the file; maybe none.
+    pub items: Vec<ItemRow>,
     /// Its payments, by number, then place in the file.
     pub payments: Vec<PaymentRow>,
     /// Its reviews, by creation, then id, then place in the file.
@@ -118,53 +119,94 @@ pub struct OrderHistory {
 }
 
 /// The histories of a folder, and what of it cannot be read.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Histories {
     /// By time of purchase, then id.
     pub orders: Vec<OrderHistory>,
     /// Rows read per file.
     pub files: Vec<FileRows>,
-    /// What cannot be read, by file, then line.
-    pub unreadable: Vec<Unreadable>,
+    /// What cannot be read or sent.
+    pub unreadable: Listing,
 }
 
-/// Reads the files into histories.
+/// Reads the files into histories, and adds what cannot be read or sent to `unreadable`.
 ///
 /// # Errors
 /// [`LoadError::Table`] where a file has no usable header.
-pub fn load(contents: &Contents) -> Result<Histories, LoadError> {
-    let mut reader = Reader::default();
+pub fn load(contents: &Contents, unreadable: Listing) -> Result<Histories, LoadError> {
+    let mut reader = Reader {
+        files: Vec::new(),
+        unreadable,
+    };
     let mut orders = reader.orders(&contents.orders)?;
-    let items = reader.items(&contents.items, &orders)?;
-    let payments = reader.payments(&contents.payments, &orders)?;
-    let reviews = reader.reviews(&contents.reviews, &orders)?;
+    let mut items = reader.items(&contents.items, &orders)?;
+    let mut payments = reader.payments(&contents.payments, &orders)?;
+    let mut reviews = reader.reviews(&contents.reviews, &orders)?;
     let customers = reader.customers(&contents.customers)?;
-
     orders
         .read
         .sort_by(|a, b| (a.purchased_at, &a.order).cmp(&(b.purchased_at, &b.order)));
-    let mut by_order = (items, payments, reviews);
     let histories = orders
         .read
         .into_iter()
         .map(|order| {
-            let items = by_order.0.remove(&order.order).unwrap_or_default();
-            OrderHistory {
-                person: reader.person_of(&order, &customers),
-                items: reader.items_of(&order, items),
-                payments: by_order.1.remove(&order.order).unwrap_or_default(),
-                reviews: by_order.2.remove(&order.order).unwrap_or_default(),
+            let person = person_of(&order, &customers);
+            let items = items_of(items.remove(&order.order).unwrap_or_default());
+            let mut history = OrderHistory {
+                is_whole: person.is_ok() && items.is_ok(),
+                payments: payments.remove(&order.order).unwrap_or_default(),
+                reviews: reviews.remove(&order.order).unwrap_or_default(),
+                items: Vec::new(),
+                person: None,
                 order,
-            }
+            };
+            let (person, items) = (person.map(Some), items);
+            let reason = match (person, items) {
+                (Ok(person), Ok(items)) => {
+                    (history.person, history.items) = (person, items);
+                    return history;
+                }
+                (Err(reason), _) => reason,
+                (Ok(person), Err(reason)) => {
+                    history.person = person;
+                    reason
+                }
+            };
+            reader.hold_back(&mut history, &reason);
+            history
         })
         .collect();
-    let mut unreadable = reader.unreadable;
-    unreadable.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     Ok(Histories {
         orders: histories,
         files: reader.files,
-        unreadable,
+        unreadable: reader.unreadable,
     })
+}
+
+fn person_of(order: &OrderRow, customers: &HashMap<String, CustomerRow>) -> Result<Person, Reason> {
+    let customer = || order.customer.clone();
+    let Some(row) = customers.get(&order.customer) else {
+        let customer = customer();
+        return Err(Reason::CustomerMissing { customer });
+    };
+    let (customer, line) = (customer(), row.line);
+    let unreadable = Reason::CustomerUnreadable { customer, line };
+    Ok(Person {
+        person: row.person.clone().ok_or(unreadable)?,
+        line: row.line,
+        address: row.address.clone(),
+    })
+}
+
+fn items_of(gathered: GatheredItems) -> Result<Vec<ItemRow>, Reason> {
+    if let Some(line) = gathered.unreadable_line {
+        return Err(Reason::ItemUnreadable { line });
+    }
+    let (items, items_max) = (gathered.read.len(), ITEMS_MAX);
+    if items > items_max {
+        return Err(Reason::TooManyItems { items, items_max });
+    }
+    Ok(gathered.read)
 }
 
 /// The orders as read, and what must be known of them to judge other rows.
@@ -185,7 +227,10 @@ impl Orders {
         }
         Err(match self.lines_unreadable.get(&order) {
             Some(&line) => Reason::OrderUnreadable { order, line },
-            None => Reason::OrderMissing { order },
+            None if self.lines_unreadable.len() < UNREADABLE_IDS_MAX => {
+                Reason::OrderMissing { order }
+            }
+            None => Reason::OrderNotRead { order },
         })
     }
 }
@@ -194,19 +239,19 @@ impl Orders {
 #[derive(Default)]
 struct GatheredItems {
     read: Vec<ItemRow>,
-    unreadable_count: usize,
+    /// The line of the first that cannot be read.
+    unreadable_line: Option<u64>,
 }
 
 /// Reads file after file and lists what cannot be read.
-#[derive(Default)]
 struct Reader {
     files: Vec<FileRows>,
-    unreadable: Vec<Unreadable>,
+    unreadable: Listing,
 }
 
 impl Reader {
     fn list(&mut self, file: &str, line: u64, reason: &Reason) {
-        self.unreadable.push(Unreadable {
+        self.unreadable.add(Unreadable {
             file: file.to_owned(),
             line,
             reason: reason.to_string(),
@@ -220,16 +265,18 @@ impl Reader {
         content: &[u8],
         mut each: impl FnMut(&Record<N>) -> Result<(), Reason>,
     ) -> Result<(), LoadError> {
-        let mut rows = 0;
+        let (mut rows, mut readable) = (0, 0);
         for_each_record(shape.name, content, shape.columns, |record| {
             rows += 1;
-            if let Err(reason) = each(&record) {
-                self.list(shape.name, record.line, &reason);
+            match each(&record) {
+                Ok(()) => readable += 1,
+                Err(reason) => self.list(shape.name, record.line, &reason),
             }
         })?;
         self.files.push(FileRows {
             file: shape.name.to_owned(),
             rows,
+            readable,
         });
         Ok(())
     }
@@ -241,7 +288,10 @@ impl Reader {
                 if let Ok((column, cell)) = record.field(0)
                     && let Ok(order) = id(column, cell)
                 {
-                    orders.lines_unreadable.entry(order).or_insert(record.line);
+                    let lines = &mut orders.lines_unreadable;
+                    if lines.len() < UNREADABLE_IDS_MAX {
+                        lines.entry(order).or_insert(record.line);
+                    }
                 }
             })?;
             if let Some(&line) = orders.lines_read.get(&row.order) {
@@ -264,7 +314,9 @@ impl Reader {
         self.rows(&ITEMS, content, |record| {
             let order = orders.order_of(record, 0)?;
             let gathered = items.entry(order).or_default();
-            let row = ItemRow::read(record).inspect_err(|_| gathered.unreadable_count += 1)?;
+            let row = ItemRow::read(record).inspect_err(|_| {
+                gathered.unreadable_line.get_or_insert(record.line);
+            })?;
             gathered.read.push(row);
             Ok(())
         })?;
@@ -334,46 +386,17 @@ impl Reader {
         Ok(customers)
     }
 
-    fn person_of(
-        &mut self,
-        order: &OrderRow,
-        customers: &HashMap<String, CustomerRow>,
-    ) -> Option<Person> {
-        let customer = order.customer.clone();
-        let reason = match customers.get(&order.customer) {
-            Some(row) => match &row.person {
-                Some(person) => {
-                    return Some(Person {
-                        person: person.clone(),
-                        address: row.address.clone(),
-                    });
-                }
-                None => Reason::CustomerUnreadable {
-                    customer,
-                    line: row.line,
-                },
-            },
-            None => Reason::CustomerMissing { customer },
-        };
-        self.list(ORDERS.name, order.line, &reason);
-        None
-    }
-
-    fn items_of(&mut self, order: &OrderRow, gathered: GatheredItems) -> Items {
-        if gathered.unreadable_count > 0 {
-            return Items::Unreadable;
+    /// Lists an order that cannot be placed, and its payments and reviews, of which nothing is sent.
+    fn hold_back(&mut self, history: &mut OrderHistory, reason: &Reason) {
+        let (order, line) = (history.order.order.clone(), history.order.line);
+        self.list(ORDERS.name, line, reason);
+        let held_back = Reason::OrderHeldBack { order, line };
+        for payment in history.payments.drain(..) {
+            self.list(PAYMENTS.name, payment.line, &held_back);
         }
-        let items = gathered.read.len();
-        if items > ITEMS_MAX {
-            let items_max = ITEMS_MAX;
-            self.list(
-                ORDERS.name,
-                order.line,
-                &Reason::TooManyItems { items, items_max },
-            );
-            return Items::Unreadable;
+        for review in history.reviews.drain(..) {
+            self.list(REVIEWS.name, review.line, &held_back);
         }
-        Items::Read(gathered.read)
     }
 }
 

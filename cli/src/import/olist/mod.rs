@@ -1,11 +1,12 @@
 //! The public Olist order data (five CSV files) as commands.
 //!
-//! `values` reads cells, `table` records, `rows` rows; `load` joins the files into histories, `plan`
+//! `values` reads cells, `quoting` cuts records, `table` names their fields, `rows` reads rows; `load` joins the files into histories, `plan`
 //! turns histories into command lines. Deliberately absent: the products, sellers and places of the
 //! data set, of which nothing here speaks.
 
 pub mod load;
 pub mod plan;
+mod quoting;
 mod rows;
 mod table;
 #[cfg(test)]
@@ -17,9 +18,9 @@ use std::time::Instant;
 
 use futures::stream;
 
-use super::{ImportError, Progress, Report, send};
+use super::{ImportError, Listing, Pass, Progress, Report, Verdict, finished, send};
 use crate::client::SendOptions;
-use load::{Contents, LoadError};
+use load::Contents;
 use plan::Plan;
 
 /// Where the five files are.
@@ -38,6 +39,10 @@ pub struct OlistOptions {
     pub source: OlistSource,
     /// For which tenant, if not for the default one.
     pub tenant: Option<String>,
+    /// Whether rows that were changed since they were imported are sent again, as corrections.
+    pub correct: bool,
+    /// Where all rows that cannot be read or sent are written to.
+    pub unreadable: Option<PathBuf>,
     /// Where to, and how.
     pub sending: SendOptions,
 }
@@ -48,33 +53,56 @@ pub struct OlistOptions {
 /// [`ImportError`]; with what was done before, where commands had been sent.
 pub async fn import_olist(
     options: OlistOptions,
-    progress: impl Progress,
+    mut progress: impl Progress,
 ) -> Result<Report, ImportError> {
     let begun = Instant::now();
     let OlistOptions {
         source,
         tenant,
+        correct,
+        unreadable,
         sending,
     } = options;
-    let planned = tokio::task::spawn_blocking(move || plan(&source, tenant)).await;
-    let plan = match planned {
+    let listing = Listing::written_to(unreadable.as_deref())?;
+    let planned = tokio::task::spawn_blocking(move || plan(&source, tenant, listing)).await;
+    let mut plan = match planned {
         Ok(plan) => plan?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     let report = Report {
         files: plan.files.clone(),
-        unreadable: plan.unreadable.clone(),
+        unreadable: std::mem::take(&mut plan.unreadable),
         ..Report::default()
     };
+    let total = Some(plan.lines_total);
     let lines = stream::iter(plan.lines().map(Ok));
-    let lines_total = Some(plan.lines_total);
-    send(sending, lines, lines_total, report, progress, begun).await
+    if !correct {
+        let pass = Pass::First;
+        return finished(send(sending, lines, total, report, progress, pass, begun).await);
+    }
+    let lines_total = usize::try_from(plan.lines_total).unwrap_or(usize::MAX);
+    let mut verdicts = vec![Verdict::Open; lines_total];
+    let pass = Pass::Noted(&mut verdicts);
+    let options = sending.clone();
+    let sent = send(options, lines, total, report, &mut progress, pass, begun).await;
+    let report = match sent {
+        Ok(report) => report,
+        Err(error) => return finished(Err(error)),
+    };
+    let corrections = plan.corrections(&verdicts);
+    let (total, pass) = (None, Pass::Corrections);
+    let lines = stream::iter(corrections.map(Ok));
+    finished(send(sending, lines, total, report, progress, pass, begun).await)
 }
 
-fn plan(source: &OlistSource, tenant: Option<String>) -> Result<Plan, LoadError> {
+fn plan(
+    source: &OlistSource,
+    tenant: Option<String>,
+    unreadable: Listing,
+) -> Result<Plan, ImportError> {
     let contents = match source {
         OlistSource::Folder(folder) => Contents::of_folder(folder)?,
         OlistSource::Sample => Contents::sample(),
     };
-    Ok(Plan::new(load::load(&contents)?, tenant))
+    Ok(Plan::new(load::load(&contents, unreadable)?, tenant))
 }

@@ -2,8 +2,9 @@
 //!
 //! Invariant: the same rows give the same lines, ids included, so that an import may be stopped,
 //! repeated and resumed. All commands of an order are sent, also where an earlier one will be
-//! refused: history is what it is, and saying no is the business's part. Deliberately absent:
-//! files, and the way to the door.
+//! refused: history is what it is, and saying no is the business's part. Of an order whose placing
+//! cannot be sent nothing is sent, so that a mended file heals it. Deliberately absent: files, and
+//! the way to the door.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,10 +14,12 @@ use kernel::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::load::{Histories, Items, OrderHistory, Person};
-use super::rows::{Address, ItemRow, PaymentRow, ReviewRow, Status};
-use crate::client::CommandLine;
-use crate::import::report::{FileRows, Unreadable};
+use super::load::{Histories, OrderHistory, Person};
+use super::rows::{Address, CUSTOMERS, ORDERS, PAYMENTS, PaymentRow, REVIEWS, ReviewRow, Status};
+use crate::client::{CommandLine, Origin};
+use crate::import::Verdict;
+use crate::import::listing::Listing;
+use crate::import::report::FileRows;
 
 /// The namespace of the command ids of this import (RFC 9562 §5.5). Frozen: with another one, a
 /// repeated import would do everything twice.
@@ -45,8 +48,8 @@ pub struct Plan {
     pub lines_total: u64,
     /// Rows read per file.
     pub files: Vec<FileRows>,
-    /// What cannot be read, by file, then line.
-    pub unreadable: Vec<Unreadable>,
+    /// What cannot be read or sent.
+    pub unreadable: Listing,
 }
 
 /// What an order tells about the person who placed it.
@@ -92,12 +95,72 @@ impl Plan {
 
     /// The lines, made one order at a time.
     pub fn lines(&self) -> impl Iterator<Item = CommandLine> + Send + '_ {
-        self.histories.iter().flat_map(|(history, person_step)| {
+        let lines = self.histories.iter().flat_map(|(history, person_step)| {
             steps(history, *person_step)
                 .into_iter()
-                .map(|step| step.into_line(self.tenant.as_deref()))
+                .map(|step| step.into_line(self.tenant.as_deref(), None))
+        });
+        (0..).zip(lines).map(|(place, mut line)| {
+            line.origin.place = place;
+            line
         })
     }
+
+    /// The lines that are sent again as corrections, after `verdicts` on all lines, in their order.
+    ///
+    /// What an order says to one stream belongs together. If one of these lines was answered before
+    /// for other data, all that were refused are sent again; if one was accepted only now, those
+    /// that were refused before. Their ids are made of the data too, so that the corrections may be
+    /// repeated.
+    pub(in crate::import) fn corrections<'a>(
+        &'a self,
+        verdicts: &'a [Verdict],
+    ) -> impl Iterator<Item = CommandLine> + Send + 'a {
+        let mut begin = 0;
+        self.histories
+            .iter()
+            .flat_map(move |(history, person_step)| {
+                let steps = steps(history, *person_step);
+                let verdicts = &verdicts[begin..begin + steps.len()];
+                begin += steps.len();
+                let mut lines = Vec::new();
+                if verdicts.iter().any(|verdict| corrects(*verdict, verdicts)) {
+                    lines = corrected(steps, verdicts, self.tenant.as_deref());
+                }
+                lines
+            })
+    }
+}
+
+/// Whether a line with this verdict is sent again, among all that belong to it.
+fn corrects(verdict: Verdict, all: &[Verdict]) -> bool {
+    match verdict {
+        Verdict::Changed => true,
+        Verdict::Refused => all.contains(&Verdict::Changed),
+        Verdict::RefusedBefore => {
+            all.contains(&Verdict::Changed) || all.contains(&Verdict::Accepted)
+        }
+        Verdict::Open | Verdict::Accepted | Verdict::AcceptedBefore => false,
+    }
+}
+
+/// The corrections among the steps of one order.
+fn corrected(steps: Vec<Step<'_>>, verdicts: &[Verdict], tenant: Option<&str>) -> Vec<CommandLine> {
+    let mut streams: HashMap<String, (Vec<u8>, Vec<Verdict>)> = HashMap::new();
+    for (step, verdict) in steps.iter().zip(verdicts) {
+        let (facts, of_stream) = streams.entry(step.stream.clone()).or_default();
+        facts.extend_from_slice(step.facts().as_bytes());
+        of_stream.push(*verdict);
+    }
+    let mut lines = Vec::new();
+    for (step, verdict) in steps.into_iter().zip(verdicts) {
+        let (facts, of_stream) = &streams[&step.stream];
+        if corrects(*verdict, of_stream) {
+            let digest = Uuid::new_v5(&COMMAND_NAMESPACE, facts);
+            lines.push(step.into_line(tenant, Some(digest)));
+        }
+    }
+    lines
 }
 
 /// Compares an order's person with what was seen of them before.
@@ -107,6 +170,7 @@ fn person_step(person: Option<&Person>, last_seen: &mut HashMap<String, Address>
     let Some(Person {
         person,
         address: Some(address),
+        line: _,
     }) = person
     else {
         return PersonStep::Nothing;
@@ -131,6 +195,8 @@ struct Step<'a> {
     natural_key: String,
     occurred_at: Timestamp,
     data: Data<'a>,
+    /// The file and the line of the row that it is made of.
+    row: (&'static str, u64),
 }
 
 /// The data of the commands that an import sends, as they stand on the wire.
@@ -196,11 +262,16 @@ fn steps(history: &OrderHistory, person_step: PersonStep) -> Vec<Step<'_>> {
     let order = &history.order;
     let approved_or_purchased_at = order.approved_or_purchased_at();
     let mut steps = Vec::new();
+    let row = (ORDERS.name, order.line);
     if let Some(person) = &history.person {
         steps.extend(person_command(history, person, person_step));
-        if let Items::Read(items) = &history.items {
-            steps.push(place(history, person, items));
+        if history.is_whole {
+            steps.push(place(history, person));
         }
+    }
+    // What a person says of an address stands apart from the order.
+    if !history.is_whole {
+        return steps;
     }
     for payment in &history.payments {
         steps.push(capture(&order.order, approved_or_purchased_at, payment));
@@ -212,6 +283,7 @@ fn steps(history: &OrderHistory, person_step: PersonStep) -> Vec<Step<'_>> {
             natural_key: order.order.clone(),
             occurred_at,
             data,
+            row,
         });
     };
     if let Some(at) = order.approved_at {
@@ -272,10 +344,11 @@ fn person_command<'a>(
             state: &address.state,
             postcode_prefix: &address.postcode_prefix,
         },
+        row: (CUSTOMERS.name, person.line),
     })
 }
 
-fn place<'a>(history: &'a OrderHistory, person: &'a Person, items: &'a [ItemRow]) -> Step<'a> {
+fn place<'a>(history: &'a OrderHistory, person: &'a Person) -> Step<'a> {
     let order = &history.order;
     Step {
         command: "PlaceOrder",
@@ -284,7 +357,8 @@ fn place<'a>(history: &'a OrderHistory, person: &'a Person, items: &'a [ItemRow]
         occurred_at: order.purchased_at,
         data: Data::Place {
             customer: &person.person,
-            items: items
+            items: history
+                .items
                 .iter()
                 .map(|item| Item {
                     line: item.number,
@@ -296,6 +370,7 @@ fn place<'a>(history: &'a OrderHistory, person: &'a Person, items: &'a [ItemRow]
                 .collect(),
             estimated_delivery: order.estimated_delivery,
         },
+        row: (ORDERS.name, order.line),
     }
 }
 
@@ -312,6 +387,7 @@ fn capture<'a>(order: &'a str, occurred_at: Timestamp, payment: &'a PaymentRow) 
             instalments: payment.instalments,
             amount: Money::of(payment.amount_minor),
         },
+        row: (PAYMENTS.name, payment.line),
     }
 }
 
@@ -327,6 +403,7 @@ fn give_review<'a>(order: &'a str, review: &'a ReviewRow) -> Step<'a> {
             title: review.title.as_deref(),
             comment: review.comment.as_deref(),
         },
+        row: (REVIEWS.name, review.line),
     }
 }
 
@@ -360,12 +437,32 @@ struct Actor {
 }
 
 impl Step<'_> {
-    fn into_line(self, tenant: Option<&str>) -> CommandLine {
+    /// What it says, for telling one saying from another.
+    fn facts(&self) -> String {
+        let facts = (self.command, self.occurred_at, &self.data);
+        serde_json::to_string(&facts).expect("texts and integers can be written as JSON")
+    }
+
+    /// The line under the row's own id, or under that of a correction with this digest.
+    fn into_line(self, tenant: Option<&str>, correction: Option<Uuid>) -> CommandLine {
+        let id = match correction {
+            None => command_id(self.command, &self.natural_key),
+            Some(digest) => {
+                let key = format!("{}/corrected/{digest}", self.natural_key);
+                command_id(self.command, &key)
+            }
+        };
+        let (file, line_of_row) = self.row;
+        let origin = Origin {
+            file,
+            line: line_of_row,
+            place: 0,
+        };
         let line = Line {
             tenant,
             stream: &self.stream,
             command: self.command,
-            id: command_id(self.command, &self.natural_key),
+            id,
             occurred_at: self.occurred_at,
             actor: Actor {
                 id: "import-olist",
@@ -376,6 +473,7 @@ impl Step<'_> {
         CommandLine {
             command: self.command.into(),
             json: serde_json::to_string(&line).expect("texts and integers can be written as JSON"),
+            origin,
         }
     }
 }

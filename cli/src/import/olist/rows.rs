@@ -231,6 +231,8 @@ impl ItemRow {
 /// A row of the payments file.
 #[derive(Clone, Debug)]
 pub struct PaymentRow {
+    /// The line it begins in.
+    pub line: u64,
     /// The payment's number within its order.
     pub sequence: i64,
     /// How it was paid.
@@ -270,6 +272,7 @@ impl PaymentRow {
         let unknown = || unknown_word(method.0, "a known payment method", method.1);
         let range = (AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX);
         Ok(Self {
+            line: record.line,
             sequence,
             method: known.ok_or_else(unknown)?,
             instalments: number(instalments.0, "a number", range, instalments.1)?,
@@ -282,6 +285,8 @@ impl PaymentRow {
 /// A row of the reviews file.
 #[derive(Clone, Debug)]
 pub struct ReviewRow {
+    /// The line it begins in.
+    pub line: u64,
     /// The review's id, which several orders may share.
     pub review: String,
     /// From 1 to 5.
@@ -307,6 +312,7 @@ impl ReviewRow {
         let (title, comment) = (record.field(3)?, record.field(4)?);
         let optional = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(Self {
+            line: record.line,
             review: id(review.0, review.1)?,
             score: number(score.0, "a score from 1 to 5", (1, 5), score.1)?,
             title: text::<ReviewTitle>(title.0, title.1).map(optional)?,

@@ -1,11 +1,14 @@
 //! A CSV file (RFC 4180) as records whose fields are asked for by the header's names.
 //!
 //! Invariant: a record knows the physical line it begins in, however many line breaks the quoted
-//! fields before it hold. Deliberately absent: what the fields mean.
+//! fields before it hold, and quotes are read to the letter (`quoting`): a quote that is not closed
+//! spoils the line in which its record begins and no other. Deliberately absent: what the fields
+//! mean.
 
 use csv::ByteRecord;
 
-use super::values::Reason;
+use super::quoting::{Cutter, QuoteFault};
+use super::values::{Reach, Reason};
 
 /// Why nothing of a file can be read.
 #[derive(Debug, thiserror::Error)]
@@ -24,13 +27,13 @@ pub enum TableError {
         /// The column.
         column: &'static str,
     },
-    /// The CSV reader gave up.
-    #[error("reading {file} as CSV failed")]
-    Csv {
+    /// The header is not quoted as CSV is.
+    #[error("the first line of {file} cannot be read as CSV")]
+    Header {
         /// The file's name.
         file: &'static str,
-        /// What it says.
-        source: csv::Error,
+        /// What is wrong with it.
+        source: QuoteFault,
     },
 }
 
@@ -38,22 +41,23 @@ pub enum TableError {
 pub struct Record<const N: usize> {
     /// The line it begins in, from 1.
     pub line: u64,
+    last_line: u64,
     columns: [(&'static str, usize); N],
     columns_in_header: usize,
+    /// The fields before the fault, where there is one.
     fields: ByteRecord,
+    fault: Option<QuoteFault>,
 }
 
 impl<const N: usize> Record<N> {
-    /// Says whether the record as a whole can be read: as many fields as the header, all UTF-8.
+    /// Says whether the record as a whole can be read: quoted to the letter, as many fields as the
+    /// header, all UTF-8.
     ///
     /// # Errors
-    /// [`Reason::FieldCount`], [`Reason::NotUtf8`].
+    /// [`Reason::Quoting`], [`Reason::FieldCount`], [`Reason::NotUtf8`].
     pub fn whole(&self) -> Result<(), Reason> {
-        if self.fields.len() != self.columns_in_header {
-            return Err(Reason::FieldCount {
-                found: self.fields.len(),
-                expected: self.columns_in_header,
-            });
+        if self.fault.is_some() || self.fields.len() != self.columns_in_header {
+            return Err(self.broken());
         }
         let broken = self
             .fields
@@ -73,20 +77,31 @@ impl<const N: usize> Record<N> {
         }
     }
 
-    /// The field in the `nth` of the needed columns, with its name.
+    /// The field in the `nth` of the needed columns, with its name. Fields before a fault can be
+    /// read.
     ///
     /// # Errors
-    /// [`Reason::FieldCount`] where the record ends before it, [`Reason::NotUtf8`].
+    /// [`Reason::Quoting`], [`Reason::FieldCount`] where the record ends before it,
+    /// [`Reason::NotUtf8`].
     pub fn field(&self, nth: usize) -> Result<(&'static str, &str), Reason> {
         let (column, place) = self.columns[nth];
-        let bytes = self.fields.get(place).ok_or(Reason::FieldCount {
-            found: self.fields.len(),
-            expected: self.columns_in_header,
-        })?;
+        let bytes = self.fields.get(place).ok_or_else(|| self.broken())?;
         let text = str::from_utf8(bytes).map_err(|_| Reason::NotUtf8 {
             column: column.to_owned(),
         })?;
         Ok((column, text))
+    }
+
+    /// Why the record does not have the fields that it should have.
+    fn broken(&self) -> Reason {
+        if let Some(fault) = self.fault {
+            return Reason::Quoting(fault);
+        }
+        Reason::FieldCount {
+            found: self.fields.len(),
+            expected: self.columns_in_header,
+            reach: Reach::between(self.line, self.last_line),
+        }
     }
 }
 
@@ -104,16 +119,13 @@ pub fn for_each_record<const N: usize>(
     mut each: impl FnMut(Record<N>),
 ) -> Result<(), TableError> {
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(content);
-    let mut lines = LineCounter::new(content);
-    let mut header = ByteRecord::new();
-    let read = |source| TableError::Csv { file, source };
-    if !reader.read_byte_record(&mut header).map_err(read)? {
-        return Err(TableError::Empty { file });
+    let mut cutter = Cutter::new(content);
+    let header = cutter.next().ok_or(TableError::Empty { file })?;
+    if let Some(source) = header.fault {
+        return Err(TableError::Header { file, source });
     }
+    let header = header.fields;
+    cutter.set_width(header.len());
     let mut places = [("", 0); N];
     for (place, column) in places.iter_mut().zip(columns) {
         let at = header
@@ -122,50 +134,17 @@ pub fn for_each_record<const N: usize>(
             .ok_or(TableError::ColumnMissing { file, column })?;
         *place = (column, at);
     }
-    let mut fields = ByteRecord::new();
-    while reader.read_byte_record(&mut fields).map_err(read)? {
-        let begin = fields.position().map_or(0, csv::Position::byte);
+    for cut in cutter {
         each(Record {
-            line: lines.line_at(begin),
+            line: cut.line,
+            last_line: cut.last_line,
             columns: places,
             columns_in_header: header.len(),
-            fields: std::mem::take(&mut fields),
+            fields: cut.fields,
+            fault: cut.fault,
         });
     }
     Ok(())
-}
-
-/// Tells the line of growing byte offsets.
-///
-/// The CSV reader's own line number is not used: it counts from the end of the record before, so
-/// that blank lines and the second half of a CRLF belong to the next record.
-struct LineCounter<'a> {
-    content: &'a [u8],
-    offset: usize,
-    line: u64,
-}
-
-impl<'a> LineCounter<'a> {
-    fn new(content: &'a [u8]) -> Self {
-        Self {
-            content,
-            offset: 0,
-            line: 1,
-        }
-    }
-
-    /// The line of the first byte at or behind `begin` that is no line end.
-    fn line_at(&mut self, begin: u64) -> u64 {
-        let begin = usize::try_from(begin).unwrap_or(usize::MAX);
-        while let Some(&byte) = self.content.get(self.offset) {
-            if self.offset >= begin && byte != b'\n' && byte != b'\r' {
-                break;
-            }
-            self.line += u64::from(byte == b'\n');
-            self.offset += 1;
-        }
-        self.line
-    }
 }
 
 #[cfg(test)]
@@ -207,14 +186,16 @@ mod tests {
                     2,
                     Err(Reason::FieldCount {
                         found: 1,
-                        expected: 2
+                        expected: 2,
+                        reach: Reach::default(),
                     })
                 ),
                 (
                     3,
                     Err(Reason::FieldCount {
                         found: 3,
-                        expected: 2
+                        expected: 2,
+                        reach: Reach::default(),
                     })
                 ),
                 (
@@ -239,5 +220,31 @@ mod tests {
             for_each_record("file.csv", b"", ["a"], |_| {}),
             Err(TableError::Empty { .. })
         ));
+        assert!(matches!(
+            for_each_record("file.csv", b"a,\"b\n1,2\n", ["a"], |_| {}),
+            Err(TableError::Header { .. })
+        ));
+    }
+
+    #[test]
+    fn fields_before_a_stray_quote_can_be_read_and_no_other() {
+        let mut seen = Vec::new();
+        for_each_record("file.csv", b"a,b,c\n1,x\"y,3\n4,5,6\n", ["a", "b"], |row| {
+            let first = row.field(0).map(|(_, text)| text.to_owned());
+            seen.push((row.line, first, row.field(1).is_ok(), row.whole().is_ok()));
+        })
+        .unwrap();
+        let (one, four) = (Ok("1".to_owned()), Ok("4".to_owned()));
+        assert_eq!(seen, [(2, one, false, false), (3, four, true, true)]);
+    }
+
+    #[test]
+    fn a_row_of_another_width_says_how_far_it_reaches() {
+        let rows = records(b"a,b,c\n1,\"2\n\n3\"\n");
+        let reason = rows[0].1.as_ref().unwrap_err().to_string();
+        assert_eq!(
+            reason,
+            "the row has 2 fields where the header has 3; it reaches to line 4: is a quote missing?"
+        );
     }
 }

@@ -3,25 +3,36 @@
 //! Invariant: a value is read exactly as it stands or not at all; nothing is trimmed, rounded or
 //! guessed, and no amount ever passes through a float. Deliberately absent: files and rows.
 
+use std::fmt;
 use std::str::FromStr;
 
 use domain::vocabulary::{AMOUNT_MINOR_MAX, VocabularyError};
 use kernel::{StreamName, Timestamp};
 
+use super::quoting::QuoteFault;
+
 /// How many characters of a cell a reason shows.
 const SHOWN_CHARACTERS_MAX: usize = 60;
+
+/// The longest key of a row, in bytes; it is kept, and shown where it repeats.
+const KEY_SIZE_MAX: usize = 1_000;
 
 /// Why a row cannot be read, or a command not be made of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The row has too few or too many fields.
-    #[error("the row has {found} fields where the header has {expected}")]
+    #[error("the row has {found} fields where the header has {expected}{reach}")]
     FieldCount {
         /// Fields in the row.
         found: usize,
         /// Fields in the header.
         expected: usize,
+        /// How far it reaches, where that is more than a line.
+        reach: Reach,
     },
+    /// The row is not quoted as CSV is, so that nobody knows where its fields end.
+    #[error(transparent)]
+    Quoting(QuoteFault),
     /// A cell is not UTF-8.
     #[error("{column} is not UTF-8")]
     NotUtf8 {
@@ -76,6 +87,30 @@ pub enum Reason {
         /// The line of the order's row.
         line: u64,
     },
+    /// The row belongs to an order that is not there, or whose own row cannot be read: so many
+    /// could not be read that their ids were not all kept.
+    #[error("order {order} is not among the orders that can be read")]
+    OrderNotRead {
+        /// The order's id.
+        order: String,
+    },
+    /// The row belongs to an order that is not sent.
+    #[error("its order {order}, in line {line} of the orders file, cannot be placed")]
+    OrderHeldBack {
+        /// The order's id.
+        order: String,
+        /// The line of the order's row.
+        line: u64,
+    },
+    /// An item of the order cannot be read.
+    #[error(
+        "an item of the order, in line {line} of the items file, cannot be read; until it can, \
+         nothing of the order is sent"
+    )]
+    ItemUnreadable {
+        /// The line of the item's row.
+        line: u64,
+    },
     /// The order names a customer who is not there.
     #[error("customer {customer} is not in the customers file")]
     CustomerMissing {
@@ -104,6 +139,27 @@ pub enum Reason {
         /// What the JSON reader says.
         detail: String,
     },
+}
+
+/// The last line of a row that reaches over several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach(Option<u64>);
+
+impl Reach {
+    /// That of a row which begins and ends in these lines.
+    #[must_use]
+    pub fn between(line: u64, last_line: u64) -> Self {
+        Self((last_line > line).then_some(last_line))
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(line) => write!(f, "; it reaches to line {line}: is a quote missing?"),
+        }
+    }
 }
 
 impl Reason {
@@ -198,6 +254,8 @@ pub fn id(column: &'static str, text: &str) -> Result<String, Reason> {
 pub fn key(column: &'static str, text: &str) -> Result<String, Reason> {
     if text.is_empty() {
         Err(Reason::Empty { column })
+    } else if text.len() > KEY_SIZE_MAX {
+        Err(Reason::not_a(column, "an id of at most 1,000 bytes", text))
     } else {
         Ok(text.to_owned())
     }

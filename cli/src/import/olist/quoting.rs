@@ -1,0 +1,384 @@
+//! A CSV file cut into records and fields, with quotes read to the letter (RFC 4180).
+//!
+//! Invariant: a quote opens a field only at its beginning, and closes it only before a comma or at
+//! the end of a record; whatever else a quote does is a fault. A fault spoils the physical line in
+//! which its record begins, and reading goes on with the next line: so a quote that is never closed
+//! swallows no row behind it. Deliberately absent: the header, and what the fields mean.
+
+use csv::ByteRecord;
+
+/// The largest record, in bytes. Without a bound, each quote that is never closed would be looked
+/// for to the end of the file.
+pub const RECORD_SIZE_MAX: usize = 1024 * 1024;
+
+/// What is wrong with the quotes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuoteFault {
+    /// A quoted field does not end.
+    #[error("a quote is opened in field {field} and never closed")]
+    NotClosed {
+        /// The field's place in the record, from 1.
+        field: usize,
+    },
+    /// A quoted field goes on behind its closing quote.
+    #[error(
+        "the quote that opens field {field} is closed before the field ends, in line {line}: \
+         within quotes a quote is written twice"
+    )]
+    ClosedEarly {
+        /// The field's place in the record, from 1.
+        field: usize,
+        /// The line of the closing quote.
+        line: u64,
+    },
+    /// A quote stands within a field that does not begin with one.
+    #[error("a quote stands in the middle of field {field}, which does not begin with one")]
+    Stray {
+        /// The field's place in the record, from 1.
+        field: usize,
+    },
+    /// A quoted field reaches over several lines, and what follows is no row.
+    #[error("a quote is not closed in its line, and what follows line {last_line} is no row")]
+    Runaway {
+        /// The line in which the quote would be closed.
+        last_line: u64,
+    },
+    /// The record is larger than any that is read.
+    #[error("the row does not end within {RECORD_SIZE_MAX} bytes")]
+    TooLarge,
+}
+
+/// A record as it was cut out.
+pub struct Cut {
+    /// The line it begins in, from 1.
+    pub line: u64,
+    /// The line it ends in; the same where it has a fault.
+    pub last_line: u64,
+    /// Its fields, without their quotes; those before the fault, where there is one.
+    pub fields: ByteRecord,
+    /// Why it is no record.
+    pub fault: Option<QuoteFault>,
+}
+
+/// Cuts records out of a file.
+pub struct Cutter<'a> {
+    rest: &'a [u8],
+    line: u64,
+    /// How many fields a record should have, once that is known.
+    width: Option<usize>,
+}
+
+/// How many records are looked at behind one that reaches over several lines.
+const LOOK_AHEAD_MAX: usize = 100;
+
+impl<'a> Cutter<'a> {
+    /// Begins with the first line of `content`.
+    pub fn new(content: &'a [u8]) -> Self {
+        Self {
+            rest: content,
+            line: 1,
+            width: None,
+        }
+    }
+
+    /// Says how many fields a record should have.
+    pub fn set_width(&mut self, width: usize) {
+        self.width = Some(width);
+    }
+
+    /// Whether what stands at `rest` is the end of a text, whose begin was taken for the end of
+    /// another one: then it is no row, and has a quote too many.
+    fn is_within_text(&self, rest: &[u8]) -> bool {
+        let mut ahead = Cutter {
+            rest,
+            line: self.line,
+            width: None,
+        };
+        for _ in 0..LOOK_AHEAD_MAX {
+            ahead.skip_line_ends();
+            let mut fields = ByteRecord::new();
+            if ahead.rest.is_empty() {
+                return false;
+            }
+            match cut(ahead.rest, ahead.line, &mut fields) {
+                Err(_) => return true,
+                Ok(_) if self.width.is_none_or(|width| width == fields.len()) => return false,
+                Ok(end) => ahead.rest = &ahead.rest[end..],
+            }
+        }
+        false
+    }
+
+    fn skip_line_ends(&mut self) {
+        while let [byte @ (b'\r' | b'\n'), rest @ ..] = self.rest {
+            self.line += u64::from(*byte == b'\n');
+            self.rest = rest;
+        }
+    }
+}
+
+impl Iterator for Cutter<'_> {
+    type Item = Cut;
+
+    fn next(&mut self) -> Option<Cut> {
+        self.skip_line_ends();
+        if self.rest.is_empty() {
+            return None;
+        }
+        let line = self.line;
+        let mut fields = ByteRecord::new();
+        let cut = cut(self.rest, line, &mut fields).and_then(|end| {
+            let (record, rest) = self.rest.split_at(end);
+            let last_line = line + line_feeds(record);
+            if last_line > line && self.is_within_text(rest) {
+                return Err(QuoteFault::Runaway { last_line });
+            }
+            Ok(end)
+        });
+        let (end, fault) = match cut {
+            Ok(end) => (end, None),
+            Err(fault) => {
+                let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+                let first_line = self.rest.iter().position(is_end);
+                (first_line.unwrap_or(self.rest.len()), Some(fault))
+            }
+        };
+        let (record, rest) = self.rest.split_at(end);
+        self.line += line_feeds(record);
+        self.rest = rest;
+        Some(Cut {
+            line,
+            last_line: self.line,
+            fields,
+            fault,
+        })
+    }
+}
+
+fn line_feeds(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// Reads the record at the beginning of `content`, which is in line `line`, into `fields` and says
+/// where it ends. After a fault, `fields` holds those before it.
+fn cut(content: &[u8], line: u64, fields: &mut ByteRecord) -> Result<usize, QuoteFault> {
+    let bounded = &content[..content.len().min(RECORD_SIZE_MAX)];
+    let is_cut_off = bounded.len() < content.len();
+    let mut at = 0;
+    loop {
+        let field = fields.len() + 1;
+        let end = if bounded.get(at) == Some(&b'"') {
+            let text = at + 1;
+            let length = quoted_length(&bounded[text..]).ok_or(if is_cut_off {
+                QuoteFault::TooLarge
+            } else {
+                QuoteFault::NotClosed { field }
+            })?;
+            let end = text + length + 1;
+            match bounded.get(end) {
+                None | Some(b',' | b'\r' | b'\n') => {}
+                Some(_) => {
+                    let line = line + line_feeds(&bounded[..end]);
+                    return Err(QuoteFault::ClosedEarly { field, line });
+                }
+            }
+            fields.push_field(&unescaped(&bounded[text..text + length]));
+            end
+        } else {
+            let ends = |byte: &u8| matches!(byte, b',' | b'\r' | b'\n');
+            let length = bounded[at..].iter().position(ends);
+            let end = length.map_or(bounded.len(), |length| at + length);
+            if bounded[at..end].contains(&b'"') {
+                return Err(QuoteFault::Stray { field });
+            }
+            fields.push_field(&bounded[at..end]);
+            end
+        };
+        match bounded.get(end) {
+            Some(b',') => at = end + 1,
+            None if is_cut_off => return Err(QuoteFault::TooLarge),
+            _ => return Ok(end),
+        }
+    }
+}
+
+/// The bytes up to the quote that closes the field which they begin with.
+fn quoted_length(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += bytes.get(at..)?.iter().position(|byte| *byte == b'"')?;
+        if bytes.get(at + 1) != Some(&b'"') {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+/// The text of a quoted field, in which each quote is written twice.
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut was_quote = false;
+    for &byte in bytes {
+        was_quote = byte == b'"' && !was_quote;
+        if !was_quote {
+            text.push(byte);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Each record as its line and its fields, or what is wrong with it.
+    fn records(content: &str) -> Vec<(u64, Result<Vec<String>, QuoteFault>)> {
+        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+        Cutter::new(content.as_bytes())
+            .map(|cut| {
+                let fields = cut.fields.iter().map(text).collect();
+                (cut.line, cut.fault.map_or(Ok(fields), Err))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_swallows_no_other_row() {
+        let read = |fields: &[&str]| Ok(fields.iter().map(|field| (*field).to_owned()).collect());
+        let early = |field, line| Err(QuoteFault::ClosedEarly { field, line });
+        for (content, expected) in [
+            // The next quote opens another field.
+            (
+                "1,\"a,x\n2,\"b\",y\n3,c,z\n",
+                vec![
+                    (1, early(2, 2)),
+                    (2, read(&["2", "b", "y"])),
+                    (3, read(&["3", "c", "z"])),
+                ],
+            ),
+            // There is no other quote at all.
+            (
+                "1,\"a,x\n2,b\n",
+                vec![
+                    (1, Err(QuoteFault::NotClosed { field: 2 })),
+                    (2, read(&["2", "b"])),
+                ],
+            ),
+            // A text with a quote that is not written twice; its second line is no row.
+            (
+                "1,\"6\" pipe\nlong\",x\n2,b\n",
+                vec![
+                    (1, early(2, 1)),
+                    (2, Err(QuoteFault::Stray { field: 1 })),
+                    (3, read(&["2", "b"])),
+                ],
+            ),
+            (
+                "1,6\" pipe\n2,\"\"\n3,\"\"\"\"\n",
+                vec![
+                    (1, Err(QuoteFault::Stray { field: 2 })),
+                    (2, read(&["2", ""])),
+                    (3, read(&["3", "\""])),
+                ],
+            ),
+            (
+                "1,\"\"a\n2,b\"",
+                vec![(1, early(2, 1)), (2, Err(QuoteFault::Stray { field: 2 }))],
+            ),
+        ] {
+            assert_eq!(records(content), expected, "{content}");
+        }
+    }
+
+    #[test]
+    fn a_row_without_end_is_read_only_so_far() {
+        let long = "x".repeat(RECORD_SIZE_MAX + 1);
+        for content in [
+            format!("1,{long}\n2,b"),
+            format!("1,\"{long}\n2,b"),
+            format!("{}\n2,b", ",".repeat(RECORD_SIZE_MAX + 1)),
+        ] {
+            let records = records(&content);
+            assert_eq!(records[0], (1, Err(QuoteFault::TooLarge)));
+            assert_eq!(records.len(), 2);
+            assert!(records[1].1.is_ok());
+        }
+    }
+
+    /// A row of three fields, written as spreadsheets do.
+    fn written(fields: &[String], quotes_all: bool) -> String {
+        let field = |field: &String| {
+            if quotes_all || field.contains([',', '"', '\r', '\n']) {
+                format!("\"{}\"", field.replace('"', "\"\""))
+            } else {
+                field.clone()
+            }
+        };
+        fields.iter().map(field).collect::<Vec<_>>().join(",") + "\r\n"
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Vec<String>>> {
+        let text = r#"[a-c"", ]{0,4}([a-c", \n]{0,6}[a-c])?"#;
+        let texts = (text, text);
+        prop::collection::vec(texts, 1..12).prop_map(|rows| {
+            let row = |(nth, (first, second))| vec![format!("row{nth}"), first, second];
+            rows.into_iter().enumerate().map(row).collect()
+        })
+    }
+
+    proptest! {
+        /// What is written well is read as it was, with the line of each row.
+        #[test]
+        fn what_is_written_is_read(rows in rows(), quotes_all: bool) {
+            let mut content = String::new();
+            let mut expected = Vec::new();
+            for row in &rows {
+                expected.push((1 + line_feeds(content.as_bytes()), Ok(row.clone())));
+                content += &written(row, quotes_all);
+            }
+            prop_assert_eq!(records(&content), expected);
+        }
+
+        /// One quote too many or too few: each other row is read as it was, or stands in the lines
+        /// of a record that is a fault or of another width.
+        #[test]
+        fn one_wrong_quote_is_noticed(
+            rows in rows(), quotes_all: bool, spoiled: prop::sample::Index,
+            place: prop::sample::Index,
+        ) {
+            let spoiled = spoiled.index(rows.len());
+            let mut content = String::new();
+            let mut begins = Vec::new();
+            for (nth, row) in rows.iter().enumerate() {
+                begins.push(1 + line_feeds(content.as_bytes()));
+                let mut line = written(row, quotes_all);
+                if nth == spoiled {
+                    let quotes: Vec<_> = line.match_indices('"').map(|(at, _)| at).collect();
+                    if quotes.is_empty() {
+                        line.insert(place.index(line.len() - 1), '"');
+                    } else {
+                        line.remove(quotes[place.index(quotes.len())]);
+                    }
+                }
+                content += &line;
+            }
+            let mut cutter = Cutter::new(content.as_bytes());
+            cutter.set_width(3);
+            let is_doubtful = |cut: &Cut| cut.fault.is_some() || cut.fields.len() != 3;
+            let (doubtful, good): (Vec<_>, Vec<_>) = cutter.partition(is_doubtful);
+            let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+            let good = good.iter().map(|cut| (cut.line, cut.fields.iter().map(text).collect()));
+            let good: Vec<(u64, Vec<String>)> = good.collect();
+            for (nth, row) in rows.iter().enumerate() {
+                let begin = begins[nth];
+                let is_named = || {
+                    doubtful.iter().any(|cut| (cut.line..=cut.last_line).contains(&begin))
+                };
+                let is_read = good.contains(&(begin, row.clone()));
+                prop_assert!(nth == spoiled || is_read || is_named(), "{nth} of {content:?}");
+            }
+        }
+    }
+}
