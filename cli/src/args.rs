@@ -59,7 +59,7 @@ pub struct Global {
     /// The Postgres of the read models [default: an embedded server in --data]
     #[arg(long, global = true, value_name = "URL")]
     postgres: Option<String>,
-    /// Configuration file [default: annals.toml here, if there is one]
+    /// Configuration file [default: annals/annals.toml in your configuration folder, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How data is printed on stdout [default: table]
@@ -248,7 +248,8 @@ Example:
   annals check --log kafka://localhost:9092/orders --postgres postgres://annals@localhost/annals";
 
 const CONFIG_HELP: &str = "\
-Later layers win: defaults, the file (--config FILE, else annals.toml here), ANNALS_… variables,
+Later layers win: defaults, the file (--config FILE, else annals/annals.toml in your configuration
+folder, which is $XDG_CONFIG_HOME or ~/.config), ANNALS_… variables,
 flags. A key that nobody knows is an error. Passwords are not shown.
 
 Example:
@@ -313,13 +314,30 @@ pub struct CheckArgs {
 
 /// Arguments of `config`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ConfigArgs {
+    /// Something else than to show the settings.
+    #[command(subcommand)]
+    pub command: Option<ConfigCommand>,
     /// Where and how it would serve.
     #[command(flatten)]
     pub serving: Serving,
     /// Which server it would talk to.
     #[command(flatten)]
     pub server: Server,
+}
+
+/// What `config` can do beside.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print a new secret for the nodes of a cluster
+    ///
+    /// Write it into a file that only the program's user may read, the same on each node, and name
+    /// the file with --cluster-secret-file:
+    ///
+    ///   (umask 077; annals config secret > /etc/annals/secret)
+    #[command(verbatim_doc_comment)]
+    Secret,
 }
 
 /// What can be imported.

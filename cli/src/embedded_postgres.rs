@@ -4,7 +4,9 @@
 //! at most one server ever runs on a cluster, whatever was killed before: the lock keeps a second
 //! `annals` out, a server that outlived its `annals` is stopped first, and what only Postgres can
 //! know (whether shared memory is still in use) is left to Postgres. It listens on loopback alone
-//! and asks for a password, so that other users of the machine stay outside.
+//! and asks for a password, so that other users of the machine stay outside. The role that the
+//! program uses owns its database and is no superuser. A server that ends by itself is started again
+//! (`keeper`).
 //!
 //! Deliberately absent: upgrades of a cluster to a newer Postgres. Read models are made from the
 //! log and can be made again.
@@ -12,6 +14,7 @@
 mod cluster;
 #[cfg(feature = "fetch-postgres")]
 mod fetch;
+mod keeper;
 mod orphan;
 mod server;
 mod user;
@@ -21,17 +24,16 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use cluster::Home;
+use keeper::Keeper;
+pub use keeper::end_all;
 pub use server::POSTGRES_MAJOR_MIN;
 
 const READY_POLL_MS: u64 = 2;
-/// How long a fast shutdown may take before open connections are cut the hard way.
-const STOP_TIMEOUT_SECONDS: u64 = 20;
 /// How long processes of a killed server may hold its shared memory before we give up.
 const SHARED_MEMORY_TIMEOUT_SECONDS: u64 = 10;
 const PORT_ATTEMPTS_MAX: u32 = 8;
@@ -43,6 +45,8 @@ const ROOT_HOMES: &str = "/var/lib/annals";
 
 /// The name of the database and of the role that owns it.
 const NAME: &str = "annals";
+/// The superuser, whom the program does not use.
+const ADMIN: &str = "annals_admin";
 
 /// What a crash of the machine may cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,9 +87,9 @@ impl Default for Options {
 
 /// A private Postgres that runs until it is stopped or dropped.
 pub struct EmbeddedPostgres {
-    child: Child,
+    keeper: Keeper,
     port: u16,
-    home: Home,
+    home: Arc<Home>,
     /// Held as long as the server runs: see [`Home::open`].
     _lock: File,
 }
@@ -196,6 +200,9 @@ pub enum Error {
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The process ends, and starts nothing any more.
+    #[error("the Postgres server was not started: this process is about to end")]
+    Ending,
     /// The thread that was to start or stop the server is gone.
     #[error("the task that ran the Postgres server broke off")]
     BrokeOff(#[from] tokio::task::JoinError),
@@ -237,37 +244,125 @@ impl EmbeddedPostgres {
         orphan::stop(&home.cluster())?;
         home.make_cluster(&server)?;
 
+        let plan = Plan {
+            server,
+            home: Arc::new(home),
+            durability: options.durability,
+            start_timeout: options.start_timeout,
+        };
+        let (child, port) = plan.bring_up(options.port, &|| !keeper::is_ending())?;
+        let (home, major) = (Arc::clone(&plan.home), plan.server.major);
+        let keeper = Keeper::of(child, plan, port)?;
+        home.remember(port)?;
+        tracing::info!(
+            version = major,
+            port,
+            folder = %home.path().display(),
+            took_ms = started_at.elapsed().as_millis() as u64,
+            "private Postgres is ready"
+        );
+        Ok(Self {
+            keeper,
+            port,
+            home,
+            _lock: lock,
+        })
+    }
+
+    /// The address of the database made for us, password included.
+    pub fn url(&self) -> String {
+        self.url_of(NAME)
+    }
+
+    /// The address of another database of this server, password included.
+    pub fn url_of(&self, database: &str) -> String {
+        self.home.url(self.port, database)
+    }
+
+    /// The same for the superuser, whom only tests and people need.
+    pub fn admin_url_of(&self, database: &str) -> String {
+        let (password, port) = (self.home.admin_password(), self.port);
+        format!("postgres://{ADMIN}:{password}@127.0.0.1:{port}/{database}")
+    }
+
+    /// A file that holds [`EmbeddedPostgres::url`], for the owner of the folder alone.
+    pub fn url_file(&self) -> PathBuf {
+        self.home.url_file()
+    }
+
+    /// The port on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id of the server; 0 while it is being started again.
+    pub fn pid(&self) -> u32 {
+        self.keeper.pid()
+    }
+
+    /// The folder with the cluster and the server's log.
+    pub fn folder(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Stops the server: open transactions are rolled back, and the data is written out, so that
+    /// the next start has nothing to recover.
+    ///
+    /// # Errors
+    /// [`Error::BrokeOff`].
+    pub async fn stop(self) -> Result<(), Error> {
+        Ok(tokio::task::spawn_blocking(move || self.stop_blocking()).await?)
+    }
+
+    /// [`EmbeddedPostgres::stop`] for callers outside of a runtime.
+    pub fn stop_blocking(mut self) {
+        self.keeper.stop();
+    }
+}
+
+impl std::fmt::Debug for EmbeddedPostgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedPostgres")
+            .field("folder", &self.home.path())
+            .field("port", &self.port)
+            .field("pid", &self.pid())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is started, and started again.
+struct Plan {
+    server: server::Server,
+    home: Arc<Home>,
+    durability: Durability,
+    start_timeout: Duration,
+}
+
+impl Plan {
+    /// Starts the server, on `port` where there is one, and returns once it answers; gives up where
+    /// it is no longer wanted.
+    fn bring_up(
+        &self,
+        port: Option<u16>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(Child, u16), Error> {
+        let home = &self.home;
         let shared_memory_deadline =
             Instant::now() + Duration::from_secs(SHARED_MEMORY_TIMEOUT_SECONDS);
         let mut port_attempts = 0;
         loop {
-            let port = match options.port {
+            let taken = match port {
                 Some(port) => port,
                 None => home
                     .last_port()
                     .filter(|_| port_attempts == 0)
                     .map_or_else(free_port, Ok)?,
             };
-            let mut child = launch(&server, &home, port, options.durability)?;
-            match wait_until_ready(&mut child, &home, options.start_timeout) {
-                Ok(()) => {
-                    home.remember_port(port)?;
-                    tracing::info!(
-                        version = server.major,
-                        port,
-                        folder = %home.path().display(),
-                        took_ms = started_at.elapsed().as_millis() as u64,
-                        "private Postgres is ready"
-                    );
-                    return Ok(Self {
-                        child,
-                        port,
-                        home,
-                        _lock: lock,
-                    });
-                }
+            let mut child = launch(&self.server, home, taken, self.durability)?;
+            match wait_until_ready(&mut child, home, self.start_timeout, is_wanted) {
+                Ok(()) => return Ok((child, taken)),
                 Err(Error::Ended { tail, .. })
-                    if options.port.is_none()
+                    if port.is_none()
                         && tail.contains("could not create any TCP/IP sockets")
                         && port_attempts < PORT_ATTEMPTS_MAX =>
                 {
@@ -286,100 +381,6 @@ impl EmbeddedPostgres {
                     return Err(error);
                 }
             }
-        }
-    }
-
-    /// The address of the database made for us, password included.
-    pub fn url(&self) -> String {
-        self.url_of(NAME)
-    }
-
-    /// The address of another database of this server, password included.
-    pub fn url_of(&self, database: &str) -> String {
-        let (password, port) = (self.home.password(), self.port);
-        format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{database}")
-    }
-
-    /// The port on loopback.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The process id of the server.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The folder with the cluster and the server's log.
-    pub fn folder(&self) -> &Path {
-        self.home.path()
-    }
-
-    /// Stops the server: open transactions are rolled back, and the data is written out, so that
-    /// the next start has nothing to recover.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the server cannot be signalled or waited for.
-    pub async fn stop(self) -> Result<(), Error> {
-        tokio::task::spawn_blocking(move || self.stop_blocking()).await?
-    }
-
-    /// [`EmbeddedPostgres::stop`] for callers outside of a runtime.
-    ///
-    /// # Errors
-    /// As [`EmbeddedPostgres::stop`].
-    pub fn stop_blocking(mut self) -> Result<(), Error> {
-        self.shut_down()
-    }
-
-    fn shut_down(&mut self) -> Result<(), Error> {
-        let log = self.home.log();
-        // SIGINT: a fast shutdown. SIGQUIT: an immediate one, recovered from at the next start.
-        for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
-            if self
-                .child
-                .try_wait()
-                .map_err(Error::io("wait for the server of", &log))?
-                .is_some()
-            {
-                return Ok(());
-            }
-            kill_process(Pid::from_child(&self.child), signal)
-                .map_err(|errno| Error::io("signal the server of", &log)(errno.into()))?;
-            let deadline = Instant::now() + Duration::from_secs(STOP_TIMEOUT_SECONDS);
-            while Instant::now() < deadline {
-                let ended = self.child.try_wait();
-                if ended
-                    .map_err(Error::io("wait for the server of", &log))?
-                    .is_some()
-                {
-                    return Ok(());
-                }
-                thread::sleep(Duration::from_millis(READY_POLL_MS));
-            }
-            tracing::warn!(
-                signal = signal.as_raw(),
-                "private Postgres does not stop; trying harder"
-            );
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for EmbeddedPostgres {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmbeddedPostgres")
-            .field("folder", &self.home.path())
-            .field("port", &self.port)
-            .field("pid", &self.child.id())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for EmbeddedPostgres {
-    fn drop(&mut self) {
-        if let Err(error) = self.shut_down() {
-            tracing::warn!(%error, "private Postgres may still be running");
         }
     }
 }
@@ -442,7 +443,12 @@ fn launch(
 
 /// Waits until the server has written "ready" into its `postmaster.pid`, as `pg_ctl` does: quicker
 /// than trying to connect, and without noise in its log.
-fn wait_until_ready(child: &mut Child, home: &Home, timeout: Duration) -> Result<(), Error> {
+fn wait_until_ready(
+    child: &mut Child,
+    home: &Home,
+    timeout: Duration,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(), Error> {
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(status) = child
@@ -454,6 +460,9 @@ fn wait_until_ready(child: &mut Child, home: &Home, timeout: Duration) -> Result
                 log: home.log(),
                 tail: log_tail(home),
             });
+        }
+        if !is_wanted() {
+            return Err(Error::Ending);
         }
         let ours = |file: &orphan::PidFile| file.pid == child.id() && file.ready;
         if orphan::PidFile::read(&home.cluster())?.is_some_and(|file| ours(&file)) {

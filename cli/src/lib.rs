@@ -14,6 +14,7 @@ pub mod import;
 mod logging;
 pub mod node;
 pub mod output;
+mod private;
 pub mod progress;
 pub mod settings;
 pub mod signals;
@@ -96,6 +97,9 @@ const CLIENTS_END_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn start(domain: Domain, cli: Cli) -> Result<Exit, Failure> {
     let settings = Settings::load(&cli.flags())?;
+    if command::keeps_private(&cli.command) {
+        private::by_default();
+    }
     logging::start(&settings, cli.global.verbose, command::voice(&cli.command))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -5,14 +5,19 @@
 //! (`node`).
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::embedded_postgres;
 use crate::exit::{Exit, Failure};
+
+/// How long the Postgres of a tool may take to stop, so that the next start has nothing to recover.
+const SERVERS_END_WAIT: Duration = Duration::from_secs(5);
+/// Whether somebody in this process listens for signals.
+static IS_HEARD: AtomicBool = AtomicBool::new(false);
 
 /// What SIGHUP means: a terminal that is gone, or a supervisor that wants settings read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +34,6 @@ pub enum HangUp {
 #[derive(Clone, Debug)]
 pub struct Stop {
     asked: watch::Receiver<bool>,
-    child: Arc<AtomicI32>,
 }
 
 impl Stop {
@@ -39,28 +43,14 @@ impl Stop {
     /// # Errors
     /// `Failed` where the system does not let us.
     pub fn listen(on_hang_up: HangUp) -> Result<Self, Failure> {
+        IS_HEARD.store(true, Ordering::SeqCst);
         let (ask, asked) = watch::channel(false);
-        let child = Arc::new(AtomicI32::new(0));
-        let stop = Self {
-            asked,
-            child: Arc::clone(&child),
-        };
-        let failed = |error: std::io::Error| {
-            Failure::of(Exit::Failed, &error).while_trying("listen for signals")
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .map_err(failed)?;
-        let signals = {
-            let _entered = runtime.enter();
-            Signals::listen(on_hang_up).map_err(failed)?
-        };
-        std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || runtime.block_on(signals.serve(&ask, &child)))
-            .map_err(failed)?;
-        Ok(stop)
+        hear(on_hang_up, move |number| {
+            if ask.send_replace(true) {
+                end(Duration::ZERO, number);
+            }
+        })?;
+        Ok(Self { asked })
     }
 
     /// Waits for the wish.
@@ -74,12 +64,38 @@ impl Stop {
     pub fn is_asked(&self) -> bool {
         *self.asked.borrow()
     }
+}
 
-    /// Names the server that must not outlive us when we end at once; 0: none.
-    pub fn take_along(&self, pid: u32) {
-        let pid = i32::try_from(pid).unwrap_or(0);
-        self.child.store(pid, Ordering::SeqCst);
+/// For tools, which end at the first signal as they would without it: the servers that were started
+/// for them end too. Does nothing where somebody waits for the wish to stop.
+///
+/// # Errors
+/// `Failed` where the system does not let us.
+pub fn end_servers_on_signal() -> Result<(), Failure> {
+    if IS_HEARD.swap(true, Ordering::SeqCst) {
+        return Ok(());
     }
+    hear(HangUp::Ends, |number| end(SERVERS_END_WAIT, number))
+}
+
+/// Calls `heard` with the number of each signal, on a thread of its own.
+fn hear(on_hang_up: HangUp, heard: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::of(Exit::Failed, &error).while_trying("listen for signals")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(failed)?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen(on_hang_up).map_err(failed)?
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(signals.serve(heard)))
+        .map_err(failed)?;
+    Ok(())
 }
 
 struct Signals {
@@ -106,7 +122,7 @@ impl Signals {
         })
     }
 
-    async fn serve(mut self, ask: &watch::Sender<bool>, child: &AtomicI32) {
+    async fn serve(mut self, mut heard: impl FnMut(i32)) {
         loop {
             let number = tokio::select! {
                 _ = self.interrupt.recv() => 2,
@@ -119,9 +135,7 @@ impl Signals {
                     1
                 }
             };
-            if ask.send_replace(true) {
-                end_at_once(child, number);
-            }
+            heard(number);
         }
     }
 }
@@ -154,11 +168,8 @@ fn hang_up_is_ignored() -> bool {
         .is_some_and(|mask| mask & 1 == 1)
 }
 
-fn end_at_once(child: &AtomicI32, number: i32) -> ! {
-    if let Some(pid) = Pid::from_raw(child.load(Ordering::SeqCst)) {
-        // SIGQUIT: Postgres ends at once and recovers at its next start. Nothing can be done here
-        // about a failure.
-        let _ = kill_process(pid, Signal::QUIT);
-    }
+/// Ends this process, and its servers before it.
+fn end(patience: Duration, number: i32) -> ! {
+    embedded_postgres::end_all(patience);
     std::process::exit(128 + number)
 }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::{dev, no_shop, takes_orders};
 use crate::Domain;
 use crate::client::SendOptions;
+use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::import::{OlistOptions, OlistSource, import_olist, progress};
 use crate::logging::talk;
@@ -46,7 +47,7 @@ pub(super) async fn run(domain: &Domain, settings: Settings, once: bool) -> Resu
     if shown.is_ok() && !once {
         stop.asked().await;
     }
-    node.end(&stop).await;
+    node.end().await;
     shown.map(|()| Exit::Done)
 }
 
@@ -57,6 +58,8 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
     let options = OlistOptions {
         source: OlistSource::Sample,
         tenant: None,
+        correct: false,
+        unreadable: None,
         sending: SendOptions::to(node.url()),
     };
     let report = import_olist(options, progress::on_stderr()).await;
@@ -85,10 +88,11 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
         talk!("# {}\n{}\n", call.about, call.line());
     }
     if let Some(postgres) = node.postgres() {
-        talk!(
-            "# the same in SQL\npsql '{}' -c 'SELECT * FROM read.daily_sales LIMIT 5'\n",
-            postgres.url()
-        );
+        let address = match postgres.url_file() {
+            Some(file) => format!("\"$(cat '{}')\"", file.display()),
+            None => format!("'{}'", postgres.shown()),
+        };
+        talk!("# the same in SQL\npsql {address} -c 'SELECT * FROM read.daily_sales LIMIT 5'\n");
     }
     talk!("All routes: {}/docs. Ctrl-C stops it.", node.url());
     Ok(())
@@ -246,6 +250,7 @@ impl Viewer {
         }
         for shown in shown {
             let answer = output::pretty(shown.answer.get());
+            let answer = escape::json(&answer);
             output::line(&format!(
                 "# {}\n$ {}\n{answer}\n",
                 shown.about, shown.command

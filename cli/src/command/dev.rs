@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: the roles themselves (`node`).
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::Domain;
@@ -12,13 +14,15 @@ use crate::output;
 use crate::settings::{Roles, Settings};
 use crate::signals::{HangUp, Stop};
 
-/// The line that a program waits for.
+/// The line that a program waits for. It holds no password: whoever may have it reads the file.
 #[derive(Serialize)]
 struct Ready<'a> {
     http: &'a str,
     log: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    postgres: Option<&'a str>,
+    postgres: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres_url_file: Option<PathBuf>,
 }
 
 /// Runs everything until asked to stop.
@@ -33,7 +37,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
         tell_where(domain, &node);
         stop.asked().await;
     }
-    node.end(&stop).await;
+    node.end().await;
     Ok(Exit::Done)
 }
 
@@ -48,10 +52,11 @@ pub(super) fn announce(settings: &Settings, node: &Node) -> Result<(), Failure> 
     let ready = Ready {
         http: node.url(),
         log: node.log_address(),
-        postgres: node.postgres().map(Postgres::url),
+        postgres: node.postgres().map(Postgres::shown),
+        postgres_url_file: node.postgres().and_then(Postgres::url_file),
     };
     let line = serde_json::to_string(&ready).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    output::line(&line)
+    output::json(&line)
 }
 
 /// Tells a person where to look.
@@ -63,8 +68,13 @@ fn tell_where(domain: &Domain, node: &Node) {
     talk!("  all routes {url}/docs");
     talk!("  metrics    {url}/metrics");
     talk!("  log        {}", node.log_address());
-    if let Some(postgres) = node.postgres() {
-        talk!("  postgres   psql {}", postgres.url());
+    match node
+        .postgres()
+        .map(|postgres| (postgres.url_file(), postgres.shown()))
+    {
+        Some((Some(file), _)) => talk!("  postgres   psql \"$(cat '{}')\"", file.display()),
+        Some((None, shown)) => talk!("  postgres   {shown}"),
+        None => {}
     }
     talk!("Ctrl-C stops it.");
 }

@@ -57,6 +57,12 @@ pub fn voice(command: &Command) -> Voice {
     }
 }
 
+/// Whether the files that a command makes are for its user alone; schemas and manuals are for all.
+#[must_use]
+pub fn keeps_private(command: &Command) -> bool {
+    !matches!(command, Command::Schema(_) | Command::Man { .. })
+}
+
 /// Runs one command.
 ///
 /// # Errors
@@ -77,7 +83,7 @@ pub async fn run(domain: Domain, settings: Settings, command: Command) -> Result
         Command::VerifyCluster(args) => verify_cluster::run(&settings, &args).await,
         Command::CheckHistory(args) => check_history::run(&settings, &args).await,
         Command::Simulate(args) => simulate::run(&settings, &args),
-        Command::Config(_) => config::run(&settings),
+        Command::Config(args) => config::run(&settings, &args),
         Command::Schema(args) => schema::run(&domain, &args),
         Command::ExitCodes => manual::exit_codes(&settings),
         Command::Completions { shell } => manual::completions(&domain, shell),

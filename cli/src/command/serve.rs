@@ -28,6 +28,6 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
         }
         stop.asked().await;
     }
-    node.end(&stop).await;
+    node.end().await;
     Ok(Exit::Done)
 }

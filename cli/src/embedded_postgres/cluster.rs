@@ -14,7 +14,16 @@ use uuid::Uuid;
 
 use super::server::Server;
 use super::user::User;
-use super::{Error, NAME, ROOT_HOMES};
+use super::{ADMIN, Error, NAME, ROOT_HOMES};
+
+/// The password of the program's role.
+const PASSWORD: &str = "password";
+/// The password of the superuser.
+const ADMIN_PASSWORD: &str = "admin-password";
+/// The port of the last run.
+const PORT: &str = "port";
+/// The address of the last run.
+const URL: &str = "url";
 
 /// The folder of one private Postgres.
 #[derive(Debug)]
@@ -23,6 +32,7 @@ pub(super) struct Home {
     /// Whom the server runs as, where that is not us.
     user: Option<User>,
     password: String,
+    admin_password: String,
 }
 
 impl Home {
@@ -36,7 +46,10 @@ impl Home {
             .canonicalize()
             .map_err(Error::io("find", data_dir))?;
         let path = match &user {
-            None => asked,
+            None => {
+                make_private(&asked)?;
+                asked
+            }
             Some(user) => {
                 let path = reachable_home(&asked, user)?;
                 // Others may pass through to what is theirs, and not look around.
@@ -49,9 +62,11 @@ impl Home {
             path,
             user,
             password: String::new(),
+            admin_password: String::new(),
         };
         let lock = home.lock()?;
-        home.password = home.stored_password()?;
+        home.password = home.stored_password(PASSWORD)?;
+        home.admin_password = home.stored_password(ADMIN_PASSWORD)?;
         Ok((home, lock))
     }
 
@@ -59,8 +74,14 @@ impl Home {
         &self.path
     }
 
-    pub(super) fn password(&self) -> &str {
-        &self.password
+    /// The address of a database, password included.
+    pub(super) fn url(&self, port: u16, database: &str) -> String {
+        let password = &self.password;
+        format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{database}")
+    }
+
+    pub(super) fn admin_password(&self) -> &str {
+        &self.admin_password
     }
 
     pub(super) fn cluster(&self) -> PathBuf {
@@ -122,8 +143,8 @@ impl Home {
             .arg("-D")
             .arg(&partial)
             .arg("--pwfile")
-            .arg(self.password_file());
-        command.args(["--username", NAME, "--auth", "scram-sha-256"]);
+            .arg(self.path.join(ADMIN_PASSWORD));
+        command.args(["--username", ADMIN, "--auth", "scram-sha-256"]);
         command.args([
             "--encoding",
             "UTF8",
@@ -141,7 +162,13 @@ impl Home {
             .arg("-D")
             .arg(&partial)
             .args(["-c", "fsync=off", "postgres"]);
-        run(&postgres, command, &format!("CREATE DATABASE {NAME}\n"))?;
+        // A statement a line. The password is one of ours: hexadecimal digits.
+        let (password, rights) = (&self.password, "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE");
+        let statements = format!(
+            "CREATE ROLE {NAME} {rights} PASSWORD '{password}'\n\
+             CREATE DATABASE {NAME} OWNER {NAME}\n"
+        );
+        run(&postgres, command, &statements)?;
 
         fs::rename(&partial, &cluster).map_err(Error::io("move", &partial))
     }
@@ -181,41 +208,62 @@ impl Home {
 
     /// The port of the last run, so that an address noted then still holds.
     pub(super) fn last_port(&self) -> Option<u16> {
-        fs::read_to_string(self.path.join("port"))
+        fs::read_to_string(self.path.join(PORT))
             .ok()?
             .trim()
             .parse()
             .ok()
     }
 
-    pub(super) fn remember_port(&self, port: u16) -> Result<(), Error> {
-        let path = self.path.join("port");
-        fs::write(&path, format!("{port}\n")).map_err(Error::io("write", &path))
+    /// Writes down where the server is reached, for the next start and for people.
+    pub(super) fn remember(&self, port: u16) -> Result<(), Error> {
+        let address = self.url(port, NAME);
+        for (name, text) in [(PORT, port.to_string()), (URL, address)] {
+            let path = self.path.join(name);
+            let mut file = private_file(&path)?;
+            writeln!(file, "{text}").map_err(Error::io("write", &path))?;
+        }
+        Ok(())
     }
 
-    fn password_file(&self) -> PathBuf {
-        self.path.join("password")
+    pub(super) fn url_file(&self) -> PathBuf {
+        self.path.join(URL)
     }
 
-    fn stored_password(&self) -> Result<String, Error> {
-        let path = self.password_file();
+    /// A password that was made when the cluster was.
+    fn stored_password(&self, name: &str) -> Result<String, Error> {
+        let path = self.path.join(name);
         match fs::read_to_string(&path) {
-            Ok(password) if !password.trim().is_empty() => return Ok(password.trim().to_owned()),
+            Ok(password) if !password.trim().is_empty() => {
+                let private = Permissions::from_mode(0o600);
+                fs::set_permissions(&path, private)
+                    .map_err(Error::io("change the permissions of", &path))?;
+                return Ok(password.trim().to_owned());
+            }
             Err(error) if error.kind() != ErrorKind::NotFound || self.cluster().exists() => {
                 return Err(Error::io("read", &path)(error));
             }
             _ => {}
         }
         let password = Uuid::new_v4().simple().to_string();
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let mut file = options.open(&path).map_err(Error::io("open", &path))?;
+        let mut file = private_file(&path)?;
         writeln!(file, "{password}").map_err(Error::io("write", &path))?;
         if let Some(user) = &self.user {
             user.own(&path)?;
         }
         Ok(password)
     }
+}
+
+/// A file, empty, for its owner alone.
+fn private_file(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    let file = options.open(path).map_err(Error::io("open", path))?;
+    // One that was there keeps its mode.
+    file.set_permissions(Permissions::from_mode(0o600))
+        .map_err(Error::io("change the permissions of", path))?;
+    Ok(file)
 }
 
 /// The folder that was asked for if `user` can enter it, else one in [`ROOT_HOMES`] that goes by
@@ -248,6 +296,11 @@ fn create_private(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(Error::io("create", path))
+}
+
+fn make_private(path: &Path) -> Result<(), Error> {
+    fs::set_permissions(path, Permissions::from_mode(0o700))
+        .map_err(Error::io("change the permissions of", path))
 }
 
 fn run(program: &Path, mut command: Command, input: &str) -> Result<Output, Error> {

@@ -43,6 +43,7 @@ impl Membership {
             }
             LogAddress::Kafka { topic, .. } => topic,
         };
+        let secret = settings.required_cluster_secret()?;
         let address = settings.address_for_peers(bound)?;
         let partition = Partition(0);
         let claim = first_claim(log, partition).await?;
@@ -52,8 +53,7 @@ impl Membership {
         };
         let log_id = claim.ok_or_else(unclaimed)?.log;
         let usage = |error: &dyn std::error::Error| Failure::of(Exit::Usage, error);
-        let secret = settings.cluster_secret()?;
-        let key = Key::of(secret.as_ref(), log_id, bound, &address).map_err(|error| {
+        let key = Key::of(Some(&secret), log_id, bound, &address).map_err(|error| {
             usage(&error).hint("set cluster_secret_file to the same secret on all nodes")
         })?;
         let identity = Identity::new(settings.node.clone(), &address, log_id, key);

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: reading and writing it (`engine`).
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use engine::ids::Partition;
 use engine::log::{EventLog, LogAddress, LogError, StoreOptions, acknowledging};
 
 use crate::exit::{Exit, Failure};
+use crate::private;
 use crate::settings::Settings;
 
 /// The partitions of a log that nobody asked for otherwise.
@@ -22,8 +24,19 @@ pub const PARTITIONS_DEFAULT: u32 = 16;
 /// # Errors
 /// `Unprepared` where there is none; `Unavailable`.
 pub async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, LogError> {
+    private_files(&settings.log);
     let log = engine::log::open(settings.log_place()).await?;
     Ok(passing(settings, log))
+}
+
+/// Makes the files of an embedded log its user's alone. Somebody else may read it all the same, if
+/// its owner lets them: they only cannot change who else does.
+fn private_files(log: &LogAddress) {
+    if let LogAddress::Sqlite { path } = log
+        && let Err(failure) = private::log_files(path)
+    {
+        tracing::warn!(reason = failure.message, "others may read the log");
+    }
 }
 
 fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
@@ -40,6 +53,7 @@ fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
 /// What keeps it from being made or used.
 pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Failure> {
     create_parent(&settings.log)?;
+    private_files(&settings.log);
     let partition_count = match engine::log::open(settings.log_place()).await {
         Ok(log) => log.partition_count(),
         Err(LogError::Missing { .. }) => PARTITIONS_DEFAULT,
@@ -92,13 +106,18 @@ pub fn create_parent(address: &LogAddress) -> Result<(), Failure> {
     }
 }
 
-/// Makes a folder, if it is not there.
+/// Makes a folder for its owner alone, if it is not there.
 ///
 /// # Errors
 /// `Failed`.
 pub fn create_folder(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| {
-        let what = format!("make the folder {}", folder.display());
-        Failure::of(Exit::Failed, &error).while_trying(&what)
-    })
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(private::folder_mode())
+        .create(folder)
+        .map_err(|error| {
+            let what = format!("make the folder {}", folder.display());
+            Failure::of(Exit::Failed, &error).while_trying(&what)
+        })
 }

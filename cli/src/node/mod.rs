@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use command_api::peer::Server;
 use engine::engine::{Engine, EngineOptions};
-use engine::log::EventLog;
+use engine::log::{EventLog, LogAddress};
 use engine::owner::OwnerSettings;
 use projections::runtime::{Projector, Sampler};
 use tokio::sync::Mutex;
@@ -31,6 +31,7 @@ pub use routes::document as openapi_document;
 
 use crate::Domain;
 use crate::exit::{Exit, Failure};
+use crate::private;
 use crate::settings::{Roles, Settings, Standby};
 use crate::signals::Stop;
 use cluster::Membership;
@@ -90,10 +91,14 @@ impl Node {
         preparation: Preparation,
         stop: &Stop,
     ) -> Result<Option<Self>, Failure> {
+        if roles.command_api && matches!(settings.log, LogAddress::Kafka { .. }) {
+            // Before anything is begun.
+            settings.required_cluster_secret()?;
+        }
         // Before anything counts.
         metrics::recorder()?;
         let bound = Bound::to(settings).await?;
-        let postgres = begin_postgres(settings, roles, preparation, stop);
+        let postgres = begin_postgres(settings, roles, preparation);
         let begun = Self::begin(domain, settings, roles, preparation, bound, postgres);
         let (mut node, postgres) = tokio::select! {
             begun = begun => begun?,
@@ -107,7 +112,7 @@ impl Node {
             tracing::info!(roles = roles.names(), url = node.url, "started");
             return Ok(Some(node));
         }
-        node.end(stop).await;
+        node.end().await;
         attached.map(|_| None)
     }
 
@@ -270,7 +275,7 @@ impl Node {
     }
 
     /// The orderly end.
-    pub async fn end(mut self, stop: &Stop) {
+    pub async fn end(mut self) {
         supervisor::tell(&[supervisor::State::Stopping]);
         if let Some(engine) = &self.engine {
             tracing::info!("stopping: handing over to other nodes, if there are any");
@@ -301,7 +306,6 @@ impl Node {
         if let Some(postgres) = self.postgres {
             postgres.close().await;
         }
-        stop.take_along(0);
         tracing::info!("stopped");
     }
 }
@@ -310,21 +314,12 @@ impl Node {
 type PostgresToCome = Pin<Box<dyn Future<Output = Result<Option<Postgres>, Failure>>>>;
 
 /// Begins to start Postgres, on a task of its own where that may take a while.
-fn begin_postgres(
-    settings: &Settings,
-    roles: Roles,
-    preparation: Preparation,
-    stop: &Stop,
-) -> PostgresToCome {
+fn begin_postgres(settings: &Settings, roles: Roles, preparation: Preparation) -> PostgresToCome {
     if !roles.reads() {
         return Box::pin(std::future::ready(Ok(None)));
     }
-    let (settings, stop) = (settings.clone(), stop.clone());
-    let open = async move {
-        let postgres = Postgres::open(&settings).await?;
-        stop.take_along(postgres.pid().unwrap_or(0));
-        Ok(postgres)
-    };
+    let settings = settings.clone();
+    let open = async move { Postgres::open(&settings).await };
     match preparation {
         Preparation::Make => {
             let opened = tokio::spawn(open);
@@ -366,7 +361,7 @@ async fn start_engine(
     log: &Arc<dyn EventLog>,
     membership: &Membership,
 ) -> Result<Engine, Failure> {
-    create_folder(&settings.data)?;
+    private::folder(&settings.data)?;
     let options = EngineOptions {
         owner: OwnerSettings {
             node: settings.node.clone(),

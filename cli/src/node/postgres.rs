@@ -3,11 +3,14 @@
 //! Deliberately absent: what is in it (`projections`), and how the embedded one runs
 //! (`embedded_postgres`).
 
+use std::path::PathBuf;
+
 use projections::{MigrationStatus, migrate, migration_status};
 
 use crate::embedded_postgres::{EmbeddedPostgres, Options};
 use crate::exit::{Exit, Failure};
 use crate::settings::{Settings, without_password};
+use crate::{private, signals};
 
 /// A Postgres that may be used as long as this is kept.
 #[derive(Debug)]
@@ -28,15 +31,13 @@ impl Postgres {
                 embedded: None,
             });
         }
+        signals::end_servers_on_signal()?;
         let options = Options {
             server_bin: settings.postgres_bin.clone(),
             ..Options::default()
         };
         let folder = settings.postgres_folder();
-        std::fs::create_dir_all(&settings.data).map_err(|error| {
-            let what = format!("make the folder {}", settings.data.display());
-            Failure::of(Exit::Failed, &error).while_trying(&what)
-        })?;
+        private::folder(&settings.data)?;
         let embedded = EmbeddedPostgres::start(&folder, &options).await?;
         Ok(Self {
             url: embedded.url(),
@@ -56,10 +57,10 @@ impl Postgres {
         without_password(&self.url)
     }
 
-    /// The process of the embedded server, if it is one.
+    /// A file that holds its address, password included, for this user alone; of an embedded one.
     #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.embedded.as_ref().map(EmbeddedPostgres::pid)
+    pub fn url_file(&self) -> Option<PathBuf> {
+        self.embedded.as_ref().map(EmbeddedPostgres::url_file)
     }
 
     /// Brings its schema up to date.

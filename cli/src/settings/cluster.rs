@@ -13,6 +13,7 @@ use serde::de::{self, Deserialize, Deserializer};
 
 use super::Settings;
 use crate::exit::{Exit, Failure};
+use crate::private;
 
 /// What is shown of a secret that is there.
 pub(super) const HIDDEN: &str = "***";
@@ -69,8 +70,25 @@ impl Settings {
         let what = format!("read the cluster secret in {} ({source})", file.display());
         let failed =
             |error: &dyn std::error::Error| Failure::of(Exit::Usage, error).while_trying(&what);
+        private::secret_file(file)
+            .map_err(|reason| Failure::new(Exit::Usage, reason).while_trying(&what))?;
         let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
         Secret::new(&text).map_err(|error| failed(&error))
+    }
+
+    /// The secret, which a node on a log that others share must have: the log's id is public, and
+    /// without a secret whoever knows it could speak as a node.
+    ///
+    /// # Errors
+    /// `Usage` where there is none, or as [`Self::cluster_secret`].
+    pub fn required_cluster_secret(&self) -> Result<Secret, Failure> {
+        self.cluster_secret()?.ok_or_else(|| {
+            let message = "a node on a log in Kafka needs a secret that all nodes of the log share";
+            Failure::new(Exit::Usage, message).hint(
+                "make one with: (umask 077; annals config secret > FILE), copy it to each node, and \
+                 name it with --cluster-secret-file FILE",
+            )
+        })
     }
 
     /// Where other nodes reach this one, which listens on `bound`: `http://HOST:PORT`.

@@ -10,12 +10,17 @@ use serde::de::DeserializeOwned;
 
 use super::catalogue::CATALOGUE;
 use crate::exit::{Exit, Failure, explained};
+use crate::private;
 
 /// What a value that nobody gave says of its source.
 pub(super) const DEFAULT: &str = "default";
 
-/// The file that is read where none is named.
-const FILE: &str = "annals.toml";
+/// The file that is read where none is named, in the user's configuration folder. One in the working
+/// directory is not: whoever can put a file there could name programs that we run.
+const FILE: &str = "annals/annals.toml";
+
+/// Settings that are secrets: a file with one of them is for its owner alone.
+const SECRETS: [&str; 2] = ["cluster_secret", "kafka_sasl_password"];
 
 /// The prefix of our variables.
 const PREFIX: &str = "ANNALS_";
@@ -76,7 +81,8 @@ pub(super) fn collect<T: DeserializeOwned>(
     variables: Vec<(String, String)>,
 ) -> Result<(T, BTreeMap<String, String>), Failure> {
     let mut builder = Config::builder().add_source(defaults());
-    if let Some(file) = file_of(flags, &variables)? {
+    let file = file_of(flags, &variables)?;
+    if let Some(file) = file.clone() {
         builder = builder.add_source(File::from(file).format(FileFormat::Toml));
     }
     let merged = builder
@@ -90,6 +96,9 @@ pub(super) fn collect<T: DeserializeOwned>(
         known(&key, &origin)?;
         origins.insert(key, origin);
     }
+    if let Some(file) = file {
+        check_secrets(&file, &merged, &origins)?;
+    }
     let settings = merged
         .try_deserialize()
         .map_err(|error| match unplaced(&error) {
@@ -99,6 +108,32 @@ pub(super) fn collect<T: DeserializeOwned>(
             _ => usage(&error),
         })?;
     Ok((settings, origins))
+}
+
+/// Refuses a file that others may read, where it holds a secret.
+fn check_secrets(
+    file: &Path,
+    merged: &Config,
+    origins: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    let is_of_file = |key: &str| {
+        let origin = origins.get(key).map_or(DEFAULT, String::as_str);
+        origin != DEFAULT && !origin.starts_with("variable ") && !origin.starts_with("flag ")
+    };
+    let postgres = merged.get_string("postgres").unwrap_or_default();
+    let has_password = super::without_password(&postgres) != postgres;
+    let secret = SECRETS
+        .into_iter()
+        .chain(has_password.then_some("postgres"))
+        .find(|key| is_of_file(key));
+    match secret.map(|key| (key, private::secret_file(file))) {
+        Some((key, Err(reason))) => {
+            let file = file.display();
+            let message = format!("configuration: {file} holds {key}, and {reason}");
+            Err(Failure::new(Exit::Usage, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn usage(error: &ConfigError) -> Failure {
@@ -147,8 +182,25 @@ fn file_of(flags: &Flags, variables: &[(String, String)]) -> Result<Option<PathB
             let message = format!("there is no configuration file {}", file.display());
             Err(Failure::new(Exit::Usage, message))
         }
-        None => Ok(Some(PathBuf::from(FILE)).filter(|file| Path::is_file(file))),
+        None => Ok(user_folder(variables)
+            .map(|folder| folder.join(FILE))
+            .filter(|file| file.is_file())),
     }
+}
+
+/// The folder of the user's configuration.
+fn user_folder(variables: &[(String, String)]) -> Option<PathBuf> {
+    let value = |name: &str| {
+        let found = variables.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| PathBuf::from(value))
+    };
+    // A relative one would be the working directory's again.
+    let absolute = |folder: &PathBuf| folder.is_absolute();
+    let of_home = || value("HOME").map(|home| home.join(".config"));
+    value("XDG_CONFIG_HOME")
+        .filter(absolute)
+        .or_else(of_home)
+        .filter(absolute)
 }
 
 fn of_environment(variables: Vec<(String, String)>) -> Result<Layer, Failure> {

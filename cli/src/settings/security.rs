@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use engine::log::{KafkaSecurity, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
 use serde::Deserialize;
 
+use crate::private;
+
 /// How a cluster is talked to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -86,7 +88,11 @@ impl Given {
         }
         let identity = match (self.certificate, self.key) {
             (None, None) => None,
-            (Some(certificate), Some(key)) => Some(TlsIdentity { certificate, key }),
+            (Some(certificate), Some(key)) => {
+                private::secret_file(&key)
+                    .map_err(|reason| format!("kafka_key is refused: {reason}"))?;
+                Some(TlsIdentity { certificate, key })
+            }
             (Some(_), None) => return needs("kafka_certificate", "kafka_key"),
             (None, Some(_)) => return needs("kafka_key", "kafka_certificate"),
         };
@@ -134,6 +140,8 @@ fn password_of(given: Option<Password>, file: Option<&Path>) -> Result<Password,
     match (given, file) {
         (Some(password), None) => Ok(password),
         (None, Some(file)) => {
+            private::secret_file(file)
+                .map_err(|reason| format!("kafka_sasl_password_file is refused: {reason}"))?;
             let text = std::fs::read_to_string(file).map_err(|error| {
                 let file = file.display();
                 format!("kafka_sasl_password_file {file} cannot be read: {error}")

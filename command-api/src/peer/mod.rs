@@ -13,6 +13,7 @@ mod code;
 mod connection;
 mod heard;
 mod link;
+mod refusals;
 mod server;
 mod topology;
 mod wire;

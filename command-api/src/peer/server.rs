@@ -34,6 +34,7 @@ use super::client::{HandOver, LetGo};
 use super::code;
 use super::heard::Heard;
 use super::link::keep_alive;
+use super::refusals::Refusals;
 use super::wire::{COMMAND_SIZE_MAX, CommandRead, read_command, write_answer, write_outcome};
 use crate::batch::MEDIA_TYPE;
 use crate::lines::Lines;
@@ -76,6 +77,7 @@ impl Default for ServerOptions {
 pub struct Server {
     service: Arc<dyn PeerService>,
     guard: Arc<Guard>,
+    refusals: Arc<Refusals>,
     links: Arc<Semaphore>,
     closing: watch::Sender<bool>,
     options: ServerOptions,
@@ -88,6 +90,7 @@ impl Server {
         Self {
             service,
             guard: Arc::new(Guard::new(identity)),
+            refusals: Arc::default(),
             links: Arc::new(Semaphore::new(options.links_max)),
             closing: watch::channel(false).0,
             options,
@@ -140,11 +143,14 @@ async fn only_peers(
             Ok(next.run(request).await)
         }
         Err(problem) => {
-            tracing::warn!(
-                path,
-                code = problem.code(),
-                "refused what does not seem to be a peer"
-            );
+            if let Some(untold) = server.refusals.count(Instant::now()) {
+                tracing::warn!(
+                    path,
+                    untold,
+                    code = problem.code(),
+                    "refused what does not seem to be a peer"
+                );
+            }
             Err(problem)
         }
     }

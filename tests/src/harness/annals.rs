@@ -12,6 +12,9 @@ use super::process::Process;
 /// How long the program may take to be ready, or to end when it was asked to.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// What nodes on a log in Kafka share.
+const SECRET: &str = "a secret that the nodes of one test share";
+
 /// How the program is run.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -48,7 +51,7 @@ impl Annals {
             program: program.to_owned(),
             arguments: arguments.to_vec(),
             through: Vec::new(),
-            environment: Vec::new(),
+            environment: vec![("ANNALS_CLUSTER_SECRET".to_owned(), SECRET.to_owned())],
             folder: folder.to_owned(),
             output: folder.join("annals.out"),
         });

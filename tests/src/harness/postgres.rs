@@ -76,6 +76,11 @@ impl Postgres {
         self.server().url_of(database)
     }
 
+    /// The same, as the superuser.
+    pub fn admin_url(&self, database: &str) -> String {
+        self.server().admin_url_of(database)
+    }
+
     /// The process number of the server.
     pub fn pid(&self) -> u32 {
         self.server().pid()
@@ -93,14 +98,16 @@ impl Postgres {
     pub async fn create_database(&self) -> String {
         let name = unique_name("test");
         let admin: sqlx::postgres::PgConnectOptions = self
-            .url("postgres")
+            .server()
+            .admin_url_of("postgres")
             .parse()
             .expect("the harness writes addresses that can be read");
         let mut connection = admin
             .connect()
             .await
             .expect("a server that was started answers");
-        let statement = format!("CREATE DATABASE {name}");
+        // The program's role owns it, and is no superuser, as in production.
+        let statement = format!("CREATE DATABASE {name} OWNER annals");
         connection
             .execute(sqlx::AssertSqlSafe(statement))
             .await
@@ -118,7 +125,7 @@ impl Postgres {
         let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw);
         let pid = pid.expect("the system gave this number to the server");
         kill_process(pid, Signal::KILL).expect("a child of ours takes signals");
-        // Waits for its end.
+        // Waits for its end, before it would be started again.
         drop(server);
         self.watch = None;
     }

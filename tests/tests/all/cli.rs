@@ -4,7 +4,9 @@
 //! Deliberately absent: what the doors answer, and imports of whole folders; other tests ask that.
 
 mod checked;
+mod imports;
 mod observed;
+mod postgres;
 mod program;
 mod runs;
 mod tools;

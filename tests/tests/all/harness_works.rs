@@ -190,6 +190,20 @@ async fn a_private_postgres_asks_for_its_password() {
     );
 }
 
+/// The shell that stops a server when its annals is gone.
+fn watchdog_of(server: u32) -> Pid {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let number = processes.filter_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = line.split('\0').collect();
+        let is_it = words.contains(&"annals-watchdog") && words.contains(&&*server.to_string());
+        is_it.then(|| Pid::from_raw(pid))?
+    });
+    number.last().expect("a watchdog of this server")
+}
+
 #[tokio::test]
 async fn the_server_of_a_killed_run_is_stopped_and_its_rows_are_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -198,6 +212,8 @@ async fn the_server_of_a_killed_run_is_stopped_and_its_rows_are_kept() {
         folder.path().join("filled").exists()
     });
     let orphan = read_pid(&folder.path().join("filled"));
+    // Nobody is left who would stop the server when its annals is killed.
+    kill_process(watchdog_of(orphan), Signal::KILL).unwrap();
     victim.kill().unwrap();
     victim.wait().unwrap();
     assert!(

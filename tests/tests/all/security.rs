@@ -2,6 +2,8 @@
 //! works as without, and with a wrong one the error says what is wrong, and nothing secret.
 
 use std::error::Error;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -210,6 +212,7 @@ async fn the_program_is_let_in_by_its_settings() {
     let file = folder.path().join("password");
     let annals = |password: &str, arguments: &[&str]| {
         std::fs::write(&file, format!("{password}\n")).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_annals-under-test"))
             .args(arguments)
             .arg(format!("--log={address}"))
@@ -244,7 +247,7 @@ async fn secured_postgres() -> (Postgres, Authority, String) {
     let authority = Authority::new();
     let own = authority.certify("postgres");
     let url = postgres.create_database().await;
-    let admin: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+    let admin: sqlx::postgres::PgConnectOptions = postgres.admin_url("postgres").parse().unwrap();
     let mut connection = admin.connect().await.unwrap();
     let ask = async |connection: &mut sqlx::PgConnection, setting: &'static str| {
         let text: String = sqlx::query_scalar("SELECT current_setting($1)")

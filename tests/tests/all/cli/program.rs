@@ -64,6 +64,7 @@ pub(super) fn assert_exit(output: &Output, code: i32) {
 /// The program as a server. Ended in good order when dropped, so that its Postgres ends with it.
 pub(super) struct Server {
     process: Process,
+    output: PathBuf,
     pub(super) ready: Value,
     pub(super) url: String,
 }
@@ -84,6 +85,7 @@ impl Server {
         let process = Process::start(command, File::create(&output).unwrap(), folder).unwrap();
         let mut server = Self {
             process,
+            output: output.clone(),
             ready: Value::Null,
             url: String::new(),
         };
@@ -120,6 +122,11 @@ impl Server {
         }
     }
 
+    /// What it printed and logged.
+    pub(super) fn said(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap()
+    }
+
     /// Sends it a signal.
     pub(super) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -145,7 +152,8 @@ impl Server {
 
     /// The address of its embedded Postgres.
     pub(super) fn postgres_url(&self) -> String {
-        self.ready["postgres"].as_str().unwrap().to_owned()
+        let file = self.ready["postgres_url_file"].as_str().unwrap();
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 }
 

@@ -22,8 +22,15 @@ async fn dev_says_when_it_is_ready_and_ends_in_good_order() {
     let ready = server.ready.as_object().unwrap();
     assert_eq!(
         ready.keys().collect::<Vec<_>>(),
-        ["http", "log", "postgres"]
+        ["http", "log", "postgres", "postgres_url_file"]
     );
+    // Whoever may read the file has the password, and nobody else.
+    let shown = server.ready["postgres"].as_str().unwrap();
+    assert!(shown.contains(":***@"), "{shown}");
+    let password = server.postgres_url();
+    let password = password.split([':', '@']).nth(2).unwrap();
+    assert!(!server.said().contains(password), "{}", server.said());
+    assert_private(&folder.path().join(".annals"));
     assert_eq!(server.ready["log"], "sqlite:.annals/log.db");
     let get = async |path: &str| {
         let response = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
@@ -266,6 +273,19 @@ fn a_second_signal_ends_it_at_once_with_its_postgres() {
     while is_running(postgres.as_raw_nonzero().get().cast_unsigned()) {
         assert!(Instant::now() < deadline, "its Postgres runs on");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Asserts that nobody else can read what stands in a folder, apart from what Postgres keeps. Root's
+/// Postgres runs as another user, who passes through.
+fn assert_private(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o066, 0, "{}: {mode:o}", path.display());
+        if path.is_dir() && !path.ends_with("data") {
+            assert_private(&path);
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Commands that end by themselves.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -107,9 +109,14 @@ fn config_tells_where_each_value_came_from() {
     let folder = folder();
     let file = "listen = \"127.0.0.1:1\"\nnode = \"a\"\n[[acknowledged_damage]]\n\
                 partition = 1\noffset = 2\nreason = \"a disk\"\n";
-    std::fs::write(folder.path().join("annals.toml"), file).unwrap();
+    let settings = folder.path().join("settings/annals");
+    std::fs::create_dir_all(&settings).unwrap();
+    std::fs::write(settings.join("annals.toml"), file).unwrap();
+    // Whoever can put a file into the working directory does not rule us.
+    std::fs::write(folder.path().join("annals.toml"), "node = \"mallory\"").unwrap();
     let config = annals(folder.path())
         .env("ANNALS_NODE", "b")
+        .env("XDG_CONFIG_HOME", folder.path().join("settings"))
         .env("ANNALS_POSTGRES", "postgres://me:hunter2@db/annals")
         .env("ANNALS_CLUSTER_SECRET", "hunter2, hunter2, hunter2")
         .args(["config", "--data", "d", "--output", "json"])
@@ -134,7 +141,8 @@ fn config_tells_where_each_value_came_from() {
     ] {
         let row = rows.iter().find(|row| row["setting"] == setting).unwrap();
         assert_eq!(row["value"], value);
-        assert_eq!(row["source"], source);
+        let found = row["source"].as_str().unwrap();
+        assert!(found.ends_with(source), "{setting}: {found}");
         assert!(!row["meaning"].as_str().unwrap().is_empty());
     }
     let misspelt = annals(folder.path())
@@ -142,8 +150,54 @@ fn config_tells_where_each_value_came_from() {
         .arg("config")
         .output();
     assert_exit(&misspelt.unwrap(), 2);
-    std::fs::write(folder.path().join("annals.toml"), "lisen = \"x\"\n").unwrap();
-    assert_exit(&call(folder.path(), &["config"]), 2);
+    let wrong = folder.path().join("wrong.toml");
+    std::fs::write(&wrong, "lisen = \"x\"\n").unwrap();
+    assert_exit(
+        &call(folder.path(), &["config", "--config", "wrong.toml"]),
+        2,
+    );
+    assert_exit(&call(folder.path(), &["config"]), 0);
+}
+
+#[test]
+fn secrets_that_others_may_read_are_refused_with_what_to_do() {
+    let folder = folder();
+    let secret = call(folder.path(), &["config", "secret"]);
+    assert_exit(&secret, 0);
+    let file = folder.path().join("secret");
+    std::fs::write(&file, &secret.stdout).unwrap();
+    let settings = folder.path().join("settings.toml");
+    let text = format!("cluster_secret = \"{}\"\n", stdout(&secret).trim());
+    std::fs::write(&settings, text).unwrap();
+    let kafka = "--log=kafka://127.0.0.1:9/x";
+    let serve = |arguments: &[&str]| {
+        let all = [&["serve", kafka, "--listen", "127.0.0.1:0"], arguments].concat();
+        call(folder.path(), &all)
+    };
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(&settings, 0o644);
+    let config = call(folder.path(), &["config", "--config", "settings.toml"]);
+    assert_exit(&config, 2);
+    assert!(stderr(&config).contains("chmod 600"), "{}", stderr(&config));
+    set_mode(&settings, 0o600);
+    assert_exit(
+        &call(folder.path(), &["config", "--config", "settings.toml"]),
+        0,
+    );
+    set_mode(&file, 0o644);
+    let wide = serve(&["--cluster-secret-file", "secret"]);
+    assert_exit(&wide, 2);
+    assert!(stderr(&wide).contains("chmod 600"), "{}", stderr(&wide));
+    // Without one, a node on a shared log says which command makes one, before it does anything.
+    let none = serve(&[]);
+    assert_exit(&none, 2);
+    assert!(
+        stderr(&none).contains("annals config secret"),
+        "{}",
+        stderr(&none)
+    );
 }
 
 #[test]
@@ -210,7 +264,11 @@ async fn a_log_on_kafka_is_checked_before_it_is_used() {
         let mut all = arguments.to_vec();
         let log = address(&unsafe_topic);
         all.extend(["--log", &log, "--output", "json"]);
-        let refused = call(folder.path(), &all);
+        let refused = annals(folder.path())
+            .env("ANNALS_CLUSTER_SECRET", "a secret that nobody else knows")
+            .args(&all)
+            .output()
+            .unwrap();
         assert_exit(&refused, 6);
         let said = stdout(&refused) + &stderr(&refused);
         assert!(said.contains("--add-config retention.ms=-1"), "{said}");
