@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Map;
 use tracing_subscriber::EnvFilter;
 
+use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::settings::{LogFormat, Settings};
 use crate::stderr;
@@ -49,7 +50,7 @@ fn say(level: &str, text: fmt::Arguments<'_>) {
     let line = if is_json() {
         json::line(level, "cli", &text.to_string(), Map::new())
     } else {
-        text.to_string()
+        escape::lines(&text.to_string()).into_owned()
     };
     stderr::say(format_args!("{line}"));
 }

@@ -1,5 +1,7 @@
 //! The planner from files to lines: what each kind of row becomes, and what becomes of dirt.
 
+mod doubtful;
+
 use std::collections::HashSet;
 
 use domain::{customer, order, payment};
