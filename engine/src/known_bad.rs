@@ -26,6 +26,8 @@ pub enum KnownBad {
     FoldsToBeforeOwnClaim,
     /// The owner believes that it owns because the current term is its own.
     OwnsByTermAlone,
+    /// The owner takes whatever counts under its headers for its own record, whatever value it has.
+    KnowsOwnByHeaders,
     /// The owner goes on deciding between a piece of the log that ended behind another's claim and
     /// the rest, under that claim.
     DecidesBehindAnothersClaim,
@@ -57,7 +59,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -67,6 +69,7 @@ impl KnownBad {
         Self::ForgetsIdsEarly,
         Self::FoldsToBeforeOwnClaim,
         Self::OwnsByTermAlone,
+        Self::KnowsOwnByHeaders,
         Self::DecidesBehindAnothersClaim,
         Self::RepeatsRecordedTime,
         Self::RecordsDefaultAsGiven,

@@ -67,6 +67,9 @@ pub struct Config {
     pub cuts_max: u8,
     /// Records that a careless producer mishandles.
     pub mishaps_max: u8,
+    /// Records of a stranger who writes the headers of one of ours over another value, and lands
+    /// first.
+    pub imitations_max: u8,
     /// Records in flight at once.
     pub in_flight_max: usize,
     /// Whether nodes have a local store, which a crash may take or leave.
@@ -103,6 +106,7 @@ impl Config {
             blind_acks_max: 1,
             cuts_max: 0,
             mishaps_max: 0,
+            imitations_max: 0,
             in_flight_max: 2,
             stores: true,
             reads: Reads::AtOnce,
@@ -123,9 +127,10 @@ impl Config {
         }
     }
 
-    /// Whether log and producers keep what they promise, so that nothing is ever damaged.
+    /// Whether log and producers keep what they promise and nobody writes in their names, so that
+    /// nothing is ever damaged.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.producer() == Producer::Sound && self.cuts_max == 0
+        self.producer() == Producer::Sound && self.cuts_max == 0 && self.imitations_max == 0
     }
 }

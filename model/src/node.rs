@@ -363,6 +363,25 @@ impl Node {
         self.land(0, log);
     }
 
+    /// Whether the next queued record is a commit.
+    #[must_use]
+    pub fn is_next_a_commit(&self) -> bool {
+        let next = self.session.queue.front();
+        next.is_some_and(|(_, record)| record.key.is_some())
+    }
+
+    /// Lands the next queued record with the id of a command that nobody sent.
+    pub fn imitate(&self, log: &mut Log) {
+        let (_, record) = self.session.queue.front().expect("it was looked at");
+        let value = record.value.as_deref().unwrap_or_default();
+        let value = String::from_utf8_lossy(value).replace("\"id\":\"c", "\"id\":\"x");
+        let record = NewRecord {
+            value: Some(value.into_bytes().into()),
+            ..record.clone()
+        };
+        let _: Offset = log.land(record, self.origin());
+    }
+
     /// Loses the next queued record without a word.
     pub fn drop_next(&mut self) {
         self.session.queue.pop_front();

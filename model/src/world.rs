@@ -70,6 +70,7 @@ pub struct Spent {
     blind_acks: u8,
     cuts: u8,
     mishaps: u8,
+    imitations: u8,
 }
 
 /// The world.
@@ -141,6 +142,8 @@ pub enum Step {
         /// How many.
         records: u8,
     },
+    /// A stranger lands another value under the headers of a node's next record.
+    Imitate(u8),
     /// A careless producer loses its next record and goes on.
     DropNext(u8),
     /// A careless producer lands its second record first.
@@ -268,6 +271,9 @@ impl World {
                 }
             }
         }
+        if spent.imitations < config.imitations_max && node.is_next_a_commit() {
+            steps.push(Step::Imitate(id));
+        }
         let late = u8::try_from(node.late()).unwrap_or(u8::MAX);
         steps.extend((0..late).map(|session| Step::LandLate { node: id, session }));
         if node.has_ack() {
@@ -345,6 +351,10 @@ impl World {
             Step::DropNext(node) => {
                 self.spent.mishaps += 1;
                 self.land(node, |node, _| node.drop_next());
+            }
+            Step::Imitate(node) => {
+                self.spent.imitations += 1;
+                self.land(node, |node, log| node.imitate(log));
             }
             Step::LandLate { node, session } => {
                 self.land(node, |node, log| node.land_late(usize::from(session), log));

@@ -59,6 +59,8 @@ pub enum Phase {
         sent_at: Timestamp,
         /// Its acknowledgement.
         acknowledged: Option<Option<Offset>>,
+        /// Whether it was found in the log and counts, and no other claim has counted since.
+        counts: bool,
         /// When it is given up if nobody acknowledged it, as a monotonic time in milliseconds.
         until_ms: u64,
     },

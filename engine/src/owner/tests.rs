@@ -22,6 +22,7 @@ use kernel::schemars;
 mod damage;
 pub(crate) mod failing_store;
 mod ids;
+mod imitated;
 mod moving;
 mod times;
 

@@ -97,6 +97,17 @@ fn believing_that_the_current_term_alone_makes_the_owner() {
 }
 
 #[test]
+fn taking_whatever_counts_under_the_own_headers_for_the_own_record() {
+    let config = Config {
+        imitations_max: 1,
+        crashes_max: 0,
+        ..Config::small()
+    };
+    let bad = KnownBad::KnowsOwnByHeaders;
+    breaks(bad, invariant::ACCEPTED_STAYS, config);
+}
+
+#[test]
 fn deciding_between_a_piece_that_ended_behind_anothers_claim_and_the_rest() {
     let config = Config {
         reads: Reads::OneByOne,

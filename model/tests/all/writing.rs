@@ -57,3 +57,16 @@ fn reads_that_take_their_time() {
     };
     nothing_is_broken("reads", config);
 }
+
+#[test]
+fn a_stranger_who_writes_the_headers_of_an_owner_over_another_value() {
+    let config = Config {
+        lost_acks_max: 0,
+        blind_acks_max: 0,
+        crashes_max: 0,
+        resends_max: 0,
+        imitations_max: 1,
+        ..Config::small()
+    };
+    nothing_is_broken("imitations", config);
+}

@@ -107,6 +107,7 @@ impl World {
         self.quiet = true;
         self.disconnects = false;
         self.duplicate_next = false;
+        self.imitate_next = false;
         let nodes = self.nodes.len();
         self.blocked = vec![vec![0; nodes]; nodes];
         for node in 0..nodes {

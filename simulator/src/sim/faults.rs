@@ -37,6 +37,8 @@ pub enum Fault {
     LogAway,
     /// Somebody else writes into the topic.
     ForeignRecord,
+    /// Somebody else writes the headers of an owner's record over another value, and lands first.
+    Imitation,
     /// An offset stays without a record.
     SkippedOffset,
     /// A partition gets another leader.
@@ -68,7 +70,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 30] = [
+pub const FAULTS: [Fault; 31] = [
     Fault::Crash,
     Fault::CrashWithLoss,
     Fault::Pause,
@@ -85,6 +87,7 @@ pub const FAULTS: [Fault; 30] = [
     Fault::SlowLog,
     Fault::LogAway,
     Fault::ForeignRecord,
+    Fault::Imitation,
     Fault::SkippedOffset,
     Fault::LeaderChange,
     Fault::Churn,
@@ -122,6 +125,7 @@ impl Fault {
             Self::SlowLog => "slow log",
             Self::LogAway => "log away",
             Self::ForeignRecord => "foreign record",
+            Self::Imitation => "imitated record",
             Self::SkippedOffset => "skipped offset",
             Self::LeaderChange => "leader change",
             Self::Churn => "assignment churn",

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::commit::{Commit, Outcome};
 use engine::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
-use engine::record::{self, Kind, Record};
+use engine::record::{self, CommitHeaders, Kind, Record};
 use kernel::Timestamp;
 
 use super::book::{Account, Post, Posted};
@@ -141,6 +141,13 @@ impl PartitionHistory {
     #[must_use]
     pub fn of(&self, key: &CommandKey) -> Option<&Counted> {
         self.ids.get(key).map(|&index| &self.commits[index])
+    }
+
+    /// Whether a commit would count now.
+    #[must_use]
+    pub fn is_continued_by(&self, commit: &CommitHeaders) -> bool {
+        (commit.term, commit.writer) == (self.term, self.writer)
+            && (commit.position, commit.previous) == (self.position().next(), self.head())
     }
 
     /// Judges a record that landed.

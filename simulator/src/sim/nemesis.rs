@@ -70,6 +70,7 @@ impl World {
             Fault::SlowAcknowledgements
             | Fault::NoOffsets
             | Fault::DuplicateRecord
+            | Fault::Imitation
             | Fault::SlowLog
             | Fault::LogAway
             | Fault::ForeignRecord
@@ -167,6 +168,7 @@ impl World {
             Fault::SlowAcknowledgements => self.slow_acknowledgements_until_us = until_us,
             Fault::NoOffsets => self.no_offsets_until_us = soon_us,
             Fault::DuplicateRecord => self.duplicate_next = true,
+            Fault::Imitation => self.imitate_next = true,
             Fault::SlowLog => self.logs[partition].slow_until_us = until_us,
             Fault::LogAway => self.logs[partition].away_until_us = soon_us,
             Fault::ForeignRecord => {

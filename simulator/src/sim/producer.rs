@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use engine::commit::{Commit, Outcome};
 use engine::ids::Partition;
 use engine::log::Appended;
-use engine::record::NewRecord;
+use engine::record::{Kind, NewRecord, Record};
 
+use super::book::Post;
 use super::event::{Event, NodeEvent};
+use super::history::Asked;
 use super::trace::Who;
 use super::world::World;
 
@@ -104,6 +107,12 @@ impl World {
                 let pipe = &mut self.producers[producer].pipes[partition];
                 pipe.unacknowledged.insert(sequence);
             }
+            if self.is_to_be_imitated(producer, partition, &record) {
+                self.imitate(partition, &record);
+                self.append_to_log(partition, record);
+                // Whatever came behind it in the same name would be linked to nothing.
+                return self.fail_producer(producer, 0);
+            }
             let twice = std::mem::take(&mut self.duplicate_next);
             let copy = twice.then(|| record.clone());
             let offset = self.append_to_log(partition, record);
@@ -126,6 +135,56 @@ impl World {
                 },
             );
         }
+    }
+
+    /// Whether a stranger may come before this record with its headers: it would count, and nothing
+    /// is behind it.
+    fn is_to_be_imitated(&mut self, producer: usize, partition: usize, record: &NewRecord) -> bool {
+        let producer = &self.producers[producer];
+        let is_last = !producer.failed && producer.pipes[partition].queue.is_empty();
+        let record = Record::at(self.logs[partition].end(), record.clone());
+        let counts = match Kind::of(&record) {
+            Kind::Commit(commit) => self.histories[partition].is_continued_by(&commit),
+            Kind::Claim(_) | Kind::Foreign => false,
+        };
+        is_last && counts && std::mem::take(&mut self.imitate_next)
+    }
+
+    /// Lands a stranger's record: the headers of one of ours over a command of its own.
+    fn imitate(&mut self, partition: usize, record: &NewRecord) {
+        let key = record.key.as_deref().unwrap_or_default();
+        let value = record.value.as_deref().unwrap_or_default();
+        let Ok(mut commit) = Commit::read(key, value) else {
+            return;
+        };
+        let intent = self.number();
+        let post = Post {
+            intent,
+            amounts: Vec::new(),
+        };
+        let data = serde_json::value::to_raw_value(&post).expect("plain data");
+        commit.command.id = format!("stranger-{intent}").parse().expect("an id");
+        (commit.command.data, commit.command.expected_version) = (data, None);
+        (commit.outcome, commit.rejection) = (Outcome::Accepted, None);
+        commit.events.clear();
+        let key = (
+            commit.stream.as_str().to_owned(),
+            commit.command.id.as_str().to_owned(),
+        );
+        let after = None;
+        let occurred_at = commit.command.occurred_at;
+        let asked = Asked {
+            intent,
+            occurred_at,
+            after,
+        };
+        self.asked.note(key, asked);
+        let value = commit.to_value().expect("a commit is plain data");
+        let record = NewRecord {
+            value: Some(value),
+            ..record.clone()
+        };
+        self.append_to_log(partition, record);
     }
 
     fn acknowledge(

@@ -65,6 +65,12 @@ fn looking_once_at_the_end_of_the_log_after_a_doubt() {
 }
 
 #[test]
+fn taking_whatever_counts_under_the_own_headers_for_the_own_record() {
+    let bad = KnownBad::KnowsOwnByHeaders;
+    flawed(bad, &[Invariant::AnsweredIsThere]);
+}
+
+#[test]
 fn beginning_with_an_empty_table_of_command_ids() {
     flawed(KnownBad::ForgetsIdsAtTakeOver, &[Invariant::AtMostOnce]);
 }

@@ -4,7 +4,7 @@ use std::iter::repeat_n;
 
 use bytes::Bytes;
 
-use super::{InFlight, Owner};
+use super::{InFlight, Owner, Phase};
 use crate::chain::{Orphan, Stop, Verdict};
 use crate::claim::Claim;
 use crate::cluster::Hint;
@@ -12,10 +12,11 @@ use crate::command::Answer;
 use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{Offset, Position};
+use crate::known_bad::KnownBad;
 use crate::owner::Action;
 use crate::owner::memory::OwnCommit;
 use crate::owner::store::IdHead;
-use crate::record::Record;
+use crate::record::{ClaimHeaders, CommitHeaders, Record};
 use crate::registry::Opaque;
 
 impl<T> Owner<T> {
@@ -39,14 +40,11 @@ impl<T> Owner<T> {
                     })
                 });
                 tracing::debug!(partition = %self.chain.partition, term = %claim.term, "claim");
+                self.note_claim(claim, &record);
                 self.last = Some(record);
             }
             Verdict::Commit(headers) => {
-                let ours = self
-                    .window
-                    .front()
-                    .is_some_and(|entry| entry.headers == headers);
-                if ours {
+                if self.is_own_next(headers) {
                     let entry = self.window.pop_front().expect("it was looked at");
                     let offset = record.offset;
                     self.verified(entry, offset);
@@ -68,6 +66,25 @@ impl<T> Owner<T> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the commit that was just judged is the oldest of ours. Anybody can write our headers
+    /// over another value, so that only the chain hash tells.
+    fn is_own_next(&self, headers: CommitHeaders) -> bool {
+        self.window.front().is_some_and(|entry| {
+            entry.headers == headers
+                && (entry.head == self.chain.head || self.is(KnownBad::KnowsOwnByHeaders))
+        })
+    }
+
+    /// Notes whether a claim that counts is the one that was appended: its value as well as its
+    /// headers.
+    fn note_claim(&mut self, headers: ClaimHeaders, record: &Record) {
+        let value = self.claim_value();
+        let by_headers = self.is(KnownBad::KnowsOwnByHeaders);
+        if let Phase::Claiming { claim, counts, .. } = &mut self.phase {
+            *counts = *claim == headers && (record.value.as_ref() == Some(&value) || by_headers);
+        }
     }
 
     pub(super) fn fold_commit(&mut self, record: &Record, position: Position) -> Result<(), Stop> {

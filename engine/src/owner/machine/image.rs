@@ -260,8 +260,9 @@ fn digest_phase(phase: &Phase, hasher: &mut impl Hasher) {
             sequence,
             sent_at: _,
             acknowledged,
+            counts,
             until_ms: _,
-        } => (claim.term, claim.writer, sequence, acknowledged).hash(hasher),
+        } => (claim.term, claim.writer, sequence, acknowledged, counts).hash(hasher),
         Phase::BackingOff {
             until_ms: _,
             reason,

@@ -239,9 +239,8 @@ impl<T> Owner<T> {
         }
         self.note_seen(is_all_seen);
         self.sent_after_read = self.next_sequence;
-        let is_deposed = self.phase == Phase::Owning && !self.holds();
-        if is_deposed && !self.is(KnownBad::DecidesBehindAnothersClaim) {
-            // Another has claimed. However much is still to be read, nothing is decided any more.
+        if self.phase == Phase::Owning && !self.may_go_on() {
+            // However much is still to be read, nothing is decided any more.
             return self.doubt();
         }
         let Some(goal) = self.goal else {
@@ -264,14 +263,21 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Whether no other has claimed, and what is in flight still continues the chain: a record of
+    /// somebody else's under this claim would leave all that is sent from now on linked to nothing.
+    fn may_go_on(&self) -> bool {
+        let front = self.window.front();
+        let continues = front.is_none_or(|entry| self.chain.is_continued_by(&entry.headers));
+        (self.holds() && continues) || self.is(KnownBad::DecidesBehindAnothersClaim)
+    }
+
     /// Goes on once reading got to its goal.
     pub(super) fn reached(&mut self, now: Now) {
         match &self.phase {
             Phase::Following => self.caught_up(now),
-            Phase::Claiming { claim, .. } => {
-                let ours = claim.term == self.chain.term
-                    && (claim.writer == self.chain.writer || self.is(KnownBad::OwnsByTermAlone));
-                if ours {
+            Phase::Claiming { claim, counts, .. } => {
+                let by_term = self.is(KnownBad::OwnsByTermAlone) && claim.term == self.chain.term;
+                if *counts || by_term {
                     self.own(now)
                 } else {
                     self.back_off(now, NotOwning::Deposed)
@@ -333,6 +339,7 @@ impl<T> Owner<T> {
             sequence,
             sent_at: now.wall,
             acknowledged: None,
+            counts: false,
             until_ms: now.monotonic_ms + self.settings.append_doubt_after_ms,
         };
     }
