@@ -8,9 +8,10 @@ door::codes! {
         "The stream's category, the part before its first dash, is not registered here.");
     COMMAND_UNKNOWN = ("command_unknown", 404, "The aggregate has no such command",
         "The category is known, but has no command of this name.");
-    COMMAND_NOT_FOUND = ("command_not_found", 404, "The command id is not known on this stream",
-        "No command with this id is remembered: none came, or it is older than the window in \
-         which ids are remembered.");
+    COMMAND_NOT_IN_LOG = ("command_not_in_log", 404, "The command is not in the log so far",
+        "Up to `position` the log has no command with this id on this stream, as far back as ids are \
+         remembered. One that was sent may still land: send it again with the same `command_id` to \
+         learn what becomes of it.");
     PRECONDITIONS_CONTRADICT = ("preconditions_contradict", 412, "The preconditions contradict each other",
         "`If-Match` and `If-None-Match: *` can never hold together. Not attempted, not recorded.");
     COMMIT_TOO_LARGE = ("commit_too_large", 413, "The command would leave too large a commit",

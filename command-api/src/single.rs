@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use door::header::{IDEMPOTENCY_KEY, tenant};
 use door::{Correlation, Deadline, JsonText, NoQuery, Path, Problem};
-use engine::command::{Answer, Decision};
+use engine::command::{Answer, Became, Decision};
 use engine::token::PositionToken;
 use kernel::{CommandId, StreamName};
 use serde::Serialize;
@@ -70,7 +70,7 @@ pub(crate) async fn submit(
 
 /// What became of a command, as its own resource: a refusal is not this request's failure.
 #[derive(Serialize)]
-struct Became<'a> {
+struct Outcome<'a> {
     stream: &'a StreamName,
     command_id: &'a CommandId,
     outcome: &'static str,
@@ -104,24 +104,34 @@ pub(crate) async fn outcome(
         let error = engine::command::RequestError::UnknownCategory { category, known };
         return Err(malformed(error, ""));
     }
-    let answer = door
-        .engine
-        .outcome(&tenant, &stream, &id, deadline.at)
-        .await
-        .map_err(|error| unanswered(&error, &id))?
-        .ok_or_else(|| {
-            let detail = format!("no command {id} is remembered on {stream}");
-            Problem::new(code::COMMAND_NOT_FOUND, detail).member("command_id", id.as_str())
-        })?;
-    Ok(Json(became(&answer)).into_response())
+    let became = door.engine.outcome(&tenant, &stream, &id, deadline.at);
+    match became.await.map_err(|error| unanswered(&error, &id))? {
+        Became::Answered(answer) => Ok(Json(said_of(&answer)).into_response()),
+        Became::NotInLog { up_to } => Err(not_in_log(&stream, &id, &up_to)),
+    }
 }
 
-fn became(answer: &Answer) -> Became<'_> {
+/// Nobody can say more than how far the log was read: what was sent may still land.
+fn not_in_log(stream: &StreamName, id: &CommandId, up_to: &PositionToken) -> Problem {
+    let places = up_to.positions.iter();
+    let places = places.map(|(partition, position)| format!("{position} of partition {partition}"));
+    let places: Vec<String> = places.collect();
+    let detail = format!(
+        "command {id} on {stream} is not in the log up to position {}; it may still land: send it \
+         again under the same id",
+        places.join(", ")
+    );
+    Problem::new(code::COMMAND_NOT_IN_LOG, detail)
+        .member("command_id", id.as_str())
+        .member("position", up_to.to_string())
+}
+
+fn said_of(answer: &Answer) -> Outcome<'_> {
     let (outcome, what) = match &answer.decision {
         Decision::Accepted(events) => ("accepted", What::Events(events)),
         Decision::Rejected(rejection) => ("rejected", What::Rejection(rejection)),
     };
-    Became {
+    Outcome {
         stream: &answer.stream,
         command_id: &answer.command_id,
         outcome,

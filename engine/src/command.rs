@@ -81,6 +81,20 @@ pub struct Answer {
     pub repeated: bool,
 }
 
+/// What became of a command that was sent earlier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Became {
+    /// What the log says of it.
+    Answered(Answer),
+    /// It is not in the log as far as that was read. Beyond, it may be; and wherever it was sent, it
+    /// may still land.
+    NotInLog {
+        /// How far the log was read.
+        up_to: PositionToken,
+    },
+}
+
 /// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Decision {

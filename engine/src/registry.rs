@@ -40,6 +40,16 @@ pub struct DecodedCommand {
     value: OpaqueMessage,
 }
 
+impl DecodedCommand {
+    /// What is left of a command whose data nobody needs any more.
+    pub(crate) fn emptied() -> Self {
+        Self {
+            data: RawValue::NULL.to_owned(),
+            value: Arc::new(()),
+        }
+    }
+}
+
 /// What a rule made of a command.
 pub type Decided = Result<Vec<DecidedEvent>, RecordedRejection>;
 

@@ -11,7 +11,7 @@ use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use door::header::TIMEOUT_MS;
 use engine::cluster::{Hint, LinkEvent, PeerError, PeerLink, Peers};
-use engine::command::{Answer, SubmitError};
+use engine::command::{Became, SubmitError};
 use engine::ids::Partition;
 use engine::owner::Inquiry;
 use http_body_util::Full;
@@ -175,7 +175,7 @@ impl Peers for HttpPeers {
         address: &str,
         partition: Partition,
         inquiry: &Inquiry,
-    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError> {
+    ) -> Result<Result<Became, SubmitError>, PeerError> {
         let path = format!("/v1/peer/partitions/{partition}/outcome");
         let body = serde_json::to_vec(inquiry).expect("strings are always written to memory");
         let answer = self

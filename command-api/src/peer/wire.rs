@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use engine::cluster::{CommandForPeer, Hint, LinkAnswer};
-use engine::command::{Answer, Request, SubmitError, TurnedAway};
+use engine::command::{Answer, Became, Request, SubmitError, TurnedAway};
 use engine::damage::{Damage, DamageKind};
 use engine::ids::{Offset, Partition, Position};
 use kernel::{
@@ -219,26 +219,23 @@ pub(super) fn read_answer(line: &[u8]) -> Option<(u64, LinkAnswer)> {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WireOutcome {
-    Answer(Answer),
+    Became(Became),
     Error(WireError),
-    NotKnown,
 }
 
 /// Writes what became of a command.
-pub(super) fn write_outcome(text: &mut Vec<u8>, outcome: &Result<Option<Answer>, SubmitError>) {
+pub(super) fn write_outcome(text: &mut Vec<u8>, outcome: &Result<Became, SubmitError>) {
     let outcome = match outcome {
-        Ok(Some(answer)) => WireOutcome::Answer(answer.clone()),
-        Ok(None) => WireOutcome::NotKnown,
+        Ok(became) => WireOutcome::Became(became.clone()),
         Err(error) => WireOutcome::Error(error.into()),
     };
     put(text, &outcome);
 }
 
 /// Reads it; none where its form is new here.
-pub(super) fn read_outcome(text: &[u8]) -> Option<Result<Option<Answer>, SubmitError>> {
+pub(super) fn read_outcome(text: &[u8]) -> Option<Result<Became, SubmitError>> {
     Some(match serde_json::from_slice(text).ok()? {
-        WireOutcome::Answer(answer) => Ok(Some(answer)),
-        WireOutcome::NotKnown => Ok(None),
+        WireOutcome::Became(became) => Ok(became),
         WireOutcome::Error(error) => Err(error.into()),
     })
 }

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{Hint, NodeEntry};
-use crate::command::{Answer, Request, SubmitError};
+use crate::command::{Answer, Became, Request, SubmitError};
 use crate::ids::{LogId, Partition};
 use crate::owner::Inquiry;
 
@@ -103,8 +103,7 @@ pub trait Peers: Send + Sync + 'static {
     /// [`PeerError`].
     async fn take_over(&self, address: &str, partition: Partition) -> Result<(), PeerError>;
 
-    /// Asks the node at `address`, which is said to own `partition`, what became of a command;
-    /// `None` if it does not know the id.
+    /// Asks the node at `address`, which is said to own `partition`, what became of a command.
     ///
     /// # Errors
     /// [`PeerError`]; inside, what [`Engine::outcome`](crate::engine::Engine::outcome) says there.
@@ -113,7 +112,7 @@ pub trait Peers: Send + Sync + 'static {
         address: &str,
         partition: Partition,
         inquiry: &Inquiry,
-    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError>;
+    ) -> Result<Result<Became, SubmitError>, PeerError>;
 }
 
 /// What a node does for its peers.
@@ -143,7 +142,7 @@ pub trait PeerService: Send + Sync + 'static {
         partition: Partition,
         inquiry: Inquiry,
         deadline: Instant,
-    ) -> Result<Option<Answer>, SubmitError>;
+    ) -> Result<Became, SubmitError>;
 
     /// Who is said to own what, and which nodes there are.
     fn topology(&self) -> Topology;
@@ -214,7 +213,7 @@ impl Peers for NoPeers {
         _: &str,
         _: Partition,
         _: &Inquiry,
-    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError> {
+    ) -> Result<Result<Became, SubmitError>, PeerError> {
         Err(PeerError::Unreachable(
             "this node knows no others".to_owned(),
         ))

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Inner, Pending, Prepared, wrap};
+use super::{Held, Inner, Load, Pending, Prepared, Sender, Share, wrap};
 use crate::command::TurnedAway;
 use crate::commit::stream_key;
 use crate::seat::{Guard, turned_away};
@@ -18,12 +18,16 @@ const GUARDS_MAX: usize = 16_384;
 /// Commands that were sent together.
 pub struct Batch {
     inner: Arc<Inner>,
+    sender: Sender,
+    share: Share,
     guards: HashMap<Bytes, Arc<Guard>>,
 }
 
 impl Batch {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self {
+            sender: inner.sender(),
+            share: Share::default(),
             inner,
             guards: HashMap::new(),
         }
@@ -40,21 +44,34 @@ impl Batch {
             return Box::pin(std::future::ready(Err(error)));
         }
         let ways = &self.inner.partitions[command.partition.0 as usize];
-        let queue = &ways.commands;
         let size = command.submission.size();
-        let room = async {
-            let held = Arc::clone(&self.inner.room).acquire_many_owned(size).await;
-            // It is never closed.
-            let held = held.ok()?;
-            Some((queue.reserve().await.ok()?, held))
+        let tenant = request.tenant.clone();
+        let load = Load {
+            sender: self.sender,
+            tenant: &tenant,
+            bytes: size,
         };
         let (inner, kind) = (Arc::clone(&self.inner), command.kind);
-        let room = tokio::time::timeout_at(deadline.into(), room).await;
-        let reason = match room {
-            Ok(Some((permit, held))) => {
-                let (message, waiting) =
-                    wrap(command.submission, Some(guard), None, deadline, held);
-                permit.send(message);
+        let queued = async {
+            let part = self.inner.room.take(&self.share, size).await;
+            let (command, waiting) = wrap(
+                command.submission,
+                Some(Arc::clone(&guard)),
+                None,
+                deadline,
+                part,
+            );
+            let place = ways.commands.push(load, command).await;
+            place.map(|place| (place, waiting))
+        };
+        let queued = tokio::time::timeout_at(deadline.into(), queued).await;
+        let reason = match queued {
+            Ok(Ok((place, mut waiting))) => {
+                waiting.hold(Held::new(
+                    Arc::clone(&ways.commands),
+                    ways.desk.way(),
+                    place,
+                ));
                 // The next command is prepared meanwhile.
                 ways.desk.call();
                 return Box::pin(async move {
@@ -63,7 +80,7 @@ impl Batch {
                     result
                 });
             }
-            Ok(None) => TurnedAway::Stopping,
+            Ok(Err(why)) => why.into(),
             Err(_) => TurnedAway::Overloaded,
         };
         let error = turned_away(reason);

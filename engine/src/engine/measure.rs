@@ -184,10 +184,9 @@ impl Engine {
     /// Brings the gauges up to date: to be called before they are shown.
     pub fn measure(&self) {
         let partitions = &self.inner.partitions;
-        let depths = partitions.iter().map(|ways| {
-            let clients = ways.commands.max_capacity() - ways.commands.capacity();
-            clients + ways.from_peers.max_capacity() - ways.from_peers.capacity()
-        });
+        let depths = partitions
+            .iter()
+            .map(|ways| ways.commands.len() + ways.from_peers.len());
         let unowned = partitions
             .iter()
             .filter(|ways| unready(&ways.status.borrow()).is_some());
@@ -200,7 +199,6 @@ impl Engine {
         gauge!("annals_queued_commands").set(float(depths.clone().sum()));
         gauge!("annals_queued_commands_fullest").set(float(depths.max().unwrap_or_default()));
         gauge!("annals_open_commands").set(float(open));
-        let used = self.inner.room_bytes - self.inner.room.available_permits();
-        gauge!("annals_waiting_bytes").set(float(used));
+        gauge!("annals_waiting_bytes").set(float(self.inner.room.used()));
     }
 }

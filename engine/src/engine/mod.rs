@@ -6,25 +6,29 @@
 mod batch;
 mod cluster;
 mod measure;
+mod room;
 mod serving;
 mod waiting;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kernel::{CommandId, StreamName, TenantId};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use batch::Batch;
 pub use cluster::ClusterOptions;
 
+pub(crate) use room::Part;
+use room::{Room, Share};
 use waiting::wrap;
 
-use crate::command::{Answer, Request, RequestError, SubmitError, TurnedAway};
+use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway};
 use crate::create::first_claim;
 use crate::ids::{LogId, Partition, Position};
 use crate::log::{Appender, EventLog, LogError};
@@ -35,9 +39,10 @@ use crate::owner::{
 use crate::record::partition_of;
 use crate::registry::Registry;
 use crate::seat::{
-    Control, Desk, Events, Identity, Message, PeerTicket, Queues, Seat, Shared, Status, Turns,
-    turned_away,
+    Control, Desk, Events, ForwardedCommands, Held, Identity, Load, NoPlace, OwnCommands,
+    Questions, Queue, Queues, Seat, Sender, Shared, Status, Turns, turned_away,
 };
+use crate::token::PositionToken;
 
 /// How many commands may wait for one partition, unless said otherwise.
 pub const QUEUE_MAX: usize = 1_024;
@@ -154,10 +159,9 @@ struct Inner {
     registry: Registry,
     log_id: LogId,
     partitions: Vec<Ways>,
-    /// Bytes that waiting commands may still take.
-    room: Arc<Semaphore>,
-    /// Bytes that they may take in all.
-    room_bytes: usize,
+    /// Bytes that waiting commands may take.
+    room: Arc<Room>,
+    next_sender: AtomicU64,
     counts: measure::Counts,
     cluster: cluster::Cluster,
     stopping: watch::Sender<bool>,
@@ -168,11 +172,28 @@ struct Inner {
 /// The ways to one partition's seat.
 struct Ways {
     desk: Arc<Desk>,
-    commands: mpsc::Sender<Message>,
+    commands: Arc<OwnCommands>,
     turns: Arc<Turns>,
-    from_peers: mpsc::Sender<(Submission, PeerTicket)>,
+    from_peers: Arc<ForwardedCommands>,
+    questions: Arc<Questions>,
     control: mpsc::Sender<Control>,
     status: watch::Receiver<Status>,
+}
+
+impl Drop for Ways {
+    /// Nobody brings anything any more.
+    fn drop(&mut self) {
+        self.commands.close();
+        self.from_peers.close();
+        self.desk.call();
+    }
+}
+
+impl Inner {
+    /// A name for whoever begins to send.
+    fn sender(&self) -> Sender {
+        Sender(self.next_sender.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 struct SystemEntropy;
@@ -227,8 +248,9 @@ impl Engine {
         let mut partitions = Vec::new();
         let mut tasks = Vec::new();
         for partition in (0..partition_count).map(Partition) {
-            let (command_queue, commands) = mpsc::channel(options.queue_max);
-            let (peer_queue, from_peers) = mpsc::channel(options.queue_max);
+            let commands = Queue::new(options.queue_max);
+            let from_peers = Queue::new(options.queue_max);
+            let questions = Questions::new();
             let (control_queue, control) = mpsc::channel(CONTROL_MAX);
             let mut owner = Owner::new(
                 partition,
@@ -246,8 +268,9 @@ impl Engine {
                 elsewhere: None,
             });
             let queues = Queues {
-                commands,
-                from_peers,
+                commands: Arc::clone(&commands),
+                from_peers: Arc::clone(&from_peers),
+                questions: Arc::clone(&questions),
                 status,
             };
             let events = Events {
@@ -261,9 +284,10 @@ impl Engine {
             tasks.push(tokio::spawn(Arc::clone(&desk).attend(events)));
             partitions.push(Ways {
                 desk,
-                commands: command_queue,
+                commands,
                 turns: Arc::new(Turns::new(Instant::now())),
-                from_peers: peer_queue,
+                from_peers,
+                questions,
                 control: control_queue,
                 status: watched,
             });
@@ -275,8 +299,8 @@ impl Engine {
             registry,
             log_id,
             partitions,
-            room: Arc::new(Semaphore::new(shares.waiting)),
-            room_bytes: shares.waiting,
+            room: Room::new(shares.waiting),
+            next_sender: AtomicU64::new(1),
             cluster,
             stopping,
             appender,
@@ -346,21 +370,29 @@ impl Engine {
         command: Prepared,
         deadline: Instant,
     ) -> Result<Answer, SubmitError> {
-        let overloaded = || turned_away(TurnedAway::Overloaded);
+        let inner = &*self.inner;
         let size = command.submission.size();
-        let held = Arc::clone(&self.inner.room).try_acquire_many_owned(size);
-        let held = held.map_err(|_| overloaded())?;
-        let ways = &self.inner.partitions[command.partition.0 as usize];
+        let part = inner.room.try_take(&Share::default(), size);
+        let part = part.ok_or_else(|| turned_away(TurnedAway::Overloaded))?;
+        let ways = &inner.partitions[command.partition.0 as usize];
+        // A connection waits for one such answer at a time: each command is a sender of its own.
+        let (tenant, sender) = (command.submission.request.tenant.clone(), inner.sender());
+        let load = Load {
+            sender,
+            tenant: &tenant,
+            bytes: size,
+        };
         let turns = Some(&ways.turns);
-        let (message, waiting) = wrap(command.submission, None, turns, deadline, held);
-        match ways.commands.try_send(message) {
-            Ok(()) => {
-                ways.desk.work();
-                waiting.answer(deadline).await
-            }
-            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(turned_away(TurnedAway::Stopping)),
-        }
+        let (command, mut waiting) = wrap(command.submission, None, turns, deadline, part);
+        let place = ways.commands.try_push(load, command);
+        let place = place.map_err(|(_, why)| turned_away(why.into()))?;
+        waiting.hold(Held::new(
+            Arc::clone(&ways.commands),
+            ways.desk.way(),
+            place,
+        ));
+        ways.desk.work();
+        waiting.answer(deadline).await
     }
 
     fn partition_count(&self) -> u32 {
@@ -373,8 +405,8 @@ impl Engine {
         Batch::new(Arc::clone(&self.inner))
     }
 
-    /// What became of a command: `None` if this node's table does not know its id, which may be
-    /// older than the idempotency window; `Err(Unknown)` if it is still in flight.
+    /// What became of a command: `Err(Unknown)` if it is still in flight. That it is not in the log is
+    /// said up to a position: beyond it, it may have landed meanwhile or land yet.
     ///
     /// # Errors
     /// [`SubmitError`].
@@ -384,37 +416,62 @@ impl Engine {
         stream: &StreamName,
         id: &CommandId,
         deadline: Instant,
-    ) -> Result<Option<Answer>, SubmitError> {
-        let Some(aggregate) = self.inner.registry.get(stream.category()) else {
-            return Ok(None);
-        };
-        let routing_key = aggregate.routing_key(stream.as_str());
+    ) -> Result<Became, SubmitError> {
+        let aggregate = self.inner.registry.get(stream.category());
+        let routing_key = aggregate.map(|aggregate| aggregate.routing_key(stream.as_str()));
+        let routing_key = routing_key.unwrap_or(stream.as_str());
         let partition = partition_of(tenant, routing_key, self.partition_count());
         let inquiry = Inquiry {
             tenant: tenant.clone(),
             stream: stream.clone(),
             id: id.clone(),
         };
-        let not_ready = || turned_away(TurnedAway::NotReady);
         match self.inquire(partition, inquiry.clone(), deadline).await? {
-            Inquired::Known(answer) => Ok(Some(answer)),
+            Inquired::Known(answer) => Ok(Became::Answered(answer)),
             Inquired::InFlight => Err(SubmitError::Unknown),
-            Inquired::NotKnown => Ok(None),
-            Inquired::NotHere => {
-                let ways = &self.inner.partitions[partition.0 as usize];
-                let elsewhere = ways.status.borrow().elsewhere.clone();
-                let owner = elsewhere.ok_or_else(not_ready)?;
-                let peers = self.inner.cluster.peers();
-                let asked = peers.outcome(&owner.address, partition, &inquiry);
-                match tokio::time::timeout_at(deadline.into(), asked).await {
-                    Ok(Ok(outcome)) => outcome,
-                    Ok(Err(error)) => {
-                        tracing::debug!(%error, node = owner.node, "no word of a command's outcome");
-                        Err(not_ready())
-                    }
-                    Err(_) => Err(not_ready()),
+            Inquired::NotKnown { up_to } => Ok(self.not_in_log(partition, up_to)),
+            Inquired::NotHere { up_to } => {
+                let elsewhere = self.ask_elsewhere(partition, &inquiry, deadline).await;
+                match elsewhere {
+                    Some(outcome) => outcome,
+                    // Nobody who owns can be asked: what this node has read is all that is known.
+                    None if up_to > Position(0) => Ok(self.not_in_log(partition, up_to)),
+                    None => Err(turned_away(TurnedAway::NotReady)),
                 }
             }
+        }
+    }
+
+    fn not_in_log(&self, partition: Partition, up_to: Position) -> Became {
+        Became::NotInLog {
+            up_to: PositionToken::at(self.inner.log_id, partition, up_to),
+        }
+    }
+
+    /// What the node says that is said to own; nothing where none is, or where it does not answer.
+    async fn ask_elsewhere(
+        &self,
+        partition: Partition,
+        inquiry: &Inquiry,
+        deadline: Instant,
+    ) -> Option<Result<Became, SubmitError>> {
+        let ways = &self.inner.partitions[partition.0 as usize];
+        let owner = ways.status.borrow().elsewhere.clone()?;
+        let peers = self.inner.cluster.peers();
+        let asked = peers.outcome(&owner.address, partition, inquiry);
+        // Time is left to say what this node knows itself.
+        let wait = deadline.saturating_duration_since(Instant::now()) / 2;
+        match tokio::time::timeout(wait, asked).await {
+            Ok(Ok(Err(SubmitError::TurnedAway { reason, .. }))) => {
+                tracing::debug!(%reason, node = owner.node, "no word of a command's outcome");
+                None
+            }
+            Ok(Ok(outcome)) => Some(outcome),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, node = owner.node, "no word of a command's outcome");
+                None
+            }
+            Err(_) => None,
         }
     }
 
@@ -425,12 +482,9 @@ impl Engine {
         inquiry: Inquiry,
         deadline: Instant,
     ) -> Result<Inquired, SubmitError> {
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Inquire(inquiry, reply);
         let ways = &self.inner.partitions[partition.0 as usize];
-        if ways.commands.try_send(message).is_err() {
-            return Err(turned_away(TurnedAway::Overloaded));
-        }
+        let answer = ways.questions.ask(inquiry);
+        let answer = answer.map_err(|why| turned_away(why.into()))?;
         ways.desk.work();
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(inquired)) => Ok(inquired),

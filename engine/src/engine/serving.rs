@@ -10,11 +10,12 @@ use std::time::Instant;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kernel::TenantId;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Engine, Inner, Prepared};
+use super::{Engine, Held, Inner, Load, Prepared, Sender, Share};
 use crate::cluster::{AcceptedLink, Hint, LinkAnswer, PeerService, Topology};
-use crate::command::{Answer, Request, SubmitError, TurnedAway};
+use crate::command::{Became, Request, SubmitError, TurnedAway};
 use crate::ids::{LogId, Partition};
 use crate::owner::{Inquired, Inquiry};
 use crate::seat::{Control, LinkGuard, PeerTicket, turned_away};
@@ -24,6 +25,8 @@ struct Link {
     engine: Engine,
     partition: Partition,
     guard: Arc<LinkGuard>,
+    sender: Sender,
+    share: Share,
 }
 
 impl Link {
@@ -32,31 +35,43 @@ impl Link {
         &self,
         command: Prepared,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<LinkAnswer>, SubmitError> {
+    ) -> Result<BoxFuture<'static, LinkAnswer>, SubmitError> {
         let inner: &Inner = &self.engine.inner;
         let size = command.submission.size();
         let ways = &inner.partitions[self.partition.0 as usize];
-        let queue = &ways.from_peers;
-        let room = async {
-            let held = Arc::clone(&inner.room).acquire_many_owned(size).await;
-            // It is never closed.
-            let held = held.ok()?;
-            Some((queue.reserve().await.ok()?, held))
+        // One tenant's for all: a link keeps the order of everything on it.
+        let tenant = TenantId::default();
+        let load = Load {
+            sender: self.sender,
+            tenant: &tenant,
+            bytes: size,
         };
-        match tokio::time::timeout_at(deadline.into(), room).await {
-            Ok(Some((permit, held))) => {
-                let (reply, answer) = oneshot::channel();
-                let ticket = PeerTicket {
-                    reply,
-                    link: Arc::clone(&self.guard),
-                    deadline,
-                    _held: Some(held),
-                };
-                permit.send((command.submission, ticket));
+        let queued = async {
+            let part = inner.room.take(&self.share, size).await;
+            let (reply, answer) = oneshot::channel();
+            let ticket = PeerTicket {
+                reply,
+                link: Arc::clone(&self.guard),
+                deadline,
+                _part: Some(part),
+            };
+            let command = Box::new((command.submission, ticket));
+            let place = ways.from_peers.push(load, command).await;
+            place.map(|place| (place, answer))
+        };
+        match tokio::time::timeout_at(deadline.into(), queued).await {
+            Ok(Ok((place, answer))) => {
+                let queue = Arc::clone(&ways.from_peers);
+                let mut held = Held::new(queue, ways.desk.way(), place);
                 ways.desk.work();
-                Ok(answer)
+                Ok(Box::pin(async move {
+                    let said = answer.await;
+                    held.keep();
+                    // A task that is gone may have had it decided.
+                    said.unwrap_or(LinkAnswer::Answered(Err(SubmitError::Unknown)))
+                }))
             }
-            Ok(None) => Err(turned_away(TurnedAway::Stopping)),
+            Ok(Err(why)) => Err(turned_away(why.into())),
             Err(_) => Err(turned_away(TurnedAway::Overloaded)),
         }
     }
@@ -89,10 +104,7 @@ impl AcceptedLink for Link {
             Ok(_) | Err(_) => return self.not_attempted(turned_away(TurnedAway::NotReady)),
         };
         match self.queue(prepared, deadline).await {
-            // A task that is gone may have had it decided.
-            Ok(answer) => answer
-                .map(|said| said.unwrap_or(LinkAnswer::Answered(Err(SubmitError::Unknown))))
-                .boxed(),
+            Ok(answer) => answer,
             Err(error) => self.not_attempted(error),
         }
     }
@@ -117,6 +129,8 @@ impl PeerService for Engine {
             engine: self.clone(),
             partition,
             guard: Arc::default(),
+            sender: self.inner.sender(),
+            share: Share::default(),
         }))
     }
 
@@ -159,15 +173,15 @@ impl PeerService for Engine {
         partition: Partition,
         inquiry: Inquiry,
         deadline: Instant,
-    ) -> Result<Option<Answer>, SubmitError> {
+    ) -> Result<Became, SubmitError> {
         let not_ready = || turned_away(TurnedAway::NotReady);
         self.control(partition).ok_or_else(not_ready)?;
         match self.inquire(partition, inquiry, deadline).await? {
-            Inquired::Known(answer) => Ok(Some(answer)),
+            Inquired::Known(answer) => Ok(Became::Answered(answer)),
             Inquired::InFlight => Err(SubmitError::Unknown),
-            Inquired::NotKnown => Ok(None),
+            Inquired::NotKnown { up_to } => Ok(self.not_in_log(partition, up_to)),
             // One hop, for questions too.
-            Inquired::NotHere => Err(not_ready()),
+            Inquired::NotHere { .. } => Err(not_ready()),
         }
     }
 

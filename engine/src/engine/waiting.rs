@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::Part;
 use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::owner::Submission;
-use crate::seat::{ClientTicket, Fate, Guard, Message, Turns, turned_away};
+use crate::seat::{ClientTicket, Fate, Guard, Held, Turns, turned_away};
 
 /// Whoever waits for one command.
 pub(super) struct Waiting {
@@ -18,6 +19,8 @@ pub(super) struct Waiting {
     guard: Abandoning,
     answer: oneshot::Receiver<Result<Answer, SubmitError>>,
     fate: Arc<Fate>,
+    // Dropped behind the answer's receiver, so that whoever looks finds that nobody waits.
+    place: Option<Held<(Submission, ClientTicket)>>,
 }
 
 /// The guard of a stream, closed when whoever waits goes without an answer. A batch that is dropped
@@ -44,18 +47,18 @@ pub(super) fn wrap(
     guard: Option<Arc<Guard>>,
     turns: Option<&Arc<Turns>>,
     deadline: Instant,
-    held: OwnedSemaphorePermit,
-) -> (Message, Waiting) {
-    let (mut ticket, waiting) = tickets(guard, deadline, Some(held));
+    part: Part,
+) -> (Box<(Submission, ClientTicket)>, Waiting) {
+    let (mut ticket, waiting) = tickets(guard, deadline, Some(part));
     ticket.turn = turns.map(|turns| (Arc::clone(turns), Instant::now()));
-    (Message::Command(Box::new((submission, ticket))), waiting)
+    (Box::new((submission, ticket)), waiting)
 }
 
 /// Both ends of one command's waiting.
 fn tickets(
     guard: Option<Arc<Guard>>,
     deadline: Instant,
-    held: Option<OwnedSemaphorePermit>,
+    part: Option<Part>,
 ) -> (ClientTicket, Waiting) {
     let (reply, answer) = oneshot::channel();
     let fate = Arc::new(Fate::default());
@@ -65,20 +68,29 @@ fn tickets(
         guard: guard.clone(),
         deadline,
         turn: None,
-        _held: held,
+        _part: part,
     };
     let waiting = Waiting {
         guard: Abandoning(guard),
         answer,
         fate,
+        place: None,
     };
     (ticket, waiting)
 }
 
 impl Waiting {
+    /// Notes where the command waits, so that it gives its place back when whoever waits goes.
+    pub(super) fn hold(&mut self, place: Held<(Submission, ClientTicket)>) {
+        self.place = Some(place);
+    }
+
     pub(super) async fn answer(mut self, deadline: Instant) -> Result<Answer, SubmitError> {
         let result = match tokio::time::timeout_at(deadline.into(), &mut self.answer).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => {
+                self.place.iter_mut().for_each(Held::keep);
+                result
+            }
             // The owner's task is gone: what it had taken may be in the log.
             Ok(Err(_)) => Err(SubmitError::Unknown),
             Err(_) => {

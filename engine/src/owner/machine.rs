@@ -400,17 +400,18 @@ impl<T> Owner<T> {
         if self.speculation.ids.contains_key(&key) || self.again.iter().any(is_open) {
             return Inquired::InFlight;
         }
+        let up_to = self.chain.position;
         match self.memory.id(&stream_key, &key, self.last_recorded_at) {
             Ok(Some(known)) => {
                 let who = (&inquiry.tenant, &inquiry.stream, &inquiry.id);
                 Inquired::Known(answer_again(&self.chain, who, known))
             }
             Err(_) => Inquired::InFlight,
-            Ok(None) if self.phase == Phase::Owning => Inquired::NotKnown,
+            Ok(None) if self.phase == Phase::Owning => Inquired::NotKnown { up_to },
             Ok(None) if self.window.iter().any(|entry| entry.submission.is(inquiry)) => {
                 Inquired::InFlight
             }
-            Ok(None) => Inquired::NotHere,
+            Ok(None) => Inquired::NotHere { up_to },
         }
     }
 }

@@ -17,10 +17,11 @@ pub(crate) mod tests;
 
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::chain::Stop;
 use crate::command::{Answer, Request, SubmitError};
-use crate::ids::Offset;
+use crate::ids::{Offset, Position};
 use crate::record::{NewRecord, RECORD_VERSION};
 use crate::registry::DecodedCommand;
 
@@ -73,6 +74,12 @@ impl Submission {
             tenant, stream, id, ..
         } = &self.request;
         id == &asked.id && stream == &asked.stream && tenant == &asked.tenant
+    }
+
+    /// Gives its data back; what is left only names it.
+    pub fn strip(&mut self) {
+        self.request.data = RawValue::NULL.to_owned();
+        self.command = DecodedCommand::emptied();
     }
 
     /// What it takes in memory while it waits, about, in bytes.
@@ -247,8 +254,15 @@ pub enum Inquired {
     Known(Answer),
     /// It may be in the log or not; that is being found out.
     InFlight,
-    /// Nobody has sent it, as far as an owner within the idempotency window can tell.
-    NotKnown,
-    /// It is not known here, and another node owns.
-    NotHere,
+    /// It is not in the log up to here, as far as ids are remembered, and not on its way to the log
+    /// from here. An owner that is deposed and has not noticed says so too.
+    NotKnown {
+        /// The last position that was read.
+        up_to: Position,
+    },
+    /// The same, and another node owns, or nobody.
+    NotHere {
+        /// The last position that was read.
+        up_to: Position,
+    },
 }

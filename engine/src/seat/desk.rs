@@ -50,7 +50,7 @@ pub(crate) struct Desk {
 
 /// A way to a desk that does not keep it: a result may come when everybody has gone.
 #[derive(Clone)]
-pub(super) struct WayToDesk(Weak<Desk>);
+pub(crate) struct WayToDesk(Weak<Desk>);
 
 impl WayToDesk {
     pub(super) fn call(&self) {
@@ -112,6 +112,11 @@ impl Desk {
                 load: AtomicUsize::new(usize::MAX),
             }
         })
+    }
+
+    /// A way here that does not keep it.
+    pub(crate) fn way(self: &Arc<Self>) -> WayToDesk {
+        WayToDesk(Arc::downgrade(self))
     }
 
     /// Lets the task look at what there is.
@@ -261,14 +266,8 @@ impl Desk {
     /// Turns away what still waits, and keeps what was folded.
     async fn end(&self) -> Option<()> {
         self.load.store(usize::MAX, Ordering::Relaxed);
-        let (mut commands, mut from_peers) = self.with(Driver::close)?;
-        while let Some(message) = commands.recv().await {
-            self.with(|driver| driver.message(message))?;
-        }
-        while let Some((submission, ticket)) = from_peers.recv().await {
-            self.with(|driver| driver.seat.forwarded(submission, ticket))?;
-        }
         self.with(|driver| {
+            driver.close();
             driver.seat.give_up();
             driver.turn();
         })?;

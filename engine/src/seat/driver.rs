@@ -9,30 +9,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::Timestamp;
 use metrics::{Histogram, counter, histogram};
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::desk::WayToDesk;
+use super::queue::{ForwardedCommands, OwnCommands, Questions};
 use super::ticket::{ClientTicket, PeerTicket};
-use super::{Seat, SeatAction};
+use super::{Peer as _, Seat, SeatAction};
 use crate::chain::Stop;
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
 use crate::explained;
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
-use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
+use crate::owner::{Inquired, NotOwning, Now, Submission};
 use crate::record::{NewRecord, RECORD_VERSION_FIRST, Record};
 
 /// How long a failed read waits for its next try.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How much is taken out of each queue before actions are performed.
+/// How much is taken out of each queue before somebody else may work here.
 const TAKEN_MAX: usize = 256;
-
-/// What a seat's task is asked by this node's clients.
-pub(crate) enum Message {
-    Command(Box<(Submission, ClientTicket)>),
-    Inquire(Inquiry, oneshot::Sender<Inquired>),
-}
+/// How many commands are taken out of their turns before they are routed: what is taken out waits in
+/// the order in which it was.
+const TAKEN_AT_ONCE_MAX: usize = 16;
 
 /// What a seat's task is asked by other nodes, apart from commands.
 pub(crate) enum Control {
@@ -105,8 +102,9 @@ impl Unfit {
 
 /// Where commands come from, and where is shown what came of them.
 pub(crate) struct Queues {
-    pub(crate) commands: mpsc::Receiver<Message>,
-    pub(crate) from_peers: mpsc::Receiver<(Submission, PeerTicket)>,
+    pub(crate) commands: Arc<OwnCommands>,
+    pub(crate) from_peers: Arc<ForwardedCommands>,
+    pub(crate) questions: Arc<Questions>,
     pub(crate) status: watch::Sender<Status>,
 }
 
@@ -116,8 +114,9 @@ pub(super) struct Driver {
     pub(super) seat: Seat<ClientTicket, PeerTicket>,
     shared: Shared,
     desk: WayToDesk,
-    commands: mpsc::Receiver<Message>,
-    from_peers: mpsc::Receiver<(Submission, PeerTicket)>,
+    commands: Arc<OwnCommands>,
+    from_peers: Arc<ForwardedCommands>,
+    questions: Arc<Questions>,
     status: watch::Sender<Status>,
     link: Option<(LinkId, Box<dyn PeerLink>)>,
     hand_overs: Vec<oneshot::Sender<bool>>,
@@ -148,6 +147,7 @@ impl Driver {
             desk,
             commands: queues.commands,
             from_peers: queues.from_peers,
+            questions: queues.questions,
             status: queues.status,
             link: None,
             hand_overs: Vec::new(),
@@ -172,50 +172,88 @@ impl Driver {
                 Err(_) => break,
             }
         }
-        if self.seat.forwarded_waiting() == 0 {
-            for _ in 0..TAKEN_MAX {
-                match self.from_peers.try_recv() {
-                    Ok((submission, ticket)) => self.seat.forwarded(submission, ticket),
-                    Err(_) => break,
-                }
+        if self.commands.were_given_up() {
+            self.seat.forget_given_up();
+        }
+        for _ in 0..TAKEN_MAX / TAKEN_AT_ONCE_MAX {
+            let took = self.take_commands();
+            self.perform();
+            if !took {
+                break;
             }
         }
-        let is_open = self.seat.waiting() > 0 || self.take_commands();
-        self.perform();
+        self.answer_questions();
         self.publish();
-        is_open
+        !self.commands.is_closed() || !self.commands.is_empty()
     }
 
+    /// Takes commands out of their turns as far as there is room; `false` if there were none.
     fn take_commands(&mut self) -> bool {
-        for _ in 0..TAKEN_MAX {
-            match self.commands.try_recv() {
-                Ok(message) => self.message(message),
-                Err(error) => return error == TryRecvError::Empty,
+        let mut took = false;
+        if self.seat.forwarded_waiting() == 0 {
+            for _ in 0..TAKEN_AT_ONCE_MAX {
+                let Some(command) = self.from_peers.pop() else {
+                    break;
+                };
+                self.forwarded(*command);
+                took = true;
             }
         }
-        true
+        if self.seat.waiting() == 0 {
+            for _ in 0..TAKEN_AT_ONCE_MAX {
+                let Some(command) = self.commands.pop() else {
+                    break;
+                };
+                self.command(*command);
+                took = true;
+            }
+        }
+        took
+    }
+
+    fn command(&mut self, (submission, ticket): (Submission, ClientTicket)) {
+        self.seat.command(submission, ticket);
+    }
+
+    fn forwarded(&mut self, (submission, ticket): (Submission, PeerTicket)) {
+        self.seat.forwarded(submission, ticket);
+    }
+
+    /// Answers what was asked of commands, of which those that still wait for their turn are on
+    /// their way as well.
+    fn answer_questions(&mut self) {
+        if self.questions.is_empty() {
+            return;
+        }
+        for (inquiry, reply) in self.questions.take() {
+            let waits = self.commands.any(|(command, _)| command.is(&inquiry))
+                || self.from_peers.any(|(command, _)| command.is(&inquiry));
+            let inquired = match waits {
+                true => Inquired::InFlight,
+                false => self.seat.inquire(&inquiry),
+            };
+            let _ = reply.send(inquired);
+        }
     }
 
     /// Whether something is left in the queues for which there is room.
     pub(super) fn has_more(&self) -> bool {
         !self.queue.is_empty()
+            || !self.questions.is_empty()
             || (self.seat.waiting() == 0 && !self.commands.is_empty())
             || (self.seat.forwarded_waiting() == 0 && !self.from_peers.is_empty())
     }
 
-    /// Lets nothing more into the queues, and gives them away with what is in them.
-    pub(super) fn close(
-        &mut self,
-    ) -> (
-        mpsc::Receiver<Message>,
-        mpsc::Receiver<(Submission, PeerTicket)>,
-    ) {
+    /// Lets nothing more into the queues, and gives what is in them to the seat.
+    pub(super) fn close(&mut self) {
         self.commands.close();
         self.from_peers.close();
-        (
-            std::mem::replace(&mut self.commands, mpsc::channel(1).1),
-            std::mem::replace(&mut self.from_peers, mpsc::channel(1).1),
-        )
+        while let Some(command) = self.commands.pop() {
+            self.command(*command);
+        }
+        while let Some(command) = self.from_peers.pop() {
+            self.forwarded(*command);
+        }
     }
 
     /// Notes when the task looks again by itself, at `latest` in any case, and says so.
@@ -258,6 +296,19 @@ impl Driver {
         self.retry_held_back();
         let now = self.now();
         self.seat.tick(now);
+        self.dismiss_hindered();
+    }
+
+    /// Answers forwarded commands that are not to be attempted any more, though their turn is not
+    /// near: else they would keep their places while nobody owns.
+    fn dismiss_hindered(&mut self) {
+        let hindered = self
+            .from_peers
+            .take_if(|(_, peer)| peer.hindrance().is_some());
+        for command in hindered {
+            self.forwarded(*command);
+        }
+        self.seat.dismiss_hindered();
     }
 
     /// How much of this seat's is on its way or waits.
@@ -276,18 +327,6 @@ impl Driver {
         Now {
             wall: wall_clock(),
             monotonic_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
-        }
-    }
-
-    pub(super) fn message(&mut self, message: Message) {
-        match message {
-            Message::Inquire(inquiry, reply) => {
-                let _ = reply.send(self.seat.inquire(&inquiry));
-            }
-            Message::Command(command) => {
-                let (submission, ticket) = *command;
-                self.seat.command(submission, ticket);
-            }
         }
     }
 
@@ -552,6 +591,17 @@ fn count_moves(before: Option<Term>, now: Option<Term>) {
         counter!("annals_take_overs_total").increment(1);
     } else {
         counter!("annals_let_go_total").increment(1);
+    }
+}
+
+impl Drop for Driver {
+    /// Lets go of whoever still waits: nobody works on it any more.
+    fn drop(&mut self) {
+        self.questions.close();
+        self.commands.close();
+        self.from_peers.close();
+        while self.commands.pop().is_some() {}
+        while self.from_peers.pop().is_some() {}
     }
 }
 

@@ -9,6 +9,8 @@
 
 mod desk;
 mod driver;
+mod fair;
+mod queue;
 mod route;
 mod router;
 #[cfg(test)]
@@ -25,8 +27,10 @@ use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
 
-pub(crate) use desk::{Desk, Events};
-pub(crate) use driver::{Control, Message, Queues, Shared, Status, Unfit, wall_clock};
+pub(crate) use desk::{Desk, Events, WayToDesk};
+pub(crate) use driver::{Control, Queues, Shared, Status, Unfit, wall_clock};
+pub use fair::{FairQueue, Place, Sender};
+pub(crate) use queue::{ForwardedCommands, Held, Load, NoPlace, OwnCommands, Questions, Queue};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
@@ -50,6 +54,9 @@ pub trait Client {
 
     /// Whether it was taken up before, so that it may be in the log.
     fn was_attempted(&self) -> bool;
+
+    /// Whether it waits no more: its deadline has passed, or its connection is gone.
+    fn is_gone(&self) -> bool;
 
     /// Notes what it is about to be told, before anything else is routed.
     fn settle(&mut self, answer: &Result<Answer, SubmitError>);

@@ -61,6 +61,15 @@ impl<C: Client> Routed for Command<C> {
     fn lost_sight(&mut self) {
         self.is_lost = true;
     }
+
+    fn is_given_up(&self) -> bool {
+        self.waiters.iter().all(|(client, _)| client.is_gone())
+    }
+
+    fn strip(&mut self) {
+        self.waiters = Vec::new();
+        self.submission.strip();
+    }
 }
 
 impl<C: Client, P: Peer> Seat<C, P> {
@@ -351,6 +360,29 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
         while let Some((_, peer)) = self.from_peers.pop_front() {
             self.moved(peer);
+        }
+    }
+
+    /// Lets go of commands that nobody waits for any more: of all that they take where they wait,
+    /// of all but their names where they were sent.
+    pub fn forget_given_up(&mut self) {
+        self.router.forget_given_up();
+        for command in self.router.take_dropped() {
+            self.dismiss(command.dismissed);
+        }
+    }
+
+    /// Answers forwarded commands that are not to be attempted any more, before their turn.
+    pub fn dismiss_hindered(&mut self) {
+        for (submission, peer) in std::mem::take(&mut self.from_peers) {
+            match peer.hindrance() {
+                None => self.from_peers.push_back((submission, peer)),
+                Some(Hindrance::BehindMoved) => self.moved(peer),
+                Some(Hindrance::Late) => {
+                    let error = turned_away(TurnedAway::Late);
+                    self.answer(Ticket::Peer(peer), Err(error));
+                }
+            }
         }
     }
 

@@ -32,6 +32,10 @@ pub trait Routed {
     fn take_up(&mut self) -> bool;
     /// Notes that nobody knows what became of it where it was sent: it may be in the log.
     fn lost_sight(&mut self);
+    /// Whether nobody waits for it any more.
+    fn is_given_up(&self) -> bool;
+    /// Gives everything back that it takes but its name. It is never sent or decided again.
+    fn strip(&mut self);
 }
 
 /// How the owner in this node stands.
@@ -364,6 +368,21 @@ impl<C: Routed> Router<C> {
         sent.chain(&self.waiting).any(is)
     }
 
+    /// Drops what waits and nobody waits for; of what is open on a link only the name is kept, since
+    /// it may yet come to count.
+    pub fn forget_given_up(&mut self) {
+        for command in std::mem::take(&mut self.waiting) {
+            match command.is_given_up() {
+                true => self.dropped.push(command),
+                false => self.waiting.push_back(command),
+            }
+        }
+        let sent = self.link.iter_mut().flat_map(|link| link.sent.values_mut());
+        for (command, _) in sent.filter(|(command, _)| command.is_given_up()) {
+            command.strip();
+        }
+    }
+
     /// What was dropped since the last call, since nobody waited for it any more.
     pub fn take_dropped(&mut self) -> Vec<C> {
         std::mem::take(&mut self.dropped)
@@ -404,6 +423,12 @@ mod tests {
         }
 
         fn lost_sight(&mut self) {}
+
+        fn is_given_up(&self) -> bool {
+            self.0 == 0
+        }
+
+        fn strip(&mut self) {}
     }
 
     fn at(address: &str) -> Hint {

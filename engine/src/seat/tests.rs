@@ -32,6 +32,10 @@ impl Client for Patient {
         self.0
     }
 
+    fn is_gone(&self) -> bool {
+        false
+    }
+
     fn settle(&mut self, _: &Result<Answer, SubmitError>) {}
 }
 

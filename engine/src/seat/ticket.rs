@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::{Client, Hindrance, Peer};
 use crate::cluster::LinkAnswer;
 use crate::command::{Answer, SubmitError, TurnedAway};
+use crate::engine::Part;
 
 /// Whether a waiting command was taken up or given up; whoever comes first decides.
 #[derive(Default)]
@@ -150,7 +151,7 @@ pub(crate) struct ClientTicket {
     /// answered, so that its commands may wait.
     pub(crate) turn: Option<(Arc<Turns>, Instant)>,
     /// The command's part of the memory that waiting commands may take.
-    pub(crate) _held: Option<OwnedSemaphorePermit>,
+    pub(crate) _part: Option<Part>,
 }
 
 impl ClientTicket {
@@ -176,6 +177,10 @@ impl Client for ClientTicket {
 
     fn was_attempted(&self) -> bool {
         self.fate.is_taken()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.reply.is_closed()
     }
 
     fn settle(&mut self, answer: &Result<Answer, SubmitError>) {
@@ -226,7 +231,7 @@ pub(crate) struct PeerTicket {
     pub(crate) reply: oneshot::Sender<LinkAnswer>,
     pub(crate) link: Arc<LinkGuard>,
     pub(crate) deadline: Instant,
-    pub(crate) _held: Option<OwnedSemaphorePermit>,
+    pub(crate) _part: Option<Part>,
 }
 
 impl PeerTicket {
@@ -238,7 +243,8 @@ impl PeerTicket {
 
 impl Peer for PeerTicket {
     fn hindrance(&self) -> Option<Hindrance> {
-        self.link.hindrance(self.deadline <= Instant::now())
+        let is_late = self.deadline <= Instant::now() || self.reply.is_closed();
+        self.link.hindrance(is_late)
     }
 
     fn settle(&mut self, answer: &LinkAnswer) {

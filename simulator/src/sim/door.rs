@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use engine::command::{Answer, SubmitError, TurnedAway};
 use engine::owner::Submission;
-use engine::seat::{Client, Fate, Guard, turned_away};
+use engine::seat::{Client, Fate, Guard, Place, Sender, turned_away};
 
 use super::event::{ClientEvent, Event, Line, NodeEvent};
 use super::trace::Who;
+use super::violation::Invariant;
 use super::world::World;
 
 /// A client's command, as a seat holds it.
@@ -37,6 +38,10 @@ impl Client for SimClient {
         self.fate.is_taken()
     }
 
+    fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
     fn settle(&mut self, answer: &Result<Answer, SubmitError>) {
         if let (Some(guard), Err(error)) = (&self.guard, answer) {
             guard.close(error);
@@ -51,6 +56,9 @@ pub struct Waiting {
     fate: Arc<Fate>,
     guard: Option<Arc<Guard>>,
     gone: Rc<Cell<bool>>,
+    partition: usize,
+    /// Where it waits for its turn, unless that has come.
+    place: Place,
 }
 
 /// What serves one connection.
@@ -82,7 +90,6 @@ impl World {
     /// Queues the lines of a connection as far as there is room.
     fn go_on_with(&mut self, node: usize, connection: u64) {
         loop {
-            let queue_max = self.plan.queue_max;
             let Some(handler) = self.nodes[node].handlers.get_mut(&connection) else {
                 return;
             };
@@ -102,7 +109,7 @@ impl World {
             }
             let partition = self.partition_of(&stream);
             let task = self.task(node, partition);
-            let full = task.commands.len() >= queue_max;
+            let full = !task.commands.has_room_for(Sender(connection));
             let refusal = match (task.ended, full, is_batch) {
                 (true, _, _) => Some(TurnedAway::Stopping),
                 (false, true, false) => Some(TurnedAway::Overloaded),
@@ -155,25 +162,30 @@ impl World {
         let ticket = self.number();
         let deadline_us = self.now_us + line.timeout_us;
         let (fate, gone) = (Arc::new(Fate::default()), Rc::new(Cell::new(false)));
-        let waiting = Waiting {
-            connection,
-            line: line.number,
+        let client = SimClient {
+            ticket,
+            deadline_us,
             fate: Arc::clone(&fate),
             guard: guard.clone(),
             gone: Rc::clone(&gone),
         };
-        let client = SimClient {
-            ticket,
-            deadline_us,
+        let submission = self.submission(line.request.clone());
+        let (tenant, bytes) = (submission.request.tenant.clone(), submission.size());
+        let commands = &mut self.task(node, partition).commands;
+        let queued = commands.push(Sender(connection), &tenant, bytes, (submission, client));
+        let Ok(place) = queued else {
+            return self.break_off(Invariant::Bounded, "there was room in a queue".to_owned());
+        };
+        let waiting = Waiting {
+            connection,
+            line: line.number,
             fate,
             guard,
             gone,
+            partition,
+            place,
         };
-        let submission = self.submission(line.request.clone());
         self.nodes[node].waiting.insert(ticket, waiting);
-        self.task(node, partition)
-            .commands
-            .push_back((submission, client));
         self.wake(node, partition);
         self.tell_node(deadline_us, node, NodeEvent::Deadline(ticket));
     }
@@ -196,9 +208,8 @@ impl World {
             .map(|(connection, _)| *connection)
             .collect();
         for connection in blocked {
-            let queue_max = self.plan.queue_max;
             let task = self.task(node, partition);
-            if task.commands.len() < queue_max || task.ended {
+            if task.commands.has_room_for(Sender(connection)) || task.ended {
                 self.go_on_with(node, connection);
             }
         }
@@ -238,7 +249,15 @@ impl World {
             false => SubmitError::Unknown,
         };
         waiting.gone.set(true);
+        self.give_up(node, &waiting);
         self.tell(node, waiting.connection, waiting.line, Err(error));
+    }
+
+    /// Gives back what a command takes for which nobody waits any more.
+    fn give_up(&mut self, node: usize, waiting: &Waiting) {
+        let task = self.task(node, waiting.partition);
+        task.given_up |= task.commands.remove(&waiting.place).is_none();
+        self.wake(node, waiting.partition);
     }
 
     /// A client's connection is gone: what was not queued never is, and whoever waits for it goes,
@@ -263,6 +282,7 @@ impl World {
                 guard.close(&SubmitError::Unknown);
             }
             waiting.gone.set(true);
+            self.give_up(node, &waiting);
             let said = || format!("line {}", waiting.line);
             self.trace
                 .say(self.now_us, Who::Node(node), "abandons", said);

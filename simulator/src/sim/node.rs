@@ -11,7 +11,7 @@ use engine::ids::{Offset, Partition, Term};
 use engine::log::{Appended, Chunk};
 use engine::owner::{Now, Owner, OwnerSettings, Phase, Submission};
 use engine::record::{NewRecord, Record};
-use engine::seat::{Identity, Seat, SeatAction};
+use engine::seat::{FairQueue, Identity, Seat, SeatAction};
 use kernel::Timestamp;
 
 use super::door::{Handler, SimClient, Waiting};
@@ -27,6 +27,9 @@ const TICK_US: u64 = 50_000;
 const SAVE_EVERY_US: u64 = 1_000_000;
 /// How many inputs are taken before actions are performed, as in the engine.
 const INPUTS_MAX: usize = 256;
+
+/// How many commands are taken out of their turns before they are routed, as in the engine.
+const COMMANDS_MAX: usize = 16;
 
 /// What a task finds in its queue of inputs.
 pub enum Input {
@@ -59,10 +62,12 @@ pub struct Task {
     pub(super) inputs: VecDeque<Input>,
     pub(super) control: VecDeque<Control>,
     pub(super) from_peers: VecDeque<(Submission, SimPeer)>,
-    pub(super) commands: VecDeque<(Submission, SimClient)>,
+    pub(super) commands: FairQueue<(Submission, SimClient)>,
     pub(super) assigned: Option<bool>,
     pub(super) hint: Option<Hint>,
     pub(super) ticked: bool,
+    /// Whether a command was given up that had had its turn.
+    pub(super) given_up: bool,
     pub(super) stops: bool,
     /// Whether it has ended: nothing is taken any more.
     pub ended: bool,
@@ -212,10 +217,11 @@ impl World {
                 inputs: VecDeque::new(),
                 control: VecDeque::new(),
                 from_peers: VecDeque::new(),
-                commands: VecDeque::new(),
+                commands: FairQueue::new(self.plan.queue_max),
                 assigned: None,
                 hint: None,
                 ticked: false,
+                given_up: false,
                 stops: false,
                 ended: false,
                 is_running: false,
@@ -323,6 +329,9 @@ impl World {
     /// Takes what the engine's driver would take next; `false` if there is nothing.
     fn take_inputs(&mut self, node: usize, task: &mut Task) -> bool {
         let now = self.node_now(node);
+        if std::mem::take(&mut task.given_up) {
+            task.seat.forget_given_up();
+        }
         let takes = task.seat.waiting() == 0;
         let takes_forwarded = task.seat.forwarded_waiting() == 0;
         if !task.inputs.is_empty() {
@@ -369,7 +378,10 @@ impl World {
                 task.seat.forwarded(submission, peer);
             }
         } else if takes && !task.commands.is_empty() {
-            for (submission, client) in task.commands.drain(..) {
+            for _ in 0..COMMANDS_MAX {
+                let Some((submission, client)) = task.commands.pop() else {
+                    break;
+                };
                 task.seat.command(submission, client);
             }
         } else if let Some(assigned) = task.assigned.take() {
@@ -379,6 +391,7 @@ impl World {
         } else if std::mem::take(&mut task.ticked) {
             self.retry_held_back(node, task);
             task.seat.tick(now);
+            task.seat.dismiss_hindered();
         } else {
             return false;
         }
@@ -386,7 +399,7 @@ impl World {
     }
 
     fn end_task(&mut self, node: usize, partition: usize, task: &mut Task) {
-        for (submission, client) in task.commands.drain(..) {
+        while let Some((submission, client)) = task.commands.pop() {
             task.seat.command(submission, client);
         }
         for (submission, peer) in task.from_peers.drain(..) {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use engine::cluster::{
     CommandForPeer, Hint, LinkEvent, MembershipOptions, PeerError, PeerLink, PeerService, Peers,
 };
-use engine::command::{Answer, SubmitError};
+use engine::command::{Became, SubmitError};
 use engine::engine::{ClusterOptions, Engine, EngineOptions, MEMORY_BYTES, QUEUE_MAX};
 use engine::ids::Partition;
 use engine::log::EventLog;
@@ -116,7 +116,7 @@ impl Peers for LocalPeers {
         address: &str,
         partition: Partition,
         inquiry: &Inquiry,
-    ) -> Result<Result<Option<Answer>, SubmitError>, PeerError> {
+    ) -> Result<Result<Became, SubmitError>, PeerError> {
         let reached = self.network.reach(&self.own, address);
         let (engine, runtime) = reached.ok_or_else(|| unreachable(address))?;
         let (inquiry, deadline) = (inquiry.clone(), Instant::now() + HAND_OVER_WAIT);

@@ -10,6 +10,7 @@ mod openapi;
 use std::time::Duration;
 
 use engine::engine::Engine;
+use engine::token::PositionToken;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tests::harness::logs::{Kind, NewLog};
@@ -244,7 +245,11 @@ async fn tenants_do_not_see_each_other() {
     assert_eq!(ask(place("north")).await.body["version"], 1);
     assert_eq!(ask(place("south")).await.body["repeated"], false);
     let became = served.get("/v1/streams/order-1/commands/k");
-    ask(became).await.is_problem(404, "command_not_found");
+    let became = ask(became).await;
+    became.is_problem(404, "command_not_in_log");
+    assert_eq!(became.body["command_id"], "k");
+    let position: PositionToken = serde_json::from_value(became.body["position"].clone()).unwrap();
+    assert_eq!(position.positions.len(), 1, "how far the log was read");
     let became = served
         .get("/v1/streams/order-1/commands/k")
         .header("Annals-Tenant", "north");

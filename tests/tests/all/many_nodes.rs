@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::cluster::PeerService;
-use engine::command::{Decision, Request, SubmitError};
+use engine::command::{Became, Decision, Request, SubmitError};
 use engine::engine::Engine;
 use engine::ids::{Offset, Partition};
 use engine::log::EventLog;
@@ -268,10 +268,15 @@ async fn nodes_share_the_partitions_and_any_of_them_answers() {
         let tenant = TenantId::default();
         let id = id.parse().unwrap();
         let outcome = engine.outcome(&tenant, &stream, &id, deadline);
-        assert!(outcome.await.unwrap().is_some(), "{id}, asked anywhere");
+        let became = outcome.await.unwrap();
+        assert!(
+            matches!(became, Became::Answered(_)),
+            "{id}, asked anywhere"
+        );
         let unheard = "never-sent".parse().unwrap();
         let outcome = engine.outcome(&tenant, &stream, &unheard, deadline);
-        assert_eq!(outcome.await, Ok(None));
+        let became = outcome.await.unwrap();
+        assert!(matches!(became, Became::NotInLog { .. }), "{became:?}");
     }
     for node in &scene.nodes {
         let topology = node.engine.topology();

@@ -185,13 +185,13 @@ async fn odd_paths_and_methods_are_problems() {
             "GET",
             "/v1/streams/order-1/commands/none",
             404,
-            "command_not_found",
+            "command_not_in_log",
         ),
         (
             "GET",
             "/v1/streams/order-1/commands/a%2Fb",
             404,
-            "command_not_found",
+            "command_not_in_log",
         ),
         (
             "GET",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::cluster::{AcceptedLink, Hint, LinkAnswer, NodeEntry, PeerService, Topology};
-use engine::command::{Answer, Decision, Request, SubmitError};
+use engine::command::{Answer, Became, Decision, Request, SubmitError};
 use engine::ids::{LogId, Partition, Position, Term};
 use engine::owner::Inquiry;
 use engine::token::PositionToken;
@@ -129,11 +129,11 @@ impl PeerService for Fake {
         _: Partition,
         inquiry: Inquiry,
         _: Instant,
-    ) -> Result<Option<Answer>, SubmitError> {
+    ) -> Result<Became, SubmitError> {
         let attempted = self.noted.attempted.lock().unwrap();
         let known = attempted.iter().find(|request| request.id == inquiry.id);
         match known {
-            Some(request) => Ok(Some(Answer {
+            Some(request) => Ok(Became::Answered(Answer {
                 tenant: request.tenant.clone(),
                 stream: request.stream.clone(),
                 command_id: request.id.clone(),
@@ -143,7 +143,9 @@ impl PeerService for Fake {
                 repeated: false,
             })),
             None if inquiry.id.as_str() == "open" => Err(SubmitError::Unknown),
-            None => Ok(None),
+            None => Ok(Became::NotInLog {
+                up_to: PositionToken::at(log(1), Partition(3), Position(7)),
+            }),
         }
     }
 

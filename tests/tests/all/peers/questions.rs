@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use engine::cluster::{Hint, PeerError, Peers};
-use engine::command::SubmitError;
-use engine::ids::{Partition, Term};
+use engine::command::{Became, SubmitError};
+
+use engine::ids::{Partition, Position, Term};
 use engine::owner::Inquiry;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -289,10 +290,13 @@ async fn what_became_of_a_command_is_asked_of_its_owner() {
         outcome.expect("a peer that answers")
     };
     let known = ask(request.id.as_str()).await.unwrap();
-    assert_eq!(
-        known.map(|answer| answer.command_id),
-        Some(request.id.clone())
-    );
+    let Became::Answered(known) = known else {
+        panic!("it was answered: {known:?}");
+    };
+    assert_eq!(known.command_id, request.id);
     assert_eq!(ask("open").await, Err(SubmitError::Unknown));
-    assert_eq!(ask("unheard-of").await, Ok(None));
+    let Ok(Became::NotInLog { up_to }) = ask("unheard-of").await else {
+        panic!("nobody sent it");
+    };
+    assert_eq!(up_to.positions.values().max(), Some(&Position(7)));
 }
