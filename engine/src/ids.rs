@@ -63,7 +63,9 @@ impl Position {
 pub struct WriterId(pub Uuid);
 
 /// The identity of a log: fixed by the first claim that counts, the same in all partitions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct LogId(pub Uuid);
 

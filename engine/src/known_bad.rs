@@ -28,6 +28,8 @@ pub enum KnownBad {
     OwnsByTermAlone,
     /// The owner takes whatever counts under its headers for its own record, whatever value it has.
     KnowsOwnByHeaders,
+    /// A seat believes what it heard of who owns, whatever the log says.
+    BelievesHints,
     /// The owner goes on deciding between a piece of the log that ended behind another's claim and
     /// the rest, under that claim.
     DecidesBehindAnothersClaim,
@@ -59,7 +61,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -70,6 +72,7 @@ impl KnownBad {
         Self::FoldsToBeforeOwnClaim,
         Self::OwnsByTermAlone,
         Self::KnowsOwnByHeaders,
+        Self::BelievesHints,
         Self::DecidesBehindAnothersClaim,
         Self::RepeatsRecordedTime,
         Self::RecordsDefaultAsGiven,

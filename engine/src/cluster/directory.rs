@@ -11,12 +11,14 @@ use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::ids::{Partition, Term};
+use crate::ids::{LogId, Partition, Term};
 use crate::log::LogError;
 
 /// Where a partition's owner is said to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hint {
+    /// The log that it speaks of: of another's it says nothing.
+    pub log: LogId,
     /// The term of its claim: of two hints, the one with the higher term is the newer.
     pub term: Term,
     /// The node's name.

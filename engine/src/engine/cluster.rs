@@ -16,7 +16,7 @@ use crate::cluster::{
     Assignment, Directory, Hint, Known, Membership, MembershipOptions, NoDirectory, NoPeers,
     NodeEntry, Peers,
 };
-use crate::ids::{Partition, Term};
+use crate::ids::{LogId, Partition, Term};
 use crate::log::{EventLog, LogError};
 use crate::owner::OwnerSettings;
 use crate::seat::{Unfit, wall_clock};
@@ -50,6 +50,7 @@ impl ClusterOptions {
 /// This node's place among the others.
 pub(super) struct Cluster {
     node: String,
+    log_id: LogId,
     peers: Arc<dyn Peers>,
     directory: Arc<dyn Directory>,
     known: watch::Receiver<Known>,
@@ -73,13 +74,13 @@ struct Group {
 
 impl Cluster {
     pub(super) async fn join(
-        log: &Arc<dyn EventLog>,
+        (log, log_id): (&Arc<dyn EventLog>, LogId),
         options: ClusterOptions,
         settings: &OwnerSettings,
     ) -> Result<Self, LogError> {
         let ClusterOptions { peers, group } = options;
         let directory: Arc<dyn Directory> = match &group {
-            Some(_) => log.directory().await?,
+            Some(_) => log.directory(log_id).await?,
             None => Arc::new(NoDirectory::default()),
         };
         let known = directory.known()?;
@@ -95,6 +96,7 @@ impl Cluster {
         let senders = (0..log.partition_count()).map(|_| watch::channel(is_alone).0);
         Ok(Self {
             node: settings.node.clone(),
+            log_id,
             peers,
             directory,
             known,
@@ -169,6 +171,7 @@ impl Cluster {
 
     pub(super) fn own_hint(&self, term: Term) -> Option<Hint> {
         Some(Hint {
+            log: self.log_id,
             term,
             node: self.node.clone(),
             address: self.entry.as_ref()?.address.clone(),

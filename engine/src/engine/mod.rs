@@ -231,7 +231,7 @@ impl Engine {
         settings.unsaved_bytes_max = shares.states;
         settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
         let (stopping, stopped) = watch::channel(false);
-        let mut cluster = cluster::Cluster::join(&log, options.cluster, &settings).await?;
+        let mut cluster = cluster::Cluster::join((&log, log_id), options.cluster, &settings).await?;
         let shared = Shared {
             log: Arc::clone(&log),
             appender: Arc::clone(&appender),
@@ -244,6 +244,7 @@ impl Engine {
         let identity = Identity {
             node: settings.node.clone(),
             address: settings.address.clone(),
+            log: log_id,
         };
         let mut partitions = Vec::new();
         let mut tasks = Vec::new();

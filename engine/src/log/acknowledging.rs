@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::chain::Acknowledged;
 use crate::cluster::{Directory, Membership, MembershipOptions};
-use crate::ids::{Offset, Partition};
+use crate::ids::{LogId, Offset, Partition};
 use crate::record::Record;
 
 struct Acknowledging {
@@ -80,7 +80,7 @@ impl EventLog for Acknowledging {
         self.log.membership(options)
     }
 
-    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
-        self.log.directory().await
+    async fn directory(&self, log: LogId) -> Result<Arc<dyn Directory>, LogError> {
+        self.log.directory(log).await
     }
 }

@@ -26,7 +26,7 @@ pub use sqlite::SqliteLog;
 
 use crate::chain::Acknowledged;
 use crate::cluster::{Directory, Everything, Membership, MembershipOptions, NoDirectory};
-use crate::ids::{Offset, Partition};
+use crate::ids::{LogId, Offset, Partition};
 use crate::record::{NewRecord, Record};
 
 /// A log, whichever store it is kept in.
@@ -111,11 +111,11 @@ pub trait EventLog: Send + Sync + 'static {
         Ok(Box::new(Everything::of(self.partition_count())))
     }
 
-    /// Where nodes tell each other who owns what.
+    /// Where nodes that write this `log` tell each other who owns what.
     ///
     /// # Errors
     /// `Unavailable`.
-    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
+    async fn directory(&self, _log: LogId) -> Result<Arc<dyn Directory>, LogError> {
         Ok(Arc::new(NoDirectory::default()))
     }
 }

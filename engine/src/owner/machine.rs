@@ -170,6 +170,11 @@ pub struct Owner<T> {
     new_log: Option<LogId>,
     goal: Option<Goal>,
     reading: Reading,
+    /// How many reads were asked for; which of them was taken up last; and which of those that came to
+    /// the log's end.
+    reads: u64,
+    taken_up: u64,
+    end_was_read_by: u64,
     /// What was read and waits for a proof that it continues what was folded.
     held: Option<(Chunk, Now)>,
     /// The proof that the log is the one that was folded, while it is wanted.
@@ -235,6 +240,9 @@ impl<T> Owner<T> {
             new_log: None,
             goal: None,
             reading: Reading::Nothing,
+            reads: 0,
+            taken_up: 0,
+            end_was_read_by: 0,
             held: None,
             proof: Proof::default(),
             seen: None,
@@ -366,6 +374,18 @@ impl<T> Owner<T> {
     #[must_use]
     pub fn held_term(&self) -> Option<Term> {
         self.holds().then_some(self.chain.term)
+    }
+
+    /// The number of the next read that is asked for.
+    #[must_use]
+    pub fn next_read(&self) -> u64 {
+        self.reads + 1
+    }
+
+    /// The last of the reads after which all was folded that stood in the log when it was asked for.
+    #[must_use]
+    pub fn end_was_read_by(&self) -> u64 {
+        self.end_was_read_by
     }
 
     /// Whether it was asked to let go and has not yet done so.

@@ -386,7 +386,8 @@ impl Driver {
         };
         self.seat.set_read_by_all(version);
         if let Some(hint) = hint {
-            self.seat.learn(hint);
+            let now = self.now();
+            self.seat.learn(hint, now);
         }
     }
 

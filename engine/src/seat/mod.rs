@@ -10,6 +10,7 @@
 mod desk;
 mod driver;
 mod fair;
+mod heard;
 mod queue;
 mod route;
 mod router;
@@ -22,10 +23,11 @@ use std::collections::VecDeque;
 use crate::chain::Stop;
 use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
-use crate::ids::{Offset, Partition, Term};
+use crate::ids::{LogId, Offset, Partition, Term};
 use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
+use heard::Heard;
 
 pub(crate) use desk::{Desk, Events, WayToDesk};
 pub(crate) use driver::{Control, Queues, Shared, Status, Unfit, wall_clock};
@@ -147,6 +149,8 @@ pub struct Identity {
     pub node: String,
     /// Where other nodes reach it; absent: nowhere.
     pub address: Option<String>,
+    /// The log that it writes.
+    pub log: LogId,
 }
 
 /// A node's seat at one partition.
@@ -157,7 +161,9 @@ pub struct Seat<C, P> {
     /// Commands that other nodes forwarded, in order.
     from_peers: VecDeque<(Submission, P)>,
     /// The newest that was heard of who owns, apart from the log.
-    hint: Option<Hint>,
+    hint: Option<Heard>,
+    /// What was heard last and is not so, as the log showed.
+    disproven: Option<Hint>,
     /// Whether the group says that this node should own.
     assigned: bool,
     /// Whether this node should own although the group does not say so: another node asked it to,
@@ -189,6 +195,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             router: Router::default(),
             from_peers: VecDeque::new(),
             hint: None,
+            disproven: None,
             assigned: false,
             asked: false,
             looked_back: false,
@@ -282,7 +289,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.asked = false;
         self.want_again_at_ms = Some(now.monotonic_ms + WANT_AGAIN_AFTER_MS);
         if owned {
-            self.learn(successor);
+            self.expect(successor, now);
             self.letting_go = true;
         }
         self.owner.hand_over(now);
@@ -355,6 +362,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     pub fn tick(&mut self, now: Now) {
         self.owner.tick(now);
         self.look_back(now);
+        self.prove_hint(now);
         self.look_for_owner(now);
         if self.assigned
             && self
@@ -435,6 +443,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
 
     fn own_hint(&self, term: Term) -> Option<Hint> {
         Some(Hint {
+            log: self.identity.log,
             term,
             node: self.identity.node.clone(),
             address: self.identity.address.clone()?,

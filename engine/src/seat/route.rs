@@ -75,6 +75,7 @@ impl<C: Client> Routed for Command<C> {
 impl<C: Client, P: Peer> Seat<C, P> {
     /// Routes commands as far as they go now, and says what is to be done.
     pub fn take_actions(&mut self, now: Now) -> Vec<SeatAction<C, P>> {
+        self.drop_disproven();
         loop {
             // Before each step: what the owner gives back goes before what waits.
             self.take_owners_actions(now);
@@ -89,28 +90,6 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
         self.tell_moves();
         std::mem::take(&mut self.actions)
-    }
-
-    /// Where the owner is, if that is not this node.
-    #[must_use]
-    pub fn target(&self) -> Option<&Hint> {
-        let heard = [self.owner.holder(), self.hint.as_ref()];
-        let elsewhere = heard
-            .into_iter()
-            .flatten()
-            .filter(|hint| Some(&hint.address) != self.identity.address.as_ref());
-        elsewhere.max_by_key(|hint| hint.term)
-    }
-
-    /// Takes what was heard of who owns.
-    pub fn learn(&mut self, hint: Hint) {
-        if self
-            .hint
-            .as_ref()
-            .is_none_or(|known| known.term <= hint.term)
-        {
-            self.hint = Some(hint);
-        }
     }
 
     /// How the owner in this node stands.
@@ -279,7 +258,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         match event {
             LinkEvent::Answer(sequence, answer) => {
                 if let LinkAnswer::Moved(Some(hint)) = &answer {
-                    self.learn(hint.clone());
+                    self.learn(hint.clone(), now);
                 }
                 let settled = self.router.answered(id, sequence, answer, now.monotonic_ms);
                 if let Some(Settled { command, answer }) = settled {

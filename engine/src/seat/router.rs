@@ -412,7 +412,7 @@ impl<C: Routed> Router<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Term;
+    use crate::ids::{LogId, Term};
 
     #[derive(Debug, PartialEq, Eq)]
     struct Number(u32);
@@ -433,6 +433,7 @@ mod tests {
 
     fn at(address: &str) -> Hint {
         Hint {
+            log: LogId::default(),
             term: Term(1),
             node: address.to_owned(),
             address: address.to_owned(),

@@ -9,7 +9,7 @@ use super::*;
 use crate::claim::Claim;
 use crate::cluster::LinkEvent;
 use crate::command::TurnedAway;
-use crate::ids::{LogId, WriterId};
+use crate::ids::WriterId;
 use crate::owner::OwnerSettings;
 use crate::owner::tests::failing_store::{Fails, Frail, forgetful};
 use crate::owner::tests::{owner_with, submission};
@@ -51,8 +51,13 @@ impl Peer for PatientPeer {
     fn settle(&mut self, _: &LinkAnswer) {}
 }
 
+fn log_id() -> LogId {
+    LogId(Uuid::from_u128(77))
+}
+
 fn there(term: u64) -> Hint {
     Hint {
+        log: log_id(),
         term: Term(term),
         node: "there".to_owned(),
         address: THERE.to_owned(),
@@ -71,6 +76,8 @@ struct World {
     answered_peers: usize,
     /// Whether what is read stays under way.
     holds_reads: bool,
+    /// How often it was said that this node owns.
+    said: usize,
     time_ms: u64,
 }
 
@@ -84,6 +91,7 @@ impl World {
         let identity = Identity {
             node: "here".to_owned(),
             address: Some(HERE.to_owned()),
+            log: log_id(),
         };
         Self {
             seat: Seat::new(owner, identity),
@@ -94,6 +102,7 @@ impl World {
             answers: Vec::new(),
             answered_peers: 0,
             holds_reads: false,
+            said: 0,
             time_ms: 1_000,
         }
     }
@@ -125,7 +134,7 @@ impl World {
         world.seat.save();
         let now = world.now();
         world.seat.assign(false, now);
-        world.seat.learn(there(2));
+        world.seat.expect(there(2), now);
         world.perform();
         world
     }
@@ -140,7 +149,7 @@ impl World {
             let headers = ClaimHeaders {
                 term: Term(term),
                 writer: WriterId(Uuid::from_u128(term.into())),
-                log: LogId(Uuid::from_u128(77)),
+                log: log_id(),
                 version: RECORD_VERSION,
             };
             let claim = Claim {
@@ -156,6 +165,22 @@ impl World {
         world.seat.start(Offset(0), false, world.now());
         world.perform();
         world
+    }
+
+    /// The same, with a standby that has read everything.
+    fn standing_by(self) -> Self {
+        let mut world = self;
+        world.seat.owner.look();
+        world.perform();
+        world
+    }
+
+    /// Serves the read that is under way.
+    fn read_again(&mut self) {
+        let now = self.now();
+        self.seat.read_failed();
+        self.seat.tick(now);
+        self.perform();
     }
 
     fn pass(&mut self, ms: u64) {
@@ -215,8 +240,8 @@ impl World {
                         self.forwarded.push(id.to_owned());
                     }
                     SeatAction::AnswerPeer(..) => self.answered_peers += 1,
+                    SeatAction::SayOwner(_) => self.said += 1,
                     SeatAction::Close(_)
-                    | SeatAction::SayOwner(_)
                     | SeatAction::LetGo
                     | SeatAction::TookOver => {}
                 }
@@ -256,6 +281,23 @@ impl World {
         self.seat
             .link_event(link, LinkEvent::Answer(sequence, answer), now);
         self.perform();
+    }
+
+    /// Hears that the node at this address owns in this term.
+    fn learn(&mut self, address: &str, term: u64) {
+        let hint = Hint {
+            log: log_id(),
+            term: Term(term),
+            node: address.to_owned(),
+            address: address.to_owned(),
+        };
+        let now = self.now();
+        self.seat.learn(hint, now);
+        self.perform();
+    }
+
+    fn target(&self) -> Option<&str> {
+        self.seat.target().map(|hint| hint.address.as_str())
     }
 
     fn hand_over(&mut self) {
@@ -360,11 +402,7 @@ fn a_node_that_heard_of_no_owner_finds_it_in_the_log_once_commands_wait() {
 #[test]
 fn a_node_whose_owner_is_gone_finds_the_next_one_in_the_log() {
     let mut world = World::elsewhere(2);
-    world.seat.learn(Hint {
-        term: Term(1),
-        node: "gone".to_owned(),
-        address: "http://gone".to_owned(),
-    });
+    world.learn("http://gone", 1);
     world.command("first");
     for _ in 0..20 {
         let now = world.now();
@@ -383,4 +421,57 @@ fn a_node_whose_owner_is_gone_finds_the_next_one_in_the_log() {
     }
     let target = world.seat.target().map(|hint| hint.address.as_str());
     assert_eq!(target, Some(THERE));
+}
+
+#[test]
+fn a_hint_above_the_logs_term_is_held_against_its_end_and_dropped() {
+    for mut world in [World::elsewhere(2), World::elsewhere(2).standing_by()] {
+        world.holds_reads = true;
+        world.learn("http://liar", u64::MAX);
+        assert_eq!(world.target(), Some("http://liar"), "until the log is read");
+        world.holds_reads = false;
+        world.read_again();
+        assert_eq!(world.target(), Some(THERE));
+        // Nor is it believed when the directory says it again.
+        world.learn("http://liar", u64::MAX);
+        world.pass(100);
+        assert_eq!(world.target(), Some(THERE));
+        world.command("first");
+        assert_eq!(world.forwarded, ["first"]);
+    }
+}
+
+#[test]
+fn an_owner_that_hears_of_a_term_which_is_not_there_goes_on_and_says_that_it_owns() {
+    let mut world = World::owning(4);
+    world.said = 0;
+    world.learn("http://liar", 900);
+    world.pass(100);
+    assert_eq!((world.target(), world.said), (None, 1));
+    world.command("first");
+    world.land();
+    assert_eq!(world.answers.len(), 1);
+}
+
+#[test]
+fn a_hint_of_another_log_says_nothing() {
+    let mut world = World::elsewhere(2);
+    let hint = Hint {
+        log: LogId(Uuid::from_u128(78)),
+        ..there(900)
+    };
+    let now = world.now();
+    world.seat.learn(Hint { address: "http://old".to_owned(), ..hint }, now);
+    assert_eq!(world.target(), Some(THERE));
+}
+
+#[test]
+fn a_successor_that_never_claims_is_not_waited_for_for_ever() {
+    let mut world = World::owning(4);
+    world.hand_over();
+    assert_eq!(world.target(), Some(THERE));
+    world.pass(1_000);
+    assert_eq!(world.target(), Some(THERE), "it may still claim");
+    world.pass(2_000);
+    assert_eq!(world.target(), None);
 }

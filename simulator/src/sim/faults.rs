@@ -49,7 +49,7 @@ pub enum Fault {
     Nobody,
     /// The group lets two nodes believe that they should own a partition.
     TwoBelieve,
-    /// The directory forgets, or remembers what is long over.
+    /// The directory forgets, remembers what is long over, or says what never was.
     WrongHint,
     /// A link between two nodes is cut: requests, answers or both.
     LinkCut,

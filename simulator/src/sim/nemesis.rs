@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use engine::cluster::Hint;
-use engine::ids::Term;
+use engine::ids::{LogId, Term};
 use engine::record::NewRecord;
+use uuid::Uuid;
 
 use super::event::{Ask, ClientEvent, Event, Loss, NodeEvent};
 use super::faults::Fault;
@@ -204,8 +205,18 @@ impl World {
             }
             Fault::WrongHint => {
                 let term = self.histories[partition].term();
+                // What is long over, what never was, and what is of another log.
+                let term = match self.random.chance(500) {
+                    true => self.random.below(term.0),
+                    false => term.0 + self.random.between(1, 1_000_000),
+                };
+                let log = match self.random.chance(200) {
+                    true => LogId(Uuid::from_u128(1)),
+                    false => self.log_id,
+                };
                 let hint = Hint {
-                    term: Term(self.random.below(term.0)),
+                    log,
+                    term: Term(term),
                     node: format!("node-{one}"),
                     address: super::node::address(one),
                 };
@@ -283,6 +294,7 @@ impl World {
                     _ => NodeEvent::HandOver {
                         partition,
                         successor: Hint {
+                            log: self.log_id,
                             term: Term(self.histories[partition].term().0 + 1),
                             node: format!("node-{other}"),
                             address: super::node::address(other),

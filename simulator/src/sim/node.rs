@@ -203,13 +203,14 @@ impl World {
             let identity = Identity {
                 node: settings.node,
                 address: settings.address,
+                log: self.log_id,
             };
             owner.set_flaw(self.plan.flaw);
             let mut seat = Seat::new(owner, identity);
             if let Some(hint) = self.group.directory[partition].clone()
                 && self.random.chance(700)
             {
-                seat.learn(hint);
+                seat.learn(hint, self.node_now(node));
             }
             seat.start(Offset(0), false, self.node_now(node));
             tasks.push(Some(Task {
@@ -387,7 +388,7 @@ impl World {
         } else if let Some(assigned) = task.assigned.take() {
             task.seat.assign(assigned, now);
         } else if let Some(hint) = task.hint.take() {
-            task.seat.learn(hint);
+            task.seat.learn(hint, now);
         } else if std::mem::take(&mut task.ticked) {
             self.retry_held_back(node, task);
             task.seat.tick(now);

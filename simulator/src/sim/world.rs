@@ -101,6 +101,7 @@ pub struct World {
     pub(super) trace: Trace,
     pub(super) counts: Counts,
     pub(super) registry: Registry,
+    pub(super) log_id: LogId,
     pub(super) logs: Vec<PartitionLog>,
     pub(super) histories: Vec<PartitionHistory>,
     pub(super) asked: AskedFor,
@@ -151,6 +152,7 @@ impl World {
             trace,
             counts: Counts::default(),
             registry: Registry::new().with::<Accounts>(),
+            log_id: LogId::default(),
             logs: numbered().map(|_| PartitionLog::default()).collect(),
             histories: numbered().map(PartitionHistory::new).collect(),
             asked: AskedFor::default(),
@@ -180,16 +182,17 @@ impl World {
             random: random.fork(),
             plan,
         };
-        world.begin(LogId(Uuid::from_u128(u128::from(random.number()))));
+        world.log_id = LogId(Uuid::from_u128(u128::from(random.number())));
+        world.begin();
         world
     }
 
-    fn begin(&mut self, log: LogId) {
+    fn begin(&mut self) {
         for partition in 0..self.logs.len() {
             let claim = ClaimHeaders {
                 term: Term(1),
                 writer: WriterId(Uuid::from_u128(u128::from(self.random.number()))),
-                log,
+                log: self.log_id,
                 version: RECORD_VERSION,
             };
             let value = Claim {

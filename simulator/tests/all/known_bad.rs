@@ -71,6 +71,11 @@ fn taking_whatever_counts_under_the_own_headers_for_the_own_record() {
 }
 
 #[test]
+fn believing_hints_whatever_the_log_says() {
+    flawed(KnownBad::BelievesHints, &[Invariant::MovesAgain]);
+}
+
+#[test]
 fn beginning_with_an_empty_table_of_command_ids() {
     flawed(KnownBad::ForgetsIdsAtTakeOver, &[Invariant::AtMostOnce]);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::cluster::{Directory, Hint, Known, NodeEntry};
-use engine::ids::{Partition, Term};
+use engine::ids::{LogId, Partition, Term};
 use engine::log::{self, LogAddress};
 use engine::record::{Headers, NewRecord};
 use kernel::Timestamp;
@@ -14,17 +14,28 @@ use tests::harness::kafka::Kafka;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::unique_name;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::raw_log::{self, RawLog};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The log of which nodes tell each other here.
+fn log_id() -> LogId {
+    LogId(Uuid::from_u128(7))
+}
+
 fn hint(term: u64, node: &str) -> Hint {
     Hint {
+        log: log_id(),
         term: Term(term),
         node: node.to_owned(),
         address: format!("http://{node}.example:8080"),
     }
+}
+
+fn json(hint: &Hint) -> Vec<u8> {
+    serde_json::to_vec(hint).unwrap()
 }
 
 fn entry(node: &str, seen_at: i64) -> NodeEntry {
@@ -41,7 +52,7 @@ fn entry(node: &str, seen_at: i64) -> NodeEntry {
 /// A listener of its own, as another node has one.
 async fn listen(address: &LogAddress) -> (Arc<dyn Directory>, watch::Receiver<Known>) {
     let log = log::open(address).await.unwrap();
-    let directory = log.directory().await.unwrap();
+    let directory = log.directory(log_id()).await.unwrap();
     let known = directory.known().unwrap();
     (directory, known)
 }
@@ -132,7 +143,7 @@ async fn what_one_node_says_the_others_learn_whenever_they_begin_to_listen() {
 }
 
 #[tokio::test]
-async fn a_hint_of_a_lower_term_is_not_believed_and_does_not_stay_the_last_word() {
+async fn a_hint_of_a_lower_term_does_not_stay_the_last_word() {
     let new = NewLog::make(Kind::Kafka, 4).await;
     let (owner, mut own) = listen(&new.address).await;
     owner.say_owner(Partition(1), &hint(5, "owner")).await;
@@ -152,7 +163,12 @@ async fn a_hint_of_a_lower_term_is_not_believed_and_does_not_stay_the_last_word(
         owner_is(3, &hint(1, "late")),
     )
     .await;
-    assert!(owner_is(1, &hint(5, "owner"))(&known.borrow()));
+    until(
+        "the owner has said so again",
+        &mut known,
+        owner_is(1, &hint(5, "owner")),
+    )
+    .await;
 
     // Compaction keeps a key's last record, so the owner puts its own behind the other's.
     let topic = raw(&new.address).await;
@@ -171,6 +187,27 @@ async fn a_hint_of_a_lower_term_is_not_believed_and_does_not_stay_the_last_word(
         }
         assert!(tokio::time::Instant::now() < deadline, "{records:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A log that was made anew beside the directory of the one before it, and somebody who writes lies.
+#[tokio::test]
+async fn what_is_said_of_another_log_is_not_known_and_a_lie_is_outdone_by_whoever_speaks_last() {
+    let new = NewLog::make(Kind::Kafka, 4).await;
+    let left_behind = Hint {
+        log: LogId(Uuid::from_u128(1)),
+        ..hint(u64::MAX, "gone")
+    };
+    let (left_behind, lie) = (json(&left_behind), json(&hint(u64::MAX, "liar")));
+    let topic = raw(&new.address).await;
+    let records = [record(b"owner/0", Some(&left_behind)), record(b"owner/1", Some(&lie))];
+    topic.write(Partition(0), &records).await;
+    let (one, mut known) = listen(&new.address).await;
+    until("the lie is known", &mut known, |known| known.owners.len() == 1).await;
+    one.say_owner(Partition(0), &hint(1, "one")).await;
+    one.say_owner(Partition(1), &hint(1, "one")).await;
+    for partition in 0..2 {
+        until("it is outdone", &mut known, owner_is(partition, &hint(1, "one"))).await;
     }
 }
 
@@ -249,7 +286,7 @@ async fn the_directory_of_a_log_that_has_none_yet_is_made_by_many_at_once() {
     let admin = raw_log::admin(brokers);
     let deleted = admin.delete_topics(&[&topic], &AdminOptions::new()).await;
     deleted.unwrap()[0].as_ref().unwrap();
-    let opening = (0..4).map(|_| new.log.directory());
+    let opening = (0..4).map(|_| new.log.directory(log_id()));
     for directory in futures::future::join_all(opening).await {
         let (directory, mut known) = {
             let directory = directory.unwrap();

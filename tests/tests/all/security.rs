@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use engine::cluster::{Assignment, Hint, MembershipOptions};
 use engine::create::{CreateOptions, create};
-use engine::ids::{Offset, Partition, Term};
+use engine::ids::{LogId, Offset, Partition, Term};
 use engine::log::{
     self, EventLog, KafkaSecurity, LogAddress, LogError, LogPlace, Password, SaslMechanism,
     StoreOptions,
@@ -82,7 +82,7 @@ async fn refusal(place: LogPlace) -> String {
 }
 
 /// Claims, appends, reads, follows; takes part in the group and in the directory.
-async fn is_of_use(log: &dyn EventLog) {
+async fn is_of_use(log: &dyn EventLog, id: LogId) {
     let partition = Partition(1);
     let session = log.appender().await.unwrap().session().unwrap();
     let record = NewRecord {
@@ -111,8 +111,9 @@ async fn is_of_use(log: &dyn EventLog) {
     assert_eq!(gained.unwrap().unwrap(), Assignment::Gained(all));
     membership.leave().await;
 
-    let directory = log.directory().await.unwrap();
+    let directory = log.directory(id).await.unwrap();
     let hint = Hint {
+        log: id,
         term: Term(1),
         node: "test".to_owned(),
         address: "http://test.example".to_owned(),
@@ -131,8 +132,8 @@ async fn a_log_on_brokers_that_ask_who_one_is() {
     let kafka = secured::shared();
     let right = kafka.password(SaslMechanism::ScramSha512);
     let there = place(&kafka.by_password(), right.clone());
-    let (log, _, _) = create(there.clone(), &options()).await.unwrap();
-    is_of_use(&*log).await;
+    let (log, id, _) = create(there.clone(), &options()).await.unwrap();
+    is_of_use(&*log, id).await;
     for mechanism in [SaslMechanism::ScramSha256, SaslMechanism::Plain] {
         let kafka = kafka.password(mechanism);
         log::open(LogPlace {
@@ -189,8 +190,8 @@ async fn a_log_on_brokers_that_ask_who_one_is() {
 
     // By a certificate of its own, and not without.
     let there = place(&kafka.by_certificate(), kafka.certificate());
-    let (log, _, _) = create(there.clone(), &options()).await.unwrap();
-    is_of_use(&*log).await;
+    let (log, id, _) = create(there.clone(), &options()).await.unwrap();
+    is_of_use(&*log, id).await;
     let nameless = LogPlace {
         kafka: kafka.encryption(),
         ..there

@@ -177,6 +177,7 @@ fn every_answer_is_read_back_as_it_was_written() {
         facts: json!({"a": [1, null]}).as_object().unwrap().clone(),
     }));
     let hint = Hint {
+        log: LogId::default(),
         term: Term(4),
         node: "two".to_owned(),
         address: "http://127.0.0.1:1".to_owned(),

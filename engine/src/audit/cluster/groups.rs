@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::report::Places;
 use crate::cluster::{Assignment, Hint, Membership, MembershipOptions};
-use crate::ids::{Partition, Term};
+use crate::ids::{LogId, Partition, Term};
 use crate::log::{EventLog, LogError, LogPlace, trial};
 
 /// How long the group may take to share out partitions where nobody is silent.
@@ -154,8 +156,10 @@ async fn share_out(
 /// # Errors
 /// What the directory's store says.
 pub(super) async fn directory(log: Arc<dyn EventLog>) -> Result<Duration, LogError> {
-    let (saying, hearing) = (log.directory().await?, log.directory().await?);
+    let id = LogId(Uuid::new_v4());
+    let (saying, hearing) = (log.directory(id).await?, log.directory(id).await?);
     let hint = Hint {
+        log: id,
         term: Term(1),
         node: "annals-verify".to_owned(),
         address: "http://127.0.0.1:1".to_owned(),

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::hints::{Heard, Said, node_key, owner_key};
 use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
 use crate::cluster::{Directory, Hint, Known, NodeEntry};
-use crate::ids::Partition;
+use crate::ids::{LogId, Partition};
 use crate::log::LogError;
 
 /// How many records may wait to be said.
@@ -120,7 +120,7 @@ impl KafkaDirectory {
     pub(super) async fn open(
         brokers: &Brokers,
         topic: &str,
-        partition_count: u32,
+        (log, partition_count): (LogId, u32),
     ) -> Result<Self, LogError> {
         topic::ensure_owners_topic(brokers, topic).await?;
         // Not the log's producer: what fails here must not put a partition in doubt. One request
@@ -145,7 +145,7 @@ impl KafkaDirectory {
             log_topic: topic.to_owned(),
             partition_count,
             speaker: Arc::clone(&speaker),
-            heard: Heard::default(),
+            heard: Heard::of(log),
             known: sender,
             stop: Arc::clone(&stop),
         };
@@ -317,9 +317,10 @@ impl Follower {
 
     /// Says again what an older hint of somebody else came to stand behind.
     fn correct(&mut self) {
-        for partition in std::mem::take(&mut self.heard.outdated) {
-            let said = self.speaker.said(|said| said.of(partition).cloned());
-            if let Some(hint) = said {
+        for partition in std::mem::take(&mut self.heard.said_of) {
+            let known = &self.heard.known;
+            let newer = |said: &mut Said| said.newer_than(known, partition).cloned();
+            if let Some(hint) = self.speaker.said(newer) {
                 self.speaker.say_value(&owner_key(partition), &hint);
             }
         }

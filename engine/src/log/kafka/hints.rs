@@ -1,12 +1,13 @@
 //! The records of the directory's topic: their keys and values, and what a reader makes of them.
 //!
-//! Invariant: whatever is in the topic, what is known stays bounded, and a hint gives way only to
-//! one whose term is not lower. Deliberately absent: the client (`directory`).
+//! Invariant: whatever is in the topic, what is known stays bounded, and speaks of the log that is
+//! asked for. What was said last is known, since that is what compaction keeps: which of two hints is
+//! right is for whoever reads the log. Deliberately absent: the client (`directory`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::{Hint, Known, NodeEntry};
-use crate::ids::Partition;
+use crate::ids::{LogId, Partition};
 
 /// How many bytes a value may have.
 const VALUE_BYTES_MAX: usize = 16 << 10;
@@ -33,18 +34,30 @@ pub(super) enum Unread {
     /// More nodes than can be.
     #[error("there are more nodes than can be")]
     TooMany,
+    /// It speaks of another log, as what is left beside a topic that was made anew does.
+    OtherLog,
 }
 
 /// What was read from the topic so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Heard {
+    log: LogId,
     pub(super) known: Known,
-    /// The partitions of which the last record said less than is known. Compaction keeps that
-    /// record and drops the better one, so whoever said the better one says it again.
-    pub(super) outdated: BTreeSet<Partition>,
+    /// The partitions of which something was said. Compaction keeps the last record and drops what
+    /// may have been better, so whoever said that says it again.
+    pub(super) said_of: BTreeSet<Partition>,
 }
 
 impl Heard {
+    /// Nothing was read yet of who owns the partitions of this log.
+    pub(super) fn of(log: LogId) -> Self {
+        Self {
+            log,
+            known: Known::default(),
+            said_of: BTreeSet::new(),
+        }
+    }
+
     /// Takes in a record.
     pub(super) fn hear(
         &mut self,
@@ -59,8 +72,12 @@ impl Heard {
             if number >= partition_count || key != owner_key(partition) {
                 return Err(Unread::Key);
             }
-            let hint = read(value.ok_or(Unread::Value)?)?;
-            self.hear_owner(partition, hint);
+            let hint: Hint = read(value.ok_or(Unread::Value)?)?;
+            if hint.log != self.log {
+                return Err(Unread::OtherLog);
+            }
+            self.said_of.insert(partition);
+            self.known.owners.insert(partition, hint);
             return Ok(());
         }
         let node = key.strip_prefix("node/").ok_or(Unread::Key)?;
@@ -77,17 +94,6 @@ impl Heard {
         }
         self.known.nodes.insert(node.to_owned(), entry);
         Ok(())
-    }
-
-    fn hear_owner(&mut self, partition: Partition, hint: Hint) {
-        let is_older = |known: &Hint| hint.term < known.term;
-        if self.known.owners.get(&partition).is_some_and(is_older) {
-            tracing::debug!(%partition, term = %hint.term, "an older hint than what is known");
-            self.outdated.insert(partition);
-        } else {
-            self.outdated.remove(&partition);
-            self.known.owners.insert(partition, hint);
-        }
     }
 }
 
@@ -126,9 +132,11 @@ impl Said {
         });
     }
 
-    /// What this node said of a partition.
-    pub(super) fn of(&self, partition: Partition) -> Option<&Hint> {
-        self.owners.get(&partition)
+    /// What this node said of a partition, if something older was heard behind it.
+    pub(super) fn newer_than(&self, known: &Known, partition: Partition) -> Option<&Hint> {
+        let said = self.owners.get(&partition)?;
+        let heard = known.owners.get(&partition)?;
+        (heard.term < said.term).then_some(said)
     }
 
     /// Everything, to be said again.
@@ -140,11 +148,22 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::ids::Term;
 
+    fn log(number: u128) -> LogId {
+        LogId(Uuid::from_u128(number))
+    }
+
+    fn heard() -> Heard {
+        Heard::of(log(1))
+    }
+
     fn hint(term: u64, node: &str) -> Hint {
         Hint {
+            log: log(1),
             term: Term(term),
             node: node.to_owned(),
             address: format!("http://{node}:1"),
@@ -160,23 +179,38 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_gives_way_to_a_term_that_is_not_lower_and_to_no_other() {
-        let mut heard = Heard::default();
-        for (term, node, known) in [(3, "a", "a"), (2, "b", "a"), (3, "c", "c"), (4, "b", "b")] {
+    fn what_was_said_last_is_known_and_whoever_said_something_newer_says_it_again() {
+        let (mut heard, mut said) = (heard(), Said::default());
+        said.owner(Partition(1), &hint(3, "me"));
+        for (term, node, again) in [(3, "me", false), (2, "b", true), (4, "c", false)] {
             hear(&mut heard, "owner/1", Some(&json(&hint(term, node)))).unwrap();
-            assert_eq!(heard.known.owners[&Partition(1)].node, known);
-            assert_eq!(heard.outdated.contains(&Partition(1)), node != known);
+            assert_eq!(heard.known.owners[&Partition(1)].node, node);
+            assert!(heard.said_of.remove(&Partition(1)));
+            let newer = said.newer_than(&heard.known, Partition(1));
+            assert_eq!(newer.is_some(), again, "{node}");
         }
     }
 
     #[test]
+    fn a_hint_of_another_log_says_nothing_however_high_its_term() {
+        let mut heard = heard();
+        let left_behind = Hint {
+            log: log(2),
+            ..hint(u64::MAX, "gone")
+        };
+        let said = hear(&mut heard, "owner/1", Some(&json(&left_behind)));
+        assert_eq!(said, Err(Unread::OtherLog));
+        assert_eq!(heard.known, Known::default());
+    }
+
+    #[test]
     fn what_is_foreign_or_unreadable_changes_nothing() {
-        let mut heard = Heard::default();
+        let mut heard = heard();
         hear(&mut heard, "owner/1", Some(&json(&hint(1, "a")))).unwrap();
         let before = heard.known.clone();
         let good = json(&hint(9, "z"));
         let long = format!(
-            "{{\"term\":9,\"node\":\"{}\",\"address\":\"\"}}",
+            "{{\"log\":\"00000000-0000-0000-0000-000000000001\",\"term\":9,\"node\":\"{}\",\"address\":\"\"}}",
             "z".repeat(20_000)
         );
         for (key, value, reason) in [
@@ -215,7 +249,7 @@ mod tests {
             program: String::new(),
             seen_at: kernel::Timestamp::from_micros(0).unwrap(),
         };
-        let mut heard = Heard::default();
+        let mut heard = heard();
         hear(&mut heard, "node/a", Some(&json(&entry("a")))).unwrap();
         assert_eq!(heard.known.nodes.len(), 1);
         assert_eq!(
@@ -247,7 +281,7 @@ mod tests {
         known.owners.insert(Partition(0), hint(6, "you"));
         known.owners.insert(Partition(1), hint(4, "you"));
         said.give_way(&known);
-        assert_eq!(said.of(Partition(0)), None);
+        assert_eq!(said.newer_than(&known, Partition(0)), None);
         assert_eq!(said.all().0, [(Partition(1), hint(5, "me"))]);
     }
 }

@@ -295,9 +295,9 @@ impl EventLog for KafkaLog {
         )?))
     }
 
-    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
-        let directory =
-            KafkaDirectory::open(&self.brokers, &self.topic, self.partition_count).await?;
+    async fn directory(&self, log: LogId) -> Result<Arc<dyn Directory>, LogError> {
+        let of = (log, self.partition_count);
+        let directory = KafkaDirectory::open(&self.brokers, &self.topic, of).await?;
         Ok(Arc::new(directory))
     }
 }

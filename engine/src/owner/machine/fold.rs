@@ -32,9 +32,9 @@ impl<T> Owner<T> {
                 }
                 self.holder = value.and_then(|value| {
                     let (node, address) = (value.node, value.address?);
-                    let term = claim.term;
                     Some(Hint {
-                        term,
+                        log: claim.log,
+                        term: claim.term,
                         node,
                         address,
                     })

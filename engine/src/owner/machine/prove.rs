@@ -315,6 +315,7 @@ impl<T> Owner<T> {
     fn ask_to_read(&mut self, from: Offset) {
         if self.reading == Reading::Nothing {
             self.reading = Reading::UnderWay;
+            self.reads += 1;
             self.actions.push(Action::Read { from });
         }
     }

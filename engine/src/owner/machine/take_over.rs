@@ -86,6 +86,17 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Reads up to what is the log's end by now, if nothing else makes it do so.
+    pub fn read_to_end(&mut self) {
+        match self.phase {
+            Phase::Owning if !self.is_reading() => {
+                self.unproven = true;
+                self.request_read();
+            }
+            _ => self.look(),
+        }
+    }
+
     /// Whether some of ours may still come to count, so that only a claim can settle it.
     pub(super) fn must_settle(&self) -> bool {
         !self.window.is_empty() && self.holds()
@@ -217,6 +228,7 @@ impl<T> Owner<T> {
         let Some(chunk) = self.read_again(chunk) else {
             return;
         };
+        self.taken_up = self.reads;
         match self.phase {
             Phase::Stopped(_) => {}
             _ if self.may_be_another_log(&chunk) => self.hold(chunk, now),
@@ -236,6 +248,9 @@ impl<T> Owner<T> {
             if self.memory.is_stale() {
                 return self.go_back();
             }
+        }
+        if chunk.at_end {
+            self.end_was_read_by = self.taken_up;
         }
         self.note_seen(is_all_seen);
         self.sent_after_read = self.next_sequence;

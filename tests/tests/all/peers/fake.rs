@@ -50,6 +50,7 @@ impl Default for Fake {
 
 pub(super) fn elsewhere() -> Hint {
     Hint {
+        log: log(1),
         term: Term(9),
         node: "three".to_owned(),
         address: "http://127.0.0.1:3".to_owned(),

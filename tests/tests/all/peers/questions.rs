@@ -20,6 +20,7 @@ use crate::write_side::shop;
 
 fn successor() -> Hint {
     Hint {
+        log: log(1),
         term: Term(2),
         node: "one".to_owned(),
         address: "http://127.0.0.1:1".to_owned(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine::cluster::{Directory, Membership, MembershipOptions};
-use engine::ids::{Offset, Partition};
+use engine::ids::{LogId, Offset, Partition};
 use engine::log::{
     AppendDone, AppendResult, AppendSession, Appended, Appender, Bounds, Chunk, EventLog,
     LogAddress, LogError, LogReader, SettingProblem,
@@ -138,10 +138,10 @@ impl EventLog for Spoiled {
         }
     }
 
-    async fn directory(&self) -> Result<Arc<dyn Directory>, LogError> {
+    async fn directory(&self, id: LogId) -> Result<Arc<dyn Directory>, LogError> {
         match self.has(Fault::NoBeside) {
             true => Err(not_here("make the topic")),
-            false => self.log.directory().await,
+            false => self.log.directory(id).await,
         }
     }
 }
