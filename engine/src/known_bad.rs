@@ -28,6 +28,8 @@ pub enum KnownBad {
     OwnsByTermAlone,
     /// The owner takes whatever counts under its headers for its own record, whatever value it has.
     KnowsOwnByHeaders,
+    /// What had no room in the log's client is sent once there is, whatever became of the claim.
+    SendsAfterDoubt,
     /// A seat believes what it heard of who owns, whatever the log says.
     BelievesHints,
     /// The owner goes on deciding between a piece of the log that ended behind another's claim and
@@ -61,7 +63,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -72,6 +74,7 @@ impl KnownBad {
         Self::FoldsToBeforeOwnClaim,
         Self::OwnsByTermAlone,
         Self::KnowsOwnByHeaders,
+        Self::SendsAfterDoubt,
         Self::BelievesHints,
         Self::DecidesBehindAnothersClaim,
         Self::RepeatsRecordedTime,

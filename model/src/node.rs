@@ -543,6 +543,9 @@ impl Node {
                 record,
                 claim,
             } => {
+                if !owner.sends(sequence) {
+                    return;
+                }
                 if claim {
                     effects.claims += 1;
                     self.open_session();

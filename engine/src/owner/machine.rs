@@ -25,6 +25,7 @@ use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::commit::stream_key;
+use crate::known_bad::KnownBad;
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::keyed::Keyed;
 use crate::log::Chunk;
@@ -374,6 +375,21 @@ impl<T> Owner<T> {
     #[must_use]
     pub fn held_term(&self) -> Option<Term> {
         self.holds().then_some(self.chain.term)
+    }
+
+    /// Whether an append may be handed to the log now: under a claim that is in doubt, lost or given
+    /// up nothing more is sent, whatever was decided before.
+    #[must_use]
+    pub fn sends(&self, sequence: u64) -> bool {
+        let is_in_window = || {
+            let first = self.window.front().map(|entry| entry.sequence);
+            first.is_some_and(|first| sequence >= first)
+        };
+        match &self.phase {
+            Phase::Owning => is_in_window(),
+            Phase::Claiming { sequence: own, .. } => *own == sequence,
+            _ => self.is(KnownBad::SendsAfterDoubt),
+        }
     }
 
     /// The number of the next read that is asked for.

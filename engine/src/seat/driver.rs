@@ -501,6 +501,9 @@ impl Driver {
     }
 
     fn append(&mut self, sequence: u64, record: NewRecord) {
+        if !self.seat.sends(sequence) {
+            return;
+        }
         // Order is kept: nothing passes what is held back.
         let held = if self.held_back.is_empty() {
             self.try_append(sequence, record)
@@ -543,6 +546,9 @@ impl Driver {
 
     fn retry_held_back(&mut self) {
         while let Some((sequence, record)) = self.held_back.pop_front() {
+            if !self.seat.sends(sequence) {
+                continue;
+            }
             if let Some(record) = self.try_append(sequence, record) {
                 self.held_back.push_front((sequence, record));
                 break;

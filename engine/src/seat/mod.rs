@@ -348,6 +348,12 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.has_room = has_room;
     }
 
+    /// Whether an append may be handed to the log now; if not, it is not to be kept either.
+    #[must_use]
+    pub fn sends(&self, sequence: u64) -> bool {
+        self.owner.sends(sequence)
+    }
+
     /// Sets the newest record format that everybody reads, as far as is known of anybody.
     pub fn set_read_by_all(&mut self, version: Option<u16>) {
         self.owner.set_read_by_all(version);

@@ -5,6 +5,7 @@
 use engine::command::{Answer, Decision};
 use engine::commit::Outcome;
 use engine::owner::Phase;
+use engine::record::NewRecord;
 
 use super::history::CommandKey;
 use super::node::Task;
@@ -70,6 +71,15 @@ impl World {
             None
         } else {
             differs("the log says otherwise".to_owned())
+        }
+    }
+
+    /// Holds what is handed to the log against how its owner stands.
+    pub(super) fn check_sending(&mut self, node: usize, task: &Task, record: &NewRecord) {
+        let phase = task.seat.owner().phase();
+        if record.key.is_some() && *phase != Phase::Owning {
+            let what = format!("node {node} sends a commit while it is {phase:?}");
+            self.break_off(Invariant::SilentAfterDoubt, what);
         }
     }
 

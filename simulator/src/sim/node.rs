@@ -437,6 +437,9 @@ impl World {
                     record,
                     claim,
                 } => {
+                    if !task.seat.sends(sequence) {
+                        continue;
+                    }
                     if claim {
                         task.held_back.clear();
                         task.session = None;
@@ -529,12 +532,16 @@ impl World {
             task.inputs.push_back(Input::Appended(sequence, None));
             return None;
         }
+        self.check_sending(node, task, &record);
         self.produce(producer, partition, sequence, record)
     }
 
     fn retry_held_back(&mut self, node: usize, task: &mut Task) {
         let partition = task.seat.partition().0 as usize;
         while let Some((sequence, record)) = task.held_back.pop_front() {
+            if !task.seat.sends(sequence) {
+                continue;
+            }
             if let Some(record) = self.try_append(node, partition, task, sequence, record) {
                 task.held_back.push_front((sequence, record));
                 break;

@@ -19,6 +19,8 @@ pub enum Invariant {
     Versions,
     /// Each accepted commit was decided on exactly the accepted history before it.
     DecidedOnHistory,
+    /// After a doubt nothing more is sent under that claim.
+    SilentAfterDoubt,
     /// Recorded time increases with every commit of a partition.
     RecordedTime,
     /// An event happened when the client says, or else not after it was recorded; and rules know which.
@@ -61,6 +63,7 @@ impl Invariant {
             Self::Asked => "nothing is in the log that nobody asked for",
             Self::Versions => "versions are 1 to n, and a command's events are all or none",
             Self::DecidedOnHistory => "a commit was decided on exactly the history before it",
+            Self::SilentAfterDoubt => "after a doubt nothing more is sent under that claim",
             Self::RecordedTime => "recorded time increases with every commit of a partition",
             Self::BusinessTime => "an event happened when the client says, if it says so",
             Self::BatchOrder => "a batch's commands for one stream are decided in their order",

@@ -71,6 +71,12 @@ fn taking_whatever_counts_under_the_own_headers_for_the_own_record() {
 }
 
 #[test]
+fn sending_what_was_held_back_although_the_claim_is_in_doubt() {
+    let bad = KnownBad::SendsAfterDoubt;
+    flawed(bad, &[Invariant::SilentAfterDoubt]);
+}
+
+#[test]
 fn believing_hints_whatever_the_log_says() {
     flawed(KnownBad::BelievesHints, &[Invariant::MovesAgain]);
 }

@@ -3,6 +3,7 @@
 //! Invariant: a producer that failed takes nothing more; sessions opened on it are closed with it,
 //! so that no record of a claim follows one that was lost. Callbacks only pass results on.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,8 +65,36 @@ impl ProducerContext for Deliveries {
 
 struct KafkaSession {
     topic: String,
-    producer: ThreadedProducer<Deliveries>,
+    producer: Elsewhere<ThreadedProducer<Deliveries>>,
     failed: Arc<AtomicBool>,
+}
+
+/// Dropped on a thread of its own: dropping a producer joins the thread that runs its callbacks, and
+/// whoever lets go of it last may hold what a callback waits for, or be one.
+struct Elsewhere<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Elsewhere<T> {
+    fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T: Send + 'static> Deref for Elsewhere<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is taken out when it is dropped")
+    }
+}
+
+impl<T: Send + 'static> Drop for Elsewhere<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        let thread = std::thread::Builder::new().name("annals-closing".to_owned());
+        if let Err(error) = thread.spawn(move || drop(value)) {
+            tracing::warn!(%error, "no thread to close a producer on; it was closed in place");
+        }
+    }
 }
 
 pub(super) struct KafkaAppender {
@@ -110,7 +139,7 @@ impl KafkaSession {
             .map_err(failed("make a Kafka producer"))?;
         Ok(Self {
             topic: topic.to_owned(),
-            producer,
+            producer: Elsewhere::new(producer),
             failed: failed_flag,
         })
     }
@@ -125,10 +154,7 @@ impl Appender for KafkaAppender {
     fn session(&self) -> Result<Arc<dyn AppendSession>, LogError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.is_failed() {
-            let fresh = Arc::new(KafkaSession::open(&self.brokers, &self.topic)?);
-            let old = std::mem::replace(&mut *current, fresh);
-            // Dropping a producer joins its thread: never where callbacks or commands run.
-            std::thread::spawn(move || drop(old));
+            *current = Arc::new(KafkaSession::open(&self.brokers, &self.topic)?);
         }
         Ok(Arc::clone(&*current) as Arc<dyn AppendSession>)
     }
@@ -181,5 +207,36 @@ impl AppendSession for KafkaSession {
                     LogError::unavailable("append to the topic", error)
                 }
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Something whose end takes until it is allowed, as that of a producer takes its thread's.
+    struct Slow {
+        may_end: mpsc::Receiver<()>,
+        ended: mpsc::Sender<std::thread::ThreadId>,
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.may_end.recv().expect("the test goes on");
+            let _ = self.ended.send(std::thread::current().id());
+        }
+    }
+
+    #[test]
+    fn nobody_who_lets_go_of_a_producer_waits_for_its_end() {
+        let (allow, may_end) = mpsc::channel();
+        let (ended, end) = mpsc::channel();
+        drop(Elsewhere::new(Slow { may_end, ended }));
+        // Had it ended here, this line would not have been reached.
+        allow.send(()).expect("it waits on its thread");
+        let thread = end.recv().expect("it ends");
+        assert_ne!(thread, std::thread::current().id());
     }
 }
