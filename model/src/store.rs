@@ -84,7 +84,7 @@ impl StateStore for MemoryStore {
         Ok(())
     }
 
-    fn try_out(&mut self) -> Result<(), StoreError> {
+    fn try_out(&mut self, _: usize) -> Result<(), StoreError> {
         Ok(())
     }
 

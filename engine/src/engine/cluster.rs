@@ -253,8 +253,8 @@ impl Following {
                     match (rests, has_room) {
                         (false, false) => {
                             tracing::error!(
-                                "the disk of the local checkpoint store is full: this node leaves \
-                                 the group of nodes until it has room"
+                                "the local checkpoint store takes nothing more: this node leaves the \
+                                 group of nodes until it does"
                             );
                             self.leave_to_others();
                             if let Some(mut membership) = membership.take() {

@@ -39,8 +39,8 @@ use crate::owner::{
 use crate::record::partition_of;
 use crate::registry::Registry;
 use crate::seat::{
-    Control, Desk, Events, ForwardedCommands, Held, Identity, Load, NoPlace, OwnCommands,
-    Questions, Queue, Queues, Seat, Sender, Shared, Status, Turns, turned_away,
+    Control, Desk, Events, ForwardedCommands, Held, Identity, Load, OwnCommands, Questions, Queue,
+    Queues, Seat, Sender, Shared, Status, Turns, turned_away,
 };
 use crate::token::PositionToken;
 
@@ -231,7 +231,8 @@ impl Engine {
         settings.unsaved_bytes_max = shares.states;
         settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
         let (stopping, stopped) = watch::channel(false);
-        let mut cluster = cluster::Cluster::join((&log, log_id), options.cluster, &settings).await?;
+        let mut cluster =
+            cluster::Cluster::join((&log, log_id), options.cluster, &settings).await?;
         let shared = Shared {
             log: Arc::clone(&log),
             appender: Arc::clone(&appender),

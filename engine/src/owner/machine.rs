@@ -15,6 +15,7 @@ use bytes::Bytes;
 use kernel::Timestamp;
 
 use self::prove::{Proof, Reading, Reread};
+use self::without_store::Refusals;
 use super::memory::fingerprint::Fingerprint;
 use super::memory::{Memory, answer_again, id_key};
 use super::{
@@ -25,9 +26,9 @@ use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::commit::stream_key;
-use crate::known_bad::KnownBad;
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::keyed::Keyed;
+use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 use crate::registry::{DecidedEvent, Opaque, Registry};
@@ -186,6 +187,8 @@ pub struct Owner<T> {
     reread: Option<Reread>,
     /// How often the local checkpoint could not be read since it last took something.
     store_failures: u32,
+    /// What the local store refuses again and again.
+    refusals: Refusals,
     /// Whether the partition was given up, since neither the local store nor memory has room.
     without_room: bool,
     /// When an owner reads on the next time although nothing is in doubt, as a monotonic time in
@@ -249,6 +252,7 @@ impl<T> Owner<T> {
             seen: None,
             reread: None,
             store_failures: 0,
+            refusals: Refusals::default(),
             without_room: false,
             look_at_ms: 0,
             unproven: false,
@@ -318,7 +322,7 @@ impl<T> Owner<T> {
             }
             Phase::StandingBy { .. } => Some(NotOwning::StandingBy),
             Phase::Doubt => Some(NotOwning::InDoubt),
-            Phase::AwaitingStore { .. } if self.without_room => Some(NotOwning::NoRoom),
+            Phase::AwaitingStore { .. } if self.without_room => Some(self.without_store()),
             Phase::AwaitingStore { .. } => Some(NotOwning::StoreAway),
             Phase::BackingOff { reason, .. } => Some(reason.clone()),
             Phase::Stopped(stop) => Some(NotOwning::Stopped(stop.clone())),

@@ -482,12 +482,12 @@ impl Memory {
         self.doubt = Some(Doubt::Unread);
     }
 
-    /// Whether the local store takes something now.
+    /// Whether the local store takes so many bytes now.
     ///
     /// # Errors
     /// [`StoreError`]: it does not.
-    pub(super) fn try_store(&mut self) -> Result<(), StoreError> {
-        self.store.try_out()
+    pub(super) fn try_store(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.store.try_out(bytes)
     }
 
     fn forget_before(&self, last_recorded_at: Option<Timestamp>) -> Option<Timestamp> {

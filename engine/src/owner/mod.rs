@@ -225,6 +225,13 @@ pub enum NotOwning {
          disk"
     )]
     NoRoom,
+    /// The local checkpoint store has room, and refuses again and again what this partition keeps.
+    #[error(
+        "the local checkpoint store refuses what this partition keeps: {0}; stop this node, delete \
+         the folder of its store, which is made again from the log, or give it another disk, and \
+         start it again"
+    )]
+    StoreRefuses(String),
     /// Another writer claimed.
     #[error("another writer holds the partition")]
     Deposed,

@@ -163,11 +163,11 @@ pub trait StateStore: Send {
     /// # Errors
     /// [`StoreError`].
     fn clear(&mut self) -> Result<(), StoreError>;
-    /// Writes something as large as a save, and forgets it again.
+    /// Writes something of so many bytes, and forgets it again.
     ///
     /// # Errors
-    /// [`StoreError`]; a save would most likely fail, too.
-    fn try_out(&mut self) -> Result<(), StoreError>;
+    /// [`StoreError`]; a save of as much would most likely fail, too.
+    fn try_out(&mut self, bytes: usize) -> Result<(), StoreError>;
     /// Whether what is saved can be read again; if not, everything stays in memory.
     fn keeps(&self) -> bool;
 }
@@ -196,7 +196,7 @@ impl StateStore for NoStore {
         Ok(())
     }
 
-    fn try_out(&mut self) -> Result<(), StoreError> {
+    fn try_out(&mut self, _: usize) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -234,8 +234,8 @@ const STATE: u8 = b's';
 const ID: u8 = b'i';
 /// What is written to see whether the disk takes it.
 const TRIAL: &[u8] = b"trial";
-/// How much.
-const TRIAL_BYTES: usize = 256 << 10;
+/// How much at least.
+const TRIAL_BYTES_MIN: usize = 256 << 10;
 
 /// How much may be kept in memory: a quarter for blocks read from disk, the rest for what waits to be
 /// written. The more waits, the less often what is on disk is merged with it.
@@ -533,9 +533,10 @@ impl StateStore for PartitionStore {
         Ok(())
     }
 
-    fn try_out(&mut self) -> Result<(), StoreError> {
+    fn try_out(&mut self, bytes: usize) -> Result<(), StoreError> {
+        let bytes = bytes.max(TRIAL_BYTES_MIN);
         self.with(|part| {
-            part.keyspace.insert(TRIAL, incompressible(TRIAL_BYTES))?;
+            part.keyspace.insert(TRIAL, incompressible(bytes))?;
             part.database.persist(fjall::PersistMode::SyncData)?;
             Ok(part.keyspace.remove(TRIAL)?)
         })?;

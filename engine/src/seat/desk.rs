@@ -255,6 +255,7 @@ impl Desk {
                 Err(error) => {
                     tracing::warn!(error = explained(&error), %partition, "the log is away");
                     tokio::time::sleep(RETRY_AFTER).await;
+                    self.with(Driver::answer_questions);
                     if *events.stopping.borrow() {
                         return Some(());
                     }

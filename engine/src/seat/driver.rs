@@ -83,7 +83,8 @@ pub(crate) struct Shared {
 pub(crate) struct Unfit {
     /// The log goes on in a format that this program does not read.
     pub(crate) outdated: bool,
-    /// The partitions for whose states and ids neither the local store nor memory has room.
+    /// The partitions for whose states and ids neither the local store nor memory has room, or which the
+    /// store refuses for good.
     pub(crate) without_room: BTreeSet<Partition>,
 }
 
@@ -94,7 +95,9 @@ impl Unfit {
             Some(NotOwning::Stopped(Stop::NewerFormat { .. })) => {
                 !std::mem::replace(&mut self.outdated, true)
             }
-            Some(NotOwning::NoRoom) => self.without_room.insert(partition),
+            Some(NotOwning::NoRoom | NotOwning::StoreRefuses(_)) => {
+                self.without_room.insert(partition)
+            }
             _ => self.without_room.remove(&partition),
         }
     }
@@ -221,7 +224,7 @@ impl Driver {
 
     /// Answers what was asked of commands, of which those that still wait for their turn are on
     /// their way as well.
-    fn answer_questions(&mut self) {
+    pub(super) fn answer_questions(&mut self) {
         if self.questions.is_empty() {
             return;
         }

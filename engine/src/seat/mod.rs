@@ -29,10 +29,10 @@ use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
 use heard::Heard;
 
-pub(crate) use desk::{Desk, Events, WayToDesk};
+pub(crate) use desk::{Desk, Events};
 pub(crate) use driver::{Control, Queues, Shared, Status, Unfit, wall_clock};
 pub use fair::{FairQueue, Place, Sender};
-pub(crate) use queue::{ForwardedCommands, Held, Load, NoPlace, OwnCommands, Questions, Queue};
+pub(crate) use queue::{ForwardedCommands, Held, Load, OwnCommands, Questions, Queue};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
@@ -287,6 +287,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
     pub fn hand_over(&mut self, successor: Hint, now: Now) -> bool {
         let owned = self.owner.held_term().is_some();
         self.asked = false;
+        // Whoever owned has nothing to go on with that it held before it was started.
+        self.looked_back = true;
         self.want_again_at_ms = Some(now.monotonic_ms + WANT_AGAIN_AFTER_MS);
         if owned {
             self.expect(successor, now);

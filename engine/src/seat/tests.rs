@@ -241,9 +241,7 @@ impl World {
                     }
                     SeatAction::AnswerPeer(..) => self.answered_peers += 1,
                     SeatAction::SayOwner(_) => self.said += 1,
-                    SeatAction::Close(_)
-                    | SeatAction::LetGo
-                    | SeatAction::TookOver => {}
+                    SeatAction::Close(_) | SeatAction::LetGo | SeatAction::TookOver => {}
                 }
             }
         }
@@ -461,8 +459,14 @@ fn a_hint_of_another_log_says_nothing() {
         ..there(900)
     };
     let now = world.now();
-    world.seat.learn(Hint { address: "http://old".to_owned(), ..hint }, now);
-    assert_eq!(world.target(), Some(THERE));
+    world.seat.learn(
+        Hint {
+            address: "http://old".to_owned(),
+            ..hint
+        },
+        now,
+    );
+    assert_eq!(world.target(), None);
 }
 
 #[test]

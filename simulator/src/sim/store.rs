@@ -155,7 +155,7 @@ impl StateStore for LocalStore {
         Ok(())
     }
 
-    fn try_out(&mut self) -> Result<(), StoreError> {
+    fn try_out(&mut self, _: usize) -> Result<(), StoreError> {
         self.used().map(drop)
     }
 

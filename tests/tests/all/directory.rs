@@ -200,14 +200,25 @@ async fn what_is_said_of_another_log_is_not_known_and_a_lie_is_outdone_by_whoeve
     };
     let (left_behind, lie) = (json(&left_behind), json(&hint(u64::MAX, "liar")));
     let topic = raw(&new.address).await;
-    let records = [record(b"owner/0", Some(&left_behind)), record(b"owner/1", Some(&lie))];
+    let records = [
+        record(b"owner/0", Some(&left_behind)),
+        record(b"owner/1", Some(&lie)),
+    ];
     topic.write(Partition(0), &records).await;
     let (one, mut known) = listen(&new.address).await;
-    until("the lie is known", &mut known, |known| known.owners.len() == 1).await;
+    until("the lie is known", &mut known, |known| {
+        known.owners.len() == 1
+    })
+    .await;
     one.say_owner(Partition(0), &hint(1, "one")).await;
     one.say_owner(Partition(1), &hint(1, "one")).await;
     for partition in 0..2 {
-        until("it is outdone", &mut known, owner_is(partition, &hint(1, "one"))).await;
+        until(
+            "it is outdone",
+            &mut known,
+            owner_is(partition, &hint(1, "one")),
+        )
+        .await;
     }
 }
 

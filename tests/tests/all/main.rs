@@ -27,5 +27,6 @@ mod raw_log;
 mod readme;
 mod security;
 mod tidy;
+mod turns;
 mod verify_cluster;
 mod write_side;

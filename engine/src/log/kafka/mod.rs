@@ -24,7 +24,7 @@ use super::{
     Appender, Bounds, Chunk, EventLog, KafkaSecurity, LogAddress, LogError, LogReader, StoreOptions,
 };
 use crate::cluster::{Directory, Membership, MembershipOptions};
-use crate::ids::{Offset, Partition};
+use crate::ids::{LogId, Offset, Partition};
 use crate::record::Record;
 use brokers::Brokers;
 use consumer::{KafkaReader, Left, Probe};

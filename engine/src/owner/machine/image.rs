@@ -59,6 +59,7 @@ impl<T: Clone> Owner<T> {
             reread: self.reread.clone(),
             holder: self.holder.clone(),
             orphans: self.orphans.clone(),
+            refusals: self.refusals.clone(),
             ..*self
         }
     }
@@ -137,6 +138,7 @@ impl<T: Hash> Owner<T> {
             seen,
             reread,
             store_failures,
+            refusals,
             without_room,
             look_at_ms: _,
             unproven,
@@ -166,7 +168,7 @@ impl<T: Hash> Owner<T> {
             goal.hash(hasher);
         }
         (reading, end_counts, unproven).hash(hasher);
-        (store_failures, without_room).hash(hasher);
+        (store_failures, without_room, refusals.given_up).hash(hasher);
         let held = held.as_ref().map(|(chunk, _)| {
             (
                 chunk.next,

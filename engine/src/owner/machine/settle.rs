@@ -5,6 +5,7 @@
 
 use kernel::Timestamp;
 
+use super::without_store::Refusals;
 use super::{Goal, Owner, Phase};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
@@ -223,6 +224,7 @@ impl<T> Owner<T> {
                 until_ms,
                 ..
             } if now.monotonic_ms >= *until_ms => self.back_off(now, NotOwning::TakingOver),
+            Phase::AwaitingStore { .. } if self.is_refused_for_good() => {}
             Phase::AwaitingStore { retry_at_ms } => match retry_at_ms {
                 None => {
                     let pause_ms = match self.without_room {
@@ -279,13 +281,21 @@ impl<T> Owner<T> {
         let (seen, holder) = (self.seen.clone(), self.holder.clone());
         let most = self.settings.states_bytes_max;
         match self.memory.save(checkpoint, seen, holder, most) {
-            Ok(()) => self.store_failures = 0,
+            Ok(()) => {
+                self.store_failures = 0;
+                self.refusals = Refusals::default();
+            }
             Err(error) => {
                 let error = explained(&error);
-                tracing::warn!(
-                    error,
-                    "the local checkpoint was not written; memory keeps it"
-                );
+                if self.refusals.reason.is_none() {
+                    let partition = self.chain.partition;
+                    tracing::warn!(
+                        error,
+                        %partition,
+                        "the local checkpoint was not written; memory keeps it"
+                    );
+                }
+                self.refusals.reason = Some(error);
                 if self.memory.unsaved_bytes() > self.settings.unsaved_bytes_max {
                     self.abandon();
                 }

@@ -9,6 +9,21 @@ use super::{Owner, Phase};
 use crate::explained;
 use crate::owner::NotOwning;
 
+/// How often a partition is given up, and taken again once the store takes a trial of that size, before
+/// it is given up for good: then it is not room that the store lacks.
+const GIVEN_UP_MAX: u32 = 2;
+
+/// What the local store refused since it last took something of this partition.
+#[derive(Clone, Debug, Default)]
+pub(in crate::owner) struct Refusals {
+    /// Why, as it was said last.
+    pub(super) reason: Option<String>,
+    /// How often the partition was given up over it.
+    pub(super) given_up: u32,
+    /// How much it was to take then, in bytes.
+    pub(super) bytes: usize,
+}
+
 /// How often in a row the local checkpoint may fail before the log is folded without it.
 const STORE_FAILURES_MAX: u32 = 20;
 
@@ -16,16 +31,31 @@ impl<T> Owner<T> {
     /// Gives the partition up until the local store takes something: what it does not take has no
     /// room in memory any more. What is in flight is waited for.
     pub(super) fn abandon(&mut self) {
-        if !self.without_room {
+        if !std::mem::replace(&mut self.without_room, true) {
+            self.refusals.given_up += 1;
+            self.refusals.bytes = self.memory.unsaved_bytes();
             let partition = self.chain.partition;
-            tracing::error!(%partition, "given up: {}", NotOwning::NoRoom);
+            tracing::error!(%partition, "given up: {}", self.without_store());
         }
-        self.without_room = true;
         match &self.phase {
             Phase::Stopped(_) => {}
             Phase::Owning | Phase::Doubt | Phase::Claiming { .. } => self.letting_go = true,
             _ if self.must_settle() => self.letting_go = true,
             _ => self.await_room(),
+        }
+    }
+
+    /// Whether the store takes as much as was to be saved, and still never that itself. To take the
+    /// partition again would end where it ended before.
+    pub(super) fn is_refused_for_good(&self) -> bool {
+        self.without_room && self.refusals.given_up >= GIVEN_UP_MAX
+    }
+
+    /// Why a partition is given up that the store does not take.
+    pub(super) fn without_store(&self) -> NotOwning {
+        match &self.refusals.reason {
+            Some(reason) if self.is_refused_for_good() => NotOwning::StoreRefuses(reason.clone()),
+            _ => NotOwning::NoRoom,
         }
     }
 
@@ -77,7 +107,7 @@ impl<T> Owner<T> {
     /// Goes on from the local checkpoint if it can be read by now.
     pub(super) fn try_store(&mut self) {
         if self.without_room {
-            if let Err(error) = self.memory.try_store() {
+            if let Err(error) = self.memory.try_store(self.refusals.bytes) {
                 return self.await_store(&explained(&error));
             }
             tracing::info!(partition = %self.chain.partition, "the local checkpoint store has room again");

@@ -34,6 +34,8 @@ pub(crate) enum Fails {
     ReadingStates,
     /// A full one: it can be opened and cleared, but takes nothing, and is closed for it.
     Saving,
+    /// It takes everything but what it is to keep.
+    OneRow,
     Everything,
 }
 
@@ -83,6 +85,7 @@ impl StateStore for Frail {
     }
 
     fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
+        self.refuse(Fails::OneRow)?;
         if *self.fails.lock().unwrap() == Fails::Saving {
             self.is_closed.store(true, Ordering::SeqCst);
         }
@@ -103,7 +106,7 @@ impl StateStore for Frail {
         Ok(())
     }
 
-    fn try_out(&mut self) -> Result<(), StoreError> {
+    fn try_out(&mut self, _: usize) -> Result<(), StoreError> {
         drop(self.content()?);
         match *self.fails.lock().unwrap() {
             Fails::Saving => Err(StoreError::Closed),
@@ -388,4 +391,38 @@ fn a_fold_that_cannot_read_the_store_starts_over_instead_of_crying_damage() {
     assert_eq!(world.owner.phase(), &Phase::Owning);
     world.send("again", "b", 1);
     assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);
+}
+
+#[test]
+fn a_save_that_can_never_succeed_ends_in_a_state_that_says_so_and_stays() {
+    let store = Frail::default();
+    let mut world = decided_once(&store);
+    world.owner.settings.unsaved_bytes_max = 1_000;
+    store.fail(Fails::OneRow);
+    let claims = |world: &World| world.owner.chain().term;
+    for number in 0..200 {
+        if world.owner.takes_commands() {
+            world.send("more", &format!("refused-{number}"), 0);
+            world.settle();
+        }
+        world.owner.save();
+        wait_long(&mut world);
+    }
+    let reason = world.owner.not_owning();
+    assert!(
+        matches!(reason, Some(NotOwning::StoreRefuses(_))),
+        "{reason:?}"
+    );
+    assert_eq!(world.owner.memory.unsaved_bytes(), 0);
+    let (term, records) = (claims(&world), world.records.len());
+    assert!(
+        term <= Term(4),
+        "it does not take over for ever: term {term}"
+    );
+    for _ in 0..100 {
+        world.owner.save();
+        wait_long(&mut world);
+    }
+    assert_eq!((claims(&world), world.records.len()), (term, records));
+    assert_eq!(world.owner.not_owning(), reason);
 }
