@@ -158,13 +158,15 @@ fn of_log(error: &LogError) -> Exit {
         LogError::Unavailable { .. } | LogError::Full | LogError::Closed => Exit::Unavailable,
         LogError::Missing { .. } | LogError::Settings(_) => Exit::Unprepared,
         LogError::Locked { .. } => Exit::Failed,
-        LogError::OffsetGone { .. } => Exit::Damage,
+        LogError::OffsetGone { .. }
+        | LogError::Replaced { .. }
+        | LogError::BeginningGone { .. } => Exit::Damage,
     }
 }
 
 fn of_stop(stop: &Stop) -> Exit {
     match stop {
-        Stop::Damage(_) => Exit::Damage,
+        Stop::Damage(_) | Stop::Gone(_) => Exit::Damage,
         Stop::NewerFormat { .. } => Exit::Failed,
     }
 }
@@ -228,6 +230,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Log(error) => of_log(error),
             RuntimeError::Stop(stop) => of_stop(stop),
             RuntimeError::Unknown { .. } => Exit::NotFound,
+            RuntimeError::OtherLog { .. } => Exit::Usage,
             RuntimeError::Superseded { .. }
             | RuntimeError::Stopped(_)
             | RuntimeError::Rebuilding { .. } => Exit::Failed,

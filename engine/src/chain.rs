@@ -135,6 +135,9 @@ pub enum Stop {
         /// The newest format that this program reads.
         reads: u16,
     },
+    /// What is at the log's address is not the log that was opened.
+    #[error("{0}")]
+    Gone(String),
 }
 
 fn record_version() -> u16 {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::chain::{Chain, Stop, Verdict};
 use crate::claim::Claim;
-use crate::ids::{LogId, Partition, Term, WriterId};
+use crate::ids::{LogId, Offset, Partition, Term, WriterId};
 use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
 use crate::record::{ClaimHeaders, RECORD_VERSION};
 
@@ -140,7 +140,7 @@ async fn claim(
 /// The first claim that counts in a partition, if there is one yet.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `BeginningGone` where records before the first were deleted; `Unavailable`.
 pub async fn first_claim(
     log: &dyn EventLog,
     partition: Partition,
@@ -148,12 +148,19 @@ pub async fn first_claim(
     let bounds = log.bounds(partition).await?;
     let mut chain = Chain::genesis(partition);
     let mut from = bounds.first;
+    let first = bounds.first;
+    let is_cut = first > Offset(0);
+    let gone = || LogError::BeginningGone { partition, first };
     while from < bounds.end {
         let chunk = log.read(partition, from).await?;
         for record in &chunk.records {
             // Damage before the first claim is found by whoever folds the partition.
-            if let Ok(Verdict::Claim(claim, _)) = chain.judge(record) {
-                return Ok(Some(claim));
+            match chain.judge(record) {
+                Ok(Verdict::Claim(claim, _)) if is_cut && claim.term > Term(1) => {
+                    return Err(gone());
+                }
+                Ok(Verdict::Claim(claim, _)) => return Ok(Some(claim)),
+                _ => {}
             }
         }
         if chunk.at_end {
@@ -161,5 +168,7 @@ pub async fn first_claim(
         }
         from = chunk.next;
     }
-    Ok(None)
+    // Whether the log's first claim was among what was deleted, nobody can tell; another claim would
+    // make another log of what is left.
+    if is_cut { Err(gone()) } else { Ok(None) }
 }

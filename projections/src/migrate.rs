@@ -22,14 +22,16 @@ pub struct MigrationStatus {
 }
 
 fn migrator() -> Migrator {
-    let migrations = vec![Migration::new(
-        1,
-        "projection runtime".into(),
-        MigrationType::Simple,
-        include_str!("../../migrations/0001_projection_runtime.sql").into_sql_str(),
-        false,
-    )];
-    let mut migrator = Migrator::with_migrations(migrations);
+    let migration = |number, name: &'static str, sql: &'static str| {
+        let sql = sql.into_sql_str();
+        Migration::new(number, name.into(), MigrationType::Simple, sql, false)
+    };
+    let runtime = include_str!("../../migrations/0001_projection_runtime.sql");
+    let identity = include_str!("../../migrations/0002_log_identity.sql");
+    let mut migrator = Migrator::with_migrations(vec![
+        migration(1, "projection runtime", runtime),
+        migration(2, "log identity", identity),
+    ]);
     migrator.dangerous_set_table_name(NOTES);
     migrator.create_schema("annals");
     migrator

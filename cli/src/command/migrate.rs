@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
-use crate::node::Postgres;
+use crate::node::{Postgres, open_log};
 use crate::output;
 use crate::settings::Settings;
 
@@ -19,6 +19,12 @@ pub(super) async fn run(settings: &Settings) -> Result<Exit, Failure> {
     let postgres = Postgres::open(settings).await?;
     // What was there before is told from what is new; a server that is down says so here.
     let before = postgres.migrations().await?;
+    // A log that nobody named is no word about whose database this is.
+    if settings.is_named("log")
+        && let Ok(log) = open_log(settings).await
+    {
+        postgres.require_log(&*log).await?;
+    }
     let after = postgres.migrate().await?;
     let was_applied = |version| before.iter().any(|m| m.version == version && m.applied);
     let rows: Vec<Row> = after

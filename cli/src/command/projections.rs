@@ -208,6 +208,7 @@ async fn rebuild(
 ) -> Result<(), Failure> {
     require(postgres).await?;
     let log = open_claimed(settings).await?;
+    postgres.require_log(&*log).await?;
     let mut rows = Vec::new();
     for name in args.names(domain) {
         let rebuilt = rebuild_one(domain, &log, postgres, &name).await?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use command_api::peer::Server;
 use engine::engine::{Engine, EngineOptions};
-use engine::log::EventLog;
+use engine::log::{EventLog, LOOK_EVERY, LogWatch};
 use engine::owner::OwnerSettings;
 use projections::runtime::{Projector, Sampler};
 use tokio::sync::Mutex;
@@ -66,6 +66,7 @@ type SharedProjector = Arc<Mutex<Option<Projector>>>;
 pub struct Node {
     url: String,
     log: Arc<dyn EventLog>,
+    watch: Arc<LogWatch>,
     engine: Option<Engine>,
     peers: Option<Server>,
     projector: SharedProjector,
@@ -127,11 +128,15 @@ impl Node {
             Preparation::Require => {
                 let log = patiently(async || open_claimed(settings).await).await?;
                 let postgres = postgres.await?;
+                if let Some(postgres) = &postgres {
+                    postgres.require_log(&*log).await?;
+                }
                 let here: PostgresToCome = Box::pin(std::future::ready(Ok(postgres)));
                 (log, here)
             }
         };
         let url = bound.url();
+        let watch = Arc::new(LogWatch::begin(Arc::clone(&log), LOOK_EVERY));
         let (engine, peers) = match roles.command_api {
             true => {
                 let (engine, peers) = patiently(async || {
@@ -149,6 +154,7 @@ impl Node {
             domain,
             roles,
             log: &log,
+            watch: &watch,
             engine: engine.as_ref(),
             peers: peers.as_ref(),
             reading: None,
@@ -157,6 +163,7 @@ impl Node {
         let node = Self {
             url,
             log,
+            watch,
             engine,
             peers,
             projector: Arc::default(),
@@ -180,6 +187,7 @@ impl Node {
             return Ok(());
         };
         let postgres = self.postgres.insert(postgres);
+        postgres.require_log(&*self.log).await?;
         let url = postgres.url();
         if roles.projector {
             let tasks = settings.projector_tasks;
@@ -196,6 +204,7 @@ impl Node {
             domain,
             roles,
             log: &self.log,
+            watch: &self.watch,
             engine: self.engine.as_ref(),
             peers: self.peers.as_ref(),
             reading: Some(reading),
@@ -227,6 +236,7 @@ impl Node {
     /// # Errors
     /// What is in the way.
     pub async fn readiness(&self) -> Result<(), String> {
+        self.watch.verdict()?;
         if let Some(engine) = &self.engine {
             engine.readiness()?;
         }

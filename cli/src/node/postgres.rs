@@ -3,10 +3,12 @@
 //! Deliberately absent: what is in it (`projections`), and how the embedded one runs
 //! (`embedded_postgres`).
 
+use engine::log::EventLog;
+use projections::runtime::{RuntimeError, require_log};
 use projections::{MigrationStatus, migrate, migration_status};
 
 use crate::embedded_postgres::{EmbeddedPostgres, Options};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, explained};
 use crate::settings::{Settings, without_password};
 
 /// A Postgres that may be used as long as this is kept.
@@ -98,6 +100,35 @@ impl Postgres {
                 );
                 Ok(())
             }
+        }
+    }
+
+    /// Refuses a database that holds the read models of another log than this. A Postgres that does
+    /// not answer is no reason to refuse: projectors and doors ask again before anything else.
+    ///
+    /// # Errors
+    /// `Usage`, with what to do; what the log says where it does not answer.
+    pub async fn require_log(&self, log: &dyn EventLog) -> Result<(), Failure> {
+        match require_log(log, &self.url).await {
+            Ok(()) => Ok(()),
+            Err(error @ RuntimeError::Postgres { .. }) => {
+                tracing::warn!(
+                    reason = explained(&error),
+                    "going on without Postgres for now"
+                );
+                Ok(())
+            }
+            Err(error @ RuntimeError::OtherLog { .. }) => {
+                let failure = Failure::from(error);
+                Err(match &self.embedded {
+                    Some(embedded) => failure.hint(format!(
+                        "this one is ours and can be deleted, while nothing runs on it: {}",
+                        embedded.folder().display()
+                    )),
+                    None => failure,
+                })
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -13,7 +13,7 @@ use door::health::{self, Health, Role};
 use door::{Problem, openapi};
 use engine::engine::Engine;
 use engine::ids::Partition;
-use engine::log::EventLog;
+use engine::log::{EventLog, LogWatch};
 use projections::door::QueryDoor;
 use projections::runtime::Sampler;
 use serde_json::Value;
@@ -33,6 +33,7 @@ pub(super) struct Parts<'a> {
     pub(super) domain: &'a Domain,
     pub(super) roles: Roles,
     pub(super) log: &'a Arc<dyn EventLog>,
+    pub(super) watch: &'a Arc<LogWatch>,
     pub(super) engine: Option<&'a Engine>,
     /// What is done for other nodes, where there may be some.
     pub(super) peers: Option<&'a Server>,
@@ -105,7 +106,7 @@ const ON_POSTGRES: &[Role] = &[Role::Projector, Role::QueryApi];
 /// Each role's own checks.
 fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Failure> {
     let recorder = metrics::recorder()?;
-    let log = Arc::clone(parts.log);
+    let (log, watch) = (Arc::clone(parts.log), Arc::clone(parts.watch));
     let (engine, door) = (parts.engine.cloned(), query.clone());
     let mut health = Health::new(parts.roles.each(), move || {
         if let Some(engine) = &engine {
@@ -117,8 +118,9 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
         recorder.render()
     });
     health = health.check("log", ON_THE_LOG, move || {
-        let log = Arc::clone(&log);
+        let (log, verdict) = (Arc::clone(&log), watch.verdict());
         async move {
+            verdict?;
             let bounds = log.bounds(Partition(0)).await;
             bounds.map(|_| ()).map_err(|error| explained(&error))
         }

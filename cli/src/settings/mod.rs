@@ -398,6 +398,12 @@ impl Settings {
             .map_or(layers::DEFAULT, String::as_str)
     }
 
+    /// Whether somebody said what it is to be.
+    #[must_use]
+    pub fn is_named(&self, key: &str) -> bool {
+        self.source(key) != layers::DEFAULT
+    }
+
     /// Moves everything that has no other place into a folder below `data`, unless somebody said
     /// where it belongs.
     #[must_use]

@@ -238,6 +238,7 @@ impl Engine {
                 Box::new(SystemEntropy),
             );
             owner.pass(log.acknowledged());
+            owner.expect_log(log_id);
             let (status, watched) = watch::channel(Status {
                 not_owning: owner.not_owning(),
                 log: None,

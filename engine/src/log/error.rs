@@ -61,6 +61,30 @@ pub enum LogError {
         /// The address.
         address: String,
     },
+    /// What is at the address is not what was opened there: the file was deleted, moved or replaced.
+    #[error(
+        "{what} while it was open; nothing more is read or written: as long as process {process} \
+         runs, the files in /proc/{process}/fd still hold all of it; put back the file with its -wal \
+         file, or a copy, and start again"
+    )]
+    Replaced {
+        /// What happened to which file.
+        what: String,
+        /// This process.
+        process: u32,
+    },
+    /// The log's first records are gone, and nobody can fold it any more.
+    #[error(
+        "the beginning of partition {partition} was deleted: its first record is at offset {first}, \
+         and the log's first claim was before it; nothing can be built from this log any more: let \
+         nothing else be deleted, and go on with a copy that is whole"
+    )]
+    BeginningGone {
+        /// The partition.
+        partition: Partition,
+        /// The first offset that is kept.
+        first: Offset,
+    },
     /// The offset asked for is not in the log.
     #[error("partition {partition} has no offset {offset}")]
     OffsetGone {
@@ -78,6 +102,13 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether no other try can succeed in this process: the log is not the one any more that was
+    /// opened.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Replaced { .. })
+    }
+
     /// A failed operation with what the store's client said.
     pub fn unavailable(
         operation: &'static str,

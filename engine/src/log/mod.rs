@@ -11,6 +11,7 @@ mod kafka;
 mod security;
 mod sqlite;
 pub mod trial;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use error::{LogError, SettingProblem};
 pub use kafka::KafkaLog;
 pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
 pub use sqlite::SqliteLog;
+pub use watch::{Beginnings, LOOK_EVERY, LogWatch};
 
 use crate::chain::Acknowledged;
 use crate::cluster::{Directory, Everything, Membership, MembershipOptions, NoDirectory};

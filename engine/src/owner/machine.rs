@@ -166,6 +166,8 @@ pub struct Owner<T> {
     sent_after_read: u64,
     /// The log to claim while no claim fixed one: of a log that is being made.
     new_log: Option<LogId>,
+    /// The log that was opened; absent: whichever is found.
+    opened_log: Option<LogId>,
     goal: Option<Goal>,
     reading: Reading,
     /// What was read and waits for a proof that it continues what was folded.
@@ -231,6 +233,7 @@ impl<T> Owner<T> {
             lost_at_ms: 0,
             sent_after_read: 1,
             new_log: None,
+            opened_log: None,
             goal: None,
             reading: Reading::Nothing,
             held: None,
@@ -249,6 +252,11 @@ impl<T> Owner<T> {
     /// Lets the owner claim a partition that nobody claimed yet, for a log that is being made.
     pub fn allow_first_claim(&mut self, log: LogId) {
         self.new_log = Some(log);
+    }
+
+    /// Lets the owner stop where it finds another log than this.
+    pub fn expect_log(&mut self, log: LogId) {
+        self.opened_log = Some(log);
     }
 
     /// Sets the newest record format that everybody reads, as far as is known of anybody: claims

@@ -19,7 +19,7 @@ use crate::chain::Stop;
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
 use crate::explained;
 use crate::ids::{LogId, Offset, Partition, Position, Term};
-use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
+use crate::log::{AppendResult, AppendSession, Appender, Bounds, Chunk, EventLog, LogError};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
 use crate::record::{NewRecord, RECORD_VERSION_FIRST, Record};
 
@@ -61,7 +61,7 @@ enum Input {
     Appended(u64, AppendResult),
     Read(Result<Chunk, LogError>),
     Proven(Offset, Result<(Offset, Option<Record>), LogError>),
-    Peeked(Option<Offset>),
+    Peeked(Result<Bounds, LogError>),
     OwnerAnswered,
     Link(LinkId, LinkEvent),
 }
@@ -313,6 +313,14 @@ impl Driver {
 
     fn input(&mut self, input: Input, now: Now) {
         match input {
+            Input::Appended(_, Err(error))
+            | Input::Read(Err(error))
+            | Input::Proven(_, Err(error))
+            | Input::Peeked(Err(error))
+                if error.is_final() =>
+            {
+                self.seat.log_gone(error.to_string());
+            }
             Input::Appended(sequence, result) => {
                 if let Err(error) = &result {
                     tracing::warn!(error = explained(error), partition = %self.partition, "an append failed");
@@ -331,7 +339,7 @@ impl Driver {
                 tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
                 self.seat.proof_failed();
             }
-            Input::Peeked(end) => self.seat.peeked(end, now),
+            Input::Peeked(bounds) => self.seat.peeked(bounds.ok().map(|bounds| bounds.end), now),
             Input::OwnerAnswered => self.seat.owner_answered(now),
             Input::Link(link, event) => self.seat.link_event(link, event, now),
         }
@@ -385,10 +393,7 @@ impl Driver {
                 }
                 SeatAction::Peek => {
                     let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
-                    self.report(async move {
-                        let bounds = log.bounds(partition).await;
-                        Input::Peeked(bounds.ok().map(|bounds| bounds.end))
-                    });
+                    self.report(async move { Input::Peeked(log.bounds(partition).await) });
                 }
                 SeatAction::AskOwner { owner, successor } => self.ask(owner, successor),
                 SeatAction::Open(id, address) => {

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use crate::chain::Stop;
 use crate::cluster::{Hint, LinkAnswer, LinkId};
-use crate::command::{Answer, SubmitError};
+use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::ids::{Offset, Partition, Term};
 use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
@@ -314,6 +314,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.peeked(end, now);
     }
 
+    /// Notes that the log is not the one any more that was opened: nothing more is decided on it.
+    pub fn log_gone(&mut self, reason: String) {
+        self.owner.log_gone(reason);
+    }
+
     /// Notes that a read failed.
     pub fn read_failed(&mut self) {
         self.owner.read_failed();
@@ -422,6 +427,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             Phase::Stopped(Stop::Damage(damage)) => Some(SubmitError::Damaged(damage.clone())),
             // Those who know the newer format own and decide.
             Phase::Stopped(Stop::NewerFormat { .. }) => None,
+            Phase::Stopped(Stop::Gone(_)) => Some(turned_away(TurnedAway::NotReady)),
             _ => None,
         }
     }

@@ -22,11 +22,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use door::Problem;
+use engine::explained;
 use engine::log::EventLog;
 use engine::registry::Registry;
+use sqlx::PgConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
+use tokio::sync::OnceCell;
 
-use crate::runtime::{Projection, RuntimeError, Sampler, query_options};
+use crate::runtime::{
+    NamedLog, Projection, RuntimeError, Sampler, query_options, require_held,
+};
 use rows::ShownModel;
 
 pub use openapi::fragment;
@@ -52,6 +57,25 @@ struct Inner {
     sampler: Option<Arc<Sampler>>,
 }
 
+/// The log whose read models are shown.
+struct Whose {
+    log: Arc<dyn EventLog>,
+    named: OnceCell<Option<NamedLog>>,
+}
+
+impl Whose {
+    /// Lets no query reach a database that holds another log's read models: it may have been another
+    /// one when this process started.
+    async fn require(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let refused = |error: RuntimeError| sqlx::Error::Configuration(Box::new(error));
+        let named = self.named.get_or_try_init(|| NamedLog::of(&*self.log));
+        match named.await.map_err(refused)? {
+            Some(named) => require_held(connection, named).await.map_err(refused),
+            None => Ok(()),
+        }
+    }
+}
+
 impl QueryDoor {
     /// A door on the read models of `projections` in the Postgres at `url`, which need not answer
     /// yet, and on the streams of `log`, whose states `registry` folds.
@@ -64,9 +88,17 @@ impl QueryDoor {
         projections: &[Arc<dyn Projection>],
         registry: Registry,
     ) -> Result<Self, RuntimeError> {
+        let whose = Arc::new(Whose {
+            log: Arc::clone(log),
+            named: OnceCell::new(),
+        });
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(CONNECTION_WAIT)
+            .after_connect(move |connection, _| {
+                let whose = Arc::clone(&whose);
+                Box::pin(async move { whose.require(connection).await })
+            })
             .connect_lazy_with(query_options(url)?);
         let inner = Inner {
             log: Arc::clone(log),
@@ -106,7 +138,7 @@ impl QueryDoor {
     /// Why it does not.
     pub async fn ready(&self) -> Result<(), String> {
         let asked = sqlx::query("SELECT 1").execute(&self.inner.pool).await;
-        asked.map(|_| ()).map_err(|error| error.to_string())
+        asked.map(|_| ()).map_err(|error| explained(&error))
     }
 }
 

@@ -7,7 +7,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use engine::chain::Stop;
-use engine::ids::{Offset, Partition};
+use engine::ids::{LogId, Offset, Partition};
 use engine::log::LogError;
 
 use super::entry::ProjectError;
@@ -58,6 +58,23 @@ pub enum RuntimeError {
         name: String,
         /// Those that are known, separated by commas.
         known: String,
+    },
+    /// The database holds the read models of another log.
+    #[error(
+        "this database holds the read models of log {held} ({held_address}), not of {log} ({address}): \
+         name that log with --log, or another database with --postgres; to give this one to {address}, \
+         empty it with DROP SCHEMA annals, projection, read CASCADE and make it anew with: annals \
+         migrate"
+    )]
+    OtherLog {
+        /// The log whose read models they are.
+        held: LogId,
+        /// Where that was.
+        held_address: String,
+        /// The log that is read.
+        log: LogId,
+        /// Where that is.
+        address: String,
     },
     /// Another process is rebuilding the same projection.
     #[error("{projection} is being rebuilt by another process")]
@@ -117,10 +134,10 @@ impl RuntimeError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Postgres { .. } | Self::PostgresSilent { .. } | Self::Log(_) | Self::Replaced => {
-                true
-            }
+            Self::Log(error) => !error.is_final(),
+            Self::Postgres { .. } | Self::PostgresSilent { .. } | Self::Replaced => true,
             Self::Stop(_)
+            | Self::OtherLog { .. }
             | Self::Superseded { .. }
             | Self::Stopped(_)
             | Self::Unknown { .. }

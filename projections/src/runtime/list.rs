@@ -14,6 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use super::error::RuntimeError;
 use super::generation;
+use super::held::{self, NamedLog};
 use super::projection::Projection;
 use super::projector::connect_options;
 use super::{checkpoint, measure, stops};
@@ -86,6 +87,9 @@ pub async fn list(
     let mut connection = connect_options(url)?.connect().await.map_err(connect)?;
     let mut bounds: BTreeMap<Partition, Bounds> = BTreeMap::new();
     if let Some(log) = log {
+        if let Some(named) = NamedLog::of(log).await? {
+            held::require(&mut connection, &named).await?;
+        }
         for partition in (0..log.partition_count()).map(Partition) {
             bounds.insert(partition, log.bounds(partition).await?);
         }

@@ -15,6 +15,7 @@ mod entry;
 mod error;
 mod fold;
 mod generation;
+mod held;
 mod list;
 mod measure;
 mod projection;
@@ -30,12 +31,14 @@ mod value;
 mod write;
 mod writing;
 
+pub(crate) use held::require as require_held;
 pub(crate) use projector::query_options;
 pub(crate) use sql::identifier as quoted;
 
 pub use changes::{Changes, Row};
 pub use entry::{Entry, ProjectError};
 pub use error::{RuntimeError, StoppedProjection};
+pub use held::{NamedLog, require_log};
 pub use list::{Place, PlaceState, list};
 pub use projection::Projection;
 pub use projector::{PROJECTOR_TASKS_MAX, Projector};

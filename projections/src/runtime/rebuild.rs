@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::checkpoint;
 use super::error::RuntimeError;
 use super::generation::{self, Generation};
+use super::held;
 use super::projection::Projection;
 use super::projector::{connect_options, shares};
 use super::status::StatusBoard;
@@ -84,6 +85,7 @@ pub async fn rebuild(
     let postgres = connect_options(url)?;
     let connect = RuntimeError::postgres("connect to Postgres");
     let mut connection = postgres.connect().await.map_err(connect)?;
+    held::take(&mut connection, &**log).await?;
     hold_rebuild(&mut connection, name).await?;
     let building = generation::make_building(&mut connection, projection).await?;
     let ends = ends_of(&**log).await?;

@@ -27,7 +27,7 @@ use super::projection::Projection;
 use super::status::{StatusBoard, TaskState};
 use super::write::{Way, WriteError};
 use super::writing::{Work, Writing, Written};
-use super::{checkpoint, measure, stops};
+use super::{checkpoint, held, measure, stops};
 
 mod locks;
 mod stopping;
@@ -173,6 +173,7 @@ impl Task {
     async fn session(&mut self) -> Result<Ended, RuntimeError> {
         let connect = RuntimeError::postgres("connect to Postgres");
         let mut connection = self.postgres.connect().await.map_err(connect)?;
+        held::take(&mut connection, &*self.log).await?;
         if let Some(ended) = self.take_locks(&mut connection).await? {
             return Ok(ended);
         }
@@ -207,6 +208,9 @@ impl Task {
                     return Ok(Ended::Asked);
                 }
                 Some(Ok(batches)) => batches,
+                Some(Err(SubscriptionError::Log(error))) if error.is_final() => {
+                    return Err(error.into());
+                }
                 Some(Err(SubscriptionError::Log(error))) => {
                     let reason = explained(&RuntimeError::Log(error));
                     tracing::warn!(reason, "the projector waits for the log");

@@ -362,6 +362,7 @@ fn said(verdict: &Result<Verdict, Stop>) -> Said {
         Ok(Verdict::Orphan(Orphan::Duplicate)) => Said::Duplicate,
         Ok(Verdict::Orphan(Orphan::Foreign)) => Said::Foreign,
         Err(Stop::NewerFormat { .. }) => Said::NewerFormat,
+        Err(Stop::Gone(reason)) => panic!("{reason}"),
         Err(Stop::Damage(damage)) => match damage.kind {
             DamageKind::Unlinked { .. } => Said::Unlinked,
             DamageKind::Unclaimed => Said::Unclaimed,

@@ -7,7 +7,7 @@ mod appending;
 mod creating;
 mod deposed;
 mod following;
-mod reading;
+pub(crate) mod reading;
 mod settings;
 
 use std::time::{Duration, Instant};

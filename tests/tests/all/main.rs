@@ -16,6 +16,7 @@ mod golden;
 mod harness_works;
 mod history;
 mod intents;
+mod lost_log;
 mod main_job;
 mod many_nodes;
 mod membership;

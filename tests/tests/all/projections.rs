@@ -151,13 +151,13 @@ async fn fill(log: &NewLog, lines: Vec<Request>) {
     engine.drain(WAIT).await;
 }
 
-async fn database(postgres: &Postgres) -> String {
+pub(crate) async fn database(postgres: &Postgres) -> String {
     let url = postgres.create_database().await;
     projections::migrate(&url).await.unwrap();
     url
 }
 
-async fn scalar<T>(url: &str, sql: &str) -> T
+pub(crate) async fn scalar<T>(url: &str, sql: &str) -> T
 where
     T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {
@@ -166,7 +166,7 @@ where
     row.fetch_one(&mut connection).await.unwrap()
 }
 
-async fn execute(url: &str, sql: &str) {
+pub(crate) async fn execute(url: &str, sql: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
         .execute(&mut connection)
@@ -186,14 +186,14 @@ async fn rows_of(url: &str, views: &[&str]) -> Vec<String> {
     rows
 }
 
-async fn caught_up(log: &Arc<dyn EventLog>, url: &str) {
+pub(crate) async fn caught_up(log: &Arc<dyn EventLog>, url: &str) {
     let all = models::all();
     projections::catch_up(log, url, &all, Box::new(|_| {}))
         .await
         .unwrap();
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + WAIT;
     while !holds().await {
         assert!(Instant::now() < deadline, "it never came to be: {what}");

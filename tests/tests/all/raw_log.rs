@@ -150,7 +150,7 @@ fn header_blob(headers: &Headers) -> Vec<u8> {
     blob
 }
 
-async fn delete_topic(brokers: &str, topic: &str, address: &LogAddress) {
+pub(crate) async fn delete_topic(brokers: &str, topic: &str, address: &LogAddress) {
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let deleted = admin(brokers).delete_topics(&[topic], &options).await;
     deleted.unwrap()[0].as_ref().unwrap();

@@ -347,5 +347,6 @@ fn partition_of(stop: &Stop) -> Partition {
     match stop {
         Stop::Damage(damage) => damage.partition,
         Stop::NewerFormat { partition, .. } => *partition,
+        Stop::Gone(_) => Partition(0),
     }
 }

@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::named::{Beside, Named};
 use super::{bounds_of, failed, options, place_of, row_id};
 use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogAddress, LogError};
@@ -57,6 +58,7 @@ impl SqliteAppender {
     pub(super) async fn open(
         path: &Path,
         address: &LogAddress,
+        named: Arc<Named>,
         appended: Arc<Notify>,
     ) -> Result<Self, LogError> {
         let lock = lock(path, address).await?;
@@ -65,6 +67,7 @@ impl SqliteAppender {
             options: options(path),
             connection: None,
             ends: HashMap::new(),
+            named,
             appended,
             _lock: lock,
         };
@@ -144,9 +147,11 @@ impl AppendSession for SqliteSession {
 
 struct Writer {
     options: SqliteConnectOptions,
-    connection: Option<SqliteConnection>,
+    /// With the files beside the log's that it uses.
+    connection: Option<(SqliteConnection, Beside)>,
     /// The end of each partition, as of the last transaction; empty after a failed one.
     ends: HashMap<Partition, Offset>,
+    named: Arc<Named>,
     appended: Arc<Notify>,
     _lock: File,
 }
@@ -195,23 +200,34 @@ impl Writer {
                     append.failed.store(true, Ordering::SeqCst);
                 }
                 for append in group {
-                    let error = LogError::unavailable("append to the log", error.to_string());
-                    (append.done)(Err(error));
+                    (append.done)(Err(match &error {
+                        LogError::Replaced { what, process } => LogError::Replaced {
+                            what: what.clone(),
+                            process: *process,
+                        },
+                        error => LogError::unavailable("append to the log", error.to_string()),
+                    }));
                 }
             }
         }
     }
 
+    async fn connect(&self) -> Result<(SqliteConnection, Beside), LogError> {
+        self.named.require()?;
+        let connected = self.options.connect().await;
+        let mut connection = connected.map_err(failed("open the log's file"))?;
+        // Reading makes the files beside the log's, if they are not there.
+        bounds_of(&mut connection, Partition(0)).await?;
+        let beside = self.named.look_beside()?;
+        self.named.require()?;
+        Ok((connection, beside))
+    }
+
     async fn insert(&mut self, group: &[Append]) -> Result<Vec<Appended>, LogError> {
         if self.connection.is_none() {
-            self.connection = Some(
-                self.options
-                    .connect()
-                    .await
-                    .map_err(failed("open the log's file"))?,
-            );
+            self.connection = Some(self.connect().await?);
         }
-        let connection = self.connection.as_mut().expect("it was opened above");
+        let (connection, beside) = self.connection.as_mut().expect("it was opened above");
         let now_ms = now_ms();
         let mut ids = Vec::with_capacity(group.len());
         for append in group {
@@ -240,6 +256,8 @@ impl Writer {
             }
             tx.commit().await.map_err(failed("commit to the log"))?;
         }
+        // What the path no longer names is lost with this process.
+        self.named.require_with(beside)?;
         let appended = |id| Appended {
             offset: Some(place_of(id).1),
             appended_at_ms: Some(now_ms),

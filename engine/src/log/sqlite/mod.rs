@@ -5,6 +5,7 @@
 //! but bytes; records are not understood here.
 
 mod appender;
+mod named;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,17 +14,19 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Row};
+use sqlx::{ConnectOptions, Row, Sqlite};
 use tokio::sync::Notify;
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::ids::{Offset, Partition};
 use crate::record::{Headers, Record};
 use appender::SqliteAppender;
+use named::Named;
 
 /// How many bits of a row's id are the offset.
 const OFFSET_BITS: u32 = 40;
@@ -54,6 +57,7 @@ pub struct SqliteLog {
     path: PathBuf,
     partition_count: u32,
     pool: SqlitePool,
+    named: Arc<Named>,
     appended: Arc<Notify>,
 }
 
@@ -106,11 +110,15 @@ impl SqliteLog {
         let address = LogAddress::Sqlite {
             path: path.to_owned(),
         };
-        if !path.exists() {
-            return Err(LogError::Missing {
-                address: address.to_string(),
-            });
-        }
+        let named = match Named::look(path) {
+            Ok(named) => Arc::new(named),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(LogError::Missing {
+                    address: address.to_string(),
+                });
+            }
+            Err(error) => return Err(LogError::unavailable("look at the log's file", error)),
+        };
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_with(options(path))
@@ -120,14 +128,23 @@ impl SqliteLog {
             .fetch_one(&pool)
             .await
             .map_err(failed("read the log's partition count"))?;
+        named.require()?;
         let appended = Arc::new(Notify::new());
         Ok(Self {
             address,
             path: path.to_owned(),
             partition_count,
             pool,
+            named,
             appended,
         })
+    }
+
+    /// A connection to read with. Whoever has read asks once more whether the file is still the log's:
+    /// a connection that is made late would open another one.
+    async fn acquire(&self) -> Result<PoolConnection<Sqlite>, LogError> {
+        self.named.require()?;
+        self.pool.acquire().await.map_err(failed("read the log"))
     }
 }
 
@@ -162,17 +179,22 @@ impl EventLog for SqliteLog {
     }
 
     async fn check(&self) -> Result<Vec<String>, LogError> {
+        self.named.require()?;
         Ok(Vec::new())
     }
 
     async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
-        let mut connection = self.pool.acquire().await.map_err(failed("read the log"))?;
-        bounds_of(&mut connection, partition).await
+        let mut connection = self.acquire().await?;
+        let bounds = bounds_of(&mut connection, partition).await?;
+        self.named.require()?;
+        Ok(bounds)
     }
 
     async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
-        let mut connection = self.pool.acquire().await.map_err(failed("read the log"))?;
-        read_from(&mut connection, partition, from).await
+        let mut connection = self.acquire().await?;
+        let chunk = read_from(&mut connection, partition, from).await;
+        self.named.require()?;
+        chunk
     }
 
     async fn read_at(
@@ -181,7 +203,7 @@ impl EventLog for SqliteLog {
         offsets: &[Offset],
     ) -> Result<Vec<Option<Record>>, LogError> {
         let mut found = Vec::with_capacity(offsets.len());
-        let mut connection = self.pool.acquire().await.map_err(failed("read the log"))?;
+        let mut connection = self.acquire().await?;
         for &offset in offsets {
             let one = "SELECT id, key, value, headers, appended_at_ms FROM record WHERE id = ?";
             let row = sqlx::query(one)
@@ -195,6 +217,7 @@ impl EventLog for SqliteLog {
                     .map(|(_, record)| record),
             );
         }
+        self.named.require()?;
         Ok(found)
     }
 
@@ -206,13 +229,15 @@ impl EventLog for SqliteLog {
             is_check_owed: true,
             checked: None,
             next: from.to_vec(),
+            looked: None,
+            named: Arc::clone(&self.named),
             appended: Arc::clone(&self.appended),
         }))
     }
 
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
-        let appender =
-            SqliteAppender::open(&self.path, &self.address, Arc::clone(&self.appended)).await?;
+        let (named, appended) = (Arc::clone(&self.named), Arc::clone(&self.appended));
+        let appender = SqliteAppender::open(&self.path, &self.address, named, appended).await?;
         Ok(Arc::new(appender))
     }
 }
@@ -351,6 +376,9 @@ struct SqliteReader {
     /// When it was last checked that the log still holds the places to go on from.
     checked: Option<Instant>,
     next: Vec<(Partition, Offset)>,
+    /// When it was last looked whether the file is still the log's.
+    looked: Option<Instant>,
+    named: Arc<Named>,
     appended: Arc<Notify>,
 }
 
@@ -370,6 +398,11 @@ impl SqliteReader {
             .await
             .map_err(failed("read the log"))?;
         let changed = self.version != Some(version);
+        // A file that nobody writes any more never changes.
+        if changed || self.looked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
+            self.named.require()?;
+            self.looked = Some(Instant::now());
+        }
         self.is_check_owed |= changed;
         if self.is_check_owed && self.checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
             for &(partition, next) in &self.next {

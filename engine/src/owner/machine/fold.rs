@@ -22,6 +22,13 @@ impl<T> Owner<T> {
     pub(super) fn fold(&mut self, record: Record) -> Result<(), Stop> {
         match self.chain.judge(&record)? {
             Verdict::Claim(claim, position) => {
+                let (found, opened) = (claim.log, self.opened_log.unwrap_or(claim.log));
+                if found != opened {
+                    return Err(Stop::Gone(format!(
+                        "the log at this address is {found} and was {opened} when it was opened: it \
+                         was deleted and made anew; bring it back, and start this process again"
+                    )));
+                }
                 let value = record.value.as_deref().and_then(Claim::read);
                 if position == Position(1)
                     && let Some(value) = &value

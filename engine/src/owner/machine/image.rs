@@ -139,6 +139,7 @@ impl<T: Hash> Owner<T> {
             unproven,
             end_counts,
             orphans: _,
+            opened_log: _,
         } = self;
         memory.digest(hasher);
         digest_chain(chain, hasher);

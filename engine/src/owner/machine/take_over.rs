@@ -414,6 +414,13 @@ impl<T> Owner<T> {
         self.claimed == Some((self.chain.term, self.chain.writer))
     }
 
+    /// Stops for good: the log is not the one any more that was opened.
+    pub fn log_gone(&mut self, reason: String) {
+        if !matches!(self.phase, Phase::Stopped(_)) {
+            self.stop(Stop::Gone(reason));
+        }
+    }
+
     pub(super) fn stop(&mut self, stop: Stop) {
         tracing::error!(%stop, "the owner stops: an operator must look at the log");
         self.goal = None;

@@ -266,7 +266,7 @@ async fn each_partition_has_bounds_of_its_own() {
 }
 
 /// Takes the first records away, as a retention time does.
-async fn cut_head(raw: &RawLog, first: i64) {
+pub(crate) async fn cut_head(raw: &RawLog, first: i64) {
     match &raw.address {
         LogAddress::Sqlite { path } => {
             let delete = format!("DELETE FROM record WHERE id < {first}");

@@ -1,0 +1,146 @@
+//! Whether the log's path still names the file that is open.
+//!
+//! A file that was deleted, moved or replaced can still be written by whoever has it open, and what is
+//! written is lost with the process. Invariant: once the path named another file, every operation on
+//! this log fails, for good: nobody can tell what happened meanwhile. Deliberately absent: a copy
+//! that is written into the open file by another program and is at least as long.
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::log::LogError;
+
+/// The files beside the log's that SQLite keeps what was committed in and finds it by.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// What names a file apart from its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// The file that was opened, and whether the path has named it ever since.
+#[derive(Debug)]
+pub(super) struct Named {
+    path: PathBuf,
+    opened: FileId,
+    /// The largest length that was seen, in bytes: records are never deleted, so the file never shrinks.
+    length: AtomicU64,
+    /// What happened, once it did not.
+    lost: OnceLock<String>,
+}
+
+/// The files beside the log's, as they were when the writer's connection began to use them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside([FileId; BESIDE.len()]);
+
+impl Named {
+    /// Looks at the file that `path` names now.
+    pub(super) fn look(path: &Path) -> io::Result<Self> {
+        let metadata = path.metadata()?;
+        Ok(Self {
+            path: path.to_owned(),
+            opened: FileId::of(&metadata),
+            length: AtomicU64::new(metadata.len()),
+            lost: OnceLock::new(),
+        })
+    }
+
+    /// Whether the path still names the open file.
+    ///
+    /// # Errors
+    /// `Replaced`, now and from then on; `Unavailable` where it could not be looked.
+    pub(super) fn require(&self) -> Result<(), LogError> {
+        if let Some(what) = self.lost.get() {
+            return Err(self.replaced(what.clone()));
+        }
+        let metadata = match self.path.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(self.lose("was deleted or moved"));
+            }
+            Err(error) => return Err(LogError::unavailable("look at the log's file", error)),
+        };
+        if FileId::of(&metadata) != self.opened {
+            return Err(self.lose("was replaced by another file"));
+        }
+        let length = metadata.len();
+        if length < self.length.fetch_max(length, Ordering::Relaxed) {
+            return Err(self.lose("became shorter: something else wrote it"));
+        }
+        Ok(())
+    }
+
+    /// The same, and whether the files beside it are still those that were `beside`.
+    ///
+    /// # Errors
+    /// As [`Self::require`].
+    pub(super) fn require_with(&self, beside: &Beside) -> Result<(), LogError> {
+        self.require()?;
+        for (suffix, opened) in BESIDE.into_iter().zip(beside.0) {
+            match self.beside(suffix).metadata() {
+                Ok(metadata) if FileId::of(&metadata) == opened => {}
+                Ok(_) => return Err(self.lose(&format!("lost its {suffix} file to another"))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(self.lose(&format!("lost its {suffix} file")));
+                }
+                Err(error) => return Err(LogError::unavailable("look at the log's file", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The files beside the log's as they are now; a connection that has read keeps them open.
+    pub(super) fn look_beside(&self) -> Result<Beside, LogError> {
+        let mut ids = [self.opened; BESIDE.len()];
+        for (suffix, id) in BESIDE.into_iter().zip(&mut ids) {
+            let metadata = self.beside(suffix).metadata();
+            *id = FileId::of(&metadata.map_err(|error| {
+                LogError::unavailable("look at the files beside the log's", error)
+            })?);
+        }
+        Ok(Beside(ids))
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name: OsString = self.path.clone().into_os_string();
+        name.push(suffix);
+        name.into()
+    }
+
+    /// Notes what happened, and says so once where an operator looks.
+    fn lose(&self, what: &str) -> LogError {
+        let mut is_news = false;
+        let what = self.lost.get_or_init(|| {
+            is_news = true;
+            what.to_owned()
+        });
+        let error = self.replaced(what.clone());
+        if is_news {
+            tracing::error!("{error}");
+        }
+        error
+    }
+
+    fn replaced(&self, what: String) -> LogError {
+        LogError::Replaced {
+            what: format!("the log's file {} {what}", self.path.display()),
+            process: std::process::id(),
+        }
+    }
+}

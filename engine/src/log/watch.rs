@@ -1,0 +1,192 @@
+//! A look at the log's store every minute while a process runs: whether its settings are still safe, and
+//! whether it still begins where it began.
+//!
+//! Invariant: a look that fails changes nothing of what was found before. Deliberately absent: what
+//! follows from it; health says it, and owners have checks of their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{Bounds, EventLog, LogError};
+use crate::explained;
+use crate::ids::{Offset, Partition, RecordHash};
+use crate::record::{Record, record_hash};
+
+/// How often a process looks.
+pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Where each partition began when it was first looked at.
+#[derive(Debug, Default)]
+pub struct Beginnings(BTreeMap<Partition, (Offset, RecordHash)>);
+
+impl Beginnings {
+    /// Takes where a partition begins and ends now, and the first record that is kept, if there is one.
+    ///
+    /// # Errors
+    /// What happened to the log, in words, where it no longer begins as it did.
+    pub fn compare(
+        &mut self,
+        partition: Partition,
+        bounds: Bounds,
+        first: Option<&Record>,
+    ) -> Result<(), String> {
+        let Some((began_at, hash)) = self.0.get(&partition) else {
+            if let Some(first) = first {
+                let place = (first.offset, record_hash(first));
+                self.0.insert(partition, place);
+            }
+            return Ok(());
+        };
+        if bounds.first > *began_at {
+            let first = bounds.first;
+            return Err(format!(
+                "the beginning of partition {partition} was deleted: it began at offset {began_at} and \
+                 begins at {first} now; nothing can be built from it any more: stop what deletes \
+                 records, and go on with a copy of the log that is whole"
+            ));
+        }
+        match first {
+            Some(first) if (first.offset, record_hash(first)) == (*began_at, *hash) => Ok(()),
+            Some(_) | None => Err(format!(
+                "partition {partition} does not begin with the record that it began with: the log was \
+                 deleted and made anew, or another one put in its place; bring it back, and start \
+                 this process again"
+            )),
+        }
+    }
+}
+
+/// Looks at a log as long as it is kept.
+pub struct LogWatch {
+    found: watch::Receiver<Option<String>>,
+    task: JoinHandle<()>,
+}
+
+impl LogWatch {
+    /// Begins to look, at once and then after each `every`.
+    #[must_use]
+    pub fn begin(log: Arc<dyn EventLog>, every: Duration) -> Self {
+        let (tell, found) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let mut beginnings = Beginnings::default();
+            let mut looks = tokio::time::interval(every);
+            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                match look(&*log, &mut beginnings).await {
+                    Ok(found) => say(&tell, found),
+                    Err(error) => {
+                        tracing::debug!(
+                            error = explained(&error),
+                            "the log could not be looked at"
+                        );
+                    }
+                }
+            }
+        });
+        Self { found, task }
+    }
+
+    /// What was found last, for health.
+    ///
+    /// # Errors
+    /// What is wrong with the log, and what to do about it.
+    pub fn verdict(&self) -> Result<(), String> {
+        self.found.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    /// The same for whoever asks again and again.
+    #[must_use]
+    pub fn found(&self) -> watch::Receiver<Option<String>> {
+        self.found.clone()
+    }
+}
+
+impl Drop for LogWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Notes what was found, and tells it once.
+fn say(tell: &watch::Sender<Option<String>>, found: Option<String>) {
+    tell.send_if_modified(|known| {
+        let is_news = *known != found;
+        if is_news {
+            match &found {
+                Some(found) => tracing::error!("{found}"),
+                None => tracing::info!("the log is as it should be again"),
+            }
+            *known = found;
+        }
+        is_news
+    });
+}
+
+async fn look(log: &dyn EventLog, beginnings: &mut Beginnings) -> Result<Option<String>, LogError> {
+    match log.check().await {
+        Ok(_) => {}
+        Err(error @ LogError::Settings(_)) => return Ok(Some(error.to_string())),
+        Err(error) if error.is_final() => return Ok(Some(error.to_string())),
+        Err(error) => return Err(error),
+    }
+    for partition in (0..log.partition_count()).map(Partition) {
+        let bounds = log.bounds(partition).await?;
+        let first = log.read_at(partition, &[bounds.first]).await?;
+        let first = first.into_iter().next().flatten();
+        if let Err(found) = beginnings.compare(partition, bounds, first.as_ref()) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Headers;
+
+    fn record(offset: u64, value: &'static str) -> Record {
+        Record {
+            offset: Offset(offset),
+            key: None,
+            value: Some(value.into()),
+            headers: Headers::default(),
+            leader_epoch: None,
+            appended_at_ms: None,
+        }
+    }
+
+    fn bounds(first: u64, end: u64) -> Bounds {
+        Bounds {
+            first: Offset(first),
+            end: Offset(end),
+        }
+    }
+
+    #[test]
+    fn a_log_begins_for_ever_as_it_began() {
+        let partition = Partition(3);
+        let mut beginnings = Beginnings::default();
+        let mut look = |first, end, value: Option<&'static str>| {
+            let found = value.map(|value| record(first, value));
+            beginnings.compare(partition, bounds(first, end), found.as_ref())
+        };
+        assert_eq!(look(0, 0, None), Ok(()), "nothing is there yet");
+        assert_eq!(look(0, 1, Some("claim")), Ok(()));
+        assert_eq!(look(0, 900, Some("claim")), Ok(()));
+        let cut = look(7, 900, Some("later")).unwrap_err();
+        assert!(
+            cut.contains("partition 3") && cut.contains("begins at 7"),
+            "{cut}"
+        );
+        let anew = look(0, 1, Some("another claim")).unwrap_err();
+        assert!(anew.contains("made anew"), "{anew}");
+        assert!(look(0, 0, None).is_err(), "emptied");
+        assert_eq!(look(0, 901, Some("claim")), Ok(()), "brought back");
+    }
+}

@@ -1,0 +1,103 @@
+//! Which log a database holds the read models of.
+//!
+//! Invariant: a database belongs to the log that wrote it first; nobody writes or shows it for another.
+//! Deliberately absent: when it is asked (`task`, `rebuild`, `list`, the query door, `cli`).
+
+use engine::create::first_claim;
+use engine::ids::{LogId, Partition};
+use engine::log::EventLog;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::error::RuntimeError;
+use super::projector::connect_options;
+
+/// A log and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedLog {
+    /// Its identity.
+    pub id: LogId,
+    /// Its address.
+    pub address: String,
+}
+
+impl NamedLog {
+    /// The log that is read; absent as long as nobody has claimed it.
+    ///
+    /// # Errors
+    /// `Log`.
+    pub async fn of(log: &dyn EventLog) -> Result<Option<Self>, RuntimeError> {
+        let claim = first_claim(log, Partition(0)).await?;
+        Ok(claim.map(|claim| Self {
+            id: claim.log,
+            address: log.address().to_string(),
+        }))
+    }
+}
+
+/// Refuses a database that holds the read models of another log than this. One that holds none yet, or
+/// was not migrated yet, is anybody's.
+///
+/// # Errors
+/// `OtherLog`; `Log`, `Postgres` where one of them does not answer.
+pub async fn require_log(log: &dyn EventLog, url: &str) -> Result<(), RuntimeError> {
+    let Some(named) = NamedLog::of(log).await? else {
+        return Ok(());
+    };
+    let connect = RuntimeError::postgres("connect to Postgres");
+    let mut connection = connect_options(url)?.connect().await.map_err(connect)?;
+    let required = require(&mut connection, &named).await;
+    let _ = connection.close().await;
+    required
+}
+
+/// The same on a connection.
+pub(crate) async fn require(
+    connection: &mut PgConnection,
+    log: &NamedLog,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("look whose read models these are");
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('annals.log') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed())?;
+    if !is_there {
+        return Ok(());
+    }
+    let row = sqlx::query("SELECT log, address FROM annals.log")
+        .fetch_optional(connection)
+        .await
+        .map_err(failed())?;
+    let Some(row) = row else { return Ok(()) };
+    let id: Uuid = row.try_get("log").map_err(failed())?;
+    if LogId(id) == log.id {
+        return Ok(());
+    }
+    Err(RuntimeError::OtherLog {
+        held: LogId(id),
+        held_address: row.try_get("address").map_err(failed())?,
+        log: log.id,
+        address: log.address.clone(),
+    })
+}
+
+/// Makes a database this log's, unless it is another's; to be called before anything is written.
+///
+/// # Errors
+/// `OtherLog`; `Log`, `Postgres` where one of them does not answer.
+pub(crate) async fn take(
+    connection: &mut PgConnection,
+    log: &dyn EventLog,
+) -> Result<(), RuntimeError> {
+    let Some(named) = NamedLog::of(log).await? else {
+        return Ok(());
+    };
+    let note = "INSERT INTO annals.log (log, address) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    sqlx::query(note)
+        .bind(named.id.0)
+        .bind(&named.address)
+        .execute(&mut *connection)
+        .await
+        .map_err(RuntimeError::postgres("note whose read models these are"))?;
+    require(connection, &named).await
+}
