@@ -18,6 +18,8 @@ pub enum KnownBad {
     CallsOrphanByGap,
     /// After a doubt the owner looks once at the log's end instead of claiming again.
     LooksOnceAfterDoubt,
+    /// The owner claims and appends whatever its clock says.
+    AppendsByAnyClock,
     /// The owner begins with an empty table of command ids.
     ForgetsIdsAtTakeOver,
     /// The owner forgets command ids before their window is over.
@@ -57,12 +59,13 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
         Self::CallsOrphanByGap,
         Self::LooksOnceAfterDoubt,
+        Self::AppendsByAnyClock,
         Self::ForgetsIdsAtTakeOver,
         Self::ForgetsIdsEarly,
         Self::FoldsToBeforeOwnClaim,

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod chain;
 pub mod checkpoint;
 pub mod claim;
+pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod commit;

@@ -147,6 +147,7 @@ pub fn now() -> Now {
     Now {
         wall: Timestamp::from_micros(1_700_000_000_000_000).expect("a time in 2023"),
         monotonic_ms: 0,
+        boottime_ms: 0,
     }
 }
 

@@ -105,6 +105,7 @@ impl World {
         Now {
             wall: "2026-01-01T00:00:00Z".parse().expect("a moment"),
             monotonic_ms: 1,
+            boottime_ms: 1,
         }
     }
 

@@ -87,6 +87,15 @@ pub trait Directory: Send + Sync + 'static {
     /// Says that a node is no longer here.
     async fn say_gone(&self, node: &str);
 
+    /// What time it is by the brokers that keep the directory: when they appended a record that was
+    /// sent for this. Absent where no broker stamps records.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn time(&self) -> Result<Option<Timestamp>, LogError> {
+        Ok(None)
+    }
+
     /// What is known, and every change of it.
     ///
     /// # Errors

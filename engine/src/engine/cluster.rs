@@ -235,9 +235,9 @@ impl Following {
                 change = change, if !rests => self.tell(&change),
                 _ = say.tick() => self.say(!rests).await,
                 Ok(()) = self.unfit.changed() => {
-                    let (outdated, has_room) = {
+                    let (outdated, reason) = {
                         let unfit = self.unfit.borrow_and_update();
-                        (unfit.outdated, unfit.without_room.is_empty())
+                        (unfit.outdated, unfit.reason())
                     };
                     if outdated {
                         tracing::error!(
@@ -247,22 +247,19 @@ impl Following {
                         self.leave_to_others();
                         break;
                     }
-                    match (rests, has_room) {
-                        (false, false) => {
-                            tracing::error!(
-                                "the disk of the local checkpoint store is full: this node leaves \
-                                 the group of nodes until it has room"
-                            );
+                    match (rests, reason) {
+                        (false, Some(reason)) => {
+                            tracing::error!(reason, "this node leaves the group of nodes for now");
                             self.leave_to_others();
                             if let Some(mut membership) = membership.take() {
                                 membership.leave().await;
                             }
                             self.say(false).await;
                         }
-                        (true, true) => tracing::info!("there is room again: joining the group"),
+                        (true, None) => tracing::info!("joining the group of nodes again"),
                         _ => {}
                     }
-                    rests = !has_room;
+                    rests = reason.is_some();
                 }
                 () = &mut end => break,
             }

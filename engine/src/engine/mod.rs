@@ -7,6 +7,7 @@ mod batch;
 mod cluster;
 mod measure;
 mod serving;
+mod time;
 mod waiting;
 
 use std::future::Future;
@@ -211,6 +212,10 @@ impl Engine {
         settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
         let (stopping, stopped) = watch::channel(false);
         let mut cluster = cluster::Cluster::join(&log, options.cluster, &settings).await?;
+        let started = Instant::now();
+        let (keeper, reference) =
+            time::Timekeeper::begin(cluster.directory(), started, settings.clock_skew_max_ms);
+        tokio::spawn(keeper.run(stopped.clone()));
         let shared = Shared {
             log: Arc::clone(&log),
             appender: Arc::clone(&appender),
@@ -218,7 +223,8 @@ impl Engine {
             directory: cluster.directory(),
             unfit: cluster.unfit(),
             in_group: cluster.is_in_group(),
-            started: Instant::now(),
+            reference,
+            started,
         };
         let identity = Identity {
             node: settings.node.clone(),

@@ -48,6 +48,10 @@ impl<T> Owner<T> {
     /// Decides a command, or keeps it until what it needs of the local store can be read: an answer
     /// that is none would let what comes behind it overtake it.
     pub(super) fn decide(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
+        if self.clock_is_off(now) {
+            self.again.push_front((submission, waiters));
+            return self.let_go_if_drained(now);
+        }
         let request = &submission.request;
         let key = stream_key(&request.tenant, &request.stream);
         let fingerprint = self.memory.fingerprint_of(

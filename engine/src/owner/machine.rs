@@ -7,6 +7,7 @@ pub(in crate::owner) mod image;
 mod prove;
 mod settle;
 mod take_over;
+mod time;
 mod without_store;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::chain::{Acknowledged, Chain, Orphan, Stop};
 use crate::checkpoint::Checkpoint;
+use crate::clock::Clock;
 use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::commit::stream_key;
@@ -150,6 +152,8 @@ pub struct Owner<T> {
     first_offset: Offset,
     /// The last claim of ours that counted.
     pub(super) claimed: Option<(Term, WriterId)>,
+    /// What is known of this node's clock.
+    clock: Clock,
     /// Whether this node should own.
     wanted: bool,
     /// The record format that claims announce.
@@ -225,6 +229,7 @@ impl<T> Owner<T> {
             resumed: None,
             first_offset: Offset(0),
             claimed: None,
+            clock: Clock::default(),
             wanted: true,
             record_version,
             letting_go: false,
@@ -307,6 +312,11 @@ impl<T> Owner<T> {
     /// Why the owner does not decide commands; `None` if it does.
     #[must_use]
     pub fn not_owning(&self) -> Option<NotOwning> {
+        if let Some(off) = self.clock.off()
+            && !matches!(self.phase, Phase::Stopped(_))
+        {
+            return Some(NotOwning::Clock(off));
+        }
         match &self.phase {
             Phase::Owning => None,
             Phase::Proving | Phase::Following if !self.wanted => Some(NotOwning::StandingBy),
@@ -328,6 +338,7 @@ impl<T> Owner<T> {
     pub fn takes_commands(&self) -> bool {
         self.phase == Phase::Owning
             && !self.letting_go
+            && self.clock.off().is_none()
             && self.again.is_empty()
             && self.window.len() < self.settings.in_flight_max
             && self.window_bytes < self.settings.in_flight_bytes_max
@@ -350,9 +361,9 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether it is to own, and has room for what it would have to keep.
+    /// Whether it is to own, has room for what it would have to keep, and knows what time it is.
     fn may_claim(&self) -> bool {
-        self.wanted && !self.without_room
+        self.wanted && !self.without_room && self.clock.off().is_none()
     }
 
     /// Whether it folds what the log has before it takes the partition over, and has nothing of its

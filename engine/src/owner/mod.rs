@@ -19,6 +19,7 @@ use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::Stop;
+use crate::clock::ClockOff;
 use crate::command::{Answer, Request, SubmitError};
 use crate::ids::Offset;
 use crate::record::{NewRecord, RECORD_VERSION};
@@ -42,6 +43,8 @@ pub struct Now {
     pub wall: Timestamp,
     /// A clock that never goes back, in milliseconds from any start.
     pub monotonic_ms: u64,
+    /// The same for one that also counts while the machine is suspended.
+    pub boottime_ms: u64,
 }
 
 /// Where ids and chance come from.
@@ -102,12 +105,13 @@ pub struct OwnerSettings {
     /// How long an append may go without acknowledgement before all in flight are in doubt, in
     /// milliseconds.
     pub append_doubt_after_ms: u64,
-    /// How far the node's clock and the log's may lie apart, in milliseconds.
+    /// How far the node's clock may be from the time that it should show, in milliseconds.
     pub clock_skew_max_ms: i64,
     /// The least pause before claiming again after losing, in milliseconds; up to twice of it by
     /// chance.
     pub back_off_ms: u64,
-    /// The same after the clocks were found to lie too far apart.
+    /// The same after the partition's broker stamped a record with a time too far away; each further time
+    /// twice as long.
     pub clock_back_off_ms: u64,
     /// How many bytes the streams' states may take that are kept in memory, as estimated from what
     /// they take in the local store.
@@ -221,9 +225,9 @@ pub enum NotOwning {
     /// Another writer claimed.
     #[error("another writer holds the partition")]
     Deposed,
-    /// The node's clock and the log's lie too far apart.
-    #[error("the clocks of this node and of the log differ by {0} ms")]
-    Clock(i64),
+    /// The node's clock is wrong, or was set while the process ran.
+    #[error("{0}")]
+    Clock(ClockOff),
     /// The reader must not go on.
     #[error(transparent)]
     Stopped(#[from] Stop),

@@ -16,6 +16,7 @@ use super::desk::WayToDesk;
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Seat, SeatAction};
 use crate::chain::Stop;
+use crate::clock::{self, Reference};
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
 use crate::explained;
 use crate::ids::{LogId, Offset, Partition, Position, Term};
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) unfit: watch::Sender<Unfit>,
     /// Whether there may be other nodes.
     pub(crate) in_group: bool,
+    /// What this node's clock is held against.
+    pub(crate) reference: watch::Receiver<Reference>,
     /// Against which monotonic times are counted.
     pub(crate) started: Instant,
 }
@@ -88,6 +91,8 @@ pub(crate) struct Unfit {
     pub(crate) outdated: bool,
     /// The partitions for whose states and ids neither the local store nor memory has room.
     pub(crate) without_room: BTreeSet<Partition>,
+    /// The partitions that are left alone since this node's clock is wrong.
+    pub(crate) clock_off: BTreeSet<Partition>,
 }
 
 impl Unfit {
@@ -98,8 +103,17 @@ impl Unfit {
                 !std::mem::replace(&mut self.outdated, true)
             }
             Some(NotOwning::NoRoom) => self.without_room.insert(partition),
-            _ => self.without_room.remove(&partition),
+            Some(NotOwning::Clock(_)) => self.clock_off.insert(partition),
+            _ => self.without_room.remove(&partition) | self.clock_off.remove(&partition),
         }
+    }
+
+    /// Why this node is to rest, if it is, as an operator is told.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        if !self.without_room.is_empty() {
+            return Some("the disk of its local checkpoint store is full");
+        }
+        (!self.clock_off.is_empty()).then_some("its clock is wrong")
     }
 }
 
@@ -238,6 +252,7 @@ impl Driver {
     /// Begins with the first record that the log keeps.
     pub(super) fn start(&mut self, first_offset: Offset, assigned: bool) {
         let now = self.now();
+        self.seat.set_reference(*self.shared.reference.borrow());
         self.seat.start(first_offset, assigned, now);
     }
 
@@ -257,6 +272,7 @@ impl Driver {
     pub(super) fn tick(&mut self) {
         self.retry_held_back();
         let now = self.now();
+        self.seat.set_reference(*self.shared.reference.borrow());
         self.seat.tick(now);
     }
 
@@ -272,11 +288,7 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        let elapsed = self.shared.started.elapsed().as_millis();
-        Now {
-            wall: wall_clock(),
-            monotonic_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
-        }
+        clock::system::now(self.shared.started)
     }
 
     pub(super) fn message(&mut self, message: Message) {

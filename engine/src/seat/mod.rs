@@ -18,6 +18,7 @@ mod ticket;
 use std::collections::VecDeque;
 
 use crate::chain::Stop;
+use crate::clock::Reference;
 use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::ids::{Offset, Partition, Term};
@@ -347,6 +348,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Decides nothing more that was not begun.
     pub fn stop(&mut self) {
         self.stopping = true;
+    }
+
+    /// Takes a newer reference for this node's clock.
+    pub fn set_reference(&mut self, reference: Reference) {
+        self.owner.set_reference(reference);
     }
 
     /// Lets time pass.

@@ -167,6 +167,7 @@ impl World {
         Now {
             wall: Timestamp::from_micros(1_000 * self.time_ms.cast_signed()).unwrap(),
             monotonic_ms: self.time_ms,
+            boottime_ms: self.time_ms,
         }
     }
 

@@ -51,12 +51,17 @@ impl World {
         if answer.command_id.as_str() != key.1 {
             return differs(format!("the answer is of {}", answer.command_id.as_str()));
         }
-        let Some(counted) = history.of(key) else {
+        if !history.has(key) {
             return differs("is not in the log".to_owned());
-        };
-        let commit = &counted.commit;
+        }
         let position = answer.position.positions.get(&history.partition());
-        if position != Some(&counted.position) || answer.version != commit.version() {
+        let counted = history
+            .of(key)
+            .find(|counted| position == Some(&counted.position));
+        let Some(commit) = counted.map(|counted| &counted.commit) else {
+            return differs("stands elsewhere".to_owned());
+        };
+        if answer.version != commit.version() {
             return differs("stands elsewhere".to_owned());
         }
         let agrees = match &answer.decision {
@@ -183,9 +188,8 @@ impl World {
         self.finished = true;
         for partition in 0..self.logs.len() {
             // The whole log read again gives what was found record by record.
-            let number = self.histories[partition].partition();
             let records = self.logs[partition].records();
-            let again = super::history::PartitionHistory::of_records(number, records, &self.asked);
+            let again = self.histories[partition].read_again(records, &self.asked);
             let position = again.position();
             if again.head_at(position) != self.histories[partition].head_at(position)
                 || position != self.histories[partition].position()

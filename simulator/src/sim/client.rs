@@ -139,7 +139,7 @@ impl World {
         let untouched = open.filter(|open| !open.uncertain && !open.reuses);
         let found = untouched
             .map(|open| (open.partition, open.key.clone()))
-            .find(|(partition, key)| self.histories[*partition].of(key).is_some());
+            .find(|(partition, key)| self.histories[*partition].has(key));
         if let Some((_, (stream, id))) = found {
             let what = format!("{id} of {stream}, said not to have been attempted, is there");
             return self.break_off(Invariant::RefusedLeftNothing, what);
@@ -196,7 +196,7 @@ impl World {
                 .iter()
                 .filter(|key| key.0 == stream);
             let known: Vec<CommandKey> = known.cloned().collect();
-            let reuses = !known.is_empty() && self.random.chance(40);
+            let reuses = !known.is_empty() && !self.plan.nights && self.random.chance(40);
             let id = match reuses {
                 true => known[self.random.index(known.len())].1.clone(),
                 false => format!("c{client}-{intent}"),
@@ -270,7 +270,7 @@ impl World {
                 Some((Invariant::AnsweredIsThere, what))
             }
             Err(SubmitError::TurnedAway { reason, .. })
-                if !uncertain && !reuses && self.histories[partition].of(&key).is_some() =>
+                if !uncertain && !reuses && self.histories[partition].has(&key) =>
             {
                 let what = format!("{id} of {stream} is there, but was turned away: {reason}");
                 Some((Invariant::RefusedLeftNothing, what))

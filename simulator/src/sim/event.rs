@@ -9,6 +9,7 @@ use engine::command::{Answer, Request, SubmitError};
 use engine::ids::Offset;
 use engine::log::{Appended, Chunk};
 use engine::record::Record;
+use kernel::Timestamp;
 
 /// An event.
 pub enum Event {
@@ -80,6 +81,8 @@ pub enum Event {
 
 /// What reaches a node.
 pub enum NodeEvent {
+    /// The brokers said what time it was, to a question of this moment.
+    Time(u64, Timestamp),
     /// Its clock ticks.
     Tick,
     /// A partition's task goes on.

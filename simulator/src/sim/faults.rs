@@ -17,6 +17,10 @@ pub enum Fault {
     SmallClockJump,
     /// A node's clock is set forward or back by more than a minute.
     LargeClockJump,
+    /// A node's machine is suspended: of its clocks only the one that times timeouts stands still.
+    Suspension,
+    /// All machines are suspended together, for minutes or days.
+    Night,
     /// A producer fails: what it held is lost, or lands late.
     ProducerFails,
     /// A node's local store can neither be read nor written.
@@ -68,13 +72,15 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 30] = [
+pub const FAULTS: [Fault; 32] = [
     Fault::Crash,
     Fault::CrashWithLoss,
     Fault::Pause,
     Fault::PlannedStop,
     Fault::SmallClockJump,
     Fault::LargeClockJump,
+    Fault::Suspension,
+    Fault::Night,
     Fault::ProducerFails,
     Fault::StoreAway,
     Fault::HeldAppends,
@@ -112,6 +118,8 @@ impl Fault {
             Self::PlannedStop => "planned stop",
             Self::SmallClockJump => "clock jump < 1 min",
             Self::LargeClockJump => "clock jump > 1 min",
+            Self::Suspension => "suspended machine",
+            Self::Night => "all suspended",
             Self::ProducerFails => "producer fails",
             Self::StoreAway => "store away",
             Self::HeldAppends => "appends held up",

@@ -17,6 +17,12 @@ use super::violation::Invariant;
 /// The code of a refusal for a stale expected version.
 const VERSION_CONFLICT: &str = "version_conflict";
 
+/// How much sooner an id may expire than by the brokers' clock: those who recorded it and what came last
+/// may each be off by a minute, or two where a clock was wrong from the start of a process on.
+const CLOCKS_APART_MS: i64 = 260_000;
+/// How far a recorded time may be ahead of its append, where the log was not ahead before.
+const CLOCK_AHEAD_MAX_MS: i64 = 125_000;
+
 /// A stream and a command id in it.
 pub type CommandKey = (String, String);
 
@@ -43,6 +49,8 @@ pub struct Counted {
     pub commit: Commit,
     /// Its stream behind it.
     row: Row,
+    /// When the broker appended it, in milliseconds.
+    appended_at_ms: i64,
 }
 
 /// A stream as the accepted history leaves it.
@@ -66,7 +74,9 @@ pub struct PartitionHistory {
     pub commits: Vec<Counted>,
     /// Each stream as it is now.
     pub rows: BTreeMap<String, Row>,
-    ids: BTreeMap<CommandKey, usize>,
+    /// The commits of each command: more than one only where its id had expired.
+    ids: BTreeMap<CommandKey, Vec<usize>>,
+    window_ms: u64,
     intents: BTreeSet<u64>,
     last_recorded_at: Option<Timestamp>,
     /// How many records did not count.
@@ -98,8 +108,9 @@ pub enum Judgement {
 impl PartitionHistory {
     /// The history of an empty partition.
     #[must_use]
-    pub fn new(partition: Partition) -> Self {
+    pub fn new(partition: Partition, window_ms: u64) -> Self {
         Self {
+            window_ms,
             partition,
             log: None,
             term: Term(0),
@@ -137,10 +148,25 @@ impl PartitionHistory {
         self.heads.get(index).copied()
     }
 
-    /// The commit of a command.
+    /// The commits of a command: one, unless its id expired meanwhile.
+    pub fn of(&self, key: &CommandKey) -> impl Iterator<Item = &Counted> {
+        let places = self.ids.get(key).into_iter().flatten();
+        places.map(|&index| &self.commits[index])
+    }
+
+    /// Whether a command left anything.
     #[must_use]
-    pub fn of(&self, key: &CommandKey) -> Option<&Counted> {
-        self.ids.get(key).map(|&index| &self.commits[index])
+    pub fn has(&self, key: &CommandKey) -> bool {
+        self.ids.contains_key(key)
+    }
+
+    /// Whether the last commit of a command was so long ago that its id may be forgotten.
+    fn has_expired(&self, places: &[usize], now_ms: i64) -> bool {
+        let last = places
+            .last()
+            .map(|&index| self.commits[index].appended_at_ms);
+        let window_ms = i64::try_from(self.window_ms).unwrap_or(i64::MAX);
+        last.is_none_or(|last| now_ms - last + CLOCKS_APART_MS >= window_ms)
     }
 
     /// Judges a record that landed.
@@ -174,7 +200,8 @@ impl PartitionHistory {
                         let what = format!("offset {}: {error}", record.offset);
                         (Invariant::Versions, what)
                     })?;
-                    self.count(commit, record.offset, next, asked)?;
+                    let appended_at_ms = record.appended_at_ms.unwrap_or_default();
+                    self.count(commit, (record.offset, appended_at_ms), next, asked)?;
                     return Ok(Judgement::Commit);
                 }
                 if commit.term > self.term || (current && commit.position >= next) {
@@ -190,7 +217,7 @@ impl PartitionHistory {
     fn count(
         &mut self,
         commit: Commit,
-        offset: Offset,
+        (offset, appended_at_ms): (Offset, i64),
         position: Position,
         asked: &AskedFor,
     ) -> Result<(), Broken> {
@@ -198,7 +225,11 @@ impl PartitionHistory {
         let key = (stream.to_owned(), id.to_owned());
         let post: Post = serde_json::from_str(commit.command.data.get())
             .map_err(|error| (Invariant::Asked, format!("{id}: {error}")))?;
-        if self.ids.contains_key(&key) || !self.intents.insert(post.intent) {
+        let is_again = match self.ids.get(&key) {
+            Some(places) => !self.has_expired(places, appended_at_ms),
+            None => !self.intents.insert(post.intent),
+        };
+        if is_again {
             let what = format!("{id} of {stream} counts again at offset {offset}");
             return Err((Invariant::AtMostOnce, what));
         }
@@ -227,6 +258,13 @@ impl PartitionHistory {
             let what = format!("at offset {offset}, {}", commit.recorded_at);
             return Err((Invariant::RecordedTime, what));
         }
+        if let Some(last) = self.last_recorded_at {
+            let latest_us = (appended_at_ms + CLOCK_AHEAD_MAX_MS) * 1_000;
+            if commit.recorded_at.micros() > latest_us.max(last.micros() + 1) {
+                let what = format!("at offset {offset}, {}", commit.recorded_at);
+                return Err((Invariant::TimesAreTrue, what));
+            }
+        }
         self.last_recorded_at = Some(commit.recorded_at);
         let row = self.rows.entry(key.0.clone()).or_default();
         fold(row, &commit, &post).map_err(|(invariant, what)| {
@@ -236,11 +274,12 @@ impl PartitionHistory {
             )
         })?;
         let row = *row;
-        self.ids.insert(key, self.commits.len());
+        self.ids.entry(key).or_default().push(self.commits.len());
         self.commits.push(Counted {
             position,
             commit,
             row,
+            appended_at_ms,
         });
         broken.map_or(Ok(()), Err)
     }
@@ -268,8 +307,8 @@ impl PartitionHistory {
     /// The history of these records, as whoever reads them now finds it; where it breaks off if it
     /// does.
     #[must_use]
-    pub fn of_records(partition: Partition, records: &[Record], asked: &AskedFor) -> Self {
-        let mut history = Self::new(partition);
+    pub fn read_again(&self, records: &[Record], asked: &AskedFor) -> Self {
+        let mut history = Self::new(self.partition, self.window_ms);
         for record in records {
             if history.land(record, asked).is_err() {
                 break;

@@ -58,6 +58,7 @@ impl World {
             | Fault::PlannedStop
             | Fault::SmallClockJump
             | Fault::LargeClockJump
+            | Fault::Suspension
             | Fault::ProducerFails
             | Fault::QueueFull
             | Fault::StoreAway
@@ -89,6 +90,14 @@ impl World {
             | Fault::SlowNetwork
             | Fault::StrayHandOver
             | Fault::StrayTakeOver => self.inject_into_net(fault),
+            Fault::Night => {
+                let minutes = match self.aside.chance(500) {
+                    true => self.aside.between(1, 30),
+                    false => self.aside.between(60, 3 * 24 * 60),
+                };
+                self.note(fault, || format!("{minutes} minutes"));
+                self.slept_us += minutes * 60_000_000;
+            }
             Fault::Disconnect => {
                 self.note(fault, String::new);
                 self.disconnects = true;
@@ -121,16 +130,22 @@ impl World {
                 };
                 self.crash(node, loss);
             }
-            Fault::Pause => {
+            Fault::Pause | Fault::Suspension => {
                 let until_us = self.later_us(10_000, 4_000_000);
                 self.nodes[node].paused_until_us = until_us;
+                if fault == Fault::Suspension {
+                    self.nodes[node].suspended_from_us = self.now_us;
+                }
                 self.schedule.at(until_us, Event::Resume(node));
                 self.notice_gone(node);
             }
             Fault::PlannedStop if self.nodes[node].leaving.is_some() => {}
             Fault::PlannedStop => self.begin_leave(node),
             Fault::SmallClockJump => self.jump(node, 1, 55),
-            Fault::LargeClockJump => self.jump(node, 61, 600),
+            Fault::LargeClockJump => {
+                let most_s = [600, 3 * 86_400][self.aside.index(2)];
+                self.jump(node, 61, most_s);
+            }
             Fault::ProducerFails => {
                 let producer = self.nodes[node].producer;
                 self.fail_producer(producer, 3_000_000);
@@ -321,6 +336,7 @@ impl World {
         let gone = &mut self.nodes[node];
         gone.up = false;
         gone.paused_until_us = 0;
+        gone.suspended_from_us = 0;
         gone.backlog.clear();
         gone.tasks.clear();
         gone.handlers.clear();
@@ -367,10 +383,8 @@ impl World {
         let said = || format!("partition {partition} ends at offset {end} now");
         self.trace
             .say(self.now_us, Who::Fault, "records are cut off", said);
-        let number = self.histories[partition].partition();
         let records = self.logs[partition].records();
-        self.histories[partition] =
-            super::history::PartitionHistory::of_records(number, records, &self.asked);
+        self.histories[partition] = self.histories[partition].read_again(records, &self.asked);
         self.counts.cuts += 1;
     }
 }

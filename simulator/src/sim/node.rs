@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
 
+use engine::clock::Reference;
 use engine::cluster::{Hint, LinkEvent, LinkId};
 use engine::ids::{Offset, Partition, Term};
 use engine::log::{Appended, Chunk};
@@ -89,6 +90,13 @@ pub struct Node {
     pub(super) backlog: Vec<NodeEvent>,
     /// How far its clock is off, in microseconds.
     pub clock_off_us: i64,
+    /// How long its machine was suspended alone, in microseconds.
+    pub suspended_us: u64,
+    /// Since when it is; 0: it is not.
+    pub suspended_from_us: u64,
+    /// What its clock is held against.
+    pub(super) reference: Option<Reference>,
+    pub(super) probe_at_us: u64,
     /// Its partitions' tasks; one is absent while it runs.
     pub tasks: Vec<Option<Task>>,
     pub(super) producer: usize,
@@ -117,6 +125,10 @@ impl Node {
             paused_until_us: 0,
             backlog: Vec::new(),
             clock_off_us: 0,
+            suspended_us: 0,
+            suspended_from_us: 0,
+            reference: None,
+            probe_at_us: 0,
             tasks: Vec::new(),
             producer: 0,
             stores: (0..partitions).map(|_| LocalStore::default()).collect(),
@@ -154,8 +166,34 @@ impl World {
         let micros = self.wall_us() + self.nodes[node].clock_off_us;
         Now {
             wall: Timestamp::from_micros(micros).unwrap_or_default(),
-            monotonic_ms: self.now_us / 1_000,
+            monotonic_ms: (self.now_us - self.nodes[node].suspended_us) / 1_000,
+            boottime_ms: self.boottime_ms(),
         }
+    }
+
+    /// Asks the brokers what time it is, as the engine's timekeeper does.
+    fn probe_time(&mut self, node: usize) {
+        if self.now_us < self.nodes[node].probe_at_us {
+            return;
+        }
+        self.nodes[node].probe_at_us = self.now_us + self.aside.between(300_000, 2_000_000);
+        let sent_ms = self.boottime_ms();
+        let slow_us = match self.slow_network_until_us > self.now_us {
+            true => 300_000,
+            false => 5_000,
+        };
+        let appended_at_us = self.now_us + self.aside.between(50, slow_us);
+        let heard_at_us = appended_at_us + self.aside.between(50, slow_us);
+        let passed_us = (appended_at_us - self.now_us).cast_signed();
+        let at = Timestamp::from_micros(self.wall_us() + passed_us).unwrap_or_default();
+        self.tell_node(heard_at_us, node, NodeEvent::Time(sent_ms, at));
+    }
+
+    /// Takes what the brokers said.
+    pub(super) fn hear_time(&mut self, node: usize, sent_ms: u64, at: Timestamp) {
+        let reference = Reference::from_probe(sent_ms, self.boottime_ms(), at);
+        let known = &mut self.nodes[node].reference;
+        *known = reference.or(*known);
     }
 
     /// Puts something into the schedule for a node's present process.
@@ -206,6 +244,9 @@ impl World {
             {
                 seat.learn(hint);
             }
+            let at_start = Reference::at_start(self.node_now(node));
+            self.nodes[node].reference = Some(at_start);
+            seat.set_reference(at_start);
             seat.start(Offset(0), false, self.node_now(node));
             tasks.push(Some(Task {
                 seat,
@@ -262,6 +303,7 @@ impl World {
     }
 
     pub(super) fn tick(&mut self, node: usize) {
+        self.probe_time(node);
         for partition in 0..self.logs.len() {
             self.task(node, partition).ticked = true;
             self.wake(node, partition);
@@ -378,6 +420,9 @@ impl World {
             task.seat.learn(hint);
         } else if std::mem::take(&mut task.ticked) {
             self.retry_held_back(node, task);
+            if let Some(reference) = self.nodes[node].reference {
+                task.seat.set_reference(reference);
+            }
             task.seat.tick(now);
         } else {
             return false;

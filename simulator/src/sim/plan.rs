@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything that differs between runs is here or is drawn while the run goes on.
 
+use engine::claim::IDEMPOTENCY_WINDOW_MS;
 use engine::known_bad::Flaw;
 use engine::owner::OwnerSettings;
 
@@ -56,6 +57,11 @@ pub struct Plan {
     pub fault_every_us: u64,
     /// Whether records are cut off once.
     pub cuts: bool,
+    /// Whether all machines sleep for minutes or days from time to time. Ids expire then, so that clients
+    /// use none again for something else.
+    pub nights: bool,
+    /// How far the newest record is ahead when the run begins, in milliseconds; 0: it is not.
+    pub log_ahead_ms: u64,
     /// The owners' settings, without names.
     pub settings: OwnerSettings,
     /// How many records one read returns at most: brokers answer with what they have at hand.
@@ -100,7 +106,14 @@ impl Plan {
             9 => 4,
             _ => 3,
         };
+        let mut aside = random.aside();
+        let nights = aside.chance(250);
         let settings = OwnerSettings {
+            // Minutes, so that nights and clocks that jump get past it.
+            idempotency_window_ms: match nights {
+                true => aside.between(6 * 60_000, 20 * 60_000),
+                false => [6 * 60_000, IDEMPOTENCY_WINDOW_MS][aside.index(2)],
+            },
             in_flight_max: [1, 2, 4, 8, 32][random.index(5)],
             append_doubt_after_ms: random.between(800, 3_000),
             back_off_ms: random.between(50, 250),
@@ -115,8 +128,13 @@ impl Plan {
         // Each run has some of the faults, so that rare ones are not drowned.
         let mut faults: Vec<(Fault, u64)> = Vec::new();
         for fault in FAULTS {
-            if random.chance(450) {
-                faults.push((fault, random.between(1, 8)));
+            let source = match fault {
+                Fault::Suspension | Fault::Night => &mut aside,
+                _ => &mut *random,
+            };
+            let is_possible = nights || fault != Fault::Night;
+            if source.chance(450) && is_possible {
+                faults.push((fault, source.between(1, 8)));
             }
         }
         let cuts = random.below(8) == 0;
@@ -130,6 +148,11 @@ impl Plan {
             faults,
             fault_every_us: random.between(60_000, 900_000),
             cuts: options.cuts.unwrap_or(cuts),
+            nights,
+            log_ahead_ms: match aside.below(6) {
+                0 => aside.between(1_000, 7_200_000),
+                _ => 0,
+            },
             settings,
             read_max: [1, 2, 4, 16, 64][random.index(5)],
             queue_max: [1, 4, 32][random.index(3)],

@@ -11,6 +11,9 @@ pub struct Random {
     state: [u64; 4],
 }
 
+/// Tells a source aside from the one beside which it stands.
+const ASIDE: u64 = 0x0C10_C4B9;
+
 fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut mixed = *state;
@@ -27,6 +30,13 @@ impl Random {
         Self {
             state: std::array::from_fn(|_| split_mix(&mut state)),
         }
+    }
+
+    /// A source of its own that takes nothing from this one: for what was added to the simulator later, so
+    /// that known seeds go on meaning what they meant.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        Self::new(self.clone().number() ^ ASIDE)
     }
 
     /// A source of its own, so that what is drawn from it moves nothing else.

@@ -23,6 +23,8 @@ pub enum Invariant {
     RecordedTime,
     /// An event happened when the client says, or else not after it was recorded; and rules know which.
     BusinessTime,
+    /// Recorded time is never ahead of the time at which it was recorded, unless the log was before.
+    TimesAreTrue,
     /// Commands of one stream from one batch are decided in the order of their lines.
     BatchOrder,
     /// Every reader finds the same accepted history.
@@ -63,6 +65,7 @@ impl Invariant {
             Self::DecidedOnHistory => "a commit was decided on exactly the history before it",
             Self::RecordedTime => "recorded time increases with every commit of a partition",
             Self::BusinessTime => "an event happened when the client says, if it says so",
+            Self::TimesAreTrue => "recorded time is not ahead of the true one",
             Self::BatchOrder => "a batch's commands for one stream are decided in their order",
             Self::ReadersAgree => "every reader finds the same accepted history",
             Self::RowsAreTheFold => "rows are the fold of the log at their checkpoint",

@@ -7,12 +7,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use engine::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
+use engine::claim::Claim;
 use engine::command::{Answer, SubmitError};
 use engine::ids::{LogId, Partition, Term, WriterId};
-use engine::record::{ClaimHeaders, RECORD_VERSION, partition_of};
+use engine::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
 use engine::registry::Registry;
-use kernel::TenantId;
+use kernel::{TenantId, Timestamp};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::book::Accounts;
@@ -20,7 +21,7 @@ use super::client::{Client, Connection};
 use super::event::{ClientEvent, Event, NodeEvent, Schedule};
 use super::faults::Fault;
 use super::group::Group;
-use super::history::{AskedFor, PartitionHistory};
+use super::history::{Asked, AskedFor, PartitionHistory};
 use super::log::PartitionLog;
 use super::net::Link;
 use super::node::{Control, Input, Node};
@@ -93,9 +94,13 @@ impl Counts {
 /// The world.
 pub struct World {
     pub(super) now_us: u64,
+    /// How long all machines were suspended together, in microseconds.
+    pub(super) slept_us: u64,
     /// The same, for those who must not reach into the world.
     pub(super) clock: Rc<Cell<u64>>,
     pub(super) random: Random,
+    /// What clocks and nights are drawn from.
+    pub(super) aside: Random,
     pub(super) plan: Plan,
     pub(super) schedule: Schedule,
     pub(super) trace: Trace,
@@ -145,13 +150,16 @@ impl World {
         });
         let mut world = Self {
             now_us: 0,
+            slept_us: 0,
             clock: Rc::new(Cell::new(0)),
             schedule: Schedule::default(),
             trace,
             counts: Counts::default(),
             registry: Registry::new().with::<Accounts>(),
             logs: numbered().map(|_| PartitionLog::default()).collect(),
-            histories: numbered().map(PartitionHistory::new).collect(),
+            histories: numbered()
+                .map(|number| PartitionHistory::new(number, plan.settings.idempotency_window_ms))
+                .collect(),
             asked: AskedFor::default(),
             producers: Vec::new(),
             nodes: (0..plan.nodes).map(|_| Node::new(partitions)).collect(),
@@ -175,6 +183,7 @@ impl World {
             finished: false,
             numbers: 0,
             streams: streams.collect(),
+            aside: random.aside(),
             random: random.fork(),
             plan,
         };
@@ -193,10 +202,13 @@ impl World {
             let value = Claim {
                 node: "maker".to_owned(),
                 address: None,
-                idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+                idempotency_window_ms: self.plan.settings.idempotency_window_ms,
                 copied: None,
             };
             self.append_to_log(partition, claim.record(value.to_value()));
+            if self.plan.log_ahead_ms > 0 {
+                self.append_from_the_future(partition, &claim);
+            }
         }
         for node in 0..self.nodes.len() {
             let at_us = self.random.below(300_000);
@@ -219,6 +231,41 @@ impl World {
             self.schedule.at(at_us, Event::Cut);
         }
         self.schedule.at(self.plan.quiet_from_us, Event::Quiet);
+    }
+
+    /// Appends what somebody left whose clock was ahead: a command that asks for nothing.
+    fn append_from_the_future(&mut self, partition: usize, claim: &ClaimHeaders) {
+        let history = &self.histories[partition];
+        let position = history.position();
+        let headers = CommitHeaders {
+            term: claim.term,
+            writer: claim.writer,
+            position: position.next(),
+            previous: history.head_at(position).expect("the claim was read"),
+        };
+        let stream = format!("{}-ahead-{partition}", super::book::CATEGORY);
+        let (id, intent) = (format!("ahead-{partition}"), self.number());
+        let ahead_us = self.plan.log_ahead_ms.cast_signed() * 1_000;
+        let recorded_at = Timestamp::from_micros(self.wall_us() + ahead_us).unwrap_or_default();
+        let value = json!({
+            "commit": Uuid::from_u128(u128::from(self.aside.number())),
+            "stream": stream,
+            "from_version": 0,
+            "recorded_at": recorded_at,
+            "command": {
+                "id": id,
+                "type": super::book::COMMAND,
+                "schema": 1,
+                "data": {"intent": intent, "amounts": []},
+            },
+            "outcome": "accepted",
+        });
+        let after = None;
+        self.asked
+            .note((stream.clone(), id), Asked { intent, after });
+        let key = [TenantId::default().as_str(), "/", &stream].concat();
+        let value = value.to_string();
+        self.append_to_log(partition, headers.record(key.into(), value.into()));
     }
 
     /// Lets the next event happen; `false` when all is over.
@@ -281,6 +328,10 @@ impl World {
             return;
         }
         self.nodes[node].paused_until_us = 0;
+        let suspended_from_us = std::mem::take(&mut self.nodes[node].suspended_from_us);
+        if suspended_from_us > 0 {
+            self.nodes[node].suspended_us += self.now_us - suspended_from_us;
+        }
         let who = super::trace::Who::Node(node);
         self.trace.say(self.now_us, who, "goes on", String::new);
         let incarnation = self.nodes[node].incarnation;
@@ -295,6 +346,7 @@ impl World {
     fn node_event(&mut self, node: usize, event: NodeEvent) {
         match event {
             NodeEvent::Tick => self.tick(node),
+            NodeEvent::Time(sent_ms, at) => self.hear_time(node, sent_ms, at),
             NodeEvent::Run(partition) => self.run_task(node, partition),
             NodeEvent::Appended {
                 partition,
@@ -403,7 +455,12 @@ impl World {
 
     /// The broker's clock, which is right.
     pub(super) fn wall_us(&self) -> i64 {
-        EPOCH_US + self.now_us.cast_signed()
+        EPOCH_US + (self.now_us + self.slept_us).cast_signed()
+    }
+
+    /// A clock that counts suspended time and is never set, the same for all nodes.
+    pub(super) fn boottime_ms(&self) -> u64 {
+        (self.now_us + self.slept_us) / 1_000
     }
 
     pub(super) fn wall_ms(&self) -> i64 {

@@ -10,12 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use kernel::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
-use tokio::sync::watch;
+use rdkafka::{
+    ClientConfig, ClientContext, Offset as KafkaOffset, Timestamp as KafkaTimestamp,
+    TopicPartitionList,
+};
+use tokio::sync::{oneshot, watch};
 
 use super::hints::{Heard, Said, node_key, owner_key};
 use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
@@ -40,6 +44,9 @@ const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const BELIEVE_MS: &str = "5000";
 const MISSING_MS: &str = "1000";
 
+/// The key of records that are sent for the time of their append alone.
+const PROBE_KEY: &str = "clock";
+
 fn directory_client(brokers: &Brokers) -> ClientConfig {
     let mut config = brokers.client();
     config
@@ -56,12 +63,22 @@ impl ClientContext for Deliveries {
     }
 }
 
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+/// Whoever waits for the time at which the brokers appended a record.
+type Probe = oneshot::Sender<Result<KafkaTimestamp, KafkaError>>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            tracing::debug!(%error, "a hint was not taken by the brokers");
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Option<Probe>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, probe: Self::DeliveryOpaque) {
+        let result = match result {
+            Ok(message) => Ok(message.timestamp()),
+            Err((error, _)) => {
+                tracing::debug!(%error, "a hint was not taken by the brokers");
+                Err(error.clone())
+            }
+        };
+        if let Some(probe) = *probe {
+            let _ = probe.send(result);
         }
     }
 }
@@ -79,7 +96,11 @@ impl Speaker {
     }
 
     fn say(&self, key: &str, value: Option<&[u8]>) {
-        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic)
+        self.send(key, value, None);
+    }
+
+    fn send(&self, key: &str, value: Option<&[u8]>, probe: Option<Probe>) {
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(probe))
             .partition(0)
             .key(key.as_bytes());
         if let Some(value) = value {
@@ -188,6 +209,26 @@ impl Directory for KafkaDirectory {
             tokio::task::spawn_blocking(move || speaker.producer.flush(GONE_WITHIN)).await;
         if let Ok(Err(error)) = flushed {
             tracing::debug!(%error, "that a node is gone was not said in time");
+        }
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, LogError> {
+        const OPERATION: &str = "ask the brokers what time it is";
+        let (probe, answer) = oneshot::channel();
+        // Compaction keeps nothing of it.
+        self.speaker.send(PROBE_KEY, None, Some(probe));
+        let dropped = |_| LogError::unavailable(OPERATION, "the question was dropped");
+        match answer.await.map_err(dropped)? {
+            Ok(KafkaTimestamp::LogAppendTime(ms)) => {
+                let at = Timestamp::from_micros(ms.saturating_mul(1_000));
+                at.map(Some)
+                    .map_err(|error| LogError::unavailable(OPERATION, error))
+            }
+            Ok(_) => Err(LogError::unavailable(
+                OPERATION,
+                "the directory's topic has another message.timestamp.type than LogAppendTime",
+            )),
+            Err(error) => Err(LogError::unavailable(OPERATION, error)),
         }
     }
 

@@ -119,6 +119,7 @@ impl<T: Hash> Owner<T> {
             resumed,
             first_offset,
             claimed,
+            clock: _,
             wanted,
             record_version: _,
             letting_go,

@@ -40,9 +40,12 @@ impl<T> Owner<T> {
             _ => None,
         };
         if let Some(sent_at) = claimed {
-            if let Some(skew_ms) = self.skew_ms(sent_at, appended, now) {
-                return self.back_off(now, NotOwning::Clock(skew_ms));
+            if let Some(off_ms) = self.off_from_broker_ms(sent_at, appended, now) {
+                self.clock
+                    .refuse(off_ms, now, self.settings.clock_back_off_ms);
+                return self.back_off(now, NotOwning::TakingOver);
             }
+            self.clock.agrees();
             if self.is(KnownBad::FoldsToBeforeOwnClaim)
                 && let (Phase::Claiming { claim, .. }, Some(at)) = (&self.phase, appended.offset)
                 && let Some(record) = self.skip_to(*claim, at)
@@ -93,9 +96,14 @@ impl<T> Owner<T> {
                 kind,
             }));
         }
-        if let Some(skew_ms) = self.skew_ms(sent_at, appended, now) {
-            tracing::warn!(skew_ms, "this node's clock and the log's lie too far apart");
-            return self.doubt();
+        if let Some(off_ms) = self.off_from_broker_ms(sent_at, appended, now) {
+            tracing::warn!(
+                off_ms,
+                "this node's clock and the broker's lie too far apart"
+            );
+            self.clock
+                .refuse(off_ms, now, self.settings.clock_back_off_ms);
+            self.letting_go = true;
         }
         self.settle(now);
     }
@@ -123,12 +131,18 @@ impl<T> Owner<T> {
         self.read_to(Goal::Behind(offset))
     }
 
-    pub(super) fn skew_ms(&self, sent_at: Timestamp, appended: Appended, now: Now) -> Option<i64> {
+    /// How far this clock is ahead of the broker's (behind: below zero), in milliseconds, if that is too
+    /// far: the broker stamped the record between sending and now.
+    fn off_from_broker_ms(&self, sent_at: Timestamp, appended: Appended, now: Now) -> Option<i64> {
         let at_ms = appended.appended_at_ms?;
-        let early = sent_at.micros() / 1_000 - at_ms;
-        let late = at_ms - now.wall.micros() / 1_000;
-        let skew_ms = early.max(late);
-        (skew_ms > self.settings.clock_skew_max_ms).then_some(skew_ms)
+        let ahead_ms = sent_at.micros() / 1_000 - at_ms;
+        let behind_ms = at_ms - now.wall.micros() / 1_000;
+        let most_ms = self.settings.clock_skew_max_ms;
+        match (ahead_ms > most_ms, behind_ms > most_ms) {
+            (true, _) => Some(ahead_ms),
+            (false, true) => Some(-behind_ms),
+            (false, false) => None,
+        }
     }
 
     /// Answers what is the oldest unverified and stands right behind the last verified offset;
@@ -215,6 +229,7 @@ impl<T> Owner<T> {
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Now) {
+        self.clock_is_off(now);
         match &self.phase {
             Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => self.resume(),
             // It may have landed, or land yet: another claim settles that.

@@ -91,8 +91,11 @@ impl<T> Owner<T> {
         !self.window.is_empty() && self.holds()
     }
 
-    pub(super) fn let_go_if_drained(&mut self, now: Now) {
-        if self.letting_go && self.phase == Phase::Owning && self.is_drained() {
+    pub(in crate::owner) fn let_go_if_drained(&mut self, now: Now) {
+        // By a wrong clock nothing is decided again; what is to be, others decide.
+        let is_off = self.clock.off().is_some();
+        let is_drained = self.is_drained() || (is_off && self.window.is_empty());
+        if self.letting_go && self.phase == Phase::Owning && is_drained {
             self.stand_by(now);
             if self.may_claim() {
                 // Told so again meanwhile: whoever asked has its turn, and is asked in return.
@@ -312,6 +315,9 @@ impl<T> Owner<T> {
     }
 
     pub(super) fn claim(&mut self, now: Now) {
+        if self.clock_is_off(now) {
+            return self.back_off(now, NotOwning::TakingOver);
+        }
         let Some(log) = self.chain.log.or(self.new_log) else {
             return self.back_off(now, NotOwning::TakingOver);
         };
@@ -362,6 +368,8 @@ impl<T> Owner<T> {
         for entry in orphaned.into_iter().rev() {
             self.again.push_front((entry.submission, entry.waiters));
         }
+        self.tell_if_log_is_ahead(now);
+        self.letting_go |= self.clock_is_off(now);
         self.decide_again(now);
         self.let_go_if_drained(now);
     }
@@ -369,6 +377,7 @@ impl<T> Owner<T> {
     /// Decides commands again whose records do not count, as far as the bounds allow.
     pub(super) fn decide_again(&mut self, now: Now) {
         while self.phase == Phase::Owning
+            && self.clock.off().is_none()
             && self.window.len() < self.settings.in_flight_max
             && let Some((submission, waiters)) = self.again.pop_front()
         {
@@ -393,8 +402,6 @@ impl<T> Owner<T> {
         }
         let chance = u64::from(self.entropy.bytes()[0]);
         let least_ms = match reason {
-            // Every try leaves a claim in the log.
-            NotOwning::Clock(_) => self.settings.clock_back_off_ms,
             NotOwning::Deposed => {
                 let doublings = self.losses.saturating_sub(1).min(DOUBLINGS_MAX);
                 self.settings.back_off_ms << doublings

@@ -1,0 +1,304 @@
+//! Whether this node's clock is right: held against a time that setting the clock does not move.
+//!
+//! Recorded times decide how long command ids are remembered, so a clock that jumps a day ahead would
+//! make honest retries count twice. A [`Reference`] is a moment as the log's brokers named it (or, where
+//! the log is a file, as this clock named it when the process began), carried on by a clock that counts
+//! suspended time and that nobody sets. Invariant: while the wall clock is further from the reference
+//! than the bound, nothing is claimed and nothing appended. No I/O: clocks come in as [`Now`].
+
+pub(crate) mod system;
+
+use std::fmt;
+
+use kernel::Timestamp;
+
+use crate::owner::Now;
+
+/// How long a probe may take: what is learnt from a slower one is too uncertain, in milliseconds.
+const PROBE_MS_MAX: u64 = 10_000;
+/// How often the pause doubles after which an owner asks again whether the broker's clock agrees.
+const DOUBLINGS_MAX: u32 = 5;
+/// A log that is ahead of the clock by less needs no word, in microseconds: clocks of two nodes differ.
+const AHEAD_NOTED_US: i64 = 1_000_000;
+
+/// Where a reference comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This clock, when the process began.
+    Start,
+    /// The append time of a record in the directory.
+    Directory,
+    /// The append time of a record in the partition itself.
+    Broker,
+}
+
+/// A moment, and when it was by the clock that nobody sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    at: Timestamp,
+    boottime_ms: u64,
+    source: Source,
+}
+
+impl Reference {
+    /// This clock, as it is now: all that there is where no broker stamps records.
+    #[must_use]
+    pub fn at_start(now: Now) -> Self {
+        Self {
+            at: now.wall,
+            boottime_ms: now.boottime_ms,
+            source: Source::Start,
+        }
+    }
+
+    /// What a probe says that was sent and acknowledged at these moments; absent where it took so long
+    /// that it says too little.
+    #[must_use]
+    pub fn from_probe(
+        sent_boottime_ms: u64,
+        heard_boottime_ms: u64,
+        appended_at: Timestamp,
+    ) -> Option<Self> {
+        let took_ms = heard_boottime_ms.checked_sub(sent_boottime_ms)?;
+        (took_ms <= PROBE_MS_MAX).then_some(Self {
+            at: appended_at,
+            boottime_ms: sent_boottime_ms + took_ms / 2,
+            source: Source::Directory,
+        })
+    }
+
+    /// How far the clock is ahead of it (behind it: below zero), in milliseconds.
+    #[must_use]
+    pub fn off_ms(&self, now: Now) -> i64 {
+        let wall_ms = (now.wall.micros() - self.at.micros()) / 1_000;
+        let passed_ms = now.boottime_ms.saturating_sub(self.boottime_ms);
+        wall_ms.saturating_sub(i64::try_from(passed_ms).unwrap_or(i64::MAX))
+    }
+}
+
+/// A clock that is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockOff {
+    /// By how much it is ahead (behind: below zero), in milliseconds.
+    pub ms: i64,
+    /// Of what.
+    pub source: Source,
+}
+
+impl fmt::Display for ClockOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.ms.unsigned_abs();
+        let where_to = if self.ms > 0 { "ahead of" } else { "behind" };
+        match self.source {
+            Source::Start => write!(
+                f,
+                "this machine's clock was set while this process ran, and is {ms} ms {where_to} what \
+                 it was before: nothing is written until it is set back; if it is right now, restart \
+                 this process"
+            ),
+            Source::Directory | Source::Broker => write!(
+                f,
+                "this machine's clock is {ms} ms {where_to} the brokers': nothing is written here \
+                 until they agree; let a time server (NTP) set it, and look at the brokers' too"
+            ),
+        }
+    }
+}
+
+/// What a look at the clock found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing new.
+    None,
+    /// It is off since now.
+    WentOff(ClockOff),
+    /// It agrees again.
+    Agrees,
+}
+
+/// What is known of a node's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    reference: Option<Reference>,
+    off: Option<ClockOff>,
+    /// What the partition's own broker said, and until when that is believed, as a monotonic time in
+    /// milliseconds.
+    refused: Option<(ClockOff, u64)>,
+    /// How often in a row it said so.
+    refusals: u32,
+    /// Whether it was said that the log is ahead of this clock.
+    is_ahead_told: bool,
+}
+
+impl Clock {
+    /// Takes a newer reference.
+    pub fn set_reference(&mut self, reference: Reference) {
+        self.reference = Some(reference);
+    }
+
+    /// Looks whether the clock is off by more than `most_ms`; once it is, it must come within half of
+    /// that to agree again.
+    pub fn look(&mut self, now: Now, most_ms: i64) -> Change {
+        let before = self.off();
+        if self
+            .refused
+            .is_some_and(|(_, until)| now.monotonic_ms >= until)
+        {
+            self.refused = None;
+        }
+        let bound_ms = if self.off.is_some() {
+            most_ms / 2
+        } else {
+            most_ms
+        };
+        self.off = self.reference.and_then(|reference| {
+            let ms = reference.off_ms(now);
+            let source = reference.source;
+            (ms.saturating_abs() > bound_ms).then_some(ClockOff { ms, source })
+        });
+        match (before, self.off()) {
+            (None, Some(off)) => Change::WentOff(off),
+            (Some(_), None) => Change::Agrees,
+            (None, None) | (Some(_), Some(_)) => Change::None,
+        }
+    }
+
+    /// How it is off, as of the last look.
+    #[must_use]
+    pub fn off(&self) -> Option<ClockOff> {
+        self.off.or(self.refused.map(|(off, _)| off))
+    }
+
+    /// Takes that the partition's broker stamped a record with a time that is too far away. It is believed
+    /// for `least_ms`, and for longer each time that it says so again.
+    pub fn refuse(&mut self, ms: i64, now: Now, least_ms: u64) {
+        let pause_ms = least_ms << self.refusals.min(DOUBLINGS_MAX);
+        self.refusals += 1;
+        let source = Source::Broker;
+        self.refused = Some((ClockOff { ms, source }, now.monotonic_ms + pause_ms));
+    }
+
+    /// Takes that the broker's time agrees.
+    pub fn agrees(&mut self) {
+        self.refusals = 0;
+    }
+
+    /// Whether it is to be said now that a log whose newest record has this time is ahead: once, until it
+    /// no longer is.
+    pub fn tells_ahead(&mut self, last: Timestamp, now: Now) -> bool {
+        let is_ahead = last.micros() - now.wall.micros() > AHEAD_NOTED_US;
+        let was_told = std::mem::replace(&mut self.is_ahead_told, is_ahead);
+        is_ahead && !was_told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST_MS: i64 = 60_000;
+    const DAY_MS: i64 = 86_400_000;
+
+    fn now(wall_ms: i64, boottime_ms: u64) -> Now {
+        Now {
+            wall: Timestamp::from_micros(wall_ms * 1_000).unwrap(),
+            monotonic_ms: boottime_ms,
+            boottime_ms,
+        }
+    }
+
+    fn started_at(wall_ms: i64) -> Clock {
+        let mut clock = Clock::default();
+        clock.set_reference(Reference::at_start(now(wall_ms, 0)));
+        clock
+    }
+
+    #[test]
+    fn a_day_of_suspended_time_is_no_jump_and_a_day_without_is_one() {
+        let mut clock = started_at(5 * DAY_MS);
+        let slept = now(6 * DAY_MS, DAY_MS.unsigned_abs());
+        assert_eq!(clock.look(slept, MOST_MS), Change::None);
+        for days in [-1, 1] {
+            let mut clock = started_at(5 * DAY_MS);
+            let jumped = now((5 + days) * DAY_MS, 10);
+            let found = clock.look(jumped, MOST_MS);
+            let ms = days * DAY_MS - 10;
+            let source = Source::Start;
+            assert_eq!(found, Change::WentOff(ClockOff { ms, source }));
+            assert_eq!(clock.look(jumped, MOST_MS), Change::None, "told once");
+            assert_eq!(clock.look(now(5 * DAY_MS, 20), MOST_MS), Change::Agrees);
+        }
+    }
+
+    #[test]
+    fn what_broker_and_probe_say_replaces_what_this_clock_said_of_itself() {
+        let mut clock = started_at(DAY_MS);
+        let probe = |took_ms| {
+            let at = Timestamp::from_micros(0).unwrap();
+            Reference::from_probe(1_000, 1_000 + took_ms, at)
+        };
+        assert_eq!(probe(PROBE_MS_MAX + 1), None, "it says too little");
+        clock.set_reference(probe(4_000).unwrap());
+        let wrong = now(DAY_MS, 3_000);
+        let source = Source::Directory;
+        let ms = DAY_MS;
+        assert_eq!(
+            clock.look(wrong, MOST_MS),
+            Change::WentOff(ClockOff { ms, source })
+        );
+        assert_eq!(clock.look(now(0, 3_000), MOST_MS), Change::Agrees);
+        clock.refuse(DAY_MS, now(0, 3_000), 1_000);
+        assert_eq!(clock.off().map(|off| off.source), Some(Source::Broker));
+        assert_eq!(clock.look(now(999, 3_999), MOST_MS), Change::None);
+        assert_eq!(clock.look(now(1_000, 4_000), MOST_MS), Change::Agrees);
+        clock.refuse(DAY_MS, now(1_000, 4_000), 1_000);
+        assert_eq!(
+            clock.look(now(2_999, 5_999), MOST_MS),
+            Change::None,
+            "twice as long"
+        );
+        assert_eq!(clock.look(now(3_000, 6_000), MOST_MS), Change::Agrees);
+    }
+
+    #[test]
+    fn a_log_that_is_ahead_is_told_once() {
+        let mut clock = Clock::default();
+        let ahead = Timestamp::from_micros(7_200_000_000).unwrap();
+        assert!(clock.tells_ahead(ahead, now(0, 0)));
+        assert!(!clock.tells_ahead(ahead, now(1, 1)));
+        assert!(!clock.tells_ahead(ahead, now(7_200_000, 2)));
+    }
+
+    /// However it is set and however long the machine sleeps, a clock is off exactly while it is further
+    /// from the true time than the bound, give or take the way back.
+    #[test]
+    fn a_clock_is_off_exactly_while_it_is_wrong() {
+        const WRONG_MS: [i64; 9] = [
+            -3 * DAY_MS,
+            -60_001,
+            -60_000,
+            -30_001,
+            0,
+            30_000,
+            60_000,
+            60_001,
+            3 * DAY_MS,
+        ];
+        let start_ms = 20_000 * DAY_MS;
+        for (first, second) in WRONG_MS.iter().flat_map(|a| WRONG_MS.map(|b| (*a, b))) {
+            for sleeps_ms in [0, 1, DAY_MS] {
+                let mut clock = started_at(start_ms);
+                let mut slept_ms = 0;
+                for wrong_ms in [first, second, first] {
+                    slept_ms += sleeps_ms;
+                    let wall_ms = start_ms + slept_ms + wrong_ms;
+                    clock.look(now(wall_ms, slept_ms.unsigned_abs()), MOST_MS);
+                    match clock.off() {
+                        Some(off) => assert!(off.ms == wrong_ms && off.ms.abs() > MOST_MS / 2),
+                        None => assert!(wrong_ms.abs() <= MOST_MS),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Keeps the reference that this node's clock is held against, and says when the clock is wrong.
+//!
+//! Deliberately absent: the judgement (`clock`), and what follows from it (`owner`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::clock::{Change, Clock, Reference, system};
+use crate::cluster::Directory;
+use crate::explained;
+use crate::log::LogError;
+
+/// How often the clock is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the brokers are asked what time it is.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
+/// How often as long as they have not said, or the clock is wrong.
+const PROBE_SOON: Duration = Duration::from_secs(2);
+/// How long they may take to answer.
+const PROBE_WAIT: Duration = Duration::from_secs(5);
+
+/// The keeper of the reference.
+pub(super) struct Timekeeper {
+    directory: Arc<dyn Directory>,
+    reference: watch::Sender<Reference>,
+    started: Instant,
+    off_max_ms: i64,
+}
+
+impl Timekeeper {
+    /// Begins with what this clock says now.
+    pub(super) fn begin(
+        directory: Arc<dyn Directory>,
+        started: Instant,
+        off_max_ms: i64,
+    ) -> (Self, watch::Receiver<Reference>) {
+        let (reference, kept) = watch::channel(Reference::at_start(system::now(started)));
+        let keeper = Self {
+            directory,
+            reference,
+            started,
+            off_max_ms,
+        };
+        (keeper, kept)
+    }
+
+    /// Keeps it until the node stops.
+    pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.keep() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
+
+    async fn keep(&self) {
+        let mut clock = Clock::default();
+        let mut probe_at = Instant::now();
+        loop {
+            if Instant::now() >= probe_at {
+                let is_known = match tokio::time::timeout(PROBE_WAIT, self.probe()).await {
+                    Ok(Ok(is_known)) => is_known,
+                    Ok(Err(error)) => {
+                        tracing::debug!(
+                            error = explained(&error),
+                            "the brokers do not say what time it is"
+                        );
+                        false
+                    }
+                    Err(_) => false,
+                };
+                let is_right = is_known && clock.off().is_none();
+                probe_at = Instant::now() + if is_right { PROBE_EVERY } else { PROBE_SOON };
+            }
+            clock.set_reference(*self.reference.borrow());
+            match clock.look(system::now(self.started), self.off_max_ms) {
+                Change::None => {}
+                Change::WentOff(off) => tracing::error!("{off}"),
+                Change::Agrees => tracing::info!("this machine's clock is right again"),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Asks the brokers; `false` where they said nothing of use.
+    async fn probe(&self) -> Result<bool, LogError> {
+        let sent_ms = system::boottime_ms();
+        let Some(appended_at) = self.directory.time().await? else {
+            return Ok(true);
+        };
+        let reference = Reference::from_probe(sent_ms, system::boottime_ms(), appended_at);
+        if let Some(reference) = reference {
+            self.reference.send_replace(reference);
+        }
+        Ok(reference.is_some())
+    }
+}

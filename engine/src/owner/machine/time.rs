@@ -1,0 +1,55 @@
+//! An owner whose clock is wrong: it neither claims nor appends, and leaves the partition to others.
+//!
+//! Deliberately absent: how that is found out (`clock`).
+
+use super::{Owner, Phase};
+use crate::clock::{Change, Reference};
+use crate::known_bad::KnownBad;
+use crate::owner::Now;
+
+impl<T> Owner<T> {
+    /// Takes a newer reference for this node's clock.
+    pub fn set_reference(&mut self, reference: Reference) {
+        self.clock.set_reference(reference);
+    }
+
+    /// Looks at the clock before anything is appended; `true` if nothing may be. What is in flight is
+    /// waited for, and what waits is for others.
+    pub(in crate::owner) fn clock_is_off(&mut self, now: Now) -> bool {
+        let most_ms = match self.is(KnownBad::AppendsByAnyClock) {
+            true => i64::MAX,
+            false => self.settings.clock_skew_max_ms,
+        };
+        let partition = self.chain.partition;
+        match self.clock.look(now, most_ms) {
+            Change::None => {}
+            Change::WentOff(off) => {
+                tracing::warn!(%partition, "left to others: {off}");
+                if matches!(self.phase, Phase::Owning | Phase::Doubt) {
+                    self.letting_go = true;
+                }
+            }
+            Change::Agrees => {
+                tracing::info!(%partition, "the clock agrees again");
+                if matches!(self.phase, Phase::StandingBy { .. }) && self.may_claim() {
+                    self.resume();
+                }
+            }
+        }
+        self.clock.off().is_some()
+    }
+
+    /// Says once that the log goes on from recorded times which this clock has not reached yet.
+    pub(super) fn tell_if_log_is_ahead(&mut self, now: Now) {
+        if let Some(last) = self.last_recorded_at
+            && self.clock.tells_ahead(last, now)
+        {
+            tracing::warn!(
+                partition = %self.chain.partition,
+                last_recorded_at = %last,
+                "the log is ahead of this clock: whoever wrote it had a clock that was. Recorded times go \
+                 on from there, a microsecond each, until this clock has reached them"
+            );
+        }
+    }
+}
