@@ -18,11 +18,11 @@ const ABOUT: &str = "An event-sourced engine: commands in, chained events kept, 
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  annals demo                                   everything on this machine, with sample data
-  annals dev                                    the same, empty, for your own commands
-  annals send order-1 ApproveOrder '{}'         ask for a change through a running server
-  annals state order-1                          see what became of it
-  annals log verify --log sqlite:.annals/log.db prove that nothing was changed or lost
+  annals demo                                    everything on this machine, with sample data
+  annals dev                                    the  same, empty, for your own commands
+  annals send order-1 ApproveOrder '{}'          ask for a change through a running server
+  annals state order-1                           see what became of it
+  annals log verify --log sqlite:.annals/log.db  prove that nothing was changed or lost
 
 Data is printed on stdout, everything else on stderr.";
 

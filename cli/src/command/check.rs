@@ -3,9 +3,11 @@
 //! Invariant: nothing is changed, no record is written, no server is started. Deliberately absent:
 //! the proof of a whole log (`annals log verify`).
 
+use engine::commit::Commit;
 use engine::create::first_claim;
 use engine::ids::{Offset, Partition};
 use engine::log::{EventLog, LogAddress, LogError};
+use engine::record::Kind;
 use projections::migration_status;
 use projections::runtime::{self, PlaceState};
 use serde::Serialize;
@@ -70,7 +72,7 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
     data_folder(settings, &mut rows);
     let log = log(settings, &mut rows).await;
     match &settings.postgres {
-        Some(url) => postgres(domain, url, log.as_deref(), &mut rows).await,
+        Some(url) => postgres(domain, settings, url, log.as_deref(), &mut rows).await,
         None => rows.add(
             "postgres",
             Status::Warn,
@@ -162,7 +164,10 @@ async fn log(settings: &Settings, rows: &mut Rows) -> Option<std::sync::Arc<dyn 
             "log store",
             Status::Warn,
             "SQLite: one machine, one writer, as durable as its disk",
-            "for several machines: annals log copy --to kafka://…",
+            format!(
+                "for several machines: annals log copy --log {} --to kafka://HOST:PORT/TOPIC",
+                settings.log
+            ),
         );
     }
     log_settings(&*log, rows).await;
@@ -171,6 +176,11 @@ async fn log(settings: &Settings, rows: &mut Rows) -> Option<std::sync::Arc<dyn 
         match first_claim(&*log, partition).await {
             Ok(Some(_)) => {}
             Ok(None) => unclaimed.push(partition.to_string()),
+            Err(error @ LogError::BeginningGone { .. }) => {
+                let to_do = "let nothing else be deleted, and go on with a copy that is whole";
+                rows.add("claims", Status::Fail, explained(&error), to_do);
+                return Some(log);
+            }
             Err(error) => {
                 let to_do = "look whether every broker runs";
                 rows.add("claims", Status::Fail, explained(&error), to_do);
@@ -214,37 +224,86 @@ async fn log_settings(log: &dyn EventLog, rows: &mut Rows) {
     }
 }
 
-/// Compares this clock with the newest record: one that was appended in the future tells of a skew.
-/// The other way round an old record and a slow clock look the same; owners find that out when
-/// they append.
+/// Compares this clock with the newest records. One that was appended in the future tells that the
+/// brokers' clock is ahead; the other way round an old record and a slow clock look the same, and nodes
+/// find that out when they ask the brokers. One that was recorded in the future was written by a node
+/// whose clock was ahead.
 async fn clock(log: &dyn EventLog, rows: &mut Rows) {
-    let mut newest = None;
+    let mut newest = Newest::default();
     for partition in (0..log.partition_count()).map(Partition) {
-        let appended = appended_at_ms(log, partition).await;
-        newest = newest.max(appended);
+        newest.look_into(log, partition).await;
     }
-    let Some(newest) = newest else {
+    let Some(appended_ms) = newest.appended_ms else {
         rows.ok("clock", "nothing to compare with yet");
         return;
     };
     let now_ms = now_ms();
-    let ahead = newest - now_ms;
-    if ahead > CLOCK_SKEW_MAX_MS {
-        let found = format!("this machine is {ahead} ms behind the log's clock");
-        rows.add("clock", Status::Fail, found, "synchronise the clocks (NTP)");
-    } else if ahead > CLOCK_SKEW_NOTED_MS {
-        let found = format!("this machine is {ahead} ms behind the log's clock");
-        rows.add("clock", Status::Warn, found, "synchronise the clocks (NTP)");
+    let ahead_ms = appended_ms - now_ms;
+    // A file's records are stamped by whoever wrote them, whose clock may have been wrong.
+    let is_stamped_by_brokers = matches!(log.address(), LogAddress::Kafka { .. });
+    let status = if ahead_ms <= CLOCK_SKEW_NOTED_MS {
+        Status::Ok
+    } else if ahead_ms > CLOCK_SKEW_MAX_MS && is_stamped_by_brokers {
+        Status::Fail
     } else {
+        Status::Warn
+    };
+    if status == Status::Ok {
         rows.ok("clock", "not behind the log's newest record");
+    } else {
+        let found = format!("this machine is {ahead_ms} ms behind the log's newest record");
+        rows.add("clock", status, found, "synchronise the clocks (NTP)");
+    }
+    let Some(recorded_ms) = newest.recorded_ms else {
+        return;
+    };
+    let ahead_ms = recorded_ms - now_ms;
+    if ahead_ms > CLOCK_SKEW_NOTED_MS {
+        let found = format!(
+            "the newest command was recorded {ahead_ms} ms in the future, by a node whose clock was \
+             ahead; what comes next is recorded from there on"
+        );
+        let to_do =
+            "nothing, if this clock is right: command ids are remembered for as much longer";
+        rows.add("recorded times", Status::Warn, found, to_do);
+    } else {
+        rows.ok("recorded times", "not ahead of this clock");
     }
 }
 
-async fn appended_at_ms(log: &dyn EventLog, partition: Partition) -> Option<i64> {
-    let bounds = log.bounds(partition).await.ok()?;
-    let last = Offset(bounds.end.0.checked_sub(1)?);
-    let records = log.read_at(partition, &[last]).await.ok()?;
-    records.into_iter().flatten().next()?.appended_at_ms
+/// How many of a partition's last records are looked through for a command.
+const RECORDS_LOOKED_AT: u64 = 8;
+
+/// The newest times in a log, in milliseconds since 1970.
+#[derive(Default)]
+struct Newest {
+    appended_ms: Option<i64>,
+    recorded_ms: Option<i64>,
+}
+
+impl Newest {
+    async fn look_into(&mut self, log: &dyn EventLog, partition: Partition) {
+        let Ok(bounds) = log.bounds(partition).await else {
+            return;
+        };
+        let from = bounds.end.0.saturating_sub(RECORDS_LOOKED_AT);
+        let last: Vec<Offset> = (from.max(bounds.first.0)..bounds.end.0)
+            .map(Offset)
+            .collect();
+        let Ok(records) = log.read_at(partition, &last).await else {
+            return;
+        };
+        for record in records.into_iter().flatten() {
+            self.appended_ms = self.appended_ms.max(record.appended_at_ms);
+            if let (Kind::Commit(_), Some(key), Some(value)) =
+                (Kind::of(&record), &record.key, &record.value)
+                && let Ok(commit) = Commit::read(key, value)
+            {
+                let recorded_ms = commit.recorded_at.micros() / 1_000;
+                self.recorded_ms = self.recorded_ms.max(Some(recorded_ms));
+            }
+        }
+    }
 }
 
 fn now_ms() -> i64 {
@@ -254,7 +313,13 @@ fn now_ms() -> i64 {
     })
 }
 
-async fn postgres(domain: &Domain, url: &str, log: Option<&dyn EventLog>, rows: &mut Rows) {
+async fn postgres(
+    domain: &Domain,
+    settings: &Settings,
+    url: &str,
+    log: Option<&dyn EventLog>,
+    rows: &mut Rows,
+) {
     let shown = without_password(url);
     let migrations = match migration_status(url).await {
         Ok(migrations) => migrations,
@@ -299,7 +364,10 @@ async fn postgres(domain: &Domain, url: &str, log: Option<&dyn EventLog>, rows: 
             }
             for name in outdated {
                 let found = format!("{name} was made by another version of this program");
-                let to_do = format!("annals projections rebuild {name}");
+                let to_do = format!(
+                    "annals projections rebuild {name} --log {} --postgres {shown}",
+                    settings.log
+                );
                 rows.add("read models", Status::Fail, found, to_do);
             }
         }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use engine::audit;
-use engine::create::{CreateOptions, create};
+use engine::create::{CreateOptions, create, first_claim};
+use engine::ids::Partition;
 use engine::log::{LogAddress, StoreOptions};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{known, raw};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, explained};
 use crate::logging::talk;
 use crate::node::{PARTITIONS_DEFAULT, create_parent, open_log};
 use crate::output;
@@ -56,7 +57,7 @@ Example:
 const DUMP_HELP: &str = "\
 Writes every record as it stands in the log, those that no reader accepts too, as JSON lines on
 stdout: first a line with the partitions and their offsets, then the records with key, value and
-headers in base64. Nothing is judged. annals check-history reads such a dump.
+headers in base64. Nothing is judged. Such a dump is read by annals check-history.
 
 Example:
   annals log dump --log kafka://localhost:9092/orders | zstd > orders.ndjson.zst";
@@ -301,7 +302,13 @@ async fn info(settings: &Settings) -> Result<Exit, Failure> {
         talk!("log        {}", info.log);
         match &info.log_id {
             Some(id) => talk!("identity   {id}"),
-            None => talk!("identity   none yet: finish it with annals log create"),
+            None => match first_claim(&*log, Partition(0)).await {
+                Err(error) => talk!("identity   {}", explained(&error)),
+                Ok(_) => {
+                    let finish = format!("annals log create --log {}", info.log);
+                    talk!("identity   none yet: finish it with: {finish}");
+                }
+            },
         }
         output::rows(settings.output, &INFO_COLUMNS, &info.partitions)?;
     }

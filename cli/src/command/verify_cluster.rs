@@ -95,7 +95,10 @@ pub(super) async fn run(settings: &Settings, args: &VerifyClusterArgs) -> Result
             "verify-cluster puts a Kafka cluster to the test, and {} is a file of this machine",
             settings.log
         );
-        let hint = "name brokers with --log kafka://HOST:PORT; annals log verify proves a file";
+        let hint = format!(
+            "name brokers with --log kafka://HOST:PORT; a file is proven with: annals log verify --log {}",
+            settings.log
+        );
         return Err(Failure::new(Exit::Usage, message).hint(hint));
     };
     let place = settings.place_of(&LogAddress::Kafka {

@@ -3,6 +3,8 @@
 //! Deliberately absent: what is in it (`projections`), and how the embedded one runs
 //! (`embedded_postgres`).
 
+use std::path::PathBuf;
+
 use engine::log::EventLog;
 use projections::runtime::{RuntimeError, require_log};
 use projections::{MigrationStatus, migrate, migration_status};
@@ -16,6 +18,8 @@ use crate::settings::{Settings, without_password};
 pub struct Postgres {
     url: String,
     embedded: Option<EmbeddedPostgres>,
+    /// The folder that an embedded one's is in.
+    data: PathBuf,
 }
 
 impl Postgres {
@@ -28,6 +32,7 @@ impl Postgres {
             return Ok(Self {
                 url: url.clone(),
                 embedded: None,
+                data: settings.data.clone(),
             });
         }
         let options = Options {
@@ -43,6 +48,7 @@ impl Postgres {
         Ok(Self {
             url: embedded.url(),
             embedded: Some(embedded),
+            data: settings.data.clone(),
         })
     }
 
@@ -136,7 +142,7 @@ impl Postgres {
     #[must_use]
     pub fn unmigrated(&self) -> Failure {
         let whose = match self.embedded {
-            Some(_) => String::new(),
+            Some(_) => format!(" --data {}", self.data.display()),
             None => format!(" --postgres {}", self.shown()),
         };
         let message = format!(

@@ -16,7 +16,7 @@ mod read;
 mod rows;
 mod streams;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -38,6 +38,8 @@ pub use openapi::fragment;
 
 /// How many connections to Postgres the door has.
 const CONNECTIONS_MAX: u32 = 8;
+/// How long readiness waits for one; less than whoever asks for readiness does.
+const READY_WAIT: Duration = Duration::from_millis(800);
 /// How long a request waits for one of them.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 /// When another try makes sense where something does not answer.
@@ -53,6 +55,7 @@ struct Inner {
     log: Arc<dyn EventLog>,
     registry: Registry,
     pool: PgPool,
+    whose: Arc<Whose>,
     models: Vec<ShownModel>,
     sampler: Option<Arc<Sampler>>,
 }
@@ -61,18 +64,33 @@ struct Inner {
 struct Whose {
     log: Arc<dyn EventLog>,
     named: OnceCell<Option<NamedLog>>,
+    /// Why the last connection was refused, if it was: the pool only says that there is none.
+    refused: Mutex<Option<String>>,
 }
 
 impl Whose {
     /// Lets no query reach a database that holds another log's read models: it may have been another
     /// one when this process started.
     async fn require(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let refused = |error: RuntimeError| sqlx::Error::Configuration(Box::new(error));
+        let required = self.held_against(connection).await;
+        let refused = required.as_ref().err().map(|error| explained(error));
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        required.map_err(|error| sqlx::Error::Configuration(Box::new(error)))
+    }
+
+    async fn held_against(&self, connection: &mut PgConnection) -> Result<(), RuntimeError> {
         let named = self.named.get_or_try_init(|| NamedLog::of(&*self.log));
-        match named.await.map_err(refused)? {
-            Some(named) => require_held(connection, named).await.map_err(refused),
+        match named.await? {
+            Some(named) => require_held(connection, named).await,
             None => Ok(()),
         }
+    }
+
+    fn refused(&self) -> Option<String> {
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -91,19 +109,24 @@ impl QueryDoor {
         let whose = Arc::new(Whose {
             log: Arc::clone(log),
             named: OnceCell::new(),
+            refused: Mutex::default(),
         });
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(CONNECTION_WAIT)
-            .after_connect(move |connection, _| {
+            .after_connect({
                 let whose = Arc::clone(&whose);
-                Box::pin(async move { whose.require(connection).await })
+                move |connection, _| {
+                    let whose = Arc::clone(&whose);
+                    Box::pin(async move { whose.require(connection).await })
+                }
             })
             .connect_lazy_with(query_options(url)?);
         let inner = Inner {
             log: Arc::clone(log),
             registry,
             pool,
+            whose,
             models: rows::shown_models(projections),
             sampler: None,
         };
@@ -137,7 +160,12 @@ impl QueryDoor {
     /// # Errors
     /// Why it does not.
     pub async fn ready(&self) -> Result<(), String> {
-        let asked = sqlx::query("SELECT 1").execute(&self.inner.pool).await;
+        let asked = sqlx::query("SELECT 1").execute(&self.inner.pool);
+        let asked = tokio::time::timeout(READY_WAIT, asked).await;
+        let Ok(asked) = asked else {
+            let refused = self.inner.whose.refused();
+            return Err(refused.unwrap_or_else(|| "Postgres does not answer".to_owned()));
+        };
         asked.map(|_| ()).map_err(|error| explained(&error))
     }
 }

@@ -63,8 +63,8 @@ pub enum RuntimeError {
     #[error(
         "this database holds the read models of log {held} ({held_address}), not of {log} ({address}): \
          name that log with --log, or another database with --postgres; to give this one to {address}, \
-         empty it with DROP SCHEMA annals, projection, read CASCADE and make it anew with: annals \
-         migrate"
+         empty it with DROP SCHEMA annals, projection, read CASCADE, and make it anew with: annals \
+         migrate --postgres URL"
     )]
     OtherLog {
         /// The log whose read models they are.

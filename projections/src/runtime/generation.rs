@@ -73,14 +73,15 @@ impl Live {
         if self.version != version_of(projection) {
             return Some(format!(
                 "the live tables are of version {}, this program has version {version}; build \
-                 them anew with: annals projections rebuild {name}",
+                 them anew, with the --log and --postgres of this process: annals projections \
+                 rebuild {name}",
                 self.version
             ));
         }
         (self.declaration != declaration(projection)).then(|| {
             format!(
-                "its declarations changed and its version did not; build it anew with: annals \
-                 projections rebuild {name}"
+                "its declarations changed and its version did not; build it anew, with the --log \
+                 and --postgres of this process: annals projections rebuild {name}"
             )
         })
     }

@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: what the doors answer, and imports of whole folders; other tests ask that.
 
+mod advised;
 mod checked;
 mod observed;
 mod program;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod advice;
 mod chain_rule;
 mod checker_rule;
 mod cli;

@@ -1,0 +1,349 @@
+//! What messages and help texts tell people to type is understood by the program, and each piece of
+//! advice in a message is followed by a test in the situation that prints it.
+//!
+//! Invariant tested: a command that is new in a text is noticed here. Deliberately absent: the
+//! situations themselves (`cli::advised`, and the tests that are named below).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cli::Domain;
+use engine::registry::Registry;
+use projections::models;
+use regex::Regex;
+
+/// The advice in messages: its command as it stands in the source, and the test that follows it.
+const FOLLOWED: [(&str, &str); 10] = [
+    (
+        "annals log create --log {address}",
+        "a_log_that_is_missing_or_unfinished_is_made_as_advised",
+    ),
+    (
+        "annals log create --log {}",
+        "a_log_that_is_missing_or_unfinished_is_made_as_advised",
+    ),
+    (
+        "annals log verify --log {address}",
+        "what_is_only_looked_at_is_looked_at_as_advised",
+    ),
+    (
+        "annals log verify --log {}",
+        "what_is_only_looked_at_is_looked_at_as_advised",
+    ),
+    (
+        "annals log copy --log {} --to kafka://HOST:PORT/TOPIC",
+        "what_is_only_looked_at_is_looked_at_as_advised",
+    ),
+    ("annals migrate{whose}", "a_database_is_migrated_as_advised"),
+    (
+        "annals migrate --postgres {shown}",
+        "a_database_is_migrated_as_advised",
+    ),
+    (
+        "annals migrate --postgres URL",
+        "a_database_of_another_log_is_given_to_this_one_as_advised",
+    ),
+    (
+        "annals projections rebuild {name}",
+        "a_read_model_of_another_version_is_rebuilt_as_advised",
+    ),
+    (
+        "annals projections rebuild {name} --log {} --postgres {shown}",
+        "a_read_model_of_another_version_is_rebuilt_as_advised",
+    ),
+];
+
+/// The same that is nothing to be followed in a test: it begins something that goes on, or repeats what
+/// was just done.
+const UNDERSTOOD: [&str; 3] = [
+    // `cli::runs` starts it in every test.
+    "annals dev",
+    "annals simulate --seed {seed}",
+    // The name that the node of a copy goes by.
+    "annals log copy",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every file with this ending below a folder.
+fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            files(&path, ending, found);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == ending)
+        {
+            found.push(path);
+        }
+    }
+}
+
+/// The source without comments and tests, and with its texts in one line each.
+fn code(text: &str) -> String {
+    let text = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let joined = Regex::new(r"\\\n\s*").unwrap();
+    joined.replace_all(&text, "").into_owned()
+}
+
+/// A command that a text names, and whether the text is one of examples.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    command: String,
+    is_example: bool,
+}
+
+/// The subcommands that there are, for telling a command from a sentence about the program.
+fn subcommands() -> Vec<String> {
+    let command = cli::command_line(&domain());
+    let names = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned());
+    names.collect()
+}
+
+fn named_in(text: &str, subcommands: &[String]) -> Vec<Named> {
+    let word = subcommands.join("|");
+    let pattern = format!(r#"(?-u:\b)annals ({word})(?-u:\b)((?:\\"|[^\n"`;])*)"#);
+    let mut named = Vec::new();
+    for found in Regex::new(&pattern).unwrap().find_iter(text) {
+        let command = found.as_str();
+        // Up to what ends a command in a text: the text itself, a comma, a sentence, two spaces.
+        let ends = [r"\n", "  ", ", ", ": ", ")", " |", " >", " &&", " #", ". "];
+        let end = ends.iter().filter_map(|end| command.find(end)).min();
+        let command = command[..end.unwrap_or(command.len())].trim_end_matches(['.', ',', ' ']);
+        // Examples stand in lines of their own, two spaces from the edge.
+        let line = text[..found.start()]
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default();
+        let is_indented = line.starts_with("  ") && !line.starts_with("   ");
+        named.push(Named {
+            command: command.replace(r#"\""#, "\""),
+            is_example: is_indented || line.ends_with(r"\n  "),
+        });
+    }
+    named
+}
+
+fn domain() -> Domain {
+    Domain {
+        registry: Registry::new(),
+        projections: models::all(),
+    }
+}
+
+/// The command with something in each place that a message fills.
+fn filled(command: &str) -> String {
+    let fillings = [
+        ("{address}", "sqlite:log.db"),
+        ("--log {}", "--log sqlite:log.db"),
+        ("{shown}", "postgres://localhost/annals"),
+        ("{whose}", " --postgres postgres://localhost/annals"),
+        ("{name}", "order_summary"),
+        ("{seed}", "4711"),
+        ("…", "x"),
+        ("${fpath[1]}", "folder"),
+        ("HOST:PORT", "localhost:9092"),
+    ];
+    fillings
+        .iter()
+        .fold(command.to_owned(), |text, (from, to)| {
+            text.replace(from, to)
+        })
+}
+
+/// Words as a shell takes them, without its other arts.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for letter in command.chars() {
+        match (letter, quote) {
+            ('\'' | '"', None) => quote = Some(letter),
+            (letter, Some(open)) if letter == open => quote = None,
+            (' ', None) => words.push(String::new()),
+            (letter, _) => words.last_mut().unwrap().push(letter),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Why the program does not understand a command.
+fn misunderstood(command: &str) -> Option<String> {
+    let line = cli::command_line(&domain());
+    match line.try_get_matches_from(words(&filled(command))) {
+        Ok(_) => None,
+        Err(error) => {
+            use clap::error::ErrorKind as Kind;
+            let is_mention = matches!(
+                error.kind(),
+                // A text may speak of a command without its arguments.
+                Kind::MissingRequiredArgument
+                    | Kind::DisplayHelpOnMissingArgumentOrSubcommand
+                    | Kind::MissingSubcommand
+            );
+            (!is_mention).then(|| error.to_string())
+        }
+    }
+}
+
+/// What every source, document and runbook tells people to type.
+fn all_named() -> Vec<(String, Named)> {
+    let root = root();
+    let subcommands = subcommands();
+    let mut named = Vec::new();
+    let mut sources = Vec::new();
+    for krate in fs::read_dir(&root).unwrap() {
+        let source = krate.unwrap().path().join("src");
+        let is_test = ["tests/src", "bench/src"]
+            .iter()
+            .any(|test| source.ends_with(test));
+        if source.is_dir() && !is_test {
+            files(&source, "rs", &mut sources);
+        }
+    }
+    assert!(sources.len() > 100, "{} sources", sources.len());
+    let mut texts: Vec<(PathBuf, String)> = Vec::new();
+    for path in sources
+        .into_iter()
+        .filter(|path| !path.ends_with("tests.rs"))
+    {
+        let text = code(&fs::read_to_string(&path).unwrap());
+        texts.push((path, text));
+    }
+    for (path, text) in texts {
+        let name = path.strip_prefix(&root).unwrap().display().to_string();
+        let found = named_in(&text, &subcommands);
+        named.extend(found.into_iter().map(|found| (name.clone(), found)));
+    }
+    named
+}
+
+#[test]
+fn every_command_that_a_text_names_is_understood() {
+    let mut faults = Vec::new();
+    let mut documents = Vec::new();
+    for folder in ["docs", "ops/runbooks"] {
+        files(&root().join(folder), "md", &mut documents);
+    }
+    documents.push(root().join("README.md"));
+    let subcommands = subcommands();
+    let mut named = all_named();
+    for path in documents {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.display().to_string();
+        let found = named_in(&text, &subcommands);
+        named.extend(found.into_iter().map(|found| (name.clone(), found)));
+    }
+    assert!(named.len() > 60, "{} commands", named.len());
+    for (path, named) in named {
+        if let Some(error) = misunderstood(&named.command) {
+            faults.push(format!("{path}: {}: {error}", named.command));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_command_that_a_message_names_is_followed_by_a_test() {
+    let mut tests = Vec::new();
+    files(&root().join("tests/tests"), "rs", &mut tests);
+    let tests: String = tests
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for (command, test) in FOLLOWED {
+        let is_there = tests.contains(&format!("fn {test}("));
+        assert!(
+            is_there,
+            "{command} is followed by {test}, which is not there"
+        );
+    }
+    let followed: BTreeSet<&str> = FOLLOWED.iter().map(|(command, _)| *command).collect();
+    let mut unknown = Vec::new();
+    let mut met = BTreeSet::new();
+    for (path, named) in all_named() {
+        let command = named.command.as_str();
+        let is_prose = misunderstood_without_arguments(command) || is_in_help(&path, command);
+        if named.is_example || is_prose {
+            continue;
+        }
+        met.insert(named.command.clone());
+        if !followed.contains(command) && !UNDERSTOOD.contains(&command) {
+            unknown.push(format!("{path}: {command}"));
+        }
+    }
+    let advice = "follow it in a test in the situation that prints it, and name the test above";
+    assert!(unknown.is_empty(), "{advice}:\n{}", unknown.join("\n"));
+    for command in followed {
+        assert!(met.contains(command), "no message says {command} any more");
+    }
+}
+
+/// Whether a command is only spoken of: it lacks what it needs.
+fn misunderstood_without_arguments(command: &str) -> bool {
+    let line = cli::command_line(&domain());
+    let lacks = line.try_get_matches_from(words(&filled(command))).is_err();
+    lacks && !command.contains("--")
+}
+
+/// Whether a command stands in the help of another, where it is explained.
+fn is_in_help(path: &str, command: &str) -> bool {
+    let is_explained = [
+        "annals migrate",
+        "annals log create",
+        "annals log dump",
+        "annals check-history",
+    ];
+    path.starts_with("cli/src/") && is_explained.contains(&command)
+}
+
+#[test]
+fn these_checks_notice_what_they_are_for() {
+    let subcommands = subcommands();
+    let found = |text: &str| {
+        let named = named_in(&code(text), &subcommands);
+        named
+            .into_iter()
+            .map(|named| named.command)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found("#[error(\"no log; make one with: annals log \\\n     create --log {address}\")]"),
+        ["annals log create --log {address}"]
+    );
+    assert_eq!(
+        found("//! `annals dev`\nlet x = \"the annals of a shop\";"),
+        [""; 0]
+    );
+    assert_eq!(
+        found("\"see annals log verify, or not\""),
+        ["annals log verify"]
+    );
+    for wrong in [
+        "annals log crate --log {address}",
+        "annals migrate --postgress URL",
+        "annals dev --role x",
+    ] {
+        assert!(misunderstood(wrong).is_some(), "{wrong}");
+    }
+    for right in [
+        "annals log create --log {address}",
+        "annals projections rebuild",
+        "annals send order-1 ApproveOrder '{}'",
+    ] {
+        assert_eq!(misunderstood(right), None, "{right}");
+    }
+}

@@ -1,0 +1,294 @@
+//! Each piece of advice that the program prints is followed, as it is printed, where it is printed.
+
+use std::path::Path;
+use std::process::Output;
+
+use engine::log::{LogAddress, StoreOptions, create_store};
+use regex::Regex;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::postgres::Postgres;
+
+use super::program::{annals, assert_exit, call, folder, stderr, stdout};
+use crate::event_log_contract::reading::cut_head;
+use crate::raw_log::RawLog;
+use crate::write_side::{place, request, start, submit};
+
+/// The command that a text names, from its `annals` up to where the text goes on.
+fn advised(text: &str) -> Vec<String> {
+    let pattern =
+        Regex::new(r"annals (log create|log verify|migrate|projections)[^\n;,│|]*").unwrap();
+    let found = pattern
+        .find(text)
+        .unwrap_or_else(|| panic!("no advice: {text}"));
+    let words = found.as_str().split_whitespace().skip(1);
+    words
+        .map(|word| word.trim_end_matches('"').to_owned())
+        .collect()
+}
+
+/// Follows it.
+fn follow(folder: &Path, text: &str, password: Option<&str>) -> Output {
+    let mut command = annals(folder);
+    command.args(advised(text));
+    if let Some(password) = password {
+        // Messages name a database without its password.
+        command.env("PGPASSWORD", password);
+    }
+    command.output().unwrap()
+}
+
+fn password_of(url: &str) -> String {
+    let found = Regex::new("://[^:/@]+:([^@]+)@").unwrap();
+    found
+        .captures(url)
+        .map(|found| found[1].to_owned())
+        .unwrap_or_default()
+}
+
+async fn execute(url: &str, sql: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let sql = AssertSqlSafe(sql.to_owned());
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+}
+
+fn all(output: &Output) -> String {
+    stdout(output) + &stderr(output)
+}
+
+#[tokio::test]
+async fn a_log_that_is_missing_or_unfinished_is_made_as_advised() {
+    for is_begun in [false, true] {
+        let folder = folder();
+        let address = "sqlite:new.db";
+        if is_begun {
+            let path = folder.path().join("new.db");
+            let options = StoreOptions {
+                partition_count: 2,
+                replication: 1,
+            };
+            create_store(&LogAddress::Sqlite { path }, options)
+                .await
+                .unwrap();
+        }
+        let serve = [
+            "serve",
+            "--role",
+            "command-api",
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            address,
+        ];
+        for asked in [
+            &serve[..],
+            &["check", "--log", address],
+            &["log", "info", "--log", address],
+        ] {
+            let refused = call(folder.path(), asked);
+            let said = all(&refused);
+            assert!(
+                said.contains("annals log create --log sqlite:new.db"),
+                "{asked:?}: {said}"
+            );
+        }
+        let refused = call(folder.path(), &serve);
+        assert_exit(&refused, 6);
+        assert_exit(&follow(folder.path(), &stderr(&refused), None), 0);
+        let info = call(
+            folder.path(),
+            &["log", "info", "--log", address, "--output", "json"],
+        );
+        assert_exit(&info, 0);
+        assert!(
+            stdout(&info).contains("\"log_id\": \""),
+            "{}",
+            stdout(&info)
+        );
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_advised_to_make_a_log_anew_whose_beginning_was_deleted() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    let engine = start(&log).await;
+    for order in 0..5 {
+        let stream = format!("order-{order}");
+        submit(&engine, request(&stream, "PlaceOrder", "id", &place()))
+            .await
+            .unwrap();
+    }
+    engine.drain(std::time::Duration::from_secs(5)).await;
+    cut_head(&RawLog::of(&log), 2).await;
+    let postgres = Postgres::start();
+    let url = postgres.create_database().await;
+    projections::migrate(&url).await.unwrap();
+    let address = log.address.to_string();
+    let folder = folder();
+    let of_log = ["--log", &address, "--postgres", &url];
+    for asked in [
+        &["projections", "rebuild", "--all"][..],
+        &["projections", "list"],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["check"],
+        &["log", "info"],
+        &["log", "create", "--partitions", "1"],
+    ] {
+        let refused = call(folder.path(), &[asked, &of_log].concat());
+        let said = all(&refused);
+        assert!(!said.contains("log create"), "{asked:?}: {said}");
+        let looks = ["list", "info"].contains(&asked[asked.len() - 1]);
+        assert_eq!(refused.status.success(), looks, "{asked:?}: {said}");
+        assert!(
+            asked[0] == "projections" && looks
+                || said.contains("the beginning of partition 0 was deleted"),
+            "{asked:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_database_is_migrated_as_advised() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    let postgres = Postgres::start();
+    let folder = folder();
+    let address = log.address.to_string();
+    for asked in [
+        &["projections", "list"][..],
+        &["projections", "rebuild", "--all"],
+        &["serve", "--role", "projector", "--listen", "127.0.0.1:0"],
+        &["check"],
+    ] {
+        let url = postgres.create_database().await;
+        let arguments = [asked, &["--log", &address, "--postgres", &url]].concat();
+        let refused = call(folder.path(), &arguments);
+        assert_exit(&refused, 6);
+        let done = follow(folder.path(), &all(&refused), Some(&password_of(&url)));
+        assert_exit(&done, 0);
+        let migrations = projections::migration_status(&url).await.unwrap();
+        assert!(
+            migrations.iter().all(|migration| migration.applied),
+            "{asked:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    let engine = start(&log).await;
+    submit(&engine, request("order-1", "PlaceOrder", "id", &place()))
+        .await
+        .unwrap();
+    engine.drain(std::time::Duration::from_secs(5)).await;
+    let postgres = Postgres::start();
+    let url = postgres.create_database().await;
+    projections::migrate(&url).await.unwrap();
+    crate::projections::caught_up(&log.log, &url).await;
+    let folder = folder();
+    let address = log.address.to_string();
+    let check = ["check", "--log", &address, "--postgres", &url];
+    execute(
+        &url,
+        "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
+    )
+    .await;
+    let failed = call(folder.path(), &check);
+    assert_exit(&failed, 6);
+    let done = follow(folder.path(), &stdout(&failed), Some(&password_of(&url)));
+    assert_exit(&done, 0);
+    assert_exit(&call(folder.path(), &check), 0);
+
+    // A projector that meets it names no addresses, but whose they are.
+    execute(
+        &url,
+        "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
+    )
+    .await;
+    let all = projections::models::all();
+    let projector = projections::Projector::spawn(&log.log, &url, &all, 1).unwrap();
+    crate::projections::until("it says so", async || projector.ready().is_err()).await;
+    let said = projector.ready().unwrap_err();
+    assert!(
+        said.contains("with the --log and --postgres of this process"),
+        "{said}"
+    );
+    let mut command = annals(folder.path());
+    command
+        .args(advised(&said))
+        .args(["--log", &address, "--postgres", &url]);
+    assert_exit(&command.output().unwrap(), 0);
+    assert_exit(&call(folder.path(), &check), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_another_log_is_given_to_this_one_as_advised() {
+    let (production, staging) = (
+        NewLog::make(Kind::Sqlite, 1).await,
+        NewLog::make(Kind::Sqlite, 1).await,
+    );
+    let engine = start(&production).await;
+    submit(&engine, request("order-1", "PlaceOrder", "id", &place()))
+        .await
+        .unwrap();
+    engine.drain(std::time::Duration::from_secs(5)).await;
+    let postgres = Postgres::start();
+    let url = postgres.create_database().await;
+    projections::migrate(&url).await.unwrap();
+    crate::projections::caught_up(&production.log, &url).await;
+    let folder = folder();
+    let address = staging.address.to_string();
+    let of_staging = ["--log", &address, "--postgres", &url];
+    for asked in [
+        &["serve", "--role", "projector", "--listen", "127.0.0.1:0"][..],
+        &["serve", "--role", "query-api", "--listen", "127.0.0.1:0"],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["projections", "rebuild", "--all"],
+        &["projections", "list"],
+        &["migrate"],
+    ] {
+        let refused = call(folder.path(), &[asked, &of_staging].concat());
+        assert_exit(&refused, 2);
+        let said = stderr(&refused);
+        let names = [&production, &staging].iter().all(|log| {
+            said.contains(&log.id.to_string()) && said.contains(&log.address.to_string())
+        });
+        assert!(names, "{asked:?}: {said}");
+    }
+    let refused = call(folder.path(), &[&["migrate"], &of_staging[..]].concat());
+    let said = stderr(&refused);
+    let sql = Regex::new("DROP SCHEMA [a-z, ]+ CASCADE").unwrap();
+    execute(&url, sql.find(&said).unwrap().as_str()).await;
+    let mut arguments = advised(&said);
+    let place = arguments.iter().position(|word| word == "URL").unwrap();
+    arguments[place].clone_from(&url);
+    let mut command = annals(folder.path());
+    assert_exit(&command.args(arguments).output().unwrap(), 0);
+    let rebuilt = call(
+        folder.path(),
+        &[&["projections", "rebuild", "--all"], &of_staging[..]].concat(),
+    );
+    assert_exit(&rebuilt, 0);
+    // A log that nobody names says nothing of whose database it is.
+    assert_exit(&call(folder.path(), &["migrate", "--postgres", &url]), 0);
+}
+
+#[tokio::test]
+async fn what_is_only_looked_at_is_looked_at_as_advised() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    let address = log.address.to_string();
+    let folder = folder();
+    let refused = call(folder.path(), &["verify-cluster", "--log", &address]);
+    assert_exit(&refused, 2);
+    assert_exit(&follow(folder.path(), &stderr(&refused), None), 0);
+    let checked = stdout(&call(
+        folder.path(),
+        &["check", "--log", &address, "--output", "json"],
+    ));
+    let to_do = Regex::new("annals log copy --log [^ ]+ --to ").unwrap();
+    let to_do = to_do.find(&checked).unwrap_or_else(|| panic!("{checked}"));
+    let mut arguments: Vec<&str> = to_do.as_str().split_whitespace().skip(1).collect();
+    // Another file stands for another cluster.
+    arguments.push("sqlite:copy.db");
+    assert_exit(&call(folder.path(), &arguments), 0);
+}
