@@ -260,9 +260,12 @@ impl World {
             },
             "outcome": "accepted",
         });
-        let after = None;
-        self.asked
-            .note((stream.clone(), id), Asked { intent, after });
+        let asked = Asked {
+            intent,
+            occurred_at: None,
+            after: None,
+        };
+        self.asked.note((stream.clone(), id), asked);
         let key = [TenantId::default().as_str(), "/", &stream].concat();
         let value = value.to_string();
         self.append_to_log(partition, headers.record(key.into(), value.into()));
