@@ -29,9 +29,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::OnceCell;
 
-use crate::runtime::{
-    NamedLog, Projection, RuntimeError, Sampler, query_options, require_held,
-};
+use crate::runtime::{NamedLog, Projection, RuntimeError, Sampler, query_options, require_held};
 use rows::ShownModel;
 
 pub use openapi::fragment;

@@ -14,7 +14,7 @@ use projections::models;
 use regex::Regex;
 
 /// The advice in messages: its command as it stands in the source, and the test that follows it.
-const FOLLOWED: [(&str, &str); 10] = [
+const FOLLOWED: [(&str, &str); 11] = [
     (
         "annals log create --log {address}",
         "a_log_that_is_missing_or_unfinished_is_made_as_advised",
@@ -43,6 +43,10 @@ const FOLLOWED: [(&str, &str); 10] = [
     (
         "annals migrate --postgres URL",
         "a_database_of_another_log_is_given_to_this_one_as_advised",
+    ),
+    (
+        "annals projections resume {name}",
+        "what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it",
     ),
     (
         "annals projections rebuild {name}",
