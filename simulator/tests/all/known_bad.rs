@@ -99,6 +99,12 @@ fn appending_what_was_not_read_again() {
 }
 
 #[test]
+fn claiming_and_appending_by_a_clock_that_is_a_day_off() {
+    let promises = [Invariant::TimesAreTrue, Invariant::AtMostOnce];
+    flawed(KnownBad::AppendsByAnyClock, &promises);
+}
+
+#[test]
 fn beginning_with_an_empty_table_of_command_ids() {
     flawed(KnownBad::ForgetsIdsAtTakeOver, &[Invariant::AtMostOnce]);
 }
