@@ -121,6 +121,9 @@ pub struct Serving {
     /// The memory that a node is made for, in megabytes [default: 512]
     #[arg(long, value_name = "MB", hide_short_help = true)]
     memory_mb: Option<usize>,
+    /// How large a stream's state may be, in kilobytes of JSON [default: 1024]
+    #[arg(long, value_name = "KB", hide_short_help = true)]
+    stream_state_max_kb: Option<usize>,
     /// How long a stop waits for answers, in milliseconds [default: 10000]
     #[arg(long, value_name = "MS", hide_short_help = true)]
     drain_timeout_ms: Option<u64>,
@@ -419,6 +422,7 @@ impl Serving {
         flags.add("in_flight_max", self.in_flight_max);
         flags.add("queue_max", self.queue_max);
         flags.add("memory_mb", self.memory_mb);
+        flags.add("stream_state_max_kb", self.stream_state_max_kb);
         flags.add("drain_timeout_ms", self.drain_timeout_ms);
         let bin = self.postgres_bin.as_ref();
         flags.add("postgres_bin", bin.map(|bin| bin.display().to_string()));

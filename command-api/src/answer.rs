@@ -133,6 +133,7 @@ pub(crate) fn malformed(error: RequestError, base: &str) -> Problem {
         RequestError::Shape(ShapeError::Data { pointer, detail }) => {
             Problem::new(door::code::SHAPE_INVALID, detail).pointer(format!("{base}{pointer}"))
         }
+        RequestError::Rule(error) => Problem::internal(error),
     }
 }
 
@@ -158,6 +159,9 @@ pub(crate) fn unanswered(error: &SubmitError, id: &CommandId) -> Problem {
         SubmitError::TooLarge { size, max } => plain(code::COMMIT_TOO_LARGE)
             .member("size", *size)
             .member("max", *max),
+        SubmitError::StreamTooLarge { size, max } => plain(code::STREAM_TOO_LARGE)
+            .member("size", *size)
+            .member("max", *max),
         SubmitError::Failed => {
             Problem::internal("a rule panicked, or its result could not be written")
         }
@@ -166,6 +170,18 @@ pub(crate) fn unanswered(error: &SubmitError, id: &CommandId) -> Problem {
             code::LOG_DAMAGED,
             "an operator has to look at the log of this partition",
         )
+        .retry_after(DAMAGED_RETRY_AFTER),
+        // What the rules said, or an operator, is for who runs the server.
+        SubmitError::Frozen(frozen) => Problem::new(
+            code::STREAM_FROZEN,
+            format!(
+                "the stream is frozen by the record at offset {} of partition {}; an operator has to \
+                 look at it",
+                frozen.offset, frozen.partition
+            ),
+        )
+        .member("partition", frozen.partition.0)
+        .member("offset", frozen.offset.0)
         .retry_after(DAMAGED_RETRY_AFTER),
     };
     problem

@@ -36,6 +36,13 @@ door::codes! {
          had no answer, and its turn is after that one.");
     LOG_DAMAGED = ("log_damaged", 503, "The log of the stream's partition is damaged",
         "Nothing more is decided upon it until an operator has acknowledged the damage.");
+    STREAM_TOO_LARGE = ("stream_too_large", 413, "The stream's state is as large as it may be",
+        "The command would make the state `size` bytes long, of at most `max`. Not recorded. A \
+         command that does not enlarge the state is judged; use another stream for what follows.");
+    STREAM_FROZEN = ("stream_frozen", 503, "The stream is frozen",
+        "The record at `offset` of `partition` cannot be taken up: the rules fail over it, or an \
+         operator has acknowledged it as damaged. Nothing more is decided upon this stream; all \
+         others go on. Not attempted, not recorded.");
 }
 
 #[cfg(test)]

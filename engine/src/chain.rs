@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
@@ -19,8 +20,9 @@ pub const TERM_STEP_MAX: u64 = 1_000;
 
 /// Damaged places that an operator has looked at and lets readers pass, each with a reason.
 ///
-/// Passing an unlinked commit means going on from it as it stands; an unclaimed or unreadable one
-/// is left out.
+/// Passing an unlinked commit means going on from it as it stands; an unclaimed one is left out. A
+/// commit at such a place freezes the stream that its key names, in every reader: nothing of that
+/// stream counts from there on, and everything else goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acknowledged(Arc<BTreeMap<(Partition, Offset), String>>);
 
@@ -29,6 +31,31 @@ impl Acknowledged {
     #[must_use]
     pub fn contains(&self, partition: Partition, offset: Offset) -> bool {
         self.0.contains_key(&(partition, offset))
+    }
+
+    /// Why readers pass this place, if they do.
+    #[must_use]
+    pub fn reason(&self, partition: Partition, offset: Offset) -> Option<&str> {
+        self.0.get(&(partition, offset)).map(String::as_str)
+    }
+
+    /// The places of one partition up to `last`, in order.
+    pub fn up_to(&self, partition: Partition, last: Offset) -> impl Iterator<Item = Offset> {
+        let places = self.0.range((partition, Offset(0))..=(partition, last));
+        places.map(|((_, offset), _)| *offset)
+    }
+
+    /// What tells this list from others, whatever its reasons; absent for an empty one. Nodes whose
+    /// lists differ must not own at the same time.
+    #[must_use]
+    pub fn digest(&self) -> Option<String> {
+        let mut hash = Sha256::new();
+        for (partition, offset) in self.0.keys() {
+            hash.update(partition.0.to_be_bytes());
+            hash.update(offset.0.to_be_bytes());
+        }
+        let digest = hash.finalize();
+        (!self.0.is_empty()).then(|| hex::encode(&digest[..8]))
     }
 
     /// The places with their reasons.
@@ -135,6 +162,19 @@ pub enum Stop {
         /// The newest format that this program reads.
         reads: u16,
     },
+}
+
+impl Stop {
+    /// Where.
+    #[must_use]
+    pub fn place(&self) -> (Partition, Offset) {
+        match self {
+            Self::Damage(damage) => (damage.partition, damage.offset),
+            Self::NewerFormat {
+                partition, offset, ..
+            } => (*partition, *offset),
+        }
+    }
 }
 
 fn record_version() -> u16 {

@@ -23,6 +23,12 @@ pub struct Claim {
     /// For how long a command id is remembered, in milliseconds of recorded time; the first
     /// accepted claim of a partition decides.
     pub idempotency_window_ms: u64,
+    /// What tells the node's list of acknowledged places from others ([`Acknowledged::digest`]);
+    /// absent for an empty one.
+    ///
+    /// [`Acknowledged::digest`]: crate::chain::Acknowledged::digest
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<String>,
     /// If this ends a copy of a log: from where, and the heads that were copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied: Option<Copied>,

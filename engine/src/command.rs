@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 use crate::commit::RecordedRejection;
 use crate::damage::Damage;
+use crate::frozen::Frozen;
+use crate::registry::{MessageError, RuleError};
 use crate::token::PositionToken;
 
 /// A command as a door received it.
@@ -60,6 +62,18 @@ pub enum RequestError {
     /// The aggregate has no such command, or its data has another shape.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// The domain's code failed over it: a bug.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+}
+
+impl From<MessageError> for RequestError {
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::Shape(error) => Self::Shape(error),
+            MessageError::Rule(error) => Self::Rule(error),
+        }
+    }
 }
 
 /// What the log says of a command.
@@ -127,12 +141,23 @@ pub enum SubmitError {
         /// The limit in bytes.
         max: usize,
     },
-    /// The rule panicked: a bug in the domain. Not recorded.
+    /// It would make the stream's state larger than it may be. Not recorded.
+    #[error("the stream's state would have {size} bytes and may have {max}")]
+    StreamTooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The rule panicked, or what it decided cannot be taken up: a bug in the domain. Not recorded.
     #[error("the rule failed")]
     Failed,
     /// The partition's log is damaged, and nothing more is decided upon it.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The stream is frozen, and nothing more is decided upon it. Not recorded.
+    #[error(transparent)]
+    Frozen(#[from] Frozen),
 }
 
 /// Why a command was not attempted.

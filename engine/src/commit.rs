@@ -23,6 +23,9 @@ pub const COMMIT_SIZE_MAX: usize = 900_000;
 /// The most bytes of a refused command's data that are kept; above, its size and digest are.
 pub const REFUSED_DATA_SIZE_MAX: usize = 16_384;
 
+/// The highest version of a stream: what fits a `bigint`, and everything else that counts.
+pub const VERSION_MAX: u64 = i64::MAX.cast_unsigned();
+
 /// All that one command left in the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +140,9 @@ pub enum CommitError {
     /// Outcome, rejection and events contradict each other.
     #[error("outcome, rejection and events contradict each other")]
     Outcome,
+    /// No stream has so many events.
+    #[error("the stream's version is above {VERSION_MAX}")]
+    Version,
 }
 
 impl Commit {
@@ -157,6 +163,10 @@ impl Commit {
         let refused = commit.outcome == Outcome::Rejected;
         if refused != commit.rejection.is_some() || (refused && !commit.events.is_empty()) {
             return Err(CommitError::Outcome);
+        }
+        let version = commit.from_version.checked_add(commit.events.len() as u64);
+        if version.is_none_or(|version| version > VERSION_MAX) {
+            return Err(CommitError::Version);
         }
         Ok(commit)
     }

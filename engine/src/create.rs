@@ -119,6 +119,7 @@ async fn claim(
         node: options.node.clone(),
         address: None,
         idempotency_window_ms: options.idempotency_window_ms,
+        acknowledged: None,
         copied: None,
     };
     let session = match session {

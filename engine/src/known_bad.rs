@@ -47,6 +47,10 @@ pub enum KnownBad {
     ChecksNoPrevious,
     /// Readers check a commit's previous hash but not its position. This alone breaks nothing.
     ChecksNoPosition,
+    /// The owner appends what its rules fail over, and tries it out only behind that.
+    AppendsUntried,
+    /// The owner stops where its rules fail over a record, as if the log were damaged.
+    StopsWhereRulesFail,
     /// A follower proves when it starts, and never again.
     ProvesOnResumeOnly,
     /// A follower's checkpoint names the last record that counted, not the last that was read.
@@ -57,7 +61,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -77,6 +81,8 @@ impl KnownBad {
         Self::ChecksNoLink,
         Self::ChecksNoPrevious,
         Self::ChecksNoPosition,
+        Self::AppendsUntried,
+        Self::StopsWhereRulesFail,
         Self::ProvesOnResumeOnly,
         Self::ProvesLastAcceptedOnly,
         Self::MovesBeforeProof,

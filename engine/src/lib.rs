@@ -14,6 +14,7 @@ pub mod create;
 pub mod damage;
 pub mod engine;
 mod explained;
+pub mod frozen;
 pub mod ids;
 pub mod keyed;
 pub mod known_bad;
@@ -24,5 +25,6 @@ pub mod registry;
 pub mod seat;
 pub mod subscription;
 pub mod token;
+pub mod verdict;
 
 pub use explained::explained;

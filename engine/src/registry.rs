@@ -1,7 +1,10 @@
 //! The one place where a domain is registered: deciders by category, without their types.
 //!
 //! Invariant: past this file the engine knows commands, events and states only as opaque values
-//! that their own aggregate made. Deliberately absent: any category's name.
+//! that their own aggregate made, and no panic of the domain's code gets past it: rules, copies,
+//! serialisation and drops. Deliberately absent: any category's name.
+
+mod guarded;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -12,6 +15,8 @@ use kernel::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use kernel::{Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName};
 use serde_json::value::RawValue;
 
+pub use self::guarded::RuleError;
+use self::guarded::{Guarded, guarded};
 use crate::commit::RecordedRejection;
 
 /// An aggregate's state, command or event whose type only the aggregate knows.
@@ -43,42 +48,59 @@ pub struct DecodedCommand {
 /// What a rule made of a command.
 pub type Decided = Result<Vec<DecidedEvent>, RecordedRejection>;
 
-/// A decider without its types.
+/// A decider without its types. Whatever the domain's code panics at comes back as [`RuleError`].
 pub trait Aggregate: Send + Sync + 'static {
     /// The category of its streams.
     fn category(&self) -> &'static str;
     /// The routing key of one of its streams.
-    fn routing_key<'a>(&self, stream: &'a str) -> &'a str;
+    ///
+    /// # Errors
+    /// [`RuleError`].
+    fn routing_key<'a>(&self, stream: &'a str) -> Result<&'a str, RuleError>;
     /// The state before any event.
-    fn initial(&self) -> Opaque;
+    ///
+    /// # Errors
+    /// [`RuleError`].
+    fn initial(&self) -> Result<Opaque, RuleError>;
     /// A copy of a state.
-    fn copy(&self, state: &Opaque) -> Opaque;
+    ///
+    /// # Errors
+    /// [`RuleError`].
+    fn copy(&self, state: &Opaque) -> Result<Opaque, RuleError>;
     /// Reads a command.
     ///
     /// # Errors
-    /// [`ShapeError`].
+    /// [`MessageError`].
     fn decode_command(
         &self,
         type_name: &str,
         schema: u16,
         data: &str,
-    ) -> Result<DecodedCommand, ShapeError>;
+    ) -> Result<DecodedCommand, MessageError>;
     /// Decides on a command.
     ///
     /// # Errors
-    /// `EncodeError` where an event's own serialisation refuses it, which is a bug of the domain.
+    /// [`RuleError`].
     fn decide(
         &self,
         state: &Opaque,
         command: &DecodedCommand,
         context: &Context,
-    ) -> Result<Decided, EncodeError>;
+    ) -> Result<Decided, RuleError>;
     /// Takes up an event that was just decided.
-    fn evolve(&self, state: &mut Opaque, event: &DecidedEvent, occurred_at: Timestamp);
+    ///
+    /// # Errors
+    /// [`RuleError`]: the state is torn, and good for nothing any more.
+    fn evolve(
+        &self,
+        state: &mut Opaque,
+        event: &DecidedEvent,
+        occurred_at: Timestamp,
+    ) -> Result<(), RuleError>;
     /// Takes up an event from the log.
     ///
     /// # Errors
-    /// [`ShapeError`] where its data cannot be read: damage.
+    /// [`MessageError`]: the state may be torn, and is good for nothing any more.
     fn evolve_recorded(
         &self,
         state: &mut Opaque,
@@ -86,12 +108,17 @@ pub trait Aggregate: Send + Sync + 'static {
         schema: u16,
         data: &str,
         occurred_at: Timestamp,
-    ) -> Result<(), ShapeError>;
+    ) -> Result<(), MessageError>;
     /// A state as JSON, for checkpoints and for people.
     ///
     /// # Errors
-    /// What the state's own serialisation refuses.
-    fn encode_state(&self, state: &Opaque) -> Result<String, EncodeError>;
+    /// [`RuleError`].
+    fn encode_state(&self, state: &Opaque) -> Result<String, RuleError>;
+    /// How many bytes a state has as JSON.
+    ///
+    /// # Errors
+    /// [`RuleError`].
+    fn measure_state(&self, state: &Opaque) -> Result<usize, RuleError>;
     /// Reads a state of an earlier checkpoint; absent if it has another form, and is to be folded
     /// again.
     fn decode_state(&self, json: &[u8]) -> Option<Opaque>;
@@ -101,10 +128,16 @@ pub trait Aggregate: Send + Sync + 'static {
     fn event_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType>;
 }
 
-/// Why a value of the domain could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("a value of the domain could not be written as JSON")]
-pub struct EncodeError(#[from] serde_json::Error);
+/// Why a command or event was not taken up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// It has another shape than its type.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The domain's code failed over it.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+}
 
 /// All aggregates that an engine runs.
 #[derive(Clone, Default)]
@@ -180,18 +213,34 @@ pub fn definitions_of(mut generator: SchemaGenerator) -> BTreeMap<String, Schema
         .collect()
 }
 
+/// Counts what is written, and keeps nothing.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 struct Erased<D>(PhantomData<fn() -> D>);
 
 fn own<T: 'static>(value: &(dyn Any + Send + Sync)) -> &T {
-    value
+    let value: &Guarded<T> = value
         .downcast_ref()
-        .expect("the engine gives back only what this aggregate made")
+        .expect("the engine gives back only what this aggregate made");
+    value
 }
 
 fn own_mut<T: 'static>(value: &mut Opaque) -> &mut T {
-    value
+    let value: &mut Guarded<T> = value
         .downcast_mut()
-        .expect("the engine gives back only what this aggregate made")
+        .expect("the engine gives back only what this aggregate made");
+    value
 }
 
 impl<D: Decider> Aggregate for Erased<D> {
@@ -199,16 +248,21 @@ impl<D: Decider> Aggregate for Erased<D> {
         D::CATEGORY
     }
 
-    fn routing_key<'a>(&self, stream: &'a str) -> &'a str {
-        D::routing_key(stream)
+    fn routing_key<'a>(&self, stream: &'a str) -> Result<&'a str, RuleError> {
+        guarded("routing_key", || Ok(D::routing_key(stream)))
     }
 
-    fn initial(&self) -> Opaque {
-        Box::new(D::State::default())
+    fn initial(&self) -> Result<Opaque, RuleError> {
+        guarded("the state's Default", || {
+            Ok(Box::new(Guarded::new(D::State::default())) as Opaque)
+        })
     }
 
-    fn copy(&self, state: &Opaque) -> Opaque {
-        Box::new(own::<D::State>(&**state).clone())
+    fn copy(&self, state: &Opaque) -> Result<Opaque, RuleError> {
+        guarded("the state's Clone", || {
+            let copy = own::<D::State>(&**state).clone();
+            Ok(Box::new(Guarded::new(copy)) as Opaque)
+        })
     }
 
     fn decode_command(
@@ -216,16 +270,19 @@ impl<D: Decider> Aggregate for Erased<D> {
         type_name: &str,
         schema: u16,
         data: &str,
-    ) -> Result<DecodedCommand, ShapeError> {
-        let command = D::Command::decode(type_name, schema, data)?;
-        let unwritable = |error: serde_json::Error| ShapeError::Data {
-            pointer: String::new(),
-            detail: error.to_string(),
+    ) -> Result<DecodedCommand, MessageError> {
+        let decode = || {
+            let command = D::Command::decode(type_name, schema, data)?;
+            let unwritable = |error: serde_json::Error| ShapeError::Data {
+                pointer: String::new(),
+                detail: error.to_string(),
+            };
+            Ok(DecodedCommand {
+                data: command.encode().map_err(unwritable)?,
+                value: Arc::new(Guarded::new(command)),
+            })
         };
-        Ok(DecodedCommand {
-            data: command.encode().map_err(unwritable)?,
-            value: Arc::new(command),
-        })
+        guarded("reading a command", decode)
     }
 
     fn decide(
@@ -233,32 +290,43 @@ impl<D: Decider> Aggregate for Erased<D> {
         state: &Opaque,
         command: &DecodedCommand,
         context: &Context,
-    ) -> Result<Decided, EncodeError> {
-        let state = own::<D::State>(&**state);
-        let events = match D::decide(state, own::<D::Command>(&*command.value), context) {
-            Ok(events) => events,
-            Err(rejection) => {
-                return Ok(Err(RecordedRejection {
-                    code: rejection.code().to_owned(),
-                    detail: rejection.to_string(),
-                    facts: rejection.facts(),
-                }));
+    ) -> Result<Decided, RuleError> {
+        let decide = || {
+            let state = own::<D::State>(&**state);
+            let events = match D::decide(state, own::<D::Command>(&*command.value), context) {
+                Ok(events) => events,
+                Err(rejection) => {
+                    return Ok(Err(RecordedRejection {
+                        code: rejection.code().to_owned(),
+                        detail: rejection.to_string(),
+                        facts: rejection.facts(),
+                    }));
+                }
+            };
+            let mut decided = Vec::with_capacity(events.len());
+            for event in events {
+                decided.push(DecidedEvent {
+                    type_name: event.type_name(),
+                    schema: event.schema(),
+                    data: event.encode()?,
+                    value: Arc::new(Guarded::new(event)),
+                });
             }
+            Ok(Ok(decided))
         };
-        let mut decided = Vec::with_capacity(events.len());
-        for event in events {
-            decided.push(DecidedEvent {
-                type_name: event.type_name(),
-                schema: event.schema(),
-                data: event.encode()?,
-                value: Arc::new(event),
-            });
-        }
-        Ok(Ok(decided))
+        guarded("decide", decide)
     }
 
-    fn evolve(&self, state: &mut Opaque, event: &DecidedEvent, occurred_at: Timestamp) {
-        D::evolve(own_mut(state), own::<D::Event>(&*event.value), occurred_at);
+    fn evolve(
+        &self,
+        state: &mut Opaque,
+        event: &DecidedEvent,
+        occurred_at: Timestamp,
+    ) -> Result<(), RuleError> {
+        guarded("evolve", || {
+            D::evolve(own_mut(state), own::<D::Event>(&*event.value), occurred_at);
+            Ok(())
+        })
     }
 
     fn evolve_recorded(
@@ -268,19 +336,34 @@ impl<D: Decider> Aggregate for Erased<D> {
         schema: u16,
         data: &str,
         occurred_at: Timestamp,
-    ) -> Result<(), ShapeError> {
-        let event = D::Event::decode(type_name, schema, data)?;
-        D::evolve(own_mut(state), &event, occurred_at);
-        Ok(())
+    ) -> Result<(), MessageError> {
+        guarded("evolve", || {
+            let event = D::Event::decode(type_name, schema, data)?;
+            D::evolve(own_mut(state), &event, occurred_at);
+            Ok(())
+        })
     }
 
-    fn encode_state(&self, state: &Opaque) -> Result<String, EncodeError> {
-        Ok(serde_json::to_string(own::<D::State>(&**state))?)
+    fn encode_state(&self, state: &Opaque) -> Result<String, RuleError> {
+        guarded("the state's Serialize", || {
+            Ok(serde_json::to_string(own::<D::State>(&**state))?)
+        })
+    }
+
+    fn measure_state(&self, state: &Opaque) -> Result<usize, RuleError> {
+        guarded("the state's Serialize", || {
+            let mut counted = Counted(0);
+            serde_json::to_writer(&mut counted, own::<D::State>(&**state))?;
+            Ok(counted.0)
+        })
     }
 
     fn decode_state(&self, json: &[u8]) -> Option<Opaque> {
-        let state: D::State = serde_json::from_slice(json).ok()?;
-        Some(Box::new(state))
+        let read = || -> Result<Opaque, RuleError> {
+            let state: D::State = serde_json::from_slice(json)?;
+            Ok(Box::new(Guarded::new(state)))
+        };
+        guarded("the state's Deserialize", read).ok()
     }
 
     fn command_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType> {

@@ -9,4 +9,4 @@ mod driver;
 mod follower;
 
 pub use driver::{Subscription, SubscriptionError};
-pub use follower::{Batch, Follower, OrphanCounts, Placed, ProofNeed};
+pub use follower::{Batch, Follower, OrphanCounts, Placed, ProofNeed, Unchecked};

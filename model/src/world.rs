@@ -471,8 +471,10 @@ fn reply_of(answer: Result<Answer, SubmitError>) -> Reply {
         Err(
             SubmitError::IdReused
             | SubmitError::TooLarge { .. }
+            | SubmitError::StreamTooLarge { .. }
             | SubmitError::Failed
-            | SubmitError::Damaged(_),
+            | SubmitError::Damaged(_)
+            | SubmitError::Frozen(_),
         ) => Reply::Unexpected,
     }
 }

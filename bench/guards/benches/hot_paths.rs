@@ -231,7 +231,7 @@ fn verify_decode_fold(
         let commit = &placed.commit;
         let aggregate = registry.get(commit.stream.category());
         let aggregate = aggregate.expect("an aggregate of the shop");
-        let mut state = aggregate.initial();
+        let mut state = aggregate.initial().expect("a state of the shop");
         for event in &commit.events {
             let (name, data) = (&event.type_name, event.data.get());
             aggregate

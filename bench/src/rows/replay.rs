@@ -112,7 +112,7 @@ async fn fold(
                 // The record's own bytes lie in a piece of memory with those of others.
                 let state = states
                     .entry(key.into())
-                    .or_insert_with(|| aggregate.initial());
+                    .or_insert_with(|| aggregate.initial().expect("a state of the shop"));
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());
                     aggregate

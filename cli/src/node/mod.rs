@@ -376,6 +376,7 @@ async fn start_engine(
                 Standby::Cold => None,
             },
             in_flight_max: settings.in_flight_max,
+            stream_state_bytes_max: settings.stream_state_max_kb << 10,
             ..OwnerSettings::default()
         },
         store: Some(settings.state_folder()),

@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 32] = [
+pub const CATALOGUE: [Setting; 33] = [
     setting(
         "data",
         Some(".annals"),
@@ -172,6 +172,12 @@ pub const CATALOGUE: [Setting; 32] = [
         "memory_mb",
         Some("512"),
         "the memory that a node is made for; what it keeps of streams and lets wait follows from it",
+    ),
+    setting(
+        "stream_state_max_kb",
+        Some("1024"),
+        "how large a stream's state may be, in kilobytes of JSON: commands that would enlarge it \
+         beyond that are answered stream_too_large, all others are judged; half of it is warned of",
     ),
     setting(
         "projector_tasks",

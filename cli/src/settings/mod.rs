@@ -209,6 +209,8 @@ pub struct Settings {
     pub queue_max: usize,
     /// The memory that a node is made for, in megabytes.
     pub memory_mb: usize,
+    /// How large a stream's state may be, in kilobytes of JSON.
+    pub stream_state_max_kb: usize,
     /// How many tasks project.
     pub projector_tasks: usize,
     /// How long a stop waits for what was taken.
@@ -230,6 +232,10 @@ pub struct Settings {
 const WAITING_MAX: usize = 1_048_576;
 /// What [`Settings::memory_mb`] may be.
 const MEMORY_MB: RangeInclusive<usize> = MEMORY_BYTES_MIN >> 20..=1_048_576;
+
+/// What [`Settings::stream_state_max_kb`] may be: from a state of some events on, and below what one
+/// partition's share of a large node's memory is.
+const STREAM_STATE_MAX_KB: RangeInclusive<usize> = 4..=65_536;
 
 /// One setting as `annals config` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -275,6 +281,7 @@ struct Raw {
     in_flight_max: usize,
     queue_max: usize,
     memory_mb: usize,
+    stream_state_max_kb: usize,
     projector_tasks: usize,
     drain_timeout_ms: u64,
     url: String,
@@ -336,6 +343,7 @@ impl Settings {
             in_flight_max: raw.in_flight_max,
             queue_max: raw.queue_max,
             memory_mb: raw.memory_mb,
+            stream_state_max_kb: raw.stream_state_max_kb,
             projector_tasks: raw.projector_tasks,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
             url: raw.url.trim_end_matches('/').to_owned(),
@@ -352,6 +360,11 @@ impl Settings {
             ("in_flight_max", settings.in_flight_max, 1..=WAITING_MAX),
             ("queue_max", settings.queue_max, 1..=WAITING_MAX),
             ("memory_mb", settings.memory_mb, MEMORY_MB),
+            (
+                "stream_state_max_kb",
+                settings.stream_state_max_kb,
+                STREAM_STATE_MAX_KB,
+            ),
         ];
         for (key, value, range) in bounds {
             settings.check_range(key, value, range)?;
@@ -458,6 +471,7 @@ impl Settings {
             "in_flight_max" => self.in_flight_max.to_string(),
             "queue_max" => self.queue_max.to_string(),
             "memory_mb" => self.memory_mb.to_string(),
+            "stream_state_max_kb" => self.stream_state_max_kb.to_string(),
             "projector_tasks" => self.projector_tasks.to_string(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),
             "url" => self.url.clone(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use engine::cluster::{CommandForPeer, Hint, LinkAnswer};
 use engine::command::{Answer, Request, SubmitError, TurnedAway};
 use engine::damage::{Damage, DamageKind};
+use engine::frozen::Frozen;
 use engine::ids::{Offset, Partition, Position};
 use kernel::{
     Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp, TypeName,
@@ -261,12 +262,17 @@ enum WireError {
         size: usize,
         max: usize,
     },
+    StreamTooLarge {
+        size: usize,
+        max: usize,
+    },
     Failed,
     Damaged {
         partition: Partition,
         offset: Offset,
         kind: WireDamage,
     },
+    Frozen(Frozen),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -319,12 +325,17 @@ impl From<&SubmitError> for WireError {
                 size: *size,
                 max: *max,
             },
+            SubmitError::StreamTooLarge { size, max } => Self::StreamTooLarge {
+                size: *size,
+                max: *max,
+            },
             SubmitError::Failed => Self::Failed,
             SubmitError::Damaged(damage) => Self::Damaged {
                 partition: damage.partition,
                 offset: damage.offset,
                 kind: (&damage.kind).into(),
             },
+            SubmitError::Frozen(frozen) => Self::Frozen(frozen.clone()),
         }
     }
 }
@@ -348,6 +359,7 @@ impl From<WireError> for SubmitError {
                 retry_after: Duration::from_millis(retry_after_ms),
             },
             WireError::TooLarge { size, max } => Self::TooLarge { size, max },
+            WireError::StreamTooLarge { size, max } => Self::StreamTooLarge { size, max },
             WireError::Failed => Self::Failed,
             WireError::Damaged {
                 partition,
@@ -358,6 +370,7 @@ impl From<WireError> for SubmitError {
                 offset,
                 kind: kind.into(),
             }),
+            WireError::Frozen(frozen) => Self::Frozen(frozen),
         }
     }
 }

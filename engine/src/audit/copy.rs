@@ -285,6 +285,7 @@ async fn close(
             node: "annals log copy".to_owned(),
             address: None,
             idempotency_window_ms: crate::claim::IDEMPOTENCY_WINDOW_MS,
+            acknowledged: None,
             copied: Some(CopiedFrom {
                 from: from.address().to_string(),
                 heads: copied.heads.clone(),

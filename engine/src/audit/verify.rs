@@ -1,7 +1,7 @@
 //! Reading a log from its first record to its end, and holding it against heads that were seen
 //! before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kernel::Timestamp;
 use serde::Serialize;
@@ -10,11 +10,11 @@ use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
-use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
 use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};
 use crate::record::{self, Record};
+use crate::verdict::{self, Content, Streams};
 
 /// How many orphans of a partition are listed with their places.
 const ORPHANS_LISTED_MAX: usize = 100;
@@ -162,9 +162,30 @@ pub async fn verify(
     Ok(report)
 }
 
+/// What is known of all streams of a partition.
+#[derive(Default)]
+struct Audited {
+    versions: Keyed<u64, Box<[u8]>>,
+    frozen: BTreeSet<Box<[u8]>>,
+}
+
+impl Streams for Audited {
+    fn version(&mut self, key: &[u8]) -> Option<u64> {
+        Some(self.versions.get(key).copied().unwrap_or_default())
+    }
+
+    fn is_frozen(&mut self, key: &[u8]) -> bool {
+        self.frozen.contains(key)
+    }
+
+    fn freeze(&mut self, key: &[u8], _: Offset, _: &str) {
+        self.frozen.insert(key.into());
+    }
+}
+
 struct Auditor<'a> {
     chain: Chain,
-    versions: Keyed<u64, Box<[u8]>>,
+    streams: Audited,
     report: PartitionReport,
     known: &'a [&'a Known],
     /// Those of `known` that were met: the record's hash at their offset, and the head there.
@@ -204,7 +225,7 @@ impl<'a> Auditor<'a> {
         };
         Self {
             chain,
-            versions: Keyed::default(),
+            streams: Audited::default(),
             report,
             known,
             met: HashMap::new(),
@@ -236,25 +257,20 @@ impl<'a> Auditor<'a> {
     }
 
     fn judge(&mut self, record: &Record) -> Result<(), Stop> {
-        match self.chain.judge(record)? {
-            Verdict::Claim(..) => {
+        let verdict = self.chain.judge(record)?;
+        let content = verdict::content(&self.chain, &verdict, record, &mut self.streams)?;
+        match (verdict, content) {
+            (Verdict::Claim(..), _) => {
                 self.report.claims += 1;
                 let value = record.value.as_deref().and_then(Claim::read);
                 let window = &mut self.report.idempotency_window_ms;
                 *window = window.or(value.map(|claim| claim.idempotency_window_ms));
             }
-            Verdict::Commit(_) => match self.read(record) {
-                Err(_)
-                    if self
-                        .chain
-                        .acknowledged
-                        .contains(self.chain.partition, record.offset) =>
-                {
-                    self.note(record.offset, Orphan::Acknowledged);
-                }
-                read => read?,
-            },
-            Verdict::Orphan(reason) => self.note(record.offset, reason),
+            (Verdict::Commit(_), Content::Commit(commit)) => self.count(record, &commit),
+            (Verdict::Commit(_), Content::Frozen | Content::Nothing) => {
+                self.note(record.offset, verdict::FROZEN);
+            }
+            (Verdict::Orphan(reason), _) => self.note(record.offset, reason),
         }
         Ok(())
     }
@@ -266,34 +282,14 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    fn read(&mut self, record: &Record) -> Result<(), Stop> {
-        let partition = self.chain.partition;
-        let damage = |kind| Damage {
-            partition,
-            offset: record.offset,
-            kind,
-        };
+    fn count(&mut self, record: &Record, commit: &Commit) {
         let key = record.key.as_deref().unwrap_or_default();
-        let value = record.value.as_deref().unwrap_or_default();
-        let commit = Commit::read(key, value)
-            .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
-        let known = self.versions.get_mut(key);
-        let expected = known.as_deref().copied().unwrap_or_default();
-        if expected != commit.from_version {
-            let stream = format!("{}/{}", commit.tenant, commit.stream);
-            let found = commit.from_version;
-            return Err(damage(DamageKind::VersionGap {
-                stream,
-                expected,
-                found,
-            })
-            .into());
-        }
-        match known {
-            Some(version) => *version = commit.version(),
+        let version = commit.version();
+        match self.streams.versions.get_mut(key) {
+            Some(known) => *known = version,
             // Copied: the record's own bytes may lie in a piece of memory with those of others.
             None => {
-                self.versions.insert(key.into(), commit.version());
+                self.streams.versions.insert(key.into(), version);
             }
         }
         match commit.outcome {
@@ -306,14 +302,13 @@ impl<'a> Auditor<'a> {
             .recorded
             .map_or(commit.recorded_at, |(first, _)| first);
         self.report.recorded = Some((first, commit.recorded_at));
-        Ok(())
     }
 
     fn finish(mut self, log: Option<LogId>) -> (PartitionReport, Vec<Mismatch>, Option<LogId>) {
         self.report.position = self.chain.position;
         self.report.head = self.chain.head;
         self.report.term = self.chain.term;
-        self.report.streams = self.versions.len() as u64;
+        self.report.streams = self.streams.versions.len() as u64;
         if let (Some(log), Some(own)) = (log, self.chain.log)
             && log != own
             && self.report.damage.is_none()

@@ -4,7 +4,7 @@
 //! Invariant: a wrong hint is answered with the right one by whoever it led to. Deliberately
 //! absent: who owns (the log), and who should (`membership`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use kernel::Timestamp;
@@ -38,6 +38,9 @@ pub struct NodeEntry {
     pub reads_record_version: u16,
     /// The program's version, for people.
     pub program: String,
+    /// What tells its list of acknowledged damage from others; absent for an empty one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<String>,
     /// When it last said so, by its own clock. Entries are repeated every few seconds; one that
     /// has not been for long is of a node that is gone.
     pub seen_at: Timestamp,
@@ -72,6 +75,18 @@ impl Known {
     pub fn read_by_all(&self, now: Timestamp) -> Option<u16> {
         let alive = self.nodes.values().filter(|node| node.seems_alive(now));
         alive.map(|node| node.reads_record_version).min()
+    }
+}
+
+impl Known {
+    /// The lists of acknowledged damage of the nodes that are there and take commands, as digests;
+    /// absent where nobody was heard yet.
+    #[must_use]
+    pub fn lists(&self, now: Timestamp) -> Option<BTreeSet<Option<String>>> {
+        let alive = self.nodes.values().filter(|node| node.seems_alive(now));
+        let deciding = alive.filter(|node| node.decides);
+        let lists = deciding.map(|node| node.acknowledged.clone()).collect();
+        (!self.nodes.is_empty()).then_some(lists)
     }
 }
 
@@ -130,6 +145,7 @@ mod tests {
             decides: true,
             reads_record_version: reads,
             program: "0.1.0".to_owned(),
+            acknowledged: None,
             seen_at: Timestamp::from_micros(seen_at_s * 1_000_000).unwrap(),
         };
         (name.to_owned(), entry)

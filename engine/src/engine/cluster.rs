@@ -89,6 +89,7 @@ impl Cluster {
             decides: true,
             reads_record_version: settings.record_version_max,
             program: env!("CARGO_PKG_VERSION").to_owned(),
+            acknowledged: log.acknowledged().digest(),
             seen_at: wall_clock(),
         });
         let is_alone = group.is_none();
@@ -235,9 +236,10 @@ impl Following {
                 change = change, if !rests => self.tell(&change),
                 _ = say.tick() => self.say(!rests).await,
                 Ok(()) = self.unfit.changed() => {
-                    let (outdated, has_room) = {
+                    let (outdated, is_fit) = {
                         let unfit = self.unfit.borrow_and_update();
-                        (unfit.outdated, unfit.without_room.is_empty())
+                        let is_fit = unfit.without_room.is_empty() && unfit.of_other_list.is_empty();
+                        (unfit.outdated, is_fit)
                     };
                     if outdated {
                         tracing::error!(
@@ -247,11 +249,12 @@ impl Following {
                         self.leave_to_others();
                         break;
                     }
-                    match (rests, has_room) {
+                    match (rests, is_fit) {
                         (false, false) => {
                             tracing::error!(
-                                "the disk of the local checkpoint store is full: this node leaves \
-                                 the group of nodes until it has room"
+                                "this node leaves the group of nodes: the disk of its local checkpoint \
+                                 store is full, or its list of acknowledged damage differs from the \
+                                 others'"
                             );
                             self.leave_to_others();
                             if let Some(mut membership) = membership.take() {
@@ -259,10 +262,10 @@ impl Following {
                             }
                             self.say(false).await;
                         }
-                        (true, true) => tracing::info!("there is room again: joining the group"),
+                        (true, true) => tracing::info!("nothing is in the way any more: joining the group"),
                         _ => {}
                     }
-                    rests = !has_room;
+                    rests = !is_fit;
                 }
                 () = &mut end => break,
             }

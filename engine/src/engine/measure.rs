@@ -14,7 +14,7 @@ use crate::owner::VERSION_CONFLICT;
 use crate::registry::Registry;
 
 /// What becomes of a command.
-const OUTCOMES: [&str; 9] = [
+const OUTCOMES: [&str; 11] = [
     "accepted",
     "rejected",
     "repeated",
@@ -24,6 +24,8 @@ const OUTCOMES: [&str; 9] = [
     "too_large",
     "failed",
     "damaged",
+    "frozen",
+    "stream_too_large",
 ];
 const REASONS: [&str; 5] = [
     "overloaded",
@@ -77,7 +79,13 @@ impl Counts {
             });
             counts.kinds.insert(category, numbered.collect());
         }
-        for name in ["annals_take_overs_total", "annals_let_go_total"] {
+        for name in [
+            "annals_take_overs_total",
+            "annals_let_go_total",
+            "annals_streams_frozen_total",
+            "annals_streams_half_full_total",
+            "annals_defects_total",
+        ] {
             drop(zero(counter!(name)));
         }
         for code in [VERSION_CONFLICT, OTHER] {
@@ -148,6 +156,8 @@ fn outcome(result: &Result<Answer, SubmitError>) -> usize {
         Err(SubmitError::TooLarge { .. }) => 6,
         Err(SubmitError::Failed) => 7,
         Err(SubmitError::Damaged(_)) => 8,
+        Err(SubmitError::Frozen(_)) => 9,
+        Err(SubmitError::StreamTooLarge { .. }) => 10,
     }
 }
 

@@ -315,7 +315,7 @@ impl Engine {
                 })?;
         let command =
             aggregate.decode_command(&request.command, request.schema, request.data.get())?;
-        let routing_key = aggregate.routing_key(request.stream.as_str());
+        let routing_key = aggregate.routing_key(request.stream.as_str())?;
         let partition = partition_of(&request.tenant, routing_key, self.partition_count());
         let kind = self.inner.counts.kind(category, &request.command);
         Ok(Prepared {
@@ -389,6 +389,7 @@ impl Engine {
             return Ok(None);
         };
         let routing_key = aggregate.routing_key(stream.as_str());
+        let routing_key = routing_key.map_err(|_| SubmitError::Failed)?;
         let partition = partition_of(tenant, routing_key, self.partition_count());
         let inquiry = Inquiry {
             tenant: tenant.clone(),

@@ -3,14 +3,13 @@
 //!
 //! Precedence: command id, expected version, rules.
 
-use std::collections::hash_map::Entry;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod speculate;
 
 use kernel::Context;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::machine::{InFlight, Owner, SpeculativeStream};
+use super::machine::{InFlight, Owner};
 use super::memory::fingerprint::{DataDigest, Fingerprint, SentData, digest_of};
 use super::memory::{answer_again, answer_of, id_key};
 use super::{Action, Now, Submission};
@@ -66,14 +65,19 @@ impl<T> Owner<T> {
             Ok(made) if self.refuses_now(&made.commit) => {
                 self.answer_each(made.answer, waiters);
             }
-            Ok(made) => {
-                let sent = Sent {
-                    submission,
-                    id_key,
-                    fingerprint,
-                };
-                self.append(made, sent, waiters, now);
-            }
+            Ok(made) => match self.speculate(&made) {
+                Err(error) if !self.is(KnownBad::AppendsUntried) => {
+                    self.answer_all(waiters, &error);
+                }
+                Ok(()) | Err(_) => {
+                    let sent = Sent {
+                        submission,
+                        id_key,
+                        fingerprint,
+                    };
+                    self.append(made, sent, waiters, now);
+                }
+            },
             Err(error) => self.answer_all(waiters, &error),
         }
         if self.memory.is_stale() {
@@ -231,13 +235,16 @@ impl<T> Owner<T> {
         let category = request.stream.category();
         let aggregate = self.memory.registry().get(category).cloned();
         let aggregate = aggregate.ok_or(SubmitError::Failed)?;
+        if let Some(frozen) = self.memory.frozen(key) {
+            return Err(SubmitError::Frozen(frozen));
+        }
         let (version, state) = match self.speculation.streams.get(key) {
             Some(stream) => (stream.version, &stream.state),
             None => {
                 let entry = self.memory.stream(key, category);
                 (
                     entry.version,
-                    entry.state.as_ref().ok_or(SubmitError::Unknown)?,
+                    entry.state.as_ref().ok_or(SubmitError::Failed)?,
                 )
             }
         };
@@ -253,16 +260,10 @@ impl<T> Owner<T> {
             tenant: request.tenant.clone(),
             command_id: request.id.clone(),
         };
-        // A rule that panics is a bug of the domain: it must not take the partition down.
-        let decide = || aggregate.decide(state, command, &context);
-        match catch_unwind(AssertUnwindSafe(decide)) {
-            Ok(Ok(decided)) => Ok((version, decided)),
-            Ok(Err(error)) => {
+        match aggregate.decide(state, command, &context) {
+            Ok(decided) => Ok((version, decided)),
+            Err(error) => {
                 tracing::error!(%error, category, command = %request.command, "a rule failed");
-                Err(SubmitError::Failed)
-            }
-            Err(_) => {
-                tracing::error!(category, command = %request.command, "a rule panicked");
                 Err(SubmitError::Failed)
             }
         }
@@ -352,7 +353,6 @@ impl<T> Owner<T> {
             answer,
         } = made;
         let sequence = self.sequence();
-        self.speculate(&key, &commit, &events, occurred_at);
         self.speculation.head = Some((head, headers.position));
         self.speculation.recorded_at = Some(commit.recorded_at);
         self.speculation.ids.insert(id_key.clone(), sequence);
@@ -383,38 +383,6 @@ impl<T> Owner<T> {
         if self.is(KnownBad::AnswersBeforeAcknowledgement) {
             self.answer_early(self.window.len() - 1);
         }
-    }
-
-    fn speculate(
-        &mut self,
-        key: &Bytes,
-        commit: &Commit,
-        events: &[DecidedEvent],
-        occurred_at: Timestamp,
-    ) {
-        let category = commit.stream.category();
-        let Some(aggregate) = self.memory.registry().get(category).cloned() else {
-            return;
-        };
-        let stream = match self.speculation.streams.entry(key.clone()) {
-            Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(free) => {
-                let accepted = self.memory.stream(key, category);
-                let Some(state) = &accepted.state else {
-                    return;
-                };
-                free.insert(SpeculativeStream {
-                    version: accepted.version,
-                    state: aggregate.copy(state),
-                    in_flight: 0,
-                })
-            }
-        };
-        for event in events {
-            aggregate.evolve(&mut stream.state, event, occurred_at);
-        }
-        stream.version = commit.version();
-        stream.in_flight += 1;
     }
 }
 

@@ -9,16 +9,18 @@ mod settle;
 mod take_over;
 mod without_store;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use kernel::Timestamp;
 
-use self::prove::{Proof, Reading, Reread};
+use self::prove::{Identity, Proof, Reading, Reread};
 use super::memory::fingerprint::Fingerprint;
+use super::memory::size::StateSize;
 use super::memory::{Memory, answer_again, id_key};
 use super::{
-    Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, StateStore, Submission,
+    Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, Saved, StateStore,
+    Submission,
 };
 use crate::chain::{Acknowledged, Chain, Orphan, Stop};
 use crate::checkpoint::Checkpoint;
@@ -108,7 +110,12 @@ pub(super) struct InFlight<T> {
 pub(super) struct SpeculativeStream {
     pub(super) version: u64,
     pub(super) state: Opaque,
+    pub(super) size: StateSize,
+    /// How many commits that change the stream are unacknowledged. Where there are none, the accepted
+    /// state is the same: the copy is kept for the next command, which need not copy all of it then.
     pub(super) in_flight: usize,
+    /// Whether a command was decided upon it since the last save.
+    pub(super) is_used: bool,
 }
 
 /// What the unacknowledged commits add to the accepted history.
@@ -118,6 +125,33 @@ pub(super) struct Speculation {
     pub(super) recorded_at: Option<Timestamp>,
     pub(super) streams: Keyed<SpeculativeStream>,
     pub(super) ids: Keyed<u64>,
+    /// What copies take that no commit in flight needs, about, in bytes.
+    pub(super) spare_bytes: usize,
+}
+
+impl Speculation {
+    /// Lets go of copies that no command needed since the last time.
+    pub(super) fn drop_spares(&mut self) {
+        if self.spare_bytes == 0 {
+            return;
+        }
+        self.streams
+            .retain(|_, stream| stream.in_flight > 0 || std::mem::take(&mut stream.is_used));
+        let spares = self.streams.values().filter(|stream| stream.in_flight == 0);
+        self.spare_bytes = spares.map(|stream| stream.size.bytes()).sum();
+    }
+}
+
+/// What is known of other nodes' lists of acknowledged places, as their digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Lists {
+    /// There are no other nodes.
+    #[default]
+    Alone,
+    /// Nobody was heard yet.
+    Unheard,
+    /// Those of the nodes that are there and take commands.
+    Of(BTreeSet<Option<String>>),
 }
 
 /// Where reading must get to before the phase goes on.
@@ -158,6 +192,10 @@ pub struct Owner<T> {
     letting_go: bool,
     /// Who the newest claim says it is of.
     holder: Option<Hint>,
+    /// What the newest claim says of its node's list of acknowledged places.
+    claimed_list: Option<String>,
+    /// What is known of other nodes' lists of acknowledged places.
+    lists: Lists,
     /// How often in short succession another writer took the partition, and when last.
     losses: u32,
     lost_at_ms: u64,
@@ -176,6 +214,10 @@ pub struct Owner<T> {
     seen: Option<Checkpoint>,
     /// What was taken up unread and is read again.
     reread: Option<Reread>,
+    /// Finding out whether the log is another one than that of the local checkpoint.
+    identity: Option<Identity>,
+    /// Whether the local checkpoint was read since the process began.
+    has_loaded: bool,
     /// How often the local checkpoint could not be read since it last took something.
     store_failures: u32,
     /// Whether the partition was given up, since neither the local store nor memory has room.
@@ -202,7 +244,7 @@ impl<T> Owner<T> {
     ) -> Self {
         let window_ms = settings.idempotency_window_ms;
         let record_version = settings.record_version_max;
-        let memory = Memory::new(registry, store, entropy.bytes(), window_ms);
+        let memory = Memory::new(registry, store, entropy.bytes(), window_ms, partition);
         Self {
             settings,
             entropy,
@@ -227,6 +269,8 @@ impl<T> Owner<T> {
             record_version,
             letting_go: false,
             holder: None,
+            claimed_list: None,
+            lists: Lists::Alone,
             losses: 0,
             lost_at_ms: 0,
             sent_after_read: 1,
@@ -237,6 +281,8 @@ impl<T> Owner<T> {
             proof: Proof::default(),
             seen: None,
             reread: None,
+            identity: None,
+            has_loaded: false,
             store_failures: 0,
             without_room: false,
             look_at_ms: 0,
@@ -268,7 +314,8 @@ impl<T> Owner<T> {
     pub fn start(&mut self, first_offset: Offset) {
         self.first_offset = first_offset;
         match self.memory.load() {
-            Ok(saved) => self.stand_at(saved),
+            Ok(saved) if self.may_stand_at(saved.as_ref()) => self.stand_at(saved),
+            Ok(_) => return self.start_over(),
             Err(error) => return self.await_store(&error),
         }
         if self.wanted || self.settings.standby_read_every_ms.is_some() {
@@ -301,6 +348,7 @@ impl<T> Owner<T> {
     pub fn not_owning(&self) -> Option<NotOwning> {
         match &self.phase {
             Phase::Owning => None,
+            Phase::StandingBy { .. } if self.differs() => Some(NotOwning::OtherList),
             Phase::Proving | Phase::Following if !self.wanted => Some(NotOwning::StandingBy),
             Phase::Proving | Phase::Following | Phase::Asking { .. } | Phase::Claiming { .. } => {
                 Some(NotOwning::TakingOver)
@@ -344,7 +392,46 @@ impl<T> Owner<T> {
 
     /// Whether it is to own, and has room for what it would have to keep.
     fn may_claim(&self) -> bool {
-        self.wanted && !self.without_room
+        self.wanted && !self.without_room && !self.differs()
+    }
+
+    /// Whether the partition is for nodes with another list of acknowledged places: one of them
+    /// claimed last, and such nodes are there, as far as is known.
+    fn differs(&self) -> bool {
+        let is_another =
+            self.chain.log.is_some() && self.claimed_list != self.chain.acknowledged.digest();
+        is_another
+            && match &self.lists {
+                Lists::Alone => false,
+                Lists::Unheard => true,
+                Lists::Of(others) => others.contains(&self.claimed_list),
+            }
+    }
+
+    /// Takes what is known of other nodes' lists of acknowledged places.
+    pub fn set_lists(&mut self, lists: Lists, now: Now) {
+        self.lists = lists;
+        if self.wanted && matches!(self.phase, Phase::StandingBy { .. }) && self.may_claim() {
+            self.want(true, now);
+        }
+    }
+
+    /// The acknowledged places of the partition up to `last`.
+    fn acknowledged_up_to(&self, last: Offset) -> Vec<Offset> {
+        let acknowledged = &self.chain.acknowledged;
+        acknowledged.up_to(self.chain.partition, last).collect()
+    }
+
+    /// Whether a local checkpoint, or the log's beginning, can be gone on from. Not from one that was
+    /// folded with another list of acknowledged places; nor, when a process begins, from one in which
+    /// rules froze a stream: those of this program may be mended.
+    fn may_stand_at(&mut self, saved: Option<&Saved>) -> bool {
+        let is_first = !std::mem::replace(&mut self.has_loaded, true);
+        saved.is_none_or(|saved| {
+            let is_of_this_list =
+                saved.acknowledged == self.acknowledged_up_to(saved.checkpoint.offset);
+            is_of_this_list && !(is_first && saved.frozen_by_rules > 0)
+        })
     }
 
     /// Whether it folds what the log has before it takes the partition over, and has nothing of its
@@ -376,6 +463,12 @@ impl<T> Owner<T> {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.window.is_empty() && self.again.is_empty()
+    }
+
+    /// How many streams are not decided upon any more, while all others are.
+    #[must_use]
+    pub fn frozen_streams(&self) -> u64 {
+        self.memory.frozen_count()
     }
 
     /// How many records of ours are appended and not yet found in the log.

@@ -3,29 +3,31 @@
 //! Invariant: it stands exactly at the last folded record; nothing speculative is in it. Entries
 //! that are not in the local store yet are never evicted.
 
+mod answers;
 pub(super) mod fingerprint;
 pub(super) mod image;
+mod saving;
+pub(super) mod size;
 mod streams;
 
 use bytes::Bytes;
-use kernel::{CommandId, StreamName, TenantId, Timestamp};
+use kernel::{CommandId, Timestamp};
 
+pub(super) use answers::{KnownId, answer_again, answer_of};
+pub(super) use saving::Standing;
+use size::StateSize;
+pub(super) use streams::STATE_TIMES;
 use streams::{StreamEntry, Streams};
 
-use super::store::{
-    FirstId, IdHead, SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState,
-};
-use crate::chain::Chain;
-use crate::checkpoint::Checkpoint;
-use crate::cluster::Hint;
-use crate::command::{Answer, Decision, EventRef};
-use crate::commit::{Commit, Outcome};
-use crate::damage::DamageKind;
+use super::store::{FirstId, IdHead, Saved, StateStore, StoreError, StoredId};
+use crate::command::Decision;
+use crate::commit::Commit;
 use crate::explained;
-use crate::ids::{Offset, Position};
+use crate::frozen::{Frozen, FrozenBy};
+use crate::ids::{Offset, Partition, Position};
 use crate::keyed::Keyed;
-use crate::registry::{DecidedEvent, Opaque, Registry};
-use crate::token::PositionToken;
+use crate::registry::{Aggregate, DecidedEvent, Opaque, Registry};
+use crate::verdict;
 
 /// What an id takes in memory beside its key and its form, in bytes.
 const ID_BYTES: usize = 192;
@@ -35,6 +37,8 @@ const IDS_LEFT_ALONE: usize = 1_024;
 
 /// Why an entry is there that was just used.
 const LOOKED_UP: &str = "a stream that was looked up is in memory";
+/// Why a stream that begins has no state.
+const NO_STATE: &str = "the state before any event could not be made";
 
 pub(super) struct Memory {
     registry: Registry,
@@ -53,6 +57,15 @@ pub(super) struct Memory {
     doubt: Option<Doubt>,
     /// The local store cannot be used: everything is here, and stays here until it can.
     alone: bool,
+    /// The last record that was taken up, for messages about streams that are frozen there.
+    place: (Partition, Offset),
+    /// How many streams are frozen, here and in the local store.
+    frozen: u64,
+    /// How many of them by the program's rules.
+    frozen_by_rules: u64,
+    /// Whether the log was folded again since a state of the local store could not be read: one that
+    /// this very program wrote, and does not read, would else have it folded again and again.
+    is_folded_again: bool,
 }
 
 /// What was wrong with the local store.
@@ -88,6 +101,7 @@ impl Memory {
         store: Box<dyn StateStore>,
         fingerprint_key: [u8; 16],
         idempotency_window_ms: u64,
+        partition: Partition,
     ) -> Self {
         Self {
             registry,
@@ -101,6 +115,10 @@ impl Memory {
             unsaved_commits: 0,
             doubt: None,
             alone: false,
+            place: (partition, Offset(0)),
+            frozen: 0,
+            frozen_by_rules: 0,
+            is_folded_again: false,
         }
     }
 
@@ -128,12 +146,15 @@ impl Memory {
         if let Some(saved) = &saved {
             self.fingerprint_key = saved.fingerprint_key;
             self.idempotency_window_ms = saved.idempotency_window_ms;
+            self.place.1 = saved.checkpoint.offset;
+            (self.frozen, self.frozen_by_rules) = (saved.frozen, saved.frozen_by_rules);
         }
         Ok(saved)
     }
 
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
         self.forget_all();
+        self.is_folded_again |= self.doubt == Some(Doubt::Unreadable);
         let had_doubts = self.doubt.take().is_some();
         let cleared = self.store.clear();
         // What could not be read once is not read again before it took everything anew.
@@ -145,6 +166,7 @@ impl Memory {
         self.streams.clear();
         self.let_ids_go();
         self.unsaved_commits = 0;
+        (self.frozen, self.frozen_by_rules) = (0, 0);
     }
 
     fn let_ids_go(&mut self) {
@@ -184,7 +206,7 @@ impl Memory {
     /// A stream as the accepted history left it; version 0 if it has none.
     pub(super) fn stream(&mut self, stream_key: &[u8], category: &str) -> &mut StreamEntry {
         let (registry, store, doubt) = (&self.registry, &self.store, &mut self.doubt);
-        let alone = self.alone;
+        let (alone, place, is_folded_again) = (self.alone, self.place, self.is_folded_again);
         self.streams.used(stream_key, || {
             let aggregate = registry.get(category);
             let stored = match store.state(stream_key) {
@@ -196,21 +218,65 @@ impl Memory {
                     return StreamEntry::new(0, None, None, None);
                 }
             };
-            let stored_bytes = stored.as_ref().map(|stored| stored.state.len());
-            let (version, state, first) = match (stored, aggregate) {
-                (Some(stored), Some(aggregate)) => {
-                    let state = aggregate.decode_state(&stored.state);
-                    if state.is_none() {
-                        *doubt = Some(Doubt::Unreadable);
-                    }
-                    (stored.version, state, stored.first)
-                }
-                (Some(stored), None) => (stored.version, None, stored.first),
-                (None, Some(aggregate)) => (0, Some(aggregate.initial()), None),
-                (None, None) => (0, None, None),
+            let Some(stored) = stored else {
+                let state = aggregate.and_then(|aggregate| initial(&**aggregate));
+                return StreamEntry::new(0, state, None, None);
             };
-            StreamEntry::new(version, state, first, stored_bytes)
+            let size = Some(stored.state.len());
+            let mut entry = StreamEntry::new(stored.version, None, stored.first, size);
+            entry.frozen = stored.frozen.map(Box::new);
+            if let (Some(aggregate), None) = (aggregate, &entry.frozen) {
+                entry.state = aggregate.decode_state(&stored.state);
+                match (&entry.state, is_folded_again) {
+                    (Some(_), _) => {}
+                    (None, false) => *doubt = Some(Doubt::Unreadable),
+                    (None, true) => {
+                        let said = "the state that they wrote is not one that they read";
+                        entry.freeze(frozen_by_rules(place, said.to_owned()));
+                    }
+                }
+            }
+            entry
         })
+    }
+
+    /// Why a stream is not decided upon any more, if so.
+    pub(super) fn frozen(&mut self, stream_key: &[u8]) -> Option<Frozen> {
+        if self.frozen == 0 {
+            return None;
+        }
+        let category = image::category_of(stream_key);
+        self.stream(stream_key, category).frozen.as_deref().cloned()
+    }
+
+    /// Freezes a stream, if it is not frozen yet. Its state is of no use any more.
+    pub(super) fn freeze(&mut self, stream_key: &[u8], why: FrozenBy) {
+        self.stream(stream_key, image::category_of(stream_key));
+        let frozen = Frozen {
+            partition: self.place.0,
+            offset: self.place.1,
+            why,
+        };
+        let Some((entry, _)) = self.streams.changed(stream_key) else {
+            return;
+        };
+        let is_acknowledged = matches!(frozen.why, FrozenBy::Acknowledged(_));
+        match entry.frozen.as_deref().map(|before| &before.why) {
+            None => self.frozen += 1,
+            // What was acknowledged is left out by every reader, whatever its rules say.
+            Some(FrozenBy::Rules(_)) if is_acknowledged => self.frozen_by_rules -= 1,
+            Some(_) => return,
+        }
+        let stream = String::from_utf8_lossy(stream_key);
+        tracing::error!(%stream, partition = %frozen.partition, offset = %frozen.offset, "{frozen}");
+        metrics::counter!("annals_streams_frozen_total").increment(1);
+        self.frozen_by_rules += u64::from(!is_acknowledged);
+        entry.freeze(frozen);
+    }
+
+    /// How many streams are frozen.
+    pub(super) fn frozen_count(&self) -> u64 {
+        self.frozen
     }
 
     /// The same as [`Self::id`] of a stream that is about to be decided upon.
@@ -286,43 +352,33 @@ impl Memory {
             .saturating_mul(1_000)
     }
 
-    /// Takes up an accepted commit from the log, which has it under its stream's key.
+    /// Takes up an accepted commit from the log, which has it under its stream's key and which
+    /// follows from its stream's version.
     pub(super) fn fold(
         &mut self,
         key: &[u8],
         commit: &Commit,
         (offset, position): (Offset, Position),
-    ) -> Result<(), DamageKind> {
+    ) {
         let category = commit.stream.category();
         let aggregate = self.registry.get(category).cloned();
         self.stream(key, category);
         if self.is_stale() {
             // The owner goes back.
-            return Ok(());
+            return;
         }
+        self.place.1 = offset;
         let fingerprint = self.fingerprint(commit);
         let (entry, was_new) = self.streams.changed(key).expect(LOOKED_UP);
-        if entry.version != commit.from_version {
-            return Err(DamageKind::VersionGap {
-                stream: String::from_utf8_lossy(key).into_owned(),
-                expected: entry.version,
-                found: commit.from_version,
-            });
-        }
-        if let (Some(aggregate), Some(state)) = (aggregate, &mut entry.state) {
-            for event in &commit.events {
-                aggregate
-                    .evolve_recorded(
-                        state,
-                        &event.type_name,
-                        event.schema,
-                        event.data.get(),
-                        commit.occurred_at(event),
-                    )
-                    .map_err(|error| DamageKind::Unreadable(error.to_string()))?;
-            }
-        }
+        let failed = match (aggregate, &mut entry.state) {
+            (Some(aggregate), Some(state)) => evolve_all(&*aggregate, state, commit).err(),
+            (Some(_), None) if entry.frozen.is_none() => Some(NO_STATE.to_owned()),
+            _ => None,
+        };
         entry.version = commit.version();
+        entry.size = entry
+            .size
+            .with(commit.events.iter().map(|event| event.data.get()));
         let head = IdHead {
             offset,
             position,
@@ -346,7 +402,9 @@ impl Memory {
             false => self.remember(id_key(key, &id), known, commit.recorded_at),
         }
         self.unsaved_commits += 1;
-        Ok(())
+        if let Some(said) = failed {
+            self.freeze(key, FrozenBy::Rules(said));
+        }
     }
 
     /// Takes up an accepted commit of this owner's own deciding.
@@ -366,13 +424,18 @@ impl Memory {
         if self.is_stale() {
             return;
         }
+        self.place.1 = head.offset;
         let (entry, was_new) = self.streams.changed(key).expect(LOOKED_UP);
+        let mut failed = None;
         match (state, &mut entry.state, self.registry.get(category)) {
-            (Some(state), _, _) => entry.state = Some(state),
+            _ if entry.frozen.is_some() => {}
+            (Some((state, size)), _, _) => (entry.state, entry.size) = (Some(state), size),
             (None, Some(state), Some(aggregate)) => {
-                for event in events {
-                    aggregate.evolve(state, event, occurred_at);
-                }
+                entry.size = entry.size.with(events.iter().map(|event| event.data.get()));
+                let evolved = events
+                    .iter()
+                    .try_for_each(|event| aggregate.evolve(state, event, occurred_at));
+                failed = evolved.err();
             }
             (None, _, _) => {}
         }
@@ -383,87 +446,15 @@ impl Memory {
             false => self.remember(id_key, known, head.recorded_at),
         }
         self.unsaved_commits += 1;
+        if let Some(error) = failed {
+            self.freeze(key, FrozenBy::Rules(error.to_string()));
+        }
     }
 
     fn remember(&mut self, id_key: Bytes, known: StoredId, recorded_at: Timestamp) {
         self.ids.insert(id_key, known);
         let since = self.ids_since.unwrap_or(recorded_at);
         self.ids_since = Some(since.min(recorded_at));
-    }
-
-    /// Writes what changed to the local store, at the place that `checkpoint` names, and evicts
-    /// states beyond `states_bytes_max`.
-    ///
-    /// # Errors
-    /// [`StoreError`]: memory goes on keeping what changed.
-    pub(super) fn save(
-        &mut self,
-        checkpoint: Checkpoint,
-        seen: Option<Checkpoint>,
-        holder: Option<Hint>,
-        states_bytes_max: usize,
-    ) -> Result<(), StoreError> {
-        self.unsaved_commits = 0;
-        if self.is_stale() {
-            return Ok(());
-        }
-        let forget_before = self.forget_before(checkpoint.last_recorded_at);
-        if !self.store.keeps() {
-            self.forget_in_memory(forget_before);
-            return Ok(());
-        }
-        let saved = Saved {
-            checkpoint,
-            seen,
-            holder,
-            idempotency_window_ms: self.idempotency_window_ms,
-            fingerprint_key: self.fingerprint_key,
-        };
-        let written = self.write(&saved, forget_before);
-        match written {
-            Ok(()) => self.alone = false,
-            Err(_) => self.forget_in_memory(forget_before),
-        }
-        self.streams.evict(states_bytes_max);
-        written
-    }
-
-    fn write(&mut self, saved: &Saved, forget_before: Option<Timestamp>) -> Result<(), StoreError> {
-        let mut batch = SaveBatch {
-            forget_before,
-            ..SaveBatch::default()
-        };
-        let is_kept = |first: &&FirstId| {
-            forget_before.is_none_or(|before| first.known.recorded_at() > Some(before))
-        };
-        let mut too_old = Vec::new();
-        for (key, entry) in self.streams.dirty() {
-            let first = entry.first.as_ref().filter(is_kept);
-            if first.is_none() && entry.first.is_some() {
-                too_old.push(key.clone());
-            }
-            let stored = StoredState {
-                version: entry.version,
-                first: first.cloned(),
-                state: encode(&self.registry, key, entry)?,
-            };
-            batch.states.push((key.clone(), stored));
-        }
-        self.streams.forget_firsts(&too_old);
-        if self.alone {
-            // Everything is here, and dirty: a store that works again takes all of it, or nothing.
-            self.store.clear()?;
-        }
-        batch.ids = std::mem::take(&mut self.ids);
-        if let Err(error) = self.store.save(saved, &batch) {
-            self.ids = batch.ids;
-            return Err(error);
-        }
-        self.let_ids_go();
-        let states = batch.states.iter();
-        self.streams
-            .stored(states.map(|(_, stored)| stored.state.len()));
-        Ok(())
     }
 
     /// About how much memory is taken by what the local store has not taken, in bytes, as far as it
@@ -517,11 +508,52 @@ impl Memory {
     }
 }
 
-fn encode(registry: &Registry, key: &Bytes, entry: &StreamEntry) -> Result<Vec<u8>, StoreError> {
-    let aggregate = registry.get(image::category_of(key));
-    match (aggregate, &entry.state) {
-        (Some(aggregate), Some(state)) => Ok(aggregate.encode_state(state)?.into_bytes()),
-        _ => Ok(Vec::new()),
+/// The state before any event; absent where the rules fail over it.
+fn initial(aggregate: &dyn Aggregate) -> Option<Opaque> {
+    let made = aggregate.initial();
+    let category = aggregate.category();
+    made.inspect_err(|error| tracing::error!(%error, category, "no stream can begin"))
+        .ok()
+}
+
+/// Takes up the events of a commit from the log; what the rules say where they cannot.
+fn evolve_all(
+    aggregate: &dyn Aggregate,
+    state: &mut Opaque,
+    commit: &Commit,
+) -> Result<(), String> {
+    for event in &commit.events {
+        let (name, data) = (&event.type_name, event.data.get());
+        let occurred_at = commit.occurred_at(event);
+        let evolved = aggregate.evolve_recorded(state, name, event.schema, data, occurred_at);
+        evolved.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn frozen_by_rules((partition, offset): (Partition, Offset), said: String) -> Frozen {
+    Frozen {
+        partition,
+        offset,
+        why: FrozenBy::Rules(said),
+    }
+}
+
+impl verdict::Streams for Memory {
+    fn version(&mut self, key: &[u8]) -> Option<u64> {
+        let version = self.stream(key, image::category_of(key)).version;
+        // The owner goes back where it could not be read.
+        (!self.is_stale()).then_some(version)
+    }
+
+    fn is_frozen(&mut self, key: &[u8]) -> bool {
+        let frozen = self.frozen(key);
+        frozen.is_some_and(|frozen| matches!(frozen.why, FrozenBy::Acknowledged(_)))
+    }
+
+    fn freeze(&mut self, key: &[u8], offset: Offset, reason: &str) {
+        self.place.1 = offset;
+        Self::freeze(self, key, FrozenBy::Acknowledged(reason.to_owned()));
     }
 }
 
@@ -531,63 +563,10 @@ pub(super) struct OwnCommit<'a> {
     pub(super) events: &'a [DecidedEvent],
     /// The business time of the events.
     pub(super) occurred_at: Timestamp,
-    /// The stream's state behind it, where that is known.
-    pub(super) state: Option<Opaque>,
+    /// The stream's state behind it and its size, where that is known.
+    pub(super) state: Option<(Opaque, StateSize)>,
     pub(super) id: CommandId,
     pub(super) id_key: Bytes,
     pub(super) head: IdHead,
     pub(super) decision: &'a Decision,
-}
-
-/// What is known of a command id: where and when, and what was decided.
-pub(super) type KnownId = (IdHead, Decision);
-
-/// What the log says of the command that left `commit` at `position`.
-pub(super) fn answer_of(chain: &Chain, commit: &Commit, position: Position) -> Option<Answer> {
-    Some(Answer {
-        tenant: commit.tenant.clone(),
-        stream: commit.stream.clone(),
-        command_id: commit.command.id.clone(),
-        version: commit.version(),
-        position: PositionToken::at(chain.log?, chain.partition, position),
-        decision: decision_of(commit)?,
-        repeated: false,
-    })
-}
-
-/// What was decided, as a commit says it; absent where it refuses without a reason.
-fn decision_of(commit: &Commit) -> Option<Decision> {
-    match (commit.outcome, &commit.rejection) {
-        (Outcome::Accepted, _) => {
-            let events = commit.events.iter().zip(commit.from_version + 1..);
-            let events = events.map(|(event, version)| EventRef {
-                id: event.id,
-                type_name: event.type_name.clone(),
-                version,
-            });
-            Some(Decision::Accepted(events.collect()))
-        }
-        (Outcome::Rejected, Some(rejection)) => Some(Decision::Rejected(rejection.clone())),
-        (Outcome::Rejected, None) => None,
-    }
-}
-
-/// What is known of a command id as the answer to one more sending of it.
-pub(super) fn answer_again(
-    chain: &Chain,
-    (tenant, stream, id): (&TenantId, &StreamName, &CommandId),
-    (head, decision): KnownId,
-) -> Answer {
-    let log = chain
-        .log
-        .expect("nothing is known of a log without a claim");
-    Answer {
-        tenant: tenant.clone(),
-        stream: stream.clone(),
-        command_id: id.clone(),
-        version: head.version,
-        position: PositionToken::at(log, chain.partition, head.position),
-        decision,
-        repeated: false,
-    }
 }

@@ -25,7 +25,7 @@ use crate::record::{NewRecord, RECORD_VERSION};
 use crate::registry::DecodedCommand;
 
 pub use decide::VERSION_CONFLICT;
-pub use machine::{Owner, Phase};
+pub use machine::{Lists, Owner, Phase};
 pub use store::{
     FirstId, NoStore, SaveBatch, Saved, StateStore, Store, StoreError, StoredId, StoredState,
 };
@@ -34,6 +34,9 @@ pub use store::{
 const COMMAND_BYTES: usize = 1_024;
 /// How often a command's data is held while it waits: as sent, as read, in its record and event.
 const DATA_COPIES: usize = 4;
+
+/// How many bytes a stream's state may have as JSON, unless said otherwise.
+pub const STREAM_STATE_BYTES_MAX: usize = 1 << 20;
 
 /// The present moment, as an input.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +115,8 @@ pub struct OwnerSettings {
     /// How many bytes the streams' states may take that are kept in memory, as estimated from what
     /// they take in the local store.
     pub states_bytes_max: usize,
+    /// How many bytes a stream's state may have as JSON: what enlarges it beyond that is not taken.
+    pub stream_state_bytes_max: usize,
     /// How many bytes may be kept in memory that the local store does not take, about, before the
     /// partition is given up until it does.
     pub unsaved_bytes_max: usize,
@@ -143,6 +148,7 @@ impl Default for OwnerSettings {
             back_off_ms: 250,
             clock_back_off_ms: 3_000,
             states_bytes_max: 16 << 20,
+            stream_state_bytes_max: STREAM_STATE_BYTES_MAX,
             unsaved_bytes_max: 16 << 20,
             save_every_commits: 1_000,
             hand_over_wait_ms: 1_000,
@@ -224,6 +230,15 @@ pub enum NotOwning {
     /// The node's clock and the log's lie too far apart.
     #[error("the clocks of this node and of the log differ by {0} ms")]
     Clock(i64),
+    /// Nodes with another list of acknowledged damage own.
+    #[error(
+        "another node acknowledges other damaged places: make `acknowledged_damage` the same in all \
+         nodes, and start them again"
+    )]
+    OtherList,
+    /// A defect of this program ended what this node does for the partition.
+    #[error("a defect has ended this node's part in the partition: start the node again")]
+    Defect,
     /// The reader must not go on.
     #[error(transparent)]
     Stopped(#[from] Stop),

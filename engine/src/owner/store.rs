@@ -26,7 +26,8 @@ use self::sweep::Sweep;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::explained;
-use crate::ids::Partition;
+use crate::frozen::Frozen;
+use crate::ids::{Offset, Partition};
 use crate::keyed::Keyed;
 
 /// The least and the most bytes that wait in memory for being written, per partition.
@@ -63,7 +64,7 @@ pub enum StoreError {
     Json(#[from] serde_json::Error),
     /// A state of the domain has no JSON form.
     #[error(transparent)]
-    Encode(#[from] crate::registry::EncodeError),
+    Rules(#[from] crate::registry::RuleError),
 }
 
 impl StoreError {
@@ -73,7 +74,7 @@ impl StoreError {
         match self {
             Self::Fjall(fjall::Error::Poisoned) | Self::Closed | Self::Lost => true,
             Self::Fjall(error) => is_of_the_moment(error),
-            Self::Form | Self::Json(_) | Self::Encode(_) => false,
+            Self::Form | Self::Json(_) | Self::Rules(_) => false,
         }
     }
 }
@@ -87,10 +88,18 @@ pub struct Saved {
     pub seen: Option<Checkpoint>,
     /// Whose the newest claim is up to there, as it says itself.
     pub holder: Option<Hint>,
+    /// The digest of the list of acknowledged places that the newest claim names.
+    pub claimed_list: Option<String>,
+    /// The acknowledged places up to there: with others, other streams would be frozen.
+    pub acknowledged: Vec<Offset>,
     /// The idempotency window of the log, in milliseconds.
     pub idempotency_window_ms: u64,
     /// The key of the fingerprints that are stored.
     pub fingerprint_key: [u8; 16],
+    /// How many streams were frozen up to there.
+    pub frozen: u64,
+    /// How many of them by the program's rules.
+    pub frozen_by_rules: u64,
 }
 
 /// One stream's state.
@@ -100,6 +109,8 @@ pub struct StoredState {
     pub version: u64,
     /// The command that it begins with, unless that is too old to be remembered.
     pub first: Option<FirstId>,
+    /// Why it is not decided upon any more, if so; then it has no state.
+    pub frozen: Option<Frozen>,
     /// The state as JSON; empty where no registered aggregate reads the category.
     pub state: Vec<u8>,
 }
@@ -229,7 +240,7 @@ struct Opened {
 const PLACE: &[u8] = b"c";
 /// The form in which everything is written; it stands before the place. What was written in another
 /// one is folded anew.
-const FORM: u8 = 2;
+const FORM: u8 = 3;
 const STATE: u8 = b's';
 const ID: u8 = b'i';
 /// What is written to see whether the disk takes it.

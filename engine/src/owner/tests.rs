@@ -22,7 +22,9 @@ use kernel::schemars;
 mod damage;
 pub(crate) mod failing_store;
 mod ids;
+mod large;
 mod moving;
+mod panics;
 mod times;
 
 /// A counter that may not pass three.

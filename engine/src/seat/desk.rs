@@ -4,9 +4,11 @@
 //! A command that somebody waits for passes through few hands this way: its client's thread decides and
 //! appends, and the thread that hears the acknowledgement answers. Where much is on its way the task
 //! takes all of it in turn, which costs less for each. Invariant: everything passes through the queues,
-//! so that who works on it changes no order; nobody waits for the desk but the task. Deliberately
-//! absent: what is done (`driver`).
+//! so that who works on it changes no order; nobody waits for the desk but the task; a defect ends
+//! the partition's driver and not the thread that met it, which may be that of the log's client and
+//! carry all acknowledgements of the node. Deliberately absent: what is done (`driver`).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
@@ -134,20 +136,17 @@ impl Desk {
         }
         match self.driver.try_lock() {
             Ok(mut driver) => {
-                if let Some(driver) = driver.as_mut() {
-                    // This may be a thread of the log's client.
-                    let _entered = self.runtime.enter();
+                // This may be a thread of the log's client.
+                let _entered = self.runtime.enter();
+                self.guarded(&mut driver, |driver| {
                     driver.turn();
                     self.load.store(driver.load(), Ordering::Relaxed);
                     if driver.needs_task() {
                         self.call();
                     }
-                }
+                });
             }
-            Err(TryLockError::WouldBlock) => self.call(),
-            Err(TryLockError::Poisoned(_)) => {
-                self.with(|_| ());
-            }
+            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => self.call(),
         }
     }
 
@@ -159,17 +158,36 @@ impl Desk {
         }
     }
 
-    /// What `with` makes of the driver; nothing where it is gone. Who panicked over it left it in no
-    /// state to go on from: its clients are told so, and the log is folded anew at the next start.
+    /// What `with` makes of the driver; nothing where it is gone.
     fn with<R>(&self, with: impl FnOnce(&mut Driver) -> R) -> Option<R> {
-        let mut driver = self.driver.lock().unwrap_or_else(|panicked| {
-            let mut driver = panicked.into_inner();
-            if driver.take().is_some() {
-                tracing::error!("a defect has ended a partition's owner: start this node again");
-            }
-            driver
-        });
-        driver.as_mut().map(with)
+        let driver = self.driver.lock();
+        self.guarded(&mut driver.unwrap_or_else(PoisonError::into_inner), with)
+    }
+
+    /// What `with` makes of the driver. Who panicked over it left it in no state to go on from: its
+    /// clients are told so, and the log is folded anew at the next start.
+    fn guarded<R>(
+        &self,
+        driver: &mut Option<Driver>,
+        with: impl FnOnce(&mut Driver) -> R,
+    ) -> Option<R> {
+        let present = driver.as_mut()?;
+        let done = catch_unwind(AssertUnwindSafe(|| with(present)));
+        if done.is_err()
+            && let Some(mut ended) = driver.take()
+        {
+            ended.end_by_defect();
+            self.load.store(usize::MAX, Ordering::Relaxed);
+            self.call();
+            // Whoever waits hears of it when the driver is dropped: not by a thread of the log's
+            // client, which might wait for its own end.
+            let runtime = self.runtime.clone();
+            std::thread::spawn(move || {
+                let _entered = runtime.enter();
+                drop(ended);
+            });
+        }
+        done.ok()
     }
 
     /// The seat's task: begins, looks at the clock, hears what is not in the queues, and ends.

@@ -3,7 +3,7 @@
 //! Invariant: what was put into a queue is taken in order, and appends keep their order. Deliberately
 //! absent: any decision (`seat`), and on whose thread this happens (`desk`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +14,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::desk::WayToDesk;
 use super::ticket::{ClientTicket, PeerTicket};
+use super::unfit::Unfit;
 use super::{Seat, SeatAction};
-use crate::chain::Stop;
 use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
 use crate::explained;
 use crate::ids::{LogId, Offset, Partition, Position, Term};
 use crate::log::{AppendResult, AppendSession, Appender, Chunk, EventLog, LogError};
-use crate::owner::{Inquired, Inquiry, NotOwning, Now, Submission};
+use crate::owner::{Inquired, Inquiry, Lists, NotOwning, Now, Submission};
 use crate::record::{NewRecord, RECORD_VERSION_FIRST, Record};
 
 /// How long a failed read waits for its next try.
@@ -81,28 +81,6 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
 }
 
-/// What keeps a node from owning what the group gives it, so that it is better not in the group.
-#[derive(Debug, Default)]
-pub(crate) struct Unfit {
-    /// The log goes on in a format that this program does not read.
-    pub(crate) outdated: bool,
-    /// The partitions for whose states and ids neither the local store nor memory has room.
-    pub(crate) without_room: BTreeSet<Partition>,
-}
-
-impl Unfit {
-    /// Takes why a partition is not owned; `true` if that is news.
-    fn note(&mut self, partition: Partition, reason: Option<&NotOwning>) -> bool {
-        match reason {
-            Some(NotOwning::Stopped(Stop::NewerFormat { .. })) => {
-                !std::mem::replace(&mut self.outdated, true)
-            }
-            Some(NotOwning::NoRoom) => self.without_room.insert(partition),
-            _ => self.without_room.remove(&partition),
-        }
-    }
-}
-
 /// Where commands come from, and where is shown what came of them.
 pub(crate) struct Queues {
     pub(crate) commands: mpsc::Receiver<Message>,
@@ -160,6 +138,17 @@ impl Driver {
             is_stopping: false,
             append_times: histogram!("annals_append_seconds"),
         }
+    }
+
+    /// Says that a defect has ended this partition's part of the node.
+    pub(super) fn end_by_defect(&mut self) {
+        let partition = self.partition;
+        tracing::error!(%partition, "{}", NotOwning::Defect);
+        metrics::counter!("annals_defects_total").increment(1);
+        self.status.send_modify(|status| {
+            status.not_owning = Some(NotOwning::Defect);
+            status.term = None;
+        });
     }
 
     /// Takes what is there as far as there is room for it, and performs what comes of it; `false` once
@@ -346,6 +335,12 @@ impl Driver {
             (hint, known.read_by_all(wall_clock()).or(unheard))
         };
         self.seat.set_read_by_all(version);
+        let lists = match self.shared.in_group {
+            false => Lists::Alone,
+            true => known.lists(wall_clock()).map_or(Lists::Unheard, Lists::Of),
+        };
+        let now = self.now();
+        self.seat.set_lists(lists, now);
         if let Some(hint) = hint {
             self.seat.learn(hint);
         }
@@ -552,6 +547,20 @@ fn count_moves(before: Option<Term>, now: Option<Term>) {
         counter!("annals_take_overs_total").increment(1);
     } else {
         counter!("annals_let_go_total").increment(1);
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Nobody owns what nobody drives.
+        self.status.send_if_modified(|status| {
+            let is_news = status.not_owning.is_none();
+            if is_news {
+                status.not_owning = Some(NotOwning::StandingBy);
+                status.term = None;
+            }
+            is_news
+        });
     }
 }
 

@@ -14,6 +14,7 @@ mod router;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod unfit;
 
 use std::collections::VecDeque;
 
@@ -22,15 +23,16 @@ use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
 use crate::ids::{Offset, Partition, Term};
 use crate::log::{Appended, Chunk};
-use crate::owner::{Inquired, Inquiry, NotOwning, Now, Owner, Phase, Submission};
+use crate::owner::{Inquired, Inquiry, Lists, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};
 
 pub(crate) use desk::{Desk, Events};
-pub(crate) use driver::{Control, Message, Queues, Shared, Status, Unfit, wall_clock};
+pub(crate) use driver::{Control, Message, Queues, Shared, Status, wall_clock};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
 pub use ticket::{Fate, Guard, LinkGuard, Turns, turned_away};
+pub(crate) use unfit::Unfit;
 
 /// How long a node that handed a partition over, and should own it all the same, leaves it alone,
 /// in milliseconds.
@@ -337,6 +339,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Sets the newest record format that everybody reads, as far as is known of anybody.
     pub fn set_read_by_all(&mut self, version: Option<u16>) {
         self.owner.set_read_by_all(version);
+    }
+
+    /// Takes what is known of other nodes' lists of acknowledged damage.
+    pub fn set_lists(&mut self, lists: Lists, now: Now) {
+        self.owner.set_lists(lists, now);
     }
 
     /// Decides nothing more that was not begun.

@@ -36,9 +36,9 @@ impl<C> Command<C> {
     /// this time says nothing of another time.
     fn told(&self, answer: Result<Answer, SubmitError>) -> Result<Answer, SubmitError> {
         match answer {
-            Err(SubmitError::TurnedAway { .. } | SubmitError::Damaged(_)) if self.is_lost => {
-                Err(SubmitError::Unknown)
-            }
+            Err(
+                SubmitError::TurnedAway { .. } | SubmitError::Damaged(_) | SubmitError::Frozen(_),
+            ) if self.is_lost => Err(SubmitError::Unknown),
             answer => answer,
         }
     }

@@ -143,6 +143,7 @@ impl World {
                 node: "there".to_owned(),
                 address: Some(THERE.to_owned()),
                 idempotency_window_ms: 1_000,
+                acknowledged: None,
                 copied: None,
             };
             let offset = world.end();

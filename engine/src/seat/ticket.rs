@@ -106,7 +106,9 @@ pub struct Guard(AtomicBool);
 impl Guard {
     /// Notes what one of them was answered.
     pub fn close(&self, error: &SubmitError) {
-        if is_unanswered(error) {
+        // Another program's rules may take up what froze the stream here, and then this command before
+        // those behind it. On a link nothing else is held up by that.
+        if is_unanswered(error) || matches!(error, SubmitError::Frozen(_)) {
             self.0.store(true, Ordering::Release);
         }
     }
@@ -126,8 +128,10 @@ fn is_unanswered(error: &SubmitError) -> bool {
         SubmitError::Unknown | SubmitError::TurnedAway { .. } => true,
         SubmitError::IdReused
         | SubmitError::TooLarge { .. }
+        | SubmitError::StreamTooLarge { .. }
         | SubmitError::Failed
-        | SubmitError::Damaged(_) => false,
+        | SubmitError::Damaged(_)
+        | SubmitError::Frozen(_) => false,
     }
 }
 

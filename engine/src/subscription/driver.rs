@@ -4,7 +4,7 @@
 //! Invariant: a proof that is needed is made behind everything that a batch holds was read.
 //! Deliberately absent: the rule and the state of a follower (`follower`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 /// Why a subscription ended or paused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscriptionError {
-    /// The reader must not go on.
+    /// One partition must not be read on. It is told once, as long as others go on, if asked again.
     #[error(transparent)]
     Stop(#[from] Stop),
     /// The log did not answer; the same subscription may be asked again, and proves first.
@@ -80,6 +80,8 @@ impl Subscription {
             reader: None,
             followers,
             last_proof: BTreeMap::new(),
+            are_recalled: false,
+            stopped: VecDeque::new(),
             failed: None,
         };
         let (asks, asked) = mpsc::channel(1);
@@ -123,6 +125,10 @@ struct Drive {
     reader: Option<Box<dyn LogReader>>,
     followers: BTreeMap<Partition, Follower>,
     last_proof: BTreeMap<Partition, Instant>,
+    /// Whether it was looked which streams acknowledged places froze before.
+    are_recalled: bool,
+    /// Why partitions are not read on, until somebody asks.
+    stopped: VecDeque<Stop>,
     /// What reading ahead met, until somebody asks.
     failed: Option<SubscriptionError>,
 }
@@ -142,7 +148,7 @@ impl Drive {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        if !self.is_far_ahead() {
+        if !self.is_far_ahead() && self.stopped.is_empty() {
             let wait = match self.has_some() {
                 true => Duration::ZERO,
                 false => wait,
@@ -150,6 +156,13 @@ impl Drive {
             self.read(wait).await?;
         }
         self.prove_where_due().await?;
+        if let Some(stop) = self.stopped.pop_front() {
+            if self.followers.is_empty() && self.stopped.is_empty() {
+                // Nothing goes on: however often it is asked.
+                self.stopped.push_back(stop.clone());
+            }
+            return Err(stop.into());
+        }
         Ok(self
             .followers
             .values_mut()
@@ -159,7 +172,7 @@ impl Drive {
 
     /// Reads on until somebody asks, as far as it may; nothing once nobody can ask any more.
     async fn read_ahead(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Option<Ask> {
-        while self.failed.is_none() && !self.is_far_ahead() {
+        while self.failed.is_none() && self.stopped.is_empty() && !self.is_far_ahead() {
             let wait = match self.followers.values().any(|one| one.waiting() > 0) {
                 true => Duration::ZERO,
                 false => AHEAD_WAIT,
@@ -205,8 +218,14 @@ impl Drive {
 
     async fn try_read(&mut self, wait: Duration) -> Result<usize, SubscriptionError> {
         if self.reader.is_none() {
+            self.recall().await?;
             // A checkpoint that cannot be proven must not be read on from.
             self.prove_where_due().await?;
+            if self.followers.is_empty() {
+                // Everything was stopped.
+                tokio::time::sleep(wait).await;
+                return Ok(0);
+            }
             self.reader = Some(open(&*self.log, &self.followers).await?);
         }
         let wait = wait.min(self.until_next_proof());
@@ -217,12 +236,44 @@ impl Drive {
                 continue;
             };
             count += chunk.records.len();
-            for record in chunk.records {
-                follower.take(record)?;
-            }
             follower.set_at_end(chunk.at_end);
+            let stop = chunk
+                .records
+                .into_iter()
+                .find_map(|record| follower.take(record).err());
+            if let Some(stop) = stop {
+                self.stop(chunk.partition, stop);
+            }
         }
         Ok(count)
+    }
+
+    /// Reads one partition on no more, and all others.
+    fn stop(&mut self, partition: Partition, stop: Stop) {
+        self.followers.remove(&partition);
+        self.stopped.push_back(stop);
+        self.reader = None;
+    }
+
+    /// Looks once at the acknowledged places before those that are gone on from: the streams that they
+    /// froze are left out behind them, too.
+    async fn recall(&mut self) -> Result<(), SubscriptionError> {
+        if self.are_recalled {
+            return Ok(());
+        }
+        for (&partition, follower) in &mut self.followers {
+            let places = follower.places_to_recall();
+            if places.is_empty() {
+                continue;
+            }
+            let found = self.log.read_at(partition, &places).await?;
+            found
+                .iter()
+                .flatten()
+                .for_each(|record| follower.recall(record));
+        }
+        self.are_recalled = true;
+        Ok(())
     }
 
     /// How long what is held back by foreign records alone still has to wait.
@@ -241,6 +292,7 @@ impl Drive {
     }
 
     async fn prove_where_due(&mut self) -> Result<(), SubscriptionError> {
+        let mut stops = Vec::new();
         for (&partition, follower) in &mut self.followers {
             let recently = self.last_proof.get(&partition);
             let due = match follower.proof_need() {
@@ -249,9 +301,15 @@ impl Drive {
                 ProofNeed::Foreign => recently.is_none_or(|at| at.elapsed() >= FOREIGN_PROOF_EVERY),
             };
             if due {
-                prove(&*self.log, partition, follower).await?;
+                match prove(&*self.log, partition, follower).await {
+                    Err(SubscriptionError::Stop(stop)) => stops.push((partition, stop)),
+                    proven => proven?,
+                }
                 self.last_proof.insert(partition, Instant::now());
             }
+        }
+        for (partition, stop) in stops {
+            self.stop(partition, stop);
         }
         Ok(())
     }

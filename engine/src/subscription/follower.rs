@@ -1,21 +1,63 @@
 //! The reader that goes on, as a state machine for one partition: records and proofs go in,
 //! batches and wishes for proofs come out. No I/O, no clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kernel::Timestamp;
 
 use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
-use crate::damage::{Damage, DamageKind};
+use crate::damage::Damage;
 use crate::ids::{Offset, Partition, Position, RecordHash};
 use crate::keyed::Keyed;
 use crate::known_bad::{Flaw, KnownBad};
-use crate::record::{self, Record};
+use crate::record::{self, Kind, Record};
+use crate::verdict::{self, Content, Streams};
 
 /// How many streams' versions a follower keeps for checking that commits follow.
 const VERSIONS_MAX: usize = 100_000;
+
+/// What a follower knows of the streams in its partition.
+#[derive(Clone, Default)]
+struct Followed {
+    versions: Keyed<u64, Box<[u8]>>,
+    /// Whether each stream that is not here has no events: all of the log was followed, and nothing
+    /// was put aside since.
+    is_complete: bool,
+    /// Those that acknowledged places froze.
+    frozen: BTreeSet<Box<[u8]>>,
+}
+
+impl Streams for Followed {
+    fn version(&mut self, key: &[u8]) -> Option<u64> {
+        let known = self.versions.get(key).copied();
+        known.or(self.is_complete.then_some(0))
+    }
+
+    fn is_frozen(&mut self, key: &[u8]) -> bool {
+        !self.frozen.is_empty() && self.frozen.contains(key)
+    }
+
+    fn freeze(&mut self, key: &[u8], _: Offset, _: &str) {
+        self.frozen.insert(key.into());
+    }
+}
+
+impl Followed {
+    fn note(&mut self, key: &[u8], version: u64) {
+        if let Some(known) = self.versions.get_mut(key) {
+            *known = version;
+            return;
+        }
+        if self.versions.len() >= VERSIONS_MAX {
+            self.versions.clear();
+            self.is_complete = false;
+        }
+        // Copied: the record's own bytes may lie in a piece of memory with those of others.
+        self.versions.insert(key.into(), version);
+    }
+}
 
 /// An accepted commit and its place.
 #[derive(Clone, Debug)]
@@ -41,6 +83,18 @@ impl Placed {
 /// How many orphans were met, by reason.
 pub type OrphanCounts = BTreeMap<Orphan, u64>;
 
+/// A commit whose stream's version this reader did not know: whoever keeps where streams stand holds
+/// it against that before the batch becomes durable.
+#[derive(Clone, Debug)]
+pub struct Unchecked {
+    /// The stream's key.
+    pub key: Box<[u8]>,
+    /// The version upon which the commit was decided.
+    pub from_version: u64,
+    /// The commit's place.
+    pub offset: Offset,
+}
+
 /// The records of one partition since the last batch.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -52,6 +106,8 @@ pub struct Batch {
     pub after: Checkpoint,
     /// The accepted commits in order.
     pub commits: Vec<Placed>,
+    /// Those of them whose streams' versions were not known here.
+    pub unchecked: Vec<Unchecked>,
     /// The orphans among the records.
     pub orphans: OrphanCounts,
     /// Whether the log ended here when it was read.
@@ -75,7 +131,7 @@ pub struct Follower {
     /// The checkpoint of the last batch, or the one that it went on from.
     handed_out: Option<Checkpoint>,
     chain: Chain,
-    versions: Keyed<u64, Box<[u8]>>,
+    streams: Followed,
     need: ProofNeed,
     /// The places that must still be in the log before anything behind them counts: the last read
     /// under each leader, since what was read under one continues only in a log that holds it all.
@@ -84,7 +140,8 @@ pub struct Follower {
     last: Option<Last>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
-    /// The bytes of their records.
+    unchecked: Vec<Unchecked>,
+    /// The bytes of the commits' records.
     commits_bytes: usize,
     orphans: OrphanCounts,
     at_end: bool,
@@ -119,11 +176,15 @@ impl Follower {
             last_recorded_at: from
                 .as_ref()
                 .and_then(|checkpoint| checkpoint.last_recorded_at),
+            streams: Followed {
+                is_complete: from.is_none(),
+                ..Followed::default()
+            },
             handed_out: from,
             chain,
-            versions: Keyed::default(),
             last: None,
             commits: Vec::new(),
+            unchecked: Vec::new(),
             commits_bytes: 0,
             orphans: BTreeMap::new(),
             at_end: false,
@@ -136,6 +197,27 @@ impl Follower {
     pub fn passing(mut self, acknowledged: Acknowledged) -> Self {
         self.chain.acknowledged = acknowledged;
         self
+    }
+
+    /// The acknowledged places before the one that it goes on from: what stands there is to be told
+    /// with [`Self::recall`] before anything is taken.
+    #[must_use]
+    pub fn places_to_recall(&self) -> Vec<Offset> {
+        let from = self.handed_out.as_ref();
+        let places = from.map(|from| {
+            let acknowledged = &self.chain.acknowledged;
+            acknowledged
+                .up_to(self.chain.partition, from.offset)
+                .collect()
+        });
+        places.unwrap_or_default()
+    }
+
+    /// Takes up what an acknowledged place froze before the follower began.
+    pub fn recall(&mut self, record: &Record) {
+        if let (Kind::Commit(_), Some(key)) = (Kind::of(record), &record.key) {
+            self.streams.freeze(key, record.offset, "");
+        }
     }
 
     /// Turns a known-bad change on.
@@ -218,13 +300,27 @@ impl Follower {
         let verdict = self.chain.judge(&record)?;
         let is_orphan = matches!(verdict, Verdict::Orphan(_));
         let mut commit = None;
+        let content = verdict::content(&self.chain, &verdict, &record, &mut self.streams)?;
         match verdict {
             Verdict::Claim(..) => {}
-            Verdict::Commit(headers) => match self.read_commit(&record) {
-                Err(_) if self.chain.acknowledged.contains(partition, record.offset) => {
-                    *self.orphans.entry(Orphan::Acknowledged).or_default() += 1;
+            Verdict::Commit(headers) => match content {
+                Content::Commit(read) => {
+                    let key = record.key.as_deref().unwrap_or_default();
+                    if self.streams.version(key).is_none() {
+                        self.unchecked.push(Unchecked {
+                            key: key.into(),
+                            from_version: read.from_version,
+                            offset: record.offset,
+                        });
+                    }
+                    self.streams.note(key, read.version());
+                    // In older records it may stand still or fall.
+                    self.last_recorded_at = self.last_recorded_at.max(Some(read.recorded_at));
+                    commit = Some((read, headers.position));
                 }
-                read => commit = Some((read?, headers.position)),
+                Content::Frozen | Content::Nothing => {
+                    *self.orphans.entry(verdict::FROZEN).or_default() += 1;
+                }
             },
             Verdict::Orphan(reason) => {
                 *self.orphans.entry(reason).or_default() += 1;
@@ -259,40 +355,6 @@ impl Follower {
             self.last = Some(Last::Other(record));
         }
         Ok(())
-    }
-
-    /// What a commit that counts says, if it follows on what is known of its stream.
-    fn read_commit(&mut self, record: &Record) -> Result<Commit, Stop> {
-        let partition = self.chain.partition;
-        let damage = |kind| Damage {
-            partition,
-            offset: record.offset,
-            kind,
-        };
-        let key = record.key.as_deref().unwrap_or_default();
-        let value = record.value.as_deref().unwrap_or_default();
-        let commit = Commit::read(key, value)
-            .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
-        match self.versions.get_mut(key) {
-            Some(version) if *version == commit.from_version => *version = commit.version(),
-            Some(version) => {
-                return Err(damage(DamageKind::VersionGap {
-                    stream: String::from_utf8_lossy(key).into_owned(),
-                    expected: *version,
-                    found: commit.from_version,
-                })
-                .into());
-            }
-            None => {
-                if self.versions.len() >= VERSIONS_MAX {
-                    self.versions.clear();
-                }
-                self.versions.insert(key.into(), commit.version());
-            }
-        }
-        // In older records it may stand still or fall.
-        self.last_recorded_at = self.last_recorded_at.max(Some(commit.recorded_at));
-        Ok(commit)
     }
 
     /// Notes that the log ended, or went on, behind the last record.
@@ -384,6 +446,7 @@ impl Follower {
             before: self.handed_out.replace(after.clone()),
             after,
             commits: std::mem::take(&mut self.commits),
+            unchecked: std::mem::take(&mut self.unchecked),
             orphans: std::mem::take(&mut self.orphans),
             at_end: self.at_end,
         })

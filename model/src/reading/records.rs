@@ -27,6 +27,7 @@ pub(super) fn record(kind: Kind, number: u64, chain: &Chain, version: u64) -> Ne
                 node: "model".to_owned(),
                 address: None,
                 idempotency_window_ms: 1,
+                acknowledged: None,
                 copied: None,
             };
             claim.record(value.to_value())

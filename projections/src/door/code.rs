@@ -30,6 +30,11 @@ door::codes! {
     STREAM_DAMAGED = ("stream_damaged", 503, "The stream's records are not what was read before",
         "A record of this stream was changed or is gone; nothing of it is shown until an operator \
          has looked at the log.");
+    STATE_TOO_LARGE = ("state_too_large", 422, "The stream's state is too large to be shown",
+        "It has more than `max` bytes; its events can be read page by page.");
+    STREAM_FROZEN = ("stream_frozen", 503, "The stream is frozen",
+        "The rules of this program cannot take up what the stream holds, and nothing more is \
+         decided upon it; its events can be read.");
 }
 
 #[cfg(test)]

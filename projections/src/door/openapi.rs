@@ -303,7 +303,7 @@ fn state_operation(registry: &Registry) -> Value {
         "required": true,
         "schema": {"type": "string", "pattern": "^\"[0-9]+\"$"},
     });
-    let mut responses = problems(&[400, 404, 503]);
+    let mut responses = problems(&[400, 404, 422, 503]);
     responses.insert("200".to_owned(), found);
     json!({
         "operationId": "stream_state",

@@ -13,6 +13,7 @@ use engine::commit::Commit;
 use engine::ids::{LogId, Offset, Partition, Position};
 use engine::log::LogError;
 use engine::record::record_hash;
+use engine::registry::{MessageError, RuleError};
 use engine::token::PositionToken;
 use kernel::{Actor, StreamName, TenantId, Timestamp, TypeName};
 use serde::Serialize;
@@ -32,6 +33,11 @@ const COMMITS_READ_MAX: usize = 64;
 const COMMITS_FOLDED_MAX: u32 = 1_000;
 /// A page of events ends behind the commit with which its data has this many bytes.
 const PAGE_BYTES_MAX: usize = 4 << 20;
+/// The most bytes of a state that is shown. A stream whose state has more is older than the limit on
+/// states; its events can be read page by page.
+const STATE_BYTES_MAX: usize = 4 << 20;
+/// The most bytes of events that are folded for it: states are what their events left.
+const FOLDED_BYTES_MAX: usize = 64 << 20;
 /// When another look makes sense where an operator has to look first.
 const DAMAGED_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -164,7 +170,9 @@ pub(super) async fn state(
         let detail = format!("no aggregate has the category {:?}", stream.category());
         Problem::new(code::AGGREGATE_UNKNOWN, detail)
     })?;
-    let (mut state, mut version) = (aggregate.initial(), 0);
+    let frozen = |error: &RuleError| frozen(&stream, error);
+    let mut state = aggregate.initial().map_err(|error| frozen(&error))?;
+    let (mut version, mut folded) = (0, 0);
     loop {
         for chunk in places.commits.chunks(COMMITS_READ_MAX) {
             for (commit, place) in inner
@@ -173,14 +181,21 @@ pub(super) async fn state(
             {
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());
+                    folded += data.len();
                     let at = commit.occurred_at(event);
                     aggregate
                         .evolve_recorded(&mut state, name, event.schema, data, at)
-                        .map_err(|error| {
-                            damaged(&stream, places.partition, place.offset, &error)
+                        .map_err(|error| match error {
+                            MessageError::Shape(error) => {
+                                damaged(&stream, places.partition, place.offset, &error)
+                            }
+                            MessageError::Rule(error) => frozen(&error),
                         })?;
                 }
                 version = commit.version();
+            }
+            if folded > FOLDED_BYTES_MAX {
+                return Err(too_large(&stream));
             }
         }
         if places.commits.len() < COMMITS_FOLDED_MAX as usize {
@@ -190,7 +205,12 @@ pub(super) async fn state(
             .places(&tenant, &stream, version + 1, COMMITS_FOLDED_MAX)
             .await?;
     }
-    let json = aggregate.encode_state(&state).map_err(Problem::internal)?;
+    let json = aggregate
+        .encode_state(&state)
+        .map_err(|error| frozen(&error))?;
+    if json.len() > STATE_BYTES_MAX {
+        return Err(too_large(&stream));
+    }
     let body = Folded {
         stream: &stream,
         version,
@@ -321,6 +341,22 @@ fn shown(
 fn log_unavailable(error: &LogError) -> Problem {
     tracing::warn!(%error, "the log does not answer a query");
     Problem::new(code::LOG_UNAVAILABLE, "the log does not answer").retry_after(RETRY_AFTER)
+}
+
+fn too_large(stream: &StreamName) -> Problem {
+    let detail = format!(
+        "the state of {stream} has more bytes than are shown at once; read its events page by page \
+         from /v1/streams/{stream}/events"
+    );
+    Problem::new(code::STATE_TOO_LARGE, detail).member("max", STATE_BYTES_MAX)
+}
+
+/// The rules fail over what the log holds: so does the owner, which freezes the stream.
+fn frozen(stream: &StreamName, error: &RuleError) -> Problem {
+    tracing::error!(%stream, %error, "the rules fail over a stream");
+    let detail = "the rules of this program cannot take up what the stream holds; an operator has to \
+                  look at it";
+    Problem::new(code::STREAM_FROZEN, detail).retry_after(DAMAGED_RETRY_AFTER)
 }
 
 /// The place is for the operator, who finds it in the log of the server.

@@ -4,7 +4,7 @@
 //! source; no clock, no thread, no map in an order of its own.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use engine::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
@@ -15,7 +15,7 @@ use engine::registry::Registry;
 use kernel::TenantId;
 use uuid::Uuid;
 
-use super::book::Accounts;
+use super::book::{self, Accounts};
 use super::client::{Client, Connection};
 use super::event::{ClientEvent, Event, NodeEvent, Schedule};
 use super::faults::Fault;
@@ -123,6 +123,8 @@ pub struct World {
     pub(super) disconnects: bool,
     pub(super) quiet: bool,
     pub(super) was_cut: bool,
+    /// The streams to which something was sent over which a broken program's rules fail.
+    pub(super) has_broken: BTreeSet<String>,
     /// Whether all was started once more after a cut.
     pub(super) started_again: bool,
     pub(super) violation: Option<Violation>,
@@ -170,6 +172,7 @@ impl World {
             disconnects: false,
             quiet: false,
             was_cut: false,
+            has_broken: BTreeSet::new(),
             started_again: false,
             violation: None,
             finished: false,
@@ -194,6 +197,7 @@ impl World {
                 node: "maker".to_owned(),
                 address: None,
                 idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+                acknowledged: None,
                 copied: None,
             };
             self.append_to_log(partition, claim.record(value.to_value()));
@@ -293,6 +297,7 @@ impl World {
     }
 
     fn node_event(&mut self, node: usize, event: NodeEvent) {
+        book::set_broken(self.nodes[node].is_broken);
         match event {
             NodeEvent::Tick => self.tick(node),
             NodeEvent::Run(partition) => self.run_task(node, partition),

@@ -34,6 +34,7 @@ fn entry(node: &str, seen_at: i64) -> NodeEntry {
         address: format!("http://{node}.example:8080"),
         reads_record_version: 1,
         program: "test".to_owned(),
+        acknowledged: None,
         seen_at: Timestamp::from_micros(seen_at).unwrap(),
     }
 }

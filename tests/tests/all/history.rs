@@ -116,6 +116,7 @@ impl Scribe {
             node: "scribe".to_owned(),
             address: None,
             idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+            acknowledged: None,
             copied: None,
         };
         headers.record(value.to_value())

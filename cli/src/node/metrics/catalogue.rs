@@ -102,6 +102,11 @@ pub const CATALOGUE: &[Metric] = &[
         "category,command,outcome",
         "commands of this node's clients, by type and by what became of them",
     ),
+    counter(
+        "annals_defects_total",
+        "",
+        "partitions whose part of this node was ended by a defect: start the node again",
+    ),
     histogram(
         "annals_http_request_seconds",
         SECONDS,
@@ -265,6 +270,16 @@ pub const CATALOGUE: &[Metric] = &[
         "annals_refusals_total",
         "code",
         "commands refused by a rule, by its code; codes beyond the first 200 count as other",
+    ),
+    counter(
+        "annals_streams_frozen_total",
+        "",
+        "streams that this node froze since a record cannot be taken up, each time it was folded",
+    ),
+    counter(
+        "annals_streams_half_full_total",
+        "",
+        "times that a stream's state came to half of what it may have (stream_state_max_kb)",
     ),
     counter(
         "annals_take_overs_total",

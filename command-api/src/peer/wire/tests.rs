@@ -2,6 +2,7 @@
 
 use engine::command::{Decision, EventRef};
 use engine::commit::RecordedRejection;
+use engine::frozen::FrozenBy;
 use engine::ids::{LogId, Term};
 use engine::token::PositionToken;
 use kernel::ActorKind;
@@ -146,7 +147,18 @@ fn errors() -> Vec<SubmitError> {
         SubmitError::IdReused,
         SubmitError::Unknown,
         SubmitError::TooLarge { size: 2, max: 1 },
+        SubmitError::StreamTooLarge { size: 4, max: 3 },
         SubmitError::Failed,
+        SubmitError::Frozen(Frozen {
+            partition: Partition(3),
+            offset: Offset(9),
+            why: FrozenBy::Rules("evolve panicked".to_owned()),
+        }),
+        SubmitError::Frozen(Frozen {
+            partition: Partition(3),
+            offset: Offset(9),
+            why: FrozenBy::Acknowledged("disk".to_owned()),
+        }),
     ];
     turned_away
         .into_iter()

@@ -38,6 +38,7 @@ pub(super) fn claim_value(node: &str) -> Bytes {
         node: node.to_owned(),
         address: None,
         idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+        acknowledged: None,
         copied: None,
     };
     claim.to_value()

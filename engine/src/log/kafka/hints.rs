@@ -213,6 +213,7 @@ mod tests {
             address: String::new(),
             reads_record_version: 1,
             program: String::new(),
+            acknowledged: None,
             seen_at: kernel::Timestamp::from_micros(0).unwrap(),
         };
         let mut heard = Heard::default();

@@ -183,7 +183,8 @@ impl EventLog for SqliteLog {
         let mut found = Vec::with_capacity(offsets.len());
         let mut connection = self.pool.acquire().await.map_err(failed("read the log"))?;
         for &offset in offsets {
-            let one = "SELECT id, key, value, headers, appended_at_ms FROM record WHERE id = ?";
+            let one = "SELECT id, CAST(key AS BLOB) AS key, CAST(value AS BLOB) AS value, \
+                       CAST(headers AS BLOB) AS headers, appended_at_ms FROM record WHERE id = ?";
             let row = sqlx::query(one)
                 .bind(row_id(partition, offset))
                 .fetch_optional(&mut *connection)
@@ -282,7 +283,9 @@ async fn read_rows(
 ) -> Result<(Vec<Chunk>, bool), LogError> {
     // One statement for all of them, since each is a way to another thread and back. CROSS JOIN goes
     // from place to place, as they were given, and within each by id.
-    let ranges = "SELECT record.id, record.key, record.value, headers, appended_at_ms \
+    let ranges = "SELECT record.id, CAST(record.key AS BLOB) AS key, \
+                  CAST(record.value AS BLOB) AS value, CAST(headers AS BLOB) AS headers, \
+                  appended_at_ms \
                   FROM json_each(?) AS place CROSS JOIN record \
                   WHERE record.id >= place.value \
                   AND record.id < ((place.value >> 40) + 1) << 40 LIMIT ?";
@@ -322,6 +325,8 @@ async fn read_rows(
 }
 
 fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
+    // What stands here may have been changed by anybody, its types too: the bytes are what they are,
+    // and whether they are a record that counts is for the rule to say.
     let read = |error| LogError::unavailable("read a row of the log", error);
     let bytes = |column| -> Result<Option<Bytes>, LogError> {
         let value: Option<Vec<u8>> = row.try_get(column).map_err(read)?;
@@ -336,7 +341,7 @@ fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
         value: bytes("value")?,
         headers,
         leader_epoch: None,
-        appended_at_ms: row.try_get("appended_at_ms").map_err(read)?,
+        appended_at_ms: row.try_get("appended_at_ms").ok().flatten(),
     };
     Ok((partition, record))
 }

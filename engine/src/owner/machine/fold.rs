@@ -5,22 +5,35 @@ use std::iter::repeat_n;
 use bytes::Bytes;
 
 use super::{InFlight, Owner};
-use crate::chain::{Orphan, Stop, Verdict};
+use crate::chain::{Stop, Verdict};
 use crate::claim::Claim;
 use crate::cluster::Hint;
 use crate::command::Answer;
-use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{Offset, Position};
+use crate::known_bad::KnownBad;
 use crate::owner::Action;
-use crate::owner::memory::OwnCommit;
+use crate::owner::memory::size::StateSize;
+use crate::owner::memory::{OwnCommit, STATE_TIMES};
 use crate::owner::store::IdHead;
 use crate::record::Record;
 use crate::registry::Opaque;
+use crate::verdict::{self, Content};
+
+/// From which size on a state's copy is kept for the next command, in bytes of JSON.
+const SPARE_FROM_BYTES: usize = 16 << 10;
+/// Which part of the bytes for states such copies may take: one of so many.
+const SPARE_PART: usize = 4;
 
 impl<T> Owner<T> {
     pub(super) fn fold(&mut self, record: Record) -> Result<(), Stop> {
-        match self.chain.judge(&record)? {
+        let verdict = self.chain.judge(&record)?;
+        let is_acknowledged = self.is_acknowledged(record.offset);
+        if is_acknowledged && !matches!(verdict, Verdict::Commit(_)) {
+            // It may freeze a stream all the same.
+            verdict::content(&self.chain, &verdict, &record, &mut self.memory)?;
+        }
+        match verdict {
             Verdict::Claim(claim, position) => {
                 let value = record.value.as_deref().and_then(Claim::read);
                 if position == Position(1)
@@ -29,6 +42,7 @@ impl<T> Owner<T> {
                     self.memory
                         .set_idempotency_window_ms(value.idempotency_window_ms);
                 }
+                self.claimed_list = value.as_ref().and_then(|value| value.acknowledged.clone());
                 self.holder = value.and_then(|value| {
                     let (node, address) = (value.node, value.address?);
                     let term = claim.term;
@@ -46,19 +60,13 @@ impl<T> Owner<T> {
                     .window
                     .front()
                     .is_some_and(|entry| entry.headers == headers);
-                if ours {
+                if ours && !is_acknowledged {
                     let entry = self.window.pop_front().expect("it was looked at");
                     let offset = record.offset;
                     self.verified(entry, offset);
                     self.last = Some(record);
                 } else {
-                    let place = (self.chain.partition, record.offset);
-                    match self.fold_commit(&record, headers.position) {
-                        Err(_) if self.chain.acknowledged.contains(place.0, place.1) => {
-                            *self.orphans.entry(Orphan::Acknowledged).or_default() += 1;
-                        }
-                        folded => folded?,
-                    }
+                    self.fold_commit(&record, &verdict, headers.position)?;
                     self.last = Some(record);
                 }
             }
@@ -70,23 +78,38 @@ impl<T> Owner<T> {
         Ok(())
     }
 
-    pub(super) fn fold_commit(&mut self, record: &Record, position: Position) -> Result<(), Stop> {
-        let (partition, offset) = (self.chain.partition, record.offset);
-        let damage = |kind| Damage {
-            partition,
-            offset,
-            kind,
-        };
-        let key = record.key.as_deref().unwrap_or_default();
-        let value = record.value.as_deref().unwrap_or_default();
-        let unreadable = |reason: String| damage(DamageKind::Unreadable(reason));
-        let commit = Commit::read(key, value).map_err(|error| unreadable(error.to_string()))?;
-        // In older records it may stand still or fall.
-        self.last_recorded_at = self.last_recorded_at.max(Some(commit.recorded_at));
-        self.memory
-            .fold(key, &commit, (offset, position))
-            .map_err(damage)?;
+    fn fold_commit(
+        &mut self,
+        record: &Record,
+        verdict: &Verdict,
+        position: Position,
+    ) -> Result<(), Stop> {
+        match verdict::content(&self.chain, verdict, record, &mut self.memory)? {
+            Content::Commit(commit) => {
+                // In older records it may stand still or fall.
+                self.last_recorded_at = self.last_recorded_at.max(Some(commit.recorded_at));
+                let key = record.key.as_deref().unwrap_or_default();
+                let frozen = self.memory.frozen_count();
+                self.memory.fold(key, &commit, (record.offset, position));
+                if self.is(KnownBad::StopsWhereRulesFail) && self.memory.frozen_count() > frozen {
+                    return Err(Stop::Damage(Damage {
+                        partition: self.chain.partition,
+                        offset: record.offset,
+                        kind: DamageKind::Unreadable("the rules fail".to_owned()),
+                    }));
+                }
+            }
+            Content::Frozen | Content::Nothing => {
+                *self.orphans.entry(verdict::FROZEN).or_default() += 1;
+            }
+        }
         Ok(())
+    }
+
+    /// Whether an operator has acknowledged this place as damaged.
+    fn is_acknowledged(&self, offset: Offset) -> bool {
+        let acknowledged = &self.chain.acknowledged;
+        acknowledged.contains(self.chain.partition, offset)
     }
 
     /// Takes up a record of ours that the log has, and answers.
@@ -125,15 +148,25 @@ impl<T> Owner<T> {
     }
 
     /// Takes a commit out of what is speculative. If it was the only one of its stream there, what the
-    /// stream's state was to become is its state now.
-    fn forget_speculation(&mut self, entry: &InFlight<T>) -> Option<Opaque> {
+    /// stream's state was to become is its state now; a large one stays as a copy for the next command,
+    /// as far as there is room for such.
+    fn forget_speculation(&mut self, entry: &InFlight<T>) -> Option<(Opaque, StateSize)> {
         self.speculation.ids.remove(&entry.id_key);
+        if entry.events.is_empty() {
+            return None;
+        }
         let stream = self.speculation.streams.get_mut(&entry.key)?;
         stream.in_flight -= 1;
         if stream.in_flight > 0 {
             return None;
         }
+        let (size, spare) = (stream.size.bytes(), self.speculation.spare_bytes);
+        let spare_max = self.settings.states_bytes_max / SPARE_PART / STATE_TIMES;
+        if size >= SPARE_FROM_BYTES && spare + size <= spare_max {
+            self.speculation.spare_bytes += size;
+            return None;
+        }
         let stream = self.speculation.streams.remove(&entry.key)?;
-        Some(stream.state)
+        Some((stream.state, stream.size))
     }
 }

@@ -57,6 +57,9 @@ impl<T: Clone> Owner<T> {
             proof: self.proof.clone(),
             seen: self.seen.clone(),
             reread: self.reread.clone(),
+            identity: self.identity.clone(),
+            claimed_list: self.claimed_list.clone(),
+            lists: self.lists.clone(),
             holder: self.holder.clone(),
             orphans: self.orphans.clone(),
             ..*self
@@ -70,8 +73,10 @@ impl Speculation {
             let aggregate = registry.get(category_of(key))?;
             let stream = SpeculativeStream {
                 version: stream.version,
-                state: aggregate.copy(&stream.state),
+                state: aggregate.copy(&stream.state).ok()?,
+                size: stream.size,
                 in_flight: stream.in_flight,
+                is_used: stream.is_used,
             };
             Some((key.clone(), stream))
         };
@@ -80,6 +85,7 @@ impl Speculation {
             recorded_at: self.recorded_at,
             streams: self.streams.iter().filter_map(copy).collect(),
             ids: self.ids.clone(),
+            spare_bytes: self.spare_bytes,
         }
     }
 
@@ -89,6 +95,7 @@ impl Speculation {
             recorded_at,
             streams,
             ids,
+            spare_bytes: _,
         } = self;
         (head, recorded_at).hash(hasher);
         unordered(streams.iter(), hasher, |(key, stream), hasher| {
@@ -133,6 +140,10 @@ impl<T: Hash> Owner<T> {
             proof,
             seen,
             reread,
+            identity,
+            claimed_list,
+            lists,
+            has_loaded,
             store_failures,
             without_room,
             look_at_ms: _,
@@ -163,7 +174,7 @@ impl<T: Hash> Owner<T> {
             goal.hash(hasher);
         }
         (reading, end_counts, unproven).hash(hasher);
-        (store_failures, without_room).hash(hasher);
+        (store_failures, without_room, has_loaded).hash(hasher);
         let held = held.as_ref().map(|(chunk, _)| {
             (
                 chunk.next,
@@ -180,6 +191,8 @@ impl<T: Hash> Owner<T> {
         (digest_of(place), is_asked, answer_is_old).hash(hasher);
         let seen_under = seen.as_ref().map(|seen| seen.leader_epoch);
         (digest_of(seen), seen_under).hash(hasher);
+        (claimed_list, lists).hash(hasher);
+        identity.as_ref().map(|identity| identity.next).hash(hasher);
         reread.is_some().hash(hasher);
         if let Some(Reread {
             from,

@@ -13,6 +13,7 @@ use crate::explained;
 use crate::ids::Offset;
 use crate::known_bad::KnownBad;
 use crate::log::Appended;
+use crate::owner::memory::Standing;
 use crate::owner::{Action, NotOwning, Now};
 use crate::record::Record;
 
@@ -276,9 +277,15 @@ impl<T> Owner<T> {
             return;
         };
         let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
-        let (seen, holder) = (self.seen.clone(), self.holder.clone());
+        let standing = Standing {
+            acknowledged: self.acknowledged_up_to(checkpoint.offset),
+            checkpoint,
+            seen: self.seen.clone(),
+            holder: self.holder.clone(),
+            claimed_list: self.claimed_list.clone(),
+        };
         let most = self.settings.states_bytes_max;
-        match self.memory.save(checkpoint, seen, holder, most) {
+        match self.memory.save(standing, most) {
             Ok(()) => self.store_failures = 0,
             Err(error) => {
                 let error = explained(&error);

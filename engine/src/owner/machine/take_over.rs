@@ -156,8 +156,14 @@ impl<T> Owner<T> {
     pub(super) fn stand_at(&mut self, saved: Option<Saved>) {
         let partition = self.chain.partition;
         let (checkpoint, seen, holder) = match saved {
-            Some(saved) => (Some(saved.checkpoint), saved.seen, saved.holder),
-            None => (None, None, None),
+            Some(saved) => {
+                self.claimed_list = saved.claimed_list;
+                (Some(saved.checkpoint), saved.seen, saved.holder)
+            }
+            None => {
+                self.claimed_list = None;
+                (None, None, None)
+            }
         };
         let chain = checkpoint.as_ref().map(|place| place.chain(partition));
         self.go_on_with(chain.unwrap_or_else(|| Chain::genesis(partition)));
@@ -203,6 +209,7 @@ impl<T> Owner<T> {
         };
         if now.monotonic_ms >= self.look_at_ms && self.held.is_none() {
             self.look_at_ms = now.monotonic_ms + every_ms;
+            self.speculation.drop_spares();
             self.unproven = true;
             self.request_read();
         }
@@ -214,7 +221,10 @@ impl<T> Owner<T> {
         if std::mem::replace(&mut self.reading, Reading::Nothing) == Reading::NotWanted {
             return self.read_on();
         }
-        let Some(chunk) = self.read_again(chunk) else {
+        let Some(chunk) = self
+            .identify(chunk)
+            .and_then(|chunk| self.read_again(chunk))
+        else {
             return;
         };
         match self.phase {
@@ -342,6 +352,7 @@ impl<T> Owner<T> {
             node: self.settings.node.clone(),
             address: self.settings.address.clone(),
             idempotency_window_ms: self.settings.idempotency_window_ms,
+            acknowledged: self.chain.acknowledged.digest(),
             copied: None,
         };
         value.to_value()

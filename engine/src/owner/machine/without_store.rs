@@ -85,6 +85,7 @@ impl<T> Owner<T> {
             self.store_failures = 0;
         }
         match self.memory.load() {
+            Ok(saved) if !self.may_stand_at(saved.as_ref()) => self.start_over(),
             Ok(saved) => {
                 self.stand_at(saved);
                 self.resume();

@@ -14,7 +14,7 @@ impl Memory {
     pub(in crate::owner) fn fork(&self, store: Box<dyn StateStore>) -> Self {
         let copy = |key: &Bytes, state: &Opaque| {
             let aggregate = self.registry.get(category_of(key))?;
-            Some(aggregate.copy(state))
+            aggregate.copy(state).ok()
         };
         Self {
             registry: self.registry.clone(),
@@ -40,16 +40,23 @@ impl Memory {
             unsaved_commits,
             doubt,
             alone,
+            place,
+            frozen,
+            frozen_by_rules,
+            is_folded_again,
         } = self;
         let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
             (key, entry.version, entry.stored_bytes).hash(hasher);
+            // How large a state is decides nothing in a checker's world.
             (&entry.first, entry.dirty, entry.is_stored, entry.used_in).hash(hasher);
+            entry.frozen.hash(hasher);
             digest_state(registry, key, entry.state.as_ref(), hasher);
         };
         unordered(streams.iter(), hasher, stream);
         unordered(ids.iter(), hasher, |id, hasher| id.hash(hasher));
         (fingerprint_key, idempotency_window_ms).hash(hasher);
         (streams.generation(), unsaved_commits, doubt, alone).hash(hasher);
+        (place, frozen, frozen_by_rules, is_folded_again).hash(hasher);
     }
 }
 

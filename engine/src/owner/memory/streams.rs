@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::size::StateSize;
+use crate::frozen::Frozen;
 use crate::keyed::Keyed;
 use crate::owner::store::FirstId;
 use crate::registry::Opaque;
@@ -17,7 +19,7 @@ const ENTRY_BYTES: usize = 256;
 /// What the id in it takes beside its text and its form, in bytes.
 const ID_BYTES: usize = 32;
 /// How many times what it takes as JSON a state takes in memory.
-const STATE_TIMES: usize = 3;
+pub(in crate::owner) const STATE_TIMES: usize = 3;
 /// Once streams take too much, so much of the bound is made free that this need not be done at every
 /// save: one part of so many.
 const FREED_PART: usize = 8;
@@ -25,12 +27,16 @@ const FREED_PART: usize = 8;
 /// One stream as the accepted history left it.
 pub(in crate::owner) struct StreamEntry {
     pub(in crate::owner) version: u64,
-    /// Absent where no registered aggregate reads the category.
+    /// Absent where no registered aggregate reads the category, and where the stream is frozen.
     pub(in crate::owner) state: Option<Opaque>,
+    /// Why it is not decided upon any more, if so.
+    pub(in crate::owner) frozen: Option<Box<Frozen>>,
     /// The command that it begins with, unless that was too old when the stream was last saved.
     pub(super) first: Option<FirstId>,
     /// Whether the local store has anything of the stream.
     pub(super) is_stored: bool,
+    /// How large the state is.
+    pub(in crate::owner) size: StateSize,
     /// What the state takes in the local store, as far as it was there.
     pub(super) stored_bytes: usize,
     pub(super) dirty: bool,
@@ -50,13 +56,21 @@ impl StreamEntry {
         Self {
             version,
             state,
+            frozen: None,
             first,
             is_stored: stored_bytes.is_some(),
+            size: StateSize::measured(stored_bytes.unwrap_or_default()),
             stored_bytes: stored_bytes.unwrap_or_default(),
             dirty: false,
             used_in: 0,
             weighed: 0,
         }
+    }
+
+    /// Keeps why the stream is not decided upon any more, in the place of its state.
+    pub(super) fn freeze(&mut self, frozen: Frozen) {
+        self.state = None;
+        self.frozen = Some(Box::new(frozen));
     }
 
     /// Whether nothing is known of the stream, in memory or in the local store.
@@ -170,6 +184,7 @@ impl Streams {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.is_stored = true;
                 entry.stored_bytes = size;
+                entry.size = StateSize::measured(size);
                 entry.dirty = false;
                 self.bytes -= entry.weighed;
                 entry.weighed = entry.weight(&key);
@@ -211,6 +226,7 @@ impl Streams {
                 key.clone(),
                 StreamEntry {
                     state,
+                    frozen: entry.frozen.clone(),
                     first,
                     ..*entry
                 },

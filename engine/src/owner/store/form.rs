@@ -118,20 +118,23 @@ impl StoredId {
     }
 }
 
-/// A stream's row: its version, the command that it begins with, its state.
+/// A stream's row: its version, the command that it begins with, why it is frozen, its state.
 ///
 /// # Panics
-/// Where an id or what is known of it has more than four gigabytes: it would not be in a record.
+/// Where a part has more than four gigabytes: it would not be in a record.
 pub(super) fn row_of(stored: &StoredState) -> Vec<u8> {
     const EACH: usize = size_of::<u32>();
     let first = stored.first.as_ref();
     let first = first.map_or((&b""[..], &b""[..]), |first| {
         (first.id.as_str().as_bytes(), first.known.as_bytes())
     });
-    let size = size_of::<u64>() + 2 * EACH + first.0.len() + first.1.len();
+    let frozen = stored.frozen.as_ref().map(serde_json::to_vec);
+    let frozen = frozen.transpose().expect("texts and numbers");
+    let frozen = frozen.unwrap_or_default();
+    let size = size_of::<u64>() + 3 * EACH + first.0.len() + first.1.len() + frozen.len();
     let mut row = Vec::with_capacity(size + stored.state.len());
     row.put_u64(stored.version);
-    for part in [first.0, first.1] {
+    for part in [first.0, first.1, &frozen] {
         row.put_u32(u32::try_from(part.len()).expect("a part of a record"));
         row.put_slice(part);
     }
@@ -143,6 +146,10 @@ pub(super) fn row_of(stored: &StoredState) -> Vec<u8> {
 pub(super) fn state_of(mut row: &[u8]) -> Option<StoredState> {
     let version = row.try_get_u64().ok()?;
     let (id, known) = (take_part(&mut row)?, take_part(&mut row)?);
+    let frozen = match take_part(&mut row)? {
+        b"" => None,
+        frozen => Some(serde_json::from_slice(frozen).ok()?),
+    };
     let first = match id {
         b"" => None,
         id => {
@@ -155,6 +162,7 @@ pub(super) fn state_of(mut row: &[u8]) -> Option<StoredState> {
     Some(StoredState {
         version,
         first,
+        frozen,
         state: row.to_vec(),
     })
 }
@@ -221,6 +229,8 @@ fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frozen::{Frozen, FrozenBy};
+    use crate::ids::Partition;
 
     #[test]
     fn a_row_is_read_back_and_one_that_is_cut_is_none() {
@@ -235,9 +245,15 @@ mod tests {
             id: "place-1".parse().unwrap(),
             known: StoredId::accepted(&head, std::iter::empty()),
         };
+        let frozen = || Frozen {
+            partition: Partition(1),
+            offset: Offset(9),
+            why: FrozenBy::Rules("they failed".to_owned()),
+        };
         for first in [None, Some(first)] {
             let stored = StoredState {
                 version: 3,
+                frozen: first.is_some().then(frozen),
                 first,
                 state: b"{}".to_vec(),
             };

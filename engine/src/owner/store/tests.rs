@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::chain::Chain;
-use crate::ids::{Offset, Position};
+use crate::ids::Position;
 use crate::record::{Headers, NewRecord, Record};
 
 fn saved(offset: u64) -> Saved {
@@ -17,8 +17,12 @@ fn saved(offset: u64) -> Saved {
         holder: None,
         checkpoint: Checkpoint::new(&chain, &last, None),
         seen: None,
+        claimed_list: None,
+        acknowledged: Vec::new(),
         idempotency_window_ms: 1,
         fingerprint_key: [0; 16],
+        frozen: 0,
+        frozen_by_rules: 0,
     }
 }
 
@@ -33,6 +37,7 @@ fn one_state(version: u64) -> SaveBatch {
     let state = StoredState {
         version,
         first: None,
+        frozen: None,
         state: b"{}".to_vec(),
     };
     SaveBatch {

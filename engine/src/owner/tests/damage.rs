@@ -2,6 +2,7 @@
 
 use super::failing_store::{Frail, forgetful};
 use super::*;
+use crate::chain::Acknowledged;
 use crate::record::Headers;
 
 #[test]
@@ -152,4 +153,155 @@ fn a_proof_that_was_asked_for_before_a_suspicion_does_not_dispel_it() {
     world.perform();
     world.pass(2_500);
     assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
+}
+
+/// A world whose owner has read its own record, with what it keeps of that in `store`.
+fn read_and_saved(store: &Frail) -> World {
+    let mut world = World::owning_with(forgetful(1, store));
+    world.pass(2_500);
+    world.send("one", "a", 1);
+    world.settle();
+    world.pass(2_500);
+    world.owner.save();
+    assert!(store.saved_at().is_some());
+    world
+}
+
+/// The phase of an owner that starts again with what `store` holds.
+fn started_again(mut world: World, store: &Frail) -> Phase {
+    let mut next = forgetful(2, store);
+    next.start(Offset(0));
+    world.owner = next;
+    world.appended.clear();
+    world.settle();
+    world.owner.phase().clone()
+}
+
+#[test]
+fn a_tail_that_was_changed_is_damage_to_its_owner_as_to_every_reader() {
+    let store = Frail::default();
+    let mut world = read_and_saved(&store);
+    let last = world.records.last_mut().unwrap();
+    let text = String::from_utf8(last.value.as_deref().unwrap().to_vec()).unwrap();
+    last.value = Some(text.replace("\"amount\":1", "\"amount\":2").into());
+    let place = last.offset;
+    let phase = started_again(world, &store);
+    assert!(
+        matches!(&phase, Phase::Stopped(stop) if stop.place() == (Partition(0), place)),
+        "{phase:?}"
+    );
+}
+
+#[test]
+fn a_folder_of_another_log_is_made_anew() {
+    let store = Frail::default();
+    let world = read_and_saved(&store);
+    let mut other = owner_with(3, OwnerSettings::default());
+    other.allow_first_claim(LogId(Uuid::from_u128(78)));
+    let other = World::owning_with(other);
+    let world = World {
+        records: other.records,
+        ..world
+    };
+    assert_eq!(started_again(world, &store), Phase::Owning);
+}
+
+fn list(places: &[u64]) -> Acknowledged {
+    let place = |offset: &u64| ((Partition(0), Offset(*offset)), "looked at".to_owned());
+    places.iter().map(place).collect()
+}
+
+/// A commit that counts and that nobody can read, of this stream.
+fn poison(world: &mut World, key: &'static str) -> Offset {
+    let chain = world.owner.chain().clone();
+    let headers = CommitHeaders {
+        term: chain.term,
+        writer: chain.writer,
+        position: chain.position.next(),
+        previous: chain.head,
+    };
+    let offset = world.end();
+    let record = headers.record(key.into(), "{}".into());
+    world.records.push(Record::at(offset, record));
+    offset
+}
+
+#[test]
+fn an_acknowledged_place_freezes_its_stream_alone_through_restarts_and_until_the_list_changes() {
+    let store = Frail::default();
+    let mut world = read_and_saved(&store);
+    let place = poison(&mut world, "main/counter-1");
+    let records = world.records.clone();
+    for (round, ticket) in ["frozen", "still"].into_iter().enumerate() {
+        let mut owner = forgetful(5 + round as u128, &store);
+        owner.pass(list(&[place.0]));
+        owner.start(Offset(0));
+        world.owner = owner;
+        world.settle();
+        assert_eq!(world.owner.phase(), &Phase::Owning);
+        world.send(ticket, ticket, 1);
+        let Some(Err(SubmitError::Frozen(frozen))) = world.answer(ticket) else {
+            panic!("{:?}", world.answer(ticket));
+        };
+        assert_eq!(frozen.offset, place);
+        // The id that counted before has its answer still.
+        world.send("again", "a", 1);
+        assert!(world.answer("again").unwrap().is_ok());
+        world.answers.clear();
+        world.pass(2_500);
+        world.owner.save();
+    }
+    // Without the list the place is damage again, whatever was kept of it.
+    let mut owner = forgetful(9, &store);
+    owner.start(Offset(0));
+    let mut world = World {
+        owner,
+        records,
+        ..world
+    };
+    world.settle();
+    assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
+}
+
+#[test]
+fn who_acknowledges_other_places_than_those_that_own_does_not_own() {
+    let world = World::owning();
+    let mut second = owner(2);
+    second.pass(list(&[7]));
+    let mut world = World {
+        owner: second,
+        ..world
+    };
+    let now = world.now();
+    // Nobody was heard yet; then the one that owns, whose list is empty.
+    world.owner.set_lists(Lists::Unheard, now);
+    world.owner.start(Offset(0));
+    world.settle();
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::OtherList));
+    world.owner.set_lists(Lists::Of([None].into()), now);
+    world.settle();
+    world.pass(5_000);
+    world.settle();
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::OtherList));
+    assert!(
+        world.appended.is_empty() && world.records.len() == 1,
+        "no claim"
+    );
+    // Once all have the same list, or are gone, it takes over under its own.
+    world
+        .owner
+        .set_lists(Lists::Of([list(&[7]).digest()].into()), now);
+    world.settle();
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    // And whoever comes back with the old list waits in turn.
+    let mut world = World {
+        owner: owner(3),
+        ..world
+    };
+    world
+        .owner
+        .set_lists(Lists::Of([list(&[7]).digest(), None].into()), now);
+    world.owner.start(Offset(0));
+    world.settle();
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::OtherList));
 }

@@ -55,6 +55,12 @@ impl Frail {
         Err(spoiled.into())
     }
 
+    /// Where it stands.
+    pub(crate) fn saved_at(&self) -> Option<Offset> {
+        let content = self.content.lock().unwrap();
+        content.saved.as_ref().map(|saved| saved.checkpoint.offset)
+    }
+
     /// How many streams are kept with the id that they begin with.
     pub(crate) fn firsts(&self) -> usize {
         let content = self.content.lock().unwrap();

@@ -28,6 +28,7 @@ impl World {
             node: node.to_owned(),
             address: Some(address.to_owned()),
             idempotency_window_ms: 1_000_000,
+            acknowledged: None,
             copied: None,
         };
         self.foreign_claim_with(claim.to_value());

@@ -89,6 +89,7 @@ fn older(times_ms: &[i64]) -> Vec<Record> {
         node: "before".to_owned(),
         address: None,
         idempotency_window_ms: crate::claim::IDEMPOTENCY_WINDOW_MS,
+        acknowledged: None,
         copied: None,
     };
     let mut records = vec![Record {

@@ -154,6 +154,7 @@ impl PeerService for Fake {
             address: "http://127.0.0.1:2".to_owned(),
             reads_record_version: 1,
             program: "0.1.0".to_owned(),
+            acknowledged: None,
             seen_at: "2018-06-04T16:44:48Z".parse().unwrap(),
         };
         Topology {

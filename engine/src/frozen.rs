@@ -1,0 +1,47 @@
+//! A stream that is not decided upon any more, while everything else in its partition goes on.
+//!
+//! Two things freeze a stream: the rules of this program cannot take up a record that counts, or an
+//! operator has acknowledged a damaged place whose record names the stream. A hand-over would not
+//! help: the next owner would meet the same record.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Offset, Partition};
+
+/// A frozen stream's place, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[error("the stream is frozen at offset {offset} of partition {partition}: {why}")]
+pub struct Frozen {
+    /// The partition.
+    pub partition: Partition,
+    /// The offset of the record that froze it.
+    pub offset: Offset,
+    /// Why.
+    pub why: FrozenBy,
+}
+
+/// What freezes a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrozenBy {
+    /// The rules failed over the record, with what they said. A program whose rules are mended takes
+    /// the stream up again when it starts.
+    Rules(String),
+    /// An operator has acknowledged the place as damaged, for this reason.
+    Acknowledged(String),
+}
+
+impl std::fmt::Display for FrozenBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rules(said) => write!(
+                f,
+                "the rules cannot take this record up ({said}); start a program whose rules can"
+            ),
+            Self::Acknowledged(reason) => write!(
+                f,
+                "this place was acknowledged as damaged ({reason}); its stream stays as it is"
+            ),
+        }
+    }
+}

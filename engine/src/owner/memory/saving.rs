@@ -1,0 +1,131 @@
+//! Writing what memory holds to the local store.
+//!
+//! Invariant: nothing that cannot be written keeps anything else from being written.
+
+use bytes::Bytes;
+use kernel::Timestamp;
+
+use super::streams::StreamEntry;
+use super::{Memory, image};
+use crate::checkpoint::Checkpoint;
+use crate::cluster::Hint;
+use crate::frozen::FrozenBy;
+use crate::ids::Offset;
+use crate::owner::store::{FirstId, SaveBatch, Saved, StoreError, StoredState};
+use crate::registry::{Registry, RuleError};
+
+/// Where an owner stands that saves.
+pub(in crate::owner) struct Standing {
+    pub(in crate::owner) checkpoint: Checkpoint,
+    pub(in crate::owner) seen: Option<Checkpoint>,
+    pub(in crate::owner) holder: Option<Hint>,
+    pub(in crate::owner) claimed_list: Option<String>,
+    pub(in crate::owner) acknowledged: Vec<Offset>,
+}
+
+impl Memory {
+    /// Writes what changed to the local store, at the place that `standing` names, and evicts
+    /// states beyond `states_bytes_max`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: memory goes on keeping what changed.
+    pub(in crate::owner) fn save(
+        &mut self,
+        standing: Standing,
+        states_bytes_max: usize,
+    ) -> Result<(), StoreError> {
+        self.unsaved_commits = 0;
+        if self.is_stale() {
+            return Ok(());
+        }
+        let forget_before = self.forget_before(standing.checkpoint.last_recorded_at);
+        if !self.store.keeps() {
+            self.forget_in_memory(forget_before);
+            return Ok(());
+        }
+        let batch = self.batch(forget_before);
+        let saved = Saved {
+            checkpoint: standing.checkpoint,
+            seen: standing.seen,
+            holder: standing.holder,
+            claimed_list: standing.claimed_list,
+            acknowledged: standing.acknowledged,
+            idempotency_window_ms: self.idempotency_window_ms,
+            fingerprint_key: self.fingerprint_key,
+            frozen: self.frozen,
+            frozen_by_rules: self.frozen_by_rules,
+        };
+        let written = self.write(&saved, &batch);
+        match written {
+            Ok(()) => self.alone = false,
+            Err(_) => {
+                self.ids = batch.ids;
+                self.forget_in_memory(forget_before);
+            }
+        }
+        self.streams.evict(states_bytes_max);
+        written
+    }
+
+    /// What the local store lacks. A stream whose state has no JSON form is frozen: it could never be
+    /// saved, and nothing else with it.
+    fn batch(&mut self, forget_before: Option<Timestamp>) -> SaveBatch {
+        let mut batch = SaveBatch {
+            forget_before,
+            ..SaveBatch::default()
+        };
+        let is_kept = |first: &&FirstId| {
+            forget_before.is_none_or(|before| first.known.recorded_at() > Some(before))
+        };
+        let (mut too_old, mut unwritable) = (Vec::new(), Vec::new());
+        for (key, entry) in self.streams.dirty() {
+            let first = entry.first.as_ref().filter(is_kept);
+            if first.is_none() && entry.first.is_some() {
+                too_old.push(key.clone());
+            }
+            let encoded = encode(&self.registry, key, entry);
+            let stored = StoredState {
+                version: entry.version,
+                first: first.cloned(),
+                frozen: entry.frozen.as_deref().cloned(),
+                state: encoded.unwrap_or_else(|error| {
+                    unwritable.push((batch.states.len(), error));
+                    Vec::new()
+                }),
+            };
+            batch.states.push((key.clone(), stored));
+        }
+        self.streams.forget_firsts(&too_old);
+        for (index, error) in unwritable {
+            let (key, stored) = &mut batch.states[index];
+            self.freeze(key, FrozenBy::Rules(error.to_string()));
+            stored.frozen = self
+                .streams
+                .get(key)
+                .and_then(|entry| entry.frozen.as_deref().cloned());
+        }
+        batch.ids = std::mem::take(&mut self.ids);
+        batch
+    }
+
+    fn write(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
+        if self.alone {
+            // Everything is here, and dirty: a store that works again takes all of it, or nothing.
+            self.store.clear()?;
+        }
+        self.store.save(saved, batch)?;
+        self.let_ids_go();
+        let states = batch.states.iter();
+        self.streams
+            .stored(states.map(|(_, stored)| stored.state.len()));
+        Ok(())
+    }
+}
+
+fn encode(registry: &Registry, key: &Bytes, entry: &StreamEntry) -> Result<Vec<u8>, RuleError> {
+    let aggregate = registry.get(image::category_of(key));
+    match (aggregate, &entry.state) {
+        (Some(aggregate), Some(state)) => Ok(aggregate.encode_state(state)?.into_bytes()),
+        _ => Ok(Vec::new()),
+    }
+}
