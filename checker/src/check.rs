@@ -121,6 +121,12 @@ impl Checker {
         Ok(())
     }
 
+    /// Passes the damaged places, by partition and offset, that an operator has acknowledged, as all
+    /// readers do. To be said before the log is read.
+    pub fn acknowledge(&mut self, places: impl IntoIterator<Item = (u32, u64)>) {
+        self.log.acknowledge(places);
+    }
+
     /// Begins the log.
     pub fn begin_log(&mut self, header: &Header) {
         self.findings.summary.partitions = header.partition_count;

@@ -4,7 +4,7 @@
 //! Invariant: of the records only notes are kept; what a partition's rules need is dropped with it.
 //! Deliberately absent: what clients were told (`compare`), and what came in which order (`order`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::canonical;
 use crate::check::Findings;
 use crate::dump::RawRecord;
 use crate::report::{Evidence, Kind, Summary, Violation};
-use crate::rule::{Fold, Id, Verdict};
+use crate::rule::{self, Fold, Id, Verdict};
 use crate::rules::{Asked, Rules, Ruling};
 use crate::value::{self, Commit, Moment, Outcome};
 
@@ -28,6 +28,8 @@ pub(crate) struct LogFold {
     log: Option<Id>,
     current: Option<Partition>,
     streams: HashMap<u32, Stream>,
+    /// The damaged places that an operator has acknowledged: partition and offset.
+    acknowledged: BTreeSet<(u32, u64)>,
 }
 
 /// The partition that is being read.
@@ -38,6 +40,8 @@ struct Partition {
     last_recorded_at: Option<Moment>,
     window_ms: Option<i64>,
     damage_count: u64,
+    /// The keys of streams that acknowledged places froze.
+    frozen: BTreeSet<Vec<u8>>,
     /// Nothing behind a newer record format can be judged.
     is_stopped: bool,
 }
@@ -55,7 +59,12 @@ impl LogFold {
             log: None,
             current: None,
             streams: HashMap::new(),
+            acknowledged: BTreeSet::new(),
         }
+    }
+
+    pub(crate) fn acknowledge(&mut self, places: impl IntoIterator<Item = (u32, u64)>) {
+        self.acknowledged.extend(places);
     }
 
     /// Takes the next record of the log.
@@ -108,6 +117,7 @@ impl LogFold {
             last_recorded_at: None,
             window_ms: None,
             damage_count: 0,
+            frozen: BTreeSet::new(),
             is_stopped: false,
         })
     }
@@ -124,7 +134,14 @@ impl LogFold {
             offset: record.offset,
         };
         let value = record.value.as_deref().unwrap_or_default();
-        match partition.fold.take(record) {
+        let is_acknowledged = self
+            .acknowledged
+            .contains(&(partition.number, record.offset));
+        let key = record.key.as_deref().unwrap_or_default();
+        if is_acknowledged && rule::is_commit(record) {
+            partition.frozen.insert(key.to_vec());
+        }
+        match partition.fold.take_at(record, is_acknowledged) {
             Verdict::Claim(claim) => {
                 findings.summary.claims += 1;
                 let first = *self.log.get_or_insert(claim.log);
@@ -134,18 +151,17 @@ impl LogFold {
                 let window = value::window_ms(value).unwrap_or(WINDOW_MS_DEFAULT);
                 partition.window_ms.get_or_insert(window);
             }
-            Verdict::Commit(commit) => {
-                let key = record.key.as_deref().unwrap_or_default();
-                match Commit::read(key, value) {
-                    Ok(read) => {
-                        self.commit(partition, (place, commit.position), &read, book, findings)
-                    }
-                    Err(error) => damage(partition, place, &error, findings),
-                }
+            // All readers leave it out.
+            Verdict::Commit(_) if partition.frozen.contains(key) => {
+                *findings.summary.orphans.entry("acknowledged").or_default() += 1;
             }
+            Verdict::Commit(commit) => match Commit::read(key, value) {
+                Ok(read) => self.commit(partition, (place, commit.position), &read, book, findings),
+                Err(error) => damage(partition, place, &error, findings),
+            },
             Verdict::Orphan(orphan) => {
                 *findings.summary.orphans.entry(orphan.as_str()).or_default() += 1;
-                if orphan.is_damage() {
+                if orphan.is_damage() && !is_acknowledged {
                     let what = format!("an {} record", orphan.as_str());
                     damage(partition, place, &what, findings);
                 }

@@ -138,10 +138,18 @@ impl Fold {
 
     /// Judges the next record and takes it up if it counts.
     pub fn take(&mut self, record: &RawRecord) -> Verdict {
+        self.take_at(record, false)
+    }
+
+    /// The same at a place that an operator has acknowledged as damaged, if so: an unlinked commit is
+    /// gone on from as it stands.
+    pub fn take_at(&mut self, record: &RawRecord, is_acknowledged: bool) -> Verdict {
         match ours(record) {
             None => Verdict::Orphan(Orphan::Foreign),
             Some(Ours::Claim(claim, value)) => self.claim(claim, value),
-            Some(Ours::Commit(commit, key, value)) => self.commit(commit, key, value),
+            Some(Ours::Commit(commit, key, value)) => {
+                self.commit(commit, (key, value), is_acknowledged)
+            }
         }
     }
 
@@ -166,7 +174,12 @@ impl Fold {
         Verdict::Claim(claim)
     }
 
-    fn commit(&mut self, commit: CommitHeaders, key: &[u8], value: &[u8]) -> Verdict {
+    fn commit(
+        &mut self,
+        commit: CommitHeaders,
+        (key, value): (&[u8], &[u8]),
+        is_acknowledged: bool,
+    ) -> Verdict {
         if commit.term > self.term {
             return Verdict::Orphan(Orphan::Unclaimed);
         }
@@ -176,13 +189,19 @@ impl Fold {
         if commit.position <= self.position {
             return Verdict::Orphan(Orphan::Duplicate);
         }
-        if commit.position != self.position + 1 || commit.previous != self.head {
+        let is_linked = commit.position == self.position + 1 && commit.previous == self.head;
+        if !is_linked && !is_acknowledged {
             return Verdict::Orphan(Orphan::Unlinked);
         }
         self.head = commit_hash(&commit, key, value);
         self.position = commit.position;
         Verdict::Commit(commit)
     }
+}
+
+/// Whether a record has the form of a commit, counting or not.
+pub(crate) fn is_commit(record: &RawRecord) -> bool {
+    matches!(ours(record), Some(Ours::Commit(..)))
 }
 
 /// The head of an empty partition.

@@ -122,7 +122,7 @@ fn a_stale_version_is_refused_with_the_versions_of_the_log() {
         "s-1",
         json!({
             "from_version": 1,
-            "command": {"id": "b", "type": "Add", "data": {"by": 1}, "expected_version": 0},
+            "command": {"id": "b", "type": "Add", "schema": 1, "data": {"by": 1}, "expected_version": 0},
             "outcome": "rejected",
             "rejection": {"code": "version_conflict", "detail": "no", "facts": facts},
         }),

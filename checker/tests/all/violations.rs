@@ -148,7 +148,7 @@ fn cases() -> Vec<(Kind, World)> {
         world.invoke("s-3", "d", 0);
         world.accept("s-3", "d", 0, 0);
         world.invoke("s-3", "e", 0);
-        let command = json!({"id": "e", "type": "Add", "data": {"by": 0}});
+        let command = json!({"id": "e", "type": "Add", "schema": 1, "data": {"by": 0}});
         let value = json!({"from_version": 0, "command": command, "outcome": "accepted"});
         world.commit(1, "s-3", value);
     });

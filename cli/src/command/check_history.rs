@@ -59,6 +59,8 @@ pub(super) async fn run(settings: &Settings, args: &CheckHistoryArgs) -> Result<
         false => Loss::Forbidden,
     };
     let mut checker = Checker::new(Options { scope, loss });
+    let acknowledged = settings.acknowledged_damage.iter();
+    checker.acknowledge(acknowledged.map(|((partition, offset), _)| (partition.0, offset.0)));
     for path in &args.history {
         let name = path.display().to_string();
         let read = checker.history(&name, open(path)?);
