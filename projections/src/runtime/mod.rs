@@ -15,6 +15,7 @@ mod entry;
 mod error;
 mod fold;
 mod generation;
+mod goal;
 mod list;
 mod measure;
 mod projection;
@@ -27,6 +28,7 @@ mod stops;
 mod table;
 mod task;
 mod value;
+mod versions;
 mod write;
 mod writing;
 

@@ -23,11 +23,13 @@ use tokio::sync::watch;
 use super::error::{RuntimeError, StoppedProjection};
 use super::fold::{self, Places, Progress};
 use super::generation::{self, Generation};
+pub(crate) use super::goal::Goal;
+use super::goal::behind;
 use super::projection::Projection;
 use super::status::{StatusBoard, TaskState};
 use super::write::{Way, WriteError};
 use super::writing::{Work, Writing, Written};
-use super::{checkpoint, measure, stops};
+use super::{checkpoint, measure, stops, versions};
 
 mod locks;
 mod stopping;
@@ -42,15 +44,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How many commits a transaction has at least for the next to be folded meanwhile. A smaller one is soon
 /// durable: what comes until then goes into the next one as a whole, and is seen a transaction earlier.
 const AHEAD_FROM: usize = 500;
-
-/// How far a task goes.
-#[derive(Clone, Debug)]
-pub(crate) enum Goal {
-    /// On and on.
-    Follow,
-    /// Up to before these offsets.
-    Reach(BTreeMap<Partition, Offset>),
-}
 
 /// What a task writes.
 #[derive(Clone)]
@@ -95,6 +88,8 @@ struct Session {
     generations: Arc<[Generation]>,
     progress: Vec<Progress>,
     writing: Writing,
+    /// What streams are looked up with, once that was needed.
+    looking: Option<PgConnection>,
     looked_around: Option<Instant>,
 }
 
@@ -216,7 +211,8 @@ impl Task {
                 }
                 Some(Err(SubscriptionError::Stop(stop))) => {
                     self.settle(&mut session).await?;
-                    return Err(stop.into());
+                    self.stop_partition(&mut session, stop)?;
+                    continue;
                 }
             };
             self.board.set(TaskState::Following);
@@ -300,6 +296,7 @@ impl Task {
             writing: Writing::new(connection, &generations, way),
             generations,
             progress,
+            looking: None,
             looked_around: None,
         };
         self.require_any(&session)?;
@@ -342,6 +339,7 @@ impl Task {
         session: &mut Session,
         batches: Vec<Batch>,
     ) -> Result<(), RuntimeError> {
+        let batches = self.hold_against_streams(session, batches).await?;
         self.prove_joining(session, &batches).await?;
         let mut work = self.fold(session, batches)?;
         if self.settle(session).await? {
@@ -349,6 +347,25 @@ impl Task {
         }
         self.begin(session, work);
         Ok(())
+    }
+
+    /// Looks up what the log's reader could not know of streams; a partition in which a commit does not
+    /// follow is stopped.
+    async fn hold_against_streams(
+        &mut self,
+        session: &mut Session,
+        mut batches: Vec<Batch>,
+    ) -> Result<Vec<Batch>, RuntimeError> {
+        if batches.iter().all(|batch| batch.unchecked.is_empty()) {
+            return Ok(batches);
+        }
+        self.settle(session).await?;
+        let damaged = versions::gaps(&self.postgres, &mut session.looking, &batches).await?;
+        for damage in damaged {
+            batches.retain(|batch| batch.partition != damage.partition);
+            self.stop_partition(session, damage.into())?;
+        }
+        Ok(batches)
     }
 
     fn fold(&self, session: &mut Session, batches: Vec<Batch>) -> Result<Work, RuntimeError> {
@@ -500,25 +517,6 @@ impl Task {
         }
         Ok(true)
     }
-}
-
-/// The partitions in which a place is before the goal: where it would go on, and the goal.
-fn behind<'a>(
-    ends: &BTreeMap<Partition, Offset>,
-    places: impl Iterator<Item = &'a Places> + Clone,
-) -> Vec<(Partition, Offset, Offset)> {
-    let mut behind = Vec::new();
-    for (&partition, &end) in ends {
-        let next = places.clone().map(|places| {
-            let at = places.get(&partition);
-            at.map_or(Offset(0), |checkpoint| checkpoint.offset.next())
-        });
-        let next = next.min().unwrap_or(end);
-        if next < end {
-            behind.push((partition, next, end));
-        }
-    }
-    behind
 }
 
 /// Waits until the task is asked to stop.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use engine::command::Request;
 use engine::explained;
+use engine::ids::Partition;
 use projections::runtime::TaskState;
 use projections::{Projector, RuntimeError, models};
 use serde_json::json;
@@ -149,7 +150,7 @@ async fn a_running_projector_goes_on_with_rebuilt_tables() {
 }
 
 #[tokio::test]
-async fn damage_stops_the_projector_and_names_its_place() {
+async fn damage_stops_its_partition_alone_and_names_its_place() {
     let log = log_of(Kind::Sqlite, shop_history(3, 30)).await;
     let engine::log::LogAddress::Sqlite { path } = log.address.clone() else {
         panic!("a file")
@@ -163,13 +164,29 @@ async fn damage_stops_the_projector_and_names_its_place() {
         .unwrap();
     sqlx::query(edit).execute(&mut file).await.unwrap();
     let projector = Projector::spawn(&log.log, &url, &models::all(), 1).unwrap();
-    until("it stopped", async || {
-        matches!(&projector.status()[0].state, TaskState::Stopped(_))
+    let all = models::all();
+    until("all models stopped there", async || {
+        projector.status()[0].stopped.len() == all.len()
     })
     .await;
     let why = projector.ready().unwrap_err();
     assert!(why.contains("damage in partition 2 at offset 5"), "{why}");
-    let error = projector.stop().await.unwrap_err();
+    assert!(!why.contains("partitions 0 to"), "{why}");
+    // One task follows all partitions, and the others are caught up with all the same.
+    until("the others have caught up", async || {
+        let places = projections::list(Some(&*log.log), &url, &all)
+            .await
+            .unwrap();
+        let others = places
+            .iter()
+            .filter(|place| place.partition != Partition(2));
+        others.clone().count() > all.len() && others.into_iter().all(|place| place.gap == Some(0))
+    })
+    .await;
+    projector.stop().await.unwrap();
+    // What is to reach the log's end does not.
+    let caught_up = projections::catch_up(&log.log, &url, &all, Box::new(|_| {}));
+    let error = caught_up.await.unwrap_err();
     assert!(matches!(error, RuntimeError::Stop(_)), "{error}");
 }
 
@@ -286,5 +303,35 @@ async fn what_was_folded_while_postgres_refused_a_sum_counts_once_for_the_others
     assert!(
         why.iter().all(|why| why.contains("cannot be stored")),
         "{why:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_projector_that_goes_on_refuses_a_gap_in_a_stream_that_it_has_not_read_since() {
+    use crate::history::Scribe;
+    use crate::raw_log::RawLog;
+    let mut scribe = Scribe::new();
+    scribe.claim();
+    scribe.commits(&["thing-a", "thing-b", "thing-a", "thing-b"]);
+    let raw = RawLog::holding(Kind::Sqlite, scribe.records()).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let all = models::all();
+    let caught_up = async || projections::catch_up(&raw.log, &url, &all, Box::new(|_| {})).await;
+    caught_up().await.unwrap();
+    // What follows is taken up by whoever goes on.
+    let before = scribe.records().len();
+    scribe.commits(&["thing-a"]);
+    raw.write(Partition(0), &scribe.records()[before..]).await;
+    caught_up().await.unwrap();
+    // Linked as it should be, and decided on a version that the stream never had.
+    let value = scribe.value("thing-b", 9);
+    let gap = scribe.record_of("main/thing-b", value, |_| {});
+    raw.write(Partition(0), &[gap]).await;
+    let error = caught_up().await.unwrap_err();
+    let said = explained(&error);
+    assert!(
+        said.contains("version gap") && said.contains("offset 6"),
+        "{said}"
     );
 }

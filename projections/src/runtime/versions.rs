@@ -1,0 +1,92 @@
+//! Whether commits follow from their streams' versions, where the log's reader does not know those: it
+//! went on from a checkpoint. The read model `stream_index` knows, as far as it has come.
+//!
+//! Deliberately absent: what the reader knows itself (`engine::subscription`).
+
+use engine::damage::{Damage, DamageKind};
+use engine::subscription::Batch;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
+
+use super::error::RuntimeError;
+use crate::models::STREAM_INDEX;
+
+/// How far the live model has come in a partition; nothing where there is none.
+const REACHED: &str = "SELECT c.\"offset\" FROM annals.generation AS g \
+    JOIN annals.checkpoint AS c USING (projection, generation) \
+    WHERE g.projection = $1 AND g.state = 'live' AND c.partition = $2 \
+    AND to_regclass('read.stream_commits') IS NOT NULL";
+
+/// The version of each stream before a place, 0 where it has none.
+const BEFORE: &str = "SELECT coalesce((SELECT max(c.version) FROM read.stream_commits AS c \
+        WHERE c.tenant = k.tenant AND c.stream = k.stream AND c.\"offset\" < k.place), 0) \
+    FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS k(tenant, stream, place, n) \
+    ORDER BY k.n";
+
+/// Where commits of `batches` do not follow; connects where it has to ask for the first time.
+pub(super) async fn gaps(
+    postgres: &PgConnectOptions,
+    looking: &mut Option<PgConnection>,
+    batches: &[Batch],
+) -> Result<Vec<Damage>, RuntimeError> {
+    // After an error it is connected anew.
+    let mut connection = match looking.take() {
+        Some(connection) => connection,
+        None => {
+            let connect = RuntimeError::postgres("connect to Postgres");
+            postgres.connect().await.map_err(connect)?
+        }
+    };
+    let mut damaged = Vec::new();
+    for batch in batches.iter().filter(|batch| !batch.unchecked.is_empty()) {
+        damaged.extend(gap(&mut connection, batch).await?);
+    }
+    *looking = Some(connection);
+    Ok(damaged)
+}
+
+/// The first commit of a batch that does not follow from what is stored of its stream, if any. What
+/// came before the batch is to be durable.
+async fn gap(connection: &mut PgConnection, batch: &Batch) -> Result<Option<Damage>, RuntimeError> {
+    let failed = || RuntimeError::postgres("look up the versions of streams");
+    let reached: Option<i64> = sqlx::query_scalar(REACHED)
+        .bind(STREAM_INDEX)
+        .bind(i64::from(batch.partition.0))
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed())?;
+    let before = batch
+        .before
+        .as_ref()
+        .map(|before| before.offset.0.cast_signed());
+    if reached < before || reached.is_none() {
+        // It will find out itself.
+        return Ok(None);
+    }
+    let (mut tenants, mut streams, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for one in &batch.unchecked {
+        let key = std::str::from_utf8(&one.key).unwrap_or_default();
+        let (tenant, stream) = key.split_once('/').unwrap_or_default();
+        tenants.push(tenant);
+        streams.push(stream);
+        places.push(one.offset.0.cast_signed());
+    }
+    let versions: Vec<i64> = sqlx::query_scalar(BEFORE)
+        .bind(&tenants)
+        .bind(&streams)
+        .bind(&places)
+        .fetch_all(connection)
+        .await
+        .map_err(failed())?;
+    let found = batch.unchecked.iter().zip(versions);
+    let mut gaps = found.filter(|(one, version)| one.from_version != version.cast_unsigned());
+    Ok(gaps.next().map(|(one, version)| Damage {
+        partition: batch.partition,
+        offset: one.offset,
+        kind: DamageKind::VersionGap {
+            stream: String::from_utf8_lossy(&one.key).into_owned(),
+            expected: version.cast_unsigned(),
+            found: one.from_version,
+        },
+    }))
+}
