@@ -3,13 +3,45 @@
 //! Invariant: each event carries the number and the digest of all events before it, their times
 //! included, so that whoever folds a stream sees at once whether one was decided on another history.
 
+use std::cell::Cell;
+
 use kernel::schemars::JsonSchema;
 use kernel::{Context, Decider, Rejection, Timestamp, messages};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 /// The category of its streams.
 pub const CATEGORY: &str = "account";
+/// An amount over which `decide` panics.
+pub const FAILS_IN_DECIDE: i64 = 900;
+/// An amount over which `evolve` panics.
+pub const FAILS_IN_EVOLVE: i64 = 901;
+/// An amount over which `evolve` panics in a program that is broken ([`set_broken`]).
+pub const FAILS_IF_BROKEN: i64 = 902;
+/// An amount with which a state cannot be written any more.
+pub const FAILS_IN_WRITING: i64 = 1_000_000;
+
+thread_local! {
+    static IS_BROKEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says whether the program that runs from now on is one whose rules fail over what others took up.
+pub fn set_broken(is_broken: bool) {
+    IS_BROKEN.set(is_broken);
+}
+
+/// Panics without a word on stderr, as there will be thousands.
+fn fail(what: &'static str) -> ! {
+    std::panic::resume_unwind(Box::new(what))
+}
+
+fn write_balance<S: Serializer>(balance: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    if *balance >= FAILS_IN_WRITING / 2 {
+        fail("told to fail in writing");
+    }
+    serializer.serialize_i64(*balance)
+}
+
 /// The name of its only command.
 pub const COMMAND: &str = "Post";
 
@@ -77,6 +109,7 @@ pub struct Account {
     /// The digest of all of them.
     pub digest: u64,
     /// The sum of what was posted.
+    #[serde(serialize_with = "write_balance")]
     pub balance: i64,
 }
 
@@ -103,6 +136,9 @@ impl Decider for Accounts {
 
     fn decide(state: &Account, command: &Command, ctx: &Context) -> Result<Vec<Event>, Overdrawn> {
         let Command::Post(post) = command;
+        if post.amounts.contains(&FAILS_IN_DECIDE) {
+            fail("told to fail in decide");
+        }
         if state.balance + post.amounts.iter().sum::<i64>() < 0 {
             let (seen, digest) = (state.count, state.digest);
             return Err(Overdrawn { seen, digest });
@@ -124,6 +160,10 @@ impl Decider for Accounts {
 
     fn evolve(state: &mut Account, event: &Event, occurred_at: Timestamp) {
         let Event::Posted(posted) = event;
+        let is_broken = posted.amount == FAILS_IF_BROKEN && IS_BROKEN.get();
+        if is_broken || posted.amount == FAILS_IN_EVOLVE {
+            fail("told to fail in evolve");
+        }
         state.take(posted, occurred_at);
     }
 }

@@ -89,6 +89,12 @@ impl World {
             let what = format!("node {node} at position {position} of partition {partition}");
             return self.break_off(Invariant::ReadersAgree, what);
         }
+        if owner.frozen_streams() > 0 && !self.nodes[node].is_broken {
+            let frozen = owner.frozen_streams();
+            let what =
+                format!("node {node} has {frozen} frozen streams, and its rules do not fail");
+            return self.break_off(Invariant::FailuresStayAlone, what);
+        }
         let most = self.plan.settings.in_flight_max;
         let waits = task.seat.waiting() + task.seat.forwarded_waiting();
         if owner.in_flight() > most || waits > WAITING_MAX {
@@ -111,6 +117,10 @@ impl World {
         self.blocked = vec![vec![0; nodes]; nodes];
         for node in 0..nodes {
             self.nodes[node].clock_off_us = 0;
+            if self.nodes[node].up && self.nodes[node].is_broken {
+                // A program whose rules are mended is started.
+                self.end_process(node);
+            }
             self.start_node(node);
         }
         self.stop_projector(1);

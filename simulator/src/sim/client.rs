@@ -10,9 +10,12 @@ use engine::command::{Answer, Decision, Request, SubmitError};
 use kernel::{TenantId, Timestamp};
 use serde_json::value::RawValue;
 
-use super::book::{CATEGORY, COMMAND, Post};
+use super::book::{
+    CATEGORY, COMMAND, FAILS_IF_BROKEN, FAILS_IN_DECIDE, FAILS_IN_EVOLVE, FAILS_IN_WRITING, Post,
+};
 use super::event::{ClientEvent, Event, Line, Loss, NodeEvent};
 use super::history::{Asked, CommandKey};
+use super::random::Random;
 use super::violation::Invariant;
 use super::world::World;
 
@@ -26,6 +29,8 @@ pub struct Open {
     partition: usize,
     /// Whether the id is that of another command.
     reuses: bool,
+    /// The amount over which the rules fail, if it has one.
+    fails: Option<i64>,
     /// Whether some sending of it may have been attempted.
     uncertain: bool,
     settled: bool,
@@ -191,6 +196,8 @@ impl World {
             if self.random.chance(300) {
                 amounts.iter_mut().for_each(|amount| *amount *= -2);
             }
+            let fails = self.failing(intent);
+            amounts.extend(fails);
             let known = self.clients[client]
                 .done
                 .iter()
@@ -206,9 +213,16 @@ impl World {
             let occurred_at = given_time(intent);
             let post = serde_json::to_string(&Post { intent, amounts });
             let data = post.and_then(RawValue::from_string).expect("plain data");
+            if fails == Some(FAILS_IF_BROKEN) {
+                self.has_broken.insert(stream.clone());
+            }
             let key = (stream.clone(), id.clone());
             if !reuses {
-                let after = last.insert(stream.clone(), key.clone());
+                // What the rules fail over leaves nothing, and what comes behind it counts all the same.
+                let after = match fails {
+                    None => last.insert(stream.clone(), key.clone()),
+                    Some(_) => last.get(&stream).cloned(),
+                };
                 let asked = Asked {
                     intent,
                     occurred_at,
@@ -241,9 +255,49 @@ impl World {
                 key,
                 partition,
                 reuses,
+                fails: fails.filter(|_| !reuses),
                 uncertain: false,
                 settled: false,
             });
+        }
+    }
+
+    /// An amount over which the rules fail, for one command of many.
+    fn failing(&mut self, intent: u64) -> Option<i64> {
+        if self.plan.failing_of == 0 || self.quiet {
+            return None;
+        }
+        // Drawn apart, so that it moves nothing else.
+        let mut random = Random::new(intent ^ self.plan.quiet_from_us);
+        let amounts = [
+            FAILS_IN_DECIDE,
+            FAILS_IN_EVOLVE,
+            FAILS_IN_WRITING,
+            FAILS_IF_BROKEN,
+        ];
+        (random.below(self.plan.failing_of) == 0).then(|| amounts[random.index(4)])
+    }
+
+    /// Whether what a command was told shows that a failure of the rules was not kept alone.
+    fn failure_spreads(
+        &self,
+        (stream, fails, uncertain): (&str, Option<i64>, bool),
+        result: &Result<Answer, SubmitError>,
+    ) -> Option<String> {
+        let may_fail = fails.is_some();
+        let must_fail = fails.is_some_and(|amount| amount != FAILS_IF_BROKEN);
+        match result {
+            Ok(answer) if must_fail && matches!(answer.decision, Decision::Accepted(_)) => {
+                Some(format!("what the rules fail over is accepted in {stream}"))
+            }
+            Err(SubmitError::Failed) if !may_fail => {
+                Some(format!("the rules fail in {stream} over what they do not"))
+            }
+            Err(SubmitError::Failed) if !uncertain && must_fail => None,
+            Err(SubmitError::Frozen(frozen)) if !self.has_broken.contains(stream) => {
+                Some(format!("{stream} is frozen: {frozen}"))
+            }
+            _ => None,
         }
     }
 
@@ -258,7 +312,12 @@ impl World {
         let open = &self.clients[client].open[place];
         let (key, partition, reuses) = (open.key.clone(), open.partition, open.reuses);
         let (stream, id) = (key.0.clone(), key.1.clone());
-        let uncertain = open.uncertain;
+        let (uncertain, fails) = (open.uncertain, open.fails);
+        if let Some(what) = self.failure_spreads((&stream, fails, uncertain), &result)
+            && !self.was_cut
+        {
+            return self.break_off(Invariant::FailuresStayAlone, what);
+        }
         let broken = match &result {
             Ok(_) if reuses => {
                 let what = format!("{id} of {stream} was used again and is answered");
@@ -275,7 +334,13 @@ impl World {
                 let what = format!("{id} of {stream} is there, but was turned away: {reason}");
                 Some((Invariant::RefusedLeftNothing, what))
             }
-            Err(error @ (SubmitError::TooLarge { .. } | SubmitError::Failed)) => {
+            Err(SubmitError::Failed)
+                if !uncertain && self.histories[partition].of(&key).is_some() =>
+            {
+                let what = format!("{id} of {stream} failed, and is there");
+                Some((Invariant::RefusedLeftNothing, what))
+            }
+            Err(error @ (SubmitError::TooLarge { .. } | SubmitError::StreamTooLarge { .. })) => {
                 Some((Invariant::MovesAgain, format!("{id} of {stream}: {error}")))
             }
             Err(SubmitError::Damaged(damage)) if !self.was_cut => Some((
@@ -303,7 +368,8 @@ impl World {
                 self.clients[client].done.push(key);
             }
             Err(SubmitError::Unknown) => open.uncertain = true,
-            Err(SubmitError::TurnedAway { .. }) => {}
+            // Another program's rules take it up.
+            Err(SubmitError::TurnedAway { .. } | SubmitError::Frozen(_)) => {}
             Err(_) => open.settled = true,
         }
     }

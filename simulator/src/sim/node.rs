@@ -14,9 +14,11 @@ use engine::record::{NewRecord, Record};
 use engine::seat::{Identity, Seat, SeatAction};
 use kernel::Timestamp;
 
+use super::book;
 use super::door::{Handler, SimClient, Waiting};
 use super::event::{Ask, Event, NodeEvent};
 use super::net::{About, Served, SimPeer};
+use super::random::Random;
 use super::store::LocalStore;
 use super::trace::Who;
 use super::world::World;
@@ -87,6 +89,8 @@ pub struct Node {
     pub paused_until_us: u64,
     /// What reached it while it stood still.
     pub(super) backlog: Vec<NodeEvent>,
+    /// Whether its program is one whose rules fail over what others took up.
+    pub(super) is_broken: bool,
     /// How far its clock is off, in microseconds.
     pub clock_off_us: i64,
     /// Its partitions' tasks; one is absent while it runs.
@@ -116,6 +120,7 @@ impl Node {
             incarnation: 0,
             paused_until_us: 0,
             backlog: Vec::new(),
+            is_broken: false,
             clock_off_us: 0,
             tasks: Vec::new(),
             producer: 0,
@@ -180,6 +185,8 @@ impl World {
         self.trace.say(now, Who::Node(node), "starts", String::new);
         self.nodes[node].up = true;
         self.nodes[node].incarnation += 1;
+        self.nodes[node].is_broken = self.starts_broken(node);
+        book::set_broken(self.nodes[node].is_broken);
         self.nodes[node].producer = self.new_producer(node);
         let mut tasks = Vec::new();
         for partition in 0..self.logs.len() {
@@ -238,6 +245,16 @@ impl World {
         let incarnation = self.nodes[node].incarnation;
         self.schedule
             .at(joins_us, Event::Join { node, incarnation });
+    }
+
+    /// Whether a process that starts now has a program whose rules fail.
+    fn starts_broken(&self, node: usize) -> bool {
+        if self.plan.failing_of == 0 || self.quiet {
+            return false;
+        }
+        // Drawn apart, so that it moves nothing else.
+        let of = (node as u64) << 32 ^ u64::from(self.nodes[node].incarnation);
+        Random::new(of ^ self.plan.quiet_from_us).chance(300)
     }
 
     pub(super) fn task(&mut self, node: usize, partition: usize) -> &mut Task {

@@ -64,6 +64,8 @@ pub struct Plan {
     pub queue_max: usize,
     /// The most a client waits between two batches, in microseconds.
     pub think_us: u64,
+    /// Of how many commands one is made to fail the rules; 0: none.
+    pub failing_of: u64,
     /// A mistake that is built in.
     pub mistake: Option<Mistake>,
     /// A change of the engine that breaks the protocol.
@@ -120,6 +122,9 @@ impl Plan {
             }
         }
         let cuts = random.below(8) == 0;
+        // Drawn apart, so that runs without are as they were.
+        let mut apart = random.clone();
+        let failing_of = [0, 0, 12, 40][apart.fork().index(4)];
         let quiet_from_us = random.between(4_000_000, 10_000_000);
         Self {
             nodes: options.nodes.unwrap_or(nodes).max(1),
@@ -134,6 +139,7 @@ impl Plan {
             read_max: [1, 2, 4, 16, 64][random.index(5)],
             queue_max: [1, 4, 32][random.index(3)],
             think_us: random.between(1_000, 200_000),
+            failing_of,
             mistake: options.mistake,
             flaw: options.flaw,
         }

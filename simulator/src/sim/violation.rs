@@ -37,6 +37,9 @@ pub enum Invariant {
     MovesAgain,
     /// Every queue keeps its bound.
     Bounded,
+    /// What the rules fail over leaves nothing in the log, and freezes no stream but its own, and
+    /// that only where the program's rules fail.
+    FailuresStayAlone,
 }
 
 /// A broken promise.
@@ -70,6 +73,9 @@ impl Invariant {
             Self::CutIsNoticed => "whoever had read what was cut off notices",
             Self::MovesAgain => "once the faults end everything moves again within 10 s",
             Self::Bounded => "every queue keeps its bound",
+            Self::FailuresStayAlone => {
+                "what the rules fail over leaves nothing, and hurts no other stream"
+            }
         }
     }
 }
