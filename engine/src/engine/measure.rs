@@ -79,7 +79,13 @@ impl Counts {
             });
             counts.kinds.insert(category, numbered.collect());
         }
-        for name in ["annals_take_overs_total", "annals_let_go_total"] {
+        for name in [
+            "annals_take_overs_total",
+            "annals_let_go_total",
+            "annals_streams_frozen_total",
+            "annals_streams_half_full_total",
+            "annals_defects_total",
+        ] {
             drop(zero(counter!(name)));
         }
         for code in [VERSION_CONFLICT, OTHER] {

@@ -166,6 +166,18 @@ fn stopping_a_partition_where_the_rules_fail() {
 }
 
 #[test]
+fn appending_what_the_rules_fail_over() {
+    let bad = KnownBad::AppendsUntried;
+    flawed(bad, &[Invariant::FailuresStayAlone]);
+}
+
+#[test]
+fn stopping_a_partition_where_the_rules_fail() {
+    let bad = KnownBad::StopsWhereRulesFail;
+    flawed(bad, &[Invariant::NoFalseAlarm]);
+}
+
+#[test]
 fn forwarding_with_a_new_command_id() {
     let options = Options::with_mistake(Mistake::ForwardsUnderNewId);
     breaks(&options, &[Invariant::AtMostOnce, Invariant::Asked]);

@@ -292,6 +292,16 @@ pub const CATALOGUE: &[Metric] = &[
         "commands refused by a rule, by its code; codes beyond the first 200 count as other",
     ),
     counter(
+        "annals_streams_frozen_total",
+        "",
+        "streams that this node froze since a record cannot be taken up, each time it was folded",
+    ),
+    counter(
+        "annals_streams_half_full_total",
+        "",
+        "times that a stream's state came to half of what it may have (stream_state_max_kb)",
+    ),
+    counter(
         "annals_take_overs_total",
         "",
         "times that this node began to own a partition",
