@@ -134,7 +134,7 @@ pub(crate) fn moment(text: &str) -> Option<Moment> {
         && hour < 24
         && minute < 60
         && second <= 60
-        && (0..10_000).contains(&year);
+        && (1..10_000).contains(&year);
     if !in_range || !is_fraction || !(1..=9).contains(&fraction.len()) {
         return None;
     }

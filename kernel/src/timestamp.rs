@@ -14,6 +14,10 @@ use crate::text::deserialize_text;
 
 /// The most bytes that a moment has on the wire.
 const WRITTEN_MAX: usize = 27;
+/// 0001-01-01T00:00:00Z in microseconds since 1970.
+const MICROS_MIN: i64 = -62_135_596_800_000_000;
+/// 9999-12-31T23:59:59.999999Z in microseconds since 1970.
+const MICROS_MAX: i64 = 253_402_300_799_999_999;
 
 /// A moment in UTC with a resolution of one microsecond, in the years 1 to 9999.
 ///
@@ -41,21 +45,20 @@ impl Timestamp {
     /// # Errors
     /// `OutOfRange` outside the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Result<Self, TimestampError> {
-        let date = DateTime::from_timestamp_micros(micros).ok_or(TimestampError::OutOfRange)?;
-        Self::from_utc(date)
+        match (MICROS_MIN..=MICROS_MAX).contains(&micros) {
+            true => Ok(Self { micros }),
+            false => Err(TimestampError::OutOfRange),
+        }
     }
 
-    /// The moment of a chrono date and time, cut off to the microsecond.
+    /// The moment of a chrono date and time, cut off to the microsecond. A leap second is the second
+    /// behind it.
     ///
     /// # Errors
     /// `OutOfRange` outside the years 1 to 9999.
     pub fn from_utc(date: DateTime<Utc>) -> Result<Self, TimestampError> {
-        if !(1..=9999).contains(&date.year()) {
-            return Err(TimestampError::OutOfRange);
-        }
-        Ok(Self {
-            micros: date.timestamp_micros(),
-        })
+        // Judged by what is kept: a leap second of the last minute lies in the next year.
+        Self::from_micros(date.timestamp_micros())
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z.
@@ -192,8 +195,79 @@ impl JsonSchema for Timestamp {
 #[cfg(test)]
 mod tests {
     use chrono::SecondsFormat;
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// Texts of RFC 3339 of all forms, most of them at the edges of what is kept.
+    fn text() -> impl Strategy<Value = String> {
+        let year = prop_oneof![Just(0), Just(1), Just(9_999), 0..10_000];
+        let day = prop_oneof![Just((1, 1)), Just((12, 31)), (1..13, 1..32)];
+        let time = prop_oneof![
+            Just((0, 0, 0)),
+            Just((23, 59, 59)),
+            Just((23, 59, 60)),
+            (0..24, 0..60, 0..61),
+        ];
+        let fraction = prop_oneof![
+            Just(String::new()),
+            Just(".999999999".to_owned()),
+            r"\.[0-9]{1,12}"
+        ];
+        let offset = prop_oneof![
+            Just("Z".to_owned()),
+            r"[+-](0[0-9]|1[0-9]|2[0-3]):[0-5][0-9]"
+        ];
+        (year, day, time, fraction, offset).prop_map(
+            |(year, (month, day), (hour, minute, second), fraction, offset)| {
+                format!(
+                    "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{offset}"
+                )
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn what_is_read_is_written_and_read_again(text in text()) {
+            if let Ok(moment) = text.parse::<Timestamp>() {
+                let written = moment.to_string();
+                prop_assert_eq!(written.parse(), Ok(moment), "{} {}", text, written);
+                prop_assert_eq!(Timestamp::from_micros(moment.micros()), Ok(moment));
+                let json = serde_json::to_string(&moment).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), moment);
+            }
+        }
+
+        #[test]
+        fn every_moment_that_is_kept_is_written_and_read_again(
+            micros in prop_oneof![
+                MICROS_MIN..=MICROS_MAX,
+                MICROS_MIN..=MICROS_MIN + 2_000_000,
+                MICROS_MAX - 2_000_000..=MICROS_MAX,
+            ],
+        ) {
+            let moment = Timestamp::from_micros(micros).unwrap();
+            prop_assert_eq!(moment.to_string().parse(), Ok(moment));
+            prop_assert_eq!(Timestamp::from_utc(moment.to_utc()), Ok(moment));
+        }
+    }
+
+    #[test]
+    fn the_edges_are_the_first_and_the_last_moment_of_the_years() {
+        for (text, micros) in [
+            ("0001-01-01T00:00:00Z", MICROS_MIN),
+            ("9999-12-31T23:59:59.999999Z", MICROS_MAX),
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().micros(), micros);
+        }
+        for micros in [MICROS_MIN - 1, MICROS_MAX + 1, i64::MIN, i64::MAX] {
+            let refused = Err(TimestampError::OutOfRange);
+            assert_eq!(Timestamp::from_micros(micros), refused);
+        }
+    }
 
     #[test]
     fn reads_any_offset_and_writes_utc() {
@@ -205,6 +279,7 @@ mod tests {
                 "2018-06-04T16:44:48.123456789Z",
                 "2018-06-04T16:44:48.123456Z",
             ),
+            ("2016-12-31T23:59:60.5Z", "2017-01-01T00:00:00.500Z"),
             (
                 "1969-12-31T23:59:59.9999999Z",
                 "1969-12-31T23:59:59.999999Z",
@@ -259,7 +334,13 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59-01:00"] {
+        for text in [
+            "0000-01-01T00:00:00Z",
+            "0000-12-31T23:59:59.999999Z",
+            "9999-12-31T23:59:59-01:00",
+            "9999-12-31T23:59:60Z",
+            "9999-12-31T22:59:60-01:00",
+        ] {
             assert_eq!(
                 text.parse::<Timestamp>(),
                 Err(TimestampError::OutOfRange),
