@@ -57,7 +57,7 @@ pub fn place(seed: u64, number: usize) -> Request {
         tenant: TenantId::default(),
         stream: stream(seed, number).parse().expect("a stream's name"),
         command: "PlaceOrder".into(),
-        schema: 1,
+        schema: None,
         id: format!("place-{number}").parse().expect("a command id"),
         occurred_at: Some("2018-06-04T16:44:48Z".parse().expect("a moment")),
         expected_version: None,

@@ -131,7 +131,7 @@ impl Intake {
         let Some(text) = line.text else {
             return Asking::Refused(too_large(), None);
         };
-        let request = match line::read(&text, &self.door.schemas, &self.defaults) {
+        let request = match line::read(&text, &self.defaults) {
             Ok(request) => request,
             Err(problem) => return Asking::Refused(problem, None),
         };

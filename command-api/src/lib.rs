@@ -26,7 +26,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use engine::engine::Engine;
-use engine::registry::Registry;
 
 pub use openapi::fragment;
 
@@ -52,45 +51,17 @@ impl Default for Options {
 #[derive(Clone)]
 struct Door {
     engine: Engine,
-    schemas: Arc<Schemas>,
     options: Options,
 }
 
 /// The routes, to be merged with others and passed through [`door::finish`].
 pub fn router(engine: Engine, options: Options) -> Router {
     let topology = peer::topology_router(Arc::new(engine.clone()));
-    let door = Door {
-        schemas: Arc::new(Schemas::of(engine.registry())),
-        engine,
-        options,
-    };
+    let door = Door { engine, options };
     Router::new()
         .route("/v1/streams/{stream}/{command}", post(single::submit))
         .route("/v1/streams/{stream}/commands/{id}", get(single::outcome))
         .route("/v1/commands", post(batch::submit))
         .with_state(door)
         .merge(topology)
-}
-
-/// The current schema number of each command, for clients that name none.
-struct Schemas(Vec<(&'static str, Vec<(&'static str, u16)>)>);
-
-impl Schemas {
-    fn of(registry: &Registry) -> Self {
-        let mut generator = Registry::schema_generator(door::openapi::SCHEMAS_PATH);
-        let commands = registry.iter().map(|aggregate| {
-            let types = aggregate.command_types(&mut generator).into_iter();
-            let numbers = types.map(|command| (command.name, command.schema_version));
-            (aggregate.category(), numbers.collect())
-        });
-        Self(commands.collect())
-    }
-
-    /// Its number; 1 for a command that the registry does not list (an open set, or unknown).
-    fn current(&self, category: &str, command: &str) -> u16 {
-        let of_category = self.0.iter().find(|(name, _)| *name == category);
-        of_category
-            .and_then(|(_, numbers)| numbers.iter().find(|(name, _)| *name == command))
-            .map_or(1, |(_, number)| *number)
-    }
 }

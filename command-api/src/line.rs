@@ -15,7 +15,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::Schemas;
 use crate::headers::is_actor_id;
 
 /// A command of a batch; all but `stream`, `command` and `data` may be left out.
@@ -59,11 +58,7 @@ pub(crate) struct Defaults {
 ///
 /// # Errors
 /// `json_invalid` or `shape_invalid`, with the pointer into the line.
-pub(crate) fn read(
-    text: &[u8],
-    schemas: &Schemas,
-    defaults: &Defaults,
-) -> Result<Request, Problem> {
+pub(crate) fn read(text: &[u8], defaults: &Defaults) -> Result<Request, Problem> {
     let text = std::str::from_utf8(text)
         .map_err(|_| Problem::new(code::JSON_INVALID, "the line is not UTF-8"))?;
     let line: CommandLine = decode_json(text).map_err(|error| not_a_line(text, error))?;
@@ -75,7 +70,6 @@ pub(crate) fn read(
         let detail = "an actor's id is 1 to 255 characters without control characters";
         return Err(Problem::new(code::SHAPE_INVALID, detail).pointer("/actor/id"));
     }
-    let current = || schemas.current(line.stream.category(), &line.command);
     let made_up = || {
         Uuid::now_v7()
             .to_string()
@@ -83,7 +77,7 @@ pub(crate) fn read(
             .expect("a UUID is a well-formed id")
     };
     Ok(Request {
-        schema: line.schema.unwrap_or_else(current),
+        schema: line.schema,
         tenant: line.tenant.unwrap_or_default(),
         stream: line.stream,
         command: line.command.into(),
@@ -118,8 +112,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<Request, Problem> {
-        let schemas = Schemas(vec![("order", vec![("ShipOrder", 3)])]);
-        read(text.as_bytes(), &schemas, &Defaults::default())
+        read(text.as_bytes(), &Defaults::default())
     }
 
     #[track_caller]
@@ -139,7 +132,7 @@ mod tests {
         let request =
             check(r#"{"stream":"order-1","command":"ShipOrder","data":{"a" : 1}}"#).unwrap();
         assert_eq!(request.data.get(), r#"{"a" : 1}"#);
-        assert_eq!((request.schema, request.tenant.is_main()), (3, true));
+        assert_eq!((request.schema, request.tenant.is_main()), (None, true));
         assert_eq!(request.id.as_str().len(), 36);
         assert_eq!(
             (request.occurred_at, request.expected_version),
@@ -157,7 +150,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(request.tenant.as_str(), "acme");
-        assert_eq!((request.id.as_str(), request.schema), ("k1", 2));
+        assert_eq!((request.id.as_str(), request.schema), ("k1", Some(2)));
         assert_eq!(request.expected_version, Some(3));
         assert_eq!(request.correlation_id.unwrap().as_str(), "c1");
         assert_eq!(request.causation_id.unwrap().as_str(), "p1");
@@ -239,8 +232,7 @@ mod tests {
         ] {
             refused(text, code, pointer);
         }
-        let schemas = Schemas(Vec::new());
-        let problem = read(b"{\"stream\":\"\xff\"}", &schemas, &Defaults::default()).unwrap_err();
+        let problem = read(b"{\"stream\":\"\xff\"}", &Defaults::default()).unwrap_err();
         assert_eq!(problem.code(), "json_invalid");
     }
 }

@@ -40,7 +40,7 @@ pub(crate) async fn submit(
     let data = RawValue::from_string(text)
         .map_err(|error| with_id(Problem::new(door::code::JSON_INVALID, error.to_string())))?;
     let request = engine::command::Request {
-        schema: door.schemas.current(stream.category(), &command),
+        schema: None,
         tenant: headers.tenant,
         stream,
         command: command.into(),

@@ -298,8 +298,8 @@ impl fmt::Display for Money {
     }
 }
 
-/// Reads an integer from `MIN` to `MAX`, both within ±2^53, as JSON Schema understands `integer`:
-/// 2, 2.0 and 2e0 are the same number.
+/// Reads an integer from `MIN` to `MAX`. 2, 2.0 and 2e0 are the same number to JSON Schema, and to the
+/// canonical form that commands are read from: there it stands as 2.
 ///
 /// # Errors
 /// What is not a number, not integral, or out of range.
@@ -334,14 +334,11 @@ where
             }
         }
 
-        fn visit_f64<E: de::Error>(self, value: f64) -> Result<i64, E> {
-            // Every integer within ±2^53 is a float exactly, and the cast back loses nothing.
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-            if value.fract() == 0.0 && (MIN as f64..=MAX as f64).contains(&value) {
-                Ok(value as i64)
-            } else {
-                Err(E::invalid_value(de::Unexpected::Float(value), &self))
-            }
+        fn visit_f64<E: de::Error>(self, _rounded: f64) -> Result<i64, E> {
+            // What is a float here has a fraction or is beyond 64 bits, and was rounded already.
+            Err(E::custom(format_args!(
+                "not an integer from {MIN} to {MAX}"
+            )))
         }
     }
 

@@ -26,8 +26,8 @@ pub struct Request {
     pub stream: StreamName,
     /// The name of the command's type.
     pub command: TypeName,
-    /// The number of its data's shape.
-    pub schema: u16,
+    /// The number of its data's shape; absent: the current one.
+    pub schema: Option<u16>,
     /// The client's name for this intent.
     pub id: CommandId,
     /// Business time, if the client gave one.

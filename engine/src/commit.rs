@@ -71,15 +71,16 @@ pub struct CommandPart {
     /// The frozen name of its type.
     #[serde(rename = "type")]
     pub type_name: TypeName,
-    /// The number of its data's shape.
-    pub schema: u16,
+    /// The number of its data's shape, if its client named one; absent: the one that was current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<u16>,
     /// Business time as the client sent it; absent: it sent none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occurred_at: Option<Timestamp>,
     /// The stream version that the client saw, if it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_version: Option<u64>,
-    /// Its data as parsed; of a large refused command `{"$digest":{"bytes":…,"sha256":…}}`.
+    /// Its data as sent, in canonical form; of a large refused command `{"$digest":{"bytes":…,"sha256":…}}`.
     pub data: Box<RawValue>,
 }
 

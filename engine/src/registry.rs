@@ -9,7 +9,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use kernel::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
-use kernel::{Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName};
+use kernel::{
+    Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName,
+    canonical_json,
+};
 use serde_json::value::RawValue;
 
 use crate::commit::RecordedRejection;
@@ -35,7 +38,7 @@ pub struct DecidedEvent {
 /// A command that has the shape its aggregate asks for.
 #[derive(Clone)]
 pub struct DecodedCommand {
-    /// Its data as parsed and written again: the form that is recorded and compared.
+    /// Its data as it was sent, in canonical form: what is recorded and compared.
     pub data: Box<RawValue>,
     value: OpaqueMessage,
 }
@@ -53,7 +56,7 @@ pub trait Aggregate: Send + Sync + 'static {
     fn initial(&self) -> Opaque;
     /// A copy of a state.
     fn copy(&self, state: &Opaque) -> Opaque;
-    /// Reads a command.
+    /// Reads a command; one that names no schema has the shape that is current here.
     ///
     /// # Errors
     /// [`ShapeError`].
@@ -83,7 +86,7 @@ pub trait Aggregate: Send + Sync + 'static {
         &self,
         state: &mut Opaque,
         type_name: &str,
-        schema: u16,
+        schema: Option<u16>,
         data: &str,
         occurred_at: Timestamp,
     ) -> Result<(), ShapeError>;
@@ -214,11 +217,14 @@ impl<D: Decider> Aggregate for Erased<D> {
     fn decode_command(
         &self,
         type_name: &str,
-        schema: u16,
+        schema: Option<u16>,
         data: &str,
     ) -> Result<DecodedCommand, ShapeError> {
-        let command = D::Command::decode(type_name, schema, data)?;
-        let unwritable = |error: serde_json::Error| ShapeError::Data {
+        let data = canonical_json(data)?;
+        let schema = schema.unwrap_or_else(|| D::Command::current_schema(type_name));
+        // Read from the very form that is recorded: a whole number stands there in digits alone.
+        let command = D::Command::decode(type_name, schema, &data)?;
+        let unreadable = |error: serde_json::Error| ShapeError::Data {
             pointer: String::new(),
             detail: error.to_string(),
         };

@@ -4,6 +4,7 @@
 //! Invariant: nothing here does I/O, waits, reads a clock or makes an id; whatever a rule may know
 //! arrives as an argument. Deliberately absent: any aggregate, any log, any door.
 
+mod canonical;
 mod context;
 #[cfg(feature = "cqrs-es")]
 pub mod cqrs;
@@ -14,6 +15,7 @@ mod rejection;
 mod text;
 mod timestamp;
 
+pub use canonical::{JSON_DEPTH_MAX, canonical_json};
 pub use context::{Actor, ActorKind, Context};
 pub use decider::Decider;
 pub use message::{Message, MessageType, ShapeError, decode_json};

@@ -21,6 +21,14 @@ pub trait Message: Sized + Clone + Send + Sync + 'static {
     /// The number of this payload's shape, from 1.
     fn schema(&self) -> u16;
 
+    /// The number of the shape that a message of this name has now: of one that names none. 1 where the
+    /// set does not list the name.
+    #[must_use]
+    fn current_schema(type_name: &str) -> u16 {
+        let _ = type_name;
+        1
+    }
+
     /// Its data as compact JSON.
     ///
     /// # Errors
@@ -146,6 +154,13 @@ macro_rules! messages {
 
             fn schema(&self) -> u16 {
                 match self { $(Self::$type(_) => $crate::messages!(@schema $($schema)?)),+ }
+            }
+
+            fn current_schema(type_name: &str) -> u16 {
+                match type_name {
+                    $(stringify!($type) => $crate::messages!(@schema $($schema)?),)+
+                    _ => 1,
+                }
             }
 
             fn encode(

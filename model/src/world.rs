@@ -160,12 +160,12 @@ pub fn submission(config: &Config, command: u8) -> Submission {
     let json = serde_json::to_string(&data).expect("plain data");
     let registry = Registry::new().with::<Ledgers>();
     let aggregate = registry.get("ledger").expect("it was registered");
-    let decoded = aggregate.decode_command(COMMAND, 1, &json);
+    let decoded = aggregate.decode_command(COMMAND, None, &json);
     let request = Request {
         tenant: TenantId::default(),
         stream: STREAM.parse().expect("a stream's name"),
         command: COMMAND.into(),
-        schema: 1,
+        schema: None,
         id: id_of(command),
         occurred_at: None,
         expected_version: write.expected_version,

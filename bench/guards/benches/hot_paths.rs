@@ -72,7 +72,7 @@ fn place(number: usize) -> Request {
             .parse()
             .expect("a stream's name"),
         command: "PlaceOrder".into(),
-        schema: 1,
+        schema: None,
         id: format!("place-{number}").parse().expect("a command id"),
         occurred_at: Some("2018-06-04T16:44:48Z".parse().expect("a moment")),
         expected_version: Some(0),

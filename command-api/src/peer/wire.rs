@@ -29,7 +29,8 @@ struct CommandOut<'a> {
     tenant: &'a TenantId,
     stream: &'a StreamName,
     command: &'a str,
-    schema: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<u16>,
     id: &'a CommandId,
     #[serde(skip_serializing_if = "Option::is_none")]
     occurred_at: Option<Timestamp>,
@@ -55,7 +56,7 @@ struct CommandIn {
     tenant: TenantId,
     stream: StreamName,
     command: TypeName,
-    schema: u16,
+    schema: Option<u16>,
     id: CommandId,
     occurred_at: Option<Timestamp>,
     expected_version: Option<u64>,

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use domain::{customer, order, payment};
 use kernel::schemars::SchemaGenerator;
 use kernel::schemars::generate::SchemaSettings;
-use kernel::{Message, ShapeError};
+use kernel::{Message, ShapeError, canonical_json};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Map, Value, json};
@@ -42,6 +42,11 @@ impl Schemas {
     }
 }
 
+/// Reads data as the engine does: from its canonical form.
+fn read<M: Message>(name: &str, schema: u16, data: &str) -> Result<M, ShapeError> {
+    M::decode(name, schema, &canonical_json(data)?)
+}
+
 /// Reads what it writes, and reads JSON changed at one place exactly where the schema allows it.
 fn check<M: Message + PartialEq + Debug>(
     schemas: &Schemas,
@@ -60,7 +65,7 @@ fn check<M: Message + PartialEq + Debug>(
     prop_assert!(schemas.allows(&name, &data), "{} {}", name, data);
     let places = count(&data);
     change_at(&mut data, &mut place.index(places), change);
-    let decoded = M::decode(&name, message.schema(), &data.to_string());
+    let decoded = read::<M>(&name, message.schema(), &data.to_string());
     prop_assert_eq!(
         decoded.is_ok(),
         schemas.allows(&name, &data),
@@ -240,7 +245,7 @@ fn a_command_is_written_as_people_were_promised() {
         written
     );
     let review = r#"{"review":"r1","score":5.0,"title":null,"comment":"a\r\n\"b\" 😀"}"#;
-    let review = order::Command::decode("ReviewOrder", 1, review).unwrap();
+    let review = read::<order::Command>("ReviewOrder", 1, review).unwrap();
     assert_eq!(
         review.encode().unwrap().get(),
         r#"{"review":"r1","score":5,"comment":"a\r\n\"b\" 😀"}"#

@@ -110,7 +110,7 @@ impl<'a> Written<'a> {
     fn command(&mut self) -> Option<CommandPart> {
         let id = self.behind("{\"id\":", Self::parsed)?;
         let type_name = self.behind(",\"type\":", Self::parsed)?;
-        let schema = self.behind(",\"schema\":", Self::number)?;
+        let schema = self.member(",\"schema\":", Self::number)?;
         let occurred_at = self.member(",\"occurred_at\":", Self::parsed)?;
         let expected_version = self.member(",\"expected_version\":", Self::number)?;
         let data = self.behind(",\"data\":", Self::data)?;

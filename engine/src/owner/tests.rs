@@ -23,6 +23,7 @@ mod damage;
 pub(crate) mod failing_store;
 mod ids;
 mod moving;
+mod sent;
 mod times;
 
 /// A counter that may not pass three.
@@ -143,12 +144,12 @@ pub(crate) fn submission(id: &str, amount: u32, expected: Option<u64>) -> Submis
     let data = serde_json::value::to_raw_value(&Add { amount }).unwrap();
     let registry = Registry::new().with::<Counter>();
     let aggregate = registry.get("counter").unwrap();
-    let command = aggregate.decode_command("Add", 1, data.get()).unwrap();
+    let command = aggregate.decode_command("Add", None, data.get()).unwrap();
     let request = Request {
         tenant: TenantId::default(),
         stream: "counter-1".parse().unwrap(),
         command: "Add".into(),
-        schema: 1,
+        schema: None,
         id: id.parse::<CommandId>().unwrap(),
         occurred_at: None,
         expected_version: expected,

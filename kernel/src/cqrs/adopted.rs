@@ -13,13 +13,13 @@ use std::task::{Poll, Waker};
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
 use schemars::SchemaGenerator;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::{
-    Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName, decode_json,
+    Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName,
+    canonical_json,
 };
 
 type CommandOf<T> = <<T as Adoption>::Aggregate as Aggregate>::Command;
@@ -245,12 +245,12 @@ impl<T: Adoption> Message for AdoptedCommand<T> {
     }
 
     fn decode(type_name: &str, schema: u16, data: &str) -> Result<Self, ShapeError> {
-        decode_json::<IgnoredAny>(data)?;
-        T::decode(type_name, schema, data)?;
+        let data = canonical_json(data)?;
+        T::decode(type_name, schema, &data)?;
         Ok(Self {
             type_name: type_name.into(),
             schema,
-            data: compact(data).into(),
+            data: data.into(),
             adoption: PhantomData,
         })
     }
@@ -258,24 +258,6 @@ impl<T: Adoption> Message for AdoptedCommand<T> {
     fn types(generator: &mut SchemaGenerator) -> Vec<MessageType> {
         T::command_types(generator)
     }
-}
-
-/// Valid JSON without the white space between its tokens. Numbers stay as they are written.
-fn compact(json: &str) -> String {
-    let mut compact = String::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for character in json.chars() {
-        if in_string {
-            in_string = escaped || character != '"';
-            escaped = !escaped && character == '\\';
-        } else if character.is_ascii_whitespace() {
-            continue;
-        } else {
-            in_string = character == '"';
-        }
-        compact.push(character);
-    }
-    compact
 }
 
 /// An event of an adopted aggregate.

@@ -69,7 +69,7 @@ fn commit(headers: CommitHeaders, number: u64, from_version: u64) -> NewRecord {
         command: CommandPart {
             id: id.parse::<CommandId>().expect("a command's id"),
             type_name: "Write".into(),
-            schema: 1,
+            schema: Some(1),
             occurred_at: None,
             expected_version: None,
             data: data("{}"),

@@ -220,7 +220,7 @@ impl World {
                 tenant: TenantId::default(),
                 stream: stream.parse().expect("a category and a number"),
                 command: COMMAND.into(),
-                schema: 1,
+                schema: None,
                 id: id.parse().expect("letters and digits"),
                 occurred_at,
                 expected_version,

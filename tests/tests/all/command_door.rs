@@ -4,6 +4,7 @@
 //! never a 500.
 
 mod batch;
+mod exact;
 mod hostile;
 mod openapi;
 
@@ -22,7 +23,7 @@ struct Served {
     url: String,
     client: reqwest::Client,
     engine: Engine,
-    _log: NewLog,
+    log: NewLog,
 }
 
 /// An answer, read whole.
@@ -97,7 +98,7 @@ impl Served {
             url,
             client: reqwest::Client::new(),
             engine,
-            _log: log,
+            log,
         }
     }
 

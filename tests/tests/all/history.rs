@@ -161,7 +161,7 @@ impl Scribe {
             command: CommandPart {
                 id: format!("c{}", self.number).parse().unwrap(),
                 type_name: "Do".into(),
-                schema: 1,
+                schema: Some(1),
                 occurred_at: None,
                 expected_version: None,
                 data: data.clone(),

@@ -132,7 +132,7 @@ fn command(sequence: u64) -> CommandForPeer {
             tenant: "main".parse().unwrap(),
             stream: format!("order-{}", sequence % 7).parse().unwrap(),
             command: "PlaceOrder".into(),
-            schema: 1,
+            schema: None,
             id: format!("k{sequence}").parse().unwrap(),
             occurred_at: None,
             expected_version: None,

@@ -41,7 +41,7 @@ pub(crate) fn request(stream: &str, command: &str, id: &str, data: &serde_json::
         tenant: TenantId::default(),
         stream: stream.parse().unwrap(),
         command: command.into(),
-        schema: 1,
+        schema: None,
         id: id.parse::<CommandId>().unwrap(),
         occurred_at: Some("2018-06-04T16:44:48Z".parse::<Timestamp>().unwrap()),
         expected_version: None,

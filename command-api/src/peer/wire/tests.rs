@@ -15,7 +15,7 @@ fn request(data: &str) -> Request {
         tenant: "north".parse().unwrap(),
         stream: "order-1".parse().unwrap(),
         command: "PlaceOrder".into(),
-        schema: 2,
+        schema: Some(2),
         id: "k1".parse().unwrap(),
         occurred_at: Some("2018-06-04T16:44:48.123456Z".parse().unwrap()),
         expected_version: Some(0),

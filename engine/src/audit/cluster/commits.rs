@@ -89,7 +89,7 @@ impl Commits {
             command: CommandPart {
                 id: id.parse::<CommandId>().expect("letters and digits"),
                 type_name: "Verify".into(),
-                schema: 1,
+                schema: Some(1),
                 occurred_at: None,
                 expected_version: None,
                 data: data("{}".to_owned()),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::Memory;
-use crate::commit::{Commit, Outcome, REFUSED_DATA_SIZE_MAX};
+use crate::commit::{Commit, REFUSED_DATA_SIZE_MAX};
 
 /// A recognisable digest of what a client sent under a command id.
 pub(in crate::owner) type Fingerprint = [u8; 16];
@@ -36,12 +36,28 @@ pub(in crate::owner) enum SentData<'a> {
 }
 
 impl<'a> SentData<'a> {
+    /// What data in canonical form counts as, be it as sent or as recorded: what is recorded of a
+    /// large refused command counts as what was sent, whoever wrote it.
     pub(in crate::owner) fn of(data: &'a str) -> Self {
-        match data.len() {
-            ..=REFUSED_DATA_SIZE_MAX => Self::Whole(data),
-            _ => Self::Digest(digest_of(data)),
+        if data.len() > REFUSED_DATA_SIZE_MAX {
+            return Self::Digest(digest_of(data));
+        }
+        match recorded_digest(data) {
+            Some(digest) => Self::Digest(digest),
+            None => Self::Whole(data),
         }
     }
+}
+
+/// The digest that stands for large data, if `data` is one.
+fn recorded_digest(data: &str) -> Option<[u8; 32]> {
+    if !data.starts_with("{\"$digest\":") {
+        return None;
+    }
+    let DigestedData { digest } = serde_json::from_str(data).ok()?;
+    let is_of_large_data = digest.bytes > REFUSED_DATA_SIZE_MAX;
+    let sha256 = <[u8; 32]>::from_hex(digest.sha256).ok()?;
+    is_of_large_data.then_some(sha256)
 }
 
 pub(in crate::owner) fn digest_of(data: &str) -> [u8; 32] {
@@ -50,18 +66,9 @@ pub(in crate::owner) fn digest_of(data: &str) -> [u8; 32] {
 
 impl Memory {
     /// The fingerprint of what a commit says that its client sent.
-    pub(super) fn fingerprint(&self, commit: &Commit) -> Fingerprint {
+    pub(in crate::owner) fn fingerprint(&self, commit: &Commit) -> Fingerprint {
         let command = &commit.command;
-        let digested = (commit.outcome == Outcome::Rejected)
-            .then(|| serde_json::from_str::<DigestedData>(command.data.get()).ok())
-            .flatten()
-            // Else it is what the client sent.
-            .filter(|data| data.digest.bytes > REFUSED_DATA_SIZE_MAX);
-        let digest = digested.and_then(|data| <[u8; 32]>::from_hex(data.digest.sha256).ok());
-        let data = match digest {
-            Some(digest) => SentData::Digest(digest),
-            None => SentData::of(command.data.get()),
-        };
+        let data = SentData::of(command.data.get());
         let sent = (command.occurred_at, command.expected_version);
         self.fingerprint_of(&command.type_name, command.schema, &data, sent)
     }
@@ -71,14 +78,15 @@ impl Memory {
     pub(in crate::owner) fn fingerprint_of(
         &self,
         type_name: &str,
-        schema: u16,
+        schema: Option<u16>,
         data: &SentData<'_>,
         (occurred_at, expected_version): (Option<Timestamp>, Option<u64>),
     ) -> Fingerprint {
         let mut hasher = Sha256::new_with_prefix(self.fingerprint_key);
         hasher.update((type_name.len() as u64).to_be_bytes());
         hasher.update(type_name);
-        hasher.update(schema.to_be_bytes());
+        hasher.update([u8::from(schema.is_some())]);
+        hasher.update(schema.unwrap_or_default().to_be_bytes());
         hasher.update([u8::from(occurred_at.is_some())]);
         hasher.update(occurred_at.unwrap_or_default().micros().to_be_bytes());
         hasher.update([u8::from(expected_version.is_some())]);

@@ -107,7 +107,7 @@ fn older(times_ms: &[i64]) -> Vec<Record> {
             command: CommandPart {
                 id: submission.request.id,
                 type_name: submission.request.command,
-                schema: 1,
+                schema: None,
                 occurred_at: None,
                 expected_version: None,
                 data: submission.command.data,
