@@ -159,7 +159,7 @@ pub(crate) fn unanswered(error: &SubmitError, id: &CommandId) -> Problem {
             .member("size", *size)
             .member("max", *max),
         SubmitError::Failed => {
-            Problem::internal("a rule panicked, or its result could not be written")
+            Problem::internal("a rule panicked, or its result could not be written and read again")
         }
         // The place is for the operator, who finds it in the log of the server.
         SubmitError::Damaged(_) => Problem::new(

@@ -127,7 +127,7 @@ pub enum SubmitError {
         /// The limit in bytes.
         max: usize,
     },
-    /// The rule panicked: a bug in the domain. Not recorded.
+    /// The rule panicked, or decided what no reader could read: a bug in the domain. Not recorded.
     #[error("the rule failed")]
     Failed,
     /// The partition's log is damaged, and nothing more is decided upon it.

@@ -29,6 +29,8 @@ pub enum KnownBad {
     /// The owner goes on deciding between a piece of the log that ended behind another's claim and
     /// the rest, under that claim.
     DecidesBehindAnothersClaim,
+    /// The owner appends what it has not read again as readers will.
+    AppendsUnread,
     /// The owner gives commits that are recorded in the same microsecond the same time.
     RepeatsRecordedTime,
     /// The owner records the clock's business time as if the client had sent it.
@@ -57,7 +59,7 @@ pub enum KnownBad {
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AnswersBeforeAcknowledgement,
         Self::AnswersOnAcknowledgement,
         Self::AnswersNotTheOldest,
@@ -68,6 +70,7 @@ impl KnownBad {
         Self::FoldsToBeforeOwnClaim,
         Self::OwnsByTermAlone,
         Self::DecidesBehindAnothersClaim,
+        Self::AppendsUnread,
         Self::RepeatsRecordedTime,
         Self::RecordsDefaultAsGiven,
         Self::FoldsAtRecordedTime,

@@ -21,7 +21,7 @@ use crate::commit::RecordedRejection;
 pub type Opaque = Box<dyn Any + Send + Sync>;
 
 /// A command or event whose type only the aggregate knows, and that nobody changes.
-type OpaqueMessage = Arc<dyn Any + Send + Sync>;
+pub type OpaqueMessage = Arc<dyn Any + Send + Sync>;
 
 /// An event as decided: its value for evolving, and its form for the log.
 #[derive(Clone)]
@@ -33,6 +33,21 @@ pub struct DecidedEvent {
     /// Its data.
     pub data: Box<RawValue>,
     value: OpaqueMessage,
+}
+
+impl DecidedEvent {
+    /// Goes on with the event as readers will find it: what its data says is what counts.
+    ///
+    /// # Errors
+    /// [`ShapeError`] where nobody could read it.
+    pub(crate) fn read_back(
+        &mut self,
+        aggregate: &dyn Aggregate,
+        data: &RawValue,
+    ) -> Result<(), ShapeError> {
+        self.value = aggregate.decode_event(&self.type_name, self.schema, data.get())?;
+        Ok(())
+    }
 }
 
 /// A command that has the shape its aggregate asks for.
@@ -63,7 +78,7 @@ pub trait Aggregate: Send + Sync + 'static {
     fn decode_command(
         &self,
         type_name: &str,
-        schema: u16,
+        schema: Option<u16>,
         data: &str,
     ) -> Result<DecodedCommand, ShapeError>;
     /// Decides on a command.
@@ -76,6 +91,16 @@ pub trait Aggregate: Send + Sync + 'static {
         command: &DecodedCommand,
         context: &Context,
     ) -> Result<Decided, EncodeError>;
+    /// Reads an event from the log, as every reader does.
+    ///
+    /// # Errors
+    /// [`ShapeError`] where its data cannot be read: damage, if it is there already.
+    fn decode_event(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+    ) -> Result<OpaqueMessage, ShapeError>;
     /// Takes up an event that was just decided.
     fn evolve(&self, state: &mut Opaque, event: &DecidedEvent, occurred_at: Timestamp);
     /// Takes up an event from the log.
@@ -86,7 +111,7 @@ pub trait Aggregate: Send + Sync + 'static {
         &self,
         state: &mut Opaque,
         type_name: &str,
-        schema: Option<u16>,
+        schema: u16,
         data: &str,
         occurred_at: Timestamp,
     ) -> Result<(), ShapeError>;
@@ -229,7 +254,7 @@ impl<D: Decider> Aggregate for Erased<D> {
             detail: error.to_string(),
         };
         Ok(DecodedCommand {
-            data: command.encode().map_err(unwritable)?,
+            data: RawValue::from_string(data).map_err(unreadable)?,
             value: Arc::new(command),
         })
     }
@@ -261,6 +286,15 @@ impl<D: Decider> Aggregate for Erased<D> {
             });
         }
         Ok(Ok(decided))
+    }
+
+    fn decode_event(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &str,
+    ) -> Result<OpaqueMessage, ShapeError> {
+        Ok(Arc::new(D::Event::decode(type_name, schema, data)?))
     }
 
     fn evolve(&self, state: &mut Opaque, event: &DecidedEvent, occurred_at: Timestamp) {

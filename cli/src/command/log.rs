@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use engine::audit;
 use engine::create::{CreateOptions, create};
 use engine::log::{LogAddress, StoreOptions};
+use engine::registry::Registry;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -136,11 +137,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     ms.map(Duration::from_millis).ok_or_else(wanted)
 }
 
-pub(super) async fn run(settings: &Settings, command: LogCommand) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    registry: &Registry,
+    settings: &Settings,
+    command: LogCommand,
+) -> Result<Exit, Failure> {
     match command {
         LogCommand::Create(args) => make(settings, &args).await,
         LogCommand::Info => info(settings).await,
-        LogCommand::Verify(args) => verify(settings, &args).await,
+        LogCommand::Verify(args) => verify(registry, settings, &args).await,
         LogCommand::Copy(args) => copy(settings, &args).await,
         LogCommand::Dump => raw::dump(settings).await,
     }
@@ -219,11 +224,18 @@ const PARTITION_COLUMNS: [&str; 9] = [
     "damage",
 ];
 
-async fn verify(settings: &Settings, args: &VerifyArgs) -> Result<Exit, Failure> {
+async fn verify(
+    registry: &Registry,
+    settings: &Settings,
+    args: &VerifyArgs,
+) -> Result<Exit, Failure> {
     let log = open_log(settings).await?;
     let known = known::checkpoints(settings, &*log, &args.against).await?;
     let mut progress = Progress::start("verifying");
-    let report = audit::verify(&*log, &known, |done, total| progress.set(done, total)).await?;
+    let report = audit::verify(&*log, registry, &known, |done, total| {
+        progress.set(done, total);
+    });
+    let report = report.await?;
     let records: u64 = report.partitions.iter().map(|part| part.records).sum();
     let compared = match known.len() {
         0 => String::new(),

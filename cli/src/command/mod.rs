@@ -70,7 +70,7 @@ pub async fn run(domain: Domain, settings: Settings, command: Command) -> Result
         Command::Send(args) => send::run(&settings, args).await,
         Command::Events(args) => stream::events(&settings, &args).await,
         Command::State(args) => stream::state(&settings, &args).await,
-        Command::Log(command) => log::run(&settings, command).await,
+        Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(&domain, &settings, command).await,
         Command::Migrate => migrate::run(&settings).await,
         Command::Check(_) => check::run(&domain, &settings).await,

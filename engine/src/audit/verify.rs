@@ -15,6 +15,7 @@ use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term
 use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};
 use crate::record::{self, Record};
+use crate::registry::Registry;
 
 /// How many orphans of a partition are listed with their places.
 const ORPHANS_LISTED_MAX: usize = 100;
@@ -113,13 +114,15 @@ impl Report {
     }
 }
 
-/// Reads every record of every partition; `progress` is told of each piece: records read, and how
-/// many there are.
+/// Reads every record of every partition, and every event as the aggregates of `registry` read it, which
+/// is what owners and projections do; `progress` is told of each piece: records read, and how many
+/// there are.
 ///
 /// # Errors
 /// `Unavailable`. Damage is no error here: it stands in the report.
 pub async fn verify(
     log: &dyn EventLog,
+    registry: &Registry,
     known: &[Known],
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, LogError> {
@@ -142,7 +145,7 @@ pub async fn verify(
             .iter()
             .filter(|one| one.partition == partition)
             .collect();
-        let mut auditor = Auditor::new(partition, bounds, &held, log.acknowledged());
+        let mut auditor = Auditor::new(partition, bounds, &held, registry, log.acknowledged());
         let mut from = bounds.first;
         while from < bounds.end && auditor.report.damage.is_none() {
             let chunk = log.read(partition, from).await?;
@@ -164,6 +167,7 @@ pub async fn verify(
 
 struct Auditor<'a> {
     chain: Chain,
+    registry: &'a Registry,
     versions: Keyed<u64, Box<[u8]>>,
     report: PartitionReport,
     known: &'a [&'a Known],
@@ -176,6 +180,7 @@ impl<'a> Auditor<'a> {
         partition: Partition,
         bounds: Bounds,
         known: &'a [&'a Known],
+        registry: &'a Registry,
         acknowledged: Acknowledged,
     ) -> Self {
         let chain = Chain {
@@ -204,6 +209,7 @@ impl<'a> Auditor<'a> {
         };
         Self {
             chain,
+            registry,
             versions: Keyed::default(),
             report,
             known,
@@ -288,6 +294,15 @@ impl<'a> Auditor<'a> {
                 found,
             })
             .into());
+        }
+        // Whoever has the aggregate folds its events; for others they are text.
+        let aggregate = self.registry.get(commit.stream.category());
+        if let Some(aggregate) = aggregate {
+            for event in &commit.events {
+                aggregate
+                    .decode_event(&event.type_name, event.schema, event.data.get())
+                    .map_err(|error| damage(DamageKind::Unreadable(error.to_string())))?;
+            }
         }
         match known {
             Some(version) => *version = commit.version(),

@@ -151,7 +151,7 @@ impl<T> Owner<T> {
         now: Now,
     ) -> Result<Made, SubmitError> {
         let times = self.times(now)?;
-        let (from_version, decided) = self.judge(submission, key, times)?;
+        let (from_version, mut decided) = self.judge(submission, key, times)?;
         let commit = self.commit(submission, from_version, times, &decided);
         let value = commit.to_value().map_err(|error| {
             tracing::error!(%error, "a commit could not be written as JSON");
@@ -162,6 +162,9 @@ impl<T> Owner<T> {
                 size: value.len(),
                 max: COMMIT_SIZE_MAX,
             });
+        }
+        if !self.is(KnownBad::AppendsUnread) {
+            self.read_back((&key[..], &value[..]), submission, &mut decided)?;
         }
         let (previous, position) = self
             .speculation
@@ -219,6 +222,37 @@ impl<T> Owner<T> {
             recorded_at,
             default,
         })
+    }
+
+    /// Reads the value of a new record as every reader will: what could not be read is never appended,
+    /// and the state goes on with what they will see.
+    fn read_back(
+        &self,
+        (key, value): (&[u8], &[u8]),
+        submission: &Submission,
+        decided: &mut Decided,
+    ) -> Result<(), SubmitError> {
+        let unreadable = |error: &dyn std::error::Error| {
+            let (stream, command) = (&submission.request.stream, &submission.request.command);
+            tracing::error!(
+                error = explained(error),
+                category = stream.category(),
+                %command,
+                "a rule decided what cannot be read again, so nothing was appended"
+            );
+            SubmitError::Failed
+        };
+        let commit = Commit::read(key, value).map_err(|error| unreadable(&error))?;
+        let Ok(events) = decided else {
+            return Ok(());
+        };
+        let aggregate = self.memory.registry().get(commit.stream.category());
+        let aggregate = aggregate.ok_or(SubmitError::Failed)?;
+        for (event, written) in events.iter_mut().zip(&commit.events) {
+            let read = event.read_back(&**aggregate, &written.data);
+            read.map_err(|error| unreadable(&error))?;
+        }
+        Ok(())
     }
 
     fn judge(

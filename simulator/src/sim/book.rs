@@ -5,7 +5,7 @@
 
 use kernel::schemars::JsonSchema;
 use kernel::{Context, Decider, Rejection, Timestamp, messages};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 /// The category of its streams.
@@ -30,6 +30,7 @@ pub struct Posted {
     /// The intent of its command.
     pub intent: u64,
     /// What was posted.
+    #[serde(serialize_with = "written")]
     pub amount: i64,
     /// Whether the client gave the business time.
     pub is_time_given: bool,
@@ -37,6 +38,16 @@ pub struct Posted {
     pub seen: u64,
     /// The digest of all of them.
     pub digest: u64,
+}
+
+/// An amount whose event is written as what nobody can read, as some values of floats or times are.
+pub const UNREADABLE: i64 = 7_777_777;
+
+fn written<S: Serializer>(amount: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    match *amount {
+        UNREADABLE => serializer.serialize_none(),
+        amount => serializer.serialize_i64(amount),
+    }
 }
 
 messages! {

@@ -10,7 +10,7 @@ use engine::command::{Answer, Decision, Request, SubmitError};
 use kernel::{TenantId, Timestamp};
 use serde_json::value::RawValue;
 
-use super::book::{CATEGORY, COMMAND, Post};
+use super::book::{CATEGORY, COMMAND, Post, UNREADABLE};
 use super::event::{ClientEvent, Event, Line, Loss, NodeEvent};
 use super::history::{Asked, CommandKey};
 use super::violation::Invariant;
@@ -29,6 +29,14 @@ pub struct Open {
     /// Whether some sending of it may have been attempted.
     uncertain: bool,
     settled: bool,
+}
+
+impl Open {
+    /// Whether a rule decides upon it what nobody can read.
+    fn is_unreadable(&self) -> bool {
+        let data = self.line.request.data.get();
+        data.contains(&UNREADABLE.to_string())
+    }
 }
 
 /// A client.
@@ -191,6 +199,9 @@ impl World {
             if self.random.chance(300) {
                 amounts.iter_mut().for_each(|amount| *amount *= -2);
             }
+            // No chance is drawn for it, so that runs without it stay what they are.
+            let is_unreadable = self.plan.unreadable && intent.is_multiple_of(7);
+            amounts.extend(is_unreadable.then_some(UNREADABLE));
             let known = self.clients[client]
                 .done
                 .iter()
@@ -208,7 +219,11 @@ impl World {
             let data = post.and_then(RawValue::from_string).expect("plain data");
             let key = (stream.clone(), id.clone());
             if !reuses {
-                let after = last.insert(stream.clone(), key.clone());
+                // What cannot be recorded comes before nothing.
+                let after = match is_unreadable {
+                    true => last.get(&stream).cloned(),
+                    false => last.insert(stream.clone(), key.clone()),
+                };
                 let asked = Asked {
                     intent,
                     occurred_at,
@@ -275,6 +290,12 @@ impl World {
                 let what = format!("{id} of {stream} is there, but was turned away: {reason}");
                 Some((Invariant::RefusedLeftNothing, what))
             }
+            Err(SubmitError::Failed) if open.is_unreadable() && !reuses => {
+                let is_there = self.histories[partition].of(&key).is_some();
+                let what = format!("{id} of {stream} failed and is there");
+                is_there.then_some((Invariant::RefusedLeftNothing, what))
+            }
+            Err(SubmitError::Failed) if open.is_unreadable() => None,
             Err(error @ (SubmitError::TooLarge { .. } | SubmitError::Failed)) => {
                 Some((Invariant::MovesAgain, format!("{id} of {stream}: {error}")))
             }

@@ -172,7 +172,7 @@ impl PartitionHistory {
                     self.heads.push(head);
                     let commit = Commit::read(key, value).map_err(|error| {
                         let what = format!("offset {}: {error}", record.offset);
-                        (Invariant::Versions, what)
+                        (Invariant::Readable, what)
                     })?;
                     self.count(commit, record.offset, next, asked)?;
                     return Ok(Judgement::Commit);
@@ -343,7 +343,7 @@ fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
     row.commits += 1;
     for event in &commit.events {
         let posted: Posted = serde_json::from_str(event.data.get())
-            .map_err(|error| (Invariant::Versions, error.to_string()))?;
+            .map_err(|error| (Invariant::Readable, error.to_string()))?;
         if (posted.seen, posted.digest) != (row.account.count, row.account.digest) {
             let what = format!("an event saw {} events, and there are others", posted.seen);
             return Err((Invariant::DecidedOnHistory, what));

@@ -31,6 +31,8 @@ pub struct Options {
     pub steps: Option<u64>,
     /// Whether records are cut off; absent: in one run of eight.
     pub cuts: Option<bool>,
+    /// Whether rules decide now and then what nobody can read.
+    pub unreadable: bool,
     /// A mistake that is built in.
     pub mistake: Option<Mistake>,
     /// A change of the engine that breaks the protocol; none without its feature `known-bad`.
@@ -56,6 +58,8 @@ pub struct Plan {
     pub fault_every_us: u64,
     /// Whether records are cut off once.
     pub cuts: bool,
+    /// Whether rules decide now and then what nobody can read.
+    pub unreadable: bool,
     /// The owners' settings, without names.
     pub settings: OwnerSettings,
     /// How many records one read returns at most: brokers answer with what they have at hand.
@@ -130,6 +134,7 @@ impl Plan {
             faults,
             fault_every_us: random.between(60_000, 900_000),
             cuts: options.cuts.unwrap_or(cuts),
+            unreadable: options.unreadable,
             settings,
             read_max: [1, 2, 4, 16, 64][random.index(5)],
             queue_max: [1, 4, 32][random.index(3)],

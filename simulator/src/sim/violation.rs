@@ -17,6 +17,8 @@ pub enum Invariant {
     Asked,
     /// A stream's versions are 1 to n without gaps, and a command's events are all or none.
     Versions,
+    /// What counts can be read by every reader.
+    Readable,
     /// Each accepted commit was decided on exactly the accepted history before it.
     DecidedOnHistory,
     /// Recorded time increases with every commit of a partition.
@@ -60,6 +62,7 @@ impl Invariant {
             Self::AtMostOnce => "a command leads to at most one commit",
             Self::Asked => "nothing is in the log that nobody asked for",
             Self::Versions => "versions are 1 to n, and a command's events are all or none",
+            Self::Readable => "what counts can be read by every reader",
             Self::DecidedOnHistory => "a commit was decided on exactly the history before it",
             Self::RecordedTime => "recorded time increases with every commit of a partition",
             Self::BusinessTime => "an event happened when the client says, if it says so",

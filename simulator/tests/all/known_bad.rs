@@ -65,6 +65,15 @@ fn looking_once_at_the_end_of_the_log_after_a_doubt() {
 }
 
 #[test]
+fn appending_what_was_not_read_again() {
+    let options = Options {
+        unreadable: true,
+        ..Options::with_flaw(KnownBad::AppendsUnread.into())
+    };
+    breaks(&options, &[Invariant::Readable]);
+}
+
+#[test]
 fn beginning_with_an_empty_table_of_command_ids() {
     flawed(KnownBad::ForgetsIdsAtTakeOver, &[Invariant::AtMostOnce]);
 }

@@ -46,6 +46,22 @@ fn run(seeds: impl Iterator<Item = u64>) -> (Counts, BTreeMap<u64, String>) {
 }
 
 #[test]
+fn what_nobody_could_read_is_never_appended() {
+    let options = Options {
+        unreadable: true,
+        ..Options::default()
+    };
+    let mut failed = 0;
+    for seed in 0..40 {
+        let report = sim::run(seed, &options, None);
+        let found = report.violation.map(|found| found.to_string());
+        assert_eq!(found, None, "seed {seed}");
+        failed += report.counts.other;
+    }
+    assert!(failed > 20, "{failed} commands failed");
+}
+
+#[test]
 fn no_promise_is_broken_under_any_kind_of_fault() {
     let (counts, found) = run((0..100)
         .chain([crate::FILLS_A_GAP])

@@ -16,6 +16,7 @@ use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
 use engine::audit::verify;
 use engine::explained;
+use engine::registry::Registry;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
@@ -235,7 +236,11 @@ async fn judge_all(
     let whole = Arc::clone(scene);
     let whole = tokio::task::spawn_blocking(move || whole.cluster.wait_whole());
     whole.await.expect("brokers that come back in sync");
-    let report = patiently(async || verify(&*scene.log, &[], |_, _| {}).await).await;
+    let shop = Registry::new()
+        .with::<domain::Customer>()
+        .with::<domain::Order>()
+        .with::<domain::Payment>();
+    let report = patiently(async || verify(&*scene.log, &shop, &[], |_, _| {}).await).await;
     let report = report.map_err(|error| explained(&error))?;
     if !report.is_clean() {
         imported.violations.push(format!("the log: {report:?}"));

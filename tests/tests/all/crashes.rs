@@ -137,9 +137,10 @@ impl Scene {
         assert!(shown.is_empty(), "{}", shown.join("\n"));
         pool.close().await;
         assert_eq!(self.annals.terminate(), Some(0), "{}", self.annals.said());
-        let report = engine::audit::verify(&*self.log.log, &[], |_, _| {})
-            .await
-            .unwrap();
+        let report =
+            engine::audit::verify(&*self.log.log, &crate::write_side::shop(), &[], |_, _| {})
+                .await
+                .unwrap();
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(
             accepted_commands(&self.log.log).await.unwrap().len(),

@@ -20,7 +20,7 @@ use tests::harness::stack::Stack;
 use crate::history::Scribe;
 use crate::query_door::Served;
 use crate::raw_log::RawLog;
-use crate::write_side::{place, request};
+use crate::write_side::{place, request, shop};
 
 /// How many workers ask for the same.
 const WORKERS: usize = 16;
@@ -83,7 +83,8 @@ async fn on_both_logs(test: impl AsyncFn(&Stack)) {
         test(&stack).await;
         assert_recorded_one_after_the_other(&stack.log).await;
         let log = stack.stop().await;
-        let report = engine::audit::verify(&*log.log, &[], |_, _| {});
+        let shop = shop();
+        let report = engine::audit::verify(&*log.log, &shop, &[], |_, _| {});
         assert!(report.await.unwrap().is_clean());
     }
 }

@@ -24,6 +24,7 @@ mod projections;
 mod proxy_works;
 mod query_door;
 mod raw_log;
+mod readable;
 mod readme;
 mod security;
 mod tidy;

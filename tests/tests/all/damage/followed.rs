@@ -436,7 +436,7 @@ async fn an_owner_whose_log_was_cut_while_it_was_away_believes_the_log() {
             assert_eq!(answer, (1, order < 15), "{kind:?}: order {order}");
         }
         engine.drain(PATIENCE).await;
-        let audit = engine::audit::verify(&*log.log, &[], |_, _| {})
+        let audit = engine::audit::verify(&*log.log, &shop(), &[], |_, _| {})
             .await
             .unwrap();
         assert!(audit.is_clean(), "{kind:?}: {audit:?}");

@@ -343,7 +343,7 @@ async fn a_hostile_topic_stops_nobody_and_misleads_nobody() {
     engine.drain(PATIENCE).await;
     strike(&stranger, &*log.log).await;
 
-    let report = verify(&*log.log, &[], |_, _| {}).await.unwrap();
+    let report = verify(&*log.log, &shop(), &[], |_, _| {}).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
     let commits: u64 = report
         .partitions
@@ -413,7 +413,7 @@ async fn a_stranger_that_claims_again_and_again_changes_no_answer() {
         }
         shop_for(&engine, 0..40, true).await;
         engine.drain(PATIENCE).await;
-        let report = verify(&*log.log, &[], |_, _| {}).await.unwrap();
+        let report = verify(&*log.log, &shop(), &[], |_, _| {}).await.unwrap();
         assert!(report.is_clean(), "{report:?}");
         let claims: u64 = report.partitions.iter().map(|p| p.claims).sum();
         let expected = if kind == Kind::Kafka { 4 + 16 } else { 4 };
@@ -456,6 +456,6 @@ async fn a_hostile_topic_is_copied_whole() {
         to.pop().expect("the claim that ends a copy");
         assert!(from == to, "partition {partition}");
     }
-    let report = verify(&*target, &[], |_, _| {}).await.unwrap();
+    let report = verify(&*target, &shop(), &[], |_, _| {}).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
 }

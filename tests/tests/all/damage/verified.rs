@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::{HISTORY, each_kind, history};
 use crate::history::{Scribe, but, checkpoint_at};
 use crate::raw_log::{RawLog, change_headers, edit, foreign};
+use crate::write_side::shop;
 
 async fn audit(log: &dyn EventLog, known: &[Known]) -> Report {
-    verify(log, known, |_, _| {}).await.unwrap()
+    verify(log, &shop(), known, |_, _| {}).await.unwrap()
 }
 
 fn known(checkpoint: Checkpoint) -> Known {

@@ -1,0 +1,161 @@
+//! What is accepted can be read by everyone, for ever: every field of every message is written, read,
+//! folded by another owner and an auditor, and projected into Postgres, live and anew.
+
+mod generated;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::audit::verify;
+use engine::command::Request;
+use engine::commit::Commit;
+use engine::engine::{Engine, EngineOptions};
+use engine::ids::Partition;
+use kernel::Timestamp;
+use projections::{Projector, models};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::postgres::Postgres;
+
+use crate::raw_log::read_all;
+use crate::write_side::{request, shop, start};
+use generated::{Maker, Schemas};
+
+const WAIT: Duration = Duration::from_secs(60);
+/// How many commands are tried.
+const COMMANDS: usize = 6_000;
+/// How many of them wait for their answers at once.
+const IN_FLIGHT_MAX: usize = 500;
+
+/// A command of a type that is drawn, to one of few streams of its category.
+fn command(maker: &mut Maker<'_>, number: usize) -> (Request, bool) {
+    use rand::RngExt as _;
+    let index = maker.random.random_range(0..maker.schemas.commands.len());
+    let (category, name, schema) = &maker.schemas.commands[index];
+    let data = maker.value(schema);
+    // Streams come to an end, so that others begin; payments are of one order.
+    let stream = number / 60 * 3 + maker.random.random_range(0..3);
+    let stream = match *category {
+        "payment" => format!("payment-x0-{stream}"),
+        category => format!("{category}-{stream}"),
+    };
+    let mut request = request(&stream, name, &format!("c{number}"), &Value::Null);
+    request.data = RawValue::from_string(data).unwrap();
+    let moment = maker.moment().parse::<Timestamp>();
+    let is_in_range = moment.is_ok();
+    request.occurred_at = moment.ok().filter(|_| maker.random.random_bool(0.8));
+    (request, is_in_range)
+}
+
+/// The places of what data holds, as [`Schemas::places`] has them.
+fn places_of(data: &Value, at: &str, places: &mut BTreeSet<String>) {
+    match data {
+        Value::Object(members) => {
+            for (name, value) in members {
+                let place = format!("{at}/{name}");
+                places_of(value, &place, places);
+                places.insert(place);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| places_of(item, at, places)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_field_of_every_message_is_written_read_folded_and_projected() {
+    let registry = shop();
+    let schemas = Schemas::of(&registry);
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut maker = Maker::new(seed, &schemas);
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    let engine = start(&log).await;
+    let mut batch = engine.batch();
+    let (mut pending, mut malformed) = (VecDeque::new(), 0);
+    for number in 0..COMMANDS {
+        let (request, is_in_range) = command(&mut maker, number);
+        match engine.prepare(request) {
+            Ok(prepared) if is_in_range => {
+                pending.push_back(batch.submit(prepared, Instant::now() + WAIT).await);
+                if pending.len() > IN_FLIGHT_MAX {
+                    pending.pop_front().unwrap().await.unwrap();
+                }
+            }
+            Ok(_) | Err(_) => malformed += 1,
+        }
+    }
+    assert!(malformed < COMMANDS / 4, "{malformed} are malformed");
+    for answer in pending {
+        answer.await.unwrap();
+    }
+    drop(batch);
+    engine.drain(WAIT).await;
+    drop(engine);
+
+    // Read, and folded by an owner that knows nothing.
+    let report = verify(&*log.log, &registry, &[], |_, _| {}).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    let mut seen = BTreeSet::new();
+    for partition in [0, 1].map(Partition) {
+        for record in read_all(&*log.log, partition).await {
+            let Some(key) = &record.key else { continue };
+            let commit = Commit::read(key, record.value.as_deref().unwrap()).unwrap();
+            let mut note = |name: &str, data: &RawValue| {
+                let data = serde_json::from_str(data.get()).unwrap();
+                places_of(&data, name, &mut seen);
+            };
+            note(&commit.command.type_name, &commit.command.data);
+            for event in &commit.events {
+                note(&event.type_name, &event.data);
+            }
+        }
+    }
+    let mut places = Vec::new();
+    for (_, name, schema) in &schemas.commands {
+        schemas.places(schema, name, &mut places);
+    }
+    for (name, schema) in &schemas.events {
+        schemas.places(schema, name, &mut places);
+    }
+    let missing: Vec<&String> = places
+        .iter()
+        .filter(|place| !seen.contains(*place))
+        .collect();
+    assert!(missing.is_empty(), "nothing was tried of {missing:?}");
+    let options = EngineOptions::alone(None);
+    let folded = Engine::start(Arc::clone(&log.log), shop(), options).await;
+    let folded = folded.unwrap();
+    folded.ready(WAIT).await.unwrap();
+    folded.drain(WAIT).await;
+
+    // Projected, merged with what is there and copied.
+    let postgres = Postgres::start();
+    let all = models::all();
+    let (live, anew) = (
+        postgres.create_database().await,
+        postgres.create_database().await,
+    );
+    for url in [&live, &anew] {
+        projections::migrate(url).await.unwrap();
+    }
+    let projector = Projector::spawn(&log.log, &live, &all, 2).unwrap();
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let places = projections::list(Some(&*log.log), &live, &all)
+            .await
+            .unwrap();
+        if !places.is_empty() && places.iter().all(|place| place.gap == Some(0)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{:?}", projector.ready());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    projector.ready().unwrap();
+    projector.stop().await.unwrap();
+    projections::catch_up(&log.log, &anew, &all, Box::new(|_| {}))
+        .await
+        .unwrap();
+}
