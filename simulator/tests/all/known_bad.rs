@@ -105,6 +105,15 @@ fn claiming_and_appending_by_a_clock_that_is_a_day_off() {
 }
 
 #[test]
+fn appending_what_was_not_read_again() {
+    let options = Options {
+        unreadable: true,
+        ..Options::with_flaw(KnownBad::AppendsUnread.into())
+    };
+    breaks(&options, &[Invariant::Readable]);
+}
+
+#[test]
 fn beginning_with_an_empty_table_of_command_ids() {
     flawed(KnownBad::ForgetsIdsAtTakeOver, &[Invariant::AtMostOnce]);
 }
