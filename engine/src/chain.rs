@@ -181,19 +181,6 @@ impl Stop {
     }
 }
 
-impl Stop {
-    /// Where.
-    #[must_use]
-    pub fn place(&self) -> (Partition, Offset) {
-        match self {
-            Self::Damage(damage) => (damage.partition, damage.offset),
-            Self::NewerFormat {
-                partition, offset, ..
-            } => (*partition, *offset),
-        }
-    }
-}
-
 fn record_version() -> u16 {
     RECORD_VERSION
 }

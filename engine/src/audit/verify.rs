@@ -10,6 +10,7 @@ use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
+use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
 use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};

@@ -622,17 +622,6 @@ fn count_moves(before: Option<Term>, now: Option<Term>) {
     }
 }
 
-impl Drop for Driver {
-    /// Lets go of whoever still waits: nobody works on it any more.
-    fn drop(&mut self) {
-        self.questions.close();
-        self.commands.close();
-        self.from_peers.close();
-        while self.commands.pop().is_some() {}
-        while self.from_peers.pop().is_some() {}
-    }
-}
-
 /// The way of inputs to a seat.
 struct Reporter {
     inputs: mpsc::UnboundedSender<Input>,

@@ -37,14 +37,6 @@ pub struct Open {
     settled: bool,
 }
 
-impl Open {
-    /// Whether a rule decides upon it what nobody can read.
-    fn is_unreadable(&self) -> bool {
-        let data = self.line.request.data.get();
-        data.contains(&UNREADABLE.to_string())
-    }
-}
-
 /// A client.
 #[derive(Default)]
 pub struct Client {

@@ -176,13 +176,6 @@ impl PartitionHistory {
             && (commit.position, commit.previous) == (self.position().next(), self.head())
     }
 
-    /// Whether a commit would count now.
-    #[must_use]
-    pub fn is_continued_by(&self, commit: &CommitHeaders) -> bool {
-        (commit.term, commit.writer) == (self.term, self.writer)
-            && (commit.position, commit.previous) == (self.position().next(), self.head())
-    }
-
     /// Judges a record that landed.
     ///
     /// # Errors

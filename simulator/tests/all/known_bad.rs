@@ -99,21 +99,6 @@ fn appending_what_was_not_read_again() {
 }
 
 #[test]
-fn claiming_and_appending_by_a_clock_that_is_a_day_off() {
-    let promises = [Invariant::TimesAreTrue, Invariant::AtMostOnce];
-    flawed(KnownBad::AppendsByAnyClock, &promises);
-}
-
-#[test]
-fn appending_what_was_not_read_again() {
-    let options = Options {
-        unreadable: true,
-        ..Options::with_flaw(KnownBad::AppendsUnread.into())
-    };
-    breaks(&options, &[Invariant::Readable]);
-}
-
-#[test]
 fn beginning_with_an_empty_table_of_command_ids() {
     flawed(KnownBad::ForgetsIdsAtTakeOver, &[Invariant::AtMostOnce]);
 }
@@ -160,18 +145,6 @@ fn trusting_what_was_acknowledged_while_leaders_changed() {
         ..Options::with_flaw(KnownBad::TrustsAcrossLeaders.into())
     };
     breaks_beside(&options, &[Invariant::CutIsNoticed], &[], SEEDS_RARE_MAX);
-}
-
-#[test]
-fn appending_what_the_rules_fail_over() {
-    let bad = KnownBad::AppendsUntried;
-    flawed(bad, &[Invariant::FailuresStayAlone]);
-}
-
-#[test]
-fn stopping_a_partition_where_the_rules_fail() {
-    let bad = KnownBad::StopsWhereRulesFail;
-    flawed(bad, &[Invariant::NoFalseAlarm]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tests::harness::stack::Stack;
 use crate::history::Scribe;
 use crate::query_door::Served;
 use crate::raw_log::RawLog;
-use crate::write_side::{place, request, shop};
+use crate::write_side::{place, request};
 
 /// How many workers ask for the same.
 const WORKERS: usize = 16;

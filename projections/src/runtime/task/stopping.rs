@@ -5,7 +5,6 @@
 
 use std::time::Instant;
 
-use engine::chain::Stop;
 use engine::explained;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
@@ -51,31 +50,6 @@ impl Task {
     /// Whether it goes on and on with live tables, so that others are told where it stops.
     pub(super) fn follows_live(&self) -> bool {
         matches!((&self.target, &self.goal), (Target::Live(_), Goal::Follow))
-    }
-
-    /// Stops what one partition's records go into; the other partitions go on.
-    pub(super) fn stop_partition(
-        &self,
-        session: &mut Session,
-        stop: Stop,
-    ) -> Result<(), RuntimeError> {
-        let (partition, offset) = stop.place();
-        for (generation, progress) in session.generations.iter().zip(&mut session.progress) {
-            if progress.stopped.insert(partition) {
-                let stopped = StoppedProjection {
-                    projection: generation.projection.name(),
-                    partition: Some(partition),
-                    offset: Some(offset),
-                    reason: stop.to_string(),
-                };
-                self.report_stopped(stopped, generation.number);
-            }
-        }
-        // A goal that is not reached in one partition is not reached.
-        match (&self.goal, self.require_any(session)) {
-            (Goal::Follow, Ok(())) => Ok(()),
-            (Goal::Follow, Err(_)) | (Goal::Reach(_), _) => Err(stop.into()),
-        }
     }
 
     /// Logs and counts a stop, once.

@@ -318,33 +318,3 @@ async fn a_projector_that_goes_on_refuses_a_gap_in_a_stream_that_it_has_not_read
         "{said}"
     );
 }
-
-#[tokio::test]
-async fn a_projector_that_goes_on_refuses_a_gap_in_a_stream_that_it_has_not_read_since() {
-    use crate::history::Scribe;
-    use crate::raw_log::RawLog;
-    let mut scribe = Scribe::new();
-    scribe.claim();
-    scribe.commits(&["thing-a", "thing-b", "thing-a", "thing-b"]);
-    let raw = RawLog::holding(Kind::Sqlite, scribe.records()).await;
-    let postgres = Postgres::start();
-    let url = database(&postgres).await;
-    let all = models::all();
-    let caught_up = async || projections::catch_up(&raw.log, &url, &all, Box::new(|_| {})).await;
-    caught_up().await.unwrap();
-    // What follows is taken up by whoever goes on.
-    let before = scribe.records().len();
-    scribe.commits(&["thing-a"]);
-    raw.write(Partition(0), &scribe.records()[before..]).await;
-    caught_up().await.unwrap();
-    // Linked as it should be, and decided on a version that the stream never had.
-    let value = scribe.value("thing-b", 9);
-    let gap = scribe.record_of("main/thing-b", value, |_| {});
-    raw.write(Partition(0), &[gap]).await;
-    let error = caught_up().await.unwrap_err();
-    let said = explained(&error);
-    assert!(
-        said.contains("version gap") && said.contains("offset 6"),
-        "{said}"
-    );
-}
