@@ -49,6 +49,14 @@ fn for_people(shown: &mut String, char: char) {
     }
 }
 
+/// As JSON writes it: `\u001b`.
+fn for_json(shown: &mut String, char: char) {
+    let mut units = [0; 2];
+    for unit in char.encode_utf16(&mut units) {
+        let _ = write!(shown, "\\u{unit:04x}");
+    }
+}
+
 /// A text on one line.
 #[must_use]
 pub fn shown(text: &str) -> Cow<'_, str> {
@@ -65,16 +73,14 @@ pub fn lines(text: &str) -> Cow<'_, str> {
 /// itself; the others are escaped in its own way, so that its meaning is kept.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
-    escaped(
-        text,
-        |char| char == '\n',
-        |shown, char| {
-            let mut units = [0; 2];
-            for unit in char.encode_utf16(&mut units) {
-                let _ = write!(shown, "\\u{unit:04x}");
-            }
-        },
-    )
+    escaped(text, |char| char == '\n', for_json)
+}
+
+/// A line of the log, which may hold colours of our own: control characters of ASCII are for the
+/// formatter to escape, in values; here it is everything else, in a form that JSON reads too.
+#[must_use]
+pub fn log_line(text: &str) -> Cow<'_, str> {
+    escaped(text, |char| char.is_ascii(), for_json)
 }
 
 /// A text as one cell of a CSV file. One that a spreadsheet would take for a formula begins with an
@@ -123,6 +129,9 @@ mod tests {
             assert_eq!(shown(text), one_line);
         }
         assert_eq!(lines("a\nb\u{1b}"), "a\nb\\u{1b}");
+        let colours = "\u{1b}[31mWARN\u{1b}[0m path=\"a\u{202e}b\"\n";
+        let line = "\u{1b}[31mWARN\u{1b}[0m path=\"a\\u202eb\"\n";
+        assert_eq!(log_line(colours), line);
         assert_eq!(json("\"\u{9b}\u{e0041}\"\n"), "\"\\u009b\\udb40\\udc41\"\n");
     }
 

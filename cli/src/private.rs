@@ -1,9 +1,10 @@
 //! What only the user who runs the program may read: folders of data, files of logs, secrets.
 //!
-//! Invariant: a folder of data has mode 0700 (root's 0711: its Postgres runs as another user, who must
-//! get through to what is that user's, and nobody can look around), and what is made in it 0600, whatever the umask of the
-//! shell; what is wider is made narrow at the start, and a file with a secret that others may read
-//! is refused. Deliberately absent: the private Postgres's folder, which has rules of its own.
+//! Invariant: a folder of data has mode 0700 and what is made in it 0600, whatever the umask of the
+//! shell; what is wider is made narrow at the start, and a file with a secret that others may read is
+//! refused. Root's folders have 0711: its Postgres runs as another user, who must get through to what
+//! is that user's; nobody can look around. Deliberately absent: the private Postgres's folder, which has
+//! rules of its own.
 
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io::ErrorKind;
@@ -16,6 +17,8 @@ use crate::exit::{Exit, Failure};
 
 /// The bits of everybody but the owner: whoever has none can neither read nor write.
 const OF_OTHERS: u32 = 0o077;
+/// The mode of root's folders.
+const ROOT_FOLDER_MODE: u32 = 0o711;
 /// What stands beside the file of an embedded log.
 const BESIDE_LOG: [&str; 4] = ["", "-wal", "-shm", ".lock"];
 
@@ -33,14 +36,20 @@ pub fn folder(path: &Path) -> Result<(), Failure> {
     let mode = folder_mode();
     let made = builder.recursive(true).mode(mode).create(path);
     made.map_err(|error| failed("make the folder", path, &error))?;
-    narrowed(path, mode)
+    narrowed(path, mode)?;
+    // The umask has taken away what root's Postgres needs.
+    if mode == ROOT_FOLDER_MODE {
+        let set = fs::set_permissions(path, Permissions::from_mode(mode));
+        set.map_err(|error| failed("open the way through", path, &error))?;
+    }
+    Ok(())
 }
 
 /// The mode of a folder of data.
 #[must_use]
 pub fn folder_mode() -> u32 {
     if rustix::process::geteuid().is_root() {
-        0o711
+        ROOT_FOLDER_MODE
     } else {
         0o700
     }

@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::escape;
+
 /// The most lines that wait to be written.
 const LINES_WAITING_MAX: usize = 8_192;
 /// The most bytes of them.
@@ -179,7 +181,9 @@ impl Write for LogLine {
 impl Drop for LogLine {
     fn drop(&mut self) {
         if !self.text.is_empty() {
-            self.log.send(std::mem::take(&mut self.text));
+            let text = String::from_utf8_lossy(&self.text);
+            self.log
+                .send(escape::log_line(&text).into_owned().into_bytes());
         }
     }
 }

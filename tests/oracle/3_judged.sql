@@ -102,7 +102,7 @@ SELECT
         ELSE 'payment_instalments_negative'
     END AS code
 FROM readable.payments p
-JOIN judged.placing placing ON placing.order_id = p.order_id AND placing.is_sent
+JOIN judged.placing o ON o.order_id = p.order_id AND o.is_sent
 LEFT JOIN (
     SELECT DISTINCT ON (order_id, sequence)
         order_id, sequence, place, method, instalments, amount_minor

@@ -3,8 +3,8 @@
 //! Invariant: a line counts as done only when the door has said what became of it. Until then it is
 //! kept, and sent again under the same id, behind every earlier line that is not done either; so
 //! the order of the lines of a stream is kept through broken connections and overload. At most
-//! [`SendOptions::in_flight_max`] lines of 64 MiB together are kept. Deliberately absent: where lines come from, and
-//! what is made of the outcomes.
+//! [`SendOptions::in_flight_max`] lines of 64 MiB together are kept. Deliberately absent: where lines
+//! come from, and what is made of the outcomes.
 
 mod answer;
 mod backlog;

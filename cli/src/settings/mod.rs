@@ -1,8 +1,8 @@
 //! Every setting: its value, where the value came from, and what it means.
 //!
 //! Layers, the later over the earlier: defaults, a TOML file (`--config FILE`, else
-//! `annals/annals.toml` in the user's configuration folder), `ANNALS_…` variables, flags. Invariant: a key that nobody knows is an
-//! error, in every layer. Deliberately absent: what the settings are used for.
+//! `annals/annals.toml` in the user's configuration folder), `ANNALS_…` variables, flags. Invariant:
+//! a key that nobody knows is an error, in every layer. Deliberately absent: what the settings are used for.
 
 mod catalogue;
 mod cluster;
