@@ -19,6 +19,7 @@ use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
 use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
+use super::left::Left;
 use super::{Brokers, PROBE_TIMEOUT, failed};
 use crate::ids::{Offset, Partition};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
@@ -213,32 +214,7 @@ pub(super) struct Probe {
     place: Option<(Partition, Offset)>,
     /// Whether somebody came there by reading, and will most likely go on.
     reads_on: bool,
-}
-
-/// How a probe was left.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Left {
-    /// Nowhere, or at an end.
-    Nowhere,
-    /// Behind a record that was looked at.
-    Looked(Partition, Offset),
-    /// Where somebody will most likely read on.
-    Reading(Partition, Offset),
-}
-
-impl Left {
-    pub(super) fn reads_on(&self) -> bool {
-        matches!(self, Self::Reading(..))
-    }
-
-    pub(super) fn stands_at(&self, place: (Partition, Offset)) -> bool {
-        match *self {
-            Self::Nowhere => false,
-            Self::Looked(partition, offset) | Self::Reading(partition, offset) => {
-                (partition, offset) == place
-            }
-        }
-    }
+    left_at: Instant,
 }
 
 impl Probe {
@@ -250,7 +226,13 @@ impl Probe {
             assigned: None,
             place: None,
             reads_on: false,
+            left_at: Instant::now(),
         })
+    }
+
+    /// For how long nobody has used it.
+    pub(super) fn idle(&self) -> Duration {
+        self.left_at.elapsed()
     }
 
     /// How its last use left it.
@@ -265,6 +247,7 @@ impl Probe {
     /// Lets the client fetch nothing more, unless somebody will most likely read on with it: at an end
     /// it would ask a broker a hundred times a second whether there is more.
     pub(super) fn rest(&mut self) {
+        self.left_at = Instant::now();
         if self.left().reads_on() || self.assigned.take().is_none() {
             return;
         }

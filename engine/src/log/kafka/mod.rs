@@ -8,6 +8,7 @@ mod brokers;
 mod consumer;
 mod directory;
 mod hints;
+mod left;
 mod membership;
 mod producer;
 mod statistics;
@@ -27,8 +28,9 @@ use crate::cluster::{Directory, Membership, MembershipOptions};
 use crate::ids::{LogId, Offset, Partition};
 use crate::record::Record;
 use brokers::Brokers;
-use consumer::{KafkaReader, Left, Probe};
+use consumer::{KafkaReader, Probe};
 use directory::KafkaDirectory;
+use left::Left;
 use membership::KafkaMembership;
 use producer::KafkaAppender;
 
@@ -45,6 +47,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many clients there are for proofs and for reading on; each has threads and connections of its own,
 /// so that more would cost more than waiting for one.
 const PROBES_MAX: usize = 16;
+/// How many of them stay open, however little there is to do.
+const PROBES_MIN: usize = 2;
+/// For how long others stay open that nobody needs. Many are needed at the start and when partitions move.
+const PROBE_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// A log in a Kafka topic.
 pub struct KafkaLog {
@@ -172,12 +178,28 @@ impl KafkaLog {
             let result = work(&mut probe)?;
             probe.rest();
             let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle: Vec<Duration> = kept.iter().map(Probe::idle).collect();
+            let old: Vec<Probe> = kept.drain(..not_needed(&idle)).collect();
             kept.push(probe);
+            drop(kept);
+            if !old.is_empty() {
+                // Closing a client joins its threads, which nobody here waits for.
+                std::thread::spawn(move || drop(old));
+            }
             drop(permit);
             Ok(result)
         })
         .await
     }
+}
+
+/// How many clients are closed, of those that have been idle for so long, the longest first.
+fn not_needed(idle: &[Duration]) -> usize {
+    let old = idle
+        .iter()
+        .take_while(|idle| **idle > PROBE_IDLE_MAX)
+        .count();
+    old.min(idle.len().saturating_sub(PROBES_MIN))
 }
 
 /// Which client looks at something once, if there is one: the last that nobody reads on with, or else the last.
@@ -325,6 +347,18 @@ mod tests {
         assert_eq!(which_to_read(&[], at(3, 0), false), None);
         assert_eq!(which_to_look(&[ONE, OTHER]), Some(1));
         assert_eq!(which_to_look(&[]), None);
+    }
+
+    #[test]
+    fn clients_that_nobody_needs_are_closed_but_for_two() {
+        let idle = |seconds: &[u64]| -> Vec<Duration> {
+            seconds.iter().map(|s| Duration::from_secs(*s)).collect()
+        };
+        assert_eq!(not_needed(&idle(&[])), 0);
+        assert_eq!(not_needed(&idle(&[99, 98])), 0);
+        assert_eq!(not_needed(&idle(&[99, 98, 97, 1])), 2);
+        assert_eq!(not_needed(&idle(&[99, 5, 4, 1])), 1);
+        assert_eq!(not_needed(&idle(&[9, 8, 7])), 0);
     }
 
     #[test]
