@@ -240,6 +240,7 @@ async fn in_a_log_that_is_ahead_events_happen_when_the_clock_says() {
         // Whoever folds the log again knows the same time, and that nobody gave it.
         let Served { engine, log, .. } = served;
         engine.drain(std::time::Duration::from_secs(10)).await;
+        drop(engine);
         std::fs::remove_dir_all(log.store()).unwrap();
         let served = Served::over(log).await;
         let mut alike = request("order-1", "PlaceOrder", "b", &place());
