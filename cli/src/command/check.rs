@@ -18,7 +18,7 @@ use crate::logging::talk;
 use crate::node::http::Bound;
 use crate::node::open_log;
 use crate::output;
-use crate::settings::{Settings, without_password};
+use crate::settings::{Settings, typed, without_password};
 
 /// The clocks of this machine and of the log may differ by this much.
 const CLOCK_SKEW_MAX_MS: i64 = 60_000;
@@ -321,6 +321,7 @@ async fn postgres(
     rows: &mut Rows,
 ) {
     let shown = without_password(url);
+    let (typed, hint) = typed(url);
     let migrations = match migration_status(url).await {
         Ok(migrations) => migrations,
         Err(error) => {
@@ -341,7 +342,7 @@ async fn postgres(
         .count();
     if missing > 0 {
         let found = format!("{missing} of {} not applied", migrations.len());
-        let to_do = format!("annals migrate --postgres {shown}");
+        let to_do = format!("annals migrate --postgres {typed}{hint}");
         rows.add("migrations", Status::Fail, found, to_do);
         return;
     }
@@ -365,7 +366,7 @@ async fn postgres(
             for name in outdated {
                 let found = format!("{name} was made by another version of this program");
                 let to_do = format!(
-                    "annals projections rebuild {name} --log {} --postgres {shown}",
+                    "annals projections rebuild {name} --log {} --postgres {typed}{hint}",
                     settings.log
                 );
                 rows.add("read models", Status::Fail, found, to_do);

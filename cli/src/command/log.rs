@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{known, raw};
 use crate::exit::{Exit, Failure, explained};
 use crate::logging::talk;
-use crate::node::{PARTITIONS_DEFAULT, create_parent, open_log};
+use crate::node::{create_parent, open_log, partition_count};
 use crate::output;
 use crate::progress::Progress;
 use crate::settings::{OutputFormat, Settings};
@@ -86,10 +86,9 @@ pub enum LogCommand {
 /// Arguments of `log create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Partitions; never changes afterwards
-    #[arg(long, value_name = "N", default_value_t = PARTITIONS_DEFAULT,
-          value_parser = clap::value_parser!(u32).range(1..=1024))]
-    partitions: u32,
+    /// Partitions; never changes afterwards [default: what is there already has, or else 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    partitions: Option<u32>,
     /// Brokers that keep each partition
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=9))]
@@ -162,10 +161,14 @@ struct Made {
 
 async fn make(settings: &Settings, args: &CreateArgs) -> Result<Exit, Failure> {
     create_parent(&settings.log)?;
+    let partition_count = match args.partitions {
+        Some(asked) => asked,
+        None => partition_count(settings).await?,
+    };
     let window_ms = args.idempotency_window.as_millis();
     let options = CreateOptions {
         store: StoreOptions {
-            partition_count: args.partitions,
+            partition_count,
             replication: args.replication,
         },
         idempotency_window_ms: u64::try_from(window_ms).unwrap_or(u64::MAX),

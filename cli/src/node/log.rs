@@ -47,6 +47,18 @@ fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
     acknowledging(log, acknowledged.clone())
 }
 
+/// How many partitions the log has, or is to have where nobody said so.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn partition_count(settings: &Settings) -> Result<u32, Failure> {
+    match engine::log::open(settings.log_place()).await {
+        Ok(log) => Ok(log.partition_count()),
+        Err(LogError::Missing { .. }) => Ok(PARTITIONS_DEFAULT),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Opens the log; makes it, or finishes making it, where that is needed.
 ///
 /// # Errors
@@ -54,11 +66,7 @@ fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
 pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Failure> {
     create_parent(&settings.log)?;
     private_files(&settings.log);
-    let partition_count = match engine::log::open(settings.log_place()).await {
-        Ok(log) => log.partition_count(),
-        Err(LogError::Missing { .. }) => PARTITIONS_DEFAULT,
-        Err(error) => return Err(error.into()),
-    };
+    let partition_count = partition_count(settings).await?;
     let options = CreateOptions {
         store: StoreOptions {
             partition_count,

@@ -26,6 +26,7 @@ use tokio::sync::Mutex;
 
 pub use self::log::{
     PARTITIONS_DEFAULT, create_folder, create_parent, open_claimed, open_log, open_or_make,
+    partition_count,
 };
 pub use postgres::Postgres;
 pub use routes::document as openapi_document;

@@ -11,7 +11,7 @@ use projections::{MigrationStatus, migrate, migration_status};
 
 use crate::embedded_postgres::{EmbeddedPostgres, Options};
 use crate::exit::{Exit, Failure, explained};
-use crate::settings::{Settings, without_password};
+use crate::settings::{Settings, typed, without_password};
 use crate::{private, signals};
 
 /// A Postgres that may be used as long as this is kept.
@@ -140,12 +140,15 @@ impl Postgres {
     /// What to say of a schema that is not up to date.
     #[must_use]
     pub fn unmigrated(&self) -> Failure {
-        let whose = match self.embedded {
-            Some(_) => format!(" --data {}", self.data.display()),
-            None => format!(" --postgres {}", self.shown()),
+        let (whose, hint) = match self.embedded {
+            Some(_) => (format!(" --data {}", self.data.display()), ""),
+            None => {
+                let (typed, hint) = typed(&self.url);
+                (format!(" --postgres {typed}"), hint)
+            }
         };
         let message = format!(
-            "the schema of {} is not up to date; bring it there with: annals migrate{whose}",
+            "the schema of {} is not up to date; bring it there with: annals migrate{whose}{hint}",
             self.shown()
         );
         Failure::new(Exit::Unprepared, message)

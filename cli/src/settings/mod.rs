@@ -536,6 +536,27 @@ fn host_name() -> String {
     }
 }
 
+/// The address of a database as it can be typed, and what else is to be done: a password that is not shown
+/// would be taken for the password.
+#[must_use]
+pub fn typed(url: &str) -> (String, &'static str) {
+    let shown = without_password(url);
+    let (address, parameters) = shown.split_once('?').unwrap_or((&shown, ""));
+    let parameters: Vec<&str> = parameters
+        .split('&')
+        .filter(|parameter| !parameter.is_empty() && !parameter.ends_with("=***"))
+        .collect();
+    let mut typed = address.replacen(":***@", "@", 1);
+    if !parameters.is_empty() {
+        typed = format!("{typed}?{}", parameters.join("&"));
+    }
+    let hint = match shown.contains("***") {
+        true => "; its password goes into the variable PGPASSWORD",
+        false => "",
+    };
+    (typed, hint)
+}
+
 /// A URL that may be shown to anyone who looks over a shoulder.
 #[must_use]
 pub fn without_password(url: &str) -> String {

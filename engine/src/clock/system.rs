@@ -2,12 +2,12 @@
 //!
 //! Invariant: nothing else in the engine asks what time it is by a clock that suspended time counts for.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use kernel::Timestamp;
 use libc::{CLOCK_BOOTTIME, timespec};
 
 use crate::owner::Now;
-use crate::seat::wall_clock;
 
 /// The present moment; monotonic times count from `started`.
 pub(crate) fn now(started: Instant) -> Now {
@@ -28,4 +28,13 @@ pub(crate) fn boottime_ms() -> u64 {
     // SAFETY: it is a place to write to. With this clock the call cannot fail.
     unsafe { libc::clock_gettime(CLOCK_BOOTTIME, &raw mut now) };
     (now.tv_sec * 1_000 + now.tv_nsec / 1_000_000).unsigned_abs()
+}
+
+/// The clock on the wall, to the microsecond.
+pub(crate) fn wall_clock() -> Timestamp {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(micros).unwrap_or_default()
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Engine;
+use crate::clock::system::wall_clock;
 use crate::cluster::{
     Assignment, Directory, Hint, Known, Membership, MembershipOptions, NoDirectory, NoPeers,
     NodeEntry, Peers,
@@ -19,7 +20,7 @@ use crate::cluster::{
 use crate::ids::{LogId, Partition, Term};
 use crate::log::{EventLog, LogError};
 use crate::owner::OwnerSettings;
-use crate::seat::{Unfit, wall_clock};
+use crate::seat::Unfit;
 
 /// How often a node says that it is there.
 const SAY_EVERY: Duration = Duration::from_secs(3);

@@ -22,6 +22,7 @@ use kernel::schemars;
 mod clock;
 mod damage;
 pub(crate) mod failing_store;
+mod gone;
 mod ids;
 mod imitated;
 mod large;
@@ -177,6 +178,13 @@ impl World {
     }
 
     fn owning_with(owner: Owner<&'static str>) -> Self {
+        let mut world = Self::starting_with(owner);
+        world.settle();
+        assert_eq!(world.owner.phase(), &Phase::Owning);
+        world
+    }
+
+    fn starting_with(owner: Owner<&'static str>) -> Self {
         let mut world = Self {
             owner,
             records: Vec::new(),
@@ -193,8 +201,6 @@ impl World {
             slept_ms: 0,
         };
         world.owner.start(Offset(0));
-        world.settle();
-        assert_eq!(world.owner.phase(), &Phase::Owning);
         world
     }
 

@@ -17,7 +17,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Seat;
-use super::driver::{Control, Driver, Queues, RETRY_AFTER, Shared};
+use super::driver::{Driver, RETRY_AFTER};
+use super::shared::{Control, Queues, Shared};
 use super::ticket::{ClientTicket, PeerTicket};
 use crate::cluster::Known;
 use crate::explained;

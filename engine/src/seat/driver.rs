@@ -5,24 +5,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use kernel::Timestamp;
 use metrics::{Histogram, counter, histogram};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::desk::WayToDesk;
 use super::queue::{ForwardedCommands, OwnCommands, Questions};
+use super::shared::{Control, Input, Queues, Shared, Status};
 use super::ticket::{ClientTicket, PeerTicket};
-use super::unfit::Unfit;
 use super::{Peer as _, Seat, SeatAction};
-use crate::clock::{self, Reference};
-use crate::cluster::{CommandForPeer, Directory, Hint, Known, LinkEvent, LinkId, PeerLink, Peers};
+use crate::clock;
+use crate::cluster::{CommandForPeer, Hint, Known, LinkId, PeerLink};
 use crate::explained;
-use crate::ids::{LogId, Offset, Partition, Position, Term};
-use crate::log::{AppendResult, AppendSession, Appender, Bounds, Chunk, EventLog, LogError};
+use crate::ids::{Offset, Partition, Term};
+use crate::log::{AppendResult, AppendSession, EventLog, LogError};
 use crate::owner::{Inquired, Lists, NotOwning, Now, Submission};
-use crate::record::{NewRecord, RECORD_VERSION_FIRST, Record};
+use crate::record::{NewRecord, RECORD_VERSION_FIRST};
 
 /// How long a failed read waits for its next try.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -31,63 +30,6 @@ const TAKEN_MAX: usize = 256;
 /// How many commands are taken out of their turns before they are routed: what is taken out waits in
 /// the order in which it was.
 const TAKEN_AT_ONCE_MAX: usize = 16;
-
-/// What a seat's task is asked by other nodes, apart from commands.
-pub(crate) enum Control {
-    /// Hand the partition over; the reply says whether this node owned it.
-    HandOver {
-        successor: Hint,
-        reply: oneshot::Sender<bool>,
-    },
-    /// Take the partition over, whoever should own it; the reply comes when this node owns.
-    TakeOver { reply: oneshot::Sender<()> },
-}
-
-/// What a seat shows to others.
-#[derive(Clone, Debug)]
-pub(crate) struct Status {
-    pub(crate) not_owning: Option<NotOwning>,
-    pub(crate) log: Option<LogId>,
-    pub(crate) position: Position,
-    /// The term under which this node owns, if it does.
-    pub(crate) term: Option<Term>,
-    /// Who owns elsewhere, as far as this node knows.
-    pub(crate) elsewhere: Option<Hint>,
-}
-
-enum Input {
-    Appended(u64, AppendResult),
-    Read(Result<Chunk, LogError>),
-    Proven(Offset, Result<(Offset, Option<Record>), LogError>),
-    Peeked(Result<Bounds, LogError>),
-    OwnerAnswered,
-    Link(LinkId, LinkEvent),
-}
-
-/// What the tasks of all partitions share.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) appender: Arc<dyn Appender>,
-    pub(crate) peers: Arc<dyn Peers>,
-    pub(crate) directory: Arc<dyn Directory>,
-    /// What keeps this node from owning what it should.
-    pub(crate) unfit: watch::Sender<Unfit>,
-    /// Whether there may be other nodes.
-    pub(crate) in_group: bool,
-    /// What this node's clock is held against.
-    pub(crate) reference: watch::Receiver<Reference>,
-    /// Against which monotonic times are counted.
-    pub(crate) started: Instant,
-}
-
-/// Where commands come from, and where is shown what came of them.
-pub(crate) struct Queues {
-    pub(crate) commands: Arc<OwnCommands>,
-    pub(crate) from_peers: Arc<ForwardedCommands>,
-    pub(crate) questions: Arc<Questions>,
-    pub(crate) status: watch::Sender<Status>,
-}
 
 /// A seat, with everything that its actions are performed on.
 pub(super) struct Driver {
@@ -360,6 +302,10 @@ impl Driver {
             Input::Proven(offset, Ok((end, found))) => {
                 self.seat.proven(offset, end, found.as_ref());
             }
+            Input::Read(Err(LogError::OffsetGone { offset, .. })) => {
+                tracing::warn!(partition = %self.partition, %offset, "the log does not go on there");
+                self.seat.offset_gone(now);
+            }
             Input::Read(Err(error)) => {
                 tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
                 self.seat.read_failed();
@@ -380,12 +326,17 @@ impl Driver {
             let hint = known.owners.get(&self.partition).cloned();
             // The directory is published whole: nobody in it means that it has not been read yet.
             let unheard = self.shared.in_group.then_some(RECORD_VERSION_FIRST);
-            (hint, known.read_by_all(wall_clock()).or(unheard))
+            (
+                hint,
+                known.read_by_all(clock::system::wall_clock()).or(unheard),
+            )
         };
         self.seat.set_read_by_all(version);
         let lists = match self.shared.in_group {
             false => Lists::Alone,
-            true => known.lists(wall_clock()).map_or(Lists::Unheard, Lists::Of),
+            true => known
+                .lists(clock::system::wall_clock())
+                .map_or(Lists::Unheard, Lists::Of),
         };
         let now = self.now();
         self.seat.set_lists(lists, now);
@@ -646,13 +597,4 @@ async fn pause_if_failed<T>(result: &Result<T, LogError>) {
     if result.is_err() {
         tokio::time::sleep(RETRY_AFTER).await;
     }
-}
-
-/// The clock on the wall, to the microsecond.
-pub(crate) fn wall_clock() -> Timestamp {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(micros).unwrap_or_default()
 }

@@ -14,6 +14,7 @@ mod heard;
 mod queue;
 mod route;
 mod router;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -32,11 +33,11 @@ use crate::record::{NewRecord, Record};
 use heard::Heard;
 
 pub(crate) use desk::{Desk, Events};
-pub(crate) use driver::{Control, Queues, Shared, Status, wall_clock};
 pub use fair::{FairQueue, Place, Sender};
 pub(crate) use queue::{ForwardedCommands, Held, Load, OwnCommands, Questions, Queue};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
+pub(crate) use shared::{Control, Queues, Shared, Status};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
 pub use ticket::{Fate, Guard, LinkGuard, Turns, turned_away};
 pub(crate) use unfit::Unfit;
@@ -336,6 +337,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Notes that the log is not the one any more that was opened: nothing more is decided on it.
     pub fn log_gone(&mut self, reason: String) {
         self.owner.log_gone(reason);
+    }
+
+    /// Notes that the log has nothing where a read was to go on.
+    pub fn offset_gone(&mut self, now: Now) {
+        self.owner.offset_gone(now);
     }
 
     /// Notes that a read failed.

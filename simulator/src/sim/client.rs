@@ -223,7 +223,7 @@ impl World {
             let key = (stream.clone(), id.clone());
             if !reuses {
                 // What cannot be recorded comes before nothing.
-                let after = match is_unreadable {
+                let after = match fails.is_some() {
                     true => last.get(&stream).cloned(),
                     false => last.insert(stream.clone(), key.clone()),
                 };

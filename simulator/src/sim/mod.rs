@@ -22,6 +22,7 @@ mod producer;
 mod projector;
 mod random;
 mod store;
+mod time;
 mod trace;
 mod violation;
 mod world;

@@ -14,7 +14,7 @@ use projections::models;
 use regex::Regex;
 
 /// The advice in messages: its command as it stands in the source, and the test that follows it.
-const FOLLOWED: [(&str, &str); 10] = [
+const FOLLOWED: [(&str, &str); 13] = [
     (
         "annals log create --log {address}",
         "a_log_that_is_missing_or_unfinished_is_made_as_advised",
@@ -35,9 +35,12 @@ const FOLLOWED: [(&str, &str); 10] = [
         "annals log copy --log {} --to kafka://HOST:PORT/TOPIC",
         "what_is_only_looked_at_is_looked_at_as_advised",
     ),
-    ("annals migrate{whose}", "a_database_is_migrated_as_advised"),
     (
-        "annals migrate --postgres {shown}",
+        "annals migrate{whose}{hint}",
+        "a_database_is_migrated_as_advised",
+    ),
+    (
+        "annals migrate --postgres {typed}{hint}",
         "a_database_is_migrated_as_advised",
     ),
     (
@@ -45,11 +48,23 @@ const FOLLOWED: [(&str, &str); 10] = [
         "a_database_of_another_log_is_given_to_this_one_as_advised",
     ),
     (
+        "annals projections resume {name}",
+        "what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it",
+    ),
+    (
+        "annals config secret",
+        "secrets_that_others_may_read_are_refused_with_what_to_do",
+    ),
+    (
+        "annals import olist --correct {}",
+        "a_row_that_was_changed_after_its_answer_is_reported_and_can_be_corrected",
+    ),
+    (
         "annals projections rebuild {name}",
         "a_read_model_of_another_version_is_rebuilt_as_advised",
     ),
     (
-        "annals projections rebuild {name} --log {} --postgres {shown}",
+        "annals projections rebuild {name} --log {} --postgres {typed}{hint}",
         "a_read_model_of_another_version_is_rebuilt_as_advised",
     ),
 ];
@@ -122,7 +137,8 @@ fn named_in(text: &str, subcommands: &[String]) -> Vec<Named> {
         // Up to what ends a command in a text: the text itself, a comma, a sentence, two spaces.
         let ends = [r"\n", "  ", ", ", ": ", ")", " |", " >", " &&", " #", ". "];
         let end = ends.iter().filter_map(|end| command.find(end)).min();
-        let command = command[..end.unwrap_or(command.len())].trim_end_matches(['.', ',', ' ']);
+        let command =
+            command[..end.unwrap_or(command.len())].trim_end_matches(['.', ',', ' ', '\\']);
         // Examples stand in lines of their own, two spaces from the edge.
         let line = text[..found.start()]
             .rsplit('\n')
@@ -149,7 +165,9 @@ fn filled(command: &str) -> String {
     let fillings = [
         ("{address}", "sqlite:log.db"),
         ("--log {}", "--log sqlite:log.db"),
-        ("{shown}", "postgres://localhost/annals"),
+        ("{typed}", "postgres://localhost/annals"),
+        ("{hint}", ""),
+        ("--seed N", "--seed 1"),
         ("{whose}", " --postgres postgres://localhost/annals"),
         ("{name}", "order_summary"),
         ("{seed}", "4711"),

@@ -359,6 +359,24 @@ impl<T> Owner<T> {
         self.read_on();
     }
 
+    /// Notes that the log has nothing where reading was to go on: it is shorter than what was folded of it,
+    /// or begins later. Whether it is still the same is proven before anything else.
+    pub fn offset_gone(&mut self, now: Now) {
+        let is_wanted = self.reading == Reading::UnderWay;
+        let is_simple = self.reread.is_none() && self.identity.is_none() && self.held.is_none();
+        if !is_wanted || !is_simple || self.place().is_none() || self.is(KnownBad::NeverProves) {
+            return self.read_failed();
+        }
+        self.reading = Reading::Nothing;
+        let nothing = Chunk {
+            partition: self.chain.partition,
+            records: Vec::new(),
+            next: self.next_offset(),
+            at_end: false,
+        };
+        self.hold(nothing, now);
+    }
+
     /// Asks for what is wanted now, unless something is still under way.
     pub(super) fn read_on(&mut self) {
         if let Some(identity) = &self.identity {

@@ -1,7 +1,9 @@
 //! What an operator sees of a running node: metrics, lines of the log, what its supervisor is told.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -99,7 +101,11 @@ fn promtool(text: &str) {
 async fn every_metric_is_shown_described_and_documented() {
     let folder = folder();
     let log = logs::address(Kind::Kafka, &folder).to_string();
-    let server = Server::start(folder.path(), &["dev", "--log", &log]);
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "shared by nobody else here").unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    let arguments = ["dev", "--log", &log, "--cluster-secret-file", "secret"];
+    let server = Server::start(folder.path(), &arguments);
     let client = Client::of(&server);
     let (_, early) = client.get("/metrics").await;
     let (_, early) = parsed(&early);

@@ -1,0 +1,53 @@
+//! An owner whose log is taken away or exchanged while it owns.
+
+use super::*;
+use crate::chain::Stop;
+
+#[test]
+fn an_idle_owner_whose_log_is_shorter_than_it_was_stops() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.settle();
+    world.records.truncate(1);
+    world.holds_reads = true;
+    world.pass(2_500);
+    // The store says that it has nothing there, and not what else it has.
+    let now = world.now();
+    world.owner.offset_gone(now);
+    world.perform();
+    assert!(
+        matches!(world.owner.phase(), Phase::Stopped(Stop::Damage(_))),
+        "{:?}",
+        world.owner.phase()
+    );
+}
+
+#[test]
+fn an_owner_that_is_told_so_of_a_log_that_is_whole_goes_on() {
+    let mut world = World::owning();
+    world.send("one", "a", 1);
+    world.settle();
+    world.holds_reads = true;
+    world.pass(2_500);
+    let now = world.now();
+    world.owner.offset_gone(now);
+    world.holds_reads = false;
+    world.perform();
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    world.send("two", "b", 1);
+    world.settle();
+    assert_eq!(world.version("two"), 2);
+}
+
+#[test]
+fn an_owner_of_a_log_that_was_made_anew_stops_at_its_first_claim() {
+    let mut owner = owner(1);
+    owner.expect_log(LogId(Uuid::from_u128(78)));
+    let mut world = World::starting_with(owner);
+    world.settle();
+    assert!(
+        matches!(world.owner.phase(), Phase::Stopped(Stop::Gone(_))),
+        "{:?}",
+        world.owner.phase()
+    );
+}
