@@ -43,8 +43,9 @@ pub(crate) struct Command<'a> {
     pub(crate) id: String,
     #[serde(rename = "type")]
     pub(crate) type_name: String,
-    #[serde(rename = "schema")]
-    _schema: u16,
+    /// Left out where the client named none.
+    #[serde(rename = "schema", default)]
+    _schema: Option<u16>,
     #[serde(default)]
     pub(crate) occurred_at: Option<String>,
     #[serde(default)]

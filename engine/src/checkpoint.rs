@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::Chain;
 use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
-use crate::record::{self, Record};
+use crate::record::{self, Kind, Record};
 
 /// A reader's place in one partition. The rows made from the log stand at exactly this place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,25 @@ impl Checkpoint {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether `found`, which is not the record that was read here, is that record with another content.
+    /// Who lost the end of a log and wrote on has other records there, or another leader: no writer gives
+    /// one position of its claim to two records.
+    #[must_use]
+    pub fn is_changed(&self, found: Option<&Record>) -> bool {
+        found.is_some_and(|found| {
+            found.offset == self.offset
+                && !self.is_of_another_leader(found)
+                && match Kind::of(found) {
+                    Kind::Commit(commit) => {
+                        (commit.term, commit.writer, commit.position)
+                            == (self.term, self.writer, self.position)
+                    }
+                    Kind::Claim(claim) => (claim.term, claim.writer) == (self.term, self.writer),
+                    Kind::Foreign => false,
+                }
+        })
     }
 
     /// Whether a record was written by another leader than the one that was read. Whoever writes the

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use bytes::Bytes;
 use kernel::Timestamp;
 
-use self::prove::{Identity, Proof, Reading, Reread};
+use self::prove::{Proof, Reading, Reread};
 use self::without_store::Refusals;
 use super::memory::fingerprint::Fingerprint;
 use super::memory::size::StateSize;
@@ -229,8 +229,6 @@ pub struct Owner<T> {
     seen: Option<Checkpoint>,
     /// What was taken up unread and is read again.
     reread: Option<Reread>,
-    /// Finding out whether the log is another one than that of the local checkpoint.
-    identity: Option<Identity>,
     /// How often the local checkpoint could not be read since it last took something.
     store_failures: u32,
     /// What the local store refuses again and again.
@@ -301,7 +299,6 @@ impl<T> Owner<T> {
             proof: Proof::default(),
             seen: None,
             reread: None,
-            identity: None,
             store_failures: 0,
             refusals: Refusals::default(),
             without_room: false,

@@ -82,6 +82,7 @@ impl Subscription {
             last_proof: BTreeMap::new(),
             are_recalled: false,
             stopped: VecDeque::new(),
+            last_stop: None,
             failed: None,
         };
         let (asks, asked) = mpsc::channel(1);
@@ -129,6 +130,8 @@ struct Drive {
     are_recalled: bool,
     /// Why partitions are not read on, until somebody asks.
     stopped: VecDeque<Stop>,
+    /// Why the last partition was stopped: told again and again once none is read on.
+    last_stop: Option<Stop>,
     /// What reading ahead met, until somebody asks.
     failed: Option<SubscriptionError>,
 }
@@ -158,6 +161,9 @@ impl Drive {
         self.prove_where_due().await?;
         if let Some(stop) = self.stopped.pop_front() {
             return Err(stop.into());
+        }
+        if let (true, Some(stop)) = (self.followers.is_empty(), &self.last_stop) {
+            return Err(stop.clone().into());
         }
         Ok(self
             .followers
@@ -247,6 +253,7 @@ impl Drive {
     /// Reads one partition on no more, and all others.
     fn stop(&mut self, partition: Partition, stop: Stop) {
         self.followers.remove(&partition);
+        self.last_stop = Some(stop.clone());
         self.stopped.push_back(stop);
         self.reader = None;
     }

@@ -57,7 +57,6 @@ impl<T: Clone> Owner<T> {
             proof: self.proof.clone(),
             seen: self.seen.clone(),
             reread: self.reread.clone(),
-            identity: self.identity.clone(),
             claimed_list: self.claimed_list.clone(),
             lists: self.lists.clone(),
             holder: self.holder.clone(),
@@ -145,7 +144,6 @@ impl<T: Hash> Owner<T> {
             proof,
             seen,
             reread,
-            identity,
             claimed_list,
             lists,
             store_failures,
@@ -198,7 +196,6 @@ impl<T: Hash> Owner<T> {
         let seen_under = seen.as_ref().map(|seen| seen.leader_epoch);
         (digest_of(seen), seen_under).hash(hasher);
         (claimed_list, lists).hash(hasher);
-        identity.as_ref().map(|identity| identity.next).hash(hasher);
         reread.is_some().hash(hasher);
         if let Some(Reread {
             from,

@@ -9,10 +9,10 @@
 //! what makes two places the same (`checkpoint`), and which record counts (`chain`).
 
 use super::{Owner, Phase};
-use crate::chain::{Chain, Stop, Verdict};
+use crate::chain::{Chain, Stop};
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
-use crate::ids::{LogId, Offset};
+use crate::ids::Offset;
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::{Action, Now};
@@ -57,19 +57,6 @@ pub(in crate::owner) struct Reread {
     pub(super) next: Offset,
     /// The proven place that it must come to.
     pub(super) to: Checkpoint,
-}
-
-/// Finding out whether the log is another one than that of the local checkpoint.
-#[derive(Clone, Debug)]
-pub(in crate::owner) struct Identity {
-    /// That of the local checkpoint.
-    pub(super) log: Option<LogId>,
-    /// What it is if it is the same.
-    pub(super) stop: Stop,
-    /// The chain behind what was read for this.
-    pub(super) chain: Chain,
-    /// The next to be read.
-    pub(super) next: Offset,
 }
 
 impl Reread {
@@ -161,6 +148,8 @@ impl<T> Owner<T> {
                     ..place
                 });
             }
+            // What was lost is folded again without; what was changed is damage to every reader.
+            Err(damage) if place.is_changed(found) => self.stop(damage.into()),
             Err(damage) => self.disproven(damage.into()),
         }
     }
@@ -229,67 +218,13 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Goes back to the first record: the log is another one than the local checkpoint's, or has lost what
+    /// was read of it. An owner stops, since it answered for what is gone.
     fn disproven(&mut self, stop: Stop) {
         if self.claimed.is_some() {
             return self.stop(stop);
         }
-        let log = self.chain.log;
-        self.stop_reading();
-        self.identity = Some(Identity {
-            log,
-            stop,
-            chain: Chain {
-                acknowledged: self.chain.acknowledged.clone(),
-                reads: self.chain.reads,
-                flaw: self.chain.flaw,
-                ..Chain::genesis(self.chain.partition)
-            },
-            next: self.first_offset,
-        });
-        self.read_on();
-    }
-
-    /// Takes what the log begins with, where it is not the one that was folded; gives back what was
-    /// read for something else. A folder of another log is made anew. In the same log, what was read
-    /// once is gone or changed: that is damage to this reader as to all others, and what its clients
-    /// were told may be lost.
-    pub(super) fn identify(&mut self, chunk: Chunk) -> Option<Chunk> {
-        let Some(mut identity) = self.identity.take() else {
-            return Some(chunk);
-        };
-        for record in &chunk.records {
-            if record.offset < identity.next {
-                continue;
-            }
-            identity.next = record.offset.next();
-            match identity.chain.judge(record) {
-                Ok(Verdict::Claim(claim, _)) if identity.log == Some(claim.log) => {
-                    self.stop(identity.stop);
-                    return None;
-                }
-                Ok(Verdict::Claim(..)) => {
-                    self.leave_checkpoint(&identity.stop);
-                    return None;
-                }
-                Ok(Verdict::Commit(_) | Verdict::Orphan(_)) => {}
-                Err(stop) => {
-                    self.stop(stop);
-                    return None;
-                }
-            }
-        }
-        if chunk.at_end {
-            // Nobody has claimed it.
-            self.leave_checkpoint(&identity.stop);
-        } else {
-            self.identity = Some(identity);
-            self.read_on();
-        }
-        None
-    }
-
-    fn leave_checkpoint(&mut self, stop: &Stop) {
-        tracing::warn!(%stop, "the local checkpoint is of another log; folding again");
+        tracing::warn!(%stop, "the local checkpoint is not of this log as it is now; folding again");
         self.start_over();
     }
 
@@ -324,7 +259,6 @@ impl<T> Owner<T> {
     pub(super) fn stop_reading(&mut self) {
         self.proof.place = None;
         self.reread = None;
-        self.identity = None;
         self.held = None;
         self.reading.throw_away();
     }
@@ -363,7 +297,7 @@ impl<T> Owner<T> {
     /// or begins later. Whether it is still the same is proven before anything else.
     pub fn offset_gone(&mut self, now: Now) {
         let is_wanted = self.reading == Reading::UnderWay;
-        let is_simple = self.reread.is_none() && self.identity.is_none() && self.held.is_none();
+        let is_simple = self.reread.is_none() && self.held.is_none();
         if !is_wanted || !is_simple || self.place().is_none() || self.is(KnownBad::NeverProves) {
             return self.read_failed();
         }
@@ -379,10 +313,7 @@ impl<T> Owner<T> {
 
     /// Asks for what is wanted now, unless something is still under way.
     pub(super) fn read_on(&mut self) {
-        if let Some(identity) = &self.identity {
-            let from = identity.next;
-            self.ask_to_read(from);
-        } else if let Some(reread) = &self.reread {
+        if let Some(reread) = &self.reread {
             let from = reread.next;
             self.ask_to_read(from);
         } else if self.goal.is_some() && self.phase != Phase::Proving {

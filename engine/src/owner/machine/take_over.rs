@@ -235,10 +235,7 @@ impl<T> Owner<T> {
         if std::mem::replace(&mut self.reading, Reading::Nothing) == Reading::NotWanted {
             return self.read_on();
         }
-        let Some(chunk) = self
-            .identify(chunk)
-            .and_then(|chunk| self.read_again(chunk))
-        else {
+        let Some(chunk) = self.read_again(chunk) else {
             return;
         };
         self.taken_up = self.reads;

@@ -310,7 +310,7 @@ async fn serving_needs_what_it_names() {
     assert_exit(&call(folder.path(), &["log", "create"]), 0);
     let unmigrated = with(&["serve", "--role", "projector,query-api"]);
     assert_exit(&unmigrated, 6);
-    assert!(stderr(&unmigrated).contains("annals migrate --postgres postgres://annals:***@"));
+    assert!(stderr(&unmigrated).contains("annals migrate --postgres postgres://annals@"));
     for status in ["applied", "present"] {
         let migrate = call(
             folder.path(),
