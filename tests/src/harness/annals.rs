@@ -152,7 +152,11 @@ impl Annals {
         said.lines().any(|line| line.starts_with("{\"http\""))
     }
 
-    fn wait_until_ready(&mut self) {
+    /// Waits until it has printed its line of readiness.
+    ///
+    /// # Panics
+    /// If it does not get ready; the message holds what it said.
+    pub fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + WAIT;
         while !self.is_ready() {
             let ended = self.process.ended();

@@ -103,6 +103,11 @@ pub const CATALOGUE: &[Metric] = &[
         "commands of this node's clients, by type and by what became of them",
     ),
     counter(
+        "annals_defects_total",
+        "",
+        "partitions whose owner a defect of the program ended; start the node again",
+    ),
+    counter(
         "annals_http_accept_errors_total",
         "",
         "connections that the system could not give to the program, most often since files were short",

@@ -207,7 +207,11 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
     .await;
     let all = projections::models::all();
     let projector = projections::Projector::spawn(&log.log, &url, &all, 1).unwrap();
-    crate::projections::until("it says so", async || projector.ready().is_err()).await;
+    let has_stopped = |said: &str| said.contains("projections rebuild");
+    crate::projections::until("it says so", async || {
+        projector.ready().is_err_and(|said| has_stopped(&said))
+    })
+    .await;
     let said = projector.ready().unwrap_err();
     assert!(
         said.contains("with the --log and --postgres of this process"),
