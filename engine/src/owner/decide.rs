@@ -70,7 +70,10 @@ impl<T> Owner<T> {
                 self.answer_each(made.answer, waiters);
             }
             Ok(made) => match self.speculate(&made) {
-                Ok(()) => {
+                Err(error) if !self.is(KnownBad::AppendsUntried) => {
+                    self.answer_all(waiters, &error);
+                }
+                Ok(()) | Err(_) => {
                     let sent = Sent {
                         submission,
                         id_key,
@@ -78,15 +81,6 @@ impl<T> Owner<T> {
                     };
                     self.append(made, sent, waiters, now);
                 }
-                Err(_) if self.is(KnownBad::AppendsUntried) => {
-                    let sent = Sent {
-                        submission,
-                        id_key,
-                        fingerprint,
-                    };
-                    self.append(made, sent, waiters, now);
-                }
-                Err(error) => self.answer_all(waiters, &error),
             },
             Err(error) => self.answer_all(waiters, &error),
         }

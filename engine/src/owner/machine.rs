@@ -229,6 +229,8 @@ pub struct Owner<T> {
     seen: Option<Checkpoint>,
     /// What was taken up unread and is read again.
     reread: Option<Reread>,
+    /// Whether the local checkpoint was read since the process began.
+    has_loaded: bool,
     /// How often the local checkpoint could not be read since it last took something.
     store_failures: u32,
     /// What the local store refuses again and again.
@@ -299,6 +301,7 @@ impl<T> Owner<T> {
             proof: Proof::default(),
             seen: None,
             reread: None,
+            has_loaded: false,
             store_failures: 0,
             refusals: Refusals::default(),
             without_room: false,
@@ -336,10 +339,8 @@ impl<T> Owner<T> {
     pub fn start(&mut self, first_offset: Offset) {
         self.first_offset = first_offset;
         match self.memory.load() {
-            // A program whose rules are mended takes up again what others could not.
-            Ok(Some(saved)) if saved.frozen_by_rules > 0 => return self.start_over(),
-            Ok(Some(saved)) if self.is_of_another_list(&saved) => return self.start_over(),
-            Ok(saved) => self.stand_at(saved),
+            Ok(saved) if self.may_stand_at(saved.as_ref()) => self.stand_at(saved),
+            Ok(_) => return self.start_over(),
             Err(error) => return self.await_store(&error),
         }
         if self.wanted || self.settings.standby_read_every_ms.is_some() {
@@ -452,9 +453,16 @@ impl<T> Owner<T> {
         acknowledged.up_to(self.chain.partition, last).collect()
     }
 
-    /// Whether a local checkpoint was folded with another list of acknowledged places.
-    fn is_of_another_list(&self, saved: &Saved) -> bool {
-        saved.acknowledged != self.acknowledged_up_to(saved.checkpoint.offset)
+    /// Whether a local checkpoint, or the log's beginning, can be gone on from. Not from one that was
+    /// folded with another list of acknowledged places; nor, when a process begins, from one in which
+    /// rules froze a stream: those of this program may be mended.
+    fn may_stand_at(&mut self, saved: Option<&Saved>) -> bool {
+        let is_first = !std::mem::replace(&mut self.has_loaded, true);
+        saved.is_none_or(|saved| {
+            let is_of_this_list =
+                saved.acknowledged == self.acknowledged_up_to(saved.checkpoint.offset);
+            is_of_this_list && !(is_first && saved.frozen_by_rules > 0)
+        })
     }
 
     /// Whether it folds what the log has before it takes the partition over, and has nothing of its

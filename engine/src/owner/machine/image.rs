@@ -146,6 +146,7 @@ impl<T: Hash> Owner<T> {
             reread,
             claimed_list,
             lists,
+            has_loaded,
             store_failures,
             refusals,
             without_room,
@@ -178,7 +179,7 @@ impl<T: Hash> Owner<T> {
             goal.hash(hasher);
         }
         (reading, end_counts, unproven).hash(hasher);
-        (store_failures, without_room, refusals.given_up).hash(hasher);
+        (store_failures, without_room, refusals.given_up, has_loaded).hash(hasher);
         let held = held.as_ref().map(|(chunk, _)| {
             (
                 chunk.next,

@@ -115,7 +115,7 @@ impl<T> Owner<T> {
             self.store_failures = 0;
         }
         match self.memory.load() {
-            Ok(Some(saved)) if self.is_of_another_list(&saved) => self.start_over(),
+            Ok(saved) if !self.may_stand_at(saved.as_ref()) => self.start_over(),
             Ok(saved) => {
                 self.stand_at(saved);
                 self.resume();
