@@ -170,8 +170,12 @@ impl Clock {
     }
 
     /// Takes that the partition's broker stamped a record with a time that is too far away. It is believed
-    /// for `least_ms`, and for longer each time that it says so again.
+    /// for `least_ms`, and for longer each time that it says so again: once for all that was in flight.
     pub fn refuse(&mut self, ms: i64, now: Now, least_ms: u64) {
+        let is_believed = |(_, until_ms): &(ClockOff, u64)| now.monotonic_ms < *until_ms;
+        if self.refused.as_ref().is_some_and(is_believed) {
+            return;
+        }
         let pause_ms = least_ms << self.refusals.min(DOUBLINGS_MAX);
         self.refusals += 1;
         let source = Source::Broker;
@@ -228,6 +232,15 @@ mod tests {
             assert_eq!(clock.look(jumped, MOST_MS), Change::None, "told once");
             assert_eq!(clock.look(now(5 * DAY_MS, 20), MOST_MS), Change::Agrees);
         }
+    }
+
+    #[test]
+    fn all_that_was_in_flight_when_the_clock_went_wrong_is_one_refusal() {
+        let mut clock = started_at(0);
+        for _ in 0..100 {
+            clock.refuse(DAY_MS, now(0, 3_000), 1_000);
+        }
+        assert_eq!(clock.look(now(1_000, 4_000), MOST_MS), Change::Agrees);
     }
 
     #[test]
