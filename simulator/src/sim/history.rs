@@ -160,11 +160,14 @@ impl PartitionHistory {
         self.ids.contains_key(key)
     }
 
-    /// Whether the last commit of a command was so long ago that its id may be forgotten.
+    /// Whether the last commit of a command was so long ago that its id may be forgotten: a record that was
+    /// on its way while everything slept was recorded before, and so long ago it was sent.
     fn has_expired(&self, places: &[usize], now_ms: i64) -> bool {
-        let last = places
-            .last()
-            .map(|&index| self.commits[index].appended_at_ms);
+        let last = places.last().map(|&index| {
+            let counted = &self.commits[index];
+            let recorded_at_ms = counted.commit.recorded_at.micros() / 1_000;
+            counted.appended_at_ms.min(recorded_at_ms)
+        });
         let window_ms = i64::try_from(self.window_ms).unwrap_or(i64::MAX);
         last.is_none_or(|last| now_ms - last + CLOCKS_APART_MS >= window_ms)
     }
