@@ -17,7 +17,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use door::extract::require_media_type;
-use door::{BODY_SIZE_MAX, Charge, Correlation, Deadline, Held, NoQuery, Problem};
+use door::{BODY_SIZE_MAX, Charge, Correlation, Deadline, Held, NoQuery, Owed, Problem};
 use engine::command::{Answer, SubmitError};
 use engine::engine::{Batch, Pending};
 use futures::{Stream, StreamExt, stream};
@@ -91,7 +91,7 @@ enum Asking {
     InFlight {
         pending: Pending,
         asked: Asked,
-        _held: (Option<OwnedSemaphorePermit>, Held),
+        _held: (Option<OwnedSemaphorePermit>, Held, Owed),
     },
 }
 
@@ -151,6 +151,7 @@ impl Intake {
         let held = (
             self.budget.take(text.len()).await,
             room(&self.charge, text.len()).await,
+            self.charge.owe(),
         );
         let deadline = Deadline::after(self.wait);
         Asking::InFlight {

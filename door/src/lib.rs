@@ -24,7 +24,7 @@ pub use code::Code;
 pub use extract::{JsonText, NoQuery, Path, Query};
 pub use finish::{Correlation, Origin, finish};
 pub use header::Deadline;
-pub use memory::{Charge, Held};
+pub use memory::{Charge, Held, Owed};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use serve::{Limits, RESERVE_CONNECTIONS, Server, TooSlow, serve};
 

@@ -8,6 +8,7 @@
 //! Deliberately absent: the memory of the engine, which bounds its own.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,7 +89,12 @@ impl Share {
     /// What a new request holds: nothing yet.
     #[must_use]
     pub fn charge(&self) -> Charge {
-        Charge::of(Some(self.clone()))
+        self.charge_of(Arc::default())
+    }
+
+    /// The same, for a request on a connection of which `open` is known.
+    pub(crate) fn charge_of(&self, open: Arc<Open>) -> Charge {
+        Charge::of(Some(self.clone()), open)
     }
 
     async fn take(&self, size: usize) -> Result<Shared, AcquireError> {
@@ -144,6 +150,55 @@ pub struct Held {
     _shared: Option<Shared>,
 }
 
+/// What of a connection's request is open.
+#[derive(Debug, Default)]
+pub(crate) struct Open {
+    /// How many parts of it wait for memory.
+    queued: AtomicUsize,
+    /// How many of its commands were taken and not answered.
+    owed: AtomicUsize,
+}
+
+impl Open {
+    /// Whether it waits for memory.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it has commands that were taken and not answered.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.owed.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// One more of what a count says, until it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn by(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The answer to one of a request's commands, until it is given. As long as one is, the connection
+/// makes no room for another.
+#[derive(Debug)]
+#[must_use]
+pub struct Owed(Arc<Open>);
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.0.owed.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What one request holds, an extension of every request that is served; cheap to clone. Where
 /// nobody serves, as in tests of a router, nothing is counted.
 #[derive(Clone, Debug)]
@@ -152,14 +207,16 @@ pub struct Charge(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     share: Option<Share>,
+    open: Arc<Open>,
     allowance: Arc<Semaphore>,
     kept: Mutex<Vec<Shared>>,
 }
 
 impl Charge {
-    fn of(share: Option<Share>) -> Self {
+    fn of(share: Option<Share>, open: Arc<Open>) -> Self {
         Self(Arc::new(Inner {
             share,
+            open,
             allowance: Arc::new(Semaphore::new(ALLOWANCE_BYTES)),
             kept: Mutex::default(),
         }))
@@ -169,7 +226,13 @@ impl Charge {
     #[must_use]
     pub fn of_request(extensions: &Extensions) -> Self {
         let found = extensions.get::<Self>().cloned();
-        found.unwrap_or_else(|| Self::of(None))
+        found.unwrap_or_else(|| Self::of(None, Arc::default()))
+    }
+
+    /// Notes that a command was taken whose answer is owed until what is returned is dropped.
+    pub fn owe(&self) -> Owed {
+        self.0.open.owed.fetch_add(1, Ordering::Relaxed);
+        Owed(Arc::clone(&self.0.open))
     }
 
     /// Waits for room for something that is dropped before the request ends.
@@ -186,14 +249,14 @@ impl Charge {
         };
         let allowance = match u32::try_from(size) {
             Ok(size) if size as usize <= ALLOWANCE_BYTES => size,
-            _ => return Ok(held(None, Some(wait(share, share.take(size)).await?))),
+            _ => return Ok(held(None, Some(self.wait(share, share.take(size)).await?))),
         };
         let of_allowance = Arc::clone(&self.0.allowance);
         if let Ok(permit) = of_allowance.try_acquire_many_owned(allowance) {
             return Ok(held(Some(permit), None));
         }
         let of_allowance = Arc::clone(&self.0.allowance);
-        wait(share, async {
+        self.wait(share, async {
             tokio::select! {
                 biased;
                 permit = of_allowance.acquire_many_owned(allowance) => Ok(held(Some(permit?), None)),
@@ -213,7 +276,7 @@ impl Charge {
         if let Some(share) = &self.0.share
             && size > ALLOWANCE_BYTES
         {
-            let part = wait(share, share.take(size)).await?;
+            let part = self.wait(share, share.take(size)).await?;
             self.kept().push(part);
         }
         Ok(())
@@ -249,6 +312,24 @@ impl Charge {
         }
     }
 
+    async fn wait<T>(
+        &self,
+        share: &Share,
+        room: impl Future<Output = Result<T, AcquireError>>,
+    ) -> Result<T, Problem> {
+        let _queued = Counted::by(&self.0.open.queued);
+        // The semaphores are never closed; were they, there would be no room either.
+        match tokio::time::timeout(ROOM_WAIT, room).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => {
+                share.memory.refused.increment(1);
+                let detail = "the memory for bodies and answers is in use; send smaller requests, \
+                              or the same one later";
+                Err(Problem::new(code::MEMORY_EXHAUSTED, detail).retry_after(RETRY_AFTER))
+            }
+        }
+    }
+
     fn kept(&self) -> MutexGuard<'_, Vec<Shared>> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -259,22 +340,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Charge {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self::of_request(&parts.extensions))
-    }
-}
-
-async fn wait<T>(
-    share: &Share,
-    room: impl Future<Output = Result<T, AcquireError>>,
-) -> Result<T, Problem> {
-    // The semaphores are never closed; were they, there would be no room either.
-    match tokio::time::timeout(ROOM_WAIT, room).await {
-        Ok(Ok(room)) => Ok(room),
-        Ok(Err(_)) | Err(_) => {
-            share.memory.refused.increment(1);
-            let detail = "the memory for bodies and answers is in use; send smaller requests, or \
-                          the same one later";
-            Err(Problem::new(code::MEMORY_EXHAUSTED, detail).retry_after(RETRY_AFTER))
-        }
     }
 }
 

@@ -69,12 +69,12 @@ pub fn header_ref(name: &str) -> Value {
 }
 
 /// The problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), with those
-/// that every operation may give: 403, 421, 500, 503.
+/// that every operation may give: 403, 421, 431, 500, 503.
 #[must_use]
 pub fn responses(statuses: &[u16]) -> Map<String, Value> {
     statuses
         .iter()
-        .chain(&[403, 421, 500, 503])
+        .chain(&[403, 421, 431, 500, 503])
         .map(|status| {
             let reference = format!("#/components/responses/Problem{status}");
             (status.to_string(), json!({"$ref": reference}))
@@ -280,6 +280,10 @@ fn problem_responses() -> Value {
         });
         responses.insert(format!("Problem{status}"), response);
     }
+    // The HTTP library's own answer, before anything of ours sees the request.
+    let description = "Request line and headers are longer than 16 KiB together. Without a body; \
+                       nothing was attempted.";
+    responses.insert("Problem431".to_owned(), json!({"description": description}));
     Value::Object(responses)
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: without `insecure`, only loopback is served. Deliberately absent: the routes of the
 //! doors.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Uri;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
@@ -19,6 +20,10 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::files;
 use crate::exit::{Exit, Failure, explained};
 use crate::settings::Settings;
+
+/// How many connections the system may keep for us until we take them; it may allow fewer. Where more
+/// come at once, it loses them without a word, and their clients wait a second before they try again.
+const BACKLOG: u32 = 4_096;
 
 /// A bound address on which nobody is answered yet.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ impl Bound {
             );
             return Err(Failure::new(Exit::Usage, message));
         }
-        let listener = TcpListener::bind(&addresses[..]).await.map_err(|error| {
+        let listener = listen_on(&addresses).map_err(|error| {
             failed(Exit::Failed, &error)
                 .hint("choose another with --listen HOST:PORT (port 0: any)")
         })?;
@@ -165,6 +170,28 @@ impl Http {
             tracing::error!(%error, "serving HTTP broke off");
         }
     }
+}
+
+/// Listens on the first of these addresses that can be had.
+fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let nowhere = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    let mut result = Err(nowhere);
+    for address in addresses {
+        result = (|| {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4(),
+                SocketAddr::V6(_) => TcpSocket::new_v6(),
+            }?;
+            // An address is free again as soon as the process before is gone.
+            socket.set_reuseaddr(true)?;
+            socket.bind(*address)?;
+            socket.listen(BACKLOG)
+        })();
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 /// `/docs`: the page that shows `/openapi.json`, without anything from elsewhere.

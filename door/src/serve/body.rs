@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 
 use super::limits::Limits;
 use super::pace::Pace;
-use super::table::{Connection, Cut, Phase, Table};
+use super::table::{Connection, Cut, Phase, Table, Waited};
 use crate::memory::{ALLOWANCE_BYTES, Charge};
 
 /// What is said of a body that comes too slowly.
@@ -52,6 +52,7 @@ impl TooSlow {
 pub(super) struct Arriving {
     body: Incoming,
     pace: Pace,
+    waited: Waited,
     idle_timeout: Duration,
     /// Whether it consists of lines that each stand for themselves.
     is_lines: bool,
@@ -79,6 +80,7 @@ impl Arriving {
         Self {
             body,
             pace: Pace::new(limits.stall_timeout, limits.rate_bytes_min),
+            waited: Waited::new(limits),
             idle_timeout: limits.idle_timeout,
             is_lines,
             is_between_lines: is_lines,
@@ -110,20 +112,26 @@ impl HttpBody for Arriving {
             return Poll::Ready(None);
         }
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.connection.advance(Phase::Resting, Phase::Busy);
-            this.connection.advance(Phase::Receiving, Phase::Busy);
-            if let Some(Ok(frame)) = &frame
-                && let Some(data) = frame.data_ref()
-            {
+            let data = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            let size = data.map_or(0, Bytes::len);
+            for phase in [Phase::Resting, Phase::Receiving] {
+                this.waited
+                    .moved(&this.connection, phase, Phase::Busy, size);
+            }
+            if let Some(data) = data {
                 this.came(data);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let is_over = if this.is_between_lines {
-            this.connection.advance(Phase::Busy, Phase::Resting);
+            let (waited, connection) = (&this.waited, &this.connection);
+            waited.begin(connection, Phase::Busy, Phase::Resting);
             this.pace.wait_for(this.idle_timeout, context)
         } else {
-            this.connection.advance(Phase::Busy, Phase::Receiving);
+            let (waited, connection) = (&this.waited, &this.connection);
+            waited.begin(connection, Phase::Busy, Phase::Receiving);
             this.pace.wait(context)
         };
         is_over.map(|()| {

@@ -216,7 +216,7 @@ async fn answer(
 ) -> Result<Response<Leaving>, Infallible> {
     connection.enter(Phase::Busy);
     let (mut parts, body) = request.into_parts();
-    let charge = connection.share.charge();
+    let charge = connection.share.charge_of(Arc::clone(&connection.open));
     let leaving = |response: Response<Body>| {
         let (parts, body) = response.into_parts();
         let body = Leaving::new(body, charge.clone(), Arc::clone(connection));
@@ -225,7 +225,9 @@ async fn answer(
     let is_health = health::PATHS.contains(&parts.uri.path());
     if let Err(problem) = admitted(&parts, is_health, shared, connection) {
         if !parts.headers.contains_key(header::EXPECT) {
+            connection.enter(Phase::Receiving);
             drain(body).await;
+            connection.enter(Phase::Busy);
         }
         let mut response = refused(&parts, problem);
         close(&mut response);

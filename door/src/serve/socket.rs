@@ -13,12 +13,13 @@ use tokio::net::TcpStream;
 
 use super::limits::Limits;
 use super::pace::Pace;
-use super::table::{Connection, Cut, Phase, Table};
+use super::table::{Connection, Cut, Phase, Table, Waited};
 
 /// A socket that knows what its connection does.
 pub(super) struct Socket {
     stream: TcpStream,
     pace: Pace,
+    waited: Waited,
     connection: Arc<Connection>,
     table: Arc<Table>,
 }
@@ -33,6 +34,7 @@ impl Socket {
         Self {
             stream,
             pace: Pace::new(limits.stall_timeout, limits.rate_bytes_min),
+            waited: Waited::new(limits),
             connection,
             table,
         }
@@ -45,9 +47,11 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(size)) = written {
             self.pace.moved(size);
-            self.connection.advance(Phase::Stalled, Phase::Answered);
+            let (waited, connection) = (&mut self.waited, &self.connection);
+            waited.moved(connection, Phase::Stalled, Phase::Answered, size);
         } else if written.is_pending() {
-            self.connection.advance(Phase::Answered, Phase::Stalled);
+            let (waited, connection) = (&self.waited, &self.connection);
+            waited.begin(connection, Phase::Answered, Phase::Stalled);
         }
         if written.is_pending() && self.pace.wait(context).is_ready() {
             self.table.count(Cut::Answer);
@@ -99,6 +103,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Everything that was there to write is with the system.
         self.pace.reset();
+        self.waited.reset();
         self.connection.advance(Phase::Answered, Phase::Idle);
         Pin::new(&mut self.stream).poll_flush(context)
     }

@@ -1,9 +1,11 @@
 //! Which connections there are, and who makes room where there are too many.
 //!
-//! Invariant: a connection that waits for nobody but its client (for a request, for the rest of one,
-//! or for an answer to be taken) makes room for a new one, the longest-waiting first; one whose
-//! request the node itself is busy with never does. Above the limits there is a reserve on which only health and metrics are
-//! answered. Deliberately absent: sockets.
+//! Invariant: a connection that waits for its client (for a request, for the rest of one, for an
+//! answer to be taken) or for memory makes room for a new one, the longest-waiting first; one whose
+//! request the node itself is busy with, or to which the answer to a command is owed, never does.
+//! Bytes that trickle do not end a wait: they are worth as much time as they take at the least rate.
+//! Above the limits there is a reserve on which only health and metrics are answered. Deliberately
+//! absent: sockets.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,13 +18,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::{Limits, RESERVE_CONNECTIONS};
-use crate::memory::{Memory, Share};
+use crate::memory::{Memory, Open, Share};
 
-/// How long a body or an answer must have stood still before its connection makes room.
-const STILL_MIN: Duration = Duration::from_secs(1);
-/// How long a batch must have said nothing between two lines before it makes room: its last
-/// commands are answered by then, unless their clients wait very long.
-const RESTING_MIN: Duration = Duration::from_secs(15);
+/// How long a connection must have waited before it makes room: longer than a client takes that goes
+/// on as soon as it can. It is short, since whoever opens connections faster than they come to this
+/// keeps others out.
+const WAITING_MIN: Duration = Duration::from_millis(100);
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub(super) struct Connection {
     pub(super) cut: Notify,
     /// The memory of its address.
     pub(super) share: Share,
+    /// What of its request is open.
+    pub(super) open: Arc<Open>,
     address: IpAddr,
     /// Above the limits: only health and metrics are answered.
     pub(super) is_reserve: bool,
@@ -115,7 +118,14 @@ impl Connection {
 
     /// From now on it does this.
     pub(super) fn enter(&self, phase: Phase) {
-        let state = (self.now_ms() << PHASE_BITS) | phase as u64;
+        self.enter_since(phase, Duration::ZERO);
+    }
+
+    /// From now on it does this, and has been doing so for some time.
+    fn enter_since(&self, phase: Phase, time: Duration) {
+        let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let since_ms = self.now_ms().saturating_sub(time_ms);
+        let state = (since_ms << PHASE_BITS) | phase as u64;
         self.state.store(state, Ordering::Relaxed);
     }
 
@@ -135,13 +145,57 @@ impl Connection {
         (PHASES[index.min(PHASES.len() - 1)], time)
     }
 
-    /// For how long it has been waiting for its client alone, if it may make room.
+    /// For how long it has been waiting for its client or for memory, if it may make room.
     fn waiting(&self) -> Option<Duration> {
-        match self.phase() {
-            (Phase::Idle | Phase::Head, time) => Some(time),
-            (Phase::Receiving | Phase::Stalled, time) if time >= STILL_MIN => Some(time),
-            (Phase::Resting, time) if time >= RESTING_MIN => Some(time),
-            _ => None,
+        let (phase, time) = self.phase();
+        let waits = match phase {
+            Phase::Busy => self.open.is_queued(),
+            Phase::Answered => false,
+            Phase::Idle | Phase::Head | Phase::Receiving | Phase::Stalled | Phase::Resting => true,
+        };
+        let min = match self.is_reserve {
+            // Nobody has a right to stay there.
+            true => Duration::ZERO,
+            false => WAITING_MIN,
+        };
+        (waits && time >= min && !self.open.is_owed()).then_some(time)
+    }
+}
+
+/// For how long a client has kept one request or answer waiting, less what its bytes were worth.
+pub(super) struct Waited {
+    time: Duration,
+    rate_bytes_min: u64,
+}
+
+impl Waited {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            time: Duration::ZERO,
+            rate_bytes_min: limits.rate_bytes_min.max(1),
+        }
+    }
+
+    /// Nothing of it counts any more.
+    pub(super) fn reset(&mut self) {
+        self.time = Duration::ZERO;
+    }
+
+    /// The connection waits for its client in this phase, which it enters from `from`.
+    pub(super) fn begin(&self, connection: &Connection, from: Phase, phase: Phase) {
+        if connection.phase().0 == from {
+            connection.enter_since(phase, self.time);
+        }
+    }
+
+    /// The client moved so many bytes; where the connection waited in this phase, it goes on to `to`.
+    pub(super) fn moved(&mut self, connection: &Connection, phase: Phase, to: Phase, size: usize) {
+        let (now, time) = connection.phase();
+        if now == phase {
+            let worth = Duration::from_secs(size as u64)
+                / u32::try_from(self.rate_bytes_min).unwrap_or(u32::MAX);
+            self.time = time.saturating_sub(worth);
+            connection.enter(to);
         }
     }
 }
@@ -236,6 +290,7 @@ impl Table {
             state: AtomicU64::new(0),
             cut: Notify::new(),
             share: of_address.share.clone(),
+            open: Arc::default(),
             address,
             is_reserve,
         });
@@ -371,6 +426,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(9)).await;
         let first = table.admit(address(1)).unwrap();
         let second = table.admit(address(1)).unwrap();
+        tokio::time::advance(WAITING_MIN).await;
         second.connection.enter(Phase::Busy);
         let third = table.admit(address(1)).unwrap();
         assert!(!third.connection.is_reserve);
@@ -381,6 +437,52 @@ mod tests {
         third.connection.enter(Phase::Busy);
         assert!(table.admit(address(1)).unwrap().connection.is_reserve);
         assert!(!table.admit(address(2)).unwrap().connection.is_reserve);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_s_answer_is_waited_for_and_so_is_nobody_who_goes_on_at_once() {
+        let table = table(3, 3);
+        let places: Vec<_> = (1..=3)
+            .map(|last| table.admit(address(last)).unwrap())
+            .collect();
+        let owed = places[0]
+            .connection
+            .share
+            .charge_of(Arc::clone(&places[0].connection.open))
+            .owe();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        // Between two requests, and between two lines.
+        places[1].connection.enter(Phase::Idle);
+        places[2].connection.enter(Phase::Resting);
+        tokio::time::advance(Duration::from_millis(20)).await;
+        assert!(table.admit(address(4)).unwrap().connection.is_reserve);
+        drop(owed);
+        let other = table.admit(address(4)).unwrap();
+        assert!(!other.connection.is_reserve);
+        let is_cut = |place: &Place| {
+            futures::FutureExt::now_or_never(place.connection.cut.notified()).is_some()
+        };
+        assert_eq!(
+            places.iter().map(is_cut).collect::<Vec<_>>(),
+            [true, false, false]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_memory_makes_room() {
+        let table = table(1, 1);
+        let place = table.admit(address(1)).unwrap();
+        place.connection.enter(Phase::Busy);
+        let charge = place
+            .connection
+            .share
+            .charge_of(Arc::clone(&place.connection.open));
+        let all = place.connection.share.charge().take(1 << 20).await.unwrap();
+        let mut more = std::pin::pin!(charge.keep(1 << 20));
+        let waited = tokio::time::timeout(WAITING_MIN, more.as_mut()).await;
+        assert!(waited.is_err(), "there is room");
+        assert!(!table.admit(address(2)).unwrap().connection.is_reserve);
+        drop(all);
     }
 
     #[test]

@@ -158,24 +158,31 @@ async fn who_does_not_read_his_answer_loses_it() {
     assert!(served.ask("/large").await.len() > 16 << 20);
 }
 
+const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The head of a request whose body follows.
+fn posted(path: &str, media_type: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n\
+         Content-Length: 1000000\r\n\r\n"
+    )
+}
+
 #[tokio::test]
 async fn health_is_answered_where_all_connections_are_taken() {
     let limits = Limits {
         connections_max: 2,
-        stall_timeout: SOON,
         ..Limits::default()
     };
     let served = Served::with(limits).await;
     let mut taken = Vec::new();
     for _ in 0..2 {
         let mut stream = served.connect().await;
-        let head = "POST /text HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-                    Content-Length: 10\r\n\r\n{";
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(SLOW.as_bytes()).await.unwrap();
         taken.push(stream);
     }
-    // Both are busy at first; they must have been read before.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Both must have been read before.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let refused = served.ask("/slow").await;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 1") && refused.contains("\"connections_exhausted\""));
@@ -185,9 +192,50 @@ async fn health_is_answered_where_all_connections_are_taken() {
             "{path}"
         );
     }
-    // Soon they have stood still for long enough to make room.
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    // Whoever is refused and says no more of his body does not stay on the reserve.
+    let mut refused = Vec::new();
+    for _ in 0..2 * RESERVE_CONNECTIONS {
+        let mut stream = served.connect().await;
+        let head = posted("/text", "application/json");
+        // It may have been closed before.
+        let _ = stream.write_all(head.as_bytes()).await;
+        refused.push(stream);
+    }
+    assert!(served.ask("/livez").await.starts_with("HTTP/1.1 200 "));
+    // Their answers have come, and they wait for their clients.
+    tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(served.ask("/slow").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn whoever_keeps_us_waiting_makes_room_however_little_he_sends_meanwhile() {
+    let limits = Limits {
+        connections_max: 2,
+        // Room for one body of its size.
+        memory_bytes: 4 << 20,
+        ..Limits::default()
+    };
+    for (path, media_type, first, more) in [
+        ("/text", "application/json", "", "x"),
+        ("/lines", "application/x-ndjson", "", "x"),
+        ("/lines", "application/x-ndjson", "", "\n"),
+        ("/lines", "application/x-ndjson", "a\n", "\n"),
+    ] {
+        let served = Served::with(limits).await;
+        for _ in 0..2 {
+            let mut stream = served.connect().await;
+            let said = posted(path, media_type) + first;
+            stream.write_all(said.as_bytes()).await.unwrap();
+            tokio::spawn(async move {
+                while stream.write_all(more.as_bytes()).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let answer = served.ask("/slow").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]
