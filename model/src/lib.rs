@@ -9,6 +9,7 @@ pub mod config;
 pub mod invariant;
 pub mod ledger;
 pub mod log;
+mod names;
 pub mod node;
 pub mod reading;
 pub mod reference;

@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex};
 use engine::command::{Answer, SubmitError};
 use engine::ids::{ChainHash, LogId, Offset};
 use engine::log::{Appended, Chunk};
-use engine::owner::{
-    Action, Entropy, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission,
-};
+use engine::owner::{Action, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission};
 use engine::record::NewRecord;
 use engine::registry::Registry;
 use kernel::Timestamp;
@@ -23,6 +21,7 @@ use uuid::Uuid;
 use crate::config::{Config, Reads};
 use crate::ledger::Ledgers;
 use crate::log::{Log, Origin, PARTITION, digest_of};
+use crate::names::SharedNames;
 use crate::store::MemoryStore;
 
 /// Whoever waits for an answer: one sending of a command.
@@ -48,59 +47,6 @@ pub struct Effects {
     pub claims: u8,
     /// Whether the owner went on in a log that is not the one it had read.
     pub went_on_silently: bool,
-}
-
-/// Names that depend only on the node and on how many claims it made before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Names {
-    node: u8,
-    claims: u8,
-    draws: u8,
-    is_fresh: bool,
-}
-
-#[derive(Clone)]
-struct SharedNames(Arc<Mutex<Names>>);
-
-impl SharedNames {
-    fn get(&self) -> Names {
-        *self.0.lock().expect("nobody panics while holding it")
-    }
-
-    fn set(&self, names: Names) {
-        *self.0.lock().expect("nobody panics while holding it") = names;
-    }
-
-    fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.get())))
-    }
-}
-
-impl Entropy for SharedNames {
-    fn bytes(&mut self) -> [u8; 16] {
-        let mut names = self.get();
-        let mut bytes = [0; 16];
-        if names.is_fresh {
-            // The key of fingerprints, the same for everybody.
-            names.is_fresh = false;
-        } else {
-            // The first byte is the chance of a pause.
-            bytes[1..4].copy_from_slice(&[names.node + 1, names.claims, names.draws]);
-            names.draws += 1;
-        }
-        self.set(names);
-        bytes
-    }
-
-    fn writer(&mut self) -> [u8; 16] {
-        let mut names = self.get();
-        names.claims += 1;
-        names.draws = 0;
-        self.set(names);
-        let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&[names.node + 1, names.claims]);
-        bytes
-    }
 }
 
 /// The producer under one claim.
@@ -234,12 +180,7 @@ impl Node {
     /// A node that has read nothing, started.
     #[must_use]
     pub fn new(id: u8, config: &Config, log: &Log, effects: &mut Effects) -> Self {
-        let names = SharedNames(Arc::new(Mutex::new(Names {
-            node: id,
-            claims: 0,
-            draws: 0,
-            is_fresh: true,
-        })));
+        let names = SharedNames::of(id);
         let store = config.stores.then(MemoryStore::default);
         let registry = Registry::new().with::<Ledgers>();
         let owner = new_owner(id, config, &registry, &names, store.as_ref());
@@ -266,9 +207,7 @@ impl Node {
         if !keep_store {
             self.store = config.stores.then(MemoryStore::default);
         }
-        let mut names = self.names.get();
-        (names.draws, names.is_fresh) = (0, true);
-        self.names.set(names);
+        self.names.start_again();
         let registry = Registry::new().with::<Ledgers>();
         let owner = new_owner(self.id, config, &registry, &self.names, self.store.as_ref());
         self.owner = Mutex::new(owner);
@@ -345,7 +284,7 @@ impl Node {
     fn origin(&self) -> Origin {
         Origin {
             node: self.id,
-            session: self.names.get().claims,
+            session: self.names.claims(),
         }
     }
 
@@ -577,7 +516,7 @@ impl Node {
     fn open_session(&mut self) {
         self.close_session();
         if let Some(late) = self.late.last_mut()
-            && late.session == self.names.get().claims
+            && late.session == self.names.claims()
         {
             late.session -= 1;
         }
@@ -588,7 +527,7 @@ impl Node {
     fn seal(&mut self) {
         let mut hasher = DefaultHasher::new();
         self.look(|owner| owner.digest(&mut hasher));
-        self.names.get().hash(&mut hasher);
+        self.names.hash(&mut hasher);
         self.store
             .as_ref()
             .map(MemoryStore::digest)

@@ -250,7 +250,10 @@ impl Server {
                 }
                 thread::sleep(STOP_POLL);
             }
-            tracing::warn!(?signal, "private Postgres does not stop; trying harder");
+            tracing::warn!(
+                signal = signal.as_raw(),
+                "private Postgres does not stop; trying harder"
+            );
         }
     }
 }

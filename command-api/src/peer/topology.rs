@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use door::NoQuery;
 use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
 use engine::cluster::{Hint, NodeEntry, PeerService};
-use engine::ids::{LogId, Partition};
+use engine::ids::{LogId, Partition, Term};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -32,7 +32,24 @@ struct Shown {
 #[derive(Serialize)]
 struct ShownPartition {
     partition: Partition,
-    owner: Option<Hint>,
+    owner: Option<ShownOwner>,
+}
+
+#[derive(Serialize)]
+struct ShownOwner {
+    term: Term,
+    node: String,
+    address: String,
+}
+
+impl From<Hint> for ShownOwner {
+    fn from(hint: Hint) -> Self {
+        Self {
+            term: hint.term,
+            node: hint.node,
+            address: hint.address,
+        }
+    }
 }
 
 /// The route, to be merged with others and passed through [`door::finish`].
@@ -53,7 +70,7 @@ async fn show(State(service): State<Arc<dyn PeerService>>, _: NoQuery) -> Json<S
         partitions: partitions
             .map(|partition| ShownPartition {
                 partition,
-                owner: topology.owners.remove(&partition),
+                owner: topology.owners.remove(&partition).map(Into::into),
             })
             .collect(),
         nodes: topology.nodes.into_values().collect(),
@@ -137,6 +154,8 @@ fn schemas() -> [(&'static str, Value); 3] {
             "program": text("The version of its program."),
             "seen_at": {"type": "string", "format": "date-time",
                         "description": "When it last said that it is there, by its clock."},
+            "acknowledged": text("A digest of the damage that its settings acknowledge; absent where \
+                                  they name none. Nodes whose lists differ do not own together."),
         },
         "required": ["node", "address", "decides", "reads_record_version", "program",
                      "seen_at"],

@@ -8,6 +8,7 @@ mod cluster;
 mod measure;
 mod room;
 mod serving;
+mod shares;
 mod time;
 mod waiting;
 
@@ -27,6 +28,8 @@ pub use cluster::ClusterOptions;
 
 pub(crate) use room::Part;
 use room::{Room, Share};
+use shares::Shares;
+pub use shares::{MEMORY_BYTES, MEMORY_BYTES_MIN};
 use waiting::wrap;
 
 use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway};
@@ -47,8 +50,6 @@ use crate::token::PositionToken;
 
 /// How many commands may wait for one partition, unless said otherwise.
 pub const QUEUE_MAX: usize = 1_024;
-/// The memory that a node is made for, unless said otherwise, in bytes.
-pub const MEMORY_BYTES: usize = 512 << 20;
 /// How many questions of other nodes may wait for one partition.
 const CONTROL_MAX: usize = 64;
 
@@ -79,36 +80,6 @@ impl EngineOptions {
             queue_max: QUEUE_MAX,
             memory_bytes: MEMORY_BYTES,
             cluster: ClusterOptions::alone(),
-        }
-    }
-}
-
-/// The least that a node can be made for, in bytes.
-pub const MEMORY_BYTES_MIN: usize = 128 << 20;
-/// The least in flight for one partition: two of the largest records.
-const IN_FLIGHT_BYTES_MIN: usize = 2 << 20;
-
-/// How a node's memory is shared out, in bytes. Half of it is left to what nobody bounds one by one:
-/// the program, its connections, the Kafka clients' own queues, and what was just freed.
-struct Shares {
-    /// States, for each partition; and what a local store that fails does not take.
-    states: usize,
-    /// Records in flight, for each partition.
-    in_flight: usize,
-    /// Commands that wait for their answers, over all partitions.
-    waiting: usize,
-    /// The local store, over all partitions.
-    store: usize,
-}
-
-impl Shares {
-    fn of(memory: usize, partitions: u32) -> Self {
-        let partitions = partitions.max(1) as usize;
-        Self {
-            states: memory / 4 / partitions,
-            in_flight: (memory / 16 / partitions).max(IN_FLIGHT_BYTES_MIN),
-            waiting: memory / 8,
-            store: memory / 4,
         }
     }
 }

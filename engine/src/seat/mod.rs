@@ -19,6 +19,7 @@ mod shared;
 mod tests;
 mod ticket;
 mod unfit;
+mod window;
 
 use std::collections::VecDeque;
 

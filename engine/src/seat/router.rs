@@ -7,16 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::window::Window;
 use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
 
-/// How many commands may be unanswered on a link at most, at least, and at first.
-const WINDOW_MAX: usize = 1_024;
-const WINDOW_MIN: usize = 4;
-const WINDOW_FIRST: usize = 32;
-/// An answer that takes longer than this says that more was sent than the owner can take, in
-/// milliseconds.
-const ANSWER_SLOW_MS: u64 = 200;
 /// How long ago an owner may have answered last, and may have been asked something without having
 /// answered it, to count as one that answers, in milliseconds.
 const LIVELY_MS: u64 = 250;
@@ -98,42 +92,6 @@ pub struct Router<C> {
     window: Window,
 }
 
-/// How many commands may be unanswered on a link: as many as the owner answers soon. What it cannot
-/// take is to wait here, where a client can be told so, and not where its turn is certain and late.
-/// It grows as TCP's congestion window does (RFC 5681): by one with each quick answer until the first
-/// slow one, then by one in each round; a slow answer halves it. It grows only while it is what holds
-/// commands back (RFC 7661): what was never filled says nothing of what the owner can take.
-struct Window {
-    size: usize,
-    /// Whether commands wait for room in it.
-    holds_back: bool,
-    /// Whether an answer was slow once.
-    was_slow: bool,
-    /// Quick answers since it last grew.
-    quick: usize,
-    /// Until when a slow answer says nothing new, as a monotonic time in milliseconds.
-    settles_at_ms: u64,
-}
-
-impl Window {
-    fn answered(&mut self, sent_at_ms: u64, now_ms: u64) {
-        let took_ms = now_ms.saturating_sub(sent_at_ms);
-        if took_ms > ANSWER_SLOW_MS {
-            if now_ms >= self.settles_at_ms {
-                self.size = (self.size / 2).max(WINDOW_MIN);
-                self.settles_at_ms = now_ms + took_ms;
-                (self.was_slow, self.quick) = (true, 0);
-            }
-        } else if self.holds_back {
-            self.quick += 1;
-            if !self.was_slow || self.quick >= self.size {
-                self.size = (self.size + 1).min(WINDOW_MAX);
-                self.quick = 0;
-            }
-        }
-    }
-}
-
 impl<C> Default for Router<C> {
     fn default() -> Self {
         Self {
@@ -145,13 +103,7 @@ impl<C> Default for Router<C> {
             retry_at_ms: 0,
             retries: 0,
             led_nowhere: None,
-            window: Window {
-                size: WINDOW_FIRST,
-                holds_back: false,
-                was_slow: false,
-                quick: 0,
-                settles_at_ms: 0,
-            },
+            window: Window::default(),
         }
     }
 }
@@ -223,7 +175,7 @@ impl<C: Routed> Router<C> {
         now_ms: u64,
     ) -> Option<Step<C>> {
         if self.waiting.is_empty() {
-            self.window.holds_back = false;
+            self.window.holds_back(false);
             return None;
         }
         match standing {
@@ -260,8 +212,8 @@ impl<C: Routed> Router<C> {
                     None
                 }
             }
-            Some(link) if link.sent.len() >= self.window.size => {
-                self.window.holds_back = true;
+            Some(link) if link.sent.len() >= self.window.size() => {
+                self.window.holds_back(true);
                 None
             }
             Some(_) => {
@@ -411,6 +363,7 @@ impl<C: Routed> Router<C> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::window::{ANSWER_SLOW_MS, WINDOW_FIRST, WINDOW_MAX, WINDOW_MIN};
     use super::*;
     use crate::ids::{LogId, Term};
 

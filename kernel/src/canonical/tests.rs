@@ -1,3 +1,6 @@
+//! One form of JSON, held against a naive reading of it: what is equal has one form, and forms are read
+//! back as what they were.
+
 use std::cmp::Ordering;
 
 use proptest::prelude::*;

@@ -273,9 +273,10 @@ async fn nodes_do_not_go_on_in_a_topic_that_was_deleted_and_made_anew() {
         let said = engine.readiness().err().unwrap_or_default();
         // One met the other log's claim, or found what it had read gone; the watch says which it is.
         let is_stopped = |partition: u32| {
-            let of = format!("partition {partition}");
-            let said = said.split(&of).nth(1).unwrap_or_default();
-            said.contains("made anew") || said.contains("proof failed")
+            let of = format!("partition {partition}: ");
+            let reasons = said.split("; ");
+            let reason = reasons.filter_map(|reason| reason.strip_prefix(&of)).next();
+            reason.is_some_and(|why| why.contains("made anew") || why.contains("proof failed"))
         };
         if is_stopped(0) && is_stopped(1) {
             break;

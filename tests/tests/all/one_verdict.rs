@@ -326,8 +326,15 @@ async fn all_readers_call_the_same_place_of_a_changed_log_damaged() {
         assert_ne!(next, Some(place), "{about}");
         let records = raw.log.read(P0, Offset(0)).await.unwrap().records;
         let resumed = resumed_verdicts(&records, &passing);
+        // One that does not know a stream's version passes a gap, which the projector looks up; what it
+        // then meets lies behind. It calls nothing damaged that others do not.
+        let is_behind = |one: &Place| match (one, next) {
+            (None, _) => true,
+            (Some(one), Some(next)) => *one >= next,
+            (Some(_), None) => false,
+        };
         assert!(
-            resumed.iter().all(|one| *one == next || one.is_none()),
+            resumed.iter().all(is_behind),
             "{resumed:?} {next:?}: {about}"
         );
     }
