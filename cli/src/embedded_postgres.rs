@@ -23,7 +23,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -250,9 +250,9 @@ impl EmbeddedPostgres {
             durability: options.durability,
             start_timeout: options.start_timeout,
         };
-        let (child, port) = plan.bring_up(options.port, &|| !keeper::is_ending())?;
+        let (server, port) = plan.bring_up(options.port, &|| !keeper::is_ending())?;
         let (home, major) = (Arc::clone(&plan.home), plan.server.major);
-        let keeper = Keeper::of(child, plan, port)?;
+        let keeper = Keeper::of(server, plan, port)?;
         home.remember(port)?;
         tracing::info!(
             version = major,
@@ -345,7 +345,7 @@ impl Plan {
         &self,
         port: Option<u16>,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Result<(Child, u16), Error> {
+    ) -> Result<(keeper::Server, u16), Error> {
         let home = &self.home;
         let shared_memory_deadline =
             Instant::now() + Duration::from_secs(SHARED_MEMORY_TIMEOUT_SECONDS);
@@ -358,9 +358,9 @@ impl Plan {
                     .filter(|_| port_attempts == 0)
                     .map_or_else(free_port, Ok)?,
             };
-            let mut child = launch(&self.server, home, taken, self.durability)?;
-            match wait_until_ready(&mut child, home, self.start_timeout, is_wanted) {
-                Ok(()) => return Ok((child, taken)),
+            let mut server = launch(&self.server, home, taken, self.durability)?;
+            match wait_until_ready(&mut server, home, self.start_timeout, is_wanted) {
+                Ok(()) => return Ok((server, taken)),
                 Err(Error::Ended { tail, .. })
                     if port.is_none()
                         && tail.contains("could not create any TCP/IP sockets")
@@ -376,8 +376,11 @@ impl Plan {
                     thread::sleep(Duration::from_millis(50));
                 }
                 Err(error) => {
-                    let _ = child.kill();
-                    let _ = child.wait();
+                    match error {
+                        // It may be at work on what a crash left.
+                        Error::Ending => server.shut_down(),
+                        _ => server.kill(),
+                    }
                     return Err(error);
                 }
             }
@@ -397,7 +400,7 @@ fn launch(
     home: &Home,
     port: u16,
     durability: Durability,
-) -> Result<Child, Error> {
+) -> Result<keeper::Server, Error> {
     use std::os::unix::process::CommandExt;
 
     let (fsync, synchronous_commit) = match durability {
@@ -436,22 +439,21 @@ fn launch(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);
-    command
-        .spawn()
+    keeper::Server::start(&mut command, &home.cluster())
         .map_err(Error::io("run", &server.program("postgres")))
 }
 
 /// Waits until the server has written "ready" into its `postmaster.pid`, as `pg_ctl` does: quicker
 /// than trying to connect, and without noise in its log.
 fn wait_until_ready(
-    child: &mut Child,
+    server: &mut keeper::Server,
     home: &Home,
     timeout: Duration,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + timeout;
     loop {
-        if let Some(status) = child
+        if let Some(status) = server
             .try_wait()
             .map_err(Error::io("wait for", &home.log()))?
         {
@@ -464,7 +466,7 @@ fn wait_until_ready(
         if !is_wanted() {
             return Err(Error::Ending);
         }
-        let ours = |file: &orphan::PidFile| file.pid == child.id() && file.ready;
+        let ours = |file: &orphan::PidFile| file.pid == server.id() && file.ready;
         if orphan::PidFile::read(&home.cluster())?.is_some_and(|file| ours(&file)) {
             return Ok(());
         }

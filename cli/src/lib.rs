@@ -71,6 +71,8 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
     };
     stderr::log_panics();
     let outcome = start(domain, cli);
+    // What fails since a signal has just stopped our Postgres is no failure to talk of.
+    signals::yield_to_the_end();
     stderr::finish();
     match outcome {
         Ok(exit) => exit.into(),

@@ -16,6 +16,8 @@ use crate::exit::{Exit, Failure};
 
 /// How long the Postgres of a tool may take to stop, so that the next start has nothing to recover.
 const SERVERS_END_WAIT: Duration = Duration::from_secs(5);
+/// Whether a signal ends this process at once.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
 /// Whether somebody in this process listens for signals.
 static IS_HEARD: AtomicBool = AtomicBool::new(false);
 
@@ -168,6 +170,14 @@ fn hang_up_is_ignored() -> bool {
 
 /// Ends this process, and its servers before it.
 fn end(patience: Duration, number: i32) -> ! {
+    IS_ENDING.store(true, Ordering::SeqCst);
     embedded_postgres::end_all(patience);
     std::process::exit(128 + number)
+}
+
+/// Leaves it to whoever ends this process after a signal; returns at once where nobody does.
+pub fn yield_to_the_end() {
+    while IS_ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }

@@ -1,13 +1,14 @@
 //! Keeps one server running: starts it again when it ends by itself, stops it when that is wanted,
 //! and takes it along when this process ends, however it ends.
 //!
-//! Invariant: one thread owns the server's process, and reaps it. A small shell beside the server
+//! Invariant: a server is known to [`end_all`] from the moment it runs, and none is started once this
+//! process ends. One thread owns the server's process, and reaps it. A small shell beside the server
 //! reads from a pipe that closes when this process is gone, even by `kill -9`, and then stops the
 //! server. Deliberately absent: how a server is started (`super`).
 
 use std::io;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -65,6 +66,7 @@ fn process(pid: &AtomicU32) -> Option<Pid> {
 
 /// A server that is kept running.
 pub(super) struct Keeper {
+    /// 0 while it does not run.
     pid: Arc<AtomicU32>,
     wish: Arc<Wish>,
     thread: Option<JoinHandle<()>>,
@@ -96,14 +98,9 @@ impl Wish {
 
 impl Keeper {
     /// Takes over a server that has just been started on `port`.
-    pub(super) fn of(child: Child, plan: Plan, port: u16) -> Result<Self, Error> {
-        let pid = Arc::new(AtomicU32::new(child.id()));
-        SERVERS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&pid));
+    pub(super) fn of(server: Server, plan: Plan, port: u16) -> Result<Self, Error> {
+        let pid = Arc::new(AtomicU32::new(server.id()));
         let wish = Arc::new(Wish::default());
-        let server = Server::watched(child, plan.home.cluster().as_path());
         let keeping = Keeping {
             server: Some(server),
             plan,
@@ -135,8 +132,6 @@ impl Keeper {
         {
             tracing::error!("the keeper of the private Postgres panicked; it may still be running");
         }
-        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.retain(|pid| !Arc::ptr_eq(pid, &self.pid));
     }
 }
 
@@ -192,7 +187,7 @@ impl Keeping {
 
     /// How the server ended, if it did.
     fn has_ended(&mut self) -> Option<String> {
-        match self.server.as_mut()?.child.try_wait() {
+        match self.server.as_mut()?.try_wait() {
             Ok(None) => None,
             Ok(Some(status)) => Some(status.to_string()),
             Err(error) => Some(error.to_string()),
@@ -202,9 +197,9 @@ impl Keeping {
     fn start_again(&mut self) {
         let is_wanted = || !self.wish.came_within(Duration::ZERO) && !is_ending();
         match self.plan.bring_up(Some(self.port), &is_wanted) {
-            Ok((child, _)) => {
-                self.pid.store(child.id(), Ordering::SeqCst);
-                self.server = Some(Server::watched(child, &self.plan.home.cluster()));
+            Ok((server, _)) => {
+                self.pid.store(server.id(), Ordering::SeqCst);
+                self.server = Some(server);
                 tracing::warn!("the private Postgres runs again");
             }
             Err(error) => {
@@ -215,29 +210,67 @@ impl Keeping {
 }
 
 /// A running server, and who stops it when this process is gone.
-struct Server {
+pub(super) struct Server {
     child: Child,
+    /// Its place among those of this process; 0 once it has ended.
+    running: Arc<AtomicU32>,
     // Ends after the server was stopped, by being dropped.
     _watchdog: Option<Watchdog>,
 }
 
 impl Server {
-    fn watched(child: Child, cluster: &Path) -> Self {
+    /// Starts one on `cluster`, unless this process ends.
+    pub(super) fn start(command: &mut Command, cluster: &Path) -> io::Result<Self> {
+        let (child, running) = {
+            // Whoever ends all servers holds it, too.
+            let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_ending() {
+                return Err(io::Error::other("this process is about to end"));
+            }
+            let child = command.spawn()?;
+            let running = Arc::new(AtomicU32::new(child.id()));
+            servers.push(Arc::clone(&running));
+            (child, running)
+        };
         let watchdog = Watchdog::over(child.id(), cluster)
             .inspect_err(|error| {
                 tracing::warn!(%error, "if this process is killed, its private Postgres goes on");
             })
             .ok();
-        Self {
+        Ok(Self {
             child,
+            running,
             _watchdog: watchdog,
-        }
+        })
     }
 
-    fn shut_down(&mut self) {
+    /// Its process number.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let ended = self.child.try_wait();
+        if !matches!(ended, Ok(None)) {
+            self.running.store(0, Ordering::SeqCst);
+        }
+        ended
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.running.store(0, Ordering::SeqCst);
+    }
+
+    /// Stops it: as usual, and where it does not stop, at once.
+    pub(super) fn shut_down(&mut self) {
         for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
             // Not reaped yet, so that the number is still its own.
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if !matches!(self.try_wait(), Ok(None)) {
                 return;
             }
             if let Err(error) = kill_process(Pid::from_child(&self.child), signal) {
@@ -245,7 +278,7 @@ impl Server {
             }
             let deadline = Instant::now() + STOP_TIMEOUT;
             while Instant::now() < deadline {
-                if !matches!(self.child.try_wait(), Ok(None)) {
+                if !matches!(self.try_wait(), Ok(None)) {
                     return;
                 }
                 thread::sleep(STOP_POLL);
@@ -255,6 +288,13 @@ impl Server {
                 "private Postgres does not stop; trying harder"
             );
         }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|running| !Arc::ptr_eq(running, &self.running));
     }
 }
 
