@@ -162,6 +162,25 @@ impl World {
         }
     }
 
+    /// A node that believes in an owner whom the log does not know. One that knows only an owner of
+    /// before is told better by whomever it asks.
+    fn who_is_led_astray(&self) -> Option<String> {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for (partition, task) in node.tasks.iter().enumerate() {
+                let target = task.as_ref().and_then(|task| task.seat.target());
+                if let Some(hint) = target
+                    && hint.term > self.histories[partition].term()
+                {
+                    return Some(format!(
+                        "node {number} takes {} for the owner of partition {partition} in term {}",
+                        hint.node, hint.term
+                    ));
+                }
+            }
+        }
+        None
+    }
+
     fn what_stands_still(&self) -> Option<String> {
         for partition in 0..self.logs.len() {
             let owns = |node: &super::node::Node| {
@@ -184,6 +203,9 @@ impl World {
                     said.join("; ")
                 ));
             }
+        }
+        if let Some(what) = self.who_is_led_astray() {
+            return Some(what);
         }
         for (number, client) in self.clients.iter().enumerate() {
             if !client.finished {
