@@ -188,7 +188,7 @@ fn owner_and_commands(count: usize) -> (World, Vec<Submission>) {
     (World::owning(), (0..count).map(submission).collect())
 }
 
-#[library_benchmark(config = at_most(10_550_000))]
+#[library_benchmark(config = at_most(13_400_000))]
 #[bench::hundred(args = (COUNT), setup = owner_and_commands)]
 fn decide_encode_chain_answer((mut world, commands): (World, Vec<Submission>)) -> World {
     for (ticket, submission) in commands.into_iter().enumerate() {
@@ -327,7 +327,7 @@ fn door_and_requests(count: usize) -> Asked {
     }
 }
 
-#[library_benchmark(config = at_most(7_550_000))]
+#[library_benchmark(config = at_most(8_350_000))]
 #[bench::hundred(args = (COUNT), setup = door_and_requests)]
 fn parse_and_turn_away(mut asked: Asked) -> Asked {
     let requests = std::mem::take(&mut asked.requests);
