@@ -275,6 +275,13 @@ fn verdict(report: &audit::Report) -> Exit {
                 reason.as_str()
             );
         }
+        for (offset, what) in &part.unreadable_places {
+            talk!(
+                "UNREADABLE: partition {} offset {offset}: {}",
+                part.partition,
+                what
+            );
+        }
         if let Some(damage) = &part.damage {
             talk!("DAMAGE: {damage}");
         }
@@ -291,6 +298,13 @@ fn verdict(report: &audit::Report) -> Exit {
     if report.is_clean() {
         talk!("the log is complete and unaltered");
         Exit::Done
+    } else if report.is_whole() {
+        talk!(
+            "the log is complete and unaltered, but this program cannot read {} of its events; their \
+             streams are frozen until a program runs that can",
+            report.unreadable_events()
+        );
+        Exit::Damage
     } else {
         talk!("the log is DAMAGED; change nothing, and see where it was altered");
         Exit::Damage

@@ -10,7 +10,6 @@ use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
-use crate::damage::{Damage, DamageKind};
 use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
 use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};
@@ -18,8 +17,8 @@ use crate::record::{self, Record};
 use crate::registry::Registry;
 use crate::verdict::{self, Content, Streams};
 
-/// How many orphans of a partition are listed with their places.
-const ORPHANS_LISTED_MAX: usize = 100;
+/// How many orphans of a partition, and how many unreadable events, are listed with their places.
+const LISTED_MAX: usize = 100;
 
 /// What was found in a log.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +68,11 @@ pub struct PartitionReport {
     pub orphans: BTreeMap<Orphan, u64>,
     /// The places of the first orphans.
     pub orphan_places: Vec<(Offset, Orphan)>,
+    /// Events that the aggregates of this program cannot read. The log is whole; whoever has these
+    /// aggregates freezes their streams.
+    pub unreadable_events: u64,
+    /// The places of the first of them, with what was said.
+    pub unreadable_places: Vec<(Offset, String)>,
     /// What stopped the reading, if anything did.
     pub damage: Option<String>,
     /// Where it stopped.
@@ -104,14 +108,27 @@ pub struct Mismatch {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong: it is whole, and this program reads all of it.
     #[must_use]
     pub fn is_clean(&self) -> bool {
+        self.is_whole() && self.unreadable_events() == 0
+    }
+
+    /// Whether nothing is missing or altered.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
         self.mismatches.is_empty()
             && self
                 .partitions
                 .iter()
                 .all(|partition| partition.damage.is_none())
+    }
+
+    /// How many events this program cannot read.
+    #[must_use]
+    pub fn unreadable_events(&self) -> u64 {
+        let parts = self.partitions.iter();
+        parts.map(|part| part.unreadable_events).sum()
     }
 }
 
@@ -226,6 +243,8 @@ impl<'a> Auditor<'a> {
             recorded: None,
             orphans: BTreeMap::new(),
             orphan_places: Vec::new(),
+            unreadable_events: 0,
+            unreadable_places: Vec::new(),
             damage: None,
             damage_offset: None,
         };
@@ -274,7 +293,7 @@ impl<'a> Auditor<'a> {
                 *window = window.or(value.map(|claim| claim.idempotency_window_ms));
             }
             (Verdict::Commit(_), Content::Commit(commit)) => {
-                self.read_events(record, &commit)?;
+                self.read_events(record.offset, &commit);
                 self.count(record, &commit);
             }
             (Verdict::Commit(_), Content::Frozen | Content::Nothing) => {
@@ -287,26 +306,25 @@ impl<'a> Auditor<'a> {
 
     fn note(&mut self, offset: Offset, reason: Orphan) {
         *self.report.orphans.entry(reason).or_default() += 1;
-        if self.report.orphan_places.len() < ORPHANS_LISTED_MAX {
+        if self.report.orphan_places.len() < LISTED_MAX {
             self.report.orphan_places.push((offset, reason));
         }
     }
 
     /// Reads the events as whoever has the aggregate does; for others they are text.
-    fn read_events(&self, record: &Record, commit: &Commit) -> Result<(), Damage> {
+    fn read_events(&mut self, offset: Offset, commit: &Commit) {
         let Some(aggregate) = self.registry.get(commit.stream.category()) else {
-            return Ok(());
+            return;
         };
         for event in &commit.events {
-            aggregate
-                .decode_event(&event.type_name, event.schema, event.data.get())
-                .map_err(|error| Damage {
-                    partition: self.chain.partition,
-                    offset: record.offset,
-                    kind: DamageKind::Unreadable(error.to_string()),
-                })?;
+            let read = aggregate.decode_event(&event.type_name, event.schema, event.data.get());
+            let Err(error) = read else { continue };
+            self.report.unreadable_events += 1;
+            if self.report.unreadable_places.len() < LISTED_MAX {
+                let what = format!("{} of {}: {error}", event.type_name, commit.stream);
+                self.report.unreadable_places.push((offset, what));
+            }
         }
-        Ok(())
     }
 
     fn count(&mut self, record: &Record, commit: &Commit) {

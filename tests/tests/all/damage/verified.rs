@@ -427,3 +427,25 @@ async fn an_edit_with_a_shell_is_found_at_its_place() {
         );
     }
 }
+
+#[tokio::test]
+async fn events_that_the_program_cannot_read_are_listed_and_the_log_is_whole() {
+    // The scribe's event says nothing that an order's would.
+    let mut scribe = Scribe::new();
+    scribe.claim();
+    scribe.commits(&["customer-a", "thing-b", "customer-a"]);
+    let raw = RawLog::holding(Kind::Sqlite, scribe.records()).await;
+    let report = verify(&*raw.log, &shop(), &[], |_, _| {}).await.unwrap();
+    let part = &report.partitions[0];
+    let offsets: Vec<Offset> = part.unreadable_places.iter().map(|place| place.0).collect();
+    assert_eq!((part.records, offsets), (4, vec![Offset(1), Offset(3)]));
+    assert_eq!(part.unreadable_events, 2);
+    assert!(report.is_whole() && !report.is_clean(), "{part:?}");
+    // Without their aggregates they are text.
+    assert!(audit_without_rules(&raw).await.is_clean());
+}
+
+async fn audit_without_rules(raw: &RawLog) -> Report {
+    let none = engine::registry::Registry::new();
+    verify(&*raw.log, &none, &[], |_, _| {}).await.unwrap()
+}
