@@ -36,7 +36,10 @@ fn raise() -> u64 {
 pub(super) fn fit(limits: Limits) -> Limits {
     let files = raise();
     let connections_max = fitting(files, limits.connections_max);
+    let mut connections_per_address_max = limits.connections_per_address_max;
     if connections_max < limits.connections_max {
+        // Still no more than a half for one.
+        connections_per_address_max = connections_per_address_max.min(connections_max.div_ceil(2));
         tracing::warn!(
             files,
             connections_max,
@@ -46,6 +49,7 @@ pub(super) fn fit(limits: Limits) -> Limits {
     }
     Limits {
         connections_max,
+        connections_per_address_max,
         ..limits
     }
 }

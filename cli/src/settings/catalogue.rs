@@ -121,12 +121,12 @@ pub const CATALOGUE: [Setting; 40] = [
     ),
     setting(
         "connections_max",
-        Some("1024"),
+        Some("4096"),
         "the most connections of clients; lowered where the system allows fewer open files",
     ),
     setting(
         "connections_per_address_max",
-        Some("512"),
+        Some("2048"),
         "the most connections of one address: behind a proxy all come from one, and another node has \
          one for each partition",
     ),

@@ -32,8 +32,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 1_024,
-            connections_per_address_max: 512,
+            connections_max: 4_096,
+            connections_per_address_max: 2_048,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(10),

@@ -28,8 +28,14 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
 const END_WAIT: Duration = Duration::from_secs(30);
 /// How long the attacker may take to start, before anything is measured.
 const BEGIN_WAIT: Duration = Duration::from_millis(700);
-/// How many commands the polite load is calibrated with, a second.
-const CALIBRATION_PER_SECOND: f64 = 1_000.0;
+/// How many commands a second the search for a polite load begins with.
+const LOAD_FIRST_PER_SECOND: f64 = 1_000.0;
+/// By how much the rate grows at most from one try to the next.
+const LOAD_GROWTH_MAX: f64 = 4.0;
+/// How often a rate is tried.
+const LOAD_TRIES_MAX: usize = 6;
+/// How near the polite load's processor time must come to the attack's.
+const LOAD_NEAR: f64 = 0.05;
 const POLL: Duration = Duration::from_millis(100);
 
 /// How attacks are made.
@@ -218,9 +224,16 @@ async fn beside_load(node: u32, authority: &str, attack_s: f64, options: &Option
         Helper::start(options, what.into(), length)
     };
     let length = options.length / 2;
-    let each_s = cost(node, load(CALIBRATION_PER_SECOND, length), length).await;
-    let per_second = CALIBRATION_PER_SECOND * attack_s / each_s.max(0.01);
-    let load_s = cost(node, load(per_second, length), length).await;
+    let mut per_second = LOAD_FIRST_PER_SECOND;
+    let mut load_s = 0.0;
+    for _ in 0..LOAD_TRIES_MAX {
+        load_s = cost(node, load(per_second, length), length).await;
+        let factor = attack_s / load_s.max(0.01);
+        if (factor - 1.0).abs() < LOAD_NEAR {
+            break;
+        }
+        per_second *= factor.min(LOAD_GROWTH_MAX);
+    }
     let helper = load(per_second, options.length + BEGIN_WAIT);
     tokio::time::sleep(BEGIN_WAIT).await;
     let beside_load = polite::work(authority, options.length).await;

@@ -13,6 +13,8 @@ use super::node::order;
 
 /// How many of them there are.
 const CLIENTS: usize = 4;
+/// How many make a load: enough to keep the node as busy as any attack.
+const LOADERS: usize = 32;
 /// How long they wait for an answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long they wait before they come again.
@@ -120,7 +122,7 @@ pub(super) async fn load(authority: &str, per_second: f64, length: Duration) -> 
     let sent = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
+    for _ in 0..LOADERS {
         let (is_over, sent) = (Arc::clone(&is_over), Arc::clone(&sent));
         let authority = authority.to_owned();
         clients.spawn(async move {
