@@ -58,9 +58,7 @@ impl Pace {
         let Some(since) = self.waiting_since.take() else {
             return;
         };
-        let nanos = u128::try_from(size).unwrap_or(u128::MAX) * 1_000_000_000;
-        let nanos = nanos / u128::from(self.rate_bytes_min);
-        let earned = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let earned = worth(size, self.rate_bytes_min);
         let left = self.credit.saturating_sub(since.elapsed());
         self.credit = left.saturating_add(earned).min(self.credit_max);
     }
@@ -70,6 +68,12 @@ impl Pace {
         self.waiting_since = None;
         self.credit = self.credit_max;
     }
+}
+
+/// The time that so many bytes take at the least rate, in bytes a second and at least 1.
+pub(super) fn worth(size: usize, rate_bytes_min: u64) -> Duration {
+    let nanos = size as u128 * 1_000_000_000 / u128::from(rate_bytes_min);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::{Limits, RESERVE_CONNECTIONS};
+use super::pace::worth;
 use crate::memory::{Memory, Open, Share};
 
 /// How long a connection must have waited before it makes room: longer than a client takes that goes
@@ -192,9 +193,7 @@ impl Waited {
     pub(super) fn moved(&mut self, connection: &Connection, phase: Phase, to: Phase, size: usize) {
         let (now, time) = connection.phase();
         if now == phase {
-            let worth = Duration::from_secs(size as u64)
-                / u32::try_from(self.rate_bytes_min).unwrap_or(u32::MAX);
-            self.time = time.saturating_sub(worth);
+            self.time = time.saturating_sub(worth(size, self.rate_bytes_min));
             connection.enter(to);
         }
     }

@@ -225,14 +225,14 @@ async fn beside_load(node: u32, authority: &str, attack_s: f64, options: &Option
     };
     let length = options.length / 2;
     let mut per_second = LOAD_FIRST_PER_SECOND;
-    let mut load_s = 0.0;
-    for _ in 0..LOAD_TRIES_MAX {
-        load_s = cost(node, load(per_second, length), length).await;
+    let mut load_s = cost(node, load(per_second, length), length).await;
+    for _ in 1..LOAD_TRIES_MAX {
         let factor = attack_s / load_s.max(0.01);
         if (factor - 1.0).abs() < LOAD_NEAR {
             break;
         }
         per_second *= factor.min(LOAD_GROWTH_MAX);
+        load_s = cost(node, load(per_second, length), length).await;
     }
     let helper = load(per_second, options.length + BEGIN_WAIT);
     tokio::time::sleep(BEGIN_WAIT).await;
