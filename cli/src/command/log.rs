@@ -279,11 +279,12 @@ fn verdict(report: &audit::Report) -> Exit {
             talk!(
                 "UNREADABLE: partition {} offset {offset}: {}",
                 part.partition,
-                what
+                // On one line: what data says is no line of ours.
+                output::shown(what)
             );
         }
         if let Some(damage) = &part.damage {
-            talk!("DAMAGE: {damage}");
+            talk!("DAMAGE: {}", output::shown(damage));
         }
     }
     for mismatch in &report.mismatches {
