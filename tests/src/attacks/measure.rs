@@ -160,6 +160,7 @@ pub async fn measure(attack: &Attack, postgres: &Postgres, options: &Options) ->
     let got = polite::work(&authority, options.length).await;
     let seen = watch.end().await;
     drop(attacker);
+    say_turned_away("the attack", &got);
     let normal_after = normal_after(&authority).await;
     let share = match options.with_shares {
         true => Some(beside_load(pid, &authority, attack_s, options).await),
@@ -234,14 +235,22 @@ async fn beside_load(node: u32, authority: &str, attack_s: f64, options: &Option
         per_second *= factor.min(LOAD_GROWTH_MAX);
         load_s = cost(node, load(per_second, length), length).await;
     }
+    eprintln!("  the same processor time: {per_second:.0} commands/s in batches");
     let helper = load(per_second, options.length + BEGIN_WAIT);
     tokio::time::sleep(BEGIN_WAIT).await;
     let beside_load = polite::work(authority, options.length).await;
     drop(helper);
+    say_turned_away("the load", &beside_load);
     Share {
         beside_load,
         attack_s,
         load_s,
+    }
+}
+
+fn say_turned_away(beside: &str, got: &polite::Got) {
+    for (why, count) in &got.turned_away {
+        eprintln!("  polite clients beside {beside} were told \"{why}\" {count} times");
     }
 }
 

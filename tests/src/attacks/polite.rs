@@ -1,6 +1,7 @@
 //! Clients that do as they should: they wait for each answer, and come again later when they are
 //! told to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ pub struct Got {
     pub length: Duration,
     /// How long each answered command took, from its first sending.
     pub answered: Vec<Duration>,
-    /// How often they were turned away, or got no answer.
-    pub turned_away: u64,
+    /// How often they were turned away, or got no answer, by what they were told.
+    pub turned_away: BTreeMap<String, u64>,
 }
 
 impl Got {
@@ -53,25 +54,29 @@ pub(super) async fn work(authority: &str, length: Duration) -> Got {
     while let Some(client) = clients.join_next().await {
         let (answered, turned_away) = client.expect("a client does not panic");
         got.answered.extend(answered);
-        got.turned_away += turned_away;
+        for (why, count) in turned_away {
+            *got.turned_away.entry(why).or_default() += count;
+        }
     }
     got
 }
 
-async fn one(authority: String, until: Instant) -> (Vec<Duration>, u64) {
+async fn one(authority: String, until: Instant) -> (Vec<Duration>, BTreeMap<String, u64>) {
     let client = reqwest::Client::builder().timeout(ANSWER_WAIT).build();
     let client = client.expect("a client with these settings");
-    let (mut answered, mut turned_away) = (Vec::new(), 0);
+    let (mut answered, mut turned_away) = (Vec::new(), BTreeMap::new());
     let data = order();
     while Instant::now() < until {
         let id = Uuid::now_v7();
         let began = Instant::now();
         loop {
-            if place(&client, &authority, id, &data).await {
-                answered.push(began.elapsed());
-                break;
+            match place(&client, &authority, id, &data).await {
+                Ok(()) => {
+                    answered.push(began.elapsed());
+                    break;
+                }
+                Err(why) => *turned_away.entry(why).or_default() += 1,
             }
-            turned_away += 1;
             if Instant::now() > until {
                 // What is waited for at the end counts with the time that it has taken so far.
                 answered.push(began.elapsed());
@@ -83,8 +88,16 @@ async fn one(authority: String, until: Instant) -> (Vec<Duration>, u64) {
     (answered, turned_away)
 }
 
-/// Whether the order was placed.
-async fn place(client: &reqwest::Client, authority: &str, id: Uuid, data: &Value) -> bool {
+/// Places an order.
+///
+/// # Errors
+/// What is said where it is not placed: the code, or what went wrong on the way.
+async fn place(
+    client: &reqwest::Client,
+    authority: &str,
+    id: Uuid,
+    data: &Value,
+) -> Result<(), String> {
     let sent = client
         .post(format!(
             "http://{authority}/v1/streams/order-{id}/PlaceOrder"
@@ -93,10 +106,19 @@ async fn place(client: &reqwest::Client, authority: &str, id: Uuid, data: &Value
         .json(data)
         .send()
         .await;
-    match sent {
-        Ok(answer) => answer.status().is_success() && answer.bytes().await.is_ok(),
-        Err(_) => false,
+    let no_answer = |error: reqwest::Error| match error.is_timeout() {
+        true => "no answer".to_owned(),
+        false => "no connection".to_owned(),
+    };
+    let answer = sent.map_err(no_answer)?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(no_answer)?;
+    if status.is_success() {
+        return Ok(());
     }
+    let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+    let code = problem["code"].as_str().unwrap_or("without a code");
+    Err(format!("{} {code}", status.as_u16()))
 }
 
 /// Whether everything is as before: health, a command, a read.
@@ -113,7 +135,9 @@ pub(super) async fn is_normal(authority: &str, large: &str) -> bool {
     well("/livez").await
         && well("/readyz").await
         && well(&format!("/v1/streams/{large}/events?limit=1")).await
-        && place(&client, authority, Uuid::now_v7(), &order()).await
+        && place(&client, authority, Uuid::now_v7(), &order())
+            .await
+            .is_ok()
 }
 
 /// As many batches' lines a second as asked for, over some connections.

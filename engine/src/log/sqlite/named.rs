@@ -69,6 +69,8 @@ impl Named {
         if let Some(what) = self.lost.get() {
             return Err(self.replaced(what.clone()));
         }
+        // Before the look: another thread may see the file grow between this look and its end.
+        let length_min = self.length.load(Ordering::Acquire);
         let metadata = match self.path.metadata() {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -79,10 +81,10 @@ impl Named {
         if FileId::of(&metadata) != self.opened {
             return Err(self.lose("was replaced by another file"));
         }
-        let length = metadata.len();
-        if length < self.length.fetch_max(length, Ordering::Relaxed) {
+        if metadata.len() < length_min {
             return Err(self.lose("became shorter: something else wrote it"));
         }
+        self.length.fetch_max(metadata.len(), Ordering::AcqRel);
         Ok(())
     }
 
@@ -142,5 +144,45 @@ impl Named {
             what: format!("the log's file {} {what}", self.path.display()),
             process: std::process::id(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_while_many_look_did_not_become_shorter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .open(&path)
+            .unwrap();
+        let named = Named::look(&path).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        named.require().unwrap();
+                    }
+                });
+            }
+            for _ in 0..100_000 {
+                file.write_all(b"x").unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        file.set_len(99_999).unwrap();
+        let shorter = named.require().unwrap_err();
+        assert!(shorter.to_string().contains("became shorter"), "{shorter}");
+        file.write_all(b"xx").unwrap();
+        assert!(named.require().is_err(), "it is lost for good");
     }
 }
