@@ -5,6 +5,7 @@
 //! serialisation and drops. Deliberately absent: any category's name.
 
 mod guarded;
+mod json_size;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 
 pub use self::guarded::RuleError;
 use self::guarded::{Guarded, guarded};
+use self::json_size::json_size;
 use crate::commit::RecordedRejection;
 
 /// An aggregate's state, command or event whose type only the aggregate knows.
@@ -251,20 +253,6 @@ pub fn definitions_of(mut generator: SchemaGenerator) -> BTreeMap<String, Schema
         .collect()
 }
 
-/// Counts what is written, and keeps nothing.
-struct Counted(usize);
-
-impl std::io::Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 struct Erased<D>(PhantomData<fn() -> D>);
 
 fn own<T: 'static>(value: &(dyn Any + Send + Sync)) -> &T {
@@ -405,9 +393,7 @@ impl<D: Decider> Aggregate for Erased<D> {
 
     fn measure_state(&self, state: &Opaque) -> Result<usize, RuleError> {
         guarded("the state's Serialize", || {
-            let mut counted = Counted(0);
-            serde_json::to_writer(&mut counted, own::<D::State>(&**state))?;
-            Ok(counted.0)
+            Ok(json_size(own::<D::State>(&**state))?)
         })
     }
 
