@@ -12,7 +12,7 @@ use crate::command::TurnedAway;
 use crate::commit::stream_key;
 use crate::seat::{Guard, turned_away};
 
-/// How many streams' guards are kept before those that nobody needs are dropped.
+/// How many streams' guards are kept; those that nobody needs are dropped.
 const GUARDS_MAX: usize = 16_384;
 
 /// Commands that were sent together.
@@ -20,7 +20,15 @@ pub struct Batch {
     inner: Arc<Inner>,
     sender: Sender,
     share: Share,
-    guards: HashMap<Bytes, Arc<Guard>>,
+    guards: Guards,
+}
+
+/// The streams of a batch, as far as something of them is to be remembered.
+#[derive(Default)]
+struct Guards {
+    by_stream: HashMap<Bytes, Arc<Guard>>,
+    /// Whether so many streams had no answer that no more can be remembered.
+    is_full: bool,
 }
 
 impl Batch {
@@ -29,7 +37,7 @@ impl Batch {
             sender: inner.sender(),
             share: Share::default(),
             inner,
-            guards: HashMap::new(),
+            guards: Guards::default(),
         }
     }
 
@@ -39,7 +47,7 @@ impl Batch {
     /// are not attempted and are turned away.
     pub async fn submit(&mut self, command: Prepared, deadline: Instant) -> Pending {
         let request = &command.submission.request;
-        let guard = self.guard(stream_key(&request.tenant, &request.stream));
+        let guard = self.guards.of(stream_key(&request.tenant, &request.stream));
         if let Some(error) = guard.closed() {
             return Box::pin(std::future::ready(Err(error)));
         }
@@ -53,6 +61,7 @@ impl Batch {
         };
         let (inner, kind) = (Arc::clone(&self.inner), command.kind);
         let queued = async {
+            let under_way = self.inner.yielding.begin().await;
             let part = self.inner.room.take(&self.share, size).await;
             let (command, waiting) = wrap(
                 command.submission,
@@ -62,11 +71,11 @@ impl Batch {
                 part,
             );
             let place = ways.commands.push(load, command).await;
-            place.map(|place| (place, waiting))
+            place.map(|place| (place, waiting, under_way))
         };
         let queued = tokio::time::timeout_at(deadline.into(), queued).await;
         let reason = match queued {
-            Ok(Ok((place, mut waiting))) => {
+            Ok(Ok((place, mut waiting, under_way))) => {
                 waiting.hold(Held::new(
                     Arc::clone(&ways.commands),
                     ways.desk.way(),
@@ -76,6 +85,7 @@ impl Batch {
                 ways.desk.call();
                 return Box::pin(async move {
                     let result = waiting.answer(deadline).await;
+                    under_way.answered();
                     inner.counts.note(kind, &result);
                     result
                 });
@@ -87,13 +97,57 @@ impl Batch {
         guard.close(&error);
         Box::pin(std::future::ready(Err(error)))
     }
+}
 
-    fn guard(&mut self, key: Bytes) -> Arc<Guard> {
-        if self.guards.len() >= GUARDS_MAX {
-            // A guard that only this map holds and that is open has nothing left to keep.
-            self.guards
-                .retain(|_, guard| Arc::strong_count(guard) > 1 || guard.closed().is_some());
+impl Guards {
+    /// The guard of a stream. Where no more streams can be remembered that had no answer, none that
+    /// is new is attempted any more.
+    fn of(&mut self, stream: Bytes) -> Arc<Guard> {
+        if let Some(guard) = self.by_stream.get(&stream) {
+            return Arc::clone(guard);
         }
-        Arc::clone(self.guards.entry(key).or_default())
+        if !self.is_full && self.by_stream.len() >= GUARDS_MAX {
+            // A guard that only this map holds and that is open has nothing left to keep.
+            self.by_stream
+                .retain(|_, guard| Arc::strong_count(guard) > 1 || guard.closed().is_some());
+            self.is_full = self.by_stream.len() > GUARDS_MAX / 2;
+        }
+        if self.is_full {
+            return Arc::new(Guard::of_unanswered());
+        }
+        Arc::clone(self.by_stream.entry(stream).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::SubmitError;
+
+    fn stream(number: usize) -> Bytes {
+        number.to_string().into()
+    }
+
+    #[test]
+    fn a_batch_remembers_so_many_streams_without_an_answer_and_attempts_no_others_then() {
+        let mut guards = Guards::default();
+        for number in 0..10 * GUARDS_MAX {
+            guards.of(stream(number)).close(&SubmitError::Unknown);
+        }
+        assert!(guards.by_stream.len() <= GUARDS_MAX);
+        for number in [0, GUARDS_MAX, 20 * GUARDS_MAX] {
+            assert!(guards.of(stream(number)).closed().is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_batch_goes_on_over_any_number_of_streams_that_are_answered() {
+        let mut guards = Guards::default();
+        guards.of(stream(0)).close(&SubmitError::Unknown);
+        for number in 1..10 * GUARDS_MAX {
+            assert!(guards.of(stream(number)).closed().is_none(), "{number}");
+        }
+        assert!(guards.by_stream.len() <= GUARDS_MAX);
+        assert!(guards.of(stream(0)).closed().is_some());
     }
 }

@@ -11,6 +11,7 @@ mod serving;
 mod shares;
 mod time;
 mod waiting;
+mod yielding;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use room::{Room, Share};
 use shares::Shares;
 pub use shares::{MEMORY_BYTES, MEMORY_BYTES_MIN};
 use waiting::wrap;
+use yielding::Yielding;
 
 use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway};
 use crate::create::first_claim;
@@ -134,6 +136,7 @@ struct Inner {
     /// Bytes that waiting commands may take.
     room: Arc<Room>,
     next_sender: AtomicU64,
+    yielding: Arc<Yielding>,
     counts: measure::Counts,
     cluster: cluster::Cluster,
     stopping: watch::Sender<bool>,
@@ -281,6 +284,7 @@ impl Engine {
             partitions,
             room: Room::new(shares.waiting),
             next_sender: AtomicU64::new(1),
+            yielding: Arc::new(Yielding::new()),
             cluster,
             stopping,
             appender,
@@ -351,6 +355,7 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Answer, SubmitError> {
         let inner = &*self.inner;
+        inner.yielding.single();
         let size = command.submission.size();
         let part = inner.room.try_take(&Share::default(), size);
         let part = part.ok_or_else(|| turned_away(TurnedAway::Overloaded))?;

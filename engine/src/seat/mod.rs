@@ -42,6 +42,7 @@ pub(crate) use shared::{Control, Queues, Shared, Status};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
 pub use ticket::{Fate, Guard, LinkGuard, Turns, turned_away};
 pub(crate) use unfit::Unfit;
+pub(crate) use window::Window;
 
 /// How long a node that handed a partition over, and should own it all the same, leaves it alone,
 /// in milliseconds.

@@ -14,6 +14,11 @@ use crate::command::{Answer, SubmitError};
 /// How long ago an owner may have answered last, and may have been asked something without having
 /// answered it, to count as one that answers, in milliseconds.
 const LIVELY_MS: u64 = 250;
+/// How many commands may be unanswered on a link in any case.
+const WINDOW_MIN: usize = 4;
+/// An answer that takes longer than this says that more was sent than the owner can take, in
+/// milliseconds.
+const ANSWER_SLOW_MS: u64 = 200;
 /// The pause before the next link after one that led nowhere, in milliseconds; it doubles.
 const RETRY_AFTER_MS: u64 = 10;
 /// The most of it.
@@ -103,7 +108,7 @@ impl<C> Default for Router<C> {
             retry_at_ms: 0,
             retries: 0,
             led_nowhere: None,
-            window: Window::default(),
+            window: Window::with_min(WINDOW_MIN),
         }
     }
 }
@@ -268,7 +273,7 @@ impl<C: Routed> Router<C> {
                 let (command, sent_at_ms) = link.sent.remove(&sequence)?;
                 link.moved.remove(&sequence);
                 link.answered_at_ms = Some(now_ms);
-                self.window.answered(sent_at_ms, now_ms);
+                self.window.answered(sent_at_ms, now_ms, ANSWER_SLOW_MS);
                 self.retries = 0;
                 self.finish_moved(now_ms);
                 Some(Settled { command, answer })
@@ -363,7 +368,7 @@ impl<C: Routed> Router<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::window::{ANSWER_SLOW_MS, WINDOW_FIRST, WINDOW_MAX, WINDOW_MIN};
+    use super::super::window::{WINDOW_FIRST, WINDOW_MAX};
     use super::*;
     use crate::ids::{LogId, Term};
 

@@ -105,6 +105,12 @@ impl Turns {
 pub struct Guard(AtomicBool);
 
 impl Guard {
+    /// Of a stream of which a command had no answer.
+    #[must_use]
+    pub fn of_unanswered() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
     /// Notes what one of them was answered.
     pub fn close(&self, error: &SubmitError) {
         // Another program's rules may take up what froze the stream here, and then this command before

@@ -151,7 +151,11 @@ pub async fn measure(attack: &Attack, postgres: &Postgres, options: &Options) ->
     // Everything is warm before anything is measured.
     polite::work(&authority, Duration::from_secs(1)).await;
     let attack_s = match options.with_shares {
-        true => cost(pid, perform(options.length / 2), options.length / 2).await,
+        true => {
+            // As long as what is measured beside it: many attacks begin with more than they go on with.
+            let length = options.length + BEGIN_WAIT;
+            cost(pid, perform(length), length).await
+        }
         false => 0.0,
     };
     let watch = Watch::over(pid, &authority);

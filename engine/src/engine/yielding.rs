@@ -1,0 +1,220 @@
+//! Batches yield to single commands.
+//!
+//! A log takes what comes in one queue: a batch with a thousand lines under way would let every single
+//! command wait for all of them. Invariant: while single commands come, all batches together have only
+//! as many lines under way as are answered within some milliseconds of the quickest, and take turns for
+//! them; while none come, nothing holds batches back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::seat::Window;
+
+/// How long after a single command batches still make room for the next, in milliseconds.
+const SINGLES_WITHIN_MS: u64 = 100;
+/// How many lines batches may have under way in any case.
+const LINES_MIN: usize = 32;
+/// By how much a line's answer may take longer than the quickest: a quarter, and this many
+/// milliseconds.
+const SLOWER_MS: u64 = 4;
+/// For how long the quickest answer counts, in milliseconds; up to twice as long.
+const QUICKEST_WITHIN_MS: u64 = 5_000;
+
+/// What batches have under way at this node.
+pub(super) struct Yielding {
+    started: Instant,
+    /// When a single command came last, in milliseconds since the start; 0 before the first.
+    single_at_ms: AtomicU64,
+    lines: Mutex<Lines>,
+    /// Held by the batch whose turn it is to wait for room.
+    turn: tokio::sync::Mutex<()>,
+    freed: Notify,
+}
+
+/// The lines under way. Time comes in from outside, in milliseconds.
+struct Lines {
+    under_way: usize,
+    window: Window,
+    quickest: Quickest,
+}
+
+/// The quickest answer of the last seconds.
+struct Quickest {
+    /// Of the running seconds, and of those before.
+    took_ms: u64,
+    took_before_ms: u64,
+    until_ms: u64,
+}
+
+impl Quickest {
+    fn note(&mut self, took_ms: u64, now_ms: u64) -> u64 {
+        if now_ms >= self.until_ms {
+            self.took_before_ms = std::mem::replace(&mut self.took_ms, took_ms);
+            self.until_ms = now_ms + QUICKEST_WITHIN_MS;
+        }
+        self.took_ms = self.took_ms.min(took_ms);
+        self.took_ms.min(self.took_before_ms)
+    }
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self {
+            under_way: 0,
+            window: Window::with_min(LINES_MIN),
+            quickest: Quickest {
+                took_ms: u64::MAX,
+                took_before_ms: u64::MAX,
+                until_ms: 0,
+            },
+        }
+    }
+
+    /// Takes a line in, if there is room for it.
+    fn begin(&mut self, singles_come: bool) -> bool {
+        let is_free = !singles_come || self.under_way < self.window.size();
+        self.window.holds_back(!is_free);
+        self.under_way += usize::from(is_free);
+        is_free
+    }
+
+    /// Takes note of how long an answer took.
+    fn answered(&mut self, began_ms: u64, now_ms: u64) {
+        let quickest_ms = self.quickest.note(now_ms.saturating_sub(began_ms), now_ms);
+        let slow_ms = quickest_ms + quickest_ms / 4 + SLOWER_MS;
+        self.window.answered(began_ms, now_ms, slow_ms);
+    }
+}
+
+impl Yielding {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            single_at_ms: AtomicU64::new(0),
+            lines: Mutex::new(Lines::new()),
+            turn: tokio::sync::Mutex::new(()),
+            freed: Notify::new(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a single command came.
+    pub(super) fn single(&self) {
+        self.single_at_ms
+            .store(self.now_ms().max(1), Ordering::Relaxed);
+    }
+
+    fn singles_come(&self, now_ms: u64) -> bool {
+        let single_at_ms = self.single_at_ms.load(Ordering::Relaxed);
+        single_at_ms > 0 && now_ms.saturating_sub(single_at_ms) < SINGLES_WITHIN_MS
+    }
+
+    fn try_begin(self: &Arc<Self>) -> Option<UnderWay> {
+        let now_ms = self.now_ms();
+        let singles_come = self.singles_come(now_ms);
+        let began = self.lines().begin(singles_come);
+        began.then(|| UnderWay {
+            yielding: Arc::clone(self),
+            began_ms: now_ms,
+        })
+    }
+
+    /// Waits until a batch may have another line under way.
+    pub(super) async fn begin(self: &Arc<Self>) -> UnderWay {
+        let _turn = self.turn.lock().await;
+        loop {
+            // Whoever frees room between the look and the wait leaves word.
+            match self.try_begin() {
+                Some(under_way) => return under_way,
+                None => self.freed.notified().await,
+            }
+        }
+    }
+}
+
+/// A batch's line that is under way.
+pub(super) struct UnderWay {
+    yielding: Arc<Yielding>,
+    began_ms: u64,
+}
+
+impl UnderWay {
+    /// Notes that it was answered just now.
+    pub(super) fn answered(self) {
+        let now_ms = self.yielding.now_ms();
+        self.yielding.lines().answered(self.began_ms, now_ms);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.yielding.lines().under_way -= 1;
+        self.yielding.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log that takes so many lines a millisecond, and a batch that sends as many as it may: how many
+    /// are under way after a while.
+    fn under_way(lines: &mut Lines, per_ms: usize, singles_come: bool) -> usize {
+        let mut open = std::collections::VecDeque::new();
+        for now_ms in 0..10_000 {
+            while open.len() < 1_024 && lines.begin(singles_come) {
+                open.push_back(now_ms);
+            }
+            for _ in 0..per_ms.min(open.len()) {
+                let began_ms = open.pop_front().unwrap();
+                lines.answered(began_ms, now_ms + 1);
+                lines.under_way -= 1;
+            }
+        }
+        open.len()
+    }
+
+    #[test]
+    fn batches_have_little_under_way_while_single_commands_come_and_all_they_may_otherwise() {
+        assert!(under_way(&mut Lines::new(), 16, false) > 1_000);
+        let beside_singles = under_way(&mut Lines::new(), 16, true);
+        // What the log takes within ten milliseconds.
+        assert!(
+            (LINES_MIN..=160).contains(&beside_singles),
+            "{beside_singles}"
+        );
+        // And all of what a quick log takes.
+        let of_quick = under_way(&mut Lines::new(), 100, true);
+        assert!((100..=1_000).contains(&of_quick), "{of_quick}");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_waits_goes_on_once_a_line_is_answered_or_no_single_commands_come() {
+        let yielding = Arc::new(Yielding::new());
+        yielding.single();
+        let mut open: Vec<UnderWay> = std::iter::from_fn(|| yielding.try_begin()).collect();
+        assert_eq!(open.len(), LINES_MIN);
+        let mut next = Box::pin(yielding.begin());
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(open.pop());
+        open.push(next.await);
+        let mut next = Box::pin(yielding.begin());
+        assert!(futures::poll!(&mut next).is_pending());
+        yielding.single_at_ms.store(0, Ordering::Relaxed);
+        // Those under way are answered sooner or later.
+        open.pop().unwrap().answered();
+        next.await;
+        assert!(yielding.try_begin().is_some());
+        assert!(yielding.try_begin().is_some());
+    }
+}
