@@ -1,8 +1,8 @@
 //! Attacks, one after the other, and what came of each.
 //!
 //! A polite client's rate beside an attack is held against its rate beside a polite load that takes
-//! the same processor time (the node's and its client's together), measured on the same node right
-//! after. Whoever shares a machine with somebody busy gets less; the attacker must not take more
+//! the same processor time (the node's and its client's together), measured on the same node by
+//! turns: a shared machine is not as fast in one minute as in the next. Whoever shares a machine with somebody busy gets less; the attacker must not take more
 //! than that.
 
 use std::fmt;
@@ -34,6 +34,8 @@ const LOAD_FIRST_PER_SECOND: f64 = 1_000.0;
 const LOAD_GROWTH_MAX: f64 = 4.0;
 /// How often a rate is tried.
 const LOAD_TRIES_MAX: usize = 6;
+/// How often polite clients are measured beside the attack and beside the load, by turns.
+const ROUNDS: usize = 3;
 /// How near the polite load's processor time must come to the attack's.
 const LOAD_NEAR: f64 = 0.05;
 const POLL: Duration = Duration::from_millis(100);
@@ -158,18 +160,35 @@ pub async fn measure(attack: &Attack, postgres: &Postgres, options: &Options) ->
         }
         false => 0.0,
     };
-    let watch = Watch::over(pid, &authority);
-    let attacker = perform(options.length + BEGIN_WAIT);
-    tokio::time::sleep(BEGIN_WAIT).await;
-    let got = polite::work(&authority, options.length).await;
-    let seen = watch.end().await;
-    drop(attacker);
-    say_turned_away("the attack", &got);
-    let normal_after = normal_after(&authority).await;
-    let share = match options.with_shares {
-        true => Some(beside_load(pid, &authority, attack_s, options).await),
-        false => None,
+    let beside_attack = async || {
+        let attacker = perform(options.length + BEGIN_WAIT);
+        tokio::time::sleep(BEGIN_WAIT).await;
+        let got = polite::work(&authority, options.length).await;
+        drop(attacker);
+        got
     };
+    let watch = Watch::over(pid, &authority);
+    let mut got = beside_attack().await;
+    let seen = watch.end().await;
+    let normal_after = normal_after(&authority).await;
+    let mut share = None;
+    if options.with_shares {
+        let load = Load::that_takes(attack_s, pid, &authority, options).await;
+        let mut beside_load = load.beside(&authority, options).await;
+        for _ in 1..ROUNDS {
+            got.add(beside_attack().await);
+            // The load is not to find what the attack left.
+            let _ = self::normal_after(&authority).await;
+            beside_load.add(load.beside(&authority, options).await);
+        }
+        say_turned_away("the load", &beside_load);
+        share = Some(Share {
+            beside_load,
+            attack_s,
+            load_s: load.takes_s,
+        });
+    }
+    say_turned_away("the attack", &got);
     let dropped = dropped_lines(&authority).await;
     let said = node.said();
     let ends_in_order = node.ends_in_order(END_WAIT).await;
@@ -218,38 +237,59 @@ async fn cost(node: u32, helper: Helper, length: Duration) -> f64 {
     (taken() - before) / began.elapsed().as_secs_f64()
 }
 
-/// What polite clients get beside a polite load that takes `attack_s`.
-async fn beside_load(node: u32, authority: &str, attack_s: f64, options: &Options) -> Share {
-    let load = |per_second: f64, length: Duration| {
-        let what = [
-            "load".to_owned(),
-            per_second.to_string(),
-            authority.to_owned(),
-        ];
-        Helper::start(options, what.into(), length)
-    };
-    let length = options.length / 2;
-    let mut per_second = LOAD_FIRST_PER_SECOND;
-    let mut load_s = cost(node, load(per_second, length), length).await;
-    for _ in 1..LOAD_TRIES_MAX {
-        let factor = attack_s / load_s.max(0.01);
-        if (factor - 1.0).abs() < LOAD_NEAR {
-            break;
+/// A polite load: so many commands a second in batches.
+struct Load {
+    per_second: f64,
+    /// The processor time a second that it takes, in seconds.
+    takes_s: f64,
+}
+
+impl Load {
+    /// Looks for the load that takes as much as an attack does, `attack_s`.
+    async fn that_takes(attack_s: f64, node: u32, authority: &str, options: &Options) -> Self {
+        let length = options.length / 2;
+        let mut per_second = LOAD_FIRST_PER_SECOND;
+        let mut takes_s = cost(
+            node,
+            loading(per_second, authority, options, length),
+            length,
+        )
+        .await;
+        for _ in 1..LOAD_TRIES_MAX {
+            let factor = attack_s / takes_s.max(0.01);
+            if (factor - 1.0).abs() < LOAD_NEAR {
+                break;
+            }
+            per_second *= factor.min(LOAD_GROWTH_MAX);
+            takes_s = cost(
+                node,
+                loading(per_second, authority, options, length),
+                length,
+            )
+            .await;
         }
-        per_second *= factor.min(LOAD_GROWTH_MAX);
-        load_s = cost(node, load(per_second, length), length).await;
+        eprintln!("  the same processor time: {per_second:.0} commands/s in batches");
+        Self {
+            per_second,
+            takes_s,
+        }
     }
-    eprintln!("  the same processor time: {per_second:.0} commands/s in batches");
-    let helper = load(per_second, options.length + BEGIN_WAIT);
-    tokio::time::sleep(BEGIN_WAIT).await;
-    let beside_load = polite::work(authority, options.length).await;
-    drop(helper);
-    say_turned_away("the load", &beside_load);
-    Share {
-        beside_load,
-        attack_s,
-        load_s,
+
+    /// What polite clients get beside it.
+    async fn beside(&self, authority: &str, options: &Options) -> polite::Got {
+        let length = options.length + BEGIN_WAIT;
+        let helper = loading(self.per_second, authority, options, length);
+        tokio::time::sleep(BEGIN_WAIT).await;
+        let got = polite::work(authority, options.length).await;
+        drop(helper);
+        got
     }
+}
+
+/// A process that makes a polite load.
+fn loading(per_second: f64, authority: &str, options: &Options, length: Duration) -> Helper {
+    let what = ["load", &per_second.to_string(), authority].map(str::to_owned);
+    Helper::start(options, what.into(), length)
 }
 
 fn say_turned_away(beside: &str, got: &polite::Got) {

@@ -33,6 +33,15 @@ pub struct Got {
 }
 
 impl Got {
+    /// Takes what they got another time to it.
+    pub(super) fn add(&mut self, other: Self) {
+        self.length += other.length;
+        self.answered.extend(other.answered);
+        for (why, count) in other.turned_away {
+            *self.turned_away.entry(why).or_default() += count;
+        }
+    }
+
     /// Commands a second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
@@ -53,10 +62,11 @@ pub(super) async fn work(authority: &str, length: Duration) -> Got {
     };
     while let Some(client) = clients.join_next().await {
         let (answered, turned_away) = client.expect("a client does not panic");
-        got.answered.extend(answered);
-        for (why, count) in turned_away {
-            *got.turned_away.entry(why).or_default() += count;
-        }
+        got.add(Got {
+            length: Duration::ZERO,
+            answered,
+            turned_away,
+        });
     }
     got
 }
