@@ -12,8 +12,10 @@ use crate::command::TurnedAway;
 use crate::commit::stream_key;
 use crate::seat::{Guard, turned_away};
 
-/// How many streams' guards are kept; those that nobody needs are dropped.
-const GUARDS_MAX: usize = 16_384;
+/// How many streams are remembered before those are forgotten of which nothing is needed.
+const STREAMS_MAX: usize = 16_384;
+/// How many of them may have had no answer.
+const UNANSWERED_MAX: usize = STREAMS_MAX / 2;
 
 /// Commands that were sent together.
 pub struct Batch {
@@ -27,7 +29,10 @@ pub struct Batch {
 #[derive(Default)]
 struct Guards {
     by_stream: HashMap<Bytes, Arc<Guard>>,
-    /// Whether so many streams had no answer that no more can be remembered.
+    /// How many streams there are when it is looked again which are needed: twice as many as were
+    /// needed last, so that looking costs each command the same, however many are under way.
+    swept_at: usize,
+    /// Whether so many streams had no answer that no more are remembered.
     is_full: bool,
 }
 
@@ -106,11 +111,16 @@ impl Guards {
         if let Some(guard) = self.by_stream.get(&stream) {
             return Arc::clone(guard);
         }
-        if !self.is_full && self.by_stream.len() >= GUARDS_MAX {
-            // A guard that only this map holds and that is open has nothing left to keep.
-            self.by_stream
-                .retain(|_, guard| Arc::strong_count(guard) > 1 || guard.closed().is_some());
-            self.is_full = self.by_stream.len() > GUARDS_MAX / 2;
+        if !self.is_full && self.by_stream.len() >= self.swept_at.max(STREAMS_MAX) {
+            let mut unanswered = 0;
+            self.by_stream.retain(|_, guard| {
+                let is_unanswered = guard.closed().is_some();
+                unanswered += usize::from(is_unanswered);
+                // One that only this map holds and that is open has nothing left to keep.
+                is_unanswered || Arc::strong_count(guard) > 1
+            });
+            self.swept_at = 2 * self.by_stream.len();
+            self.is_full = unanswered > UNANSWERED_MAX;
         }
         if self.is_full {
             return Arc::new(Guard::of_unanswered());
@@ -131,11 +141,11 @@ mod tests {
     #[test]
     fn a_batch_remembers_so_many_streams_without_an_answer_and_attempts_no_others_then() {
         let mut guards = Guards::default();
-        for number in 0..10 * GUARDS_MAX {
+        for number in 0..10 * STREAMS_MAX {
             guards.of(stream(number)).close(&SubmitError::Unknown);
         }
-        assert!(guards.by_stream.len() <= GUARDS_MAX);
-        for number in [0, GUARDS_MAX, 20 * GUARDS_MAX] {
+        assert!(guards.by_stream.len() <= STREAMS_MAX);
+        for number in [0, STREAMS_MAX, 20 * STREAMS_MAX] {
             assert!(guards.of(stream(number)).closed().is_some(), "{number}");
         }
     }
@@ -144,10 +154,26 @@ mod tests {
     fn a_batch_goes_on_over_any_number_of_streams_that_are_answered() {
         let mut guards = Guards::default();
         guards.of(stream(0)).close(&SubmitError::Unknown);
-        for number in 1..10 * GUARDS_MAX {
+        for number in 1..10 * STREAMS_MAX {
             assert!(guards.of(stream(number)).closed().is_none(), "{number}");
         }
-        assert!(guards.by_stream.len() <= GUARDS_MAX);
+        assert!(guards.by_stream.len() <= STREAMS_MAX);
         assert!(guards.of(stream(0)).closed().is_some());
+    }
+    #[test]
+    fn however_many_streams_are_under_way_others_are_attempted() {
+        let mut guards = Guards::default();
+        let under_way: Vec<Arc<Guard>> = (0..10 * STREAMS_MAX)
+            .map(|number| guards.of(stream(number)))
+            .collect();
+        assert!(under_way.iter().all(|guard| guard.closed().is_none()));
+        drop(under_way);
+        for number in 0..30 * STREAMS_MAX {
+            guards.of(stream(number));
+        }
+        assert!(
+            guards.by_stream.len() <= 2 * STREAMS_MAX,
+            "they are forgotten"
+        );
     }
 }
