@@ -365,3 +365,30 @@ fn these_checks_notice_what_they_are_for() {
         assert_eq!(misunderstood(right), None, "{right}");
     }
 }
+
+#[test]
+fn the_unit_of_systemd_starts_the_program_as_it_is_started() {
+    let unit = fs::read_to_string(root().join("ops/systemd/annals.service")).unwrap();
+    let value = |name: &str| {
+        let values = unit.lines().filter_map(|line| line.strip_prefix(name));
+        let values: Vec<&str> = values.filter_map(|rest| rest.strip_prefix('=')).collect();
+        assert_eq!(values.len(), 1, "{name}: {values:?}");
+        values[0].to_owned()
+    };
+    let start = value("ExecStart");
+    let (program, arguments) = start.split_once(' ').unwrap();
+    assert!(program.ends_with("/annals"), "{start}");
+    assert_eq!(misunderstood(&format!("annals {arguments}")), None);
+    // What the program tells its supervisor is waited for; see `cli::observed`.
+    assert_eq!(value("Type"), "notify");
+    for variable in unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="))
+    {
+        let name = variable.split_once('=').unwrap().0;
+        let is_setting = cli::settings::CATALOGUE
+            .iter()
+            .any(|setting| setting.variable() == name);
+        assert!(is_setting, "{name}");
+    }
+}

@@ -5,8 +5,11 @@
 
 mod advised;
 mod checked;
+mod clocks;
 mod imports;
+mod limits;
 mod observed;
+mod paused;
 mod postgres;
 mod program;
 mod runs;

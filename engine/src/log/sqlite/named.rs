@@ -179,6 +179,7 @@ mod tests {
             }
             is_over.store(true, Ordering::Relaxed);
         });
+        named.require().unwrap();
         file.set_len(99_999).unwrap();
         let shorter = named.require().unwrap_err();
         assert!(shorter.to_string().contains("became shorter"), "{shorter}");

@@ -10,6 +10,8 @@ use crate::frozen::FrozenBy;
 thread_local! {
     /// Whether the program that runs is one whose rules fail.
     static IS_BROKEN: Cell<bool> = const { Cell::new(true) };
+    /// Whether no state can be made.
+    static MAKES_NO_STATE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Rules that fail where their commands tell them to.
@@ -45,10 +47,18 @@ fn fails(at: &str, place: &str) {
     assert!(!(at == place && is_broken), "told to fail at {place}");
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Cracks {
     at: String,
     count: u64,
+}
+
+impl Default for Cracks {
+    fn default() -> Self {
+        assert!(!MAKES_NO_STATE.get(), "told to make no state");
+        let (at, count) = (String::new(), 0);
+        Self { at, count }
+    }
 }
 
 impl Clone for Cracks {
@@ -182,6 +192,28 @@ fn nothing_is_appended_that_the_rules_fail_over() {
     world.break_at("well", "fragile-1", "nowhere");
     world.settle();
     assert!(world.accepts("well") && world.version("well") == 1);
+}
+
+#[test]
+fn a_state_that_cannot_be_made_hurts_no_other_stream() {
+    IS_BROKEN.set(false);
+    let mut world = World::owning_with(fragile_owner(1, &Frail::default()));
+    world.break_at("there", "fragile-1", "nowhere");
+    world.settle();
+    MAKES_NO_STATE.set(true);
+    world.break_at("new", "fragile-2", "nowhere");
+    assert_eq!(world.answer("new"), Some(&Err(SubmitError::Failed)));
+    assert!(world.appended.is_empty());
+    world.send("counter", "a", 1);
+    world.settle();
+    assert!(world.accepts("counter"));
+    assert_eq!(world.owner.phase(), &Phase::Owning);
+    // A program whose rules are mended.
+    MAKES_NO_STATE.set(false);
+    let mut world = world.restarted(fragile_owner(2, &Frail::default()));
+    world.break_at("mended", "fragile-2", "nowhere");
+    world.settle();
+    assert!(world.accepts("mended"), "{:?}", world.answer("mended"));
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Client {
         post.send().await.unwrap().status().as_u16()
     }
 
-    async fn batch(&self, lines: String) {
+    async fn batch(&self, lines: impl Into<reqwest::Body>) {
         let post = self.http.post(format!("{}/v1/commands", self.url));
         let post = post
             .header("content-type", "application/x-ndjson")
@@ -187,7 +187,13 @@ async fn a_log_in_json_is_nothing_but_json_and_has_a_line_for_each_request() {
     );
     assert_eq!(client.get("/v1/read/no_such").await.0, 404);
     let line = r#"{"stream":"customer-2","command":"RegisterCustomer","data":{}}"#;
-    client.batch(format!("{line}\n")).await;
+    // Answered line by line: its time is that of the whole.
+    let lines = futures::stream::unfold(0, move |number| async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let line = Ok::<_, std::io::Error>(format!("{line}\n"));
+        (number < 3).then_some((line, number + 1))
+    });
+    client.batch(reqwest::Body::wrap_stream(lines)).await;
     let deadline = Instant::now() + WAIT;
     let events = loop {
         let (status, text) = client.get("/v1/streams/customer-1/events").await;
@@ -216,7 +222,9 @@ async fn a_log_in_json_is_nothing_but_json_and_has_a_line_for_each_request() {
     assert_eq!(posted["command_id"], "k7");
     assert!(posted["duration_ms"].is_f64(), "{posted}");
     assert_eq!(access("/v1/read/{model}")["status"], 404);
-    assert_eq!(access("/v1/commands")["status"], 200);
+    let batch = access("/v1/commands");
+    assert_eq!(batch["status"], 200);
+    assert!(batch["duration_ms"].as_f64().unwrap() >= 600.0, "{batch}");
     for line in &lines {
         // The line of readiness, for whoever started it, is data and not of the log.
         if line["http"].is_null() {

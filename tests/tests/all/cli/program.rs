@@ -80,6 +80,25 @@ impl Server {
         let mut command = annals(folder);
         command.args(arguments);
         command.envs(more.iter().copied());
+        Self::start_as(command, folder)
+    }
+
+    /// The same through another program, which becomes it: `through` and its arguments.
+    pub(super) fn start_through(folder: &Path, through: &[&str], arguments: &[&str]) -> Self {
+        let ours = annals(folder);
+        let mut command = Command::new(through[0]);
+        command.args(&through[1..]).arg(ours.get_program());
+        command.args(arguments).current_dir(folder);
+        for (name, value) in ours.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self::start_as(command, folder)
+    }
+
+    fn start_as(mut command: Command, folder: &Path) -> Self {
         command.args(["--listen", "127.0.0.1:0", "--output", "json"]);
         let output = folder.join("server.out");
         let process = Process::start(command, File::create(&output).unwrap(), folder).unwrap();
@@ -125,6 +144,11 @@ impl Server {
     /// What it printed and logged.
     pub(super) fn said(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap()
+    }
+
+    /// Its process number.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Sends it a signal.

@@ -1,0 +1,96 @@
+//! A node that stood still while others went on.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::harness::logs::{self, Kind};
+
+use super::program::{Server, assert_exit, call, folder};
+
+const WAIT: Duration = Duration::from_secs(60);
+const REGISTER: &str = r#"{"city":"Rio","state":"RJ","postcode_prefix":"01"}"#;
+
+async fn register(server: &Server, customer: &str) -> u16 {
+    let path = format!("/v1/streams/customer-{customer}/RegisterCustomer");
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5));
+    let post = client
+        .build()
+        .unwrap()
+        .post(format!("{}{path}", server.url));
+    let post = post
+        .header("content-type", "application/json")
+        .header("idempotency-key", format!("of-{customer}"));
+    match post.body(REGISTER).send().await {
+        Ok(answer) => answer.status().as_u16(),
+        Err(_) => 0,
+    }
+}
+
+/// What became of a customer's registration, as a node says.
+async fn outcome(server: &Server, customer: &str) -> (u16, Value) {
+    let path = format!("/v1/streams/customer-{customer}/commands/of-{customer}");
+    let answer = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.json().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_was_paused_and_deposed_does_not_deny_what_others_decided_meanwhile() {
+    let folder = folder();
+    let address = logs::address(Kind::Kafka, &folder).to_string();
+    let create = ["log", "create", "--partitions", "2", "--log", &address];
+    assert_exit(&call(folder.path(), &create), 0);
+    let start = |name: &str| {
+        let data = folder.path().join(name).display().to_string();
+        let arguments = [
+            "serve",
+            "--role=command-api",
+            "--log",
+            &address,
+            "--node",
+            name,
+            "--data",
+            &data,
+            "--session-timeout-ms",
+            "3000",
+        ];
+        let secret = [("ANNALS_CLUSTER_SECRET", "shared by nobody else here")];
+        Server::start_in(folder.path(), &arguments, &secret)
+    };
+    let paused = start("paused");
+    assert_eq!(register(&paused, "0").await, 200);
+    paused.signal(Signal::STOP);
+    let other = start("other");
+    let deadline = Instant::now() + WAIT;
+    let customers = ["1", "2", "3", "4", "5", "6"];
+    for customer in customers {
+        while register(&other, customer).await != 200 {
+            assert!(Instant::now() < deadline, "nobody takes over");
+        }
+    }
+    paused.signal(Signal::CONT);
+    let asked = customers.map(|customer| outcome(&paused, customer));
+    let mut known = 0;
+    for (status, said) in futures::future::join_all(asked).await {
+        match status {
+            200 => known += 1,
+            // What it read before says nothing of what came since, and it says so.
+            404 => {
+                let detail = said["detail"].as_str().unwrap();
+                assert!(detail.contains("up to") && detail.contains("may"), "{said}");
+                assert!(said["position"].is_string(), "{said}");
+            }
+            // It finds out first.
+            503 => assert!(said["retry_after_ms"].is_u64(), "{said}"),
+            _ => panic!("{status}: {said}"),
+        }
+    }
+    println!("known at once: {known} of {}", customers.len());
+    for customer in customers {
+        while outcome(&paused, customer).await.0 != 200 {
+            assert!(Instant::now() < deadline, "it never knows");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
