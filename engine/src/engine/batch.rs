@@ -160,6 +160,7 @@ mod tests {
         assert!(guards.by_stream.len() <= STREAMS_MAX);
         assert!(guards.of(stream(0)).closed().is_some());
     }
+
     #[test]
     fn however_many_streams_are_under_way_others_are_attempted() {
         let mut guards = Guards::default();

@@ -7,8 +7,8 @@
 pub(super) const WINDOW_MAX: usize = 1_024;
 pub(super) const WINDOW_FIRST: usize = 32;
 
-/// How many commands may be unanswered: as many as are answered soon. What cannot be
-/// taken is to wait here, where a client can be told so, and not where its turn is certain and late.
+/// How many commands may be unanswered: as many as are answered soon. What cannot be taken is to wait
+/// here, where a client can be told so, and not where its turn is certain and late.
 /// It grows as TCP's congestion window does (RFC 5681): by one with each quick answer until the first
 /// slow one, then by one in each round; a slow answer halves it. It grows only while it is what holds
 /// commands back (RFC 7661): what was never filled says nothing of what the owner can take.

@@ -2,8 +2,8 @@
 //!
 //! A polite client's rate beside an attack is held against its rate beside a polite load that takes
 //! the same processor time (the node's and its client's together), measured on the same node by
-//! turns: a shared machine is not as fast in one minute as in the next. Whoever shares a machine with somebody busy gets less; the attacker must not take more
-//! than that.
+//! turns: a shared machine is not as fast in one minute as in the next. Whoever shares a machine
+//! with somebody busy gets less; the attacker must not take more than that.
 
 use std::fmt;
 use std::path::PathBuf;
