@@ -9,8 +9,10 @@
 pub(crate) mod system;
 
 use std::fmt;
+use std::sync::Arc;
 
 use kernel::Timestamp;
+use tokio::sync::watch;
 
 use crate::owner::Now;
 
@@ -67,12 +69,57 @@ impl Reference {
         })
     }
 
+    /// What time it is by the reference when the clock that nobody sets says this.
+    fn at(&self, boottime_ms: u64) -> Timestamp {
+        let passed_us = boottime_ms
+            .saturating_sub(self.boottime_ms)
+            .saturating_mul(1_000);
+        let passed_us = i64::try_from(passed_us).unwrap_or(i64::MAX);
+        Timestamp::from_micros(self.at.micros().saturating_add(passed_us)).unwrap_or(self.at)
+    }
+
     /// How far the clock is ahead of it (behind it: below zero), in milliseconds.
     #[must_use]
     pub fn off_ms(&self, now: Now) -> i64 {
         let wall_ms = (now.wall.micros() - self.at.micros()) / 1_000;
         let passed_ms = now.boottime_ms.saturating_sub(self.boottime_ms);
         wall_ms.saturating_sub(i64::try_from(passed_ms).unwrap_or(i64::MAX))
+    }
+}
+
+/// What time it is by the log's brokers, as far as they have said, and by this machine's clock of the
+/// process's start until then: two nodes agree on it though the clock of one is wrong. One for a
+/// process; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct LogClock(Arc<watch::Sender<Reference>>);
+
+impl Default for LogClock {
+    /// Begins with what this machine's clock says now.
+    fn default() -> Self {
+        let reference = Reference {
+            at: system::wall_clock(),
+            boottime_ms: system::boottime_ms(),
+            source: Source::Start,
+        };
+        Self(Arc::new(watch::Sender::new(reference)))
+    }
+}
+
+impl LogClock {
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.borrow().at(system::boottime_ms())
+    }
+
+    /// Takes what the brokers said.
+    pub(crate) fn set(&self, reference: Reference) {
+        self.0.send_replace(reference);
+    }
+
+    /// What a clock is held against.
+    pub(crate) fn reference(&self) -> Reference {
+        *self.0.borrow()
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use command_api::peer::{HttpPeers, Identity, Key, PeersOptions, Server, ServerOptions};
+use engine::clock::LogClock;
 use engine::cluster::MembershipOptions;
 use engine::create::first_claim;
 use engine::engine::{ClusterOptions, Engine, StartError};
@@ -21,6 +22,8 @@ pub(super) struct Membership {
     pub(super) address: String,
     identity: Option<Identity>,
     group: Option<MembershipOptions>,
+    /// What time it is among them.
+    clock: LogClock,
 }
 
 impl Membership {
@@ -38,6 +41,7 @@ impl Membership {
                 return Ok(Self {
                     address: format!("http://{bound}"),
                     identity: None,
+                    clock: LogClock::default(),
                     group: None,
                 });
             }
@@ -56,11 +60,14 @@ impl Membership {
         let key = Key::of(Some(&secret), log_id, bound, &address).map_err(|error| {
             usage(&error).hint("set cluster_secret_file to the same secret on all nodes")
         })?;
+        let clock = LogClock::default();
         let identity = Identity::new(settings.node.clone(), &address, log_id, key);
+        let identity = identity.map(|identity| identity.by(clock.clone()));
         let group = settings.group.clone();
         Ok(Self {
             address,
             identity: Some(identity.map_err(|error| usage(&error))?),
+            clock,
             group: Some(MembershipOptions {
                 group: group.unwrap_or_else(|| format!("annals.{topic}")),
                 node: settings.node.clone(),
@@ -75,6 +82,7 @@ impl Membership {
             (Some(identity), Some(group)) => ClusterOptions {
                 peers: Arc::new(HttpPeers::new(identity.clone(), PeersOptions::default())),
                 group: Some(group.clone()),
+                clock: self.clock.clone(),
             },
             _ => ClusterOptions::alone(),
         }

@@ -2,8 +2,9 @@
 //!
 //! It holds the time, a nonce, the log and the sender's name, and an HMAC-SHA256 over them, the
 //! method, the path and the address of the node it is for. Invariant: a header opens one request on
-//! one node, once: another method, path, log or node, a clock that differs by more than a minute, or
-//! a nonce that was seen before is refused. Deliberately absent: secrecy, and protection of what is
+//! one node, once: another method, path, log or node, a time that differs by more than a minute, or
+//! a nonce that was seen before is refused. Time is the log's brokers', so that a node whose clock is
+//! wrong still is a way to the others. Deliberately absent: secrecy, and protection of what is
 //! in the body: whoever can change what travels between nodes is kept out by the network (or by a
 //! tunnel), not here. Without a secret the key follows from the log's public id, so that nodes on
 //! one machine need no setup; that keeps out mistakes, not other users of the machine.
@@ -12,10 +13,11 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use door::Problem;
+use engine::clock::LogClock;
 use engine::ids::LogId;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -174,6 +176,7 @@ pub struct Identity {
     pub(super) log: LogId,
     authority: String,
     key: Key,
+    clock: LogClock,
 }
 
 impl Identity {
@@ -192,14 +195,28 @@ impl Identity {
             log,
             authority: authority_of(address)?,
             key,
+            clock: LogClock::default(),
         })
+    }
+
+    /// The same by another clock: the one that the engine of this node keeps.
+    #[must_use]
+    pub fn by(self, clock: LogClock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The present moment.
+    fn now(&self) -> Now {
+        Now {
+            monotonic: Instant::now(),
+            unix_ms: i128::from(self.clock.now().micros() / 1_000),
+        }
     }
 
     /// The header of one request to the node at `authority`.
     pub(super) fn header(&self, method: &Method, path: &str, authority: &str) -> String {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let parts = Parts {
-            time_ms: since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)),
+            time_ms: u64::try_from(self.now().unix_ms).unwrap_or(0),
             nonce: Uuid::new_v4(),
             log: self.log,
             node: self.node.clone(),
@@ -273,21 +290,11 @@ struct Seen {
     order: VecDeque<(Instant, Uuid)>,
 }
 
-/// A moment on both clocks.
+/// A moment on both clocks: the one of this process, and the log's.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
     monotonic: Instant,
     unix_ms: i128,
-}
-
-impl Now {
-    pub(super) fn read() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self {
-            monotonic: Instant::now(),
-            unix_ms: since.map_or(0, millis),
-        }
-    }
 }
 
 fn millis(duration: Duration) -> i128 {
@@ -301,6 +308,11 @@ impl Guard {
             started: Instant::now(),
             seen: Mutex::default(),
         }
+    }
+
+    /// The present moment, as its node knows it.
+    pub(super) fn now(&self) -> Now {
+        self.identity.now()
     }
 
     /// The name of the node that asks, if it is a peer.

@@ -29,7 +29,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::auth::{Guard, Identity, Now};
+use super::auth::{Guard, Identity};
 use super::client::{HandOver, LetGo};
 use super::code;
 use super::heard::Heard;
@@ -134,9 +134,8 @@ async fn only_peers(
     next: Next,
 ) -> Result<Response, Problem> {
     let path = request.uri().path();
-    let checked = server
-        .guard
-        .check(request.method(), path, request.headers(), Now::read());
+    let guard = &server.guard;
+    let checked = guard.check(request.method(), path, request.headers(), guard.now());
     match checked {
         Ok(peer) => {
             tracing::debug!(peer, path, "a peer asks");

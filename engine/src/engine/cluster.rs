@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Engine;
-use crate::clock::system::wall_clock;
+use crate::clock::LogClock;
 use crate::cluster::{
     Assignment, Directory, Hint, Known, Membership, MembershipOptions, NoDirectory, NoPeers,
     NodeEntry, Peers,
@@ -35,6 +35,8 @@ pub struct ClusterOptions {
     pub peers: Arc<dyn Peers>,
     /// The group that shares out the partitions; absent: this node owns all.
     pub group: Option<MembershipOptions>,
+    /// What time it is among them: the same clock that `peers` goes by.
+    pub clock: LogClock,
 }
 
 impl ClusterOptions {
@@ -44,6 +46,7 @@ impl ClusterOptions {
         Self {
             peers: Arc::new(NoPeers),
             group: None,
+            clock: LogClock::default(),
         }
     }
 }
@@ -55,6 +58,7 @@ pub(super) struct Cluster {
     peers: Arc<dyn Peers>,
     directory: Arc<dyn Directory>,
     known: watch::Receiver<Known>,
+    log_clock: LogClock,
     entry: Option<NodeEntry>,
     assigned: Vec<watch::Sender<bool>>,
     /// The group to follow, until it is followed.
@@ -79,7 +83,11 @@ impl Cluster {
         options: ClusterOptions,
         settings: &OwnerSettings,
     ) -> Result<Self, LogError> {
-        let ClusterOptions { peers, group } = options;
+        let ClusterOptions {
+            peers,
+            group,
+            clock,
+        } = options;
         let directory: Arc<dyn Directory> = match &group {
             Some(_) => log.directory(log_id).await?,
             None => Arc::new(NoDirectory::default()),
@@ -92,7 +100,7 @@ impl Cluster {
             reads_record_version: settings.record_version_max,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             acknowledged: log.acknowledged().digest(),
-            seen_at: wall_clock(),
+            seen_at: clock.now(),
         });
         let is_alone = group.is_none();
         let senders = (0..log.partition_count()).map(|_| watch::channel(is_alone).0);
@@ -102,6 +110,7 @@ impl Cluster {
             peers,
             directory,
             known,
+            log_clock: clock,
             entry: entry.filter(|_| !is_alone),
             assigned: senders.collect(),
             group: group.map(|options| Group {
@@ -125,6 +134,10 @@ impl Cluster {
 
     pub(super) fn directory(&self) -> Arc<dyn Directory> {
         Arc::clone(&self.directory)
+    }
+
+    pub(super) fn log_clock(&self) -> LogClock {
+        self.log_clock.clone()
     }
 
     pub(super) fn known(&self) -> watch::Receiver<Known> {
@@ -164,6 +177,7 @@ impl Cluster {
             assigned: self.assigned.clone(),
             directory: Arc::clone(&self.directory),
             entry: self.entry.clone(),
+            log_clock: self.log_clock.clone(),
             declines: Arc::clone(&self.declines),
             unfit: self.unfit.subscribe(),
         };
@@ -182,7 +196,7 @@ impl Cluster {
 
     /// The other nodes that seem to be there, in order of name.
     pub(super) fn others(&self) -> Vec<NodeEntry> {
-        let now = wall_clock();
+        let now = self.log_clock.now();
         let own = self.entry.as_ref().map(|entry| &entry.address);
         let known = self.known.borrow();
         let others = known
@@ -223,6 +237,7 @@ struct Following {
     entry: Option<NodeEntry>,
     declines: Arc<AtomicBool>,
     unfit: watch::Receiver<Unfit>,
+    log_clock: LogClock,
 }
 
 impl Following {
@@ -280,7 +295,7 @@ impl Following {
     /// Says that this node is here, and whether it takes partitions over.
     async fn say(&mut self, decides: bool) {
         if let Some(entry) = &mut self.entry {
-            entry.seen_at = wall_clock();
+            entry.seen_at = self.log_clock.now();
             entry.decides = decides;
             self.directory.say_node(entry).await;
         }

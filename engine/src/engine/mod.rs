@@ -209,8 +209,13 @@ impl Engine {
         let mut cluster =
             cluster::Cluster::join((&log, log_id), options.cluster, &settings).await?;
         let started = Instant::now();
-        let (keeper, reference) =
-            time::Timekeeper::begin(cluster.directory(), started, settings.clock_skew_max_ms);
+        let log_clock = cluster.log_clock();
+        let keeper = time::Timekeeper::of(
+            log_clock.clone(),
+            cluster.directory(),
+            started,
+            settings.clock_skew_max_ms,
+        );
         tokio::spawn(keeper.run(stopped.clone()));
         let shared = Shared {
             log: Arc::clone(&log),
@@ -219,7 +224,7 @@ impl Engine {
             directory: cluster.directory(),
             unfit: cluster.unfit(),
             in_group: cluster.is_in_group(),
-            reference,
+            log_clock,
             started,
         };
         let identity = Identity {

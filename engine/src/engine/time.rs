@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::clock::{Change, Clock, Reference, system};
+use crate::clock::{Change, Clock, LogClock, Reference, system};
 use crate::cluster::Directory;
 use crate::explained;
 use crate::log::LogError;
@@ -24,26 +24,25 @@ const PROBE_WAIT: Duration = Duration::from_secs(5);
 /// The keeper of the reference.
 pub(super) struct Timekeeper {
     directory: Arc<dyn Directory>,
-    reference: watch::Sender<Reference>,
+    log_clock: LogClock,
     started: Instant,
     off_max_ms: i64,
 }
 
 impl Timekeeper {
-    /// Begins with what this clock says now.
-    pub(super) fn begin(
+    /// Keeps `log_clock` by what the brokers of the directory say.
+    pub(super) fn of(
+        log_clock: LogClock,
         directory: Arc<dyn Directory>,
         started: Instant,
         off_max_ms: i64,
-    ) -> (Self, watch::Receiver<Reference>) {
-        let (reference, kept) = watch::channel(Reference::at_start(system::now(started)));
-        let keeper = Self {
+    ) -> Self {
+        Self {
             directory,
-            reference,
+            log_clock,
             started,
             off_max_ms,
-        };
-        (keeper, kept)
+        }
     }
 
     /// Keeps it until the node stops.
@@ -73,7 +72,7 @@ impl Timekeeper {
                 let is_right = is_known && clock.off().is_none();
                 probe_at = Instant::now() + if is_right { PROBE_EVERY } else { PROBE_SOON };
             }
-            clock.set_reference(*self.reference.borrow());
+            clock.set_reference(self.log_clock.reference());
             match clock.look(system::now(self.started), self.off_max_ms) {
                 Change::None => {}
                 Change::WentOff(off) => tracing::error!("{off}"),
@@ -91,7 +90,7 @@ impl Timekeeper {
         };
         let reference = Reference::from_probe(sent_ms, system::boottime_ms(), appended_at);
         if let Some(reference) = reference {
-            self.reference.send_replace(reference);
+            self.log_clock.set(reference);
         }
         Ok(reference.is_some())
     }

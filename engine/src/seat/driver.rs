@@ -210,7 +210,7 @@ impl Driver {
     /// Begins with the first record that the log keeps.
     pub(super) fn start(&mut self, first_offset: Offset, assigned: bool) {
         let now = self.now();
-        self.seat.set_reference(*self.shared.reference.borrow());
+        self.seat.set_reference(self.shared.log_clock.reference());
         self.seat.start(first_offset, assigned, now);
     }
 
@@ -230,7 +230,7 @@ impl Driver {
     pub(super) fn tick(&mut self) {
         self.retry_held_back();
         let now = self.now();
-        self.seat.set_reference(*self.shared.reference.borrow());
+        self.seat.set_reference(self.shared.log_clock.reference());
         self.seat.tick(now);
         self.dismiss_hindered();
     }
@@ -322,21 +322,17 @@ impl Driver {
 
     /// Looks into the directory for who owns this partition, and what the nodes can read.
     pub(super) fn look_up(&mut self, known: &Known) {
+        let now = self.shared.log_clock.now();
         let (hint, version) = {
             let hint = known.owners.get(&self.partition).cloned();
             // The directory is published whole: nobody in it means that it has not been read yet.
             let unheard = self.shared.in_group.then_some(RECORD_VERSION_FIRST);
-            (
-                hint,
-                known.read_by_all(clock::system::wall_clock()).or(unheard),
-            )
+            (hint, known.read_by_all(now).or(unheard))
         };
         self.seat.set_read_by_all(version);
         let lists = match self.shared.in_group {
             false => Lists::Alone,
-            true => known
-                .lists(clock::system::wall_clock())
-                .map_or(Lists::Unheard, Lists::Of),
+            true => known.lists(now).map_or(Lists::Unheard, Lists::Of),
         };
         let now = self.now();
         self.seat.set_lists(lists, now);

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::queue::{ForwardedCommands, OwnCommands, Questions};
 use super::unfit::Unfit;
-use crate::clock::Reference;
+use crate::clock::LogClock;
 use crate::cluster::{Directory, Hint, LinkEvent, LinkId, Peers};
 use crate::ids::{LogId, Offset, Position, Term};
 use crate::log::{AppendResult, Appender, Bounds, Chunk, EventLog, LogError};
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     /// Whether there may be other nodes.
     pub(crate) in_group: bool,
     /// What this node's clock is held against.
-    pub(crate) reference: watch::Receiver<Reference>,
+    pub(crate) log_clock: LogClock,
     /// Against which monotonic times are counted.
     pub(crate) started: Instant,
 }

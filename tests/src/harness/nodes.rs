@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use engine::clock::LogClock;
 use engine::cluster::{
     CommandForPeer, Hint, LinkEvent, MembershipOptions, PeerError, PeerLink, PeerService, Peers,
 };
@@ -189,6 +190,7 @@ impl InProcessNode {
                     node: name.to_owned(),
                     session_timeout,
                 }),
+                clock: LogClock::default(),
             },
         };
         let log = open().await;

@@ -30,7 +30,7 @@ fn made(identity: &Identity) -> HeaderMap {
 }
 
 fn check(guard: &Guard, headers: &HeaderMap) -> Result<String, Problem> {
-    guard.check(&Method::POST, PATH, headers, Now::read())
+    guard.check(&Method::POST, PATH, headers, guard.now())
 }
 
 #[track_caller]
@@ -102,7 +102,7 @@ fn clocks_may_differ_by_a_minute_and_no_more() {
     let identity = identity(None);
     let guard = Guard::new(identity.clone());
     let at = |shift_ms: i128, up: Duration| {
-        let now = Now::read();
+        let now = guard.now();
         Now {
             monotonic: now.monotonic + up,
             unix_ms: now.unix_ms + shift_ms,

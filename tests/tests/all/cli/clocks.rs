@@ -1,16 +1,14 @@
 //! Nodes whose wall clock is wrong, as operators and clients meet them (`libfaketime`).
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::faults::scene::Clock;
 use tests::harness::logs::{self, Kind};
 
-use super::program::{Server, assert_exit, call, folder, stdout};
+use super::program::{Server, assert_exit, call, folder, stdout, until};
 
-const WAIT: Duration = Duration::from_secs(60);
 const DAY_S: i64 = 86_400;
 const REGISTER: &str = r#"{"city":"Rio","state":"RJ","postcode_prefix":"01"}"#;
 
@@ -18,16 +16,18 @@ fn clock(folder: &Path) -> Clock {
     Clock::make(folder).expect("ops/setup installs faketime")
 }
 
-/// A node that takes commands, by this clock.
-fn node(folder: &Path, clock: &Clock, more: &[&str]) -> Server {
+/// A node on an embedded log that lives by a clock.
+fn alone(folder: &Path, clock: &Clock) -> Server {
     let environment = clock.environment();
-    let environment: Vec<(&str, &str)> = environment
-        .iter()
+    let arguments = ["serve", "--role=command-api"];
+    Server::start_in(folder, &arguments, &borrowed(&environment))
+}
+
+fn borrowed(environment: &[(String, String)]) -> Vec<(&str, &str)> {
+    let pairs = environment.iter();
+    pairs
         .map(|(name, value)| (name.as_str(), value.as_str()))
-        .chain([("ANNALS_CLUSTER_SECRET", "shared by nobody else here")])
-        .collect();
-    let arguments = [&["serve", "--role", "command-api"], more].concat();
-    Server::start_in(folder, &arguments, &environment)
+        .collect()
 }
 
 /// Registers a customer: the status, and what is said of it.
@@ -48,14 +48,6 @@ async fn health(server: &Server) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// What `check` says of a row.
 fn checked(folder: &Path, name: &str) -> Value {
     let output = call(folder, &["check", "--output", "json"]);
@@ -73,7 +65,7 @@ async fn a_node_whose_clock_jumps_a_day_says_so_and_writes_nothing_until_it_agre
         0,
     );
     let clock = clock(folder.path());
-    let mut server = node(folder.path(), &clock, &[]);
+    let mut server = alone(folder.path(), &clock);
     assert_eq!(register(&server, "1").await.0, 200);
     assert_eq!(checked(folder.path(), "recorded times")["status"], "ok");
     clock.set(DAY_S).unwrap();
@@ -103,7 +95,7 @@ async fn a_node_whose_clock_jumps_a_day_says_so_and_writes_nothing_until_it_agre
     clock.set(DAY_S).unwrap();
     until("it stops", async || register(&server, "4").await.0 == 503).await;
     assert!(server.end(Signal::TERM).success());
-    let mut server = node(folder.path(), &clock, &[]);
+    let mut server = alone(folder.path(), &clock);
     assert_eq!(register(&server, "5").await.0, 200);
     assert!(server.end(Signal::TERM).success());
     let row = checked(folder.path(), "recorded times");
@@ -116,32 +108,15 @@ async fn a_node_whose_clock_jumps_a_day_says_so_and_writes_nothing_until_it_agre
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_clock_differs_from_the_brokers_leaves_its_partitions_to_others() {
+async fn a_node_whose_clock_differs_from_the_brokers_leaves_its_partitions_to_others_and_forwards()
+{
     let folder = folder();
     let address = logs::address(Kind::Kafka, &folder).to_string();
     let create = ["log", "create", "--partitions", "4", "--log", &address];
     assert_exit(&call(folder.path(), &create), 0);
-    let (wrong, right) = (clock(folder.path()), super::program::folder());
-    let of_right = clock(right.path());
-    let start = |clock: &Clock, name: &str| {
-        let data = folder.path().join(name);
-        let data = data.display().to_string();
-        node(
-            folder.path(),
-            clock,
-            &[
-                "--log",
-                &address,
-                "--node",
-                name,
-                "--data",
-                &data,
-                "--session-timeout-ms",
-                "3000",
-            ],
-        )
-    };
-    let first = start(&wrong, "first");
+    let wrong = clock(folder.path());
+    let by_wrong = wrong.environment();
+    let first = Server::node_of(folder.path(), &address, "first", &borrowed(&by_wrong));
     assert_eq!(register(&first, "1").await.0, 200);
     wrong.set(DAY_S).unwrap();
     until("it says that it leaves", async || {
@@ -160,12 +135,23 @@ async fn a_node_whose_clock_differs_from_the_brokers_leaves_its_partitions_to_ot
         status == 503 && said.contains("ahead of the brokers'"),
         "{said}"
     );
-    let second = start(&of_right, "second");
+    let second = Server::node_of(folder.path(), &address, "second", &[]);
     for customer in ["1", "2", "3", "4", "5", "6", "7", "8"] {
-        let stream = format!("c{customer}");
+        let of = |through: &str| format!("{through}{customer}");
         until("the other takes over", async || {
-            register(&second, &stream).await.0 == 200
+            register(&second, &of("c")).await.0 == 200
+        })
+        .await;
+        // The first is a way to the second still.
+        until("it forwards", async || {
+            register(&first, &of("f")).await.0 == 200
         })
         .await;
     }
+    wrong.set(0).unwrap();
+    until("it joins again", async || {
+        let is_back = first.said().contains("joining the group of nodes again");
+        is_back && health(&first).await.0 == 200
+    })
+    .await;
 }

@@ -61,6 +61,15 @@ pub(super) fn assert_exit(output: &Output, code: i32) {
     );
 }
 
+/// Waits until something is so.
+pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The program as a server. Ended in good order when dropped, so that its Postgres ends with it.
 pub(super) struct Server {
     process: Process,
@@ -81,6 +90,17 @@ impl Server {
         command.args(arguments);
         command.envs(more.iter().copied());
         Self::start_as(command, folder)
+    }
+
+    /// One of the nodes that take commands for a log, with data of its own in `folder`. Its partitions go
+    /// to others within seconds.
+    pub(super) fn node_of(folder: &Path, log: &str, name: &str, more: &[(&str, &str)]) -> Self {
+        let data = folder.join(name).display().to_string();
+        let of_log = ["--log", log, "--node", name, "--data", &data];
+        let arguments = ["serve", "--role=command-api", "--session-timeout-ms=3000"];
+        let secret = ("ANNALS_CLUSTER_SECRET", "shared by nobody else here");
+        let more = [&[secret], more].concat();
+        Self::start_in(folder, &[&arguments[..], &of_log].concat(), &more)
     }
 
     /// The same through another program, which becomes it: `through` and its arguments.
