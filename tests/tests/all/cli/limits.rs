@@ -1,14 +1,11 @@
 //! Where a node's limits are, and what an operator hears when they are reached.
 
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 
-use super::program::{Server, folder};
-
-const WAIT: Duration = Duration::from_secs(60);
+use super::program::{Server, folder, until};
 
 /// The value of a series of the node's metrics.
 async fn metric(server: &Server, series: &str) -> Option<f64> {
@@ -16,14 +13,6 @@ async fn metric(server: &Server, series: &str) -> Option<f64> {
     let text = text.ok()?.text().await.ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     line?.trim().parse().ok()
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn files_max(pid: u32) -> u64 {

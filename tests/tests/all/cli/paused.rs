@@ -1,14 +1,13 @@
 //! A node that stood still while others went on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::harness::logs::{self, Kind};
 
-use super::program::{Server, assert_exit, call, folder};
+use super::program::{Server, assert_exit, call, folder, until};
 
-const WAIT: Duration = Duration::from_secs(60);
 const REGISTER: &str = r#"{"city":"Rio","state":"RJ","postcode_prefix":"01"}"#;
 
 async fn register(server: &Server, customer: &str) -> u16 {
@@ -41,33 +40,16 @@ async fn an_owner_that_was_paused_and_deposed_does_not_deny_what_others_decided_
     let address = logs::address(Kind::Kafka, &folder).to_string();
     let create = ["log", "create", "--partitions", "2", "--log", &address];
     assert_exit(&call(folder.path(), &create), 0);
-    let start = |name: &str| {
-        let data = folder.path().join(name).display().to_string();
-        let arguments = [
-            "serve",
-            "--role=command-api",
-            "--log",
-            &address,
-            "--node",
-            name,
-            "--data",
-            &data,
-            "--session-timeout-ms",
-            "3000",
-        ];
-        let secret = [("ANNALS_CLUSTER_SECRET", "shared by nobody else here")];
-        Server::start_in(folder.path(), &arguments, &secret)
-    };
-    let paused = start("paused");
+    let paused = Server::node_of(folder.path(), &address, "paused", &[]);
     assert_eq!(register(&paused, "0").await, 200);
     paused.signal(Signal::STOP);
-    let other = start("other");
-    let deadline = Instant::now() + WAIT;
+    let other = Server::node_of(folder.path(), &address, "other", &[]);
     let customers = ["1", "2", "3", "4", "5", "6"];
     for customer in customers {
-        while register(&other, customer).await != 200 {
-            assert!(Instant::now() < deadline, "nobody takes over");
-        }
+        until("the other takes over", async || {
+            register(&other, customer).await == 200
+        })
+        .await;
     }
     paused.signal(Signal::CONT);
     let asked = customers.map(|customer| outcome(&paused, customer));
@@ -88,9 +70,9 @@ async fn an_owner_that_was_paused_and_deposed_does_not_deny_what_others_decided_
     }
     println!("known at once: {known} of {}", customers.len());
     for customer in customers {
-        while outcome(&paused, customer).await.0 != 200 {
-            assert!(Instant::now() < deadline, "it never knows");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("it knows", async || {
+            outcome(&paused, customer).await.0 == 200
+        })
+        .await;
     }
 }
