@@ -19,6 +19,7 @@ use crate::registry::Registry;
 use kernel as _;
 use kernel::schemars;
 
+mod adopted;
 mod clock;
 mod damage;
 pub(crate) mod failing_store;
