@@ -131,6 +131,12 @@ impl Yielding {
 
     /// Waits until a batch may have another line under way.
     pub(super) async fn begin(self: &Arc<Self>) -> UnderWay {
+        // Where nothing is held back, there are no turns either.
+        if !self.singles_come(self.now_ms())
+            && let Some(under_way) = self.try_begin()
+        {
+            return under_way;
+        }
         let _turn = self.turn.lock().await;
         loop {
             // Whoever frees room between the look and the wait leaves word.
