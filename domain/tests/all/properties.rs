@@ -2,10 +2,10 @@
 
 use std::fmt::Debug;
 
-use domain::customer::{Address, Command as CustomerCommand};
+use domain::customer::{Address, AddressCorrected, Command as CustomerCommand, CustomerRegistered};
 use domain::order::{OrderApproved, ShipOrder, State};
 use domain::payment::{CapturePayment, Command as PaymentCommand, Event as PaymentEvent};
-use domain::payment::{Method, RefundPayment};
+use domain::payment::{Method, PaymentCaptured, PaymentRefunded, RefundPayment};
 use domain::{Customer, Order, Payment};
 use kernel::{Context, Decider, Rejection as _, Timestamp};
 use proptest::prelude::*;
@@ -289,4 +289,54 @@ proptest! {
     ) {
         survive::<Payment>(&history, &command, at);
     }
+}
+
+/// How many bytes the state takes as JSON.
+fn size<D: Decider<State: serde::Serialize>>(history: &[(D::Event, Timestamp)]) -> usize {
+    serde_json::to_string(&fold::<D>(history)).unwrap().len()
+}
+
+/// What may happen any number of times and is over then leaves nothing behind: no address of before, no
+/// refund by itself.
+#[test]
+fn what_is_over_takes_no_room_in_a_state() {
+    let moves = |count: usize| {
+        let registered = CustomerRegistered {
+            name: None,
+            city: a("curitiba"),
+            state: a("PR"),
+            postcode_prefix: a("82820"),
+        };
+        let cities = ["londrina", "curitiba"];
+        let corrected = (0..count).map(|number| AddressCorrected {
+            city: a(cities[number % 2]),
+            state: a("PR"),
+            postcode_prefix: a("82820"),
+        });
+        let corrected = corrected.map(|corrected| (corrected.into(), day(2)));
+        let history: Vec<_> = std::iter::once((registered.into(), day(1)))
+            .chain(corrected)
+            .collect();
+        size::<Customer>(&history)
+    };
+    assert_eq!(moves(2), moves(1_000));
+    let refunds = |count: usize| {
+        let captured = PaymentCaptured {
+            order: a("o-1"),
+            method: Method::Voucher,
+            instalments: 1,
+            amount: real(9_000),
+        };
+        let refunded = (0..count).map(|_| PaymentRefunded {
+            order: a("o-1"),
+            method: Method::Voucher,
+            amount: real(9_000 / i64::try_from(count).unwrap()),
+        });
+        let refunded = refunded.map(|refunded| (refunded.into(), day(2)));
+        let history: Vec<_> = std::iter::once((captured.into(), day(1)))
+            .chain(refunded)
+            .collect();
+        size::<Payment>(&history)
+    };
+    assert_eq!(refunds(1), refunds(1_000));
 }
