@@ -22,6 +22,7 @@ pub const SCHEMAS_PATH: &str = "/components/schemas/";
 pub struct Fragment {
     paths: Map<String, Value>,
     schemas: Map<String, Value>,
+    headers: Map<String, Value>,
     tags: Vec<Value>,
     codes: Vec<Code>,
 }
@@ -48,6 +49,11 @@ impl Fragment {
     pub fn schema(&mut self, name: &str, schema: Value) {
         self.schemas.insert(name.to_owned(), schema);
     }
+
+    /// Adds a response header under its name.
+    pub fn header(&mut self, name: &str, header: Value) {
+        self.headers.insert(name.to_owned(), header);
+    }
 }
 
 /// A reference to a schema of the document.
@@ -62,7 +68,8 @@ pub fn parameter_ref(name: &str) -> Value {
     json!({"$ref": format!("#/components/parameters/{name}")})
 }
 
-/// A reference to a common response header: `CorrelationId`, `Position`, `RetryAfter`.
+/// A reference to a response header: a common one (`CorrelationId`, `Position`, `RetryAfter`), or one of
+/// the fragment.
 #[must_use]
 pub fn header_ref(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
@@ -87,6 +94,7 @@ pub fn responses(statuses: &[u16]) -> Map<String, Value> {
 pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
+    let mut headers = headers();
     let mut tags = Vec::new();
     let mut codes = code::ALL.to_vec();
     for fragment in fragments {
@@ -97,6 +105,9 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
             }
         }
         schemas.extend(fragment.schemas);
+        for (name, header) in fragment.headers {
+            headers[name] = header;
+        }
         tags.extend(fragment.tags);
         codes.extend(fragment.codes);
     }
@@ -116,7 +127,7 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
         "components": {
             "schemas": schemas,
             "parameters": parameters(),
-            "headers": headers(),
+            "headers": headers,
             "responses": problem_responses(),
         },
     })

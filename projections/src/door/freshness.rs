@@ -1,11 +1,14 @@
 //! What an answer says of how far its read model is behind the log.
 //!
-//! Invariant: a read model that has stopped, or is far behind, says so in each answer. Deliberately
+//! Invariant: a read model that has stopped, or is far behind, says so in each answer, also in "no such
+//! row". Deliberately
 //! absent: how that is known (`runtime::Sampler`).
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use door::Problem;
 
 use super::Inner;
 use crate::runtime::Freshness;
@@ -19,25 +22,45 @@ pub(super) const STALE: HeaderName = HeaderName::from_static("annals-stale");
 pub(super) const STALE_FROM: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// Adds what is known of a projection's freshness.
-    pub(super) fn tell_freshness(&self, projection: &str, headers: &mut HeaderMap) {
+    /// An answer with what is known of the freshness of the projection that it was read from. A refusal,
+    /// too: that there is no such row may be what a projection says that has stopped.
+    pub(super) fn with_freshness(
+        &self,
+        projection: &str,
+        answered: Result<Response, Problem>,
+    ) -> Result<Response, Problem> {
         let sampler = self.sampler.as_ref();
-        if let Some(freshness) = sampler.and_then(|sampler| sampler.freshness(projection)) {
-            tell(&freshness, headers);
+        let Some(freshness) = sampler.and_then(|sampler| sampler.freshness(projection)) else {
+            return answered;
+        };
+        let headers = headers(&freshness);
+        match answered {
+            Ok(mut response) => {
+                for (name, value) in headers {
+                    if let Ok(value) = HeaderValue::from_str(&value) {
+                        response.headers_mut().insert(name, value);
+                    }
+                }
+                Ok(response)
+            }
+            Err(problem) => {
+                let add =
+                    |problem: Problem, (name, value): (_, String)| problem.header(name, &value);
+                Err(headers.into_iter().fold(problem, add))
+            }
         }
     }
 }
 
-fn tell(freshness: &Freshness, headers: &mut HeaderMap) {
-    let lag = format!("{:.3}", freshness.lag.as_secs_f64());
-    if let Ok(lag) = HeaderValue::from_str(&lag) {
-        headers.insert(LAG, lag);
-    }
-    if freshness.stopped_partitions > 0 {
-        headers.insert(STALE, HeaderValue::from_static("stopped"));
-    } else if freshness.lag >= STALE_FROM {
-        headers.insert(STALE, HeaderValue::from_static("behind"));
-    }
+fn headers(freshness: &Freshness) -> Vec<(HeaderName, String)> {
+    let stale = if freshness.stopped_partitions > 0 {
+        Some("stopped")
+    } else {
+        (freshness.lag >= STALE_FROM).then_some("behind")
+    };
+    let stale = stale.map(|stale| (STALE, stale.to_owned()));
+    let lag = (LAG, format!("{:.3}", freshness.lag.as_secs_f64()));
+    std::iter::once(lag).chain(stale).collect()
 }
 
 #[cfg(test)]
@@ -58,12 +81,10 @@ mod tests {
                 gap: 1,
                 stopped_partitions,
             };
-            let mut headers = HeaderMap::new();
-            tell(&freshness, &mut headers);
-            let said = headers.get(STALE).map(|value| value.to_str().unwrap());
-            assert_eq!(said, stale, "{freshness:?}");
             let lag = format!("{}.{:03}", lag_ms / 1_000, lag_ms % 1_000);
-            assert_eq!(headers[LAG], lag);
+            let stale = stale.map(|stale: &str| (STALE, stale.to_owned()));
+            let expected: Vec<_> = [Some((LAG, lag)), stale].into_iter().flatten().collect();
+            assert_eq!(headers(&freshness), expected, "{freshness:?}");
         }
     }
 }

@@ -45,6 +45,9 @@ pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fra
     );
     fragment.schema("ReadModel", model_schema());
     fragment.schema("RecordedEvent", event_schema());
+    fragment.header("Lag", lag_header());
+    fragment.header("Stale", stale_header());
+    fragment.header("ReadPosition", position_header());
     fragment
 }
 
@@ -103,46 +106,68 @@ fn row_schema(shown: &ShownModel) -> Value {
     })
 }
 
-/// The problems of a query that looks into Postgres, with those of position tokens.
+/// The problems of a query that looks into Postgres, with those of position tokens. What is not there is
+/// not there as far as the read model has come, and the answer says how far that is.
 fn problems(statuses: &[u16]) -> Map<String, Value> {
-    let mut all = responses(statuses);
-    all.insert(
-        "409".to_owned(),
+    let problem = |description: &str| {
         json!({
-            "description": "The position token belongs to another log.",
-            "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
+            "description": description,
+            "headers": headers(),
             "content": {PROBLEM_MEDIA_TYPE: {"schema": schema_ref("Problem")}},
-        }),
-    );
+        })
+    };
+    let mut all = responses(statuses);
+    let absent = "There is no such thing, as far as the read model has come.";
+    all.insert("404".to_owned(), problem(absent));
+    let another_log = "The position token belongs to another log.";
+    all.insert("409".to_owned(), problem(another_log));
     all
 }
 
 fn ok(description: &str, schema: Value) -> Value {
-    let stale = format!(
-        "Present where the rows are not to be taken for what is: `stopped` where the read model \
-         met what it cannot take up, `behind` where its lag is {} s or more.",
+    let mut headers = headers();
+    headers["Annals-Position"] = header_ref("ReadPosition");
+    json!({
+        "description": description,
+        "headers": headers,
+        "content": {"application/json": {"schema": schema}},
+    })
+}
+
+/// The headers of whatever was read from a read model.
+fn headers() -> Value {
+    json!({
+        "Annals-Correlation-Id": header_ref("CorrelationId"),
+        "Annals-Lag": header_ref("Lag"),
+        "Annals-Stale": header_ref("Stale"),
+    })
+}
+
+fn lag_header() -> Value {
+    json!({
+        "description": "For how long the oldest record that the read model lacks has been in the \
+                        log, in seconds, as of at most some seconds ago; 0 where none is missing, \
+                        absent where it is not known.",
+        "schema": {"type": "number", "minimum": 0},
+    })
+}
+
+fn stale_header() -> Value {
+    let about = format!(
+        "Present where the rows, or that there are none, are not to be taken for what is: `stopped` \
+         where the read model met what it cannot take up, `behind` where its lag is {} s or more.",
         STALE_FROM.as_secs()
     );
     json!({
-        "description": description,
-        "headers": {
-            "Annals-Correlation-Id": header_ref("CorrelationId"),
-            "Annals-Position": {
-                "description": "Where the read model stood; absent where it has read nothing yet.",
-                "schema": {"type": "string"},
-            },
-            "Annals-Lag": {
-                "description": "For how long the oldest record that the read model lacks has been \
-                                in the log, in seconds, as of at most some seconds ago; 0 where \
-                                none is missing, absent where it is not known.",
-                "schema": {"type": "number", "minimum": 0},
-            },
-            "Annals-Stale": {
-                "description": stale,
-                "schema": {"type": "string", "enum": ["stopped", "behind"]},
-            },
-        },
-        "content": {"application/json": {"schema": schema}},
+        "description": about,
+        "schema": {"type": "string", "enum": ["stopped", "behind"]},
+    })
+}
+
+fn position_header() -> Value {
+    json!({
+        "description": "Where the read model stood; absent where it has read nothing yet.",
+        "schema": {"type": "string"},
     })
 }
 

@@ -72,13 +72,23 @@ pub(super) async fn page(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let shown = door.model(&name)?;
-    let tenant = tenant(&headers)?;
+    let answered = page_of(&door, shown, &parameters, &headers).await;
+    door.inner.with_freshness(shown.projection, answered)
+}
+
+async fn page_of(
+    door: &QueryDoor,
+    shown: &ShownModel,
+    parameters: &PageParameters,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let tenant = tenant(headers)?;
     let limit = parameters.limit()?;
     let after = parameters.after()?;
-    let wait = parameters.wait(&headers)?;
+    let wait = parameters.wait(headers)?;
     let after = after.map(|cursor| {
         shown.key_of_cursor(cursor).ok_or_else(|| {
-            let detail = format!("after is no cursor of {name}");
+            let detail = format!("after is no cursor of {}", shown.model.name);
             Problem::new(code::CURSOR_UNKNOWN, detail)
         })
     });
@@ -102,10 +112,7 @@ pub(super) async fn page(
         rows: &rows,
         position: position.as_ref(),
     };
-    let mut response = answer(&body, position.as_ref());
-    door.inner
-        .tell_freshness(shown.projection, response.headers_mut());
-    Ok(response)
+    Ok(answer(&body, position.as_ref()))
 }
 
 /// `GET /v1/read/{model}/{key}`
@@ -116,14 +123,26 @@ pub(super) async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let shown = door.model(&name)?;
-    let tenant = tenant(&headers)?;
-    let wait = parameters.wait(&headers)?;
+    let answered = row_of(&door, shown, &key, &parameters, &headers).await;
+    door.inner.with_freshness(shown.projection, answered)
+}
+
+async fn row_of(
+    door: &QueryDoor,
+    shown: &ShownModel,
+    key: &str,
+    parameters: &OneParameters,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let tenant = tenant(headers)?;
+    let wait = parameters.wait(headers)?;
     let missing = || {
         let names: Vec<&str> = shown.key.iter().map(|key| key.name).collect();
+        let name = shown.model.name;
         let detail = format!("{name} has no row with this {}", names.join(", "));
         Problem::new(code::ROW_NOT_FOUND, detail)
     };
-    let key = shown.key_of_path(&key).ok_or_else(missing)?;
+    let key = shown.key_of_path(key).ok_or_else(missing)?;
     let position = door.inner.reach(shown.projection, &wait).await?;
     let found = shown
         .one(tenant.as_str(), &key)
@@ -132,10 +151,7 @@ pub(super) async fn one(
         .map_err(|error| unavailable(&error))?
         .ok_or_else(missing)?;
     let row = shown.show(&found).map_err(Problem::internal)?;
-    let mut response = answer(&row, position.as_ref());
-    door.inner
-        .tell_freshness(shown.projection, response.headers_mut());
-    Ok(response)
+    Ok(answer(&row, position.as_ref()))
 }
 
 /// A body with the position as a header.

@@ -117,22 +117,30 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let inner = &*door.inner;
     let stream = stream_of(&stream)?;
-    let tenant = tenant(&headers)?;
+    let answered = events_of(inner, &stream, &parameters, &headers, charge).await;
+    inner.with_freshness(STREAM_INDEX, answered)
+}
+
+async fn events_of(
+    inner: &Inner,
+    stream: &StreamName,
+    parameters: &EventParameters,
+    headers: &HeaderMap,
+    charge: Charge,
+) -> Result<Response, Problem> {
+    let tenant = tenant(headers)?;
     let limit = parameters.limit()?;
     let from = parameters.first_version()?;
-    let wait = parameters.wait(&headers)?;
+    let wait = parameters.wait(headers)?;
     let position = inner.reach(STREAM_INDEX, &wait).await?;
-    let places = inner.places(&tenant, &stream, from, limit).await?;
+    let places = inner.places(&tenant, stream, from, limit).await?;
     let log = position.as_ref().map(|position| position.log);
     let mut events: Vec<ShownEvent> = Vec::new();
     let mut size = 0;
     let mut reading = Reading::begin(charge).await?;
     let mut rest = &places.commits[..];
     'page: while let Some(chunk) = reading.next(&mut rest).await? {
-        for (commit, place) in inner
-            .read(&tenant, &stream, places.partition, chunk)
-            .await?
-        {
+        for (commit, place) in inner.read(&tenant, stream, places.partition, chunk).await? {
             if size >= PAGE_BYTES_MAX {
                 break 'page;
             }
@@ -144,7 +152,7 @@ pub(super) async fn events(
     events.truncate(limit as usize);
     let last = events.last().map(|event| event.version);
     let body = Events {
-        stream: &stream,
+        stream,
         version: places.version,
         next: last
             .filter(|last| *last < places.version)
@@ -152,9 +160,7 @@ pub(super) async fn events(
         events,
         position: position.as_ref(),
     };
-    let mut response = answer(&body, position.as_ref());
-    inner.tell_freshness(STREAM_INDEX, response.headers_mut());
-    Ok(response)
+    Ok(answer(&body, position.as_ref()))
 }
 
 /// `GET /v1/streams/{stream}/state`
@@ -167,27 +173,33 @@ pub(super) async fn state(
 ) -> Result<Response, Problem> {
     let inner = &*door.inner;
     let stream = stream_of(&stream)?;
-    let tenant = tenant(&headers)?;
-    let wait = parameters.wait(&headers)?;
+    let answered = state_of(inner, &stream, &parameters, &headers, charge).await;
+    inner.with_freshness(STREAM_INDEX, answered)
+}
+
+async fn state_of(
+    inner: &Inner,
+    stream: &StreamName,
+    parameters: &OneParameters,
+    headers: &HeaderMap,
+    charge: Charge,
+) -> Result<Response, Problem> {
+    let tenant = tenant(headers)?;
+    let wait = parameters.wait(headers)?;
     let position = inner.reach(STREAM_INDEX, &wait).await?;
-    let mut places = inner
-        .places(&tenant, &stream, 1, COMMITS_FOLDED_MAX)
-        .await?;
+    let mut places = inner.places(&tenant, stream, 1, COMMITS_FOLDED_MAX).await?;
     let aggregate = inner.registry.get(stream.category()).ok_or_else(|| {
         let detail = format!("no aggregate has the category {:?}", stream.category());
         Problem::new(code::AGGREGATE_UNKNOWN, detail)
     })?;
-    let frozen = |error: &RuleError| frozen(&stream, error);
+    let frozen = |error: &RuleError| frozen(stream, error);
     let mut state = aggregate.initial().map_err(|error| frozen(&error))?;
     let (mut version, mut folded) = (0, 0);
     let mut reading = Reading::begin(charge).await?;
     loop {
         let mut rest = &places.commits[..];
         while let Some(chunk) = reading.next(&mut rest).await? {
-            for (commit, place) in inner
-                .read(&tenant, &stream, places.partition, chunk)
-                .await?
-            {
+            for (commit, place) in inner.read(&tenant, stream, places.partition, chunk).await? {
                 reading.came(&commit);
                 for event in &commit.events {
                     let (name, data) = (&event.type_name, event.data.get());
@@ -197,7 +209,7 @@ pub(super) async fn state(
                         .evolve_recorded(&mut state, name, event.schema, data, at)
                         .map_err(|error| match error {
                             MessageError::Shape(error) => {
-                                damaged(&stream, places.partition, place.offset, &error)
+                                damaged(stream, places.partition, place.offset, &error)
                             }
                             MessageError::Rule(error) => frozen(&error),
                         })?;
@@ -205,30 +217,29 @@ pub(super) async fn state(
                 version = commit.version();
             }
             if folded > FOLDED_BYTES_MAX {
-                return Err(too_large(&stream));
+                return Err(too_large(stream));
             }
         }
         if places.commits.len() < COMMITS_FOLDED_MAX as usize {
             break;
         }
         places = inner
-            .places(&tenant, &stream, version + 1, COMMITS_FOLDED_MAX)
+            .places(&tenant, stream, version + 1, COMMITS_FOLDED_MAX)
             .await?;
     }
     let json = aggregate
         .encode_state(&state)
         .map_err(|error| frozen(&error))?;
     if json.len() > STATE_BYTES_MAX {
-        return Err(too_large(&stream));
+        return Err(too_large(stream));
     }
     let body = Folded {
-        stream: &stream,
+        stream,
         version,
         state: RawValue::from_string(json).map_err(Problem::internal)?,
         position: position.as_ref(),
     };
     let mut response = answer(&body, position.as_ref());
-    inner.tell_freshness(STREAM_INDEX, response.headers_mut());
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, etag);
     }

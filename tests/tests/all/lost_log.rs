@@ -144,8 +144,8 @@ async fn a_reader_of_a_file_that_was_replaced_stops_instead_of_waiting_for_ever(
 }
 
 /// Sets a topic's settings, all of them.
-async fn configure(log: &NewLog, changed: Option<(&str, &str)>) {
-    let LogAddress::Kafka { brokers, topic } = &log.address else {
+pub(crate) async fn configure(log: &LogAddress, changed: Option<(&str, &str)>) {
+    let LogAddress::Kafka { brokers, topic } = log else {
         panic!("no topic");
     };
     let mut settings = BTreeMap::from([
@@ -174,14 +174,14 @@ async fn a_topic_that_becomes_unsafe_while_it_is_used_is_noticed() {
         ("retention.bytes", "1073741824"),
         ("cleanup.policy", "compact"),
     ] {
-        configure(&log, Some((setting, value))).await;
+        configure(&log.address, Some((setting, value))).await;
         until("it is noticed", async || watch.verdict().is_err()).await;
         let said = watch.verdict().unwrap_err();
         assert!(
             said.contains(setting) && said.contains("--add-config"),
             "{said}"
         );
-        configure(&log, None).await;
+        configure(&log.address, None).await;
         until("it is mended", async || watch.verdict().is_ok()).await;
     }
 }

@@ -5,7 +5,10 @@ use std::net::TcpStream;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 
-use super::program::{Server, folder, until};
+use tests::harness::logs::{self, Kind};
+
+use super::program::{Server, assert_exit, call, folder, until};
+use crate::lost_log::configure;
 
 /// The value of a series of the node's metrics.
 async fn metric(server: &Server, series: &str) -> Option<f64> {
@@ -193,4 +196,37 @@ async fn a_read_model_that_stops_is_counted_and_told_of() {
         line.contains("order_summary") && line.contains("projections rebuild"),
         "{line}"
     );
+    let partitions = r#"annals_projection_stopped_partitions{projection="order_summary"}"#;
+    until("the gauge says so", async || {
+        metric(&server, partitions)
+            .await
+            .is_some_and(|count| count > 0.0)
+    })
+    .await;
+    let answer = reqwest::get(format!("{}/v1/read/order_summary/order-1", server.url));
+    assert_eq!(answer.await.unwrap().headers()["annals-stale"], "stopped");
+}
+
+/// The topic is looked at once a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_topic_becomes_unsafe_says_so_in_health_with_what_to_do() {
+    let folder = folder();
+    let address = logs::address(Kind::Kafka, &folder);
+    let log = address.to_string();
+    let create = ["log", "create", "--partitions", "2", "--log", &log];
+    assert_exit(&call(folder.path(), &create), 0);
+    let server = Server::node_of(folder.path(), &log, "one", &[]);
+    let health = async || {
+        let answer = reqwest::get(format!("{}/readyz", server.url))
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    until("it is ready", async || health().await.0 == 200).await;
+    configure(&address, Some(("retention.ms", "604800000"))).await;
+    until("health says so", async || {
+        let (status, said) = health().await;
+        status == 503 && said.contains("--add-config retention.ms=-1")
+    })
+    .await;
 }
