@@ -210,6 +210,9 @@ pub struct Owner<T> {
     /// The first append that was sent after the last read: its acknowledgement must lie behind
     /// everything folded.
     sent_after_read: u64,
+    /// When the newest append of ours that reading found was sent, and when the log stamped it, in
+    /// milliseconds: until this clock is held against it.
+    found_at: Option<(Timestamp, i64)>,
     /// The log to claim while no claim fixed one: of a log that is being made.
     new_log: Option<LogId>,
     /// The log that was opened; absent: whichever is found.
@@ -290,6 +293,7 @@ impl<T> Owner<T> {
             losses: 0,
             lost_at_ms: 0,
             sent_after_read: 1,
+            found_at: None,
             new_log: None,
             opened_log: None,
             goal: None,

@@ -300,8 +300,10 @@ impl World {
     fn land(&mut self) -> (u64, Offset) {
         let (sequence, record) = self.appended.pop_front().expect("something was appended");
         let offset = self.end();
+        let true_ms = self.time_ms + self.slept_ms;
         self.records.push(Record {
             leader_epoch: Some(self.leader_epoch),
+            appended_at_ms: Some(true_ms.cast_signed()),
             ..Record::at(offset, record)
         });
         (sequence, offset)

@@ -67,6 +67,7 @@ impl<T> Owner<T> {
                 if !is_acknowledged && self.is_own_next(headers) {
                     let entry = self.window.pop_front().expect("it was looked at");
                     let offset = record.offset;
+                    self.found_at = record.appended_at_ms.map(|at| (entry.sent_at.wall, at));
                     self.verified(entry, offset);
                     self.last = Some(record);
                 } else {
@@ -96,8 +97,17 @@ impl<T> Owner<T> {
     fn note_claim(&mut self, headers: ClaimHeaders, record: &Record) {
         let value = self.claim_value();
         let by_headers = self.is(KnownBad::KnowsOwnByHeaders);
-        if let Phase::Claiming { claim, counts, .. } = &mut self.phase {
+        if let Phase::Claiming {
+            claim,
+            counts,
+            sent_at,
+            ..
+        } = &mut self.phase
+        {
             *counts = *claim == headers && (record.value.as_ref() == Some(&value) || by_headers);
+            if *counts {
+                self.found_at = record.appended_at_ms.map(|at| (*sent_at, at));
+            }
         }
     }
 

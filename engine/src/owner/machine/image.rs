@@ -134,6 +134,7 @@ impl<T: Hash> Owner<T> {
             losses: _,
             lost_at_ms: _,
             sent_after_read,
+            found_at: _,
             new_log,
             goal,
             reading,

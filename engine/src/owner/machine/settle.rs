@@ -42,12 +42,9 @@ impl<T> Owner<T> {
             _ => None,
         };
         if let Some(sent_at) = claimed {
-            if let Some(off_ms) = self.off_from_broker_ms(sent_at, appended, now) {
-                self.clock
-                    .refuse(off_ms, now, self.settings.clock_back_off_ms);
+            if self.differs_from_broker(sent_at, appended.appended_at_ms, now) {
                 return self.back_off(now, NotOwning::TakingOver);
             }
-            self.clock.agrees();
             if self.is(KnownBad::FoldsToBeforeOwnClaim)
                 && let (Phase::Claiming { claim, .. }, Some(at)) = (&self.phase, appended.offset)
                 && let Some(record) = self.skip_to(*claim, at)
@@ -98,13 +95,7 @@ impl<T> Owner<T> {
                 kind,
             }));
         }
-        if let Some(off_ms) = self.off_from_broker_ms(sent_at, appended, now) {
-            tracing::warn!(
-                off_ms,
-                "this node's clock and the broker's lie too far apart"
-            );
-            self.clock
-                .refuse(off_ms, now, self.settings.clock_back_off_ms);
+        if self.differs_from_broker(sent_at, appended.appended_at_ms, now) {
             self.letting_go = true;
         }
         self.settle(now);
@@ -133,18 +124,35 @@ impl<T> Owner<T> {
         self.read_to(Goal::Behind(offset))
     }
 
-    /// How far this clock is ahead of the broker's (behind: below zero), in milliseconds, if that is too
-    /// far: the broker stamped the record between sending and now.
-    fn off_from_broker_ms(&self, sent_at: Timestamp, appended: Appended, now: Now) -> Option<i64> {
-        let at_ms = appended.appended_at_ms?;
+    /// Holds this clock against the moment at which the broker stamped what was sent at `sent_at`, where
+    /// that is known; `true` if they lie too far apart. It was stamped between sending and now.
+    pub(super) fn differs_from_broker(
+        &mut self,
+        sent_at: Timestamp,
+        appended_at_ms: Option<i64>,
+        now: Now,
+    ) -> bool {
+        let Some(at_ms) = appended_at_ms else {
+            return false;
+        };
         let ahead_ms = sent_at.micros() / 1_000 - at_ms;
         let behind_ms = at_ms - now.wall.micros() / 1_000;
         let most_ms = self.settings.clock_skew_max_ms;
-        match (ahead_ms > most_ms, behind_ms > most_ms) {
-            (true, _) => Some(ahead_ms),
-            (false, true) => Some(-behind_ms),
-            (false, false) => None,
-        }
+        let off_ms = match (ahead_ms > most_ms, behind_ms > most_ms) {
+            (true, _) => ahead_ms,
+            (false, true) => -behind_ms,
+            (false, false) => {
+                self.clock.agrees();
+                return false;
+            }
+        };
+        tracing::warn!(
+            off_ms,
+            "this node's clock and the broker's lie too far apart"
+        );
+        self.clock
+            .refuse(off_ms, now, self.settings.clock_back_off_ms);
+        true
     }
 
     /// Answers what is the oldest unverified and stands right behind the last verified offset;

@@ -264,6 +264,11 @@ impl<T> Owner<T> {
         }
         self.note_seen(is_all_seen);
         self.sent_after_read = self.next_sequence;
+        if let Some((sent_at, at_ms)) = self.found_at.take() {
+            // Its acknowledgement may have told no time, or never come.
+            let differs = self.differs_from_broker(sent_at, Some(at_ms), now);
+            self.letting_go |= differs && self.phase == Phase::Owning;
+        }
         if self.phase == Phase::Owning && !self.may_go_on() {
             // However much is still to be read, nothing is decided any more.
             return self.doubt();

@@ -135,6 +135,32 @@ fn who_differs_from_the_broker_that_it_writes_to_leaves_and_tries_again_ever_les
     );
 }
 
+/// As of an append that the client library sent twice.
+#[test]
+fn what_was_acknowledged_without_a_time_is_held_against_the_time_that_its_record_has() {
+    for days in [-1, 1] {
+        let mut world = World::starting_with(owner(1));
+        // It began with a wrong clock, and nobody has said what time it is.
+        world.wall_ahead_ms = days * DAY_MS.cast_signed();
+        let now = world.now();
+        world.owner.set_reference(Reference::at_start(now));
+        world.perform();
+        let (claim, _) = world.land();
+        world.acknowledge(claim, None);
+        assert!(is_off(&world) && !world.owner.takes_commands(), "{days}");
+        assert!(world.appended.is_empty());
+
+        // A commit is as good as a claim.
+        let mut world = World::owning();
+        world.wall_ahead_ms = days * DAY_MS.cast_signed();
+        world.send("one", "a", 1);
+        let (commit, _) = world.land();
+        world.acknowledge(commit, None);
+        assert_eq!(world.version("one"), 1, "what the log has is answered");
+        assert!(is_off(&world) && !world.owner.takes_commands(), "{days}");
+    }
+}
+
 #[test]
 fn a_log_that_is_ahead_of_a_right_clock_stops_nobody() {
     let mut world = owning();
