@@ -65,7 +65,8 @@ fn what_nobody_could_read_is_never_appended() {
 fn no_promise_is_broken_under_any_kind_of_fault() {
     let (counts, found) = run((0..100)
         .chain([crate::FILLS_A_GAP])
-        .chain(crate::GIVES_BACK_WHILE_ROUTING));
+        .chain(crate::GIVES_BACK_WHILE_ROUTING)
+        .chain(crate::CLAIMS_WITHOUT_A_TIME));
     assert_eq!(found, BTreeMap::new());
     for fault in FAULTS {
         let count = counts.faults.get(&fault).copied().unwrap_or_default();
