@@ -68,7 +68,8 @@ pub struct Cutter<'a> {
     width: Option<usize>,
 }
 
-/// How many records are looked at behind one that reaches over several lines.
+/// How many records are looked at behind one that reaches over several lines, and at how many of its lines
+/// another may begin.
 const LOOK_AHEAD_MAX: usize = 100;
 
 impl<'a> Cutter<'a> {
@@ -86,27 +87,51 @@ impl<'a> Cutter<'a> {
         self.width = Some(width);
     }
 
-    /// Whether what stands at `rest` is the end of a text, whose begin was taken for the end of
-    /// another one: then it is no row, and has a quote too many.
-    fn is_within_text(&self, rest: &[u8]) -> bool {
-        let mut ahead = Cutter {
-            rest,
+    /// Whether the record that ends at `end`, lines below the one in which it begins, has swallowed others:
+    /// whether what follows makes more sense read from one of its lines than from its end. A quote that is
+    /// not closed turns texts and what stands between them around, as far as there are quotes; and a line of
+    /// a text may look like a row, so that no single line tells.
+    fn is_runaway(&self, end: usize) -> bool {
+        let mut behind = self.cutter_at(end);
+        let bad_count = behind.bad_count(LOOK_AHEAD_MAX, usize::MAX, usize::MAX);
+        let seen = self.rest.len() - behind.rest.len();
+        let record = &self.rest[..end];
+        let is_feed = |(at, byte): (usize, &u8)| (*byte == b'\n').then_some(at + 1);
+        let lines = record.iter().enumerate().filter_map(is_feed);
+        lines.take(LOOK_AHEAD_MAX).any(|begin| {
+            let mut from_line = self.cutter_at(begin);
+            from_line.bad_count(usize::MAX, seen - begin, bad_count) < bad_count
+        })
+    }
+
+    /// One that begins so many bytes further on.
+    fn cutter_at(&self, begin: usize) -> Cutter<'a> {
+        Cutter {
+            rest: &self.rest[begin..],
             line: self.line,
-            width: None,
-        };
-        for _ in 0..LOOK_AHEAD_MAX {
-            ahead.skip_line_ends();
-            let mut fields = ByteRecord::new();
-            if ahead.rest.is_empty() {
-                return false;
-            }
-            match cut(ahead.rest, ahead.line, &mut fields) {
-                Err(_) => return true,
-                Ok(_) if self.width.is_none_or(|width| width == fields.len()) => return false,
-                Ok(end) => ahead.rest = &ahead.rest[end..],
-            }
+            width: self.width,
         }
-        false
+    }
+
+    /// Passes so many records, as far as they begin within so many bytes, and says how many of them have a
+    /// fault or another width. Looks no further where it is `bad_max`.
+    fn bad_count(&mut self, records_max: usize, length_max: usize, bad_max: usize) -> usize {
+        let length = self.rest.len();
+        let mut bad_count = 0;
+        for _ in 0..records_max {
+            self.skip_line_ends();
+            let passed = length - self.rest.len();
+            if self.rest.is_empty() || passed >= length_max || bad_count >= bad_max {
+                break;
+            }
+            let mut fields = ByteRecord::new();
+            let end = cut(self.rest, self.line, &mut fields);
+            let is_good = end.is_ok() && self.width.is_none_or(|width| width == fields.len());
+            bad_count += usize::from(!is_good);
+            let end = end.unwrap_or_else(|_| first_line_length(self.rest));
+            self.rest = &self.rest[end..];
+        }
+        bad_count
     }
 
     fn skip_line_ends(&mut self) {
@@ -128,20 +153,15 @@ impl Iterator for Cutter<'_> {
         let line = self.line;
         let mut fields = ByteRecord::new();
         let cut = cut(self.rest, line, &mut fields).and_then(|end| {
-            let (record, rest) = self.rest.split_at(end);
-            let last_line = line + line_feeds(record);
-            if last_line > line && self.is_within_text(rest) {
+            let last_line = line + line_feeds(&self.rest[..end]);
+            if last_line > line && self.is_runaway(end) {
                 return Err(QuoteFault::Runaway { last_line });
             }
             Ok(end)
         });
         let (end, fault) = match cut {
             Ok(end) => (end, None),
-            Err(fault) => {
-                let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
-                let first_line = self.rest.iter().position(is_end);
-                (first_line.unwrap_or(self.rest.len()), Some(fault))
-            }
+            Err(fault) => (first_line_length(self.rest), Some(fault)),
         };
         let (record, rest) = self.rest.split_at(end);
         self.line += line_feeds(record);
@@ -153,6 +173,11 @@ impl Iterator for Cutter<'_> {
             fault,
         })
     }
+}
+
+fn first_line_length(content: &[u8]) -> usize {
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    content.iter().position(is_end).unwrap_or(content.len())
 }
 
 fn line_feeds(bytes: &[u8]) -> u64 {
@@ -305,6 +330,22 @@ mod tests {
             assert_eq!(records.len(), 2);
             assert!(records[1].1.is_ok());
         }
+    }
+
+    #[test]
+    fn a_line_of_a_swallowed_text_that_looks_like_a_row_hides_nothing() {
+        let content = "row0,,\",\nrow1,,\"\n,,\na\"\nrow2,,\n";
+        let mut cutter = Cutter::new(content.as_bytes());
+        cutter.set_width(3);
+        let found: Vec<_> = cutter.map(|cut| (cut.line, cut.fault)).collect();
+        let runaway = QuoteFault::Runaway { last_line: 2 };
+        assert_eq!(found, [(1, Some(runaway)), (2, None), (5, None)]);
+        // A text may hold rows, and a row behind it may have a fault of its own.
+        let content = "row0,,\"a\nb,c,d\ne\"\nrow1,\"f\"g,\nrow2,,\n";
+        let mut cutter = Cutter::new(content.as_bytes());
+        cutter.set_width(3);
+        let found: Vec<_> = cutter.map(|cut| (cut.line, cut.fault.is_some())).collect();
+        assert_eq!(found, [(1, false), (4, true), (5, false)]);
     }
 
     /// A row of three fields, written as spreadsheets do.
