@@ -264,17 +264,13 @@ impl<T> Owner<T> {
         }
         self.note_seen(is_all_seen);
         self.sent_after_read = self.next_sequence;
-        if let Some((sent_at, at_ms)) = self.found_at.take() {
-            // Its acknowledgement may have told no time, or never come.
-            let differs = self.differs_from_broker(sent_at, Some(at_ms), now);
-            self.letting_go |= differs && self.phase == Phase::Owning;
-        }
         if self.phase == Phase::Owning && !self.may_go_on() {
             // However much is still to be read, nothing is decided any more.
             return self.doubt();
         }
         let Some(goal) = self.goal else {
             if self.phase == Phase::Owning {
+                self.compare_what_was_found(now);
                 self.settle_gap(now);
             }
             return;
@@ -301,8 +297,18 @@ impl<T> Owner<T> {
         (self.holds() && continues) || self.is(KnownBad::DecidesBehindAnothersClaim)
     }
 
+    /// Holds this clock against the newest append of ours that reading found: its acknowledgement may have
+    /// told no time, or never come. Only when reading is through, since a broker's word counts for seconds.
+    fn compare_what_was_found(&mut self, now: Now) {
+        if let Some((sent_at, at_ms)) = self.found_at.take() {
+            let differs = self.differs_from_broker(sent_at, Some(at_ms), now);
+            self.letting_go |= differs && self.phase == Phase::Owning;
+        }
+    }
+
     /// Goes on once reading got to its goal.
     pub(super) fn reached(&mut self, now: Now) {
+        self.compare_what_was_found(now);
         match &self.phase {
             Phase::Following => self.caught_up(now),
             Phase::Claiming { claim, counts, .. } => {

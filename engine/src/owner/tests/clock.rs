@@ -150,6 +150,24 @@ fn what_was_acknowledged_without_a_time_is_held_against_the_time_that_its_record
         assert!(is_off(&world) && !world.owner.takes_commands(), "{days}");
         assert!(world.appended.is_empty());
 
+        // However long reading takes from there.
+        let mut world = World::starting_with(owner(1));
+        world.wall_ahead_ms = days * DAY_MS.cast_signed();
+        world.perform();
+        let (claim, _) = world.land();
+        let foreign = crate::record::NewRecord {
+            key: None,
+            value: None,
+            headers: crate::record::Headers::default(),
+        };
+        world.records.push(Record::at(world.end(), foreign));
+        world.holds_reads = true;
+        world.acknowledge(claim, None);
+        world.serve_read(1);
+        world.pass(60_000);
+        world.serve_read(usize::MAX);
+        assert!(is_off(&world) && !world.owner.takes_commands(), "{days}");
+
         // A commit is as good as a claim.
         let mut world = World::owning();
         world.wall_ahead_ms = days * DAY_MS.cast_signed();

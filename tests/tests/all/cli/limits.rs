@@ -1,13 +1,13 @@
 //! Where a node's limits are, and what an operator hears when they are reached.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
-
 use tests::harness::logs::{self, Kind};
 
-use super::program::{Server, assert_exit, call, folder, until};
+use super::program::{Server, assert_exit, call, folder, until, within};
 use crate::lost_log::configure;
 
 /// The value of a series of the node's metrics.
@@ -224,7 +224,7 @@ async fn a_node_whose_topic_becomes_unsafe_says_so_in_health_with_what_to_do() {
     };
     until("it is ready", async || health().await.0 == 200).await;
     configure(&address, Some(("retention.ms", "604800000"))).await;
-    until("health says so", async || {
+    within(Duration::from_secs(90), "health says so", async || {
         let (status, said) = health().await;
         status == 503 && said.contains("--add-config retention.ms=-1")
     })

@@ -61,9 +61,14 @@ pub(super) fn assert_exit(output: &Output, code: i32) {
     );
 }
 
-/// Waits until something is so.
-pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+/// Waits a minute until something is so.
+pub(super) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
+    within(Duration::from_secs(60), what, is_so).await;
+}
+
+/// Waits so long until something is so.
+pub(super) async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + time;
     while !is_so().await {
         assert!(Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
