@@ -1,6 +1,8 @@
 //! Commands made from their JSON Schemas: every field, plain or at the edges of what it may hold, in
 //! all the ways in which numbers and times can be spelled.
 
+use std::collections::BTreeSet;
+
 use engine::registry::{Registry, definitions_of};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -21,7 +23,7 @@ const MOMENTS: [&str; 8] = [
 /// All types of commands and events with their schemas, and what these refer to.
 pub(super) struct Schemas {
     pub(super) commands: Vec<(&'static str, &'static str, Value)>,
-    pub(super) events: Vec<(&'static str, Value)>,
+    events: Vec<(&'static str, Value)>,
     definitions: Map<String, Value>,
 }
 
@@ -58,13 +60,25 @@ impl Schemas {
         }
     }
 
+    /// The places of all fields of all commands and events.
+    pub(super) fn all_places(&self) -> BTreeSet<String> {
+        let mut places = BTreeSet::new();
+        for (_, name, schema) in &self.commands {
+            self.places(schema, name, &mut places);
+        }
+        for (name, schema) in &self.events {
+            self.places(schema, name, &mut places);
+        }
+        places
+    }
+
     /// The places of all fields below `schema`, as names joined by slashes.
-    pub(super) fn places(&self, schema: &Value, at: &str, places: &mut Vec<String>) {
+    fn places(&self, schema: &Value, at: &str, places: &mut BTreeSet<String>) {
         let schema = self.resolved(schema);
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
             let place = format!("{at}/{name}");
             self.places(field, &place, places);
-            places.push(place);
+            places.insert(place);
         }
         if schema["items"].is_object() {
             self.places(&schema["items"], at, places);
