@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use engine::command::{Decision, Request};
 use engine::engine::{Engine, EngineOptions, Pending};
-use engine::ids::Partition;
 use engine::log::LogAddress;
 use engine::record::NewRecord;
 use futures::StreamExt as _;
 use kernel::TenantId;
 use lending::Book;
+use position::Partition;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 use tests::harness::kafka;

@@ -16,14 +16,7 @@ use crate::settings::{LogFormat, Settings};
 use crate::stderr;
 
 /// Our own crates, which say more than the libraries.
-const OURS: [&str; 6] = [
-    "cli",
-    "engine",
-    "projections",
-    "command_api",
-    "door",
-    "kernel",
-];
+const OURS: [&str; 5] = ["cli", "command_api", "door", "engine", "projections"];
 
 mod json;
 

@@ -10,8 +10,8 @@ use door::header::{IDEMPOTENCY_KEY, POSITION};
 use door::{Code, Problem};
 use engine::command::{Answer, Decision, EventRef, Request, RequestError, SubmitError, TurnedAway};
 use engine::commit::RecordedRejection;
-use engine::token::PositionToken;
 use kernel::{CommandId, CorrelationId, ShapeError, StreamName};
+use position::PositionToken;
 use serde::Serialize;
 
 use crate::code;
@@ -191,7 +191,7 @@ pub(crate) fn unanswered(error: &SubmitError, id: &CommandId) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use engine::ids::{LogId, Partition, Position};
+    use position::{LogId, Partition, Position};
     use serde_json::{Value, json};
     use uuid::Uuid;
 

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use door::header::{IDEMPOTENCY_KEY, tenant};
 use door::{Correlation, Deadline, JsonText, NoQuery, Path, Problem};
 use engine::command::{Answer, Became, Decision};
-use engine::token::PositionToken;
 use kernel::{CommandId, StreamName};
+use position::PositionToken;
 use serde::Serialize;
 use serde_json::value::RawValue;
 

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::damage::{Damage, DamageKind};
-use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{self, ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, Record};
 

@@ -4,11 +4,11 @@
 //! compare-and-set on the whole of it.
 
 use kernel::Timestamp;
+use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::Chain;
 use crate::damage::{Damage, DamageKind};
-use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use crate::record::{self, Kind, Record};
 
 /// A reader's place in one partition. The rows made from the log stand at exactly this place.

@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use position::{ChainHash, Partition};
 use serde::{Deserialize, Serialize};
-
-use crate::ids::{ChainHash, Partition};
 
 /// The default idempotency window, in milliseconds: 24 hours.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1000;

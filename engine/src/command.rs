@@ -9,6 +9,7 @@ use kernel::{
     Actor, CausationId, CommandId, CorrelationId, ShapeError, StreamName, TenantId, Timestamp,
     TypeName,
 };
+use position::PositionToken;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -17,7 +18,6 @@ use crate::commit::RecordedRejection;
 use crate::damage::Damage;
 use crate::frozen::Frozen;
 use crate::registry::{MessageError, RuleError};
-use crate::token::PositionToken;
 
 /// A command as a door received it.
 #[derive(Clone, Debug)]

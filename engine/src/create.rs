@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use position::{LogId, Offset, Partition, Term, WriterId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::chain::{Chain, Stop, Verdict};
 use crate::claim::Claim;
-use crate::ids::{LogId, Offset, Partition, Term, WriterId};
 use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
 use crate::record::{ClaimHeaders, RECORD_VERSION};
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::ids::{Offset, Partition, Position};
+use position::{Offset, Partition, Position};
 
 /// A place in the log past which no reader goes unless an operator has acknowledged it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

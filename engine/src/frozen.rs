@@ -4,9 +4,8 @@
 //! operator has acknowledged a damaged place whose record names the stream. A hand-over would not
 //! help: the next owner would meet the same record.
 
+use position::{Offset, Partition};
 use serde::{Deserialize, Serialize};
-
-use crate::ids::{Offset, Partition};
 
 /// A frozen stream's place, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]

@@ -16,7 +16,6 @@ pub mod damage;
 pub mod engine;
 mod explained;
 pub mod frozen;
-pub mod ids;
 pub mod keyed;
 pub mod known_bad;
 pub mod log;
@@ -25,7 +24,6 @@ pub mod record;
 pub mod registry;
 pub mod seat;
 pub mod subscription;
-pub mod token;
 pub mod verdict;
 
 pub use explained::explained;

@@ -6,10 +6,11 @@
 //! what the domain's rules make of it; a program whose rules fail freezes the stream (`frozen`), and
 //! the log is whole.
 
+use position::Offset;
+
 use crate::chain::{Chain, Orphan, Verdict};
 use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
-use crate::ids::Offset;
 use crate::record::{Kind, Record};
 
 /// What a reader knows of the streams in its partition.

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use engine::chain::Chain;
 use engine::checkpoint::Checkpoint;
 use engine::commit::{Commit, Outcome};
-use engine::ids::{ChainHash, Offset, Partition, Position};
 use engine::known_bad::Flaw;
 use engine::log::Chunk;
 use engine::record::{NewRecord, Record};
 use engine::subscription::{Follower, Placed};
 use kernel::Timestamp;
+use position::{ChainHash, Offset, Partition, Position};
 use uuid::Uuid;
 
 use crate::invariant;

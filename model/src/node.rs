@@ -10,12 +10,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use engine::command::{Answer, SubmitError};
-use engine::ids::{ChainHash, LogId, Offset};
 use engine::log::{Appended, Chunk};
 use engine::owner::{Action, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission};
 use engine::record::NewRecord;
 use engine::registry::Registry;
 use kernel::Timestamp;
+use position::{ChainHash, LogId, Offset};
 use uuid::Uuid;
 
 use crate::config::{Config, Reads};

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use engine::chain::{Chain, Stop};
 use engine::checkpoint::Checkpoint;
-use engine::ids::Offset;
 use engine::known_bad::Flaw;
 use engine::record::{Record, record_hash};
 use engine::subscription::{Batch, Follower, ProofNeed};
+use position::Offset;
 use stateright::{Model, Property};
 
 use crate::invariant;

@@ -9,10 +9,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use engine::command::{Answer, Decision, Request, SubmitError};
-use engine::ids::{Position, Term};
 use engine::owner::Submission;
 use engine::registry::Registry;
 use kernel::{CommandId, TenantId};
+use position::{Position, Term};
 use uuid::Uuid;
 
 use crate::config::{Config, Producer, Reads};

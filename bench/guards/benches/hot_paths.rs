@@ -17,7 +17,6 @@ use domain::{Customer, Order, Payment};
 use engine::command::Request;
 use engine::create::{CreateOptions, create};
 use engine::engine::{Engine, EngineOptions};
-use engine::ids::{LogId, Offset, Partition};
 use engine::log::{Appended, Chunk, LogAddress, StoreOptions};
 use engine::owner::{Action, Entropy, NoStore, Now, Owner, OwnerSettings, Submission};
 use engine::record::Record;
@@ -27,6 +26,7 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use kernel::{Decider, TenantId};
+use position::{LogId, Offset, Partition};
 use projections::runtime::{Changes, Entry};
 use serde_json::json;
 use serde_json::value::RawValue;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::engine::EngineOptions;
-use engine::ids::Partition;
 use engine::record::NewRecord;
+use position::Partition;
 use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use engine::ids::Partition;
 use engine::record::NewRecord;
+use position::Partition;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Executor, QueryBuilder, Sqlite, SqliteConnection};
 use tests::harness::logs::Kind;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use engine::ids::{Partition, Position};
+use position::{Partition, Position};
 use projections::Projector;
 use sqlx::{Connection, PgConnection};
 use tests::harness::logs::Kind;

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use engine::ids::Partition;
 use kernel::Timestamp;
+use position::Partition;
 use projections::Projection;
 use rdkafka::Message;
 use serde::Deserialize;

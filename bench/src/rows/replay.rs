@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use engine::ids::Partition;
 use engine::keyed::Keyed;
 use engine::log::EventLog;
 use engine::registry::Opaque;
 use engine::subscription::Subscription;
 use lending::Book;
+use position::Partition;
 use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::stack::shop;

@@ -2,13 +2,13 @@
 //! B11: the same on logs of fewer and of more partitions.
 
 use async_trait::async_trait;
-use engine::ids::Partition;
 use engine::record::NewRecord;
+use position::Partition;
+use tests::harness::logs::Kind;
 
 use super::{Bench, Size, in_turn, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::work::{self, RawSide, WriteSide, fresh_seed};
-use tests::harness::logs::Kind;
 
 const PARTITIONS: u32 = 16;
 /// What the client library collects records for, in milliseconds: its own default, for throughput.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use engine::token::PositionToken;
+use position::PositionToken;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

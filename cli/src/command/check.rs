@@ -5,9 +5,9 @@
 
 use engine::commit::Commit;
 use engine::create::first_claim;
-use engine::ids::{Offset, Partition};
 use engine::log::{EventLog, LogAddress, LogError};
 use engine::record::Kind;
+use position::{Offset, Partition};
 use projections::migration_status;
 use projections::runtime::{self, PlaceState};
 use serde::Serialize;

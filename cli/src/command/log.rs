@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use engine::audit;
 use engine::create::{CreateOptions, create, first_claim};
-use engine::ids::Partition;
 use engine::log::{LogAddress, StoreOptions};
 use engine::registry::Registry;
+use position::Partition;
 use serde::Serialize;
 use serde_json::{Value, json};
 

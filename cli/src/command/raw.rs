@@ -6,9 +6,9 @@
 use std::io::{self, BufWriter};
 
 use checker::dump::{DumpWriter, Header, PartitionBounds, RawRecord};
-use engine::ids::Partition;
 use engine::log::EventLog;
 use engine::record::Record;
+use position::Partition;
 
 use crate::exit::{Exit, Failure};
 use crate::node::open_log;
@@ -43,7 +43,7 @@ pub(super) async fn read(
     let mut count = 0;
     for bounds in &header.partitions {
         let partition = Partition(bounds.partition);
-        let mut from = engine::ids::Offset(bounds.first);
+        let mut from = position::Offset(bounds.first);
         while from.0 < bounds.end {
             let chunk = log.read(partition, from).await?;
             let records = chunk.records.iter();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use engine::token::PositionToken;
+use position::PositionToken;
 use serde::Serialize;
 
 use super::ImportError;

@@ -10,8 +10,8 @@ use engine::clock::LogClock;
 use engine::cluster::MembershipOptions;
 use engine::create::first_claim;
 use engine::engine::{ClusterOptions, Engine, StartError};
-use engine::ids::Partition;
 use engine::log::{EventLog, LogAddress};
+use position::Partition;
 
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;

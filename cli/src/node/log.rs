@@ -9,8 +9,8 @@ use std::sync::Arc;
 use engine::claim::IDEMPOTENCY_WINDOW_MS;
 use engine::create::{CreateOptions, create, first_claim};
 use engine::engine::StartError;
-use engine::ids::Partition;
 use engine::log::{EventLog, LogAddress, LogError, StoreOptions, acknowledging};
+use position::Partition;
 
 use crate::exit::{Exit, Failure};
 use crate::private;

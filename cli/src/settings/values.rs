@@ -5,7 +5,7 @@
 use std::fmt;
 
 use engine::chain::Acknowledged;
-use engine::ids::{Offset, Partition};
+use position::{Offset, Partition};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, de::value::SeqAccessDeserializer};
 

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use door::Problem;
 use engine::clock::LogClock;
-use engine::ids::LogId;
 use hmac::{Hmac, KeyInit, Mac};
+use position::LogId;
 use sha2::Sha256;
 use uuid::Uuid;
 

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use door::header::TIMEOUT_MS;
 use engine::cluster::{Hint, LinkEvent, PeerError, PeerLink, Peers};
 use engine::command::{Became, SubmitError};
-use engine::ids::Partition;
 use engine::owner::Inquiry;
 use http_body_util::Full;
 use hyper::Request;
+use position::Partition;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 

@@ -23,10 +23,10 @@ use door::extract::require_media_type;
 use door::{Deadline, JsonText, NoQuery, Path, Problem};
 use engine::cluster::{AcceptedLink, LinkAnswer, PeerService};
 use engine::command::{SubmitError, TurnedAway};
-use engine::ids::Partition;
 use engine::owner::Inquiry;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, stream};
+use position::Partition;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::auth::{Guard, Identity};

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use door::NoQuery;
 use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
 use engine::cluster::{Hint, NodeEntry, PeerService};
-use engine::ids::{LogId, Partition, Term};
+use position::{LogId, Partition, Term};
 use serde::Serialize;
 use serde_json::{Value, json};
 

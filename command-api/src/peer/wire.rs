@@ -10,10 +10,10 @@ use engine::cluster::{CommandForPeer, Hint, LinkAnswer};
 use engine::command::{Answer, Became, Request, SubmitError, TurnedAway};
 use engine::damage::{Damage, DamageKind};
 use engine::frozen::Frozen;
-use engine::ids::{Offset, Partition, Position};
 use kernel::{
     Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp, TypeName,
 };
+use position::{Offset, Partition, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

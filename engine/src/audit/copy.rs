@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use position::{ChainHash, LogId, Offset, Partition, Term, WriterId};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -14,7 +15,6 @@ use uuid::Uuid;
 use crate::chain::{Chain, Stop};
 use crate::claim::{Claim, Copied as CopiedFrom};
 use crate::create::CreateError;
-use crate::ids::{ChainHash, LogId, Offset, Partition, Term, WriterId};
 use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
 use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION, Record};
 

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kernel::Timestamp;
+use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
 use serde::Serialize;
 
 use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
-use crate::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
 use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};
 use crate::record::{self, Record};

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use kernel::Timestamp;
+use position::{LogId, Partition, Term};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::ids::{LogId, Partition, Term};
 use crate::log::LogError;
 
 /// Where a partition's owner is said to be.

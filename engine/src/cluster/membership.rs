@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use position::Partition;
 
-use crate::ids::Partition;
 use crate::log::LogError;
 
 /// How a node takes part in its group.

@@ -11,11 +11,11 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use position::{LogId, Partition};
 use serde::{Deserialize, Serialize};
 
 use super::{Hint, NodeEntry};
 use crate::command::{Answer, Became, Request, SubmitError};
-use crate::ids::{LogId, Partition};
 use crate::owner::Inquiry;
 
 /// Names a link among all that a node ever opened.

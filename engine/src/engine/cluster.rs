@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use position::{LogId, Partition, Term};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -17,7 +18,6 @@ use crate::cluster::{
     Assignment, Directory, Hint, Known, Membership, MembershipOptions, NoDirectory, NoPeers,
     NodeEntry, Peers,
 };
-use crate::ids::{LogId, Partition, Term};
 use crate::log::{EventLog, LogError};
 use crate::owner::OwnerSettings;
 use crate::seat::Unfit;

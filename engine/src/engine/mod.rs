@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kernel::{CommandId, StreamName, TenantId};
+use position::{LogId, Partition, Position, PositionToken};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -36,7 +37,6 @@ use yielding::Yielding;
 
 use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway};
 use crate::create::first_claim;
-use crate::ids::{LogId, Partition, Position};
 use crate::log::{Appender, EventLog, LogError};
 use crate::owner::{
     Entropy, Inquired, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store,
@@ -48,7 +48,6 @@ use crate::seat::{
     Control, Desk, Events, ForwardedCommands, Held, Identity, Load, OwnCommands, Questions, Queue,
     Queues, Seat, Sender, Shared, Status, Turns, turned_away,
 };
-use crate::token::PositionToken;
 
 /// How many commands may wait for one partition, unless said otherwise.
 pub const QUEUE_MAX: usize = 1_024;

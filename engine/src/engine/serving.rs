@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kernel::TenantId;
+use position::{LogId, Partition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Engine, Held, Inner, Load, Prepared, Sender, Share};
 use crate::cluster::{AcceptedLink, Hint, LinkAnswer, PeerService, Topology};
 use crate::command::{Became, Request, SubmitError, TurnedAway};
-use crate::ids::{LogId, Partition};
 use crate::owner::{Inquired, Inquiry};
 use crate::seat::{Control, LinkGuard, PeerTicket, turned_away};
 

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use position::{LogId, Offset, Partition};
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::chain::Acknowledged;
 use crate::cluster::{Directory, Membership, MembershipOptions};
-use crate::ids::{LogId, Offset, Partition};
 use crate::record::Record;
 
 struct Acknowledging {

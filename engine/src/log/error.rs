@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::ids::{Offset, Partition};
+use position::{Offset, Partition};
 
 /// A setting of the log's store that the protocol cannot live with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,9 +26,10 @@ pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, 
 pub use sqlite::SqliteLog;
 pub use watch::{Beginnings, LOOK_EVERY, LogWatch};
 
+use position::{LogId, Offset, Partition};
+
 use crate::chain::Acknowledged;
 use crate::cluster::{Directory, Everything, Membership, MembershipOptions, NoDirectory};
-use crate::ids::{LogId, Offset, Partition};
 use crate::record::{NewRecord, Record};
 
 /// A log, whichever store it is kept in.

@@ -435,7 +435,7 @@ struct Sent {
 struct Made {
     key: Bytes,
     headers: CommitHeaders,
-    head: crate::ids::ChainHash,
+    head: position::ChainHash,
     value: Bytes,
     commit: Commit,
     /// The business time of its events.

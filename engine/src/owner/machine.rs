@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use kernel::Timestamp;
+use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 
 use self::prove::{Proof, Reading, Reread};
 use self::without_store::Refusals;
@@ -30,7 +31,6 @@ use crate::clock::Clock;
 use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::commit::stream_key;
-use crate::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use crate::keyed::Keyed;
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;

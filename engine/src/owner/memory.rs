@@ -14,20 +14,20 @@ use bytes::Bytes;
 use kernel::{CommandId, Timestamp};
 
 pub(super) use answers::{KnownId, answer_again, answer_of};
+use position::{Offset, Partition, Position};
 pub(super) use saving::Standing;
 use size::StateSize;
 pub(super) use streams::STATE_TIMES;
-use streams::{StreamEntry, Streams};
 
 use super::store::{FirstId, IdHead, Saved, StateStore, StoreError, StoredId};
 use crate::command::Decision;
 use crate::commit::Commit;
 use crate::explained;
 use crate::frozen::{Frozen, FrozenBy};
-use crate::ids::{Offset, Partition, Position};
 use crate::keyed::Keyed;
 use crate::registry::{Aggregate, DecidedEvent, Opaque, Registry};
 use crate::verdict;
+use streams::{StreamEntry, Streams};
 
 /// What an id takes in memory beside its key and its form, in bytes.
 const ID_BYTES: usize = 192;

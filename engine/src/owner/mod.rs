@@ -16,13 +16,13 @@ mod store;
 pub(crate) mod tests;
 
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
+use position::{Offset, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::chain::Stop;
 use crate::clock::ClockOff;
 use crate::command::{Answer, Request, SubmitError};
-use crate::ids::{Offset, Position};
 use crate::record::{NewRecord, RECORD_VERSION};
 use crate::registry::DecodedCommand;
 

@@ -22,12 +22,13 @@ use sha2::{Digest, Sha256};
 
 pub(super) use self::form::IdHead;
 pub use self::form::StoredId;
+use position::{Offset, Partition};
+
 use self::sweep::Sweep;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::explained;
 use crate::frozen::Frozen;
-use crate::ids::{Offset, Partition};
 use crate::keyed::Keyed;
 
 /// The least and the most bytes that wait in memory for being written, per partition.

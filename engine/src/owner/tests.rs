@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
+use kernel as _;
+use kernel::schemars;
 use kernel::{CommandId, Context, Decider, Rejection, TenantId, Timestamp, messages};
+use position::{LogId, Partition, Position, Term, WriterId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,12 +15,9 @@ use uuid::Uuid;
 use super::*;
 use crate::command::Decision;
 use crate::commit::Commit;
-use crate::ids::{LogId, Partition, Position, Term, WriterId};
 use crate::log::{Appended, Chunk};
 use crate::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, Record};
 use crate::registry::Registry;
-use kernel as _;
-use kernel::schemars;
 
 mod adopted;
 mod clock;

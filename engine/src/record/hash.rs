@@ -3,10 +3,10 @@
 //! Invariant: every part of variable length is preceded by its length, so that no two different
 //! records have the same input. Golden vectors are in `tests/golden/hashes.json`.
 
+use position::{ChainHash, Partition, Position, RecordHash};
 use sha2::{Digest, Sha256};
 
 use super::{ClaimHeaders, CommitHeaders, Record};
-use crate::ids::{ChainHash, Partition, Position, RecordHash};
 
 /// The head of partition `partition` before anything was accepted in it.
 #[must_use]

@@ -4,10 +4,10 @@
 //! the key and value that its kind asks for; integers are big-endian.
 
 use bytes::Bytes;
+use position::{ChainHash, LogId, Position, Term, WriterId};
 use uuid::Uuid;
 
 use super::{Header, Headers, NewRecord, Record};
-use crate::ids::{ChainHash, LogId, Position, Term, WriterId};
 
 /// The record format that this program writes, and the highest that it reads.
 pub const RECORD_VERSION: u16 = 1;
@@ -161,8 +161,9 @@ fn fixed<const N: usize>(header: Header<'_>, name: &str) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use position::Offset;
+
     use super::*;
-    use crate::ids::Offset;
 
     fn sample() -> Record {
         let headers = CommitHeaders {

@@ -14,8 +14,7 @@ pub use kind::{ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, RECORD_VERSION
 pub use partitioner::{murmur2, partition_of};
 
 use bytes::Bytes;
-
-use crate::ids::Offset;
+use position::Offset;
 
 /// What is handed to a log for appending.
 #[derive(Clone, Debug, PartialEq, Eq)]

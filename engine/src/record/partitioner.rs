@@ -3,8 +3,7 @@
 //! Invariant: the answer never changes for a routing key, so the partition count never changes.
 
 use kernel::TenantId;
-
-use crate::ids::Partition;
+use position::Partition;
 
 /// The partition of a tenant's routing key among `partition_count`.
 ///

@@ -23,11 +23,12 @@ mod window;
 
 use std::collections::VecDeque;
 
+use position::{LogId, Offset, Partition, Term};
+
 use crate::chain::Stop;
 use crate::clock::Reference;
 use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::ids::{LogId, Offset, Partition, Term};
 use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, Lists, NotOwning, Now, Owner, Phase, Submission};
 use crate::record::{NewRecord, Record};

@@ -2,12 +2,13 @@
 //!
 //! Deliberately absent: the order of steps for this node's own clients (`router`).
 
+use position::Term;
+
 use super::{
     Client, Hindrance, Peer, Routed, Seat, SeatAction, Settled, Standing, Step, Ticket, turned_away,
 };
 use crate::cluster::{Hint, LinkAnswer, LinkEvent, LinkId};
 use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::ids::Term;
 use crate::owner::{Action, Now, Submission};
 
 /// A command of this node's clients on its way to its owner.

@@ -368,9 +368,10 @@ impl<C: Routed> Router<C> {
 
 #[cfg(test)]
 mod tests {
+    use position::{LogId, Term};
+
     use super::super::window::{WINDOW_FIRST, WINDOW_MAX};
     use super::*;
-    use crate::ids::{LogId, Term};
 
     #[derive(Debug, PartialEq, Eq)]
     struct Number(u32);

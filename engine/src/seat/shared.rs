@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use position::{LogId, Offset, Position, Term};
 use tokio::sync::{oneshot, watch};
 
 use super::queue::{ForwardedCommands, OwnCommands, Questions};
 use super::unfit::Unfit;
 use crate::clock::LogClock;
 use crate::cluster::{Directory, Hint, LinkEvent, LinkId, Peers};
-use crate::ids::{LogId, Offset, Position, Term};
 use crate::log::{AppendResult, Appender, Bounds, Chunk, EventLog, LogError};
 use crate::owner::NotOwning;
 use crate::record::Record;

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use kernel::Timestamp;
+use position::WriterId;
 use uuid::Uuid;
 
 use super::*;
 use crate::claim::Claim;
 use crate::cluster::LinkEvent;
 use crate::command::TurnedAway;
-use crate::ids::WriterId;
 use crate::owner::OwnerSettings;
 use crate::owner::tests::failing_store::{Fails, Frail, forgetful};
 use crate::owner::tests::{owner_with, submission};

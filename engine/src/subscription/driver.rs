@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use position::{Offset, Partition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -15,7 +16,6 @@ use super::{Batch, Follower, ProofNeed};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
 use crate::damage::Damage;
-use crate::ids::{Offset, Partition};
 use crate::log::{EventLog, LogError, LogReader};
 
 /// The least time between two proofs that only foreign records ask for.

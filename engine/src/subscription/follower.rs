@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kernel::Timestamp;
+use position::{Offset, Partition, Position, RecordHash};
 
 use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::damage::Damage;
-use crate::ids::{Offset, Partition, Position, RecordHash};
 use crate::keyed::Keyed;
 use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{self, Kind, Record};

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use engine::chain::Chain;
 use engine::claim::Claim;
 use engine::commit::{CommandPart, Commit, EventPart, Outcome};
-use engine::ids::{LogId, Term, WriterId};
 use engine::record::{ClaimHeaders, CommitHeaders, Headers, NewRecord, RECORD_VERSION};
 use kernel::{CommandId, Timestamp};
+use position::{LogId, Term, WriterId};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use door::header::{MIN_POSITION, TIMEOUT_MS, single};
 use door::{Deadline, Problem};
-use engine::token::{PositionToken, TokenError};
 use kernel::StreamName;
+use position::{PositionToken, TokenError};
 use serde::Deserialize;
 
 use super::code;
@@ -158,7 +158,7 @@ pub(super) fn stream_of(text: &str) -> Result<StreamName, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use engine::ids::{LogId, Partition, Position};
+    use position::{LogId, Partition, Position};
     use uuid::Uuid;
 
     use super::*;

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use door::Problem;
-use engine::ids::{LogId, Partition, Position};
-use engine::token::PositionToken;
+use position::{LogId, Partition, Position, PositionToken};
 use sqlx::Row as _;
 use uuid::Uuid;
 

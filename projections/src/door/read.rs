@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use door::header::{POSITION, tenant};
 use door::{NoQuery, Path, Problem, Query};
-use engine::token::PositionToken;
+use position::PositionToken;
 use serde::Serialize;
 
 use super::parameters::{OneParameters, PageParameters};

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::ids::{Partition, Position};
 use engine::subscription::Placed;
+use position::{Partition, Position};
 
 use super::table::{ColumnType, Merge, TALLIED_MAX, Table, ValueColumn};
 use super::value::Value;
@@ -234,8 +234,8 @@ fn added(declared: &ValueColumn, number: i64) -> Value {
 #[cfg(test)]
 mod tests {
     use engine::commit::Commit;
-    use engine::ids::Offset;
     use engine::record::{Headers, NewRecord, Record};
+    use position::Offset;
     use proptest::prelude::*;
 
     use super::*;

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use engine::checkpoint::Checkpoint;
-use engine::ids::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use kernel::Timestamp;
+use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, SqlSafeStr as _, SqlStr};

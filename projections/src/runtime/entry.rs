@@ -7,9 +7,9 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use engine::commit::Commit;
-use engine::ids::{Offset, Partition, Position, RecordHash};
 use engine::subscription::Placed;
 use kernel::{Message, ShapeError, Timestamp, TypeName};
+use position::{Offset, Partition, Position, RecordHash};
 
 /// Why a commit cannot be projected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,8 +7,8 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use engine::chain::Stop;
-use engine::ids::{LogId, Offset, Partition};
 use engine::log::LogError;
+use position::{LogId, Offset, Partition};
 
 use super::entry::ProjectError;
 use super::projection::Projection;

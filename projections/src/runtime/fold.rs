@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine::checkpoint::Checkpoint;
-use engine::ids::Partition;
 use engine::subscription::{Batch, Placed};
+use position::Partition;
 
 use super::changes::Changes;
 use super::checkpoint::Move;

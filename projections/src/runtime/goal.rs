@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::ids::{Offset, Partition};
+use position::{Offset, Partition};
 
 use super::fold::Places;
 

@@ -4,8 +4,8 @@
 //! Deliberately absent: when it is asked (`task`, `rebuild`, `list`, the query door, `cli`).
 
 use engine::create::first_claim;
-use engine::ids::{LogId, Partition};
 use engine::log::EventLog;
+use position::{LogId, Partition};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::checkpoint::Checkpoint;
-use engine::ids::{Offset, Partition, Position};
 use engine::log::{Bounds, EventLog};
 use kernel::Timestamp;
+use position::{Offset, Partition, Position};
 use serde::Serialize;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 

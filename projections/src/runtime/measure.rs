@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use engine::chain::Orphan;
 use engine::checkpoint::Checkpoint;
-use engine::ids::Partition;
 use engine::log::Bounds;
 use engine::subscription::Batch;
 use metrics::{counter, gauge, histogram};
+use position::Partition;
 
 use super::projection::Projection;
 use super::write::Folded;

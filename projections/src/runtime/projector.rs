@@ -6,8 +6,8 @@
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use engine::ids::Partition;
 use engine::log::EventLog;
+use position::Partition;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 use engine::explained;
-use engine::ids::{Offset, Partition};
 use engine::log::{Bounds, EventLog};
+use position::{Offset, Partition};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 use tokio::task::JoinHandle;

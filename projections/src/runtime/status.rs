@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::ids::Partition;
+use position::Partition;
 
 use super::error::StoppedProjection;
 

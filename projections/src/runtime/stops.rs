@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::ids::{Offset, Partition};
+use position::{Offset, Partition};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use super::error::{RuntimeError, StoppedProjection};

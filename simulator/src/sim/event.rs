@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use engine::cluster::{Hint, LinkAnswer};
 use engine::command::{Answer, Request, SubmitError};
-use engine::ids::Offset;
 use engine::log::{Appended, Chunk};
 use engine::record::Record;
 use kernel::Timestamp;
+use position::Offset;
 
 /// An event.
 pub enum Event {

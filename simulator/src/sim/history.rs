@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::commit::{Commit, Outcome};
-use engine::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use engine::record::{self, CommitHeaders, Kind, Record};
 use kernel::Timestamp;
+use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 
 use super::book::{Account, Post, Posted};
 use super::violation::Invariant;

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use engine::cluster::Hint;
-use engine::ids::{LogId, Term};
 use engine::record::NewRecord;
+use position::{LogId, Term};
 use uuid::Uuid;
 
 use super::event::{Ask, ClientEvent, Event, Loss, NodeEvent};

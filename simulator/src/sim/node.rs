@@ -8,11 +8,11 @@ use std::mem::Discriminant;
 
 use engine::clock::Reference;
 use engine::cluster::{Hint, LinkEvent, LinkId};
-use engine::ids::{Offset, Partition, Term};
 use engine::log::{Appended, Chunk};
 use engine::owner::{Owner, OwnerSettings, Phase, Submission};
 use engine::record::{NewRecord, Record};
 use engine::seat::{FairQueue, Identity, Seat, SeatAction};
+use position::{Offset, Partition, Term};
 
 use super::book;
 use super::door::{Handler, SimClient, Waiting};

@@ -7,9 +7,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use engine::commit::{Commit, Outcome};
-use engine::ids::Partition;
 use engine::log::Appended;
 use engine::record::{Kind, NewRecord, Record};
+use position::Partition;
 
 use super::book::Post;
 use super::event::{Event, NodeEvent};
@@ -192,7 +192,7 @@ impl World {
         producer: usize,
         partition: usize,
         sequence: u64,
-        offset: engine::ids::Offset,
+        offset: position::Offset,
     ) {
         let knows = self.no_offsets_until_us <= self.now_us;
         let appended = Appended {
@@ -291,7 +291,7 @@ impl World {
         &mut self,
         partition: usize,
         record: NewRecord,
-    ) -> engine::ids::Offset {
+    ) -> position::Offset {
         let at_ms = self.wall_ms();
         let record = self.logs[partition].append(record, at_ms).clone();
         let judged = self.histories[partition].land(&record, &self.asked);

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use engine::chain::Stop;
 use engine::checkpoint::Checkpoint;
-use engine::ids::Partition;
 use engine::log::Chunk;
 use engine::subscription::{Batch, Follower, ProofNeed};
+use position::Partition;
 
 use super::event::{Event, Look, ProjectorEvent};
 use super::history::{Row, take};

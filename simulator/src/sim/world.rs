@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use engine::claim::Claim;
 use engine::command::{Answer, SubmitError};
-use engine::ids::{LogId, Partition, Term, WriterId};
 use engine::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
 use engine::registry::Registry;
 use kernel::{TenantId, Timestamp};
+use position::{LogId, Partition, Term, WriterId};
 use serde_json::json;
 use uuid::Uuid;
 

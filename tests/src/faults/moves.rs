@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use checker::Report;
-use engine::ids::Partition;
 use kernel::Timestamp;
+use position::Partition;
 use serde_json::Value;
 
 use super::history::History;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use checker::dump::DumpReader;
 use checker::rule::{Fold, Verdict};
-use engine::ids::Partition;
 use kernel::Timestamp;
+use position::Partition;
 use serde::Deserialize;
 
 use super::judge::open;

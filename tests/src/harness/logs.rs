@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::create::{CreateOptions, create};
-use engine::ids::LogId;
 use engine::log::{EventLog, LogAddress, StoreOptions};
+use position::LogId;
 use tempfile::TempDir;
 
 use super::{kafka, unique_name};

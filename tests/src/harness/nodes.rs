@@ -14,10 +14,10 @@ use engine::cluster::{
 };
 use engine::command::{Became, SubmitError};
 use engine::engine::{ClusterOptions, Engine, EngineOptions, MEMORY_BYTES, QUEUE_MAX};
-use engine::ids::Partition;
 use engine::log::EventLog;
 use engine::owner::{Inquiry, OwnerSettings};
 use engine::registry::Registry;
+use position::Partition;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 

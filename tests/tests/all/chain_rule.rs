@@ -6,9 +6,9 @@
 
 use engine::chain::{Chain, Stop, Verdict};
 use engine::checkpoint::Checkpoint;
-use engine::ids::{LogId, Offset, Partition, Position, Term, WriterId};
 use engine::record::{CommitHeaders, NewRecord, RECORD_VERSION, Record};
 use engine::subscription::{Batch, Follower, ProofNeed};
+use position::{LogId, Offset, Partition, Position, Term, WriterId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sha2::{Digest, Sha256};

@@ -11,7 +11,7 @@ mod openapi;
 use std::time::Duration;
 
 use engine::engine::Engine;
-use engine::token::PositionToken;
+use position::PositionToken;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tests::harness::logs::{Kind, NewLog};

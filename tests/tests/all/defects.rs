@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use engine::command::SubmitError;
 use engine::engine::{Engine, EngineOptions};
-use engine::ids::{Offset, Partition};
 use engine::log::{
     AppendDone, AppendSession, Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader,
 };
 use engine::record::{NewRecord, Record};
+use position::{Offset, Partition};
 use tests::harness::logs::{Kind, NewLog};
 
 use crate::write_side::{place, request, shop, submit};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::cluster::{Directory, Hint, Known, NodeEntry};
-use engine::ids::{LogId, Partition, Term};
 use engine::log::{self, LogAddress};
 use engine::record::{Headers, NewRecord};
 use kernel::Timestamp;
+use position::{LogId, Partition, Term};
 use rdkafka::admin::AdminOptions;
 use tests::harness::kafka::Kafka;
 use tests::harness::logs::{Kind, NewLog};

@@ -13,8 +13,8 @@ mod settings;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::ids::Offset;
 use engine::record::NewRecord;
+use position::Offset;
 use tests::harness::logs::Kind;
 
 const PATIENCE: Duration = Duration::from_secs(30);

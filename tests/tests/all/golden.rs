@@ -7,11 +7,11 @@ use bytes::Bytes;
 use engine::chain::{Chain, Verdict};
 use engine::claim::Claim;
 use engine::commit::Commit;
-use engine::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use engine::record::{
     self, ClaimHeaders, CommitHeaders, Headers, Kind, NewRecord, RECORD_VERSION, Record,
 };
 use kernel::TenantId;
+use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::Value;

@@ -9,9 +9,9 @@ use engine::chain::{Chain, Verdict};
 use engine::checkpoint::Checkpoint;
 use engine::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
 use engine::commit::{CommandPart, Commit, EventPart, Outcome};
-use engine::ids::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use engine::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION, Record};
 use kernel::{TenantId, Timestamp};
+use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 

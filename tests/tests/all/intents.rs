@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use engine::commit::Commit;
-use engine::ids::{Offset, Partition};
 use engine::record::{NewRecord, Record};
 use futures::future::join_all;
 use kernel::Timestamp;
+use position::{Offset, Partition};
 use serde_json::{Value, json};
 use tests::harness::case;
 use tests::harness::logs::{Kind, NewLog};

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::cluster::{Assignment, MembershipOptions};
-use engine::ids::Partition;
 use engine::log::{EventLog, LogAddress, LogError};
+use position::Partition;
 use rustix::process::Signal;
 use tests::harness::kafka::Kafka;
 use tests::harness::logs::{Kind, NewLog};

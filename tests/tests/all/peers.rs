@@ -17,7 +17,7 @@ use command_api::peer::{
 };
 use engine::cluster::{CommandForPeer, LinkAnswer, LinkEvent, PeerLink, Peers};
 use engine::command::Request;
-use engine::ids::{LogId, Partition};
+use position::{LogId, Partition};
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;

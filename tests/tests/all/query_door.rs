@@ -169,7 +169,7 @@ async fn a_read_model_is_read_page_by_page_in_the_order_of_its_key() {
             .unwrap()
             .merge(&other)
             .unwrap();
-        last = match last.parse::<engine::token::PositionToken>() {
+        last = match last.parse::<position::PositionToken>() {
             Ok(token) => token.merge(&merged).unwrap().to_string(),
             Err(_) => merged.to_string(),
         };
@@ -336,11 +336,10 @@ async fn what_cannot_be_shown_is_a_problem_that_says_why() {
         .header("Annals-Tenant", "acme");
     served.problem(theirs, 404, "stream_not_found").await;
 
-    let path = |token: &engine::token::PositionToken| {
-        format!("/v1/read/order_summary?min_position={token}")
-    };
+    let path =
+        |token: &position::PositionToken| format!("/v1/read/order_summary?min_position={token}");
     let mut other = token.clone();
-    other.log = engine::ids::LogId(uuid::Uuid::max());
+    other.log = position::LogId(uuid::Uuid::max());
     served
         .problem(served.get(&path(&other)), 409, "position_of_other_log")
         .await;
@@ -356,7 +355,7 @@ async fn what_cannot_be_shown_is_a_problem_that_says_why() {
     let mut beyond = token.clone();
     beyond
         .positions
-        .insert(engine::ids::Partition(9), engine::ids::Position(1));
+        .insert(position::Partition(9), position::Position(1));
     served
         .problem(served.get(&path(&beyond)), 400, "position_invalid")
         .await;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::ids::{Offset, Partition};
 use engine::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
 use engine::record::{Header, Headers, NewRecord, Record};
+use position::{Offset, Partition};
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use engine::cluster::{Assignment, Hint, MembershipOptions};
 use engine::create::{CreateOptions, create};
-use engine::ids::{LogId, Offset, Partition, Term};
 use engine::log::{
     self, EventLog, KafkaSecurity, LogAddress, LogError, LogPlace, Password, SaslMechanism,
     StoreOptions,
 };
 use engine::record::{Headers, NewRecord};
+use position::{LogId, Offset, Partition, Term};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tests::harness::certificates::Authority;
 use tests::harness::kafka::secured::{self, PASSWORD, USER};

@@ -8,18 +8,22 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates of the workspace, each with those that it may use.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
+    ("position", &[]),
     // Judges the engine, so it uses nothing of it.
     ("checker", &[]),
     ("domain", &["kernel"]),
-    ("engine", &["kernel"]),
+    ("engine", &["kernel", "position"]),
     ("door", &["kernel"]),
     // Runs the engine as it is, in a world of its own.
-    ("simulator", &["engine", "kernel"]),
-    ("model", &["engine", "kernel"]),
-    ("command-api", &["door", "engine", "kernel"]),
-    ("projections", &["domain", "door", "engine", "kernel"]),
+    ("simulator", &["engine", "kernel", "position"]),
+    ("model", &["engine", "kernel", "position"]),
+    ("command-api", &["door", "engine", "kernel", "position"]),
+    (
+        "projections",
+        &["domain", "door", "engine", "kernel", "position"],
+    ),
     (
         "cli",
         &[
@@ -29,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "door",
             "engine",
             "kernel",
+            "position",
             "projections",
             "simulator",
         ],
@@ -45,6 +50,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "door",
             "engine",
             "kernel",
+            "position",
             "projections",
         ],
     ),
@@ -58,6 +64,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "engine",
             "kernel",
             "lending",
+            "position",
             "projections",
             "tests",
         ],
@@ -71,6 +78,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "door",
             "engine",
             "kernel",
+            "position",
             "projections",
         ],
     ),
@@ -228,7 +236,7 @@ fn names(line: &str, word: &str) -> bool {
 }
 
 fn arrow_faults(dependencies: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
-    let arrows = BTreeMap::from(ARROWS);
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     let mut faults = Vec::new();
     for (package, uses) in dependencies {
         let Some(allowed) = arrows.get(package.as_str()) else {
@@ -305,11 +313,54 @@ fn source_faults(path: &str, text: &str) -> Vec<String> {
 fn crates_depend_on_each_other_along_the_arrows() {
     let dependencies = dependencies();
     let names: Vec<&str> = dependencies.keys().map(String::as_str).collect();
-    let mut designed: Vec<&str> = ARROWS.map(|(name, _)| name).to_vec();
+    let mut designed: Vec<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
     designed.sort_unstable();
     assert_eq!(names, designed);
     assert_eq!(arrow_faults(&dependencies), [""; 0]);
     assert_eq!(library_faults(&dependencies, &folders()), [""; 0]);
+}
+
+/// A crate and all that it uses, directly or not.
+fn reached(from: &str) -> BTreeSet<&'static str> {
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let (from, _) = arrows.get_key_value(from).unwrap();
+    let (mut reached, mut waiting) = (BTreeSet::new(), vec![*from]);
+    while let Some(name) = waiting.pop() {
+        if reached.insert(name) {
+            waiting.extend(arrows[name]);
+        }
+    }
+    reached
+}
+
+/// The texts in quotes between two places of a text.
+fn quoted_between<'a>(text: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
+    let (_, text) = text.split_once(from).unwrap();
+    let (text, _) = text.split_once(to).unwrap();
+    text.split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_crate_of_ours_that_logs_is_heard() {
+    let dependencies = dependencies();
+    let logs = |name: &&str| dependencies[*name].contains("tracing");
+    let logging: BTreeSet<String> = reached("cli")
+        .into_iter()
+        .filter(logs)
+        .map(|name| name.replace('-', "_"))
+        .collect();
+    let text = std::fs::read_to_string(root().join("cli/src/logging.rs")).unwrap();
+    let heard = quoted_between(&text, "const OURS", "];");
+    assert_eq!(Vec::from_iter(heard), Vec::from_iter(&logging));
+}
+
+#[test]
+fn what_simulator_and_model_run_is_optimised() {
+    let text = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    for name in reached("simulator").union(&reached("model")) {
+        let wanted = format!("[profile.dev.package.{name}]\nopt-level = 2\n");
+        assert!(text.contains(&wanted), "{name} runs slowly in tests");
+    }
 }
 
 #[test]
@@ -330,9 +381,9 @@ fn every_source_file_is_in_order() {
 #[test]
 fn these_checks_notice_what_they_are_for() {
     let uses = |package: &str, used: &str| {
-        let mut all: BTreeMap<String, BTreeSet<String>> = ARROWS
-            .map(|(name, _)| (name.to_owned(), BTreeSet::new()))
-            .into();
+        let names = ARROWS.iter().map(|(name, _)| (*name).to_owned());
+        let mut all: BTreeMap<String, BTreeSet<String>> =
+            names.map(|name| (name, BTreeSet::new())).collect();
         all.entry(package.to_owned())
             .or_default()
             .insert(used.to_owned());

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use engine::command::{Became, Request, SubmitError, TurnedAway};
 use engine::engine::{Engine, EngineOptions, MEMORY_BYTES_MIN};
-use engine::ids::{Offset, Partition, Position};
 use engine::log::{
     AppendDone, AppendSession, Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader,
 };
 use engine::record::{NewRecord, Record, partition_of};
 use kernel::TenantId;
+use position::{Offset, Partition, Position};
 use serde_json::{Value, json};
 use tests::harness::logs::{Kind, NewLog};
 

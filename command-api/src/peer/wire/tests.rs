@@ -3,9 +3,8 @@
 use engine::command::{Decision, EventRef};
 use engine::commit::RecordedRejection;
 use engine::frozen::FrozenBy;
-use engine::ids::{LogId, Term};
-use engine::token::PositionToken;
 use kernel::ActorKind;
+use position::{LogId, PositionToken, Term};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

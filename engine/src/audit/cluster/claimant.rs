@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use position::{ChainHash, Offset, Partition, Position, Term, WriterId};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -17,7 +18,6 @@ use super::commits::{Commits, Content, claim_value};
 use super::ledger::{Acknowledged, Key, Ledger};
 use super::trial::Trial;
 use crate::chain::{Chain, Stop, Verdict};
-use crate::ids::{ChainHash, Offset, Partition, Position, Term, WriterId};
 use crate::log::{AppendResult, AppendSession, Appended, Appender, LogError};
 use crate::record::{self, ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION};
 

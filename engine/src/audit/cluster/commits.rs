@@ -5,13 +5,13 @@
 
 use bytes::Bytes;
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
+use position::{Offset, RecordHash, WriterId};
 use rand::RngExt as _;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
 use crate::commit::{CommandPart, Commit, EventPart, Outcome};
-use crate::ids::{Offset, RecordHash, WriterId};
 use crate::record::{NewRecord, Record, record_hash};
 
 /// What a record holds, wherever it stands: two with the same content are the same record.

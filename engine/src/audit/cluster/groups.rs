@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use position::{LogId, Partition, Term};
 use uuid::Uuid;
 
 use super::report::Places;
 use crate::cluster::{Assignment, Hint, Membership, MembershipOptions};
-use crate::ids::{LogId, Partition, Term};
 use crate::log::{EventLog, LogError, LogPlace, trial};
 
 /// How long the group may take to share out partitions where nobody is silent.

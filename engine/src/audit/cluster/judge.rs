@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use position::{Offset, Partition, Position, RecordHash, WriterId};
+
 use super::claimant::retried;
 use super::commits::Content;
 use super::ledger::{Acknowledged, Key, Ledger};
 use super::readers::{Followed, Seen};
 use super::report::Places;
 use crate::chain::{Chain, Stop, Verdict};
-use crate::ids::{Offset, Partition, Position, RecordHash, WriterId};
 use crate::log::{EventLog, LogError};
 use crate::record::{Kind, Record, record_hash};
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use position::Partition;
+
 use super::claimant::{Burst, Claimant, Ended, Held, Trouble, explained, retried};
 use super::ledger::Ledger;
 use super::report::Places;
 use super::trial::{Phase, Trial};
 use crate::commit::COMMIT_SIZE_MAX;
-use crate::ids::Partition;
 use crate::log::LogError;
 
 /// The partitions that the trial needs.

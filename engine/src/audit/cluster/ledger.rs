@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use position::{Offset, Partition, Position, Term, WriterId};
+
 use super::commits::Content;
 use super::report::Places;
-use crate::ids::{Offset, Partition, Position, Term, WriterId};
 
 /// Which record: of a commit also the position.
 pub(super) type Key = (Term, WriterId, Option<Position>);

@@ -20,10 +20,10 @@ mod trial;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use position::{LogId, Partition};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::ids::{LogId, Partition};
 use crate::log::{EventLog, LogError, LogPlace};
 pub use lanes::PARTITIONS as TRIAL_PARTITIONS;
 use lanes::{Lane, Steady};

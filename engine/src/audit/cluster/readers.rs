@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use position::{Offset, Partition, RecordHash};
 use tokio::sync::watch;
 
 use super::claimant::explained;
 use super::trial::{Phase, Trial};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
-use crate::ids::{Offset, Partition, RecordHash};
 use crate::log::{EventLog, LogError};
 use crate::record::record_hash;
 use crate::subscription::{Subscription, SubscriptionError};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use position::LogId;
 use rand::RngExt as _;
 use tokio::sync::watch;
 
-use crate::ids::LogId;
 use crate::log::EventLog;
 
 /// How long a claimant that lost waits before it claims again, in milliseconds.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use position::{Offset, Partition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -21,7 +22,6 @@ use tokio::sync::mpsc;
 
 use super::left::Left;
 use super::{Brokers, PROBE_TIMEOUT, failed};
-use crate::ids::{Offset, Partition};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Headers, Packing, Record};
 

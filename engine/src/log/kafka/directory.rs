@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kernel::Timestamp;
+use position::{LogId, Partition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
@@ -24,7 +25,6 @@ use tokio::sync::{oneshot, watch};
 use super::hints::{Heard, Said, node_key, owner_key};
 use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
 use crate::cluster::{Directory, Hint, Known, NodeEntry};
-use crate::ids::{LogId, Partition};
 use crate::log::LogError;
 
 /// How many records may wait to be said.

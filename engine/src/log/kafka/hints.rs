@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use position::{LogId, Partition};
+
 use crate::cluster::{Hint, Known, NodeEntry};
-use crate::ids::{LogId, Partition};
 
 /// How many bytes a value may have.
 const VALUE_BYTES_MAX: usize = 16 << 10;
@@ -149,10 +150,10 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use position::Term;
     use uuid::Uuid;
 
     use super::*;
-    use crate::ids::Term;
 
     fn log(number: u128) -> LogId {
         LogId(Uuid::from_u128(number))

@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: the client itself (`consumer`), and who gets which (`mod`).
 
-use crate::ids::{Offset, Partition};
+use position::{Offset, Partition};
 
 /// How a probe was left.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use position::Partition;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
@@ -20,7 +21,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Brokers, failed};
 use crate::cluster::{Assignment, Membership, MembershipOptions};
-use crate::ids::Partition;
 use crate::log::LogError;
 
 /// How long the thread waits for the group before it looks whether it is still wanted.

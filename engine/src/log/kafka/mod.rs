@@ -19,13 +19,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use position::{LogId, Offset, Partition};
 use tokio::sync::Semaphore;
 
 use super::{
     Appender, Bounds, Chunk, EventLog, KafkaSecurity, LogAddress, LogError, LogReader, StoreOptions,
 };
 use crate::cluster::{Directory, Membership, MembershipOptions};
-use crate::ids::{LogId, Offset, Partition};
 use crate::record::Record;
 use brokers::Brokers;
 use consumer::{KafkaReader, Probe};

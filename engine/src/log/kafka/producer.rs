@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use position::{Offset, Partition};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -16,7 +17,6 @@ use rdkafka::{ClientContext, Statistics};
 
 use super::statistics::{self, Figures};
 use super::{Brokers, failed};
-use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogError};
 use crate::record::NewRecord;
 

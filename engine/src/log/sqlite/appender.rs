@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use position::{Offset, Partition};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::named::{Beside, Named};
 use super::{bounds_of, failed, options, place_of, row_id};
-use crate::ids::{Offset, Partition};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogAddress, LogError};
 use crate::record::NewRecord;
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use position::{Offset, Partition};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -23,7 +24,6 @@ use sqlx::{ConnectOptions, Row, Sqlite};
 use tokio::sync::Notify;
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
-use crate::ids::{Offset, Partition};
 use crate::record::{Headers, Record};
 use appender::SqliteAppender;
 use named::Named;

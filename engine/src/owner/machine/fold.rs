@@ -3,6 +3,7 @@
 use std::iter::repeat_n;
 
 use bytes::Bytes;
+use position::{Offset, Position};
 
 use super::{InFlight, Owner, Phase};
 use crate::chain::{Stop, Verdict};
@@ -10,7 +11,6 @@ use crate::claim::Claim;
 use crate::cluster::Hint;
 use crate::command::Answer;
 use crate::damage::{Damage, DamageKind};
-use crate::ids::{Offset, Position};
 use crate::known_bad::KnownBad;
 use crate::owner::Action;
 use crate::owner::memory::size::StateSize;

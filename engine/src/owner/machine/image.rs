@@ -8,11 +8,11 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
+use position::{Offset, RecordHash};
 
 use super::{InFlight, Owner, Phase, Proof, Reread, Speculation, SpeculativeStream};
 use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
-use crate::ids::{Offset, RecordHash};
 use crate::owner::memory::image::{category_of, digest_state};
 use crate::owner::{Entropy, StateStore, Submission};
 use crate::record::record_hash;

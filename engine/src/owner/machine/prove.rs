@@ -8,11 +8,12 @@
 //! Invariant: a proof counts only for what was suspected before it was asked for. Deliberately absent:
 //! what makes two places the same (`checkpoint`), and which record counts (`chain`).
 
+use position::Offset;
+
 use super::{Owner, Phase};
 use crate::chain::{Chain, Stop};
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
-use crate::ids::Offset;
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::{Action, Now};

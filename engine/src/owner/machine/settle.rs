@@ -4,6 +4,7 @@
 //! counts without being read; everything else is looked up in the log.
 
 use kernel::Timestamp;
+use position::Offset;
 
 use super::without_store::Refusals;
 use super::{Goal, Owner, Phase};
@@ -11,7 +12,6 @@ use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
 use crate::explained;
-use crate::ids::Offset;
 use crate::known_bad::KnownBad;
 use crate::log::Appended;
 use crate::owner::memory::Standing;

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use kernel::Timestamp;
+use position::{Offset, Term, WriterId};
 use uuid::Uuid;
 
 use super::prove::Reading;
@@ -14,7 +15,6 @@ use crate::chain::{Chain, Stop};
 use crate::claim::Claim;
 use crate::command::SubmitError;
 use crate::explained;
-use crate::ids::{Offset, Term, WriterId};
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::store::Saved;

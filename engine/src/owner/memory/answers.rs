@@ -1,13 +1,12 @@
 //! What the log says of a command, as an answer to its client.
 
 use kernel::{CommandId, StreamName, TenantId};
+use position::{Position, PositionToken};
 
 use crate::chain::Chain;
 use crate::command::{Answer, Decision, EventRef};
 use crate::commit::{Commit, Outcome};
-use crate::ids::Position;
 use crate::owner::store::IdHead;
-use crate::token::PositionToken;
 
 /// What is known of a command id: where and when, and what was decided.
 pub(in crate::owner) type KnownId = (IdHead, Decision);

@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 use kernel::Timestamp;
+use position::Offset;
 
 use super::streams::StreamEntry;
 use super::{Memory, image};
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::frozen::FrozenBy;
-use crate::ids::Offset;
 use crate::owner::store::{FirstId, SaveBatch, Saved, StoreError, StoredState};
 use crate::registry::{Registry, RuleError};
 

@@ -7,12 +7,12 @@
 
 use bytes::{Buf, BufMut};
 use kernel::Timestamp;
+use position::{Offset, Position};
 use uuid::Uuid;
 
 use super::{FirstId, StoreError, StoredState};
 use crate::command::{Decision, EventRef};
 use crate::commit::RecordedRejection;
-use crate::ids::{Offset, Position};
 
 const ACCEPTED: u8 = 0;
 const REJECTED: u8 = 1;
@@ -228,9 +228,10 @@ fn take_events(mut bytes: &[u8], last: u64) -> Option<Vec<EventRef>> {
 
 #[cfg(test)]
 mod tests {
+    use position::Partition;
+
     use super::*;
     use crate::frozen::{Frozen, FrozenBy};
-    use crate::ids::Partition;
 
     #[test]
     fn a_row_is_read_back_and_one_that_is_cut_is_none() {

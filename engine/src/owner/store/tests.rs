@@ -1,8 +1,9 @@
 //! A local store whose library gave up, and one that lost what it had taken.
 
+use position::Position;
+
 use super::*;
 use crate::chain::Chain;
-use crate::ids::Position;
 use crate::record::{Headers, NewRecord, Record};
 
 fn saved(offset: u64) -> Saved {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use engine::ids::Partition;
+use position::Partition;
 use sqlx::PgConnection;
 
 use super::{Ended, Goal, Target, Task};

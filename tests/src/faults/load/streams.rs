@@ -5,9 +5,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use engine::ids::Partition;
 use engine::record::partition_of;
 use kernel::TenantId;
+use position::Partition;
 use rand::{Rng, RngExt};
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 //! a line of a batch.
 
 use engine::commit::Commit;
-use engine::ids::Partition;
+use position::Partition;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;

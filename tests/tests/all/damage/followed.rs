@@ -8,9 +8,9 @@ use engine::checkpoint::Checkpoint;
 use engine::command::SubmitError;
 use engine::damage::DamageKind;
 use engine::engine::{Engine, EngineOptions};
-use engine::ids::{LogId, Offset, Partition};
 use engine::record::{NewRecord, RECORD_VERSION, Record};
 use engine::subscription::{Batch, Follower, ProofNeed, Subscription, SubscriptionError};
+use position::{LogId, Offset, Partition};
 use tests::harness::logs::{Kind, NewLog};
 use uuid::Uuid;
 

@@ -11,12 +11,12 @@ use engine::chain::{Chain, Orphan, Verdict};
 use engine::command::{Answer, Decision, Request};
 use engine::create::first_claim;
 use engine::engine::{Engine, EngineOptions};
-use engine::ids::{LogId, Offset, Partition, Term, WriterId};
 use engine::log::{EventLog, LogAddress, StoreOptions};
 use engine::record::{
     ClaimHeaders, Header, Headers, Kind as RecordKind, NewRecord, RECORD_VERSION, Record,
 };
 use engine::subscription::Subscription;
+use position::{LogId, Offset, Partition, Term, WriterId};
 use projections::models;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

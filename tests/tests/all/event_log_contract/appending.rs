@@ -5,9 +5,9 @@ use std::fs::File;
 use std::process::Command;
 use std::sync::Arc;
 
-use engine::ids::{Offset, Partition};
 use engine::log::{self, AppendSession, Appended, EventLog, LogAddress, LogError};
 use engine::record::{NewRecord, Record};
+use position::{Offset, Partition};
 use sqlx::{Connection, Executor};
 use tests::harness::logs::Kind;
 use tests::harness::process::Process;

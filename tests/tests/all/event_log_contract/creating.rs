@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use engine::create::{CreateError, CreateOptions, create, first_claim};
 use engine::engine::{Engine, EngineOptions, StartError};
-use engine::ids::{LogId, Partition};
 use engine::log::{EventLog, LogAddress, StoreOptions, create_store};
 use engine::record::RECORD_VERSION;
+use position::{LogId, Partition};
 use tests::harness::logs::{self, Kind};
 use tokio::sync::Barrier;
 

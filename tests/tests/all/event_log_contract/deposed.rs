@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::ids::{Offset, Partition};
 use engine::log::{Appender, EventLog, LogAddress, StoreOptions, create_store, open};
 use futures::future::join_all;
+use position::{Offset, Partition};
 use tests::harness::kafka::cluster::KafkaCluster;
 use tokio::sync::oneshot;
 

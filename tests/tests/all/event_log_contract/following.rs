@@ -5,10 +5,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::ids::{Offset, Partition};
 use engine::log::{self, LogAddress, LogReader};
 use engine::record::NewRecord;
 use engine::subscription::{Subscription, SubscriptionError};
+use position::{Offset, Partition};
 use tests::harness::kafka::Kafka;
 
 use super::{PATIENCE, each_kind, numbers, until};

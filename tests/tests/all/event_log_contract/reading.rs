@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::ids::{Offset, Partition};
 use engine::log::{self, Bounds, EventLog, LogAddress, LogError};
 use engine::record::{Headers, NewRecord, Record};
+use position::{Offset, Partition};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::admin::AdminOptions;

@@ -133,10 +133,10 @@ async fn all_wrong_settings_are_named_at_once_and_nobody_writes() {
     let made = create(&address, &making).await;
     assert!(made.is_err(), "nor is such a topic claimed");
     let log = log::open(&address).await.unwrap();
-    for partition in [0, 1].map(engine::ids::Partition) {
+    for partition in [0, 1].map(position::Partition) {
         assert_eq!(
             log.bounds(partition).await.unwrap().end,
-            engine::ids::Offset(0)
+            position::Offset(0)
         );
     }
 }

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use engine::cluster::{AcceptedLink, Hint, LinkAnswer, NodeEntry, PeerService, Topology};
 use engine::command::{Answer, Became, Decision, Request, SubmitError};
-use engine::ids::{LogId, Partition, Position, Term};
 use engine::owner::Inquiry;
-use engine::token::PositionToken;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use position::{LogId, Partition, Position, PositionToken, Term};
 use tokio::sync::Semaphore;
 
 use super::log;

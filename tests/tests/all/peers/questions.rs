@@ -3,16 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use command_api::peer::{HttpPeers, PeersOptions};
 use engine::cluster::{Hint, PeerError, Peers};
 use engine::command::{Became, SubmitError};
-
-use engine::ids::{Partition, Position, Term};
 use engine::owner::Inquiry;
+use position::{Partition, Position, Term};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-
-use command_api::peer::{HttpPeers, PeersOptions};
 
 use super::fake::{Fake, PARTITIONS};
 use super::{Node, Opened, PARTITION, SOON, identity, log, peers, secret, url};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::command::Request;
 use engine::explained;
-use engine::ids::Partition;
+use position::Partition;
 use projections::runtime::TaskState;
 use projections::{Projector, RuntimeError, models};
 use serde_json::json;

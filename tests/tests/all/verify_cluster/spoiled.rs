@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine::cluster::{Directory, Membership, MembershipOptions};
-use engine::ids::{LogId, Offset, Partition};
 use engine::log::{
     AppendDone, AppendResult, AppendSession, Appended, Appender, Bounds, Chunk, EventLog,
     LogAddress, LogError, LogReader, SettingProblem,
 };
 use engine::record::{NewRecord, Record};
+use position::{LogId, Offset, Partition};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
