@@ -11,8 +11,8 @@ use engine::audit::CopyError;
 use engine::chain::Stop;
 use engine::create::CreateError;
 use engine::engine::StartError;
-pub use engine::explained;
 use engine::log::LogError;
+pub use kernel::explained;
 use projections::runtime::RuntimeError;
 
 use crate::embedded_postgres;

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use projections::runtime::Projection;
 
 use args::Cli;

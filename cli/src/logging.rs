@@ -16,7 +16,14 @@ use crate::settings::{LogFormat, Settings};
 use crate::stderr;
 
 /// Our own crates, which say more than the libraries.
-const OURS: [&str; 5] = ["cli", "command_api", "door", "engine", "projections"];
+const OURS: [&str; 6] = [
+    "cli",
+    "command_api",
+    "door",
+    "engine",
+    "kernel",
+    "projections",
+];
 
 mod json;
 

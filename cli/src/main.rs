@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use domain::{Customer, Order, Payment};
-use engine::registry::Registry;
+use kernel::registry::Registry;
 
 fn main() -> ExitCode {
     let registry = Registry::new()

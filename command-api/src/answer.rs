@@ -9,8 +9,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use door::header::{IDEMPOTENCY_KEY, POSITION};
 use door::{Code, Problem};
 use engine::command::{Answer, Decision, EventRef, Request, RequestError, SubmitError, TurnedAway};
-use engine::commit::RecordedRejection;
-use kernel::{CommandId, CorrelationId, ShapeError, StreamName};
+use kernel::{CommandId, CorrelationId, RecordedRejection, ShapeError, StreamName};
 use position::PositionToken;
 use serde::Serialize;
 

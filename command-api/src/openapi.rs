@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use door::openapi::{Fragment, SCHEMAS_PATH, header_ref, parameter_ref, responses, schema_ref};
-use engine::registry::{Registry, definitions_of};
+use kernel::registry::{Registry, definitions_of};
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 

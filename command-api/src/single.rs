@@ -15,10 +15,9 @@ use position::PositionToken;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::Door;
 use crate::answer::{self, Asked, malformed, quoted, said, unanswered};
-use crate::code;
 use crate::headers::CommandHeaders;
+use crate::{Door, code};
 
 /// `POST /v1/streams/{stream}/{command}`
 pub(crate) async fn submit(
@@ -84,7 +83,7 @@ struct Outcome<'a> {
 #[serde(rename_all = "snake_case")]
 enum What<'a> {
     Events(&'a [engine::command::EventRef]),
-    Rejection(&'a engine::commit::RecordedRejection),
+    Rejection(&'a kernel::RecordedRejection),
 }
 
 /// `GET /v1/streams/{stream}/commands/{id}`

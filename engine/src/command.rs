@@ -5,19 +5,18 @@
 
 use std::time::Duration;
 
+use kernel::registry::{MessageError, RuleError};
 use kernel::{
-    Actor, CausationId, CommandId, CorrelationId, ShapeError, StreamName, TenantId, Timestamp,
-    TypeName,
+    Actor, CausationId, CommandId, CorrelationId, RecordedRejection, ShapeError, StreamName,
+    TenantId, Timestamp, TypeName,
 };
 use position::PositionToken;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::commit::RecordedRejection;
 use crate::damage::Damage;
 use crate::frozen::Frozen;
-use crate::registry::{MessageError, RuleError};
 
 /// A command as a door received it.
 #[derive(Clone, Debug)]

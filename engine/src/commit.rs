@@ -10,12 +10,12 @@ mod written;
 
 use bytes::Bytes;
 use kernel::{
-    Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp, TypeName,
+    Actor, CausationId, CommandId, CorrelationId, RecordedRejection, StreamName, TenantId,
+    Timestamp, TypeName,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// The most bytes of a serialised commit.
@@ -95,19 +95,6 @@ pub enum Outcome {
     Accepted,
     /// It was refused, for the recorded reason.
     Rejected,
-}
-
-/// The reason of a refusal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedRejection {
-    /// The stable code of the broken rule.
-    pub code: String,
-    /// A sentence for people.
-    pub detail: String,
-    /// The facts that explain it.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub facts: Map<String, Value>,
 }
 
 /// One event as it stands in its commit.

@@ -14,16 +14,12 @@ pub mod commit;
 pub mod create;
 pub mod damage;
 pub mod engine;
-mod explained;
 pub mod frozen;
 pub mod keyed;
 pub mod known_bad;
 pub mod log;
 pub mod owner;
 pub mod record;
-pub mod registry;
 pub mod seat;
 pub mod subscription;
 pub mod verdict;
-
-pub use explained::explained;

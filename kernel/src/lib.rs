@@ -1,5 +1,5 @@
 //! The words rules are written in: [`Decider`], [`Message`], [`Rejection`], [`Context`], names
-//! and time.
+//! and time; and a domain seen without its types ([`registry`]).
 //!
 //! Invariant: nothing here does I/O, waits, reads a clock or makes an id; whatever a rule may know
 //! arrives as an argument. Deliberately absent: any aggregate, any log, any door.
@@ -9,8 +9,10 @@ mod context;
 #[cfg(feature = "cqrs-es")]
 pub mod cqrs;
 mod decider;
+mod explained;
 mod message;
 mod name;
+pub mod registry;
 mod rejection;
 mod text;
 mod timestamp;
@@ -18,11 +20,12 @@ mod timestamp;
 pub use canonical::{JSON_DEPTH_MAX, canonical_json};
 pub use context::{Actor, ActorKind, Context};
 pub use decider::Decider;
+pub use explained::explained;
 pub use message::{Message, MessageType, ShapeError, decode_json};
 pub use name::{
     Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId, TypeName,
 };
-pub use rejection::{Rejection, facts_of};
+pub use rejection::{RecordedRejection, Rejection, facts_of};
 pub use text::deserialize_text;
 pub use timestamp::{Timestamp, TimestampError};
 

@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: technical failures, which are errors, and bugs, which are assertions.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The reason for which a rule refuses a command: a value that is recorded in the log.
@@ -14,6 +14,19 @@ pub trait Rejection: std::error::Error + Send + Sync + 'static {
 
     /// The facts that explain it, as members of one JSON object.
     fn facts(&self) -> Map<String, Value>;
+}
+
+/// The reason of a refusal as it stands in the log: a [`Rejection`] without its type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedRejection {
+    /// The stable code of the broken rule.
+    pub code: String,
+    /// A sentence for people.
+    pub detail: String,
+    /// The facts that explain it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub facts: Map<String, Value>,
 }
 
 /// The fields of a serialisable rejection as facts; empty for what does not serialise to an object.

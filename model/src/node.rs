@@ -13,8 +13,8 @@ use engine::command::{Answer, SubmitError};
 use engine::log::{Appended, Chunk};
 use engine::owner::{Action, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission};
 use engine::record::NewRecord;
-use engine::registry::Registry;
 use kernel::Timestamp;
+use kernel::registry::Registry;
 use position::{ChainHash, LogId, Offset};
 use uuid::Uuid;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use engine::command::{Answer, Decision, Request, SubmitError};
 use engine::owner::Submission;
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use kernel::{CommandId, TenantId};
 use position::{Position, Term};
 use uuid::Uuid;

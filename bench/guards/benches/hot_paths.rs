@@ -20,11 +20,11 @@ use engine::engine::{Engine, EngineOptions};
 use engine::log::{Appended, Chunk, LogAddress, StoreOptions};
 use engine::owner::{Action, Entropy, NoStore, Now, Owner, OwnerSettings, Submission};
 use engine::record::Record;
-use engine::registry::{Opaque, Registry};
 use engine::subscription::{Batch, Follower};
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
+use kernel::registry::{Opaque, Registry};
 use kernel::{Decider, TenantId};
 use position::{LogId, Offset, Partition};
 use projections::runtime::{Changes, Entry};

@@ -9,10 +9,10 @@ use std::io;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use engine::explained;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
+use kernel::explained;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Body, Response};
 use tokio::sync::mpsc;

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use engine::audit;
 use engine::create::{CreateOptions, create, first_claim};
 use engine::log::{LogAddress, StoreOptions};
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use position::Partition;
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -22,7 +22,7 @@ pub mod simulate;
 pub mod stream;
 pub mod verify_cluster;
 
-use engine::registry::Registry;
+use kernel::registry::Registry;
 
 use crate::Domain;
 use crate::args::Command;

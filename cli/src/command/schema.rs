@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use engine::registry::{Aggregate, Registry, definitions_of};
 use kernel::MessageType;
+use kernel::registry::{Aggregate, Registry, definitions_of};
 use kernel::schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
-use crate::Domain;
 use crate::exit::{Exit, Failure};
 use crate::logging::talk;
-use crate::node;
 use crate::settings::Roles;
+use crate::{Domain, node};
 
 /// What `--help` says behind the options.
 pub(crate) const HELP: &str = "\

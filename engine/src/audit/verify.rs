@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kernel::Timestamp;
+use kernel::registry::Registry;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
 use serde::Serialize;
 
@@ -14,7 +15,6 @@ use crate::commit::{Commit, Outcome};
 use crate::keyed::Keyed;
 use crate::log::{Bounds, EventLog, LogError};
 use crate::record::{self, Record};
-use crate::registry::Registry;
 use crate::verdict::{self, Content, Streams};
 
 /// How many orphans of a partition, and how many unreadable events, are listed with their places.

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use kernel::registry::Registry;
 use metrics::{Counter, counter, gauge};
 
 use super::{Engine, Shares, unready};
 use crate::command::{Answer, Decision, SubmitError, TurnedAway};
 use crate::owner::VERSION_CONFLICT;
-use crate::registry::Registry;
 
 /// What becomes of a command.
 const OUTCOMES: [&str; 11] = [

@@ -28,12 +28,11 @@ use tokio::task::JoinHandle;
 pub use batch::Batch;
 pub use cluster::ClusterOptions;
 
+use kernel::registry::Registry;
 pub(crate) use room::Part;
 use room::{Room, Share};
 use shares::Shares;
 pub use shares::{MEMORY_BYTES, MEMORY_BYTES_MIN};
-use waiting::wrap;
-use yielding::Yielding;
 
 use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway};
 use crate::create::first_claim;
@@ -43,11 +42,12 @@ use crate::owner::{
     StoreError, Submission,
 };
 use crate::record::partition_of;
-use crate::registry::Registry;
 use crate::seat::{
     Control, Desk, Events, ForwardedCommands, Held, Identity, Load, OwnCommands, Questions, Queue,
     Queues, Seat, Sender, Shared, Status, Turns, turned_away,
 };
+use waiting::wrap;
+use yielding::Yielding;
 
 /// How many commands may wait for one partition, unless said otherwise.
 pub const QUEUE_MAX: usize = 1_024;

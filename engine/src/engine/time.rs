@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kernel::explained;
 use tokio::sync::watch;
 
 use crate::clock::{Change, Clock, LogClock, Reference, system};
 use crate::cluster::Directory;
-use crate::explained;
 use crate::log::LogError;
 
 /// How often the clock is looked at.

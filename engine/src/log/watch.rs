@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kernel::explained;
 use position::{Offset, Partition, RecordHash};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Bounds, EventLog, LogError};
-use crate::explained;
 use crate::record::{Record, record_hash};
 
 /// How often a process looks.

@@ -5,7 +5,10 @@
 
 mod speculate;
 
-use kernel::Context;
+use bytes::Bytes;
+use kernel::RecordedRejection;
+use kernel::registry::{Decided, DecidedEvent};
+use kernel::{Context, Timestamp, TimestampError, explained};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -15,15 +18,10 @@ use super::memory::{answer_again, answer_of, id_key};
 use super::{Action, Now, Submission};
 use crate::command::{Answer, SubmitError};
 use crate::commit::{
-    COMMIT_SIZE_MAX, CommandPart, Commit, EventPart, Outcome, REFUSED_DATA_SIZE_MAX,
-    RecordedRejection, stream_key,
+    COMMIT_SIZE_MAX, CommandPart, Commit, EventPart, Outcome, REFUSED_DATA_SIZE_MAX, stream_key,
 };
-use crate::explained;
 use crate::known_bad::KnownBad;
 use crate::record::{self, CommitHeaders};
-use crate::registry::{Decided, DecidedEvent};
-use bytes::Bytes;
-use kernel::{Timestamp, TimestampError};
 
 /// How far `recorded_at` may be ahead of one reading of the wall clock and still stand for it, in
 /// microseconds: one reading serves all commands of a turn, each recorded a microsecond later.

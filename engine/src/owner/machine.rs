@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use kernel::Timestamp;
+use kernel::registry::{DecidedEvent, Opaque, Registry};
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 
 use self::prove::{Proof, Reading, Reread};
@@ -35,7 +36,6 @@ use crate::keyed::Keyed;
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
-use crate::registry::{DecidedEvent, Opaque, Registry};
 
 /// What an owner is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,13 +19,14 @@ pub(super) use saving::Standing;
 use size::StateSize;
 pub(super) use streams::STATE_TIMES;
 
+use kernel::explained;
+use kernel::registry::{Aggregate, DecidedEvent, Opaque, Registry};
+
 use super::store::{FirstId, IdHead, Saved, StateStore, StoreError, StoredId};
 use crate::command::Decision;
 use crate::commit::Commit;
-use crate::explained;
 use crate::frozen::{Frozen, FrozenBy};
 use crate::keyed::Keyed;
-use crate::registry::{Aggregate, DecidedEvent, Opaque, Registry};
 use crate::verdict;
 use streams::{StreamEntry, Streams};
 

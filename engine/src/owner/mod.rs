@@ -15,6 +15,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use kernel::registry::DecodedCommand;
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use position::{Offset, Position};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,6 @@ use crate::chain::Stop;
 use crate::clock::ClockOff;
 use crate::command::{Answer, Request, SubmitError};
 use crate::record::{NewRecord, RECORD_VERSION};
-use crate::registry::DecodedCommand;
 
 pub use decide::VERSION_CONFLICT;
 pub use machine::{Lists, Owner, Phase};

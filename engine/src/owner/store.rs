@@ -22,12 +22,12 @@ use sha2::{Digest, Sha256};
 
 pub(super) use self::form::IdHead;
 pub use self::form::StoredId;
+use kernel::explained;
 use position::{Offset, Partition};
 
 use self::sweep::Sweep;
 use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
-use crate::explained;
 use crate::frozen::Frozen;
 use crate::keyed::Keyed;
 
@@ -65,7 +65,7 @@ pub enum StoreError {
     Json(#[from] serde_json::Error),
     /// A state of the domain has no JSON form.
     #[error(transparent)]
-    Rules(#[from] crate::registry::RuleError),
+    Rules(#[from] kernel::registry::RuleError),
 }
 
 impl StoreError {

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use kernel as _;
-use kernel::schemars;
-use kernel::{CommandId, Context, Decider, Rejection, TenantId, Timestamp, messages};
+use kernel::registry::Registry;
+use kernel::{CommandId, Context, Decider, Rejection, TenantId, Timestamp, messages, schemars};
 use position::{LogId, Partition, Position, Term, WriterId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,6 @@ use crate::command::Decision;
 use crate::commit::Commit;
 use crate::log::{Appended, Chunk};
 use crate::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, Record};
-use crate::registry::Registry;
 
 mod adopted;
 mod clock;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
+use kernel::explained;
 use position::Partition;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
@@ -22,7 +23,6 @@ use super::driver::{Driver, RETRY_AFTER};
 use super::shared::{Control, Queues, Shared};
 use super::ticket::{ClientTicket, PeerTicket};
 use crate::cluster::Known;
-use crate::explained;
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);

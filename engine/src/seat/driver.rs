@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kernel::explained;
 use metrics::{Histogram, counter, histogram};
 use position::{Offset, Partition, Term};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,7 +19,6 @@ use super::ticket::{ClientTicket, PeerTicket};
 use super::{Peer as _, Seat, SeatAction};
 use crate::clock;
 use crate::cluster::{CommandForPeer, Hint, Known, LinkId, PeerLink};
-use crate::explained;
 use crate::log::{AppendResult, AppendSession, EventLog, LogError};
 use crate::owner::{Inquired, Lists, NotOwning, Now, Submission};
 use crate::record::{NewRecord, RECORD_VERSION_FIRST};

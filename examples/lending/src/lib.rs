@@ -10,7 +10,7 @@ pub mod readers;
 
 use std::sync::Arc;
 
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use projections::models::{Rejections, StreamIndex};
 use projections::runtime::Projection;
 

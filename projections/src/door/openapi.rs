@@ -8,7 +8,7 @@ use std::sync::Arc;
 use door::PROBLEM_MEDIA_TYPE;
 use door::header::TIMEOUT_MS_MAX;
 use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use serde_json::{Map, Value, json};
 
 use super::freshness::STALE_FROM;

@@ -13,7 +13,7 @@ use door::{Charge, Path, Problem, Query};
 use engine::commit::Commit;
 use engine::log::LogError;
 use engine::record::record_hash;
-use engine::registry::{MessageError, RuleError};
+use kernel::registry::{MessageError, RuleError};
 use kernel::{Actor, StreamName, TenantId, Timestamp, TypeName};
 use position::{LogId, Offset, Partition, Position, PositionToken};
 use serde::Serialize;

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use engine::chain::Stop;
 use engine::checkpoint::Checkpoint;
-use engine::explained;
 use engine::log::EventLog;
 use engine::subscription::{Batch, Subscription, SubscriptionError};
+use kernel::explained;
 use position::{Offset, Partition};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use engine::claim::Claim;
 use engine::command::{Answer, SubmitError};
 use engine::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use kernel::{TenantId, Timestamp};
 use position::{LogId, Partition, Term, WriterId};
 use serde_json::json;

@@ -149,7 +149,7 @@ impl Offering {
                     other(format!("{status}: {said}"));
                 }
             },
-            Err(error) => other(engine::explained(&error)),
+            Err(error) => other(kernel::explained(&error)),
         }
     }
 

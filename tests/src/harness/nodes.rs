@@ -16,7 +16,7 @@ use engine::command::{Became, SubmitError};
 use engine::engine::{ClusterOptions, Engine, EngineOptions, MEMORY_BYTES, QUEUE_MAX};
 use engine::log::EventLog;
 use engine::owner::{Inquiry, OwnerSettings};
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use position::Partition;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use domain::{Customer, Order, Payment};
 use engine::engine::{Engine, EngineOptions};
-use engine::registry::Registry;
 use futures::StreamExt;
+use kernel::registry::Registry;
 use projections::Projector;
 use sqlx::PgPool;
 use tokio::net::TcpListener;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cli::Domain;
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use projections::models;
 use regex::Regex;
 

@@ -9,7 +9,7 @@ use engine::command::{Answer, Decision, Request, SubmitError};
 use engine::engine::{Engine, EngineOptions};
 use engine::log::EventLog;
 use engine::record::CommitHeaders;
-use engine::registry::Registry;
+use kernel::registry::Registry;
 use kernel::{CommandId, TenantId, Timestamp};
 use position::{Partition, Position};
 use serde_json::json;

@@ -1,9 +1,8 @@
 //! What is written is read back the same, and what is new to the reader is not misread.
 
 use engine::command::{Decision, EventRef};
-use engine::commit::RecordedRejection;
 use engine::frozen::FrozenBy;
-use kernel::ActorKind;
+use kernel::{ActorKind, RecordedRejection};
 use position::{LogId, PositionToken, Term};
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -7,6 +7,7 @@
 use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
+use kernel::registry::{Aggregate, RuleError};
 
 use super::Made;
 use crate::command::SubmitError;
@@ -14,7 +15,6 @@ use crate::commit::Commit;
 use crate::frozen::FrozenBy;
 use crate::owner::machine::{Owner, Speculation, SpeculativeStream};
 use crate::owner::memory::size::StateSize;
-use crate::registry::{Aggregate, RuleError};
 
 /// By how many bytes a command may enlarge a state that is too large: by what it takes to note that
 /// something is over.

@@ -3,6 +3,7 @@
 use std::iter::repeat_n;
 
 use bytes::Bytes;
+use kernel::registry::Opaque;
 use position::{Offset, Position};
 
 use super::{InFlight, Owner, Phase};
@@ -17,7 +18,6 @@ use crate::owner::memory::size::StateSize;
 use crate::owner::memory::{OwnCommit, STATE_TIMES};
 use crate::owner::store::IdHead;
 use crate::record::{ClaimHeaders, CommitHeaders, Record};
-use crate::registry::Opaque;
 use crate::verdict::{self, Content};
 
 /// From which size on a state's copy is kept for the next command, in bytes of JSON.

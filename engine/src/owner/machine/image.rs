@@ -8,6 +8,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
+use kernel::registry::Registry;
 use position::{Offset, RecordHash};
 
 use super::{InFlight, Owner, Phase, Proof, Reread, Speculation, SpeculativeStream};
@@ -16,7 +17,6 @@ use crate::checkpoint::Checkpoint;
 use crate::owner::memory::image::{category_of, digest_state};
 use crate::owner::{Entropy, StateStore, Submission};
 use crate::record::record_hash;
-use crate::registry::Registry;
 
 /// The hasher of what is in no order.
 pub(in crate::owner) type StateDigest = DefaultHasher;

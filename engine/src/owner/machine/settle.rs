@@ -3,7 +3,7 @@
 //! Invariant: only the oldest unverified append, acknowledged right behind the last verified offset,
 //! counts without being read; everything else is looked up in the log.
 
-use kernel::Timestamp;
+use kernel::{Timestamp, explained};
 use position::Offset;
 
 use super::without_store::Refusals;
@@ -11,7 +11,6 @@ use super::{Goal, Owner, Phase};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
 use crate::damage::{Damage, DamageKind};
-use crate::explained;
 use crate::known_bad::KnownBad;
 use crate::log::Appended;
 use crate::owner::memory::Standing;

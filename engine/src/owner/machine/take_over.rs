@@ -5,7 +5,7 @@
 //! a local store that fails (`without_store`).
 
 use bytes::Bytes;
-use kernel::Timestamp;
+use kernel::{Timestamp, explained};
 use position::{Offset, Term, WriterId};
 use uuid::Uuid;
 
@@ -14,7 +14,6 @@ use super::{Goal, Owner, Phase, Speculation};
 use crate::chain::{Chain, Stop};
 use crate::claim::Claim;
 use crate::command::SubmitError;
-use crate::explained;
 use crate::known_bad::KnownBad;
 use crate::log::Chunk;
 use crate::owner::store::Saved;

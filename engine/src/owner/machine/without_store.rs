@@ -5,8 +5,9 @@
 
 use std::fmt::Display;
 
+use kernel::explained;
+
 use super::{Owner, Phase};
-use crate::explained;
 use crate::owner::NotOwning;
 
 /// How often a partition is given up, and taken again once the store takes a trial of that size, before

@@ -3,12 +3,12 @@
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
+use kernel::registry::{Opaque, Registry};
 
 use super::Memory;
 use super::streams::StreamEntry;
 use crate::owner::machine::image::{StateDigest, unordered};
 use crate::owner::store::StateStore;
-use crate::registry::{Opaque, Registry};
 
 impl Memory {
     pub(in crate::owner) fn fork(&self, store: Box<dyn StateStore>) -> Self {

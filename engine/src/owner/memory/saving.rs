@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use kernel::Timestamp;
+use kernel::registry::{Registry, RuleError};
 use position::Offset;
 
 use super::streams::StreamEntry;
@@ -12,7 +13,6 @@ use crate::checkpoint::Checkpoint;
 use crate::cluster::Hint;
 use crate::frozen::FrozenBy;
 use crate::owner::store::{FirstId, SaveBatch, Saved, StoreError, StoredState};
-use crate::registry::{Registry, RuleError};
 
 /// Where an owner stands that saves.
 pub(in crate::owner) struct Standing {

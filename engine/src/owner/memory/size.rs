@@ -3,7 +3,7 @@
 //! A small state is measured each time; a large one again once what its events added makes a part of it,
 //! so that measuring costs in proportion to what changed.
 
-use crate::registry::{Aggregate, Opaque, RuleError};
+use kernel::registry::{Aggregate, Opaque, RuleError};
 
 /// Up to this size a state is measured with each command, in bytes.
 const MEASURED_EACH_TIME_BYTES: usize = 4 << 10;

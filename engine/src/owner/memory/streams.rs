@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kernel::registry::Opaque;
 
 use super::size::StateSize;
 use crate::frozen::Frozen;
 use crate::keyed::Keyed;
 use crate::owner::store::FirstId;
-use crate::registry::Opaque;
 
 /// What an entry takes beside its key and its state, in bytes.
 const ENTRY_BYTES: usize = 256;

@@ -6,13 +6,12 @@
 //! anything. Deliberately absent: the keys.
 
 use bytes::{Buf, BufMut};
-use kernel::Timestamp;
+use kernel::{RecordedRejection, Timestamp};
 use position::{Offset, Position};
 use uuid::Uuid;
 
 use super::{FirstId, StoreError, StoredState};
 use crate::command::{Decision, EventRef};
-use crate::commit::RecordedRejection;
 
 const ACCEPTED: u8 = 0;
 const REJECTED: u8 = 1;

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use engine::explained;
+use kernel::explained;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use super::{Goal, LOOK_AROUND_EVERY, Session, Target, Task};

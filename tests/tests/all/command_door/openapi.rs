@@ -35,7 +35,7 @@ async fn every_command_has_a_path_that_admits_its_category_only() {
     assert!(found.is_empty(), "{found:?}");
     let paths = document["paths"].as_object().unwrap();
     let mut commands = 0;
-    let mut generator = engine::registry::Registry::schema_generator("/x/");
+    let mut generator = kernel::registry::Registry::schema_generator("/x/");
     for aggregate in served.engine.registry().iter() {
         for command in aggregate.command_types(&mut generator) {
             let operation = &paths[&format!("/v1/streams/{{stream}}/{}", command.name)]["post"];

@@ -446,6 +446,6 @@ async fn events_that_the_program_cannot_read_are_listed_and_the_log_is_whole() {
 }
 
 async fn audit_without_rules(raw: &RawLog) -> Report {
-    let none = engine::registry::Registry::new();
+    let none = kernel::registry::Registry::new();
     verify(&*raw.log, &none, &[], |_, _| {}).await.unwrap()
 }

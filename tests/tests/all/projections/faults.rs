@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use engine::command::Request;
-use engine::explained;
+use kernel::explained;
 use position::Partition;
 use projections::runtime::TaskState;
 use projections::{Projector, RuntimeError, models};

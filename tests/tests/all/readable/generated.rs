@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use engine::registry::{Registry, definitions_of};
+use kernel::registry::{Registry, definitions_of};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};

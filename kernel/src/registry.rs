@@ -1,6 +1,6 @@
 //! The one place where a domain is registered: deciders by category, without their types.
 //!
-//! Invariant: past this file the engine knows commands, events and states only as opaque values
+//! Invariant: past this file a program knows commands, events and states only as opaque values
 //! that their own aggregate made, and no panic of the domain's code gets past it: rules, copies,
 //! serialisation and drops. Deliberately absent: any category's name.
 
@@ -12,17 +12,17 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use kernel::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
-use kernel::{
-    Context, Decider, Message, MessageType, Rejection, ShapeError, Timestamp, TypeName,
-    canonical_json,
-};
 use serde_json::value::RawValue;
+
+use crate::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
+use crate::{
+    Context, Decider, Message, MessageType, RecordedRejection, Rejection, ShapeError, Timestamp,
+    TypeName, canonical_json,
+};
 
 pub use self::guarded::RuleError;
 use self::guarded::{Guarded, guarded};
 use self::json_size::json_size;
-use crate::commit::RecordedRejection;
 
 /// An aggregate's state, command or event whose type only the aggregate knows.
 pub type Opaque = Box<dyn Any + Send + Sync>;
@@ -47,7 +47,7 @@ impl DecidedEvent {
     ///
     /// # Errors
     /// [`MessageError`] where nobody could read it.
-    pub(crate) fn read_back(
+    pub fn read_back(
         &mut self,
         aggregate: &dyn Aggregate,
         data: &RawValue,
@@ -67,7 +67,7 @@ pub struct DecodedCommand {
 
 impl DecodedCommand {
     /// What is left of a command whose data nobody needs any more.
-    pub(crate) fn emptied() -> Self {
+    pub fn emptied() -> Self {
         Self {
             data: RawValue::NULL.to_owned(),
             value: Arc::new(()),
@@ -200,7 +200,7 @@ impl Registry {
     pub fn with<D: Decider>(mut self) -> Self {
         let category = D::CATEGORY;
         assert!(
-            category.parse::<kernel::Category>().is_ok(),
+            category.parse::<crate::Category>().is_ok(),
             "malformed category {category:?}"
         );
         let aggregate = Arc::new(Erased::<D>(PhantomData));
