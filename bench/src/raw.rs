@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::record::NewRecord;
+use event_log::record::NewRecord;
 use position::Partition;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;

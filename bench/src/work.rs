@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use engine::command::{Decision, Request};
 use engine::engine::{Engine, EngineOptions, Pending};
-use engine::log::LogAddress;
-use engine::record::NewRecord;
+use event_log::log::LogAddress;
+use event_log::record::NewRecord;
 use futures::StreamExt as _;
 use kernel::TenantId;
 use lending::Book;

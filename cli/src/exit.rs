@@ -7,11 +7,11 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use engine::audit::CopyError;
-use engine::chain::Stop;
-use engine::create::CreateError;
 use engine::engine::StartError;
-use engine::log::LogError;
+use event_log::chain::Stop;
+use event_log::copy::CopyError;
+use event_log::create::CreateError;
+use event_log::log::LogError;
 pub use kernel::explained;
 use projections::runtime::RuntimeError;
 

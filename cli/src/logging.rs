@@ -16,11 +16,12 @@ use crate::settings::{LogFormat, Settings};
 use crate::stderr;
 
 /// Our own crates, which say more than the libraries.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "cli",
     "command_api",
     "door",
     "engine",
+    "event_log",
     "kernel",
     "projections",
 ];

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use event_log::damage::Damage;
 use kernel::registry::{MessageError, RuleError};
 use kernel::{
     Actor, CausationId, CommandId, CorrelationId, RecordedRejection, ShapeError, StreamName,
@@ -15,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::damage::Damage;
 use crate::frozen::Frozen;
 
 /// A command as a door received it.

@@ -1,25 +1,14 @@
-//! The engine, whatever the domain: the log and who counts in it, the owners that write it, the
-//! subscriptions that follow it, its history and its audit.
+//! The write side, whatever the domain: the owners that decide commands and write the log, a node's
+//! seat in each partition, and what the command door calls.
 //!
-//! Invariant: names no aggregate. Deliberately absent: HTTP, and any read model.
+//! Invariant: names no aggregate, and writes only through an owner's claim. Deliberately absent: HTTP,
+//! and whatever a reader of the log needs, too (`event-log`).
 
 pub mod audit;
-pub mod chain;
-pub mod checkpoint;
-pub mod claim;
 pub mod clock;
-pub mod cluster;
 pub mod command;
-pub mod commit;
-pub mod create;
-pub mod damage;
 pub mod engine;
 pub mod frozen;
-pub mod keyed;
-pub mod known_bad;
-pub mod log;
 pub mod owner;
-pub mod record;
+pub mod peers;
 pub mod seat;
-pub mod subscription;
-pub mod verdict;

@@ -39,7 +39,7 @@ fn main() {
             }
             #[cfg(feature = "known-bad")]
             "bad" => {
-                let all = engine::known_bad::KnownBad::ALL.iter();
+                let all = event_log::known_bad::KnownBad::ALL.iter();
                 let bad = all.copied().find(|bad| format!("{bad:?}") == value);
                 config.flaw = bad.expect("the name of a known-bad change").into();
             }

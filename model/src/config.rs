@@ -1,6 +1,6 @@
 //! How large the modelled world is, and what may go wrong in it.
 
-use engine::known_bad::Flaw;
+use event_log::known_bad::Flaw;
 
 /// A command that clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use engine::command::{Answer, SubmitError};
-use engine::log::{Appended, Chunk};
 use engine::owner::{Action, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission};
-use engine::record::NewRecord;
+use event_log::log::{Appended, Chunk};
+use event_log::record::NewRecord;
 use kernel::Timestamp;
 use kernel::registry::Registry;
 use position::{ChainHash, LogId, Offset};
@@ -546,7 +546,7 @@ impl Node {
             None => 0.hash(&mut hasher),
             Some(Reading::Asked(from)) => (1, from).hash(&mut hasher),
             Some(Reading::Served(chunk)) => {
-                let last = chunk.records.last().map(engine::record::record_hash);
+                let last = chunk.records.last().map(event_log::record::record_hash);
                 (2, last, chunk.next).hash(&mut hasher);
             }
         }

@@ -12,11 +12,11 @@ use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use engine::chain::{Chain, Stop};
-use engine::checkpoint::Checkpoint;
-use engine::known_bad::Flaw;
-use engine::record::{Record, record_hash};
-use engine::subscription::{Batch, Follower, ProofNeed};
+use event_log::chain::{Chain, Stop};
+use event_log::checkpoint::Checkpoint;
+use event_log::known_bad::Flaw;
+use event_log::record::{Record, record_hash};
+use event_log::subscription::{Batch, Follower, ProofNeed};
 use position::Offset;
 use stateright::{Model, Property};
 

@@ -4,7 +4,7 @@
 //! Invariant: uses no judgement, no header parser and no hash of the engine's. Deliberately absent:
 //! speed, and what an operator has acknowledged.
 
-use engine::record::{Headers, Record};
+use event_log::record::{Headers, Record};
 use sha2::{Digest, Sha256};
 
 /// How far above the current term a claim may be.

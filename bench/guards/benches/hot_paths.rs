@@ -15,12 +15,12 @@ use axum::Router;
 use axum::body::Body;
 use domain::{Customer, Order, Payment};
 use engine::command::Request;
-use engine::create::{CreateOptions, create};
 use engine::engine::{Engine, EngineOptions};
-use engine::log::{Appended, Chunk, LogAddress, StoreOptions};
 use engine::owner::{Action, Entropy, NoStore, Now, Owner, OwnerSettings, Submission};
-use engine::record::Record;
-use engine::subscription::{Batch, Follower};
+use event_log::create::{CreateOptions, create};
+use event_log::log::{Appended, Chunk, LogAddress, StoreOptions};
+use event_log::record::Record;
+use event_log::subscription::{Batch, Follower};
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
@@ -301,7 +301,7 @@ fn door_and_requests(count: usize) -> Asked {
                 partition_count: 1,
                 replication: 1,
             },
-            idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
+            idempotency_window_ms: event_log::claim::IDEMPOTENCY_WINDOW_MS,
             node: "guard".to_owned(),
         };
         let (log, ..) = create(&address, &options).await.expect("a new log");

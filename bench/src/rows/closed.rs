@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::engine::EngineOptions;
-use engine::record::NewRecord;
+use event_log::record::NewRecord;
 use position::Partition;
 use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};

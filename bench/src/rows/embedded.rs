@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use engine::record::NewRecord;
+use event_log::record::NewRecord;
 use position::Partition;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Executor, QueryBuilder, Sqlite, SqliteConnection};

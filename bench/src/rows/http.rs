@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use bytes::Bytes;
-use engine::record::{Headers, NewRecord, partition_of};
+use event_log::record::{Headers, NewRecord, partition_of};
 use kernel::TenantId;
 use position::Partition;
 use serde::Deserialize;

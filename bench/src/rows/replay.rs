@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use engine::keyed::Keyed;
-use engine::log::EventLog;
-use engine::subscription::Subscription;
+use event_log::keyed::Keyed;
+use event_log::log::EventLog;
+use event_log::subscription::Subscription;
 use kernel::registry::Opaque;
 use lending::Book;
 use position::Partition;

@@ -2,7 +2,7 @@
 //! B11: the same on logs of fewer and of more partitions.
 
 use async_trait::async_trait;
-use engine::record::NewRecord;
+use event_log::record::NewRecord;
 use position::Partition;
 use tests::harness::logs::Kind;
 

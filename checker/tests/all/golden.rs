@@ -5,7 +5,7 @@ use checker::rule::{ClaimHeaders, CommitHeaders, Fold, Verdict, claim_hash, comm
 use serde_json::Value;
 
 fn golden(name: &str) -> Value {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/golden");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../event-log/tests/golden");
     let text = std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
     serde_json::from_str(&text).unwrap()
 }

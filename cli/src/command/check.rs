@@ -3,10 +3,10 @@
 //! Invariant: nothing is changed, no record is written, no server is started. Deliberately absent:
 //! the proof of a whole log (`annals log verify`).
 
-use engine::commit::Commit;
-use engine::create::first_claim;
-use engine::log::{EventLog, LogAddress, LogError};
-use engine::record::Kind;
+use event_log::commit::Commit;
+use event_log::create::first_claim;
+use event_log::log::{EventLog, LogAddress, LogError};
+use event_log::record::Kind;
 use position::{Offset, Partition};
 use projections::migration_status;
 use projections::runtime::{self, PlaceState};

@@ -1,16 +1,16 @@
 //! What a log says of itself at a glance, and what others have read of it.
 //!
-//! Deliberately absent: judging it (`engine::audit`).
+//! Deliberately absent: judging it (`event_log::verify`).
 
 use std::path::Path;
 
 use clap::ValueEnum;
-use engine::audit::{Known, Source};
-use engine::chain::{Chain, Verdict};
-use engine::checkpoint::Checkpoint;
-use engine::claim::Claim;
-use engine::log::{EventLog, LogError};
 use engine::owner::{StateStore as _, Store};
+use event_log::chain::{Chain, Verdict};
+use event_log::checkpoint::Checkpoint;
+use event_log::claim::Claim;
+use event_log::log::{EventLog, LogError};
+use event_log::verify::{Known, Source};
 use kernel::Timestamp;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use serde::Serialize;

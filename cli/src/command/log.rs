@@ -1,14 +1,14 @@
 //! `annals log …`: making, looking into, proving, copying and writing out a log.
 //!
-//! Deliberately absent: the protocol (`engine`); what `--against` holds the log against (`known`);
+//! Deliberately absent: the protocol (`event_log`); what `--against` holds the log against (`known`);
 //! the raw reading behind a dump (`raw`).
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use engine::audit;
-use engine::create::{CreateOptions, create, first_claim};
-use engine::log::{LogAddress, StoreOptions};
+use event_log::create::{CreateOptions, create, first_claim};
+use event_log::log::{LogAddress, StoreOptions};
+use event_log::verify::{PartitionReport, Report};
 use kernel::registry::Registry;
 use position::Partition;
 use serde::Serialize;
@@ -206,7 +206,7 @@ async fn copy(settings: &Settings, args: &CopyArgs) -> Result<Exit, Failure> {
     let total = known::record_count(&*log).await?;
     let mut progress = Progress::start("copying");
     let to = settings.place_of(&args.to);
-    let copied = audit::copy(&*log, to, store, |done| progress.set(done, total)).await?;
+    let copied = event_log::copy::copy(&*log, to, store, |done| progress.set(done, total)).await?;
     progress.finish(&format!(
         "{} records copied, {} were there",
         copied.records, copied.present
@@ -236,7 +236,7 @@ async fn verify(
     let log = open_log(settings).await?;
     let known = known::checkpoints(settings, &*log, &args.against).await?;
     let mut progress = Progress::start("verifying");
-    let report = audit::verify(&*log, registry, &known, |done, total| {
+    let report = event_log::verify::verify(&*log, registry, &known, |done, total| {
         progress.set(done, total);
     });
     let report = report.await?;
@@ -256,7 +256,7 @@ async fn verify(
 }
 
 /// A partition as one row: the orphans as text.
-fn partition_row(part: &audit::PartitionReport) -> Value {
+fn partition_row(part: &PartitionReport) -> Value {
     let orphans = part.orphans.iter();
     let orphans = orphans.map(|(reason, count)| format!("{count} {}", reason.as_str()));
     let orphans = orphans.collect::<Vec<_>>().join(", ");
@@ -266,7 +266,7 @@ fn partition_row(part: &audit::PartitionReport) -> Value {
 }
 
 /// Says in words what was found.
-fn verdict(report: &audit::Report) -> Exit {
+fn verdict(report: &Report) -> Exit {
     for part in &report.partitions {
         for (offset, reason) in &part.orphan_places {
             talk!(

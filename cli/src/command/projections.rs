@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, Subcommand};
-use engine::log::EventLog;
+use event_log::log::EventLog;
 use projections::runtime::{self, Place, Reading, Rebuilt};
 use serde::Serialize;
 

@@ -6,8 +6,8 @@
 use std::io::{self, BufWriter};
 
 use checker::dump::{DumpWriter, Header, PartitionBounds, RawRecord};
-use engine::log::EventLog;
-use engine::record::Record;
+use event_log::log::EventLog;
+use event_log::record::Record;
 use position::Partition;
 
 use crate::exit::{Exit, Failure};

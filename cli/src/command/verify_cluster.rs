@@ -13,9 +13,9 @@ use clap::Args;
 use engine::audit::{
     Row, Stage, TRIAL_PARTITIONS, TrialOptions, Verdict as RowVerdict, verify_cluster,
 };
-use engine::claim::IDEMPOTENCY_WINDOW_MS;
-use engine::create::{CreateOptions, create};
-use engine::log::{LogAddress, LogPlace, StoreOptions, trial};
+use event_log::claim::IDEMPOTENCY_WINDOW_MS;
+use event_log::create::{CreateOptions, create};
+use event_log::log::{LogAddress, LogPlace, StoreOptions, trial};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use command_api::peer::{HttpPeers, Identity, Key, PeersOptions, Server, ServerOptions};
 use engine::clock::LogClock;
-use engine::cluster::MembershipOptions;
-use engine::create::first_claim;
 use engine::engine::{ClusterOptions, Engine, StartError};
-use engine::log::{EventLog, LogAddress};
+use event_log::create::first_claim;
+use event_log::log::{EventLog, LogAddress};
+use event_log::membership::MembershipOptions;
 use position::Partition;
 
 use crate::exit::{Exit, Failure};

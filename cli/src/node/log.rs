@@ -1,15 +1,15 @@
 //! Opening a log for a process that needs one.
 //!
-//! Deliberately absent: reading and writing it (`engine`).
+//! Deliberately absent: reading and writing it (`event_log`).
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::claim::IDEMPOTENCY_WINDOW_MS;
-use engine::create::{CreateOptions, create, first_claim};
 use engine::engine::StartError;
-use engine::log::{EventLog, LogAddress, LogError, StoreOptions, acknowledging};
+use event_log::claim::IDEMPOTENCY_WINDOW_MS;
+use event_log::create::{CreateOptions, create, first_claim};
+use event_log::log::{EventLog, LogAddress, LogError, StoreOptions, acknowledging};
 use position::Partition;
 
 use crate::exit::{Exit, Failure};
@@ -25,7 +25,7 @@ pub const PARTITIONS_DEFAULT: u32 = 16;
 /// `Unprepared` where there is none; `Unavailable`.
 pub async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, LogError> {
     private_files(&settings.log);
-    let log = engine::log::open(settings.log_place()).await?;
+    let log = event_log::log::open(settings.log_place()).await?;
     Ok(passing(settings, log))
 }
 
@@ -52,7 +52,7 @@ fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
 /// # Errors
 /// `Unavailable`.
 pub async fn partition_count(settings: &Settings) -> Result<u32, Failure> {
-    match engine::log::open(settings.log_place()).await {
+    match event_log::log::open(settings.log_place()).await {
         Ok(log) => Ok(log.partition_count()),
         Err(LogError::Missing { .. }) => Ok(PARTITIONS_DEFAULT),
         Err(error) => Err(error.into()),

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use command_api::peer::Server;
 use engine::engine::{Engine, EngineOptions};
-use engine::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
 use engine::owner::OwnerSettings;
+use event_log::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
 use projections::runtime::{Projector, Sampler};
 use tokio::sync::Mutex;
 

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use engine::log::EventLog;
+use event_log::log::EventLog;
 use projections::runtime::{RuntimeError, require_log};
 use projections::{MigrationStatus, migrate, migration_status};
 

@@ -12,7 +12,7 @@ use command_api::peer::Server;
 use door::health::{self, Health, Role};
 use door::{Problem, openapi};
 use engine::engine::Engine;
-use engine::log::{EventLog, LogWatch};
+use event_log::log::{EventLog, LogWatch};
 use position::Partition;
 use projections::door::QueryDoor;
 use projections::runtime::Sampler;

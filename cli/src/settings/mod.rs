@@ -16,14 +16,15 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster::{Advertised, HIDDEN, SharedSecret};
 use command_api::peer::Secret;
-use doors::Names;
-use engine::chain::Acknowledged;
 use engine::engine::MEMORY_BYTES_MIN;
-use engine::log::{KafkaSecurity, LogAddress, LogPlace, Password};
-use security::{Given, Protocol};
+use event_log::chain::Acknowledged;
+use event_log::log::{KafkaSecurity, LogAddress, LogPlace, Password};
 use serde::{Deserialize, Serialize};
+
+use cluster::{Advertised, HIDDEN, SharedSecret};
+use doors::Names;
+use security::{Given, Protocol};
 use values::{Places, RoleList};
 
 pub use catalogue::{CATALOGUE, Setting};

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::log::{KafkaSecurity, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
+use event_log::log::{KafkaSecurity, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
 use serde::Deserialize;
 
 use crate::private;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use engine::chain::Acknowledged;
+use event_log::chain::Acknowledged;
 use position::{Offset, Partition};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, de::value::SeqAccessDeserializer};

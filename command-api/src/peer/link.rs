@@ -4,7 +4,7 @@
 //! Nothing is written before the node has said that it takes the link. Both sides say something at
 //! least every [`PeersOptions::keep_alive`], so that silence means a dead or frozen node. Invariant:
 //! lines stand in the order in which commands were sent; after `Broken` no event comes. Deliberately
-//! absent: sending again, and what is unanswered (`engine::cluster::Router`).
+//! absent: sending again, and what is unanswered (`engine::seat::Router`).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use std::task::{Context, Poll, ready};
 
 use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
-use engine::cluster::{CommandForPeer, LinkAnswer, LinkEvent, PeerLink};
 use engine::command::SubmitError;
+use engine::peers::{CommandForPeer, LinkAnswer, LinkEvent, PeerLink};
 use futures::FutureExt as _;
 use http_body_util::BodyDataStream;
 use hyper::Request;

@@ -5,7 +5,7 @@
 //! - `GET /v1/topology`: public
 //!
 //! Invariant: only peers are served, and every wait and buffer is bounded. Deliberately absent:
-//! what a link's order means (`engine::cluster`), and who owns (the log).
+//! what a link's order means (`engine::peers`), and who owns (the log).
 
 mod auth;
 mod client;

@@ -6,10 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use engine::cluster::{CommandForPeer, Hint, LinkAnswer};
 use engine::command::{Answer, Became, Request, SubmitError, TurnedAway};
-use engine::damage::{Damage, DamageKind};
 use engine::frozen::Frozen;
+use engine::peers::{CommandForPeer, LinkAnswer};
+use event_log::damage::{Damage, DamageKind};
+use event_log::directory::Hint;
 use kernel::{
     Actor, CausationId, CommandId, CorrelationId, StreamName, TenantId, Timestamp, TypeName,
 };

@@ -5,11 +5,7 @@
 //! Deliberately absent: mending anything.
 
 mod cluster;
-mod copy;
-mod verify;
 
 pub use cluster::{
     Connections, Guarantee, Row, Stage, TRIAL_PARTITIONS, TrialOptions, Verdict, verify_cluster,
 };
-pub use copy::{Copied, CopyError, copy};
-pub use verify::{Known, Mismatch, PartitionReport, Report, Source, verify};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use event_log::commit::stream_key;
 
 use super::{Held, Inner, Load, Pending, Prepared, Sender, Share, wrap};
 use crate::command::TurnedAway;
-use crate::commit::stream_key;
 use crate::seat::{Guard, turned_away};
 
 /// How many streams are remembered before those are forgotten of which nothing is needed.

@@ -8,18 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use event_log::directory::{Directory, Hint, Known, NoDirectory, NodeEntry};
+use event_log::log::{EventLog, LogError};
+use event_log::membership::{Assignment, Membership, MembershipOptions};
 use position::{LogId, Partition, Term};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Engine;
 use crate::clock::LogClock;
-use crate::cluster::{
-    Assignment, Directory, Hint, Known, Membership, MembershipOptions, NoDirectory, NoPeers,
-    NodeEntry, Peers,
-};
-use crate::log::{EventLog, LogError};
 use crate::owner::OwnerSettings;
+use crate::peers::{NoPeers, Peers};
 use crate::seat::Unfit;
 
 /// How often a node says that it is there.

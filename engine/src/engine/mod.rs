@@ -34,14 +34,15 @@ use room::{Room, Share};
 use shares::Shares;
 pub use shares::{MEMORY_BYTES, MEMORY_BYTES_MIN};
 
+use event_log::create::first_claim;
+use event_log::log::{Appender, EventLog, LogError};
+use event_log::record::partition_of;
+
 use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway};
-use crate::create::first_claim;
-use crate::log::{Appender, EventLog, LogError};
 use crate::owner::{
     Entropy, Inquired, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store,
     StoreError, Submission,
 };
-use crate::record::partition_of;
 use crate::seat::{
     Control, Desk, Events, ForwardedCommands, Held, Identity, Load, OwnCommands, Questions, Queue,
     Queues, Seat, Sender, Shared, Status, Turns, turned_away,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use event_log::directory::Hint;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kernel::TenantId;
@@ -15,9 +16,9 @@ use position::{LogId, Partition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Engine, Held, Inner, Load, Prepared, Sender, Share};
-use crate::cluster::{AcceptedLink, Hint, LinkAnswer, PeerService, Topology};
 use crate::command::{Became, Request, SubmitError, TurnedAway};
 use crate::owner::{Inquired, Inquiry};
+use crate::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
 use crate::seat::{Control, LinkGuard, PeerTicket, turned_away};
 
 /// A link from another node for one partition.

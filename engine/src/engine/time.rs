@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event_log::directory::Directory;
+use event_log::log::LogError;
 use kernel::explained;
 use tokio::sync::watch;
 
 use crate::clock::{Change, Clock, LogClock, Reference, system};
-use crate::cluster::Directory;
-use crate::log::LogError;
 
 /// How often the clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

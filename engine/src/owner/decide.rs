@@ -6,6 +6,11 @@
 mod speculate;
 
 use bytes::Bytes;
+use event_log::commit::{
+    COMMIT_SIZE_MAX, CommandPart, Commit, EventPart, Outcome, REFUSED_DATA_SIZE_MAX, stream_key,
+};
+use event_log::known_bad::KnownBad;
+use event_log::record::{self, CommitHeaders};
 use kernel::RecordedRejection;
 use kernel::registry::{Decided, DecidedEvent};
 use kernel::{Context, Timestamp, TimestampError, explained};
@@ -17,11 +22,6 @@ use super::memory::fingerprint::{DataDigest, Fingerprint, SentData, digest_of};
 use super::memory::{answer_again, answer_of, id_key};
 use super::{Action, Now, Submission};
 use crate::command::{Answer, SubmitError};
-use crate::commit::{
-    COMMIT_SIZE_MAX, CommandPart, Commit, EventPart, Outcome, REFUSED_DATA_SIZE_MAX, stream_key,
-};
-use crate::known_bad::KnownBad;
-use crate::record::{self, CommitHeaders};
 
 /// How far `recorded_at` may be ahead of one reading of the wall clock and still stand for it, in
 /// microseconds: one reading serves all commands of a turn, each recorded a microsecond later.

@@ -2,15 +2,15 @@
 //!
 //! Invariant: called only where [`Flaw::is`] is true, hence never without the feature.
 
+use event_log::commit::{Commit, Outcome};
+use event_log::known_bad::{Flaw, KnownBad};
+use event_log::record::{ClaimHeaders, Record};
 use kernel::Timestamp;
 use position::Offset;
 
 use super::machine::{Owner, Speculation};
 use super::{Action, Submission};
 use crate::command::{SubmitError, TurnedAway};
-use crate::commit::{Commit, Outcome};
-use crate::known_bad::{Flaw, KnownBad};
-use crate::record::{ClaimHeaders, Record};
 
 impl<T> Owner<T> {
     /// Turns a known-bad change on; it stays on for this owner.

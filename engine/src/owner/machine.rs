@@ -13,6 +13,14 @@ mod without_store;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
+use event_log::chain::{Acknowledged, Chain, Orphan, Stop};
+use event_log::checkpoint::Checkpoint;
+use event_log::commit::stream_key;
+use event_log::directory::Hint;
+use event_log::keyed::Keyed;
+use event_log::known_bad::KnownBad;
+use event_log::log::Chunk;
+use event_log::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 use kernel::Timestamp;
 use kernel::registry::{DecidedEvent, Opaque, Registry};
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
@@ -26,16 +34,8 @@ use super::{
     Action, Entropy, Inquired, Inquiry, NotOwning, Now, OwnerSettings, Saved, StateStore,
     Submission,
 };
-use crate::chain::{Acknowledged, Chain, Orphan, Stop};
-use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
-use crate::cluster::Hint;
 use crate::command::Answer;
-use crate::commit::stream_key;
-use crate::keyed::Keyed;
-use crate::known_bad::KnownBad;
-use crate::log::Chunk;
-use crate::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
 
 /// What an owner is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

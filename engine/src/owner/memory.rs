@@ -19,15 +19,15 @@ pub(super) use saving::Standing;
 use size::StateSize;
 pub(super) use streams::STATE_TIMES;
 
+use event_log::commit::Commit;
+use event_log::keyed::Keyed;
+use event_log::verdict;
 use kernel::explained;
 use kernel::registry::{Aggregate, DecidedEvent, Opaque, Registry};
 
 use super::store::{FirstId, IdHead, Saved, StateStore, StoreError, StoredId};
 use crate::command::Decision;
-use crate::commit::Commit;
 use crate::frozen::{Frozen, FrozenBy};
-use crate::keyed::Keyed;
-use crate::verdict;
 use streams::{StreamEntry, Streams};
 
 /// What an id takes in memory beside its key and its form, in bytes.

@@ -15,16 +15,16 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use event_log::chain::Stop;
+use event_log::record::{NewRecord, RECORD_VERSION};
 use kernel::registry::DecodedCommand;
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use position::{Offset, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::chain::Stop;
 use crate::clock::ClockOff;
 use crate::command::{Answer, Request, SubmitError};
-use crate::record::{NewRecord, RECORD_VERSION};
 
 pub use decide::VERSION_CONFLICT;
 pub use machine::{Lists, Owner, Phase};
@@ -151,7 +151,7 @@ impl Default for OwnerSettings {
             node: "annals".to_owned(),
             address: None,
             record_version_max: RECORD_VERSION,
-            idempotency_window_ms: crate::claim::IDEMPOTENCY_WINDOW_MS,
+            idempotency_window_ms: event_log::claim::IDEMPOTENCY_WINDOW_MS,
             in_flight_max: 1_024,
             in_flight_bytes_max: 8 << 20,
             append_doubt_after_ms: 30_000,

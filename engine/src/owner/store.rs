@@ -22,14 +22,14 @@ use sha2::{Digest, Sha256};
 
 pub(super) use self::form::IdHead;
 pub use self::form::StoredId;
+use event_log::checkpoint::Checkpoint;
+use event_log::directory::Hint;
+use event_log::keyed::Keyed;
 use kernel::explained;
 use position::{Offset, Partition};
 
 use self::sweep::Sweep;
-use crate::checkpoint::Checkpoint;
-use crate::cluster::Hint;
 use crate::frozen::Frozen;
-use crate::keyed::Keyed;
 
 /// The least and the most bytes that wait in memory for being written, per partition.
 const MEMTABLE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;

@@ -3,6 +3,9 @@
 
 use std::collections::VecDeque;
 
+use event_log::commit::Commit;
+use event_log::log::{Appended, Chunk};
+use event_log::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, Record};
 use kernel as _;
 use kernel::registry::Registry;
 use kernel::{CommandId, Context, Decider, Rejection, TenantId, Timestamp, messages, schemars};
@@ -14,9 +17,6 @@ use uuid::Uuid;
 
 use super::*;
 use crate::command::Decision;
-use crate::commit::Commit;
-use crate::log::{Appended, Chunk};
-use crate::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, Record};
 
 mod adopted;
 mod clock;
@@ -108,7 +108,7 @@ struct World {
     records: Vec<Record>,
     /// The leader of the log.
     leader_epoch: i32,
-    appended: VecDeque<(u64, crate::record::NewRecord)>,
+    appended: VecDeque<(u64, event_log::record::NewRecord)>,
     answers: Vec<(&'static str, Result<Answer, SubmitError>)>,
     /// What the owner gave back; it is offered again as soon as it takes commands.
     released: VecDeque<(Submission, Vec<(&'static str, bool)>)>,
@@ -372,10 +372,10 @@ impl World {
 
     /// The ids of the commands that count, in order, as any reader finds them.
     fn accepted(&self) -> Vec<String> {
-        let mut chain = crate::chain::Chain::genesis(Partition(0));
+        let mut chain = event_log::chain::Chain::genesis(Partition(0));
         let mut ids = Vec::new();
         for record in &self.records {
-            if let crate::chain::Verdict::Commit(_) = chain.judge(record).expect("no damage") {
+            if let event_log::chain::Verdict::Commit(_) = chain.judge(record).expect("no damage") {
                 let value = record.value.as_deref().unwrap();
                 let commit = Commit::read(record.key.as_deref().unwrap(), value).unwrap();
                 ids.push(commit.command.id.as_str().to_owned());

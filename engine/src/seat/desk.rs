@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
+use event_log::directory::Known;
 use kernel::explained;
 use position::Partition;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -22,7 +23,6 @@ use super::Seat;
 use super::driver::{Driver, RETRY_AFTER};
 use super::shared::{Control, Queues, Shared};
 use super::ticket::{ClientTicket, PeerTicket};
-use crate::cluster::Known;
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);

@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event_log::directory::{Hint, Known};
+use event_log::log::{AppendResult, AppendSession, EventLog, LogError};
+use event_log::record::{NewRecord, RECORD_VERSION_FIRST};
 use kernel::explained;
 use metrics::{Histogram, counter, histogram};
 use position::{Offset, Partition, Term};
@@ -18,10 +21,8 @@ use super::shared::{Control, Input, Queues, Shared, Status};
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Peer as _, Seat, SeatAction};
 use crate::clock;
-use crate::cluster::{CommandForPeer, Hint, Known, LinkId, PeerLink};
-use crate::log::{AppendResult, AppendSession, EventLog, LogError};
 use crate::owner::{Inquired, Lists, NotOwning, Now, Submission};
-use crate::record::{NewRecord, RECORD_VERSION_FIRST};
+use crate::peers::{CommandForPeer, LinkId, PeerLink};
 
 /// How long a failed read waits for its next try.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);

@@ -4,9 +4,10 @@
 //! against the log's end, and dropped if the end lacks that term, so that no wrong hint is believed
 //! for long. Deliberately absent: where hints come from (`cluster::Directory`, other nodes).
 
+use event_log::directory::Hint;
+use event_log::known_bad::KnownBad;
+
 use super::{Client, Peer, Seat};
-use crate::cluster::Hint;
-use crate::known_bad::KnownBad;
 use crate::owner::Now;
 
 /// How long a successor that was asked for may take to claim before the log is asked whether it

@@ -23,15 +23,16 @@ mod window;
 
 use std::collections::VecDeque;
 
+use event_log::chain::Stop;
+use event_log::directory::Hint;
+use event_log::log::{Appended, Chunk};
+use event_log::record::{NewRecord, Record};
 use position::{LogId, Offset, Partition, Term};
 
-use crate::chain::Stop;
 use crate::clock::Reference;
-use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::log::{Appended, Chunk};
 use crate::owner::{Inquired, Inquiry, Lists, NotOwning, Now, Owner, Phase, Submission};
-use crate::record::{NewRecord, Record};
+use crate::peers::{LinkAnswer, LinkId};
 use heard::Heard;
 
 pub(crate) use desk::{Desk, Events};

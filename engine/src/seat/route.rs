@@ -2,14 +2,15 @@
 //!
 //! Deliberately absent: the order of steps for this node's own clients (`router`).
 
+use event_log::directory::Hint;
 use position::Term;
 
 use super::{
     Client, Hindrance, Peer, Routed, Seat, SeatAction, Settled, Standing, Step, Ticket, turned_away,
 };
-use crate::cluster::{Hint, LinkAnswer, LinkEvent, LinkId};
 use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::owner::{Action, Now, Submission};
+use crate::peers::{LinkAnswer, LinkEvent, LinkId};
 
 /// A command of this node's clients on its way to its owner.
 pub struct Command<C> {

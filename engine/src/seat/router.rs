@@ -7,9 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use event_log::directory::Hint;
+
 use super::window::Window;
-use crate::cluster::{Hint, LinkAnswer, LinkId};
 use crate::command::{Answer, SubmitError};
+use crate::peers::{LinkAnswer, LinkId};
 
 /// How long ago an owner may have answered last, and may have been asked something without having
 /// answered it, to count as one that answers, in milliseconds.

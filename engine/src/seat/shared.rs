@@ -5,16 +5,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use event_log::directory::{Directory, Hint};
+use event_log::log::{AppendResult, Appender, Bounds, Chunk, EventLog, LogError};
+use event_log::record::Record;
 use position::{LogId, Offset, Position, Term};
 use tokio::sync::{oneshot, watch};
 
 use super::queue::{ForwardedCommands, OwnCommands, Questions};
 use super::unfit::Unfit;
 use crate::clock::LogClock;
-use crate::cluster::{Directory, Hint, LinkEvent, LinkId, Peers};
-use crate::log::{AppendResult, Appender, Bounds, Chunk, EventLog, LogError};
 use crate::owner::NotOwning;
-use crate::record::Record;
+use crate::peers::{LinkEvent, LinkId, Peers};
 
 /// What a seat's task is asked by other nodes, apart from commands.
 pub(crate) enum Control {

@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 
+use event_log::claim::Claim;
+use event_log::record::{ClaimHeaders, NewRecord, RECORD_VERSION};
 use kernel::Timestamp;
 use position::WriterId;
 use uuid::Uuid;
 
 use super::*;
-use crate::claim::Claim;
-use crate::cluster::LinkEvent;
 use crate::command::TurnedAway;
 use crate::owner::OwnerSettings;
 use crate::owner::tests::failing_store::{Fails, Frail, forgetful};
 use crate::owner::tests::{owner_with, submission};
-use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION};
+use crate::peers::LinkEvent;
 
 const HERE: &str = "http://here";
 const THERE: &str = "http://there";

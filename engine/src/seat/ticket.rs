@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Client, Hindrance, Peer};
-use crate::cluster::LinkAnswer;
 use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::engine::Part;
+use crate::peers::LinkAnswer;
 
 /// Whether a waiting command was taken up or given up; whoever comes first decides.
 #[derive(Default)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use event_log::chain::Stop;
 use position::Partition;
 
-use crate::chain::Stop;
 use crate::owner::NotOwning;
 
 /// What keeps a node from owning what the group gives it, so that it is better not in the group.

@@ -1,10 +1,10 @@
 //! What writers leave in the log of the model of reading.
 
 use bytes::Bytes;
-use engine::chain::Chain;
-use engine::claim::Claim;
-use engine::commit::{CommandPart, Commit, EventPart, Outcome};
-use engine::record::{ClaimHeaders, CommitHeaders, Headers, NewRecord, RECORD_VERSION};
+use event_log::chain::Chain;
+use event_log::claim::Claim;
+use event_log::commit::{CommandPart, Commit, EventPart, Outcome};
+use event_log::record::{ClaimHeaders, CommitHeaders, Headers, NewRecord, RECORD_VERSION};
 use kernel::{CommandId, Timestamp};
 use position::{LogId, Term, WriterId};
 use serde_json::value::RawValue;

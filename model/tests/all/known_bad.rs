@@ -1,6 +1,6 @@
 //! Each change that breaks the protocol is found, by the name of what it breaks.
 
-use engine::known_bad::KnownBad;
+use event_log::known_bad::KnownBad;
 use model::check::seek;
 use model::config::Write;
 use model::{Config, Reads, Writing, invariant};

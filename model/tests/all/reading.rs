@@ -55,7 +55,7 @@ fn a_checkpoint_that_is_compared_with_nothing() {
 
 #[cfg(feature = "known-bad")]
 mod known_bad {
-    use engine::known_bad::KnownBad;
+    use event_log::known_bad::KnownBad;
 
     use super::*;
 

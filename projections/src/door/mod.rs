@@ -22,7 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use door::Problem;
-use engine::log::EventLog;
+use event_log::log::EventLog;
 use kernel::explained;
 use kernel::registry::Registry;
 use sqlx::PgConnection;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::subscription::Placed;
+use event_log::subscription::Placed;
 use position::{Partition, Position};
 
 use super::table::{ColumnType, Merge, TALLIED_MAX, Table, ValueColumn};
@@ -233,8 +233,8 @@ fn added(declared: &ValueColumn, number: i64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use engine::commit::Commit;
-    use engine::record::{Headers, NewRecord, Record};
+    use event_log::commit::Commit;
+    use event_log::record::{Headers, NewRecord, Record};
     use position::Offset;
     use proptest::prelude::*;
 

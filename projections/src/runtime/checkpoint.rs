@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use engine::checkpoint::Checkpoint;
+use event_log::checkpoint::Checkpoint;
 use kernel::Timestamp;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use sqlx::postgres::{PgArguments, PgRow, Postgres};

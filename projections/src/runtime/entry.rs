@@ -6,8 +6,8 @@ use std::any::Any;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use engine::commit::Commit;
-use engine::subscription::Placed;
+use event_log::commit::Commit;
+use event_log::subscription::Placed;
 use kernel::{Message, ShapeError, Timestamp, TypeName};
 use position::{Offset, Partition, Position, RecordHash};
 

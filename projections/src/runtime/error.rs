@@ -6,8 +6,8 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use engine::chain::Stop;
-use engine::log::LogError;
+use event_log::chain::Stop;
+use event_log::log::LogError;
 use position::{LogId, Offset, Partition};
 
 use super::entry::ProjectError;
@@ -146,9 +146,9 @@ impl RuntimeError {
     }
 }
 
-impl From<engine::subscription::SubscriptionError> for RuntimeError {
-    fn from(error: engine::subscription::SubscriptionError) -> Self {
-        use engine::subscription::SubscriptionError as E;
+impl From<event_log::subscription::SubscriptionError> for RuntimeError {
+    fn from(error: event_log::subscription::SubscriptionError) -> Self {
+        use event_log::subscription::SubscriptionError as E;
         match error {
             E::Stop(stop) => Self::Stop(stop),
             E::Log(error) => Self::Log(error),

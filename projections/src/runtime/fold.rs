@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::checkpoint::Checkpoint;
-use engine::subscription::{Batch, Placed};
+use event_log::checkpoint::Checkpoint;
+use event_log::subscription::{Batch, Placed};
 use position::Partition;
 
 use super::changes::Changes;

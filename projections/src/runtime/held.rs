@@ -3,8 +3,8 @@
 //! Invariant: a database belongs to the log that wrote it first; nobody writes or shows it for another.
 //! Deliberately absent: when it is asked (`task`, `rebuild`, `list`, the query door, `cli`).
 
-use engine::create::first_claim;
-use engine::log::EventLog;
+use event_log::create::first_claim;
+use event_log::log::EventLog;
 use position::{LogId, Partition};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;

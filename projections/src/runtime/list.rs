@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::checkpoint::Checkpoint;
-use engine::log::{Bounds, EventLog};
+use event_log::checkpoint::Checkpoint;
+use event_log::log::{Bounds, EventLog};
 use kernel::Timestamp;
 use position::{Offset, Partition, Position};
 use serde::Serialize;

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use engine::chain::Orphan;
-use engine::checkpoint::Checkpoint;
-use engine::log::Bounds;
-use engine::subscription::Batch;
+use event_log::chain::Orphan;
+use event_log::checkpoint::Checkpoint;
+use event_log::log::Bounds;
+use event_log::subscription::Batch;
 use metrics::{counter, gauge, histogram};
 use position::Partition;
 

@@ -6,7 +6,7 @@
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use engine::log::EventLog;
+use event_log::log::EventLog;
 use position::Partition;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;

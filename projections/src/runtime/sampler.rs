@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
-use engine::log::{Bounds, EventLog};
+use event_log::log::{Bounds, EventLog};
 use kernel::explained;
 use position::{Offset, Partition};
 use sqlx::postgres::PgConnectOptions;

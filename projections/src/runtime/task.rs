@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::chain::Stop;
-use engine::checkpoint::Checkpoint;
-use engine::log::EventLog;
-use engine::subscription::{Batch, Subscription, SubscriptionError};
+use event_log::chain::Stop;
+use event_log::checkpoint::Checkpoint;
+use event_log::log::EventLog;
+use event_log::subscription::{Batch, Subscription, SubscriptionError};
 use kernel::explained;
 use position::{Offset, Partition};
 use sqlx::postgres::PgConnectOptions;

@@ -1,10 +1,10 @@
 //! Whether commits follow from their streams' versions, where the log's reader does not know those: it
 //! went on from a checkpoint. The read model `stream_index` knows, as far as it has come.
 //!
-//! Deliberately absent: what the reader knows itself (`engine::subscription`).
+//! Deliberately absent: what the reader knows itself (`event_log::subscription`).
 
-use engine::damage::{Damage, DamageKind};
-use engine::subscription::Batch;
+use event_log::damage::{Damage, DamageKind};
+use event_log::subscription::Batch;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::subscription::Batch;
+use event_log::subscription::Batch;
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 

@@ -3,9 +3,9 @@
 //! Invariant: the reading of the log is `history`'s, never the engine's.
 
 use engine::command::{Answer, Decision};
-use engine::commit::Outcome;
 use engine::owner::Phase;
-use engine::record::NewRecord;
+use event_log::commit::Outcome;
+use event_log::record::NewRecord;
 
 use super::history::CommandKey;
 use super::node::Task;

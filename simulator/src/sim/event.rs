@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use engine::cluster::{Hint, LinkAnswer};
 use engine::command::{Answer, Request, SubmitError};
-use engine::log::{Appended, Chunk};
-use engine::record::Record;
+use engine::peers::LinkAnswer;
+use event_log::directory::Hint;
+use event_log::log::{Appended, Chunk};
+use event_log::record::Record;
 use kernel::Timestamp;
 use position::Offset;
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: wishes and hints only; late, doubled, lost, or wrong while faults last.
 
-use engine::cluster::Hint;
+use event_log::directory::Hint;
 
 use super::event::{Event, NodeEvent};
 use super::trace::Who;

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::commit::{Commit, Outcome};
-use engine::record::{self, CommitHeaders, Kind, Record};
+use event_log::commit::{Commit, Outcome};
+use event_log::record::{self, CommitHeaders, Kind, Record};
 use kernel::Timestamp;
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 

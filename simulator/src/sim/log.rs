@@ -3,8 +3,8 @@
 //! Invariant: an append's place is its turn; nothing is ever changed, and only a cut takes records
 //! away. Deliberately absent: who appends when (`producer`), and which records count (`history`).
 
-use engine::log::Chunk;
-use engine::record::{NewRecord, Record};
+use event_log::log::Chunk;
+use event_log::record::{NewRecord, Record};
 use position::{Offset, Partition};
 
 /// One partition.

@@ -3,8 +3,8 @@
 //! Invariant: every fault ends when the quiet phase begins, and what it delayed comes by then.
 
 use bytes::Bytes;
-use engine::cluster::Hint;
-use engine::record::NewRecord;
+use event_log::directory::Hint;
+use event_log::record::NewRecord;
 use position::{LogId, Term};
 use uuid::Uuid;
 

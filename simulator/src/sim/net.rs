@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::cluster::{Hint, LinkAnswer, LinkEvent, LinkId};
 use engine::command::{Request, TurnedAway};
+use engine::peers::{LinkAnswer, LinkEvent, LinkId};
 use engine::seat::{Hindrance, LinkGuard, Peer, turned_away};
+use event_log::directory::Hint;
 use kernel::CommandId;
 
 use super::event::{Ask, Event, NodeEvent};

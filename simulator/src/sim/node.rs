@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
 
 use engine::clock::Reference;
-use engine::cluster::{Hint, LinkEvent, LinkId};
-use engine::log::{Appended, Chunk};
 use engine::owner::{Owner, OwnerSettings, Phase, Submission};
-use engine::record::{NewRecord, Record};
+use engine::peers::{LinkEvent, LinkId};
 use engine::seat::{FairQueue, Identity, Seat, SeatAction};
+use event_log::directory::Hint;
+use event_log::log::{Appended, Chunk};
+use event_log::record::{NewRecord, Record};
 use position::{Offset, Partition, Term};
 
 use super::book;

@@ -2,15 +2,15 @@
 //!
 //! Invariant: everything that differs between runs is here or is drawn while the run goes on.
 
-use engine::claim::IDEMPOTENCY_WINDOW_MS;
-use engine::known_bad::Flaw;
 use engine::owner::OwnerSettings;
+use event_log::claim::IDEMPOTENCY_WINDOW_MS;
+use event_log::known_bad::Flaw;
 
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
 
 /// A mistake of what lies around the engine, built in on purpose to see whether it is found. Those of
-/// the engine itself are its own (`engine::known_bad`).
+/// the engine itself are its own (`event_log::known_bad`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
     /// Commands are forwarded under new command ids.

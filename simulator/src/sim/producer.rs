@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use engine::commit::{Commit, Outcome};
-use engine::log::Appended;
-use engine::record::{Kind, NewRecord, Record};
+use event_log::commit::{Commit, Outcome};
+use event_log::log::Appended;
+use event_log::record::{Kind, NewRecord, Record};
 use position::Partition;
 
 use super::book::Post;
@@ -297,7 +297,7 @@ impl World {
         let judged = self.histories[partition].land(&record, &self.asked);
         let offset = record.offset;
         self.trace
-            .mix(engine::record::record_hash(&record).0[0].into());
+            .mix(event_log::record::record_hash(&record).0[0].into());
         let history = &self.histories[partition];
         let described = || {
             let what = match &judged {

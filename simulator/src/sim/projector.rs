@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::chain::Stop;
-use engine::checkpoint::Checkpoint;
-use engine::log::Chunk;
-use engine::subscription::{Batch, Follower, ProofNeed};
+use event_log::chain::Stop;
+use event_log::checkpoint::Checkpoint;
+use event_log::log::Chunk;
+use event_log::subscription::{Batch, Follower, ProofNeed};
 use position::Partition;
 
 use super::event::{Event, Look, ProjectorEvent};

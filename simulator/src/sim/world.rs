@@ -7,9 +7,9 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use engine::claim::Claim;
 use engine::command::{Answer, SubmitError};
-use engine::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
+use event_log::claim::Claim;
+use event_log::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
 use kernel::registry::Registry;
 use kernel::{TenantId, Timestamp};
 use position::{LogId, Partition, Term, WriterId};

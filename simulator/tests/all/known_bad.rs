@@ -3,7 +3,7 @@
 //! Deliberately absent: changes that need a rare order of events; an exhaustive search finds them
 //! (`model`).
 
-use engine::known_bad::KnownBad;
+use event_log::known_bad::KnownBad;
 use simulator::sim::{self, Invariant, Mistake, Options};
 
 /// How many seeds are tried at most: several times what any of these needs.

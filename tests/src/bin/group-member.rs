@@ -6,7 +6,7 @@
 use std::env;
 use std::time::Duration;
 
-use engine::cluster::{Assignment, MembershipOptions};
+use event_log::membership::{Assignment, MembershipOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -14,7 +14,7 @@ async fn main() {
         .collect::<Vec<_>>()
         .try_into()
         .expect("four arguments");
-    let log = engine::log::open(&log.parse().expect("a log's address"))
+    let log = event_log::log::open(&log.parse().expect("a log's address"))
         .await
         .expect("the log is there");
     let options = MembershipOptions {

@@ -15,7 +15,7 @@ use cli::client::{Client, CommandLine, SendOptions};
 use cli::import::Listing;
 use cli::import::olist::load::{Contents, load};
 use cli::import::olist::plan::Plan;
-use engine::audit::verify;
+use event_log::verify::verify;
 use kernel::explained;
 use kernel::registry::Registry;
 use rand::rngs::StdRng;

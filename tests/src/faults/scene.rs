@@ -13,17 +13,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use engine::create::{CreateOptions, create};
-use engine::log::{EventLog, LogAddress, StoreOptions};
+use event_log::create::{CreateOptions, create};
+use event_log::log::{EventLog, LogAddress, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::{Mutex as Hold, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
+use super::load::NodeAddress;
 use crate::harness::kafka::cluster::{BROKERS, BrokerIndex, KafkaCluster, Route};
 use crate::harness::postgres::Postgres;
 use crate::harness::unique_name;
-
-use super::load::NodeAddress;
 pub use machine::{Clock, MemoryLimit, SmallDisk, limit_files, open_files};
 pub use network::Network;
 use node::Surroundings;
@@ -141,7 +140,7 @@ impl Scene {
                 partition_count: options.partitions,
                 replication: 3,
             },
-            idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
+            idempotency_window_ms: event_log::claim::IDEMPOTENCY_WINDOW_MS,
             node: "faults".to_owned(),
         };
         let (log, _, _) = create(&address, &create_options).await.expect("a new log");

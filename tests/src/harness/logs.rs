@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engine::create::{CreateOptions, create};
-use engine::log::{EventLog, LogAddress, StoreOptions};
+use event_log::create::{CreateOptions, create};
+use event_log::log::{EventLog, LogAddress, StoreOptions};
 use position::LogId;
 use tempfile::TempDir;
 
@@ -44,7 +44,7 @@ impl NewLog {
                 partition_count,
                 replication: 1,
             },
-            idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
+            idempotency_window_ms: event_log::claim::IDEMPOTENCY_WINDOW_MS,
             node: "test".to_owned(),
         };
         let (log, id, _) = create(&address, &options).await.expect("a new log");

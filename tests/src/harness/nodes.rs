@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::clock::LogClock;
-use engine::cluster::{
-    CommandForPeer, Hint, LinkEvent, MembershipOptions, PeerError, PeerLink, PeerService, Peers,
-};
 use engine::command::{Became, SubmitError};
 use engine::engine::{ClusterOptions, Engine, EngineOptions, MEMORY_BYTES, QUEUE_MAX};
-use engine::log::EventLog;
 use engine::owner::{Inquiry, OwnerSettings};
+use engine::peers::{CommandForPeer, LinkEvent, PeerError, PeerLink, PeerService, Peers};
+use event_log::directory::Hint;
+use event_log::log::EventLog;
+use event_log::membership::MembershipOptions;
 use kernel::registry::Registry;
 use position::Partition;
 use tokio::runtime::Runtime;

@@ -4,10 +4,10 @@
 //! The second reading parses headers and puts hashes together on its own. It can also be told to
 //! forget one condition, so that this test shows that its sequences would notice.
 
-use engine::chain::{Chain, Stop, Verdict};
-use engine::checkpoint::Checkpoint;
-use engine::record::{CommitHeaders, NewRecord, RECORD_VERSION, Record};
-use engine::subscription::{Batch, Follower, ProofNeed};
+use event_log::chain::{Chain, Stop, Verdict};
+use event_log::checkpoint::Checkpoint;
+use event_log::record::{CommitHeaders, NewRecord, RECORD_VERSION, Record};
+use event_log::subscription::{Batch, Follower, ProofNeed};
 use position::{LogId, Offset, Partition, Position, Term, WriterId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -352,8 +352,8 @@ fn spoiled(random: &mut StdRng, scribe: &mut Scribe, stream: &str) -> NewRecord 
 }
 
 fn said(verdict: &Result<Verdict, Stop>) -> Said {
-    use engine::chain::Orphan;
-    use engine::damage::DamageKind;
+    use event_log::chain::Orphan;
+    use event_log::damage::DamageKind;
     match verdict {
         Ok(Verdict::Claim(..)) => Said::Claim,
         Ok(Verdict::Commit(_)) => Said::Commit,
@@ -452,7 +452,7 @@ fn before_the_first_claim_no_commit_counts_not_even_one_of_term_0_and_nobody() {
     let record = at(0, &headers.record("main/order-1".into(), "{}".into()));
     let before = chain.clone();
     let verdict = chain.judge(&record);
-    assert_eq!(verdict, Ok(Verdict::Orphan(engine::chain::Orphan::Late)));
+    assert_eq!(verdict, Ok(Verdict::Orphan(event_log::chain::Orphan::Late)));
     assert_eq!(chain, before);
 }
 

@@ -143,7 +143,7 @@ impl Scene {
         pool.close().await;
         assert_eq!(self.annals.terminate(), Some(0), "{}", self.annals.said());
         let report =
-            engine::audit::verify(&*self.log.log, &crate::write_side::shop(), &[], |_, _| {})
+            event_log::verify::verify(&*self.log.log, &crate::write_side::shop(), &[], |_, _| {})
                 .await
                 .unwrap();
         assert!(report.is_clean(), "{report:?}");

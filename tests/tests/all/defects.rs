@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use engine::command::SubmitError;
 use engine::engine::{Engine, EngineOptions};
-use engine::log::{
+use event_log::log::{
     AppendDone, AppendSession, Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader,
 };
-use engine::record::{NewRecord, Record};
+use event_log::record::{NewRecord, Record};
 use position::{Offset, Partition};
 use tests::harness::logs::{Kind, NewLog};
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::cluster::{Directory, Hint, Known, NodeEntry};
-use engine::log::{self, LogAddress};
-use engine::record::{Headers, NewRecord};
+use event_log::directory::{Directory, Hint, Known, NodeEntry};
+use event_log::log::{self, LogAddress};
+use event_log::record::{Headers, NewRecord};
 use kernel::Timestamp;
 use position::{LogId, Partition, Term};
 use rdkafka::admin::AdminOptions;

@@ -13,7 +13,7 @@ mod settings;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::record::NewRecord;
+use event_log::record::NewRecord;
 use position::Offset;
 use tests::harness::logs::Kind;
 

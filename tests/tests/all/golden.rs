@@ -4,10 +4,10 @@
 //! test and the engine would have to be wrong in the same way.
 
 use bytes::Bytes;
-use engine::chain::{Chain, Verdict};
-use engine::claim::Claim;
-use engine::commit::Commit;
-use engine::record::{
+use event_log::chain::{Chain, Verdict};
+use event_log::claim::Claim;
+use event_log::commit::Commit;
+use event_log::record::{
     self, ClaimHeaders, CommitHeaders, Headers, Kind, NewRecord, RECORD_VERSION, Record,
 };
 use kernel::TenantId;
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 fn golden(name: &str) -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/golden/");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../event-log/tests/golden/");
     let text = std::fs::read_to_string(format!("{path}{name}")).unwrap();
     serde_json::from_str(&text).unwrap()
 }

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use engine::chain::{Chain, Verdict};
-use engine::checkpoint::Checkpoint;
-use engine::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
-use engine::commit::{CommandPart, Commit, EventPart, Outcome};
-use engine::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION, Record};
+use event_log::chain::{Chain, Verdict};
+use event_log::checkpoint::Checkpoint;
+use event_log::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
+use event_log::commit::{CommandPart, Commit, EventPart, Outcome};
+use event_log::record::{ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION, Record};
 use kernel::{TenantId, Timestamp};
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use serde_json::value::RawValue;

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::commit::Commit;
-use engine::record::{NewRecord, Record};
+use event_log::commit::Commit;
+use event_log::record::{NewRecord, Record};
 use futures::future::join_all;
 use kernel::Timestamp;
 use position::{Offset, Partition};
@@ -84,7 +84,7 @@ async fn on_both_logs(test: impl AsyncFn(&Stack)) {
         assert_recorded_one_after_the_other(&stack.log).await;
         let log = stack.stop().await;
         let shop = crate::write_side::shop();
-        let report = engine::audit::verify(&*log.log, &shop, &[], |_, _| {});
+        let report = event_log::verify::verify(&*log.log, &shop, &[], |_, _| {});
         assert!(report.await.unwrap().is_clean());
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::command::{Answer, SubmitError};
-use engine::create::{CreateOptions, create, first_claim};
 use engine::engine::Engine;
-use engine::log::{LogAddress, LogError, LogWatch, StoreOptions};
+use event_log::create::{CreateOptions, create, first_claim};
+use event_log::log::{LogAddress, LogError, LogWatch, StoreOptions};
 use position::Partition;
 use projections::door::{QueryDoor, router};
 use projections::runtime::{TaskState, require_log};
@@ -130,7 +130,7 @@ async fn a_reader_of_a_file_that_was_replaced_stops_instead_of_waiting_for_ever(
     let postgres = Postgres::start();
     let url = database(&postgres).await;
     // As another process does, which writes nothing.
-    let reading = engine::log::open(&log.address).await.unwrap();
+    let reading = event_log::log::open(&log.address).await.unwrap();
     let projector = Projector::spawn(&reading, &url, &models::all(), 1).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
     fs::remove_file(path_of(&log)).unwrap();

@@ -66,7 +66,7 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
     }
     assert_equal(&stack, "after a rebuild").await;
     let log = stack.stop().await;
-    let report = engine::audit::verify(&*log.log, &crate::write_side::shop(), &[], |_, _| {})
+    let report = event_log::verify::verify(&*log.log, &crate::write_side::shop(), &[], |_, _| {})
         .await
         .unwrap();
     assert!(report.is_clean(), "{report:?}");

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::cluster::PeerService;
 use engine::command::{Became, Decision, Request, SubmitError};
 use engine::engine::Engine;
-use engine::log::EventLog;
-use engine::record::{self, RECORD_VERSION};
-use engine::subscription::Subscription;
+use engine::peers::PeerService;
+use event_log::log::EventLog;
+use event_log::record::{self, RECORD_VERSION};
+use event_log::subscription::Subscription;
 use kernel::TenantId;
 use position::{Offset, Partition};
 use serde_json::json;
@@ -69,7 +69,7 @@ impl Scene {
         let node = InProcessNode::start(
             name,
             &self.network,
-            async || engine::log::open(&address).await.unwrap(),
+            async || event_log::log::open(&address).await.unwrap(),
             shop(),
             &self.group,
             self.session_timeout,

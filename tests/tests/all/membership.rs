@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use engine::cluster::{Assignment, MembershipOptions};
-use engine::log::{EventLog, LogAddress, LogError};
+use event_log::log::{EventLog, LogAddress, LogError};
+use event_log::membership::{Assignment, MembershipOptions};
 use position::Partition;
 use rustix::process::Signal;
 use tests::harness::kafka::Kafka;

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use checker::check::{Checker, Options};
 use checker::dump::RawRecord;
 use checker::report::{Evidence, Kind as Fault};
-use engine::audit::verify;
-use engine::chain::{Acknowledged, Stop};
-use engine::log::Chunk;
-use engine::log::acknowledging;
 use engine::owner::{Action, Entropy, NoStore, Now, Owner, OwnerSettings, Phase};
-use engine::record::{Kind, NewRecord, Record};
-use engine::subscription::Follower;
+use event_log::chain::{Acknowledged, Stop};
+use event_log::log::Chunk;
+use event_log::log::acknowledging;
+use event_log::record::{Kind, NewRecord, Record};
+use event_log::subscription::Follower;
+use event_log::verify::verify;
 use kernel::Timestamp;
 use kernel::registry::Registry;
 use position::{Offset, Partition};
@@ -348,8 +348,8 @@ async fn all_readers_call_the_same_place_of_a_changed_log_damaged() {
 async fn a_column_of_another_type_is_what_its_bytes_are_and_no_absence_of_the_log() {
     let raw = RawLog::empty(LogKind::Sqlite, 1).await;
     let path = match &raw.address {
-        engine::log::LogAddress::Sqlite { path } => path.clone(),
-        engine::log::LogAddress::Kafka { .. } => unreachable!("it is a file"),
+        event_log::log::LogAddress::Sqlite { path } => path.clone(),
+        event_log::log::LogAddress::Kafka { .. } => unreachable!("it is a file"),
     };
     let said = valid(&mut StdRng::seed_from_u64(7));
     let records = linked(&said);

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use command_api::peer::{
     HttpPeers, Identity, Key, PeersOptions, Secret, Server, ServerOptions, topology_router,
 };
-use engine::cluster::{CommandForPeer, LinkAnswer, LinkEvent, PeerLink, Peers};
 use engine::command::Request;
+use engine::peers::{CommandForPeer, LinkAnswer, LinkEvent, PeerLink, Peers};
 use position::{LogId, Partition};
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine::command::Request;
 use engine::engine::Engine;
-use engine::log::EventLog;
+use event_log::log::EventLog;
 use projections::runtime::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
     key, latest, max, min, sum, too_large,

@@ -371,7 +371,7 @@ async fn a_changed_record_is_never_shown() {
     served
         .ok(&format!("{events}?min_position={}", placed.position))
         .await;
-    let engine::log::LogAddress::Sqlite { path } = &served.log.address else {
+    let event_log::log::LogAddress::Sqlite { path } = &served.log.address else {
         panic!("a file")
     };
     let url = format!("sqlite:{}", path.display());

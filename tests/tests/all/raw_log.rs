@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
-use engine::record::{Header, Headers, NewRecord, Record};
+use event_log::log::{self, AppendSession, EventLog, LogAddress, LogError, StoreOptions};
+use event_log::record::{Header, Headers, NewRecord, Record};
 use position::{Offset, Partition};
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions};

@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::audit::verify;
 use engine::command::Request;
-use engine::commit::Commit;
 use engine::engine::{Engine, EngineOptions};
-use engine::log::EventLog;
+use event_log::commit::Commit;
+use event_log::log::EventLog;
+use event_log::verify::verify;
 use kernel::Timestamp;
 use position::Partition;
 use projections::{Projector, models};

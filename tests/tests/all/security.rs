@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use engine::cluster::{Assignment, Hint, MembershipOptions};
-use engine::create::{CreateOptions, create};
-use engine::log::{
+use event_log::create::{CreateOptions, create};
+use event_log::directory::Hint;
+use event_log::log::{
     self, EventLog, KafkaSecurity, LogAddress, LogError, LogPlace, Password, SaslMechanism,
     StoreOptions,
 };
-use engine::record::{Headers, NewRecord};
+use event_log::membership::{Assignment, MembershipOptions};
+use event_log::record::{Headers, NewRecord};
 use position::{LogId, Offset, Partition, Term};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tests::harness::certificates::Authority;
@@ -40,7 +41,7 @@ fn options() -> CreateOptions {
             partition_count: PARTITIONS,
             replication: 1,
         },
-        idempotency_window_ms: engine::claim::IDEMPOTENCY_WINDOW_MS,
+        idempotency_window_ms: event_log::claim::IDEMPOTENCY_WINDOW_MS,
         node: "test".to_owned(),
     }
 }

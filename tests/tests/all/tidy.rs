@@ -14,15 +14,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Judges the engine, so it uses nothing of it.
     ("checker", &[]),
     ("domain", &["kernel"]),
-    ("engine", &["kernel", "position"]),
+    ("event-log", &["kernel", "position"]),
+    ("engine", &["event-log", "kernel", "position"]),
     ("door", &["kernel"]),
     // Runs the engine as it is, in a world of its own.
-    ("simulator", &["engine", "kernel", "position"]),
-    ("model", &["engine", "kernel", "position"]),
-    ("command-api", &["door", "engine", "kernel", "position"]),
+    ("simulator", &["engine", "event-log", "kernel", "position"]),
+    ("model", &["engine", "event-log", "kernel", "position"]),
+    (
+        "command-api",
+        &["door", "engine", "event-log", "kernel", "position"],
+    ),
     (
         "projections",
-        &["domain", "door", "engine", "kernel", "position"],
+        &["domain", "door", "event-log", "kernel", "position"],
     ),
     (
         "cli",
@@ -32,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "domain",
             "door",
             "engine",
+            "event-log",
             "kernel",
             "position",
             "projections",
@@ -39,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // Somebody's own domain, with a program of its own: it never sees ours.
-    ("lending", &["cli", "engine", "kernel", "projections"]),
+    ("lending", &["cli", "kernel", "projections"]),
     (
         "tests",
         &[
@@ -49,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "domain",
             "door",
             "engine",
+            "event-log",
             "kernel",
             "position",
             "projections",
@@ -62,6 +68,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "domain",
             "door",
             "engine",
+            "event-log",
             "kernel",
             "lending",
             "position",
@@ -77,12 +84,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "domain",
             "door",
             "engine",
+            "event-log",
             "kernel",
             "position",
             "projections",
         ],
     ),
 ];
+
+/// What shows read models, without being able to write the log.
+const READ_WING: [&str; 1] = ["projections"];
+/// What only the write side needs: its crates, and the store of an owner.
+const WRITE_WING: [&str; 3] = ["engine", "command-api", "fjall"];
 
 /// What is named in code only below these paths, and, if it is a library, used by these crates.
 struct Belongs {
@@ -93,16 +106,16 @@ struct Belongs {
 const BELONGINGS: [Belongs; 5] = [
     Belongs {
         word: "rdkafka",
-        to: &["engine/src/log/kafka/", "tests/", "bench/"],
+        to: &["event-log/src/log/kafka/", "tests/", "bench/"],
     },
     Belongs {
         word: "rdkafka_sys",
-        to: &["engine/src/log/kafka/", "tests/", "bench/"],
+        to: &["event-log/src/log/kafka/", "tests/", "bench/"],
     },
     Belongs {
         word: "sqlx",
         to: &[
-            "engine/src/log/sqlite/",
+            "event-log/src/log/sqlite/",
             "projections/src/runtime/",
             "projections/src/door/",
             "projections/src/migrate.rs",
@@ -341,6 +354,29 @@ fn quoted_between<'a>(text: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> 
 }
 
 #[test]
+fn the_read_wing_never_links_the_write_wing() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    for package in READ_WING {
+        let output = Command::new(&cargo)
+            .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
+            .args(["--format", "{p}", "--package", package])
+            // Else the tree is that of the whole workspace.
+            .env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION")
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let tree = String::from_utf8(output.stdout).unwrap();
+        let linked: BTreeSet<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
+        assert!(linked.contains("event-log"), "{package} reads no log");
+        for never in WRITE_WING {
+            assert!(!linked.contains(never), "{package} links {never}");
+        }
+    }
+}
+
+#[test]
 fn every_crate_of_ours_that_logs_is_heard() {
     let dependencies = dependencies();
     let logs = |name: &&str| dependencies[*name].contains("tracing");
@@ -393,6 +429,8 @@ fn these_checks_notice_what_they_are_for() {
         ("command-api", "projections"),
         ("projections", "command-api"),
         ("engine", "domain"),
+        ("projections", "engine"),
+        ("event-log", "engine"),
         ("domain", "engine"),
         ("kernel", "engine"),
         ("checker", "engine"),
@@ -421,19 +459,19 @@ fn these_checks_notice_what_they_are_for() {
     for (path, line) in [
         ("engine/src/owner/new.rs", "use rdkafka::Message;"),
         (
-            "engine/src/log/kafka_too.rs",
+            "event-log/src/log/kafka_too.rs",
             "fn f(x: rdkafka_sys::rd_kafka_t) {}",
         ),
         (
             "projections/src/models/new.rs",
             "    sqlx::query(\"SELECT 1\");",
         ),
-        ("engine/src/log/mod.rs", "pub use sqlx;"),
+        ("event-log/src/log/mod.rs", "pub use sqlx;"),
         (
             "projections/src/runtime/new.rs",
             concat!("use ax", "um::Router;"),
         ),
-        ("engine/src/registry.rs", "use domain::Order;"),
+        ("engine/src/seat/new.rs", "use domain::Order;"),
         (
             "projections/src/door/new.rs",
             "let order: Vec<domain::Order>;",
@@ -454,7 +492,7 @@ fn these_checks_notice_what_they_are_for() {
         "let x = my::axum::f();",
         "let domain = self.domain;",
         "mod my_sqlx; let _ = my_sqlx::f();",
-        "use engine::log::KafkaLog;",
+        "use event_log::log::KafkaLog;",
     ] {
         let faults = source_faults("engine/src/new.rs", &format!("{head}{line}"));
         assert_eq!(faults, [""; 0], "{line}");

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use engine::command::{Became, Request, SubmitError, TurnedAway};
 use engine::engine::{Engine, EngineOptions, MEMORY_BYTES_MIN};
-use engine::log::{
+use event_log::log::{
     AppendDone, AppendSession, Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader,
 };
-use engine::record::{NewRecord, Record, partition_of};
+use event_log::record::{NewRecord, Record, partition_of};
 use kernel::TenantId;
 use position::{Offset, Partition, Position};
 use serde_json::{Value, json};

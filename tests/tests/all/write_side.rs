@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use domain::{Customer, Order, Payment};
 use engine::command::{Answer, Decision, Request, SubmitError};
 use engine::engine::{Engine, EngineOptions};
-use engine::log::EventLog;
-use engine::record::CommitHeaders;
+use event_log::log::EventLog;
+use event_log::record::CommitHeaders;
 use kernel::registry::Registry;
 use kernel::{CommandId, TenantId, Timestamp};
 use position::{Partition, Position};
@@ -135,7 +135,7 @@ async fn an_order_is_placed_once_and_its_steps_follow() {
 async fn a_damaged_partition_answers_at_once_and_decides_nothing() {
     each_kind(async |kind| {
         let log = NewLog::make(kind, 1).await;
-        let claim = engine::create::first_claim(&*log.log, Partition(0))
+        let claim = event_log::create::first_claim(&*log.log, Partition(0))
             .await
             .unwrap()
             .unwrap();
@@ -143,12 +143,12 @@ async fn a_damaged_partition_answers_at_once_and_decides_nothing() {
             term: claim.term,
             writer: claim.writer,
             position: Position(9),
-            previous: engine::record::genesis(Partition(0)),
+            previous: event_log::record::genesis(Partition(0)),
         };
         let record = unlinked.record("main/order-1".into(), "{}".into());
         let appender = log.log.appender().await.unwrap();
         let (done, appended) = tokio::sync::oneshot::channel();
-        let done = Box::new(move |result: engine::log::AppendResult| {
+        let done = Box::new(move |result: event_log::log::AppendResult| {
             let _ = done.send(result.unwrap());
         });
         appender

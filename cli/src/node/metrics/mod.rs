@@ -8,11 +8,11 @@ mod process;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use catalogue::{CATALOGUE, Kind};
-use engine::record::RECORD_VERSION;
+use event_log::record::RECORD_VERSION;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::exit::{Exit, Failure};
+use catalogue::{CATALOGUE, Kind};
 
 /// How often old observations are folded into their sums.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use event_log::chain::{Chain, Stop, Verdict};
+use event_log::log::{AppendResult, AppendSession, Appended, Appender, LogError};
+use event_log::record::{self, ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION};
 use position::{ChainHash, Offset, Partition, Position, Term, WriterId};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -17,9 +20,6 @@ use uuid::Uuid;
 use super::commits::{Commits, Content, claim_value};
 use super::ledger::{Acknowledged, Key, Ledger};
 use super::trial::Trial;
-use crate::chain::{Chain, Stop, Verdict};
-use crate::log::{AppendResult, AppendSession, Appended, Appender, LogError};
-use crate::record::{self, ClaimHeaders, CommitHeaders, NewRecord, RECORD_VERSION};
 
 /// How long a record may go without an acknowledgement before it is in doubt.
 pub(super) const DOUBT_AFTER: Duration = Duration::from_secs(30);
@@ -430,7 +430,7 @@ impl AppendSession for Gone {
         &self,
         _: Partition,
         _: &NewRecord,
-        _: crate::log::AppendDone,
+        _: event_log::log::AppendDone,
     ) -> Result<(), LogError> {
         Err(LogError::Closed)
     }

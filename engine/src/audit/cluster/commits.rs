@@ -4,15 +4,14 @@
 //! claims before it.
 
 use bytes::Bytes;
+use event_log::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
+use event_log::commit::{CommandPart, Commit, EventPart, Outcome};
+use event_log::record::{NewRecord, Record, record_hash};
 use kernel::{CommandId, StreamName, TenantId, Timestamp};
 use position::{Offset, RecordHash, WriterId};
 use rand::RngExt as _;
 use serde_json::value::RawValue;
 use uuid::Uuid;
-
-use crate::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
-use crate::commit::{CommandPart, Commit, EventPart, Outcome};
-use crate::record::{NewRecord, Record, record_hash};
 
 /// What a record holds, wherever it stands: two with the same content are the same record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +121,9 @@ fn filling(length: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use event_log::commit::COMMIT_SIZE_MAX;
+
     use super::*;
-    use crate::commit::COMMIT_SIZE_MAX;
 
     #[test]
     fn a_commit_of_the_trial_is_read_like_any_other_and_has_the_size_asked_for() {

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event_log::directory::Hint;
+use event_log::log::{EventLog, LogError, LogPlace, trial};
+use event_log::membership::{Assignment, Membership, MembershipOptions};
 use position::{LogId, Partition, Term};
 use uuid::Uuid;
 
 use super::report::Places;
-use crate::cluster::{Assignment, Hint, Membership, MembershipOptions};
-use crate::log::{EventLog, LogError, LogPlace, trial};
 
 /// How long the group may take to share out partitions where nobody is silent.
 const SHARE_WITHIN: Duration = Duration::from_secs(40);

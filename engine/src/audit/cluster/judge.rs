@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use event_log::chain::{Chain, Stop, Verdict};
+use event_log::log::{EventLog, LogError};
+use event_log::record::{Kind, Record, record_hash};
 use position::{Offset, Partition, Position, RecordHash, WriterId};
 
 use super::claimant::retried;
@@ -13,9 +16,6 @@ use super::commits::Content;
 use super::ledger::{Acknowledged, Key, Ledger};
 use super::readers::{Followed, Seen};
 use super::report::Places;
-use crate::chain::{Chain, Stop, Verdict};
-use crate::log::{EventLog, LogError};
-use crate::record::{Kind, Record, record_hash};
 
 /// How long one piece of the log may take.
 const READ_WITHIN: Duration = Duration::from_secs(30);

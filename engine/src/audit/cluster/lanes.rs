@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use event_log::commit::COMMIT_SIZE_MAX;
+use event_log::log::LogError;
 use position::Partition;
 
 use super::claimant::{Burst, Claimant, Ended, Held, Trouble, explained, retried};
 use super::ledger::Ledger;
 use super::report::Places;
 use super::trial::{Phase, Trial};
-use crate::commit::COMMIT_SIZE_MAX;
-use crate::log::LogError;
 
 /// The partitions that the trial needs.
 pub const PARTITIONS: u32 = 3;

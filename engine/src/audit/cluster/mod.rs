@@ -20,14 +20,13 @@ mod trial;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use position::{LogId, Partition};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-
-use crate::log::{EventLog, LogError, LogPlace};
+use event_log::log::{EventLog, LogError, LogPlace};
 pub use lanes::PARTITIONS as TRIAL_PARTITIONS;
 use lanes::{Lane, Steady};
+use position::{LogId, Partition};
 pub use report::{Guarantee, Row, Verdict};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 pub use trial::Connections;
 use trial::{Phase, Trial};
 

@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event_log::chain::Stop;
+use event_log::checkpoint::Checkpoint;
+use event_log::log::{EventLog, LogError};
+use event_log::record::record_hash;
+use event_log::subscription::{Subscription, SubscriptionError};
 use position::{Offset, Partition, RecordHash};
 use tokio::sync::watch;
 
 use super::claimant::explained;
 use super::trial::{Phase, Trial};
-use crate::chain::Stop;
-use crate::checkpoint::Checkpoint;
-use crate::log::{EventLog, LogError};
-use crate::record::record_hash;
-use crate::subscription::{Subscription, SubscriptionError};
 
 /// How long a reader waits for records before it looks whether it has seen all.
 const WAIT: Duration = Duration::from_millis(100);

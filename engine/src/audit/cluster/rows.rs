@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use event_log::log::{LogError, SettingProblem};
+
 use super::groups::Grouped;
 use super::judge::Judged;
 use super::lanes::Lane;
 use super::readers::Followed;
 use super::report::{Guarantee, Places, Row};
-use crate::log::{LogError, SettingProblem};
 
 /// The clocks of brokers and nodes may differ by this much.
 const SKEW_MAX_MS: u64 = 60_000;
@@ -182,7 +183,10 @@ fn largest_row(lane: &Lane) -> Row {
     }
     Row::of(
         Guarantee::LargestRecord,
-        format!("wrote commits of {} bytes", crate::commit::COMMIT_SIZE_MAX),
+        format!(
+            "wrote commits of {} bytes",
+            event_log::commit::COMMIT_SIZE_MAX
+        ),
         (lane.largest, 1),
         &against,
         String::new(),

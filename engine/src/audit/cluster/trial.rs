@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use event_log::log::EventLog;
 use position::LogId;
 use rand::RngExt as _;
 use tokio::sync::watch;
-
-use crate::log::EventLog;
 
 /// How long a claimant that lost waits before it claims again, in milliseconds.
 const BACK_OFF_MS: std::ops::Range<u64> = 10..60;

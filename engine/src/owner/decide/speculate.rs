@@ -7,11 +7,11 @@
 use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
+use event_log::commit::Commit;
 use kernel::registry::{Aggregate, RuleError};
 
 use super::Made;
 use crate::command::SubmitError;
-use crate::commit::Commit;
 use crate::frozen::FrozenBy;
 use crate::owner::machine::{Owner, Speculation, SpeculativeStream};
 use crate::owner::memory::size::StateSize;

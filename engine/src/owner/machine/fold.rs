@@ -3,22 +3,22 @@
 use std::iter::repeat_n;
 
 use bytes::Bytes;
+use event_log::chain::{Stop, Verdict};
+use event_log::claim::Claim;
+use event_log::damage::{Damage, DamageKind};
+use event_log::directory::Hint;
+use event_log::known_bad::KnownBad;
+use event_log::record::{ClaimHeaders, CommitHeaders, Record};
+use event_log::verdict::{self, Content};
 use kernel::registry::Opaque;
 use position::{Offset, Position};
 
 use super::{InFlight, Owner, Phase};
-use crate::chain::{Stop, Verdict};
-use crate::claim::Claim;
-use crate::cluster::Hint;
 use crate::command::Answer;
-use crate::damage::{Damage, DamageKind};
-use crate::known_bad::KnownBad;
 use crate::owner::Action;
 use crate::owner::memory::size::StateSize;
 use crate::owner::memory::{OwnCommit, STATE_TIMES};
 use crate::owner::store::IdHead;
-use crate::record::{ClaimHeaders, CommitHeaders, Record};
-use crate::verdict::{self, Content};
 
 /// From which size on a state's copy is kept for the next command, in bytes of JSON.
 const SPARE_FROM_BYTES: usize = 16 << 10;

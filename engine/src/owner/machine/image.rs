@@ -8,15 +8,15 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
+use event_log::chain::Chain;
+use event_log::checkpoint::Checkpoint;
+use event_log::record::record_hash;
 use kernel::registry::Registry;
 use position::{Offset, RecordHash};
 
 use super::{InFlight, Owner, Phase, Proof, Reread, Speculation, SpeculativeStream};
-use crate::chain::Chain;
-use crate::checkpoint::Checkpoint;
 use crate::owner::memory::image::{category_of, digest_state};
 use crate::owner::{Entropy, StateStore, Submission};
-use crate::record::record_hash;
 
 /// The hasher of what is in no order.
 pub(in crate::owner) type StateDigest = DefaultHasher;

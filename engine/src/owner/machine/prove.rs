@@ -8,16 +8,16 @@
 //! Invariant: a proof counts only for what was suspected before it was asked for. Deliberately absent:
 //! what makes two places the same (`checkpoint`), and which record counts (`chain`).
 
+use event_log::chain::{Chain, Stop};
+use event_log::checkpoint::Checkpoint;
+use event_log::damage::{Damage, DamageKind};
+use event_log::known_bad::KnownBad;
+use event_log::log::Chunk;
+use event_log::record::Record;
 use position::Offset;
 
 use super::{Owner, Phase};
-use crate::chain::{Chain, Stop};
-use crate::checkpoint::Checkpoint;
-use crate::damage::{Damage, DamageKind};
-use crate::known_bad::KnownBad;
-use crate::log::Chunk;
 use crate::owner::{Action, Now};
-use crate::record::Record;
 
 /// The proof of a place that is wanted.
 #[derive(Clone, Debug, Default)]

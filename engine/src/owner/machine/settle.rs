@@ -3,19 +3,19 @@
 //! Invariant: only the oldest unverified append, acknowledged right behind the last verified offset,
 //! counts without being read; everything else is looked up in the log.
 
+use event_log::chain::Stop;
+use event_log::checkpoint::Checkpoint;
+use event_log::damage::{Damage, DamageKind};
+use event_log::known_bad::KnownBad;
+use event_log::log::Appended;
+use event_log::record::Record;
 use kernel::{Timestamp, explained};
 use position::Offset;
 
 use super::without_store::Refusals;
 use super::{Goal, Owner, Phase};
-use crate::chain::Stop;
-use crate::checkpoint::Checkpoint;
-use crate::damage::{Damage, DamageKind};
-use crate::known_bad::KnownBad;
-use crate::log::Appended;
 use crate::owner::memory::Standing;
 use crate::owner::{Action, NotOwning, Now};
-use crate::record::Record;
 
 /// The pause before the local checkpoint is tried again, in milliseconds.
 const STORE_RETRY_MS: u64 = 250;

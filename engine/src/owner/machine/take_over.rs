@@ -5,20 +5,20 @@
 //! a local store that fails (`without_store`).
 
 use bytes::Bytes;
+use event_log::chain::{Chain, Stop};
+use event_log::claim::Claim;
+use event_log::known_bad::KnownBad;
+use event_log::log::Chunk;
+use event_log::record::ClaimHeaders;
 use kernel::{Timestamp, explained};
 use position::{Offset, Term, WriterId};
 use uuid::Uuid;
 
 use super::prove::Reading;
 use super::{Goal, Owner, Phase, Speculation};
-use crate::chain::{Chain, Stop};
-use crate::claim::Claim;
 use crate::command::SubmitError;
-use crate::known_bad::KnownBad;
-use crate::log::Chunk;
 use crate::owner::store::Saved;
 use crate::owner::{Action, NotOwning, Now};
-use crate::record::ClaimHeaders;
 
 /// How long after a loss the next one counts as another of the same struggle, in milliseconds.
 const STRUGGLE_MS: u64 = 10_000;

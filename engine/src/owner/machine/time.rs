@@ -2,9 +2,10 @@
 //!
 //! Deliberately absent: how that is found out (`clock`).
 
+use event_log::known_bad::KnownBad;
+
 use super::{Owner, Phase};
 use crate::clock::{Change, Reference};
-use crate::known_bad::KnownBad;
 use crate::owner::Now;
 
 impl<T> Owner<T> {

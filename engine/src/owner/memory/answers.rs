@@ -1,11 +1,11 @@
 //! What the log says of a command, as an answer to its client.
 
+use event_log::chain::Chain;
+use event_log::commit::{Commit, Outcome};
 use kernel::{CommandId, StreamName, TenantId};
 use position::{Position, PositionToken};
 
-use crate::chain::Chain;
 use crate::command::{Answer, Decision, EventRef};
-use crate::commit::{Commit, Outcome};
 use crate::owner::store::IdHead;
 
 /// What is known of a command id: where and when, and what was decided.

@@ -2,13 +2,13 @@
 //!
 //! Deliberately absent: where it is kept, and for how long.
 
+use event_log::commit::{Commit, REFUSED_DATA_SIZE_MAX};
 use hex::FromHex as _;
 use kernel::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::Memory;
-use crate::commit::{Commit, REFUSED_DATA_SIZE_MAX};
 
 /// A recognisable digest of what a client sent under a command id.
 pub(in crate::owner) type Fingerprint = [u8; 16];

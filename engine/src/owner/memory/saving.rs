@@ -3,14 +3,14 @@
 //! Invariant: nothing that cannot be written keeps anything else from being written.
 
 use bytes::Bytes;
+use event_log::checkpoint::Checkpoint;
+use event_log::directory::Hint;
 use kernel::Timestamp;
 use kernel::registry::{Registry, RuleError};
 use position::Offset;
 
 use super::streams::StreamEntry;
 use super::{Memory, image};
-use crate::checkpoint::Checkpoint;
-use crate::cluster::Hint;
 use crate::frozen::FrozenBy;
 use crate::owner::store::{FirstId, SaveBatch, Saved, StoreError, StoredState};
 

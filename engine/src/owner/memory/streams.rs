@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use event_log::keyed::Keyed;
 use kernel::registry::Opaque;
 
 use super::size::StateSize;
 use crate::frozen::Frozen;
-use crate::keyed::Keyed;
 use crate::owner::store::FirstId;
 
 /// What an entry takes beside its key and its state, in bytes.

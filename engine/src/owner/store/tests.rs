@@ -1,10 +1,10 @@
 //! A local store whose library gave up, and one that lost what it had taken.
 
+use event_log::chain::Chain;
+use event_log::record::{Headers, NewRecord, Record};
 use position::Position;
 
 use super::*;
-use crate::chain::Chain;
-use crate::record::{Headers, NewRecord, Record};
 
 fn saved(offset: u64) -> Saved {
     let chain = Chain::genesis(Partition(0));

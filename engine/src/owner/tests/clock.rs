@@ -155,10 +155,10 @@ fn what_was_acknowledged_without_a_time_is_held_against_the_time_that_its_record
         world.wall_ahead_ms = days * DAY_MS.cast_signed();
         world.perform();
         let (claim, _) = world.land();
-        let foreign = crate::record::NewRecord {
+        let foreign = event_log::record::NewRecord {
             key: None,
             value: None,
-            headers: crate::record::Headers::default(),
+            headers: event_log::record::Headers::default(),
         };
         world.records.push(Record::at(world.end(), foreign));
         world.holds_reads = true;

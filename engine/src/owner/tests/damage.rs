@@ -1,9 +1,10 @@
 //! What no owner goes past: damage, and a log that was cut.
 
+use event_log::chain::Acknowledged;
+use event_log::record::Headers;
+
 use super::failing_store::{Frail, forgetful};
 use super::*;
-use crate::chain::Acknowledged;
-use crate::record::Headers;
 
 #[test]
 fn an_acknowledgement_at_an_offset_read_before_is_damage() {
@@ -57,7 +58,7 @@ fn an_owner_notices_that_another_record_took_the_place_of_its_last() {
     world.settle();
     // The log lost it, and somebody else's stands there: the next append would land where it should.
     let lost = world.records.pop().unwrap();
-    let foreign = crate::record::NewRecord {
+    let foreign = event_log::record::NewRecord {
         key: None,
         value: Some("of somebody else".into()),
         headers: Headers::default(),

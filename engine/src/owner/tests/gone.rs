@@ -1,7 +1,8 @@
 //! An owner whose log is taken away or exchanged while it owns.
 
+use event_log::chain::Stop;
+
 use super::*;
-use crate::chain::Stop;
 
 #[test]
 fn an_idle_owner_whose_log_is_shorter_than_it_was_stops() {

@@ -1,18 +1,18 @@
 //! Command ids: repeated, used again for another command, found again at a take-over, forgotten.
 
+use event_log::commit::REFUSED_DATA_SIZE_MAX;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::failing_store::{Frail, forgetful};
 use super::*;
-use crate::commit::REFUSED_DATA_SIZE_MAX;
 
 #[test]
 fn an_id_is_forgotten_when_the_window_of_recorded_time_is_over() {
     let mut world = World::owning();
     world.send("one", "a", 1);
     world.settle();
-    world.time_ms += crate::claim::IDEMPOTENCY_WINDOW_MS;
+    world.time_ms += event_log::claim::IDEMPOTENCY_WINDOW_MS;
     world.send("within", "a", 1);
     assert!(world.answer("within").unwrap().as_ref().unwrap().repeated);
     world.send("tick", "b", 1);
@@ -58,7 +58,7 @@ fn the_id_that_a_stream_begins_with_is_recognised_as_long_as_any() {
     }
     assert_eq!(world.accepted(), ["a", "b"]);
 
-    world.time_ms += crate::claim::IDEMPOTENCY_WINDOW_MS;
+    world.time_ms += event_log::claim::IDEMPOTENCY_WINDOW_MS;
     assert!(!is_repeated(&mut world, "tick", "c"));
     // The stream was saved again, without it.
     assert!(!is_known(&world, "a"));
@@ -72,7 +72,7 @@ fn an_id_that_a_stream_begins_with_and_that_came_anew_counts_as_the_newer() {
     let mut world = World::owning();
     world.send("a", "a", 1);
     world.settle();
-    world.time_ms += crate::claim::IDEMPOTENCY_WINDOW_MS;
+    world.time_ms += event_log::claim::IDEMPOTENCY_WINDOW_MS;
     assert!(!is_repeated(&mut world, "tick", "c"));
     assert!(!is_repeated(&mut world, "a anew", "a"));
     let first = world.version("a anew");

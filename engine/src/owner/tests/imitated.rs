@@ -1,7 +1,8 @@
 //! Strangers who write an owner's headers over a value of their own, and land first.
 
+use event_log::record::NewRecord;
+
 use super::*;
-use crate::record::NewRecord;
 
 /// What a stranger makes of an append that it saw: the same key and headers over another value.
 fn imitation(of: &NewRecord, own: &str, strange: &str) -> NewRecord {

@@ -1,8 +1,9 @@
 //! Partitions that change hands: standing by, being asked to hand over, being deposed.
 
+use event_log::claim::Claim;
+
 use super::failing_store::{Frail, forgetful};
 use super::*;
-use crate::claim::Claim;
 
 /// A world whose owner was told that another node should own, and has read everything.
 fn standing_by() -> World {

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
+use event_log::commit::{Outcome, REFUSED_DATA_SIZE_MAX};
 use kernel::canonical_json;
 use proptest::prelude::*;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::commit::{Outcome, REFUSED_DATA_SIZE_MAX};
 use crate::owner::memory::fingerprint::SentData;
 
 /// What is put into a bag, as the first version of a program has it.

@@ -1,9 +1,10 @@
 //! When a commit is recorded, and the business time of its events where the client gave none.
 
+use event_log::chain::{Chain, Verdict};
+use event_log::claim::Claim;
+use event_log::commit::{CommandPart, EventPart, Outcome};
+
 use super::*;
-use crate::chain::{Chain, Verdict};
-use crate::claim::Claim;
-use crate::commit::{CommandPart, EventPart, Outcome};
 
 fn at_ms(ms: i64) -> Timestamp {
     Timestamp::from_micros(1_000 * ms).unwrap()
@@ -88,7 +89,7 @@ fn older(times_ms: &[i64]) -> Vec<Record> {
     let value = Claim {
         node: "before".to_owned(),
         address: None,
-        idempotency_window_ms: crate::claim::IDEMPOTENCY_WINDOW_MS,
+        idempotency_window_ms: event_log::claim::IDEMPOTENCY_WINDOW_MS,
         acknowledged: None,
         copied: None,
     };
@@ -153,13 +154,13 @@ fn times_that_stood_still_or_fell_before_are_no_damage_and_what_follows_lies_beh
     assert_eq!(last.recorded_at.micros(), at_ms(12_000).micros() + 1);
     assert_eq!(last.occurred_at(&last.events[0]), at_ms(1_000));
     // A follower finds the same, and goes on from the latest time.
-    let mut follower = crate::subscription::Follower::new(Partition(0), None);
+    let mut follower = event_log::subscription::Follower::new(Partition(0), None);
     for record in &world.records {
         follower.take(record.clone()).unwrap();
     }
     let after = follower.batch().unwrap().after;
     assert_eq!(after.last_recorded_at, Some(last.recorded_at));
-    let mut follower = crate::subscription::Follower::new(Partition(0), None);
+    let mut follower = event_log::subscription::Follower::new(Partition(0), None);
     for record in &world.records[..5] {
         follower.take(record.clone()).unwrap();
     }

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use engine::record::partition_of;
+use event_log::record::partition_of;
 use kernel::TenantId;
 use position::Partition;
 use rand::{Rng, RngExt};

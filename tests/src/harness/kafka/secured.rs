@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use engine::log::{KafkaSecurity, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
+use event_log::log::{KafkaSecurity, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
 
 use super::broker::{Broker, asking};
 use super::{JVM_FLAGS, START_ATTEMPTS_MAX, answers, settings};

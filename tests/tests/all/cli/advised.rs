@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use engine::log::{LogAddress, StoreOptions, create_store};
+use event_log::log::{LogAddress, StoreOptions, create_store};
 use regex::Regex;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};

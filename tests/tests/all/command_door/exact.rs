@@ -1,7 +1,7 @@
 //! What a client sends is what is recorded, to the last digit, or 400; in the body, in a header, and in
 //! a line of a batch.
 
-use engine::commit::Commit;
+use event_log::commit::Commit;
 use position::Partition;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::chain::{Orphan, Stop};
-use engine::checkpoint::Checkpoint;
 use engine::command::SubmitError;
-use engine::damage::DamageKind;
 use engine::engine::{Engine, EngineOptions};
-use engine::record::{NewRecord, RECORD_VERSION, Record};
-use engine::subscription::{Batch, Follower, ProofNeed, Subscription, SubscriptionError};
+use event_log::chain::{Orphan, Stop};
+use event_log::checkpoint::Checkpoint;
+use event_log::damage::DamageKind;
+use event_log::record::{NewRecord, RECORD_VERSION, Record};
+use event_log::subscription::{Batch, Follower, ProofNeed, Subscription, SubscriptionError};
 use position::{LogId, Offset, Partition};
 use tests::harness::logs::{Kind, NewLog};
 use uuid::Uuid;
@@ -426,7 +426,7 @@ async fn an_owner_whose_log_was_cut_while_it_was_away_believes_the_log() {
         records.truncate(2 + 15);
         RawLog::of(&log).replace(&records).await;
         let log = NewLog {
-            log: engine::log::open(&log.address).await.unwrap(),
+            log: event_log::log::open(&log.address).await.unwrap(),
             ..log
         };
         let engine = start(&log).await;
@@ -436,7 +436,7 @@ async fn an_owner_whose_log_was_cut_while_it_was_away_believes_the_log() {
             assert_eq!(answer, (1, order < 15), "{kind:?}: order {order}");
         }
         engine.drain(PATIENCE).await;
-        let audit = engine::audit::verify(&*log.log, &shop(), &[], |_, _| {})
+        let audit = event_log::verify::verify(&*log.log, &shop(), &[], |_, _| {})
             .await
             .unwrap();
         assert!(audit.is_clean(), "{kind:?}: {audit:?}");

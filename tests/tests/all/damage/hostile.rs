@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::audit::{copy, verify};
-use engine::chain::{Chain, Orphan, Verdict};
 use engine::command::{Answer, Decision, Request};
-use engine::create::first_claim;
 use engine::engine::{Engine, EngineOptions};
-use engine::log::{EventLog, LogAddress, StoreOptions};
-use engine::record::{
+use event_log::chain::{Chain, Orphan, Verdict};
+use event_log::copy::copy;
+use event_log::create::first_claim;
+use event_log::log::{EventLog, LogAddress, StoreOptions};
+use event_log::record::{
     ClaimHeaders, Header, Headers, Kind as RecordKind, NewRecord, RECORD_VERSION, Record,
 };
-use engine::subscription::Subscription;
+use event_log::subscription::Subscription;
+use event_log::verify::verify;
 use position::{LogId, Offset, Partition, Term, WriterId};
 use projections::models;
 use serde_json::json;
@@ -446,7 +447,7 @@ async fn a_hostile_topic_is_copied_whole() {
     };
     let copied = copy(&*log.log, &address, options, |_| {}).await.unwrap();
     assert_eq!(copied.log_id, log.id);
-    let target = engine::log::open(&address).await.unwrap();
+    let target = event_log::log::open(&address).await.unwrap();
     for partition in (0..PARTITIONS).map(Partition) {
         let [from, to] = [&log.log, &target].map(async |log| {
             let records = read_all(&**log, partition).await;

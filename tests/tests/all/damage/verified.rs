@@ -1,11 +1,11 @@
 //! What an audit of the whole log finds.
 
 use bytes::Bytes;
-use engine::audit::{Known, Report, Source, verify};
-use engine::chain::Orphan;
-use engine::checkpoint::Checkpoint;
-use engine::log::{EventLog, LogAddress};
-use engine::record::{NewRecord, RECORD_VERSION};
+use event_log::chain::Orphan;
+use event_log::checkpoint::Checkpoint;
+use event_log::log::{EventLog, LogAddress};
+use event_log::record::{NewRecord, RECORD_VERSION};
+use event_log::verify::{Known, Report, Source, verify};
 use position::{LogId, Offset, Partition};
 use sqlx::Executor;
 use tests::harness::logs::Kind;

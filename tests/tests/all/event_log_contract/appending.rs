@@ -5,8 +5,8 @@ use std::fs::File;
 use std::process::Command;
 use std::sync::Arc;
 
-use engine::log::{self, AppendSession, Appended, EventLog, LogAddress, LogError};
-use engine::record::{NewRecord, Record};
+use event_log::log::{self, AppendSession, Appended, EventLog, LogAddress, LogError};
+use event_log::record::{NewRecord, Record};
 use position::{Offset, Partition};
 use sqlx::{Connection, Executor};
 use tests::harness::logs::Kind;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use engine::create::{CreateError, CreateOptions, create, first_claim};
 use engine::engine::{Engine, EngineOptions, StartError};
-use engine::log::{EventLog, LogAddress, StoreOptions, create_store};
-use engine::record::RECORD_VERSION;
+use event_log::create::{CreateError, CreateOptions, create, first_claim};
+use event_log::log::{EventLog, LogAddress, StoreOptions, create_store};
+use event_log::record::RECORD_VERSION;
 use position::{LogId, Partition};
 use tests::harness::logs::{self, Kind};
 use tokio::sync::Barrier;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::log::{Appender, EventLog, LogAddress, StoreOptions, create_store, open};
+use event_log::log::{Appender, EventLog, LogAddress, StoreOptions, create_store, open};
 use futures::future::join_all;
 use position::{Offset, Partition};
 use tests::harness::kafka::cluster::KafkaCluster;

@@ -5,9 +5,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::log::{self, LogAddress, LogReader};
-use engine::record::NewRecord;
-use engine::subscription::{Subscription, SubscriptionError};
+use event_log::log::{self, LogAddress, LogReader};
+use event_log::record::NewRecord;
+use event_log::subscription::{Subscription, SubscriptionError};
 use position::{Offset, Partition};
 use tests::harness::kafka::Kafka;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::log::{self, Bounds, EventLog, LogAddress, LogError};
-use engine::record::{Headers, NewRecord, Record};
+use event_log::log::{self, Bounds, EventLog, LogAddress, LogError};
+use event_log::record::{Headers, NewRecord, Record};
 use position::{Offset, Partition};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::create::{CreateOptions, create};
 use engine::engine::{Engine, EngineOptions, StartError};
-use engine::log::{self, EventLog, KafkaLog, KafkaSecurity, LogAddress, LogError, SettingProblem};
+use event_log::create::{CreateOptions, create};
+use event_log::log::{
+    self, EventLog, KafkaLog, KafkaSecurity, LogAddress, LogError, SettingProblem,
+};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::{kafka, unique_name};

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use engine::cluster::{AcceptedLink, Hint, LinkAnswer, NodeEntry, PeerService, Topology};
 use engine::command::{Answer, Became, Decision, Request, SubmitError};
 use engine::owner::Inquiry;
+use engine::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
+use event_log::directory::{Hint, NodeEntry};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use position::{LogId, Partition, Position, PositionToken, Term};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use engine::cluster::LinkAnswer;
+use engine::peers::LinkAnswer;
 use tokio::sync::Semaphore;
 
 use super::fake::{Fake, elsewhere};

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use command_api::peer::{HttpPeers, PeersOptions};
-use engine::cluster::{Hint, PeerError, Peers};
 use engine::command::{Became, SubmitError};
 use engine::owner::Inquiry;
+use engine::peers::{PeerError, Peers};
+use event_log::directory::Hint;
 use position::{Partition, Position, Term};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

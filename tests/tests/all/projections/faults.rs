@@ -154,7 +154,7 @@ async fn a_running_projector_goes_on_with_rebuilt_tables() {
 #[tokio::test]
 async fn damage_stops_its_partition_alone_and_names_its_place() {
     let log = log_of(Kind::Sqlite, shop_history(3, 30)).await;
-    let engine::log::LogAddress::Sqlite { path } = log.address.clone() else {
+    let event_log::log::LogAddress::Sqlite { path } = log.address.clone() else {
         panic!("a file")
     };
     let postgres = Postgres::start();

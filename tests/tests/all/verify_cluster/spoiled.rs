@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use engine::cluster::{Directory, Membership, MembershipOptions};
-use engine::log::{
+use event_log::directory::Directory;
+use event_log::log::{
     AppendDone, AppendResult, AppendSession, Appended, Appender, Bounds, Chunk, EventLog,
     LogAddress, LogError, LogReader, SettingProblem,
 };
-use engine::record::{NewRecord, Record};
+use event_log::membership::{Membership, MembershipOptions};
+use event_log::record::{NewRecord, Record};
 use position::{LogId, Offset, Partition};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

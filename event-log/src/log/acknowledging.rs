@@ -9,7 +9,8 @@ use position::{LogId, Offset, Partition};
 
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::chain::Acknowledged;
-use crate::cluster::{Directory, Membership, MembershipOptions};
+use crate::directory::Directory;
+use crate::membership::{Membership, MembershipOptions};
 use crate::record::Record;
 
 struct Acknowledging {

@@ -1,7 +1,7 @@
 //! Who should own which partitions, as a group of nodes agrees on it.
 //!
 //! Invariant: a wish, never a right. Two nodes may hold the same partition for a while; the log
-//! says which of them owns it. Deliberately absent: claiming (`owner`).
+//! says which of them owns it. Deliberately absent: claiming (`engine`).
 
 use std::time::Duration;
 

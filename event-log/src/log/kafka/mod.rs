@@ -25,7 +25,8 @@ use tokio::sync::Semaphore;
 use super::{
     Appender, Bounds, Chunk, EventLog, KafkaSecurity, LogAddress, LogError, LogReader, StoreOptions,
 };
-use crate::cluster::{Directory, Membership, MembershipOptions};
+use crate::directory::Directory;
+use crate::membership::{Membership, MembershipOptions};
 use crate::record::Record;
 use brokers::Brokers;
 use consumer::{KafkaReader, Probe};

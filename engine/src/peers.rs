@@ -14,9 +14,9 @@ use futures::future::BoxFuture;
 use position::{LogId, Partition};
 use serde::{Deserialize, Serialize};
 
-use super::{Hint, NodeEntry};
 use crate::command::{Answer, Became, Request, SubmitError};
 use crate::owner::Inquiry;
+use event_log::directory::{Hint, NodeEntry};
 
 /// Names a link among all that a node ever opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -119,16 +119,20 @@ impl From<KnownBad> for Flaw {
 }
 
 impl Flaw {
+    /// Whether `bad` is on.
     #[cfg(feature = "known-bad")]
-    pub(crate) const fn is(self, bad: KnownBad) -> bool {
+    #[must_use]
+    pub const fn is(self, bad: KnownBad) -> bool {
         match self.on {
             Some(on) => on as u8 == bad as u8,
             None => false,
         }
     }
 
+    /// Whether a change is on: never, without the feature.
     #[cfg(not(feature = "known-bad"))]
-    pub(crate) const fn is(self, _: KnownBad) -> bool {
+    #[must_use]
+    pub const fn is(self, _: KnownBad) -> bool {
         false
     }
 }

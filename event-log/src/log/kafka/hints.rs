@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use position::{LogId, Partition};
 
-use crate::cluster::{Hint, Known, NodeEntry};
+use crate::directory::{Hint, Known, NodeEntry};
 
 /// How many bytes a value may have.
 const VALUE_BYTES_MAX: usize = 16 << 10;

@@ -29,7 +29,8 @@ pub use watch::{Beginnings, LOOK_EVERY, LogWatch};
 use position::{LogId, Offset, Partition};
 
 use crate::chain::Acknowledged;
-use crate::cluster::{Directory, Everything, Membership, MembershipOptions, NoDirectory};
+use crate::directory::{Directory, NoDirectory};
+use crate::membership::{Everything, Membership, MembershipOptions};
 use crate::record::{NewRecord, Record};
 
 /// A log, whichever store it is kept in.

@@ -20,8 +20,8 @@ use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartition
 use tokio::sync::{oneshot, watch};
 
 use super::{Brokers, failed};
-use crate::cluster::{Assignment, Membership, MembershipOptions};
 use crate::log::LogError;
+use crate::membership::{Assignment, Membership, MembershipOptions};
 
 /// How long the thread waits for the group before it looks whether it is still wanted.
 const POLL_EVERY: Duration = Duration::from_millis(50);

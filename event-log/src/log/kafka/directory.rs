@@ -24,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::hints::{Heard, Said, node_key, owner_key};
 use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
-use crate::cluster::{Directory, Hint, Known, NodeEntry};
+use crate::directory::{Directory, Hint, Known, NodeEntry};
 use crate::log::LogError;
 
 /// How many records may wait to be said.

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::{KafkaLog, LogAddress, LogError, LogPlace};
-use crate::cluster::MembershipOptions;
+use crate::membership::MembershipOptions;
 
 /// What the topics of trials begin with.
 pub const PREFIX: &str = "annals-verify-";
