@@ -7,10 +7,9 @@ use std::rc::Rc;
 
 use domain::order::{self, OrderPlaced};
 use kernel::Timestamp;
-use projections::Projection;
-use projections::runtime::{
-    Changes, ColumnType, Entry, Model, ProjectError, Shown, Table, Value, add, column, count, key,
-    set, sum, tally, too_large,
+use projector::{
+    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
+    count, key, set, sum, tally, too_large,
 };
 
 /// The tables of [`Orders`].

@@ -13,7 +13,7 @@ use event_log::copy::CopyError;
 use event_log::create::CreateError;
 use event_log::log::LogError;
 pub use kernel::explained;
-use projections::runtime::RuntimeError;
+use projector::RuntimeError;
 
 use crate::embedded_postgres;
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use kernel::registry::Registry;
-use projections::runtime::Projection;
+use projector::Projection;
 
 use args::Cli;
 use exit::{Exit, Failure};

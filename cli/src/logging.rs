@@ -16,14 +16,15 @@ use crate::settings::{LogFormat, Settings};
 use crate::stderr;
 
 /// Our own crates, which say more than the libraries.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "cli",
     "command_api",
     "door",
     "engine",
     "event_log",
     "kernel",
-    "projections",
+    "projector",
+    "query_api",
 ];
 
 mod json;

@@ -10,5 +10,5 @@ fn main() -> ExitCode {
         .with::<Customer>()
         .with::<Order>()
         .with::<Payment>();
-    cli::run(registry, projections::models::all())
+    cli::run(registry, projections::all())
 }

@@ -1,14 +1,52 @@
-//! The read side: the projection runtime, the read models, and the door that shows them.
+//! The read models of the shop, one file each: which rows follow from which events.
 //!
-//! Invariant: nothing here changes the log; whatever stands in Postgres can be made again from it.
-//! Only `models` names the domain. Deliberately absent: commands.
+//! Invariant: pure rules; what they need stands in the commit. Deliberately absent: how rows are
+//! written (`projector`), and any figure computed by a view over another model.
 
-pub mod door;
-mod migrate;
-pub mod models;
-pub mod runtime;
+mod customer_orders;
+mod daily_sales;
+mod delivery_days;
+mod order_summary;
+mod payment_mix;
+mod seller_sales;
 
-pub use migrate::{MigrationStatus, migrate, migration_status};
-pub use runtime::{
-    Place, Projection, Projector, Reading, Rebuilt, RuntimeError, catch_up, list, rebuild,
-};
+use std::sync::Arc;
+
+use chrono::{Datelike as _, NaiveDate};
+use kernel::Timestamp;
+use projector::{Projection, Rejections, StreamIndex};
+
+pub use customer_orders::CustomerOrders;
+pub use daily_sales::DailySales;
+pub use delivery_days::DeliveryDays;
+pub use order_summary::OrderSummary;
+pub use payment_mix::PaymentMix;
+pub use seller_sales::SellerSales;
+
+/// All read models, those with rows that many streams share last: a transaction writes in this
+/// order and holds such rows only briefly.
+#[must_use]
+pub fn all() -> Vec<Arc<dyn Projection>> {
+    vec![
+        Arc::new(StreamIndex),
+        Arc::new(Rejections),
+        Arc::new(OrderSummary),
+        Arc::new(CustomerOrders),
+        Arc::new(SellerSales),
+        Arc::new(DailySales),
+        Arc::new(DeliveryDays),
+        Arc::new(PaymentMix),
+    ]
+}
+
+/// The UTC day of a moment.
+fn day_of(moment: Timestamp) -> NaiveDate {
+    moment.to_utc().date_naive()
+}
+
+/// The first day of a moment's month, in UTC.
+fn month_of(moment: Timestamp) -> NaiveDate {
+    day_of(moment)
+        .with_day(1)
+        .expect("every month has a first day")
+}

@@ -27,7 +27,7 @@ use gungraun::{
 use kernel::registry::{Opaque, Registry};
 use kernel::{Decider, TenantId};
 use position::{LogId, Offset, Partition};
-use projections::runtime::{Changes, Entry};
+use projector::{Changes, Entry};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tower::ServiceExt;
@@ -262,7 +262,7 @@ fn batch_of(count: usize) -> Batch {
 #[library_benchmark(config = at_most(9_650_000))]
 #[bench::hundred(args = (COUNT), setup = batch_of)]
 fn fold_to_rows(batch: Batch) -> (Batch, Vec<Changes>) {
-    let models = projections::models::all();
+    let models = projections::all();
     let mut folds: Vec<Changes> = models
         .iter()
         .map(|model| Changes::new(model.tables()))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use position::{Partition, Position};
-use projections::Projector;
+use projector::Projector;
 use sqlx::{Connection, PgConnection};
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
@@ -132,11 +132,9 @@ impl Bench for Freshness {
     async fn prepare(&mut self) {
         let postgres = Postgres::start();
         let url = postgres.create_database().await;
-        projections::migrate(&url)
-            .await
-            .expect("a migrated database");
+        projector::migrate(&url).await.expect("a migrated database");
         let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let models = projections::models::all();
+        let models = projections::all();
         let projector = Projector::spawn(&side.log().log, &url, &models, PROJECTOR_TASKS);
         let projector = projector.expect("a projector");
         while projector.ready().is_err() {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kernel::Timestamp;
 use position::Partition;
-use projections::Projection;
+use projector::Projection;
 use rdkafka::Message;
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
@@ -75,9 +75,7 @@ impl Rows {
     async fn ours(&self, way: Way) -> f64 {
         let Prepared { log, postgres, .. } = self.prepared();
         let url = postgres.create_database().await;
-        projections::migrate(&url)
-            .await
-            .expect("a migrated database");
+        projector::migrate(&url).await.expect("a migrated database");
         let projection: Arc<dyn Projection> = match way {
             Way::Live | Way::Rebuild => Arc::new(Orders),
             Way::Repeated => Arc::new(Customers),
@@ -87,11 +85,11 @@ impl Rows {
         let began = Instant::now();
         match way {
             Way::Live | Way::Repeated => {
-                let done = projections::catch_up(&log.log, &url, &projections, silent);
+                let done = projector::catch_up(&log.log, &url, &projections, silent);
                 done.await.expect("rows");
             }
             Way::Rebuild => {
-                let done = projections::rebuild(&log.log, &url, &projections, name, silent);
+                let done = projector::rebuild(&log.log, &url, &projections, name, silent);
                 done.await.expect("rows");
             }
         }

@@ -8,8 +8,7 @@ use event_log::create::first_claim;
 use event_log::log::{EventLog, LogAddress, LogError};
 use event_log::record::Kind;
 use position::{Offset, Partition};
-use projections::migration_status;
-use projections::runtime::{self, PlaceState};
+use projector::{self, PlaceState, migration_status};
 use serde::Serialize;
 
 use crate::Domain;
@@ -347,7 +346,7 @@ async fn postgres(
         return;
     }
     rows.ok("migrations", format!("all {} applied", migrations.len()));
-    match runtime::list(log, url, &domain.projections).await {
+    match projector::list(log, url, &domain.projections).await {
         Err(error) => rows.add("read models", Status::Fail, explained(&error), "try again"),
         Ok(places) => {
             let mut outdated: Vec<&str> = places

@@ -1,13 +1,13 @@
 //! `annals projections …`: how far the read models have come, and building one anew.
 //!
 //! Works on the log and Postgres themselves, whether a server runs or not. Deliberately absent: how
-//! a rebuild is made (`projections::runtime`).
+//! a rebuild is made (`projector`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, Subcommand};
 use event_log::log::EventLog;
-use projections::runtime::{self, Place, Reading, Rebuilt};
+use projector::{Place, Reading, Rebuilt};
 use serde::Serialize;
 
 use crate::Domain;
@@ -153,7 +153,7 @@ async fn list(
         }
     };
     let log = log.as_ref().map(|log| &**log as &dyn EventLog);
-    let places = runtime::list(log, postgres.url(), &domain.projections).await?;
+    let places = projector::list(log, postgres.url(), &domain.projections).await?;
     if places.is_empty() {
         talk!("no projector has written here yet");
     }
@@ -238,7 +238,7 @@ async fn resume(
     require(postgres).await?;
     let mut rows = Vec::new();
     for name in args.names(domain) {
-        let partitions = runtime::resume(postgres.url(), &domain.projections, &name).await?;
+        let partitions = projector::resume(postgres.url(), &domain.projections, &name).await?;
         rows.push(ResumedRow {
             projection: name,
             partitions,
@@ -261,7 +261,7 @@ async fn rebuild_one(
         progress.set(reading.records_read, reading.records);
     });
     let all = &domain.projections;
-    let rebuilt = runtime::rebuild(log, postgres.url(), all, name, on_reading).await?;
+    let rebuilt = projector::rebuild(log, postgres.url(), all, name, on_reading).await?;
     let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
     progress.finish(&format!("{} records read", rebuilt.records_read));
     Ok(rebuilt)

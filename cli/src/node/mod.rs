@@ -21,7 +21,7 @@ use command_api::peer::Server;
 use engine::engine::{Engine, EngineOptions};
 use engine::owner::OwnerSettings;
 use event_log::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
-use projections::runtime::{Projector, Sampler};
+use projector::{Projector, Sampler};
 use tokio::sync::Mutex;
 
 pub use self::log::{

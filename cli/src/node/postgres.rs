@@ -6,8 +6,7 @@
 use std::path::PathBuf;
 
 use event_log::log::EventLog;
-use projections::runtime::{RuntimeError, require_log};
-use projections::{MigrationStatus, migrate, migration_status};
+use projector::{MigrationStatus, RuntimeError, migrate, migration_status, require_log};
 
 use crate::embedded_postgres::{EmbeddedPostgres, Options};
 use crate::exit::{Exit, Failure, explained};

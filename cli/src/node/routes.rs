@@ -14,8 +14,8 @@ use door::{Problem, openapi};
 use engine::engine::Engine;
 use event_log::log::{EventLog, LogWatch};
 use position::Partition;
-use projections::door::QueryDoor;
-use projections::runtime::Sampler;
+use projector::Sampler;
+use query_api::QueryDoor;
 use serde_json::Value;
 
 use super::{SharedProjector, http, metrics};
@@ -70,7 +70,7 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         let registry = parts.domain.registry.clone();
         let door = QueryDoor::new(parts.log, postgres_url, &parts.domain.projections, registry)?;
         let door = door.with_sampler(sampler);
-        routes = routes.merge(projections::door::router(door.clone()));
+        routes = routes.merge(query_api::router(door.clone()));
         query = Some(door);
     }
     let document = document(parts.domain, parts.roles);
@@ -92,7 +92,7 @@ pub fn document(domain: &Domain, roles: Roles) -> Value {
         fragments.push(command_api::fragment(&domain.registry));
     }
     if roles.query_api {
-        let fragment = projections::door::fragment(&domain.projections, &domain.registry);
+        let fragment = query_api::fragment(&domain.projections, &domain.registry);
         fragments.push(fragment);
     }
     openapi::document(fragments)

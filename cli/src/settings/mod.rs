@@ -376,7 +376,7 @@ impl Settings {
             data: raw.data,
             origins,
         };
-        let tasks_max = projections::runtime::PROJECTOR_TASKS_MAX;
+        let tasks_max = projector::PROJECTOR_TASKS_MAX;
         let bounds = [
             ("projector_tasks", settings.projector_tasks, 1..=tasks_max),
             ("in_flight_max", settings.in_flight_max, 1..=WAITING_MAX),

@@ -11,8 +11,7 @@ pub mod readers;
 use std::sync::Arc;
 
 use kernel::registry::Registry;
-use projections::models::{Rejections, StreamIndex};
-use projections::runtime::Projection;
+use projector::{Projection, Rejections, StreamIndex};
 
 pub use book::Book;
 pub use readers::Readers;

@@ -6,7 +6,7 @@
 //! anything that would have to be looked up; what is needed stands in the events.
 
 use kernel::Decider;
-use projections::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
     count, key, max, tally,
 };

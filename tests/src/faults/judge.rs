@@ -185,8 +185,8 @@ pub async fn caught_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String>
 /// The same, however long it takes: brokers that have just come back may take a while.
 async fn catch_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String> {
     loop {
-        let models = projections::models::all();
-        match projections::catch_up(log, url, &models, Box::new(|_| {})).await {
+        let models = projections::all();
+        match projector::catch_up(log, url, &models, Box::new(|_| {})).await {
             Ok(()) => return Ok(()),
             Err(error) if error.may_pass() => tokio::time::sleep(AGAIN_AFTER).await,
             Err(error) => return Err(error.to_string()),

@@ -123,9 +123,7 @@ impl Scene {
                 let postgres = tokio::task::spawn_blocking(Postgres::start);
                 let postgres = postgres.await.expect("a Postgres");
                 let url = postgres.create_database().await;
-                projections::migrate(&url)
-                    .await
-                    .expect("a migrated database");
+                projector::migrate(&url).await.expect("a migrated database");
                 Some((postgres, url))
             }
         };

@@ -9,7 +9,7 @@ use domain::{Customer, Order, Payment};
 use engine::engine::{Engine, EngineOptions};
 use futures::StreamExt;
 use kernel::registry::Registry;
-use projections::Projector;
+use projector::Projector;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -51,7 +51,7 @@ impl Stack {
     /// If anything cannot be started.
     pub async fn start(kind: Kind, postgres_url: String, projector_tasks: usize) -> Self {
         let log = NewLog::make(kind, 16).await;
-        projections::migrate(&postgres_url)
+        projector::migrate(&postgres_url)
             .await
             .expect("a migrated database");
         let pool = PgPool::connect(&postgres_url).await.expect("a database");
@@ -63,7 +63,7 @@ impl Stack {
             .ready(READY_WAIT)
             .await
             .expect("owners of all partitions");
-        let models = projections::models::all();
+        let models = projections::all();
         let projector = Projector::spawn(&log.log, &postgres_url, &models, projector_tasks)
             .expect("a projector");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -128,10 +128,10 @@ impl Stack {
     /// # Panics
     /// If they do not get there.
     pub async fn caught_up(&self) {
-        let models = projections::models::all();
+        let models = projections::all();
         let done = Box::new(|_| {});
         let began = Instant::now();
-        projections::catch_up(&self.log.log, &self.postgres_url, &models, done)
+        projector::catch_up(&self.log.log, &self.postgres_url, &models, done)
             .await
             .unwrap_or_else(|error| panic!("after {:?}: {error}", began.elapsed()));
     }

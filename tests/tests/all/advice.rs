@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use cli::Domain;
 use kernel::registry::Registry;
-use projections::models;
 use regex::Regex;
 
 /// The advice in messages: its command as it stands in the source, and the test that follows it.
@@ -156,7 +155,7 @@ fn named_in(text: &str, subcommands: &[String]) -> Vec<Named> {
 fn domain() -> Domain {
     Domain {
         registry: Registry::new(),
-        projections: models::all(),
+        projections: projections::all(),
     }
 }
 

@@ -47,7 +47,7 @@ impl Scene {
         let log = NewLog::make(kind, PARTITIONS).await;
         let postgres = Postgres::start();
         let postgres_url = postgres.create_database().await;
-        projections::migrate(&postgres_url).await.unwrap();
+        projector::migrate(&postgres_url).await.unwrap();
         let pool = PgPool::connect(&postgres_url).await.unwrap();
         oracle::load(&pool, folder).await.unwrap();
         pool.close().await;
@@ -131,9 +131,9 @@ impl Scene {
     /// The import is over: the log and the read models are as if nothing had happened.
     async fn assert_whole(&mut self) {
         assert_eq!(self.progress.failed(), 0, "no answer was a failure");
-        let models = projections::models::all();
+        let models = projections::all();
         let quiet = Box::new(|_| {});
-        projections::catch_up(&self.log.log, &self.postgres_url, &models, quiet)
+        projector::catch_up(&self.log.log, &self.postgres_url, &models, quiet)
             .await
             .unwrap();
         let pool = PgPool::connect(&self.postgres_url).await.unwrap();

@@ -15,9 +15,8 @@ use engine::engine::Engine;
 use event_log::create::{CreateOptions, create, first_claim};
 use event_log::log::{LogAddress, LogError, LogWatch, StoreOptions};
 use position::Partition;
-use projections::door::{QueryDoor, router};
-use projections::runtime::{TaskState, require_log};
-use projections::{Projector, RuntimeError, models};
+use projector::{Projector, RuntimeError, TaskState, require_log};
+use query_api::{QueryDoor, router};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use serde_json::json;
 use tests::harness::logs::{Kind, NewLog};
@@ -131,7 +130,7 @@ async fn a_reader_of_a_file_that_was_replaced_stops_instead_of_waiting_for_ever(
     let url = database(&postgres).await;
     // As another process does, which writes nothing.
     let reading = event_log::log::open(&log.address).await.unwrap();
-    let projector = Projector::spawn(&reading, &url, &models::all(), 1).unwrap();
+    let projector = Projector::spawn(&reading, &url, &projections::all(), 1).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
     fs::remove_file(path_of(&log)).unwrap();
     until("it stopped", async || {
@@ -255,7 +254,7 @@ async fn nodes_do_not_go_on_in_a_topic_that_was_deleted_and_made_anew() {
     for customer in 0..10 {
         register(&engine, customer).await.unwrap();
     }
-    let projector = Projector::spawn(&log.log, &url, &models::all(), 1).unwrap();
+    let projector = Projector::spawn(&log.log, &url, &projections::all(), 1).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
     let LogAddress::Kafka { brokers, topic } = &log.address else {
         panic!("no topic");
@@ -316,15 +315,15 @@ async fn a_database_shows_and_takes_the_read_models_of_one_log_only() {
         });
         matches!(error, RuntimeError::OtherLog { .. }) && names
     };
-    let all = models::all();
+    let all = projections::all();
     let refused = require_log(&*staging.log, &url).await.unwrap_err();
     assert!(is_refused(&refused), "{refused}");
-    let refused = projections::list(Some(&*staging.log), &url, &all).await;
+    let refused = projector::list(Some(&*staging.log), &url, &all).await;
     assert!(refused.as_ref().is_err_and(&is_refused), "{refused:?}");
     let nothing = || Box::new(|_| {});
-    let refused = projections::catch_up(&staging.log, &url, &all, nothing()).await;
+    let refused = projector::catch_up(&staging.log, &url, &all, nothing()).await;
     assert!(refused.as_ref().is_err_and(&is_refused), "{refused:?}");
-    let refused = projections::rebuild(&staging.log, &url, &all, "stream_index", nothing()).await;
+    let refused = projector::rebuild(&staging.log, &url, &all, "stream_index", nothing()).await;
     assert!(refused.as_ref().is_err_and(&is_refused), "{refused:?}");
     let projector = Projector::spawn(&staging.log, &url, &all, 1).unwrap();
     until("the projector stopped", async || {
@@ -340,7 +339,7 @@ async fn a_database_shows_and_takes_the_read_models_of_one_log_only() {
 
     // What the message says gives the database to the other log.
     execute(&url, "DROP SCHEMA annals, projection, read CASCADE").await;
-    projections::migrate(&url).await.unwrap();
+    projector::migrate(&url).await.unwrap();
     caught_up(&staging.log, &url).await;
     assert_eq!(scalar::<i64>(&url, count).await, before);
     assert!(require_log(&*production.log, &url).await.is_err());

@@ -55,12 +55,12 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
         "a second import has the same answers"
     );
     assert_equal(&stack, "after a second import").await;
-    let models = projections::models::all();
+    let models = projections::all();
     for model in &models {
         let quiet = Box::new(|_| {});
         let url = &stack.postgres_url;
         let name = model.name();
-        projections::rebuild(&stack.log.log, url, &models, name, quiet)
+        projector::rebuild(&stack.log.log, url, &models, name, quiet)
             .await
             .unwrap();
     }

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use engine::command::Request;
 use engine::engine::Engine;
 use event_log::log::EventLog;
-use projections::runtime::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    key, latest, max, min, sum, too_large,
+use projector::{
+    Changes, ColumnType, Entry, Model, ProjectError, Projection, Projector, Shown, Table, Value,
+    add, column, key, latest, max, min, sum, too_large,
 };
-use projections::{Projector, models};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value as Json, json};
@@ -154,7 +153,7 @@ async fn fill(log: &NewLog, lines: Vec<Request>) {
 
 pub(crate) async fn database(postgres: &Postgres) -> String {
     let url = postgres.create_database().await;
-    projections::migrate(&url).await.unwrap();
+    projector::migrate(&url).await.unwrap();
     url
 }
 
@@ -188,8 +187,8 @@ async fn rows_of(url: &str, views: &[&str]) -> Vec<String> {
 }
 
 pub(crate) async fn caught_up(log: &Arc<dyn EventLog>, url: &str) {
-    let all = models::all();
-    projections::catch_up(log, url, &all, Box::new(|_| {}))
+    let all = projections::all();
+    projector::catch_up(log, url, &all, Box::new(|_| {}))
         .await
         .unwrap();
 }
@@ -203,7 +202,7 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 async fn level(log: &NewLog, url: &str, projections: &[Arc<dyn Projection>]) -> bool {
-    let places = projections::list(Some(&*log.log), url, projections)
+    let places = projector::list(Some(&*log.log), url, projections)
         .await
         .unwrap();
     places.iter().all(|place| place.gap == Some(0)) && places.len() >= projections.len()
@@ -351,7 +350,7 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
         let engine = start(&log).await;
         let postgres = Postgres::start();
         let (one, four) = (database(&postgres).await, database(&postgres).await);
-        let all = models::all();
+        let all = projections::all();
         // It runs while commands come, so that batches are of many sizes.
         let projector = Projector::spawn(&log.log, &four, &all, 4).unwrap();
         submit_all(&engine, shop_history(7, 400)).await;
@@ -373,7 +372,7 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
 
         for projection in &all {
             let name = projection.name();
-            let rebuilt = projections::rebuild(&log.log, &one, &all, name, Box::new(|_| {}));
+            let rebuilt = projector::rebuild(&log.log, &one, &all, name, Box::new(|_| {}));
             assert_eq!(rebuilt.await.unwrap().generation, 2);
         }
         assert_eq!(rows_of(&one, &MODELS).await, expected);
@@ -475,7 +474,7 @@ async fn merging_in_postgres_and_in_memory_is_the_same() {
         .await;
     }
     projector.stop().await.unwrap();
-    let caught_up = projections::catch_up(&log.log, &at_once, &sample, Box::new(|_| {}));
+    let caught_up = projector::catch_up(&log.log, &at_once, &sample, Box::new(|_| {}));
     caught_up.await.unwrap();
     let rows = rows_of(&apart, &["sample"]).await;
     assert_eq!(rows[0].lines().count(), 11, "{rows:?}");
@@ -488,9 +487,9 @@ async fn a_projection_that_comes_later_takes_up_everything_once() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let some = models::all()[..5].to_vec();
+    let some = projections::all()[..5].to_vec();
     submit_all(&engine, shop_history(1, 80)).await;
-    let caught_up_some = projections::catch_up(&log.log, &url, &some, Box::new(|_| {}));
+    let caught_up_some = projector::catch_up(&log.log, &url, &some, Box::new(|_| {}));
     caught_up_some.await.unwrap();
     submit_all(&engine, shop_history(2, 100)).await;
     caught_up(&log.log, &url).await;
@@ -503,9 +502,9 @@ async fn a_projection_that_comes_later_takes_up_everything_once() {
 async fn migrations_are_applied_once_and_shown() {
     let postgres = Postgres::start();
     let url = postgres.create_database().await;
-    let before = projections::migration_status(&url).await.unwrap();
+    let before = projector::migration_status(&url).await.unwrap();
     assert!(before.iter().all(|migration| !migration.applied));
-    let after = projections::migrate(&url).await.unwrap();
+    let after = projector::migrate(&url).await.unwrap();
     assert!(after.iter().all(|migration| migration.applied));
-    assert_eq!(projections::migrate(&url).await.unwrap(), after);
+    assert_eq!(projector::migrate(&url).await.unwrap(), after);
 }

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use engine::command::{Answer, Request};
 use engine::engine::Engine;
-use projections::door::{QueryDoor, router};
-use projections::runtime::Sampler;
-use projections::{Projector, models};
+use projector::{Projector, Sampler};
+use query_api::{QueryDoor, router};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -42,12 +41,12 @@ impl Served {
         let engine = start(&log).await;
         let postgres = Postgres::start();
         let postgres_url = postgres.create_database().await;
-        projections::migrate(&postgres_url).await.unwrap();
-        let all = models::all();
+        projector::migrate(&postgres_url).await.unwrap();
+        let all = projections::all();
         let projector = Projector::spawn(&log.log, &postgres_url, &all, 2).unwrap();
         let registry = engine.registry().clone();
         let document = door::openapi::document([
-            projections::door::fragment(&all, &registry),
+            query_api::fragment(&all, &registry),
             door::health::fragment(),
         ]);
         let query = QueryDoor::new(&log.log, &postgres_url, &all, registry).unwrap();

@@ -15,7 +15,7 @@ use event_log::log::EventLog;
 use event_log::verify::verify;
 use kernel::Timestamp;
 use position::Partition;
-use projections::{Projector, models};
+use projector::Projector;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tests::harness::logs::{Kind, NewLog};
@@ -148,20 +148,18 @@ async fn every_field_of_every_message_is_written_read_folded_and_projected() {
 
     // Projected, merged with what is there and copied.
     let postgres = Postgres::start();
-    let all = models::all();
+    let all = projections::all();
     let (live, anew) = (
         postgres.create_database().await,
         postgres.create_database().await,
     );
     for url in [&live, &anew] {
-        projections::migrate(url).await.unwrap();
+        projector::migrate(url).await.unwrap();
     }
     let projector = Projector::spawn(&log.log, &live, &all, 2).unwrap();
     let deadline = Instant::now() + WAIT;
     loop {
-        let places = projections::list(Some(&*log.log), &live, &all)
-            .await
-            .unwrap();
+        let places = projector::list(Some(&*log.log), &live, &all).await.unwrap();
         if !places.is_empty() && places.iter().all(|place| place.gap == Some(0)) {
             break;
         }
@@ -170,7 +168,7 @@ async fn every_field_of_every_message_is_written_read_folded_and_projected() {
     }
     projector.ready().unwrap();
     projector.stop().await.unwrap();
-    projections::catch_up(&log.log, &anew, &all, Box::new(|_| {}))
+    projector::catch_up(&log.log, &anew, &all, Box::new(|_| {}))
         .await
         .unwrap();
 }

@@ -294,7 +294,7 @@ async fn a_postgres_that_is_reached_by_tls_only() {
     let right = with("verify-full", &authority);
     // It takes its new settings when it comes to it.
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while let Err(error) = projections::migrate(&right).await {
+    while let Err(error) = projector::migrate(&right).await {
         let said = all_of(&error);
         assert!(tokio::time::Instant::now() < deadline, "{said}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -316,7 +316,7 @@ async fn a_postgres_that_is_reached_by_tls_only() {
         (right.replace("127.0.0.1", "localhost"), "certificate"),
         (with("disable", &authority), "pg_hba.conf"),
     ] {
-        let error = projections::migration_status(&url).await.unwrap_err();
+        let error = projector::migration_status(&url).await.unwrap_err();
         let said = all_of(&error);
         println!("refused: {said}");
         assert!(said.contains(expected), "{said}");

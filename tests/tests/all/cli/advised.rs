@@ -122,7 +122,7 @@ async fn nobody_is_advised_to_make_a_log_anew_whose_beginning_was_deleted() {
     cut_head(&RawLog::of(&log), 2).await;
     let postgres = Postgres::start();
     let url = postgres.create_database().await;
-    projections::migrate(&url).await.unwrap();
+    projector::migrate(&url).await.unwrap();
     let address = log.address.to_string();
     let folder = folder();
     let of_log = ["--log", &address, "--postgres", &url];
@@ -165,7 +165,7 @@ async fn a_database_is_migrated_as_advised() {
         assert_exit(&refused, 6);
         let done = follow(folder.path(), &all(&refused), Some(&password_of(&url)));
         assert_exit(&done, 0);
-        let migrations = projections::migration_status(&url).await.unwrap();
+        let migrations = projector::migration_status(&url).await.unwrap();
         assert!(
             migrations.iter().all(|migration| migration.applied),
             "{asked:?}"
@@ -183,7 +183,7 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
     engine.drain(std::time::Duration::from_secs(5)).await;
     let postgres = Postgres::start();
     let url = postgres.create_database().await;
-    projections::migrate(&url).await.unwrap();
+    projector::migrate(&url).await.unwrap();
     crate::projections::caught_up(&log.log, &url).await;
     let folder = folder();
     let address = log.address.to_string();
@@ -205,8 +205,8 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
         "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
     )
     .await;
-    let all = projections::models::all();
-    let projector = projections::Projector::spawn(&log.log, &url, &all, 1).unwrap();
+    let all = projections::all();
+    let projector = projector::Projector::spawn(&log.log, &url, &all, 1).unwrap();
     let has_stopped = |said: &str| said.contains("projections rebuild");
     crate::projections::until("it says so", async || {
         projector.ready().is_err_and(|said| has_stopped(&said))
@@ -238,7 +238,7 @@ async fn a_database_of_another_log_is_given_to_this_one_as_advised() {
     engine.drain(std::time::Duration::from_secs(5)).await;
     let postgres = Postgres::start();
     let url = postgres.create_database().await;
-    projections::migrate(&url).await.unwrap();
+    projector::migrate(&url).await.unwrap();
     crate::projections::caught_up(&production.log, &url).await;
     let folder = folder();
     let address = staging.address.to_string();

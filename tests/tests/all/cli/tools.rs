@@ -335,11 +335,7 @@ async fn serving_needs_what_it_names() {
     let rebuild = ["projections", "rebuild", "--all", "--postgres", &url];
     assert_exit(&call(folder.path(), &rebuild), 0);
     let listed = stdout(&call(folder.path(), &list));
-    assert_eq!(
-        listed.lines().count(),
-        projections::models::all().len(),
-        "{listed}"
-    );
+    assert_eq!(listed.lines().count(), projections::all().len(), "{listed}");
     let unknown = ["projections", "rebuild", "nothing", "--postgres", &url];
     assert_exit(&call(folder.path(), &unknown), 7);
 }

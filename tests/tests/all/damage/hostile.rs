@@ -18,7 +18,6 @@ use event_log::record::{
 use event_log::subscription::Subscription;
 use event_log::verify::verify;
 use position::{LogId, Offset, Partition, Term, WriterId};
-use projections::models;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{self, Kind, NewLog};
@@ -245,8 +244,8 @@ async fn start_without_store(log: &NewLog) -> Engine {
 /// What the read models hold of these commands, whatever log they came from.
 async fn rows(log: &Arc<dyn EventLog>, postgres: &Postgres) -> Vec<String> {
     let url = postgres.create_database().await;
-    projections::migrate(&url).await.unwrap();
-    projections::catch_up(log, &url, &models::all(), Box::new(|_| {}))
+    projector::migrate(&url).await.unwrap();
+    projector::catch_up(log, &url, &projections::all(), Box::new(|_| {}))
         .await
         .unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();

@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use engine::command::Request;
-use projections::runtime::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column, key,
-    set,
+use projector::{
+    Changes, ColumnType, Entry, Model, ProjectError, Projection, Projector, Shown, Table, Value,
+    column, key, set,
 };
-use projections::{Projector, models};
 use serde_json::{Value as Json, json};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
@@ -58,12 +57,12 @@ async fn sums_beyond_64_bits_stop_nobody_and_are_flagged() {
     fill(&log, lines).await;
     let postgres = Postgres::start();
     let (url, rebuilt) = (database(&postgres).await, database(&postgres).await);
-    let all = models::all();
+    let all = projections::all();
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("it has caught up", async || level(&log, &url, &all).await).await;
     assert!(projector.ready().is_ok());
     projector.stop().await.unwrap();
-    let caught_up = projections::catch_up(&log.log, &rebuilt, &all, Box::new(|_| {}));
+    let caught_up = projector::catch_up(&log.log, &rebuilt, &all, Box::new(|_| {}));
     caught_up.await.unwrap();
     assert_eq!(
         rows_of(&url, &MODELS).await,
@@ -121,8 +120,8 @@ async fn the_orders_of_a_case_stop_nobody() {
     fill(&log, lines).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let models = models::all();
-    let caught_up = projections::catch_up(&log.log, &url, &models, Box::new(|_| {}));
+    let models = projections::all();
+    let caught_up = projector::catch_up(&log.log, &url, &models, Box::new(|_| {}));
     caught_up.await.unwrap();
     let sales = "SELECT items_minor FROM read.daily_sales WHERE tenant = 'main'";
     assert_eq!(scalar::<i64>(&url, sales).await, 5);
@@ -204,7 +203,7 @@ async fn texts_that_postgres_cannot_keep_or_index_stop_nobody() {
     })
     .await;
     projector.stop().await.unwrap();
-    let caught_up = projections::catch_up(&log.log, &copied, &texts, Box::new(|_| {}));
+    let caught_up = projector::catch_up(&log.log, &copied, &texts, Box::new(|_| {}));
     caught_up.await.unwrap();
     assert_eq!(
         rows_of(&live, &["texts"]).await,

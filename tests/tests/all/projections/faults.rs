@@ -6,8 +6,7 @@ use std::sync::Arc;
 use engine::command::Request;
 use kernel::explained;
 use position::Partition;
-use projections::runtime::TaskState;
-use projections::{Projector, RuntimeError, models};
+use projector::{Projector, RuntimeError, TaskState};
 use serde_json::json;
 use sqlx::Connection;
 use tests::harness::logs::{Kind, NewLog};
@@ -27,7 +26,7 @@ async fn nothing_counts_twice_when_postgres_is_killed_again_and_again() {
     let engine = start(&log).await;
     let mut postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
+    let all = projections::all();
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     for round in 0..5_u64 {
         let lines: Vec<Request> = shop_history(round, 150)
@@ -46,8 +45,7 @@ async fn nothing_counts_twice_when_postgres_is_killed_again_and_again() {
         .await;
         postgres.kill9();
         until("the projector has noticed", async || {
-            let retries =
-                |s: &projections::runtime::TaskStatus| matches!(s.state, TaskState::Retrying(_));
+            let retries = |s: &projector::TaskStatus| matches!(s.state, TaskState::Retrying(_));
             projector.status().iter().all(retries)
         })
         .await;
@@ -67,7 +65,7 @@ async fn a_second_projector_waits_and_takes_over() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
+    let all = projections::all();
     let first = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("the first follows", async || first.ready().is_ok()).await;
     let second = Projector::spawn(&log.log, &url, &all, 2).unwrap();
@@ -99,7 +97,7 @@ async fn a_projector_whose_checkpoint_was_moved_changes_nothing_and_stops() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
+    let all = projections::all();
     submit_all(&engine, shop_history(1, 20)).await;
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("it has caught up", async || level(&log, &url, &all).await).await;
@@ -124,7 +122,7 @@ async fn a_running_projector_goes_on_with_rebuilt_tables() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
+    let all = projections::all();
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     let feed = async {
         for round in 0..8_u64 {
@@ -138,7 +136,7 @@ async fn a_running_projector_goes_on_with_rebuilt_tables() {
     let rebuild = async {
         until("there is a live one", async || projector.ready().is_ok()).await;
         for name in ["daily_sales", "stream_index", "daily_sales"] {
-            let rebuilt = projections::rebuild(&log.log, &url, &all, name, Box::new(|_| {}));
+            let rebuilt = projector::rebuild(&log.log, &url, &all, name, Box::new(|_| {}));
             rebuilt.await.unwrap();
         }
     };
@@ -165,8 +163,8 @@ async fn damage_stops_its_partition_alone_and_names_its_place() {
         .await
         .unwrap();
     sqlx::query(edit).execute(&mut file).await.unwrap();
-    let projector = Projector::spawn(&log.log, &url, &models::all(), 1).unwrap();
-    let all = models::all();
+    let projector = Projector::spawn(&log.log, &url, &projections::all(), 1).unwrap();
+    let all = projections::all();
     until("all models stopped there", async || {
         projector.status()[0].stopped.len() == all.len()
     })
@@ -176,9 +174,7 @@ async fn damage_stops_its_partition_alone_and_names_its_place() {
     assert!(!why.contains("partitions 0 to"), "{why}");
     // One task follows all partitions, and the others are caught up with all the same.
     until("the others have caught up", async || {
-        let places = projections::list(Some(&*log.log), &url, &all)
-            .await
-            .unwrap();
+        let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
         let others = places
             .iter()
             .filter(|place| place.partition != Partition(2));
@@ -187,7 +183,7 @@ async fn damage_stops_its_partition_alone_and_names_its_place() {
     .await;
     projector.stop().await.unwrap();
     // What is to reach the log's end does not.
-    let caught_up = projections::catch_up(&log.log, &url, &all, Box::new(|_| {}));
+    let caught_up = projector::catch_up(&log.log, &url, &all, Box::new(|_| {}));
     let error = caught_up.await.unwrap_err();
     assert!(matches!(error, RuntimeError::Stop(_)), "{error}");
 }
@@ -197,7 +193,7 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
     let log = log_of(Kind::Sqlite, shop_history(3, 30)).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let mut all = models::all();
+    let mut all = projections::all();
     all.push(Arc::new(Sample {
         name: "sample",
         version: 1,
@@ -212,10 +208,8 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
     })
     .await;
     until("the others have caught up", async || {
-        level(&log, &url, &models::all()).await || {
-            let places = projections::list(Some(&*log.log), &url, &all)
-                .await
-                .unwrap();
+        level(&log, &url, &projections::all()).await || {
+            let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
             places
                 .iter()
                 .all(|p| p.gap == Some(0) || p.projection == "sample")
@@ -236,15 +230,15 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
         version: 2,
         fails_at: None,
     });
-    let caught_up = projections::catch_up(&log.log, &url, &all, Box::new(|_| {}));
+    let caught_up = projector::catch_up(&log.log, &url, &all, Box::new(|_| {}));
     let error = caught_up.await.unwrap_err();
     assert!(
         explained(&error).contains("annals projections rebuild sample"),
         "{error}"
     );
-    let rebuilt = projections::rebuild(&log.log, &url, &all, "sample", Box::new(|_| {}));
+    let rebuilt = projector::rebuild(&log.log, &url, &all, "sample", Box::new(|_| {}));
     assert_eq!(rebuilt.await.unwrap().version, 2);
-    let caught_up = projections::catch_up(&log.log, &url, &all, Box::new(|_| {}));
+    let caught_up = projector::catch_up(&log.log, &url, &all, Box::new(|_| {}));
     caught_up.await.unwrap();
     assert!(level(&log, &url, &all).await);
 }
@@ -266,13 +260,11 @@ async fn what_was_folded_while_postgres_refused_a_row_counts_once_for_the_others
     fill(&log, payments(COUNT, 1)).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let mut all = models::all();
+    let mut all = projections::all();
     all.push(Arc::new(refused::Refused));
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("one stopped and the others have caught up", async || {
-        let places = projections::list(Some(&*log.log), &url, &all)
-            .await
-            .unwrap();
+        let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
         let others = places.iter().filter(|p| p.projection != refused::NAME);
         let caught_up = others.map(|p| p.gap).all(|gap| gap == Some(0));
         caught_up && projector.status()[0].stopped.len() == 1
@@ -299,8 +291,8 @@ async fn a_projector_that_goes_on_refuses_a_gap_in_a_stream_that_it_has_not_read
     let raw = RawLog::holding(Kind::Sqlite, scribe.records()).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
-    let caught_up = async || projections::catch_up(&raw.log, &url, &all, Box::new(|_| {})).await;
+    let all = projections::all();
+    let caught_up = async || projector::catch_up(&raw.log, &url, &all, Box::new(|_| {})).await;
     caught_up().await.unwrap();
     // What follows is taken up by whoever goes on.
     let before = scribe.records().len();

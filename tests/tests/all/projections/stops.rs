@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::command::Request;
-use projections::runtime::{PlaceState, Projection, Sampler, TaskState, resume};
-use projections::{Projector, models};
+use projector::{PlaceState, Projection, Projector, Sampler, TaskState, resume};
 use sqlx::{Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
@@ -37,8 +36,8 @@ fn history(seed: u64, orders: u32) -> Vec<Request> {
 }
 
 async fn states(log: &NewLog, url: &str, name: &str) -> Vec<(PlaceState, Option<String>)> {
-    let all = models::all();
-    let places = projections::list(Some(&*log.log), url, &all).await.unwrap();
+    let all = projections::all();
+    let places = projector::list(Some(&*log.log), url, &all).await.unwrap();
     let own = places.into_iter().filter(|place| place.projection == name);
     own.map(|place| (place.state, place.stopped)).collect()
 }
@@ -49,7 +48,7 @@ async fn what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
+    let all = projections::all();
     // With one task and with as many as partitions: all of a task's projections may stop, or one.
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
@@ -85,7 +84,7 @@ async fn what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it() {
             }
             _ => {
                 let name = "payment_mix";
-                let rebuilt = projections::rebuild(&log.log, &url, &all, name, Box::new(|_| {}));
+                let rebuilt = projector::rebuild(&log.log, &url, &all, name, Box::new(|_| {}));
                 rebuilt.await.unwrap();
             }
         }
@@ -115,7 +114,7 @@ async fn a_task_all_of_whose_projections_stopped_goes_on_too() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
+    let all = projections::all();
     let only: Vec<_> = all
         .iter()
         .filter(|projection| projection.name() == "payment_mix")
@@ -143,7 +142,7 @@ async fn a_task_all_of_whose_projections_stopped_goes_on_too() {
 
 /// The read models, and a sample of this version.
 fn with_sample(version: u32) -> Vec<Arc<dyn Projection>> {
-    let mut all = models::all();
+    let mut all = projections::all();
     all.push(Arc::new(Sample {
         name: "sample",
         version,
@@ -165,7 +164,7 @@ async fn an_idle_projector_notices_a_rebuild_of_another_process() {
     // A newer program's tables are live: this one must not write them, and says so unasked.
     let rebuild = async |projections: Vec<Arc<dyn Projection>>| {
         let on_reading = Box::new(|_| {});
-        let rebuilt = projections::rebuild(&log.log, &url, &projections, "sample", on_reading);
+        let rebuilt = projector::rebuild(&log.log, &url, &projections, "sample", on_reading);
         rebuilt.await.unwrap()
     };
     rebuild(with_sample(2)).await;
@@ -186,7 +185,7 @@ async fn lag_and_gap_are_seen_while_a_transaction_hangs_and_while_postgres_is_aw
     let engine = start(&log).await;
     let mut postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = models::all();
+    let all = projections::all();
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     submit_all(&engine, history(5, 20)).await;
     until("it has caught up", async || level(&log, &url, &all).await).await;

@@ -1,7 +1,7 @@
 //! A projection whose rows Postgres refuses from some commit on: a day before all that it knows.
 
 use chrono::NaiveDate;
-use projections::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Table, Value, key, set,
 };
 

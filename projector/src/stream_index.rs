@@ -5,10 +5,13 @@
 //! Deliberately absent: the events themselves; the log alone holds them. Refusals and commits
 //! without events are counted in the times of a stream, and have no row among its commits.
 
-use crate::runtime::{
+use crate::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
     count, count_of, key, max, min, set, tally,
 };
+
+/// The name of the projection that streams are read with.
+pub const STREAM_INDEX: &str = "stream_index";
 
 const STREAMS: Table = Table {
     name: "stream_index",
@@ -86,7 +89,7 @@ pub struct StreamIndex;
 
 impl Projection for StreamIndex {
     fn name(&self) -> &'static str {
-        super::STREAM_INDEX
+        STREAM_INDEX
     }
 
     fn version(&self) -> u32 {

@@ -7,8 +7,7 @@
 
 use domain::{order, payment};
 use kernel::{Decider, Timestamp};
-
-use crate::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ModelColumn, ProjectError, Projection, Row, Shown, Table,
     Value, add, column, computed, count, count_of, key, nullable, set, sum_of, tally, too_large,
 };

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
 use super::error::RuntimeError;
-use crate::models::STREAM_INDEX;
+use crate::STREAM_INDEX;
 
 /// How far the live model has come in a partition; nothing where there is none.
 const REACHED: &str = "SELECT c.\"offset\" FROM annals.generation AS g \

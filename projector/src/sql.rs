@@ -33,7 +33,7 @@ pub(crate) fn physical_name(table: &str, version: u32, generation: i32) -> Strin
 ///
 /// # Panics
 /// If it is not made of a-z, 0-9 and _: a bug of the declaration.
-pub(crate) fn identifier(name: &str) -> String {
+pub fn identifier(name: &str) -> String {
     let well_formed = name
         .bytes()
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -323,8 +323,8 @@ fn bind<'q>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::table::{self, Shown, column};
-    use crate::runtime::table::{add, computed, count, key, latest, max, min, set, sum, sum_of};
+    use crate::table::{self, Shown, column};
+    use crate::table::{add, computed, count, key, latest, max, min, set, sum, sum_of};
 
     const TABLE: Table = Table {
         name: "sample",

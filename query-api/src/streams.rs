@@ -16,6 +16,7 @@ use event_log::record::record_hash;
 use kernel::registry::{MessageError, RuleError};
 use kernel::{Actor, StreamName, TenantId, Timestamp, TypeName};
 use position::{LogId, Offset, Partition, Position, PositionToken};
+use projector::STREAM_INDEX;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::Row as _;
@@ -25,7 +26,6 @@ use uuid::Uuid;
 use super::parameters::{EventParameters, OneParameters, stream_of};
 use super::read::answer;
 use super::{Inner, QueryDoor, RETRY_AFTER, code, unavailable};
-use crate::models::STREAM_INDEX;
 
 /// How many commits are read from the log at once.
 const COMMITS_READ_MAX: usize = 64;

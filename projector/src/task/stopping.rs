@@ -9,8 +9,8 @@ use kernel::explained;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use super::{Goal, LOOK_AROUND_EVERY, Session, Target, Task};
-use crate::runtime::error::{RuntimeError, StoppedProjection};
-use crate::runtime::{measure, stops};
+use crate::error::{RuntimeError, StoppedProjection};
+use crate::{measure, stops};
 
 impl Task {
     /// Waits until somebody has rebuilt or resumed a projection; `false` once asked to stop.

@@ -6,8 +6,7 @@
 
 use domain::{customer, order};
 use kernel::Decider;
-
-use crate::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
     count, key, max, min, nullable, set, sum, tally, too_large,
 };

@@ -47,7 +47,7 @@ pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, RuntimeErro
 ///
 /// # Errors
 /// `Postgres` where the URL cannot be understood.
-pub(crate) fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
+pub fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
     let options = PgConnectOptions::from_str(url);
     let options = options.map_err(RuntimeError::postgres("understand the address of Postgres"))?;
     Ok(options

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 
 use domain::order;
 use kernel::Decider;
-
-use crate::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
     count, key, sum, tally, too_large,
 };

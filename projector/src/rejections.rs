@@ -3,7 +3,7 @@
 //! Invariant: the key holds the position, so that the same command, refused again after its id was
 //! forgotten, is another row. Deliberately absent: the refused data.
 
-use crate::runtime::{
+use crate::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
     count_of, key, set,
 };

@@ -1,4 +1,5 @@
-//! The projection runtime: accepted commits in, rows out, each effect exactly once.
+//! The projection runtime: accepted commits in, rows out, each effect exactly once; and the two read
+//! models that suit every domain (`stream_index`, `rejections`).
 //!
 //! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows; the
 //! runtime folds a batch in memory (`fold`, `changes`), writes rows and checkpoints in one
@@ -19,14 +20,17 @@ mod goal;
 mod held;
 mod list;
 mod measure;
+mod migrate;
 mod numeric;
 mod projection;
 mod projector;
 mod rebuild;
+mod rejections;
 mod sampler;
 mod sql;
 mod status;
 mod stops;
+mod stream_index;
 mod table;
 mod task;
 mod value;
@@ -34,21 +38,21 @@ mod versions;
 mod write;
 mod writing;
 
-pub(crate) use held::require as require_held;
-pub(crate) use projector::query_options;
-pub(crate) use sql::identifier as quoted;
-
 pub use changes::{Changes, Row};
 pub use entry::{Entry, ProjectError};
 pub use error::{RuntimeError, StoppedProjection};
-pub use held::{NamedLog, require_log};
+pub use held::{NamedLog, require as require_held, require_log};
 pub use list::{Place, PlaceState, list};
+pub use migrate::{MigrationStatus, migrate, migration_status};
 pub use projection::Projection;
-pub use projector::{PROJECTOR_TASKS_MAX, Projector};
+pub use projector::{PROJECTOR_TASKS_MAX, Projector, query_options};
 pub use rebuild::{OnReading, Reading, Rebuilt, catch_up, rebuild};
+pub use rejections::Rejections;
 pub use sampler::{Freshness, Sampler};
+pub use sql::identifier as quoted;
 pub use status::{TaskState, TaskStatus};
 pub use stops::resume;
+pub use stream_index::{STREAM_INDEX, StreamIndex};
 pub use table::{
     ColumnType, KeyColumn, Merge, Model, ModelColumn, Null, Shown, Source, Sum, TALLIED_MAX, Table,
     ValueColumn, add, column, computed, count, key, latest, max, min, nullable, set, sum, sum_of,

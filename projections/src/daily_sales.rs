@@ -4,12 +4,12 @@
 
 use domain::order;
 use kernel::Decider;
-
-use super::day_of;
-use crate::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
     count, count_of, key, sum, tally, too_large,
 };
+
+use crate::day_of;
 
 const DAYS: Table = Table {
     name: "daily_sales",

@@ -4,8 +4,7 @@
 
 use domain::payment;
 use kernel::Decider;
-
-use crate::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
     count, key, max, sum, tally, too_large,
 };

@@ -9,6 +9,7 @@ use door::PROBLEM_MEDIA_TYPE;
 use door::header::TIMEOUT_MS_MAX;
 use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
 use kernel::registry::Registry;
+use projector::{ColumnType, Null, Projection};
 use serde_json::{Map, Value, json};
 
 use super::freshness::STALE_FROM;
@@ -16,7 +17,6 @@ use super::parameters::{
     CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, VERSION_MAX, WAIT_DEFAULT,
 };
 use super::rows::{ShownModel, shown_models};
-use crate::runtime::{ColumnType, Null, Projection};
 
 /// The routes of this door, for the read models of `projections` and the streams of `registry`.
 #[must_use]

@@ -5,12 +5,12 @@
 
 use domain::order;
 use kernel::{Decider, Timestamp};
-
-use super::month_of;
-use crate::runtime::{
+use projector::{
     Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
     count, key, tally,
 };
+
+use crate::month_of;
 
 /// Microseconds in 86,400 seconds.
 const DAY_MICROS: i64 = 86_400_000_000;

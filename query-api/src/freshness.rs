@@ -9,9 +9,9 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use door::Problem;
+use projector::Freshness;
 
 use super::Inner;
-use crate::runtime::Freshness;
 
 /// For how long the oldest record that the rows lack has been in the log, in seconds.
 pub(super) const LAG: HeaderName = HeaderName::from_static("annals-lag");

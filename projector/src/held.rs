@@ -51,11 +51,11 @@ pub async fn require_log(log: &dyn EventLog, url: &str) -> Result<(), RuntimeErr
     required
 }
 
-/// The same on a connection.
-pub(crate) async fn require(
-    connection: &mut PgConnection,
-    log: &NamedLog,
-) -> Result<(), RuntimeError> {
+/// As [`require_log`], on a connection.
+///
+/// # Errors
+/// As [`require_log`].
+pub async fn require(connection: &mut PgConnection, log: &NamedLog) -> Result<(), RuntimeError> {
     let failed = || RuntimeError::postgres("look whose read models these are");
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('annals.log') IS NOT NULL")
         .fetch_one(&mut *connection)

@@ -239,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::runtime::table::{add, key, latest, max, min, set, tally};
+    use crate::table::{add, key, latest, max, min, set, tally};
 
     /// Every rule; `own` stands for a column that one stream alone writes.
     const TABLE: Table = Table {

@@ -8,8 +8,8 @@ use position::Partition;
 use sqlx::PgConnection;
 
 use super::{Ended, Goal, Target, Task};
-use crate::runtime::error::RuntimeError;
-use crate::runtime::status::TaskState;
+use crate::error::RuntimeError;
+use crate::status::TaskState;
 
 /// How often a waiting task asks for the locks again.
 const LOCK_EVERY: Duration = Duration::from_millis(200);

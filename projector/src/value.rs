@@ -89,7 +89,7 @@ pub(crate) const KEY_TEXT_BYTES_MAX: usize = 500;
 impl Value {
     /// The value as part of a key: the end of a long text becomes its digest, so that no text that a
     /// client chose is too long for an index.
-    pub(crate) fn into_key(self) -> Self {
+    pub fn into_key(self) -> Self {
         match self {
             Self::Text(text) if text.len() > KEY_TEXT_BYTES_MAX => {
                 let digest = Sha256::digest(text.as_bytes());

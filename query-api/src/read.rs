@@ -7,12 +7,12 @@ use axum::response::{IntoResponse, Response};
 use door::header::{POSITION, tenant};
 use door::{NoQuery, Path, Problem, Query};
 use position::PositionToken;
+use projector::Null;
 use serde::Serialize;
 
 use super::parameters::{OneParameters, PageParameters};
 use super::rows::{ShownModel, ShownRow};
 use super::{QueryDoor, code, unavailable};
-use crate::runtime::Null;
 
 #[derive(Serialize)]
 struct Models {

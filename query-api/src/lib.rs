@@ -25,11 +25,11 @@ use door::Problem;
 use event_log::log::EventLog;
 use kernel::explained;
 use kernel::registry::Registry;
+use projector::{NamedLog, Projection, RuntimeError, Sampler, query_options, require_held};
 use sqlx::PgConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::OnceCell;
 
-use crate::runtime::{NamedLog, Projection, RuntimeError, Sampler, query_options, require_held};
 use rows::ShownModel;
 
 pub use openapi::fragment;
