@@ -15,8 +15,6 @@ use event_log::log::LogError;
 pub use kernel::explained;
 use projector::RuntimeError;
 
-use crate::embedded_postgres;
-
 /// Every way in which a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

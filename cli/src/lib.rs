@@ -10,7 +10,6 @@
 pub mod args;
 pub mod client;
 pub mod command;
-pub mod embedded_postgres;
 mod escape;
 pub mod exit;
 pub mod import;

@@ -16,10 +16,12 @@ use crate::settings::{LogFormat, Settings};
 use crate::stderr;
 
 /// Our own crates, which say more than the libraries.
-const OURS: [&str; 8] = [
+const OURS: [&str; 10] = [
     "cli",
+    "cluster_trial",
     "command_api",
     "door",
+    "embedded_postgres",
     "engine",
     "event_log",
     "kernel",

@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::embedded_postgres;
 use crate::exit::{Exit, Failure};
 
 /// How long the Postgres of a tool may take to stop, so that the next start has nothing to recover.

@@ -4,7 +4,6 @@
 //! Invariant: names no aggregate, and writes only through an owner's claim. Deliberately absent: HTTP,
 //! and whatever a reader of the log needs, too (`event-log`).
 
-pub mod audit;
 pub mod clock;
 pub mod command;
 pub mod engine;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use async_trait::async_trait;
-use cli::embedded_postgres::Durability;
+use embedded_postgres::Durability;
 use serde::Deserialize;
 use tests::harness::kafka;
 use tests::harness::postgres::Postgres;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: touches nothing but topics of its own, which begin with `annals-verify-`, and removes
 //! them at the end, also after a failure or Ctrl-C, unless they are to be kept. Deliberately absent:
-//! the workload and the judging (`engine::audit`).
+//! the workload and the judging (`cluster_trial`).
 
 mod connections;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use engine::audit::{
+use cluster_trial::{
     Row, Stage, TRIAL_PARTITIONS, TrialOptions, Verdict as RowVerdict, verify_cluster,
 };
 use event_log::claim::IDEMPOTENCY_WINDOW_MS;

@@ -5,10 +5,10 @@
 
 use std::path::PathBuf;
 
+use embedded_postgres::{EmbeddedPostgres, Options};
 use event_log::log::EventLog;
 use projector::{MigrationStatus, RuntimeError, migrate, migration_status, require_log};
 
-use crate::embedded_postgres::{EmbeddedPostgres, Options};
 use crate::exit::{Exit, Failure, explained};
 use crate::settings::{Settings, typed, without_password};
 use crate::{private, signals};

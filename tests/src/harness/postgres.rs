@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cli::embedded_postgres::{Durability, EmbeddedPostgres, Options};
+use embedded_postgres::{Durability, EmbeddedPostgres, Options};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;

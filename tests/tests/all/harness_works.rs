@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cli::embedded_postgres::{EmbeddedPostgres, Error, Options};
+use embedded_postgres::{EmbeddedPostgres, Error, Options};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;

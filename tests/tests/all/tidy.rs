@@ -27,6 +27,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "query-api",
         &["door", "event-log", "kernel", "position", "projector"],
     ),
+    ("embedded-postgres", &[]),
+    ("cluster-trial", &["event-log", "kernel", "position"]),
     // Run the engine as it is, in a world of their own.
     ("simulator", &["engine", "event-log", "kernel", "position"]),
     ("model", &["engine", "event-log", "kernel", "position"]),
@@ -34,9 +36,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "checker",
+            "cluster-trial",
             "command-api",
             "domain",
             "door",
+            "embedded-postgres",
             "engine",
             "event-log",
             "kernel",
@@ -54,9 +58,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "cli",
             "checker",
+            "cluster-trial",
             "command-api",
             "domain",
             "door",
+            "embedded-postgres",
             "engine",
             "event-log",
             "kernel",
@@ -70,6 +76,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "bench",
         &[
             "cli",
+            "embedded-postgres",
             "command-api",
             "domain",
             "door",

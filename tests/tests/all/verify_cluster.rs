@@ -9,13 +9,14 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::audit::{Guarantee, Row, TRIAL_PARTITIONS, TrialOptions, Verdict, verify_cluster};
+use cluster_trial::{Guarantee, Row, TRIAL_PARTITIONS, TrialOptions, Verdict, verify_cluster};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
-use spoiled::{Fault, Spoiled};
 use tests::harness::kafka;
 use tests::harness::logs::{Kind, NewLog};
+
+use spoiled::{Fault, Spoiled};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

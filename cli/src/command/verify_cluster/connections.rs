@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use engine::audit::Connections;
+use cluster_trial::Connections;
 use rustix::io::fcntl_getfd;
 use rustix::net::{AddressFamily, Shutdown, SocketType, getpeername, shutdown, sockopt};
 

@@ -92,7 +92,7 @@ pub(super) fn find(
     if let Some(server) = servers.find(suits) {
         return Ok(server);
     }
-    #[cfg(feature = "fetch-postgres")]
+    #[cfg(feature = "fetch")]
     if made_by.is_none_or(|major| major == super::fetch::POSTGRES_MAJOR) {
         return super::fetch::server();
     }

@@ -1,4 +1,4 @@
-//! The private Postgres of `annals dev`: an installed server, run in a folder of ours.
+//! A private Postgres: an installed server, or a fetched one, run in a folder of ours.
 //!
 //! The folder holds the cluster (`data/`), the server's log, the password and a lock. Invariant:
 //! at most one server ever runs on a cluster, whatever was killed before: the lock keeps a second
@@ -12,7 +12,7 @@
 //! log and can be made again.
 
 mod cluster;
-#[cfg(feature = "fetch-postgres")]
+#[cfg(feature = "fetch")]
 mod fetch;
 mod keeper;
 mod orphan;
@@ -191,7 +191,7 @@ pub enum Error {
         source: io::Error,
     },
     /// No server is installed, and fetching one failed.
-    #[cfg(feature = "fetch-postgres")]
+    #[cfg(feature = "fetch")]
     #[error(
         "no Postgres server is installed, and fetching one failed: install one (Debian, Ubuntu: \
          apt-get install postgresql; macOS: brew install postgresql), or try again"
