@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use cli::client::SendOptions;
-use cli::import::olist::{OlistOptions, OlistSource, import_olist};
-use cli::import::progress::Silent;
+use client::SendOptions;
+use import::olist::{OlistOptions, OlistSource, import_olist};
+use import::progress::Silent;
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
 use tests::harness::stack::Stack;

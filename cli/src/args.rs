@@ -3,6 +3,8 @@
 //! Invariant: every text here is shown by `--help` and by the manual pages, and nothing else is.
 //! Deliberately absent: what the commands do (`command`), and defaults (`settings`).
 
+pub mod importing;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,7 +12,6 @@ use clap::{Args, Parser, Subcommand};
 use crate::command::{
     check_history, log, projections, schema, send, simulate, stream, verify_cluster,
 };
-use crate::import;
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 /// Begin with `annals demo`.
@@ -360,7 +361,7 @@ pub enum Import {
     Olist {
         /// What to import.
         #[command(flatten)]
-        args: import::OlistArgs,
+        args: importing::OlistArgs,
         /// Through which server.
         #[command(flatten)]
         server: Server,
@@ -370,7 +371,7 @@ pub enum Import {
     Commands {
         /// What to import.
         #[command(flatten)]
-        args: import::CommandsArgs,
+        args: importing::CommandsArgs,
         /// Through which server.
         #[command(flatten)]
         server: Server,

@@ -8,11 +8,8 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod args;
-pub mod client;
 pub mod command;
-mod escape;
 pub mod exit;
-pub mod import;
 mod logging;
 pub mod node;
 pub mod output;
@@ -26,6 +23,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use kernel::escape;
 use kernel::registry::Registry;
 use projector::Projection;
 

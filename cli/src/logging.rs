@@ -7,10 +7,10 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kernel::escape;
 use serde_json::Map;
 use tracing_subscriber::EnvFilter;
 
-use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::settings::{LogFormat, Settings};
 use crate::stderr;

@@ -6,14 +6,13 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use serde::Serialize;
-use serde_json::Value;
-
-use crate::escape;
-pub use crate::escape::{csv_cell, shown};
 use crate::exit::{Exit, Failure};
 use crate::settings::OutputFormat;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use kernel::escape;
+pub use kernel::escape::{csv_cell, shown};
+use serde::Serialize;
+use serde_json::Value;
 
 /// Prints rows. Tables and CSV show `columns`, in this order; JSON shows the rows whole.
 ///

@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: data.
 
+pub mod sending;
+
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 

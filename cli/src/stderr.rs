@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::escape;
+use kernel::escape;
 
 /// The most lines that wait to be written.
 const LINES_WAITING_MAX: usize = 8_192;

@@ -9,6 +9,7 @@ mod context;
 #[cfg(feature = "cqrs-es")]
 pub mod cqrs;
 mod decider;
+pub mod escape;
 mod explained;
 mod message;
 mod name;

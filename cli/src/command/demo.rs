@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use client::SendOptions;
+use import::{OlistOptions, OlistSource, import_olist};
+use kernel::escape;
 use reqwest::Client;
 use serde::Serialize;
 use serde_json::Value;
@@ -12,13 +15,11 @@ use serde_json::value::RawValue;
 
 use super::{dev, no_shop, takes_orders};
 use crate::Domain;
-use crate::client::SendOptions;
-use crate::escape;
 use crate::exit::{Exit, Failure};
-use crate::import::{OlistOptions, OlistSource, import_olist, progress};
 use crate::logging::talk;
 use crate::node::{Node, Preparation};
 use crate::output;
+use crate::progress::sending;
 use crate::settings::{Roles, Settings};
 use crate::signals::{HangUp, Stop};
 
@@ -62,7 +63,7 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
         unreadable: None,
         sending: SendOptions::to(node.url()),
     };
-    let report = import_olist(options, progress::on_stderr()).await;
+    let report = import_olist(options, sending::on_stderr()).await;
     let report = report.map_err(|error| Failure::of(Exit::Failed, &error))?;
     talk!(
         "imported the sample: {} commands accepted, {} refused, as real data has it; {} commands/s",

@@ -2,11 +2,15 @@
 //!
 //! Deliberately absent: reading and sending (`import`).
 
+use import::{ImportError, Report, import_commands, import_olist};
+
+use super::import_report;
 use crate::Domain;
 use crate::args::Import;
+use crate::args::importing::SendingArgs;
 use crate::exit::{Exit, Failure};
-use crate::import::{ImportError, Report, SendingArgs, import_commands, import_olist, progress};
 use crate::output;
+use crate::progress::sending;
 use crate::settings::{OutputFormat, Settings};
 
 pub(super) async fn run(
@@ -20,7 +24,7 @@ pub(super) async fn run(
                 return Err(super::no_shop());
             }
             let options = args.options(&settings.url);
-            let outcome = import_olist(options, progress::on_stderr()).await;
+            let outcome = import_olist(options, sending::on_stderr()).await;
             let remedy = format!(
                 "to ask for the changed data too: annals import olist --correct {}",
                 args.folder.display()
@@ -29,7 +33,7 @@ pub(super) async fn run(
         }
         Import::Commands { args, .. } => {
             let options = args.options(&settings.url);
-            let outcome = import_commands(options, progress::on_stderr()).await;
+            let outcome = import_commands(options, sending::on_stderr()).await;
             let remedy =
                 "give each of these lines an id that was not used before, and send it again";
             (outcome, args.sending, remedy.to_owned())
@@ -47,7 +51,7 @@ pub(super) async fn run(
 /// Shows a report.
 fn show(settings: &Settings, report: &Report, remedy: &str) -> Result<(), Failure> {
     match settings.output {
-        OutputFormat::Table => output::line(&report.to_text(remedy)),
+        OutputFormat::Table => output::line(&import_report::text(report, remedy)),
         OutputFormat::Json | OutputFormat::Ndjson => output::record(settings.output, &[], report),
         OutputFormat::Csv => {
             let columns = [

@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod dev;
 mod import;
+mod import_report;
 mod known;
 pub mod log;
 mod manual;

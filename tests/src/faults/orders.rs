@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cli::client::{Client, CommandLine, SendOptions};
-use cli::import::Listing;
-use cli::import::olist::load::{Contents, load};
-use cli::import::olist::plan::Plan;
+use client::{Client, CommandLine, SendOptions};
 use event_log::verify::verify;
+use import::Listing;
+use import::olist::load::{Contents, load};
+use import::olist::plan::Plan;
 use kernel::explained;
 use kernel::registry::Registry;
 use rand::rngs::StdRng;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cli::client::{CommandLine, Observer, Outcome, Said};
+use client::{CommandLine, Observer, Outcome, Said};
 
 /// Counts of lines, over all clients that share it.
 #[derive(Debug, Default)]

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cli::import::Listing;
-use cli::import::olist::load::{Contents, load};
-use cli::import::olist::plan::Plan;
 use domain::{Customer, Order, Payment};
+use import::Listing;
+use import::olist::load::{Contents, load};
+use import::olist::plan::Plan;
 use kernel::{Context, Decider, Message, Rejection, StreamName, TenantId};
 use sqlx::postgres::PgPoolCopyExt;
 use sqlx::{AssertSqlSafe, PgPool, Row};

@@ -27,6 +27,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         "query-api",
         &["door", "event-log", "kernel", "position", "projector"],
     ),
+    // For anybody's program: it links neither the log nor a door.
+    ("client", &["kernel", "position"]),
+    ("import", &["client", "domain", "kernel", "position"]),
     ("embedded-postgres", &[]),
     ("cluster-trial", &["event-log", "kernel", "position"]),
     // Run the engine as it is, in a world of their own.
@@ -37,12 +40,14 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "checker",
             "cluster-trial",
+            "client",
             "command-api",
             "domain",
             "door",
             "embedded-postgres",
             "engine",
             "event-log",
+            "import",
             "kernel",
             "position",
             "projections",
@@ -59,12 +64,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cli",
             "checker",
             "cluster-trial",
+            "client",
             "command-api",
             "domain",
             "door",
             "embedded-postgres",
             "engine",
             "event-log",
+            "import",
             "kernel",
             "position",
             "projections",
@@ -75,7 +82,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "bench",
         &[
-            "cli",
+            "client",
+            "import",
             "embedded-postgres",
             "command-api",
             "domain",
@@ -146,6 +154,8 @@ const BELONGINGS: [Belongs; 5] = [
             "command-api/",
             "query-api/",
             "cli/",
+            // A door to be tried.
+            "client/src/tests.rs",
             // A route without the engine is what the door is held against.
             "bench/src/rows/http.rs",
             "bench/guards/",
@@ -153,7 +163,14 @@ const BELONGINGS: [Belongs; 5] = [
     },
     Belongs {
         word: "domain",
-        to: &["domain/", "projections/", "cli/", "tests/", "bench/"],
+        to: &[
+            "domain/",
+            "projections/",
+            "import/",
+            "cli/",
+            "tests/",
+            "bench/",
+        ],
     },
 ];
 

@@ -1,7 +1,7 @@
 //! Rows in doubt: orders that are held back, quotes that are not closed, and corrections.
 
 use super::*;
-use crate::import::Verdict;
+use crate::Verdict;
 
 #[test]
 fn of_an_order_that_cannot_be_placed_every_row_is_listed_and_nothing_is_sent() {

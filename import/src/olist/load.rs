@@ -16,8 +16,8 @@ use super::rows::{
 };
 use super::table::{Record, TableError, for_each_record};
 use super::values::{Reason, id};
-use crate::import::listing::{Listing, Unreadable};
-use crate::import::report::FileRows;
+use crate::listing::{Listing, Unreadable};
+use crate::report::FileRows;
 
 /// How many ids of orders that cannot be read are kept, to say so of the rows that belong to them.
 const UNREADABLE_IDS_MAX: usize = 10_000;
@@ -76,7 +76,7 @@ impl Contents {
     pub fn sample() -> Self {
         macro_rules! file {
             ($name:literal) => {
-                include_bytes!(concat!("../../../sample/olist_", $name, "_dataset.csv")).to_vec()
+                include_bytes!(concat!("../../sample/olist_", $name, "_dataset.csv")).to_vec()
             };
         }
         Self {

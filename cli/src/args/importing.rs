@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-
-use super::{CommandsOptions, CommandsSource, OlistOptions, OlistSource};
-use crate::client::SendOptions;
+use client::SendOptions;
+use import::{CommandsOptions, CommandsSource, OlistOptions, OlistSource};
 
 /// Options of everything that sends many commands.
 #[derive(Clone, Debug, Args)]
@@ -18,12 +17,12 @@ pub struct SendingArgs {
     #[arg(long, value_name = "FILE")]
     pub unreadable: Option<PathBuf>,
     /// How many commands may wait for their answers at once
-    #[arg(long, value_name = "N", default_value_t = crate::client::IN_FLIGHT_MAX_DEFAULT,
+    #[arg(long, value_name = "N", default_value_t = client::IN_FLIGHT_MAX_DEFAULT,
           hide_short_help = true)]
     pub in_flight: usize,
     /// How many seconds to go on without any progress before giving up
     #[arg(long, value_name = "SECONDS",
-          default_value_t = crate::client::RETRY_FOR_DEFAULT.as_secs())]
+          default_value_t = client::RETRY_FOR_DEFAULT.as_secs())]
     pub retry_for: u64,
 }
 

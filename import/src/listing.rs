@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use kernel::escape;
 use serde::{Serialize, Serializer};
 
 use super::ImportError;
-use crate::output;
 
 /// How many rows a list keeps.
 pub const ROWS_KEPT_MAX: usize = 1_000;
@@ -72,7 +72,7 @@ impl Listing {
             && let Ok(open) = writer
         {
             let line = row.line.to_string();
-            let cells = [row.file.as_str(), &line, &row.reason].map(output::csv_cell);
+            let cells = [row.file.as_str(), &line, &row.reason].map(escape::csv_cell);
             if let Err(error) = open.write_record(cells.map(|cell| cell.into_owned())) {
                 *writer = Err(error);
             }

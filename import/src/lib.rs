@@ -4,7 +4,6 @@
 //! long as the engine remembers the ids of commands. Deliberately absent: printing the report, and
 //! exit codes.
 
-mod args;
 pub mod commands;
 pub mod listing;
 pub mod olist;
@@ -17,14 +16,13 @@ use std::time::{Duration, Instant};
 
 use futures::Stream;
 
-pub use args::{CommandsArgs, OlistArgs, SendingArgs};
 pub use commands::{CommandsOptions, CommandsSource, import_commands};
 pub use listing::{Listing, Unreadable};
 pub use olist::{OlistOptions, OlistSource, import_olist};
 pub use progress::Progress;
 pub use report::Report;
 
-use crate::client::{Client, CommandLine, Observer, Outcome, Said, SendError, SendOptions};
+use client::{Client, CommandLine, Observer, Outcome, Said, SendError, SendOptions};
 
 /// Why an import did not come to its end.
 #[derive(Debug, thiserror::Error)]

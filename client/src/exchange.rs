@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};

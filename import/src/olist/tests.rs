@@ -4,13 +4,13 @@ mod doubtful;
 
 use std::collections::HashSet;
 
+use client::CommandLine;
 use domain::{customer, order, payment};
 use kernel::{Message, ShapeError, StreamName};
 
 use super::load::{Contents, load};
 use super::plan::{Plan, command_id};
-use crate::client::CommandLine;
-use crate::import::Listing;
+use crate::Listing;
 
 const ORDERS: &str = "order_id,customer_id,order_status,order_purchase_timestamp,\
 order_approved_at,order_delivered_carrier_date,order_delivered_customer_date,\

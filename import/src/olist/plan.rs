@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use client::{CommandLine, Origin};
 use domain::payment::Method;
 use kernel::Timestamp;
 use serde::Serialize;
@@ -16,10 +17,9 @@ use uuid::Uuid;
 
 use super::load::{Histories, OrderHistory, Person};
 use super::rows::{Address, CUSTOMERS, ORDERS, PAYMENTS, PaymentRow, REVIEWS, ReviewRow, Status};
-use crate::client::{CommandLine, Origin};
-use crate::import::Verdict;
-use crate::import::listing::Listing;
-use crate::import::report::FileRows;
+use crate::Verdict;
+use crate::listing::Listing;
+use crate::report::FileRows;
 
 /// The namespace of the command ids of this import (RFC 9562 §5.5). Frozen: with another one, a
 /// repeated import would do everything twice.
@@ -112,7 +112,7 @@ impl Plan {
     /// for other data, all that were refused are sent again; if one was accepted only now, those
     /// that were refused before. Their ids are made of the data too, so that the corrections may be
     /// repeated.
-    pub(in crate::import) fn corrections<'a>(
+    pub(crate) fn corrections<'a>(
         &'a self,
         verdicts: &'a [Verdict],
     ) -> impl Iterator<Item = CommandLine> + Send + 'a {

@@ -1,11 +1,13 @@
-//! How far an import has come, for whoever watches.
+//! How far an import has come, on stderr.
 //!
 //! Invariant: everything goes to stderr; stdout is for data. Deliberately absent: the final report.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
+use import::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
+use kernel::escape;
 
 use crate::logging::talk;
 
@@ -14,50 +16,6 @@ const LINE_INTERVAL: Duration = Duration::from_secs(3);
 /// How often the bar is drawn again at most.
 const DRAWS_PER_S: u64 = 10;
 
-/// What is told while an import runs.
-pub trait Progress: Send {
-    /// It begins; the number of lines is not known of a stream.
-    fn begin(&mut self, lines_total: Option<u64>);
-
-    /// So many lines are done, so many of them refused.
-    fn advance(&mut self, done: u64, refused: u64);
-
-    /// It waits before it tries again.
-    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration);
-
-    /// It ends, well or not.
-    fn end(&mut self);
-}
-
-impl<P: Progress + ?Sized> Progress for &mut P {
-    fn begin(&mut self, lines_total: Option<u64>) {
-        (**self).begin(lines_total);
-    }
-
-    fn advance(&mut self, done: u64, refused: u64) {
-        (**self).advance(done, refused);
-    }
-
-    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
-        (**self).wait(lines_open, cause, pause);
-    }
-
-    fn end(&mut self) {
-        (**self).end();
-    }
-}
-
-/// Says nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&mut self, _: Option<u64>) {}
-    fn advance(&mut self, _: u64, _: u64) {}
-    fn wait(&mut self, _: usize, _: &str, _: Duration) {}
-    fn end(&mut self) {}
-}
-
 /// A bar where stderr is a terminal, a line now and then elsewhere.
 #[must_use]
 pub fn on_stderr() -> Box<dyn Progress> {
@@ -65,24 +23,6 @@ pub fn on_stderr() -> Box<dyn Progress> {
         Box::new(Bar::new())
     } else {
         Box::new(Lines::new())
-    }
-}
-
-impl Progress for Box<dyn Progress> {
-    fn begin(&mut self, lines_total: Option<u64>) {
-        (**self).begin(lines_total);
-    }
-
-    fn advance(&mut self, done: u64, refused: u64) {
-        (**self).advance(done, refused);
-    }
-
-    fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration) {
-        (**self).wait(lines_open, cause, pause);
-    }
-
-    fn end(&mut self) {
-        (**self).end();
     }
 }
 
@@ -183,6 +123,6 @@ impl Progress for Lines {
 fn waiting(lines_open: usize, cause: &str, pause: Duration) -> String {
     let pause_ms = pause.as_millis();
     // The cause may hold what a server said.
-    let cause = crate::output::shown(cause);
+    let cause = escape::shown(cause);
     format!("{cause}; sending {lines_open} commands again in {pause_ms} ms")
 }

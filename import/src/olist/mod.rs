@@ -16,10 +16,10 @@ mod values;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use client::SendOptions;
 use futures::stream;
 
 use super::{ImportError, Listing, Pass, Progress, Report, Verdict, finished, send};
-use crate::client::SendOptions;
 use load::Contents;
 use plan::Plan;
 

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use client::{CommandLine, Origin, SendOptions};
 use futures::stream;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -20,7 +21,6 @@ use uuid::Uuid;
 
 use super::report::FileRows;
 use super::{ImportError, Listing, Pass, Progress, Report, Unreadable, finished, send};
-use crate::client::{CommandLine, Origin, SendOptions};
 
 /// The namespace of the ids of lines that have none (RFC 9562 §5.5). Frozen.
 pub const LINE_NAMESPACE: Uuid = Uuid::from_u128(0x52e3a664_937e_462b_8847_4938e2ff9867);
