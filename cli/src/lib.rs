@@ -18,6 +18,8 @@ pub mod progress;
 pub mod settings;
 pub mod signals;
 mod stderr;
+#[cfg(all(feature = "steady-waits", target_os = "linux", target_env = "gnu"))]
+pub mod waits;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,7 +33,9 @@ use args::Cli;
 use exit::{Exit, Failure};
 use settings::Settings;
 
-/// Owners make and drop many small values on all threads, which the system's allocator is slow at.
+/// Owners make and drop many small values on all threads, which the system's allocator is slow at. A
+/// program of its own that wants another turns the feature `mimalloc` off.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

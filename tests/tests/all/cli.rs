@@ -14,3 +14,4 @@ mod postgres;
 mod program;
 mod runs;
 mod tools;
+mod waits;

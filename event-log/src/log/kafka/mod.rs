@@ -13,7 +13,6 @@ mod membership;
 mod producer;
 mod statistics;
 mod topic;
-mod waits;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
