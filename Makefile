@@ -25,7 +25,7 @@ test: ## every test, against a real Kafka and a real Postgres
 	$(WITH_TOOLS) cargo test -p model -p simulator --features known-bad -- known_bad
 
 # The kernel and the domain are checked alone too: in the workspace, cargo lends them features that
-# other crates ask for.
+# other crates ask for. The format of the log and its rule stand without any store.
 lint: ## format, clippy without warnings, the pure crates on their own
 	ops/setup demo
 	$(WITH_TOOLS) cargo fmt --all --check
@@ -34,6 +34,7 @@ lint: ## format, clippy without warnings, the pure crates on their own
 	$(WITH_TOOLS) cargo clippy -p model -p simulator --all-targets --features known-bad -- -D warnings
 	$(WITH_TOOLS) cargo check -p kernel
 	$(WITH_TOOLS) cargo check -p domain
+	$(WITH_TOOLS) cargo check -p event-log --no-default-features
 
 # BENCH holds its arguments, as in BENCH='--quick --only B1,B5'. The rows over HTTP start the program itself,
 # which is therefore built, too.

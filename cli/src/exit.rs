@@ -157,6 +157,7 @@ fn of_log(error: &LogError) -> Exit {
     match error {
         LogError::Unavailable { .. } | LogError::Full | LogError::Closed => Exit::Unavailable,
         LogError::Missing { .. } | LogError::Settings(_) => Exit::Unprepared,
+        LogError::NotBuilt { .. } => Exit::Usage,
         LogError::Locked { .. } => Exit::Failed,
         LogError::OffsetGone { .. }
         | LogError::Replaced { .. }

@@ -52,6 +52,14 @@ pub enum LogError {
         /// The address.
         address: String,
     },
+    /// This program was built without the store that keeps the log.
+    #[error(
+        "this program was built without what reads {address}; use one that has it, such as annals"
+    )]
+    NotBuilt {
+        /// The address.
+        address: String,
+    },
     /// The store's settings would lose or change records.
     #[error("the log's settings are unsafe: {}", list(.0))]
     Settings(Vec<SettingProblem>),
@@ -107,6 +115,14 @@ impl LogError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Replaced { .. })
+    }
+
+    /// A log in a store that this program was built without.
+    #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
+    pub(super) fn not_built(address: &super::LogAddress) -> Self {
+        Self::NotBuilt {
+            address: address.to_string(),
+        }
     }
 
     /// A failed operation with what the store's client said.

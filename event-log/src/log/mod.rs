@@ -7,9 +7,12 @@
 mod acknowledging;
 mod address;
 mod error;
+#[cfg(feature = "kafka")]
 mod kafka;
 mod security;
+#[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "kafka")]
 pub mod trial;
 mod watch;
 
@@ -21,8 +24,10 @@ use async_trait::async_trait;
 pub use acknowledging::acknowledging;
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
+#[cfg(feature = "kafka")]
 pub use kafka::KafkaLog;
 pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteLog;
 pub use watch::{Beginnings, LOOK_EVERY, LogWatch};
 
@@ -203,14 +208,18 @@ pub trait AppendSession: Send + Sync + 'static {
 /// Opens the log at a place, or at an address that lets everybody in.
 ///
 /// # Errors
-/// `Missing` if there is none; `Unavailable`.
+/// `Missing` if there is none; `Unavailable`; `NotBuilt`.
 pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogError> {
-    let LogPlace { address, kafka } = place.into();
-    Ok(match &address {
+    let place = place.into();
+    Ok(match &place.address {
+        #[cfg(feature = "sqlite")]
         LogAddress::Sqlite { path } => Arc::new(SqliteLog::open(path).await?),
+        #[cfg(feature = "kafka")]
         LogAddress::Kafka { brokers, topic } => {
-            Arc::new(KafkaLog::open(brokers, topic, &kafka).await?)
+            Arc::new(KafkaLog::open(brokers, topic, &place.kafka).await?)
         }
+        #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
+        other => return Err(LogError::not_built(other)),
     })
 }
 
@@ -226,16 +235,24 @@ pub struct StoreOptions {
 /// Makes the store of a log if there is none: a topic or a file, with no records yet.
 ///
 /// # Errors
-/// `Unavailable`, with the store's reason.
+/// `Unavailable`, with the store's reason; `NotBuilt`.
+#[cfg_attr(
+    not(any(feature = "kafka", feature = "sqlite")),
+    expect(unused_variables, clippy::unused_async, reason = "there is no store")
+)]
 pub async fn create_store(
     place: impl Into<LogPlace>,
     options: StoreOptions,
 ) -> Result<(), LogError> {
-    let LogPlace { address, kafka } = place.into();
-    match &address {
+    let place = place.into();
+    match &place.address {
+        #[cfg(feature = "sqlite")]
         LogAddress::Sqlite { path } => SqliteLog::create(path, options.partition_count).await,
+        #[cfg(feature = "kafka")]
         LogAddress::Kafka { brokers, topic } => {
-            KafkaLog::create(brokers, topic, options, &kafka).await
+            KafkaLog::create(brokers, topic, options, &place.kafka).await
         }
+        #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
+        other => Err(LogError::not_built(other)),
     }
 }
