@@ -179,8 +179,16 @@ pub fn router(door: QueryDoor) -> Router {
         .with_state(door)
 }
 
-/// The problem of a failed query.
-fn unavailable(error: &sqlx::Error) -> Problem {
+/// The problem of a failed query: Postgres does not answer, or answers what is no row of ours.
+fn failed(error: &sqlx::Error) -> Problem {
+    use sqlx::Error as E;
+    if let E::ColumnDecode { .. }
+    | E::ColumnNotFound(_)
+    | E::ColumnIndexOutOfBounds { .. }
+    | E::Decode(_) = error
+    {
+        return Problem::internal(error);
+    }
     tracing::warn!(%error, "a query failed");
     let detail = "the read models do not answer";
     Problem::new(code::READ_MODEL_UNAVAILABLE, detail).retry_after(RETRY_AFTER)

@@ -2,24 +2,17 @@
 //!
 //! Invariant: the position is read before the rows, so that the rows stand there at least.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use door::Problem;
-use position::{LogId, Partition, Position, PositionToken};
-use sqlx::Row as _;
-use uuid::Uuid;
+use position::{Partition, Position, PositionToken};
 
 use super::parameters::Wait;
-use super::{Inner, RETRY_AFTER, code, unavailable};
+use super::{Inner, RETRY_AFTER, code, failed};
 
 /// The first and the longest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-
-const POSITIONS: &str = "SELECT c.partition, c.position, c.log FROM annals.checkpoint AS c \
-    JOIN annals.generation AS g ON g.projection = c.projection AND g.generation = c.generation \
-    WHERE c.projection = $1 AND g.state = 'live' AND c.log IS NOT NULL";
 
 impl Inner {
     /// Where the read model of `projection` stands, once it has reached what the query asks for;
@@ -31,7 +24,8 @@ impl Inner {
     ) -> Result<Option<PositionToken>, Problem> {
         let mut pause = PAUSE_MIN;
         loop {
-            let reached = self.position_of(projection).await?;
+            let reached = projector::reached(&self.pool, projection).await;
+            let reached = reached.map_err(|error| failed(&error))?;
             let Some(wanted) = &wait.min_position else {
                 return Ok(reached);
             };
@@ -46,30 +40,6 @@ impl Inner {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-    }
-
-    async fn position_of(&self, projection: &str) -> Result<Option<PositionToken>, Problem> {
-        let rows = sqlx::query(POSITIONS)
-            .bind(projection)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let mut log = None;
-        let mut positions = BTreeMap::new();
-        for row in &rows {
-            let read = || -> Result<(i32, i64, Uuid), sqlx::Error> {
-                Ok((
-                    row.try_get("partition")?,
-                    row.try_get("position")?,
-                    row.try_get("log")?,
-                ))
-            };
-            let (partition, position, id) = read().map_err(Problem::internal)?;
-            log = Some(LogId(id));
-            let partition = Partition(partition.cast_unsigned());
-            positions.insert(partition, Position(position.cast_unsigned()));
-        }
-        Ok(log.map(|log| PositionToken { log, positions }))
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::parameters::{OneParameters, PageParameters};
 use super::rows::{ShownModel, ShownRow};
-use super::{QueryDoor, code, unavailable};
+use super::{QueryDoor, code, failed};
 
 #[derive(Serialize)]
 struct Models {
@@ -99,7 +99,7 @@ async fn page_of(
         .page(tenant.as_str(), after.as_deref(), i64::from(limit) + 1)
         .fetch_all(&door.inner.pool)
         .await
-        .map_err(|error| unavailable(&error))?;
+        .map_err(|error| failed(&error))?;
     let rows = found.iter().take(limit as usize);
     let rows = rows
         .map(|row| shown.show(row))
@@ -148,7 +148,7 @@ async fn row_of(
         .one(tenant.as_str(), &key)
         .fetch_optional(&door.inner.pool)
         .await
-        .map_err(|error| unavailable(&error))?
+        .map_err(|error| failed(&error))?
         .ok_or_else(missing)?;
     let row = shown.show(&found).map_err(Problem::internal)?;
     Ok(answer(&row, position.as_ref()))

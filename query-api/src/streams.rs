@@ -15,17 +15,15 @@ use event_log::log::LogError;
 use event_log::record::record_hash;
 use kernel::registry::{MessageError, RuleError};
 use kernel::{Actor, StreamName, TenantId, Timestamp, TypeName};
-use position::{LogId, Offset, Partition, Position, PositionToken};
-use projector::STREAM_INDEX;
+use position::{LogId, Offset, Partition, PositionToken};
+use projector::{CommitPlace, STREAM_INDEX, StreamPlaces};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::parameters::{EventParameters, OneParameters, stream_of};
 use super::read::answer;
-use super::{Inner, QueryDoor, RETRY_AFTER, code, unavailable};
+use super::{Inner, QueryDoor, RETRY_AFTER, code, failed};
 
 /// How many commits are read from the log at once.
 const COMMITS_READ_MAX: usize = 64;
@@ -46,28 +44,6 @@ const STATE_BYTES_MAX: usize = 4 << 20;
 const FOLDED_BYTES_MAX: usize = 64 << 20;
 /// When another look makes sense where an operator has to look first.
 const DAMAGED_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
-
-const COMMITS: &str = "SELECT s.version AS stream_version, s.partition, \
-    c.version, c.position, c.\"offset\", c.record_hash \
-    FROM read.stream_index AS s LEFT JOIN LATERAL (\
-        SELECT * FROM read.stream_commits AS c \
-        WHERE c.tenant = s.tenant AND c.stream = s.stream AND c.version >= $3 \
-        ORDER BY c.version LIMIT $4) AS c ON true \
-    WHERE s.tenant = $1 AND s.stream = $2 ORDER BY c.version";
-
-/// Where a stream's commits stand, from a version on.
-struct Places {
-    partition: Partition,
-    version: u64,
-    commits: Vec<Place>,
-}
-
-/// Where a commit stands.
-struct Place {
-    position: Position,
-    offset: Offset,
-    record_hash: Vec<u8>,
-}
 
 #[derive(Serialize)]
 struct Events<'a> {
@@ -267,7 +243,10 @@ impl Reading {
     }
 
     /// The places that are read next.
-    async fn next<'p>(&mut self, rest: &mut &'p [Place]) -> Result<Option<&'p [Place]>, Problem> {
+    async fn next<'p>(
+        &mut self,
+        rest: &mut &'p [CommitPlace],
+    ) -> Result<Option<&'p [CommitPlace]>, Problem> {
         if rest.is_empty() {
             return Ok(None);
         }
@@ -302,31 +281,12 @@ impl Inner {
         stream: &StreamName,
         from: u64,
         limit: u32,
-    ) -> Result<Places, Problem> {
-        let rows = sqlx::query(COMMITS)
-            .bind(tenant.as_str())
-            .bind(stream.as_str())
-            .bind(from.cast_signed())
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let Some(first) = rows.first() else {
+    ) -> Result<StreamPlaces, Problem> {
+        let places = StreamPlaces::of(&self.pool, tenant, stream, from, limit).await;
+        places.map_err(|error| failed(&error))?.ok_or_else(|| {
             let detail = format!("nothing was recorded for {stream}");
-            return Err(Problem::new(code::STREAM_NOT_FOUND, detail));
-        };
-        let read = || -> Result<Places, sqlx::Error> {
-            let partition: i64 = first.try_get("partition")?;
-            let version: i64 = first.try_get("stream_version")?;
-            let commits = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-            let partition = u32::try_from(partition).map_err(|e| sqlx::Error::Decode(e.into()))?;
-            Ok(Places {
-                partition: Partition(partition),
-                version: version.cast_unsigned(),
-                commits: commits.into_iter().flatten().collect(),
-            })
-        };
-        read().map_err(Problem::internal)
+            Problem::new(code::STREAM_NOT_FOUND, detail)
+        })
     }
 
     /// The commits at some places, each held against what was read before.
@@ -335,8 +295,8 @@ impl Inner {
         tenant: &TenantId,
         stream: &StreamName,
         partition: Partition,
-        places: &'p [Place],
-    ) -> Result<Vec<(Commit, &'p Place)>, Problem> {
+        places: &'p [CommitPlace],
+    ) -> Result<Vec<(Commit, &'p CommitPlace)>, Problem> {
         let offsets: Vec<Offset> = places.iter().map(|place| place.offset).collect();
         let records = self.log.read_at(partition, &offsets).await;
         let records = records.map_err(|error| log_unavailable(&error))?;
@@ -362,22 +322,9 @@ impl Inner {
     }
 }
 
-/// A row's place; absent where the stream has no commits from the version on.
-fn place(row: &PgRow) -> Result<Option<Place>, sqlx::Error> {
-    let offset: Option<i64> = row.try_get("offset")?;
-    let Some(offset) = offset else {
-        return Ok(None);
-    };
-    Ok(Some(Place {
-        position: Position(row.try_get::<i64, _>("position")?.cast_unsigned()),
-        offset: Offset(offset.cast_unsigned()),
-        record_hash: row.try_get("record_hash")?,
-    }))
-}
-
 fn shown(
     commit: Commit,
-    place: &Place,
+    place: &CommitPlace,
     log: Option<LogId>,
     partition: Partition,
 ) -> Vec<ShownEvent> {
