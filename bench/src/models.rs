@@ -3,131 +3,56 @@
 //!
 //! Deliberately absent: the loops that make the same rows by hand (`rows::projection`).
 
-use std::rc::Rc;
+use domain::Order;
+use domain::order::OrderPlaced;
+use projector::{ColumnType, Rules, Table, Value, View, add, key, set, tally};
 
-use domain::order::{self, OrderPlaced};
-use kernel::Timestamp;
-use projector::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, add, column,
-    count, key, set, sum, tally, too_large,
-};
-
-/// The tables of [`Orders`].
+/// The tables of [`orders`].
 pub const ORDERS: &[Table] = &[Table {
     name: "bench_orders",
-    key: &[key("order_id", ColumnType::Text)],
-    values: &[
-        set("customer", ColumnType::Text),
-        set("placed_at", ColumnType::Timestamptz),
-        set("items_minor", ColumnType::Bigint),
-        set("freight_minor", ColumnType::Bigint),
-    ],
-}];
-
-const ORDER_MODELS: &[Model] = &[Model {
-    name: ORDERS[0].name,
     about: "Orders.",
-    table: ORDERS[0].name,
-    joins: "",
-    filter: None,
-    columns: &[
-        column("order_id", ColumnType::Text),
-        column("customer", ColumnType::Text),
+    key: &[key("order_id", ColumnType::Text, "The order.")],
+    values: &[
+        set("customer", ColumnType::Text, "Who placed it."),
+        set("placed_at", ColumnType::Timestamptz, "When."),
+        set("items_minor", ColumnType::Bigint, "Prices."),
+        set("freight_minor", ColumnType::Bigint, "Freights."),
     ],
-    shown: Shown::Everywhere,
+    view: View::WHOLE,
 }];
 
-/// The tables of [`Customers`].
+/// The tables of [`customers`].
 pub const CUSTOMERS: &[Table] = &[Table {
     name: "bench_customers",
-    key: &[key("customer", ColumnType::Text)],
-    values: &[tally("orders"), add("spent_minor")],
-}];
-
-const CUSTOMER_MODELS: &[Model] = &[Model {
-    name: CUSTOMERS[0].name,
     about: "Customers.",
-    table: CUSTOMERS[0].name,
-    joins: "",
-    filter: None,
-    columns: &[
-        column("customer", ColumnType::Text),
-        count("orders"),
-        sum("spent_minor"),
-        too_large(),
+    key: &[key("customer", ColumnType::Text, "The customer.")],
+    values: &[
+        tally("orders", "Orders."),
+        add("spent_minor", "Prices and freights."),
     ],
-    shown: Shown::Everywhere,
+    view: View::WHOLE,
 }];
 
 /// One row for each order.
-pub struct Orders;
-
-impl Projection for Orders {
-    fn name(&self) -> &'static str {
-        ORDERS[0].name
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        ORDERS
-    }
-
-    fn models(&self) -> &'static [Model] {
-        ORDER_MODELS
-    }
-
-    fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        for (placed, placed_at) in placed(&entry.events()?) {
-            changes
-                .row(&ORDERS[0], [Value::from(entry.stream_id())])
-                .put("customer", placed.customer.as_str())
-                .put("placed_at", placed_at)
-                .put("items_minor", placed.items_minor)
-                .put("freight_minor", placed.freight_minor);
-        }
-        Ok(())
-    }
+#[must_use]
+pub fn orders() -> Rules {
+    Rules::new(ORDERS[0].name, 1, ORDERS).on::<Order, OrderPlaced>(|placed, event, changes| {
+        changes
+            .row(&ORDERS[0], [Value::from(event.stream_id())])
+            .put("customer", placed.customer.as_str())
+            .put("placed_at", event.occurred_at())
+            .put("items_minor", placed.items_minor)
+            .put("freight_minor", placed.freight_minor);
+    })
 }
 
 /// One row for each customer, with sums over their orders.
-pub struct Customers;
-
-impl Projection for Customers {
-    fn name(&self) -> &'static str {
-        CUSTOMERS[0].name
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        CUSTOMERS
-    }
-
-    fn models(&self) -> &'static [Model] {
-        CUSTOMER_MODELS
-    }
-
-    fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        for (placed, _) in placed(&entry.events()?) {
-            changes
-                .row(&CUSTOMERS[0], [Value::from(placed.customer.as_str())])
-                .put("orders", 1_i64)
-                .put("spent_minor", placed.items_minor + placed.freight_minor);
-        }
-        Ok(())
-    }
-}
-
-fn placed(
-    events: &Rc<Vec<(order::Event, Timestamp)>>,
-) -> impl Iterator<Item = (&OrderPlaced, Timestamp)> {
-    events.iter().filter_map(|(event, at)| match event {
-        order::Event::OrderPlaced(placed) => Some((placed, *at)),
-        _ => None,
+#[must_use]
+pub fn customers() -> Rules {
+    Rules::new(CUSTOMERS[0].name, 1, CUSTOMERS).on::<Order, OrderPlaced>(|placed, _, changes| {
+        changes
+            .row(&CUSTOMERS[0], [Value::from(placed.customer.as_str())])
+            .put("orders", 1_i64)
+            .put("spent_minor", placed.items_minor + placed.freight_minor);
     })
 }

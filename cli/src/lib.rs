@@ -43,8 +43,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub struct Domain {
     /// The deciders.
     pub registry: Registry,
-    /// The read models.
+    /// The read models: the domain's own, and those that suit every domain.
     pub projections: Vec<Arc<dyn Projection>>,
+}
+
+impl Domain {
+    /// A domain with its rules and its own read models.
+    #[must_use]
+    pub fn new(registry: Registry, own: Vec<Arc<dyn Projection>>) -> Self {
+        Self {
+            registry,
+            projections: projector::with_general(own),
+        }
+    }
 }
 
 /// Runs a program as its command line says.
@@ -52,10 +63,7 @@ pub struct Domain {
 /// The whole of `main`: reads the arguments of the process, and returns what `main` is to return.
 #[must_use]
 pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCode {
-    let domain = Domain {
-        registry,
-        projections,
-    };
+    let domain = Domain::new(registry, projections);
     logging::foresee(std::env::args());
     let parsed = command_line(&domain).try_get_matches();
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {

@@ -22,7 +22,7 @@ pub use canonical::{JSON_DEPTH_MAX, canonical_json};
 pub use context::{Actor, ActorKind, Context};
 pub use decider::Decider;
 pub use explained::explained;
-pub use message::{Message, MessageType, ShapeError, decode_json};
+pub use message::{Message, MessageType, Payload, ShapeError, decode_json};
 pub use name::{
     Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId, TypeName,
 };

@@ -45,6 +45,15 @@ pub trait Message: Sized + Clone + Send + Sync + 'static {
     fn types(generator: &mut SchemaGenerator) -> Vec<MessageType>;
 }
 
+/// A payload type of the set `S`; [`messages!`](crate::messages) implements it for each of them.
+pub trait Payload<S: Message>: Sized {
+    /// The frozen name of the type.
+    const NAME: &'static str;
+
+    /// The payload of a message, if it is of this type.
+    fn of(message: &S) -> Option<&Self>;
+}
+
 /// One payload type of a [`Message`] set.
 #[derive(Clone, Debug)]
 pub struct MessageType {
@@ -193,6 +202,18 @@ macro_rules! messages {
         $(impl From<$type> for $set {
             fn from(data: $type) -> Self {
                 Self::$type(data)
+            }
+        }
+
+        impl $crate::Payload<$set> for $type {
+            const NAME: &'static str = stringify!($type);
+
+            fn of(message: &$set) -> Option<&Self> {
+                match message {
+                    $set::$type(data) => Some(data),
+                    #[allow(unreachable_patterns, reason = "a set may have one type")]
+                    _ => None,
+                }
             }
         })+
     };

@@ -3,12 +3,11 @@
 //! Invariant: the event carries when the order was placed and when it was due, so that no other
 //! event is needed.
 
-use domain::order;
-use kernel::{Decider, Timestamp};
-use projector::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
-    count, key, tally,
-};
+use domain::Order;
+use domain::order::OrderDelivered;
+use kernel::Timestamp;
+use projector::ColumnType::Date;
+use projector::{Rules, Table, Value, View, key, tally};
 
 use crate::month_of;
 
@@ -17,73 +16,29 @@ const DAY_MICROS: i64 = 86_400_000_000;
 
 const MONTHS: Table = Table {
     name: "delivery_days",
-    key: &[key("month", ColumnType::Date)],
-    values: &[tally("delivered"), tally("days_sum"), tally("late")],
+    about: "Deliveries by month, the whole days they took, and how many were late.",
+    key: &[key("month", Date, "The first UTC day of the month.")],
+    values: &[
+        tally("delivered", "How many orders were delivered."),
+        tally("days_sum", "Whole days from placing to delivery."),
+        tally("late", "Deliveries after the estimated time."),
+    ],
+    view: View::WHOLE,
 };
 
-const MODELS: &[Model] = &[Model {
-    name: "delivery_days",
-    about: "Deliveries by month, the whole days they took, and how many were late.",
-    table: "delivery_days",
-    joins: "",
-    filter: None,
-    columns: &[
-        column("month", ColumnType::Date),
-        count("delivered"),
-        count("days_sum"),
-        count("late"),
-    ],
-    shown: Shown::Everywhere,
-}];
-
-/// The rule of `delivery_days`.
-#[derive(Clone, Copy, Debug)]
-pub struct DeliveryDays;
-
-impl Projection for DeliveryDays {
-    fn name(&self) -> &'static str {
-        "delivery_days"
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[MONTHS]
-    }
-
-    fn models(&self) -> &'static [Model] {
-        MODELS
-    }
-
-    fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        if entry.category() != domain::Order::CATEGORY {
-            return Ok(());
-        }
-        for (event, occurred_at) in entry.events::<order::Event>()?.iter() {
-            match event {
-                order::Event::OrderDelivered(delivered) => {
-                    let delivered_at = *occurred_at;
-                    let late = delivered_at > delivered.estimated_delivery;
-                    changes
-                        .row(&MONTHS, [Value::from(month_of(delivered_at))])
-                        .put("delivered", 1_i64)
-                        .put("days_sum", whole_days(delivered.placed_at, delivered_at))
-                        .put("late", i64::from(late));
-                }
-                order::Event::OrderPlaced(_)
-                | order::Event::OrderApproved(_)
-                | order::Event::ProcessingStarted(_)
-                | order::Event::OrderInvoiced(_)
-                | order::Event::OrderShipped(_)
-                | order::Event::OrderCanceled(_)
-                | order::Event::OrderMarkedUnavailable(_)
-                | order::Event::OrderReviewed(_) => {}
-            }
-        }
-        Ok(())
-    }
+/// The rules of `delivery_days`.
+pub(crate) fn rules() -> Rules {
+    Rules::new("delivery_days", 1, &[MONTHS]).on::<Order, OrderDelivered>(
+        |delivered, event, changes| {
+            let delivered_at = event.occurred_at();
+            let late = delivered_at > delivered.estimated_delivery;
+            changes
+                .row(&MONTHS, [Value::from(month_of(delivered_at))])
+                .put("delivered", 1_i64)
+                .put("days_sum", whole_days(delivered.placed_at, delivered_at))
+                .put("late", i64::from(late));
+        },
+    )
 }
 
 /// Elapsed seconds / 86,400, rounded down; below zero where business time went back.

@@ -14,29 +14,23 @@ use std::sync::Arc;
 
 use chrono::{Datelike as _, NaiveDate};
 use kernel::Timestamp;
-use projector::{Projection, Rejections, StreamIndex};
+use projector::Projection;
 
-pub use customer_orders::CustomerOrders;
-pub use daily_sales::DailySales;
-pub use delivery_days::DeliveryDays;
-pub use order_summary::OrderSummary;
-pub use payment_mix::PaymentMix;
-pub use seller_sales::SellerSales;
-
-/// All read models, those with rows that many streams share last: a transaction writes in this
+/// All read models of the shop, those with rows that many streams share last: a transaction writes in this
 /// order and holds such rows only briefly.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Projection>> {
-    vec![
-        Arc::new(StreamIndex),
-        Arc::new(Rejections),
-        Arc::new(OrderSummary),
-        Arc::new(CustomerOrders),
-        Arc::new(SellerSales),
-        Arc::new(DailySales),
-        Arc::new(DeliveryDays),
-        Arc::new(PaymentMix),
+    [
+        order_summary::rules(),
+        customer_orders::rules(),
+        seller_sales::rules(),
+        daily_sales::rules(),
+        delivery_days::rules(),
+        payment_mix::rules(),
     ]
+    .into_iter()
+    .map(|rules| Arc::new(rules) as Arc<dyn Projection>)
+    .collect()
 }
 
 /// The UTC day of a moment.
@@ -49,4 +43,64 @@ fn month_of(moment: Timestamp) -> NaiveDate {
     day_of(moment)
         .with_day(1)
         .expect("every month has a first day")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use domain::{Customer, Order, Payment};
+    use kernel::registry::Registry;
+
+    use super::all;
+
+    /// A new event is noticed here: somebody has to say who takes it up.
+    #[test]
+    fn each_event_is_taken_up_by_the_read_models_that_are_meant_to() {
+        let mut taken: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        let shop = Registry::new()
+            .with::<Customer>()
+            .with::<Order>()
+            .with::<Payment>();
+        let mut generator = Registry::schema_generator("/$defs");
+        for aggregate in shop.iter() {
+            for event in aggregate.event_types(&mut generator) {
+                taken.insert(
+                    format!("{}/{}", aggregate.category(), event.name),
+                    Vec::new(),
+                );
+            }
+        }
+        for projection in all() {
+            for takes in projection.takes() {
+                let event = format!("{}/{}", takes.category, takes.event);
+                taken
+                    .get_mut(&event)
+                    .unwrap_or_else(|| panic!("{} takes {event}, which is none", projection.name()))
+                    .push(projection.name());
+            }
+        }
+        let lines: Vec<String> = taken
+            .iter()
+            .map(|(event, names)| format!("{event}: {}", names.join(", ")))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "customer/AddressCorrected: customer_orders",
+                "customer/CustomerRegistered: customer_orders",
+                "order/OrderApproved: order_summary",
+                "order/OrderCanceled: order_summary",
+                "order/OrderDelivered: order_summary, delivery_days",
+                "order/OrderInvoiced: order_summary",
+                "order/OrderMarkedUnavailable: order_summary",
+                "order/OrderPlaced: order_summary, customer_orders, seller_sales, daily_sales",
+                "order/OrderReviewed: order_summary",
+                "order/OrderShipped: order_summary",
+                "order/ProcessingStarted: order_summary",
+                "payment/PaymentCaptured: order_summary, payment_mix",
+                "payment/PaymentRefunded: order_summary, payment_mix",
+            ]
+        );
+    }
 }

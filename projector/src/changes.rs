@@ -244,15 +244,17 @@ mod tests {
     /// Every rule; `own` stands for a column that one stream alone writes.
     const TABLE: Table = Table {
         name: "sample",
-        key: &[key("id", ColumnType::Bigint)],
+        about: "",
+        key: &[key("id", ColumnType::Bigint, "")],
         values: &[
-            add("total"),
-            tally("number"),
-            min("least", ColumnType::Text),
-            max("greatest", ColumnType::Bigint),
-            latest("state", ColumnType::Text, ColumnType::Bigint),
-            set("own", ColumnType::Bigint),
+            add("total", ""),
+            tally("number", ""),
+            min("least", ColumnType::Text, ""),
+            max("greatest", ColumnType::Bigint, ""),
+            latest("state", ColumnType::Text, ColumnType::Bigint, ""),
+            set("own", ColumnType::Bigint, ""),
         ],
+        view: crate::View::NONE,
     };
 
     fn placed(partition: u32, position: u64) -> Placed {

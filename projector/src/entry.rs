@@ -1,4 +1,4 @@
-//! One accepted commit as projections see it, its events decoded at most once for all of them.
+//! One accepted commit as projections see it, each of its events decoded at most once for all of them.
 //!
 //! Deliberately absent: any domain; a projection names the event type that it expects.
 
@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use event_log::commit::Commit;
 use event_log::subscription::Placed;
-use kernel::{Message, ShapeError, Timestamp, TypeName};
+use kernel::{Message, ShapeError, TypeName};
 use position::{Offset, Partition, Position, RecordHash};
 
 /// Why a commit cannot be projected.
@@ -32,7 +32,7 @@ pub enum ProjectError {
 /// One accepted commit and its place.
 pub struct Entry<'a> {
     placed: &'a Placed,
-    events: OnceCell<Rc<dyn Any>>,
+    events: Vec<OnceCell<Rc<dyn Any>>>,
 }
 
 impl<'a> Entry<'a> {
@@ -41,7 +41,12 @@ impl<'a> Entry<'a> {
     pub fn new(placed: &'a Placed) -> Self {
         Self {
             placed,
-            events: OnceCell::new(),
+            events: placed
+                .commit
+                .events
+                .iter()
+                .map(|_| OnceCell::new())
+                .collect(),
         }
     }
 
@@ -87,30 +92,25 @@ impl<'a> Entry<'a> {
         self.placed.record_hash()
     }
 
-    /// Its events, decoded, each with its business time; one stream has one event type, so they are
-    /// decoded once.
+    /// One of its events, decoded for all projections at once.
     ///
     /// # Errors
-    /// [`ProjectError::Event`] for the first event that cannot be read.
-    pub fn events<E: Message>(&self) -> Result<Rc<Vec<(E, Timestamp)>>, ProjectError> {
-        if let Some(events) = self.events.get()
-            && let Ok(events) = Rc::clone(events).downcast::<Vec<(E, Timestamp)>>()
+    /// [`ProjectError::Event`] where it cannot be read.
+    pub(crate) fn event<E: Message>(&self, index: usize) -> Result<Rc<E>, ProjectError> {
+        if let Some(event) = self.events[index].get()
+            && let Ok(event) = Rc::clone(event).downcast::<E>()
         {
-            return Ok(events);
+            return Ok(event);
         }
-        let mut events = Vec::with_capacity(self.commit().events.len());
-        for (index, event) in self.commit().events.iter().enumerate() {
-            let decoded = E::decode(&event.type_name, event.schema, event.data.get());
-            let decoded = decoded.map_err(|source| ProjectError::Event {
-                index,
-                type_name: event.type_name.clone(),
-                source,
-            })?;
-            events.push((decoded, self.commit().occurred_at(event)));
-        }
-        let events = Rc::new(events);
-        // A second type for the same commit is decoded anew each time: no domain has one.
-        let _ = self.events.set(Rc::clone(&events) as Rc<dyn Any>);
-        Ok(events)
+        let event = &self.commit().events[index];
+        let decoded = E::decode(&event.type_name, event.schema, event.data.get());
+        let decoded = Rc::new(decoded.map_err(|source| ProjectError::Event {
+            index,
+            type_name: event.type_name.clone(),
+            source,
+        })?);
+        // A second type for the same event is decoded anew each time: no domain has one.
+        let _ = self.events[index].set(Rc::clone(&decoded) as Rc<dyn Any>);
+        Ok(decoded)
     }
 }

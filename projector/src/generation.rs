@@ -10,9 +10,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::copy::Copy;
 use super::error::{RuntimeError, StoppedProjection};
+use super::model::models_of;
 use super::projection::Projection;
 use super::sql::{self, Upsert, create_table, create_view, physical_name};
-use super::table::{ColumnType, ModelColumn, Source, Sum, Table};
+use super::table::Table;
 
 /// Serialises the making of generations among all processes.
 const MAKING: &str = "annals.generation";
@@ -49,39 +50,12 @@ fn version_of(projection: &dyn Projection) -> i32 {
     i32::try_from(projection.version()).expect("versions are small numbers")
 }
 
-/// Holds views against their tables: a column that is shown as it stands has its type.
-fn check_types(projection: &dyn Projection) {
-    for model in projection.models() {
-        let table = projection.tables().iter().find(|t| t.name == model.table);
-        for column in model.columns {
-            let expected = match column.source {
-                Source::Same | Source::OrZero => column.column_type,
-                Source::Sum(Sum::Same) => ColumnType::Numeric,
-                Source::Sum(Sum::Sql(_)) | Source::Sql(_) | Source::TooLarge => continue,
-            };
-            let found = table.and_then(|table| table.column_type(column.name));
-            let (view, name) = (model.name, column.name);
-            assert_eq!(found, Some(expected), "the type of {name} in {view}");
-        }
-        let is_sum = |column: &ModelColumn| matches!(column.source, Source::Sum(_));
-        let is_flag = |column: &ModelColumn| matches!(column.source, Source::TooLarge);
-        let (sums, flags) = (
-            model.columns.iter().any(is_sum),
-            model.columns.iter().any(is_flag),
-        );
-        assert_eq!(sums, flags, "{} flags its sums", model.name);
-    }
-}
-
 /// The declarations of a projection as text, whatever the generation.
-///
-/// # Panics
-/// If views and tables do not fit together: a bug of the declaration.
 fn declaration(projection: &dyn Projection) -> String {
-    check_types(projection);
     let tables = projection.tables().iter().map(|t| create_table(t, t.name));
     let plain = |table: &str| table.to_owned();
-    let views = projection.models().iter().map(|m| create_view(m, &plain));
+    let models = models_of(projection);
+    let views = models.iter().map(|m| create_view(m, &plain));
     tables.chain(views).collect::<Vec<_>>().join(";\n")
 }
 
@@ -246,7 +220,8 @@ async fn make_tables(
             .map_err(failed())?;
         tables.push(name);
     }
-    let views: Vec<&str> = projection.models().iter().map(|model| model.name).collect();
+    let models = models_of(&**projection);
+    let views: Vec<&str> = models.iter().map(|model| model.name).collect();
     let insert = "INSERT INTO annals.generation \
                   (projection, generation, version, state, declaration, tables, views) \
                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -269,8 +244,8 @@ async fn show(connection: &mut PgConnection, generation: &Generation) -> Result<
     let failed = || RuntimeError::postgres("let the views show the new tables");
     let projection = &*generation.projection;
     let physical = |table: &str| name_in(projection, generation.number, table);
-    for model in projection.models() {
-        let create = create_view(model, &physical);
+    for model in models_of(projection) {
+        let create = create_view(&model, &physical);
         // Replacing keeps what others built upon the view; it fails where columns changed.
         let mut attempt = connection.begin().await.map_err(failed())?;
         let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
@@ -278,11 +253,15 @@ async fn show(connection: &mut PgConnection, generation: &Generation) -> Result<
             .await;
         if replaced.is_ok() {
             attempt.commit().await.map_err(failed())?;
-            continue;
+        } else {
+            attempt.rollback().await.map_err(failed())?;
+            drop_views(connection, &[model.name.to_owned()]).await?;
+            sqlx::raw_sql(AssertSqlSafe(create))
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
         }
-        attempt.rollback().await.map_err(failed())?;
-        drop_views(connection, &[model.name.to_owned()]).await?;
-        sqlx::raw_sql(AssertSqlSafe(create))
+        sqlx::raw_sql(AssertSqlSafe(sql::comments(&model)))
             .execute(&mut *connection)
             .await
             .map_err(failed())?;
@@ -316,7 +295,7 @@ pub(crate) async fn switch(
     }
     show(tx, building).await?;
     if let Some(live) = live {
-        let models = building.projection.models();
+        let models = models_of(&*building.projection);
         let is_shown = |view: &String| models.iter().any(|model| model.name == view);
         let gone: Vec<String> = live
             .views

@@ -1,7 +1,8 @@
 //! The projection runtime: accepted commits in, rows out, each effect exactly once; and the two read
 //! models that suit every domain (`stream_index`, `rejections`).
 //!
-//! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows; the
+//! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows, most simply
+//! as [`Rules`]; the
 //! runtime folds a batch in memory (`fold`, `changes`), writes rows and checkpoints in one
 //! transaction (`write`, `checkpoint`, `copy`), runs partitions in parallel (`projector`, `task`)
 //! and builds a changed read model beside the live one (`generation`, `rebuild`).
@@ -15,12 +16,14 @@ mod copy;
 mod entry;
 mod error;
 mod fold;
+mod general;
 mod generation;
 mod goal;
 mod held;
 mod list;
 mod measure;
 mod migrate;
+mod model;
 mod numeric;
 mod places;
 mod projection;
@@ -28,6 +31,7 @@ mod projector;
 mod reached;
 mod rebuild;
 mod rejections;
+mod rules;
 mod sampler;
 mod sql;
 mod status;
@@ -43,23 +47,25 @@ mod writing;
 pub use changes::{Changes, Row};
 pub use entry::{Entry, ProjectError};
 pub use error::{RuntimeError, StoppedProjection};
+pub use general::with_general;
 pub use held::{NamedLog, require as require_held, require_log};
 pub use list::{Place, PlaceState, list};
 pub use migrate::{MigrationStatus, migrate, migration_status};
+pub use model::{Model, ModelColumn, Null, Source, Sum, computed, models_of, sum_of};
 pub use places::{CommitPlace, StreamPlaces};
-pub use projection::Projection;
+pub use projection::{Projection, Takes};
 pub use projector::{PROJECTOR_TASKS_MAX, Projector, query_options};
-pub use rebuild::{OnReading, Reading, Rebuilt, catch_up, rebuild};
 pub use reached::reached;
+pub use rebuild::{OnReading, Reading, Rebuilt, catch_up, rebuild};
 pub use rejections::Rejections;
+pub use rules::{Envelope, Rules};
 pub use sampler::{Freshness, Sampler};
 pub use sql::identifier as quoted;
 pub use status::{TaskState, TaskStatus};
 pub use stops::resume;
 pub use stream_index::{STREAM_INDEX, StreamIndex};
 pub use table::{
-    ColumnType, KeyColumn, Merge, Model, ModelColumn, Null, Shown, Source, Sum, TALLIED_MAX, Table,
-    ValueColumn, add, column, computed, count, key, latest, max, min, nullable, set, sum, sum_of,
-    tally, too_large,
+    ColumnType, Empty, KeyColumn, Merge, Shown, TALLIED_MAX, Table, ValueColumn, View, add, key,
+    latest, max, min, set, tally,
 };
 pub use value::{Value, count_of};

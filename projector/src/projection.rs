@@ -4,9 +4,19 @@
 
 use super::changes::Changes;
 use super::entry::{Entry, ProjectError};
-use super::table::{Model, Table};
+use super::table::Table;
 
-/// A pure rule from accepted commits to row changes. Any domain can bring its own.
+/// A type of event of one aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Takes {
+    /// The aggregate's category.
+    pub category: &'static str,
+    /// The frozen name of the event's type.
+    pub event: &'static str,
+}
+
+/// A pure rule from accepted commits to row changes; [`Rules`](super::Rules) is one made of a rule for
+/// each event.
 pub trait Projection: Send + Sync + 'static {
     /// Its name, frozen: checkpoints are kept under it.
     fn name(&self) -> &'static str;
@@ -18,8 +28,10 @@ pub trait Projection: Send + Sync + 'static {
     /// transaction holds such rows for the shortest time.
     fn tables(&self) -> &'static [Table];
 
-    /// The views that show them.
-    fn models(&self) -> &'static [Model];
+    /// The events that it takes up; none where it looks at commits alone.
+    fn takes(&self) -> Vec<Takes> {
+        Vec::new()
+    }
 
     /// Contributes to rows what one accepted commit (events or refusal) means for them.
     ///

@@ -4,46 +4,59 @@
 //! forgotten, is another row. Deliberately absent: the refused data.
 
 use crate::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
-    count_of, key, set,
+    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, View, count_of, key, set,
 };
 
 const REFUSALS: Table = Table {
     name: "rejections",
+    about: "Refused commands, each with the code of the rule that it broke.",
     key: &[
-        key("stream", ColumnType::Text),
-        key("position", ColumnType::Bigint),
+        key(
+            "stream",
+            ColumnType::Text,
+            "The stream that the command was for.",
+        ),
+        key(
+            "position",
+            ColumnType::Bigint,
+            "The refusal's number among the accepted records of the partition.",
+        ),
     ],
     values: &[
-        set("command_id", ColumnType::Text),
-        set("command", ColumnType::Text),
-        set("code", ColumnType::Text),
-        set("detail", ColumnType::Text),
-        set("occurred_at", ColumnType::Timestamptz),
-        set("recorded_at", ColumnType::Timestamptz),
-        set("partition", ColumnType::Bigint),
+        set(
+            "command_id",
+            ColumnType::Text,
+            "The client's name for the intent.",
+        ),
+        set("command", ColumnType::Text, "The type of the command."),
+        set(
+            "code",
+            ColumnType::Text,
+            "The stable code of the broken rule.",
+        ),
+        set(
+            "detail",
+            ColumnType::Text,
+            "What the rule says, for people.",
+        ),
+        set(
+            "occurred_at",
+            ColumnType::Timestamptz,
+            "The business time of the command.",
+        ),
+        set(
+            "recorded_at",
+            ColumnType::Timestamptz,
+            "When the refusal was recorded.",
+        ),
+        set(
+            "partition",
+            ColumnType::Bigint,
+            "The partition of the log that holds it.",
+        ),
     ],
+    view: View::WHOLE,
 };
-
-const MODELS: &[Model] = &[Model {
-    name: "rejections",
-    about: "Refused commands, each with the code of the rule that it broke.",
-    table: "rejections",
-    joins: "",
-    filter: None,
-    columns: &[
-        column("command_id", ColumnType::Text),
-        column("stream", ColumnType::Text),
-        column("command", ColumnType::Text),
-        column("code", ColumnType::Text),
-        column("detail", ColumnType::Text),
-        column("occurred_at", ColumnType::Timestamptz),
-        column("recorded_at", ColumnType::Timestamptz),
-        column("partition", ColumnType::Bigint),
-        column("position", ColumnType::Bigint),
-    ],
-    shown: Shown::Everywhere,
-}];
 
 /// The rule of `rejections`.
 #[derive(Clone, Copy, Debug)]
@@ -55,15 +68,11 @@ impl Projection for Rejections {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [Table] {
         &[REFUSALS]
-    }
-
-    fn models(&self) -> &'static [Model] {
-        MODELS
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {

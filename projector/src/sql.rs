@@ -8,8 +8,9 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlStr};
 
 use super::changes::{Cell, TableFold};
+use super::model::{Model, Source, Sum};
 use super::numeric::Numeric;
-use super::table::{ColumnType, Merge, Model, Source, Sum, Table};
+use super::table::{ColumnType, Merge, Table};
 use super::value::Value;
 
 /// The schema of the tables.
@@ -119,7 +120,7 @@ pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
 pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -> String {
     let qualified = |table: &str| format!("{TABLE_SCHEMA}.{}", identifier(&physical_of(table)));
     let mut columns = vec!["r.\"tenant\"".to_owned()];
-    for column in model.columns {
+    for column in &model.columns {
         let name = identifier(column.name);
         columns.push(match column.source {
             Source::Same => format!("r.{name}"),
@@ -133,7 +134,7 @@ pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -
         });
     }
     let columns = columns.join(",\n    ");
-    let table = qualified(model.table);
+    let table = qualified(model.name);
     let mut sql = format!(
         "CREATE OR REPLACE VIEW {VIEW_SCHEMA}.{} AS\nSELECT {columns}\nFROM {table} AS r",
         identifier(model.name)
@@ -154,6 +155,27 @@ pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -
         sql.push_str(filter);
     }
     sql
+}
+
+/// The statements that tell people in the database what a view and its columns mean.
+pub(crate) fn comments(model: &Model) -> String {
+    let view = format!("{VIEW_SCHEMA}.{}", identifier(model.name));
+    let mut sql = format!("COMMENT ON VIEW {view} IS {}", literal(model.about));
+    let tenant = ("tenant", "For whom the row is kept.");
+    let columns = model
+        .columns
+        .iter()
+        .map(|column| (column.name, column.about));
+    for (name, about) in [tenant].into_iter().chain(columns) {
+        let (name, about) = (identifier(name), literal(about));
+        sql.push_str(&format!(";\nCOMMENT ON COLUMN {view}.{name} IS {about}"));
+    }
+    sql
+}
+
+/// A text of this program as a literal.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// What 64 bits hold, behind a number.
@@ -323,19 +345,21 @@ fn bind<'q>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{self, Shown, column};
-    use crate::table::{add, computed, count, key, latest, max, min, set, sum, sum_of};
+    use crate::model::{computed, sum_of};
+    use crate::table::{View, add, key, latest, max, min, set, tally};
 
     const TABLE: Table = Table {
         name: "sample",
-        key: &[key("day", ColumnType::Date)],
+        about: "A sample.",
+        key: &[key("day", ColumnType::Date, "")],
         values: &[
-            set("name", ColumnType::Text),
-            add("total"),
-            min("first_at", ColumnType::Timestamptz),
-            max("last_at", ColumnType::Timestamptz),
-            latest("state", ColumnType::Text, ColumnType::Timestamptz),
+            set("name", ColumnType::Text, ""),
+            add("total", ""),
+            min("first_at", ColumnType::Timestamptz, ""),
+            max("last_at", ColumnType::Timestamptz, ""),
+            latest("state", ColumnType::Text, ColumnType::Timestamptz, ""),
         ],
+        view: View::WHOLE,
     };
 
     #[test]
@@ -370,35 +394,45 @@ ON CONFLICT ("tenant", "day") DO UPDATE SET
 
     #[test]
     fn a_view_shows_the_live_tables_and_hides_what_is_not_whole() {
-        const MODEL: Model = Model {
-            name: "samples",
-            about: "",
-            table: "sample",
-            joins: "LEFT JOIN {other} AS o ON o.day = r.day",
-            filter: Some("r.name IS NOT NULL"),
-            columns: &[
-                column("day", ColumnType::Date),
-                count("number"),
-                computed("more", "coalesce(o.more, 0)"),
-                sum("total"),
-                sum_of("paid", "coalesce(o.paid, 0)"),
-                table::too_large(),
+        const SHOWN: Table = Table {
+            name: "sample",
+            about: "What isn't shown.",
+            key: &[key("day", ColumnType::Date, "The day.")],
+            values: &[
+                tally("number", "How many."),
+                add("total", "How much."),
+                set("late_at", ColumnType::Timestamptz, "When.").nullable(),
             ],
-            shown: Shown::Everywhere,
+            view: View {
+                joins: "LEFT JOIN {other} AS o ON o.day = r.day",
+                filter: Some("r.name IS NOT NULL"),
+                computed: &[
+                    computed("more", "coalesce(o.more, 0)", "More."),
+                    sum_of("paid", "coalesce(o.paid, 0)", "Paid."),
+                ],
+                ..View::WHOLE
+            },
         };
+        let model = Model::of(&SHOWN);
         assert_eq!(
-            create_view(&MODEL, &|table| physical_name(table, 1, 2)),
-            r#"CREATE OR REPLACE VIEW read."samples" AS
+            create_view(&model, &|table| physical_name(table, 1, 2)),
+            r#"CREATE OR REPLACE VIEW read."sample" AS
 SELECT r."tenant",
     r."day",
     coalesce(r."number", 0) AS "number",
-    coalesce(o.more, 0) AS "more",
     CASE WHEN coalesce(r."total", 0) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (coalesce(r."total", 0))::bigint END AS "total",
+    r."late_at",
+    coalesce(o.more, 0) AS "more",
     CASE WHEN coalesce(o.paid, 0) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN (coalesce(o.paid, 0))::bigint END AS "paid",
     nullif(concat_ws(', ', CASE WHEN coalesce(r."total", 0) NOT BETWEEN -9223372036854775808 AND 9223372036854775807 THEN 'total' END, CASE WHEN coalesce(o.paid, 0) NOT BETWEEN -9223372036854775808 AND 9223372036854775807 THEN 'paid' END), '') AS "too_large"
 FROM projection."sample_v1_g2" AS r
 LEFT JOIN projection."other_v1_g2" AS o ON o.day = r.day
 WHERE r.name IS NOT NULL"#
         );
+        let comments = comments(&model);
+        let head = r#"COMMENT ON VIEW read."sample" IS 'What isn''t shown.';
+COMMENT ON COLUMN read."sample"."tenant" IS 'For whom the row is kept.';
+COMMENT ON COLUMN read."sample"."day" IS 'The day.';"#;
+        assert!(comments.starts_with(head), "{comments}");
     }
 }

@@ -6,8 +6,8 @@
 //! without events are counted in the times of a stream, and have no row among its commits.
 
 use crate::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Shown, Table, Value, column,
-    count, count_of, key, max, min, set, tally,
+    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, View, count_of, key, max,
+    min, set, tally,
 };
 
 /// The name of the projection that streams are read with.
@@ -15,73 +15,93 @@ pub const STREAM_INDEX: &str = "stream_index";
 
 const STREAMS: Table = Table {
     name: "stream_index",
-    key: &[key("stream", ColumnType::Text)],
+    about: "Streams with their versions, times and places in the log.",
+    key: &[key(
+        "stream",
+        ColumnType::Text,
+        "The stream: its category, a dash and its id.",
+    )],
     values: &[
-        set("category", ColumnType::Text),
-        set("version", ColumnType::Bigint),
-        tally("events"),
-        min("first_recorded_at", ColumnType::Timestamptz),
-        max("last_recorded_at", ColumnType::Timestamptz),
-        set("partition", ColumnType::Bigint),
-        min("first_position", ColumnType::Bigint),
-        max("last_position", ColumnType::Bigint),
+        set("category", ColumnType::Text, "The stream's category."),
+        set(
+            "version",
+            ColumnType::Bigint,
+            "How many events the stream has.",
+        ),
+        tally("events", "The same, counted."),
+        min(
+            "first_recorded_at",
+            ColumnType::Timestamptz,
+            "When its first commit was recorded, refusals included.",
+        ),
+        max(
+            "last_recorded_at",
+            ColumnType::Timestamptz,
+            "When its last commit was recorded, refusals included.",
+        ),
+        set(
+            "partition",
+            ColumnType::Bigint,
+            "The partition of the log that holds it.",
+        ),
+        min(
+            "first_position",
+            ColumnType::Bigint,
+            "The position of its first commit in the partition.",
+        ),
+        max(
+            "last_position",
+            ColumnType::Bigint,
+            "The position of its last commit in the partition.",
+        ),
     ],
+    view: View::WHOLE,
 };
 
 const COMMITS: Table = Table {
     name: "stream_commits",
+    about: "Commits that hold events, with their places and hashes.",
     key: &[
-        key("stream", ColumnType::Text),
-        // The stream's version behind the commit.
-        key("version", ColumnType::Bigint),
+        key(
+            "stream",
+            ColumnType::Text,
+            "The stream: its category, a dash and its id.",
+        ),
+        key(
+            "version",
+            ColumnType::Bigint,
+            "The stream's version behind the commit.",
+        ),
     ],
     values: &[
-        set("from_version", ColumnType::Bigint),
-        set("partition", ColumnType::Bigint),
-        set("position", ColumnType::Bigint),
-        set("offset", ColumnType::Bigint),
-        set("record_hash", ColumnType::Bytea),
+        set(
+            "from_version",
+            ColumnType::Bigint,
+            "The stream's version before the commit.",
+        ),
+        set(
+            "partition",
+            ColumnType::Bigint,
+            "The partition of the log that holds it.",
+        ),
+        set(
+            "position",
+            ColumnType::Bigint,
+            "Its number among the accepted records of the partition.",
+        ),
+        set(
+            "offset",
+            ColumnType::Bigint,
+            "The log's own number of its record.",
+        ),
+        set(
+            "record_hash",
+            ColumnType::Bytea,
+            "The SHA-256 hash of its record.",
+        ),
     ],
+    view: View::IN_SQL_ONLY,
 };
-
-const MODELS: &[Model] = &[
-    Model {
-        name: "stream_index",
-        about: "Streams with their versions, times and places in the log.",
-        table: "stream_index",
-        joins: "",
-        filter: None,
-        columns: &[
-            column("stream", ColumnType::Text),
-            column("category", ColumnType::Text),
-            column("version", ColumnType::Bigint),
-            count("events"),
-            column("first_recorded_at", ColumnType::Timestamptz),
-            column("last_recorded_at", ColumnType::Timestamptz),
-            column("partition", ColumnType::Bigint),
-            column("first_position", ColumnType::Bigint),
-            column("last_position", ColumnType::Bigint),
-        ],
-        shown: Shown::Everywhere,
-    },
-    Model {
-        name: "stream_commits",
-        about: "Commits that hold events, with their places and hashes.",
-        table: "stream_commits",
-        joins: "",
-        filter: None,
-        columns: &[
-            column("stream", ColumnType::Text),
-            column("version", ColumnType::Bigint),
-            column("from_version", ColumnType::Bigint),
-            column("partition", ColumnType::Bigint),
-            column("position", ColumnType::Bigint),
-            column("offset", ColumnType::Bigint),
-            column("record_hash", ColumnType::Bytea),
-        ],
-        shown: Shown::InSqlOnly,
-    },
-];
 
 /// The rule of `stream_index`.
 #[derive(Clone, Copy, Debug)]
@@ -98,10 +118,6 @@ impl Projection for StreamIndex {
 
     fn tables(&self) -> &'static [Table] {
         &[STREAMS, COMMITS]
-    }
-
-    fn models(&self) -> &'static [Model] {
-        MODELS
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {

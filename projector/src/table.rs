@@ -1,7 +1,11 @@
-//! How a read model's tables and views are declared: keys, columns, and a merge rule per column.
+//! How a read model's tables are declared: keys, columns with a merge rule and a sentence for people, and
+//! what is shown of them.
 //!
 //! Invariant: the tenant is the first column of every key; the runtime puts it there, so that no
-//! declaration can forget it. Deliberately absent: SQL (`sql`) and rows (`changes`).
+//! declaration can forget it. Deliberately absent: views as they are made of this (`model`), SQL (`sql`)
+//! and rows (`changes`).
+
+use super::model::ModelColumn;
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub struct KeyColumn {
     pub name: &'static str,
     /// Its type.
     pub column_type: ColumnType,
+    /// A sentence for people.
+    pub about: &'static str,
 }
 
 /// A column that contributions are merged into.
@@ -73,69 +79,124 @@ pub struct ValueColumn {
     pub column_type: ColumnType,
     /// How contributions become its value.
     pub merge: Merge,
+    /// What is shown where nothing was contributed.
+    pub empty: Empty,
+    /// A sentence for people.
+    pub about: &'static str,
+}
+
+/// What a view shows of a column to which nothing was contributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empty {
+    /// That does not happen: every row of the view has a value.
+    Never,
+    /// Null.
+    Null,
+    /// 0.
+    Zero,
 }
 
 /// A table of a projection.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// Its name, unique among all projections.
+    /// Its name, unique among all projections; also its view's.
     pub name: &'static str,
+    /// A sentence for people.
+    pub about: &'static str,
     /// The columns of its key behind the tenant.
     pub key: &'static [KeyColumn],
     /// Its other columns.
     pub values: &'static [ValueColumn],
+    /// What is shown of it.
+    pub view: View,
 }
 
-impl Table {
-    /// The type of a column, of the key or not.
-    #[must_use]
-    pub(crate) fn column_type(&self, name: &str) -> Option<ColumnType> {
-        let keys = self.key.iter().map(|key| (key.name, key.column_type));
-        let values = self
-            .values
-            .iter()
-            .map(|value| (value.name, value.column_type));
-        let mut columns = keys.chain(values);
-        columns
-            .find(|(known, _)| *known == name)
-            .map(|(_, found)| found)
-    }
+/// What is shown of a table: all of its columns, one row for each of its rows, unless said otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Where it is shown.
+    pub shown: Shown,
+    /// Which rows are whole, as a condition on the table's row `r`; absent: all.
+    pub filter: Option<&'static str>,
+    /// `LEFT JOIN`s of `r` with the projection's other tables, whose names stand in braces.
+    pub joins: &'static str,
+    /// Columns that are computed beside the table's own.
+    pub computed: &'static [ModelColumn],
+}
+
+impl View {
+    /// The whole table, in SQL and in the query door.
+    pub const WHOLE: Self = Self {
+        shown: Shown::Everywhere,
+        filter: None,
+        joins: "",
+        computed: &[],
+    };
+    /// The whole table, in SQL alone: it serves the machinery.
+    pub const IN_SQL_ONLY: Self = Self {
+        shown: Shown::InSqlOnly,
+        ..Self::WHOLE
+    };
+    /// Nothing; the views of other tables join it.
+    pub const NONE: Self = Self {
+        shown: Shown::Nowhere,
+        ..Self::WHOLE
+    };
+}
+
+/// Where a view is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// In SQL and in the query door.
+    Everywhere,
+    /// In SQL alone.
+    InSqlOnly,
+    /// Nowhere: there is no view.
+    Nowhere,
 }
 
 /// A column of a key.
 #[must_use]
-pub const fn key(name: &'static str, column_type: ColumnType) -> KeyColumn {
-    KeyColumn { name, column_type }
+pub const fn key(name: &'static str, column_type: ColumnType, about: &'static str) -> KeyColumn {
+    KeyColumn {
+        name,
+        column_type,
+        about,
+    }
 }
 
-/// A column written by one stream only.
+/// A column written by one stream only. Every row of the view has a value in it; else say
+/// [`nullable`](ValueColumn::nullable).
 #[must_use]
-pub const fn set(name: &'static str, column_type: ColumnType) -> ValueColumn {
+pub const fn set(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
     ValueColumn {
         name,
         column_type,
         merge: Merge::Set,
+        empty: Empty::Never,
+        about,
     }
 }
 
-/// A sum of amounts that others choose: whatever they are, it has room.
+/// A sum of amounts that others choose: whatever they are, it has room. The view shows null where 64
+/// bits do not hold it, and says so in its column `too_large`.
 #[must_use]
-pub const fn add(name: &'static str) -> ValueColumn {
+pub const fn add(name: &'static str, about: &'static str) -> ValueColumn {
     ValueColumn {
-        name,
-        column_type: ColumnType::Numeric,
         merge: Merge::Add,
+        empty: Empty::Zero,
+        ..set(name, ColumnType::Numeric, about)
     }
 }
 
 /// A sum of small numbers, such as how many there are: what is contributed is within
 /// ±[`TALLIED_MAX`], so that 64 bits hold more than a log has.
 #[must_use]
-pub const fn tally(name: &'static str) -> ValueColumn {
+pub const fn tally(name: &'static str, about: &'static str) -> ValueColumn {
     ValueColumn {
-        name,
-        column_type: ColumnType::Bigint,
         merge: Merge::Add,
+        empty: Empty::Zero,
+        ..set(name, ColumnType::Bigint, about)
     }
 }
 
@@ -144,180 +205,52 @@ pub const TALLIED_MAX: u64 = 1 << 32;
 
 /// A least value.
 #[must_use]
-pub const fn min(name: &'static str, column_type: ColumnType) -> ValueColumn {
+pub const fn min(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
     ValueColumn {
-        name,
-        column_type,
         merge: Merge::Min,
+        ..set(name, column_type, about)
     }
 }
 
 /// A greatest value.
 #[must_use]
-pub const fn max(name: &'static str, column_type: ColumnType) -> ValueColumn {
+pub const fn max(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
     ValueColumn {
-        name,
-        column_type,
         merge: Merge::Max,
+        ..set(name, column_type, about)
     }
 }
 
 /// The value with the greatest by-value.
 #[must_use]
-pub const fn latest(name: &'static str, column_type: ColumnType, by: ColumnType) -> ValueColumn {
+pub const fn latest(
+    name: &'static str,
+    column_type: ColumnType,
+    by: ColumnType,
+    about: &'static str,
+) -> ValueColumn {
     ValueColumn {
-        name,
-        column_type,
         merge: Merge::Latest { by },
+        ..set(name, column_type, about)
     }
 }
 
-/// A view in the schema `read`: what a projection shows of its tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Model {
-    /// Its name in SQL and in the query door.
-    pub name: &'static str,
-    /// One sentence for people.
-    pub about: &'static str,
-    /// The table whose rows it shows, one for each; `r` in expressions.
-    pub table: &'static str,
-    /// `LEFT JOIN`s with the projection's other tables, whose names stand in braces.
-    pub joins: &'static str,
-    /// Which rows are whole; absent: all.
-    pub filter: Option<&'static str>,
-    /// Its columns behind the tenant; those of the table's key among them.
-    pub columns: &'static [ModelColumn],
-    /// Where it is shown.
-    pub shown: Shown,
-}
-
-/// Where a view is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
-    /// In SQL and in the query door.
-    Everywhere,
-    /// In SQL alone: it serves the machinery.
-    InSqlOnly,
-}
-
-/// A column of a view.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelColumn {
-    /// Its name.
-    pub name: &'static str,
-    /// Its type.
-    pub column_type: ColumnType,
-    /// Whether it may be null.
-    pub null: Null,
-    /// What it is computed from.
-    pub source: Source,
-}
-
-/// Whether a column may be null.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Null {
-    /// Every row has a value.
-    Never,
-    /// What has not happened is null.
-    Possible,
-}
-
-/// What a view's column is computed from.
-#[derive(Clone, Copy, Debug)]
-pub enum Source {
-    /// The table's column of the same name.
-    Same,
-    /// The table's column of the same name, 0 where it is null.
-    OrZero,
-    /// An expression.
-    Sql(&'static str),
-    /// A sum: null where 64 bits do not hold it.
-    Sum(Sum),
-    /// The names of the row's sums that 64 bits do not hold; null where there are none.
-    TooLarge,
-}
-
-/// What a view's sum is computed from.
-#[derive(Clone, Copy, Debug)]
-pub enum Sum {
-    /// The table's column of the same name, 0 where it is null.
-    Same,
-    /// An expression of the type numeric that is never null.
-    Sql(&'static str),
-}
-
-/// A column that every row of the view has.
-#[must_use]
-pub const fn column(name: &'static str, column_type: ColumnType) -> ModelColumn {
-    ModelColumn {
-        name,
-        column_type,
-        null: Null::Never,
-        source: Source::Same,
+impl ValueColumn {
+    /// The same, shown as null where nothing was contributed.
+    #[must_use]
+    pub const fn nullable(self) -> Self {
+        Self {
+            empty: Empty::Null,
+            ..self
+        }
     }
-}
 
-/// A column that may be null.
-#[must_use]
-pub const fn nullable(name: &'static str, column_type: ColumnType) -> ModelColumn {
-    ModelColumn {
-        name,
-        column_type,
-        null: Null::Possible,
-        source: Source::Same,
-    }
-}
-
-/// A number that is 0 where nothing was counted.
-#[must_use]
-pub const fn count(name: &'static str) -> ModelColumn {
-    ModelColumn {
-        name,
-        column_type: ColumnType::Bigint,
-        null: Null::Never,
-        source: Source::OrZero,
-    }
-}
-
-/// A sum that is 0 where nothing was added, and null where 64 bits do not hold it. A view with sums
-/// has the column [`too_large`].
-#[must_use]
-pub const fn sum(name: &'static str) -> ModelColumn {
-    ModelColumn {
-        name,
-        column_type: ColumnType::Bigint,
-        null: Null::Possible,
-        source: Source::Sum(Sum::Same),
-    }
-}
-
-/// The same, computed by an expression of the type numeric that is never null.
-#[must_use]
-pub const fn sum_of(name: &'static str, expression: &'static str) -> ModelColumn {
-    ModelColumn {
-        source: Source::Sum(Sum::Sql(expression)),
-        ..sum(name)
-    }
-}
-
-/// The flag of a view with sums: the names of those that are null because 64 bits do not hold them.
-#[must_use]
-pub const fn too_large() -> ModelColumn {
-    ModelColumn {
-        name: "too_large",
-        column_type: ColumnType::Text,
-        null: Null::Possible,
-        source: Source::TooLarge,
-    }
-}
-
-/// A number computed by an expression that is never null.
-#[must_use]
-pub const fn computed(name: &'static str, expression: &'static str) -> ModelColumn {
-    ModelColumn {
-        name,
-        column_type: ColumnType::Bigint,
-        null: Null::Never,
-        source: Source::Sql(expression),
+    /// The same, shown as 0 where nothing was contributed.
+    #[must_use]
+    pub const fn or_zero(self) -> Self {
+        Self {
+            empty: Empty::Zero,
+            ..self
+        }
     }
 }

@@ -88,12 +88,13 @@ fn column_schema(column_type: ColumnType) -> Value {
 
 fn row_schema(shown: &ShownModel) -> Value {
     let mut properties = Map::new();
-    for column in shown.model.columns {
+    for column in &shown.model.columns {
         let schema = column_schema(column.column_type);
-        let schema = match column.null {
+        let mut schema = match column.null {
             Null::Never => schema,
             Null::Possible => nullable(schema),
         };
+        schema["description"] = column.about.into();
         properties.insert(column.name.to_owned(), schema);
     }
     let required: Vec<&str> = shown.model.columns.iter().map(|c| c.name).collect();
@@ -240,7 +241,7 @@ fn page_operation(shown: &ShownModel, row: &str) -> Value {
         },
         "required": ["model", "rows", "next", "position"],
     });
-    let keys: Vec<&str> = shown.key.iter().map(|key| key.name).collect();
+    let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
     let ordered = format!("Rows in order of {}.", keys.join(", "));
     responses.insert("200".to_owned(), ok(&ordered, page));
     json!({
@@ -254,7 +255,7 @@ fn page_operation(shown: &ShownModel, row: &str) -> Value {
 }
 
 fn one_operation(shown: &ShownModel, row: &str) -> Value {
-    let keys: Vec<&str> = shown.key.iter().map(|key| key.name).collect();
+    let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
     let mut parameters = vec![json!({
         "name": "key", "in": "path", "required": true,
         "description": format!("{}. 404 for what no row can have as its key.", keys.join(",")),
@@ -354,8 +355,9 @@ fn model_schema() -> Value {
                     "type": {"type": "string",
                              "enum": ["text", "bigint", "timestamptz", "date", "bytea"]},
                     "nullable": {"type": "boolean"},
+                    "about": {"type": "string"},
                 },
-                "required": ["name", "type", "nullable"],
+                "required": ["name", "type", "nullable", "about"],
             }},
         },
         "required": ["name", "about", "key", "columns"],

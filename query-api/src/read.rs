@@ -33,6 +33,7 @@ struct ColumnInfo {
     #[serde(rename = "type")]
     column_type: &'static str,
     nullable: bool,
+    about: &'static str,
 }
 
 /// `GET /v1/read`
@@ -40,7 +41,7 @@ pub(super) async fn models(State(door): State<QueryDoor>, _: NoQuery) -> Respons
     let info = |shown: &ShownModel| ModelInfo {
         name: shown.model.name,
         about: shown.model.about,
-        key: shown.key.iter().map(|key| key.name).collect(),
+        key: shown.model.key.iter().map(|key| key.name).collect(),
         columns: shown
             .model
             .columns
@@ -49,6 +50,7 @@ pub(super) async fn models(State(door): State<QueryDoor>, _: NoQuery) -> Respons
                 name: column.name,
                 column_type: column.column_type.sql(),
                 nullable: column.null == Null::Possible,
+                about: column.about,
             })
             .collect(),
     };
@@ -137,7 +139,7 @@ async fn row_of(
     let tenant = tenant(headers)?;
     let wait = parameters.wait(headers)?;
     let missing = || {
-        let names: Vec<&str> = shown.key.iter().map(|key| key.name).collect();
+        let names: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
         let name = shown.model.name;
         let detail = format!("{name} has no row with this {}", names.join(", "));
         Problem::new(code::ROW_NOT_FOUND, detail)

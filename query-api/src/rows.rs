@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, NaiveDate, Utc};
 use kernel::Timestamp;
-use projector::{ColumnType, KeyColumn, Model, Projection, Shown, Value, quoted};
+use projector::{ColumnType, KeyColumn, Model, Projection, Shown, Value, models_of, quoted};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
@@ -20,9 +20,8 @@ use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _, SqlStr};
 
 /// A read model that the door shows.
 pub(super) struct ShownModel {
-    pub(super) model: &'static Model,
+    pub(super) model: Arc<Model>,
     pub(super) projection: &'static str,
-    pub(super) key: &'static [KeyColumn],
     first_page: SqlStr,
     next_page: SqlStr,
     one: SqlStr,
@@ -32,21 +31,17 @@ pub(super) struct ShownModel {
 pub(super) fn shown_models(projections: &[Arc<dyn Projection>]) -> Vec<ShownModel> {
     let mut shown = Vec::new();
     for projection in projections {
-        for model in projection.models() {
-            let table = projection.tables().iter().find(|t| t.name == model.table);
-            let key = table.map_or(&[][..], |table| table.key);
-            match model.shown {
-                Shown::Everywhere => shown.push(ShownModel::new(model, projection.name(), key)),
-                Shown::InSqlOnly => {}
-            }
-        }
+        let models = models_of(&**projection).into_iter();
+        let models = models.filter(|model| model.shown == Shown::Everywhere);
+        shown.extend(models.map(|model| ShownModel::new(model, projection.name())));
     }
     shown.sort_by_key(|shown| shown.model.name);
     shown
 }
 
 impl ShownModel {
-    fn new(model: &'static Model, projection: &'static str, key: &'static [KeyColumn]) -> Self {
+    fn new(model: Model, projection: &'static str) -> Self {
+        let key = model.key;
         let names = |names: Vec<&str>| {
             let quoted: Vec<String> = names.into_iter().map(quoted).collect();
             quoted.join(", ")
@@ -63,9 +58,8 @@ impl ShownModel {
             AssertSqlSafe(sql).into_sql_str()
         };
         Self {
-            model,
+            model: Arc::new(model),
             projection,
-            key,
             first_page: sql(format!("ORDER BY {keys} LIMIT $2")),
             next_page: sql(format!(
                 "AND ({keys}) > ({places}) ORDER BY {keys} LIMIT ${limit}"
@@ -104,7 +98,7 @@ impl ShownModel {
 
     /// The key that a path names, its columns joined by commas; absent where no row can have it.
     pub(super) fn key_of_path(&self, text: &str) -> Option<Vec<Value>> {
-        let parts: Vec<&str> = text.splitn(self.key.len(), ',').collect();
+        let parts: Vec<&str> = text.splitn(self.model.key.len(), ',').collect();
         self.key_of(&parts)
     }
 
@@ -116,10 +110,10 @@ impl ShownModel {
     }
 
     fn key_of(&self, parts: &[&str]) -> Option<Vec<Value>> {
-        if parts.len() != self.key.len() {
+        if parts.len() != self.model.key.len() {
             return None;
         }
-        let values = self.key.iter().zip(parts);
+        let values = self.model.key.iter().zip(parts);
         values
             .map(|(key, text)| value_of(key.column_type, text).map(Value::into_key))
             .collect()
@@ -132,7 +126,7 @@ impl ShownModel {
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        let parts: Vec<String> = self.key.iter().map(text).collect();
+        let parts: Vec<String> = self.model.key.iter().map(text).collect();
         URL_SAFE_NO_PAD.encode(Json::from(parts).to_string())
     }
 
@@ -143,7 +137,7 @@ impl ShownModel {
             values.push(json_of(row, index, column.column_type)?);
         }
         Ok(ShownRow {
-            model: self.model,
+            model: Arc::clone(&self.model),
             values,
         })
     }
@@ -206,7 +200,7 @@ fn json_of(row: &PgRow, index: usize, column_type: ColumnType) -> Result<Json, s
 /// A row in its form for JSON.
 #[derive(Clone, Debug)]
 pub(super) struct ShownRow {
-    model: &'static Model,
+    model: Arc<Model>,
     values: Vec<Json>,
 }
 
@@ -233,61 +227,27 @@ impl Serialize for ShownRow {
 
 #[cfg(test)]
 mod tests {
-    use projector::{
-        Changes, Entry, ProjectError, Rejections, StreamIndex, Table, column, count, key, tally,
-    };
+    use projector::{Rejections, Rules, StreamIndex, Table, View, key, tally};
 
     use super::*;
 
     const DAYS: Table = Table {
         name: "days",
-        key: &[
-            key("day", ColumnType::Date),
-            key("currency", ColumnType::Text),
-        ],
-        values: &[tally("orders")],
-    };
-    const MODELS: &[Model] = &[Model {
-        name: "days",
         about: "Days.",
-        table: "days",
-        joins: "",
-        filter: None,
-        columns: &[
-            column("day", ColumnType::Date),
-            column("currency", ColumnType::Text),
-            count("orders"),
+        key: &[
+            key("day", ColumnType::Date, "The day."),
+            key("currency", ColumnType::Text, "The currency."),
         ],
-        shown: Shown::Everywhere,
-    }];
-
-    /// A read model whose key has two columns.
-    struct Days;
-
-    impl Projection for Days {
-        fn name(&self) -> &'static str {
-            "days"
-        }
-
-        fn version(&self) -> u32 {
-            1
-        }
-
-        fn tables(&self) -> &'static [Table] {
-            &[DAYS]
-        }
-
-        fn models(&self) -> &'static [Model] {
-            MODELS
-        }
-
-        fn project(&self, _: &Entry<'_>, _: &mut Changes) -> Result<(), ProjectError> {
-            Ok(())
-        }
-    }
+        values: &[tally("orders", "How many orders.")],
+        view: View::WHOLE,
+    };
 
     fn all() -> Vec<ShownModel> {
-        shown_models(&[Arc::new(StreamIndex), Arc::new(Rejections), Arc::new(Days)])
+        shown_models(&[
+            Arc::new(StreamIndex),
+            Arc::new(Rejections),
+            Arc::new(Rules::new("days", 1, &[DAYS])),
+        ])
     }
 
     fn model(name: &str) -> ShownModel {
@@ -319,11 +279,11 @@ mod tests {
     fn a_cursor_names_the_row_it_was_made_of() {
         let refusals = model("rejections");
         let row = ShownRow {
-            model: refusals.model,
-            values: ["i", "order-1", "c", "c", "d", "o", "r"]
+            model: Arc::clone(&refusals.model),
+            values: [Json::from("order-1"), Json::from(17)]
                 .into_iter()
-                .map(Json::from)
-                .chain([Json::from(3), Json::from(17)])
+                .chain(["i", "c", "c", "d", "o", "r"].map(Json::from))
+                .chain([Json::from(3)])
                 .collect(),
         };
         let key = refusals.key_of_cursor(&refusals.cursor_of(&row)).unwrap();

@@ -262,7 +262,7 @@ fn batch_of(count: usize) -> Batch {
 #[library_benchmark(config = at_most(9_650_000))]
 #[bench::hundred(args = (COUNT), setup = batch_of)]
 fn fold_to_rows(batch: Batch) -> (Batch, Vec<Changes>) {
-    let models = projections::all();
+    let models = projector::with_general(projections::all());
     let mut folds: Vec<Changes> = models
         .iter()
         .map(|model| Changes::new(model.tables()))

@@ -134,7 +134,7 @@ impl Bench for Freshness {
         let url = postgres.create_database().await;
         projector::migrate(&url).await.expect("a migrated database");
         let side = WriteSide::start(Kind::Kafka, PARTITIONS).await;
-        let models = projections::all();
+        let models = projector::with_general(projections::all());
         let projector = Projector::spawn(&side.log().log, &url, &models, PROJECTOR_TASKS);
         let projector = projector.expect("a projector");
         while projector.ready().is_err() {

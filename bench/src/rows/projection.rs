@@ -25,7 +25,7 @@ use tests::harness::postgres::Postgres;
 
 use super::{Bench, Size, one_pair};
 use crate::figure::{Goal, Pair, Subject, Unit};
-use crate::models::{CUSTOMERS, Customers, ORDERS, Orders};
+use crate::models::{CUSTOMERS, ORDERS, customers, orders};
 use crate::raw::{RawConsumer, per_second};
 use crate::work::{self, WriteSide};
 
@@ -77,8 +77,8 @@ impl Rows {
         let url = postgres.create_database().await;
         projector::migrate(&url).await.expect("a migrated database");
         let projection: Arc<dyn Projection> = match way {
-            Way::Live | Way::Rebuild => Arc::new(Orders),
-            Way::Repeated => Arc::new(Customers),
+            Way::Live | Way::Rebuild => Arc::new(orders()),
+            Way::Repeated => Arc::new(customers()),
         };
         let (name, projections) = (projection.name(), [projection]);
         let silent = Box::new(|_| {});

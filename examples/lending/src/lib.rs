@@ -11,10 +11,10 @@ pub mod readers;
 use std::sync::Arc;
 
 use kernel::registry::Registry;
-use projector::{Projection, Rejections, StreamIndex};
+use projector::Projection;
 
 pub use book::Book;
-pub use readers::Readers;
+pub use readers::readers;
 
 /// The rules of the library.
 #[must_use]
@@ -22,13 +22,9 @@ pub fn registry() -> Registry {
     Registry::new().with::<Book>()
 }
 
-/// What is shown of what happened: a read model of our own, and two that suit every domain.
-/// `StreamIndex` is what `annals events` and `annals state` read streams with.
+/// What is shown of what happened. The program adds the read models that suit every domain: an index of
+/// streams, which `annals events` and `annals state` read with, and the refusals.
 #[must_use]
 pub fn projections() -> Vec<Arc<dyn Projection>> {
-    vec![
-        Arc::new(StreamIndex),
-        Arc::new(Rejections),
-        Arc::new(Readers),
-    ]
+    vec![Arc::new(readers())]
 }

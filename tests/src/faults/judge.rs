@@ -185,7 +185,7 @@ pub async fn caught_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String>
 /// The same, however long it takes: brokers that have just come back may take a while.
 async fn catch_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String> {
     loop {
-        let models = projections::all();
+        let models = crate::harness::stack::read_models();
         match projector::catch_up(log, url, &models, Box::new(|_| {})).await {
             Ok(()) => return Ok(()),
             Err(error) if error.may_pass() => tokio::time::sleep(AGAIN_AFTER).await,

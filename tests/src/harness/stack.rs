@@ -9,7 +9,7 @@ use domain::{Customer, Order, Payment};
 use engine::engine::{Engine, EngineOptions};
 use futures::StreamExt;
 use kernel::registry::Registry;
-use projector::Projector;
+use projector::{Projection, Projector};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -44,6 +44,12 @@ pub fn shop() -> Registry {
         .with::<Payment>()
 }
 
+/// The read models of the shop's program.
+#[must_use]
+pub fn read_models() -> Vec<Arc<dyn Projection>> {
+    projector::with_general(projections::all())
+}
+
 impl Stack {
     /// Starts everything on a new log and in the database at `postgres_url`.
     ///
@@ -63,7 +69,7 @@ impl Stack {
             .ready(READY_WAIT)
             .await
             .expect("owners of all partitions");
-        let models = projections::all();
+        let models = read_models();
         let projector = Projector::spawn(&log.log, &postgres_url, &models, projector_tasks)
             .expect("a projector");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -128,7 +134,7 @@ impl Stack {
     /// # Panics
     /// If they do not get there.
     pub async fn caught_up(&self) {
-        let models = projections::all();
+        let models = read_models();
         let done = Box::new(|_| {});
         let began = Instant::now();
         projector::catch_up(&self.log.log, &self.postgres_url, &models, done)

@@ -153,10 +153,7 @@ fn named_in(text: &str, subcommands: &[String]) -> Vec<Named> {
 }
 
 fn domain() -> Domain {
-    Domain {
-        registry: Registry::new(),
-        projections: projections::all(),
-    }
+    Domain::new(Registry::new(), projections::all())
 }
 
 /// The command with something in each place that a message fills.

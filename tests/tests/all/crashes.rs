@@ -18,6 +18,7 @@ use tests::harness::import::{CountingOutcomes, ImportProgress};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::ports;
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 use tests::olist::{self, Dirt, oracle};
 
 const PARTITIONS: u32 = 16;
@@ -131,7 +132,7 @@ impl Scene {
     /// The import is over: the log and the read models are as if nothing had happened.
     async fn assert_whole(&mut self) {
         assert_eq!(self.progress.failed(), 0, "no answer was a failure");
-        let models = projections::all();
+        let models = read_models();
         let quiet = Box::new(|_| {});
         projector::catch_up(&self.log.log, &self.postgres_url, &models, quiet)
             .await

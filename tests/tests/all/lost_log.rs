@@ -21,6 +21,7 @@ use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use serde_json::json;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 
 use crate::event_log_contract::reading::cut_head;
 use crate::projections::{caught_up, database, execute, scalar, until};
@@ -130,7 +131,7 @@ async fn a_reader_of_a_file_that_was_replaced_stops_instead_of_waiting_for_ever(
     let url = database(&postgres).await;
     // As another process does, which writes nothing.
     let reading = event_log::log::open(&log.address).await.unwrap();
-    let projector = Projector::spawn(&reading, &url, &projections::all(), 1).unwrap();
+    let projector = Projector::spawn(&reading, &url, &read_models(), 1).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
     fs::remove_file(path_of(&log)).unwrap();
     until("it stopped", async || {
@@ -254,7 +255,7 @@ async fn nodes_do_not_go_on_in_a_topic_that_was_deleted_and_made_anew() {
     for customer in 0..10 {
         register(&engine, customer).await.unwrap();
     }
-    let projector = Projector::spawn(&log.log, &url, &projections::all(), 1).unwrap();
+    let projector = Projector::spawn(&log.log, &url, &read_models(), 1).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
     let LogAddress::Kafka { brokers, topic } = &log.address else {
         panic!("no topic");
@@ -315,7 +316,7 @@ async fn a_database_shows_and_takes_the_read_models_of_one_log_only() {
         });
         matches!(error, RuntimeError::OtherLog { .. }) && names
     };
-    let all = projections::all();
+    let all = read_models();
     let refused = require_log(&*staging.log, &url).await.unwrap_err();
     assert!(is_refused(&refused), "{refused}");
     let refused = projector::list(Some(&*staging.log), &url, &all).await;

@@ -9,7 +9,7 @@ use import::olist::load::{Contents, load};
 use import::olist::plan::Plan;
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::Stack;
+use tests::harness::stack::{Stack, read_models};
 use tests::olist::{self, Dirt, oracle};
 
 /// The lines of an import of a folder.
@@ -55,7 +55,7 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
         "a second import has the same answers"
     );
     assert_equal(&stack, "after a second import").await;
-    let models = projections::all();
+    let models = read_models();
     for model in &models {
         let quiet = Box::new(|_| {});
         let url = &stack.postgres_url;

@@ -12,8 +12,8 @@ use engine::command::Request;
 use engine::engine::Engine;
 use event_log::log::EventLog;
 use projector::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Projector, Shown, Table, Value,
-    add, column, key, latest, max, min, sum, too_large,
+    Changes, ColumnType, Entry, ProjectError, Projection, Projector, Table, Value, View, add, key,
+    latest, max, min,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -21,6 +21,7 @@ use serde_json::{Value as Json, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 
 use crate::write_side::{request, start};
 
@@ -187,7 +188,7 @@ async fn rows_of(url: &str, views: &[&str]) -> Vec<String> {
 }
 
 pub(crate) async fn caught_up(log: &Arc<dyn EventLog>, url: &str) {
-    let all = projections::all();
+    let all = read_models();
     projector::catch_up(log, url, &all, Box::new(|_| {}))
         .await
         .unwrap();
@@ -350,7 +351,7 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
         let engine = start(&log).await;
         let postgres = Postgres::start();
         let (one, four) = (database(&postgres).await, database(&postgres).await);
-        let all = projections::all();
+        let all = read_models();
         // It runs while commands come, so that batches are of many sizes.
         let projector = Projector::spawn(&log.log, &four, &all, 4).unwrap();
         submit_all(&engine, shop_history(7, 400)).await;
@@ -394,30 +395,20 @@ struct Sample {
 
 const SAMPLE: &[Table] = &[Table {
     name: "sample",
-    key: &[key("tenth", ColumnType::Bigint)],
-    values: &[
-        add("total"),
-        min("first", ColumnType::Text),
-        max("last_at", ColumnType::Timestamptz),
-        latest("latest", ColumnType::Text, ColumnType::Timestamptz),
-    ],
-}];
-
-const SAMPLES: &[Model] = &[Model {
-    name: "sample",
     about: "A sample.",
-    table: "sample",
-    joins: "",
-    filter: None,
-    columns: &[
-        column("tenth", ColumnType::Bigint),
-        sum("total"),
-        column("first", ColumnType::Text),
-        column("last_at", ColumnType::Timestamptz),
-        column("latest", ColumnType::Text),
-        too_large(),
+    key: &[key("tenth", ColumnType::Bigint, "A tenth of the orders.")],
+    values: &[
+        add("total", "How many."),
+        min("first", ColumnType::Text, "The first."),
+        max("last_at", ColumnType::Timestamptz, "The last time."),
+        latest(
+            "latest",
+            ColumnType::Text,
+            ColumnType::Timestamptz,
+            "The last.",
+        ),
     ],
-    shown: Shown::Everywhere,
+    view: View::WHOLE,
 }];
 
 impl Projection for Sample {
@@ -431,10 +422,6 @@ impl Projection for Sample {
 
     fn tables(&self) -> &'static [Table] {
         SAMPLE
-    }
-
-    fn models(&self) -> &'static [Model] {
-        SAMPLES
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
@@ -482,12 +469,29 @@ async fn merging_in_postgres_and_in_memory_is_the_same() {
 }
 
 #[tokio::test]
+async fn the_database_says_what_each_read_model_and_each_of_its_columns_is() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    drop(start(&log).await);
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    caught_up(&log.log, &url).await;
+    let described = "SELECT string_agg(concat_ws('.', c.relname, a.attname), ', ') \
+        FROM pg_class AS c LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 \
+        WHERE c.relnamespace = 'read'::regnamespace AND NOT (\
+            coalesce(col_description(c.oid, a.attnum), '') LIKE '_%.' \
+            AND coalesce(obj_description(c.oid), '') LIKE '_%.')";
+    assert_eq!(scalar::<Option<String>>(&url, described).await, None);
+    let counted = "SELECT count(*) FROM pg_class WHERE relnamespace = 'read'::regnamespace";
+    assert_eq!(scalar::<i64>(&url, counted).await, 9);
+}
+
+#[tokio::test]
 async fn a_projection_that_comes_later_takes_up_everything_once() {
     let log = NewLog::make(Kind::Sqlite, 2).await;
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let some = projections::all()[..5].to_vec();
+    let some = read_models()[..5].to_vec();
     submit_all(&engine, shop_history(1, 80)).await;
     let caught_up_some = projector::catch_up(&log.log, &url, &some, Box::new(|_| {}));
     caught_up_some.await.unwrap();

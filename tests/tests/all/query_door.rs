@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 use tokio::net::TcpListener;
 
 use crate::write_side::{place, request, start};
@@ -42,7 +43,7 @@ impl Served {
         let postgres = Postgres::start();
         let postgres_url = postgres.create_database().await;
         projector::migrate(&postgres_url).await.unwrap();
-        let all = projections::all();
+        let all = read_models();
         let projector = Projector::spawn(&log.log, &postgres_url, &all, 2).unwrap();
         let registry = engine.registry().clone();
         let document = door::openapi::document([

@@ -20,6 +20,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 
 use crate::raw_log::read_all;
 use crate::write_side::{request, shop, start};
@@ -148,7 +149,7 @@ async fn every_field_of_every_message_is_written_read_folded_and_projected() {
 
     // Projected, merged with what is there and copied.
     let postgres = Postgres::start();
-    let all = projections::all();
+    let all = read_models();
     let (live, anew) = (
         postgres.create_database().await,
         postgres.create_database().await,

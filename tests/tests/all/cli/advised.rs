@@ -8,6 +8,7 @@ use regex::Regex;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 
 use super::program::{annals, assert_exit, call, folder, stderr, stdout};
 use crate::event_log_contract::reading::cut_head;
@@ -205,7 +206,7 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
         "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
     )
     .await;
-    let all = projections::all();
+    let all = read_models();
     let projector = projector::Projector::spawn(&log.log, &url, &all, 1).unwrap();
     let has_stopped = |said: &str| said.contains("projections rebuild");
     crate::projections::until("it says so", async || {

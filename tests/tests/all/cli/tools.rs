@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 use tests::harness::{kafka, unique_name};
 
 use super::program::{annals, assert_exit, call, folder, stderr, stdout};
@@ -335,7 +336,7 @@ async fn serving_needs_what_it_names() {
     let rebuild = ["projections", "rebuild", "--all", "--postgres", &url];
     assert_exit(&call(folder.path(), &rebuild), 0);
     let listed = stdout(&call(folder.path(), &list));
-    assert_eq!(listed.lines().count(), projections::all().len(), "{listed}");
+    assert_eq!(listed.lines().count(), read_models().len(), "{listed}");
     let unknown = ["projections", "rebuild", "nothing", "--postgres", &url];
     assert_exit(&call(folder.path(), &unknown), 7);
 }

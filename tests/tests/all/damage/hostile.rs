@@ -22,6 +22,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{self, Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 use tests::harness::unique_name;
 use uuid::Uuid;
 
@@ -245,7 +246,7 @@ async fn start_without_store(log: &NewLog) -> Engine {
 async fn rows(log: &Arc<dyn EventLog>, postgres: &Postgres) -> Vec<String> {
     let url = postgres.create_database().await;
     projector::migrate(&url).await.unwrap();
-    projector::catch_up(log, &url, &projections::all(), Box::new(|_| {}))
+    projector::catch_up(log, &url, &read_models(), Box::new(|_| {}))
         .await
         .unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();

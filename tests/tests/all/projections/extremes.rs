@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use engine::command::Request;
 use projector::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Projector, Shown, Table, Value,
-    column, key, set,
+    Changes, ColumnType, Entry, ProjectError, Projection, Projector, Table, Value, View, key, set,
 };
 use serde_json::{Value as Json, json};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 
 use super::{MODELS, brl, database, fill, level, rows_of, scalar, until};
 use crate::write_side::request;
@@ -57,7 +57,7 @@ async fn sums_beyond_64_bits_stop_nobody_and_are_flagged() {
     fill(&log, lines).await;
     let postgres = Postgres::start();
     let (url, rebuilt) = (database(&postgres).await, database(&postgres).await);
-    let all = projections::all();
+    let all = read_models();
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("it has caught up", async || level(&log, &url, &all).await).await;
     assert!(projector.ready().is_ok());
@@ -120,7 +120,7 @@ async fn the_orders_of_a_case_stop_nobody() {
     fill(&log, lines).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let models = projections::all();
+    let models = read_models();
     let caught_up = projector::catch_up(&log.log, &url, &models, Box::new(|_| {}));
     caught_up.await.unwrap();
     let sales = "SELECT items_minor FROM read.daily_sales WHERE tenant = 'main'";
@@ -132,12 +132,14 @@ struct Texts;
 
 const TEXTS: &[Table] = &[Table {
     name: "texts",
+    about: "A sample.",
     key: &[
-        key("a", ColumnType::Text),
-        key("b", ColumnType::Text),
-        key("c", ColumnType::Text),
+        key("a", ColumnType::Text, "A text."),
+        key("b", ColumnType::Text, "A text."),
+        key("c", ColumnType::Text, "A text."),
     ],
-    values: &[set("text", ColumnType::Text)],
+    values: &[set("text", ColumnType::Text, "A text.")],
+    view: View::WHOLE,
 }];
 
 impl Projection for Texts {
@@ -151,22 +153,6 @@ impl Projection for Texts {
 
     fn tables(&self) -> &'static [Table] {
         TEXTS
-    }
-
-    fn models(&self) -> &'static [Model] {
-        const MODELS: &[Model] = &[Model {
-            name: "texts",
-            about: "A sample.",
-            table: "texts",
-            joins: "",
-            filter: None,
-            columns: &[
-                column("a", ColumnType::Text),
-                column("text", ColumnType::Text),
-            ],
-            shown: Shown::Everywhere,
-        }];
-        MODELS
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {

@@ -11,6 +11,7 @@ use serde_json::json;
 use sqlx::Connection;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 
 mod refused;
 
@@ -26,7 +27,7 @@ async fn nothing_counts_twice_when_postgres_is_killed_again_and_again() {
     let engine = start(&log).await;
     let mut postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     for round in 0..5_u64 {
         let lines: Vec<Request> = shop_history(round, 150)
@@ -65,7 +66,7 @@ async fn a_second_projector_waits_and_takes_over() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     let first = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("the first follows", async || first.ready().is_ok()).await;
     let second = Projector::spawn(&log.log, &url, &all, 2).unwrap();
@@ -97,7 +98,7 @@ async fn a_projector_whose_checkpoint_was_moved_changes_nothing_and_stops() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     submit_all(&engine, shop_history(1, 20)).await;
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("it has caught up", async || level(&log, &url, &all).await).await;
@@ -122,7 +123,7 @@ async fn a_running_projector_goes_on_with_rebuilt_tables() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     let feed = async {
         for round in 0..8_u64 {
@@ -163,8 +164,8 @@ async fn damage_stops_its_partition_alone_and_names_its_place() {
         .await
         .unwrap();
     sqlx::query(edit).execute(&mut file).await.unwrap();
-    let projector = Projector::spawn(&log.log, &url, &projections::all(), 1).unwrap();
-    let all = projections::all();
+    let projector = Projector::spawn(&log.log, &url, &read_models(), 1).unwrap();
+    let all = read_models();
     until("all models stopped there", async || {
         projector.status()[0].stopped.len() == all.len()
     })
@@ -193,7 +194,7 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
     let log = log_of(Kind::Sqlite, shop_history(3, 30)).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let mut all = projections::all();
+    let mut all = read_models();
     all.push(Arc::new(Sample {
         name: "sample",
         version: 1,
@@ -208,7 +209,7 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
     })
     .await;
     until("the others have caught up", async || {
-        level(&log, &url, &projections::all()).await || {
+        level(&log, &url, &read_models()).await || {
             let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
             places
                 .iter()
@@ -260,7 +261,7 @@ async fn what_was_folded_while_postgres_refused_a_row_counts_once_for_the_others
     fill(&log, payments(COUNT, 1)).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let mut all = projections::all();
+    let mut all = read_models();
     all.push(Arc::new(refused::Refused));
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("one stopped and the others have caught up", async || {
@@ -291,7 +292,7 @@ async fn a_projector_that_goes_on_refuses_a_gap_in_a_stream_that_it_has_not_read
     let raw = RawLog::holding(Kind::Sqlite, scribe.records()).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     let caught_up = async || projector::catch_up(&raw.log, &url, &all, Box::new(|_| {})).await;
     caught_up().await.unwrap();
     // What follows is taken up by whoever goes on.

@@ -9,6 +9,7 @@ use projector::{PlaceState, Projection, Projector, Sampler, TaskState, resume};
 use sqlx::{Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
 
 use super::{Sample, database, execute, level, rows_of, scalar, shop_history, submit_all, until};
 use crate::write_side::start;
@@ -36,7 +37,7 @@ fn history(seed: u64, orders: u32) -> Vec<Request> {
 }
 
 async fn states(log: &NewLog, url: &str, name: &str) -> Vec<(PlaceState, Option<String>)> {
-    let all = projections::all();
+    let all = read_models();
     let places = projector::list(Some(&*log.log), url, &all).await.unwrap();
     let own = places.into_iter().filter(|place| place.projection == name);
     own.map(|place| (place.state, place.stopped)).collect()
@@ -48,7 +49,7 @@ async fn what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     // With one task and with as many as partitions: all of a task's projections may stop, or one.
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
@@ -114,7 +115,7 @@ async fn a_task_all_of_whose_projections_stopped_goes_on_too() {
     let engine = start(&log).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     let only: Vec<_> = all
         .iter()
         .filter(|projection| projection.name() == "payment_mix")
@@ -142,7 +143,7 @@ async fn a_task_all_of_whose_projections_stopped_goes_on_too() {
 
 /// The read models, and a sample of this version.
 fn with_sample(version: u32) -> Vec<Arc<dyn Projection>> {
-    let mut all = projections::all();
+    let mut all = read_models();
     all.push(Arc::new(Sample {
         name: "sample",
         version,
@@ -185,7 +186,7 @@ async fn lag_and_gap_are_seen_while_a_transaction_hangs_and_while_postgres_is_aw
     let engine = start(&log).await;
     let mut postgres = Postgres::start();
     let url = database(&postgres).await;
-    let all = projections::all();
+    let all = read_models();
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     submit_all(&engine, history(5, 20)).await;
     until("it has caught up", async || level(&log, &url, &all).await).await;

@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 use projector::{
-    Changes, ColumnType, Entry, Model, ProjectError, Projection, Table, Value, key, set,
+    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, View, key, set,
 };
 
 pub(super) const NAME: &str = "refused";
@@ -12,8 +12,10 @@ const POSITION_KEPT_MAX: u64 = 4_500;
 
 const TABLES: &[Table] = &[Table {
     name: NAME,
-    key: &[key("stream", ColumnType::Text)],
-    values: &[set("day", ColumnType::Date)],
+    about: "A sample.",
+    key: &[key("stream", ColumnType::Text, "The stream.")],
+    values: &[set("day", ColumnType::Date, "A day.")],
+    view: View::NONE,
 }];
 
 pub(super) struct Refused;
@@ -29,10 +31,6 @@ impl Projection for Refused {
 
     fn tables(&self) -> &'static [Table] {
         TABLES
-    }
-
-    fn models(&self) -> &'static [Model] {
-        &[]
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
