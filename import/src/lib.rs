@@ -22,7 +22,7 @@ pub use olist::{OlistOptions, OlistSource, import_olist};
 pub use progress::Progress;
 pub use report::Report;
 
-use client::{Client, CommandLine, Observer, Outcome, Said, SendError, SendOptions};
+use client::{BatchClient, CommandLine, Observer, Outcome, Said, SendError, SendOptions};
 
 /// Why an import did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +145,7 @@ async fn send(
     pass: Pass<'_>,
     begun: Instant,
 ) -> Result<Report, ImportError> {
-    let client = match Client::new(options) {
+    let client = match BatchClient::new(options) {
         Ok(client) => client,
         Err(error) => return Err(ImportError::send(error, report)),
     };

@@ -1,97 +1,65 @@
-//! One request to a running server, and what its answer means for the exit code.
+//! What an answer of a running server means for the exit code.
 //!
-//! Deliberately absent: batches (`client`).
+//! Deliberately absent: asking (`client`).
 
-use reqwest::RequestBuilder;
-use serde_json::Value;
+use std::time::Duration;
+
+use client::{Client, ClientError, Problem};
 
 use crate::exit::{Exit, Failure, explained};
 use crate::output;
 use crate::settings::{OutputFormat, Settings};
 
-/// A client, and the address of a path of the server.
-pub(super) fn to(settings: &Settings, path: &str) -> Result<(reqwest::Client, String), Failure> {
-    let client = reqwest::Client::builder().build();
-    let client = client.map_err(|error| Failure::of(Exit::Failed, &error))?;
-    Ok((client, format!("{}{path}", settings.url)))
+/// A client of the server that the settings name; it sends everything once, so that whoever waits at a
+/// terminal hears what is wrong.
+pub(super) fn client(settings: &Settings) -> Result<Client, Failure> {
+    let client = Client::to(&settings.url).map_err(|error| failed(settings, error))?;
+    Ok(client.retry_for(Duration::ZERO))
 }
 
-/// Sends a request and reads a JSON answer; a problem document becomes a failure.
-///
-/// # Errors
-/// `Unavailable` where nobody answers; else as the problem says.
-pub(super) async fn json(settings: &Settings, request: RequestBuilder) -> Result<Value, Failure> {
-    let text = text(settings, request).await?;
-    serde_json::from_str(&text).map_err(|error| not_understood(&error))
-}
-
-/// Sends a request and reads the text of its JSON answer; a problem document becomes a failure.
-///
-/// # Errors
-/// As [`json`].
-pub(super) async fn text(settings: &Settings, request: RequestBuilder) -> Result<String, Failure> {
+/// A request that came to nothing, as a failure; where documents are asked for, the problem is one.
+pub(super) fn failed(settings: &Settings, error: ClientError) -> Failure {
     let url = &settings.url;
-    let response = request.send().await.map_err(|error| {
-        if error.is_builder() {
-            let what = format!("understand the server's address {url}");
-            return Failure::of(Exit::Usage, &error).while_trying(&what);
+    match error {
+        ClientError::Address { source, .. } => Failure::of(Exit::Usage, &source)
+            .while_trying(&format!("understand the server's address {url}")),
+        ClientError::Unreachable { ref source, .. } => {
+            let failure = Failure::new(Exit::Unavailable, explained(source));
+            let failure = failure.while_trying(&format!("ask {url} ({})", settings.source("url")));
+            match error.is_connect() {
+                true => failure.hint("is a server running there? Start one with: annals dev"),
+                false => failure,
+            }
         }
-        let failure = Failure::new(Exit::Unavailable, explained(&error));
-        let failure = failure.while_trying(&format!("ask {url} ({})", settings.source("url")));
-        if error.is_connect() {
-            failure.hint("is a server running there? Start one with: annals dev")
-        } else {
-            failure
+        ClientError::NotADoor { source, .. } => {
+            Failure::of(Exit::Failed, &source).while_trying("understand the server's answer")
         }
-    })?;
-    let status = response.status().as_u16();
-    let body = response.text().await.map_err(|error| {
-        Failure::of(Exit::Unavailable, &error).while_trying("read the server's answer")
-    })?;
-    if (200..300).contains(&status) {
-        return Ok(body);
+        ClientError::Problem(problem) => {
+            let is_document = settings.output == OutputFormat::Json && !problem.text.is_empty();
+            if is_document && let Err(failure) = output::json(&output::pretty(&problem.text)) {
+                return failure;
+            }
+            of_problem(&problem)
+        }
     }
-    let document = serde_json::from_str(&body).map_err(|error| not_understood(&error))?;
-    if settings.output == OutputFormat::Json {
-        output::json(&output::pretty(&body))?;
-    }
-    Err(problem(status, &document))
-}
-
-fn not_understood(error: &serde_json::Error) -> Failure {
-    Failure::of(Exit::Failed, error).while_trying("understand the server's answer")
 }
 
 /// What a problem document says, as a failure.
-fn problem(status: u16, body: &Value) -> Failure {
-    let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (code, detail) = (text("code"), text("detail"));
-    let (exit, word) = match status {
-        412 | 422 => (Exit::Refused, "refused"),
+fn of_problem(problem: &Problem) -> Failure {
+    let (exit, word) = match problem.status {
+        _ if problem.is_refusal() => (Exit::Refused, "refused"),
+        _ if problem.is_repeatable() => (Exit::Unavailable, "no answer yet"),
         404 => (Exit::NotFound, "not found"),
-        408 | 429 | 502..=504 => (Exit::Unavailable, "no answer yet"),
         400 | 401 | 403 | 405 | 413 | 415 => (Exit::Usage, "not understood"),
         _ => (Exit::Failed, "the server failed"),
     };
-    let place = match (text("pointer"), text("header")) {
-        ("", "") => String::new(),
-        ("", header) => format!(" (header {header})"),
-        (pointer, _) => format!(" (at {pointer})"),
+    let place = match (&problem.pointer, &problem.header) {
+        (Some(pointer), _) if !pointer.is_empty() => format!(" (at {pointer})"),
+        (_, Some(header)) => format!(" (header {header})"),
+        _ => String::new(),
     };
+    let (detail, code) = (&problem.detail, problem.code.name());
     Failure::new(exit, format!("{word}: {detail}{place} [{code}]"))
-}
-
-/// A segment of a path; what a URL could misread is escaped.
-pub(super) fn segment(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -103,26 +71,21 @@ mod tests {
     #[test]
     fn a_problem_becomes_an_exit_code() {
         let body = json!({"code": "order_not_placed", "detail": "the order was never placed"});
-        let refused = problem(422, &body);
-        assert_eq!(refused.exit, Exit::Refused);
-        assert_eq!(
-            refused.message,
-            "refused: the order was never placed [order_not_placed]"
-        );
+        let mut problem: Problem = serde_json::from_value(body).unwrap();
         for (status, exit) in [
             (400, Exit::Usage),
             (404, Exit::NotFound),
             (412, Exit::Refused),
             (500, Exit::Failed),
             (503, Exit::Unavailable),
+            (422, Exit::Refused),
         ] {
-            assert_eq!(problem(status, &body).exit, exit);
+            problem.status = status;
+            assert_eq!(of_problem(&problem).exit, exit);
         }
-    }
-
-    #[test]
-    fn a_segment_is_one_segment() {
-        assert_eq!(segment("order-1.a~b_c"), "order-1.a~b_c");
-        assert_eq!(segment("a/b?c ü"), "a%2Fb%3Fc%20%C3%BC");
+        assert_eq!(
+            of_problem(&problem).message,
+            "refused: the order was never placed [order_not_placed]"
+        );
     }
 }

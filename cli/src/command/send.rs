@@ -1,11 +1,11 @@
 //! `annals send`: one command through a running server, and its one answer.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use clap::Args;
-use reqwest::header::CONTENT_TYPE;
+use client::Command;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::request;
 use crate::args::Server;
@@ -67,46 +67,33 @@ const COLUMNS: [&str; 4] = ["stream", "version", "position", "events"];
 
 pub(super) async fn run(settings: &Settings, args: SendArgs) -> Result<Exit, Failure> {
     let data = data(&args.payload)?;
-    let id = args.id.unwrap_or_else(|| Uuid::now_v7().to_string());
-    let stream = request::segment(&args.stream);
-    let command = request::segment(&args.command);
-    let path = format!("/v1/streams/{stream}/{command}");
-    let (client, url) = request::to(settings, &path)?;
-    let mut post = client
-        .post(url)
-        .header(CONTENT_TYPE, "application/json")
-        .header("idempotency-key", &id)
-        .header("annals-tenant", args.tenant)
-        .body(data);
-    let headers = [
-        ("annals-occurred-at", args.occurred_at),
-        ("annals-actor", args.actor),
-        ("annals-correlation-id", args.correlation_id),
-        ("annals-causation-id", args.causation_id),
-        (
-            "annals-timeout-ms",
-            args.timeout_ms.map(|ms| ms.to_string()),
-        ),
-        (
-            "if-match",
-            args.expected_version
-                .map(|version| format!("\"{version}\"")),
-        ),
-    ];
-    for (name, value) in headers {
-        if let Some(value) = value {
-            post = post.header(name, value);
-        }
+    let mut command = Command::of_json(args.stream, args.command, data);
+    if let Some(id) = args.id {
+        command.id = id;
     }
-    match request::json(settings, post).await {
-        Ok(answer) => {
+    command.tenant = Some(args.tenant);
+    command.occurred_at = args.occurred_at;
+    command.expected_version = args.expected_version;
+    command.actor = args.actor;
+    command.correlation_id = args.correlation_id;
+    command.causation_id = args.causation_id;
+    command.timeout = args.timeout_ms.map(Duration::from_millis);
+    match request::client(settings)?.send(&command).await {
+        Ok(accepted) => {
+            let answer = serde_json::to_value(accepted);
+            let answer = answer.map_err(|error| Failure::of(Exit::Failed, &error))?;
             output::record(settings.output, &COLUMNS, &shown(answer, settings))?;
             Ok(Exit::Done)
         }
-        Err(failure) if failure.exit == Exit::Unavailable => {
-            Err(failure.hint(format_args!("repeat it with --id {id}")))
+        Err(error) => {
+            let failure = request::failed(settings, error);
+            match failure.exit {
+                Exit::Unavailable => {
+                    Err(failure.hint(format_args!("repeat it with --id {}", command.id)))
+                }
+                _ => Err(failure),
+            }
         }
-        Err(failure) => Err(failure),
     }
 }
 

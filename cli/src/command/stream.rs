@@ -1,8 +1,7 @@
 //! `annals events` and `annals state`: one stream through a running server.
 
 use clap::Args;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use client::Query;
 use serde_json::{Value, json};
 
 use super::request;
@@ -66,24 +65,26 @@ const EVENT_COLUMNS: [&str; 8] = [
 
 /// Shows every event of a stream, page by page.
 pub(super) async fn events(settings: &Settings, args: &EventsArgs) -> Result<Exit, Failure> {
-    let path = format!("/v1/streams/{}/events", request::segment(&args.stream));
-    let (client, url) = request::to(settings, &path)?;
+    let client = request::client(settings)?;
+    let query = query(&args.tenant);
     let mut from = 1;
     let mut events = Vec::new();
     loop {
-        let get = client
-            .get(format!("{url}?from_version={from}&limit={PAGE_SIZE}"))
-            .header("annals-tenant", &args.tenant);
-        let mut page = request::json(settings, get).await?;
-        if let Some(Value::Array(found)) = page.get_mut("events").map(Value::take) {
-            events.extend(found.into_iter().map(|event| shown(event, settings.output)));
+        let page = client.events(&args.stream, from, PAGE_SIZE, &query).await;
+        let page = page
+            .map_err(|error| request::failed(settings, error))?
+            .value;
+        for event in page.events {
+            let event = serde_json::to_value(event);
+            let event = event.map_err(|error| Failure::of(Exit::Failed, &error))?;
+            events.push(shown(event, settings.output));
         }
         // Lines are printed as they come; a table needs all of them for its columns.
         if settings.output == OutputFormat::Ndjson {
             output::rows(settings.output, &EVENT_COLUMNS, &events)?;
             events.clear();
         }
-        match page.get("next").and_then(Value::as_u64) {
+        match page.next {
             Some(next) if next > from => from = next,
             _ => break,
         }
@@ -107,13 +108,13 @@ fn shown(mut event: Value, format: OutputFormat) -> Value {
 
 /// Shows what a stream's events add up to.
 pub(super) async fn state(settings: &Settings, args: &StateArgs) -> Result<Exit, Failure> {
-    let path = format!("/v1/streams/{}/state", request::segment(&args.stream));
-    let (client, url) = request::to(settings, &path)?;
-    let get = client.get(url).header("annals-tenant", &args.tenant);
-    let text = request::text(settings, get).await?;
-    let folded: Folded<'_> = serde_json::from_str(&text).map_err(|error| {
-        Failure::of(Exit::Failed, &error).while_trying("understand the server's answer")
-    })?;
+    let client = request::client(settings)?;
+    let folded = client.state(&args.stream, &query(&args.tenant)).await;
+    let folded = folded
+        .map_err(|error| request::failed(settings, error))?
+        .value;
+    let text = serde_json::to_string(&folded);
+    let text = text.map_err(|error| Failure::of(Exit::Failed, &error))?;
     match settings.output {
         // A state is a tree: unfolded it can be read, in one cell it cannot.
         OutputFormat::Table => {
@@ -132,10 +133,9 @@ pub(super) async fn state(settings: &Settings, args: &StateArgs) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-/// The answer as far as it is shown apart.
-#[derive(Deserialize)]
-struct Folded<'a> {
-    version: u64,
-    #[serde(borrow)]
-    state: &'a RawValue,
+fn query(tenant: &str) -> Query {
+    Query {
+        tenant: Some(tenant.to_owned()),
+        ..Query::default()
+    }
 }

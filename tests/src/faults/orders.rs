@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use client::{Client, CommandLine, SendOptions};
+use client::{BatchClient, CommandLine, SendOptions};
 use event_log::verify::verify;
 use import::Listing;
 use import::olist::load::{Contents, load};
@@ -161,7 +161,7 @@ fn send(scene: &Scene, lines: Vec<CommandLine>, gate: &Arc<Gate>) -> JoinSet<Res
         });
         let mut counting = CountingOutcomes(Arc::clone(&gate.progress));
         clients.spawn(async move {
-            let client = Client::new(options).map_err(|error| error.to_string())?;
+            let client = BatchClient::new(options).map_err(|error| error.to_string())?;
             let sent = client.send(Box::pin(source), &mut counting).await;
             sent.map_err(|error| format!("{}: {error}", door.name))
         });

@@ -5,6 +5,7 @@
 
 mod advised;
 mod checked;
+mod client;
 mod clocks;
 mod imports;
 mod limits;

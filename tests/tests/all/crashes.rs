@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{Client, CommandLine, SendOptions};
+use client::{BatchClient, CommandLine, SendOptions};
 use import::Listing;
 use import::olist::load::{Contents, load};
 use import::olist::plan::Plan;
@@ -93,7 +93,7 @@ impl Scene {
                 sent.note_sent();
                 Ok(line)
             }));
-            let client = Client::new(sending).unwrap();
+            let client = BatchClient::new(sending).unwrap();
             client
                 .send(source, &mut CountingOutcomes(progress))
                 .await

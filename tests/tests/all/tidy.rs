@@ -156,6 +156,7 @@ const BELONGINGS: [Belongs; 5] = [
             "cli/",
             // A door to be tried.
             "client/src/tests.rs",
+            "client/src/batch/tests.rs",
             // A route without the engine is what the door is held against.
             "bench/src/rows/http.rs",
             "bench/guards/",

@@ -61,7 +61,7 @@ struct Line {
 }
 
 /// Whether a status says that the same may be sent again.
-pub(super) fn is_worth_another_try(status: u16) -> bool {
+pub(crate) fn is_worth_another_try(status: u16) -> bool {
     matches!(status, 408 | 429 | 502 | 503 | 504)
 }
 

@@ -8,17 +8,17 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Pauses that double, each cut short by chance so that clients do not come back in step.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     pause: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { pause: FIRST }
     }
 
     /// The next pause: at least what the server asked for, if it did.
-    pub(super) fn next_pause(&mut self, asked_for: Option<Duration>) -> Duration {
+    pub(crate) fn next_pause(&mut self, asked_for: Option<Duration>) -> Duration {
         let pause = self.pause.mul_f64(rand::random_range(0.5..=1.0));
         self.pause = (self.pause * 2).min(LONGEST);
         asked_for.map_or(pause, |asked_for| asked_for.max(pause))

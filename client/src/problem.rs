@@ -1,0 +1,264 @@
+//! Why there is no answer, or not the one that was hoped for.
+//!
+//! Invariant: a refusal by a rule is told apart from everything else, and so is what may have been done
+//! from what was not.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::batch::is_worth_another_try;
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The server's address is none.
+    #[error("{url} is no address of a server")]
+    Address {
+        /// What was given.
+        url: String,
+        /// What the HTTP client says.
+        source: reqwest::Error,
+    },
+    /// Nobody answers. A command may have been done: send it again under the same id.
+    #[error("could not ask {url}")]
+    Unreachable {
+        /// Whom.
+        url: String,
+        /// What the HTTP client says.
+        source: reqwest::Error,
+    },
+    /// The server says no, or not yet.
+    #[error("{0}")]
+    Problem(Box<Problem>),
+    /// The answer is none of a door.
+    #[error("could not understand the answer of {url}")]
+    NotADoor {
+        /// Who answered.
+        url: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl ClientError {
+    /// Whether the same may be sent again, in the hope of a better end.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Problem(problem) => problem.is_repeatable(),
+            Self::Address { .. } | Self::NotADoor { .. } => false,
+        }
+    }
+
+    /// Whether nobody was there to take the request.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.is_connect())
+    }
+
+    /// The problem that the server told, if it told one.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem(problem) => Some(problem),
+            _ => None,
+        }
+    }
+}
+
+/// A problem document of a door (RFC 9457).
+#[derive(Clone, Debug, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// The HTTP status.
+    #[serde(default)]
+    pub status: u16,
+    /// The stable code.
+    #[serde(deserialize_with = "code")]
+    pub code: Code,
+    /// What happened this time, for people.
+    #[serde(default)]
+    pub detail: String,
+    /// The place in the body that does not fit, as a JSON pointer (RFC 6901).
+    pub pointer: Option<String>,
+    /// The header that does not fit.
+    pub header: Option<String>,
+    /// Under which name the server's log has it.
+    pub correlation_id: Option<String>,
+    /// Everything else, such as the facts of a broken rule.
+    #[serde(flatten)]
+    pub facts: Map<String, Value>,
+    /// When to send it again, if the server says so.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
+    /// The document as it came.
+    #[serde(skip)]
+    pub text: String,
+}
+
+impl Problem {
+    /// What is known where only a status came, such as from a proxy.
+    pub(crate) fn without_document(status: StatusCode) -> Self {
+        Self {
+            status: status.as_u16(),
+            code: Code::Other(format!("http_{}", status.as_u16())),
+            detail: format!("the answer was {status}, and none of a door"),
+            pointer: None,
+            header: None,
+            correlation_id: None,
+            facts: Map::new(),
+            retry_after: None,
+            text: String::new(),
+        }
+    }
+
+    /// Whether the same may be sent again: it was not attempted, or nobody knows yet what became of it.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        is_worth_another_try(self.status)
+    }
+
+    /// Whether the business refused it: by a rule, or because the stream has another version than the
+    /// expected one.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.status, 412 | 422)
+    }
+}
+
+fn code<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Code, D::Error> {
+    Ok(Code::of(&String::deserialize(text)?))
+}
+
+/// Declares the codes that doors have.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $name:literal),+ $(,)?) => {
+        /// The stable code of a problem.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $code,)+
+            /// The code of a rule, or one that this client does not know.
+            Other(String),
+        }
+
+        impl Code {
+            /// The names of all codes of doors.
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            /// The code of a name.
+            #[must_use]
+            pub fn of(name: &str) -> Self {
+                match name {
+                    $($name => Self::$code,)+
+                    other => Self::Other(other.to_owned()),
+                }
+            }
+
+            /// Its name.
+            #[must_use]
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$code => $name,)+
+                    Self::Other(name) => name,
+                }
+            }
+        }
+    };
+}
+codes! {
+    /// The request is malformed (400).
+    RequestInvalid = "request_invalid",
+    /// The path is malformed (400).
+    PathInvalid = "path_invalid",
+    /// The query is malformed (400).
+    QueryInvalid = "query_invalid",
+    /// A header is malformed (400).
+    HeaderInvalid = "header_invalid",
+    /// The body is not JSON (400).
+    JsonInvalid = "json_invalid",
+    /// A field is missing, unknown or of the wrong shape (400).
+    ShapeInvalid = "shape_invalid",
+    /// The request comes from a foreign page (403).
+    OriginForeign = "origin_foreign",
+    /// There is nothing here (404).
+    NotFound = "not_found",
+    /// The method is not allowed here (405).
+    MethodNotAllowed = "method_not_allowed",
+    /// The request came too slowly (408).
+    RequestTimeout = "request_timeout",
+    /// The body is too large (413).
+    BodyTooLarge = "body_too_large",
+    /// The media type is not supported (415).
+    MediaTypeUnsupported = "media_type_unsupported",
+    /// The request was meant for another host (421).
+    HostUnknown = "host_unknown",
+    /// Something went wrong here (500).
+    Internal = "internal",
+    /// The server is not ready (503).
+    NotReady = "not_ready",
+    /// All connections are taken (503).
+    ConnectionsExhausted = "connections_exhausted",
+    /// There is no memory for the request or its answer (503).
+    MemoryExhausted = "memory_exhausted",
+    /// No aggregate has this category (404).
+    CategoryUnknown = "category_unknown",
+    /// The aggregate has no such command (404).
+    CommandUnknown = "command_unknown",
+    /// The command is not in the log so far (404).
+    CommandNotInLog = "command_not_in_log",
+    /// The preconditions contradict each other (412).
+    PreconditionsContradict = "preconditions_contradict",
+    /// The command would leave too large a commit (413).
+    CommitTooLarge = "commit_too_large",
+    /// The command id was used for another command (422).
+    CommandIdReused = "command_id_reused",
+    /// The outcome is unknown (503).
+    OutcomeUnknown = "outcome_unknown",
+    /// Too many commands are waiting (503).
+    Overloaded = "overloaded",
+    /// The deadline passed before the command's turn (503).
+    DeadlinePassed = "deadline_passed",
+    /// The stream's partition is not open here yet (503).
+    NotOwner = "not_owner",
+    /// The server is shutting down (503).
+    Stopping = "stopping",
+    /// An earlier command had no answer (503).
+    AfterUnanswered = "after_unanswered",
+    /// The log of the stream's partition is damaged (503).
+    LogDamaged = "log_damaged",
+    /// The stream's state is as large as it may be (413).
+    StreamTooLarge = "stream_too_large",
+    /// The stream is frozen (503).
+    StreamFrozen = "stream_frozen",
+    /// There is no such read model (404).
+    ModelUnknown = "model_unknown",
+    /// No row has this key (404).
+    RowNotFound = "row_not_found",
+    /// No page begins there (404).
+    CursorUnknown = "cursor_unknown",
+    /// There is no such stream (404).
+    StreamNotFound = "stream_not_found",
+    /// The state of this stream is not known here (404).
+    AggregateUnknown = "aggregate_unknown",
+    /// Not a position token (400).
+    PositionInvalid = "position_invalid",
+    /// The position token is of another log (409).
+    PositionOfOtherLog = "position_of_other_log",
+    /// The read model is not there yet (503).
+    ReadModelBehind = "read_model_behind",
+    /// The read models do not answer (503).
+    ReadModelUnavailable = "read_model_unavailable",
+    /// The log does not answer (503).
+    LogUnavailable = "log_unavailable",
+    /// The stream's records are not what was read before (503).
+    StreamDamaged = "stream_damaged",
+    /// The stream's state is too large to be shown (422).
+    StateTooLarge = "state_too_large",
+    /// The stream has another version than the expected one (412).
+    VersionConflict = "version_conflict",
+}

@@ -1,0 +1,197 @@
+//! Questions: streams and read models.
+//!
+//! Deliberately absent: sending anything again; a question that failed has changed nothing.
+
+use kernel::{Actor, Timestamp};
+use position::PositionToken;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::wire::{Answered, segment};
+use crate::{Client, ClientError};
+
+/// What every question may say.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// For whom the streams and rows are kept; absent: `main`.
+    pub tenant: Option<String>,
+    /// Wait until the read model has reached this place, such as that of a command's answer.
+    pub min_position: Option<PositionToken>,
+}
+
+/// An answer of a read model.
+#[derive(Clone, Debug)]
+pub struct Read<T> {
+    /// What it says.
+    pub value: T,
+    /// How far it was when it said so.
+    pub freshness: Freshness,
+}
+
+/// How far a read model is behind the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Freshness {
+    /// The place that its rows stand at least; absent where it has read nothing yet.
+    pub position: Option<PositionToken>,
+    /// For how many seconds the oldest record that its rows lack has been in the log, if known.
+    pub lag_seconds: Option<f64>,
+    /// Why its rows are not to be taken for what is: `stopped`, or `behind`.
+    pub stale: Option<String>,
+}
+
+/// Some rows of a read model, in the order of its key.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Where the next page begins; absent behind the last.
+    pub next: Option<String>,
+}
+
+/// Some events of a stream, in their order.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EventsPage {
+    /// The stream's version.
+    pub version: u64,
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// The version of the next page's first event; absent behind the last.
+    pub next: Option<u64>,
+}
+
+/// An event with its whole envelope.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RecordedEvent {
+    /// Its id.
+    pub id: Uuid,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The number of its data's shape.
+    pub schema: u16,
+    /// The stream's version with it.
+    pub version: u64,
+    /// When it happened in the business.
+    pub occurred_at: Timestamp,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// Its data.
+    pub data: Box<RawValue>,
+    /// The id of its command.
+    pub command_id: String,
+    /// The type of its command.
+    pub command: String,
+    /// The conversation it belongs to.
+    pub correlation_id: String,
+    /// What caused it.
+    pub causation_id: String,
+    /// Who asked.
+    pub actor: Option<Actor>,
+    /// The trace of the request (W3C Trace Context).
+    pub traceparent: Option<String>,
+    /// Its commit's place in the log.
+    pub position: Option<PositionToken>,
+}
+
+/// A stream's state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Folded {
+    /// The stream.
+    pub stream: String,
+    /// Its version.
+    pub version: u64,
+    /// The state, as JSON.
+    pub state: Box<RawValue>,
+    /// The place that it was read at.
+    pub position: Option<PositionToken>,
+}
+
+impl Client {
+    /// Events of a stream from a version on, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(
+        &self,
+        stream: &str,
+        from_version: u64,
+        limit: u32,
+        query: &Query,
+    ) -> Result<Read<EventsPage>, ClientError> {
+        let stream = segment(stream);
+        let path = format!("streams/{stream}/events?from_version={from_version}&limit={limit}");
+        self.question(&path, query).await
+    }
+
+    /// What the events of a stream add up to.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn state(&self, stream: &str, query: &Query) -> Result<Read<Folded>, ClientError> {
+        self.question(&format!("streams/{}/state", segment(stream)), query)
+            .await
+    }
+
+    /// One row of a read model, by the columns of its key, joined by commas.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the code `row_not_found` where there is none.
+    pub async fn row<T: DeserializeOwned>(
+        &self,
+        model: &str,
+        key: &str,
+        query: &Query,
+    ) -> Result<Read<T>, ClientError> {
+        let path = format!("read/{}/{}", segment(model), segment(key));
+        self.question(&path, query).await
+    }
+
+    /// Rows of a read model behind `after`, the [`next`](Page::next) of another page; at most `limit`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rows<T: DeserializeOwned>(
+        &self,
+        model: &str,
+        after: Option<&str>,
+        limit: u32,
+        query: &Query,
+    ) -> Result<Read<Page<T>>, ClientError> {
+        let after = after.map(|after| format!("&after={}", segment(after)));
+        let after = after.unwrap_or_default();
+        let path = format!("read/{}?limit={limit}{after}", segment(model));
+        self.question(&path, query).await
+    }
+
+    async fn question<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Query,
+    ) -> Result<Read<T>, ClientError> {
+        let mut get = self.http.get(format!("{}/v1/{path}", self.url));
+        if let Some(tenant) = &query.tenant {
+            get = get.header("annals-tenant", tenant);
+        }
+        if let Some(position) = &query.min_position {
+            get = get.header("annals-min-position", position.to_string());
+        }
+        let answered = self.ask(get).await?;
+        Ok(Read {
+            value: self.read(&answered.text)?,
+            freshness: Freshness::of(&answered),
+        })
+    }
+}
+
+impl Freshness {
+    fn of(answered: &Answered) -> Self {
+        let parsed = |name: &str| answered.header(name).map(str::to_owned);
+        Self {
+            position: parsed("annals-position").and_then(|text| text.parse().ok()),
+            lag_seconds: parsed("annals-lag").and_then(|text| text.parse().ok()),
+            stale: parsed("annals-stale"),
+        }
+    }
+}

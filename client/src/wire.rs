@@ -1,0 +1,86 @@
+//! One request, and its answer as text.
+//!
+//! Deliberately absent: what the text means.
+
+use std::time::Duration;
+
+use reqwest::RequestBuilder;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde::de::DeserializeOwned;
+
+use crate::batch::is_worth_another_try;
+use crate::{Client, ClientError, Problem};
+
+/// A successful answer.
+pub(crate) struct Answered {
+    headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answered {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Client {
+    /// Sends a request; a problem document is an error.
+    pub(crate) async fn ask(&self, request: RequestBuilder) -> Result<Answered, ClientError> {
+        let unreachable = |source| ClientError::Unreachable {
+            url: self.url.clone(),
+            source,
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.map_err(unreachable)?;
+        if status.is_success() {
+            return Ok(Answered { headers, text });
+        }
+        let mut problem = match serde_json::from_str(&text) {
+            Ok(problem) => problem,
+            // Something between here and the door speaks for it.
+            Err(_) if is_worth_another_try(status.as_u16()) => Problem::without_document(status),
+            Err(_) => self.read(&text)?,
+        };
+        problem.status = status.as_u16();
+        problem.retry_after = retry_after(&headers);
+        problem.text = text;
+        Err(ClientError::Problem(Box::new(problem)))
+    }
+
+    pub(crate) fn read<T: DeserializeOwned>(&self, text: &str) -> Result<T, ClientError> {
+        serde_json::from_str(text).map_err(|source| ClientError::NotADoor {
+            url: self.url.clone(),
+            source,
+        })
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// A segment of a path; what a URL could misread is escaped.
+pub(crate) fn segment(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_one_segment() {
+        assert_eq!(segment("order-1.a~b_c"), "order-1.a~b_c");
+        assert_eq!(segment("a/b?c ü"), "a%2Fb%3Fc%20%C3%BC");
+    }
+}
