@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::command::{Decision, Request};
-use engine::engine::{Engine, EngineOptions, Pending};
+use engine::{Engine, EngineOptions, Pending};
 use event_log::log::LogAddress;
 use event_log::record::NewRecord;
 use futures::StreamExt as _;

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use engine::engine::StartError;
+use engine::StartError;
 use event_log::chain::Stop;
 use event_log::copy::CopyError;
 use event_log::create::CreateError;

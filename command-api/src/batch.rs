@@ -19,7 +19,7 @@ use bytes::Bytes;
 use door::extract::require_media_type;
 use door::{BODY_SIZE_MAX, Charge, Correlation, Deadline, Held, NoQuery, Owed, Problem};
 use engine::command::{Answer, SubmitError};
-use engine::engine::{Batch, Pending};
+use engine::{Batch, Pending};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use engine::engine::Engine;
+use engine::Engine;
 
 pub use openapi::fragment;
 

@@ -6,8 +6,13 @@
 
 pub mod clock;
 pub mod command;
-pub mod engine;
 pub mod frozen;
 pub mod owner;
 pub mod peers;
 pub mod seat;
+mod service;
+
+pub use service::{
+    Batch, ClusterOptions, Engine, EngineOptions, MEMORY_BYTES, MEMORY_BYTES_MIN, Pending,
+    Prepared, QUEUE_MAX, StartError,
+};

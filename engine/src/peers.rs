@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use event_log::directory::{Hint, NodeEntry};
 use futures::future::BoxFuture;
 use position::{LogId, Partition};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Answer, Became, Request, SubmitError};
 use crate::owner::Inquiry;
-use event_log::directory::{Hint, NodeEntry};
 
 /// Names a link among all that a node ever opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,7 +106,7 @@ pub trait Peers: Send + Sync + 'static {
     /// Asks the node at `address`, which is said to own `partition`, what became of a command.
     ///
     /// # Errors
-    /// [`PeerError`]; inside, what [`Engine::outcome`](crate::engine::Engine::outcome) says there.
+    /// [`PeerError`]; inside, what [`Engine::outcome`](crate::service::Engine::outcome) says there.
     async fn outcome(
         &self,
         address: &str,

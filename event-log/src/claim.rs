@@ -30,12 +30,12 @@ pub struct Claim {
     pub acknowledged: Option<String>,
     /// If this ends a copy of a log: from where, and the heads that were copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copied: Option<Copied>,
+    pub copied: Option<CopiedFrom>,
 }
 
 /// The source of a copied log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copied {
+pub struct CopiedFrom {
     /// The address of the source.
     pub from: String,
     /// The chain head of every partition at the end of the copy.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::chain::{Chain, Stop};
-use crate::claim::{Claim, Copied as CopiedFrom};
+use crate::claim::{Claim, CopiedFrom};
 use crate::create::CreateError;
 use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
 use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION, Record};

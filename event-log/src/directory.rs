@@ -50,7 +50,7 @@ pub struct NodeEntry {
 
 /// Everything that is known from the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct DirectoryEntries {
     /// The hint of each partition that ever had one.
     pub owners: BTreeMap<Partition, Hint>,
     /// The nodes by name; those that left in order are not among them.
@@ -69,7 +69,7 @@ impl NodeEntry {
     }
 }
 
-impl Known {
+impl DirectoryEntries {
     /// The newest record format that every node reads that is there; absent where none is known. A
     /// claim announces no newer one, so that a rolling upgrade goes on in the old format until the
     /// last old node has left.
@@ -80,7 +80,7 @@ impl Known {
     }
 }
 
-impl Known {
+impl DirectoryEntries {
     /// The lists of acknowledged damage of the nodes that are there and take commands, as digests;
     /// absent where nobody was heard yet.
     #[must_use]
@@ -117,17 +117,17 @@ pub trait Directory: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable`.
-    fn known(&self) -> Result<watch::Receiver<Known>, LogError>;
+    fn known(&self) -> Result<watch::Receiver<DirectoryEntries>, LogError>;
 }
 
 /// The directory of a node that is alone: knows nobody.
 pub struct NoDirectory {
-    known: watch::Sender<Known>,
+    known: watch::Sender<DirectoryEntries>,
 }
 
 impl Default for NoDirectory {
     fn default() -> Self {
-        let (known, _) = watch::channel(Known::default());
+        let (known, _) = watch::channel(DirectoryEntries::default());
         Self { known }
     }
 }
@@ -140,7 +140,7 @@ impl Directory for NoDirectory {
 
     async fn say_gone(&self, _: &str) {}
 
-    fn known(&self) -> Result<watch::Receiver<Known>, LogError> {
+    fn known(&self) -> Result<watch::Receiver<DirectoryEntries>, LogError> {
         Ok(self.known.subscribe())
     }
 }
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn a_claim_announces_no_format_that_a_node_which_is_there_cannot_read() {
         let now = Timestamp::from_micros(100_000_000).unwrap();
-        let known = |nodes: Vec<(String, NodeEntry)>| Known {
+        let known = |nodes: Vec<(String, NodeEntry)>| DirectoryEntries {
             nodes: nodes.into_iter().collect(),
-            ..Known::default()
+            ..DirectoryEntries::default()
         };
         assert_eq!(known(vec![]).read_by_all(now), None);
         let upgraded = vec![node("a", 2, 99), node("b", 3, 98)];

@@ -85,7 +85,7 @@ pub struct Source(pub String);
 
 /// A checkpoint that somebody holds.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct HeldCheckpoint {
     /// Who holds it.
     pub source: Source,
     /// Of which partition.
@@ -141,7 +141,7 @@ impl Report {
 pub async fn verify(
     log: &dyn EventLog,
     registry: &Registry,
-    known: &[Known],
+    known: &[HeldCheckpoint],
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, LogError> {
     let mut total = 0;
@@ -159,7 +159,7 @@ pub async fn verify(
     };
     let mut read = 0;
     for (partition, bounds) in bounds {
-        let held: Vec<&Known> = known
+        let held: Vec<&HeldCheckpoint> = known
             .iter()
             .filter(|one| one.partition == partition)
             .collect();
@@ -209,7 +209,7 @@ struct Auditor<'a> {
     registry: &'a Registry,
     streams: Audited,
     report: PartitionReport,
-    known: &'a [&'a Known],
+    known: &'a [&'a HeldCheckpoint],
     /// Those of `known` that were met: the record's hash at their offset, and the head there.
     met: HashMap<Offset, (RecordHash, ChainHash, Position)>,
 }
@@ -218,7 +218,7 @@ impl<'a> Auditor<'a> {
     fn new(
         partition: Partition,
         bounds: Bounds,
-        known: &'a [&'a Known],
+        known: &'a [&'a HeldCheckpoint],
         registry: &'a Registry,
         acknowledged: Acknowledged,
     ) -> Self {
@@ -370,7 +370,7 @@ impl<'a> Auditor<'a> {
         (self.report, mismatches, self.chain.log)
     }
 
-    fn compare(&self, known: &Known) -> Option<Mismatch> {
+    fn compare(&self, known: &HeldCheckpoint) -> Option<Mismatch> {
         let checkpoint = &known.checkpoint;
         let reason = match self.met.get(&checkpoint.offset) {
             None if self.report.damage.is_some() => {

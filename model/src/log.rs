@@ -84,7 +84,7 @@ pub struct Log {
 
 /// The digest of a record that is not in the log yet.
 #[must_use]
-pub fn digest_of(record: &NewRecord) -> u64 {
+pub fn record_digest(record: &NewRecord) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&record.key, &record.value, &record.headers).hash(&mut hasher);
     hasher.finish()
@@ -186,7 +186,7 @@ impl Log {
     /// Lands a record behind all others.
     pub fn land(&mut self, record: NewRecord, origin: Origin) -> Offset {
         let offset = self.end();
-        let digest = digest_of(&record);
+        let digest = record_digest(&record);
         let mut record = Record::at(offset, record);
         record.leader_epoch = Some(self.epoch);
         let entry = Arc::new(Entry {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, Reads};
 use crate::ledger::Ledgers;
-use crate::log::{Log, Origin, PARTITION, digest_of};
+use crate::log::{Log, Origin, PARTITION, record_digest};
 use crate::names::SharedNames;
 use crate::store::MemoryStore;
 
@@ -533,14 +533,14 @@ impl Node {
             .map(MemoryStore::digest)
             .hash(&mut hasher);
         for (sequence, record) in &self.session.queue {
-            (sequence, digest_of(record)).hash(&mut hasher);
+            (sequence, record_digest(record)).hash(&mut hasher);
         }
         (&self.session.acks, self.session.is_closed).hash(&mut hasher);
         for late in &self.late {
             late.session.hash(&mut hasher);
             late.records
                 .iter()
-                .for_each(|record| digest_of(record).hash(&mut hasher));
+                .for_each(|record| record_digest(record).hash(&mut hasher));
         }
         match &self.reading {
             None => 0.hash(&mut hasher),

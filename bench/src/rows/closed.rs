@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use engine::engine::EngineOptions;
+use engine::EngineOptions;
 use event_log::record::NewRecord;
 use position::Partition;
 use tests::harness::kafka;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use engine::EngineOptions;
 use engine::command::Request;
-use engine::engine::EngineOptions;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, Zipf};
@@ -92,7 +92,7 @@ impl Large {
     fn options(&self, store: Option<PathBuf>, share_of: usize) -> EngineOptions {
         let memory = self.streams / share_of * BOOK_BYTES * 4;
         EngineOptions {
-            memory_bytes: memory.max(engine::engine::MEMORY_BYTES_MIN),
+            memory_bytes: memory.max(engine::MEMORY_BYTES_MIN),
             ..EngineOptions::alone(store)
         }
     }

@@ -10,7 +10,7 @@ use event_log::chain::{Chain, Verdict};
 use event_log::checkpoint::Checkpoint;
 use event_log::claim::Claim;
 use event_log::log::{EventLog, LogError};
-use event_log::verify::{Known, Source};
+use event_log::verify::{HeldCheckpoint, Source};
 use kernel::Timestamp;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub(super) async fn checkpoints(
     settings: &Settings,
     log: &dyn EventLog,
     whom: &[Whom],
-) -> Result<Vec<Known>, Failure> {
+) -> Result<Vec<HeldCheckpoint>, Failure> {
     let mut known = Vec::new();
     if whom.contains(&Whom::Local) {
         known.extend(of_owners(&settings.state_folder(), log.partition_count())?);
@@ -56,7 +56,7 @@ pub(super) async fn checkpoints(
 /// One place a partition is read.
 const STORE_BYTES: u64 = 2 << 20;
 
-fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure> {
+fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<HeldCheckpoint>, Failure> {
     let shown = folder.display();
     if !folder.is_dir() {
         let message = format!("there are no local checkpoints in {shown}");
@@ -72,7 +72,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure>
     for partition in (0..partition_count).map(Partition) {
         let mut store = store.partition(partition);
         if let Some(saved) = store.load().map_err(failed)? {
-            known.push(Known {
+            known.push(HeldCheckpoint {
                 source: Source(format!("the owner's checkpoint in {shown}")),
                 partition,
                 checkpoint: saved.checkpoint,
@@ -82,7 +82,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<Known>, Failure>
     Ok(known)
 }
 
-async fn of_read_models(url: &str) -> Result<Vec<Known>, sqlx::Error> {
+async fn of_read_models(url: &str) -> Result<Vec<HeldCheckpoint>, sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
     let select = "SELECT projection, generation, partition, log, record_version, \"offset\", \
                   record_hash, leader_epoch, term, writer, head, position, last_recorded_at \
@@ -93,7 +93,7 @@ async fn of_read_models(url: &str) -> Result<Vec<Known>, sqlx::Error> {
     known
 }
 
-fn known_of(row: &PgRow) -> Result<Known, sqlx::Error> {
+fn known_of(row: &PgRow) -> Result<HeldCheckpoint, sqlx::Error> {
     let number = |name| row.try_get::<i64, _>(name).map(i64::cast_unsigned);
     let hash = |name| {
         let bytes: Vec<u8> = row.try_get(name)?;
@@ -117,7 +117,7 @@ fn known_of(row: &PgRow) -> Result<Known, sqlx::Error> {
         position: Position(number("position")?),
         last_recorded_at: recorded.and_then(|at| Timestamp::from_utc(at).ok()),
     };
-    Ok(Known {
+    Ok(HeldCheckpoint {
         source: Source(format!("projection {projection}, generation {generation}")),
         partition: Partition(row.try_get::<i32, _>("partition")?.cast_unsigned()),
         checkpoint,

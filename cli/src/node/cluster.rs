@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use command_api::peer::{HttpPeers, Identity, Key, PeersOptions, Server, ServerOptions};
 use engine::clock::LogClock;
-use engine::engine::{ClusterOptions, Engine, StartError};
+use engine::{ClusterOptions, Engine, StartError};
 use event_log::create::first_claim;
 use event_log::log::{EventLog, LogAddress};
 use event_log::membership::MembershipOptions;

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::engine::StartError;
+use engine::StartError;
 use event_log::claim::IDEMPOTENCY_WINDOW_MS;
 use event_log::create::{CreateOptions, create, first_claim};
 use event_log::log::{EventLog, LogAddress, LogError, StoreOptions, acknowledging};

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_api::peer::Server;
-use engine::engine::{Engine, EngineOptions};
 use engine::owner::OwnerSettings;
+use engine::{Engine, EngineOptions};
 use event_log::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
 use projector::{Projector, Sampler};
 use tokio::sync::Mutex;

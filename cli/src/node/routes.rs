@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use command_api::peer::Server;
 use door::health::{self, Health, Role};
 use door::{Problem, openapi};
-use engine::engine::Engine;
+use engine::Engine;
 use event_log::log::{EventLog, LogWatch};
 use position::Partition;
 use projector::Sampler;

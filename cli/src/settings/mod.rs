@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use command_api::peer::Secret;
-use engine::engine::MEMORY_BYTES_MIN;
+use engine::MEMORY_BYTES_MIN;
 use event_log::chain::Acknowledged;
 use event_log::log::{KafkaSecurity, LogAddress, LogPlace, Password};
 use serde::{Deserialize, Serialize};

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::machine::{InFlight, Owner};
-use super::memory::fingerprint::{DataDigest, Fingerprint, SentData, digest_of};
+use super::memory::fingerprint::{DataDigest, Fingerprint, SentData, data_digest};
 use super::memory::{answer_again, answer_of, id_key};
 use super::{Action, Now, Submission};
 use crate::command::{Answer, SubmitError};
@@ -472,7 +472,7 @@ fn kept_data(data: &RawValue, outcome: Outcome) -> Box<RawValue> {
     if outcome == Outcome::Rejected && data.get().len() > REFUSED_DATA_SIZE_MAX {
         let digest = DataDigest {
             bytes: data.get().len(),
-            sha256: hex::encode(digest_of(data.get())),
+            sha256: hex::encode(data_digest(data.get())),
         };
         if let Ok(kept) = serde_json::value::to_raw_value(&json!({"$digest": digest})) {
             return kept;

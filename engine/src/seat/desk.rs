@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use event_log::directory::Known;
+use event_log::directory::DirectoryEntries;
 use kernel::explained;
 use position::Partition;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -36,7 +36,7 @@ pub(crate) struct Events {
     pub(crate) control: mpsc::Receiver<Control>,
     /// Whether the group says that this node should own.
     pub(crate) assigned: watch::Receiver<bool>,
-    pub(crate) known: watch::Receiver<Known>,
+    pub(crate) known: watch::Receiver<DirectoryEntries>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_log::directory::{Hint, Known};
+use event_log::directory::{DirectoryEntries, Hint};
 use event_log::log::{AppendResult, AppendSession, EventLog, LogError};
 use event_log::record::{NewRecord, RECORD_VERSION_FIRST};
 use kernel::explained;
@@ -322,7 +322,7 @@ impl Driver {
     }
 
     /// Looks into the directory for who owns this partition, and what the nodes can read.
-    pub(super) fn look_up(&mut self, known: &Known) {
+    pub(super) fn look_up(&mut self, known: &DirectoryEntries) {
         let now = self.shared.log_clock.now();
         let (hint, version) = {
             let hint = known.owners.get(&self.partition).cloned();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a command that is given up gives its place back at once, wherever it waits; a question
 //! is answered behind every command that was queued before it. Deliberately absent: whose turn it is
-//! (`fair`), and what a place costs in memory (`engine::room`).
+//! (`fair`), and what a place costs in memory (`service::room`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::{Client, Hindrance, Peer};
 use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::engine::Part;
 use crate::peers::LinkAnswer;
+use crate::service::Part;
 
 /// Whether a waiting command was taken up or given up; whoever comes first decides.
 #[derive(Default)]

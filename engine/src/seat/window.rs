@@ -1,7 +1,7 @@
 //! How much may be under way to whoever answers: an owner in another node, or the log.
 //!
 //! Invariant: between the least that its user gives and [`WINDOW_MAX`]. Deliberately absent: what is sent
-//! (`router`, `engine::yielding`).
+//! (`router`, `service::yielding`).
 
 /// How many commands may be unanswered at most, and at first.
 pub(super) const WINDOW_MAX: usize = 1_024;

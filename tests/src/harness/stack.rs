@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{Customer, Order, Payment};
-use engine::engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions};
 use futures::StreamExt;
 use kernel::registry::Registry;
 use projector::{Projection, Projector};

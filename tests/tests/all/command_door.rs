@@ -10,7 +10,7 @@ mod openapi;
 
 use std::time::Duration;
 
-use engine::engine::Engine;
+use engine::Engine;
 use position::PositionToken;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine::command::SubmitError;
-use engine::engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions};
 use event_log::log::{
     AppendDone, AppendSession, Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader,
 };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_log::directory::{Directory, Hint, Known, NodeEntry};
+use event_log::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use event_log::log::{self, LogAddress};
 use event_log::record::{Headers, NewRecord};
 use kernel::Timestamp;
@@ -51,14 +51,18 @@ fn entry(node: &str, seen_at: i64) -> NodeEntry {
 }
 
 /// A listener of its own, as another node has one.
-async fn listen(address: &LogAddress) -> (Arc<dyn Directory>, watch::Receiver<Known>) {
+async fn listen(address: &LogAddress) -> (Arc<dyn Directory>, watch::Receiver<DirectoryEntries>) {
     let log = log::open(address).await.unwrap();
     let directory = log.directory(log_id()).await.unwrap();
     let known = directory.known().unwrap();
     (directory, known)
 }
 
-async fn until(what: &str, known: &mut watch::Receiver<Known>, holds: impl Fn(&Known) -> bool) {
+async fn until(
+    what: &str,
+    known: &mut watch::Receiver<DirectoryEntries>,
+    holds: impl Fn(&DirectoryEntries) -> bool,
+) {
     let waiting = known.wait_for(|known| holds(known));
     let is_so = match tokio::time::timeout(PATIENCE, waiting).await {
         Ok(found) => found.is_ok(),
@@ -68,7 +72,7 @@ async fn until(what: &str, known: &mut watch::Receiver<Known>, holds: impl Fn(&K
     assert!(is_so, "it never came to be: {what}; known is {known:?}");
 }
 
-fn owner_is(partition: u32, hint: &Hint) -> impl Fn(&Known) -> bool {
+fn owner_is(partition: u32, hint: &Hint) -> impl Fn(&DirectoryEntries) -> bool {
     move |known| known.owners.get(&Partition(partition)) == Some(hint)
 }
 
@@ -106,7 +110,7 @@ async fn what_one_node_says_the_others_learn_whenever_they_begin_to_listen() {
     let new = NewLog::make(Kind::Kafka, 4).await;
     let (one, _) = listen(&new.address).await;
     let (_other, mut known) = listen(&new.address).await;
-    assert_eq!(*known.borrow(), Known::default());
+    assert_eq!(*known.borrow(), DirectoryEntries::default());
     one.say_owner(Partition(2), &hint(7, "one")).await;
     one.say_node(&entry("one", 1)).await;
     until(
@@ -261,8 +265,9 @@ async fn a_directory_whose_topic_was_deleted_is_made_again_and_filled() {
     let (one, mut known) = listen(&new.address).await;
     one.say_owner(Partition(0), &hint(3, "one")).await;
     one.say_node(&entry("one", 1)).await;
-    let is_there =
-        |known: &Known| owner_is(0, &hint(3, "one"))(known) && known.nodes.contains_key("one");
+    let is_there = |known: &DirectoryEntries| {
+        owner_is(0, &hint(3, "one"))(known) && known.nodes.contains_key("one")
+    };
     until("it is known", &mut known, is_there).await;
 
     let (topic, owners) = owners_of(&new.address);

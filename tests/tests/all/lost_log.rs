@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::Engine;
 use engine::command::{Answer, SubmitError};
-use engine::engine::Engine;
 use event_log::create::{CreateOptions, create, first_claim};
 use event_log::log::{LogAddress, LogError, LogWatch, StoreOptions};
 use position::Partition;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use engine::Engine;
 use engine::command::{Became, Decision, Request, SubmitError};
-use engine::engine::Engine;
 use engine::peers::PeerService;
 use event_log::log::EventLog;
 use event_log::record::{self, RECORD_VERSION};

@@ -8,8 +8,8 @@ mod stops;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::Engine;
 use engine::command::Request;
-use engine::engine::Engine;
 use event_log::log::EventLog;
 use projector::{
     Changes, ColumnType, Entry, ProjectError, Projection, Projector, Table, Value, View, add, key,

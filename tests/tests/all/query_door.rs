@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::Engine;
 use engine::command::{Answer, Request};
-use engine::engine::Engine;
 use projector::{Projector, Sampler};
 use query_api::{QueryDoor, router};
 use reqwest::{RequestBuilder, StatusCode};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::command::Request;
-use engine::engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions};
 use event_log::commit::Commit;
 use event_log::log::EventLog;
 use event_log::verify::verify;

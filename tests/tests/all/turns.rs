@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::command::{Became, Request, SubmitError, TurnedAway};
-use engine::engine::{Engine, EngineOptions, MEMORY_BYTES_MIN};
+use engine::{Engine, EngineOptions, MEMORY_BYTES_MIN};
 use event_log::log::{
     AppendDone, AppendSession, Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader,
 };

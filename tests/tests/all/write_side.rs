@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use domain::{Customer, Order, Payment};
 use engine::command::{Answer, Decision, Request, SubmitError};
-use engine::engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions};
 use event_log::log::EventLog;
 use event_log::record::CommitHeaders;
 use kernel::registry::Registry;

@@ -172,7 +172,7 @@ impl<T: Hash> Owner<T> {
         last.as_ref()
             .map(|last| (last.offset, record_hash(last)))
             .hash(hasher);
-        (digest_of(resumed), first_offset, claimed).hash(hasher);
+        (place_digest(resumed), first_offset, claimed).hash(hasher);
         let holder = holder.as_ref().map(|hint| (hint.term, &hint.address));
         (wanted, letting_go, holder, sent_after_read, new_log).hash(hasher);
         std::mem::discriminant(goal).hash(hasher);
@@ -194,9 +194,9 @@ impl<T: Hash> Owner<T> {
             is_asked,
             answer_is_old,
         } = proof;
-        (digest_of(place), is_asked, answer_is_old).hash(hasher);
+        (place_digest(place), is_asked, answer_is_old).hash(hasher);
         let seen_under = seen.as_ref().map(|seen| seen.leader_epoch);
-        (digest_of(seen), seen_under).hash(hasher);
+        (place_digest(seen), seen_under).hash(hasher);
         (claimed_list, lists).hash(hasher);
         reread.is_some().hash(hasher);
         if let Some(Reread {
@@ -207,13 +207,13 @@ impl<T: Hash> Owner<T> {
         }) = reread
         {
             digest_chain(chain, hasher);
-            (digest_of(from), next, to.offset, to.record_hash).hash(hasher);
+            (place_digest(from), next, to.offset, to.record_hash).hash(hasher);
         }
     }
 }
 
 /// What tells a place from others.
-fn digest_of(place: &Option<Checkpoint>) -> Option<(Offset, RecordHash)> {
+fn place_digest(place: &Option<Checkpoint>) -> Option<(Offset, RecordHash)> {
     let place = place.as_ref()?;
     Some((place.offset, place.record_hash))
 }

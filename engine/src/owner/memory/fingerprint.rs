@@ -40,7 +40,7 @@ impl<'a> SentData<'a> {
     /// large refused command counts as what was sent, whoever wrote it.
     pub(in crate::owner) fn of(data: &'a str) -> Self {
         if data.len() > REFUSED_DATA_SIZE_MAX {
-            return Self::Digest(digest_of(data));
+            return Self::Digest(data_digest(data));
         }
         match recorded_digest(data) {
             Some(digest) => Self::Digest(digest),
@@ -60,7 +60,7 @@ fn recorded_digest(data: &str) -> Option<[u8; 32]> {
     is_of_large_data.then_some(sha256)
 }
 
-pub(in crate::owner) fn digest_of(data: &str) -> [u8; 32] {
+pub(in crate::owner) fn data_digest(data: &str) -> [u8; 32] {
     Sha256::digest(data.as_bytes()).into()
 }
 

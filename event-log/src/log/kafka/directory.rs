@@ -24,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::hints::{Heard, Said, node_key, owner_key};
 use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
-use crate::directory::{Directory, Hint, Known, NodeEntry};
+use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
 /// How many records may wait to be said.
@@ -133,7 +133,7 @@ impl Speaker {
 /// A node's access to the directory.
 pub(super) struct KafkaDirectory {
     speaker: Arc<Speaker>,
-    known: watch::Receiver<Known>,
+    known: watch::Receiver<DirectoryEntries>,
     stop: Arc<AtomicBool>,
 }
 
@@ -159,7 +159,7 @@ impl KafkaDirectory {
             producer,
             said: Mutex::default(),
         });
-        let (sender, known) = watch::channel(Known::default());
+        let (sender, known) = watch::channel(DirectoryEntries::default());
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower {
             brokers: brokers.clone(),
@@ -232,7 +232,7 @@ impl Directory for KafkaDirectory {
         }
     }
 
-    fn known(&self) -> Result<watch::Receiver<Known>, LogError> {
+    fn known(&self) -> Result<watch::Receiver<DirectoryEntries>, LogError> {
         Ok(self.known.clone())
     }
 }
@@ -245,7 +245,7 @@ struct Follower {
     partition_count: u32,
     speaker: Arc<Speaker>,
     heard: Heard,
-    known: watch::Sender<Known>,
+    known: watch::Sender<DirectoryEntries>,
     stop: Arc<AtomicBool>,
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use position::{LogId, Partition};
 
-use crate::directory::{Hint, Known, NodeEntry};
+use crate::directory::{DirectoryEntries, Hint, NodeEntry};
 
 /// How many bytes a value may have.
 const VALUE_BYTES_MAX: usize = 16 << 10;
@@ -44,7 +44,7 @@ pub(super) enum Unread {
 #[derive(Debug)]
 pub(super) struct Heard {
     log: LogId,
-    pub(super) known: Known,
+    pub(super) known: DirectoryEntries,
     /// The partitions of which something was said. Compaction keeps the last record and drops what
     /// may have been better, so whoever said that says it again.
     pub(super) said_of: BTreeSet<Partition>,
@@ -55,7 +55,7 @@ impl Heard {
     pub(super) fn of(log: LogId) -> Self {
         Self {
             log,
-            known: Known::default(),
+            known: DirectoryEntries::default(),
             said_of: BTreeSet::new(),
         }
     }
@@ -127,7 +127,7 @@ impl Said {
     }
 
     /// Forgets the hints that others have outdone.
-    pub(super) fn give_way(&mut self, known: &Known) {
+    pub(super) fn give_way(&mut self, known: &DirectoryEntries) {
         self.owners.retain(|partition, said| {
             let known = known.owners.get(partition);
             known.is_none_or(|known| known.term <= said.term)
@@ -135,7 +135,11 @@ impl Said {
     }
 
     /// What this node said of a partition, if something older was heard behind it.
-    pub(super) fn newer_than(&self, known: &Known, partition: Partition) -> Option<&Hint> {
+    pub(super) fn newer_than(
+        &self,
+        known: &DirectoryEntries,
+        partition: Partition,
+    ) -> Option<&Hint> {
         let said = self.owners.get(&partition)?;
         let heard = known.owners.get(&partition)?;
         (heard.term < said.term).then_some(said)
@@ -202,7 +206,7 @@ mod tests {
         };
         let said = hear(&mut heard, "owner/1", Some(&json(&left_behind)));
         assert_eq!(said, Err(Unread::OtherLog));
-        assert_eq!(heard.known, Known::default());
+        assert_eq!(heard.known, DirectoryEntries::default());
     }
 
     #[test]
@@ -280,7 +284,7 @@ mod tests {
         let mut said = Said::default();
         said.owner(Partition(0), &hint(5, "me"));
         said.owner(Partition(1), &hint(5, "me"));
-        let mut known = Known::default();
+        let mut known = DirectoryEntries::default();
         known.owners.insert(Partition(0), hint(6, "you"));
         known.owners.insert(Partition(1), hint(4, "you"));
         said.give_way(&known);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::command::SubmitError;
-use engine::engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions};
 use event_log::chain::{Orphan, Stop};
 use event_log::checkpoint::Checkpoint;
 use event_log::damage::DamageKind;

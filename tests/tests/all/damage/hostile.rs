@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::command::{Answer, Decision, Request};
-use engine::engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions};
 use event_log::chain::{Chain, Orphan, Verdict};
 use event_log::copy::copy;
 use event_log::create::first_claim;

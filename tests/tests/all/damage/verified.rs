@@ -5,7 +5,7 @@ use event_log::chain::Orphan;
 use event_log::checkpoint::Checkpoint;
 use event_log::log::{EventLog, LogAddress};
 use event_log::record::{NewRecord, RECORD_VERSION};
-use event_log::verify::{Known, Report, Source, verify};
+use event_log::verify::{HeldCheckpoint, Report, Source, verify};
 use position::{LogId, Offset, Partition};
 use sqlx::Executor;
 use tests::harness::logs::Kind;
@@ -16,12 +16,12 @@ use crate::history::{Scribe, but, checkpoint_at};
 use crate::raw_log::{RawLog, change_headers, edit, foreign};
 use crate::write_side::shop;
 
-async fn audit(log: &dyn EventLog, known: &[Known]) -> Report {
+async fn audit(log: &dyn EventLog, known: &[HeldCheckpoint]) -> Report {
     verify(log, &shop(), known, |_, _| {}).await.unwrap()
 }
 
-fn known(checkpoint: Checkpoint) -> Known {
-    Known {
+fn known(checkpoint: Checkpoint) -> HeldCheckpoint {
+    HeldCheckpoint {
         source: Source("a projection".to_owned()),
         partition: Partition(0),
         checkpoint,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::engine::{Engine, EngineOptions, StartError};
+use engine::{Engine, EngineOptions, StartError};
 use event_log::create::{CreateError, CreateOptions, create, first_claim};
 use event_log::log::{EventLog, LogAddress, StoreOptions, create_store};
 use event_log::record::RECORD_VERSION;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::engine::{Engine, EngineOptions, StartError};
+use engine::{Engine, EngineOptions, StartError};
 use event_log::create::{CreateOptions, create};
 use event_log::log::{
     self, EventLog, KafkaLog, KafkaSecurity, LogAddress, LogError, SettingProblem,

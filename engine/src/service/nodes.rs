@@ -2,13 +2,13 @@
 //! the planned leave.
 //!
 //! Invariant: what is learnt here is a wish or a hint; the partitions' tasks act on it, and the log
-//! decides. Deliberately absent: how nodes talk (`cluster::Peers`).
+//! decides. Deliberately absent: how nodes talk (`peers`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use event_log::directory::{Directory, Hint, Known, NoDirectory, NodeEntry};
+use event_log::directory::{Directory, DirectoryEntries, Hint, NoDirectory, NodeEntry};
 use event_log::log::{EventLog, LogError};
 use event_log::membership::{Assignment, Membership, MembershipOptions};
 use position::{LogId, Partition, Term};
@@ -56,7 +56,7 @@ pub(super) struct Cluster {
     log_id: LogId,
     peers: Arc<dyn Peers>,
     directory: Arc<dyn Directory>,
-    known: watch::Receiver<Known>,
+    known: watch::Receiver<DirectoryEntries>,
     log_clock: LogClock,
     entry: Option<NodeEntry>,
     assigned: Vec<watch::Sender<bool>>,
@@ -139,7 +139,7 @@ impl Cluster {
         self.log_clock.clone()
     }
 
-    pub(super) fn known(&self) -> watch::Receiver<Known> {
+    pub(super) fn known(&self) -> watch::Receiver<DirectoryEntries> {
         self.known.clone()
     }
 

@@ -4,8 +4,8 @@
 //! been is *unknown*. Deliberately absent: HTTP, and the decisions themselves (`owner`).
 
 mod batch;
-mod cluster;
 mod measure;
+mod nodes;
 mod room;
 mod serving;
 mod shares;
@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use batch::Batch;
-pub use cluster::ClusterOptions;
+pub use nodes::ClusterOptions;
 
 use kernel::registry::Registry;
 pub(crate) use room::Part;
@@ -138,7 +138,7 @@ struct Inner {
     next_sender: AtomicU64,
     yielding: Arc<Yielding>,
     counts: measure::Counts,
-    cluster: cluster::Cluster,
+    cluster: nodes::Cluster,
     stopping: watch::Sender<bool>,
     appender: Arc<dyn Appender>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -206,8 +206,7 @@ impl Engine {
         settings.unsaved_bytes_max = shares.states;
         settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
         let (stopping, stopped) = watch::channel(false);
-        let mut cluster =
-            cluster::Cluster::join((&log, log_id), options.cluster, &settings).await?;
+        let mut cluster = nodes::Cluster::join((&log, log_id), options.cluster, &settings).await?;
         let started = Instant::now();
         let log_clock = cluster.log_clock();
         let keeper = time::Timekeeper::of(
