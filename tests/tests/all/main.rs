@@ -36,4 +36,5 @@ mod security;
 mod tidy;
 mod turns;
 mod verify_cluster;
+mod walks;
 mod write_side;
