@@ -10,7 +10,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use engine::command::{Answer, SubmitError};
-use engine::owner::{Action, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission};
+use engine::owner::{
+    Action, LogAction, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission,
+};
 use event_log::log::{Appended, Chunk};
 use event_log::record::NewRecord;
 use kernel::Timestamp;
@@ -478,11 +480,11 @@ impl Node {
     fn act(&mut self, action: Action<Ticket>, config: &Config, log: &Log, effects: &mut Effects) {
         let owner = self.owner_mut();
         match action {
-            Action::Append {
+            Action::Log(LogAction::Append {
                 sequence,
                 record,
                 claim,
-            } => {
+            }) => {
                 if !owner.sends(sequence) {
                     return;
                 }
@@ -502,9 +504,11 @@ impl Node {
                 waiters,
             } => effects.released.push((submission, waiters)),
             Action::AskOwner => owner.owner_answered(now()),
-            Action::Peek => owner.peeked(Some(log.end()), now()),
-            Action::Prove { offset } => owner.proven(offset, log.end(), log.at(offset)),
-            Action::Read { from } => match log.read(from, usize::MAX) {
+            Action::Log(LogAction::Peek) => owner.peeked(Some(log.end()), now()),
+            Action::Log(LogAction::Prove { offset }) => {
+                owner.proven(offset, log.end(), log.at(offset))
+            }
+            Action::Log(LogAction::Read { from }) => match log.read(from, usize::MAX) {
                 Some(chunk) if config.reads == Reads::AtOnce => owner.read(chunk, now()),
                 _ => self.reading = Some(Reading::Asked(from)),
             },

@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use domain::{Customer, Order, Payment};
 use engine::command::Request;
-use engine::owner::{Action, Entropy, NoStore, Now, Owner, OwnerSettings, Submission};
+use engine::owner::{Action, Entropy, LogAction, NoStore, Now, Owner, OwnerSettings, Submission};
 use engine::{Engine, EngineOptions};
 use event_log::create::{CreateOptions, create};
 use event_log::log::{Appended, Chunk, LogAddress, StoreOptions};
@@ -133,9 +133,9 @@ impl World {
         let count = actions.len();
         for action in actions {
             match action {
-                Action::Append {
+                Action::Log(LogAction::Append {
                     sequence, record, ..
-                } => {
+                }) => {
                     let offset = Offset(self.records.len() as u64);
                     self.records.push(Record::at(offset, record));
                     let appended = Appended {
@@ -144,7 +144,7 @@ impl World {
                     };
                     self.owner.acknowledged(sequence, appended, Self::now());
                 }
-                Action::Read { from } => {
+                Action::Log(LogAction::Read { from }) => {
                     let from = usize::try_from(from.0).expect("a short log");
                     let records = self.records[from..].to_vec();
                     let chunk = Chunk {
@@ -155,12 +155,12 @@ impl World {
                     };
                     self.owner.read(chunk, Self::now());
                 }
-                Action::Prove { offset } => {
+                Action::Log(LogAction::Prove { offset }) => {
                     let end = Offset(self.records.len() as u64);
                     let at = usize::try_from(offset.0).expect("a short log");
                     self.owner.proven(offset, end, self.records.get(at));
                 }
-                Action::Peek => {
+                Action::Log(LogAction::Peek) => {
                     let end = Offset(self.records.len() as u64);
                     self.owner.peeked(Some(end), Self::now());
                 }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::machine::{InFlight, Owner};
 use super::memory::fingerprint::{DataDigest, Fingerprint, SentData, data_digest};
 use super::memory::{answer_again, answer_of, id_key};
-use super::{Action, Now, Submission};
+use super::{Action, LogAction, Now, Submission};
 use crate::command::{Answer, SubmitError};
 
 /// How far `recorded_at` may be ahead of one reading of the wall clock and still stand for it, in
@@ -394,11 +394,11 @@ impl<T> Owner<T> {
         self.speculation.ids.insert(id_key.clone(), sequence);
         self.window_bytes += value.len();
         let record = headers.record(key.clone(), value);
-        self.actions.push(Action::Append {
+        self.actions.push(Action::Log(LogAction::Append {
             sequence,
             record: record.clone(),
             claim: false,
-        });
+        }));
         self.window.push_back(InFlight {
             sequence,
             headers,

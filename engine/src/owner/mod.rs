@@ -169,11 +169,11 @@ impl Default for OwnerSettings {
     }
 }
 
-/// What the driver is to do. `T` stands for whoever waits for an answer.
-#[derive(Clone)]
-pub enum Action<T> {
+/// What is asked of the log.
+#[derive(Clone, Debug)]
+pub enum LogAction {
     /// Hand a record to the log; its result comes back under `sequence`. A claim takes a new
-    /// session.
+    /// session, and what the old one had no room for is gone.
     Append {
         /// Names the append among the inputs.
         sequence: u64,
@@ -194,6 +194,13 @@ pub enum Action<T> {
     },
     /// Look where the log ends, and report with [`Owner::peeked`].
     Peek,
+}
+
+/// What the driver is to do. `T` stands for whoever waits for an answer.
+#[derive(Clone)]
+pub enum Action<T> {
+    /// Ask something of the log.
+    Log(LogAction),
     /// Ask whoever owns the partition to hand over, and report with [`Owner::owner_answered`] when
     /// that is done, refused or hopeless; at once where nobody else is known to own.
     AskOwner,

@@ -232,9 +232,9 @@ impl World {
             }
             for action in actions {
                 match action {
-                    Action::Append {
+                    Action::Log(LogAction::Append {
                         sequence, record, ..
-                    } => {
+                    }) => {
                         self.appended.push_back((sequence, record));
                     }
                     Action::Answer { ticket, answer } => self.answers.push((ticket, answer)),
@@ -249,17 +249,17 @@ impl World {
                         submission,
                         waiters,
                     } => self.released.push_back((submission, waiters)),
-                    Action::Read { from } => {
+                    Action::Log(LogAction::Read { from }) => {
                         self.reads.push(from);
                         if !self.holds_reads {
                             self.give(from, usize::MAX);
                         }
                     }
-                    Action::Peek => {
+                    Action::Log(LogAction::Peek) => {
                         let (end, now) = (self.end(), self.now());
                         self.owner.peeked(Some(end), now);
                     }
-                    Action::Prove { offset } => {
+                    Action::Log(LogAction::Prove { offset }) => {
                         let end = self.end();
                         let found = self.records.iter().find(|r| r.offset == offset).cloned();
                         self.owner.proven(offset, end, found.as_ref());

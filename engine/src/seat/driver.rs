@@ -21,7 +21,7 @@ use super::shared::{Control, Input, Queues, Shared, Status};
 use super::ticket::{ClientTicket, PeerTicket};
 use super::{Peer as _, Seat, SeatAction};
 use crate::clock;
-use crate::owner::{Inquired, Lists, NotOwning, Now, Submission};
+use crate::owner::{Inquired, Lists, LogAction, NotOwning, Now, Submission};
 use crate::peers::{CommandForPeer, LinkId, PeerLink};
 
 /// How long a failed read waits for its next try.
@@ -348,18 +348,18 @@ impl Driver {
             match action {
                 SeatAction::Answer(client, answer) => client.answer(answer),
                 SeatAction::AnswerPeer(peer, answer) => peer.answer(answer),
-                SeatAction::Append {
+                SeatAction::Log(LogAction::Append {
                     sequence,
                     record,
                     claim,
-                } => {
+                }) => {
                     if claim {
                         self.held_back.clear();
                         self.session = None;
                     }
                     self.append(sequence, record);
                 }
-                SeatAction::Read { from } => {
+                SeatAction::Log(LogAction::Read { from }) => {
                     let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
                     self.report(async move {
                         let read = log.read(partition, from).await;
@@ -367,7 +367,7 @@ impl Driver {
                         Input::Read(read)
                     });
                 }
-                SeatAction::Prove { offset } => {
+                SeatAction::Log(LogAction::Prove { offset }) => {
                     let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
                     self.report(async move {
                         let looked = log.look(partition, offset).await;
@@ -375,7 +375,7 @@ impl Driver {
                         Input::Proven(offset, looked)
                     });
                 }
-                SeatAction::Peek => {
+                SeatAction::Log(LogAction::Peek) => {
                     let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
                     self.report(async move { Input::Peeked(log.bounds(partition).await) });
                 }

@@ -26,12 +26,12 @@ use std::collections::VecDeque;
 use event_log::chain::Stop;
 use event_log::directory::Hint;
 use event_log::log::{Appended, Chunk};
-use event_log::record::{NewRecord, Record};
+use event_log::record::Record;
 use position::{LogId, Offset, Partition, Term};
 
 use crate::clock::Reference;
 use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::owner::{Inquired, Inquiry, Lists, NotOwning, Now, Owner, Phase, Submission};
+use crate::owner::{Inquired, Inquiry, Lists, LogAction, NotOwning, Now, Owner, Phase, Submission};
 use crate::peers::{LinkAnswer, LinkId};
 use heard::Heard;
 
@@ -102,28 +102,8 @@ pub enum Ticket<C, P> {
 
 /// What the driver of a seat is to do.
 pub enum SeatAction<C, P> {
-    /// Hand a record to the log; its result comes back under `sequence`. A claim takes a new
-    /// session, and what the old one had no room for is gone.
-    Append {
-        /// Names the append among the inputs.
-        sequence: u64,
-        /// The record.
-        record: NewRecord,
-        /// Whether it is a claim.
-        claim: bool,
-    },
-    /// Read a piece of the log.
-    Read {
-        /// From this offset on.
-        from: Offset,
-    },
-    /// Look at the log's end and at the record at this offset.
-    Prove {
-        /// The offset of the last record that was folded.
-        offset: Offset,
-    },
-    /// Look where the log ends, and report with [`Seat::peeked`].
-    Peek,
+    /// Ask something of the log.
+    Log(LogAction),
     /// Tell a client.
     Answer(C, Result<Answer, SubmitError>),
     /// Tell another node.

@@ -9,7 +9,7 @@ use super::{
     Client, Hindrance, Peer, Routed, Seat, SeatAction, Settled, Standing, Step, Ticket, turned_away,
 };
 use crate::command::{Answer, SubmitError, TurnedAway};
-use crate::owner::{Action, Now, Submission};
+use crate::owner::{Action, LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkEvent, LinkId};
 
 /// A command of this node's clients on its way to its owner.
@@ -116,22 +116,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
             for action in actions {
                 match action {
                     Action::Answer { ticket, answer } => self.answer(ticket, answer),
-                    Action::Append {
-                        sequence,
-                        record,
-                        claim,
-                    } => {
+                    Action::Log(action) => {
                         // A claim takes a session of its own, which has room.
-                        self.has_room |= claim;
-                        self.actions.push(SeatAction::Append {
-                            sequence,
-                            record,
-                            claim,
-                        });
+                        self.has_room |= matches!(action, LogAction::Append { claim: true, .. });
+                        self.actions.push(SeatAction::Log(action));
                     }
-                    Action::Read { from } => self.actions.push(SeatAction::Read { from }),
-                    Action::Prove { offset } => self.actions.push(SeatAction::Prove { offset }),
-                    Action::Peek => self.actions.push(SeatAction::Peek),
                     Action::AskOwner => self.ask_owner(now),
                     Action::Release {
                         submission,

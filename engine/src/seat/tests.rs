@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::command::TurnedAway;
-use crate::owner::OwnerSettings;
 use crate::owner::tests::failing_store::{Fails, Frail, forgetful};
 use crate::owner::tests::{owner_with, submission};
+use crate::owner::{LogAction, OwnerSettings};
 use crate::peers::LinkEvent;
 
 const HERE: &str = "http://here";
@@ -214,11 +214,11 @@ impl World {
             }
             for action in actions {
                 match action {
-                    SeatAction::Append {
+                    SeatAction::Log(LogAction::Append {
                         sequence, record, ..
-                    } => self.appended.push_back((sequence, record)),
-                    SeatAction::Read { .. } if self.holds_reads => {}
-                    SeatAction::Read { from } => {
+                    }) => self.appended.push_back((sequence, record)),
+                    SeatAction::Log(LogAction::Read { .. }) if self.holds_reads => {}
+                    SeatAction::Log(LogAction::Read { from }) => {
                         let records = self.records.iter().filter(|r| r.offset >= from);
                         let chunk = Chunk {
                             partition: Partition(0),
@@ -228,11 +228,11 @@ impl World {
                         };
                         self.seat.read(chunk, now);
                     }
-                    SeatAction::Prove { offset } => {
+                    SeatAction::Log(LogAction::Prove { offset }) => {
                         let found = self.records.iter().find(|r| r.offset == offset);
                         self.seat.proven(offset, self.end(), found);
                     }
-                    SeatAction::Peek => self.seat.peeked(Some(self.end()), now),
+                    SeatAction::Log(LogAction::Peek) => self.seat.peeked(Some(self.end()), now),
                     SeatAction::Answer(_, answer) => self.answers.push(answer),
                     SeatAction::AskOwner { .. } => self.seat.owner_answered(now),
                     SeatAction::Open(link, _) => self.links.push(link),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
 
 use engine::clock::Reference;
-use engine::owner::{Owner, OwnerSettings, Phase, Submission};
+use engine::owner::{LogAction, Owner, OwnerSettings, Phase, Submission};
 use engine::peers::{LinkEvent, LinkId};
 use engine::seat::{FairQueue, Identity, Seat, SeatAction};
 use event_log::directory::Hint;
@@ -460,11 +460,11 @@ impl World {
                 SeatAction::AnswerPeer(peer, answer) => {
                     self.answer_peer(node, partition, &peer, answer)
                 }
-                SeatAction::Append {
+                SeatAction::Log(LogAction::Append {
                     sequence,
                     record,
                     claim,
-                } => {
+                }) => {
                     if !task.seat.sends(sequence) {
                         continue;
                     }
@@ -483,15 +483,15 @@ impl World {
                     task.held_back.extend(held);
                     task.seat.set_room(task.held_back.is_empty());
                 }
-                SeatAction::Read { from } => {
+                SeatAction::Log(LogAction::Read { from }) => {
                     let at_us = self.now_us + self.delay_us();
                     self.tell_node(at_us, node, NodeEvent::ServeRead(partition, from));
                 }
-                SeatAction::Prove { offset } => {
+                SeatAction::Log(LogAction::Prove { offset }) => {
                     let at_us = self.now_us + self.delay_us();
                     self.tell_node(at_us, node, NodeEvent::ServeLook(partition, offset));
                 }
-                SeatAction::Peek => {
+                SeatAction::Log(LogAction::Peek) => {
                     let at_us = self.now_us + self.delay_us();
                     self.tell_node(at_us, node, NodeEvent::ServePeek(partition));
                 }

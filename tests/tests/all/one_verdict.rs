@@ -10,7 +10,7 @@ use bytes::Bytes;
 use checker::check::{Checker, Options};
 use checker::dump::RawRecord;
 use checker::report::{Evidence, Kind as Fault};
-use engine::owner::{Action, Entropy, NoStore, Now, Owner, OwnerSettings, Phase};
+use engine::owner::{Action, Entropy, LogAction, NoStore, Now, Owner, OwnerSettings, Phase};
 use event_log::chain::{Acknowledged, Stop};
 use event_log::log::Chunk;
 use event_log::log::acknowledging;
@@ -62,7 +62,7 @@ fn owners_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {
         boottime_ms: 0,
     };
     for action in owner.take_actions() {
-        if let Action::Read { from } = action {
+        if let Action::Log(LogAction::Read { from }) = action {
             let chunk = Chunk {
                 partition: P0,
                 records: records

@@ -17,7 +17,7 @@ use event_log::record::Record;
 use position::Offset;
 
 use super::{Owner, Phase};
-use crate::owner::{Action, Now};
+use crate::owner::{Action, LogAction, Now};
 
 /// The proof of a place that is wanted.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +126,7 @@ impl<T> Owner<T> {
         let asked = self.proof.place.as_ref().map(|place| place.offset);
         self.proof.is_asked = asked.is_some();
         self.actions
-            .extend(asked.map(|offset| Action::Prove { offset }));
+            .extend(asked.map(|offset| Action::Log(LogAction::Prove { offset })));
     }
 
     /// Takes what the log holds at `offset`, as it was asked for, and its end.
@@ -339,7 +339,7 @@ impl<T> Owner<T> {
         if self.reading == Reading::Nothing {
             self.reading = Reading::UnderWay;
             self.reads += 1;
-            self.actions.push(Action::Read { from });
+            self.actions.push(Action::Log(LogAction::Read { from }));
         }
     }
 }

@@ -15,7 +15,7 @@ use position::Offset;
 use super::without_store::Refusals;
 use super::{Goal, Owner, Phase};
 use crate::owner::memory::Standing;
-use crate::owner::{Action, NotOwning, Now};
+use crate::owner::{Action, LogAction, NotOwning, Now};
 
 /// The pause before the local checkpoint is tried again, in milliseconds.
 const STORE_RETRY_MS: u64 = 250;
@@ -267,7 +267,7 @@ impl<T> Owner<T> {
                 read_at_ms: Some(read_at_ms),
             } if now.monotonic_ms >= *read_at_ms => {
                 self.phase = Phase::StandingBy { read_at_ms: None };
-                self.actions.push(Action::Peek);
+                self.actions.push(Action::Log(LogAction::Peek));
             }
             Phase::Owning => {
                 let oldest = self.window.front().map(|entry| entry.sent_at.monotonic_ms);

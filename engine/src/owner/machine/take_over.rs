@@ -18,7 +18,7 @@ use super::prove::Reading;
 use super::{Goal, Owner, Phase, Speculation};
 use crate::command::SubmitError;
 use crate::owner::store::Saved;
-use crate::owner::{Action, NotOwning, Now};
+use crate::owner::{Action, LogAction, NotOwning, Now};
 
 /// How long after a loss the next one counts as another of the same struggle, in milliseconds.
 const STRUGGLE_MS: u64 = 10_000;
@@ -367,11 +367,11 @@ impl<T> Owner<T> {
         };
         let sequence = self.sequence();
         let record = claim.record(self.claim_value());
-        self.actions.push(Action::Append {
+        self.actions.push(Action::Log(LogAction::Append {
             sequence,
             record,
             claim: true,
-        });
+        }));
         self.phase = Phase::Claiming {
             claim,
             sequence,

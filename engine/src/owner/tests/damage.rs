@@ -142,8 +142,7 @@ fn a_proof_that_was_asked_for_before_a_suspicion_does_not_dispel_it() {
     world.give(world.end(), usize::MAX);
     let asked = world.owner.take_actions();
     let place = Offset(world.end().0 - 1);
-    let is_proof =
-        |action: &&Action<_>| matches!(action, Action::Prove { offset } if *offset == place);
+    let is_proof = |action: &&Action<_>| matches!(action, Action::Log(LogAction::Prove { offset }) if *offset == place);
     assert_eq!(asked.iter().filter(is_proof).count(), 1);
     // The log finds it, and loses it before the answer is there.
     let found = world.records.pop();
