@@ -1,6 +1,7 @@
-//! The walks in ARCHITECTURE.md go through functions that are there.
+//! The documents name what is there: the walks in ARCHITECTURE.md go through functions of the code, and
+//! every source file that a document names exists.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A row of a walk: a file, and a function in it.
 #[derive(Debug, PartialEq)]
@@ -38,9 +39,83 @@ fn fault(step: &Step<'_>, read: impl Fn(&str) -> Option<String>) -> Option<Strin
     (!is_there).then(|| format!("{file} has no function {function}"))
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
 fn read(file: &str) -> Option<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    std::fs::read_to_string(root.join(file)).ok()
+    std::fs::read_to_string(root().join(file)).ok()
+}
+
+/// The documents for people: those at the root, and all below `docs` and `ops`.
+fn documents() -> Vec<PathBuf> {
+    let mut documents = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    let mut waiting = vec![root().join("docs"), root().join("ops")];
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(path);
+            }
+        }
+    }
+    documents
+}
+
+/// The source files that a text names: quoted paths from the root.
+fn sources_named(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|quoted| quoted.contains('/') && quoted.ends_with(".rs"))
+        .collect()
+}
+
+#[test]
+fn every_source_file_that_a_document_names_is_there() {
+    let mut named = 0;
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for source in sources_named(&text) {
+            named += 1;
+            let is_there = root().join(source).is_file();
+            assert!(is_there, "{} names {source}", document.display());
+        }
+    }
+    assert!(named > 100, "{named}");
+    assert_eq!(sources_named("see `a/b.rs`, `c.rs` and `d/e`"), ["a/b.rs"]);
+}
+
+#[test]
+fn a_decision_has_its_four_parts_and_a_line_in_the_list() {
+    let list = read("docs/decisions/README.md").unwrap();
+    for document in documents() {
+        let name = document.file_name().unwrap().to_str().unwrap();
+        if !document.parent().unwrap().ends_with("decisions") || name == "README.md" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&document).unwrap();
+        let number = name[..4].trim_start_matches('0');
+        assert!(text.starts_with(&format!("# {number}. ")), "{name}");
+        let mut rest = text.as_str();
+        for part in ["Context.", "Decision.", "Price.", "What would change it."] {
+            let (_, behind) = rest
+                .split_once(&format!("\n\n**{part}**"))
+                .unwrap_or_else(|| panic!("{name} lacks {part}"));
+            rest = behind;
+        }
+        assert!(list.contains(&format!("]({name})")), "{name} is not listed");
+    }
+}
+
+#[test]
+fn the_architecture_is_read_in_one_go() {
+    let lines = read("ARCHITECTURE.md").unwrap().lines().count();
+    assert!(
+        lines <= 250,
+        "{lines} lines: move what is a decision to docs/decisions"
+    );
 }
 
 #[test]
