@@ -1,8 +1,9 @@
-//! What is measured as it ships: `annals serve` and whoever loads it, each a process of its own; and the
-//! raw door beside it, a process as well.
+//! Measures the program as it ships: `annals serve` and the load generator, each in a process of
+//! its own; and the raw door for comparison, also in a process.
 //!
-//! Invariant: nothing of the load is done by the node's process, and nothing of the node's by the load's.
-//! Deliberately absent: what is asked (`load`), and what it is held against (`rows`).
+//! Invariant: the node's process does none of the load's work, and the load's process does none of
+//! the node's. Deliberately absent: what is requested (`load`), and what the results are compared
+//! with (`rows`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,75 +20,76 @@ use crate::load;
 use crate::rows::http;
 use crate::work;
 
-/// Tells this program that it is a part of a measurement, and which.
+/// The environment variable that makes this program a part of a measurement, and says which part.
 const PART: &str = "ANNALS_BENCH_PART";
-/// What nodes on one log prove to each other.
+/// The secret by which nodes on one log recognize each other.
 const SECRET: &str = "a secret of the bench alone";
-/// How long a process may take until it listens.
+/// How long a process may take until it accepts connections.
 const START_WAIT: Duration = Duration::from_secs(120);
 
-/// What a process of this program does that measures nothing itself.
+/// The work of a process of this program that is only a part of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Part {
-    /// Loads a door, and prints what came of it.
+    /// Puts load on a door, and prints the result.
     Load(Job),
-    /// Serves the route that parses and appends, and prints where.
+    /// Serves the route that parses and appends, and prints its address.
     RawDoor {
         /// The brokers.
         bootstrap: String,
-        /// The topic that it appends to.
+        /// The topic to which it appends.
         topic: String,
     },
 }
 
-/// A load. Every command begins a stream of its own, named by `seed`.
+/// A load. Every command begins a stream of its own; `seed` is part of the streams' names.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Job {
-    /// Connections that each wait for their answer.
+    /// Connections that each wait for an answer before the next command.
     Closed {
-        /// Who is loaded.
+        /// The door under load.
         address: SocketAddr,
         /// How many connections.
         connections: usize,
         /// How many commands in all.
         count: usize,
-        /// Names the streams.
+        /// A part of the streams' names.
         seed: u64,
     },
-    /// So many commands a second, whether or not earlier ones are answered.
+    /// A fixed number of commands per second, whether or not earlier ones are answered.
     Paced {
-        /// Who is loaded.
+        /// The door under load.
         address: SocketAddr,
-        /// How many a second.
+        /// How many commands per second.
         rate: usize,
         /// How many commands in all.
         count: usize,
-        /// Names the streams.
+        /// A part of the streams' names.
         seed: u64,
     },
     /// One request of many lines.
     Batch {
-        /// Who is loaded.
+        /// The door under load.
         address: SocketAddr,
         /// How many lines.
         count: usize,
-        /// Names the streams.
+        /// A part of the streams' names.
         seed: u64,
     },
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Loaded {
-    /// Commands answered in a second.
+    /// Commands answered per second.
     pub per_second: f64,
-    /// Times of single commands, where they were taken: the middle one, in milliseconds.
+    /// The median time of a command, in milliseconds; 0 if single commands were not timed.
     pub p50_ms: f64,
-    /// The 99th hundredth.
+    /// The 99th percentile, in milliseconds; 0 if single commands were not timed.
     pub p99_ms: f64,
 }
 
-/// Does its part where this process was started for one; `false` where it was not.
+/// If this process was started as a part of a measurement, does that part; otherwise returns
+/// `false`.
 pub async fn did_its_part() -> bool {
     let Ok(part) = std::env::var(PART) else {
         return false;
@@ -108,7 +110,7 @@ fn part(part: &Part) -> Command {
     command
 }
 
-/// Loads a door from a process of its own.
+/// Runs a load in a process of its own.
 pub async fn load(job: Job) -> Loaded {
     let mut command = part(&Part::Load(job));
     let output = command.stderr(Stdio::inherit()).kill_on_drop(true).output();
@@ -117,7 +119,7 @@ pub async fn load(job: Job) -> Loaded {
     serde_json::from_slice(&output.stdout).expect("what came of the load")
 }
 
-/// A door in a process of its own, ended when it is dropped.
+/// A door in a process of its own; the process ends on drop.
 pub struct Apart {
     /// Where it listens.
     pub address: SocketAddr,
@@ -126,7 +128,7 @@ pub struct Apart {
 }
 
 impl Apart {
-    /// The program as it ships, which takes commands on a new log of Kafka's.
+    /// The program as it ships, which accepts commands on a new Kafka log.
     pub async fn node(partitions: u32) -> Self {
         let log = NewLog::make(Kind::Kafka, partitions).await;
         let mut command = Command::new(program());
@@ -154,7 +156,7 @@ impl Apart {
         Self::start(command, log).await
     }
 
-    /// Starts a program that prints where it listens as its first line.
+    /// Starts a program whose first line of output is the address on which it listens.
     async fn start(mut command: Command, log: NewLog) -> Self {
         let mut process = command
             .stdout(Stdio::piped())
@@ -177,24 +179,23 @@ impl Apart {
         }
     }
 
-    /// Its log.
     pub fn log(&self) -> &NewLog {
         &self._log
     }
 
-    /// The processor time that it has had, in seconds, and its threads; on Linux.
+    /// The processor time that it has used, in seconds, and its number of threads; only on Linux.
     pub fn cost(&self) -> Option<(f64, usize)> {
         let pid = self.process.id()?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
         let threads = fields.get(17)?.parse().ok()?;
-        // A hundred a second wherever Linux runs.
+        // The unit is a hundredth of a second on every Linux.
         Some(((field(14)? + field(15)?) / 100.0, threads))
     }
 }
 
-/// The program beside this one, which was built with it.
+/// The `annals` program in this program's folder, which is built together with it.
 fn program() -> PathBuf {
     let own = std::env::current_exe().expect("this program");
     let program = own.with_file_name("annals");

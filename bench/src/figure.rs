@@ -1,16 +1,16 @@
-//! What was measured, beside what, and what was to be reached.
+//! What was measured, the other side's values, and the goals.
 //!
-//! Invariant: a value of ours is compared with the other side's of the same round only, since machines
-//! are shared and noisy. Deliberately absent: how anything is measured (`rows`), and how it is shown
-//! (`report`).
+//! Invariant: a value of ours is compared only with the other side's value of the same round,
+//! because machines are shared and noisy. Deliberately absent: how anything is measured (`rows`),
+//! and how it is shown (`report`).
 
 use serde::{Deserialize, Serialize};
 
-/// What a value counts.
+/// The unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// So many in a second; more is better.
+    /// A rate per second; more is better.
     PerSecond,
     /// Milliseconds; less is better.
     Milliseconds,
@@ -31,7 +31,7 @@ impl Unit {
     }
 }
 
-/// What is to be reached.
+/// The goal of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
@@ -39,26 +39,24 @@ pub enum Goal {
     ShareAtLeast(f64),
     /// At most this share of the other side's value.
     ShareAtMost(f64),
-    /// At most so much more than the other side's value, in the unit.
+    /// At most this much above the other side's value, in the unit.
     AboveAtMost(f64),
-    /// At most so much, in the unit; nobody is beside it.
+    /// At most this value, in the unit; there is no other side.
     AtMost(f64),
-    /// Nothing: it is there to be seen.
+    /// No goal: the value is only shown.
     Shown,
 }
 
-/// What one kind of measurement is about.
+/// The subject of one kind of measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
-    /// The row of the goals, such as `B1`.
+    /// The row in the list of goals, such as `B1`.
     pub row: String,
-    /// What is done.
+    /// The work that is measured.
     pub work: String,
-    /// What the same is done with instead.
+    /// The other side: what does the same work for comparison.
     pub against: String,
-    /// What is counted.
     pub unit: Unit,
-    /// What is to be reached.
     pub goal: Goal,
 }
 
@@ -67,32 +65,31 @@ pub struct Subject {
 pub struct Pair {
     /// Ours.
     pub ours: f64,
-    /// The other side's; 0 where there is none.
+    /// The other side's; 0 if there is none.
     pub theirs: f64,
 }
 
-/// A subject with what was measured in each round.
+/// A subject with the values of each round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What it is about.
     pub subject: Subject,
-    /// One for each round.
+    /// One pair for each round.
     pub rounds: Vec<Pair>,
 }
 
-/// The middle of some values, and how far they spread.
+/// The minimum, the median and the maximum of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// The least.
+    /// The minimum.
     pub least: f64,
-    /// The one in the middle.
+    /// The median.
     pub median: f64,
-    /// The most.
+    /// The maximum.
     pub most: f64,
 }
 
 impl Spread {
-    /// Of these values; none of none.
+    /// The spread of these values; absent if there are no values.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
@@ -127,8 +124,8 @@ impl Figure {
         Spread::of(self.rounds.iter().map(|pair| pair.theirs))
     }
 
-    /// What the goal is about: the share of the other side's value, how much ours is above it, or
-    /// ours.
+    /// The value that is compared with the goal: our share of the other side's value, our
+    /// difference from it, or our value.
     #[must_use]
     pub fn compared(&self) -> Option<Spread> {
         let compare = |pair: &Pair| match self.subject.goal {
@@ -139,7 +136,7 @@ impl Figure {
         Spread::of(self.rounds.iter().map(compare))
     }
 
-    /// Whether the median is what was to be reached; absent where nothing was.
+    /// Whether the median reaches the goal; absent without a goal.
     #[must_use]
     pub fn is_met(&self) -> Option<bool> {
         let median = self.compared()?.median;
@@ -178,7 +175,7 @@ mod tests {
 
     #[test]
     fn each_round_is_compared_with_itself_and_the_median_counts() {
-        // The machine was ten times slower in the second round, for both.
+        // In the second round the machine was ten times slower for both sides.
         let rounds = [(60.0, 100.0), (7.0, 10.0), (50.0, 100.0)];
         let figure = figure(Goal::ShareAtLeast(0.6), &rounds);
         let compared = figure.compared().unwrap();

@@ -1,8 +1,9 @@
-//! Load over HTTP: connections, a closed loop of so many that wait, and an open one that does not.
+//! Load over HTTP: a closed loop, whose connections wait for answers, and an open loop, which does
+//! not.
 //!
-//! Invariant: in the open loop a time begins when the request was due, not when it could be sent, so
-//! that a server that stands still is not asked less (coordinated omission). Deliberately absent: what
-//! the load is held against.
+//! Invariant: in the open loop a time begins when the request was due, not when it could be sent.
+//! So a server that stalls does not get a lower load (coordinated omission). Deliberately absent:
+//! what the results are compared with.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +24,11 @@ use crate::apart::{Job, Loaded};
 use crate::raw::per_second;
 use crate::work;
 
-/// One connection, for one request at a time.
+/// A connection that carries one request at a time.
 pub struct Connection(SendRequest<Full<Bytes>>);
 
 impl Connection {
-    /// Opens one.
+    /// Opens a connection.
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a server");
         stream.set_nodelay(true).expect("a socket that takes it");
@@ -58,14 +59,14 @@ impl Connection {
     }
 }
 
-/// Connections that are taken and given back; as many as are needed at the same time.
+/// A pool of connections; it opens a new one whenever none is idle.
 pub struct Pool {
     address: SocketAddr,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Pool {
-    /// An empty one.
+    /// An empty pool.
     #[must_use]
     pub fn of(address: SocketAddr) -> Arc<Self> {
         Arc::new(Self {
@@ -74,7 +75,7 @@ impl Pool {
         })
     }
 
-    /// Posts JSON over one of them.
+    /// Posts JSON over one of the connections.
     pub async fn post(&self, path: &str, id: &str, body: Bytes) {
         let idle = self.idle().pop();
         let mut connection = match idle {
@@ -99,14 +100,14 @@ fn body(number: usize) -> Bytes {
     work::order(number).to_string().into()
 }
 
-/// How many are waited for one by one before anything counts: whoever is asked first opens connections.
+/// How many commands are sent one by one before the measurement: the first ones open connections.
 const WARM_UP: usize = 64;
-/// Lines that go into one piece of the body of a batch.
+/// How many lines form one piece of the body of a batch.
 const LINES_PER_PIECE: usize = 64;
-/// Seeds of what does not count lie apart from those that do.
+/// This bit in a seed keeps the streams of the warm-up apart from the measured ones.
 const WARM_SEED: u64 = 1 << 63;
 
-/// Does a load.
+/// Runs a load.
 pub async fn run(job: Job) -> Loaded {
     match job {
         Job::Closed {
@@ -160,7 +161,7 @@ pub async fn run(job: Job) -> Loaded {
     }
 }
 
-/// Connections that each wait for their answer; how long each command took, and all of them.
+/// Connections that each wait for their answer; returns the time of each command, and of all.
 async fn closed_loop(
     address: SocketAddr,
     connections: usize,
@@ -192,7 +193,7 @@ async fn closed_loop(
     (times, began.elapsed())
 }
 
-/// One request of many lines; how many were answered in a second.
+/// One request of many lines; returns how many were answered per second.
 async fn batch(address: SocketAddr, count: usize, seed: u64) -> f64 {
     let line = |number| {
         let line = json!({
@@ -224,8 +225,8 @@ async fn batch(address: SocketAddr, count: usize, seed: u64) -> f64 {
     per_second(count, began.elapsed())
 }
 
-/// Begins `count` pieces of work, `rate` in a second, whether or not earlier ones are done. Returns how
-/// long each took from the moment when it was due.
+/// Begins `count` pieces of work, `rate` per second, whether or not earlier ones are done. Returns
+/// for each piece the time from the moment when it was due to its end.
 pub async fn open_loop<W, F>(rate: usize, count: usize, work: W) -> Vec<Duration>
 where
     W: Fn(usize) -> F + Send + 'static,
@@ -233,7 +234,7 @@ where
 {
     let (took, mut times) = mpsc::unbounded_channel();
     let runtime = Handle::current();
-    // A thread of its own: the runtime's timers are a millisecond apart.
+    // A thread of its own: the runtime's timers have a resolution of only a millisecond.
     let pacing = std::thread::spawn(move || {
         let began = Instant::now();
         for number in 0..count {
@@ -255,7 +256,7 @@ where
     all
 }
 
-/// The time below which a share of the times lies, in milliseconds.
+/// The percentile of the times, in milliseconds.
 #[must_use]
 pub fn percentile_ms(times: &mut [Duration], hundredths: usize) -> f64 {
     times.sort_unstable();
@@ -278,7 +279,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(300)).await;
         drop(held);
         let mut times = measuring.await.unwrap();
-        // Due evenly over 200 ms, and all answered after 300.
+        // Due evenly over 200 ms, and all answered after 300 ms.
         assert!(percentile_ms(&mut times, 50) > 150.0);
         assert!(percentile_ms(&mut times, 100) > 250.0);
     }

@@ -1,4 +1,4 @@
-//! The circumstances of a run, without which its figures mean nothing.
+//! The circumstances of a run; without them its figures mean nothing.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,32 +7,32 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// For how long the disk is asked.
+/// For how long the disk is measured.
 const DISK_TRIAL: Duration = Duration::from_secs(1);
 
 /// The circumstances of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Circumstances {
-    /// When it began.
+    /// When the run began.
     pub began: String,
-    /// Which commit was measured, and whether the tree was changed.
+    /// The measured commit, and whether the tree had changes.
     pub commit: String,
-    /// Processors.
+    /// How many processors this process may use.
     pub processors: usize,
     /// The system's load when the run began.
     pub load: f64,
-    /// How often the disk took a small write in a second, for good.
+    /// How many small writes per second the disk made durable.
     pub fdatasync_per_second: f64,
-    /// What it ran on.
+    /// The versions of Kafka, Postgres and the compiler.
     pub versions: Vec<String>,
-    /// Decides what is written.
+    /// The seed of what is written.
     pub seed: u64,
-    /// Whether it was the short run.
+    /// Whether it is the short run.
     pub quick: bool,
 }
 
 impl Circumstances {
-    /// Those of now.
+    /// The present circumstances.
     #[must_use]
     pub fn now(seed: u64, quick: bool) -> Self {
         Self {
@@ -58,10 +58,10 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What this process takes of memory now, in megabytes.
+/// The memory that this process uses now, in megabytes (its resident set).
 ///
 /// # Panics
-/// Where the system does not say so (it is Linux that does).
+/// If the system does not tell; only Linux does.
 #[must_use]
 pub fn resident_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");

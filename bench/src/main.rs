@@ -1,8 +1,9 @@
-//! Side by side: everything that is claimed to be fast, against a raw loop or a peer in the same run,
-//! since absolute figures mean nothing on shared machines. Starts its own broker and Postgres.
+//! Side by side: everything that is claimed to be fast is measured against a raw loop or a peer in
+//! the same run, because absolute figures mean nothing on shared machines. Starts its own broker
+//! and Postgres.
 //!
-//! Writes a table, a JSON file, the table in Markdown and a page, and compares with the last result. Deliberately absent: what
-//! is measured (`rows`) and the limits it is held against (`raw`).
+//! Writes a table, a JSON file, the table in Markdown and a page, and compares with the last
+//! result. Deliberately absent: what is measured (`rows`), and the limits for comparison (`raw`).
 
 mod apart;
 mod figure;
@@ -83,7 +84,7 @@ async fn main() -> ExitCode {
         figures: Vec::new(),
     };
     let began = Instant::now();
-    // After each row: a full run takes an hour, and what was measured is not to be lost.
+    // Write after each row: a full run takes an hour, and no result should be lost.
     let measured = measure(&arguments, |figures| {
         report.figures.extend(figures);
         write(&report, &json)
@@ -108,7 +109,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Measures row after row, and passes on what each came to.
+/// Measures row after row, and passes each row's figures to `done`.
 async fn measure(
     arguments: &Arguments,
     mut done: impl FnMut(Vec<Figure>) -> io::Result<()>,

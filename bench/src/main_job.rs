@@ -1,5 +1,5 @@
 //! The main job in one go: orders through the batch door into a new log, until the read models have
-//! caught up; everything in this process, with a real Kafka and a real Postgres.
+//! caught up. Everything runs in this process, with a real Kafka and a real Postgres.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,11 +12,11 @@ use tests::harness::postgres::Postgres;
 use tests::harness::stack::Stack;
 use tests::olist;
 
-/// As many as the public data set's part that this was first measured with.
+/// As many orders as the part of the public data set with which this was first measured.
 const ORDERS: usize = 4_889;
 const PROJECTOR_TASKS: usize = 2;
 
-/// Imports the folder that `ANNALS_OLIST_DIR` names, or as many generated orders.
+/// Imports the folder that `ANNALS_OLIST_DIR` names; without it, [`ORDERS`] generated orders.
 pub async fn run(kind: Kind) {
     let generated = tempfile::tempdir().expect("a temporary folder");
     let folder = match std::env::var_os("ANNALS_OLIST_DIR") {

@@ -1,7 +1,7 @@
-//! Two small read models for measuring: one with a row for each order, one with rows that many orders
-//! share.
+//! Two small read models for measuring: one has a row for each order; in the other, many orders
+//! share a row.
 //!
-//! Deliberately absent: the loops that make the same rows by hand (`rows::projection`).
+//! Deliberately absent: the hand-written loops that make the same rows (`rows::projection`).
 
 use domain::Order;
 use domain::order::OrderPlaced;

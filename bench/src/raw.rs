@@ -1,8 +1,9 @@
-//! The limits: what the client library, SQLite or the web server do without the engine, as fast as we
-//! can honestly write it.
+//! The limit on Kafka: what the client library does without the engine, in code that is as fast as
+//! we can honestly write it. The raw SQLite loop is in `rows::embedded`, the raw HTTP route in
+//! `rows::http`.
 //!
-//! Invariant: the same bytes, the same partitions, the same durability as on our side. Deliberately
-//! absent: anything of the engine's but the records that it wrote.
+//! Invariant: the same bytes, the same partitions and the same durability as on our side.
+//! Deliberately absent: everything of the engine except the records that it wrote.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,20 +22,20 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-/// How long anything may take.
+/// How long any operation may take.
 const WAIT: Duration = Duration::from_secs(120);
-/// How long a full queue is waited for before the next try.
+/// The pause before the next try while the queue is full.
 const FULL_PAUSE: Duration = Duration::from_micros(200);
 
-/// Whoever waits for a delivery: all together, or one.
+/// What is told about a delivery: a common counter, or a single waiter.
 pub enum Waiter {
-    /// The one who counts.
+    /// Adds one to the counter.
     Counted(Arc<AtomicUsize>),
-    /// The one who asked.
+    /// Tells the one that asked.
     One(oneshot::Sender<bool>),
 }
 
-/// Passes deliveries on.
+/// Passes each delivery to its [`Waiter`].
 pub struct Deliveries;
 
 impl ClientContext for Deliveries {}
@@ -55,7 +56,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// An idempotent producer that waits for all replicas, as the engine's does.
+/// An idempotent producer that waits for all replicas, as the engine's producer does.
 pub struct RawProducer {
     topic: String,
     producer: ThreadedProducer<Deliveries>,
@@ -83,7 +84,7 @@ impl RawProducer {
         }
     }
 
-    /// Hands a record over, waiting while the queue is full.
+    /// Hands a record over, and waits while the queue is full.
     ///
     /// # Panics
     /// If it is refused for another reason.
@@ -122,17 +123,17 @@ impl RawProducer {
     /// Appends one record and waits for its acknowledgement.
     ///
     /// # Panics
-    /// If it is lost.
+    /// If the record is lost.
     pub async fn append(&self, partition: Partition, record: &NewRecord) {
         let (one, acknowledged) = oneshot::channel();
         self.send(partition, record, Waiter::One(one));
         assert_eq!(acknowledged.await, Ok(true), "a record is acknowledged");
     }
 
-    /// Appends all records, and returns how many were acknowledged in a second.
+    /// Appends all records, and returns how many were acknowledged per second.
     ///
     /// # Panics
-    /// If one is lost.
+    /// If a record is lost.
     #[must_use]
     pub fn append_all(&self, records: &[(Partition, NewRecord)]) -> f64 {
         let count = Arc::new(AtomicUsize::new(0));
@@ -149,22 +150,22 @@ impl RawProducer {
     }
 }
 
-/// A rate.
+/// A count per second.
 #[must_use]
 pub fn per_second(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-/// Lets the brokers flush each record of a log's topic to disk before they acknowledge it.
+/// Makes the brokers flush each record of a log's topic to disk before they acknowledge it.
 ///
 /// # Panics
-/// If they refuse.
+/// If the brokers refuse.
 pub async fn flush_every_record(bootstrap: &str, topic: &str) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .create()
         .expect("settings that the client library takes");
-    // What is not named here goes back to its default.
+    // A setting that is not listed here returns to its default.
     let settings = AlterConfig::new(ResourceSpecifier::Topic(topic))
         .set("cleanup.policy", "delete")
         .set("retention.ms", "-1")
@@ -179,14 +180,14 @@ pub async fn flush_every_record(bootstrap: &str, topic: &str) {
     }
 }
 
-/// A consumer without a group, which reads a topic to where it ends when it is opened.
+/// A consumer without a group, which reads a topic to the ends given when it is opened.
 pub struct RawConsumer {
     consumer: BaseConsumer,
     missing: u64,
 }
 
 impl RawConsumer {
-    /// Reads these partitions, each up to before an offset.
+    /// Reads these partitions, each up to the record before its end offset.
     ///
     /// # Panics
     /// If the client library refuses its settings.
@@ -214,11 +215,11 @@ impl RawConsumer {
         Self { consumer, missing }
     }
 
-    /// Passes on the next records, at most so many: the first when it comes, and others that are there
-    /// by then. Says how many there were, none behind the last.
+    /// Passes on the next records, at most `most`: waits for the first, then takes those that are
+    /// ready. Returns how many there were; 0 after the last record.
     ///
     /// # Panics
-    /// If none comes for long.
+    /// If no record comes in time.
     pub fn take(&mut self, most: usize, mut with: impl FnMut(&BorrowedMessage<'_>)) -> usize {
         let mut taken = 0;
         while taken < most && self.missing > 0 {
@@ -235,11 +236,11 @@ impl RawConsumer {
     }
 }
 
-/// Reads a whole topic, counts its bytes, and returns how many records came in a second, from the first
-/// one on: how long a client takes to find its brokers is nobody's throughput.
+/// Reads a whole topic, counts its bytes, and returns how many records came per second. The time
+/// begins with the first record: the time to find the brokers is not part of the throughput.
 ///
 /// # Panics
-/// If not all come.
+/// If a record does not come.
 #[must_use]
 pub fn count_all(bootstrap: &str, topic: &str, ends: &[(Partition, u64)]) -> f64 {
     let mut bytes = 0;

@@ -1,6 +1,7 @@
-//! What a run is shown as: a table, a JSON file, a table in Markdown for README, and a page with plots.
+//! The output of a run: a table, a JSON file, a table in Markdown for README, and a page with
+//! plots.
 //!
-//! Deliberately absent: any judgement; it is the figures' own.
+//! Deliberately absent: whether a goal is met; the figures decide that.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,20 +14,18 @@ use serde::{Deserialize, Serialize};
 use crate::figure::{Figure, Goal, Spread, Unit};
 use crate::machine::Circumstances;
 
-/// A run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Where and when.
     pub circumstances: Circumstances,
-    /// What was measured.
     pub figures: Vec<Figure>,
 }
 
 impl Report {
-    /// What an earlier run left in a file; absent if there is none.
+    /// The report that an earlier run left in a file; absent if there is no file.
     ///
     /// # Errors
-    /// If the file is there and is none of ours.
+    /// If the file exists, but cannot be read as a report.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         match fs::read(path) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -35,10 +34,10 @@ impl Report {
         }
     }
 
-    /// Writes it as JSON.
+    /// Writes the report as JSON.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any error of the file system.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
@@ -53,7 +52,7 @@ impl Report {
         before?.figures.iter().find(is_it)
     }
 
-    /// The figures as a table, each beside what it was in an earlier run.
+    /// The figures as a table, each beside its value in an earlier run.
     #[must_use]
     pub fn table(&self, before: Option<&Self>) -> String {
         let mut table = Table::new();
@@ -83,8 +82,8 @@ impl Report {
         table.to_string()
     }
 
-    /// The figures as a table in Markdown, in the order of the rows: those that have a goal, and then what is
-    /// there to be seen.
+    /// The figures as a table in Markdown, in the order of the rows: first those with a goal, then
+    /// those that are only shown.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut figures: Vec<&Figure> = self.figures.iter().collect();
@@ -120,7 +119,7 @@ impl Report {
         table
     }
 
-    /// The figures as a page of its own, with each round as a pair of dots.
+    /// The figures as a page, with a pair of dots for each round.
     #[must_use]
     pub fn page(&self) -> String {
         let circumstances = &self.circumstances;
@@ -161,7 +160,7 @@ impl Report {
     }
 }
 
-/// The middle of one side's values.
+/// The median of one side's values.
 fn middle_of(figure: &Figure, side: Option<Spread>) -> String {
     side.map_or_else(String::new, |side| figure.subject.unit.show(side.median))
 }
@@ -175,11 +174,11 @@ fn middle(figure: &Figure, median: f64) -> String {
     }
 }
 
-/// The median and how far the rounds spread.
+/// The median, with the minimum and the maximum of the rounds.
 fn compared(figure: &Figure, spread: Option<Spread>) -> String {
     spread.map_or_else(String::new, |spread| {
         let (least, most) = (spread.least, spread.most);
-        // A small share has no two digits.
+        // A small share needs more than two digits.
         let digits = match figure.subject.goal {
             Goal::ShareAtMost(_) => 4,
             _ => 2,
@@ -219,7 +218,7 @@ line{stroke:#ccc}</style></head><body><h1>Annals, measured</h1>\
 const WIDTH: f64 = 720.0;
 const MARGIN: f64 = 70.0;
 
-/// Ours and theirs of each round on one axis that begins at nothing.
+/// Our values and the other side's values of each round, on one axis that begins at zero.
 fn plot(figure: &Figure) -> String {
     let values = figure
         .rounds

@@ -1,4 +1,4 @@
-//! The kinds of measurements, one a file, by the rows of the goals.
+//! The kinds of measurements, one per file, named by the rows of the goals.
 
 mod closed;
 mod embedded;
@@ -14,17 +14,17 @@ use async_trait::async_trait;
 
 use crate::figure::{Pair, Subject};
 
-/// How much is done in a run.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Whether it is the short run.
     pub quick: bool,
-    /// Decides what is written.
+    /// The seed of what is written.
     pub seed: u64,
 }
 
 impl Size {
-    /// One of two numbers.
+    /// The number for the short run, or the number for the full run.
     #[must_use]
     pub fn of(self, quick: usize, full: usize) -> usize {
         if self.quick { quick } else { full }
@@ -34,20 +34,20 @@ impl Size {
 /// One kind of measurement.
 #[async_trait(?Send)]
 pub trait Bench {
-    /// What it measures, in the order of each round's pairs.
+    /// What it measures, in the order of the pairs of each round.
     fn subjects(&self) -> Vec<Subject>;
 
-    /// Does once what all rounds need. What is measured here does not count: it warms everything up.
+    /// Prepares all rounds once. A measurement in here does not count: it only warms everything up.
     async fn prepare(&mut self);
 
-    /// Measures both sides once, ours first or last.
+    /// Measures both sides once; `ours_first` gives the order.
     async fn round(&mut self, ours_first: bool) -> Vec<Pair>;
 
-    /// Ends what all rounds needed, so that it does not work beside what comes next.
+    /// Stops what the rounds needed, so that it does not disturb the next bench.
     async fn finish(&mut self) {}
 }
 
-/// All of them.
+/// All benches of a run.
 #[must_use]
 pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
     let mut all: Vec<Box<dyn Bench>> = vec![
@@ -91,7 +91,7 @@ async fn one_pair(
     vec![Pair { ours, theirs }]
 }
 
-/// Measures both sides in an order.
+/// Measures both sides, in the given order.
 async fn in_turn<T>(
     ours_first: bool,
     ours: impl Future<Output = T>,

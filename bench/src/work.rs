@@ -1,4 +1,4 @@
-//! What is done on our side: commands of the shop, and the write side that takes them.
+//! The work on our side: commands of the shop, and the write side that accepts them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,12 +23,12 @@ use crate::raw::{RawProducer, per_second};
 
 /// How long an answer may take.
 pub const WAIT: Duration = Duration::from_secs(120);
-/// How long a start may take; a long log is read first where there is no local store.
+/// How long a start may take; without a local store, a long log is read first.
 const READY_WAIT: Duration = Duration::from_secs(900);
-/// How many answers are waited for at the same time.
+/// How many answers may be awaited at the same time.
 const ANSWERS_MAX: usize = 8_192;
 
-/// How many customers order.
+/// How many different customers place orders.
 const CUSTOMERS: usize = 97;
 
 /// The data of an order, as a client sends it.
@@ -50,7 +50,7 @@ pub fn stream(seed: u64, number: usize) -> String {
     format!("order-{seed:016x}{number:016x}")
 }
 
-/// A command that begins a stream of its own.
+/// A command that begins a stream.
 #[must_use]
 pub fn place(seed: u64, number: usize) -> Request {
     Request {
@@ -69,7 +69,7 @@ pub fn place(seed: u64, number: usize) -> Request {
     }
 }
 
-/// A book that is lent for the first time, and then comes back and is lent again and again.
+/// The command number `number` of a book: it is lent and returned in turn.
 #[must_use]
 pub fn lend_or_return(book: &str, number: usize) -> Request {
     let (command, data) = if number.is_multiple_of(2) {
@@ -91,19 +91,19 @@ pub fn lend_or_return(book: &str, number: usize) -> Request {
 /// A write side on a log.
 pub struct WriteSide {
     log: NewLog,
-    /// It.
+    /// The engine.
     pub engine: Engine,
 }
 
 impl WriteSide {
-    /// Starts one on a new log, with its local store.
+    /// Starts a write side on a new log, with its local store.
     pub async fn start(kind: Kind, partitions: u32) -> Self {
         let log = NewLog::make(kind, partitions).await;
         let options = EngineOptions::alone(Some(log.store()));
         Self::open(log, options).await
     }
 
-    /// Starts one on a log that is there.
+    /// Starts a write side on an existing log.
     pub async fn open(log: NewLog, options: EngineOptions) -> Self {
         let registry = shop().with::<Book>();
         let engine = Engine::start(Arc::clone(&log.log), registry, options);
@@ -115,20 +115,21 @@ impl WriteSide {
         Self { log, engine }
     }
 
-    /// Its log.
+    /// The log of the write side.
     #[must_use]
     pub fn log(&self) -> &NewLog {
         &self.log
     }
 
-    /// Sends commands that begin streams of their own, many in flight, until each has its answer; how
-    /// many did in a second.
+    /// Sends commands that begin streams of their own, many in flight, until each has its answer.
+    /// Returns how many were answered per second.
     pub async fn commands_per_second(&self, seed: u64, count: usize) -> f64 {
         let requests: Vec<Request> = (0..count).map(|number| place(seed, number)).collect();
         self.answered_per_second(requests).await
     }
 
-    /// Sends commands, many in flight, until each has its answer; how many did in a second.
+    /// Sends commands, many in flight, until each has its answer. Returns how many were answered
+    /// per second.
     pub async fn answered_per_second(&self, requests: impl IntoIterator<Item = Request>) -> f64 {
         let began = Instant::now();
         let mut batch = self.engine.batch();
@@ -153,7 +154,7 @@ impl WriteSide {
         per_second(accepted, began.elapsed())
     }
 
-    /// Ends it, and leaves its log.
+    /// Stops the engine, and returns its log.
     pub async fn stop(self) -> NewLog {
         self.engine.drain(WAIT).await;
         self.log
@@ -163,17 +164,17 @@ impl WriteSide {
 /// The client library alone, on a new log.
 pub struct RawSide {
     _log: NewLog,
-    /// It.
+    /// The producer.
     pub producer: Arc<RawProducer>,
 }
 
 impl RawSide {
-    /// One on a log of Kafka's; `linger_ms` is how long it collects records for a request.
+    /// A producer on a new Kafka log; `linger_ms` is how long it collects records for a request.
     pub async fn start(partitions: u32, linger_ms: u32) -> Self {
         Self::on(NewLog::make(Kind::Kafka, partitions).await, linger_ms)
     }
 
-    /// One on a log that is there.
+    /// A producer on an existing log.
     pub fn on(log: NewLog, linger_ms: u32) -> Self {
         let bootstrap = kafka::shared().bootstrap();
         let producer = RawProducer::open(bootstrap, &topic(&log), linger_ms);
@@ -184,8 +185,8 @@ impl RawSide {
     }
 }
 
-/// Lets the broker compile what it runs often, so that the first rows do not pay for it: many records in
-/// few requests, and few in many.
+/// Lets the broker compile its hot code, so that the first rows do not pay for it: many records in
+/// few requests, and few records in many requests.
 pub async fn warm_up_broker() {
     const PARTITIONS: u32 = 16;
     const MANY: usize = 60_000;
@@ -206,7 +207,7 @@ pub async fn warm_up_broker() {
         .await;
 }
 
-/// Names that no round has used.
+/// A seed that no round has used.
 #[must_use]
 pub fn fresh_seed() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -222,7 +223,7 @@ pub fn topic(log: &NewLog) -> String {
     }
 }
 
-/// Where the partitions of a log end that hold anything.
+/// The end offset of each partition of a log.
 pub async fn ends_of(log: &NewLog) -> Vec<(Partition, u64)> {
     let mut ends = Vec::new();
     for partition in (0..log.log.partition_count()).map(Partition) {
@@ -232,7 +233,7 @@ pub async fn ends_of(log: &NewLog) -> Vec<(Partition, u64)> {
     ends
 }
 
-/// Every record of a log, with its partition, in the order in which partitions took them by turns.
+/// Every record of a log, with its partition; the partitions take turns.
 pub async fn records_of(log: &NewLog) -> Vec<(Partition, NewRecord)> {
     let log = &log.log;
     let mut partitions = Vec::new();

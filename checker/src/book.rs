@@ -1,7 +1,7 @@
-//! What is known of each command: what its clients did and were told, and what the log has of it.
+//! What is known of each command: what its clients sent and heard, and its commits in the log.
 //!
-//! Invariant: names are kept once and numbered; payloads are kept as digests, so that half a million
-//! commands fit into a few hundred megabytes. Deliberately absent: judging.
+//! Invariant: each name is stored once and has a number; payloads are stored as digests. So half a
+//! million commands fit into a few hundred megabytes. Deliberately absent: judging.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ pub(crate) struct When {
 }
 
 impl When {
-    /// Whether this certainly was before the other: by lines for one client, by time for two.
+    /// Whether this certainly came before `other`: by line for one client, by time for two clients.
     pub(crate) fn precedes(&self, other: &Self) -> bool {
         if (self.client, self.file) == (other.client, other.file) {
             self.line < other.line
@@ -55,17 +55,17 @@ impl When {
     }
 }
 
-/// What makes two commands of one id the same.
+/// What must be equal in two commands that share an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) command: u32,
-    /// Absent where the log keeps only its digest.
+    /// Absent if the log keeps only a digest of the data.
     pub(crate) data: Option<Digest>,
     pub(crate) expected_version: Option<u64>,
 }
 
 impl Content {
-    /// Whether both say the same, as far as they say it.
+    /// Whether both are equal, as far as both are known.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         let data = self.data.zip(other.data).is_none_or(|(a, b)| a == b);
         let rest = |content: &Self| (content.command, content.expected_version);
@@ -99,7 +99,6 @@ pub(crate) enum Said {
     Unknown,
 }
 
-/// One answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) at: When,
@@ -108,7 +107,7 @@ pub(crate) struct Answer {
     pub(crate) position: Option<Digest>,
 }
 
-/// One sending of a command.
+/// One sending of a command, with its answer if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) sent: When,
@@ -118,7 +117,7 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    /// What it was told; nothing heard is *unknown*.
+    /// What the client was told; without an answer, this is *unknown*.
     pub(crate) fn said(&self) -> &Said {
         self.answer.as_ref().map_or(&Said::Unknown, |a| &a.said)
     }
@@ -132,7 +131,7 @@ impl Attempt {
         self.answer.as_ref().filter(is)
     }
 
-    /// The answer, if it leaves nothing open.
+    /// The answer, if it is final.
     pub(crate) fn settled(&self) -> Option<&Answer> {
         let is = |answer: &&Answer| match answer.said {
             Said::Accepted { .. } | Said::Refused { .. } | Said::Failed => true,
@@ -142,7 +141,7 @@ impl Attempt {
     }
 }
 
-/// What a commit of the log came to.
+/// The outcome of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
     Accepted(Box<[EventNote]>),
@@ -162,7 +161,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// The stream's version behind it.
+    /// The stream's version after the commit.
     pub(crate) fn version(&self) -> u64 {
         match &self.came {
             Came::Accepted(events) => self.from_version + events.len() as u64,
@@ -178,7 +177,7 @@ impl Found {
     }
 }
 
-/// One command id of one stream.
+/// One command id of one stream, with all its sendings and commits.
 pub(crate) struct Command {
     pub(crate) stream: u32,
     pub(crate) id: Rc<str>,
@@ -186,7 +185,6 @@ pub(crate) struct Command {
     pub(crate) commits: Vec<Found>,
 }
 
-/// All commands.
 #[derive(Default)]
 pub(crate) struct Book {
     pub(crate) names: Names,
@@ -196,7 +194,7 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// The command of an id; made if it is new.
+    /// The index of the command with this id; creates the command if it is new.
     pub(crate) fn command(&mut self, stream: &str, id: &str) -> usize {
         let stream = self.names.number(stream);
         let id: Rc<str> = id.into();
@@ -245,7 +243,7 @@ impl Book {
         }
     }
 
-    /// Notes a line of a history; an answer without an attempt is a violation.
+    /// Notes a line of a history. An answer without a sending is a violation.
     pub(crate) fn note(&mut self, file: u32, line: u64, entry: &Entry) -> Option<Violation> {
         let when = When {
             at_ms: entry.at_ms,
@@ -326,7 +324,7 @@ impl Book {
     }
 }
 
-/// Puts one more into a list of which nearly all hold one: room for four would be wasted.
+/// Appends to a list that nearly always holds one element; the usual room for four is too much.
 pub(crate) fn push_one<T>(list: &mut Vec<T>, one: T) {
     if list.is_empty() {
         list.reserve_exact(1);

@@ -1,4 +1,4 @@
-//! When two JSON values say the same: a digest that does not see how they were written.
+//! A digest of a JSON value that does not depend on how the value was written.
 //!
 //! Invariant: the order of members, spaces, `2.0` for `2` and absent for null make no difference;
 //! everything else does. This is what the protocol calls data "as parsed".
@@ -6,10 +6,10 @@
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// Enough of a SHA-256 to tell values apart.
+/// The first 16 bytes of a SHA-256: enough to tell values apart.
 pub(crate) type Digest = [u8; 16];
 
-/// Above this, neighbouring whole numbers are the same 64-bit float.
+/// Above 2^53, neighbouring whole numbers share one 64-bit float.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 pub(crate) fn digest(value: &Value) -> Digest {
@@ -18,7 +18,7 @@ pub(crate) fn digest(value: &Value) -> Digest {
     shortened(hasher)
 }
 
-/// A digest of a text, for ids that are no UUIDs.
+/// A digest of a text, for ids that are not UUIDs.
 pub(crate) fn of_text(text: &str) -> Digest {
     let mut hasher = Sha256::new();
     hasher.update(text);

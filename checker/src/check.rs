@@ -1,7 +1,7 @@
-//! The check as a whole: histories and a log go in, a report comes out.
+//! The whole check: it reads histories and a log, and returns a report.
 //!
-//! Invariant: the log is read once, in order, and never kept; histories may come before or behind
-//! it. Deliberately absent: files and printing.
+//! Invariant: the log is read once, in order, and never stored. Histories may be read before or
+//! after it. Deliberately absent: files and printing.
 
 use std::io::BufRead;
 
@@ -18,20 +18,20 @@ use crate::rules::{NoRules, Rules};
 /// Whether the histories hold everything that was ever sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// Others may have written too.
+    /// Other programs may have written, too.
     #[default]
     Partial,
-    /// Whatever is in the log must have been sent by these clients.
+    /// Everything in the log must have been sent by these clients.
     Complete,
 }
 
-/// Whether the log's store was made to lose what it had acknowledged.
+/// Whether the log's store was made to lose records that it had acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Loss {
     /// Nothing may be lost.
     #[default]
     Forbidden,
-    /// What follows from a loss is counted, and is no violation.
+    /// What follows from a loss is counted, but is no violation.
     Expected,
 }
 
@@ -71,7 +71,7 @@ impl Findings {
 
 /// One check.
 ///
-/// The log must be read after the last answer was heard, or what is still to come looks lost.
+/// Read the log only after the last answer has arrived: a later commit would look lost.
 pub struct Checker {
     options: Options,
     book: Book,
@@ -86,7 +86,7 @@ impl Checker {
         Self::with_rules(options, Box::new(NoRules))
     }
 
-    /// A check that also holds each commit against the rules of its domain.
+    /// A check that also compares each commit with the rules of its domain.
     #[must_use]
     pub fn with_rules(options: Options, rules: Box<dyn Rules>) -> Self {
         Self {
@@ -101,10 +101,10 @@ impl Checker {
         }
     }
 
-    /// Reads a history; `name` is shown where it is evidence.
+    /// Reads a history. `name` appears in the evidence.
     ///
     /// # Errors
-    /// If it cannot be read, or holds a line that is wrong and not just cut off.
+    /// If it cannot be read, or holds a wrong line that is not just cut off.
     pub fn history(&mut self, name: &str, input: impl BufRead) -> Result<(), InputError> {
         let file = self.book.file(name);
         let mut reader = HistoryReader::of(name, input);
@@ -121,8 +121,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Passes the damaged places, by partition and offset, that an operator has acknowledged, as all
-    /// readers do. To be said before the log is read.
+    /// Skips the damaged places that an operator has acknowledged, as all readers do. Each place is
+    /// a partition and an offset. Must be called before the log is read.
     pub fn acknowledge(&mut self, places: impl IntoIterator<Item = (u32, u64)>) {
         self.log.acknowledge(places);
     }
@@ -132,7 +132,7 @@ impl Checker {
         self.findings.summary.partitions = header.partition_count;
     }
 
-    /// Takes the next record of the log: partition by partition, by offset.
+    /// Judges the next record of the log: partition by partition, in the order of offsets.
     ///
     /// # Errors
     /// If partitions or offsets do not ascend.
@@ -149,7 +149,7 @@ impl Checker {
     /// Reads the log from a dump.
     ///
     /// # Errors
-    /// If it is none, was cut off, or is out of order.
+    /// If the input is not a dump, was cut off, or is out of order.
     pub fn dump(&mut self, name: &str, input: impl BufRead) -> Result<(), InputError> {
         let mut reader = DumpReader::open(name, input)?;
         self.begin_log(reader.header());
@@ -159,7 +159,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Decides.
+    /// Judges all commands and their order, and returns the report.
     #[must_use]
     pub fn finish(self) -> Report {
         let Self {

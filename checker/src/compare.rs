@@ -1,6 +1,6 @@
-//! Each command by itself: what its clients were told against what the log has of it.
+//! Judges each command alone: compares what its clients were told with its commits in the log.
 //!
-//! Deliberately absent: how commands stand to each other (`order`).
+//! Deliberately absent: the order of commands among each other (`order`).
 
 use crate::book::{Answer, Book, Came, Command, EventNote, Found, Said};
 use crate::check::{Findings, Scope};
@@ -28,7 +28,7 @@ impl Judge<'_> {
         findings.add(self.book.about(kind, self.command, detail, evidence));
     }
 
-    /// Where an answer was heard and where the command's commits stand.
+    /// The place of an answer, and the places of the command's commits.
     fn places(&self, answer: &Answer) -> Vec<Evidence> {
         let commits = self.command.commits.iter().map(Found::evidence);
         std::iter::once(self.book.evidence(&answer.at))
@@ -36,9 +36,9 @@ impl Judge<'_> {
             .collect()
     }
 
-    /// Whether the log gave its clients two different answers.
+    /// Whether clients got two different answers of the log to this command.
     fn answers_differ(&self, findings: &mut Findings) -> bool {
-        // After the window an id is a new command, with an answer of its own.
+        // After the idempotency window, the id names a new command, which has its own answer.
         if self.command.commits.len() > 1 {
             return false;
         }
@@ -60,7 +60,7 @@ impl Judge<'_> {
         true
     }
 
-    /// Every commit must be of a command that was sent, and that may have been attempted.
+    /// Each commit must belong to a command that was sent and may have been attempted.
     fn commits(&self, scope: Scope, findings: &mut Findings) {
         for found in &self.command.commits {
             if self.command.attempts.is_empty() {
@@ -118,7 +118,7 @@ impl Judge<'_> {
         self.add(kind, detail, evidence, findings);
     }
 
-    /// Every answer of the log must be what the log has. One violation a command is enough.
+    /// Each answer of the log must agree with the log. One violation for each command is enough.
     fn answers(&self, findings: &mut Findings) {
         for answer in self.command.attempts.iter().filter_map(|a| a.of_the_log()) {
             let fault = match &answer.said {
@@ -214,7 +214,7 @@ impl Judge<'_> {
     }
 }
 
-/// Whether two answers of the log contradict each other, as far as both say something.
+/// Whether two answers of the log contradict each other in what both of them state.
 fn differ(one: &Answer, other: &Answer) -> bool {
     let both = |a: Option<u64>, b: Option<u64>| a.zip(b).is_none_or(|(a, b)| a == b);
     let said = match (&one.said, &other.said) {
@@ -236,7 +236,7 @@ fn differ(one: &Answer, other: &Answer) -> bool {
     !(said && position)
 }
 
-/// Counts what the clients know of a command.
+/// Counts the attempts and the known outcome of a command.
 fn count(command: &Command, findings: &mut Findings) {
     if command.attempts.is_empty() {
         return;

@@ -1,20 +1,21 @@
 //! The raw log as lines of JSON: what `annals log dump` writes and the checker reads.
 //!
-//! The first line says what follows:
+//! The first line describes the rest:
 //!
 //! ```json
 //! {"annals_log_dump":1,"partition_count":2,"partitions":[{"partition":0,"first":0,"end":13}, …]}
 //! ```
 //!
-//! Then each record of partition 0 in the order of offsets, each of partition 1, and so on:
+//! Then come the records of partition 0 in the order of offsets, those of partition 1, and so on:
 //!
 //! ```json
-//! {"partition":0,"offset":12,"key":"<base64>","value":"<base64>","headers":[["annals-kind","<base64>"],…]}
+//! {"partition":0,"offset":12,"key":"<base64>","value":"<base64>",
+//!  "headers":[["annals-kind","<base64>"],…]}
 //! ```
 //!
-//! Key, value and a header's value may be null. A header's name that is not UTF-8 (a foreign
-//! record's) is `{"base64":"…"}`. Offsets without records are possible. Every record stands there,
-//! those that do not count too; a dump judges nothing.
+//! A key, a value and a header's value may be null. If a header's name is not UTF-8 (in a foreign
+//! record), it is written as `{"base64":"…"}`. Some offsets may have no record. A dump holds every
+//! record, also those that no reader accepts; it judges nothing.
 
 use std::io::{self, BufRead, Write};
 
@@ -27,10 +28,10 @@ use crate::lines::{InputError, Lines};
 /// The version of this format.
 const FORMAT: u16 = 1;
 
-/// A record as it stands in the log.
+/// A record as it is in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawRecord {
-    /// Its place in the partition.
+    /// Its offset in the partition.
     pub offset: u64,
     /// The key, if it has one.
     pub key: Option<Vec<u8>>,
@@ -46,7 +47,7 @@ pub struct Header {
     annals_log_dump: u16,
     /// The number of partitions.
     pub partition_count: u32,
-    /// Where each of them begins and ends.
+    /// Where each partition begins and ends.
     pub partitions: Vec<PartitionBounds>,
 }
 
@@ -57,7 +58,7 @@ pub struct PartitionBounds {
     pub partition: u32,
     /// The first offset that is kept.
     pub first: u64,
-    /// The offset behind the last record.
+    /// The offset after the last record.
     pub end: u64,
 }
 
@@ -72,7 +73,7 @@ impl Header {
         }
     }
 
-    /// Whether it is consistent and of the known format.
+    /// What is wrong with the header, if anything.
     fn fault(&self) -> Option<String> {
         if self.annals_log_dump != FORMAT {
             return Some(format!("format {} is not known here", self.annals_log_dump));
@@ -106,10 +107,10 @@ pub struct DumpWriter<W> {
 }
 
 impl<W: Write> DumpWriter<W> {
-    /// Begins with the first line.
+    /// Writes the first line.
     ///
     /// # Errors
-    /// What writing says.
+    /// Any error of the output.
     pub fn begin(mut out: W, header: &Header) -> io::Result<Self> {
         serde_json::to_writer(&mut out, header)?;
         out.write_all(b"\n")?;
@@ -119,7 +120,7 @@ impl<W: Write> DumpWriter<W> {
     /// Writes one record.
     ///
     /// # Errors
-    /// What writing says.
+    /// Any error of the output.
     pub fn record(&mut self, partition: u32, record: &RawRecord) -> io::Result<()> {
         let encoded = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| STANDARD.encode(bytes));
         let name = |bytes: &Vec<u8>| match std::str::from_utf8(bytes) {
@@ -140,10 +141,10 @@ impl<W: Write> DumpWriter<W> {
         self.out.write_all(b"\n")
     }
 
-    /// Writes what is still held back.
+    /// Flushes the output.
     ///
     /// # Errors
-    /// What writing says.
+    /// Any error of the output.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -159,7 +160,7 @@ impl<R: BufRead> DumpReader<R> {
     /// Reads the first line.
     ///
     /// # Errors
-    /// If it is none of a dump.
+    /// If the first line is not that of a dump.
     pub fn open(name: &str, input: R) -> Result<Self, InputError> {
         let mut lines = Lines::of(name, input);
         let header: Header = match lines.next()? {
@@ -178,16 +179,16 @@ impl<R: BufRead> DumpReader<R> {
         }
     }
 
-    /// What the first line says.
+    /// The contents of the first line.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The next record with its partition; none at the end.
+    /// The next record with its partition; `None` at the end.
     ///
     /// # Errors
-    /// If a line cannot be read: a dump that was cut off is no dump.
+    /// If a line cannot be read; a dump that was cut off is not accepted.
     pub fn next_record(&mut self) -> Result<Option<(u32, RawRecord)>, InputError> {
         let Some((_, line)) = self.lines.next()? else {
             return Ok(None);

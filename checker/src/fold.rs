@@ -1,8 +1,9 @@
 //! The log, folded partition by partition: which commits count, and whether each follows from the
 //! accepted history before it.
 //!
-//! Invariant: of the records only notes are kept; what a partition's rules need is dropped with it.
-//! Deliberately absent: what clients were told (`compare`), and what came in which order (`order`).
+//! Invariant: of the records, only notes are kept; the states for the rules are dropped when their
+//! partition ends. Deliberately absent: what clients were told (`compare`), and the order in which
+//! commands were decided (`order`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,10 +20,10 @@ use crate::value::{self, Commit, Moment, Outcome};
 
 /// The code under which a stale expected version is refused.
 pub(crate) const VERSION_CONFLICT: &str = "version_conflict";
-/// The window of a log whose first claim names none: 24 hours.
+/// The idempotency window of a partition whose first claim names none: 24 hours.
 const WINDOW_MS_DEFAULT: i64 = 24 * 60 * 60 * 1_000;
 
-/// The log so far.
+/// What is known of the log so far.
 pub(crate) struct LogFold {
     rules: Box<dyn Rules>,
     log: Option<Id>,
@@ -40,9 +41,9 @@ struct Partition {
     last_recorded_at: Option<Moment>,
     window_ms: Option<i64>,
     damage_count: u64,
-    /// The keys of streams that acknowledged places froze.
+    /// The keys of the streams that are frozen because of acknowledged places.
     frozen: BTreeSet<Vec<u8>>,
-    /// Nothing behind a newer record format can be judged.
+    /// Whether a newer record format came: nothing after it can be judged.
     is_stopped: bool,
 }
 
@@ -70,7 +71,7 @@ impl LogFold {
     /// Takes the next record of the log.
     ///
     /// # Errors
-    /// If partitions or offsets do not ascend: then the dump is not the log.
+    /// If partitions or offsets do not ascend: then the dump does not match a log.
     pub(crate) fn take(
         &mut self,
         number: u32,
@@ -97,7 +98,7 @@ impl LogFold {
         Ok(())
     }
 
-    /// The partition of the next record, begun if it is another one.
+    /// The state of the record's partition; a new state if another partition begins.
     fn partition(&mut self, number: u32) -> Result<Partition, String> {
         match self.current.take() {
             Some(current) if current.number == number => return Ok(current),
@@ -151,7 +152,7 @@ impl LogFold {
                 let window = value::window_ms(value).unwrap_or(WINDOW_MS_DEFAULT);
                 partition.window_ms.get_or_insert(window);
             }
-            // All readers leave it out.
+            // The stream is frozen: all readers skip its commits.
             Verdict::Commit(_) if partition.frozen.contains(key) => {
                 *findings.summary.orphans.entry("acknowledged").or_default() += 1;
             }
@@ -174,7 +175,7 @@ impl LogFold {
         }
     }
 
-    /// Judges an accepted commit against the history before it, and notes it.
+    /// Judges an accepted commit against the history before it, and keeps a note of it.
     fn commit(
         &mut self,
         partition: &mut Partition,
@@ -246,7 +247,7 @@ impl LogFold {
         push_one(&mut book.commands[index].commits, note);
     }
 
-    /// Holds a commit against its stream before it, and takes the stream on.
+    /// Compares a commit with its stream's state before it, and updates that state.
     fn follow(
         &mut self,
         note: &Found,
@@ -321,7 +322,8 @@ fn at(kind: Kind, detail: &str, place: Evidence) -> Violation {
     }
 }
 
-/// Damage stops a reader, so only the first place of a partition is told; the rest follows from it.
+/// Damage stops a reader: what follows in the partition is a consequence, so only the first place
+/// of a partition is reported.
 fn damage(partition: &mut Partition, place: Evidence, what: &str, findings: &mut Findings) {
     partition.damage_count += 1;
     if partition.damage_count == 1 {
@@ -377,7 +379,8 @@ fn count(note: &Found, summary: &mut Summary) {
     }
 }
 
-/// Whether each event happened when the client says, or, where it says nothing, before it was recorded.
+/// Whether an event has another time than the client gave, or, if it gave none, a time after the
+/// commit was recorded.
 fn time_fault(commit: &Commit<'_>) -> Option<(Kind, String)> {
     let moment = |text: &Option<String>| text.as_deref().and_then(value::moment);
     let given = moment(&commit.command.occurred_at);
@@ -399,7 +402,7 @@ fn time_fault(commit: &Commit<'_>) -> Option<(Kind, String)> {
     })
 }
 
-/// Whether the expected version was minded, and a refusal for it is right.
+/// Whether an expected version was ignored, or a refusal for a stale version is wrong.
 fn version_fault(commit: &Commit<'_>, is_stale: bool, version: u64) -> Option<(Kind, String)> {
     let expected = commit.command.expected_version;
     let conflict = commit
@@ -435,7 +438,7 @@ fn version_fault(commit: &Commit<'_>, is_stale: bool, version: u64) -> Option<(K
     }
 }
 
-/// Whether a commit is what the rules decide.
+/// Whether a commit differs from what the rules decide.
 fn rule_fault(ruling: Ruling, commit: &Commit<'_>) -> Option<(Kind, String)> {
     let detail = match (ruling, commit.outcome) {
         (Ruling::Silent, _) => return None,

@@ -1,32 +1,34 @@
-//! The clients' history: lines of JSON, appended as things happen, one file per client process.
+//! The clients' history: lines of JSON, written when something happens; one file per client
+//! process.
 //!
-//! Before a command is sent:
+//! Before a client sends a command, it writes:
 //!
 //! ```json
 //! {"at_ms":17,"client":"c1","kind":"invoke","tenant":"main","stream":"ledger-7","id":"…",
 //!  "command":"Add","data":{…},"expected_version":3,"batch":"b1","line":4}
 //! ```
 //!
-//! When its answer came, or did not come (`tenant`, `stream`, `id`, `client` again say whose):
+//! When the answer came, or failed to come (`tenant`, `stream`, `id`, `client` name the command):
 //!
 //! | kind | the server said | more members |
 //! |---|---|---|
 //! | `ok` | accepted | `version`, `events:[{id,type,version}]`, `position`, `repeated`, `node` |
-//! | `refused` | refused, and the refusal recorded (422 of a rule, 412) | `code`, `version`, `facts`, … |
+//! | `refused` | refused and recorded (422 of a rule, 412) | `code`, `version`, `facts`, … |
 //! | `turned_away` | not attempted (503, 429) | `code` |
 //! | `failed` | failed for good, not recorded (id reused, too large, 500) | `code` |
 //! | `unknown` | outcome unknown: said so, or no answer (deadline, connection lost) | `code` |
 //!
-//! A command may be sent again under its id: another `invoke`, another answer. An invoke without an
-//! answer counts as unknown. `at_ms` is of one clock for all clients that does not go back
-//! (monotonic, of one machine): it orders what different clients did; lines order what one client
-//! did. So an invoke is written before its command is sent, and an answer after it came.
-//! `batch` (a name used once) and `line` say which line of which batch it was. `data` is written as
-//! the domain writes it back: a default that the engine fills in would look like a change.
+//! A command may be sent again under its id: this is another `invoke` and another answer. An invoke
+//! without an answer counts as unknown. `at_ms` comes from one clock for all clients that never
+//! goes back (monotonic, on one machine). It orders what different clients did; the lines of a file
+//! order what one client did. So a client writes an invoke before it sends the command, and an
+//! answer after the answer arrived. `batch` (a name used once) and `line` say which line of which
+//! batch it was. `data` must be in the form in which the domain writes it back: a default value
+//! that the engine fills in would look like a change.
 //!
-//! A line that was cut off when its client was killed is passed and counted: an invoke that was cut
-//! off was not sent, and an answer that was cut off leaves its command unknown. Anything else that
-//! cannot be read is an error. Unknown members are passed.
+//! A line that was cut off because its client was killed is skipped and counted: if it was an
+//! invoke, the command was not sent; if it was an answer, the command stays unknown. Any other line
+//! that cannot be read is an error. Unknown members are ignored.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read as _, Seek as _, SeekFrom, Write as _};
@@ -41,9 +43,9 @@ use crate::lines::{InputError, Lines};
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When, in milliseconds of the clients' common clock.
+    /// When it happened, in milliseconds of the clients' common clock.
     pub at_ms: u64,
-    /// Which client; its lines stand in the order in which it did things.
+    /// Which client did it; its lines are in the order in which it acted.
     pub client: String,
     /// The stream's tenant.
     #[serde(default = "main_tenant")]
@@ -52,10 +54,10 @@ pub struct Entry {
     pub stream: String,
     /// The command's id.
     pub id: String,
-    /// The batch in which it was sent, if it was one.
+    /// The batch in which it was sent, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
-    /// The line of the batch.
+    /// The line within the batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
     /// What happened.
@@ -77,11 +79,11 @@ pub enum What {
     Ok(Accepted),
     /// It was refused, and the refusal recorded.
     Refused(Refused),
-    /// It was not attempted, says the server.
+    /// The server said that it was not attempted.
     TurnedAway(Coded),
-    /// It failed for good and was not recorded, says the server.
+    /// The server said that it failed for good and was not recorded.
     Failed(Coded),
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown(Coded),
 }
 
@@ -101,7 +103,7 @@ pub struct Invoke {
 /// The answer of an accepted command.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The stream's version behind it.
+    /// The stream's version after the command.
     pub version: u64,
     /// Its events.
     #[serde(default)]
@@ -109,7 +111,7 @@ pub struct Accepted {
     /// The position token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
-    /// Whether the server says that it answered an earlier sending.
+    /// Whether the server says that it repeats the answer to an earlier sending.
     #[serde(default)]
     pub repeated: bool,
     /// The node that answered.
@@ -125,7 +127,7 @@ pub struct EventRef {
     /// Its type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// The stream's version with it.
+    /// The stream's version after the event.
     pub version: u64,
 }
 
@@ -134,16 +136,16 @@ pub struct EventRef {
 pub struct Refused {
     /// The broken rule, or `version_conflict`.
     pub code: String,
-    /// The stream's version, if the answer had it.
+    /// The stream's version, if the answer contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// The rejection's facts, if they were kept.
+    /// The rejection's facts, if the history has them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub facts: Map<String, Value>,
     /// The position token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
-    /// Whether the server says that it answered an earlier sending.
+    /// Whether the server says that it repeats the answer to an earlier sending.
     #[serde(default)]
     pub repeated: bool,
     /// The node that answered.
@@ -151,25 +153,25 @@ pub struct Refused {
     pub node: Option<String>,
 }
 
-/// A reason.
+/// The reason of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coded {
-    /// The problem's code, or what the client saw.
+    /// The code of the problem, or what the client observed.
     #[serde(default)]
     pub code: String,
 }
 
-/// Appends to a client process's history; any of its threads may.
+/// Appends to the history of a client process; all its threads may share it.
 #[derive(Debug)]
 pub struct HistoryWriter {
     file: Mutex<File>,
 }
 
 impl HistoryWriter {
-    /// Opens a file at its end; ends a line that an earlier process left cut off.
+    /// Opens a file for appending; if an earlier process left a line cut off, ends that line.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any error of the file system.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).open(path)?;
@@ -186,14 +188,14 @@ impl HistoryWriter {
         })
     }
 
-    /// Appends one line in one write: a process that is killed behind it has written it.
+    /// Appends one line in one write: once this returns, the line survives the end of the process.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any error of the file system.
     pub fn write(&self, entry: &Entry) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
-        // A thread that panicked while it wrote left at most a line that was cut off.
+        // A thread that panicked during a write left at most a line that is cut off.
         let mut file = match self.file.lock() {
             Ok(file) => file,
             Err(poisoned) => poisoned.into_inner(),
@@ -222,7 +224,7 @@ impl<R: BufRead> HistoryReader<R> {
         }
     }
 
-    /// The next line with its number; none at the end.
+    /// The next line with its number; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Line)>, InputError> {
         let Some((number, line)) = self.lines.next()? else {
             return Ok(None);
@@ -235,7 +237,7 @@ impl<R: BufRead> HistoryReader<R> {
     }
 }
 
-/// Whether a line is the beginning of some JSON: it ends too early, even inside a character.
+/// Whether a line is the beginning of some JSON that ends too early, maybe inside a character.
 fn is_torn(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
     let whole = match std::str::from_utf8(line) {

@@ -1,8 +1,9 @@
-//! The checker: holds what clients were told against what the log says, apart from the engine.
+//! The checker: compares what clients were told with what the log holds, without the engine.
 //!
-//! Invariant: nothing here uses a crate of ours. The acceptance rule, the hashes and the form of a
-//! commit are written from the protocol's text, so that a mistake of the engine is not repeated
-//! here. Deliberately absent: talking to a log or a server; both come as lines of JSON.
+//! Invariant: nothing here uses a crate of this workspace. The acceptance rule, the hashes and the
+//! form of a commit are written from the text of the protocol, so that a mistake of the engine is
+//! not repeated here. Deliberately absent: connections to a log or a server; both arrive as lines
+//! of JSON.
 
 mod book;
 mod canonical;

@@ -1,17 +1,17 @@
-//! Lines of JSON from a file, and how a last line that was cut off is told from a wrong one.
+//! Lines of JSON from a file.
 //!
-//! Invariant: a line is read up to a limit; what is longer is an error, not memory.
+//! Invariant: a line is read up to a limit; a longer line is an error, so memory is bounded.
 
 use std::fmt;
 use std::io::{self, BufRead, Read as _};
 
-/// The longest line: a record of the largest size in base64, and some air.
+/// The longest line: a record of the largest size in base64, and some reserve.
 const LINE_BYTES_MAX: u64 = 8 << 20;
 
 /// Why a file cannot be judged at all.
 #[derive(Debug)]
 pub struct InputError {
-    /// The file, and the line where it is known.
+    /// The file, and the line if it is known.
     pub place: String,
     /// What is wrong there.
     pub reason: String,
@@ -52,7 +52,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next line that is not blank, with its number; none at the end.
+    /// The next line that is not blank, with its number; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, &[u8])>, InputError> {
         loop {
             self.number += 1;

@@ -1,8 +1,8 @@
-//! Commands against each other: what was answered before another was sent was decided before it,
-//! and the lines of a batch were decided in their order.
+//! Judges the order of commands: a command that was answered before another one was sent must be
+//! decided before it; and the lines of a batch must be decided in their order.
 //!
-//! Invariant: only what certainly was before something else is compared. Commands of one stream
-//! only: there is no promise across streams.
+//! Invariant: two commands are compared only if one certainly came first. They must be of one
+//! stream: the engine promises no order across streams.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::book::{Attempt, Book, Command, Found, Said, When};
 use crate::check::Findings;
 use crate::report::{Evidence, Kind};
 
-/// How many earlier lines of its stream a line of a batch is compared with.
+/// With how many earlier lines of its stream a batch's line is compared.
 const LINES_BACK_MAX: usize = 64;
 
 /// Judges the order of all commands.
@@ -19,8 +19,8 @@ pub(crate) fn compare(book: &Book, findings: &mut Findings) {
     batches(book, findings);
 }
 
-/// The one commit of a command. After the window an id may have another, and then nobody can say
-/// which attempt led to which.
+/// The commit of a command that has exactly one. After the idempotency window an id may have
+/// another commit, and then it is unknown which attempt led to which commit.
 fn only_commit(command: &Command) -> Option<&Found> {
     match command.commits.as_slice() {
         [found] => Some(found),
@@ -48,11 +48,11 @@ fn real_time(book: &Book, findings: &mut Findings) {
     }
 }
 
-/// Of the commands decided later, the first answer that each client heard, and whose it was.
+/// Each client's first answer to a command that was decided later, with that command's index.
 #[derive(Default)]
 struct Heard {
     first: BTreeMap<Client, (When, usize)>,
-    /// The clients by the time of that answer, so that few need to be looked at.
+    /// The clients, ordered by the time of that answer, so that only a few must be examined.
     by_time: BTreeSet<(u64, Client)>,
 }
 
@@ -78,8 +78,8 @@ impl Heard {
 
     /// An answer that was heard before each of these sendings.
     ///
-    /// Of the clients that sent, each has its own order of lines; of all others the earliest will
-    /// do, which is among the first few by time.
+    /// A client that sent is compared by lines, so each such client is examined. Of all other
+    /// clients the earliest answer is enough; it is among the first few by time.
     fn before(&self, sent: &[When]) -> Option<(When, usize)> {
         let own: BTreeSet<Client> = sent.iter().map(client).collect();
         let others = self.by_time.iter().map(|(_, client)| client);
@@ -90,12 +90,12 @@ impl Heard {
     }
 }
 
-/// From the last decision back: an answer to a command that was decided later must not have been
-/// heard before one that was decided earlier was sent.
+/// Goes from the last decision back: a client must not have heard the answer to a later decision
+/// before an earlier decided command was sent.
 fn stream_in_real_time(book: &Book, decided: &[Decided<'_>], findings: &mut Findings) {
     let mut later = Heard::default();
     for (index, earlier) in decided.iter().enumerate().rev() {
-        // It may have been decided upon its first sending, so all of them must come too late.
+        // The first sending may have led to the decision, so every sending must be too late.
         let attempts = &earlier.command.attempts;
         let sent: Vec<When> = attempts.iter().map(|attempt| attempt.sent).collect();
         if let Some((heard, whose)) = later.before(&sent) {
@@ -140,7 +140,7 @@ fn batches(book: &Book, findings: &mut Findings) {
     }
 }
 
-/// Judges two lines of one stream in one batch; tells whether something was wrong.
+/// Judges two lines of one stream in one batch; returns whether there is a fault.
 fn line_fault(
     book: &Book,
     batch: u32,
@@ -158,7 +158,7 @@ fn line_fault(
         });
         is_line || settled().any(|answer| answer.at.precedes(&attempt.sent))
     };
-    // Sent some other way too, it may have been decided then.
+    // The later command was also sent in another way, and may have been decided then.
     if !later.attempts.iter().all(stands_behind) {
         return false;
     }

@@ -1,20 +1,20 @@
-//! What a check found: counts, and each broken promise by name with its evidence.
+//! The result of a check: counts, and each broken promise by name, with its evidence.
 //!
-//! Invariant: the names of violations are frozen; scripts and tests branch on them. The number of
-//! violations that are kept is bounded, the number that is counted is not.
+//! Invariant: the names of violations are frozen, because scripts and tests branch on them. The
+//! number of stored violations is bounded; every violation is counted.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Violations of one kind that are kept whole; the rest is counted. One fault that breaks thousands
-/// of promises must not hide another.
+/// How many violations of one kind are stored; further ones are only counted. A fault that breaks
+/// thousands of promises must not hide another fault.
 pub const VIOLATIONS_PER_KIND_MAX: u64 = 100;
 
 macro_rules! kinds {
     ($($(#[doc = $meaning:literal])+ $kind:ident = $name:literal,)+) => {
-        /// The promises that can be broken.
+        /// The promises that can be broken; one kind of violation for each.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Kind {
             $($(#[doc = $meaning])+ $kind,)+
@@ -40,56 +40,56 @@ kinds! {
     Lost = "lost",
     /// A command was answered refused, and the log has no commit of it.
     LostRefusal = "lost_refusal",
-    /// The log says something else of a command than its answer did.
+    /// The log and an answer say different things of a command.
     AnswerContradicted = "answer_contradicted",
     /// Two answers to one command differ.
     AnswersDiffer = "answers_differ",
-    /// A commit holds only a part of the events that were answered.
+    /// A commit holds only a part of the events that the answer named.
     Torn = "torn",
     /// One command id has more than one commit within the idempotency window.
     Doubled = "doubled",
-    /// A command that was only answered refused or failed for good left events.
+    /// A command left events although it was only answered refused or failed for good.
     GhostEvent = "ghost_event",
-    /// A command that was always answered *not attempted* stands in the log.
+    /// A command is in the log although it was always answered *not attempted*.
     AttemptedAlthoughTurnedAway = "attempted_although_turned_away",
-    /// A commit of a command that no client ever sent, in a history declared complete.
+    /// A commit whose command no client sent, in a history declared complete.
     Invented = "invented",
-    /// A commit whose command is not what its client sent.
+    /// A commit whose command differs from what its client sent.
     DataChanged = "data_changed",
-    /// A commit does not follow from the version of its stream before it.
+    /// A commit does not continue its stream at the version that the stream has.
     Gap = "gap",
-    /// A stream's commits stand in more than one partition.
+    /// A stream has commits in more than one partition.
     StreamInTwoPartitions = "stream_in_two_partitions",
-    /// A command was judged although the version it expected was not the stream's.
+    /// A command was decided although the stream did not have the version that it expected.
     ExpectedVersionIgnored = "expected_version_ignored",
-    /// A refusal for a stale version, against the versions that the history has.
+    /// A refusal for a stale version contradicts the stream's version in the history.
     StaleRefusalContradicted = "stale_refusal_contradicted",
-    /// A command was decided before one that had been answered before it was sent.
+    /// A command was decided before another one whose answer had arrived before it was sent.
     OutOfOrder = "out_of_order",
     /// Lines of one stream in one batch were not decided in their order.
     BatchOutOfOrder = "batch_out_of_order",
-    /// A line of a batch was attempted although an earlier one of its stream had no answer.
+    /// A line of a batch was attempted although an earlier line of its stream had no answer.
     BehindUnanswered = "behind_unanswered",
-    /// A commit is not what the rules decide on the accepted history before it.
+    /// A commit differs from what the rules decide on the accepted history before it.
     RuleBroken = "rule_broken",
-    /// Recorded time did not increase within a partition; expected in a history that is not declared
-    /// complete, since programs of before let it stand still.
+    /// Recorded time did not increase within a partition. Expected in a history that is not
+    /// declared complete: older programs let recorded time stand still.
     RecordedAtNotIncreasing = "recorded_at_not_increasing",
-    /// An event happened at another time than the client gave, or, where it gave none, after it was
-    /// recorded.
+    /// An event has another time than the client gave, or, if the client gave none, a time after it
+    /// was recorded.
     BusinessTimeChanged = "business_time_changed",
     /// A place in the log that stops a reader.
     Damage = "damage",
-    /// A partition that belongs to another log than the first one.
+    /// A partition belongs to another log than the first partition.
     OtherLog = "other_log",
-    /// A record format that the checker does not know: nothing behind it was judged.
+    /// A record format that the checker does not know: nothing after it was judged.
     NewerFormat = "newer_format",
     /// An answer to a command that its client did not send: the history itself is wrong.
     AnswerWithoutInvoke = "answer_without_invoke",
 }
 
 impl Kind {
-    /// Whether acknowledged records that the log's store has lost look like this.
+    /// Whether a loss of acknowledged records by the log's store can lead to this violation.
     #[must_use]
     pub fn follows_from_loss(self) -> bool {
         match self {
@@ -122,7 +122,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// Whether programs of before left it in logs, and no reader minds.
+    /// Whether older programs left this in logs, where no reader rejects it.
     #[must_use]
     pub fn may_be_of_before(self) -> bool {
         self == Self::RecordedAtNotIncreasing
@@ -135,7 +135,7 @@ impl Serialize for Kind {
     }
 }
 
-/// Where something can be looked at.
+/// A place to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Evidence {
@@ -167,14 +167,14 @@ impl fmt::Display for Evidence {
 /// One broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Which.
+    /// Which promise.
     pub kind: Kind,
     /// What happened, in words.
     pub detail: String,
-    /// The stream (`tenant/stream`), where it is about one.
+    /// The stream (`tenant/stream`), if the violation is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// The command's id, where it is about one.
+    /// The command's id, if the violation is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Where to look.
@@ -198,35 +198,35 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What became of the commands whose last word was *unknown*.
+/// What the log says of the commands whose outcome stayed *unknown* to their clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unknowns {
-    /// They stand in the log as accepted.
+    /// In the log as accepted.
     pub accepted: u64,
-    /// They stand in the log as refused.
+    /// In the log as refused.
     pub refused: u64,
-    /// They do not stand in the log.
+    /// Not in the log.
     pub absent: u64,
 }
 
-/// What was looked at.
+/// What was examined.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Different command ids.
     pub commands: u64,
-    /// Times that one of them was sent.
+    /// How often commands were sent, in total.
     pub attempts: u64,
-    /// Attempts by their answer; `unanswered` have none in the history.
+    /// Attempts by their answer; for `unanswered`, the history has no answer.
     pub answers: BTreeMap<&'static str, u64>,
-    /// Commands by what the clients know in the end.
+    /// Commands by what their clients know at the end.
     pub known_as: BTreeMap<&'static str, u64>,
-    /// What the log says of commands whose last word was *unknown*.
+    /// What the log says of the commands whose outcome stayed *unknown* to their clients.
     pub unknown_resolved: Unknowns,
     /// Lines of histories that were cut off.
     pub torn_lines: u64,
     /// Partitions of the log.
     pub partitions: u32,
-    /// Records of the log, all of them.
+    /// All records of the log.
     pub records: u64,
     /// Claims that count.
     pub claims: u64,
@@ -245,11 +245,11 @@ pub struct Summary {
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// What was looked at.
+    /// What was examined.
     pub summary: Summary,
-    /// Broken promises by name, all of them counted.
+    /// How many broken promises there are, by name; all are counted.
     pub counts: BTreeMap<&'static str, u64>,
-    /// What was found but had been declared to be expected, by name.
+    /// Findings that the options declare to be expected, counted by name.
     pub expected: BTreeMap<&'static str, u64>,
     /// The first broken promises of each name, with their evidence.
     pub violations: Vec<Violation>,

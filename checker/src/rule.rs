@@ -1,8 +1,8 @@
-//! The acceptance rule and the chain hashes, as protocol.md has them.
+//! The acceptance rule and the chain hashes, as protocol.md defines them.
 //!
-//! Invariant: what counts follows from headers, key and hashes alone, never from what a value says.
-//! Deliberately absent: proofs and checkpoints (a check reads everything from the first offset), and
-//! stopping at damage: the caller is told and decides.
+//! Invariant: whether a record counts follows from headers, key and hashes alone, never from the
+//! contents of a value. Deliberately absent: proofs and checkpoints (a check reads everything from
+//! the first offset), and stopping at damage: the caller gets the verdict and decides.
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,41 +10,41 @@ use crate::dump::RawRecord;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
-/// Sixteen bytes that name a writer or a log.
+/// Sixteen bytes that identify a writer or a log.
 pub type Id = [u8; 16];
 
-/// The newest record format that is known here.
+/// The newest known record format.
 pub const RECORD_VERSION_MAX: u16 = 1;
 /// How far a claim's term may be above the current one.
 pub const TERM_STEP_MAX: u64 = 1_000;
 
-/// What a claim's headers say.
+/// The contents of a claim's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimHeaders {
     /// The number of the claim.
     pub term: u64,
-    /// Who claims.
+    /// The writer that claims.
     pub writer: Id,
-    /// Which log is meant.
+    /// The id of the log.
     pub log: Id,
     /// The record format of the term.
     pub version: u16,
 }
 
-/// What a commit's headers say.
+/// The contents of a commit's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitHeaders {
-    /// The number of its writer's claim.
+    /// The term of its writer's claim.
     pub term: u64,
-    /// Who wrote it.
+    /// The writer that appended it.
     pub writer: Id,
-    /// Which accepted record of the partition it means to be.
+    /// The position that the record has if it counts.
     pub position: u64,
     /// The chain hash of the accepted record before it.
     pub previous: Hash,
 }
 
-/// A record of one of the two kinds.
+/// A record that is a claim or a commit.
 enum Ours<'a> {
     Claim(ClaimHeaders, &'a [u8]),
     Commit(CommitHeaders, &'a [u8], &'a [u8]),
@@ -57,18 +57,18 @@ pub enum Orphan {
     Late,
     /// A claim that does not count.
     Losing,
-    /// A commit of the current writer at a position that is taken.
+    /// A commit of the current writer at a position that is already used.
     Duplicate,
-    /// Not one of our records.
+    /// A record that is neither a claim nor a commit.
     Foreign,
-    /// A commit of the current writer that is not linked: damage.
+    /// A commit of the current writer that does not continue the chain: damage.
     Unlinked,
-    /// A commit of a term that nobody claimed: damage.
+    /// A commit of a term that was never claimed: damage.
     Unclaimed,
 }
 
 impl Orphan {
-    /// Its word in reports.
+    /// Its name in reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,16 +91,16 @@ impl Orphan {
     }
 }
 
-/// What the rule says of a record.
+/// What the rule decides about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A claim that counts.
     Claim(ClaimHeaders),
     /// A commit that counts.
     Commit(CommitHeaders),
-    /// It does not count.
+    /// A record that does not count.
     Orphan(Orphan),
-    /// A claim that would count, in a record format that is not known here: nothing behind it can
+    /// A claim that would count, in a record format that is not known here: nothing after it can
     /// be judged.
     NewerFormat(u16),
 }
@@ -114,7 +114,7 @@ pub struct Fold {
     pub version: u16,
     /// The current term; 0 before the first claim.
     pub term: u64,
-    /// The current writer, if anybody has claimed.
+    /// The current writer; absent before the first claim.
     pub writer: Option<Id>,
     /// The chain hash of the last accepted record.
     pub head: Hash,
@@ -136,13 +136,13 @@ impl Fold {
         }
     }
 
-    /// Judges the next record and takes it up if it counts.
+    /// Judges the next record; if it counts, advances the state.
     pub fn take(&mut self, record: &RawRecord) -> Verdict {
         self.take_at(record, false)
     }
 
-    /// The same at a place that an operator has acknowledged as damaged, if so: an unlinked commit is
-    /// gone on from as it stands.
+    /// Like [`Fold::take`]. If an operator has acknowledged the place as damaged, an unlinked
+    /// commit counts, and the chain continues from it.
     pub fn take_at(&mut self, record: &RawRecord, is_acknowledged: bool) -> Verdict {
         match ours(record) {
             None => Verdict::Orphan(Orphan::Foreign),
@@ -199,7 +199,7 @@ impl Fold {
     }
 }
 
-/// Whether a record has the form of a commit, counting or not.
+/// Whether a record has the form of a commit, whether it counts or not.
 pub(crate) fn is_commit(record: &RawRecord) -> bool {
     matches!(ours(record), Some(Ours::Commit(..)))
 }
@@ -213,7 +213,7 @@ pub fn genesis(partition: u32) -> Hash {
     hasher.finalize().into()
 }
 
-/// The chain hash of a claim that counts: `previous` and `position` are the reader's own.
+/// The chain hash of a claim that counts; `previous` and `position` come from the reader's state.
 #[must_use]
 pub fn claim_hash(previous: &Hash, claim: &ClaimHeaders, position: u64, value: &[u8]) -> Hash {
     let mut hasher = Sha256::new();
@@ -248,8 +248,8 @@ fn sized(hasher: &mut Sha256, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
-/// Reads a record as one of ours: exactly the headers of its kind, each once, in their order; a
-/// value; a key if and only if it is a commit.
+/// Parses a record as a claim or a commit: exactly the headers of its kind, each once, in their
+/// order; a value; and a key if and only if it is a commit.
 fn ours(record: &RawRecord) -> Option<Ours<'_>> {
     let value = record.value.as_deref()?;
     let header = |index: usize, name: &str| {

@@ -1,18 +1,19 @@
-//! A domain's rules as the checker may hold them against the log: JSON in, JSON out.
+//! The interface for the rules of a domain, which the checker compares with the log: JSON in, JSON
+//! out.
 //!
 //! Invariant: a rule is a pure function of the accepted history of one stream and of the command.
-//! Deliberately absent: any real domain; who has one plugs it in.
+//! Deliberately absent: any real domain; a caller that has one passes it in.
 
 use serde_json::{Value, json};
 
-/// What a rule makes of a command.
+/// What the rules decide about a command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ruling {
-    /// These events, by type and data.
+    /// Accepted, with these events (type and data).
     Accept(Vec<(String, Value)>),
-    /// A refusal with this code.
+    /// Refused, with this code.
     Refuse(String),
-    /// This domain does not know: nothing is checked.
+    /// The domain does not judge this command: nothing is checked.
     Silent,
 }
 
@@ -29,21 +30,21 @@ pub struct Asked<'a> {
     pub data: &'a Value,
 }
 
-/// A domain: how its streams begin, what it decides, what its events do.
+/// A domain: the initial state of its streams, its decisions, and the effects of its events.
 ///
-/// Each accepted commit must be what `decide` says of the accepted history before it.
+/// Each accepted commit must equal what `decide` returns on the accepted history before it.
 pub trait Rules {
-    /// The state of a stream without events; none if this domain does not judge the stream.
+    /// The state of a stream without events; `None` if this domain does not judge the stream.
     fn initial(&self, stream: &str) -> Option<Value>;
 
-    /// What the command comes to.
+    /// What the rules decide about the command.
     fn decide(&self, state: &Value, asked: &Asked<'_>) -> Ruling;
 
-    /// The state behind an event.
+    /// Applies an event to the state.
     fn evolve(&self, state: &mut Value, type_name: &str, data: &Value);
 }
 
-/// No rules: any decision is taken as it stands.
+/// No rules: every decision is accepted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRules;
 
@@ -59,10 +60,11 @@ impl Rules for NoRules {
     fn evolve(&self, _state: &mut Value, _type_name: &str, _data: &Value) {}
 }
 
-/// A counter that must not leave 0 to 100: the smallest domain with a rule that depends on history.
+/// A counter that must stay within 0 to 100: the smallest domain with a rule that depends on
+/// history.
 ///
-/// `Add {"by":n}` leaves `Added {"by":n,"total":t}`; `by` 0 has nothing to do; a total outside is
-/// refused as `counter_out_of_range`.
+/// `Add {"by":n}` leaves `Added {"by":n,"total":t}`. `Add` with `by` 0 is accepted without events.
+/// A total outside the range is refused as `counter_out_of_range`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counter;
 

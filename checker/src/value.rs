@@ -1,6 +1,6 @@
-//! The value of a commit as design.md has it: what one command left, as JSON.
+//! The value of a commit as design.md defines it: what one command left, as JSON.
 //!
-//! Invariant: what no reader could read is not read here either; that is damage.
+//! Invariant: a value that no reader could read is not read here either; it is damage.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -43,7 +43,7 @@ pub(crate) struct Command<'a> {
     pub(crate) id: String,
     #[serde(rename = "type")]
     pub(crate) type_name: String,
-    /// Left out where the client named none.
+    /// Left out if the client named none.
     #[serde(rename = "schema", default)]
     _schema: Option<u16>,
     #[serde(default)]
@@ -97,10 +97,10 @@ pub(crate) struct Event<'a> {
     pub(crate) type_name: String,
     #[serde(rename = "schema")]
     _schema: u16,
-    /// Left out where it follows from the place.
+    /// Left out if it follows from the event's place in the commit.
     #[serde(default)]
     pub(crate) version: Option<u64>,
-    /// Left out where it is the one that the command gave, or else `recorded_at`.
+    /// Left out if it equals the command's time or, without one, `recorded_at`.
     #[serde(default)]
     pub(crate) occurred_at: Option<String>,
     #[serde(borrow)]
@@ -108,7 +108,7 @@ pub(crate) struct Event<'a> {
 }
 
 impl<'a> Commit<'a> {
-    /// Reads a record's value and holds it against its key.
+    /// Reads a record's value and checks it against the record's key.
     pub(crate) fn read(key: &[u8], value: &'a [u8]) -> Result<Self, String> {
         let commit: Self = serde_json::from_slice(value).map_err(|error| error.to_string())?;
         if key != format!("{}/{}", commit.tenant, commit.stream).as_bytes() {
@@ -126,7 +126,7 @@ impl<'a> Commit<'a> {
             .map_or(Ok(commit), |fault| Err(fault.to_owned()))
     }
 
-    /// What cannot be in a commit, whatever it says.
+    /// A part of the commit that cannot be valid, whatever the rest says.
     fn fault(&self) -> Option<&'static str> {
         let ids = std::iter::once(&self.commit).chain(self.events.iter().map(|event| &event.id));
         let names = [
@@ -181,7 +181,8 @@ fn is_name(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(is_of_it)
 }
 
-/// A UUID, as far as it has the length of one: histories of other programs name events otherwise.
+/// Whether a text of a UUID's length is a UUID. Other lengths pass: other programs name events in
+/// another way.
 fn is_id(text: &str) -> bool {
     let is_hyphen = |(at, byte): (usize, u8)| match at {
         8 | 13 | 18 | 23 => byte == b'-',
@@ -191,7 +192,7 @@ fn is_id(text: &str) -> bool {
 }
 
 impl Commit<'_> {
-    /// Whether the business times of command and events are times.
+    /// Whether the business times of the command and its events can be read.
     pub(crate) fn times_are_readable(&self) -> bool {
         let events = self
             .events
@@ -203,7 +204,7 @@ impl Commit<'_> {
 }
 
 impl Command<'_> {
-    /// Whether size and digest stand in the place of the data, as in a large refused command.
+    /// Whether the data is replaced by its size and digest, as in a large refused command.
     pub(crate) fn is_digest_only(&self) -> bool {
         self.data.get().starts_with("{\"$digest\":")
     }
@@ -247,7 +248,7 @@ pub(crate) fn moment(text: &str) -> Option<Moment> {
             .collect::<Option<_>>()?;
         parts.try_into().ok()
     };
-    // Four digits of the year, and two of all else.
+    // Four digits for the year, and two for everything else.
     if date.len() != 10 || date.find('-') != Some(4) || time.len() != 8 || time.find(':') != Some(2)
     {
         return None;
@@ -271,7 +272,7 @@ pub(crate) fn moment(text: &str) -> Option<Moment> {
         return None;
     }
     let nanos: u32 = format!("{fraction:0<9}").parse().ok()?;
-    // Days since 1970 of the proleptic Gregorian calendar; years are taken to begin in March.
+    // Days since 1970 in the proleptic Gregorian calendar, with years that begin in March.
     let shifted = if month <= 2 { year - 1 } else { year };
     let era = shifted.div_euclid(400);
     let year_of_era = shifted - era * 400;
@@ -288,7 +289,7 @@ pub(crate) fn millis_between(from: Moment, to: Moment) -> i64 {
     i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX)
 }
 
-/// The idempotency window that a claim's value names, in milliseconds.
+/// The idempotency window in a claim's value, in milliseconds.
 pub(crate) fn window_ms(claim: &[u8]) -> Option<i64> {
     let value: Value = serde_json::from_slice(claim).ok()?;
     value.get("idempotency_window_ms")?.as_i64()

@@ -1,4 +1,4 @@
-//! The command line: what may be typed, and the texts that teach it.
+//! The command line: what may be typed, and the help texts for it.
 //!
 //! Invariant: every text here is shown by `--help` and by the manual pages, and nothing else is.
 //! Deliberately absent: what the commands do (`command`), and defaults (`settings`).
@@ -60,7 +60,8 @@ pub struct Global {
     /// The Postgres of the read models [default: an embedded server in --data]
     #[arg(long, global = true, value_name = "URL")]
     postgres: Option<String>,
-    /// Configuration file [default: annals/annals.toml in your configuration folder, if it is there]
+    /// Configuration file [default: annals/annals.toml in your configuration folder, if it is
+    /// there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How data is printed on stdout [default: table]
@@ -379,7 +380,7 @@ pub enum Import {
 }
 
 impl Cli {
-    /// What was typed of settings.
+    /// The settings that were typed.
     #[must_use]
     pub fn flags(&self) -> Flags {
         let mut flags = self.global.flags();

@@ -1,7 +1,6 @@
 //! How a command ends: one code for scripts, one message for people.
 //!
-//! Invariant: the numbers are frozen; scripts branch on them. Deliberately absent: any printing but
-//! that of a failure.
+//! Invariant: the numbers are frozen; scripts branch on them. Deliberately absent: any printing.
 
 use std::error::Error;
 use std::fmt;
@@ -24,7 +23,7 @@ pub enum Exit {
     Failed,
     /// It was called or configured wrongly.
     Usage,
-    /// The business said no.
+    /// The business refused it.
     Refused,
     /// Something did not answer.
     Unavailable,
@@ -116,7 +115,7 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// How the process ends.
     pub exit: Exit,
-    /// What to tell the person, sources included; empty where everything was said already.
+    /// The message for the user, sources included; empty if everything was said already.
     pub message: String,
 }
 
@@ -134,19 +133,19 @@ impl Failure {
         Self::new(exit, explained(error))
     }
 
-    /// A failure that was shown where it happened: only the code is left to say.
+    /// A failure whose message was shown already: only the exit code is left.
     #[must_use]
     pub fn silent(exit: Exit) -> Self {
         Self::new(exit, "")
     }
 
-    /// The same, with what was tried before it.
+    /// Puts in front of the message what was tried.
     #[must_use]
     pub fn while_trying(self, what: &str) -> Self {
         Self::new(self.exit, format!("could not {what}: {}", self.message))
     }
 
-    /// The same, with what to do about it behind it.
+    /// Appends to the message what to do about it.
     #[must_use]
     pub fn hint(self, hint: impl fmt::Display) -> Self {
         Self::new(self.exit, format!("{}; {hint}", self.message))

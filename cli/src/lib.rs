@@ -1,10 +1,10 @@
 //! The one binary `annals`: all roles and all tools, for any domain.
 //!
-//! A program names its deciders and read models and calls [`run`]; `main.rs` does it for the shop,
-//! `examples/lending` for a library. Invariant: data on stdout, talk on stderr, one exit code of a
-//! frozen table. Deliberately absent: any rule and any read model.
+//! A program names its deciders and read models and calls [`run`]; `main.rs` does so for the shop,
+//! `examples/lending` for a lending library. Invariant: data goes to stdout, messages go to stderr,
+//! and the exit code is one of a frozen table. Deliberately absent: any rule and any read model.
 
-// They panic where nobody takes what they print; `talk!` and `output` do not.
+// `println!` and `eprintln!` panic if they cannot write; `talk!` and `output` do not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod args;
@@ -33,13 +33,13 @@ use args::Cli;
 use exit::{Exit, Failure};
 use settings::Settings;
 
-/// Owners make and drop many small values on all threads, which the system's allocator is slow at. A
-/// program of its own that wants another turns the feature `mimalloc` off.
+/// Owners make and drop many small values on all threads, at which the system's allocator is slow.
+/// A program built on this crate that wants another allocator turns the feature `mimalloc` off.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What a program runs: its rules, and what it shows of what happened.
+/// What a program runs: its rules and its read models.
 pub struct Domain {
     /// The deciders.
     pub registry: Registry,
@@ -68,7 +68,7 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
     let parsed = command_line(&domain).try_get_matches();
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        // Help and version are data.
+        // Help and version are data, so they go to stdout.
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
             if logging::is_json() {
@@ -80,7 +80,7 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
     };
     stderr::log_panics();
     let outcome = start(domain, cli);
-    // What fails since a signal has just stopped our Postgres is no failure to talk of.
+    // If a signal has just stopped the embedded Postgres, a failure that follows is not reported.
     signals::yield_to_the_end();
     stderr::finish();
     match outcome {
@@ -98,7 +98,8 @@ pub fn run(registry: Registry, projections: Vec<Arc<dyn Projection>>) -> ExitCod
     }
 }
 
-/// The command line of a program: sample data and imports of a shop are shown only to a shop.
+/// The command line of a program. The help shows `demo`, with a shop's sample data, only if the
+/// program is the shop.
 #[must_use]
 pub fn command_line(domain: &Domain) -> clap::Command {
     let mut command = Cli::command();
@@ -110,7 +111,7 @@ pub fn command_line(domain: &Domain) -> clap::Command {
     command
 }
 
-/// How long the libraries' threads may take to end when nothing depends on it any more.
+/// How long the end waits for threads of libraries when nothing depends on them any more.
 const CLIENTS_END_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn start(domain: Domain, cli: Cli) -> Result<Exit, Failure> {
@@ -124,8 +125,9 @@ fn start(domain: Domain, cli: Cli) -> Result<Exit, Failure> {
         .build()
         .map_err(|error| Failure::of(Exit::Failed, &error).while_trying("start the runtime"))?;
     let outcome = runtime.block_on(command::run(domain, settings, cli.command));
-    // Everything that must be waited for was. What is left are Kafka's clients, which take themselves
-    // apart; one whose wall clock was set back meanwhile may do so for as long as it was set back by.
+    // Everything that must be awaited has been awaited. What is left are Kafka's clients, which
+    // shut themselves down. If the wall clock was set back meanwhile, a client may take as long as
+    // it was set back by.
     runtime.shutdown_timeout(CLIENTS_END_WAIT);
     outcome
 }

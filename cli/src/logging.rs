@@ -1,7 +1,7 @@
-//! What the program says on stderr while it runs.
+//! Log lines and messages on stderr while the program runs.
 //!
-//! Invariant: stdout carries data and nothing else. Deliberately absent: what a command reports to
-//! the person who typed it; that is its own talk.
+//! Invariant: stdout carries data and nothing else. Deliberately absent: the texts that a command
+//! reports to its user; they stand in the command.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::settings::{LogFormat, Settings};
 use crate::stderr;
 
-/// Our own crates, which say more than the libraries.
+/// The project's own crates, which log more than the libraries.
 const OURS: [&str; 10] = [
     "cli",
     "cluster_trial",
@@ -34,18 +34,17 @@ mod json;
 /// Whether everything on stderr is JSON.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// Whether everything on stderr is to be JSON.
 pub(crate) fn is_json() -> bool {
     IS_JSON.load(Ordering::Relaxed)
 }
 
-/// Writes a line of talk on stderr: as it is, or as a line of the log where that is JSON. A reader that
-/// is gone is no reason to end.
+/// Writes a message to stderr: as plain text, or as a log line if the log is JSON. If nobody reads
+/// stderr any more, the program goes on.
 pub(crate) fn inform(text: fmt::Arguments<'_>) {
     say("INFO", text);
 }
 
-/// The same for what ends the program.
+/// Like [`inform`], for the message of a failure that ends the program.
 pub(crate) fn complain(text: fmt::Arguments<'_>) {
     say("ERROR", text);
 }
@@ -59,7 +58,7 @@ fn say(level: &str, text: fmt::Arguments<'_>) {
     stderr::say(format_args!("{line}"));
 }
 
-/// `eprintln!` for people, or a line of the log for programs.
+/// Like `eprintln!`; writes a log line if the log is JSON.
 macro_rules! talk {
     ($($text:tt)*) => {
         $crate::logging::inform(format_args!($($text)*))
@@ -67,8 +66,8 @@ macro_rules! talk {
 }
 pub(crate) use talk;
 
-/// Finds out from the command line and the environment whether JSON is asked for, before the settings
-/// can be read: what is wrong with them is said in JSON, too.
+/// Finds out from the command line and the environment whether JSON is wanted, before the settings
+/// are read: errors in the settings must be reported in JSON, too.
 pub(crate) fn foresee(mut arguments: impl Iterator<Item = String>) {
     let variable = std::env::var("ANNALS_LOG_FORMAT").ok();
     let mut flag = None;
@@ -85,23 +84,23 @@ pub(crate) fn foresee(mut arguments: impl Iterator<Item = String>) {
     );
 }
 
-/// How much is said where nobody asks for more or less.
+/// How much a command logs unless the user asks for more or less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Voice {
-    /// Nothing: where what is logged is a part of what is played.
+    /// Nothing: for the simulator, whose simulated nodes would write the log lines.
     Silent,
     /// What a human must know: for tools.
     Quiet,
-    /// Only what is not meant to happen: for tools that make faults themselves.
+    /// Errors only: for tools that cause faults themselves.
     Faults,
-    /// What happens in the life of the process: for servers.
+    /// Lifecycle messages, too: for servers.
     Server,
 }
 
 /// Starts logging; done once in a process.
 ///
 /// # Errors
-/// `Usage` where the filter cannot be understood.
+/// `Usage` if the filter cannot be parsed.
 pub fn start(settings: &Settings, verbose: u8, voice: Voice) -> Result<(), Failure> {
     let filter = settings.log_filter.clone();
     let filter = filter.unwrap_or_else(|| filter_of(verbose, voice));
@@ -116,7 +115,7 @@ pub fn start(settings: &Settings, verbose: u8, voice: Voice) -> Result<(), Failu
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let is_json = settings.log_format == LogFormat::Json;
     IS_JSON.store(is_json, Ordering::Relaxed);
-    // A second start in one process, as in tests, keeps the first.
+    // A second start in one process, as in tests, keeps the first logger.
     let _ = match settings.log_format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder

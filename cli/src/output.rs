@@ -1,8 +1,8 @@
 //! Data on stdout: as a table for people, as JSON, as JSON lines, as CSV.
 //!
-//! Invariant: a reader that closes the pipe ends us quietly; nothing else is ever printed on stdout;
-//! whatever came from elsewhere is made harmless here (`escape`), in every format. Deliberately
-//! absent: talk and logs, which go to stderr.
+//! Invariant: only data is printed on stdout. If the reader closes the pipe, the program ends
+//! quietly. Texts from outside are made harmless in every format (`escape`). Deliberately absent:
+//! messages and logs, which go to stderr.
 
 use std::io::{self, Write};
 
@@ -26,7 +26,7 @@ pub fn rows<T: Serialize>(
     print(rows_text(format, columns, rows)?.as_bytes())
 }
 
-/// Prints one thing: a table of names and values, or one document.
+/// Prints one record: a table of names and values, or one document.
 ///
 /// # Errors
 /// `Failed` where stdout cannot be written.
@@ -93,10 +93,10 @@ fn json_text(written: serde_json::Result<String>) -> Result<String, Failure> {
     Ok(format!("{}\n", escape::json(&text)))
 }
 
-/// JSON with a line for each member, in the order it came in.
+/// Formats JSON with one member per line, in the order of the input.
 ///
-/// Works on the text: reading it into values and writing them again would sort the members. What is
-/// no JSON stays as it is where that can be helped.
+/// Works on the text, because reading it into values and writing them again would sort the members.
+/// Input that is not JSON causes no error; its text is kept as far as possible.
 #[must_use]
 pub fn pretty(json: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
@@ -157,7 +157,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
     print(format!("{}\n", escape::lines(text)).as_bytes())
 }
 
-/// Prints a JSON text, as it stands or unfolded.
+/// Prints a JSON text; its layout stays as it is.
 ///
 /// # Errors
 /// `Failed` where stdout cannot be written.
@@ -165,14 +165,14 @@ pub fn json(text: &str) -> Result<(), Failure> {
     print(format!("{}\n", escape::json(text)).as_bytes())
 }
 
-/// Prints bytes of our own as they are.
+/// Prints bytes without escaping them: the caller has made them harmless.
 ///
 /// # Errors
 /// `Failed` where stdout cannot be written.
 pub fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        // Whoever read has seen enough, as in `annals events … | head`.
+        // The reader closed the pipe, as in `annals events … | head`: that is not a failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::silent(Exit::Done)),
         outcome => outcome.map_err(|error| unwritable(&error)),
     }
@@ -192,7 +192,7 @@ fn cells<T: Serialize>(
     Ok(columns.iter().map(cell).collect())
 }
 
-/// A value as one cell: text bare, nothing for null, the rest as JSON.
+/// A value as one cell: text without quotes, null as an empty cell, anything else as JSON.
 fn cell_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -209,7 +209,7 @@ fn csv_cell_of(value: &Value) -> String {
     escape::csv_cell(&cell_text(value)).into_owned()
 }
 
-/// Aligned columns without lines; columns of numbers to the right.
+/// Aligned columns without border lines; columns of numbers are right-aligned.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table
@@ -287,7 +287,7 @@ mod tests {
         OutputFormat::Csv,
     ];
 
-    /// Texts in which what terminals and spreadsheets obey is frequent.
+    /// Texts with many characters that terminals and spreadsheets act on.
     fn hostile_text() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             "[a-z0-9 ,;\"'{}]{0,6}",
@@ -315,8 +315,8 @@ mod tests {
         prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
     }
 
-    /// What no output may hold, apart from the line feeds that end its lines. Written down apart
-    /// from the code that is tested.
+    /// Characters that no output may contain, except the line feeds that end its lines. Defined
+    /// independently of the tested code.
     fn is_obeyed(char: char) -> bool {
         matches!(char,
             '\0'..='\u{9}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}'

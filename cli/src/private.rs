@@ -1,10 +1,10 @@
 //! What only the user who runs the program may read: folders of data, files of logs, secrets.
 //!
-//! Invariant: a folder of data has mode 0700 and what is made in it 0600, whatever the umask of the
-//! shell; what is wider is made narrow at the start, and a file with a secret that others may read is
-//! refused. Root's folders have 0711: its Postgres runs as another user, who must get through to what
-//! is that user's; nobody can look around. Deliberately absent: the private Postgres's folder, which has
-//! rules of its own.
+//! Invariant: a data folder has mode 0700, and what is made in it has 0600, whatever the umask of
+//! the shell. Wider modes are narrowed at the start; a secret file that others may read is refused.
+//! Root's folders have mode 0711: root's Postgres runs as another user, who must pass through to
+//! its own files; nobody can list the folders. Deliberately absent: the private Postgres's folder,
+//! which has rules of its own.
 
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io::ErrorKind;
@@ -15,29 +15,29 @@ use rustix::fs::Mode;
 
 use crate::exit::{Exit, Failure};
 
-/// The bits of everybody but the owner: whoever has none can neither read nor write.
+/// The permission bits of group and others.
 const OF_OTHERS: u32 = 0o077;
 /// The mode of root's folders.
 const ROOT_FOLDER_MODE: u32 = 0o711;
-/// What stands beside the file of an embedded log.
+/// The suffixes of an embedded log's files: the log itself and those beside it.
 const BESIDE_LOG: [&str; 4] = ["", "-wal", "-shm", ".lock"];
 
-/// Whatever this process makes from now on is for its user alone.
+/// Sets the umask: what this process makes from now on is private to its user.
 pub fn by_default() {
     rustix::process::umask(Mode::from_bits_truncate(OF_OTHERS as _));
 }
 
-/// Makes a folder for its owner alone, or makes the one that is there so.
+/// Makes a folder that is private to its owner, or makes an existing one private.
 ///
 /// # Errors
-/// `Failed` where it cannot be made; `Usage` where it belongs to somebody else and is open to more.
+/// `Failed` if it cannot be made; `Usage` if it belongs to another user and is too open.
 pub fn folder(path: &Path) -> Result<(), Failure> {
     let mut builder = DirBuilder::new();
     let mode = folder_mode();
     let made = builder.recursive(true).mode(mode).create(path);
     made.map_err(|error| failed("make the folder", path, &error))?;
     narrowed(path, mode)?;
-    // The umask has taken away what root's Postgres needs.
+    // The umask has removed permissions that root's Postgres needs.
     if mode == ROOT_FOLDER_MODE {
         let set = fs::set_permissions(path, Permissions::from_mode(mode));
         set.map_err(|error| failed("open the way through", path, &error))?;
@@ -55,10 +55,10 @@ pub fn folder_mode() -> u32 {
     }
 }
 
-/// Makes the files of an embedded log its owner's alone.
+/// Makes the files of an embedded log private to their owner.
 ///
 /// # Errors
-/// `Usage` where one belongs to somebody else and is open to more.
+/// `Usage` if one of them belongs to another user and is too open.
 pub fn log_files(log: &Path) -> Result<(), Failure> {
     BESIDE_LOG.iter().try_for_each(|suffix| {
         let mut path = log.as_os_str().to_owned();
@@ -67,13 +67,13 @@ pub fn log_files(log: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Refuses a file with a secret that others may read. Root may let a group read it, as it must where
-/// the program runs as somebody else.
+/// Refuses a secret file that others may read. A file of root may be readable by its group: the
+/// program needs that if it runs as another user.
 ///
 /// # Errors
 /// What is wrong and what to do, as text: the caller knows which setting names the file.
 pub fn secret_file(path: &Path) -> Result<(), String> {
-    // Whether it can be read at all is found out by whoever reads it.
+    // If the file cannot be read, the caller's own reading reports that.
     let Ok(file) = fs::metadata(path) else {
         return Ok(());
     };

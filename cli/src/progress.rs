@@ -1,4 +1,4 @@
-//! How far something long has come: a bar on a terminal, plain lines elsewhere, both on stderr.
+//! The progress of long work: a bar on a terminal, plain lines elsewhere, both on stderr.
 //!
 //! Deliberately absent: data.
 
@@ -24,7 +24,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins; `what` as in "reading the log".
+    /// Starts; `what` names the work, as in "reading the log".
     #[must_use]
     pub fn start(what: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// Notes how far it has come.
+    /// Records how much of the work is done.
     pub fn set(&mut self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
@@ -55,7 +55,7 @@ impl Progress {
         }
     }
 
-    /// Ends, with a last line that says what came of it.
+    /// Ends with a last line that tells the outcome.
     pub fn finish(&self, outcome: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

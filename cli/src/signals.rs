@@ -1,8 +1,8 @@
-//! The wish to stop: SIGTERM, SIGINT (Ctrl-C), and where a person looks on SIGHUP.
+//! Requests to stop: SIGTERM, SIGINT (Ctrl-C) and, for commands that a person runs, SIGHUP.
 //!
-//! Invariant: the first signal asks for an orderly end, a second one ends the process at once, with
-//! the code that shells give to it (128 + its number). Deliberately absent: what an orderly end is
-//! (`node`).
+//! Invariant: the first signal asks for an orderly end; a second one ends the process at once, with
+//! the exit code that shells use for it (128 + its number). Tools end at the first signal.
+//! Deliberately absent: what an orderly end is (`node`).
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +17,11 @@ use crate::exit::{Exit, Failure};
 const SERVERS_END_WAIT: Duration = Duration::from_secs(5);
 /// Whether a signal ends this process at once.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
-/// Whether somebody in this process listens for signals.
+/// Whether this process listens for signals.
 static IS_HEARD: AtomicBool = AtomicBool::new(false);
 
-/// What SIGHUP means: a terminal that is gone, or a supervisor that wants settings read again.
+/// What SIGHUP does. It is sent when the terminal is gone, or by a supervisor that wants the
+/// settings to be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HangUp {
     /// Nothing: a service goes on.
@@ -31,18 +32,18 @@ pub enum HangUp {
     Ends,
 }
 
-/// Whoever waits for the wish to stop.
+/// A handle that waits for the request to stop.
 #[derive(Clone, Debug)]
 pub struct Stop {
     asked: watch::Receiver<bool>,
 }
 
 impl Stop {
-    /// Listens for signals from now on, on a thread of its own: a second signal counts even while
-    /// everything else ends.
+    /// Listens for signals from now on. A thread of its own does so, so that a second signal works
+    /// even while everything else ends.
     ///
     /// # Errors
-    /// `Failed` where the system does not let us.
+    /// `Failed` if the system does not allow it.
     pub fn listen(on_hang_up: HangUp) -> Result<Self, Failure> {
         IS_HEARD.store(true, Ordering::SeqCst);
         let (ask, asked) = watch::channel(false);
@@ -54,24 +55,24 @@ impl Stop {
         Ok(Self { asked })
     }
 
-    /// Waits for the wish.
+    /// Waits for the request to stop.
     pub async fn asked(&self) {
         // The sender lives as long as the process.
         let _ = self.asked.clone().wait_for(|asked| *asked).await;
     }
 
-    /// Whether it was uttered.
+    /// Whether a stop was requested.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         *self.asked.borrow()
     }
 }
 
-/// For tools, which end at the first signal as they would without it: the servers that were started
-/// for them end too. Does nothing where somebody waits for the wish to stop.
+/// For tools, which end at the first signal as they would without this: the servers that were
+/// started for them end, too. Does nothing if this process listens for signals already.
 ///
 /// # Errors
-/// `Failed` where the system does not let us.
+/// `Failed` if the system does not allow it.
 pub fn end_servers_on_signal() -> Result<(), Failure> {
     if IS_HEARD.swap(true, Ordering::SeqCst) {
         return Ok(());
@@ -102,7 +103,7 @@ fn hear(on_hang_up: HangUp, heard: impl FnMut(i32) + Send + 'static) -> Result<(
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// Absent where whoever started us wants hang-ups ignored, as `nohup` does.
+    /// Absent if the parent process wants SIGHUP to be ignored, as `nohup` does.
     hang_up: Option<tokio::signal::unix::Signal>,
     on_hang_up: HangUp,
     had_terminal: bool,
@@ -167,14 +168,14 @@ fn hang_up_is_ignored() -> bool {
         .is_some_and(|mask| mask & 1 == 1)
 }
 
-/// Ends this process, and its servers before it.
+/// Ends the servers of this process, then the process.
 fn end(patience: Duration, number: i32) -> ! {
     IS_ENDING.store(true, Ordering::SeqCst);
     embedded_postgres::end_all(patience);
     std::process::exit(128 + number)
 }
 
-/// Leaves it to whoever ends this process after a signal; returns at once where nobody does.
+/// If a signal is ending this process, waits for that end. Otherwise returns at once.
 pub fn yield_to_the_end() {
     while IS_ENDING.load(Ordering::SeqCst) {
         std::thread::park();

@@ -1,8 +1,9 @@
-//! What is said on stderr, which may be full, closed, or read by nobody.
+//! Writing to stderr, which may be full, closed, or read by nobody.
 //!
-//! Invariant: nothing here panics, and no line of the log ever waits: a thread of its own writes
-//! them, and those that it cannot write, or that come faster than they can be written, are dropped
-//! and counted. The log says so as soon as it goes on. Deliberately absent: what is said.
+//! Invariant: nothing here panics, and no caller waits for a log line to be written: a thread of
+//! its own writes them. Lines that it cannot write, or that come faster than it writes, are dropped
+//! and counted. The log reports them as soon as writing works again. Deliberately absent: the
+//! texts.
 
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
@@ -15,24 +16,24 @@ use kernel::escape;
 
 /// The most lines that wait to be written.
 const LINES_WAITING_MAX: usize = 8_192;
-/// The most bytes of them.
+/// The most bytes that wait to be written.
 const BYTES_WAITING_MAX: usize = 4 << 20;
 /// How often the log says that lines were dropped.
 const TALK_EVERY: Duration = Duration::from_secs(1);
-/// How long the last lines may take at the end.
+/// How long the end of the process waits for the last lines.
 const FINISH_WAIT: Duration = Duration::from_millis(500);
-/// How often somebody looks whether they are written.
+/// How often this wait checks whether they are written.
 const FINISH_POLL: Duration = Duration::from_millis(1);
 
-/// Writes a line to stderr; whoever does not listen misses it, no more. (`eprintln!` panics there.)
+/// Writes a line to stderr. Ignores a failure, where `eprintln!` would panic.
 pub(crate) fn say(words: std::fmt::Arguments<'_>) {
-    // There is nobody to tell that it failed.
+    // There is nowhere to report the failure.
     let _ = writeln!(io::stderr().lock(), "{words}");
 }
 
 static LOG: OnceLock<LogWriter> = OnceLock::new();
 
-/// Where lines of the log go; cheap to clone.
+/// The writer of log lines; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct LogWriter {
     lines: SyncSender<Vec<u8>>,
@@ -57,12 +58,13 @@ fn dropped_lines() -> metrics::Counter {
     metrics::counter!("annals_log_lines_dropped_total")
 }
 
-/// The one writer of the process; its thread is started by whoever asks first.
+/// The only log writer of the process. The first call starts its thread.
 pub(crate) fn log() -> LogWriter {
     LOG.get_or_init(|| LogWriter::to(io::stderr())).clone()
 }
 
-/// Begins to count dropped lines, those of before included; once there is somebody who counts.
+/// Sets the metric of dropped lines, earlier ones included. Called once a recorder for metrics
+/// exists.
 pub(crate) fn count_dropped() {
     let before = LOG
         .get()
@@ -70,14 +72,14 @@ pub(crate) fn count_dropped() {
     dropped_lines().absolute(before);
 }
 
-/// Waits until the last lines are written, if that does not take long.
+/// Waits until the last lines are written, at most [`FINISH_WAIT`].
 pub(crate) fn finish() {
     if let Some(log) = LOG.get() {
         log.finish(FINISH_WAIT);
     }
 }
 
-/// Says what panicked in the log, not on stderr itself, where it might wait for ever.
+/// Reports panics through the log: a direct write to stderr might wait for ever.
 pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         if tracing::enabled!(tracing::Level::ERROR) {
@@ -152,7 +154,7 @@ fn write_all(mut sink: impl Write, lines: &Receiver<Vec<u8>>, state: &State) {
         let dropped = state.dropped.load(Ordering::Relaxed);
         if written.is_ok() && dropped > told && told_at.is_none_or(|at| at.elapsed() >= TALK_EVERY)
         {
-            // As a line of the log, it goes the way of all others.
+            // This is a log line, too, and goes through the same queue.
             tracing::warn!(lines = dropped - told, "lines of the log were dropped");
             (told, told_at) = (dropped, Some(Instant::now()));
         }
@@ -160,7 +162,7 @@ fn write_all(mut sink: impl Write, lines: &Receiver<Vec<u8>>, state: &State) {
     }
 }
 
-/// One line on its way: the subscriber writes it piece by piece or at once.
+/// One log line, which the subscriber writes in one piece or in several. Dropping it sends it.
 #[derive(Debug)]
 pub(crate) struct LogLine {
     log: LogWriter,
@@ -206,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// A sink that fails as long as it is told to, and blocks as long as it is not released.
+    /// A sink that fails while `fails` is set, and blocks until its gate is opened.
     struct Sink {
         fails: Arc<Mutex<bool>>,
         got: Sender<Vec<u8>>,
@@ -216,7 +218,7 @@ mod tests {
     impl Write for Sink {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
             if let Some(gate) = self.gate.take() {
-                // A dropped sender opens the gate as well.
+                // A dropped sender opens the gate, too.
                 let _ = gate.recv();
             }
             if *self.fails.lock().unwrap() {

@@ -1,11 +1,12 @@
 //! The Kafka client library's waits, kept apart from the wall clock.
 //!
 //! librdkafka (2.12) waits for its queues until a moment of the wall clock (`tinycthread_extra.c`,
-//! `rdtime.h`). Where that is set back, each such wait becomes longer by as much, and a client stands
-//! still for minutes or hours. The function here takes the place of libc's in the whole program: what is
-//! left of a wait when it begins is waited by the monotonic clock. Nothing of ours calls it. A program of
-//! its own that does not want this turns the feature `steady-waits` off.
-//! Deliberately absent: other systems than Linux with glibc, where libc's own stay.
+//! `rdtime.h`). If that clock is set back, each such wait becomes longer by the same amount, and a
+//! client stands still for minutes or hours. The function here replaces libc's in the whole
+//! program: it takes the time that is left when a wait begins, and waits for it by the monotonic
+//! clock. No code of this project calls it. A program built on this crate that does not want it
+//! turns the feature `steady-waits` off.
+//! Deliberately absent: other systems than Linux with glibc; there, libc's own function stays.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,14 +22,14 @@ const THRD_TIMEDOUT: c_int = 4;
 
 static WAITS: AtomicU64 = AtomicU64::new(0);
 
-/// How many waits of the whole program came here.
+/// How many waits of the whole program this function has handled.
 #[must_use]
 pub fn count() -> u64 {
     WAITS.load(Ordering::Relaxed)
 }
 
 unsafe extern "C" {
-    /// glibc 2.30.
+    /// Since glibc 2.30.
     fn pthread_cond_clockwait(
         condition: *mut pthread_cond_t,
         mutex: *mut pthread_mutex_t,
@@ -42,12 +43,12 @@ fn now(clock: clockid_t) -> timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: it is a place to write to. With these clocks it cannot fail.
+    // SAFETY: `now` can be written to. With these clocks the call cannot fail.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
     now
 }
 
-/// The moment by another clock that is as far from its `now` as `until` is from `wall`.
+/// Converts `until` to another clock: the result is as far from `now` as `until` is from `wall`.
 fn moved(until: timespec, wall: timespec, now: timespec) -> timespec {
     let nanos = until.tv_nsec - wall.tv_nsec + now.tv_nsec;
     let seconds = until
@@ -60,10 +61,11 @@ fn moved(until: timespec, wall: timespec, now: timespec) -> timespec {
     }
 }
 
-/// As C11's `cnd_timedwait`, whose moments are of the wall clock; that may be set meanwhile.
+/// C11's `cnd_timedwait`, whose `until` is a moment of the wall clock. Setting that clock during
+/// the wait changes nothing.
 ///
 /// # Safety
-/// As libc's.
+/// As for libc's function.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cnd_timedwait(
     condition: *mut pthread_cond_t,
@@ -71,8 +73,8 @@ unsafe extern "C" fn cnd_timedwait(
     until: *const timespec,
 ) -> c_int {
     WAITS.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: the caller's pointers as they came. To glibc a `cnd_t` is a `pthread_cond_t` and a
-    // `mtx_t` a `pthread_mutex_t` (`nptl/cnd_timedwait.c`).
+    // SAFETY: the caller's pointers are passed on unchanged. In glibc, a `cnd_t` is a
+    // `pthread_cond_t` and a `mtx_t` is a `pthread_mutex_t` (`nptl/cnd_timedwait.c`).
     let waited = unsafe {
         let until = moved(*until, now(CLOCK_REALTIME), now(CLOCK_MONOTONIC));
         pthread_cond_clockwait(condition, mutex, CLOCK_MONOTONIC, &raw const until)

@@ -1,7 +1,7 @@
 //! One command, and its one answer.
 //!
-//! Invariant: until there is an answer the command is sent again under the same id, so that it is done once.
-//! Deliberately absent: many commands at once (`batch`).
+//! Invariant: until there is an answer, the client sends the command again under the same id, so
+//! that it takes effect only once. Deliberately absent: many commands at once (`batch`).
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::batch::Backoff;
 use crate::wire::segment;
 use crate::{Client, ClientError};
 
-/// What is asked of one stream. Everything but stream, type and data may be left out.
+/// A command to one stream. Only the stream, the type and the data must be given.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// The stream: category, dash, id.
@@ -29,7 +29,7 @@ pub struct Command {
     pub tenant: Option<String>,
     /// When it happened in the business (RFC 3339).
     pub occurred_at: Option<String>,
-    /// Refuse it if the stream has another version; 0: no events yet.
+    /// The command is refused if the stream has another version than this; 0: no events yet.
     pub expected_version: Option<u64>,
     /// Who asks, as `KIND:ID`.
     pub actor: Option<String>,
@@ -48,11 +48,11 @@ pub struct Accepted {
     pub stream: String,
     /// Its version now.
     pub version: u64,
-    /// The place of the command's commit: a query that brings it sees what the command did.
+    /// The position of the command's commit: a query with it sees what the command did.
     pub position: PositionToken,
-    /// The events that it left; none where there was nothing left to do.
+    /// The command's events; none if there was nothing left to do.
     pub events: Vec<EventRef>,
-    /// Whether the id was answered before, and this is that answer.
+    /// Whether this id was answered before, and this is that answer.
     pub repeated: bool,
 }
 
@@ -64,18 +64,18 @@ pub struct EventRef {
     /// Its type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// The stream's version with it.
+    /// The stream's version after this event.
     pub version: u64,
 }
 
 impl Command {
     /// A command under a new id.
     ///
-    /// Whoever may have to send it again later, after a crash, keeps the id, or makes one of the intent
-    /// itself.
+    /// A caller that may have to send the command again later, after a crash, keeps the id, or
+    /// derives it from the intent.
     ///
     /// # Errors
-    /// Where `data` cannot be written as JSON.
+    /// If `data` cannot be written as JSON.
     pub fn new(
         stream: impl Into<String>,
         command: impl Into<String>,
@@ -111,8 +111,8 @@ impl Client {
     /// [`retry_for`](Self::retry_for) says.
     ///
     /// # Errors
-    /// [`ClientError`]; where it [is repeatable](ClientError::is_repeatable), nobody knows yet what became
-    /// of the command, and it may be sent again under the same id.
+    /// [`ClientError`]. If it [is repeatable](ClientError::is_repeatable), the outcome of the
+    /// command is not known yet, and the caller may send it again under the same id.
     pub async fn send(&self, command: &Command) -> Result<Accepted, ClientError> {
         let begun = Instant::now();
         let mut backoff = Backoff::new();

@@ -1,8 +1,9 @@
-//! The Rust client of both doors, for anybody's program: commands one by one and in batches, streams,
-//! read models, and problems as values.
+//! The Rust client of both doors, for any program: single commands and batches, streams, read
+//! models, and problems as values.
 //!
-//! Invariant: a command keeps its id through every attempt, so that it is done once however often it is
-//! sent. Deliberately absent: the log and the doors; whatever stands here is said over HTTP.
+//! Invariant: a command keeps its id through every attempt, so that it takes effect once, however
+//! often it is sent. Deliberately absent: the log and the doors; this crate only speaks HTTP to
+//! them.
 
 mod batch;
 mod command;
@@ -40,7 +41,7 @@ impl Client {
     /// A client of the server at `url`, such as `http://127.0.0.1:4747`; nothing is sent yet.
     ///
     /// # Errors
-    /// [`ClientError::Address`] where that is none.
+    /// [`ClientError::Address`] if `url` is not a valid address.
     pub fn to(url: &str) -> Result<Self, ClientError> {
         let url = url.trim_end_matches('/').to_owned();
         let http = reqwest::Client::builder()
@@ -58,8 +59,8 @@ impl Client {
         }
     }
 
-    /// The same, which sends a command that has no answer yet again for so long; a query is never sent
-    /// again. Zero: every command is sent once.
+    /// The same client, which sends an unanswered command again for at most this long. Zero: every
+    /// command is sent once. Queries are never sent again.
     #[must_use]
     pub fn retry_for(self, retry_for: Duration) -> Self {
         Self { retry_for, ..self }

@@ -1,7 +1,7 @@
-//! Why there is no answer, or not the one that was hoped for.
+//! Why a request failed: without an answer, or with an answer that is an error.
 //!
-//! Invariant: a refusal by a rule is told apart from everything else, and so is what may have been done
-//! from what was not.
+//! Invariant: a refusal by a rule is distinct from every other error, and an error after which a
+//! command may have been done is distinct from one after which it was not.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::batch::is_worth_another_try;
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The server's address is none.
+    /// The server's address is not valid.
     #[error("{url} is no address of a server")]
     Address {
         /// What was given.
@@ -22,21 +22,21 @@ pub enum ClientError {
         /// What the HTTP client says.
         source: reqwest::Error,
     },
-    /// Nobody answers. A command may have been done: send it again under the same id.
+    /// The server does not answer. A command may have been done: send it again under the same id.
     #[error("could not ask {url}")]
     Unreachable {
-        /// Whom.
+        /// The server's address.
         url: String,
         /// What the HTTP client says.
         source: reqwest::Error,
     },
-    /// The server says no, or not yet.
+    /// The server refused the request, or cannot answer it yet.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// The answer is none of a door.
+    /// The answer does not come from a door.
     #[error("could not understand the answer of {url}")]
     NotADoor {
-        /// Who answered.
+        /// The server's address.
         url: String,
         /// What is wrong with it.
         source: serde_json::Error,
@@ -44,7 +44,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the same may be sent again, in the hope of a better end.
+    /// Whether it makes sense to send the same again.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         match self {
@@ -54,13 +54,13 @@ impl ClientError {
         }
     }
 
-    /// Whether nobody was there to take the request.
+    /// Whether there was no connection to the server.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Unreachable { source, .. } if source.is_connect())
     }
 
-    /// The problem that the server told, if it told one.
+    /// The server's problem, if it answered with one.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
         match self {
@@ -87,21 +87,21 @@ pub struct Problem {
     pub pointer: Option<String>,
     /// The header that does not fit.
     pub header: Option<String>,
-    /// Under which name the server's log has it.
+    /// The id under which the server's log has it.
     pub correlation_id: Option<String>,
     /// Everything else, such as the facts of a broken rule.
     #[serde(flatten)]
     pub facts: Map<String, Value>,
-    /// When to send it again, if the server says so.
+    /// How long to wait before another try, if the server says so.
     #[serde(skip)]
     pub retry_after: Option<Duration>,
-    /// The document as it came.
+    /// The document as received.
     #[serde(skip)]
     pub text: String,
 }
 
 impl Problem {
-    /// What is known where only a status came, such as from a proxy.
+    /// What is known from a status without a document, such as from a proxy.
     pub(crate) fn without_document(status: StatusCode) -> Self {
         Self {
             status: status.as_u16(),
@@ -116,14 +116,14 @@ impl Problem {
         }
     }
 
-    /// Whether the same may be sent again: it was not attempted, or nobody knows yet what became of it.
+    /// Whether the same may be sent again: it was not attempted, or its outcome is not known yet.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         is_worth_another_try(self.status)
     }
 
-    /// Whether the business refused it: by a rule, or because the stream has another version than the
-    /// expected one.
+    /// Whether the business refused it: by a rule, or because the stream does not have the expected
+    /// version.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self.status, 412 | 422)

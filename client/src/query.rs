@@ -1,6 +1,6 @@
-//! Questions: streams and read models.
+//! Queries: streams and read models.
 //!
-//! Deliberately absent: sending anything again; a question that failed has changed nothing.
+//! Deliberately absent: any retry; a query that failed has changed nothing.
 
 use kernel::{Actor, Timestamp};
 use position::PositionToken;
@@ -12,32 +12,32 @@ use uuid::Uuid;
 use crate::wire::{Answered, segment};
 use crate::{Client, ClientError};
 
-/// What every question may say.
+/// The options of every query.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     /// For whom the streams and rows are kept; absent: `main`.
     pub tenant: Option<String>,
-    /// Wait until the read model has reached this place, such as that of a command's answer.
+    /// Wait until the read model has reached this position, such as that of a command's answer.
     pub min_position: Option<PositionToken>,
 }
 
 /// An answer of a read model.
 #[derive(Clone, Debug)]
 pub struct Read<T> {
-    /// What it says.
+    /// The content of the answer.
     pub value: T,
-    /// How far it was when it said so.
+    /// How far the read model was at that time.
     pub freshness: Freshness,
 }
 
 /// How far a read model is behind the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Freshness {
-    /// The place that its rows stand at least; absent where it has read nothing yet.
+    /// The position that its rows have reached at least; absent if it has read nothing yet.
     pub position: Option<PositionToken>,
     /// For how many seconds the oldest record that its rows lack has been in the log, if known.
     pub lag_seconds: Option<f64>,
-    /// Why its rows are not to be taken for what is: `stopped`, or `behind`.
+    /// Why its rows may be out of date: `stopped`, or `behind`.
     pub stale: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub struct Freshness {
 pub struct Page<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// Where the next page begins; absent behind the last.
+    /// Where the next page begins; absent after the last page.
     pub next: Option<String>,
 }
 
@@ -57,7 +57,7 @@ pub struct EventsPage {
     pub version: u64,
     /// The events.
     pub events: Vec<RecordedEvent>,
-    /// The version of the next page's first event; absent behind the last.
+    /// The version of the next page's first event; absent after the last page.
     pub next: Option<u64>,
 }
 
@@ -69,9 +69,9 @@ pub struct RecordedEvent {
     /// Its type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// The number of its data's shape.
+    /// The schema version of its data.
     pub schema: u16,
-    /// The stream's version with it.
+    /// The stream's version after this event.
     pub version: u64,
     /// When it happened in the business.
     pub occurred_at: Timestamp,
@@ -91,7 +91,7 @@ pub struct RecordedEvent {
     pub actor: Option<Actor>,
     /// The trace of the request (W3C Trace Context).
     pub traceparent: Option<String>,
-    /// Its commit's place in the log.
+    /// The position of its commit in the log.
     pub position: Option<PositionToken>,
 }
 
@@ -104,7 +104,7 @@ pub struct Folded {
     pub version: u64,
     /// The state, as JSON.
     pub state: Box<RawValue>,
-    /// The place that it was read at.
+    /// The position at which it was read.
     pub position: Option<PositionToken>,
 }
 
@@ -137,7 +137,7 @@ impl Client {
     /// One row of a read model, by the columns of its key, joined by commas.
     ///
     /// # Errors
-    /// [`ClientError`]; the code `row_not_found` where there is none.
+    /// [`ClientError`]; the code `row_not_found` if there is no such row.
     pub async fn row<T: DeserializeOwned>(
         &self,
         model: &str,
@@ -148,7 +148,8 @@ impl Client {
         self.question(&path, query).await
     }
 
-    /// Rows of a read model behind `after`, the [`next`](Page::next) of another page; at most `limit`.
+    /// Rows of a read model after `after`, the [`next`](Page::next) of another page; at most
+    /// `limit`.
     ///
     /// # Errors
     /// [`ClientError`].

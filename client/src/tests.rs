@@ -1,4 +1,5 @@
-//! The client of single commands against doors that turn away, break and are none.
+//! The client of single commands, against doors that turn away or break, and servers that are no
+//! doors.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What a door answers, one after the other, and the ids that it saw.
+/// The answers that a door gives in turn, and the command ids that it received.
 #[derive(Default)]
 struct Door {
     answers: Vec<(u16, String)>,

@@ -38,7 +38,7 @@ impl Client {
         }
         let mut problem = match serde_json::from_str(&text) {
             Ok(problem) => problem,
-            // Something between here and the door speaks for it.
+            // An intermediary, such as a proxy, answered instead of the door.
             Err(_) if is_worth_another_try(status.as_u16()) => Problem::without_document(status),
             Err(_) => self.read(&text)?,
         };
@@ -61,7 +61,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// A segment of a path; what a URL could misread is escaped.
+/// A path segment; all but unreserved characters are percent-encoded.
 pub(crate) fn segment(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,9 +1,9 @@
-//! One that claims a partition and writes to it as an owner does: with a window in flight, and an
-//! answer for each record that follows from its acknowledgement, or from reading.
+//! A claimant: claims a partition and writes to it as an owner does, with a window of records in
+//! flight. Its answer for each record follows from the acknowledgement, or from reading the log.
 //!
-//! Invariant: follows the protocol of the owner, and keeps what it was told and what it would have
-//! answered, so that both can be held against the log at the end. Deliberately absent: commands
-//! and rules (`owner`), which no cluster can break.
+//! Invariant: a claimant follows the owner's protocol. It keeps what it learned and what it would
+//! have answered, so that the end of the trial can compare both with the log. Deliberately absent:
+//! commands and rules (`owner`), which no cluster can break.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,9 +21,10 @@ use super::commits::{Commits, Content, claim_value};
 use super::ledger::{Acknowledged, Key, Ledger};
 use super::trial::Trial;
 
-/// How long a record may go without an acknowledgement before it is in doubt.
+/// After this time without an acknowledgement, a record is in doubt.
 pub(super) const DOUBT_AFTER: Duration = Duration::from_secs(30);
-/// How long a log that does not answer, or does not show yet what it acknowledged, is asked again.
+/// How long reading is tried again while the log does not answer or does not yet show an
+/// acknowledged record.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
@@ -32,33 +33,33 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Burst {
     /// How many records.
     pub(super) records: u64,
-    /// How many of them may be in flight.
+    /// How many records may be in flight.
     pub(super) window: usize,
-    /// How large each is.
+    /// The size of each value, in bytes.
     pub(super) value_bytes: usize,
-    /// After how many acknowledgements the producer is thrown away with what is in flight.
+    /// After this many acknowledgements, the producer is dropped together with what is in flight.
     pub(super) throw_after: Option<u64>,
 }
 
 /// How a burst ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// All of it was acknowledged, and counts.
+    /// Every record was acknowledged and counts.
     Written,
-    /// Somebody else's claim counts.
+    /// Another claim counts now.
     Deposed,
-    /// The producer was thrown away with so many records in flight.
+    /// The producer was dropped with this many records in flight.
     Thrown(u64),
-    /// A record's fate is in doubt: why.
+    /// A record's fate is in doubt, for this reason.
     Doubt(String),
 }
 
-/// What keeps a claimant from going on.
+/// Why a claimant cannot go on.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// The log is damaged.
     Stop(Stop),
-    /// The log does not answer, or takes nothing.
+    /// The log does not answer, or accepts no records.
     Log(LogError),
 }
 
@@ -68,7 +69,7 @@ impl From<LogError> for Trouble {
     }
 }
 
-/// A claim that counts, and what was decided under it.
+/// A claim that counts, and the state of writing under it.
 pub(super) struct Held {
     session: Arc<dyn AppendSession>,
     term: Term,
@@ -87,16 +88,16 @@ struct Sent {
 
 type Told = (Position, AppendResult, Instant);
 
-/// One that claims and writes.
+/// A client of the log that claims and writes.
 pub(super) struct Claimant {
     trial: Arc<Trial>,
     appender: Option<Arc<dyn Appender>>,
     partition: Partition,
     node: String,
     chain: Chain,
-    /// Behind the last record that is verified.
+    /// The offset after the last verified record.
     next: Offset,
-    /// Own records that were read, and count.
+    /// Own records that were read and count.
     read: HashSet<Key>,
     /// Own records without an answer.
     open: Vec<Key>,
@@ -126,7 +127,7 @@ impl Claimant {
         appender.session()
     }
 
-    /// Claims until a claim counts; absent where the trial ended before.
+    /// Claims until a claim counts; `None` if the trial ends first.
     pub(super) async fn claim(&mut self) -> Result<Option<Held>, Trouble> {
         while !self.trial.is_over() {
             if let Some(held) = self.claim_once().await? {
@@ -179,7 +180,8 @@ impl Claimant {
         }))
     }
 
-    /// Behind an own claim, or behind one that deposed us, what was not read to count never will.
+    /// After an own claim, or another claim that deposed this one, a commit that was not read as
+    /// counting can never count.
     fn settle_open(&mut self) {
         for key in std::mem::take(&mut self.open) {
             let counts = self.read.contains(&key);
@@ -264,7 +266,7 @@ impl Claimant {
             teller,
         );
         if let Err(error) = appended {
-            // It will be made again, with the version that it had.
+            // The commit will be made again, with the same version.
             held.commits.take_back();
             return Err(error);
         }
@@ -278,8 +280,8 @@ impl Claimant {
         })
     }
 
-    /// Whether an acknowledged commit counts: at once where it follows on the last verified record,
-    /// else by reading.
+    /// Whether an acknowledged commit counts. If it directly follows the last verified record, it
+    /// counts; otherwise the log is read.
     async fn counts(&mut self, one: &Sent, key: Key, at: &Appended) -> Result<bool, Trouble> {
         if at.offset == Some(self.next) {
             self.chain.accept_commit(one.headers, one.head, self.next);
@@ -296,7 +298,7 @@ impl Claimant {
         Ok(counts)
     }
 
-    /// Deposed: takes what acknowledgements still come, and answers by what was read.
+    /// Deposed: takes the acknowledgements that still come, and answers from what was read.
     async fn collect(
         &mut self,
         in_flight: VecDeque<Sent>,
@@ -323,7 +325,7 @@ impl Claimant {
         Ended::Doubt(why)
     }
 
-    /// As a process that is gone: connections end first, then the client.
+    /// Imitates the end of a process: first its connections end, then its client.
     fn throw_away(&mut self, held: &mut Held, in_flight: &VecDeque<Sent>) {
         self.open.extend(in_flight.iter().map(key_of));
         self.trial.cut();
@@ -354,7 +356,7 @@ impl Claimant {
         );
     }
 
-    /// Reads and folds up to an offset, it included, or to the end as it is now.
+    /// Reads and folds up to and including an offset, or to the log's present end.
     async fn fold(&mut self, up_to: Option<Offset>) -> Result<(), Trouble> {
         let deadline = Instant::now() + READ_WITHIN;
         let log = Arc::clone(&self.trial.log);
@@ -400,7 +402,7 @@ impl Claimant {
         Ok(())
     }
 
-    /// Claims, if anything is without an answer: behind an own claim the log says what it is.
+    /// Claims if any record is without an answer: after an own claim, the log decides its fate.
     pub(super) async fn settle(&mut self, attempts_max: u32) -> Result<(), Trouble> {
         for _ in 0..attempts_max {
             if self.open.is_empty() {
@@ -411,18 +413,16 @@ impl Claimant {
         Ok(())
     }
 
-    /// The partition that is claimed.
     pub(super) fn partition(&self) -> Partition {
         self.partition
     }
 
-    /// The offset behind the last record that is verified.
     pub(super) fn next(&self) -> Offset {
         self.next
     }
 }
 
-/// A session whose client was thrown away.
+/// A session whose client was dropped.
 struct Gone;
 
 impl AppendSession for Gone {
@@ -455,13 +455,13 @@ fn append(
 ) -> Result<(), LogError> {
     let teller = teller.clone();
     let done = Box::new(move |result| {
-        // Whoever waited may have given up.
+        // The claimant may have stopped waiting.
         let _ = teller.send((position, result, Instant::now()));
     });
     session.append(partition, record, done)
 }
 
-/// Asks again while the log does not answer.
+/// Repeats `ask` while the log does not answer.
 pub(super) async fn retried<T, F>(
     deadline: Instant,
     mut ask: impl FnMut() -> F,

@@ -1,7 +1,7 @@
 //! The records of the trial: claims and commits as owners write them, readable by every reader.
 //!
-//! Invariant: each claim has a stream of its own, so that versions follow whatever becomes of the
-//! claims before it.
+//! Invariant: each claim has a stream of its own, so that stream versions have no gaps, whatever
+//! happened to the commits of earlier claims.
 
 use bytes::Bytes;
 use event_log::claim::{Claim, IDEMPOTENCY_WINDOW_MS};
@@ -13,7 +13,7 @@ use rand::RngExt as _;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// What a record holds, wherever it stands: two with the same content are the same record.
+/// A record's content without its offset: two records with the same content are the same record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content(RecordHash);
 
@@ -58,8 +58,8 @@ impl Commits {
         }
     }
 
-    /// The next commit: key, and a value of `size` bytes, or a little more where that is too few
-    /// for a commit. What fills it is random, so that nothing compresses it.
+    /// The next commit: its key, and a value of `size` bytes (or slightly more, if a commit needs
+    /// more). The filling is random, so that compression does not shrink it.
     pub(super) fn next(&mut self, now_ms: i64, size: usize) -> (Bytes, Bytes) {
         let empty = self.commit(now_ms, String::new());
         let value = empty.to_value().expect("a commit is plain data");
@@ -70,7 +70,7 @@ impl Commits {
         (commit.key(), value)
     }
 
-    /// The last commit was not sent, and is to be made anew.
+    /// Undoes [`Self::next`] for a commit that was not sent and will be made again.
     pub(super) fn take_back(&mut self) {
         self.version -= 1;
     }

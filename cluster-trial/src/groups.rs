@@ -1,6 +1,6 @@
 //! What nodes use beside the log: their group, and the directory of owners in its compacted topic.
 //!
-//! Deliberately absent: taking part in them as a node does (`cluster`).
+//! Deliberately absent: using these as a node does (`engine`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use super::report::Places;
 
-/// How long the group may take to share out partitions where nobody is silent.
+/// How long the group may take to assign the partitions while no member is silent.
 const SHARE_WITHIN: Duration = Duration::from_secs(40);
-/// How long after its session a silent member may keep its partitions.
+/// How long after the end of its session a silent member may keep its partitions.
 const NOTICE_WITHIN: Duration = Duration::from_secs(20);
 /// How long a hint may take from one node to another.
 const HEAR_WITHIN: Duration = Duration::from_secs(30);
-/// How often it is said until then.
+/// How often the hint is repeated until it arrives.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// What the group did.
@@ -28,19 +28,21 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Grouped {
     pub(super) against: Places,
     pub(super) changes: u64,
-    /// How long it took until partitions were shared, and until a silent member's were given away.
+    /// How long the first assignment took, and how long until a silent member's partitions were
+    /// reassigned.
     pub(super) shared_within: Duration,
     pub(super) noticed_within: Duration,
 }
 
-/// A member, and what it was told.
+/// A member, and the partitions that the group gave it.
 struct Member {
     membership: Box<dyn Membership>,
     holds: BTreeSet<Partition>,
 }
 
 impl Member {
-    /// Listens until it holds so many partitions; `false` where that takes too long.
+    /// Listens until `wanted` holds for the number of the member's partitions; `false` if
+    /// `deadline` comes first.
     async fn until(&mut self, wanted: impl Fn(usize) -> bool, deadline: Instant) -> bool {
         while !wanted(self.holds.len()) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -57,7 +59,7 @@ impl Member {
     }
 }
 
-/// Two nodes share out the partitions, one leaves, another joins and falls silent.
+/// Two members share the partitions, one leaves, and a third joins and falls silent.
 pub(super) async fn group(
     log: Arc<dyn EventLog>,
     place: LogPlace,
@@ -152,10 +154,10 @@ async fn share_out(
     Ok(())
 }
 
-/// A hint goes through the directory, from one client to another.
+/// Sends a hint through the directory, from one client to another; returns how long it took.
 ///
 /// # Errors
-/// What the directory's store says.
+/// The error of the directory's log; `Unavailable` if the hint does not arrive in time.
 pub(super) async fn directory(log: Arc<dyn EventLog>) -> Result<Duration, LogError> {
     let id = LogId(Uuid::new_v4());
     let (saying, hearing) = (log.directory(id).await?, log.directory(id).await?);
@@ -168,7 +170,7 @@ pub(super) async fn directory(log: Arc<dyn EventLog>) -> Result<Duration, LogErr
     let mut known = hearing.known()?;
     let started = Instant::now();
     while started.elapsed() < HEAR_WITHIN {
-        // Best effort, as nodes do it: what is lost is said again.
+        // Best effort, as nodes do it: a lost hint is repeated.
         saying.say_owner(Partition(0), &hint).await;
         let heard = known.wait_for(|known| known.owners.get(&Partition(0)) == Some(&hint));
         match tokio::time::timeout(SAY_EVERY, heard).await {

@@ -1,7 +1,7 @@
-//! Reading everything at the end, and holding it against what claimants were told.
+//! Reads the whole log at the end, and compares it with what claimants learned.
 //!
-//! Invariant: each fault is counted against the one guarantee that it breaks; what only follows
-//! from it is not. Deliberately absent: mending, and words for people (`rows`).
+//! Invariant: each fault counts against the one guarantee that it breaks; its consequences do not
+//! count. Deliberately absent: repair, and texts for people (`rows`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -17,15 +17,14 @@ use super::ledger::{Acknowledged, Key, Ledger};
 use super::readers::{Followed, Seen};
 use super::report::Places;
 
-/// How long one piece of the log may take.
+/// How long reading one piece of the log may take.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// Everything that one partition holds.
 #[derive(Default)]
 struct Contents {
-    /// Where the record of each key stands, in order.
+    /// The offsets of each key's record, in order.
     places: HashMap<Key, Vec<(Offset, Content)>>,
-    /// Own commits in the order of the log.
+    /// Own commits in the log's order.
     order: Vec<(WriterId, Position, Offset)>,
     /// Commits that count.
     accepted: HashSet<Key>,
@@ -34,11 +33,11 @@ struct Contents {
     /// Offsets at which nothing was read.
     gaps: Vec<Offset>,
     records: u64,
-    /// Epochs of leaders under which records were appended.
+    /// The leader epochs under which records were appended.
     epochs: BTreeSet<i32>,
 }
 
-/// What was found against each guarantee.
+/// The faults found against each guarantee.
 #[derive(Default)]
 pub(super) struct Judged {
     pub(super) records: u64,
@@ -51,11 +50,11 @@ pub(super) struct Judged {
     pub(super) readers: Places,
     pub(super) one_writer: Places,
     pub(super) resume: Places,
-    /// How many times a partition got another leader, or the same one anew.
+    /// How many times a partition's leader changed, or the same leader was elected again.
     pub(super) leader_changes: u64,
 }
 
-/// Reads all and judges.
+/// Reads the whole log and judges it.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -175,7 +174,7 @@ impl Judged {
         ]
         .contains(&true);
         if is_explained {
-            // What the rule makes of such a log is only its consequence.
+            // What the reading rule makes of such a log is only a consequence of the fault.
             return;
         }
         if let Some(stop) = &contents.stopped {
@@ -198,7 +197,7 @@ impl Judged {
         }
     }
 
-    /// Returns whether a fault was found, as the next two.
+    /// Returns whether a fault was found; so do the next two functions.
     fn acknowledged_is_there(
         &mut self,
         partition: Partition,
@@ -248,7 +247,7 @@ impl Judged {
                 "partition {partition}: the record at offset {first} stands at {second} again"
             ));
         }
-        // A record that stands there twice is an orphan to every reader: nothing follows from it.
+        // For every reader, the second copy is an orphan without consequences.
         false
     }
 
@@ -296,7 +295,7 @@ impl Judged {
         is_fault
     }
 
-    /// Holds what three readers saw against each other.
+    /// Compares what three readers saw.
     fn compare(
         &mut self,
         partition: Partition,
@@ -331,7 +330,7 @@ impl Judged {
             if partition_of(stop) == partition {
                 self.resume.add(stop.to_string());
             }
-            // It ended there, in all partitions.
+            // The follower ended there, in all partitions.
             return;
         }
         let count = followed.commits.get(&partition).copied().unwrap_or(0);

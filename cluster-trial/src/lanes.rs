@@ -1,8 +1,8 @@
-//! What is done to the log, a partition for each: a writer whose connections are cut, producers
-//! that are thrown away, and two claimants at once.
+//! The lanes of the trial, one partition each: a writer whose connections are cut, producers that
+//! are dropped, and two claimants at the same time.
 //!
-//! Invariant: bounded by records and by the trial's end, whatever the cluster does. Deliberately
-//! absent: what came of it (`judge`).
+//! Invariant: each lane is bounded by its number of records and by the trial's end, whatever the
+//! cluster does. Deliberately absent: the verdict on the result (`judge`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,60 +17,61 @@ use super::ledger::Ledger;
 use super::report::Places;
 use super::trial::{Phase, Trial};
 
-/// The partitions that the trial needs.
+/// How many partitions the trial needs.
 pub const PARTITIONS: u32 = 3;
 const STEADY: Partition = Partition(0);
 const THROWN: Partition = Partition(1);
 const DUEL: Partition = Partition(2);
 
-/// How large an ordinary record is, in bytes.
+/// The size of an ordinary value, in bytes.
 const VALUE_BYTES: usize = 600;
-/// How many records are in flight: a tenth of what is to be written, within these bounds.
+/// How many records are in flight: a tenth of the lane's records, within these bounds.
 const WINDOW: std::ops::RangeInclusive<u64> = 20..=200;
-/// How many records are written between two looks at the end of the log.
+/// How many records are written between two checks of the log's end.
 const STEADY_BURST: u64 = 500;
 /// How many records of the largest size are written.
 const LARGEST: u64 = 3;
-/// How often the largest record is tried where its fate is in doubt.
+/// How many times writing the largest records is tried while their fate is in doubt.
 const LARGEST_ATTEMPTS_MAX: u32 = 3;
-/// How many producers are thrown away: one for so many records, within these bounds.
+/// How many producers are dropped: one for this many records, within these bounds.
 const THROW_EVERY: u64 = 50;
 const THROWS: std::ops::RangeInclusive<u64> = 4..=10;
-/// How many times connections are cut: once for so many records, within these bounds.
+/// How many times connections are cut: once for this many records, within these bounds.
 const CUT_EVERY: u64 = 100;
 const CUTS: std::ops::RangeInclusive<u64> = 6..=12;
 /// How many bursts the two claimants write at least, and how many of their claims must count.
 const DUEL_BURSTS: u64 = 60;
 const DUEL_CLAIMS: u64 = 12;
-/// How many records are written at a time where it is time that is to pass, and how often.
+/// How many records one paced burst has, and the pause between two. Paced bursts let time pass
+/// while writing goes on.
 const PACED_BURST: u64 = 10;
 const PACED_EVERY: Duration = Duration::from_millis(50);
-/// How often a claimant settles what is open in the end.
+/// How many claims a claimant makes at the end to settle its open records.
 const SETTLE_ATTEMPTS_MAX: u32 = 3;
-/// How long the end of the log may be asked for.
+/// How long the log's end is asked for.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
-/// What came of one lane.
+/// The result of one lane.
 #[derive(Default)]
 pub(super) struct Lane {
     pub(super) ledger: Ledger,
-    /// How many times producers were thrown away.
+    /// How many times a producer was dropped.
     pub(super) throws: u64,
-    /// With how many records in flight.
+    /// How many records were in flight in these producers.
     pub(super) thrown_records: u64,
-    /// How many times one claimant took over from another.
+    /// How many times a claimant took over from another.
     pub(super) take_overs: u64,
     /// How many of the largest records were acknowledged.
     pub(super) largest: u64,
-    /// Why the largest was not taken.
+    /// Why the cluster did not accept the largest records.
     pub(super) largest_refused: Option<String>,
-    /// Ends of the log that lay before what was acknowledged.
+    /// Reported ends of the log that lay before an acknowledged record.
     pub(super) ends_behind: Places,
-    /// How many times the end was looked at.
+    /// How many times the end was checked.
     pub(super) ends_seen: u64,
-    /// Why it ended early.
+    /// Why the lane ended early.
     pub(super) trouble: Option<String>,
-    /// Whether damage ended it.
+    /// Whether damage ended the lane.
     pub(super) is_damaged: bool,
 }
 
@@ -96,7 +97,7 @@ impl Lane {
         self
     }
 
-    /// Takes in another lane's.
+    /// Adds the result of another lane.
     pub(super) fn extend(&mut self, other: Self) {
         let Self {
             ledger,
@@ -123,7 +124,7 @@ impl Lane {
     }
 }
 
-/// The claim that is held, or a new one; absent where the trial is over.
+/// The claim that is held, or a new one; `None` if the trial is over.
 async fn holding<'a>(
     claimant: &mut Claimant,
     held: &'a mut Option<Held>,
@@ -134,7 +135,7 @@ async fn holding<'a>(
     Ok(held.as_mut())
 }
 
-/// A short rest after the log did not answer; `false` where it is of no use to go on.
+/// Pauses briefly if the log did not answer; `false` if the lane should end.
 async fn may_go_on(trial: &Trial, lane: &mut Lane, trouble: &Trouble) -> bool {
     match trouble {
         Trouble::Log(
@@ -153,7 +154,7 @@ async fn may_go_on(trial: &Trial, lane: &mut Lane, trouble: &Trouble) -> bool {
     }
 }
 
-/// One writer with a full window, whose connections are cut under it.
+/// One writer with a full window, while connections are cut.
 pub(super) struct Steady {
     trial: Arc<Trial>,
     claimant: Claimant,
@@ -177,7 +178,7 @@ impl Steady {
         }
     }
 
-    /// Writes the largest records, then so many ordinary ones.
+    /// Writes the largest records, then ordinary ones up to the quota.
     pub(super) async fn work(mut self) -> Self {
         let tried = largest(&mut self.claimant, &mut self.held, &mut self.lane).await;
         self.go_on_after(tried).await;
@@ -192,7 +193,7 @@ impl Steady {
         self
     }
 
-    /// Writes a little at a time for as long as brokers are restarted.
+    /// Writes a little at a time while brokers are restarted.
     pub(super) async fn pace(mut self) -> Self {
         while !self.is_ended && !self.trial.is_over() {
             self.burst(PACED_BURST).await;
@@ -224,7 +225,7 @@ fn window_of(quota: u64) -> usize {
     (quota / 10).clamp(*WINDOW.start(), *WINDOW.end()) as usize
 }
 
-/// Writes so many records, with a window in flight, under the claim that is held or a new one.
+/// Writes `records` records, at most `window` in flight, under the claim that is held or a new one.
 async fn burst(
     claimant: &mut Claimant,
     held: &mut Option<Held>,
@@ -276,7 +277,7 @@ async fn largest(
     Ok(())
 }
 
-/// What was acknowledged lies before the end that any reader is told.
+/// Checks that the end that any reader is told lies after what was acknowledged.
 async fn look_at_end(trial: &Trial, claimant: &Claimant, lane: &mut Lane) {
     let (partition, next) = (claimant.partition(), claimant.next());
     let deadline = Instant::now() + END_WITHIN;
@@ -294,7 +295,7 @@ async fn look_at_end(trial: &Trial, claimant: &Claimant, lane: &mut Lane) {
     }
 }
 
-/// Producers that are thrown away with records in flight, each followed by another claim.
+/// Drops producers with records in flight; after each, another claim follows.
 pub(super) async fn thrown(trial: Arc<Trial>, quota: u64) -> Lane {
     let mut claimant = Claimant::new(&trial, THROWN, "thrown");
     let mut lane = Lane::default();
@@ -328,7 +329,7 @@ pub(super) async fn thrown(trial: Arc<Trial>, quota: u64) -> Lane {
     lane.end(claimant).await
 }
 
-/// What two claimants have done together.
+/// The shared state of the two claimants.
 struct Duel {
     quota: u64,
     written: AtomicU64,
@@ -336,7 +337,7 @@ struct Duel {
 }
 
 impl Duel {
-    /// How many records to write next; none where enough was written and taken over.
+    /// How many records to write next; `None` once enough was written and taken over.
     fn next_burst(&self) -> Option<u64> {
         let is_written = self.written.load(Ordering::Relaxed) >= self.quota;
         match self.claims.load(Ordering::Relaxed) >= DUEL_CLAIMS {
@@ -347,7 +348,7 @@ impl Duel {
     }
 }
 
-/// Two claimants, each with a producer of its own, that both believe they own the partition.
+/// Two claimants, each with its own producer; both believe that they own the partition.
 pub(super) async fn duel(trial: Arc<Trial>, quota: u64) -> Lane {
     let duel = Duel {
         quota,
@@ -397,7 +398,7 @@ async fn duellist(trial: &Arc<Trial>, name: &str, duel: &Duel) -> Lane {
     lane.end(claimant).await
 }
 
-/// Cuts the connections of everybody, spread over the records.
+/// Cuts all connections at moments spread over the records.
 pub(super) async fn cutter(trial: Arc<Trial>, records: u64) {
     let cuts = (records / CUT_EVERY).clamp(*CUTS.start(), *CUTS.end());
     for number in 0..cuts {

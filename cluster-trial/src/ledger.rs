@@ -1,6 +1,6 @@
-//! What claimants were told, and what they would have answered.
+//! What claimants learned from the log, and what they would have answered.
 //!
-//! Deliberately absent: whether it is true (`judge`).
+//! Deliberately absent: whether these answers are true (`judge`).
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use position::{Offset, Partition, Position, Term, WriterId};
 use super::commits::Content;
 use super::report::Places;
 
-/// Which record: of a commit also the position.
+/// Identifies a record; for a commit also by its position.
 pub(super) type Key = (Term, WriterId, Option<Position>);
 
 /// An acknowledged record.
@@ -18,29 +18,30 @@ pub(super) struct Acknowledged {
     pub(super) partition: Partition,
     pub(super) key: Key,
     pub(super) content: Content,
-    /// Where it stands, if the log said so.
+    /// Its offset, if the acknowledgement named one.
     pub(super) offset: Option<Offset>,
 }
 
-/// All that one claimant was told, or several.
+/// Everything that one claimant or several learned.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) acknowledged: Vec<Acknowledged>,
-    /// Own commits, and whether they were said to count.
+    /// Own commits, and whether the claimant would have answered that they count.
     pub(super) answers: Vec<(Key, bool)>,
     pub(super) claims_won: u64,
     pub(super) claims_lost: u64,
-    /// Records, or whole windows, whose fate had to be read.
+    /// Records, or whole windows, whose fate had to be read from the log.
     pub(super) doubts: u64,
-    /// Acknowledgements after which the log was read before the answer.
+    /// Acknowledgements after which the claimant read the log before its answer.
     pub(super) slow: u64,
-    /// Acknowledgements that came in another order than the records.
+    /// Acknowledgements that came in another order than the records were sent.
     pub(super) out_of_order: Places,
-    /// Acknowledged records that no reader was shown in time.
+    /// Acknowledged records that a reader did not get in time.
     pub(super) unseen: Places,
     /// Acknowledgements without the time of the append.
     pub(super) untimed: u64,
-    /// How far the time of an append lay outside the time between sending and acknowledgement.
+    /// How far the append time of a record lay outside the interval between sending and
+    /// acknowledgement, at most.
     pub(super) skew_max_ms: u64,
     /// The longest wait for an acknowledgement.
     pub(super) wait_max: Duration,

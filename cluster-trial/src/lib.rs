@@ -1,10 +1,10 @@
-//! Putting a cluster to the test: a bounded workload with faults that need no privileges, in a log
-//! of its own, and a verdict on each guarantee that the engine needs.
+//! A trial of a cluster: a bounded workload with faults that need no privileges, in a log of its
+//! own, and a verdict on each guarantee that the engine needs.
 //!
-//! Invariant: what is tried is what runs: records, claims, producer, readers and group are the
-//! engine's own. It ends in bounded time unless the cluster stops answering at all, and then it
-//! says so. Deliberately absent: making and removing the log, and any fault that needs the right to
-//! touch a broker.
+//! Invariant: the trial runs what the engine runs: records, claims, producer, readers and group are
+//! the engine's own. It ends in bounded time, unless the cluster stops answering at all; then it
+//! reports that. Deliberately absent: creating and deleting the log, and all faults that need
+//! rights on a broker.
 
 mod claimant;
 mod commits;
@@ -30,44 +30,44 @@ use tokio::task::JoinHandle;
 pub use trial::Connections;
 use trial::{Phase, Trial};
 
-/// How often progress is told.
+/// How often progress is reported.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
-/// How a cluster is put to the test.
+/// How a cluster is tried.
 #[derive(Clone)]
 pub struct TrialOptions {
-    /// Where the log is, for clients beside it.
+    /// Where the log is, for the trial's additional clients.
     pub place: LogPlace,
     /// How many commits are written.
     pub records: u64,
-    /// After what time no more are begun.
+    /// After this time, no new commits are begun.
     pub within: Duration,
-    /// For how long the operator may restart brokers afterwards.
+    /// For how long the operator may restart brokers afterwards; `None`: not at all.
     pub pause: Option<Duration>,
     /// The session timeout of the nodes' group.
     pub session_timeout: Duration,
     /// The name of this node in claims.
     pub node: String,
-    /// The connections that may be cut; absent: none are.
+    /// The connections that the trial may cut; `None`: it cuts none.
     pub connections: Option<Arc<dyn Connections>>,
 }
 
-/// How far it has come.
+/// The progress of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// So many commits were acknowledged, of so many.
+    /// How many commits were acknowledged, and how many are to be written.
     Writing(u64, u64),
-    /// Brokers can be restarted for this long from now on.
+    /// The operator can restart brokers for this long from now on.
     Pausing(Duration),
-    /// So many records were read again, of so many.
+    /// How many records were read again, and how many there are.
     Reading(u64, u64),
 }
 
-/// Puts the cluster that keeps `log` to the test; the log must be new, and nobody else's.
+/// Tries the cluster that keeps `log`. The log must be new, and nobody else may use it.
 ///
 /// # Errors
-/// `Unavailable` where the log takes or shows nothing. A broken guarantee is no error here: it
-/// stands in the rows.
+/// `Unavailable` if the log accepts no records or cannot be read. A broken guarantee is not an
+/// error: it is a result in the rows.
 pub async fn verify_cluster(
     log: Arc<dyn EventLog>,
     log_id: LogId,
@@ -87,7 +87,8 @@ pub async fn verify_cluster(
         format!("annals-verify-{}", log_id.0.simple()),
         options.session_timeout,
     ));
-    // Before connections are cut: a hint that is lost is only said again later.
+    // The directory is tried before connections are cut, because a lost hint is repeated only
+    // later.
     let directory = groups::directory(Arc::clone(&log)).await;
     let (first, _) = readers::bounds(&*log).await?;
     let partitions: Vec<Partition> = first.keys().copied().collect();
@@ -123,8 +124,8 @@ pub async fn verify_cluster(
     }))
 }
 
-/// Everybody writes until all is written or the time is over; then, if that was asked for, one goes
-/// on while brokers are restarted.
+/// All lanes write until everything is written or the time is over. Then, if the options ask for a
+/// pause, one lane goes on writing while brokers are restarted.
 async fn work(
     trial: &Arc<Trial>,
     options: &TrialOptions,
@@ -166,7 +167,7 @@ async fn work(
     Ok(lane)
 }
 
-/// What a task of ours came to. It ends early only if it panics, which is a bug.
+/// The result of one of our tasks. A task ends early only if it panics, which is a bug.
 async fn joined<T>(task: JoinHandle<T>) -> Result<T, LogError> {
     let failed = |error| LogError::unavailable("run a part of the trial", error);
     task.await.map_err(failed)

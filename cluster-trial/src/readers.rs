@@ -1,7 +1,8 @@
-//! Readers that follow while the trial goes on: one that notes what stands where, and one that
-//! folds, is stopped, and goes on from its checkpoint.
+//! Readers that follow the log during the trial: one notes every record's offset and hash; the
+//! other folds, is stopped, and continues from its checkpoint.
 //!
-//! Invariant: each has clients of its own. Deliberately absent: the reader at the end (`judge`).
+//! Invariant: each reader has its own clients. Deliberately absent: the reader at the end
+//! (`judge`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,20 +19,20 @@ use tokio::sync::watch;
 use super::claimant::explained;
 use super::trial::{Phase, Trial};
 
-/// How long a reader waits for records before it looks whether it has seen all.
+/// How long a reader waits for records before it checks whether it has seen all.
 const WAIT: Duration = Duration::from_millis(100);
-/// How long readers may take to the end once nobody writes.
+/// How long readers may take to reach the end once nobody writes.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
-/// How many times the follower is stopped and goes on.
+/// How many times the follower is stopped and continues.
 const RESUMES: u64 = 6;
 
-/// The ends up to which everybody reads, once nobody writes.
+/// The offsets up to which all readers read, once nobody writes.
 pub(super) type Ends = watch::Receiver<Option<BTreeMap<Partition, Offset>>>;
 
-/// What stands where, by partition in order of offset.
+/// The records that a reader saw, by partition, in order of offset.
 pub(super) type Seen = BTreeMap<Partition, Vec<(Offset, RecordHash)>>;
 
-/// Until when a reader goes on: for ever, or until it has seen all.
+/// How long a reader goes on: without end, or until it has seen everything.
 struct Goal {
     ends: Ends,
     deadline: Option<Instant>,
@@ -66,7 +67,7 @@ fn behind(seen: &Seen, partition: Partition, first: Offset) -> Offset {
     last.map_or(first, |(offset, _)| offset.next())
 }
 
-/// Notes what stands where.
+/// Notes the offset and hash of every record.
 pub(super) async fn watch_all(
     trial: Arc<Trial>,
     first: BTreeMap<Partition, Offset>,
@@ -109,22 +110,23 @@ pub(super) async fn watch_all(
     seen
 }
 
-/// What the follower came to.
+/// The result of the follower.
 #[derive(Default)]
 pub(super) struct Followed {
-    /// How many times it was stopped and went on.
+    /// How many times it was stopped and continued.
     pub(super) resumes: u64,
     /// How many times the log did not answer it.
     pub(super) interruptions: u64,
     /// Accepted commits by partition.
     pub(super) commits: BTreeMap<Partition, u64>,
-    /// Where it stands.
+    /// The last checkpoints.
     pub(super) checkpoints: BTreeMap<Partition, Checkpoint>,
-    /// Why it went no further.
+    /// Why the follower went no further.
     pub(super) stopped: Option<Stop>,
 }
 
-/// Follows as a projection does: folds, proves, keeps a checkpoint, and is stopped now and then.
+/// Follows as a projection does: folds, proves, keeps a checkpoint, and is stopped from time to
+/// time.
 pub(super) async fn follow(
     trial: Arc<Trial>,
     partitions: Vec<Partition>,

@@ -1,6 +1,7 @@
-//! What the trial comes to: one row for each guarantee.
+//! The result of the trial: one row for each guarantee.
 //!
-//! Invariant: *kept* is said only of what was put to the test; what was not says why.
+//! Invariant: the verdict is *kept* only for a guarantee that was tried; otherwise the row says why
+//! it was not.
 
 use serde::Serialize;
 
@@ -10,27 +11,27 @@ use serde::Serialize;
 pub enum Guarantee {
     /// The topic has the settings that the protocol needs.
     Settings,
-    /// A compacted topic can be made, written and read.
+    /// A compacted topic can be created, written and read.
     CompactedTopic,
-    /// Records of one producer stand in its order.
+    /// The records of one producer are stored in its order.
     Order,
-    /// What was acknowledged is there, as it was sent.
+    /// Acknowledged records are in the log, unchanged.
     DurableAcknowledgement,
     /// Offsets have no gaps.
     ContiguousOffsets,
-    /// A record that was sent again stands there once.
+    /// A record that was sent again is stored once.
     NoDuplicates,
-    /// All readers see the same, and at once what was acknowledged.
+    /// All readers see the same records, and see acknowledged records at once.
     ReadersAgree,
-    /// The brokers stamp records with their clock, and it is near ours.
+    /// The brokers stamp records with their clock, which differs little from this machine's.
     AppendTime,
-    /// The largest commit is taken.
+    /// The cluster accepts the largest commit.
     LargestRecord,
-    /// Of several that write at once, one counts.
+    /// Of several writers at the same time, exactly one counts.
     OneWriterCounts,
-    /// A reader that was stopped goes on in the log it knows.
+    /// A stopped reader continues in the log that it knows.
     Resume,
-    /// The group of nodes shares out partitions, and takes them from who is silent.
+    /// The group of nodes assigns partitions, and takes them from a silent member.
     ConsumerGroup,
     /// The cluster goes on after a broker was restarted.
     BrokerRestart,
@@ -57,7 +58,7 @@ impl Guarantee {
         }
     }
 
-    /// What to do where it is broken.
+    /// What the operator should do if the guarantee is broken.
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
@@ -117,15 +118,15 @@ impl Guarantee {
     }
 }
 
-/// What is said of a guarantee.
+/// The verdict on a guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It held against everything that was tried.
+    /// It held in everything that was tried.
     Kept,
     /// It did not hold.
     Broken,
-    /// Nothing was tried that it could have failed.
+    /// Nothing that could have broken it was tried.
     NotTested,
 }
 
@@ -141,27 +142,27 @@ impl Verdict {
     }
 }
 
-/// One guarantee: what was done, and what came of it.
+/// One guarantee: what was tried, and the result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// The guarantee.
     pub guarantee: Guarantee,
-    /// What was done to find out.
+    /// What was tried.
     pub done: String,
-    /// How many records speak for it.
+    /// How many records the verdict is based on.
     pub records: u64,
     /// How many times it was put to the test.
     pub times: u64,
-    /// What is said of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was found; why it was not tested.
+    /// What was found, or why it was not tested.
     pub found: String,
-    /// What to do where it is broken; empty elsewhere.
+    /// What the operator should do if the guarantee is broken; otherwise empty.
     pub to_do: String,
 }
 
 impl Row {
-    /// A row whose verdict follows from what was found against the guarantee.
+    /// A row whose verdict follows from the faults in `against`.
     pub(super) fn of(
         guarantee: Guarantee,
         done: String,
@@ -189,7 +190,7 @@ impl Row {
         }
     }
 
-    /// A row for what could not be put to the test.
+    /// A row for a guarantee that could not be tried.
     pub(super) fn not_tested(guarantee: Guarantee, why: impl Into<String>) -> Self {
         Self {
             guarantee,
@@ -203,10 +204,10 @@ impl Row {
     }
 }
 
-/// How many places are listed; the rest is counted.
+/// How many faults are listed; further ones are only counted.
 const PLACES_LISTED_MAX: usize = 5;
 
-/// What speaks against a guarantee.
+/// Faults found against a guarantee.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
     listed: Vec<String>,

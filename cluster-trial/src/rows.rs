@@ -1,6 +1,7 @@
-//! What was found, in rows for people and programs.
+//! Turns the findings into rows for people and programs.
 //!
-//! Invariant: a guarantee that nothing could have broken is *not tested*, with the reason.
+//! Invariant: a guarantee that nothing in this trial could have broken is *not tested*, with the
+//! reason.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::report::{Guarantee, Places, Row};
 
 /// The clocks of brokers and nodes may differ by this much.
 const SKEW_MAX_MS: u64 = 60_000;
-/// A difference that is worth a word.
+/// A larger difference than this is mentioned.
 const SKEW_NOTED_MS: u64 = 1_000;
 
 /// All that was found.
@@ -26,7 +27,7 @@ pub(super) struct Findings {
     pub(super) lane: Lane,
     pub(super) followed: Followed,
     pub(super) judged: Judged,
-    /// How many times connections were cut, and how many of them.
+    /// How many times connections were cut, and how many connections in all.
     pub(super) cuts: (u64, u64),
     /// For how long brokers could be restarted.
     pub(super) pause: Option<Duration>,

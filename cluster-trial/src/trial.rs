@@ -1,4 +1,4 @@
-//! What everybody in the trial shares: the log, how far it has come, and when it is over.
+//! What all parts of the trial share: the log, the progress, and the present phase.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,28 +9,27 @@ use position::LogId;
 use rand::RngExt as _;
 use tokio::sync::watch;
 
-/// How long a claimant that lost waits before it claims again, in milliseconds.
+/// How long a claimant waits after a lost claim before it claims again, in milliseconds.
 const BACK_OFF_MS: std::ops::Range<u64> = 10..60;
 
 /// The connections of this process to the brokers.
 pub trait Connections: Send + Sync + 'static {
-    /// Ends all of them, whatever is on its way in them; returns how many there were. The clients
-    /// find out by themselves.
+    /// Ends all connections, with whatever is in transit, and returns their number. The clients are
+    /// not told; they notice by themselves.
     fn cut(&self) -> usize;
 }
 
-/// How far the trial has come.
+/// The phases of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// Everybody writes, and faults are made.
+    /// All lanes write, and faults are injected.
     Working,
-    /// The operator restarts brokers; one goes on writing.
+    /// The operator restarts brokers; one lane goes on writing.
     Pausing,
-    /// Nobody begins anything.
+    /// No lane begins anything new.
     Over,
 }
 
-/// What everybody shares.
 pub(super) struct Trial {
     pub(super) log: Arc<dyn EventLog>,
     pub(super) log_id: LogId,
@@ -73,10 +72,10 @@ impl Trial {
         self.phase() == Phase::Over
     }
 
-    /// Waits for a phase, or one behind it.
+    /// Waits for this phase or a later one.
     pub(super) async fn until(&self, phase: Phase) {
         let mut phases = self.phase.subscribe();
-        // The sender is part of what is borrowed.
+        // `self` holds the sender, so the channel cannot close.
         let _ = phases.wait_for(|now| *now >= phase).await;
     }
 
@@ -88,7 +87,7 @@ impl Trial {
         *self.acknowledged.borrow()
     }
 
-    /// Waits until so many commits were acknowledged; `false` where the faults end before.
+    /// Waits until this many commits were acknowledged; `false` if the phase of faults ends first.
     pub(super) async fn until_acknowledged(&self, count: u64) -> bool {
         let mut acknowledged = self.acknowledged.subscribe();
         tokio::select! {
@@ -97,7 +96,7 @@ impl Trial {
         }
     }
 
-    /// Ends all connections, where there is a way to.
+    /// Cuts all connections, if the trial may cut any.
     pub(super) fn cut(&self) {
         let Some(connections) = &self.connections else {
             return;
@@ -110,7 +109,7 @@ impl Trial {
         }
     }
 
-    /// How many times connections were cut, and how many of them.
+    /// How many times connections were cut, and how many connections in all.
     pub(super) fn cuts(&self) -> (u64, u64) {
         (
             self.cuts.load(Ordering::Relaxed),

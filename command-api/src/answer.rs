@@ -1,7 +1,7 @@
-//! What the engine says, as HTTP says it: bodies of 200 answers, and problems.
+//! Translates the engine's answers into HTTP: bodies of 200 answers, and problems.
 //!
-//! Invariant: one place maps errors to statuses, for single commands and for lines of a batch.
-//! Deliberately absent: how an answer travels.
+//! Invariant: errors are mapped to statuses only here, for single commands and for lines of a
+//! batch. Deliberately absent: how an answer is sent.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use serde::Serialize;
 
 use crate::code;
 
-/// The rejection code of a stale expected version.
+/// The code of the rejection for an expected version that does not match.
 const VERSION_CONFLICT: &str = "version_conflict";
-/// When another try makes sense after an unknown outcome.
+/// When to try again after an unknown outcome.
 const UNKNOWN_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// When another look at a damaged log makes sense: a person has to act first.
+/// When to try again if the log is damaged: an operator must act first.
 const DAMAGED_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// What is kept of a request while the engine has it.
+/// The part of a request that is kept while the engine has the command.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) id: CommandId,
     expected_version: Option<u64>,
-    /// The conversation, if it is not the command's own.
+    /// The correlation id; absent if it is the command's own id.
     correlation_id: Option<CorrelationId>,
 }
 
@@ -40,7 +40,7 @@ impl Asked {
         }
     }
 
-    /// The conversation, which is the command's own unless said otherwise.
+    /// The correlation id, which is the command's own id by default.
     pub(crate) fn correlation_id(&self) -> &str {
         self.correlation_id
             .as_ref()
@@ -58,7 +58,7 @@ pub(crate) struct Accepted<'a> {
     repeated: bool,
 }
 
-/// What the log says: a body for a 200, or the problem of a refusal.
+/// The log's answer: a body for a 200, or the problem of a refusal.
 pub(crate) fn said<'a>(answer: &'a Answer, asked: &Asked) -> Result<Accepted<'a>, Problem> {
     match &answer.decision {
         Decision::Accepted(events) => Ok(Accepted {
@@ -72,7 +72,7 @@ pub(crate) fn said<'a>(answer: &'a Answer, asked: &Asked) -> Result<Accepted<'a>
     }
 }
 
-/// The headers of every answer that the log gave.
+/// The headers of every answer that comes from the log.
 pub(crate) fn headers(answer: &Answer) -> [(HeaderName, String); 3] {
     [
         (header::ETAG, format!("\"{}\"", answer.version)),
@@ -81,13 +81,13 @@ pub(crate) fn headers(answer: &Answer) -> [(HeaderName, String); 3] {
     ]
 }
 
-/// A command id as `Idempotency-Key` shows it; ids hold no quotes.
+/// A command id in quotes, as in `Idempotency-Key`; ids contain no quotes.
 pub(crate) fn quoted(id: &CommandId) -> String {
     format!("\"{id}\"")
 }
 
-/// A recorded refusal. A stale expected version is 412, since the client named the version; any
-/// other is 422.
+/// A recorded refusal. A version conflict is 412 if the client named the version; any other refusal
+/// is 422.
 fn refused(answer: &Answer, rejection: &RecordedRejection, asked: &Asked) -> Problem {
     let conflict = asked
         .expected_version
@@ -117,7 +117,7 @@ fn refused(answer: &Answer, rejection: &RecordedRejection, asked: &Asked) -> Pro
     problem
 }
 
-/// A request that never became a command; `base` is the pointer to its data.
+/// A request that could not become a command; `base` is the JSON pointer to its data.
 pub(crate) fn malformed(error: RequestError, base: &str) -> Problem {
     match error {
         RequestError::UnknownCategory { .. } => {
@@ -164,13 +164,14 @@ pub(crate) fn unanswered(error: &SubmitError, id: &CommandId) -> Problem {
         SubmitError::Failed => {
             Problem::internal("a rule panicked, or its result could not be written and read again")
         }
-        // The place is for the operator, who finds it in the log of the server.
+        // The place goes only into the server's log, for the operator.
         SubmitError::Damaged(_) => Problem::new(
             code::LOG_DAMAGED,
             "an operator has to look at the log of this partition",
         )
         .retry_after(DAMAGED_RETRY_AFTER),
-        // What the rules said, or an operator, is for who runs the server.
+        // What the rules or an operator wrote about the stream is only for the operator of the
+        // server.
         SubmitError::Frozen(frozen) => Problem::new(
             code::STREAM_FROZEN,
             format!(

@@ -1,12 +1,13 @@
-//! A batch of commands: lines in, lines out, both streaming.
+//! A batch of commands: lines in, lines out, both as streams.
 //!
-//! The request's body is read only as fast as answers leave: at most
-//! [`Options::batch_in_flight_max`](crate::Options) commands wait at once, and when the client stops
-//! reading, so does the door. No task is spawned; whoever polls the response does the work.
+//! The request's body is read only as fast as answers are sent: at most
+//! [`Options::batch_in_flight_max`](crate::Options) commands wait at once, and when the client
+//! stops reading, the door stops reading, too. No task is spawned; the task that polls the response
+//! does the work.
 //!
 //! Invariant: one answer for each line that is not blank, in the order of the lines; a line that
-//! cannot be read costs only itself. Deliberately absent: the order of commands within a stream,
-//! which is the engine's.
+//! cannot be read affects no other line. Deliberately absent: the order of commands within a
+//! stream, which the engine keeps.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,9 +33,9 @@ use crate::lines::{Line, Lines};
 
 /// The media type of a batch and of its answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
-/// The most answers written in one piece.
+/// The most answers in one chunk.
 const ANSWERS_PER_CHUNK_MAX: usize = 256;
-/// What an answer takes, about, in bytes.
+/// The typical size of an answer, in bytes.
 const ANSWER_SIZE_TYPICAL: usize = 320;
 
 /// `POST /v1/commands`
@@ -67,25 +68,25 @@ pub(crate) async fn submit(
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
 }
 
-/// What reads lines and hands them to the engine.
+/// Reads lines and submits them to the engine.
 struct Intake {
     door: Door,
     lines: Lines<BodyDataStream>,
     batch: Batch,
     defaults: Defaults,
-    /// How long each line may wait, from when it was read.
+    /// How long each line may wait, from the moment it was read.
     wait: std::time::Duration,
     budget: Budget,
     charge: Charge,
 }
 
-/// What the problem of a line says of where it comes from, unless the line says more.
+/// The origin that a line's problem names, unless the problem names another.
 struct Origin {
     instance: String,
     correlation_id: String,
 }
 
-/// A line whose answer is there, or will be.
+/// A line that was answered at once, or whose answer will come.
 enum Asking {
     Refused(Problem, Option<Asked>),
     InFlight {
@@ -162,8 +163,8 @@ impl Intake {
     }
 }
 
-/// Waits until there is memory for a line. It is not turned away: those behind it, perhaps for the
-/// same stream, would get before it.
+/// Waits without a limit until there is memory for a line. An error reply would let the lines after
+/// it, perhaps for the same stream, run first.
 async fn room(charge: &Charge, size: usize) -> Held {
     loop {
         if let Ok(held) = charge.take(size).await {
@@ -172,7 +173,7 @@ async fn room(charge: &Charge, size: usize) -> Held {
     }
 }
 
-/// How many bytes of lines may wait for their answers together.
+/// Limits the bytes of all lines that wait for their answers.
 struct Budget {
     bytes: Arc<Semaphore>,
     max: u32,
@@ -187,10 +188,10 @@ impl Budget {
         }
     }
 
-    /// Waits until there is room; a line alone always fits.
+    /// Waits until there is room; a single line always fits.
     async fn take(&self, size: usize) -> Option<OwnedSemaphorePermit> {
         let size = u32::try_from(size).unwrap_or(self.max).min(self.max);
-        // It is never closed, so there is always a permit in the end.
+        // The semaphore is never closed, so this always returns a permit.
         self.bytes.clone().acquire_many_owned(size).await.ok()
     }
 }

@@ -1,7 +1,7 @@
 //! The stable codes of this door's problems that are not rejections.
 //!
-//! Invariant: as in [`door::code`]. A rejection travels with the code of its rule and status 422;
-//! `version_conflict` with 412, where the client named the version that it expected.
+//! Invariant: as in [`door::code`]. A rejection has the code of its rule and status 422;
+//! `version_conflict` has 412 if the client named the version that it expected.
 
 door::codes! {
     CATEGORY_UNKNOWN = ("category_unknown", 404, "No aggregate has this category",

@@ -1,8 +1,9 @@
 //! The headers of a single command.
 //!
-//! Invariant: a header that does not fit is a 400 that names it, never a guess. `If-Match` takes
-//! exactly one strong tag: a weak one never matches (RFC 9110 §13.1.1), and `*` would say less than
-//! any command that needs an existing stream says itself. Deliberately absent: what these mean.
+//! Invariant: an invalid header is a 400 that names the header; nothing is guessed. `If-Match`
+//! takes exactly one strong tag: a weak tag never matches (RFC 9110 §13.1.1), and `*` would say
+//! less than the command's own rule that the stream must exist. Deliberately absent: what these
+//! headers mean.
 
 use axum::http::{HeaderMap, HeaderName, header};
 use door::header::{IDEMPOTENCY_KEY, TRACEPARENT, invalid, parsed, single, tenant};
@@ -11,9 +12,9 @@ use kernel::{Actor, ActorKind, CausationId, CommandId, CorrelationId, TenantId, 
 
 use crate::code;
 
-/// The direct parent of a command.
+/// The direct cause of a command.
 pub(crate) const CAUSATION_ID: HeaderName = HeaderName::from_static("annals-causation-id");
-/// Who asks: `kind:id`.
+/// Who issued the command: `kind:id`.
 pub(crate) const ACTOR: HeaderName = HeaderName::from_static("annals-actor");
 /// Business time.
 pub(crate) const OCCURRED_AT: HeaderName = HeaderName::from_static("annals-occurred-at");
@@ -51,12 +52,12 @@ impl CommandHeaders {
     }
 }
 
-/// The conversation as far as it is not the command's own.
+/// The correlation id, if the client sent one.
 pub(crate) fn given(correlation: &Correlation) -> Option<CorrelationId> {
     (correlation.origin == Origin::Given).then(|| correlation.id.clone())
 }
 
-/// The key, quoted (draft-ietf-httpapi-idempotency-key-header) or bare.
+/// The key, in quotes (draft-ietf-httpapi-idempotency-key-header) or bare.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<CommandId>, Problem> {
     let Some(text) = single(headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
@@ -69,18 +70,18 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<CommandId>, Problem> {
         .map_err(|error| invalid(&IDEMPOTENCY_KEY, error))
 }
 
-/// What a client expects of the stream's version.
+/// The version of the stream that a client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// Nothing, or one version.
+    /// Any version, or one version.
     Version(Option<u64>),
-    /// What can never hold: no events yet, and a version above 0.
+    /// An impossible expectation: no events yet, and a version above 0.
     Contradiction,
 }
 
 impl Expected {
-    /// The version, if one is expected. To be asked last: a precondition counts only for a request
-    /// that is good without it (RFC 9110 §13.2.1).
+    /// The version, if one is expected. Call this last: a precondition counts only for a request
+    /// that is otherwise valid (RFC 9110 §13.2.1).
     ///
     /// # Errors
     /// `preconditions_contradict`.
@@ -116,7 +117,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
 
 fn version_of(tag: &str) -> Option<u64> {
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
-    // `parse` alone would read a sign.
+    // `parse` alone would accept a sign.
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {
         digits.parse().ok()
     } else {
@@ -151,12 +152,12 @@ fn actor(headers: &HeaderMap) -> Result<Option<Actor>, Problem> {
     })
 }
 
-/// Whether a text may name an actor: 1 to 255 characters, none of them a control character.
+/// Whether a text is a valid actor id: 1 to 255 characters without control characters.
 pub(crate) fn is_actor_id(id: &str) -> bool {
     !id.is_empty() && id.chars().count() <= ACTOR_ID_LENGTH_MAX && !id.chars().any(char::is_control)
 }
 
-/// The trace, if it is well formed; W3C Trace Context §4.2 has any other ignored.
+/// The trace, if it is well formed; W3C Trace Context §4.2 requires any other to be ignored.
 pub(crate) fn trace(headers: &HeaderMap) -> Option<String> {
     let text = single(headers, &TRACEPARENT).ok()??;
     let parts: Vec<&str> = text.split('-').collect();

@@ -1,13 +1,14 @@
 //! The command door: HTTP in, commands to the engine, one answer out.
 //!
 //! - `POST /v1/streams/{stream}/{command}`: one command ([`single`](crate) in the code)
-//! - `POST /v1/commands`: a batch as NDJSON, streaming both ways
+//! - `POST /v1/commands`: a batch as NDJSON, streamed both ways
 //! - `GET /v1/streams/{stream}/commands/{id}`: what became of a command
-//! - `GET /v1/topology`: who owns what, so that clients can route for themselves
+//! - `GET /v1/topology`: which node owns which partition, so that clients can route commands
+//!   themselves
 //!
-//! What nodes ask of each other is a router of its own ([`peer::Server`]).
+//! Requests between nodes have their own router ([`peer::Server`]).
 //!
-//! Invariant: *accepted* (200) and *refused* (412, 422) are said only when the log has said so;
+//! Invariant: the door answers *accepted* (200) or *refused* (412, 422) only if the log says so;
 //! every other answer is a problem that says whether anything was attempted. Deliberately absent:
 //! any aggregate's name, reading, and the layer that completes problems ([`door::finish`]).
 
@@ -34,7 +35,7 @@ pub use openapi::fragment;
 pub struct Options {
     /// The most commands of one batch request that wait for their answers at once.
     pub batch_in_flight_max: usize,
-    /// The most bytes of their lines together; at least one line's limit.
+    /// The most bytes that the lines of these commands have together; at least one line's limit.
     pub batch_in_flight_bytes_max: usize,
 }
 
@@ -47,7 +48,7 @@ impl Default for Options {
     }
 }
 
-/// What every route knows.
+/// The state that all routes share.
 #[derive(Clone)]
 struct Door {
     engine: Engine,

@@ -1,8 +1,8 @@
 //! One command as a line of a batch.
 //!
-//! Invariant: the line is read once, its data left as text for the aggregate; an unknown field is
-//! an error. A field that may be left out may also be null. Deliberately absent: where lines come
-//! from, and what becomes of them.
+//! Invariant: the line is parsed once, its data left as text for the aggregate; an unknown field is
+//! an error. An optional field may also be null. Deliberately absent: where lines come from, and
+//! what happens to them.
 
 use door::{Problem, code};
 use engine::command::Request;
@@ -47,7 +47,7 @@ pub(crate) struct CommandLine {
     data: Box<RawValue>,
 }
 
-/// What the request says for all of its lines.
+/// Values that the request gives for all of its lines.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
     pub(crate) correlation_id: Option<CorrelationId>,
@@ -94,7 +94,7 @@ pub(crate) fn read(text: &[u8], defaults: &Defaults) -> Result<Request, Problem>
     })
 }
 
-/// Tells text that is no JSON from JSON of another shape.
+/// Distinguishes text that is not JSON from JSON of another shape.
 fn not_a_line(text: &str, error: ShapeError) -> Problem {
     if let Err(syntax) = serde_json::from_str::<&RawValue>(text) {
         return Problem::new(code::JSON_INVALID, syntax.to_string());

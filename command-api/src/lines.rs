@@ -1,9 +1,9 @@
-//! Cuts a body that streams in into lines.
+//! Cuts the stream of a body into lines.
 //!
-//! Invariant: no more than one line's limit is held; a longer line is dropped as it comes and
-//! reported once, and the next one is read as if nothing had been. A line that comes too slowly, or
-//! for which there is no memory, is reported, and nothing behind it is read: it might be meant to
-//! come after that one. Deliberately absent: what a line means.
+//! Invariant: at most one line's limit is held in memory. A longer line is dropped as it arrives
+//! and reported once; the next line is read normally. If a line comes too slowly, or if there is no
+//! memory for it, it is reported and no later line is read: a later line may depend on it.
+//! Deliberately absent: what a line means.
 
 use axum::Error;
 use bytes::{Buf, Bytes, BytesMut};
@@ -23,24 +23,24 @@ pub(crate) struct Line {
 /// The lines of a body, blank ones left out.
 pub(crate) struct Lines<S> {
     chunks: S,
-    /// What was received and not looked at.
+    /// Bytes that were received and not yet cut into lines.
     rest: Bytes,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line whose end has not arrived.
     begun: BytesMut,
     number: u64,
     length_max: usize,
     state: State,
-    /// Whom the memory of a begun line is charged to, if anybody.
+    /// The request whose charge pays for an unfinished line, if any.
     charge: Option<Charge>,
-    /// Room for a whole line, where one has begun that needs it.
+    /// Memory for a whole line, while an unfinished line needs it.
     held: Option<Held>,
 }
 
 enum State {
     InLine,
-    /// The line is too long; its end has not come.
+    /// The line is too long, and its end has not arrived.
     Dropping,
-    /// There was no memory for a line.
+    /// There is no memory for the line.
     NoRoom(Problem),
     Ended,
 }
@@ -59,18 +59,18 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Lines<S> {
         }
     }
 
-    /// Takes the memory of a begun line from `charge`.
+    /// Takes the memory of unfinished lines from `charge`.
     pub(crate) fn charged(mut self, charge: Charge) -> Self {
         self.charge = Some(charge);
         self
     }
 
-    /// Where the chunks come from.
     pub(crate) fn source(&self) -> &S {
         &self.chunks
     }
 
-    /// The next line; none at the end of the body, or where it breaks off: half a line is no line.
+    /// The next line; none at the end of the body or where the body breaks off: an incomplete last
+    /// line is dropped.
     pub(crate) async fn next(&mut self) -> Option<Line> {
         while !matches!(self.state, State::Ended) {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
@@ -129,7 +129,8 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Lines<S> {
             && self.held.is_none()
             && let Some(charge) = &self.charge
         {
-            // For the whole line at once, which may be moved once while it grows.
+            // For the whole line at once. Twice its limit, since a growing buffer may be copied
+            // once.
             match charge.take(2 * self.length_max).await {
                 Ok(held) => self.held = Some(held),
                 Err(problem) => self.state = State::NoRoom(problem),
@@ -141,10 +142,10 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> Lines<S> {
         }
     }
 
-    /// The line that ends with `tail`, if it is worth a look.
+    /// The line that ends with `tail`, unless it is blank.
     async fn finish(&mut self, tail: Bytes) -> Option<Line> {
         let text = if matches!(self.state, State::InLine) && self.begun.is_empty() {
-            // The whole line lies in one chunk: nothing is copied.
+            // The whole line is in one chunk: nothing is copied.
             tail
         } else {
             self.keep(&tail).await;
@@ -179,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// The lines of a text that comes in chunks of `size` bytes; too long ones as `!`.
+    /// The lines of a text that arrives in chunks of `size` bytes; a line that is too long is `!`.
     async fn cut(text: &str, size: usize) -> Vec<(u64, String)> {
         let chunks: Vec<_> = text
             .as_bytes()
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(line.number, 2);
         assert_eq!(line.text.unwrap_err().code(), "request_timeout");
         assert_eq!(lines.next().await, None);
-        // Between two lines nothing is wrong; the client had no more to say.
+        // Between two lines a timeout is not an error: the client had nothing more to send.
         let chunks = vec![Ok(Bytes::from("a\n")), Err(Error::new(TooSlow))];
         let mut lines = Lines::new(stream::iter(chunks), 8);
         assert!(lines.next().await.unwrap().text.is_ok());

@@ -1,8 +1,8 @@
 //! This door's part of the OpenAPI document, made from the registered commands.
 //!
-//! Invariant: each registered command has a path of its own, whose stream pattern admits only its
-//! category and whose body is its JSON Schema. Deliberately absent: components that both doors use
-//! ([`door::openapi`]).
+//! Invariant: each registered command has its own path. The path's stream pattern admits only the
+//! command's category, and its body is the command's JSON Schema. Deliberately absent: components
+//! that both doors use ([`door::openapi`]).
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,13 @@ use crate::line::CommandLine;
 
 /// The pattern of an id in a stream's name, as in JSON Schema.
 const STREAM_ID_PATTERN: &str = "[A-Za-z0-9._~-]{1,128}";
-/// The pattern of a command id, bare.
+/// The pattern of a command id without quotes.
 const ID_PATTERN: &str = r"[!#-\[\]-~]{1,255}";
-/// The problems that a command may be answered with.
+/// The statuses of the problems that can answer a command.
 const COMMAND_PROBLEMS: [u16; 8] = [400, 404, 408, 412, 413, 415, 422, 503];
 
-/// A command's name with the category and body schema of each aggregate that has it.
+/// A command's name, with the category and body schema of each aggregate that has a command of this
+/// name.
 type ByName = BTreeMap<&'static str, Vec<(&'static str, Value)>>;
 
 /// The routes of this door, for the commands of `registry`.
@@ -250,7 +251,7 @@ fn outcome_operation() -> Value {
     })
 }
 
-/// The members that every answer of the log has.
+/// The members of every answer from the log.
 fn answer_properties() -> Map<String, Value> {
     let properties = json!({
         "stream": {"type": "string", "description": "The stream."},

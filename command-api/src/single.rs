@@ -1,7 +1,7 @@
-//! One command a request, and the question what became of one.
+//! One command in a request, and the query for what became of a command.
 //!
-//! Invariant: the deadline runs from the moment the request's headers are read. Deliberately
-//! absent: what the engine's answers mean in HTTP (`answer`).
+//! Invariant: the deadline counts from the moment at which the request's headers are read.
+//! Deliberately absent: what the engine's answers mean in HTTP (`answer`).
 
 use axum::Json;
 use axum::extract::{Extension, FromRequest, Request, State};
@@ -67,7 +67,8 @@ pub(crate) async fn submit(
     Ok((answer::headers(&answer), Json(body)).into_response())
 }
 
-/// What became of a command, as its own resource: a refusal is not this request's failure.
+/// What became of a command, as a resource of its own: if the command was refused, this request
+/// still succeeds.
 #[derive(Serialize)]
 struct Outcome<'a> {
     stream: &'a StreamName,
@@ -110,7 +111,7 @@ pub(crate) async fn outcome(
     }
 }
 
-/// Nobody can say more than how far the log was read: what was sent may still land.
+/// The answer can only say how far the log was read: a command already sent may still reach it.
 fn not_in_log(stream: &StreamName, id: &CommandId, up_to: &PositionToken) -> Problem {
     let places = up_to.positions.iter();
     let places = places.map(|(partition, position)| format!("{position} of partition {partition}"));

@@ -1,8 +1,8 @@
-//! Quantities and names with a rule, shared by all aggregates: ids, texts, money, and their limits.
+//! Quantities and names that have a rule, shared by all aggregates: ids, texts, money, and limits.
 //!
-//! Invariant: what is read from JSON is well formed, and the JSON Schema of each type admits
-//! exactly what is read. Deliberately absent: what the business would refuse (a price of zero, say);
-//! that is a rejection.
+//! Invariant: values read from JSON are well formed, and the JSON Schema of each type accepts
+//! exactly what is read. Deliberately absent: values that the business would refuse (a price of
+//! zero, for example); these are rejections.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,7 +35,7 @@ pub const REVIEW_TITLE_LENGTH_MAX: usize = 500;
 /// The most characters the comment of a review may have.
 pub const REVIEW_COMMENT_LENGTH_MAX: usize = 10_000;
 
-/// Why a text is not a value of the kind asked for.
+/// Why a text is not a value of the requested type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VocabularyError {
     /// Not an id.
@@ -44,13 +44,13 @@ pub enum VocabularyError {
     /// Not a currency.
     #[error("a currency is 3 letters A-Z, such as BRL")]
     Currency,
-    /// Too long a text.
+    /// The text is too long.
     #[error("a text of more than {length_max} characters")]
     TextTooLong {
         /// The most characters it may have.
         length_max: usize,
     },
-    /// A text that no database can keep.
+    /// The text contains U+0000, which Postgres cannot store.
     #[error("a text with the character U+0000")]
     TextWithNul,
 }
@@ -148,8 +148,8 @@ fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
 }
 
-/// A text of at most `LENGTH_MAX` characters (Unicode scalar values), kept as it is: empty, with
-/// line breaks and quotes, however people wrote it. Only U+0000 is refused, which Postgres lacks.
+/// A text of at most `LENGTH_MAX` characters (Unicode scalar values), kept unchanged: it may be
+/// empty and have line breaks and quotes. Only U+0000 is refused, because Postgres cannot store it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<const LENGTH_MAX: usize>(Box<str>);
 
@@ -159,7 +159,7 @@ impl<const LENGTH_MAX: usize> FromStr for Text<LENGTH_MAX> {
     type Err = VocabularyError;
 
     fn from_str(text: &str) -> Result<Self, VocabularyError> {
-        // A character has at least one byte, so most texts are not counted.
+        // A character has at least one byte, so the characters of most texts need not be counted.
         if text.len() > LENGTH_MAX && text.chars().count() > LENGTH_MAX {
             return Err(VocabularyError::TextTooLong {
                 length_max: LENGTH_MAX,
@@ -298,11 +298,11 @@ impl fmt::Display for Money {
     }
 }
 
-/// Reads an integer from `MIN` to `MAX`. 2, 2.0 and 2e0 are the same number to JSON Schema, and to the
-/// canonical form that commands are read from: there it stands as 2.
+/// Reads an integer from `MIN` to `MAX`. JSON Schema treats 2, 2.0 and 2e0 as the same number, and
+/// so does the canonical form from which commands are read: it writes all three as 2.
 ///
 /// # Errors
-/// What is not a number, not integral, or out of range.
+/// If the value is not a number, not integral, or out of range.
 pub(crate) fn integer<'de, D, T, const MIN: i64, const MAX: i64>(
     deserializer: D,
 ) -> Result<T, D::Error>
@@ -335,7 +335,8 @@ where
         }
 
         fn visit_f64<E: de::Error>(self, _rounded: f64) -> Result<i64, E> {
-            // What is a float here has a fraction or is beyond 64 bits, and was rounded already.
+            // A number that is a float here has a fraction or is beyond 64 bits, and is already
+            // rounded.
             Err(E::custom(format_args!(
                 "not an integer from {MIN} to {MAX}"
             )))
@@ -349,7 +350,7 @@ where
 /// Reads a list of at most `LENGTH_MAX` elements and stops at the first one too many.
 ///
 /// # Errors
-/// What is not a list, too long, or holds an element that does not fit.
+/// If the value is not a list, is too long, or has an element that cannot be read.
 pub(crate) fn list<'de, D, T, const LENGTH_MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,8 +1,9 @@
-//! What is said of each request once its answer is whole: its time as a metric, and a line of the log.
+//! Records each request once its answer is complete: its duration as a metric, and a line in the
+//! log.
 //!
-//! Invariant: a request's time ends with the last byte of its answer, so that a batch's is that of
-//! its last line; lines beyond [`LINES_PER_SECOND_MAX`] are counted, not written, so that they cost
-//! what they may. Deliberately absent: bodies, and anything of a path but its route.
+//! Invariant: a request's duration ends with the last byte of its answer; for a batch that is its
+//! last line. Lines beyond [`LINES_PER_SECOND_MAX`] are counted and not written, so that their cost
+//! is bounded. Deliberately absent: bodies, and any part of a path except its route.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +19,13 @@ use futures::Stream;
 use crate::finish::{Correlation, Origin};
 use crate::header::{IDEMPOTENCY_KEY, TRACEPARENT};
 
-/// How many lines a second are written of requests that succeed or are refused, and of others.
+/// The most log lines per second for requests that succeed or are refused, and as many for requests
+/// that fail.
 const LINES_PER_SECOND_MAX: u64 = 1_000;
-/// Routes that somebody asks all day, whether or not anything happens.
+/// Routes that are polled all the time; their lines have the level debug.
 const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// What is known of a request before it is answered.
+/// The data of a request before it is answered.
 pub(crate) struct Asked {
     method: Method,
     route: Option<MatchedPath>,
@@ -41,7 +43,7 @@ impl Asked {
         }
     }
 
-    /// Lets the request be told of once `response` is whole, or nobody reads it any more.
+    /// Records the request once `response` has been sent completely, or its client has gone.
     pub(crate) fn answered(self, response: Response, correlation: &Correlation) -> Response {
         let key = response.headers().get(&IDEMPOTENCY_KEY);
         let key = key.and_then(|key| key.to_str().ok());
@@ -69,7 +71,7 @@ impl Asked {
     }
 }
 
-/// The trace that a `traceparent` names (W3C Trace Context: version, trace id, parent id, flags).
+/// The trace id in a `traceparent` (W3C Trace Context: version, trace id, parent id, flags).
 fn trace_id(headers: &HeaderMap) -> Option<String> {
     let parent = headers.get(&TRACEPARENT)?.to_str().ok()?;
     let id = parent.split('-').nth(1)?;
@@ -77,7 +79,7 @@ fn trace_id(headers: &HeaderMap) -> Option<String> {
     is_id.then(|| id.to_owned())
 }
 
-/// A request and what it was answered.
+/// A request and its answer's data.
 struct Answered {
     asked: Asked,
     status: StatusCode,
@@ -85,7 +87,7 @@ struct Answered {
     correlation_id: String,
 }
 
-/// Tells of a request when it is dropped: at the end of its answer, or when its client has gone.
+/// Records a request when it is dropped: at the end of its answer, or when its client has gone.
 struct Telling(Answered);
 
 impl Drop for Telling {
@@ -95,7 +97,7 @@ impl Drop for Telling {
     }
 }
 
-/// A body that is told of once it ends.
+/// A body whose request is recorded once it ends.
 struct Told {
     body: BodyDataStream,
     telling: Option<Telling>,
@@ -132,7 +134,7 @@ impl Answered {
             .map_or("none", MatchedPath::as_str)
     }
 
-    /// The labels come from a closed set: a client cannot make new series.
+    /// The labels come from a closed set, so that a client cannot create new series.
     fn measure(&self) {
         let labels = [
             ("method", self.method().to_owned()),
@@ -182,7 +184,7 @@ impl Answered {
 static USUAL: Lines = Lines::new();
 static FAILED: Lines = Lines::new();
 
-/// Counts the lines of the present second.
+/// Counts the lines in the current second.
 struct Lines {
     second: AtomicU64,
     written: AtomicU64,
@@ -206,7 +208,7 @@ impl Lines {
     }
 
     fn has_room_at(&self, second: u64) -> bool {
-        // Two that begin a second at once may let a few more lines through.
+        // Two threads that begin a second at the same time may let a few more lines through.
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.written.store(0, Ordering::Relaxed);
         }

@@ -77,7 +77,7 @@ codes! {
          `command_id` tells it.");
 }
 
-/// The code of an error response that names none, by its status.
+/// The code for an error response without a code of its own, by its status.
 pub(crate) fn of_status(status: u16) -> Code {
     match status {
         404 => NOT_FOUND,

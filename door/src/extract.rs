@@ -1,7 +1,7 @@
-//! Extractors whose refusals are problems.
+//! Extractors that refuse with problem documents.
 //!
-//! Invariant: no more of a body is kept than [`BODY_SIZE_MAX`], and a body that trickles in is
-//! given up. Deliberately absent: what a body means.
+//! Invariant: at most [`BODY_SIZE_MAX`] bytes of a body are kept, and reading a body has a time
+//! limit. Deliberately absent: what a body means.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// The query parameters. `T` has to refuse unknown fields itself (`deny_unknown_fields`); serde
+/// The query parameters. `T` must refuse unknown fields itself (`deny_unknown_fields`); serde
 /// refuses repeated ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
@@ -63,7 +63,7 @@ pub struct Nothing {}
 /// For routes that take no query parameters.
 pub type NoQuery = Query<Nothing>;
 
-/// A JSON body as text in UTF-8; whether it is JSON is for the reader to find out.
+/// A JSON body as UTF-8 text. The reader must check that it is JSON.
 #[derive(Clone, Debug)]
 pub struct JsonText(pub String);
 
@@ -103,7 +103,8 @@ async fn read_text(
     declared: Option<u64>,
     charge: &Charge,
 ) -> Result<JsonText, Problem> {
-    // Room for the whole body at once: two halves of bodies would wait for each other.
+    // Take memory for the whole body at once: otherwise two half-read bodies could wait for each
+    // other.
     let mut room = match declared.map(usize::try_from) {
         Some(Ok(size)) if size <= BODY_SIZE_MAX => size,
         _ => ALLOWANCE_BYTES,
@@ -134,10 +135,11 @@ pub fn too_large() -> Problem {
     Problem::new(code::BODY_TOO_LARGE, detail).member("max", BODY_SIZE_MAX)
 }
 
-/// Checks that a body is of one of the media types in `accepted`, in UTF-8 and not compressed.
+/// Checks that a body has one of the media types in `accepted`, in UTF-8 and not compressed.
 ///
-/// A missing `Content-Type` is refused too: a page in a browser can send such a request, or one of
-/// a form's types, to any address without being asked; these types it cannot.
+/// A missing `Content-Type` is refused, too: a page in a browser can send a request without one, or
+/// with one of a form's types, to any address without a preflight. It cannot do so with the
+/// accepted types.
 ///
 /// # Errors
 /// `media_type_unsupported`.
@@ -176,7 +178,7 @@ fn is_media_type(given: &str, accepted: &[&str]) -> bool {
         })
 }
 
-/// What `Content-Length` says.
+/// The value of `Content-Length`.
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?

@@ -1,10 +1,10 @@
-//! The last layer around all routes: correlation, panics, problems, and what is said of each request
+//! The last layer around all routes: correlation, panics, problems, and the record of each request
 //! (`access`).
 //!
-//! Invariant: every response behind it carries `Annals-Correlation-Id`; every error is a problem
-//! document; every 500 is logged once, with its cause. Deliberately absent: payloads in logs.
-//! Requests that are not HTTP at all (broken framing, control characters in headers) are refused by
-//! the HTTP library before any route, with an empty 400.
+//! Invariant: every response that leaves this layer has `Annals-Correlation-Id`; every error is a
+//! problem document; every 500 is logged once, with its cause. Deliberately absent: payloads in
+//! logs. Requests that are not valid HTTP (broken framing, control characters in headers) do not
+//! reach any route: the HTTP library refuses them with an empty 400.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
@@ -29,10 +29,10 @@ use crate::problem::Problem;
 
 /// The most bytes of an unread body that are read and dropped before an error is answered.
 const DRAIN_SIZE_MAX: usize = 8 << 20;
-/// How long that may take.
+/// How long reading an unread body may take.
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
-/// The conversation of a request, an extension of every request behind [`finish`].
+/// The correlation of a request, an extension of every request that passes [`finish`].
 #[derive(Clone, Debug)]
 pub struct Correlation {
     /// Its id.
@@ -46,9 +46,9 @@ pub struct Correlation {
 pub enum Origin {
     /// The client sent `Annals-Correlation-Id`.
     Given,
-    /// It is the `Idempotency-Key`: a command's conversation is its own unless said otherwise.
+    /// It is the `Idempotency-Key`: by default a command's correlation id is its own id.
     Command,
-    /// It was made up. A command without an `Idempotency-Key` takes it as its id.
+    /// It was generated. A command without an `Idempotency-Key` uses it as its id.
     MadeUp,
 }
 
@@ -63,7 +63,7 @@ impl Correlation {
         let key = headers
             .get(IDEMPOTENCY_KEY)
             .and_then(|value| value.to_str().ok());
-        // A malformed key is refused by the route that knows what it is for.
+        // A malformed key is ignored here; the route that uses it refuses it.
         let id = key.and_then(|key| key.trim().trim_matches('"').parse().ok());
         Ok(id.map_or_else(Self::made_up, |id| Self {
             id,
@@ -90,14 +90,14 @@ impl Correlation {
     }
 }
 
-/// Wraps all routes. To be called once, on the router that is served.
+/// Wraps all routes. Call this once, on the router that is served.
 pub fn finish(router: Router) -> Router {
     router
         .layer(CatchPanicLayer::custom(problem_of_panic))
         .layer(axum::middleware::from_fn(complete))
 }
 
-/// The answer to a request that no route sees.
+/// The answer to a request that reaches no route.
 pub(crate) fn refused(parts: &Parts, problem: Problem) -> Response {
     let asked = Asked::of(&parts.method, None, &parts.headers);
     let correlation = Correlation::of(&parts.headers).unwrap_or_else(|_| Correlation::made_up());
@@ -109,7 +109,7 @@ pub(crate) fn refused(parts: &Parts, problem: Problem) -> Response {
     asked.answered(response, &correlation)
 }
 
-// The signature is that of the layer's trait.
+// The layer's trait requires this signature.
 #[allow(clippy::needless_pass_by_value)]
 fn problem_of_panic(panic: Box<dyn Any + Send>) -> Response {
     let cause = panic
@@ -149,14 +149,14 @@ async fn complete(mut request: Request, next: Next) -> Response {
     asked.answered(response, &correlation)
 }
 
-/// The response as a problem document, whoever made it.
+/// The response as a problem document, whether a route or a library made it.
 fn problem_response(mut response: Response, path: &str, id: &str) -> Response {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>();
     let problem = problem.unwrap_or_else(|| unnamed(status, path));
     let mut complete = problem.complete(path, id).into_response();
     *complete.status_mut() = status;
-    // What the route said in headers stays: `Allow`, `ETag`, `Idempotency-Key`.
+    // Other headers of the route stay: `Allow`, `ETag`, `Idempotency-Key`.
     for (name, value) in response.headers() {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             complete.headers_mut().insert(name, value.clone());
@@ -165,7 +165,8 @@ fn problem_response(mut response: Response, path: &str, id: &str) -> Response {
     complete
 }
 
-/// The problem of an error response that is none, such as that of a route that is not there.
+/// The problem for an error response that is not a problem document, such as that of an unknown
+/// route.
 fn unnamed(status: StatusCode, path: &str) -> Problem {
     let code = code::of_status(status.as_u16());
     let detail = match code {
@@ -176,10 +177,10 @@ fn unnamed(status: StatusCode, path: &str) -> Problem {
     Problem::new(code, detail)
 }
 
-/// A body that its route reads, and that can be read on when the route has dropped it.
+/// A request's body that can be read further after its route has dropped it.
 type Shared = Arc<Mutex<BodyDataStream>>;
 
-/// Leaves a handle on the request's body, where it can have one.
+/// Keeps a handle on the request's body, if the method allows a body.
 fn share_body(request: &mut Request) -> Option<Shared> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
@@ -197,8 +198,8 @@ fn chunks(shared: Shared) -> impl Stream<Item = Result<Bytes, axum::Error>> + Se
     })
 }
 
-/// Reads what a route left of the body: a client that is still writing when the connection closes
-/// would lose the answer to a reset.
+/// Reads the rest of a body that its route did not read. If the connection closed while the client
+/// is still writing, a TCP reset could destroy the answer.
 async fn drain(unread: Option<Shared>) {
     let Some(shared) = unread else { return };
     let mut rest = chunks(shared);
@@ -211,7 +212,7 @@ async fn drain(unread: Option<Shared>) {
             }
         }
     };
-    // Whether it ended or time did, there is nothing more to do.
+    // At the end of the body or of the time, nothing is left to do.
     let _ = tokio::time::timeout(DRAIN_WAIT, drained).await;
 }
 

@@ -1,6 +1,6 @@
-//! Headers as both doors read them: each at most once, refused with a problem that names it.
+//! Headers that both doors read: each at most once. A problem names the header that is refused.
 //!
-//! Invariant: an unknown header is nobody's business; a known one that does not fit is a 400.
+//! Invariant: an unknown header is ignored; a known header with an invalid value is a 400.
 //! Deliberately absent: headers that only one door knows.
 
 use std::fmt;
@@ -13,9 +13,9 @@ use kernel::TenantId;
 use crate::code;
 use crate::problem::Problem;
 
-/// The conversation that a request belongs to; made up if absent, on every response.
+/// The correlation id of a request; generated if absent; on every response.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("annals-correlation-id");
-/// For whom the stream or row is kept; `main` if absent.
+/// The tenant of the stream or row; `main` if absent.
 pub const TENANT: HeaderName = HeaderName::from_static("annals-tenant");
 /// How long the client waits for the answer.
 pub const TIMEOUT_MS: HeaderName = HeaderName::from_static("annals-timeout-ms");
@@ -28,15 +28,15 @@ pub const POSITION: HeaderName = HeaderName::from_static("annals-position");
 /// A position token that a query waits for.
 pub const MIN_POSITION: HeaderName = HeaderName::from_static("annals-min-position");
 
-/// How long a client waits unless it says otherwise, in milliseconds.
+/// How long a client waits if it names no time, in milliseconds.
 pub const TIMEOUT_MS_DEFAULT: u64 = 10_000;
 /// The longest that a client may wait, in milliseconds.
 pub const TIMEOUT_MS_MAX: u64 = 60_000;
 
-/// The one value of a header, if it is there.
+/// The only value of a header, if it is present.
 ///
 /// # Errors
-/// `header_invalid` if it is there twice or is not visible ASCII.
+/// `header_invalid` if it is present twice or is not visible ASCII.
 pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
@@ -51,7 +51,7 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     Ok(Some(text.trim_matches([' ', '\t'])))
 }
 
-/// The parsed value of a header, if it is there.
+/// The parsed value of a header, if it is present.
 ///
 /// # Errors
 /// `header_invalid`.
@@ -72,7 +72,7 @@ pub fn invalid(name: &HeaderName, why: impl fmt::Display) -> Problem {
     Problem::new(code::HEADER_INVALID, format!("header {name}: {why}")).member("header", name)
 }
 
-/// A header's name as people write it: `annals-tenant` is `Annals-Tenant`.
+/// A header's name in its usual letter case: `annals-tenant` becomes `Annals-Tenant`.
 fn shown(name: &HeaderName) -> String {
     let mut shown = String::with_capacity(name.as_str().len());
     let mut starts = true;
@@ -95,17 +95,18 @@ pub fn tenant(headers: &HeaderMap) -> Result<TenantId, Problem> {
     Ok(parsed(headers, &TENANT)?.unwrap_or_default())
 }
 
-/// The moment at which a client stops waiting.
+/// The time at which a client stops waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// How long it waits from the start.
+    /// How long the client waits from the start.
     pub wait: Duration,
-    /// When that ends.
+    /// When the wait ends.
     pub at: Instant,
 }
 
 impl Deadline {
-    /// The deadline of a request that arrived now: `Annals-Timeout-Ms`, 1 to 60,000, else 10,000.
+    /// The deadline of a request that arrived now, from `Annals-Timeout-Ms`: 1 to 60,000, by
+    /// default 10,000.
     ///
     /// # Errors
     /// `header_invalid`.
@@ -123,7 +124,7 @@ impl Deadline {
         }
     }
 
-    /// The output of `work` if it comes in time.
+    /// The output of `work` if it is ready before the deadline.
     pub async fn limit<F: Future>(self, work: F) -> Option<F::Output> {
         tokio::time::timeout_at(self.at.into(), work).await.ok()
     }

@@ -1,9 +1,10 @@
 //! `/livez`, `/readyz` and `/metrics`.
 //!
-//! Invariant: alive means that the process answers; a role is ready if each check that it depends on
-//! passes within a second. Without a role, `/readyz` answers for the process: what only reading
-//! depends on makes it *degraded*, and never takes the command door out of rotation. Deliberately
-//! absent: what is checked and measured, which whoever serves says.
+//! Invariant: live means that the process answers; a role is ready if each check that it depends on
+//! passes within a second. Without a role, `/readyz` answers for the process: a failed check that
+//! only reading depends on makes the process *degraded*, and never takes the command door out of
+//! rotation. Deliberately absent: the checks and metrics themselves, which the serving program
+//! adds.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,19 +24,19 @@ use crate::extract::{NoQuery, Query};
 use crate::openapi::{self, Fragment};
 use crate::problem::Problem;
 
-/// The routes' paths. They are answered when nothing else is.
+/// The routes' paths. They are answered even if no other request is.
 pub const PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// How long a check may take.
 const CHECK_WAIT: Duration = Duration::from_secs(1);
-/// When another look makes sense for who finds the server not ready.
+/// When a client should ask again if the server is not ready.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type CheckOutcome = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 type CheckFn = Arc<dyn Fn() -> CheckOutcome + Send + Sync>;
 type MetricsFn = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// What a process may do.
+/// A task that a process can be configured for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -43,7 +44,7 @@ pub enum Role {
     CommandApi,
     /// Writes the read models.
     Projector,
-    /// Shows them.
+    /// Answers queries from the read models.
     QueryApi,
 }
 
@@ -59,7 +60,7 @@ impl Role {
     }
 }
 
-/// One check, and the roles that do not work where it fails.
+/// One check, and the roles that do not work if it fails.
 #[derive(Clone)]
 struct Check {
     name: &'static str,
@@ -67,7 +68,7 @@ struct Check {
     run: CheckFn,
 }
 
-/// What `/readyz` asks and `/metrics` shows.
+/// The checks of `/readyz` and the metrics of `/metrics`.
 #[derive(Clone)]
 pub struct Health {
     roles: Vec<Role>,
@@ -76,8 +77,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// No checks of a process with these roles; `metrics` renders all metrics in Prometheus' text
-    /// format.
+    /// A process with these roles and no checks yet; `metrics` renders all metrics in Prometheus'
+    /// text format.
     pub fn new(
         roles: impl IntoIterator<Item = Role>,
         metrics: impl Fn() -> String + Send + Sync + 'static,
@@ -89,8 +90,8 @@ impl Health {
         }
     }
 
-    /// Adds a check, and the roles that do not work where it fails: `Ok` when ready, else the reason,
-    /// which is shown to whoever asks.
+    /// Adds a check, and the roles that do not work if it fails. It returns `Ok` when ready,
+    /// otherwise the reason, which every client of `/readyz` can read.
     #[must_use]
     pub fn check<F, R>(mut self, name: &'static str, roles: &'static [Role], check: F) -> Self
     where
@@ -102,7 +103,7 @@ impl Health {
         self
     }
 
-    /// What becomes of the checks that one of these roles depends on.
+    /// The results of the checks that at least one of these roles depends on.
     async fn outcomes(&self, roles: &[Role]) -> Vec<(&Check, Result<(), String>)> {
         let concerns = |check: &&Check| check.roles.iter().any(|role| roles.contains(role));
         let checks = self.checks.iter().filter(concerns).map(async |check| {
@@ -133,14 +134,14 @@ struct ReadyParameters {
     role: Option<Asked>,
 }
 
-/// Whose readiness is asked for.
+/// The roles whose readiness is asked for.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Asked {
     CommandApi,
     Projector,
     QueryApi,
-    /// Every role of the process, without exception.
+    /// Every role of the process.
     All,
 }
 

@@ -2,11 +2,11 @@
 //! parsing, correlation, health, the server with its limits, and the assembly of the OpenAPI
 //! document.
 //!
-//! A door builds a plain `Router`; whoever serves it merges all routers, passes the result through
-//! [`finish`] once, last, and hands it to [`serve`].
+//! A door builds a plain `Router`. The serving program merges all routers, passes the result
+//! through [`finish`] once, at the end, and hands it to [`serve`].
 //!
-//! Invariant: past [`finish`] every response with an error status is a problem document (RFC 9457),
-//! and every response carries a correlation id. Deliberately absent: routes of either door, the
+//! Invariant: after [`finish`] every response with an error status is a problem document (RFC
+//! 9457), and every response has a correlation id. Deliberately absent: routes of either door, the
 //! engine, and any aggregate.
 
 mod access;

@@ -1,11 +1,12 @@
-//! The memory of bodies and answers that are held, for all connections of a listener together.
+//! Limits the memory for bodies and answers of all connections of a listener together.
 //!
-//! Every request has a small allowance, which is part of what a connection costs; what is more comes
-//! from the shared memory, and one address gets at most half of that. Invariant: what is held is
-//! given back when it is dropped, wherever that happens; whoever finds no room waits for a bounded
-//! time and is then told to come again. Small parts and large ones come from two halves, and nobody
-//! waits for a small part while he holds one, so that those who wait never wait for each other.
-//! Deliberately absent: the memory of the engine, which bounds its own.
+//! Every request has a small allowance, which is part of the cost of a connection. Larger needs are
+//! taken from the shared memory, of which one address gets at most half. Invariant: held memory is
+//! returned when it is dropped, wherever that happens; a request that finds no room waits for a
+//! bounded time and is then told to try again. Small and large parts come from two separate halves,
+//! and a request that keeps a small part ([`Charge::keep`]) never waits for another small part, so
+//! that waiting requests never wait for each other. Deliberately absent: the memory of the engine,
+//! which bounds its own.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,30 +22,30 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use crate::code;
 use crate::problem::Problem;
 
-/// The shared memory where nobody says otherwise.
+/// The default size of the shared memory.
 pub const MEMORY_BYTES_DEFAULT: usize = 64 << 20;
-/// What a request may hold without asking.
+/// The bytes that a request may hold without taking shared memory.
 pub const ALLOWANCE_BYTES: usize = 16 << 10;
-/// The largest small part.
+/// The largest part that counts as small.
 pub const SMALL_BYTES_MAX: usize = 1 << 20;
-/// How long somebody waits for room.
+/// How long a request waits for room.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
-/// When another try makes sense where there was none.
+/// When to try again if there was no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The shared memory.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// One half for small parts, one for large ones.
+    /// One half for small parts, the other for large parts.
     halves: [Arc<Semaphore>; 2],
-    /// What one address may have of each.
+    /// The most that one address may have of each half.
     share_bytes: u32,
     held: Gauge,
     refused: Counter,
 }
 
 impl Memory {
-    /// So many bytes.
+    /// A shared memory of this many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let half = bytes.clamp(4, Semaphore::MAX_PERMITS) / 2;
@@ -60,7 +61,7 @@ impl Memory {
         }
     }
 
-    /// What one address may have.
+    /// The share of one address.
     #[must_use]
     pub fn share(&self) -> Share {
         let own = || Arc::new(Semaphore::new(self.share_bytes as usize));
@@ -71,7 +72,7 @@ impl Memory {
     }
 }
 
-/// What one address may have of the memory.
+/// The part of the memory that one address may use.
 #[derive(Clone, Debug)]
 pub struct Share {
     memory: Memory,
@@ -79,27 +80,26 @@ pub struct Share {
 }
 
 impl Share {
-    /// Whether nothing of it is held.
     #[cfg(test)]
     fn is_whole(&self) -> bool {
         let whole = self.memory.share_bytes as usize;
         self.own.iter().all(|own| own.available_permits() == whole)
     }
 
-    /// What a new request holds: nothing yet.
+    /// The charge of a new request, which holds nothing yet.
     #[must_use]
     pub fn charge(&self) -> Charge {
         self.charge_of(Arc::default())
     }
 
-    /// The same, for a request on a connection of which `open` is known.
+    /// The charge of a new request on the connection that `open` belongs to.
     pub(crate) fn charge_of(&self, open: Arc<Open>) -> Charge {
         Charge::of(Some(self.clone()), open)
     }
 
     async fn take(&self, size: usize) -> Result<Shared, AcquireError> {
         let half = usize::from(size > SMALL_BYTES_MAX);
-        // What is larger than a share takes all of it.
+        // A part larger than the share takes the whole share.
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         let size = size.min(self.memory.share_bytes);
         let own = Arc::clone(&self.own[half]).acquire_many_owned(size).await?;
@@ -127,7 +127,7 @@ impl Shared {
         self.all.num_permits()
     }
 
-    /// Gives back so much of it.
+    /// Returns this many bytes.
     fn give_back(&mut self, size: usize) {
         let size = size.min(self.size());
         drop((self.own.split(size), self.all.split(size)));
@@ -150,28 +150,28 @@ pub struct Held {
     _shared: Option<Shared>,
 }
 
-/// What of a connection's request is open.
+/// The open work of a connection's request.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
-    /// How many parts of it wait for memory.
+    /// How many of its parts wait for memory.
     queued: AtomicUsize,
-    /// How many of its commands were taken and not answered.
+    /// How many of its commands were taken and not yet answered.
     owed: AtomicUsize,
 }
 
 impl Open {
-    /// Whether it waits for memory.
+    /// Whether the request waits for memory.
     pub(crate) fn is_queued(&self) -> bool {
         self.queued.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it has commands that were taken and not answered.
+    /// Whether the request has commands that were taken and not yet answered.
     pub(crate) fn is_owed(&self) -> bool {
         self.owed.load(Ordering::Relaxed) > 0
     }
 }
 
-/// One more of what a count says, until it is dropped.
+/// Adds 1 to a counter until it is dropped.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -187,8 +187,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// The answer to one of a request's commands, until it is given. As long as one is, the connection
-/// makes no room for another.
+/// Stands for a command that was taken and not yet answered; dropped with the answer. While a
+/// connection has one, it is not cut to make room for another.
 #[derive(Debug)]
 #[must_use]
 pub struct Owed(Arc<Open>);
@@ -199,8 +199,8 @@ impl Drop for Owed {
     }
 }
 
-/// What one request holds, an extension of every request that is served; cheap to clone. Where
-/// nobody serves, as in tests of a router, nothing is counted.
+/// The memory of one request, an extension of every request that is served; cheap to clone. Without
+/// a server, as in tests of a router, nothing is counted.
 #[derive(Clone, Debug)]
 pub struct Charge(Arc<Inner>);
 
@@ -229,13 +229,13 @@ impl Charge {
         found.unwrap_or_else(|| Self::of(None, Arc::default()))
     }
 
-    /// Notes that a command was taken whose answer is owed until what is returned is dropped.
+    /// Notes that a command was taken. Its answer is owed until the returned value is dropped.
     pub fn owe(&self) -> Owed {
         self.0.open.owed.fetch_add(1, Ordering::Relaxed);
         Owed(Arc::clone(&self.0.open))
     }
 
-    /// Waits for room for something that is dropped before the request ends.
+    /// Waits for memory for something that is dropped before the request ends.
     ///
     /// # Errors
     /// `memory_exhausted`.
@@ -266,9 +266,9 @@ impl Charge {
         .await
     }
 
-    /// Waits for room for so many bytes, which are held as long as anybody has this charge: until
-    /// the request's answer is with its client. To be asked once for a small part, and once for a
-    /// large one.
+    /// Waits for `size` bytes of memory. They are held as long as this charge has a clone: until
+    /// the client has the request's answer. Call this at most once for a small part and once for a
+    /// large part.
     ///
     /// # Errors
     /// `memory_exhausted`.
@@ -282,10 +282,10 @@ impl Charge {
         Ok(())
     }
 
-    /// Brings what it keeps to so many bytes.
+    /// Changes the kept memory to `size` bytes.
     ///
     /// # Errors
-    /// `memory_exhausted`; then it keeps nothing.
+    /// `memory_exhausted`; then the charge keeps nothing.
     pub async fn settle(&self, size: usize) -> Result<(), Problem> {
         let needed = size.saturating_sub(ALLOWANCE_BYTES);
         let has_enough = {
@@ -293,7 +293,8 @@ impl Charge {
             let mut excess = kept.iter().map(Shared::size).sum::<usize>();
             let has_enough = excess >= needed;
             excess = excess.saturating_sub(needed);
-            // The larger ones first. What does not suffice is given back before more is waited for.
+            // The larger parts first. If the kept parts are too small, they are returned before the
+            // charge waits for more.
             kept.sort_by_key(Shared::size);
             while let Some(mut part) = kept.pop() {
                 if !has_enough || part.size() <= excess {
@@ -318,7 +319,7 @@ impl Charge {
         room: impl Future<Output = Result<T, AcquireError>>,
     ) -> Result<T, Problem> {
         let _queued = Counted::by(&self.0.open.queued);
-        // The semaphores are never closed; were they, there would be no room either.
+        // The semaphores are never closed; an error would be treated like a lack of room.
         match tokio::time::timeout(ROOM_WAIT, room).await {
             Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) | Err(_) => {
@@ -359,7 +360,7 @@ mod tests {
         let refused = one.charge().take(20 * KIB).await.unwrap_err();
         assert_eq!(refused.code(), "memory_exhausted");
         assert!(other.charge().take(100 * KIB).await.is_ok());
-        // Small requests never ask.
+        // A request within its allowance takes no shared memory.
         one.charge().keep(ALLOWANCE_BYTES).await.unwrap();
         drop(charge);
         assert!(one.is_whole() && other.is_whole());
@@ -376,7 +377,7 @@ mod tests {
             drop(held);
         });
         drop(waited.unwrap());
-        // Lines of one request make room for each other within its allowance.
+        // Lines of one request reuse the request's allowance.
         let all = share.charge().take(100 * KIB).await.unwrap();
         let first = charge.take(10 * KIB).await.unwrap();
         let (second, ()) = tokio::join!(charge.take(10 * KIB), async {
@@ -400,7 +401,7 @@ mod tests {
         drop(share.charge().take(8 * MIB).await.unwrap());
         charge.settle(ALLOWANCE_BYTES).await.unwrap();
         assert!(share.is_whole());
-        // More than there is takes all there is.
+        // A request for more than the total takes the total.
         charge.keep(MIB).await.unwrap();
         charge.settle(900 * MIB).await.unwrap();
         assert_eq!((free(0), free(1)), (0, 10 * MIB));
@@ -408,7 +409,7 @@ mod tests {
         assert!(share.is_whole());
     }
 
-    /// Requests that hold a small part while they wait for a large one all get it in the end.
+    /// Requests that hold a small part while they wait for a large part all get one in the end.
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_do_not_wait_for_each_other() {
         let share = Memory::new(32 * MIB).share();

@@ -1,4 +1,4 @@
-//! Assembles the OpenAPI 3.1 document of whatever doors are served.
+//! Assembles the OpenAPI 3.1 document of the doors that are served.
 //!
 //! Invariant: a fragment refers only to its own components and to the common ones made here.
 //! Deliberately absent: any route but `/openapi.json` itself.
@@ -14,7 +14,7 @@ use crate::extract::NoQuery;
 use crate::header::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
 use crate::problem::PROBLEM_MEDIA_TYPE;
 
-/// Where schemas stand in the document; what a `SchemaGenerator` is to be made with.
+/// The path of schemas in the document. A `SchemaGenerator` must be made with it.
 pub const SCHEMAS_PATH: &str = "/components/schemas/";
 
 /// A door's part of the document.
@@ -39,7 +39,7 @@ impl Fragment {
         self.codes.extend_from_slice(codes);
     }
 
-    /// Adds an operation; `method` in small letters.
+    /// Adds an operation; `method` in lower case.
     pub fn operation(&mut self, path: &str, method: &str, operation: Value) {
         let item = self.paths.entry(path).or_insert_with(|| json!({}));
         item[method] = operation;
@@ -68,15 +68,15 @@ pub fn parameter_ref(name: &str) -> Value {
     json!({"$ref": format!("#/components/parameters/{name}")})
 }
 
-/// A reference to a response header: a common one (`CorrelationId`, `Position`, `RetryAfter`), or one of
-/// the fragment.
+/// A reference to a response header: a common one (`CorrelationId`, `Position`, `RetryAfter`), or
+/// one of the fragment.
 #[must_use]
 pub fn header_ref(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
 }
 
-/// The problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), with those
-/// that every operation may give: 403, 421, 431, 500, 503.
+/// The problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), and of those
+/// that every operation can give: 403, 421, 431, 500, 503.
 #[must_use]
 pub fn responses(statuses: &[u16]) -> Map<String, Value> {
     statuses
@@ -143,7 +143,7 @@ pub fn router(document: &Value) -> Router {
     Router::new().route("/openapi.json", get(serve))
 }
 
-/// An open set: the rules add codes of their own.
+/// The codes form an open set: the rules add their own.
 fn code_schema(codes: &[Code]) -> Value {
     let mut description = "Stable; what programs look at. A rejection has the code of its rule; \
                            the others are:\n\n| code | status | meaning |\n|---|---|---|\n"
@@ -291,7 +291,7 @@ fn problem_responses() -> Value {
         });
         responses.insert(format!("Problem{status}"), response);
     }
-    // The HTTP library's own answer, before anything of ours sees the request.
+    // The HTTP library sends this answer itself, before any code of this crate sees the request.
     let description = "Request line and headers are longer than 16 KiB together. Without a body; \
                        nothing was attempted.";
     responses.insert("Problem431".to_owned(), json!({"description": description}));
@@ -302,7 +302,7 @@ fn problem_responses() -> Value {
 mod tests {
     use super::*;
 
-    /// Every `$ref` of a document that leads nowhere.
+    /// Every `$ref` of a document that refers to nothing.
     fn dangling(document: &Value, at: &Value, found: &mut Vec<String>) {
         match at {
             Value::Object(map) => {

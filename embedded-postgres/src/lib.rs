@@ -1,12 +1,12 @@
-//! A private Postgres: an installed server, or a fetched one, run in a folder of ours.
+//! A private Postgres: an installed server, or a fetched one, run in a folder of this program.
 //!
-//! The folder holds the cluster (`data/`), the server's log, the password and a lock. Invariant:
-//! at most one server ever runs on a cluster, whatever was killed before: the lock keeps a second
-//! `annals` out, a server that outlived its `annals` is stopped first, and what only Postgres can
-//! know (whether shared memory is still in use) is left to Postgres. It listens on loopback alone
-//! and asks for a password, so that other users of the machine stay outside. The role that the
-//! program uses owns its database and is no superuser. A server that ends by itself is started again
-//! (`keeper`).
+//! The folder holds the cluster (`data/`), the server's log, the passwords and a lock. Invariant:
+//! at most one server ever runs on a cluster, whatever was killed before. The lock keeps a second
+//! `annals` out. A server that outlived its `annals` is stopped first. What only Postgres can know
+//! (whether shared memory is still in use) is left to Postgres. The server listens on loopback only
+//! and asks for a password, so that other users of the machine cannot use it. The role that the
+//! program uses owns its database and is not a superuser. A server that ends by itself is started
+//! again (`keeper`).
 //!
 //! Deliberately absent: upgrades of a cluster to a newer Postgres. Read models are made from the
 //! log and can be made again.
@@ -34,18 +34,18 @@ pub use keeper::end_all;
 pub use server::POSTGRES_MAJOR_MIN;
 
 const READY_POLL_MS: u64 = 2;
-/// How long processes of a killed server may hold its shared memory before we give up.
+/// How long processes of a killed server may hold its shared memory before the start gives up.
 const SHARED_MEMORY_TIMEOUT_SECONDS: u64 = 10;
 const PORT_ATTEMPTS_MAX: u32 = 8;
 const LOG_TAIL_BYTES_MAX: usize = 4096;
 
-/// Where root keeps what the server's user could not reach elsewhere. Not a folder that everyone
-/// may write to: nobody can have put something there before us.
+/// The folder in which root keeps what the server's user could not reach elsewhere. Not everyone
+/// may write to it, so nobody else can have put something there before.
 const ROOT_HOMES: &str = "/var/lib/annals";
 
 /// The name of the database and of the role that owns it.
 const NAME: &str = "annals";
-/// The superuser, whom the program does not use.
+/// The name of the superuser, which the program does not use.
 const ADMIN: &str = "annals_admin";
 
 /// What a crash of the machine may cost.
@@ -53,20 +53,21 @@ const ADMIN: &str = "annals_admin";
 pub enum Durability {
     /// Every transaction is on disk before it is answered.
     Full,
-    /// A crash may take the last transactions, never their order or their atomicity. Enough for
+    /// A crash may lose the last transactions, but never their order or their atomicity. Enough for
     /// read models, whose checkpoint is in the same transaction: they fold the rest again.
     #[default]
     Relaxed,
-    /// A crash of the machine may destroy the cluster; one of Postgres costs nothing. For tests.
+    /// A crash of the machine may destroy the cluster; a crash of Postgres loses nothing. For
+    /// tests.
     None,
 }
 
 /// How to run the private server; `Options::default()` suits `annals dev`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The folder with `postgres` and `initdb`, where one was configured. Else it is searched.
+    /// The folder with `postgres` and `initdb`, if it is configured; else it is searched for.
     pub server_bin: Option<PathBuf>,
-    /// The port to listen on. Else the port of the last run if it is free, else any.
+    /// The port to listen on; else the port of the last run if it is free, else any free port.
     pub port: Option<u16>,
     /// What a crash of the machine may cost.
     pub durability: Durability,
@@ -123,7 +124,7 @@ pub enum Error {
         /// The major version that made the cluster.
         made_by: u32,
     },
-    /// Another process of ours has the folder.
+    /// Another process of this program uses the folder.
     #[error(
         "another annals is using {}: stop it, or give this one a folder of its own with --data",
         .home.display()
@@ -132,13 +133,13 @@ pub enum Error {
         /// The folder of the cluster.
         home: PathBuf,
     },
-    /// The server of an earlier run neither ends nor lets go of the folder.
+    /// The server of an earlier run neither ends nor releases the folder.
     #[error("the Postgres of an earlier run (process {pid}) does not stop: end it and try again")]
     OrphanStays {
         /// The process that does not stop.
         pid: u32,
     },
-    /// Root was refused by Postgres, and there is no other user to run it as.
+    /// Postgres refuses to run as root, and there is no other user to run it as.
     #[error(
         "Postgres refuses to run as root, and this machine has neither a user `postgres` nor \
          `nobody`: run annals as an ordinary user, or create one of them"
@@ -173,7 +174,7 @@ pub enum Error {
         .log.display()
     )]
     Silent {
-        /// How long we waited.
+        /// How long the start waited.
         after_seconds: u64,
         /// The server's log.
         log: PathBuf,
@@ -200,7 +201,7 @@ pub enum Error {
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The process ends, and starts nothing any more.
+    /// This process is ending and starts no server any more.
     #[error("the Postgres server was not started: this process is about to end")]
     Ending,
     /// The thread that was to start or stop the server is gone.
@@ -223,8 +224,8 @@ impl EmbeddedPostgres {
     /// Starts the server of `data_dir` and returns once it answers. The first time, the cluster is
     /// made; later, the one that is there is used again.
     ///
-    /// As root, Postgres runs as another user. Where that user cannot enter `data_dir`, the
-    /// cluster lives in `/var/lib/annals` instead, and a log line says so.
+    /// As root, Postgres runs as another user. If that user cannot enter `data_dir`, the cluster
+    /// lives in `/var/lib/annals` instead, and a log line says so.
     ///
     /// # Errors
     /// [`Error`] says what is missing or in the way, and what to do about it.
@@ -269,7 +270,7 @@ impl EmbeddedPostgres {
         })
     }
 
-    /// The address of the database made for us, password included.
+    /// The address of the program's database, password included.
     pub fn url(&self) -> String {
         self.url_of(NAME)
     }
@@ -279,7 +280,7 @@ impl EmbeddedPostgres {
         self.home.url(self.port, database)
     }
 
-    /// The same for the superuser, whom only tests and people need.
+    /// The same for the superuser, which only tests and people need.
     pub fn admin_url_of(&self, database: &str) -> String {
         let (password, port) = (self.home.admin_password(), self.port);
         format!("postgres://{ADMIN}:{password}@127.0.0.1:{port}/{database}")
@@ -330,7 +331,7 @@ impl std::fmt::Debug for EmbeddedPostgres {
     }
 }
 
-/// What is started, and started again.
+/// What is needed to start the server, and to start it again.
 struct Plan {
     server: server::Server,
     home: Arc<Home>,
@@ -339,8 +340,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// Starts the server, on `port` where there is one, and returns once it answers; gives up where
-    /// it is no longer wanted.
+    /// Starts the server, on `port` if there is one, and returns once it answers. Gives up when
+    /// `is_wanted` returns false.
     fn bring_up(
         &self,
         port: Option<u16>,
@@ -377,7 +378,7 @@ impl Plan {
                 }
                 Err(error) => {
                     match error {
-                        // It may be at work on what a crash left.
+                        // The server may be busy with recovery after a crash.
                         Error::Ending => server.shut_down(),
                         _ => server.kill(),
                     }
@@ -406,7 +407,7 @@ fn launch(
     let (fsync, synchronous_commit) = match durability {
         Durability::Full => ("on", "on"),
         Durability::Relaxed => ("on", "off"),
-        // Each commit reaches the system, which costs little, and nobody waits for the disk.
+        // Each commit reaches the system, which costs little, and nothing waits for the disk.
         Durability::None => ("off", "on"),
     };
     let log = home.new_log()?;
@@ -424,7 +425,7 @@ fn launch(
         "timezone=UTC",
         "log_timezone=UTC",
         "jit=off",
-        // Nobody replicates this server, and COPY into a new table is faster without.
+        // This server has no replicas, and COPY into a new table is faster at this level.
         "wal_level=minimal",
         "max_wal_senders=0",
         &format!("fsync={fsync}"),
@@ -433,7 +434,8 @@ fn launch(
     ] {
         command.arg("-c").arg(setting);
     }
-    // A process group of its own: Ctrl-C in a terminal is for us, who drain before Postgres stops.
+    // A process group of its own: Ctrl-C in a terminal must reach only this process, which drains
+    // before it stops Postgres.
     command
         .process_group(0)
         .stdin(Stdio::null())

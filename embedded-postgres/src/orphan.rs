@@ -1,8 +1,9 @@
 //! A server that outlived the `annals` that started it, and the `postmaster.pid` it left.
 //!
-//! Invariant: no process is signalled unless its command line names our cluster, for the number in
-//! an old file may be anyone's by now. The file is never deleted: it also holds the key by which
-//! Postgres finds out whether processes of a killed server still use its memory.
+//! Invariant: no process is signalled unless its command line names this cluster, because the
+//! process id in an old file may belong to any process by now. The file is never deleted: it also
+//! holds the key by which Postgres finds out whether processes of a killed server still use its
+//! memory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -27,7 +28,7 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// Reads `postmaster.pid`; `None` if there is none, or none that is whole.
+    /// Reads `postmaster.pid`; `None` if there is none, or if it is incomplete.
     pub(super) fn read(cluster: &Path) -> Result<Option<Self>, Error> {
         let path = pid_file(cluster);
         match fs::read_to_string(&path) {
@@ -37,7 +38,7 @@ impl PidFile {
         }
     }
 
-    /// Line 1 is the process, line 8 its status, padded with spaces.
+    /// Line 1 is the process id, line 8 the status, padded with spaces.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok()?;
@@ -48,8 +49,8 @@ impl PidFile {
 
 /// Stops a server that still runs on this cluster, and makes a stale `postmaster.pid` harmless.
 ///
-/// Stopping, not adopting: it takes a tenth of a second, and the new server is a child whose end
-/// we see, with the settings of today.
+/// The old server is stopped, not adopted. That takes a tenth of a second. The new server is a
+/// child, so this process sees its end, and it has the current settings.
 pub(super) fn stop(cluster: &Path) -> Result<(), Error> {
     let Some(PidFile { pid, .. }) = PidFile::read(cluster)? else {
         return Ok(());
@@ -81,9 +82,10 @@ pub(super) fn stop(cluster: &Path) -> Result<(), Error> {
     Err(Error::OrphanStays { pid })
 }
 
-/// Another program has got the process number of the server that was killed. Postgres would take
-/// it for a live server and refuse to start, but it knows that its own parent is none: so the
-/// number becomes ours. The rest of the file stays, see above.
+/// Handles a process id that another program has got since the server was killed. Postgres would
+/// take that program for a live server and refuse to start. But Postgres knows that its own parent
+/// is not a server: so this process's id is written into the file. The rest of the file stays, see
+/// the header.
 fn disown(cluster: &Path) -> Result<(), Error> {
     let path = pid_file(cluster);
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -95,7 +97,7 @@ fn pid_file(cluster: &Path) -> PathBuf {
     cluster.join("postmaster.pid")
 }
 
-/// Whether the process runs and its command line names the cluster. A zombie has none.
+/// Whether the process runs and its command line names the cluster. A zombie has no command line.
 fn serves(process: Pid, cluster: &Path) -> bool {
     let pid = process.as_raw_nonzero();
     let command_line = if Path::new("/proc/self/cmdline").exists() {

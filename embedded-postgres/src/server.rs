@@ -1,4 +1,4 @@
-//! Which installed Postgres to run. Looks; runs nothing but `--version` and `pg_config`.
+//! Chooses the installed Postgres to run. Runs nothing but `--version` and `pg_config`.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,7 +11,8 @@ use super::Error;
 /// The oldest Postgres that is tried: older ones no longer get security fixes.
 pub const POSTGRES_MAJOR_MIN: u32 = 14;
 
-/// Folders of folders by version; `*` stands for the version. `ops/setup` looks at the same ones.
+/// A parent folder, the prefix of its folders with a version, and the subfolder with the programs.
+/// `ops/setup` looks at the same folders.
 const USUAL_FOLDERS: [(&str, &str, &str); 5] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -28,7 +29,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Looks whether a folder holds a whole server, and of which version.
+    /// Checks whether a folder holds a complete server, and of which version.
     pub(super) fn at(bin: &Path) -> Result<Self, Error> {
         let unusable = |reason: String| Error::UnusableServer {
             bin: bin.to_owned(),
@@ -61,7 +62,7 @@ impl Server {
     }
 }
 
-/// Finds the server to use: the configured one, else the first that suits the cluster.
+/// Finds the server to use: the configured one, else the first that fits the cluster's version.
 pub(super) fn find(
     configured: Option<&Path>,
     made_by: Option<u32>,

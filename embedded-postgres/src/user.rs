@@ -1,4 +1,4 @@
-//! Which user runs the server. Postgres refuses root, so root hands it to someone else.
+//! Which user runs the server. Postgres refuses root, so root runs it as another user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown};
@@ -19,7 +19,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The user to run the server as, if we are root; `None` if we are not and run it ourselves.
+    /// The user to run the server as, if this process is root; otherwise `None`.
     pub(super) fn instead_of_root() -> Result<Option<Self>, Error> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
@@ -40,8 +40,8 @@ impl User {
         (uid != 0).then_some(Self { name, uid, gid })
     }
 
-    /// Whether this user may pass through the folder and all above it. Access lists are not looked
-    /// at: they may forbid what this allows, and then Postgres says so itself.
+    /// Whether this user may pass through the folder and all above it. Access lists are not
+    /// checked: they may forbid what this allows, and then Postgres says so itself.
     pub(super) fn reaches(&self, folder: &Path) -> bool {
         folder
             .ancestors()

@@ -1,10 +1,12 @@
-//! Whether this node's clock is right: held against a time that setting the clock does not move.
+//! Checks whether this node's clock is right: compares it with a reference time that does not
+//! change when somebody sets the clock.
 //!
-//! Recorded times decide how long command ids are remembered, so a clock that jumps a day ahead would
-//! make honest retries count twice. A [`Reference`] is a moment as the log's brokers named it (or, where
-//! the log is a file, as this clock named it when the process began), carried on by a clock that counts
-//! suspended time and that nobody sets. Invariant: while the wall clock is further from the reference
-//! than the bound, nothing is claimed and nothing appended. No I/O: clocks come in as [`Now`].
+//! Recorded times decide how long command ids are remembered. If the clock jumps a day ahead, ids
+//! expire too early, and an honest retry counts twice. A [`Reference`] is a moment as the log's
+//! brokers stated it (or, where the log is a file, as this clock stated it when the process began),
+//! together with the reading of a clock that nobody sets and that counts suspended time. Invariant:
+//! while the wall clock differs from the reference by more than the bound, this node neither claims
+//! nor appends. Deliberately absent: I/O; clock readings come in as [`Now`].
 
 pub(crate) mod system;
 
@@ -16,11 +18,13 @@ use tokio::sync::watch;
 
 use crate::owner::Now;
 
-/// How long a probe may take: what is learnt from a slower one is too uncertain, in milliseconds.
+/// The longest round trip of a probe that is used, in milliseconds. The result of a slower probe is
+/// too uncertain.
 const PROBE_MS_MAX: u64 = 10_000;
-/// How often the pause doubles after which an owner asks again whether the broker's clock agrees.
+/// How many times the pause doubles before an owner asks again whether the broker's clock agrees.
 const DOUBLINGS_MAX: u32 = 5;
-/// A log that is ahead of the clock by less needs no word, in microseconds: clocks of two nodes differ.
+/// If the log is ahead of the clock by no more than this, nothing is reported, in microseconds: the
+/// clocks of two nodes differ.
 const AHEAD_NOTED_US: i64 = 1_000_000;
 
 /// Where a reference comes from.
@@ -34,7 +38,7 @@ pub enum Source {
     Broker,
 }
 
-/// A moment, and when it was by the clock that nobody sets.
+/// A moment, and the reading at that moment of the clock that nobody sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
     at: Timestamp,
@@ -43,7 +47,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// This clock, as it is now: all that there is where no broker stamps records.
+    /// This machine's clock as it is now: the only reference where no broker stamps records.
     #[must_use]
     pub fn at_start(now: Now) -> Self {
         Self {
@@ -53,8 +57,8 @@ impl Reference {
         }
     }
 
-    /// What a probe says that was sent and acknowledged at these moments; absent where it took so long
-    /// that it says too little.
+    /// The reference from a probe that was sent and acknowledged at these moments. `None` if the
+    /// probe took longer than `PROBE_MS_MAX`, because its result is too uncertain.
     #[must_use]
     pub fn from_probe(
         sent_boottime_ms: u64,
@@ -69,7 +73,7 @@ impl Reference {
         })
     }
 
-    /// What time it is by the reference when the clock that nobody sets says this.
+    /// The time by the reference when the clock that nobody sets reads `boottime_ms`.
     fn at(&self, boottime_ms: u64) -> Timestamp {
         let passed_us = boottime_ms
             .saturating_sub(self.boottime_ms)
@@ -78,7 +82,7 @@ impl Reference {
         Timestamp::from_micros(self.at.micros().saturating_add(passed_us)).unwrap_or(self.at)
     }
 
-    /// How far the clock is ahead of it (behind it: below zero), in milliseconds.
+    /// How far the clock is ahead of the reference (negative: behind it), in milliseconds.
     #[must_use]
     pub fn off_ms(&self, now: Now) -> i64 {
         let wall_ms = (now.wall.micros() - self.at.micros()) / 1_000;
@@ -87,14 +91,14 @@ impl Reference {
     }
 }
 
-/// What time it is by the log's brokers, as far as they have said, and by this machine's clock of the
-/// process's start until then: two nodes agree on it though the clock of one is wrong. One for a
-/// process; clones are the same one.
+/// The time by the log's brokers; until a broker has stated a time, by this machine's clock as it
+/// was when the process began. Two nodes agree on this time even if one node's clock is wrong. A
+/// process has one such clock; all clones share it.
 #[derive(Clone, Debug)]
 pub struct LogClock(Arc<watch::Sender<Reference>>);
 
 impl Default for LogClock {
-    /// Begins with what this machine's clock says now.
+    /// Starts with the present time of this machine's clock.
     fn default() -> Self {
         let reference = Reference {
             at: system::wall_clock(),
@@ -112,23 +116,21 @@ impl LogClock {
         self.0.borrow().at(system::boottime_ms())
     }
 
-    /// Takes what the brokers said.
     pub(crate) fn set(&self, reference: Reference) {
         self.0.send_replace(reference);
     }
 
-    /// What a clock is held against.
     pub(crate) fn reference(&self) -> Reference {
         *self.0.borrow()
     }
 }
 
-/// A clock that is off.
+/// How far this node's clock is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockOff {
-    /// By how much it is ahead (behind: below zero), in milliseconds.
+    /// How far it is ahead (negative: behind), in milliseconds.
     pub ms: i64,
-    /// Of what.
+    /// The reference that it was compared with.
     pub source: Source,
 }
 
@@ -152,28 +154,28 @@ impl fmt::Display for ClockOff {
     }
 }
 
-/// What a look at the clock found out.
+/// What a check of the clock found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing new.
+    /// Nothing has changed.
     None,
-    /// It is off since now.
+    /// The clock has just gone wrong.
     WentOff(ClockOff),
-    /// It agrees again.
+    /// The clock agrees again.
     Agrees,
 }
 
-/// What is known of a node's clock.
+/// What is known about a node's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
     reference: Option<Reference>,
     off: Option<ClockOff>,
-    /// What the partition's own broker said, and until when that is believed, as a monotonic time in
-    /// milliseconds.
+    /// What the partition's own broker said, and until when this is believed, as a monotonic time
+    /// in milliseconds.
     refused: Option<(ClockOff, u64)>,
-    /// How often in a row it said so.
+    /// How many times in a row the broker said so.
     refusals: u32,
-    /// Whether it was said that the log is ahead of this clock.
+    /// Whether it was already reported that the log is ahead of this clock.
     is_ahead_told: bool,
 }
 
@@ -183,8 +185,8 @@ impl Clock {
         self.reference = Some(reference);
     }
 
-    /// Looks whether the clock is off by more than `most_ms`; once it is, it must come within half of
-    /// that to agree again.
+    /// Checks whether the clock is off by more than `most_ms`. A clock that was off agrees again
+    /// only once it is off by at most half of `most_ms`.
     pub fn look(&mut self, now: Now, most_ms: i64) -> Change {
         let before = self.off();
         if self
@@ -210,14 +212,15 @@ impl Clock {
         }
     }
 
-    /// How it is off, as of the last look.
+    /// How far the clock was off at the last check.
     #[must_use]
     pub fn off(&self) -> Option<ClockOff> {
         self.off.or(self.refused.map(|(off, _)| off))
     }
 
-    /// Takes that the partition's broker stamped a record with a time that is too far away. It is believed
-    /// for `least_ms`, and for longer each time that it says so again: once for all that was in flight.
+    /// Notes that the partition's broker stamped a record with a time too far from this clock's.
+    /// The broker is believed for `least_ms`, and for longer each time it says so again. Everything
+    /// that was in flight together counts as one refusal.
     pub fn refuse(&mut self, ms: i64, now: Now, least_ms: u64) {
         let is_believed = |(_, until_ms): &(ClockOff, u64)| now.monotonic_ms < *until_ms;
         if self.refused.as_ref().is_some_and(is_believed) {
@@ -229,13 +232,13 @@ impl Clock {
         self.refused = Some((ClockOff { ms, source }, now.monotonic_ms + pause_ms));
     }
 
-    /// Takes that the broker's time agrees.
+    /// Notes that the broker's time agrees.
     pub fn agrees(&mut self) {
         self.refusals = 0;
     }
 
-    /// Whether it is to be said now that a log whose newest record has this time is ahead: once, until it
-    /// no longer is.
+    /// Whether to report now that the log is ahead, given the time of its newest record. This is
+    /// reported once, and again only after the log was no longer ahead.
     pub fn tells_ahead(&mut self, last: Timestamp, now: Now) -> bool {
         let is_ahead = last.micros() - now.wall.micros() > AHEAD_NOTED_US;
         let was_told = std::mem::replace(&mut self.is_ahead_told, is_ahead);
@@ -329,8 +332,9 @@ mod tests {
         assert!(!clock.tells_ahead(ahead, now(7_200_000, 2)));
     }
 
-    /// However it is set and however long the machine sleeps, a clock is off exactly while it is further
-    /// from the true time than the bound, give or take the way back.
+    /// However the clock is set and however long the machine sleeps, the clock counts as off
+    /// exactly while it is further from the true time than the bound (half the bound for agreeing
+    /// again).
     #[test]
     fn a_clock_is_off_exactly_while_it_is_wrong() {
         const WRONG_MS: [i64; 9] = [

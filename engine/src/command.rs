@@ -1,7 +1,7 @@
-//! What goes into the engine and the one answer that comes out.
+//! What goes into the engine, and the one answer that comes out.
 //!
-//! Invariant: *accepted* and *rejected* are said only when the log has said so; otherwise the
-//! outcome is *unknown* or the command was *turned away* without being attempted.
+//! Invariant: the engine says *accepted* or *rejected* only when the log says so. Otherwise the
+//! outcome is *unknown*, or the command was *turned away* without being attempted.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use crate::frozen::Frozen;
 /// A command as a door received it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// For whom the stream is kept.
+    /// The tenant for whom the stream is kept.
     pub tenant: TenantId,
-    /// The stream that it is for.
+    /// The stream that the command is for.
     pub stream: StreamName,
     /// The name of the command's type.
     pub command: TypeName,
-    /// The number of its data's shape; absent: the current one.
+    /// The schema version of the command's data; `None`: the current one.
     pub schema: Option<u16>,
     /// The client's name for this intent.
     pub id: CommandId,
@@ -35,11 +35,11 @@ pub struct Request {
     pub occurred_at: Option<Timestamp>,
     /// The stream version that the client saw; 0: no events yet.
     pub expected_version: Option<u64>,
-    /// The conversation, if it is another than the command itself.
+    /// The conversation, if it is not the one that this command starts.
     pub correlation_id: Option<CorrelationId>,
     /// The direct parent, if there is one.
     pub causation_id: Option<CausationId>,
-    /// Who asks.
+    /// The person or system that sends the command.
     pub actor: Option<Actor>,
     /// W3C `traceparent`.
     pub trace: Option<String>,
@@ -47,7 +47,7 @@ pub struct Request {
     pub data: Box<RawValue>,
 }
 
-/// Why a request never becomes a command: its shape is wrong. Not recorded.
+/// Why a request does not become a command. Not recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// No aggregate has the stream's category.
@@ -55,13 +55,13 @@ pub enum RequestError {
     UnknownCategory {
         /// The category asked for.
         category: String,
-        /// Those that are registered, separated by commas.
+        /// The registered categories, separated by commas.
         known: String,
     },
-    /// The aggregate has no such command, or its data has another shape.
+    /// The aggregate has no such command, or the command's data has another shape.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The domain's code failed over it: a bug.
+    /// The domain's code failed on the request: a bug.
     #[error(transparent)]
     Rule(#[from] RuleError),
 }
@@ -75,33 +75,33 @@ impl From<MessageError> for RequestError {
     }
 }
 
-/// What the log says of a command.
+/// What the log says about a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// For whom the stream is kept.
+    /// The tenant for whom the stream is kept.
     pub tenant: TenantId,
     /// The stream.
     pub stream: StreamName,
     /// The command's id.
     pub command_id: CommandId,
-    /// The stream's version behind the command.
+    /// The stream's version after the command.
     pub version: u64,
-    /// The place of its commit in the log.
+    /// The position of the command's commit in the log.
     pub position: PositionToken,
     /// Accepted with these events, or rejected.
     pub decision: Decision,
-    /// Whether this is the answer to an earlier sending of the same id.
+    /// Whether the log had this answer already, from an earlier request with the same id.
     pub repeated: bool,
 }
 
-/// What became of a command that was sent earlier.
+/// What happened to a command that was sent earlier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Became {
-    /// What the log says of it.
+    /// What the log says about it.
     Answered(Answer),
-    /// It is not in the log as far as that was read. Beyond, it may be; and wherever it was sent, it
-    /// may still land.
+    /// The command is not in the part of the log that was read. It may be behind that part, and a
+    /// copy that was sent earlier may still be appended.
     NotInLog {
         /// How far the log was read.
         up_to: PositionToken,
@@ -111,9 +111,9 @@ pub enum Became {
 /// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Decision {
-    /// Its events are facts; none where the intent already held.
+    /// Accepted with these events; with none if the intent already held.
     Accepted(Vec<EventRef>),
-    /// It was refused, and the refusal recorded.
+    /// Refused, and the refusal is recorded.
     Rejected(RecordedRejection),
 }
 
@@ -135,18 +135,18 @@ pub enum SubmitError {
     /// The id names another command of this stream. Not recorded.
     #[error("this command id was used for another command on the same stream")]
     IdReused,
-    /// It was handed to the log or may have been, and the log has not answered in time.
+    /// The command was handed to the log, or may have been, and the log has not answered in time.
     #[error("the outcome is unknown; send the command again with the same id to learn it")]
     Unknown,
-    /// It was not attempted.
+    /// The command was not attempted.
     #[error("the command was not attempted: {reason}")]
     TurnedAway {
         /// Why.
         reason: TurnedAway,
-        /// When another try makes sense.
+        /// After what time another attempt makes sense.
         retry_after: Duration,
     },
-    /// What it would leave is more than a record may hold. Not recorded.
+    /// The commit would be larger than a record may be. Not recorded.
     #[error("the commit would have {size} bytes and may have {max}")]
     TooLarge {
         /// Its size in bytes.
@@ -154,7 +154,7 @@ pub enum SubmitError {
         /// The limit in bytes.
         max: usize,
     },
-    /// It would make the stream's state larger than it may be. Not recorded.
+    /// The command would make the stream's state larger than allowed. Not recorded.
     #[error("the stream's state would have {size} bytes and may have {max}")]
     StreamTooLarge {
         /// Its size in bytes.
@@ -162,13 +162,13 @@ pub enum SubmitError {
         /// The limit in bytes.
         max: usize,
     },
-    /// The rule panicked, or what it decided cannot be taken up: a bug in the domain. Not recorded.
+    /// The rule panicked, or its decision cannot be applied: a bug in the domain. Not recorded.
     #[error("the rule failed")]
     Failed,
-    /// The partition's log is damaged, and nothing more is decided upon it.
+    /// The partition's log is damaged, and no commands are decided on it any more.
     #[error(transparent)]
     Damaged(#[from] Damage),
-    /// The stream is frozen, and nothing more is decided upon it. Not recorded.
+    /// The stream is frozen, and no commands are decided on it any more. Not recorded.
     #[error(transparent)]
     Frozen(#[from] Frozen),
 }
@@ -179,7 +179,7 @@ pub enum TurnedAway {
     /// The queue of the partition is full.
     #[error("too many commands are waiting")]
     Overloaded,
-    /// Its deadline passed while it waited.
+    /// The command's deadline passed while it waited.
     #[error("its deadline passed while it waited")]
     Late,
     /// The node does not own the partition, or not yet.

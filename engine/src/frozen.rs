@@ -1,13 +1,14 @@
-//! A stream that is not decided upon any more, while everything else in its partition goes on.
+//! A frozen stream: no commands are decided on it any more, while everything else in its partition
+//! goes on.
 //!
-//! Two things freeze a stream: the rules of this program cannot take up a record that counts, or an
+//! Two things freeze a stream: the rules of this program cannot apply a record that counts, or an
 //! operator has acknowledged a damaged place whose record names the stream. A hand-over would not
 //! help: the next owner would meet the same record.
 
 use position::{Offset, Partition};
 use serde::{Deserialize, Serialize};
 
-/// A frozen stream's place, and why.
+/// A frozen stream's place in the log, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("the stream is frozen at offset {offset} of partition {partition}: {why}")]
 pub struct Frozen {
@@ -23,7 +24,7 @@ pub struct Frozen {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FrozenBy {
-    /// The rules failed over the record, with what they said. A program whose rules are mended takes
+    /// The rules failed on the record; with their error text. A program with corrected rules takes
     /// the stream up again when it starts.
     Rules(String),
     /// An operator has acknowledged the place as damaged, for this reason.

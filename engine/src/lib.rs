@@ -1,8 +1,8 @@
-//! The write side, whatever the domain: the owners that decide commands and write the log, a node's
-//! seat in each partition, and what the command door calls.
+//! The write side, for any domain: the owners that decide commands and write the log, a node's seat
+//! for each partition, and the functions that the command door calls.
 //!
-//! Invariant: names no aggregate, and writes only through an owner's claim. Deliberately absent: HTTP,
-//! and whatever a reader of the log needs, too (`event-log`).
+//! Invariant: this crate names no aggregate, and writes to the log only under an owner's claim.
+//! Deliberately absent: HTTP, and everything that readers of the log need as well (`event-log`).
 
 pub mod clock;
 pub mod command;

@@ -1,10 +1,11 @@
-//! How a node talks to another: forwards commands to the owner of a partition, and asks for
-//! partitions to change hands.
+//! How nodes talk to each other: a node forwards commands to the owner of a partition, and asks
+//! other nodes to hand partitions over or to take them over.
 //!
-//! Invariant: a link keeps the order of its commands. Once it has answered *moved*, everything
-//! behind on the same link is answered *moved* too and was not attempted, so that the sender can
-//! send it again in order, under the same command ids, to whoever owns now. A node never forwards
-//! what was forwarded to it: one hop, always. Deliberately absent: HTTP (`command-api`).
+//! Invariant: a link keeps the order of its commands. Once a link has answered *moved*, every later
+//! command on it is answered *moved* too and was not attempted. So the sender can send these
+//! commands again in order, under the same command ids, to the present owner. A node never forwards
+//! a command that was forwarded to it: there is always one hop only. Deliberately absent: HTTP
+//! (`command-api`).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,64 +19,65 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Answer, Became, Request, SubmitError};
 use crate::owner::Inquiry;
 
-/// Names a link among all that a node ever opened.
+/// Identifies a link among all links that a node has ever opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
 
 /// A command on its way to the owner at another node.
 #[derive(Clone, Debug)]
 pub struct CommandForPeer {
-    /// Names it among the answers of its link; counts up.
+    /// Identifies the command among the answers of its link; increases with each command.
     pub sequence: u64,
-    /// The request as the client sent it, its command id included.
+    /// The request as the client sent it, including its command id.
     pub request: Request,
-    /// When its sender stops waiting; travels as the time left.
+    /// When its sender stops waiting; sent to the other node as the remaining time.
     pub deadline: Instant,
 }
 
-/// What the node at the other end says of one forwarded command.
+/// What the other node answers to one forwarded command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkAnswer {
     /// What the log says, or why there is no answer.
     Answered(Result<Answer, SubmitError>),
-    /// Not attempted there, or not accepted there and never will be as it was sent: the node does
-    /// not own the partition. With whom it believes to own it.
+    /// The node does not own the partition: the command was not attempted there, or was not
+    /// accepted there and in the form that was sent never will be. With the owner that the node
+    /// believes in, if any.
     Moved(Option<Hint>),
 }
 
 /// What comes back on a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkEvent {
-    /// An answer, under the command's sequence.
+    /// The answer to the command with this sequence.
     Answer(u64, LinkAnswer),
-    /// The link is gone; what it has not answered may or may not have been attempted. The last
-    /// event of a link.
+    /// The link is gone. Commands without an answer may or may not have been attempted. This is a
+    /// link's last event.
     Broken(String),
 }
 
-/// Why a peer did not do what it was asked.
+/// Why a peer did not do what it was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum PeerError {
-    /// It could not be reached or did not answer in time.
+    /// The peer could not be reached or did not answer in time.
     #[error("the node could not be reached: {0}")]
     Unreachable(String),
-    /// It refuses: another log, a wrong secret, or another version of the protocol.
+    /// The peer refuses: it has another log, another secret, or another version of the protocol.
     #[error("the node refuses: {0}")]
     Refused(String),
 }
 
 /// An open link to the owner of one partition. Dropping it closes it.
 pub trait PeerLink: Send {
-    /// Sends a command behind those sent before. Never blocks; the sender keeps its own bound on
-    /// what is unanswered.
+    /// Sends a command after those sent before. Never blocks; the sender itself limits how many
+    /// commands are unanswered.
     fn send(&self, command: CommandForPeer);
 }
 
-/// A node's way to the others.
+/// How a node reaches the other nodes.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
-    /// Opens a link to `address` for commands of one partition. Returns at once; `events` is told
-    /// of answers and of the end, from any task.
+    /// Opens a link to `address` for commands of one partition. Returns at once. `events` is called
+    /// with each answer and with the end of the link, from any task.
     fn open(
         &self,
         address: &str,
@@ -84,11 +86,11 @@ pub trait Peers: Send + Sync + 'static {
     ) -> Box<dyn PeerLink>;
 
     /// Asks the node at `address` to stop deciding in `partition`, to wait until everything it has
-    /// in flight is answered, and to let go in favour of `successor`. `true` if it owned and has
-    /// let go; `false` if it did not own.
+    /// in flight is answered, and then to let go of the partition in favour of `successor`. `true`
+    /// if the node owned the partition and has let go; `false` if it did not own it.
     ///
     /// # Errors
-    /// [`PeerError`]; the partition may be claimed all the same.
+    /// [`PeerError`]; the caller may claim the partition all the same.
     async fn hand_over(
         &self,
         address: &str,
@@ -97,16 +99,17 @@ pub trait Peers: Send + Sync + 'static {
     ) -> Result<bool, PeerError>;
 
     /// Asks the node at `address` to take `partition` over: to fold up to the log's end, to ask the
-    /// owner to hand over, and to claim. Returns when it owns.
+    /// owner to hand over, and to claim. Returns when that node owns the partition.
     ///
     /// # Errors
     /// [`PeerError`].
     async fn take_over(&self, address: &str, partition: Partition) -> Result<(), PeerError>;
 
-    /// Asks the node at `address`, which is said to own `partition`, what became of a command.
+    /// Asks the node at `address`, which is said to own `partition`, what happened to a command.
     ///
     /// # Errors
-    /// [`PeerError`]; inside, what [`Engine::outcome`](crate::service::Engine::outcome) says there.
+    /// [`PeerError`]; the inner result is that of
+    /// [`Engine::outcome`](crate::service::Engine::outcome) on that node.
     async fn outcome(
         &self,
         address: &str,
@@ -118,10 +121,10 @@ pub trait Peers: Send + Sync + 'static {
 /// What a node does for its peers.
 #[async_trait]
 pub trait PeerService: Send + Sync + 'static {
-    /// The log's identity: nodes of another log are no peers.
+    /// The log's identity: nodes of another log are not peers.
     fn log_id(&self) -> LogId;
 
-    /// Begins to serve a link for one partition; absent if there is no such partition.
+    /// Begins to serve a link for one partition; `None` if there is no such partition.
     fn accept(&self, partition: Partition) -> Option<Box<dyn AcceptedLink>>;
 
     /// See [`Peers::hand_over`].
@@ -130,13 +133,14 @@ pub trait PeerService: Send + Sync + 'static {
     /// See [`Peers::take_over`].
     ///
     /// # Errors
-    /// Why this node does not own when `deadline` has come.
+    /// Why this node did not own the partition by `deadline`.
     async fn take_over(&self, partition: Partition, deadline: Instant) -> Result<(), String>;
 
     /// See [`Peers::outcome`].
     ///
     /// # Errors
-    /// `Unknown` while it is in flight; `TurnedAway` where this node does not own either.
+    /// `Unknown` while the command is in flight; `TurnedAway` if this node does not own the
+    /// partition either.
     async fn outcome(
         &self,
         partition: Partition,
@@ -144,15 +148,15 @@ pub trait PeerService: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<Became, SubmitError>;
 
-    /// Who is said to own what, and which nodes there are.
+    /// Which nodes there are, and who is said to own which partition.
     fn topology(&self) -> Topology;
 }
 
-/// One link as the serving node holds it.
+/// One link, on the side of the node that serves it.
 #[async_trait]
 pub trait AcceptedLink: Send {
-    /// Takes the next command of the link; waits while the partition's queue is full, but not
-    /// beyond `deadline`. The answer comes through the future.
+    /// Takes the next command of the link. Waits while the partition's queue is full, but no longer
+    /// than until `deadline`. The answer comes through the future.
     async fn submit(
         &mut self,
         request: Request,
@@ -160,22 +164,22 @@ pub trait AcceptedLink: Send {
     ) -> BoxFuture<'static, LinkAnswer>;
 }
 
-/// Who owns what, as one node knows it.
+/// Who owns which partition, as far as one node knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
     /// The log's identity.
     pub log: LogId,
-    /// The node that says so.
+    /// The node that gives this information.
     pub node: String,
     /// The number of partitions.
     pub partition_count: u32,
-    /// The owner of each partition that has a known one.
+    /// The owner of each partition whose owner is known.
     pub owners: BTreeMap<Partition, Hint>,
     /// The nodes by name.
     pub nodes: BTreeMap<String, NodeEntry>,
 }
 
-/// The peers of a node that is alone: nobody can be reached.
+/// The peers of a node that is alone: no other node can be reached.
 pub struct NoPeers;
 
 struct NoLink;

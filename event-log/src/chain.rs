@@ -1,8 +1,9 @@
-//! The acceptance rule: which records of a partition count. One deterministic fold that every
-//! reader applies from the first offset, or goes on with from a checkpoint.
+//! The acceptance rule: which records of a partition count. The rule is one deterministic fold.
+//! Every reader applies it from the first offset, or continues it from a checkpoint.
 //!
-//! Invariant: it looks at headers, key and hashes only, never into a value; from the first offset
-//! all readers agree, whatever is in the log. Deliberately absent: I/O, and the meaning of values.
+//! Invariant: the rule looks at headers, key and hashes only, never into a value. From the first
+//! offset on, all readers agree, whatever is in the log. Deliberately absent: I/O, and the meaning
+//! of values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use crate::record::{self, ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, Rec
 /// How far above the current term a claim may be.
 pub const TERM_STEP_MAX: u64 = 1_000;
 
-/// Damaged places that an operator has looked at and lets readers pass, each with a reason.
+/// Damaged places that an operator has examined and that readers therefore pass, each with a
+/// reason.
 ///
-/// Passing an unlinked commit means going on from it as it stands; an unclaimed one is left out. A
-/// commit at such a place freezes the stream that its key names, in every reader: nothing of that
-/// stream counts from there on, and everything else goes on.
+/// At an acknowledged place, an unlinked commit is accepted as it stands and the chain goes on from
+/// it; an unclaimed commit is left out. In both cases every reader freezes the stream that the
+/// commit's key names: nothing of that stream counts from there on, and all other streams go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acknowledged(Arc<BTreeMap<(Partition, Offset), String>>);
 
@@ -45,8 +47,8 @@ impl Acknowledged {
         places.map(|((_, offset), _)| *offset)
     }
 
-    /// What tells this list from others, whatever its reasons; absent for an empty one. Nodes whose
-    /// lists differ must not own at the same time.
+    /// A digest of the places, without their reasons; absent for an empty list. Nodes whose lists
+    /// differ must not own partitions at the same time.
     #[must_use]
     pub fn digest(&self) -> Option<String> {
         let mut hash = Sha256::new();
@@ -87,7 +89,7 @@ pub struct Chain {
     pub head: ChainHash,
     /// The number of accepted records.
     pub position: Position,
-    /// The offset of the last accepted record; for messages only.
+    /// The offset of the last accepted record; used for messages only.
     pub accepted_offset: Option<Offset>,
     /// The newest record format that this reader reads.
     #[serde(skip, default = "record_version")]
@@ -95,12 +97,12 @@ pub struct Chain {
     /// The damaged places that this reader passes.
     #[serde(skip)]
     pub acknowledged: Acknowledged,
-    /// What is wrong with this reader on purpose.
+    /// The known-bad change that is on in this reader.
     #[serde(skip)]
     pub flaw: Flaw,
 }
 
-/// What the rule says of one record.
+/// The rule's verdict on one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A claim that counts, at this position.
@@ -115,20 +117,21 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Orphan {
-    /// A commit of a lower term or of another writer: the trace of a take-over.
+    /// A commit of a lower term or of another writer: a take-over leaves such records.
     Late,
     /// A claim that does not count.
     Losing,
-    /// A commit of the current claim at a position already taken: the trace of a producer.
+    /// A commit of the current claim at a position that is taken already: a producer's repetition
+    /// leaves such records.
     Duplicate,
-    /// Not one of our records.
+    /// A record that does not have the format of ours.
     Foreign,
     /// Damage that an operator has acknowledged.
     Acknowledged,
 }
 
 impl Orphan {
-    /// Its name in tables and metrics.
+    /// The name in tables and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -147,7 +150,7 @@ pub enum Stop {
     /// The log is damaged here.
     #[error(transparent)]
     Damage(#[from] Damage),
-    /// A claim says that what follows is written in a newer record format.
+    /// A claim announces that the records after it have a newer format.
     #[error(
         "partition {partition} goes on in record format {version} at offset {offset}, and this \
          program reads up to {reads}: upgrade it"
@@ -157,18 +160,18 @@ pub enum Stop {
         partition: Partition,
         /// The claim's offset.
         offset: Offset,
-        /// The format it announces.
+        /// The format that the claim announces.
         version: u16,
         /// The newest format that this program reads.
         reads: u16,
     },
-    /// What is at the log's address is not the log that was opened.
+    /// The log at the address is not the log that was opened.
     #[error("{0}")]
     Gone(String),
 }
 
 impl Stop {
-    /// Where; absent if the log as a whole is not the one that was opened.
+    /// The place of the stop; absent if the log as a whole is not the one that was opened.
     #[must_use]
     pub fn place(&self) -> Option<(Partition, Offset)> {
         match self {
@@ -204,10 +207,10 @@ impl Chain {
         }
     }
 
-    /// Applies the rule to the next record; a record that counts moves the chain.
+    /// Applies the rule to the next record. A record that counts moves the chain.
     ///
     /// # Errors
-    /// [`Stop`]: the chain has not moved and the reader must not go on.
+    /// [`Stop`]: the chain has not moved, and the reader must not go on.
     pub fn judge(&mut self, record: &Record) -> Result<Verdict, Stop> {
         match Kind::of(record) {
             Kind::Claim(claim) => self.judge_claim(claim, record),
@@ -257,7 +260,7 @@ impl Chain {
                 false => damage(DamageKind::Unclaimed),
             };
         }
-        // Before the first claim nobody is the writer, not even one that calls itself nil.
+        // Before the first claim no writer is current, not even one with a nil id.
         let unclaimed = self.log.is_none();
         if unclaimed || commit.term < self.term || commit.writer != self.writer {
             return Ok(Verdict::Orphan(Orphan::Late));
@@ -285,7 +288,7 @@ impl Chain {
         Ok(Verdict::Commit(commit))
     }
 
-    /// Whether a commit continues the chain as it stands.
+    /// Whether a commit links to the chain's present head.
     #[must_use]
     pub fn is_continued_by(&self, commit: &CommitHeaders) -> bool {
         (commit.term, commit.writer) == (self.term, self.writer)

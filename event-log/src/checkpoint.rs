@@ -1,7 +1,7 @@
-//! How far a reader's effects are durable, and the proof that it goes on in the log it knows.
+//! How far a reader's effects are durable, with the data that prove that it continues the same log.
 //!
-//! Invariant: a checkpoint changes in one step with what was made of the records, with
-//! compare-and-set on the whole of it.
+//! Invariant: a checkpoint and the effects of its records change in one step. The step compares the
+//! whole old checkpoint before it sets the new one (compare-and-set).
 
 use kernel::Timestamp;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
@@ -11,18 +11,18 @@ use crate::chain::Chain;
 use crate::damage::{Damage, DamageKind};
 use crate::record::{self, Kind, Record};
 
-/// A reader's place in one partition. The rows made from the log stand at exactly this place.
+/// A reader's place in one partition. The rows made from the log are exactly as of this place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The log that was read; absent while only foreign records were.
+    /// The log that was read; absent while only foreign records were read.
     pub log: Option<LogId>,
     /// The record format of the current term.
     pub version: u16,
     /// The offset of the last record read, accepted or not.
     pub offset: Offset,
-    /// That record's hash.
+    /// The hash of that record.
     pub record_hash: RecordHash,
-    /// The epoch of the leader that served it, where the log has leaders.
+    /// The epoch of the leader that served that record; absent if the log has no leaders.
     pub leader_epoch: Option<i32>,
     /// The current term.
     pub term: Term,
@@ -37,7 +37,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The checkpoint of a reader whose last record was `last`, with the chain behind it.
+    /// The checkpoint of a reader that read `last` last; `chain` is the chain after that record.
     #[must_use]
     pub fn new(chain: &Chain, last: &Record, last_recorded_at: Option<Timestamp>) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Checkpoint {
         }
     }
 
-    /// The chain to go on with.
+    /// The chain to continue with.
     #[must_use]
     pub fn chain(&self, partition: Partition) -> Chain {
         Chain {
@@ -68,11 +68,11 @@ impl Checkpoint {
         }
     }
 
-    /// Whether the log that holds `found` at this checkpoint's offset, and ends at `end`, is the
-    /// one that was read.
+    /// Proves that this is the log that was read. `found` is the log's record at this checkpoint's
+    /// offset, and `end` is the log's end.
     ///
     /// # Errors
-    /// Damage of the kind `ProofFailed`.
+    /// [`Damage`] of the kind `ProofFailed` if it is another log.
     pub fn prove(
         &self,
         partition: Partition,
@@ -107,9 +107,10 @@ impl Checkpoint {
         }
     }
 
-    /// Whether `found`, which is not the record that was read here, is that record with another content.
-    /// Who lost the end of a log and wrote on has other records there, or another leader: no writer gives
-    /// one position of its claim to two records.
+    /// Whether `found` is the record that was read here, with changed content. `found` is known to
+    /// differ from the record that was read. If a log lost its end and was written on, it has
+    /// another record or another leader here, because no writer gives one position of its claim to
+    /// two records.
     #[must_use]
     pub fn is_changed(&self, found: Option<&Record>) -> bool {
         found.is_some_and(|found| {
@@ -126,9 +127,9 @@ impl Checkpoint {
         })
     }
 
-    /// Whether a record was written by another leader than the one that was read. Whoever writes the
-    /// same bytes again and again can put them where they stood before the log was cut; what a
-    /// record's leader was stands in the log and is never changed.
+    /// Whether the record was written under another leader than the record that was read. A program
+    /// that repeats the same bytes can restore them at their old place after the log was cut. The
+    /// leader of a record is stored in the log and never changes.
     fn is_of_another_leader(&self, record: &Record) -> bool {
         let epochs = self.leader_epoch.zip(record.leader_epoch);
         epochs.is_some_and(|(read, found)| read != found)
@@ -155,7 +156,7 @@ mod tests {
         let place = Checkpoint::new(&chain, &heartbeat(Some(3)), None);
         let prove = |found: &Record| place.prove(partition, Offset(9), Some(found));
         assert_eq!(prove(&heartbeat(Some(3))), Ok(()));
-        // Where the log has no leaders, or the reading of before knew none, the bytes must do.
+        // If the log has no leaders, or the earlier reading knew none, only the bytes are compared.
         assert_eq!(prove(&heartbeat(None)), Ok(()));
         let damage = prove(&heartbeat(Some(4))).unwrap_err();
         assert!(

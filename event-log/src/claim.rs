@@ -1,6 +1,6 @@
 //! The value of a claim, as JSON: who claims, and what the first claim fixes for the whole log.
 //!
-//! Deliberately absent: whether the claim counts; only headers and chain decide that.
+//! Deliberately absent: whether the claim counts; only the headers and the chain decide that.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use serde::{Deserialize, Serialize};
 /// The default idempotency window, in milliseconds: 24 hours.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// What a claimer says of itself.
+/// What a node states in its claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The claiming node's name.
     pub node: String,
-    /// Where the node listens, if it does.
+    /// The address at which the node listens; absent if it does not listen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// For how long a command id is remembered, in milliseconds of recorded time; the first
     /// accepted claim of a partition decides.
     pub idempotency_window_ms: u64,
-    /// What tells the node's list of acknowledged places from others ([`Acknowledged::digest`]);
-    /// absent for an empty one.
+    /// The digest of the node's list of acknowledged places ([`Acknowledged::digest`]); absent for
+    /// an empty list.
     ///
     /// [`Acknowledged::digest`]: crate::chain::Acknowledged::digest
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<String>,
-    /// If this ends a copy of a log: from where, and the heads that were copied.
+    /// Set if this claim ends a copy of a log: the source, and the heads that were copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied: Option<CopiedFrom>,
 }
@@ -51,7 +51,7 @@ impl Claim {
             .into()
     }
 
-    /// Reads the value of a claim; absent if it is not one of this format.
+    /// Reads the value of a claim; absent if it does not have this format.
     #[must_use]
     pub fn read(value: &[u8]) -> Option<Self> {
         serde_json::from_slice(value).ok()

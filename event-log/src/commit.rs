@@ -1,10 +1,11 @@
-//! The value of a commit: everything one command left, as JSON.
+//! The value of a commit: everything that one command left, as JSON.
 //!
-//! Invariant: serialised once; those bytes are hashed, stored, sent and shown. What has its default
-//! is left out: null, tenant `main`, correlation and causation equal to the command's id, the
-//! command's time where the client gave none, an event's time where it is the one that the client
-//! gave or else `recorded_at`, and an event's version (it follows from its place). Deliberately
-//! absent: where the record stands, and whether it counts.
+//! Invariant: a commit is serialised once, and those bytes are hashed, stored, sent and shown.
+//! Members with their default value are left out: null; tenant `main`; a correlation or causation
+//! id equal to the command's id; the command's time if the client gave none; an event's time if it
+//! is the time that the client gave, or `recorded_at` if the client gave none; an event's version,
+//! which follows from its place. Deliberately absent: where the record stands, and whether it
+//! counts.
 
 mod written;
 
@@ -20,10 +21,12 @@ use uuid::Uuid;
 
 /// The most bytes of a serialised commit.
 pub const COMMIT_SIZE_MAX: usize = 900_000;
-/// The most bytes of a refused command's data that are kept; above, its size and digest are.
+/// The most bytes of a refused command's data that are kept. Of larger data only the size and the
+/// digest are kept.
 pub const REFUSED_DATA_SIZE_MAX: usize = 16_384;
 
-/// The highest version of a stream: what fits a `bigint`, and everything else that counts.
+/// The highest version of a stream: the maximum of a `bigint`. Every other counter of events can
+/// hold it, too.
 pub const VERSION_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// All that one command left in the log.
@@ -32,24 +35,24 @@ pub const VERSION_MAX: u64 = i64::MAX.cast_unsigned();
 pub struct Commit {
     /// The commit's own id (UUID v7).
     pub commit: Uuid,
-    /// For whom the stream is kept.
+    /// The tenant for whom the stream is kept.
     #[serde(default, skip_serializing_if = "TenantId::is_main")]
     pub tenant: TenantId,
-    /// The stream it belongs to.
+    /// The stream that the commit belongs to.
     pub stream: StreamName,
-    /// The stream's version before it.
+    /// The stream's version before this commit.
     pub from_version: u64,
-    /// When the engine recorded it; it increases with every commit of a partition.
+    /// When the engine recorded the commit. It increases with every commit of a partition.
     pub recorded_at: Timestamp,
-    /// What was asked.
+    /// The command that was given.
     pub command: CommandPart,
-    /// Who asked, if anybody said.
+    /// Who asked; absent if the client did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Actor>,
-    /// The conversation, if it is not the command's own.
+    /// The conversation, if its id is not the command's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<CorrelationId>,
-    /// The direct parent, if it is not the command itself.
+    /// The direct cause, if it is not the command itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation_id: Option<CausationId>,
     /// W3C `traceparent`, if the client sent one.
@@ -60,7 +63,7 @@ pub struct Commit {
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejection: Option<RecordedRejection>,
-    /// The events in order, none for a refusal or where the intent already held.
+    /// The events in order; none for a refusal, or if what the command asked for already held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventPart>,
 }
@@ -74,16 +77,18 @@ pub struct CommandPart {
     /// The frozen name of its type.
     #[serde(rename = "type")]
     pub type_name: TypeName,
-    /// The number of its data's shape, if its client named one; absent: the one that was current.
+    /// The number of its data's shape, if the client named one; otherwise the shape that was
+    /// current then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<u16>,
-    /// Business time as the client sent it; absent: it sent none.
+    /// The business time that the client sent; absent if it sent none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occurred_at: Option<Timestamp>,
-    /// The stream version that the client saw, if it said so.
+    /// The stream version that the client saw; absent if it did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_version: Option<u64>,
-    /// Its data as sent, in canonical form; of a large refused command `{"$digest":{"bytes":…,"sha256":…}}`.
+    /// The data as sent, in canonical form. For a large refused command:
+    /// `{"$digest":{"bytes":…,"sha256":…}}`.
     pub data: Box<RawValue>,
 }
 
@@ -91,7 +96,7 @@ pub struct CommandPart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Its events, possibly none, are facts.
+    /// The command's events, possibly none, are facts.
     Accepted,
     /// It was refused, for the recorded reason.
     Rejected,
@@ -108,8 +113,8 @@ pub struct EventPart {
     pub type_name: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
-    /// When it happened, if that is neither the time that the client gave nor, where it gave none,
-    /// `recorded_at`; see [`Commit::occurred_at`].
+    /// When the event happened. Absent if this is the time that the client gave or, if it gave
+    /// none, `recorded_at`; see [`Commit::occurred_at`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occurred_at: Option<Timestamp>,
     /// Its data.
@@ -122,24 +127,25 @@ pub enum CommitError {
     /// It is not the JSON of a commit.
     #[error("the value is not a commit: {0}")]
     Json(#[from] serde_json::Error),
-    /// Key and value speak of different streams.
+    /// The key and the value name different streams.
     #[error("the key does not name the stream of the value")]
     Key,
     /// Outcome, rejection and events contradict each other.
     #[error("outcome, rejection and events contradict each other")]
     Outcome,
-    /// No stream has so many events.
+    /// The stream's version would be above [`VERSION_MAX`].
     #[error("the stream's version is above {VERSION_MAX}")]
     Version,
 }
 
 impl Commit {
-    /// Reads the value of a record and holds it against its key.
+    /// Reads the value of a record and compares it with the record's key.
     ///
     /// # Errors
-    /// [`CommitError`]; for an accepted record this is damage.
+    /// [`CommitError`]. For an accepted record this is damage.
     pub fn read(key: &[u8], value: &[u8]) -> Result<Self, CommitError> {
-        // Looked at once as a whole: from bytes, each string would be by itself.
+        // Check UTF-8 once for the whole value. If it were read from bytes, each string would be
+        // checked separately.
         let text = std::str::from_utf8(value).map_err(serde_json::Error::custom)?;
         let commit = match written::read(text) {
             Some(commit) => commit,
@@ -170,7 +176,7 @@ impl Commit {
     /// The bytes that are hashed, stored, sent and shown.
     ///
     /// # Errors
-    /// None for values of this type; the signature is the serialiser's.
+    /// None for values of this type; the serialiser's signature requires the `Result`.
     pub fn to_value(&self) -> Result<Bytes, serde_json::Error> {
         let mut bytes = Vec::with_capacity(1024);
         serde_json::to_writer(&mut bytes, self)?;
@@ -189,19 +195,20 @@ impl Commit {
         event.occurred_at.unwrap_or_else(|| self.asked_at())
     }
 
-    /// The business time of the command itself: what the client gave, else when it was recorded.
+    /// The business time of the command itself: the time that the client gave, otherwise the time
+    /// of recording.
     #[must_use]
     pub fn asked_at(&self) -> Timestamp {
         self.command.occurred_at.unwrap_or(self.recorded_at)
     }
 
-    /// The stream's version behind this commit.
+    /// The stream's version after this commit.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.from_version + self.events.len() as u64
     }
 
-    /// The conversation it belongs to.
+    /// The conversation that the commit belongs to.
     #[must_use]
     pub fn correlation_id(&self) -> &str {
         self.correlation_id
@@ -209,7 +216,7 @@ impl Commit {
             .map_or(self.command.id.as_str(), CorrelationId::as_str)
     }
 
-    /// Its direct parent.
+    /// The direct cause of the commit.
     #[must_use]
     pub fn causation_id(&self) -> &str {
         self.causation_id

@@ -1,8 +1,8 @@
-//! Taking a copy of a log: every record in order, orphans too, and a claim at the end that names
-//! the source and its heads.
+//! Copies a log: every record in order, also orphans, and at the end a claim that names the source
+//! and its heads.
 //!
-//! Invariant: a copy that was cut off goes on where it stopped, and only if what is there is the
-//! beginning of the source. Nobody may write to either side meanwhile.
+//! Invariant: an interrupted copy goes on where it stopped, and only if the target is the beginning
+//! of the source. Nobody may write to the source or the target during the copy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION, Record};
 /// How many copied records may wait for the target's acknowledgement.
 const IN_FLIGHT_MAX: usize = 1_000;
 
-/// What was copied.
+/// What a copy did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Copied {
     /// The log's identity, the same on both sides.
     pub log_id: LogId,
     /// Records copied by this run.
     pub records: u64,
-    /// Records that an earlier run had copied.
+    /// Records that an earlier run had copied already.
     pub present: u64,
     /// The heads of the source, before the closing claims.
     pub heads: BTreeMap<Partition, ChainHash>,
@@ -40,24 +40,24 @@ pub enum CopyError {
     /// Source or target did not answer.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The target could not be made.
+    /// The target could not be created.
     #[error(transparent)]
     Create(#[from] CreateError),
     /// The source is damaged: a copy would be of no use.
     #[error(transparent)]
     Stop(#[from] Stop),
-    /// The source is no log yet.
+    /// The source has no claim in a partition, so it is not a log.
     #[error("the source has no claim in partition {0}; it is not a log")]
     Unclaimed(Partition),
     /// The target has another number of partitions.
     #[error("the target has {found} partitions and the source {asked}")]
     Partitions {
-        /// What the target has.
+        /// The number of the target's partitions.
         found: u32,
-        /// What the source has.
+        /// The number of the source's partitions.
         asked: u32,
     },
-    /// The target holds something else.
+    /// The target holds records that the source does not have there.
     #[error(
         "the target is not the beginning of the source: partition {partition}, record {number}"
     )]
@@ -69,7 +69,7 @@ pub enum CopyError {
     },
 }
 
-/// Copies the log `from` to the place `to`, making its store if there is none.
+/// Copies the log `from` to the place `to`, and creates the target's store if there is none.
 ///
 /// # Errors
 /// [`CopyError`].
@@ -191,13 +191,13 @@ impl PartitionCopy<'_> {
     }
 }
 
-/// What the target holds already, record by record.
+/// The records that the target holds already, one by one.
 struct Prefix<'a> {
     log: &'a dyn EventLog,
     partition: Partition,
-    /// Where to read on; absent once the end was seen.
+    /// The next offset to read; absent after the end of the target.
     next: Option<Offset>,
-    /// Read and not yet compared, in reverse order.
+    /// Records that were read and not yet compared, in reverse order.
     records: Vec<Record>,
 }
 
@@ -256,7 +256,7 @@ impl Acknowledgements {
         Ok(())
     }
 
-    /// Waits until at most `left` appends have no answer.
+    /// Waits until at most `left` appends are unacknowledged.
     async fn all(&mut self, left: usize) -> Result<(), LogError> {
         while self.waiting > left {
             self.results.recv().await.ok_or(LogError::Closed)??;

@@ -1,7 +1,8 @@
-//! Making a log: its store, its identity, and a first claim in every partition.
+//! Creates a log: its store, its identity, and a first claim in every partition.
 //!
-//! Invariant: it may be repeated after a crash or raced by another; the identity is the one that
-//! counts in partition 0, and only then is it written into the others.
+//! Invariant: creation may be repeated after a crash, and several processes may create the same log
+//! at once. The identity is the one of the claim that counts in partition 0; only after that is it
+//! written to the other partitions.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,42 +16,42 @@ use crate::claim::Claim;
 use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
 use crate::record::{ClaimHeaders, RECORD_VERSION};
 
-/// How long a store that was just made may take to answer for all its partitions.
+/// How long a new store may take until it answers for all its partitions.
 const SETTLE_WAIT: Duration = Duration::from_secs(15);
-/// How often it is asked meanwhile.
+/// The time between two attempts meanwhile.
 const SETTLE_RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// How a log is made.
+/// How a log is created.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
     /// Partitions and replicas.
     pub store: StoreOptions,
     /// The idempotency window, in milliseconds of recorded time.
     pub idempotency_window_ms: u64,
-    /// The name of the node that makes it.
+    /// The name of the node that creates the log.
     pub node: String,
 }
 
-/// Why a log could not be made.
+/// Why a log could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// The store did not do it.
+    /// The store failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// Something stands in the log past which no reader goes.
+    /// The log holds a record past which no reader goes.
     #[error(transparent)]
     Stop(#[from] Stop),
-    /// A log with another partition count is there.
+    /// There is a log with another number of partitions.
     #[error("the log has {found} partitions, not {asked}; the count never changes")]
     Partitions {
-        /// What it has.
+        /// The number that the log has.
         found: u32,
-        /// What was asked for.
+        /// The number that was asked for.
         asked: u32,
     },
 }
 
-/// Makes a log, or finishes one that was begun; `true` if anything was written.
+/// Creates a log, or finishes a log whose creation was interrupted; `true` if anything was written.
 ///
 /// # Errors
 /// [`CreateError`].
@@ -75,8 +76,8 @@ pub async fn create(
     Ok((log, id, wrote))
 }
 
-/// Opens a log whose store was just made: a topic takes a moment to be known everywhere, and its
-/// partitions to have leaders.
+/// Opens a log whose store is new. A new topic takes a moment until all brokers know it and its
+/// partitions have leaders.
 pub(crate) async fn open_new(place: &LogPlace) -> Result<Arc<dyn EventLog>, LogError> {
     let deadline = Instant::now() + SETTLE_WAIT;
     loop {
@@ -138,10 +139,10 @@ async fn claim(
     }
 }
 
-/// The first claim that counts in a partition, if there is one yet.
+/// The first claim that counts in a partition; `None` if there is none yet.
 ///
 /// # Errors
-/// `BeginningGone` where records before the first were deleted; `Unavailable`.
+/// `BeginningGone` if records before the first claim were deleted; `Unavailable`.
 pub async fn first_claim(
     log: &dyn EventLog,
     partition: Partition,
@@ -155,7 +156,7 @@ pub async fn first_claim(
     while from < bounds.end {
         let chunk = log.read(partition, from).await?;
         for record in &chunk.records {
-            // Damage before the first claim is found by whoever folds the partition.
+            // Ignore damage before the first claim: a reader that folds the partition reports it.
             match chain.judge(record) {
                 Ok(Verdict::Claim(claim, _)) if is_cut && claim.term > Term(1) => {
                     return Err(gone());
@@ -169,7 +170,7 @@ pub async fn first_claim(
         }
         from = chunk.next;
     }
-    // Whether the log's first claim was among what was deleted, nobody can tell; another claim would
-    // make another log of what is left.
+    // The log's first claim may have been among the deleted records. A new claim would make another
+    // log of the remaining records.
     if is_cut { Err(gone()) } else { Ok(None) }
 }

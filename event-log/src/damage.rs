@@ -1,6 +1,6 @@
 //! What stops a reader, with its place.
 //!
-//! Deliberately absent: orphans that only need counting (`chain`).
+//! Deliberately absent: orphans; `chain` only counts them.
 
 use std::fmt;
 
@@ -27,23 +27,24 @@ pub enum DamageKind {
         expected: Position,
         /// The position that the record takes.
         found: Position,
-        /// The offset of the last accepted record: it, or what stood between, was changed.
+        /// The offset of the last accepted record. That record, or one between it and this record,
+        /// was changed.
         after: Option<Offset>,
     },
-    /// A commit of a term that nobody claimed.
+    /// A commit of a term that no claim has announced.
     Unclaimed,
     /// An accepted commit whose value cannot be read.
     Unreadable(String),
-    /// An accepted commit that does not follow from its stream's version.
+    /// An accepted commit that was decided on another version than its stream has.
     VersionGap {
         /// The stream.
         stream: String,
         /// The stream's version so far.
         expected: u64,
-        /// The version that the commit says it was decided upon.
+        /// The version on which the commit says it was decided.
         found: u64,
     },
-    /// The log is not the one that was read before.
+    /// The log is not the log that was read before.
     ProofFailed(String),
 }
 

@@ -1,8 +1,8 @@
-//! Who is said to own each partition, and which nodes there are: hints that every node writes and
-//! reads, so that a command finds its owner without asking around.
+//! Hints about which node owns each partition, and the list of nodes. Every node writes and reads
+//! both, so that a command finds its owner without asking several nodes.
 //!
-//! Invariant: a wrong hint is answered with the right one by whoever it led to. Deliberately
-//! absent: who owns (the log), and who should (`membership`).
+//! Invariant: a node to which a wrong hint leads answers with the right hint. Deliberately absent:
+//! which node owns (the log says that), and which node should own (`membership`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,16 @@ use tokio::sync::watch;
 
 use crate::log::LogError;
 
-/// Where a partition's owner is said to be.
+/// The node that is said to own a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hint {
-    /// The log that it speaks of: of another's it says nothing.
+    /// The log that the hint is about; it says nothing about other logs.
     pub log: LogId,
-    /// The term of its claim: of two hints, the one with the higher term is the newer.
+    /// The term of the owner's claim. Of two hints, the one with the higher term is newer.
     pub term: Term,
     /// The node's name.
     pub node: String,
-    /// The base address of its doors, as other nodes reach it: `http://HOST:PORT`.
+    /// The base address of the node's APIs, as other nodes reach it: `http://HOST:PORT`.
     pub address: String,
 }
 
@@ -32,36 +32,36 @@ pub struct Hint {
 pub struct NodeEntry {
     /// The node's name.
     pub node: String,
-    /// The base address of its doors, as other nodes reach it.
+    /// The base address of the node's APIs, as other nodes reach it.
     pub address: String,
-    /// Whether it takes commands, and may be asked to take partitions over.
+    /// Whether the node takes commands, and may be asked to take over partitions.
     pub decides: bool,
-    /// The highest record format that it reads.
+    /// The highest record format that the node reads.
     pub reads_record_version: u16,
-    /// The program's version, for people.
+    /// The program's version, to be read by people.
     pub program: String,
-    /// What tells its list of acknowledged damage from others; absent for an empty one.
+    /// The digest of the node's list of acknowledged damage; absent for an empty list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<String>,
-    /// When it last said so, by its own clock. Entries are repeated every few seconds; one that
-    /// has not been for long is of a node that is gone.
+    /// When the node last wrote this entry, by the node's own clock. Nodes repeat their entries
+    /// every few seconds; an old entry belongs to a node that is gone.
     pub seen_at: Timestamp,
 }
 
-/// Everything that is known from the directory.
+/// Everything that the directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectoryEntries {
-    /// The hint of each partition that ever had one.
+    /// The last hint of each partition that ever had one.
     pub owners: BTreeMap<Partition, Hint>,
-    /// The nodes by name; those that left in order are not among them.
+    /// The nodes by name, without the nodes that left in order.
     pub nodes: BTreeMap<String, NodeEntry>,
 }
 
-/// After how long without a word a node counts as gone, in milliseconds.
+/// A node counts as gone when its entry is this old, in milliseconds.
 const GONE_AFTER_MS: i64 = 10_000;
 
 impl NodeEntry {
-    /// Whether it has said lately that it is there.
+    /// Whether the node has written its entry lately.
     #[must_use]
     pub fn seems_alive(&self, now: Timestamp) -> bool {
         let silent_ms = (now.micros() - self.seen_at.micros()) / 1_000;
@@ -70,9 +70,9 @@ impl NodeEntry {
 }
 
 impl DirectoryEntries {
-    /// The newest record format that every node reads that is there; absent where none is known. A
-    /// claim announces no newer one, so that a rolling upgrade goes on in the old format until the
-    /// last old node has left.
+    /// The newest record format that every live node reads; absent if no live node is known. A
+    /// claim announces no newer format, so a rolling upgrade keeps the old format until the last
+    /// old node has left.
     #[must_use]
     pub fn read_by_all(&self, now: Timestamp) -> Option<u16> {
         let alive = self.nodes.values().filter(|node| node.seems_alive(now));
@@ -81,8 +81,8 @@ impl DirectoryEntries {
 }
 
 impl DirectoryEntries {
-    /// The lists of acknowledged damage of the nodes that are there and take commands, as digests;
-    /// absent where nobody was heard yet.
+    /// The digests of the lists of acknowledged damage, of all live nodes that take commands;
+    /// absent while no node is known.
     #[must_use]
     pub fn lists(&self, now: Timestamp) -> Option<BTreeSet<Option<String>>> {
         let alive = self.nodes.values().filter(|node| node.seems_alive(now));
@@ -95,17 +95,17 @@ impl DirectoryEntries {
 /// A node's access to the directory.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
-    /// Says who owns a partition. Best effort: a hint that is lost costs a detour.
+    /// Publishes who owns a partition. Best effort: a lost hint costs a detour.
     async fn say_owner(&self, partition: Partition, hint: &Hint);
 
-    /// Says that this node is here. To be repeated.
+    /// Publishes that this node is alive. The caller repeats this.
     async fn say_node(&self, entry: &NodeEntry);
 
-    /// Says that a node is no longer here.
+    /// Publishes that a node is gone.
     async fn say_gone(&self, node: &str);
 
-    /// What time it is by the brokers that keep the directory: when they appended a record that was
-    /// sent for this. Absent where no broker stamps records.
+    /// The present time by the clock of the brokers that keep the directory: the append time of a
+    /// record that is sent for this purpose. Absent if no broker stamps records.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -113,14 +113,14 @@ pub trait Directory: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// What is known, and every change of it.
+    /// The present entries, and every change of them.
     ///
     /// # Errors
     /// `Unavailable`.
     fn known(&self) -> Result<watch::Receiver<DirectoryEntries>, LogError>;
 }
 
-/// The directory of a node that is alone: knows nobody.
+/// The directory of a single node: it knows no other node.
 pub struct NoDirectory {
     known: watch::Sender<DirectoryEntries>,
 }

@@ -1,55 +1,56 @@
-//! Changes that break the protocol, for proving that its checkers notice them: each is one that
-//! protocol.md ("What checking it taught") says must be caught, or that an issue asks for.
+//! Changes that break the protocol on purpose, to prove that the checkers of the protocol notice
+//! them. protocol.md ("What checking it taught") or an issue says of each that it must be caught.
 //!
-//! Invariant: without the cargo feature `known-bad` none can be turned on, and every site that asks
-//! is `false` when it is compiled. Deliberately absent: changes outside the engine.
+//! Invariant: without the cargo feature `known-bad` no change can be turned on, and every query for
+//! one is compiled to `false`. Deliberately absent: changes outside the engine.
 
 /// A change that breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KnownBad {
-    /// The owner answers when it hands the record over.
+    /// The owner answers when it hands the record to the log.
     AnswersBeforeAcknowledgement,
-    /// The owner answers on an acknowledgement, wherever the record landed.
+    /// The owner answers on an acknowledgement, at whatever offset the record landed.
     AnswersOnAcknowledgement,
-    /// The owner answers on an acknowledgement right behind the last verified offset, although the
-    /// record is not its oldest.
+    /// The owner answers on an acknowledgement at the offset right after the last verified one,
+    /// although the record is not the oldest in flight.
     AnswersNotTheOldest,
-    /// The owner calls its record an orphan because something stands before it, without folding.
+    /// The owner calls its record an orphan because another record stands before it, without
+    /// folding that record.
     CallsOrphanByGap,
-    /// After a doubt the owner looks once at the log's end instead of claiming again.
+    /// After a doubt, the owner looks once at the log's end instead of claiming again.
     LooksOnceAfterDoubt,
-    /// The owner claims and appends whatever its clock says.
+    /// The owner claims and appends whatever its clock shows.
     AppendsByAnyClock,
-    /// The owner begins with an empty table of command ids.
+    /// The owner starts with an empty table of command ids.
     ForgetsIdsAtTakeOver,
     /// The owner forgets command ids before their window is over.
     ForgetsIdsEarly,
-    /// The owner begins without having folded what stands right before its claim.
+    /// The owner starts without having folded the records right before its claim.
     FoldsToBeforeOwnClaim,
-    /// The owner believes that it owns because the current term is its own.
+    /// The owner assumes that it owns because the current term is its own.
     OwnsByTermAlone,
-    /// The owner takes whatever counts under its headers for its own record, whatever value it has.
+    /// The owner takes any record that counts under its headers for its own, whatever the value is.
     KnowsOwnByHeaders,
-    /// What had no room in the log's client is sent once there is, whatever became of the claim.
+    /// A record that found no room in the log's client is sent later, whatever became of the claim.
     SendsAfterDoubt,
-    /// A seat believes what it heard of who owns, whatever the log says.
+    /// A seat believes the hints about the owner, whatever the log says.
     BelievesHints,
-    /// The owner goes on deciding between a piece of the log that ended behind another's claim and
-    /// the rest, under that claim.
+    /// The owner folds a piece of the log that ends after another writer's claim, and goes on
+    /// deciding before it folds the rest. It then commits in that writer's name.
     DecidesBehindAnothersClaim,
-    /// The owner appends what it has not read again as readers will.
+    /// The owner appends commits without reading them back as readers will.
     AppendsUnread,
-    /// The owner gives commits that are recorded in the same microsecond the same time.
+    /// The owner gives two commits that are recorded in the same microsecond the same time.
     RepeatsRecordedTime,
     /// The owner records the clock's business time as if the client had sent it.
     RecordsDefaultAsGiven,
-    /// The owner takes the recorded time for the business time of its own commits.
+    /// The owner uses the recorded time as the business time of its own commits.
     FoldsAtRecordedTime,
-    /// The owner refuses from memory, without asking the log.
+    /// The owner refuses commands from memory, without asking the log.
     RefusesFromMemory,
-    /// The owner never proves that the log it reads on is the one it knows.
+    /// The owner never proves that the log it continues is the log it knows.
     NeverProves,
-    /// The owner trusts what was acknowledged to it while leaders changed, and never reads it.
+    /// The owner trusts acknowledgements across a change of leader, and never reads those records.
     TrustsAcrossLeaders,
     /// Readers check neither a commit's previous hash nor its position.
     ChecksNoLink,
@@ -57,15 +58,15 @@ pub enum KnownBad {
     ChecksNoPrevious,
     /// Readers check a commit's previous hash but not its position. This alone breaks nothing.
     ChecksNoPosition,
-    /// The owner appends what its rules fail over, and tries it out only behind that.
+    /// The owner appends commits that its rules fail on, and tries the rules only afterwards.
     AppendsUntried,
-    /// The owner stops where its rules fail over a record, as if the log were damaged.
+    /// The owner stops at a record that its rules fail on, as if the log were damaged.
     StopsWhereRulesFail,
-    /// A follower proves when it starts, and never again.
+    /// A follower proves at its start only.
     ProvesOnResumeOnly,
-    /// A follower's checkpoint names the last record that counted, not the last that was read.
+    /// A follower's checkpoint names the last accepted record instead of the last record read.
     ProvesLastAcceptedOnly,
-    /// A follower hands out a batch before the proof that is due.
+    /// A follower hands out a batch before the due proof.
     MovesBeforeProof,
 }
 
@@ -104,7 +105,7 @@ impl KnownBad {
     ];
 }
 
-/// Which change is on: none, unless the feature is.
+/// Which change is on. Without the feature: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flaw {
     #[cfg(feature = "known-bad")]

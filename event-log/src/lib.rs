@@ -1,7 +1,7 @@
-//! The log as every reader knows it: records and their hashes, the rule that says which of them count,
-//! commits, checkpoints, the log itself on Kafka and on SQLite, and subscriptions that follow it.
+//! The log as every reader knows it: records and their hashes, the rule that says which of them
+//! count, commits, checkpoints, the log on Kafka and on SQLite, and subscriptions that follow it.
 //!
-//! Invariant: all readers go through the one rule ([`chain`]) and the one verdict on values
+//! Invariant: all readers use the same rule ([`chain`]) and the same verdict on values
 //! ([`verdict`]). Deliberately absent: deciding what is written (`engine`), any domain, HTTP.
 
 pub mod chain;

@@ -1,7 +1,8 @@
-//! Who should own which partitions, as a group of nodes agrees on it.
+//! Which node should own which partitions, as the nodes of a group agree.
 //!
-//! Invariant: a wish, never a right. Two nodes may hold the same partition for a while; the log
-//! says which of them owns it. Deliberately absent: claiming (`engine`).
+//! Invariant: an assignment is a wish and gives no right. Two nodes may be assigned the same
+//! partition for a while; the log says which of them owns it. Deliberately absent: claiming
+//! (`engine`).
 
 use std::time::Duration;
 
@@ -13,44 +14,45 @@ use crate::log::LogError;
 /// How a node takes part in its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipOptions {
-    /// The group: every node that shares out the log's partitions names the same.
+    /// The group's name. All nodes that share the log's partitions use the same name.
     pub group: String,
     /// The node's name, for people who look at the group.
     pub node: String,
-    /// After how long without a sign of life the group gives a node's partitions to others.
+    /// How long a node may give no sign of life before the group gives its partitions to others.
     pub session_timeout: Duration,
 }
 
-/// What the group tells a node.
+/// A change that the group tells a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Assignment {
-    /// The node should own these from now on, beside those that it was told of before.
+    /// The node should own these partitions from now on, in addition to those assigned before.
     Gained(Vec<Partition>),
-    /// The node should no longer own these; another one will be told to. Whoever owns goes on
-    /// until it is asked to hand over or another one claims.
+    /// The node should no longer own these partitions; another node will be told to. The owner goes
+    /// on until it is asked to hand over or another node claims.
     Lost(Vec<Partition>),
 }
 
 /// A node's place in its group.
 #[async_trait]
 pub trait Membership: Send {
-    /// The next change; waits for it. Safe to cancel: a change that was not returned comes again.
+    /// Waits for the next change. Safe to cancel: a change that was not returned is returned by a
+    /// later call.
     ///
     /// # Errors
-    /// `Unavailable`: the group cannot be reached for good; what was assigned stays assigned.
+    /// `Unavailable`: the group cannot be reached, for good. What was assigned stays assigned.
     async fn next(&mut self) -> Result<Assignment, LogError>;
 
-    /// Leaves the group, so that it shares out this node's partitions at once.
+    /// Leaves the group, so that the group gives this node's partitions to others at once.
     async fn leave(&mut self);
 }
 
-/// The group of a node that is alone: every partition is its own.
+/// The membership of a single node: every partition is assigned to it.
 pub struct Everything {
     gained: Option<Vec<Partition>>,
 }
 
 impl Everything {
-    /// The membership of the only node of a log with so many partitions.
+    /// The membership of the only node of a log with `partition_count` partitions.
     #[must_use]
     pub fn of(partition_count: u32) -> Self {
         let all = (0..partition_count).map(Partition).collect();

@@ -1,9 +1,10 @@
-//! Following the log: records in, proven batches of accepted commits out.
+//! Follows the log: takes records in, and hands out proven batches of accepted commits.
 //!
-//! Invariant: nothing is handed out for being made durable unless the reader has proven, where the
-//! protocol asks for it, that it continues the log it knows. A batch holds all records since the
-//! last durable checkpoint of its partition; the follower's owner makes it durable together with
-//! [`Batch::after`] and says so before it asks for more. Deliberately absent: what is made of it.
+//! Invariant: nothing is handed out to be made durable until the reader has proven, where the
+//! protocol asks for it, that it continues the log it knows. A batch holds all records of its
+//! partition since the batch before it; the first batch starts at the durable checkpoint. The
+//! caller makes the batches durable in order, each together with [`Batch::after`]. Deliberately
+//! absent: what is made of a batch.
 
 mod driver;
 mod follower;

@@ -1,10 +1,11 @@
-//! What a record that counts says: the one verdict of all readers on its value.
+//! What a record that counts says. All readers share this one verdict on values.
 //!
-//! The rule (`chain`) looks at headers, key and hashes. This looks into the value of a commit that
-//! counts, holds its version against its stream's, and knows what an operator has acknowledged. Owner,
-//! follower and audit go through here, so that none passes what another refuses. Deliberately absent:
-//! what the domain's rules make of it; a program whose rules fail freezes the stream (`frozen`), and
-//! the log is whole.
+//! The acceptance rule (`chain`) looks at headers, key and hashes. This module reads the value of a
+//! commit that counts, compares its version with its stream's version, and knows which places an
+//! operator has acknowledged. Owner, follower and audit all use it, so that none of them passes a
+//! record that another one refuses. Deliberately absent: what the domain's rules make of a commit.
+//! If a program's rules fail, the program freezes the stream (`frozen`), and the log counts as
+//! whole.
 
 use position::Offset;
 
@@ -15,36 +16,36 @@ use crate::record::{Kind, Record};
 
 /// What a reader knows of the streams in its partition.
 pub trait Streams {
-    /// A stream's version so far, 0 where it has no events; absent where this reader cannot know.
+    /// A stream's version so far, 0 if it has no events; absent if this reader cannot know it.
     fn version(&mut self, key: &[u8]) -> Option<u64>;
 
     /// Whether an acknowledged place froze the stream.
     fn is_frozen(&mut self, key: &[u8]) -> bool;
 
-    /// Takes up that an acknowledged place freezes the stream.
+    /// Freezes the stream, because of an acknowledged place.
     fn freeze(&mut self, key: &[u8], offset: Offset, reason: &str);
 }
 
-/// What a commit that counts, or does not, comes to.
+/// What the verdict makes of a record.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "it is taken apart where it is made"
 )]
 pub enum Content {
-    /// It counts and is to be taken up.
+    /// A commit that counts and is to be applied.
     Commit(Commit),
-    /// Its stream is frozen since an operator acknowledged this place, or one before it.
+    /// A commit whose stream is frozen: an operator acknowledged this place or one before it.
     Frozen,
-    /// It is no commit that counts.
+    /// Not a commit that counts.
     Nothing,
 }
 
-/// Takes a record's content, after the rule has said `verdict` of it.
+/// Reads a record's content. `verdict` is the acceptance rule's verdict on the record.
 ///
 /// # Errors
-/// Damage: an accepted commit whose value cannot be read, or that does not follow from its stream's
-/// version.
+/// [`Damage`]: an accepted commit whose value cannot be read, or that does not follow from its
+/// stream's version.
 pub fn content(
     chain: &Chain,
     verdict: &Verdict,
@@ -55,7 +56,8 @@ pub fn content(
     if let Some(reason) = chain.acknowledged.reason(chain.partition, record.offset)
         && matches!(Kind::of(record), Kind::Commit(_))
     {
-        // Whatever the place holds, and whoever could read it: all readers leave the same out.
+        // Freeze whatever the place holds and whether or not it is readable, so that all readers
+        // leave out the same records.
         streams.freeze(key, record.offset, reason);
     }
     match verdict {
@@ -81,5 +83,5 @@ pub fn content(
     }
 }
 
-/// The orphan that a commit of a frozen stream is counted as.
+/// The kind of orphan as which a commit of a frozen stream is counted.
 pub const FROZEN: Orphan = Orphan::Acknowledged;

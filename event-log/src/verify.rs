@@ -1,5 +1,4 @@
-//! Reading a log from its first record to its end, and holding it against heads that were seen
-//! before.
+//! Reads a log from its first record to its end, and compares it with checkpoints that others hold.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,7 +16,8 @@ use crate::log::{Bounds, EventLog, LogError};
 use crate::record::{self, Record};
 use crate::verdict::{self, Content, Streams};
 
-/// How many orphans of a partition, and how many unreadable events, are listed with their places.
+/// How many orphans of a partition, and how many unreadable events, are listed with their places at
+/// most.
 const LISTED_MAX: usize = 100;
 
 /// What was found in a log.
@@ -25,11 +25,11 @@ const LISTED_MAX: usize = 100;
 pub struct Report {
     /// The log's address.
     pub log: String,
-    /// Its identity.
+    /// The log's identity.
     pub log_id: Option<LogId>,
     /// Each partition.
     pub partitions: Vec<PartitionReport>,
-    /// Where it differs from what others had seen.
+    /// The places where the log differs from what others have read.
     pub mismatches: Vec<Mismatch>,
 }
 
@@ -40,7 +40,7 @@ pub struct PartitionReport {
     pub partition: Partition,
     /// Its first offset.
     pub first_offset: Offset,
-    /// The offset behind its last record.
+    /// The offset after its last record.
     pub end_offset: Offset,
     /// Records read, accepted or not.
     pub records: u64,
@@ -68,53 +68,53 @@ pub struct PartitionReport {
     pub orphans: BTreeMap<Orphan, u64>,
     /// The places of the first orphans.
     pub orphan_places: Vec<(Offset, Orphan)>,
-    /// Events that the aggregates of this program cannot read. The log is whole; whoever has these
-    /// aggregates freezes their streams.
+    /// Events that the aggregates of this program cannot read. The log is whole, but a program with
+    /// these aggregates freezes the streams of these events.
     pub unreadable_events: u64,
-    /// The places of the first of them, with what was said.
+    /// The places of the first unreadable events, with the error of each.
     pub unreadable_places: Vec<(Offset, String)>,
-    /// What stopped the reading, if anything did.
+    /// What stopped the reading; absent if nothing did.
     pub damage: Option<String>,
-    /// Where it stopped.
+    /// Where the reading stopped.
     pub damage_offset: Option<Offset>,
 }
 
-/// Who had seen a head.
+/// The holder of a checkpoint.
 #[derive(Clone, Debug, Serialize)]
 pub struct Source(pub String);
 
-/// A checkpoint that somebody holds.
+/// A checkpoint that a reader holds.
 #[derive(Clone, Debug)]
 pub struct HeldCheckpoint {
-    /// Who holds it.
+    /// Who holds the checkpoint.
     pub source: Source,
-    /// Of which partition.
+    /// The partition.
     pub partition: Partition,
     /// The checkpoint.
     pub checkpoint: Checkpoint,
 }
 
-/// A checkpoint that does not lie on the log.
+/// A checkpoint that does not match the log.
 #[derive(Clone, Debug, Serialize)]
 pub struct Mismatch {
-    /// Who holds it.
+    /// Who holds the checkpoint.
     pub source: Source,
-    /// Of which partition.
+    /// The partition.
     pub partition: Partition,
     /// The offset at which the log differs.
     pub offset: Offset,
-    /// How.
+    /// How the log differs.
     pub reason: String,
 }
 
 impl Report {
-    /// Whether nothing is wrong: it is whole, and this program reads all of it.
+    /// Whether the log is whole and this program reads all of it.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.is_whole() && self.unreadable_events() == 0
     }
 
-    /// Whether nothing is missing or altered.
+    /// Whether no record is missing or altered.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.mismatches.is_empty()
@@ -132,12 +132,12 @@ impl Report {
     }
 }
 
-/// Reads every record of every partition, and every event as the aggregates of `registry` read it, which
-/// is what owners and projections do; `progress` is told of each piece: records read, and how many
-/// there are.
+/// Reads every record of every partition. Reads every event with the aggregates of `registry`, as
+/// owners and projections do. Calls `progress` after each piece, with the number of records read
+/// and the number that there are.
 ///
 /// # Errors
-/// `Unavailable`. Damage is no error here: it stands in the report.
+/// `Unavailable`. Damage is not an error here: the report contains it.
 pub async fn verify(
     log: &dyn EventLog,
     registry: &Registry,
@@ -183,7 +183,7 @@ pub async fn verify(
     Ok(report)
 }
 
-/// What is known of all streams of a partition.
+/// What the audit knows of all streams of a partition.
 #[derive(Default)]
 struct Audited {
     versions: Keyed<u64, Box<[u8]>>,
@@ -210,7 +210,8 @@ struct Auditor<'a> {
     streams: Audited,
     report: PartitionReport,
     known: &'a [&'a HeldCheckpoint],
-    /// Those of `known` that were met: the record's hash at their offset, and the head there.
+    /// The checkpoints of `known` that were reached: at their offset, the record's hash, the chain
+    /// head and the position.
     met: HashMap<Offset, (RecordHash, ChainHash, Position)>,
 }
 
@@ -311,7 +312,7 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    /// Reads the events as whoever has the aggregate does; for others they are text.
+    /// Reads the events with their aggregate. Without a registered aggregate they are not decoded.
     fn read_events(&mut self, offset: Offset, commit: &Commit) {
         let Some(aggregate) = self.registry.get(commit.stream.category()) else {
             return;
@@ -332,7 +333,8 @@ impl<'a> Auditor<'a> {
         let version = commit.version();
         match self.streams.versions.get_mut(key) {
             Some(known) => *known = version,
-            // Copied: the record's own bytes may lie in a piece of memory with those of others.
+            // Copied, because the record's own bytes may share a piece of memory with other
+            // records.
             None => {
                 self.streams.versions.insert(key.into(), version);
             }

@@ -1,10 +1,10 @@
 //! Any command lines, from a file or from stdin.
 //!
-//! Invariant: each line that is sent has an id, so that it may be sent again. A line without one
-//! gets UUIDv5 of its number and its bytes: the same file sent again does nothing twice, and two
-//! equal lines of it are two intents; after an insertion, the lines behind it are new ones. Whoever
-//! wants another rule writes ids into the lines. Deliberately absent: what commands mean; the door
-//! judges their shape.
+//! Invariant: each line that is sent has a command id, so that it may be sent again. A line without
+//! an id gets the UUIDv5 of its line number and its bytes. So a file that is sent again has no
+//! second effect, and two equal lines of it are two intents. After an insertion, the lines behind
+//! it get new ids, so they are new commands. To avoid that, write ids into the lines. Deliberately
+//! absent: what commands mean; the door checks their form.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,7 +25,7 @@ use super::{ImportError, Listing, Pass, Progress, Report, Unreadable, finished, 
 /// The namespace of the ids of lines that have none (RFC 9562 §5.5). Frozen.
 pub const LINE_NAMESPACE: Uuid = Uuid::from_u128(0x52e3a664_937e_462b_8847_4938e2ff9867);
 
-/// The longest line that is read; the door takes shorter ones.
+/// The longest line that is read; the door's own limit is lower.
 const LINE_SIZE_MAX: u64 = 1024 * 1024;
 /// How many lines are read ahead.
 const LINES_AHEAD_MAX: usize = 64;
@@ -42,18 +42,18 @@ pub enum CommandsSource {
 /// An import of command lines.
 #[derive(Clone, Debug)]
 pub struct CommandsOptions {
-    /// Where from.
+    /// Where the lines come from.
     pub source: CommandsSource,
-    /// Where all lines that cannot be sent are written to.
+    /// The file to which all lines that cannot be sent are written, if any.
     pub unreadable: Option<PathBuf>,
-    /// Where to, and how.
+    /// To which door the lines are sent, and how.
     pub sending: SendOptions,
 }
 
-/// Sends command lines and reports what became of them.
+/// Sends command lines and reports their outcomes.
 ///
 /// # Errors
-/// [`ImportError`]; with what was done before, where commands had been sent.
+/// [`ImportError`]. If commands were sent before the error, it holds the report about them.
 pub async fn import_commands(
     options: CommandsOptions,
     progress: impl Progress,
@@ -83,7 +83,7 @@ pub async fn import_commands(
         found: found.clone(),
         lines: sender,
     };
-    // A thread of its own: a read from stdin may last for ever, and must not hold up the end.
+    // A thread of its own: a read from stdin may never return, and must not delay the end.
     std::thread::spawn(move || reader.run(BufReader::new(input)));
     let lines = stream::poll_fn(move |context| lines.poll_recv(context));
     let sent = send(
@@ -115,14 +115,12 @@ pub async fn import_commands(
     })
 }
 
-/// What the reader has come across.
 #[derive(Default)]
 struct Found {
     rows: u64,
     unreadable: Listing,
 }
 
-/// Reads lines on a thread of its own.
 struct Reader {
     file: String,
     found: Arc<Mutex<Found>>,
@@ -167,7 +165,7 @@ impl Reader {
     }
 }
 
-/// Reads one line without its line end; one that is too long comes cut, and is no JSON then.
+/// Reads one line without its line end. A line that is too long is cut, so it is not valid JSON.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     input
@@ -183,7 +181,7 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(line))
 }
 
-/// Makes a line that may be sent, again and again.
+/// Makes a command line with an id, so that it may be sent more than once.
 fn with_id(number: u64, line: &[u8]) -> Result<CommandLine, String> {
     let line = line.trim_ascii();
     let text = str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
@@ -204,8 +202,8 @@ fn with_id(number: u64, line: &[u8]) -> Result<CommandLine, String> {
             format!("{{\"id\":\"{id}\"{comma}{}", &text[1..])
         }
     };
-    // A line break between members is fine in JSON and an end of line in NDJSON; there is none,
-    // since lines are cut at line feeds, and a bare carriage return is a blank to both.
+    // A line break between members is allowed in JSON, but ends a line in NDJSON. There is none
+    // here: lines are cut at line feeds, and both formats take a lone carriage return as a blank.
     let origin = Origin {
         line: number,
         ..Origin::default()

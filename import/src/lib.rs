@@ -1,8 +1,8 @@
 //! Bringing history in: from files to commands to outcomes.
 //!
-//! Invariant: an import may be stopped anywhere and repeated; what was done is not done twice, as
-//! long as the engine remembers the ids of commands. Deliberately absent: printing the report, and
-//! exit codes.
+//! Invariant: an import may be stopped at any point and repeated. A command that was done is not
+//! done twice, as long as the engine remembers its id. Deliberately absent: printing the report,
+//! and exit codes.
 
 pub mod commands;
 pub mod listing;
@@ -24,7 +24,7 @@ pub use report::Report;
 
 use client::{BatchClient, CommandLine, Observer, Outcome, Said, SendError, SendOptions};
 
-/// Why an import did not come to its end.
+/// Why an import did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The files cannot be imported at all.
@@ -33,26 +33,26 @@ pub enum ImportError {
     /// A file cannot be opened or written.
     #[error("could not {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Not every command has an outcome. `report` tells of those that have.
+    /// Not every command has an outcome. `report` holds the outcomes there are.
     #[error("{error}")]
     Send {
-        /// What was in the way.
+        /// Why the sending ended.
         #[source]
         error: SendError,
-        /// What was done before.
+        /// What was done before the error.
         report: Box<Report>,
     },
 }
 
 impl ImportError {
-    /// Whether the same import may be run again, in the hope of a better end.
+    /// Whether it makes sense to run the same import again.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         matches!(self, Self::Send { error, .. } if error.is_repeatable())
@@ -64,7 +64,7 @@ impl ImportError {
     }
 }
 
-/// Counts outcomes and tells how far it is.
+/// Counts outcomes and reports the progress.
 struct Tracker<'a, P> {
     report: Report,
     progress: P,
@@ -75,13 +75,13 @@ struct Tracker<'a, P> {
 enum Pass<'a> {
     /// All of them.
     First,
-    /// All of them; what became of each is noted, for corrections.
+    /// All of them; the verdict on each is kept, to choose the corrections.
     Noted(&'a mut Vec<Verdict>),
     /// Corrections.
     Corrections,
 }
 
-/// What became of a line, as far as corrections depend on it.
+/// The outcome of a line, as far as the choice of corrections depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Verdict {
     /// Not known, or the server failed.
@@ -95,7 +95,7 @@ enum Verdict {
     Refused,
     /// Refused before.
     RefusedBefore,
-    /// Its id was answered before, for other data.
+    /// Its id was answered before, for a command with other data.
     Changed,
 }
 
@@ -170,7 +170,7 @@ async fn send(
     }
 }
 
-/// Finishes the lists of a report, whether or not everything could be sent.
+/// Completes the lists of a report, whether or not everything could be sent.
 fn finished(outcome: Result<Report, ImportError>) -> Result<Report, ImportError> {
     match outcome {
         Ok(mut report) => {

@@ -1,7 +1,7 @@
 //! A list of rows for a report: the first of them, and how many there are.
 //!
-//! Invariant: memory is bounded, however many rows are bad. All of them are written to a file as
-//! they are found, where one is wanted. Deliberately absent: what is wrong with a row.
+//! Invariant: memory is bounded, however many rows are bad. If a file is given, every row is
+//! written to it as soon as it is found. Deliberately absent: what is wrong with a row.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,18 +15,18 @@ use super::ImportError;
 /// How many rows a list keeps.
 pub const ROWS_KEPT_MAX: usize = 1_000;
 
-/// A row of a file, and what is to be said of it.
+/// A row of a file, with the reason why it is in the list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Unreadable {
     /// The file's name.
     pub file: String,
     /// The line in which the row begins, from 1.
     pub line: u64,
-    /// Why it stands here.
+    /// Why the row is in the list.
     pub reason: String,
 }
 
-/// Rows, of which the first are kept.
+/// A list of rows. It keeps only the first [`ROWS_KEPT_MAX`] in memory.
 #[derive(Debug, Default)]
 pub struct Listing {
     kept: Vec<Unreadable>,
@@ -38,15 +38,15 @@ pub struct Listing {
 #[derive(Debug)]
 struct Written {
     path: PathBuf,
-    /// The first error ends the writing.
+    /// After the first error, nothing more is written.
     writer: Result<csv::Writer<File>, csv::Error>,
 }
 
 impl Listing {
-    /// A list whose rows are all written to `path`, where there is one.
+    /// An empty list; if `path` is given, all its rows are written to that file.
     ///
     /// # Errors
-    /// [`ImportError::File`] where it cannot be made.
+    /// [`ImportError::File`] if the file cannot be created.
     pub fn written_to(path: Option<&Path>) -> Result<Self, ImportError> {
         let Some(path) = path else {
             return Ok(Self::default());
@@ -83,10 +83,10 @@ impl Listing {
         }
     }
 
-    /// Finishes the file, and puts the kept rows in order: by file, then line.
+    /// Completes the file, and sorts the kept rows by file, then line.
     ///
     /// # Errors
-    /// [`ImportError::File`] where not all could be written.
+    /// [`ImportError::File`] if not all rows could be written.
     pub fn finish(&mut self) -> Result<(), ImportError> {
         self.kept.sort();
         let Some(Written { path, writer }) = self.file.take() else {
@@ -108,14 +108,14 @@ impl Listing {
         self.counts.values().sum()
     }
 
-    /// How many of them are of a file.
+    /// How many rows of one file there are.
     #[must_use]
     pub fn count_of(&self, file: &str) -> u64 {
         self.counts.get(file).copied().unwrap_or_default()
     }
 }
 
-/// The rows that were kept.
+/// Only the kept rows.
 impl Serialize for Listing {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.kept.serialize(serializer)

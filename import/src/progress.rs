@@ -1,21 +1,21 @@
-//! How far an import has come, for whoever watches.
+//! The progress of an import, for a person who watches it.
 //!
 //! Deliberately absent: showing it, and the final report.
 
 use std::time::Duration;
 
-/// What is told while an import runs.
+/// Receives the progress of a running import.
 pub trait Progress: Send {
-    /// It begins; the number of lines is not known of a stream.
+    /// The import begins. The number of lines is unknown for a stream.
     fn begin(&mut self, lines_total: Option<u64>);
 
-    /// So many lines are done, so many of them refused.
+    /// `done` lines have an outcome; `refused` of them were refused.
     fn advance(&mut self, done: u64, refused: u64);
 
-    /// It waits before it tries again.
+    /// The import waits before it tries again.
     fn wait(&mut self, lines_open: usize, cause: &str, pause: Duration);
 
-    /// It ends, well or not.
+    /// The import ends, with success or without.
     fn end(&mut self);
 }
 
@@ -37,7 +37,7 @@ impl<P: Progress + ?Sized> Progress for &mut P {
     }
 }
 
-/// Says nothing.
+/// Shows nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

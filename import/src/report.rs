@@ -1,7 +1,7 @@
-//! What an import found and what became of it.
+//! What an import found, and the outcomes of its commands.
 //!
-//! Invariant: every row that was read is in the report, and every command that was sent under
-//! exactly one outcome. Deliberately absent: printing.
+//! Invariant: the report counts every row that was read, and counts every command that was sent
+//! under exactly one outcome. Deliberately absent: printing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use serde::Serialize;
 use super::ImportError;
 use super::listing::{Listing, Unreadable};
 
-/// How many types of commands, and codes, are counted apart.
+/// How many command types, and how many codes, are counted separately.
 const NAMES_MAX: usize = 100;
-/// How many characters of such a name are kept.
+/// How many characters of a command type or code are kept.
 const NAME_CHARACTERS_MAX: usize = 64;
-/// Under which name the others are counted.
+/// The name under which all further types or codes are counted together.
 const OTHERS: &str = "(others)";
-/// The code of a command whose id was used for another one.
+/// The code of a command whose id was used before for another command.
 pub(super) const CHANGED_CODE: &str = "command_id_reused";
 
 /// How many rows of a file were read.
@@ -33,14 +33,14 @@ pub struct FileRows {
     pub readable: u64,
 }
 
-/// What became of commands.
+/// The outcomes of commands, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Commands that have an outcome.
     pub sent: u64,
     /// Accepted, with events.
     pub accepted: u64,
-    /// Accepted, with nothing left to do.
+    /// Accepted, without events: there was nothing to do.
     pub nothing_to_do: u64,
     /// Refused.
     pub refused: u64,
@@ -65,9 +65,9 @@ impl Counts {
 pub struct Report {
     /// Rows read, per file.
     pub files: Vec<FileRows>,
-    /// What became of the commands, by type.
+    /// The outcomes of the commands, by type.
     pub commands: BTreeMap<String, Counts>,
-    /// What became of all of them.
+    /// The outcomes of all commands.
     pub total: Counts,
     /// Refusals by code.
     pub refused: BTreeMap<String, u64>,
@@ -75,24 +75,25 @@ pub struct Report {
     pub failed: BTreeMap<String, u64>,
     /// Rows that cannot be read or sent: the first 1,000, by file, then line.
     pub unreadable: Listing,
-    /// How many of them there are.
+    /// How many unreadable rows there are.
     pub unreadable_count: u64,
-    /// Rows whose command was answered when the row was another one: the first 1,000.
+    /// Rows that have changed since their command was answered: the first 1,000.
     pub changed: Listing,
-    /// How many of them there are.
+    /// How many changed rows there are.
     pub changed_count: u64,
-    /// What became of commands that were sent again as corrections; they are not in `total`.
+    /// The outcomes of commands that were sent again as corrections; they are not part of `total`.
     pub corrections: Counts,
-    /// How long it took, reading included.
+    /// The duration of the import, reading included.
     pub seconds: f64,
     /// Commands that got an outcome, per second of sending.
     pub commands_per_second: f64,
-    /// The moment in the log behind the last of them: a query that brings it sees them all.
+    /// The position behind the last command: a query with this token sees the effects of all of
+    /// them.
     pub position: Option<PositionToken>,
 }
 
 impl Report {
-    /// Counts a line that is done.
+    /// Counts the outcome of a line.
     pub fn count(&mut self, line: &CommandLine, said: Said) {
         let of_type = counter(&mut self.commands, &line.command);
         for counts in [of_type, &mut self.total] {
@@ -115,7 +116,7 @@ impl Report {
         self.take_position(said);
     }
 
-    /// Counts a line that was sent again as a correction.
+    /// Counts the outcome of a line that was sent again as a correction.
     pub fn count_correction(&mut self, said: Said) {
         self.corrections.count(&said.outcome);
         match &said.outcome {
@@ -128,13 +129,13 @@ impl Report {
 
     fn take_position(&mut self, said: Said) {
         self.position = match (self.position.take(), said.position) {
-            // Tokens of another log cannot be joined; that of the last log counts.
+            // Tokens of different logs cannot be merged; the newer token counts.
             (Some(known), Some(new)) => Some(known.merge(&new).unwrap_or(new)),
             (known, new) => known.or(new),
         };
     }
 
-    /// Notes how long it took.
+    /// Notes the duration and the rate.
     pub fn timed(&mut self, all: Duration, sending: Duration) {
         self.seconds = (all.as_secs_f64() * 1e3).round() / 1e3;
         if !sending.is_zero() {
@@ -151,7 +152,7 @@ impl Report {
         self.total.refused > corrected || self.unreadable_count > 0
     }
 
-    /// Whether some rows were changed since their commands were answered, and not corrected.
+    /// Whether some rows have changed since their commands were answered, and were not corrected.
     #[must_use]
     pub fn has_changes_left(&self) -> bool {
         self.changed_count > 0 && self.corrections.sent == 0
@@ -163,7 +164,7 @@ impl Report {
         self.total.failed + self.corrections.failed > 0
     }
 
-    /// A file that has rows, none of which could be read.
+    /// The first file that has rows, but no readable one.
     #[must_use]
     pub fn unread_file(&self) -> Option<&str> {
         let is_unread = |file: &&FileRows| file.rows > 0 && file.readable == 0;
@@ -171,7 +172,7 @@ impl Report {
         unread.map(|file| file.file.as_str())
     }
 
-    /// Whether there was something to send and nothing of it was accepted.
+    /// Whether there was something to send and none of it was accepted.
     #[must_use]
     pub fn is_in_vain(&self) -> bool {
         let accepted = [&self.total, &self.corrections]
@@ -180,10 +181,10 @@ impl Report {
         self.total.sent + self.unreadable_count > 0 && !accepted
     }
 
-    /// Finishes the lists.
+    /// Completes the lists.
     ///
     /// # Errors
-    /// [`ImportError::File`] where not all rows could be written that were to be.
+    /// [`ImportError::File`] if not all listed rows could be written to their file.
     pub fn finish(&mut self) -> Result<(), ImportError> {
         self.unreadable_count = self.unreadable.count();
         self.changed_count = self.changed.count();
@@ -192,7 +193,7 @@ impl Report {
     }
 }
 
-/// The counter of a name; one for all names that are too many.
+/// The counter of a name; once there are [`NAMES_MAX`] names, new ones share one counter.
 fn counter<'a, T: Default>(counters: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
     let name: String = name.chars().take(NAME_CHARACTERS_MAX).collect();
     let is_kept = counters.contains_key(&name) || counters.len() < NAMES_MAX;

@@ -1,12 +1,14 @@
-//! JSON in one form, whoever wrote it: what is recorded of a command, and compared with a repeated one.
+//! JSON in one canonical form. The log records a command's data in this form, and the data of a
+//! repeated command is compared in this form.
 //!
-//! Members are ordered and strings written as in RFC 8785 (JSON Canonicalization Scheme); nothing
-//! stands between the tokens. Numbers are exact decimals, unlike there: its doubles would make two
-//! large amounts one.
+//! Members are ordered and strings are written as in RFC 8785 (JSON Canonicalization Scheme), with
+//! no white space between the tokens. Numbers differ from RFC 8785: they are exact decimals,
+//! because with its doubles two different large amounts could become equal.
 //!
 //! Invariant: two texts have the same form if and only if they say the same, and the form of a form
-//! is itself. What leaves open what it says is refused: a member that comes twice, half of a
-//! surrogate pair. Deliberately absent: what the data means; its type says that (`message`).
+//! is the form itself. A text with more than one meaning is refused: a member that occurs twice,
+//! half of a surrogate pair. Deliberately absent: what the data means; its type says that
+//! (`message`).
 
 mod number;
 
@@ -16,15 +18,15 @@ use serde::de::IgnoredAny;
 
 use crate::ShapeError;
 
-/// The most arrays and objects within each other. The envelope of a commit stays within what
-/// `serde_json` reads, which is 127.
+/// The greatest nesting depth of arrays and objects. With this limit the envelope of a commit stays
+/// within the depth that `serde_json` reads, which is 127.
 pub const JSON_DEPTH_MAX: usize = 100;
 
 /// Writes JSON in its canonical form.
 ///
 /// # Errors
-/// [`ShapeError::Data`] with the place of a member that comes twice, of a string that is no text, of
-/// a number whose exponent has no sense, or of what lies too deep; and for what is not JSON.
+/// [`ShapeError::Data`] if the text is not JSON. Also, with the place: a member that occurs twice,
+/// a string with half of a surrogate pair, an exponent with too many digits, too deep nesting.
 pub fn canonical_json(text: &str) -> Result<String, ShapeError> {
     let mut writer = Writer {
         text: text.as_bytes(),
@@ -38,10 +40,9 @@ pub fn canonical_json(text: &str) -> Result<String, ShapeError> {
     Ok(String::from_utf8(writer.written).expect("made of pieces of a text, and of ASCII"))
 }
 
-/// Why a text has no canonical form, and where.
 struct Fault {
     what: What,
-    /// The place, the innermost step first.
+    /// The path to the place, innermost step first.
     steps: Vec<String>,
 }
 
@@ -95,7 +96,8 @@ impl Fault {
     }
 }
 
-/// A member of an object that is being written: where it and its name lie in what was written.
+/// A member of an object that is being written: the places of the member and of its name in the
+/// output.
 struct Member {
     start: usize,
     name_end: usize,
@@ -103,7 +105,7 @@ struct Member {
 }
 
 impl Member {
-    /// Its name between the quotes, escaped as it was written.
+    /// The name between its quotes, with the escapes of the output.
     fn name(&self) -> Range<usize> {
         self.start + 1..self.name_end - 1
     }
@@ -113,7 +115,7 @@ struct Writer<'a> {
     text: &'a [u8],
     at: usize,
     written: Vec<u8>,
-    /// Those of all objects that are open, the innermost last.
+    /// The members of all open objects, those of the innermost object last.
     members: Vec<Member>,
     depth: usize,
 }
@@ -131,7 +133,7 @@ impl Writer<'_> {
         self.text.get(self.at).copied()
     }
 
-    /// The next byte that is not white space, which is left there.
+    /// Skips white space and returns the next byte without consuming it.
     fn next(&mut self) -> Option<u8> {
         while let Some(byte) = self.peek() {
             if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
@@ -142,7 +144,7 @@ impl Writer<'_> {
         None
     }
 
-    /// Takes what must come next, behind white space.
+    /// Skips white space and consumes `expected`.
     fn take(&mut self, expected: u8) -> Result<(), Fault> {
         if self.next() != Some(expected) {
             return Err(What::Syntax.into());
@@ -245,7 +247,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Brings the members from the one with the index `first` on into their order.
+    /// Sorts the members from index `first` on.
     fn order(&mut self, first: usize) -> Result<(), Fault> {
         let written = &self.written;
         let name = |member: &Member| &written[member.name()];
@@ -298,7 +300,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes the character that an escape means, behind its backslash.
+    /// Writes the character that an escape stands for. The backslash is consumed already.
     fn escape(&mut self) -> Result<(), Fault> {
         let sign = self.peek().ok_or(What::Syntax)?;
         self.at += 1;
@@ -336,7 +338,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The character behind `\u`, which may be written as a surrogate pair.
+    /// The character of a `\u` escape, which may be a surrogate pair. The first `\u` is consumed
+    /// already.
     fn unicode(&mut self) -> Result<char, Fault> {
         let mut units = [self.unit()?, 0];
         let is_high = (0xd800..0xdc00).contains(&units[0]);
@@ -353,7 +356,6 @@ impl Writer<'_> {
         }
     }
 
-    /// Four hexadecimal digits.
     fn unit(&mut self) -> Result<u16, Fault> {
         let digits = self.text.get(self.at..self.at + 4).ok_or(What::Syntax)?;
         self.at += 4;
@@ -378,13 +380,13 @@ impl Writer<'_> {
     }
 }
 
-/// Whether the bytes of a name are ordered as its UTF-16 units are, which is the order asked for: no
-/// escapes, and nothing from U+E000 on, where surrogates would come first.
+/// Whether byte order equals the order that RFC 8785 asks for, which is that of UTF-16 units. True
+/// for names without escapes and without characters from U+E000 on: surrogates sort before those.
 fn is_plain(name: &[u8]) -> bool {
     name.iter().all(|byte| *byte != b'\\' && *byte < 0xee)
 }
 
-/// What a string says that was written here, with its quotes.
+/// The string that a written JSON string (with its quotes) stands for.
 fn decoded(written: &[u8]) -> String {
     serde_json::from_slice(written).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
-//! What a rule may know of the world.
+//! What a rule may know about the circumstances of a command.
 //!
-//! Deliberately absent: data from elsewhere; a door looks it up and puts it into the command.
+//! Deliberately absent: data from elsewhere. The API that takes a command looks such data up and
+//! puts them into the command.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,11 +11,11 @@ use crate::{CommandId, TenantId, Timestamp};
 /// The circumstances of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The business time of the command: what the client gave, else the time of the wall clock.
+    /// The business time of the command: the time that the client gave, otherwise the wall clock's.
     pub occurred_at: Timestamp,
     /// Whether the client gave the business time.
     pub is_time_given: bool,
-    /// Who asks; absent where nobody said.
+    /// Who asks; absent if the client did not say.
     pub actor: Option<Actor>,
     /// For whom the stream is kept.
     pub tenant: TenantId,
@@ -23,17 +24,18 @@ pub struct Context {
 }
 
 impl Context {
-    /// Whether the client itself dates this `then`.
+    /// Whether the client itself dates this command `then`.
     ///
-    /// An intent is its command id, and this command has another id than the one that led to the
-    /// present state. So what it asks for is already so only if it says everything that the state
-    /// says, the time included; a time that the clock filled in says nothing.
+    /// A command id names one intent, and this command has another id than the one that led to the
+    /// present state. So what the command asks for already holds only if the command says
+    /// everything that the state says, including the time. A time that the clock filled in does not
+    /// count as said by the client.
     #[must_use]
     pub fn is_dated(&self, then: Timestamp) -> bool {
         self.is_time_given && self.occurred_at == then
     }
 
-    /// Whether the client itself dates this before `then`.
+    /// Whether the client itself dates this command before `then`.
     #[must_use]
     pub fn is_dated_before(&self, then: Timestamp) -> bool {
         self.is_time_given && self.occurred_at < then
@@ -66,7 +68,7 @@ pub enum ActorKind {
 }
 
 impl ActorKind {
-    /// Its frozen name on the wire.
+    /// The frozen name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

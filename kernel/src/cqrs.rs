@@ -1,8 +1,9 @@
-//! Neighbourhood with the crate `cqrs-es`, whose `Aggregate` many people's aggregates implement.
+//! Adapters to and from the crate `cqrs-es`, for whose `Aggregate` trait many aggregates exist.
 //!
-//! [`Rules`] shows a [`Decider`](crate::Decider) as such an aggregate, so that the crate's
-//! `TestFramework` tests our rules; [`Adopted`] runs such an aggregate, unchanged, as a `Decider`.
-//! Deliberately absent: its stores, queries and upcasters, whose work is the engine's here.
+//! [`Rules`] presents a [`Decider`](crate::Decider) as such an aggregate, so that the crate's
+//! `TestFramework` can test our rules. [`Adopted`] runs such an aggregate, unchanged, as a
+//! `Decider`. Deliberately absent: the crate's stores, queries and upcasters; the engine does their
+//! work.
 
 mod adopted;
 mod rules;

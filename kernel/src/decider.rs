@@ -1,6 +1,6 @@
 //! The shape of an aggregate: what it decides and how it evolves.
 //!
-//! Deliberately absent: how commands arrive, where events go, ids, retries; the engine's business.
+//! Deliberately absent: how commands arrive, where events go, ids, retries. The engine does these.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,23 +9,23 @@ use crate::{Context, Message, Rejection, Timestamp};
 
 /// An aggregate as a pure triple: an initial state (`State::default()`), a decision, an evolution.
 ///
-/// An intent is its command id, and the engine answers an id that it knows without asking the rules.
-/// Under another id a step returns an empty list only where the present state says exactly that, at
-/// a business time that the client gave ([`Context::is_dated`]); else it is a new event or a
-/// rejection. After Jérémie Chassaing, "Functional Event Sourcing Decider" (2021).
+/// A command id names one intent, and the engine answers a known id without asking the rules. Under
+/// a new id, `decide` returns an empty list only if the present state says exactly what the command
+/// asks for, at a business time that the client gave ([`Context::is_dated`]). Otherwise it returns
+/// a new event or a rejection. After Jérémie Chassaing, "Functional Event Sourcing Decider" (2021).
 pub trait Decider: 'static {
     /// The category of its streams, frozen on the wire: `[a-z][a-z0-9_]*`.
     const CATEGORY: &'static str;
-    /// What decisions are made upon. Its serialised form is kept only in disposable checkpoints.
+    /// What decisions are based on. Its serialised form is kept only in disposable checkpoints.
     type State: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
-    /// The requests it judges.
+    /// The requests that the aggregate decides on.
     type Command: Message;
-    /// The facts it states.
+    /// The facts that it records.
     type Event: Message;
-    /// The reasons for which it refuses.
+    /// The reasons for which it refuses a command.
     type Rejection: Rejection;
 
-    /// Chooses the events that `command` leads to, none where what it says is already so.
+    /// Chooses the events that `command` leads to; none if what it asks for already holds.
     ///
     /// # Errors
     /// The first rule that the command breaks.
@@ -40,8 +40,8 @@ pub trait Decider: 'static {
 
     /// The key from which a stream's partition is computed, given the stream's whole name.
     ///
-    /// Its default is the name itself. A category whose streams must be consistent with those of
-    /// another declares the same key here (co-location). Frozen once streams exist.
+    /// By default it is the name itself. A category whose streams must be consistent with those of
+    /// another category declares the same key here (co-location). Frozen once streams exist.
     fn routing_key(stream: &str) -> &str {
         stream
     }

@@ -1,14 +1,14 @@
-//! Text that came from elsewhere, made harmless for who reads it.
+//! Makes text from outside harmless for its reader.
 //!
-//! Invariant: no control character, no escape sequence and nothing that reorders text reaches a
-//! terminal, and no cell of a CSV file is a formula. JSON keeps its meaning: what is escaped there
-//! is read back as it was. Deliberately absent: writing.
+//! Invariant: no control character, no escape sequence and no character that reorders text reaches
+//! a terminal, and no cell of a CSV file is a formula. JSON keeps its meaning: an escaped character
+//! is read back as itself. Deliberately absent: output.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a terminal would do something else with it than show it: control characters (the first
-/// byte of escape sequences is one), line separators, marks that reorder text, and tags.
+/// Whether a terminal would do more with the character than show it. These are control characters
+/// (escape sequences begin with one), line separators, marks that reorder text, and tags.
 fn is_hostile(char: char) -> bool {
     char.is_control()
         || matches!(char,
@@ -36,7 +36,7 @@ fn escaped(
     Cow::Owned(shown)
 }
 
-/// As Rust writes it: `\n`, `\u{1b}`.
+/// Escapes as Rust does: `\n`, `\u{1b}`.
 fn for_people(shown: &mut String, char: char) {
     match char {
         '\n' => shown.push_str("\\n"),
@@ -49,7 +49,7 @@ fn for_people(shown: &mut String, char: char) {
     }
 }
 
-/// As JSON writes it: `\u001b`.
+/// Escapes as JSON does: `\u001b`.
 fn for_json(shown: &mut String, char: char) {
     let mut units = [0; 2];
     for unit in char.encode_utf16(&mut units) {
@@ -57,38 +57,38 @@ fn for_json(shown: &mut String, char: char) {
     }
 }
 
-/// A text on one line.
+/// A text to be shown on one line.
 #[must_use]
 pub fn shown(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false, for_people)
 }
 
-/// A text of several lines.
+/// A text to be shown on several lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |char| char == '\n', for_people)
 }
 
-/// A JSON text, maybe of several lines. Within strings JSON escapes some control characters by
-/// itself; the others are escaped in its own way, so that its meaning is kept.
+/// A JSON text, possibly on several lines. JSON itself escapes some control characters in strings;
+/// the others are escaped the same way here, so the meaning stays.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     escaped(text, |char| char == '\n', for_json)
 }
 
-/// A line of the log, which may hold colours of our own: control characters of ASCII are for the
-/// formatter to escape, in values; here it is everything else, in a form that JSON reads too.
+/// A line of the program's log, which may hold our own colour codes. The formatter escapes ASCII
+/// control characters in values; this escapes all others, in a form that JSON reads too.
 #[must_use]
 pub fn log_line(text: &str) -> Cow<'_, str> {
     escaped(text, |char| char.is_ascii(), for_json)
 }
 
-/// A text as one cell of a CSV file. One that a spreadsheet would take for a formula begins with an
-/// apostrophe; line breaks and tabs are texts there, and stay.
+/// A text as one cell of a CSV file. If a spreadsheet would take the text for a formula, an
+/// apostrophe is put in front. Line breaks and tabs are allowed in a cell and stay.
 #[must_use]
 pub fn csv_cell(text: &str) -> Cow<'_, str> {
     let clean = match text.contains('\r') {
-        // A lone return would let a line be written over.
+        // A lone carriage return would let the line be overwritten.
         true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\\r")),
         false => Cow::Borrowed(text),
     };
@@ -103,7 +103,7 @@ pub fn csv_cell(text: &str) -> Cow<'_, str> {
     cell
 }
 
-/// Whether a spreadsheet would compute the cell. A number with a sign is none.
+/// Whether a spreadsheet would compute the cell. A number with a sign is not a formula.
 fn is_formula(cell: &str) -> bool {
     let begins = ['=', '+', '-', '@', '\t', '\n', '＝', '＋', '－', '＠'];
     let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E');

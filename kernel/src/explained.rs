@@ -1,8 +1,9 @@
-//! An error in one line, with what it came from.
+//! Shows an error together with its sources on one line.
 
 use std::error::Error;
 
-/// An error and its sources in one line; a source that its error has said already is left out.
+/// An error and its sources on one line. A source whose text the error's own text ends with is left
+/// out.
 #[must_use]
 pub fn explained(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -1,8 +1,8 @@
-//! The words rules are written in: [`Decider`], [`Message`], [`Rejection`], [`Context`], names
-//! and time; and a domain seen without its types ([`registry`]).
+//! What rules are written with: [`Decider`], [`Message`], [`Rejection`], [`Context`], names and
+//! time. Also a domain without its types ([`registry`]).
 //!
 //! Invariant: nothing here does I/O, waits, reads a clock or makes an id; whatever a rule may know
-//! arrives as an argument. Deliberately absent: any aggregate, any log, any door.
+//! arrives as an argument. Deliberately absent: any aggregate, any log, any HTTP.
 
 mod canonical;
 mod context;
@@ -30,6 +30,7 @@ pub use rejection::{RecordedRejection, Rejection, facts_of};
 pub use text::deserialize_text;
 pub use timestamp::{Timestamp, TimestampError};
 
-// The macro `messages!` names these through `$crate`, so that users need no dependency of their own.
+// The macro `messages!` refers to these through `$crate`, so that users need no dependency of their
+// own.
 #[doc(hidden)]
 pub use {schemars, serde, serde_json};

@@ -1,7 +1,7 @@
 //! Commands and events as typed payloads with frozen names, and how they are read from JSON.
 //!
-//! Invariant: what is only shape (types, sizes, unknown fields) is found here, with a JSON pointer
-//! (RFC 6901) to its place. Deliberately absent: business rules.
+//! Invariant: errors of shape (types, sizes, unknown fields) are found here, each with a JSON
+//! pointer (RFC 6901) to its place. Deliberately absent: business rules.
 
 mod strict;
 
@@ -21,8 +21,8 @@ pub trait Message: Sized + Clone + Send + Sync + 'static {
     /// The number of this payload's shape, from 1.
     fn schema(&self) -> u16;
 
-    /// The number of the shape that a message of this name has now: of one that names none. 1 where the
-    /// set does not list the name.
+    /// The current shape number of messages of this name. It applies to a message that names no
+    /// schema. 1 if the set does not list the name.
     #[must_use]
     fn current_schema(type_name: &str) -> u16 {
         let _ = type_name;
@@ -32,7 +32,7 @@ pub trait Message: Sized + Clone + Send + Sync + 'static {
     /// Its data as compact JSON.
     ///
     /// # Errors
-    /// What the payload's own serialisation refuses.
+    /// The error of the payload's own serialisation.
     fn encode(&self) -> Result<Box<RawValue>, serde_json::Error>;
 
     /// Reads the data of the named type.
@@ -41,7 +41,7 @@ pub trait Message: Sized + Clone + Send + Sync + 'static {
     /// [`ShapeError`] for an unknown name or schema, and for data of another shape.
     fn decode(type_name: &str, schema: u16, data: &str) -> Result<Self, ShapeError>;
 
-    /// Every type of the set, in the order of declaration; empty where the set is open.
+    /// Every type of the set, in the order of declaration; empty if the set is open.
     fn types(generator: &mut SchemaGenerator) -> Vec<MessageType>;
 }
 
@@ -65,16 +65,16 @@ pub struct MessageType {
     pub schema: Schema,
 }
 
-/// Why data has not the shape that its type asks for.
+/// Why data does not have the shape that its type asks for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
-    /// The set has no type of this name.
+    /// The set has no type with this name.
     #[error("no type is named {name:?}")]
     UnknownType {
         /// The name asked for.
         name: String,
     },
-    /// The type has no such shape.
+    /// The type has no shape with this number.
     #[error("{name} has no schema {schema}")]
     UnknownSchema {
         /// The type's name.
@@ -82,7 +82,7 @@ pub enum ShapeError {
         /// The schema number asked for.
         schema: u16,
     },
-    /// The data does not fit.
+    /// The data does not have the type's shape.
     #[error("{detail}")]
     Data {
         /// Where, as a JSON pointer (RFC 6901); empty for the whole.
@@ -92,8 +92,8 @@ pub enum ShapeError {
     },
 }
 
-/// Reads a value from JSON text, exactly as its derived JSON Schema describes it, and says where it
-/// does not fit.
+/// Reads a value from JSON text, exactly as its derived JSON Schema describes it. An error names
+/// the place that does not fit.
 ///
 /// # Errors
 /// [`ShapeError::Data`] with the pointer to the first place that does not fit.
@@ -103,7 +103,7 @@ pub fn decode_json<T: DeserializeOwned>(data: &str) -> Result<T, ShapeError> {
         reader.end()?;
         Ok(value)
     });
-    // Keeping the path costs time, so it is looked for only where there is something to point at.
+    // Tracking the path costs time, so the path is searched only after an error.
     read.map_err(|error| locate::<T>(data).unwrap_or_else(|| whole(&error)))
 }
 

@@ -1,4 +1,4 @@
-//! Names that people and programs give: tenants, categories, streams, commands.
+//! Names that people and programs choose: tenants, categories, streams, commands.
 //!
 //! Invariant: a value of these types is well formed. None of them may hold personal data.
 
@@ -41,8 +41,8 @@ pub enum NameError {
     CommandId,
 }
 
-/// The frozen name of a type of command or event, not looked at here. Like all names it is copied without
-/// being written again, and lies with its holder where it is short.
+/// The frozen name of a type of command or event; it is not validated here. Like all names, it is
+/// cheap to copy: a short name is stored inline, a longer one is shared.
 pub type TypeName = SmolStr;
 
 /// The pattern of a stream's name in JSON Schema.
@@ -51,7 +51,7 @@ const STREAM_PATTERN: &str = r"^[a-z][a-z0-9_]{0,62}-[A-Za-z0-9._~-]{1,128}$";
 /// The pattern of a command id in JSON Schema: visible ASCII without `"` and `\`.
 const COMMAND_ID_PATTERN: &str = r"^[!#-\[\]-~]{1,255}$";
 
-/// For whom a stream is kept; `main` unless said otherwise.
+/// The tenant for whom a stream is kept; `main` by default.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(SmolStr);
 
@@ -87,7 +87,7 @@ impl StreamName {
         &self.0[..self.dash()]
     }
 
-    /// The part behind the first dash.
+    /// The part after the first dash.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0[self.dash() + 1..]
@@ -106,7 +106,7 @@ pub struct CommandId(SmolStr);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CorrelationId(SmolStr);
 
-/// The name of what directly led to a command.
+/// The name of the direct cause of a command.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CausationId(SmolStr);
 

@@ -1,7 +1,7 @@
-//! The one place where a domain is registered: deciders by category, without their types.
+//! The place where a domain is registered: deciders by category, without their types.
 //!
-//! Invariant: past this file a program knows commands, events and states only as opaque values
-//! that their own aggregate made, and no panic of the domain's code gets past it: rules, copies,
+//! Invariant: outside this file a program knows commands, events and states only as opaque values
+//! made by their own aggregate. No panic of the domain's code gets out of this file: rules, copies,
 //! serialisation and drops. Deliberately absent: any category's name.
 
 mod guarded;
@@ -24,13 +24,13 @@ pub use self::guarded::RuleError;
 use self::guarded::{Guarded, guarded};
 use self::json_size::json_size;
 
-/// An aggregate's state, command or event whose type only the aggregate knows.
+/// A state, command or event whose type only its aggregate knows.
 pub type Opaque = Box<dyn Any + Send + Sync>;
 
-/// A command or event whose type only the aggregate knows, and that nobody changes.
+/// A command or event whose type only its aggregate knows, and that nobody changes.
 pub type OpaqueMessage = Arc<dyn Any + Send + Sync>;
 
-/// An event as decided: its value for evolving, and its form for the log.
+/// A decided event: its value for evolving, and its serialised form for the log.
 #[derive(Clone)]
 pub struct DecidedEvent {
     /// The frozen name of its type.
@@ -43,10 +43,10 @@ pub struct DecidedEvent {
 }
 
 impl DecidedEvent {
-    /// Goes on with the event as readers will find it: what its data says is what counts.
+    /// Replaces the value by what readers will decode from `data`, because the data is what counts.
     ///
     /// # Errors
-    /// [`MessageError`] where nobody could read it.
+    /// [`MessageError`] if readers could not decode the data.
     pub fn read_back(
         &mut self,
         aggregate: &dyn Aggregate,
@@ -57,16 +57,16 @@ impl DecidedEvent {
     }
 }
 
-/// A command that has the shape its aggregate asks for.
+/// A command that has the shape that its aggregate asks for.
 #[derive(Clone)]
 pub struct DecodedCommand {
-    /// Its data as it was sent, in canonical form: what is recorded and compared.
+    /// Its data as sent, in canonical form. This form is recorded and compared.
     pub data: Box<RawValue>,
     value: OpaqueMessage,
 }
 
 impl DecodedCommand {
-    /// What is left of a command whose data nobody needs any more.
+    /// A placeholder for a command whose data nobody needs any more.
     pub fn emptied() -> Self {
         Self {
             data: RawValue::NULL.to_owned(),
@@ -75,10 +75,10 @@ impl DecodedCommand {
     }
 }
 
-/// What a rule made of a command.
+/// The result of a decision: the events, or the refusal.
 pub type Decided = Result<Vec<DecidedEvent>, RecordedRejection>;
 
-/// A decider without its types. Whatever the domain's code panics at comes back as [`RuleError`].
+/// A decider without its types. A panic in the domain's code comes back as [`RuleError`].
 pub trait Aggregate: Send + Sync + 'static {
     /// The category of its streams.
     fn category(&self) -> &'static str;
@@ -97,7 +97,7 @@ pub trait Aggregate: Send + Sync + 'static {
     /// # Errors
     /// [`RuleError`].
     fn copy(&self, state: &Opaque) -> Result<Opaque, RuleError>;
-    /// Reads a command; one that names no schema has the shape that is current here.
+    /// Reads a command. If `schema` is absent, the command has the aggregate's current shape.
     ///
     /// # Errors
     /// [`MessageError`].
@@ -120,27 +120,28 @@ pub trait Aggregate: Send + Sync + 'static {
     /// Reads an event from the log, as every reader does.
     ///
     /// # Errors
-    /// [`MessageError`] where its data cannot be read: damage, if it is there already.
+    /// [`MessageError`] if the data cannot be read. If the event is in the log already, a program
+    /// with this aggregate freezes the event's stream.
     fn decode_event(
         &self,
         type_name: &str,
         schema: u16,
         data: &str,
     ) -> Result<OpaqueMessage, MessageError>;
-    /// Takes up an event that was just decided.
+    /// Applies an event that was just decided to the state.
     ///
     /// # Errors
-    /// [`RuleError`]: the state is torn, and good for nothing any more.
+    /// [`RuleError`]: the state may be half changed; throw it away.
     fn evolve(
         &self,
         state: &mut Opaque,
         event: &DecidedEvent,
         occurred_at: Timestamp,
     ) -> Result<(), RuleError>;
-    /// Takes up an event from the log.
+    /// Applies an event from the log to the state.
     ///
     /// # Errors
-    /// [`MessageError`]: the state may be torn, and is good for nothing any more.
+    /// [`MessageError`]: the state may be half changed; throw it away.
     fn evolve_recorded(
         &self,
         state: &mut Opaque,
@@ -154,13 +155,13 @@ pub trait Aggregate: Send + Sync + 'static {
     /// # Errors
     /// [`RuleError`].
     fn encode_state(&self, state: &Opaque) -> Result<String, RuleError>;
-    /// How many bytes a state has as JSON.
+    /// The size of a state as JSON, in bytes.
     ///
     /// # Errors
     /// [`RuleError`].
     fn measure_state(&self, state: &Opaque) -> Result<usize, RuleError>;
-    /// Reads a state of an earlier checkpoint; absent if it has another form, and is to be folded
-    /// again.
+    /// Reads a state of an earlier checkpoint. Absent if the state has another form now; then it
+    /// must be folded again.
     fn decode_state(&self, json: &[u8]) -> Option<Opaque>;
     /// The types of its commands, with schemas that use `generator`'s definitions.
     fn command_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType>;
@@ -168,13 +169,13 @@ pub trait Aggregate: Send + Sync + 'static {
     fn event_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType>;
 }
 
-/// Why a command or event was not taken up.
+/// Why a command or event could not be read or applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// It has another shape than its type.
+    /// It does not have the shape of its type.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The domain's code failed over it.
+    /// The domain's code failed on it.
     #[error(transparent)]
     Rule(#[from] RuleError),
 }
@@ -195,7 +196,7 @@ impl Registry {
     /// Adds a decider.
     ///
     /// # Panics
-    /// If its category is malformed or taken: a bug of the program that registers.
+    /// If the category is malformed or already registered: a bug of the program.
     #[must_use]
     pub fn with<D: Decider>(mut self) -> Self {
         let category = D::CATEGORY;
@@ -233,7 +234,7 @@ impl Registry {
             .join(", ")
     }
 
-    /// A generator of JSON Schema 2020-12 whose definitions lie below `definitions_path`.
+    /// A generator of JSON Schema 2020-12 whose definitions are placed under `definitions_path`.
     #[must_use]
     pub fn schema_generator(definitions_path: &'static str) -> SchemaGenerator {
         let mut settings = SchemaSettings::draft2020_12();
@@ -300,7 +301,7 @@ impl<D: Decider> Aggregate for Erased<D> {
         let decode = || {
             let data = canonical_json(data)?;
             let schema = schema.unwrap_or_else(|| D::Command::current_schema(type_name));
-            // Read from the very form that is recorded: a whole number stands there in digits alone.
+            // Decode the recorded form, in which an integer is written with digits alone.
             let command = D::Command::decode(type_name, schema, &data)?;
             let unreadable = |error: serde_json::Error| ShapeError::Data {
                 pointer: String::new(),

@@ -1,6 +1,6 @@
-//! Reading values that stand as text, without a copy of the text.
+//! Reads values from their text form, without copying the text.
 //!
-//! Deliberately absent: what any text means; that is each type's `FromStr`.
+//! Deliberately absent: what a text means; each type's `FromStr` says that.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,10 +8,11 @@ use std::str::FromStr;
 
 use serde::de::{Deserializer, Error, Visitor};
 
-/// Reads what a string says.
+/// Reads a value from a string by its `FromStr`.
 ///
 /// # Errors
-/// That of the deserializer where there is no string, and that of the type where it is none of its.
+/// The deserializer's error if there is no string; the error of `FromStr` if the type does not
+/// accept it.
 pub fn deserialize_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! Moments in UTC, to the microsecond, as they stand on the wire and in Postgres.
+//! Points in time in UTC with microseconds, as on the wire and in Postgres.
 //!
 //! Deliberately absent: a clock. Time arrives as data.
 
@@ -12,17 +12,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::text::deserialize_text;
 
-/// The most bytes that a moment has on the wire.
+/// The most bytes of a timestamp on the wire.
 const WRITTEN_MAX: usize = 27;
 /// 0001-01-01T00:00:00Z in microseconds since 1970.
 const MICROS_MIN: i64 = -62_135_596_800_000_000;
 /// 9999-12-31T23:59:59.999999Z in microseconds since 1970.
 const MICROS_MAX: i64 = 253_402_300_799_999_999;
 
-/// A moment in UTC with a resolution of one microsecond, in the years 1 to 9999.
+/// A point in time in UTC with a resolution of one microsecond, in the years 1 to 9999.
 ///
-/// Read from RFC 3339 with any offset (finer fractions are cut off), written with `Z` and 0, 3 or
-/// 6 fractional digits.
+/// It is read from RFC 3339 with any offset; digits beyond the microsecond are cut off. It is
+/// written with `Z` and 0, 3 or 6 fractional digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp {
     micros: i64,
@@ -34,13 +34,13 @@ pub enum TimestampError {
     /// It is not RFC 3339.
     #[error("not a date and time as in RFC 3339, such as 2018-06-04T16:44:48Z")]
     NotRfc3339,
-    /// It is outside the years that can be stored.
+    /// It is outside the years 1 to 9999.
     #[error("outside the years 1 to 9999")]
     OutOfRange,
 }
 
 impl Timestamp {
-    /// The moment `micros` microseconds after 1970-01-01T00:00:00Z.
+    /// The time `micros` microseconds after 1970-01-01T00:00:00Z.
     ///
     /// # Errors
     /// `OutOfRange` outside the years 1 to 9999.
@@ -51,13 +51,13 @@ impl Timestamp {
         }
     }
 
-    /// The moment of a chrono date and time, cut off to the microsecond. A leap second is the second
-    /// behind it.
+    /// The time of a chrono date and time, cut off to the microsecond. A leap second becomes the
+    /// second after it.
     ///
     /// # Errors
     /// `OutOfRange` outside the years 1 to 9999.
     pub fn from_utc(date: DateTime<Utc>) -> Result<Self, TimestampError> {
-        // Judged by what is kept: a leap second of the last minute lies in the next year.
+        // Check the range after conversion: a leap second at the end of 9999 lies in the next year.
         Self::from_micros(date.timestamp_micros())
     }
 
@@ -67,7 +67,8 @@ impl Timestamp {
         self.micros
     }
 
-    /// Writes it as it stands on the wire, into the beginning of `room`: there are several in each commit.
+    /// Writes the wire form into the beginning of `room` and returns it. Without allocation,
+    /// because each commit has several timestamps.
     fn written(self, room: &mut [u8; WRITTEN_MAX]) -> &str {
         let moment = self.to_utc();
         *room = *b"0000-00-00T00:00:00.000000Z";
@@ -88,7 +89,7 @@ impl Timestamp {
         str::from_utf8(&room[..=end]).expect("digits and what is between them")
     }
 
-    /// The same moment as a chrono date and time.
+    /// The same time as a chrono date and time.
     #[must_use]
     pub fn to_utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.micros).expect("only valid moments are constructed")
@@ -102,7 +103,7 @@ impl FromStr for Timestamp {
         if let Some(moment) = plain(text.as_bytes()) {
             return Ok(moment);
         }
-        // Beyond the RFC's grammar, chrono reads a space for the T and a typographic minus.
+        // chrono accepts more than RFC 3339: a space instead of the T, and a typographic minus.
         if !text.is_ascii() || text.as_bytes().get(10) == Some(&b' ') {
             return Err(TimestampError::NotRfc3339);
         }
@@ -111,8 +112,8 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Most moments: those in UTC with 0, 3 or 6 fractional digits, as this type writes them. They are read
-/// wherever a commit or an event is.
+/// A fast path for the form in which this type writes: UTC with 0, 3 or 6 fractional digits. Most
+/// timestamps have it, and every read of a commit or event parses some.
 fn plain(text: &[u8]) -> Option<Timestamp> {
     let (date, time) = text.split_first_chunk::<11>()?;
     let (time, rest) = time.split_first_chunk::<8>()?;
@@ -139,7 +140,6 @@ fn plain(text: &[u8]) -> Option<Timestamp> {
         .and_then(|moment| Timestamp::from_utc(moment.and_utc()).ok())
 }
 
-/// Fills a place with the digits of a number.
 fn put(place: &mut [u8], mut number: u32) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// Texts of RFC 3339 of all forms, most of them at the edges of what is kept.
+    /// RFC 3339 texts of all forms, most of them near the limits of the range.
     fn text() -> impl Strategy<Value = String> {
         let year = prop_oneof![Just(0), Just(1), Just(9_999), 0..10_000];
         let day = prop_oneof![Just((1, 1)), Just((12, 31)), (1..13, 1..32)];

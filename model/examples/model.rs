@@ -1,4 +1,4 @@
-//! Checks one configuration of the model and prints how large it is:
+//! Checks one configuration of the model, and prints how many states it has:
 //! `model claims=4 crashes=2 reads=2 bad=AnswersOnAcknowledgement`.
 
 use model::check::exhaust;

@@ -1,4 +1,4 @@
-//! The model of writing as the checker sees it, and what must hold of each of its states.
+//! The model of writing in the form of the model checker, and the invariants of each state.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Debug};
@@ -13,13 +13,14 @@ use crate::invariant;
 use crate::log::Accepted;
 use crate::world::{Reply, Sending, Step, World, id_of};
 
-/// How many rounds a fault-free continuation may take.
+/// In how many steps a fault-free continuation must finish.
 const ROUNDS_MAX: usize = 64;
 
 /// The model of writing.
 pub struct Writing {
     config: Config,
-    /// The logs whose readers were found to agree.
+    /// Digests of the logs whose readers were found to agree, so that each log is compared only
+    /// once.
     agreed: Mutex<HashSet<u64>>,
 }
 
@@ -55,7 +56,7 @@ impl Writing {
         if !world.digest().is_multiple_of(self.config.finish_every) {
             return true;
         }
-        // Whatever is under way when the faults end arrives, or never does.
+        // When the faults end, acknowledgements under way may arrive or be lost: try both.
         [false, true]
             .iter()
             .all(|lose_acks| finish(world, &self.config, *lose_acks))
@@ -191,8 +192,9 @@ fn no_event(world: &World) -> bool {
     })
 }
 
-/// Whether every command gets an answer of the log once the faults end: what is queued lands, what
-/// landed is acknowledged, time passes, and clients send again what has no answer.
+/// Whether every command gets an answer of the log once the faults end. From then on queued records
+/// land, landed ones are acknowledged, time passes, and clients send again a command without
+/// answer.
 fn finish(world: &World, config: &Config, lose_acks: bool) -> bool {
     let mut world = world.clone();
     if lose_acks {
@@ -246,7 +248,7 @@ fn next_quiet_step(world: &World, config: &Config, open: usize) -> Option<Step> 
             return Some(Step::Send { command, node });
         }
     }
-    // Nothing is under way: time passes, first for whoever waits for an append.
+    // Nothing is under way: let time pass, first for a node that waits for an append.
     let waits = |backs_off| {
         nodes().find(move |(_, node)| node.waits_for_time() && node.is_backing_off() == backs_off)
     };
@@ -255,18 +257,18 @@ fn next_quiet_step(world: &World, config: &Config, open: usize) -> Option<Step> 
         .map(|(id, _)| Step::Tick(id))
 }
 
-/// What checking a model found.
+/// The result of checking a model.
 #[derive(Debug)]
 pub struct Report {
     /// How many steps were taken.
     pub steps: usize,
     /// How many different states there are.
     pub states: usize,
-    /// The longest way to one of them.
+    /// The longest path to a state.
     pub depth: usize,
     /// How long it took.
     pub took: Duration,
-    /// The broken invariants, each with a way there.
+    /// The broken invariants, each with the steps that lead there.
     pub broken: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -295,7 +297,7 @@ impl Report {
         }
     }
 
-    /// The names of what is broken.
+    /// The names of the broken invariants.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
         self.broken.keys().copied().collect()
@@ -326,7 +328,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks at every state of a model.
+/// Visits every state of a model.
 pub fn exhaust<M>(model: M, threads: usize) -> Report
 where
     M: Model + Send + Sync + 'static,
@@ -334,12 +336,12 @@ where
     M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
 {
     let start = Instant::now();
-    // Depth first holds few states at once.
+    // Depth first keeps few states in memory at a time.
     let checker = model.checker().threads(threads).spawn_dfs().join();
     Report::of(&checker, start)
 }
 
-/// Looks at the states of a model, the nearest first, until `invariant` is found broken.
+/// Visits the states of a model in breadth-first order until `invariant` is found broken.
 pub fn seek<M>(model: M, threads: usize, invariant: &'static str) -> Report
 where
     M: Model + Send + Sync + 'static,

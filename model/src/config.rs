@@ -1,4 +1,4 @@
-//! How large the modelled world is, and what may go wrong in it.
+//! The size of the modelled world, and the faults that may happen in it.
 
 use event_log::known_bad::Flaw;
 
@@ -7,20 +7,21 @@ use event_log::known_bad::Flaw;
 pub struct Write {
     /// The version that the client saw.
     pub expected_version: Option<u64>,
-    /// How many entries there may be before it.
+    /// How many entries the ledger may have before it; with more, the command is refused.
     pub at_most: Option<u64>,
 }
 
-/// When a read that an owner asks for is served.
+/// When the log serves a read that an owner asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// As soon as it is asked for.
+    /// As soon as the owner asks.
     AtOnce,
-    /// At any later time, in one step.
+    /// At any later time, and the result arrives at the same time.
     Later,
-    /// At any later time, and what was read arrives at any time after that.
+    /// At any later time; the result arrives at any time after that.
     LaterAndLate,
-    /// At any later time, one record at a time: a broker answers with what it has at hand.
+    /// At any later time, one record at a time, as a broker may answer with the records it has
+    /// ready.
     OneByOne,
 }
 
@@ -35,16 +36,16 @@ impl Reads {
     }
 }
 
-/// What a producer may do that the protocol forbids it.
+/// What a producer may do against the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Producer {
-    /// Lands records in order, each at most once, and none behind one that it lost.
+    /// Lands records in order, each at most once, and lands none after one that it lost.
     Sound,
-    /// May also lose a record and go on with the next, land the next before it, or land it twice.
+    /// May also lose a record and continue, land the next record before it, or land it twice.
     Careless,
 }
 
-/// A configuration of the model of writing. The numbers are the most of each.
+/// A configuration of the model of writing. The numbers are maxima.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Nodes; each believes that it should own the partition.
@@ -55,30 +56,30 @@ pub struct Config {
     pub claims_max: u8,
     /// Crashes of a node, with restart.
     pub crashes_max: u8,
-    /// Sendings of a command under the same id beyond its first.
+    /// How often commands are sent again under the same id.
     pub resends_max: u8,
-    /// Appends that are reported failed although they may have landed, or may yet.
+    /// Appends that are reported as failed although they have landed or may still land.
     pub failures_max: u8,
-    /// Acknowledgements that never come.
+    /// Acknowledgements that never arrive.
     pub lost_acks_max: u8,
     /// Acknowledgements without an offset.
     pub blind_acks_max: u8,
-    /// Times at which the last records of the log are lost.
+    /// How often the last records of the log are lost.
     pub cuts_max: u8,
-    /// Records that a careless producer mishandles.
+    /// Faults of a careless producer.
     pub mishaps_max: u8,
-    /// Records of a stranger who writes the headers of one of ours over another value, and lands
-    /// first.
+    /// Foreign records that carry the headers of a node's next commit with another value, and land
+    /// before that commit.
     pub imitations_max: u8,
     /// Records in flight at once.
     pub in_flight_max: usize,
-    /// Whether nodes have a local store, which a crash may take or leave.
+    /// Whether nodes have a local store; a crash may lose it or keep it.
     pub stores: bool,
     /// When reads are served.
     pub reads: Reads,
-    /// In how many states, one in so many by digest, a fault-free continuation is run.
+    /// A fault-free continuation is run from one in this many states, chosen by digest.
     pub finish_every: u64,
-    /// What is wrong on purpose.
+    /// The mistake that is built in on purpose, if any.
     pub flaw: Flaw,
 }
 
@@ -127,8 +128,8 @@ impl Config {
         }
     }
 
-    /// Whether log and producers keep what they promise and nobody writes in their names, so that
-    /// nothing is ever damaged.
+    /// Whether log and producers keep their promises and nobody forges records. Then there is never
+    /// damage.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.producer() == Producer::Sound && self.cuts_max == 0 && self.imitations_max == 0

@@ -1,8 +1,8 @@
-//! The aggregate of the model: a ledger whose entries say upon what they were decided.
+//! The aggregate of the model: a ledger whose entries say on which history they were decided.
 //!
-//! Invariant: an entry carries the number and the digest of all entries before it, and a refusal
-//! does too, so that whoever folds the stream sees at once whether one was decided on another
-//! history. Deliberately absent: any meaning.
+//! Invariant: an entry carries the number and the digest of all entries before it, and so does a
+//! refusal. So a fold of the stream shows at once whether a decision was made on another history.
+//! Deliberately absent: any business meaning.
 
 use kernel::schemars::JsonSchema;
 use kernel::{Context, Decider, Rejection, Timestamp, messages};
@@ -72,17 +72,17 @@ impl Rejection for Full {
     }
 }
 
-/// A ledger after some entries.
+/// The state of a ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ledger {
-    /// How many there are.
+    /// How many entries it has.
     pub seen: u64,
-    /// The digest of all of them.
+    /// The digest of all entries.
     pub digest: u64,
 }
 
 impl Ledger {
-    /// Takes up an entry.
+    /// Adds an entry.
     pub fn take(&mut self, entry: u64) {
         let mixed = self.digest.rotate_left(23) ^ (entry + 1);
         self.digest = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -90,7 +90,7 @@ impl Ledger {
     }
 }
 
-/// The decider of ledgers.
+/// The `Decider` of ledgers.
 pub struct Ledgers;
 
 impl Decider for Ledgers {

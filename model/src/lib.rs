@@ -1,8 +1,8 @@
-//! The write protocol under a model checker: the real owner and the real follower of the engine, in
-//! a world in which everything that may happen happens, in every order, within bounds.
+//! The write protocol under a model checker: the engine's real owner and real follower in a world
+//! in which all possible events happen, in every order, within bounds.
 //!
-//! Invariant: no I/O, no clock, no chance; the owner, the follower and the rule are those of
-//! production. Deliberately absent: large worlds under a seed (the simulator), and Kafka.
+//! Invariant: no I/O, no clock, no randomness; the owner, the follower and the acceptance rule are
+//! those of production. Deliberately absent: large worlds under a seed (the simulator), and Kafka.
 
 pub mod check;
 pub mod config;

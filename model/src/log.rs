@@ -1,8 +1,8 @@
-//! One partition of a log as a value: records in order, what every reader makes of them, and which
-//! invariants that breaks.
+//! One partition of a log as a value: its records in order, what readers make of them, and which
+//! invariants its records break.
 //!
-//! Invariant: it changes only by landing a record behind the others, or by a cut. Deliberately
-//! absent: who is told what (`node`).
+//! Invariant: the log changes only when a record lands at its end, or by a cut. Deliberately
+//! absent: answers to clients (`node`).
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
@@ -27,7 +27,7 @@ use crate::reference::{self, Reading};
 /// The partition of the model.
 pub const PARTITION: Partition = Partition(0);
 
-/// Which append session of which node a record came from: what no reader knows.
+/// The append session and the node that a record came from; no reader knows this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The node.
@@ -43,7 +43,7 @@ struct Entry {
     digest: u64,
 }
 
-/// A commit that counts.
+/// An accepted commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// Its offset.
@@ -52,7 +52,7 @@ pub struct Accepted {
     pub position: Position,
     /// Its command's id.
     pub id: String,
-    /// The version behind it.
+    /// The stream's version after the commit.
     pub version: u64,
     /// Whether it is a refusal.
     pub is_refusal: bool,
@@ -65,24 +65,24 @@ pub struct Accepted {
 pub struct Log {
     flaw: Flaw,
     entries: Vec<Arc<Entry>>,
-    /// The heads of the chain, as the reference reads it, from the empty partition on.
+    /// The chain heads that the reference computes: of the empty partition, and after each record.
     heads: Vec<[u8; 32]>,
     reading: Reading,
-    /// A reader of the engine that makes everything durable as soon as it reads it.
+    /// A reader of the engine whose effects are durable as soon as it has read a record.
     follower: Follower,
     is_damaged: bool,
     accepted: Vec<Arc<Accepted>>,
     ledger: Ledger,
     version: u64,
     last_recorded_at: Option<Timestamp>,
-    /// Whose claim is current.
+    /// The origin of the current claim.
     holder: Option<Origin>,
     broken: BTreeSet<&'static str>,
     epoch: i32,
     digest: u64,
 }
 
-/// The digest of a record that is not in the log yet.
+/// The digest of a record that is not yet in the log.
 #[must_use]
 pub fn record_digest(record: &NewRecord) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -119,25 +119,25 @@ impl Log {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The offset behind the last record.
+    /// The offset after the last record.
     #[must_use]
     pub fn end(&self) -> Offset {
         Offset(self.entries.len() as u64)
     }
 
-    /// What distinguishes it from other partitions of the model.
+    /// A digest that differs for different states of the log.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// The commits that count, as the engine's readers see it.
+    /// The accepted commits, as the engine's readers see them.
     #[must_use]
     pub fn accepted(&self) -> &[Arc<Accepted>] {
         &self.accepted
@@ -149,7 +149,7 @@ impl Log {
         &self.broken
     }
 
-    /// Whether the engine's readers stop somewhere.
+    /// Whether the engine's readers stop at some record.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.is_damaged
@@ -162,7 +162,7 @@ impl Log {
         self.entries.get(index).map(|entry| &entry.record)
     }
 
-    /// So many records at most from an offset on; absent where that lies above the end.
+    /// At most `records_max` records from an offset on; absent if the offset is above the end.
     #[must_use]
     pub fn read(&self, from: Offset, records_max: usize) -> Option<Chunk> {
         let first = usize::try_from(from.0).ok()?;
@@ -177,13 +177,13 @@ impl Log {
         })
     }
 
-    /// Whether a reader whose head is `head` has read nothing but this log.
+    /// Whether a reader with the chain head `head` has read only records of this log.
     #[must_use]
     pub fn has_head(&self, head: ChainHash) -> bool {
         self.heads.contains(&head.0)
     }
 
-    /// Lands a record behind all others.
+    /// Appends a record at the end.
     pub fn land(&mut self, record: NewRecord, origin: Origin) -> Offset {
         let offset = self.end();
         let digest = record_digest(&record);
@@ -198,7 +198,7 @@ impl Log {
         offset
     }
 
-    /// Loses the last records, as an unclean election does; returns who had appended them.
+    /// Loses the last records, as after an unclean election; returns where they came from.
     pub fn cut(&mut self, count: usize) -> Vec<Origin> {
         let keep = self.entries.len().saturating_sub(count);
         let entries = std::mem::take(&mut self.entries);
@@ -257,9 +257,9 @@ impl Log {
         }
     }
 
-    /// Lets the engine's reader read one record and make it durable; absent where it stops.
+    /// Lets the engine's reader read one record and make it durable; absent if the reader stops.
     fn read_on(&mut self, record: &Record) -> Option<Vec<Placed>> {
-        // It goes on from its checkpoint as that comes back from a database.
+        // A second reader resumes from the checkpoint in the form in which a database returns it.
         let durable = self.follower.handed_out().map(|place| {
             let json = serde_json::to_vec(place).expect("a checkpoint is plain data");
             serde_json::from_slice::<Checkpoint>(&json).expect("as it was written")
@@ -278,7 +278,7 @@ impl Log {
         Some(batch.commits)
     }
 
-    /// Takes up a commit that counts, and looks whether it should.
+    /// Adds an accepted commit, and checks the invariants about it.
     fn accept(&mut self, placed: &Placed) {
         let commit = &placed.commit;
         let id = commit.command.id.as_str().to_owned();
@@ -307,7 +307,7 @@ impl Log {
         self.accepted.push(Arc::new(accepted));
     }
 
-    /// Whether events and refusals say that they were decided on what counted before them.
+    /// Whether the commit's events and its refusal were decided on the accepted history before it.
     fn decided_on_this(&mut self, commit: &Commit) -> bool {
         let mut is_right = commit.from_version == self.ledger.seen;
         if let Some(rejection) = &commit.rejection {
@@ -332,9 +332,8 @@ impl Log {
         is_right
     }
 
-    /// Whether readers that start anywhere, and make durable what they read at any time, make the
-    /// same of the log: each that goes on from the checkpoint behind one of its records, against one
-    /// that reads everything at once.
+    /// Whether a reader that starts from any checkpoint ends with the same result as a reader that
+    /// reads everything. All checkpoints are tried: one after each record.
     #[must_use]
     pub fn readers_agree(&self) -> bool {
         if self.is_damaged {
@@ -382,7 +381,7 @@ impl Log {
     }
 }
 
-/// A chain without what it keeps for messages only.
+/// A chain without the field that only messages use.
 fn without_message(chain: &Chain) -> Chain {
     Chain {
         accepted_offset: None,

@@ -1,6 +1,6 @@
-//! Where a node of the model has its names and its randomness from.
+//! The source of a modelled node's ids and randomness.
 //!
-//! Invariant: they depend on nothing but the node and what it did before, so that equal histories lead
+//! Invariant: they depend only on the node and on what it did before, so that equal histories lead
 //! to equal states.
 
 use std::hash::{Hash, Hasher};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use engine::owner::Entropy;
 
-/// Names that depend only on the node and on how many claims it made before.
+/// Ids that depend only on the node and on how many claims it has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Names {
     node: u8,
@@ -17,7 +17,7 @@ struct Names {
     is_fresh: bool,
 }
 
-/// The names of one node, which its owner and the model share.
+/// The ids of one node, shared by its owner and the model.
 #[derive(Clone)]
 pub struct SharedNames(Arc<Mutex<Names>>);
 
@@ -37,7 +37,7 @@ impl SharedNames {
         self.get().claims
     }
 
-    /// Goes on as a node that has just started.
+    /// Continues as a node that has just started.
     pub fn start_again(&self) {
         let mut names = self.get();
         (names.draws, names.is_fresh) = (0, true);
@@ -52,7 +52,7 @@ impl SharedNames {
         *self.0.lock().expect("nobody panics while holding it") = names;
     }
 
-    /// The same names as they are now, apart from these.
+    /// A separate copy of the present state.
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.get())))
     }
@@ -63,10 +63,10 @@ impl Entropy for SharedNames {
         let mut names = self.get();
         let mut bytes = [0; 16];
         if names.is_fresh {
-            // The key of fingerprints, the same for everybody.
+            // The key of fingerprints: equal in all nodes.
             names.is_fresh = false;
         } else {
-            // The first byte is the chance of a pause.
+            // The first byte decides how long a pause is.
             bytes[1..4].copy_from_slice(&[names.node + 1, names.claims, names.draws]);
             names.draws += 1;
         }

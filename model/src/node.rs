@@ -1,8 +1,8 @@
-//! One node of the model: the real owner, its producer, and what is under way between it and the
-//! log.
+//! One node of the model: the real owner, its producer, and the records and answers under way
+//! between the node and the log.
 //!
 //! Invariant: whatever needs no choice happens at once: an owner's actions are performed until it
-//! has none. Deliberately absent: which choice is made (`world`).
+//! has none left. Deliberately absent: the choices (`world`).
 
 use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
@@ -26,7 +26,7 @@ use crate::log::{Log, Origin, PARTITION, record_digest};
 use crate::names::SharedNames;
 use crate::store::MemoryStore;
 
-/// Whoever waits for an answer: one sending of a command.
+/// One sending of a command, for which a client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// The command.
@@ -35,34 +35,34 @@ pub struct Ticket {
     pub sending: u8,
 }
 
-/// A command that an owner gave back, with those who wait for it.
+/// A command that an owner gave back, with the sendings that wait for its answer.
 pub type Released = (Submission, Vec<(Ticket, bool)>);
 
-/// What a step of a node leads to outside it.
+/// The effects of a node's step outside the node.
 #[derive(Default)]
 pub struct Effects {
-    /// Who was told what.
+    /// The answers to clients.
     pub answers: Vec<(Ticket, Result<Answer, SubmitError>)>,
-    /// What was given back.
+    /// The commands that the owner gave back.
     pub released: Vec<Released>,
     /// How many claims were handed to the log.
     pub claims: u8,
-    /// Whether the owner went on in a log that is not the one it had read.
+    /// Whether the owner continued although the log is no longer the one that it had read.
     pub went_on_silently: bool,
 }
 
-/// The producer under one claim.
+/// The producer for one claim.
 #[derive(Clone, Default)]
 struct Session {
-    /// Handed over and not landed.
+    /// Handed over, but not landed.
     queue: VecDeque<(u64, NewRecord)>,
-    /// Landed, and not yet acknowledged.
+    /// Landed, but not yet acknowledged.
     acks: VecDeque<(u64, Offset)>,
-    /// An append failed: nothing more is taken.
+    /// An append failed: the session accepts nothing more.
     is_closed: bool,
 }
 
-/// Records of a session that nobody waits for any more; each may yet land, in order.
+/// Records of a closed session; nobody waits for them. Each may still land, in order.
 #[derive(Clone, Debug)]
 struct Late {
     session: u8,
@@ -76,7 +76,6 @@ enum Reading {
     Served(Arc<Chunk>),
 }
 
-/// A node.
 pub struct Node {
     id: u8,
     owner: Mutex<Owner<Ticket>>,
@@ -88,8 +87,8 @@ pub struct Node {
     digest: u64,
 }
 
-/// The present moment: the model's clock stands still, and whatever waits for a time may be told at
-/// any moment that it has come.
+/// The present moment. The model's clock stands still: a node that waits for a time may be told at
+/// any step that this time has come.
 #[must_use]
 pub fn now() -> Now {
     Now {
@@ -99,7 +98,7 @@ pub fn now() -> Now {
     }
 }
 
-/// The time that an owner waits for, if it waits for one.
+/// The time that an owner waits for, if any.
 fn awaited_ms(owner: &Owner<Ticket>) -> Option<u64> {
     match owner.phase() {
         Phase::BackingOff { until_ms, .. } | Phase::Asking { until_ms } => Some(*until_ms),
@@ -179,7 +178,7 @@ impl Clone for Node {
 }
 
 impl Node {
-    /// A node that has read nothing, started.
+    /// A node that has read nothing and has just started.
     #[must_use]
     pub fn new(id: u8, config: &Config, log: &Log, effects: &mut Effects) -> Self {
         let names = SharedNames::of(id);
@@ -200,8 +199,8 @@ impl Node {
         node
     }
 
-    /// Loses everything volatile and starts again; the local store too unless it is kept. What was
-    /// handed to the log may yet land.
+    /// Loses all volatile state, and the local store too unless `keep_store`; then starts again.
+    /// Records that were handed to the log may still land.
     pub fn crash(&mut self, keep_store: bool, config: &Config, log: &Log, effects: &mut Effects) {
         self.close_session();
         self.session = Session::default();
@@ -216,42 +215,42 @@ impl Node {
         self.step(config, log, effects, |owner| owner.start(Offset(0)));
     }
 
-    /// What distinguishes it from other states of the same node.
+    /// A digest that differs for different states of the node.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// Looks at the owner.
+    /// Calls `look` with the owner.
     pub fn look<R>(&self, look: impl FnOnce(&Owner<Ticket>) -> R) -> R {
         look(&self.owner.lock().expect("nobody panics while holding it"))
     }
 
-    /// Whether commands can be given to it.
+    /// Whether the node can be given commands.
     #[must_use]
     pub fn takes_commands(&self) -> bool {
         self.look(Owner::takes_commands)
     }
 
-    /// Whether its owner must not go on.
+    /// Whether its owner has stopped.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.look(|owner| matches!(owner.phase(), Phase::Stopped(_)))
     }
 
-    /// Whether something waits for a time to come.
+    /// Whether the owner waits for a time.
     #[must_use]
     pub fn waits_for_time(&self) -> bool {
         self.look(|owner| awaited_ms(owner).is_some())
     }
 
-    /// Whether the next tick certainly leads to another claim.
+    /// Whether the owner backs off, so that the next tick leads to another claim.
     #[must_use]
     pub fn is_backing_off(&self) -> bool {
         self.look(|owner| matches!(owner.phase(), Phase::BackingOff { .. }))
     }
 
-    /// How many records wait for landing under the present session.
+    /// How many records of the present session have not landed yet.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.session.queue.len()
@@ -263,19 +262,19 @@ impl Node {
         !self.session.acks.is_empty()
     }
 
-    /// Whether the session takes appends.
+    /// Whether the session accepts appends.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.session.is_closed
     }
 
-    /// How many closed sessions have records that may yet land.
+    /// How many closed sessions have records that may still land.
     #[must_use]
     pub fn late(&self) -> usize {
         self.late.len()
     }
 
-    /// Whether a read waits for being served, or for arriving.
+    /// Whether a requested read has been served but not delivered; absent if no read is requested.
     #[must_use]
     pub fn is_reading(&self) -> Option<bool> {
         self.reading
@@ -298,7 +297,8 @@ impl Node {
         self.seal();
     }
 
-    /// Lands the next queued record and lands it again later, as an unacknowledged duplicate does.
+    /// Lands the next queued record twice, as a producer does that repeats an unacknowledged
+    /// record.
     pub fn land_twice(&mut self, log: &mut Log) {
         let (_, record) = self.session.queue.front().expect("it was looked at");
         let _: Offset = log.land(record.clone(), self.origin());
@@ -312,7 +312,7 @@ impl Node {
         next.is_some_and(|(_, record)| record.key.is_some())
     }
 
-    /// Lands the next queued record with the id of a command that nobody sent.
+    /// Lands a copy of the next queued record in which the command id is one that nobody sent.
     pub fn imitate(&self, log: &mut Log) {
         let (_, record) = self.session.queue.front().expect("it was looked at");
         let value = record.value.as_deref().unwrap_or_default();
@@ -324,7 +324,7 @@ impl Node {
         let _: Offset = log.land(record, self.origin());
     }
 
-    /// Loses the next queued record without a word.
+    /// Loses the next queued record without any report.
     pub fn drop_next(&mut self) {
         self.session.queue.pop_front();
         self.seal();
@@ -343,7 +343,7 @@ impl Node {
         self.seal();
     }
 
-    /// Closes the session: what it did not land may land later, and nothing is acknowledged.
+    /// Closes the session: its queued records may land later, and nothing is acknowledged any more.
     fn close_session(&mut self) {
         let session = self.origin().session;
         self.session.is_closed = true;
@@ -355,7 +355,7 @@ impl Node {
         }
     }
 
-    /// Closes the session if it is this one.
+    /// Closes the session if it has this origin.
     pub fn lose(&mut self, origin: Origin, config: &Config, log: &Log, effects: &mut Effects) {
         if origin == self.origin() && !self.session.is_closed {
             self.fail(config, log, effects);
@@ -380,7 +380,7 @@ impl Node {
         self.seal();
     }
 
-    /// Reports the oldest append without acknowledgement as failed, wherever it is.
+    /// Reports the oldest unacknowledged append as failed, whether it has landed or not.
     pub fn fail(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
         let landed = self.session.acks.front().map(|(sequence, _)| *sequence);
         let queued = self.session.queue.front().map(|(sequence, _)| *sequence);
@@ -393,7 +393,7 @@ impl Node {
         });
     }
 
-    /// Lets the time come that something waits for.
+    /// Lets the time come that the owner waits for.
     pub fn tick(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
         self.step(config, log, effects, |owner| {
             let monotonic_ms = awaited_ms(owner).unwrap_or_default();
@@ -404,7 +404,7 @@ impl Node {
         });
     }
 
-    /// Serves the read that is waited for, without delivering it.
+    /// Serves the requested read, without delivering it.
     pub fn serve(&mut self, config: &Config, log: &Log) {
         if let Some(Reading::Asked(from)) = self.reading
             && let Some(chunk) = log.read(from, config.reads.records_max())
@@ -414,7 +414,7 @@ impl Node {
         self.seal();
     }
 
-    /// Delivers the read that is waited for, served now if it was not before.
+    /// Delivers the requested read; serves it now if it was not served before.
     pub fn read(&mut self, config: &Config, log: &Log, effects: &mut Effects) {
         let chunk = match self.reading.take() {
             Some(Reading::Asked(from)) => log.read(from, config.reads.records_max()),
@@ -427,7 +427,7 @@ impl Node {
         });
     }
 
-    /// Gives it a command to decide, a fresh one or one that an owner gave back.
+    /// Gives the node a command to decide: a new one, or one that an owner gave back.
     pub fn submit(&mut self, command: Released, config: &Config, log: &Log, effects: &mut Effects) {
         let (submission, waiters) = command;
         self.step(config, log, effects, |owner| {
@@ -444,7 +444,7 @@ impl Node {
         self.look(|owner| owner.chain().head)
     }
 
-    /// Lets the owner take an input, and performs whatever it wants done until it wants nothing.
+    /// Gives the owner an input, then performs its actions until it has none left.
     fn step(
         &mut self,
         config: &Config,
@@ -515,8 +515,8 @@ impl Node {
         }
     }
 
-    /// A claim takes a new session. The writer's name was taken just before, so that what is left
-    /// belongs to the session before.
+    /// Opens the session of a new claim. The claim's writer id was drawn just before, so records
+    /// left in the queue are renumbered to the session before.
     fn open_session(&mut self) {
         self.close_session();
         if let Some(late) = self.late.last_mut()
@@ -527,7 +527,7 @@ impl Node {
         self.session = Session::default();
     }
 
-    /// Notes what it is now.
+    /// Updates the digest.
     fn seal(&mut self) {
         let mut hasher = DefaultHasher::new();
         self.look(|owner| owner.digest(&mut hasher));

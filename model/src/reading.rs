@@ -1,8 +1,8 @@
 //! The model of reading: projectors over one partition whose log may be cut, and one database.
 //!
-//! Invariant: the followers and checkpoints are those of production; the log holds whatever writers
-//! may leave in it, without their reasons. Deliberately absent: owners (`world`), Postgres, and how
-//! rows are merged: a row here names the commit that it was made of.
+//! Invariant: the followers and checkpoints are those of production; the log may hold any records
+//! that writers can leave, without the reasons for them. Deliberately absent: owners (`world`),
+//! Postgres, and how rows are merged: a row here is only the name of the commit it was made from.
 
 mod records;
 
@@ -24,38 +24,38 @@ use crate::invariant;
 use crate::log::PARTITION;
 use crate::reference::{self, Reading as Reference};
 
-/// What is wrong on purpose with how rows and checkpoint are kept.
+/// A mistake on purpose in the way in which rows and checkpoint are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
-    /// The checkpoint is an offset: whoever goes on folds up to it again, and has nothing to prove.
+    /// The checkpoint is only an offset: a restart folds up to the offset again and proves nothing.
     KeepsOffsetOnly,
-    /// Rows change in one transaction, their checkpoint in the next.
+    /// Rows are written in one transaction, their checkpoint in the next.
     MovesApartFromRows,
-    /// Whoever has a batch writes it, whatever the checkpoint is by then.
+    /// A batch is written without a look at the present checkpoint.
     ComparesNothing,
 }
 
-/// A configuration of the model of reading. The numbers are the most of each.
+/// A configuration of the model of reading. The numbers are maxima.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Projectors of the same rows, each of which believes that it is alone.
+    /// Projectors of the same rows, each of which believes that it is the only one.
     pub projectors: usize,
     /// Records that are appended in the whole run.
     pub records_max: u64,
-    /// Times at which the last records are lost.
+    /// How often the last records are lost.
     pub cuts_max: u8,
     /// Crashes of a projector, with restart.
     pub crashes_max: u8,
     /// Errors that a client reports.
     pub interruptions_max: u8,
-    /// What is wrong on purpose in followers.
+    /// The mistake on purpose in followers, if any.
     pub flaw: Flaw,
-    /// What is wrong on purpose in transactions.
+    /// The mistake on purpose in transactions, if any.
     pub mistake: Option<Mistake>,
 }
 
 impl Reading {
-    /// One projector of a log that is cut once.
+    /// One projector, and a log that is cut once.
     #[must_use]
     pub fn cut() -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Reading {
         }
     }
 
-    /// Two projectors of a log that loses nothing.
+    /// Two projectors, and a log that loses nothing.
     #[must_use]
     pub fn shared() -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Reading {
     }
 }
 
-/// What is appended.
+/// The kind of a record that is appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A claim that counts.
@@ -90,55 +90,55 @@ pub enum Kind {
     Commit,
     /// A commit of a writer whose claim never counted.
     Late,
-    /// Somebody else's, always of the same bytes.
+    /// A record of another program; its bytes are always the same.
     Foreign,
 }
 
-/// What may happen next. A number names a projector.
+/// A possible next step. A number names a projector, except in `Cut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A record lands.
     Append(Kind),
-    /// So many of the last records are lost.
+    /// This many of the last records are lost.
     Cut(usize),
     /// The next record is read.
     Take(usize),
-    /// The log is held against the checkpoint.
+    /// The log is compared with the checkpoint.
     Prove(usize),
-    /// A batch is made of what was read.
+    /// A batch is made from the records that were read.
     Begin(usize),
-    /// Its transaction is made.
+    /// The batch's transaction commits.
     Write(usize),
-    /// The second transaction of a projector that needs two.
+    /// The second transaction commits, for a projector that needs two.
     WritePlace(usize),
-    /// The process ends, and another goes on from the database.
+    /// The process ends, and another one continues from the database.
     Crash(usize),
     /// The client reports an error.
     Interrupt(usize),
 }
 
-/// A record by its place and what it is; two that were appended are never the same.
+/// A record: its offset and its number; no two appended records are equal.
 type Seen = (u64, u64);
 
 struct Entry {
     record: Record,
-    /// Tells records of the same bytes apart.
+    /// Distinguishes records of the same bytes.
     number: u64,
 }
 
 #[derive(Clone)]
 struct Pending {
     batch: Batch,
-    /// What it was made of.
+    /// The records it was made from.
     seen: BTreeSet<Seen>,
-    /// Whether its rows are written and its checkpoint is not.
+    /// Whether its rows are written but its checkpoint is not.
     is_half: bool,
 }
 
 #[derive(Clone)]
 struct Projector {
     follower: Follower,
-    /// What was read behind the durable checkpoint.
+    /// The records read after the durable checkpoint.
     taken: BTreeSet<Seen>,
     pending: Option<Pending>,
     stopped: bool,
@@ -147,9 +147,9 @@ struct Projector {
 #[derive(Clone, Default)]
 struct Database {
     checkpoint: Option<Checkpoint>,
-    /// The records that rows were made of, in order.
+    /// The records that rows were made from, in order.
     rows: Vec<Seen>,
-    /// Everything that was read up to the checkpoint.
+    /// All records that were read up to the checkpoint.
     seen: BTreeSet<Seen>,
 }
 
@@ -163,7 +163,7 @@ pub struct Scene {
     database: Database,
     projectors: Vec<Projector>,
     appended: u64,
-    /// The number of the first record behind a cut.
+    /// The number of the first record after a cut.
     cut_at: Option<u64>,
     crashes: u8,
     interruptions: u8,
@@ -232,7 +232,7 @@ impl Scene {
         }
     }
 
-    /// A process that goes on from the database.
+    /// Starts a new process, which continues from the database.
     fn restart(&mut self, number: usize, config: &Reading) {
         let mut place = self.database.checkpoint.clone();
         if config.mistake == Some(Mistake::KeepsOffsetOnly) {
@@ -246,7 +246,7 @@ impl Scene {
         };
     }
 
-    /// What folding up to an offset makes of the log as it is now.
+    /// The checkpoint that a fold of the present log up to an offset gives.
     fn place_of(&self, offset: Offset) -> Option<Checkpoint> {
         let mut chain = Chain::genesis(PARTITION);
         for entry in &self.log {
@@ -301,7 +301,7 @@ impl Scene {
             }
         };
         if !continues {
-            // Another one is at work: it goes on from what is there now.
+            // Another projector has written: continue from the present checkpoint.
             return self.restart(number, config);
         }
         let rows = pending
@@ -392,7 +392,8 @@ impl Hash for Database {
 
 impl Hash for Projector {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        // A follower is what it read behind its checkpoint, and whether it needs a proof.
+        // A follower's state: the records it read after its checkpoint, and whether it needs a
+        // proof.
         hash_place(self.follower.handed_out(), hasher);
         let need = match self.follower.proof_need() {
             ProofNeed::None => 0_u8,

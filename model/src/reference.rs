@@ -1,16 +1,16 @@
-//! The acceptance rule once more, written from protocol.md ("The acceptance rule") and from nothing
-//! else: what the engine's own rule is held against.
+//! A second implementation of the acceptance rule, written only from protocol.md ("The acceptance
+//! rule"): the engine's own rule is compared with it.
 //!
-//! Invariant: uses no judgement, no header parser and no hash of the engine's. Deliberately absent:
-//! speed, and what an operator has acknowledged.
+//! Invariant: uses no verdict, no header parser and no hash of the engine. Deliberately absent:
+//! speed, and acknowledged damage.
 
 use event_log::record::{Headers, Record};
 use sha2::{Digest, Sha256};
 
-/// How far above the current term a claim may be.
+/// How far a claim's term may be above the current term.
 const TERM_STEP_MAX: u64 = 1_000;
 
-/// What is known of a partition after some records.
+/// The state of a reader of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The log's identity, once a claim fixed it.
@@ -25,16 +25,16 @@ pub struct Reading {
     pub position: u64,
 }
 
-/// What the rule says of one record.
+/// The verdict on one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A claim that counts.
     Claim,
     /// A commit that counts.
     Commit,
-    /// A record that nobody accepts.
+    /// A record that no reader accepts.
     Orphan,
-    /// What stops every reader.
+    /// A record at which every reader stops.
     Damage,
 }
 
@@ -60,7 +60,7 @@ impl Sum {
     }
 }
 
-/// The values of exactly these headers, each once, in this order, and nothing else.
+/// The values, if the headers are exactly these: each once, in this order, and no others.
 fn values<'a, const N: usize>(headers: &'a Headers, names: [&str; N]) -> Option<[&'a [u8]; N]> {
     let given: Vec<_> = headers.iter().collect();
     let found: Vec<&[u8]> = given.iter().map(|(name, _)| *name).collect();

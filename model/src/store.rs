@@ -1,4 +1,4 @@
-//! The local checkpoint store of a modelled node: survives its crashes, or does not.
+//! The local store of a modelled node; a crash may keep or lose it.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use engine::owner::{SaveBatch, Saved, StateStore, StoreError, StoredId, StoredState};
 
-/// What is stored.
 #[derive(Clone, Default)]
 struct Content {
     saved: Option<Saved>,
@@ -15,7 +14,7 @@ struct Content {
     ids: BTreeMap<Vec<u8>, StoredId>,
 }
 
-/// A store; clones share it.
+/// A store in memory; its clones share the content.
 #[derive(Clone, Default)]
 pub struct MemoryStore(Arc<Mutex<Content>>);
 
@@ -30,7 +29,7 @@ impl MemoryStore {
         Self(Arc::new(Mutex::new(self.with(|content| content.clone()))))
     }
 
-    /// What distinguishes its content from another.
+    /// A digest that differs for different contents.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -1,7 +1,7 @@
-//! The whole modelled world as a value, what can happen in it next, and what follows.
+//! The whole modelled world as a value, its possible next steps, and their effects.
 //!
-//! Invariant: it depends on nothing but the actions that led to it. Deliberately absent: what must
-//! hold of it (`check`).
+//! Invariant: the world depends only on the steps that led to it. Deliberately absent: what must
+//! hold in it (`check`).
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
@@ -20,45 +20,45 @@ use crate::ledger::{COMMAND, Ledgers, STREAM, Write};
 use crate::log::Log;
 use crate::node::{Effects, Node, Released, Ticket};
 
-/// What one sending of a command was told.
+/// The answer to one sending of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// Accepted by the log.
     Accepted {
-        /// The place of its commit.
+        /// The position of its commit.
         position: Position,
-        /// The stream's version behind it.
+        /// The stream's version after the commit.
         version: u64,
         /// Its events.
         events: Vec<Uuid>,
     },
     /// Refused by the log.
     Refused {
-        /// The place of its commit.
+        /// The position of its commit.
         position: Position,
     },
     /// The outcome is unknown.
     Unknown,
     /// It was not attempted.
     NotAttempted,
-    /// Anything else: nothing in the model leads to it.
+    /// Anything else: the model never leads to this.
     Unexpected,
 }
 
-/// Where one sending of a command is.
+/// The state of one sending of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sending {
     /// With a node.
     With(u8),
-    /// Given back by an owner, on its way to whoever owns.
+    /// Given back by an owner, and on its way to the present owner.
     Released,
-    /// The node that had it crashed.
+    /// The node that held it has crashed.
     Lost,
     /// Answered.
     Answered(Reply),
 }
 
-/// How often what may happen has happened.
+/// How often each bounded step has been taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spent {
     /// Claims handed to the log.
@@ -73,7 +73,6 @@ pub struct Spent {
     imitations: u8,
 }
 
-/// The world.
 #[derive(Clone)]
 pub struct World {
     /// The nodes.
@@ -82,17 +81,17 @@ pub struct World {
     pub log: Arc<Log>,
     /// The sendings of each command.
     pub sendings: Vec<Vec<Sending>>,
-    /// What owners gave back, in order.
+    /// The commands that owners gave back, in order.
     pub released: Vec<Released>,
-    /// What was spent.
+    /// How often each bounded step has been taken.
     pub spent: Spent,
-    /// Whether somebody was answered twice.
+    /// Whether a sending was answered twice.
     pub answered_twice: bool,
-    /// Whether somebody went on after a cut of what it had read.
+    /// Whether an owner continued after a cut of records that it had read.
     pub went_on_silently: bool,
 }
 
-/// What happens next. Nodes and places are numbers from 0.
+/// The next step. Nodes and places are numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// A client sends a command to a node, for the first time or again.
@@ -102,7 +101,7 @@ pub enum Step {
         /// The node.
         node: u8,
     },
-    /// What an owner gave back reaches a node that decides.
+    /// A command that an owner gave back reaches a node that decides.
     Route {
         /// The node.
         node: u8,
@@ -116,25 +115,25 @@ pub enum Step {
         /// Which of its closed sessions.
         session: u8,
     },
-    /// The next acknowledgement arrives.
+    /// The next acknowledgement of a node arrives.
     Acknowledge(u8),
-    /// It arrives without an offset.
+    /// The next acknowledgement arrives without an offset.
     AcknowledgeBlindly(u8),
-    /// It never arrives.
+    /// The next acknowledgement never arrives.
     LoseAcknowledgement(u8),
-    /// The oldest unacknowledged append is reported failed.
+    /// The oldest unacknowledged append is reported as failed.
     Fail(u8),
-    /// The time comes that a node waits for.
+    /// The time comes for which a node waits.
     Tick(u8),
-    /// A read is served.
+    /// A node's read is served.
     Serve(u8),
-    /// A read arrives.
+    /// A node's read arrives.
     Read(u8),
     /// A node crashes and starts again.
     Crash {
         /// The node.
         node: u8,
-        /// Whether its local store is still there.
+        /// Whether its local store is kept.
         keep_store: bool,
     },
     /// The last records of the log are lost.
@@ -142,9 +141,9 @@ pub enum Step {
         /// How many.
         records: u8,
     },
-    /// A stranger lands another value under the headers of a node's next record.
+    /// A foreign record lands with the headers of a node's next record and another value.
     Imitate(u8),
-    /// A careless producer loses its next record and goes on.
+    /// A careless producer loses its next record and continues.
     DropNext(u8),
     /// A careless producer lands its second record first.
     LandSecond(u8),
@@ -152,7 +151,7 @@ pub enum Step {
     LandTwice(u8),
 }
 
-/// A command of the model as it is handed to an owner.
+/// A command of the model in the form in which an owner gets it.
 #[must_use]
 pub fn submission(config: &Config, command: u8) -> Submission {
     let write = config.commands[usize::from(command)];
@@ -212,7 +211,7 @@ impl World {
         world
     }
 
-    /// Whether a command has an answer of the log.
+    /// Whether a command has an answer that comes from the log.
     #[must_use]
     pub fn is_answered(&self, command: usize) -> bool {
         let by_log = |sending: &Sending| {
@@ -224,7 +223,7 @@ impl World {
         self.sendings[command].iter().any(by_log)
     }
 
-    /// Everything that can happen next.
+    /// All possible next steps.
     pub fn steps(&self, config: &Config, steps: &mut Vec<Step>) {
         if self.released.is_empty() {
             self.sends(config, steps);
@@ -244,7 +243,8 @@ impl World {
     fn sends(&self, config: &Config, steps: &mut Vec<Step>) {
         for (command, sendings) in (0..).zip(&self.sendings) {
             let is_first = sendings.is_empty();
-            // Commands differ in name only up to here: they are first sent in their order.
+            // Commands differ only in name before they are sent, so it is enough to send them in
+            // one order.
             let in_order = self.sendings[..usize::from(command)]
                 .iter()
                 .all(|s| !s.is_empty());
@@ -260,7 +260,8 @@ impl World {
 
     fn steps_of(&self, id: u8, node: &Node, config: &Config, steps: &mut Vec<Step>) {
         let spent = &self.spent;
-        // The nodes differ in name only up to here: the first record is of the first.
+        // Nodes differ only in name while the log is empty, so the first record is always of node
+        // 0.
         let may_be_first = id == 0 || !self.log.is_empty();
         if node.queued() > 0 && may_be_first {
             steps.push(Step::Land(id));
@@ -289,8 +290,8 @@ impl World {
         if unresolved && spent.failures < config.failures_max {
             steps.push(Step::Fail(id));
         }
-        // Another claim would only lead out of the bounds. To wait in vain for what is still under
-        // way is a failure like another.
+        // Another claim would exceed the bound. A wait that ends while an append is still under way
+        // counts as a failure.
         let may_tick = match node.is_backing_off() {
             true => spent.claims < config.claims_max,
             false => !unresolved || spent.failures < config.failures_max,
@@ -319,7 +320,7 @@ impl World {
         }
     }
 
-    /// What a step leads to.
+    /// The world after a step.
     #[must_use]
     pub fn after(&self, step: Step, config: &Config) -> Self {
         let mut world = self.clone();
@@ -419,7 +420,7 @@ impl World {
         self.spent.cuts += 1;
         let lost = Arc::make_mut(&mut self.log).cut(usize::from(records));
         for origin in lost {
-            // The broker knows the producer's last sequence number no more: the next append fails.
+            // The broker has lost the producer's last sequence number: the next append fails.
             self.at(origin.node, |node, log, effects| {
                 node.lose(origin, config, log, effects);
             });
@@ -430,13 +431,13 @@ impl World {
         &mut self.sendings[usize::from(ticket.command)][usize::from(ticket.sending)]
     }
 
-    /// Lets something land that a node handed over.
+    /// Lands records of a node.
     fn land(&mut self, node: u8, land: impl FnOnce(&mut Node, &mut Log)) {
         let node = Arc::make_mut(&mut self.nodes[usize::from(node)]);
         land(node, Arc::make_mut(&mut self.log));
     }
 
-    /// Lets something happen at a node.
+    /// Lets a node act, and applies the effects.
     fn at(&mut self, node: u8, act: impl FnOnce(&mut Node, &Log, &mut Effects)) {
         let mut effects = Effects::default();
         let node = Arc::make_mut(&mut self.nodes[usize::from(node)]);
@@ -504,7 +505,7 @@ impl Hash for World {
 }
 
 impl World {
-    /// What distinguishes it from other worlds.
+    /// A digest that differs for different worlds.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -29,7 +29,8 @@ number!(
     Partition(u32)
 );
 number!(
-    /// The log's own number of a record in its partition, from 0; records nobody accepts have one.
+    /// The log's own number of a record in its partition, from 0; records that nobody accepts have
+    /// one, too.
     Offset(u64)
 );
 number!(
@@ -37,12 +38,12 @@ number!(
     Position(u64)
 );
 number!(
-    /// The number of a claim, from 1; 0 means that nobody claimed yet.
+    /// The number of a claim, from 1; 0 means that there was no claim yet.
     Term(u64)
 );
 
 impl Offset {
-    /// The offset behind this one.
+    /// The next offset.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -50,19 +51,19 @@ impl Offset {
 }
 
 impl Position {
-    /// The position behind this one.
+    /// The next position.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// Who wrote a record: a fresh id for every attempt to claim.
+/// The writer of a record: a new id for every attempt to claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WriterId(pub Uuid);
 
-/// The identity of a log: fixed by the first claim that counts, the same in all partitions.
+/// The identity of a log, the same in all partitions. The first claim that counts fixes it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -117,10 +118,11 @@ macro_rules! hash {
 }
 
 hash!(
-    /// The hash of an accepted record over all accepted records before it; the last one is the head.
+    /// The hash of an accepted record and of all accepted records before it. The last one is the
+    /// head.
     ChainHash
 );
 hash!(
-    /// The hash of one record as it stands in the log, for proofs; orphans have one too.
+    /// The hash of one record as it stands in the log, for proofs. Orphans have one, too.
     RecordHash
 );

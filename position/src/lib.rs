@@ -1,4 +1,4 @@
-//! What a place in a log is called: numbers and identities, and tokens that name a moment of it.
+//! How places in a log are named: numbers and identities, and tokens for a state of a log.
 //!
 //! Deliberately absent: I/O, and what stands at a place.
 

@@ -1,6 +1,7 @@
-//! Position tokens: a moment of a log as an opaque, mergeable text.
+//! Position tokens: how far each partition of a log has got, as an opaque text that can be merged.
 //!
-//! Invariant: a token of one log says nothing of another and is refused there.
+//! Invariant: a token belongs to one log. It says nothing about another log, and another log
+//! refuses it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,31 +14,31 @@ use uuid::Uuid;
 
 use crate::ids::{LogId, Partition, Position};
 
-/// The first byte of a token: the form of what follows.
+/// The first byte of a token: the format version.
 const FORM: u8 = 1;
 
-/// A vector of positions, one for each partition that it speaks of.
+/// A vector of positions, one for each partition that the token covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PositionToken {
     /// The log it belongs to.
     pub log: LogId,
-    /// The least position that must have been reached, by partition.
+    /// The least position that a reader must have reached, by partition.
     pub positions: BTreeMap<Partition, Position>,
 }
 
-/// Why a text is no position token.
+/// Why a text is not a position token, or two tokens do not merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It was not made by this engine.
+    /// The text is not a token of this engine.
     #[error("not a position token")]
     Malformed,
-    /// Tokens of two logs do not merge.
+    /// The tokens belong to different logs.
     #[error("the position tokens belong to different logs")]
     OtherLog,
 }
 
 impl PositionToken {
-    /// A token for one place.
+    /// A token for one position in one partition.
     #[must_use]
     pub fn at(log: LogId, partition: Partition, position: Position) -> Self {
         Self {
@@ -46,7 +47,7 @@ impl PositionToken {
         }
     }
 
-    /// The later of both in every partition.
+    /// The later position of both tokens in every partition.
     ///
     /// # Errors
     /// `OtherLog` if they belong to different logs.

@@ -1,8 +1,8 @@
 //! `customer_orders`: one row per registered customer, with what they ordered.
 //!
 //! Invariant: address columns are written by the customer's own stream, the sums by the streams of
-//! their orders. Deliberately absent: orders of people who never registered; their sums are kept
-//! and shown once they do.
+//! the customer's orders. Deliberately absent: orders of people who are not registered; their sums
+//! are kept, and are shown once they register.
 
 use domain::customer::{AddressCorrected, CustomerRegistered};
 use domain::order::OrderPlaced;
@@ -29,7 +29,6 @@ const CUSTOMERS: Table = Table {
     },
 };
 
-/// The rules of `customer_orders`.
 pub(crate) fn rules() -> Rules {
     Rules::new("customer_orders", 2, &[CUSTOMERS])
         .on::<Customer, CustomerRegistered>(|registered, event, changes| {

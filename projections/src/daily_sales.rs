@@ -1,6 +1,6 @@
 //! `daily_sales`: what was ordered on each UTC day, by currency.
 //!
-//! Deliberately absent: what became of it; a cancelled order was placed all the same.
+//! Deliberately absent: what happened to an order afterwards; a cancelled order counts, too.
 
 use domain::Order;
 use domain::order::OrderPlaced;
@@ -25,7 +25,6 @@ const DAYS: Table = Table {
     view: View::WHOLE,
 };
 
-/// The rules of `daily_sales`.
 pub(crate) fn rules() -> Rules {
     Rules::new("daily_sales", 1, &[DAYS]).on::<Order, OrderPlaced>(|placed, event, changes| {
         let day = Value::from(day_of(event.occurred_at()));

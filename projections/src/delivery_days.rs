@@ -1,7 +1,7 @@
 //! `delivery_days`: how long deliveries took, by month of delivery.
 //!
-//! Invariant: the event carries when the order was placed and when it was due, so that no other
-//! event is needed.
+//! Invariant: the event holds the time at which the order was placed and the time at which delivery
+//! was due, so that no other event is needed.
 
 use domain::Order;
 use domain::order::OrderDelivered;
@@ -26,7 +26,6 @@ const MONTHS: Table = Table {
     view: View::WHOLE,
 };
 
-/// The rules of `delivery_days`.
 pub(crate) fn rules() -> Rules {
     Rules::new("delivery_days", 1, &[MONTHS]).on::<Order, OrderDelivered>(
         |delivered, event, changes| {
@@ -41,7 +40,7 @@ pub(crate) fn rules() -> Rules {
     )
 }
 
-/// Elapsed seconds / 86,400, rounded down; below zero where business time went back.
+/// Elapsed seconds / 86,400, rounded down; negative if the business times are in the wrong order.
 fn whole_days(from: Timestamp, to: Timestamp) -> i64 {
     (to.micros() - from.micros()).div_euclid(DAY_MICROS)
 }

@@ -1,7 +1,7 @@
 //! The read models of the shop, one file each: which rows follow from which events.
 //!
-//! Invariant: pure rules; what they need stands in the commit. Deliberately absent: how rows are
-//! written (`projector`), and any figure computed by a view over another model.
+//! Invariant: the rules are pure; all data they need is in the commit. Deliberately absent: how
+//! rows are written (`projector`), and figures that a view computes from another model.
 
 mod customer_orders;
 mod daily_sales;
@@ -16,8 +16,8 @@ use chrono::{Datelike as _, NaiveDate};
 use kernel::Timestamp;
 use projector::Projection;
 
-/// All read models of the shop, those with rows that many streams share last: a transaction writes in this
-/// order and holds such rows only briefly.
+/// All read models of the shop. Those with rows that many streams share come last: a transaction
+/// writes in this order, so that it locks such rows only briefly.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Projection>> {
     [
@@ -54,7 +54,7 @@ mod tests {
 
     use super::all;
 
-    /// A new event is noticed here: somebody has to say who takes it up.
+    /// A new event fails this test until it is listed with the read models that take it up.
     #[test]
     fn each_event_is_taken_up_by_the_read_models_that_are_meant_to() {
         let mut taken: BTreeMap<String, Vec<&str>> = BTreeMap::new();

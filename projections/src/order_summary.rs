@@ -1,9 +1,9 @@
 //! `order_summary`: one row per order that was placed, with its payments.
 //!
-//! Invariant: all columns of `order_summary` but those of payments are written by the order's own
-//! stream. Payments are kept by currency beside it, since they may come before their order does;
-//! a row shows those in the order's currency. Deliberately absent: payments of orders that never
-//! were; they make no row here.
+//! Invariant: all columns of `order_summary` except those of payments are written by the order's
+//! own stream. Payments are kept by currency in a second table, since a payment may come before its
+//! order. A row shows the payments in the order's currency. Deliberately absent: payments without
+//! an order; they make no row here.
 
 use domain::order::{
     OrderApproved, OrderCanceled, OrderDelivered, OrderInvoiced, OrderMarkedUnavailable,
@@ -95,7 +95,6 @@ const PAYMENTS: Table = Table {
     view: View::NONE,
 };
 
-/// The rules of `order_summary`.
 pub(crate) fn rules() -> Rules {
     Rules::new("order_summary", 2, &[ORDERS, PAYMENTS])
         .on::<Order, OrderPlaced>(|placed, event, changes| {
@@ -154,14 +153,14 @@ pub(crate) fn rules() -> Rules {
         })
 }
 
-/// The row of the order to which something happened.
+/// The row of the order that an event belongs to.
 fn order<'c>(event: &Envelope<'_>, changes: &'c mut Changes) -> Row<'c> {
     let mut row = changes.row(&ORDERS, [Value::from(event.stream_id())]);
     row.put("version", count_of(event.commit_version()));
     row
 }
 
-/// The row of an order's payments in the currency of one of them.
+/// The row with an order's payments in the currency of `amount`.
 fn payments<'c>(order: &OrderId, amount: &Money, changes: &'c mut Changes) -> Row<'c> {
     let key = [order.as_str(), amount.currency.as_str()];
     changes.row(&PAYMENTS, key.map(Value::from))

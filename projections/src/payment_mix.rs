@@ -1,6 +1,6 @@
 //! `payment_mix`: how people pay, by method and currency.
 //!
-//! Invariant: every payment counts, whether its order was ever placed or not.
+//! Invariant: every payment counts, even if its order was never placed.
 
 use domain::Payment;
 use domain::payment::{PaymentCaptured, PaymentRefunded};
@@ -28,7 +28,6 @@ const METHODS: Table = Table {
     view: View::WHOLE,
 };
 
-/// The rules of `payment_mix`.
 pub(crate) fn rules() -> Rules {
     Rules::new("payment_mix", 1, &[METHODS])
         .on::<Payment, PaymentCaptured>(|captured, _, changes| {

@@ -1,6 +1,6 @@
 //! `seller_sales`: what was ordered from each seller, by currency; an order counts once.
 //!
-//! Deliberately absent: what became of it; a cancelled order was placed all the same.
+//! Deliberately absent: what happened to an order afterwards; a cancelled order counts, too.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,6 @@ const SELLERS: Table = Table {
     view: View::WHOLE,
 };
 
-/// The rules of `seller_sales`.
 pub(crate) fn rules() -> Rules {
     Rules::new("seller_sales", 1, &[SELLERS]).on::<Order, OrderPlaced>(|placed, _, changes| {
         let mut counted = BTreeSet::new();

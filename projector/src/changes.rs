@@ -1,8 +1,8 @@
-//! Row changes: what a projection contributes, folded in memory by the same merge rules that SQL
-//! applies (`sql`).
+//! Row changes: what a projection contributes to rows. They are folded in memory by the merge rules
+//! that SQL also applies (`sql`).
 //!
-//! Invariant: folding a batch and merging the result into the stored rows gives the rows that
-//! merging one contribution after the other gives. Null contributes nothing.
+//! Invariant: folding a batch and merging the result into the stored rows gives the same rows as
+//! merging the contributions one by one. Null contributes nothing.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,12 @@ pub(crate) enum Cell {
     /// Nothing was contributed.
     #[default]
     Null,
-    /// A value.
     Value(Value),
-    /// A value with what decides whether it is the latest.
+    /// A value, with the rank that decides whether it is the latest.
     Latest(Value, Rank),
 }
 
-/// What decides which contribution is the latest.
+/// The contribution with the greatest rank is the latest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     pub(crate) by: Value,
@@ -63,7 +62,7 @@ impl Cell {
     }
 }
 
-/// The rows of one table as folded so far, by key, the tenant first.
+/// The rows of one table as folded so far, by key. A key begins with the tenant.
 pub(crate) struct TableFold {
     pub(crate) table: &'static Table,
     pub(crate) rows: BTreeMap<Box<[Value]>, Box<[Cell]>>,
@@ -94,7 +93,7 @@ impl Changes {
         }
     }
 
-    /// Says which commit the following contributions come from: its tenant owns the rows.
+    /// Names the commit that the following contributions come from. Its tenant owns the rows.
     pub fn begin(&mut self, placed: &Placed) {
         let tenant = placed.commit.tenant.as_str();
         if !matches!(&self.tenant, Value::Text(held) if **held == *tenant) {
@@ -103,8 +102,8 @@ impl Changes {
         self.place = (placed.partition, placed.position);
     }
 
-    /// The row of `table` with this key, for contributing to it. It comes to be, even if nothing
-    /// is contributed.
+    /// The row of `table` with this key, to contribute to. The row is created even if nothing is
+    /// contributed.
     ///
     /// # Panics
     /// If the key or the table is not as declared: a bug of the projection.
@@ -155,7 +154,7 @@ impl Row<'_> {
     /// Contributes a value to a column, by the column's merge rule.
     ///
     /// # Panics
-    /// If the column is not declared so: a bug of the projection.
+    /// If the column's declaration does not fit the value: a bug of the projection.
     pub fn put(&mut self, column: &str, value: impl Into<Value>) -> &mut Self {
         let index = self.index(column);
         let value = value.into();
@@ -221,7 +220,7 @@ impl Row<'_> {
     }
 }
 
-/// A contribution to a sum as its column has it.
+/// A contribution to a sum, in the type of its column.
 fn added(declared: &ValueColumn, number: i64) -> Value {
     if declared.column_type == ColumnType::Numeric {
         return Value::Numeric(number.into());
@@ -241,7 +240,7 @@ mod tests {
     use super::*;
     use crate::table::{add, key, latest, max, min, set, tally};
 
-    /// Every rule; `own` stands for a column that one stream alone writes.
+    /// Every merge rule; only one stream writes the column `own`.
     const TABLE: Table = Table {
         name: "sample",
         about: "",
@@ -298,7 +297,7 @@ mod tests {
         )
     }
 
-    /// Contributes each with its place; partition 0 alone writes `own`.
+    /// Folds each contribution at its place; only partition 0 writes `own`.
     fn fold(given: &[(u32, u64, Contribution)]) -> Changes {
         const TABLES: &[Table] = &[TABLE];
         let mut changes = Changes::new(TABLES);
@@ -319,7 +318,7 @@ mod tests {
         changes
     }
 
-    /// What the upsert does with stored rows.
+    /// Does to the stored rows what the SQL upsert does.
     fn upsert(stored: &mut BTreeMap<Box<[Value]>, Box<[Cell]>>, changes: Changes) {
         for (key, cells) in changes.tables.into_iter().flat_map(|fold| fold.rows) {
             let row = stored
@@ -346,7 +345,8 @@ mod tests {
             let mut at_once = BTreeMap::new();
             upsert(&mut at_once, fold(&given));
 
-            // The same commits, each partition in its order, the partitions in another.
+            // The same commits: the order within each partition stays, the order between partitions
+            // changes.
             let mut queues: Vec<Vec<_>> = (0..3)
                 .map(|p| given.iter().filter(|(q, ..)| *q == p).rev().cloned().collect())
                 .collect();

@@ -1,7 +1,8 @@
-//! Checkpoints in Postgres: loaded, and moved with compare-and-set on the whole of them.
+//! Checkpoints in Postgres: loaded, and moved by compare-and-set on all of their columns.
 //!
-//! Invariant: a checkpoint moves only from exactly what its reader continues, or is made only where
-//! there is none; otherwise nothing changes. Deliberately absent: the rows that move with it.
+//! Invariant: a checkpoint changes only if it is exactly the one that the reader continues, and is
+//! created only if there is none; otherwise nothing changes. Deliberately absent: the rows that the
+//! same transaction writes.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::error::RuntimeError;
 
-/// The columns of a checkpoint behind its key, with their types.
+/// The columns of a checkpoint after its key, with their types.
 const COLUMNS: [(&str, &str); 10] = [
     ("log", "uuid"),
     ("record_version", "int"),
@@ -38,7 +39,7 @@ pub(crate) struct Move {
     pub(crate) version: i32,
     pub(crate) generation: i32,
     pub(crate) partition: Partition,
-    /// What it must be; absent: none may be there.
+    /// The checkpoint that must be stored now; absent: none may be stored.
     pub(crate) before: Option<Checkpoint>,
     pub(crate) after: Checkpoint,
 }
@@ -130,7 +131,7 @@ fn bind_checkpoints<'q>(query: PgQuery<'q>, checkpoints: &[&'q Checkpoint]) -> P
         .bind(column!(c => c.last_recorded_at.map(Timestamp::to_utc)))
 }
 
-/// Moves checkpoints, all or none: to be called in the transaction that changes the rows.
+/// Moves all checkpoints or none. Call this in the transaction that changes the rows.
 pub(crate) async fn compare_and_set(
     tx: &mut PgConnection,
     moves: &[&Move],
@@ -200,7 +201,7 @@ pub(crate) async fn load(
         .collect::<Result<_, _>>()
 }
 
-/// The partition and checkpoint of a row that has all columns.
+/// The partition and the checkpoint in a row that has all columns of the table.
 pub(crate) fn read(row: &PgRow) -> Result<(Partition, Checkpoint), sqlx::Error> {
     let partition: i32 = row.try_get("partition")?;
     let version: i32 = row.try_get("record_version")?;

@@ -1,8 +1,8 @@
-//! Rows in the binary format of COPY, for tables that are being filled.
+//! Rows in the binary format of COPY, for tables that a rebuild is filling.
 //!
 //! Source: the PostgreSQL manual, COPY, "Binary Format", and the send functions of the types.
-//! Invariant: the columns are those of `sql::create_table`, in its order. Deliberately absent: rows
-//! that are there already, which a COPY does not merge with (`sql`).
+//! Invariant: the columns are those of `sql::create_table`, in its order. Deliberately absent:
+//! merging with rows that the table already has; COPY cannot do that (`sql`).
 
 use bytes::{BufMut as _, BytesMut};
 use chrono::NaiveDate;
@@ -15,7 +15,7 @@ use super::table::{Merge, Table};
 use super::value::Value;
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-/// Where Postgres begins to count: 2000-01-01T00:00:00Z, in microseconds since 1970.
+/// The zero of Postgres's timestamps: 2000-01-01T00:00:00Z, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const EPOCH_DAY: NaiveDate = NaiveDate::from_ymd_opt(2000, 1, 1).expect("a day");
 
@@ -26,7 +26,6 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// Of a table under its physical name.
     pub(crate) fn new(physical_name: &str) -> Self {
         let table = identifier(physical_name);
         Self {
@@ -34,7 +33,7 @@ impl Copy {
         }
     }
 
-    /// Adds the rows of `fold`, none of which may be there.
+    /// Adds the rows of `fold`. None of them may be in the table yet.
     pub(crate) async fn run(
         &self,
         connection: &mut PgConnection,
@@ -50,7 +49,7 @@ impl Copy {
 fn encode(fold: &TableFold) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(128 * (fold.rows.len() + 1));
     bytes.put_slice(SIGNATURE);
-    // No flags, and no extension of the header.
+    // No flags, and no header extension.
     bytes.put_i64(0);
     let count = column_count(fold.table);
     for (key, cells) in &fold.rows {

@@ -1,4 +1,5 @@
-//! One accepted commit as projections see it, each of its events decoded at most once for all of them.
+//! One accepted commit as projections see it. Each of its events is decoded at most once for all
+//! projections.
 //!
 //! Deliberately absent: any domain; a projection names the event type that it expects.
 
@@ -50,7 +51,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// What the commit says.
+    /// The commit.
     #[must_use]
     pub fn commit(&self) -> &'a Commit {
         &self.placed.commit
@@ -86,16 +87,16 @@ impl<'a> Entry<'a> {
         self.placed.position
     }
 
-    /// Its record's hash; made each time.
+    /// The hash of its record, computed at each call.
     #[must_use]
     pub fn record_hash(&self) -> RecordHash {
         self.placed.record_hash()
     }
 
-    /// One of its events, decoded for all projections at once.
+    /// One of its events, decoded once for all projections.
     ///
     /// # Errors
-    /// [`ProjectError::Event`] where it cannot be read.
+    /// [`ProjectError::Event`] if the event cannot be read.
     pub(crate) fn event<E: Message>(&self, index: usize) -> Result<Rc<E>, ProjectError> {
         if let Some(event) = self.events[index].get()
             && let Ok(event) = Rc::clone(event).downcast::<E>()
@@ -109,7 +110,8 @@ impl<'a> Entry<'a> {
             type_name: event.type_name.clone(),
             source,
         })?);
-        // A second type for the same event is decoded anew each time: no domain has one.
+        // If a second type is asked for the same event, that type is decoded at each call. No
+        // domain does that.
         let _ = self.events[index].set(Rc::clone(&decoded) as Rc<dyn Any>);
         Ok(decoded)
     }

@@ -1,7 +1,7 @@
-//! What can go wrong between a log and Postgres, and which of it passes.
+//! What can fail between a log and Postgres, and whether another try may succeed.
 //!
-//! Invariant: a failure that may pass never stops a projector; one that may not never goes on in
-//! silence.
+//! Invariant: after a failure that may pass, a projector always tries again; a failure that cannot
+//! pass is always reported.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -19,24 +19,24 @@ pub enum RuntimeError {
     /// Postgres did not answer or refused; another try may succeed.
     #[error("could not {operation}")]
     Postgres {
-        /// What was tried, as in "could not …".
+        /// The operation that failed, as in "could not …".
         operation: &'static str,
         /// What the client library said.
         source: sqlx::Error,
     },
-    /// Postgres did not answer in time; what became of the transaction is unknown.
+    /// Postgres did not answer in time; whether the transaction was committed is unknown.
     #[error("Postgres did not answer within {seconds} s; the outcome is unknown")]
     PostgresSilent {
-        /// The limit.
+        /// The limit, in seconds.
         seconds: u64,
     },
     /// The log did not answer; another try may succeed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The log is damaged, or not the one that was read before.
+    /// The log is damaged, or is not the log that was read before.
     #[error(transparent)]
     Stop(#[from] Stop),
-    /// Somebody else moved a checkpoint: nothing was changed.
+    /// Another projector moved a checkpoint: nothing was changed.
     #[error(
         "superseded: another projector moved a checkpoint of {projections}; this one changed \
          nothing and stopped"
@@ -54,9 +54,9 @@ pub enum RuntimeError {
     /// There is no such projection.
     #[error("there is no projection {name:?}; there are: {known}")]
     Unknown {
-        /// The name asked for.
+        /// The unknown name.
         name: String,
-        /// Those that are known, separated by commas.
+        /// The known names, separated by commas.
         known: String,
     },
     /// The database holds the read models of another log.
@@ -69,11 +69,11 @@ pub enum RuntimeError {
     OtherLog {
         /// The log whose read models they are.
         held: LogId,
-        /// Where that was.
+        /// The address of that log.
         held_address: String,
-        /// The log that is read.
+        /// The log that this process reads.
         log: LogId,
-        /// Where that is.
+        /// The address of the log that this process reads.
         address: String,
     },
     /// Another process is rebuilding the same projection.
@@ -84,7 +84,7 @@ pub enum RuntimeError {
     },
 }
 
-/// A projection that goes no further in a partition, and why.
+/// A stop: a projection that goes no further in a partition, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("projection {projection} stopped{}: {reason}", place(.partition.as_ref(), .offset.as_ref()))]
 pub struct StoppedProjection {
@@ -92,18 +92,18 @@ pub struct StoppedProjection {
     pub projection: &'static str,
     /// The partition; absent: all of them.
     pub partition: Option<Partition>,
-    /// The offset of the commit that it could not take up, where it was one.
+    /// The offset of the commit at which it stopped; absent if no single commit caused the stop.
     pub offset: Option<Offset>,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl StoppedProjection {
-    /// What happened, and the command that lets it go on once the cause is gone.
+    /// What happened, and the command that resumes the projection after its cause was removed.
     #[must_use]
     pub fn with_remedy(&self) -> String {
         let name = self.projection;
-        // Some reasons name their remedy: another command helps there.
+        // Some reasons already name another command as their remedy.
         if self.reason.contains("annals projections") {
             return self.to_string();
         }
@@ -156,7 +156,7 @@ impl From<event_log::subscription::SubscriptionError> for RuntimeError {
     }
 }
 
-/// Why a projection's data cannot be written, in one line with its sources.
+/// Why a projection's data cannot be written: one line, with the error's sources.
 pub(crate) fn explain_project(error: &ProjectError) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),

@@ -1,7 +1,7 @@
-//! From batches of commits to what each projection makes of them, in memory.
+//! Folds batches of commits into the row changes of each projection, in memory.
 //!
-//! Invariant: a projection takes up exactly the commits behind its own checkpoint; one that fails
-//! leaves the others untouched. Deliberately absent: I/O.
+//! Invariant: a projection takes up exactly the commits after its own checkpoint; a failing
+//! projection does not affect the others. Deliberately absent: I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,15 +17,15 @@ use super::error::{StoppedProjection, explain_project};
 use super::generation::Generation;
 use super::write::Folded;
 
-/// A place in each partition.
+/// A checkpoint for each partition.
 pub(crate) type Places = BTreeMap<Partition, Checkpoint>;
 
-/// How far a generation has come, and where it goes no further.
+/// How far a generation has come, and in which partitions it stopped.
 #[derive(Default)]
 pub(crate) struct Progress {
-    /// Up to where commits were taken up, durable or on the way to it.
+    /// Up to here commits were folded; their rows are durable or being written.
     pub(crate) taken_up: Places,
-    /// Up to where rows and checkpoints are durable.
+    /// Up to here rows and checkpoints are durable.
     pub(crate) durable: Places,
     pub(crate) stopped: BTreeSet<Partition>,
 }
@@ -44,8 +44,8 @@ impl Progress {
     }
 }
 
-/// Folds batches for all generations that want them. Where a projection fails, the failure is
-/// returned and the partition is left out of its fold, with all else of it.
+/// Folds batches for all generations that want them. If a projection fails at a commit, its failure
+/// is returned, and its fold leaves out all of that commit's partition.
 pub(crate) fn fold(
     generations: &[Generation],
     progress: &mut [Progress],

@@ -1,8 +1,8 @@
-//! Generations: the buildings of a projection's tables, one of which is live.
+//! Generations of a projection's tables. One generation is live.
 //!
 //! Invariant: at most one generation of a projection is live, and the views in `read` show it. A
-//! live generation was made from the very declarations that this program has; else the projection
-//! asks for a rebuild. Deliberately absent: checkpoints (`checkpoint`) and rows (`write`).
+//! live generation was made from exactly the declarations of this program; otherwise the projection
+//! stops until it is rebuilt. Deliberately absent: checkpoints (`checkpoint`) and rows (`write`).
 
 use std::sync::Arc;
 
@@ -15,17 +15,16 @@ use super::projection::Projection;
 use super::sql::{self, Upsert, create_table, create_view, physical_name};
 use super::table::Table;
 
-/// Serialises the making of generations among all processes.
+/// The advisory lock under which all processes create generations, one at a time.
 const MAKING: &str = "annals.generation";
 
-/// One building of a projection's tables.
 #[derive(Clone)]
 pub(crate) struct Generation {
     pub(crate) projection: Arc<dyn Projection>,
     pub(crate) number: i32,
-    /// One for each of the projection's tables, in order.
+    /// The upsert of each of the projection's tables, in order.
     pub(crate) upserts: Vec<Upsert>,
-    /// The same for rows that are new to their tables.
+    /// The COPY of each table, for rows that the table does not have yet.
     pub(crate) copies: Vec<Copy>,
 }
 
@@ -50,7 +49,7 @@ fn version_of(projection: &dyn Projection) -> i32 {
     i32::try_from(projection.version()).expect("versions are small numbers")
 }
 
-/// The declarations of a projection as text, whatever the generation.
+/// The declarations of a projection as text, without the number of a generation.
 fn declaration(projection: &dyn Projection) -> String {
     let tables = projection.tables().iter().map(|t| create_table(t, t.name));
     let plain = |table: &str| table.to_owned();
@@ -59,7 +58,7 @@ fn declaration(projection: &dyn Projection) -> String {
     tables.chain(views).collect::<Vec<_>>().join(";\n")
 }
 
-/// What is stored of a live generation.
+/// A live generation as stored in Postgres.
 pub(crate) struct Live {
     pub(crate) number: i32,
     pub(crate) version: i32,
@@ -69,7 +68,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Why this program must not write it, if it must not.
+    /// Why this program must not write the generation; absent if it may.
     pub(crate) fn differs(&self, projection: &dyn Projection) -> Option<String> {
         let (name, version) = (projection.name(), projection.version());
         if self.version != version_of(projection) {
@@ -115,8 +114,8 @@ pub(crate) async fn live(
     Ok(Some(read().map_err(failed())?))
 }
 
-/// The live generations of `projections`, made where there is none; and those that must be rebuilt
-/// first, with their numbers.
+/// The live generation of each of `projections`; it is created if there is none. Also returns the
+/// projections that must be rebuilt first, with the numbers of their generations.
 pub(crate) async fn ensure_live(
     connection: &mut PgConnection,
     projections: &[Arc<dyn Projection>],
@@ -176,7 +175,7 @@ async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> 
     Ok(())
 }
 
-/// Makes an empty generation beside the live one. What an earlier rebuild left is dropped.
+/// Creates an empty generation beside the live one. Drops what an earlier rebuild left unfinished.
 pub(crate) async fn make_building(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
@@ -239,14 +238,15 @@ async fn make_tables(
     Ok(Generation::new(projection, number))
 }
 
-/// Lets the views show a generation.
+/// Makes the views show a generation.
 async fn show(connection: &mut PgConnection, generation: &Generation) -> Result<(), RuntimeError> {
     let failed = || RuntimeError::postgres("let the views show the new tables");
     let projection = &*generation.projection;
     let physical = |table: &str| name_in(projection, generation.number, table);
     for model in models_of(projection) {
         let create = create_view(&model, &physical);
-        // Replacing keeps what others built upon the view; it fails where columns changed.
+        // Replacing a view keeps the objects that others built on it; it fails if the columns
+        // changed.
         let mut attempt = connection.begin().await.map_err(failed())?;
         let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
             .execute(&mut *attempt)
@@ -269,7 +269,7 @@ async fn show(connection: &mut PgConnection, generation: &Generation) -> Result<
     Ok(())
 }
 
-/// Takes the live generation's place: to be called in a transaction that holds the live one.
+/// Makes `building` the live generation. Call this in a transaction that has locked the live one.
 pub(crate) async fn switch(
     tx: &mut PgConnection,
     building: &Generation,

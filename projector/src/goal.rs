@@ -1,4 +1,4 @@
-//! How far a task goes, and what is missing to it.
+//! How far a task goes, and which partitions have not reached that goal.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,14 @@ use super::fold::Places;
 /// How far a task goes.
 #[derive(Clone, Debug)]
 pub(crate) enum Goal {
-    /// On and on.
+    /// Without an end.
     Follow,
-    /// Up to before these offsets.
+    /// Up to these offsets, which are excluded.
     Reach(BTreeMap<Partition, Offset>),
 }
 
-/// The partitions in which a place is before the goal: where it would go on, and the goal.
+/// The partitions that are behind the goal, each with the next offset to read and the goal's
+/// offset.
 pub(super) fn behind<'a>(
     ends: &BTreeMap<Partition, Offset>,
     places: impl Iterator<Item = &'a Places> + Clone,

@@ -1,7 +1,8 @@
-//! Which log a database holds the read models of.
+//! The log that a database belongs to.
 //!
-//! Invariant: a database belongs to the log that wrote it first; nobody writes or shows it for another.
-//! Deliberately absent: when it is asked (`task`, `rebuild`, `list`, the query door, `cli`).
+//! Invariant: a database belongs to the log that first wrote to it; no process writes it or shows
+//! it for another log. Deliberately absent: when this is checked (`task`, `rebuild`, `list`, the
+//! query door, `cli`).
 
 use event_log::create::first_claim;
 use event_log::log::EventLog;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::error::RuntimeError;
 use super::projector::connect_options;
 
-/// A log and where it is.
+/// A log and its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedLog {
     /// Its identity.
@@ -22,7 +23,7 @@ pub struct NamedLog {
 }
 
 impl NamedLog {
-    /// The log that is read; absent as long as nobody has claimed it.
+    /// The log that is read; absent until a writer has claimed it.
     ///
     /// # Errors
     /// `Log`.
@@ -35,11 +36,11 @@ impl NamedLog {
     }
 }
 
-/// Refuses a database that holds the read models of another log than this. One that holds none yet, or
-/// was not migrated yet, is anybody's.
+/// Refuses a database that holds the read models of another log. A database without read models, or
+/// one that was not migrated yet, is accepted for any log.
 ///
 /// # Errors
-/// `OtherLog`; `Log`, `Postgres` where one of them does not answer.
+/// `OtherLog`; `Log` or `Postgres` if the log or Postgres does not answer.
 pub async fn require_log(log: &dyn EventLog, url: &str) -> Result<(), RuntimeError> {
     let Some(named) = NamedLog::of(log).await? else {
         return Ok(());
@@ -81,10 +82,11 @@ pub async fn require(connection: &mut PgConnection, log: &NamedLog) -> Result<()
     })
 }
 
-/// Makes a database this log's, unless it is another's; to be called before anything is written.
+/// Assigns a database to this log, unless it belongs to another. Call this before anything is
+/// written.
 ///
 /// # Errors
-/// `OtherLog`; `Log`, `Postgres` where one of them does not answer.
+/// `OtherLog`; `Log` or `Postgres` if the log or Postgres does not answer.
 pub(crate) async fn take(
     connection: &mut PgConnection,
     log: &dyn EventLog,

@@ -1,14 +1,14 @@
-//! The projection runtime: accepted commits in, rows out, each effect exactly once; and the two read
-//! models that suit every domain (`stream_index`, `rejections`).
+//! The projection runtime: reads accepted commits and writes rows, with each effect exactly once.
+//! It also has the two read models that suit every domain (`stream_index`, `rejections`).
 //!
-//! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows, most simply
-//! as [`Rules`]; the
-//! runtime folds a batch in memory (`fold`, `changes`), writes rows and checkpoints in one
-//! transaction (`write`, `checkpoint`, `copy`), runs partitions in parallel (`projector`, `task`)
-//! and builds a changed read model beside the live one (`generation`, `rebuild`).
+//! A [`Projection`] declares tables, each column with a merge rule, and contributes to rows, most
+//! simply as [`Rules`]. The runtime folds a batch in memory (`fold`, `changes`), writes rows and
+//! checkpoints in one transaction (`write`, `checkpoint`, `copy`), runs partitions in parallel
+//! (`projector`, `task`) and builds a changed read model beside the live one (`generation`,
+//! `rebuild`).
 //!
-//! Invariant: rows stand at exactly the place that their checkpoint says. Deliberately absent: any
-//! domain, and HTTP.
+//! Invariant: the rows hold the effects of exactly the commits up to their checkpoint. Deliberately
+//! absent: any domain, and HTTP.
 
 mod changes;
 mod checkpoint;

@@ -1,6 +1,6 @@
-//! How far every projection has come, for people and tools.
+//! The progress of every projection, for people and tools.
 //!
-//! Deliberately absent: anything that changes something.
+//! Deliberately absent: any change of data.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,44 +19,44 @@ use super::projection::Projection;
 use super::projector::connect_options;
 use super::{checkpoint, measure, stops};
 
-/// How far one building of a projection has come in one partition.
+/// How far one generation of a projection has come in one partition.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Place {
     /// The projection.
     pub projection: String,
     /// Its version.
     pub version: i32,
-    /// The number of its building.
+    /// The number of the generation.
     pub generation: i32,
-    /// What the building is.
+    /// The state of the generation.
     pub state: PlaceState,
     /// The partition.
     pub partition: Partition,
-    /// The accepted records it has taken up.
+    /// The number of accepted records that it has taken up.
     pub position: Position,
     /// The offset of the last record read; absent: none.
     pub offset: Option<Offset>,
-    /// Records behind the log's end, where the log could be asked.
+    /// The number of records between the checkpoint and the log's end; absent if no log was given.
     pub gap: Option<u64>,
-    /// Seconds since the last commit taken up was recorded; 0 where none is missing.
+    /// Seconds since the last commit taken up was recorded; 0 if no record is missing.
     pub lag_seconds: Option<f64>,
     /// When the last commit taken up was recorded.
     pub last_recorded_at: Option<Timestamp>,
-    /// Why it goes no further here, if it does not.
+    /// Why it stopped here; absent if it did not.
     pub stopped: Option<String>,
 }
 
-/// What a building of a projection's tables is.
+/// The state of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlaceState {
     /// The views show it.
     Live,
-    /// The views show it, but this program's declarations are others: it must be rebuilt.
+    /// The views show it, but this program's declarations differ: it must be rebuilt.
     Outdated,
-    /// The views show it, and its projector goes no further here.
+    /// The views show it, and the projection stopped here.
     Stopped,
-    /// A rebuild is making it, or left it.
+    /// A rebuild is filling it, or left it unfinished.
     Building,
 }
 
@@ -73,8 +73,8 @@ impl PlaceState {
     }
 }
 
-/// Every building's place in every partition: those of the log, where it is given, else those with
-/// a checkpoint.
+/// The place of every generation in every partition: in each partition of `log` if it is given,
+/// otherwise in each partition with a checkpoint.
 ///
 /// # Errors
 /// `Postgres`, `Log`.
@@ -87,7 +87,8 @@ pub async fn list(
     let mut connection = connect_options(url)?.connect().await.map_err(connect)?;
     let mut bounds: BTreeMap<Partition, Bounds> = BTreeMap::new();
     if let Some(log) = log {
-        // A log that has lost its beginning has places all the same.
+        // If the log has lost its beginning, its first claim cannot be read; its places are listed
+        // all the same.
         if let Ok(Some(named)) = NamedLog::of(log).await {
             held::require(&mut connection, &named).await?;
         }
@@ -162,7 +163,7 @@ async fn state_of(
     })
 }
 
-/// Name, number, version, and whether it is only being built.
+/// Each generation's projection, number, version, and whether it is still being built.
 async fn buildings(
     connection: &mut PgConnection,
 ) -> Result<Vec<(String, i32, i32, bool)>, RuntimeError> {

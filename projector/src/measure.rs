@@ -1,6 +1,7 @@
-//! What the runtime measures.
+//! The metrics of the runtime.
 //!
-//! Invariant: names are frozen; units stand last in them. Deliberately absent: how they are shown.
+//! Invariant: names are frozen and end with their unit. Deliberately absent: how metrics are
+//! exported.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,13 +16,13 @@ use position::Partition;
 use super::projection::Projection;
 use super::write::Folded;
 
-// Figures are shown to people; what a float cannot hold of a large count does not matter.
+// The figures are for display: the precision that a float loses on a large count does not matter.
 #[allow(clippy::cast_precision_loss)]
 fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Begins the counters of a projector, at 0.
+/// Registers a projector's counters with the value 0.
 pub(crate) fn begin(projections: &[Arc<dyn Projection>]) {
     counter!("annals_projector_commits_total").increment(0);
     counter!("annals_projector_rows_total").increment(0);
@@ -39,7 +40,7 @@ pub(crate) fn begin(projections: &[Arc<dyn Projection>]) {
     }
 }
 
-/// A batch was written.
+/// Counts a written batch.
 pub(crate) fn written(batches: &[Batch], folds: &[Folded], elapsed: Duration) {
     let commits: usize = batches.iter().map(|batch| batch.commits.len()).sum();
     let rows: usize = folds.iter().map(|fold| fold.changes.row_count()).sum();
@@ -56,12 +57,12 @@ pub(crate) fn written(batches: &[Batch], folds: &[Folded], elapsed: Duration) {
     );
 }
 
-/// A projection goes no further.
+/// Counts a projection's stop.
 pub(crate) fn stopped(projection: &'static str) {
     counter!("annals_projection_stopped_total", "projection" => projection).increment(1);
 }
 
-/// Batches may hold orphans.
+/// Counts the orphans in batches.
 pub(crate) fn orphans(batches: &[Batch]) {
     for batch in batches {
         for (reason, &count) in &batch.orphans {
@@ -71,7 +72,7 @@ pub(crate) fn orphans(batches: &[Batch]) {
     }
 }
 
-/// How far a live read model is behind in a partition.
+/// Sets the gap and the lag of a live read model in a partition.
 pub(crate) fn place(projection: &str, partition: Partition, gap: u64, lag: Duration) {
     let labels = [
         ("projection", projection.to_owned()),
@@ -81,24 +82,24 @@ pub(crate) fn place(projection: &str, partition: Partition, gap: u64, lag: Durat
     gauge!("annals_projection_lag_seconds", &labels).set(lag.as_secs_f64());
 }
 
-/// In how many partitions a live read model has stopped.
+/// Sets the number of partitions in which a live read model has stopped.
 pub(crate) fn stopped_partitions(projection: &str, partitions: usize) {
     gauge!("annals_projection_stopped_partitions", "projection" => projection.to_owned())
         .set(float(partitions as u64));
 }
 
-/// How old what gap and lag say is.
+/// Sets the age of the values of gap and lag.
 pub(crate) fn sampled(age: Duration) {
     gauge!("annals_projection_sample_age_seconds").set(age.as_secs_f64());
 }
 
-/// How many records lie behind a checkpoint.
+/// The number of records after a checkpoint.
 pub(crate) fn gap(bounds: Bounds, at: Option<&Checkpoint>) -> u64 {
     let next = at.map_or(bounds.first.0, |checkpoint| checkpoint.offset.0 + 1);
     bounds.end.0.saturating_sub(next)
 }
 
-/// The time since the last commit taken up was recorded; 0 where no record is missing.
+/// The time since the last commit taken up was recorded; 0 if no record is missing.
 pub(crate) fn lag_seconds(bounds: Bounds, at: Option<&Checkpoint>) -> f64 {
     let last = at.and_then(|checkpoint| checkpoint.last_recorded_at);
     match last {

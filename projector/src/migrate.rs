@@ -1,13 +1,13 @@
 //! The fixed part of the Postgres schema: forward-only migrations from `migrations/`.
 //!
-//! Invariant: a migration that was applied is never edited; its checksum is kept and compared.
-//! Deliberately absent: the read models' tables, which the runtime makes from their declarations.
+//! Invariant: an applied migration is never edited; its checksum is stored and compared.
+//! Deliberately absent: the read models' tables, which the runtime creates from their declarations.
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, PgConnection};
 
-/// Where applied migrations are noted.
+/// The table of applied migrations.
 const NOTES: &str = "annals.migration";
 
 /// One migration and whether it was applied.
@@ -37,7 +37,7 @@ fn migrator() -> Migrator {
     migrator
 }
 
-/// Applies the migrations that the database at `url` lacks, and says what it has now.
+/// Applies the migrations that the database at `url` lacks, and returns the state after that.
 ///
 /// # Errors
 /// `MigrateError`: the database does not answer, or was migrated by a newer program.

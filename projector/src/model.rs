@@ -1,24 +1,24 @@
-//! Views, made of the tables that a projection declares.
+//! Views over the tables that a projection declares.
 //!
 //! Deliberately absent: their SQL (`sql`).
 
 use super::projection::Projection;
 use super::table::{ColumnType, Empty, KeyColumn, Shown, Table, ValueColumn};
 
-/// A view in the schema `read`: what a projection shows of a table of the same name.
+/// A view in the schema `read`: the shown part of the table with the same name.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// Its name in SQL and in the query door.
     pub name: &'static str,
-    /// A sentence for people.
+    /// A description for readers of the data.
     pub about: &'static str,
-    /// The columns of its key behind the tenant.
+    /// The columns of its key after the tenant.
     pub key: &'static [KeyColumn],
-    /// Its columns behind the tenant, those of its key among them.
+    /// Its columns after the tenant, including those of its key.
     pub columns: Vec<ModelColumn>,
-    /// `LEFT JOIN`s of `r` with the projection's other tables, whose names stand in braces.
+    /// `LEFT JOIN`s of `r` with the projection's other tables, whose names are in braces.
     pub joins: &'static str,
-    /// Which rows are whole; absent: all.
+    /// Which rows are complete, as a condition; absent: all.
     pub filter: Option<&'static str>,
     /// Where it is shown.
     pub shown: Shown,
@@ -35,7 +35,7 @@ pub struct ModelColumn {
     pub null: Null,
     /// What it is computed from.
     pub source: Source,
-    /// A sentence for people.
+    /// A description for readers of the data.
     pub about: &'static str,
 }
 
@@ -44,7 +44,7 @@ pub struct ModelColumn {
 pub enum Null {
     /// Every row has a value.
     Never,
-    /// What has not happened is null.
+    /// Null until the event that gives the value has happened.
     Possible,
 }
 
@@ -53,26 +53,26 @@ pub enum Null {
 pub enum Source {
     /// The table's column of the same name.
     Same,
-    /// The table's column of the same name, 0 where it is null.
+    /// The table's column of the same name; 0 if that is null.
     OrZero,
-    /// An expression.
+    /// An SQL expression.
     Sql(&'static str),
-    /// A sum: null where 64 bits do not hold it.
+    /// A sum; null if it does not fit in 64 bits.
     Sum(Sum),
-    /// The names of the row's sums that 64 bits do not hold; null where there are none.
+    /// The names of the row's sums that do not fit in 64 bits; null if all fit.
     TooLarge,
 }
 
 /// What a view's sum is computed from.
 #[derive(Clone, Copy, Debug)]
 pub enum Sum {
-    /// The table's column of the same name, 0 where it is null.
+    /// The table's column of the same name; 0 if that is null.
     Same,
-    /// An expression of the type numeric that is never null.
+    /// An SQL expression of the type numeric that is never null.
     Sql(&'static str),
 }
 
-/// A number computed by an expression that is never null.
+/// A number computed by an SQL expression that is never null.
 #[must_use]
 pub const fn computed(
     name: &'static str,
@@ -88,7 +88,7 @@ pub const fn computed(
     }
 }
 
-/// A sum computed by an expression of the type numeric that is never null.
+/// A sum computed by an SQL expression of the type numeric that is never null.
 #[must_use]
 pub const fn sum_of(
     name: &'static str,
@@ -102,7 +102,7 @@ pub const fn sum_of(
     }
 }
 
-/// The flag of a view with sums.
+/// Every view with sums has this column.
 const TOO_LARGE: ModelColumn = ModelColumn {
     name: "too_large",
     column_type: ColumnType::Text,

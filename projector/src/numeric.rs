@@ -10,9 +10,9 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
 use sqlx::{Encode, Postgres, Type};
 
-/// What one digit counts to.
+/// The base of `numeric`'s digits.
 const BASE: u128 = 10_000;
-/// The most such digits that 128 bits need.
+/// The most digits in this base that 128 bits need.
 const DIGITS_MAX: usize = 10;
 const OID: Oid = Oid(1700);
 const ARRAY_OID: Oid = Oid(1231);
@@ -24,8 +24,8 @@ const NEGATIVE: u16 = 0x4000;
 pub(super) struct Numeric(pub(super) i128);
 
 impl Numeric {
-    /// Its digits, the first one first, none of them 0 at either end; and how many there were before
-    /// the last zeros were left out.
+    /// Its digits, the most significant first. The range leaves out the zeros at both ends; with
+    /// the zeros at the end there are `DIGITS_MAX - range.start` digits.
     fn digits(self) -> ([u16; DIGITS_MAX], std::ops::Range<usize>) {
         let mut digits = [0; DIGITS_MAX];
         let mut rest = self.0.unsigned_abs();
@@ -39,20 +39,19 @@ impl Numeric {
         (digits, first..last.map_or(first, |last| last + 1))
     }
 
-    /// How many bytes it takes.
+    /// Its size in bytes.
     pub(super) fn size(self) -> usize {
         8 + 2 * self.digits().1.len()
     }
 
-    /// Writes it.
     pub(super) fn put(self, bytes: &mut impl BufMut) {
         let (digits, range) = self.digits();
         let small = |count: usize| i16::try_from(count).expect("there are few digits");
         bytes.put_i16(small(range.len()));
-        // The power of the base that the first digit is of.
+        // The weight: the exponent of the first digit in this base.
         bytes.put_i16(small((DIGITS_MAX - range.start).saturating_sub(1)));
         bytes.put_u16(if self.0 < 0 { NEGATIVE } else { POSITIVE });
-        // No digits behind the decimal point.
+        // The scale: no decimal digits after the point.
         bytes.put_u16(0);
         digits[range].iter().for_each(|digit| bytes.put_u16(*digit));
     }
@@ -85,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_number_is_written_as_postgres_sends_it() {
-        // As `SELECT encode(numeric_send(…), 'hex')` says.
+        // Expected values: the output of `SELECT encode(numeric_send(…), 'hex')`.
         for (number, sent) in [
             (0, "0000000000000000"),
             (1, "00010000000000000001"),

@@ -1,6 +1,6 @@
-//! Where the commits of a stream stand in the log, as the read model `stream_index` knows it.
+//! The places of a stream's commits in the log, read from the read model `stream_index`.
 //!
-//! Deliberately absent: what stands there; the log alone says it.
+//! Deliberately absent: the content of the commits; only the log holds it.
 
 use kernel::{StreamName, TenantId};
 use position::{Offset, Partition, Position};
@@ -15,18 +15,18 @@ const COMMITS: &str = "SELECT s.version AS stream_version, s.partition, \
         ORDER BY c.version LIMIT $4) AS c ON true \
     WHERE s.tenant = $1 AND s.stream = $2 ORDER BY c.version";
 
-/// Where a stream's commits stand, from a version on.
+/// The places of a stream's commits, from a version on.
 #[derive(Clone, Debug)]
 pub struct StreamPlaces {
     /// The stream's partition.
     pub partition: Partition,
-    /// The stream's version behind the last of all its commits.
+    /// The stream's version after its last commit.
     pub version: u64,
     /// The commits that hold its events, in their order.
     pub commits: Vec<CommitPlace>,
 }
 
-/// Where a commit stands.
+/// The place of a commit.
 #[derive(Clone, Debug)]
 pub struct CommitPlace {
     /// Its number among the accepted records of the partition.
@@ -38,11 +38,11 @@ pub struct CommitPlace {
 }
 
 impl StreamPlaces {
-    /// Where the commits stand that hold the events of `stream` from version `from` on, at most `limit`
-    /// of them; absent where nothing was recorded for the stream.
+    /// The places of the commits that hold the events of `stream` from version `from` on, at most
+    /// `limit` of them; absent if nothing was recorded for the stream.
     ///
     /// # Errors
-    /// What Postgres says.
+    /// The error of Postgres.
     pub async fn of(
         postgres: impl PgExecutor<'_>,
         tenant: &TenantId,
@@ -72,7 +72,7 @@ impl StreamPlaces {
     }
 }
 
-/// A row's place; absent where the stream has no commits from the version on.
+/// The place in a row; absent if the stream has no commits from the version on.
 fn place(row: &PgRow) -> Result<Option<CommitPlace>, sqlx::Error> {
     let offset: Option<i64> = row.try_get("offset")?;
     let Some(offset) = offset else {

@@ -1,6 +1,6 @@
 //! The rule of a read model: accepted commits in, row changes out.
 //!
-//! Deliberately absent: I/O; how and where rows are written is the runtime's business.
+//! Deliberately absent: I/O; the runtime decides how and where rows are written.
 
 use super::changes::Changes;
 use super::entry::{Entry, ProjectError};
@@ -15,20 +15,20 @@ pub struct Takes {
     pub event: &'static str,
 }
 
-/// A pure rule from accepted commits to row changes; [`Rules`](super::Rules) is one made of a rule for
-/// each event.
+/// A pure rule from accepted commits to row changes. [`Rules`](super::Rules) is a projection made
+/// of one rule for each event.
 pub trait Projection: Send + Sync + 'static {
-    /// Its name, frozen: checkpoints are kept under it.
+    /// Its name. It is frozen: checkpoints are stored under it.
     fn name(&self) -> &'static str;
 
-    /// The number of its rule and declarations, from 1; whatever changes in either is a new version.
+    /// The version of its rules and declarations, from 1. Any change to them needs a new version.
     fn version(&self) -> u32;
 
-    /// The tables it writes. Those with rows that many streams share come last, so that a
-    /// transaction holds such rows for the shortest time.
+    /// The tables it writes. Tables with rows that many streams share come last, so that a
+    /// transaction locks those rows for the shortest time.
     fn tables(&self) -> &'static [Table];
 
-    /// The events that it takes up; none where it looks at commits alone.
+    /// The events that it takes up; empty if it looks only at commits as a whole.
     fn takes(&self) -> Vec<Takes> {
         Vec::new()
     }
@@ -36,7 +36,7 @@ pub trait Projection: Send + Sync + 'static {
     /// Contributes to rows what one accepted commit (events or refusal) means for them.
     ///
     /// # Errors
-    /// [`ProjectError`] where the data of an accepted event cannot be read: the projection stops
-    /// there, and nothing is skipped in silence.
+    /// [`ProjectError`] if the data of an accepted event cannot be read. The projection then stops
+    /// at this commit; nothing is skipped silently.
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError>;
 }

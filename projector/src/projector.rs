@@ -1,4 +1,4 @@
-//! The process that runs projections: N tasks that share out the partitions of a log.
+//! The process that runs projections: several tasks that divide the partitions of a log among them.
 //!
 //! Invariant: a partition belongs to one task, so that its commits are taken up in order.
 //! Deliberately absent: how a task works (`task`).
@@ -25,15 +25,15 @@ pub const PROJECTOR_TASKS_MAX: usize = 64;
 /// How long one statement of a query may take, in milliseconds.
 const QUERY_TIMEOUT_MS: &str = "5000";
 
-/// Connects as a projector does.
+/// The options of a projector's connection.
 ///
 /// `synchronous_commit=off`: a transaction returns before it is on disk. If Postgres crashes, the
-/// last ones may be lost, but rows and checkpoints are lost together and are folded again from the
-/// log, which is the authority. A task that had seen a later checkpoint loses its connection in the
-/// crash and loads the checkpoints anew.
+/// last transactions may be lost. Rows and checkpoints are lost together and are folded again from
+/// the log, which is the authority. A task that has seen a later checkpoint loses its connection in
+/// the crash and loads the checkpoints again.
 ///
 /// # Errors
-/// `Postgres` where the URL cannot be understood.
+/// `Postgres` if the URL cannot be parsed.
 pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
     let options = PgConnectOptions::from_str(url);
     let options = options.map_err(RuntimeError::postgres("understand the address of Postgres"))?;
@@ -43,10 +43,10 @@ pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, RuntimeErro
         .disable_statement_logging())
 }
 
-/// Connects as a query does: it can only read, and not for long.
+/// The options of a query's connection: it is read-only, and each statement has a time limit.
 ///
 /// # Errors
-/// `Postgres` where the URL cannot be understood.
+/// `Postgres` if the URL cannot be parsed.
 pub fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
     let options = PgConnectOptions::from_str(url);
     let options = options.map_err(RuntimeError::postgres("understand the address of Postgres"))?;
@@ -60,7 +60,7 @@ pub fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
         .disable_statement_logging())
 }
 
-/// The partitions shared out to so many tasks: at least one, at most one for each.
+/// Divides the partitions among `tasks` tasks, but at least one and at most one for each partition.
 pub(crate) fn shares(partitions: &[Partition], tasks: usize) -> Vec<Vec<Partition>> {
     let tasks = tasks.clamp(1, partitions.len().max(1));
     let share = |index| partitions.iter().copied().skip(index).step_by(tasks);
@@ -74,12 +74,12 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Starts `tasks` tasks (at least one, at most one for each partition) that follow `log` for
-    /// `projections` and write to the Postgres at `url`, whose schema must have been migrated. It
-    /// need not answer yet.
+    /// Starts `tasks` tasks (at least one, at most one for each partition). They follow `log` for
+    /// `projections` and write to the Postgres at `url`, whose schema must have been migrated.
+    /// Postgres need not be reachable yet.
     ///
     /// # Errors
-    /// `Postgres` where the URL cannot be understood.
+    /// `Postgres` if the URL cannot be parsed.
     pub fn spawn(
         log: &Arc<dyn EventLog>,
         url: &str,
@@ -114,7 +114,7 @@ impl Projector {
         })
     }
 
-    /// What its tasks are doing.
+    /// The status of each task.
     #[must_use]
     pub fn status(&self) -> Vec<TaskStatus> {
         let status = |(board, handle): &(StatusBoard, JoinHandle<_>)| {
@@ -131,7 +131,7 @@ impl Projector {
     /// Whether every task follows the log for all projections.
     ///
     /// # Errors
-    /// What is in the way.
+    /// The problems of the tasks, as one text.
     pub fn ready(&self) -> Result<(), String> {
         let problems: Vec<String> = self
             .status()
@@ -148,9 +148,9 @@ impl Projector {
     /// Asks the tasks to stop and waits until each has finished its transaction.
     ///
     /// # Errors
-    /// The first error that had stopped a task before.
+    /// The first error that stopped a task earlier.
     pub async fn stop(mut self) -> Result<(), RuntimeError> {
-        // Nobody listens where all tasks have ended.
+        // The send fails if all tasks have ended: then no receiver is left.
         let _ = self.stop.send(true);
         let mut outcome = Ok(());
         for (_, handle) in &mut self.tasks {
@@ -163,7 +163,7 @@ impl Projector {
 }
 
 impl Drop for Projector {
-    /// A transaction that is under way is given up; its outcome settles with the next start.
+    /// Aborts a running transaction; the next start finds out whether it was committed.
     fn drop(&mut self) {
         for (_, handle) in &self.tasks {
             handle.abort();

@@ -1,6 +1,6 @@
-//! How far the live rows of a projection are.
+//! The positions that the live rows of a projection have reached.
 //!
-//! Deliberately absent: waiting until they are far enough.
+//! Deliberately absent: waiting for a position.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,12 @@ const POSITIONS: &str = "SELECT c.partition, c.position, c.log FROM annals.check
     JOIN annals.generation AS g ON g.projection = c.projection AND g.generation = c.generation \
     WHERE c.projection = $1 AND g.state = 'live' AND c.log IS NOT NULL";
 
-/// The position that the live rows of `projection` have reached in each partition; absent where it has
-/// read nothing yet. Rows that are read afterwards stand there at least.
+/// The position that the live rows of `projection` have reached in each partition; absent if the
+/// projection has read nothing yet. Rows that are read afterwards have reached at least this
+/// position.
 ///
 /// # Errors
-/// What Postgres says.
+/// The error of Postgres.
 pub async fn reached(
     postgres: impl PgExecutor<'_>,
     projection: &str,

@@ -1,7 +1,8 @@
-//! Work with an end: catching up with the log, and building a read model anew beside the live one.
+//! Work that ends: catching up with the log, and building a read model again beside the live one.
 //!
-//! Invariant: the views show the old rows until the new ones are whole and stand at least as far;
-//! then they switch in one transaction. Deliberately absent: a retry; who calls decides.
+//! Invariant: the views show the old rows until the new rows are complete and have reached at least
+//! the same places; then the views switch in one transaction. Deliberately absent: a retry; the
+//! caller decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +23,8 @@ use super::projector::{connect_options, shares};
 use super::status::StatusBoard;
 use super::task::{Goal, Target, Task};
 
-/// How many tasks work at the same time at most: each has a connection, of which Postgres has a hundred for
-/// everybody unless told otherwise.
+/// The most tasks that work at the same time. Each has a connection; by default Postgres has a
+/// hundred connections for all clients.
 const TASKS_MAX: usize = 8;
 
 /// How much of the log was read.
@@ -31,29 +32,29 @@ const TASKS_MAX: usize = 8;
 pub struct Reading {
     /// Records read.
     pub records_read: u64,
-    /// Records to be read in all.
+    /// Records to be read in total.
     pub records: u64,
 }
 
-/// What a rebuild came to.
+/// The result of a rebuild.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// The version that was built.
     pub version: u32,
-    /// The number of the building that is live now.
+    /// The number of the generation that is live now.
     pub generation: i32,
     /// Records read.
     pub records_read: u64,
 }
 
-/// Told how far the reading has come.
+/// Called with the progress of the reading.
 pub type OnReading = Box<dyn FnMut(Reading) + Send + Sync>;
 
-/// Brings the live read models to where the log ends now. Where another projector is at work, waits
-/// until that one has.
+/// Brings the live read models to the end that the log has at the call. While another projector
+/// writes them, waits until it has reached that end or has released its locks.
 ///
 /// # Errors
-/// The first [`RuntimeError`], whether it may pass or not.
+/// The first [`RuntimeError`], even if another try may succeed.
 pub async fn catch_up(
     log: &Arc<dyn EventLog>,
     url: &str,
@@ -66,11 +67,11 @@ pub async fn catch_up(
     Ok(())
 }
 
-/// Builds the read model of one projection anew from the first record on, and then lets it take the
-/// live one's place. A projector that runs meanwhile goes on with the new tables.
+/// Builds the read model of one projection again from the first record, and then replaces the live
+/// one with it. A projector that runs meanwhile goes on with the new tables.
 ///
 /// # Errors
-/// The first [`RuntimeError`]; the live read model is then as it was.
+/// The first [`RuntimeError`]; the live read model is then unchanged.
 pub async fn rebuild(
     log: &Arc<dyn EventLog>,
     url: &str,
@@ -92,7 +93,7 @@ pub async fn rebuild(
     let target = Target::Building(building.clone());
     let records_read = run(log, &postgres, target, ends, on_reading).await?;
     take_place(log, &postgres, &mut connection, &building).await?;
-    // The lock goes with the connection.
+    // Closing the connection releases the lock.
     let _ = connection.close().await;
     tracing::info!(
         projection = name,
@@ -121,7 +122,7 @@ async fn hold_rebuild(connection: &mut PgConnection, name: &str) -> Result<(), R
     })
 }
 
-/// Switches to the building in one transaction, in which the live generation holds still.
+/// Switches to the new generation in one transaction, which locks the live generation first.
 async fn take_place(
     log: &Arc<dyn EventLog>,
     postgres: &PgConnectOptions,
@@ -152,8 +153,9 @@ async fn take_place(
     tx.commit().await.map_err(failed())
 }
 
-/// Runs tasks until each partition stands at its end, as many as can work at the same time. After an error
-/// of one the others bring live read models on; a building is in vain then, and ends.
+/// Runs tasks until each partition has reached its end, as many tasks as can work at the same time.
+/// After an error of one task, the other tasks of live read models go on; a building fails at once,
+/// since it would be incomplete.
 async fn run(
     log: &Arc<dyn EventLog>,
     postgres: &PgConnectOptions,
@@ -171,7 +173,7 @@ async fn run(
         records,
         on_reading,
     }));
-    // Held until the end: a closed channel would read as a wish to stop.
+    // Kept until the end: a task takes a closed channel as a request to stop.
     let (_wish, stop) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

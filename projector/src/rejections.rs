@@ -1,7 +1,7 @@
 //! `rejections`: every recorded refusal, whatever the aggregate.
 //!
-//! Invariant: the key holds the position, so that the same command, refused again after its id was
-//! forgotten, is another row. Deliberately absent: the refused data.
+//! Invariant: the key contains the position. If a command is refused again after its id was
+//! forgotten, this makes a second row. Deliberately absent: the refused data.
 
 use crate::{
     Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, View, count_of, key, set,

@@ -1,8 +1,8 @@
-//! A projection as a list: on this event, contribute that.
+//! A projection as a list of rules: for this event, contribute this.
 //!
-//! Invariant: only events that a rule names are decoded; all others cost a comparison of names.
-//! Deliberately absent: commits as a whole; a projection that looks at those is a [`Projection`] of its
-//! own.
+//! Invariant: only events that a rule names are decoded; every other event costs a comparison of
+//! names. Deliberately absent: commits as a whole; a projection that needs them implements
+//! [`Projection`] itself.
 
 use kernel::{Decider, Payload, Timestamp};
 
@@ -13,7 +13,7 @@ use super::table::Table;
 
 /// A projection made of rules, each for one type of event.
 ///
-/// Its version is raised with every change of its tables and rules; then its read model is made anew:
+/// Every change of its tables or rules needs a higher version. Then its read model must be rebuilt:
 /// `annals projections rebuild`.
 pub struct Rules {
     name: &'static str,
@@ -30,7 +30,7 @@ struct Rule {
 /// Applies a rule to one event of an entry, by its index.
 type Apply = Box<dyn Fn(&Entry<'_>, usize, &mut Changes) -> Result<(), ProjectError> + Send + Sync>;
 
-/// What is known of an event beside its data.
+/// An event's metadata.
 #[derive(Clone, Copy)]
 pub struct Envelope<'e> {
     entry: &'e Entry<'e>,
@@ -38,7 +38,7 @@ pub struct Envelope<'e> {
 }
 
 impl<'e> Envelope<'e> {
-    /// When it happened in the business.
+    /// Business time of the event.
     #[must_use]
     pub fn occurred_at(&self) -> Timestamp {
         let commit = self.entry.commit();
@@ -51,7 +51,7 @@ impl<'e> Envelope<'e> {
         self.entry.stream_id()
     }
 
-    /// The version of its stream behind its commit.
+    /// The version of its stream after its commit.
     #[must_use]
     pub fn commit_version(&self) -> u64 {
         self.entry.commit().version()
@@ -70,8 +70,8 @@ impl Rules {
         }
     }
 
-    /// Contributes what `rule` says for each event `P` of the aggregate `A`. The rules of one event
-    /// apply in the order in which they were given.
+    /// Applies `rule` to each event `P` of the aggregate `A`. The rules of one event apply in the
+    /// order in which they were added.
     #[must_use]
     pub fn on<A, P>(mut self, rule: fn(&P, &Envelope<'_>, &mut Changes)) -> Self
     where

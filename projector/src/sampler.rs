@@ -1,10 +1,11 @@
-//! How far the live read models are behind the log, looked at apart from whoever writes them.
+//! How far the live read models are behind the log, measured independently of the projectors that
+//! write them.
 //!
-//! A projector whose transaction hangs, or whose Postgres is away, cannot say how late it is; so the
-//! log's ends and the durable checkpoints are read by a task of its own. Invariant: what cannot be
-//! read now counts as it was read last, so that lag grows while nothing answers; a look costs one
-//! question for each partition and two to Postgres, every [`SAMPLE_EVERY`]. Deliberately absent:
-//! any influence on what is projected.
+//! A projector whose transaction hangs, or that cannot reach Postgres, cannot say how far it is
+//! behind. So a separate task reads the log's ends and the durable checkpoints. Invariant: if a
+//! value cannot be read now, its last known value counts, so that lag grows while the log or
+//! Postgres does not answer. A sample costs one request for each partition and two queries to
+//! Postgres, every [`SAMPLE_EVERY`]. Deliberately absent: any influence on what is projected.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,29 +23,29 @@ use super::error::RuntimeError;
 use super::projector::query_options;
 use super::{measure, stops};
 
-/// How often is looked.
+/// The interval between samples.
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 /// How long Postgres may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// How many earlier ends of a partition are kept; beyond that every other one is.
+/// The most earlier ends kept for a partition; at this limit every second one is dropped.
 const ENDS_MAX: usize = 64;
 
 /// How far a read model is behind the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Freshness {
-    /// For how long the oldest record that its rows lack has been in the log, as far as is known; zero
-    /// where none is missing.
+    /// How long the oldest record that its rows lack has been in the log, as far as is known; zero
+    /// if none is missing.
     pub lag: Duration,
-    /// How many records its rows lack.
+    /// The number of records that its rows lack.
     pub gap: u64,
-    /// In how many partitions it has stopped.
+    /// The number of partitions in which it has stopped.
     pub stopped_partitions: usize,
 }
 
-/// Where a live read model stands in a partition.
+/// The place of a live read model in a partition.
 #[derive(Clone, Copy, Debug, Default)]
 struct At {
-    /// The offset behind the last record taken up.
+    /// The offset after the last record taken up.
     next: Offset,
     /// When the last commit taken up was recorded.
     last_recorded: Option<SystemTime>,
@@ -55,8 +56,8 @@ struct At {
 struct Watched {
     at: At,
     gap: u64,
-    /// Ends of the log that the rows do not reach, and when each was first seen; absent: it was there
-    /// when somebody first looked.
+    /// Ends of the log that the rows do not reach, each with the time at which it was first seen;
+    /// no time: the first sample already found it.
     ends: VecDeque<(Offset, Option<Instant>)>,
 }
 
@@ -90,7 +91,7 @@ impl Watched {
         let since_recorded = recorded.map(|at| wall.duration_since(at).unwrap_or_default());
         let since_seen = seen.map(|at| now.saturating_duration_since(at));
         match (since_seen, since_recorded) {
-            // The oldest missing record was appended after the last one taken up.
+            // The oldest missing record was appended after the last record taken up.
             (Some(seen), Some(recorded)) => seen.min(recorded),
             (Some(since), None) | (None, Some(since)) => since,
             (None, None) => now.saturating_duration_since(began),
@@ -98,7 +99,7 @@ impl Watched {
     }
 }
 
-/// What Postgres says of the live read models.
+/// The state of the live read models in Postgres.
 struct Answered {
     places: BTreeMap<String, BTreeMap<Partition, At>>,
     stopped: BTreeMap<String, usize>,
@@ -110,7 +111,7 @@ struct Samples {
     bounds: BTreeMap<Partition, Bounds>,
     watched: BTreeMap<String, BTreeMap<Partition, Watched>>,
     stopped: BTreeMap<String, usize>,
-    /// When everything was last read.
+    /// When the log and Postgres last both answered completely.
     whole_at: Instant,
 }
 
@@ -125,7 +126,7 @@ impl Samples {
         }
     }
 
-    /// Takes what a look brought; absent is what did not answer.
+    /// Takes the results of one sample; a part that did not answer is absent.
     fn take(
         &mut self,
         bounds: Vec<(Partition, Bounds)>,
@@ -181,17 +182,17 @@ impl Samples {
     }
 }
 
-/// A task that looks how far the live read models are behind.
+/// A task that samples how far the live read models are behind.
 pub struct Sampler {
     samples: Arc<Mutex<Samples>>,
     task: JoinHandle<()>,
 }
 
 impl Sampler {
-    /// Begins to look at `log` and at the Postgres at `url`; neither need answer yet.
+    /// Begins to sample `log` and the Postgres at `url`; neither need be reachable yet.
     ///
     /// # Errors
-    /// `Postgres` where the URL cannot be understood.
+    /// `Postgres` if the URL cannot be parsed.
     pub fn spawn(log: &Arc<dyn EventLog>, url: &str) -> Result<Self, RuntimeError> {
         let samples = Arc::new(Mutex::new(Samples::new(Instant::now())));
         let looking = look_on(Arc::clone(log), query_options(url)?, Arc::clone(&samples));
@@ -199,7 +200,7 @@ impl Sampler {
         Ok(Self { samples, task })
     }
 
-    /// How far a read model is behind; absent as long as that is not known.
+    /// How far a read model is behind; absent until that is known.
     #[must_use]
     pub fn freshness(&self, projection: &str) -> Option<Freshness> {
         lock(&self.samples).of(projection, Instant::now(), SystemTime::now())
@@ -230,7 +231,7 @@ async fn look_on(log: Arc<dyn EventLog>, options: PgConnectOptions, samples: Arc
     }
 }
 
-/// The bounds of the partitions, up to the first that does not answer.
+/// The bounds of the partitions, up to the first that cannot be read.
 async fn ends(log: &dyn EventLog) -> Vec<(Partition, Bounds)> {
     let mut ends = Vec::new();
     for partition in (0..log.partition_count()).map(Partition) {
@@ -245,7 +246,7 @@ async fn ends(log: &dyn EventLog) -> Vec<(Partition, Bounds)> {
     ends
 }
 
-/// What Postgres says, over a connection that is kept while it answers.
+/// The answer of Postgres. The connection is kept as long as it works.
 async fn ask(options: &PgConnectOptions, kept: &mut Option<PgConnection>) -> Option<Answered> {
     let asking = async {
         let mut connection = match kept.take() {
@@ -346,10 +347,10 @@ mod tests {
         );
         samples.take(ends_at(15), 1, standing(10), at(20));
         assert_eq!(behind(&samples, at(23)), (5, 3));
-        // Postgres is away; the log goes on.
+        // Postgres cannot be reached; the log goes on.
         samples.take(ends_at(40), 1, None, at(30));
         assert_eq!(behind(&samples, at(35)), (30, 15));
-        // What was there first is taken up; the rest came ten seconds later.
+        // The records of the first sample were taken up; the others came ten seconds later.
         samples.take(ends_at(40), 1, standing(15), at(50));
         assert_eq!(behind(&samples, at(50)), (25, 20));
         samples.take(ends_at(40), 1, standing(40), at(60));
@@ -376,7 +377,7 @@ mod tests {
         }
         let watched = &samples.watched["sales"][&FIRST];
         assert!(watched.ends.len() <= ENDS_MAX);
-        // It stands at 9,999, which the log reached after 1,000 seconds.
+        // The checkpoint stands at 9,999, which the log reached after 1,000 seconds.
         let (_, lag) = behind(&samples, began + Duration::from_secs(10_000));
         assert!(
             lag <= 1_000,

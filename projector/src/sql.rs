@@ -1,7 +1,7 @@
 //! SQL made from declarations: tables, views, and one UNNEST upsert per table.
 //!
-//! Invariant: only declared names, which are literals of this program and are checked here, become
-//! part of a statement; values are always bound. Deliberately absent: connections.
+//! Invariant: a statement contains only declared names, which are literals of this program and are
+//! checked here; values are always bound. Deliberately absent: connections.
 
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
@@ -13,9 +13,7 @@ use super::numeric::Numeric;
 use super::table::{ColumnType, Merge, Table};
 use super::value::Value;
 
-/// The schema of the tables.
 pub(crate) const TABLE_SCHEMA: &str = "projection";
-/// The schema of the views.
 pub(crate) const VIEW_SCHEMA: &str = "read";
 /// The most bytes of an identifier in Postgres.
 const IDENTIFIER_LENGTH_MAX: usize = 63;
@@ -33,7 +31,7 @@ pub(crate) fn physical_name(table: &str, version: u32, generation: i32) -> Strin
 /// A declared name as an identifier.
 ///
 /// # Panics
-/// If it is not made of a-z, 0-9 and _: a bug of the declaration.
+/// If it has other characters than a-z, 0-9 and _: a bug of the declaration.
 pub fn identifier(name: &str) -> String {
     let well_formed = name
         .bytes()
@@ -42,7 +40,7 @@ pub fn identifier(name: &str) -> String {
     format!("\"{name}\"")
 }
 
-/// A column as it stands in Postgres; a `latest` column has three companions.
+/// A column as stored in Postgres; a `latest` column has three companion columns.
 struct Physical {
     name: String,
     column_type: ColumnType,
@@ -93,7 +91,7 @@ fn names(columns: &[Physical]) -> String {
         .join(", ")
 }
 
-/// The statement that makes a table under a physical name.
+/// The statement that creates a table under a physical name.
 pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
     let keys = key_columns(table);
     let column = |column: &Physical, rest: &str| {
@@ -116,7 +114,7 @@ pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
     format!("CREATE TABLE {TABLE_SCHEMA}.{table} (\n    {lines}\n)")
 }
 
-/// The statement that makes or replaces a view over a generation's tables.
+/// The statement that creates or replaces a view over a generation's tables.
 pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -> String {
     let qualified = |table: &str| format!("{TABLE_SCHEMA}.{}", identifier(&physical_of(table)));
     let mut columns = vec!["r.\"tenant\"".to_owned()];
@@ -157,7 +155,7 @@ pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -
     sql
 }
 
-/// The statements that tell people in the database what a view and its columns mean.
+/// The statements that store descriptions of a view and its columns in the database.
 pub(crate) fn comments(model: &Model) -> String {
     let view = format!("{VIEW_SCHEMA}.{}", identifier(model.name));
     let mut sql = format!("COMMENT ON VIEW {view} IS {}", literal(model.about));
@@ -173,15 +171,15 @@ pub(crate) fn comments(model: &Model) -> String {
     sql
 }
 
-/// A text of this program as a literal.
+/// A text of this program as an SQL literal.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// What 64 bits hold, behind a number.
+/// The condition on a number that it fits in 64 bits.
 const FITS: &str = "BETWEEN -9223372036854775808 AND 9223372036854775807";
 
-/// A sum of a view, however large.
+/// The full value of a view's sum, of any size.
 fn whole_sum(name: &str, sum: Sum) -> String {
     match sum {
         Sum::Same => format!("coalesce(r.{}, 0)", identifier(name)),
@@ -189,7 +187,7 @@ fn whole_sum(name: &str, sum: Sum) -> String {
     }
 }
 
-/// The names of a row's sums that 64 bits do not hold.
+/// The SQL for the names of a row's sums that do not fit in 64 bits.
 fn too_large(model: &Model) -> String {
     let names = model.columns.iter().filter_map(|column| {
         let Source::Sum(sum) = column.source else {
@@ -205,7 +203,7 @@ fn too_large(model: &Model) -> String {
     format!("nullif(concat_ws(', ', {names}), '')")
 }
 
-/// The upsert of one table, ready to be bound to a fold again and again.
+/// The upsert of one table; it can be bound to any number of folds.
 #[derive(Clone)]
 pub(crate) struct Upsert {
     sql: SqlStr,
@@ -272,9 +270,9 @@ fn upsert(table: &Table, physical_name: &str) -> String {
         let (held, given) = (format!("t.{name}"), format!("EXCLUDED.{name}"));
         sets.push(match value.merge {
             Merge::Set => format!("{name} = coalesce({given}, {held})"),
-            // Null + anything is null.
+            // Adding null would give null.
             Merge::Add => format!("{name} = coalesce({held} + {given}, {held}, {given})"),
-            // LEAST and GREATEST pass over nulls.
+            // LEAST and GREATEST ignore nulls.
             Merge::Min => format!("{name} = LEAST({held}, {given})"),
             Merge::Max => format!("{name} = GREATEST({held}, {given})"),
             Merge::Latest { .. } => latest(value.name),
@@ -319,7 +317,7 @@ fn bind<'q>(
     column_type: ColumnType,
     column: impl Iterator<Item = Option<&'q Value>>,
 ) -> Query<'q, Postgres, PgArguments> {
-    // The declaration was checked when the value was contributed, so no value is lost here.
+    // The value's type was checked when it was contributed, so this match loses no value.
     macro_rules! bind {
         ($variant:ident, $value:ident => $bound:expr) => {
             query.bind(

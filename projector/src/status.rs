@@ -1,7 +1,8 @@
-//! What the tasks of a projector are doing, for readiness and for people.
+//! The status of a projector's tasks, for readiness and for people.
 //!
-//! Invariant: a stop is known here first, and kept until its projection is built anew or resumed.
-//! Deliberately absent: figures (`measure`), and where stops are kept for other processes (`stops`).
+//! Invariant: a stop is noted here first, and is kept until its projection is rebuilt or resumed.
+//! Deliberately absent: metrics (`measure`), and where stops are stored for other processes
+//! (`stops`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +14,18 @@ use super::error::StoppedProjection;
 /// What a task is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// It has not come to anything yet.
+    /// It has not reached any other state yet.
     Starting,
-    /// Another projector writes the same; this one takes over when that one goes.
+    /// Another projector writes the same read models; this task takes over when that projector
+    /// ends.
     Waiting,
     /// It follows the log.
     Following,
-    /// Something that may pass is in its way.
+    /// A failure that may pass; the task tries again.
     Retrying(String),
-    /// It stopped for good.
+    /// It stopped: another try would not help.
     Stopped(String),
-    /// It ended as asked.
+    /// It ended as requested.
     Ended,
 }
 
@@ -39,7 +41,7 @@ pub struct TaskStatus {
 }
 
 impl TaskStatus {
-    /// Why it is not as it should be, if it is not.
+    /// Why the task is not healthy; absent if it is.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let partitions = self.partitions.first().zip(self.partitions.last());
@@ -52,7 +54,7 @@ impl TaskStatus {
                 Some(format!("{at}{reason}"))
             }
             TaskState::Ended => Some(format!("{at}ended")),
-            // One that stands by is as it should be: several nodes run projectors.
+            // A waiting task is healthy: several nodes run projectors.
             TaskState::Following | TaskState::Waiting => {
                 self.stopped.first().map(StoppedProjection::with_remedy)
             }
@@ -63,9 +65,9 @@ impl TaskStatus {
 /// A stop as its task knows it.
 struct Noted {
     stop: StoppedProjection,
-    /// The building of the tables in which it happened.
+    /// The number of the generation in which it happened.
     generation: i32,
-    /// Whether other processes can see it.
+    /// Whether the stop is stored for other processes.
     is_recorded: bool,
 }
 
@@ -107,7 +109,7 @@ impl StatusBoard {
         self.lock().status.state = state;
     }
 
-    /// Notes that a projection goes no further; `false` if that was known.
+    /// Notes a stop; `false` if it was already known.
     pub(crate) fn stop_projection(&self, stop: &StoppedProjection, generation: i32) -> bool {
         let mut board = self.lock();
         let is_known = |noted: &Noted| noted.generation == generation && noted.stop == *stop;
@@ -122,7 +124,7 @@ impl StatusBoard {
         true
     }
 
-    /// The stops that other processes cannot see yet, with their generations.
+    /// The stops that are not stored for other processes yet, with their generations.
     pub(crate) fn unrecorded(&self) -> Vec<(StoppedProjection, i32)> {
         let board = self.lock();
         let unrecorded = board.noted.iter().filter(|noted| !noted.is_recorded);
@@ -130,7 +132,7 @@ impl StatusBoard {
         unrecorded.collect()
     }
 
-    /// Notes that other processes can see all stops of now.
+    /// Notes that all stops are stored for other processes.
     pub(crate) fn set_recorded(&self) {
         let mut board = self.lock();
         board
@@ -139,7 +141,7 @@ impl StatusBoard {
             .for_each(|noted| noted.is_recorded = true);
     }
 
-    /// Forgets recorded stops that do not hold any more; returns their projections.
+    /// Forgets stored stops that no longer hold; returns their projections.
     pub(crate) fn forget(
         &self,
         holds: impl Fn(&StoppedProjection, i32) -> bool,
@@ -160,7 +162,7 @@ impl StatusBoard {
         self.lock().noted.first().map(|noted| noted.stop.clone())
     }
 
-    /// The partitions in which a projection goes no further.
+    /// The partitions in which a projection has stopped.
     pub(crate) fn stopped_partitions(
         &self,
         projection: &str,

@@ -1,8 +1,9 @@
-//! Stops in Postgres: where projections go no further, for every process that asks.
+//! Stops in Postgres: where projections go no further, readable by every process.
 //!
-//! Invariant: a stop is there from soon after a projector met it until the projection's tables are
-//! built anew (they go with their generation), somebody resumes it, or a projector begins that has
-//! not met it. Deliberately absent: what a task does about it (`task`).
+//! Invariant: a stop is stored soon after a projector met it. It is removed when the projection is
+//! rebuilt (stops are deleted with their generation), when an operator resumes it, or when a
+//! projector starts, which then tries again. Deliberately absent: what a task does about a stop
+//! (`task`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::projection::Projection;
 use super::projector::connect_options;
 use super::status::StatusBoard;
 
-/// A stop as every process can see it.
+/// A stop as stored in Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stopped {
     pub(crate) projection: String,
@@ -25,19 +26,18 @@ pub(crate) struct Stopped {
     pub(crate) reason: String,
 }
 
-/// What is live and what has stopped.
+/// The live generations and the stored stops.
 pub(crate) struct Look {
     live: BTreeMap<String, i32>,
     stopped: BTreeSet<(String, i32, Partition)>,
 }
 
 impl Look {
-    /// Whether this generation is the live one.
     pub(crate) fn is_live(&self, projection: &str, generation: i32) -> bool {
         self.live.get(projection) == Some(&generation)
     }
 
-    /// Whether a stop that was recorded still holds.
+    /// Whether a stored stop still holds.
     fn holds(&self, stop: &StoppedProjection, generation: i32, all: &[Partition]) -> bool {
         let is_there = |partition: &Partition| {
             let key = (stop.projection.to_owned(), generation, *partition);
@@ -48,7 +48,7 @@ impl Look {
     }
 }
 
-/// The partitions, of a task's, in which a projection stopped.
+/// The partitions of a task in which a projection stopped.
 fn partitions_of(stop: &StoppedProjection, all: &[Partition]) -> Vec<Partition> {
     match stop.partition {
         Some(partition) => vec![partition],
@@ -60,8 +60,8 @@ fn number(partition: Partition) -> i32 {
     i32::try_from(partition.0).expect("partitions are few")
 }
 
-/// Lets other processes see what a task has met, and lets the task know what was mended since;
-/// returns the projections that can go on, and what is live.
+/// Stores a task's stops for other processes, and tells the task which of them were resolved since.
+/// Returns the projections that can go on, and what is live.
 pub(crate) async fn settle(
     connection: &mut PgConnection,
     board: &StatusBoard,
@@ -88,7 +88,7 @@ async fn record(
     generation: i32,
     partitions: &[Partition],
 ) -> Result<(), RuntimeError> {
-    // A generation that was replaced meanwhile has nothing to stop any more.
+    // If the generation was replaced meanwhile, this stores nothing.
     let insert = "INSERT INTO annals.stop (projection, generation, partition, \"offset\", reason) \
                   SELECT g.projection, g.generation, p, $4, $5 \
                   FROM annals.generation AS g, UNNEST($3::int[]) AS p \
@@ -154,7 +154,8 @@ pub(crate) async fn live(connection: &mut PgConnection) -> Result<Vec<Stopped>, 
         .map_err(failed())
 }
 
-/// Forgets what a projector of before met in these partitions: it is tried again.
+/// Deletes the stops that an earlier projector stored for these partitions: the projections try
+/// again.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     projections: &[&str],
@@ -170,8 +171,8 @@ pub(crate) async fn forget(
     Ok(())
 }
 
-/// Lets a stopped projection try again; a projector that runs notices within seconds. Returns in how
-/// many partitions it had stopped.
+/// Lets a stopped projection try again; a running projector notices within seconds. Returns the
+/// number of partitions in which it had stopped.
 ///
 /// # Errors
 /// `Unknown`, `Postgres`.

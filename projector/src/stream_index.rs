@@ -1,16 +1,16 @@
-//! `stream_index`: every stream, and where in the log its events stand.
+//! `stream_index`: every stream, and the places of its events in the log.
 //!
 //! Invariant: `stream_commits` has a row for each commit that holds events, with its offset and its
-//! record's hash, so that reading a stream costs no scan and what is read again is recognised.
-//! Deliberately absent: the events themselves; the log alone holds them. Refusals and commits
-//! without events are counted in the times of a stream, and have no row among its commits.
+//! record's hash. So reading a stream needs no scan, and a reader can check that the record is
+//! unchanged. Deliberately absent: the events themselves; only the log holds them. Refusals and
+//! commits without events count for a stream's times, but have no row in `stream_commits`.
 
 use crate::{
     Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, View, count_of, key, max,
     min, set, tally,
 };
 
-/// The name of the projection that streams are read with.
+/// The projection that says where a stream's commits are.
 pub const STREAM_INDEX: &str = "stream_index";
 
 const STREAMS: Table = Table {

@@ -1,16 +1,16 @@
-//! How a read model's tables are declared: keys, columns with a merge rule and a sentence for people, and
+//! How a read model's tables are declared: keys, columns with a merge rule and a description, and
 //! what is shown of them.
 //!
-//! Invariant: the tenant is the first column of every key; the runtime puts it there, so that no
-//! declaration can forget it. Deliberately absent: views as they are made of this (`model`), SQL (`sql`)
-//! and rows (`changes`).
+//! Invariant: the tenant is the first column of every key; the runtime adds it, so that no
+//! declaration can forget it. Deliberately absent: the views over these tables (`model`), SQL
+//! (`sql`) and rows (`changes`).
 
 use super::model::ModelColumn;
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
-    /// Text, ordered by its bytes (`COLLATE "C"`), as it is in memory.
+    /// Text, ordered by its bytes (`COLLATE "C"`), as in memory.
     Text,
     /// A 64-bit integer.
     Bigint,
@@ -39,11 +39,11 @@ impl ColumnType {
     }
 }
 
-/// How contributions to one column of one row become its value. All but `Set` commute, so that the
-/// order of partitions does not matter.
+/// How contributions to one column of one row become its value. All rules except `Set` commute, so
+/// that the order of partitions does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// The last contribution counts; for columns that one stream alone writes, in its order.
+    /// The last contribution counts; for columns that only one stream writes, in its order.
     Set,
     /// The sum.
     Add,
@@ -51,8 +51,8 @@ pub enum Merge {
     Min,
     /// The greatest.
     Max,
-    /// The contribution with the greatest by-value counts; among equals the one that stands last,
-    /// by partition and position. The by-value is stored beside it.
+    /// The contribution with the greatest by-value counts; among equal by-values the last one by
+    /// partition and position. The by-value is stored beside the value.
     Latest {
         /// The type of the by-value.
         by: ColumnType,
@@ -66,7 +66,7 @@ pub struct KeyColumn {
     pub name: &'static str,
     /// Its type.
     pub column_type: ColumnType,
-    /// A sentence for people.
+    /// A description for readers of the data.
     pub about: &'static str,
 }
 
@@ -79,16 +79,16 @@ pub struct ValueColumn {
     pub column_type: ColumnType,
     /// How contributions become its value.
     pub merge: Merge,
-    /// What is shown where nothing was contributed.
+    /// What the view shows if nothing was contributed.
     pub empty: Empty,
-    /// A sentence for people.
+    /// A description for readers of the data.
     pub about: &'static str,
 }
 
 /// What a view shows of a column to which nothing was contributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Empty {
-    /// That does not happen: every row of the view has a value.
+    /// Does not happen: every row of the view has a value.
     Never,
     /// Null.
     Null,
@@ -99,11 +99,11 @@ pub enum Empty {
 /// A table of a projection.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// Its name, unique among all projections; also its view's.
+    /// Its name, unique among all projections; its view has the same name.
     pub name: &'static str,
-    /// A sentence for people.
+    /// A description for readers of the data.
     pub about: &'static str,
-    /// The columns of its key behind the tenant.
+    /// The columns of its key after the tenant.
     pub key: &'static [KeyColumn],
     /// Its other columns.
     pub values: &'static [ValueColumn],
@@ -111,16 +111,16 @@ pub struct Table {
     pub view: View,
 }
 
-/// What is shown of a table: all of its columns, one row for each of its rows, unless said otherwise.
+/// What is shown of a table: by default all of its columns, and one row for each of its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     /// Where it is shown.
     pub shown: Shown,
-    /// Which rows are whole, as a condition on the table's row `r`; absent: all.
+    /// Which rows are complete, as a condition on the table's row `r`; absent: all.
     pub filter: Option<&'static str>,
-    /// `LEFT JOIN`s of `r` with the projection's other tables, whose names stand in braces.
+    /// `LEFT JOIN`s of `r` with the projection's other tables, whose names are in braces.
     pub joins: &'static str,
-    /// Columns that are computed beside the table's own.
+    /// Columns that the view computes in addition to the table's own.
     pub computed: &'static [ModelColumn],
 }
 
@@ -132,7 +132,7 @@ impl View {
         joins: "",
         computed: &[],
     };
-    /// The whole table, in SQL alone: it serves the machinery.
+    /// The whole table, only in SQL: it is for internal use.
     pub const IN_SQL_ONLY: Self = Self {
         shown: Shown::InSqlOnly,
         ..Self::WHOLE
@@ -149,7 +149,7 @@ impl View {
 pub enum Shown {
     /// In SQL and in the query door.
     Everywhere,
-    /// In SQL alone.
+    /// Only in SQL.
     InSqlOnly,
     /// Nowhere: there is no view.
     Nowhere,
@@ -165,8 +165,8 @@ pub const fn key(name: &'static str, column_type: ColumnType, about: &'static st
     }
 }
 
-/// A column written by one stream only. Every row of the view has a value in it; else say
-/// [`nullable`](ValueColumn::nullable).
+/// A column that only one stream writes. Every row of the view must have a value in it; otherwise
+/// use [`nullable`](ValueColumn::nullable).
 #[must_use]
 pub const fn set(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
     ValueColumn {
@@ -178,8 +178,8 @@ pub const fn set(name: &'static str, column_type: ColumnType, about: &'static st
     }
 }
 
-/// A sum of amounts that others choose: whatever they are, it has room. The view shows null where 64
-/// bits do not hold it, and says so in its column `too_large`.
+/// A sum of amounts that clients choose; it cannot overflow. If it does not fit in 64 bits, the
+/// view shows null and names it in its column `too_large`.
 #[must_use]
 pub const fn add(name: &'static str, about: &'static str) -> ValueColumn {
     ValueColumn {
@@ -189,8 +189,8 @@ pub const fn add(name: &'static str, about: &'static str) -> ValueColumn {
     }
 }
 
-/// A sum of small numbers, such as how many there are: what is contributed is within
-/// ±[`TALLIED_MAX`], so that 64 bits hold more than a log has.
+/// A sum of small numbers, such as a count. Each contribution is within ±[`TALLIED_MAX`], so that
+/// the sum of all records of a log fits in 64 bits.
 #[must_use]
 pub const fn tally(name: &'static str, about: &'static str) -> ValueColumn {
     ValueColumn {
@@ -200,10 +200,10 @@ pub const fn tally(name: &'static str, about: &'static str) -> ValueColumn {
     }
 }
 
-/// The most that one contribution adds to a [`tally`]: with 2^31 of them 64 bits are full.
+/// The most that one contribution adds to a [`tally`]: 2^31 such contributions fill 64 bits.
 pub const TALLIED_MAX: u64 = 1 << 32;
 
-/// A least value.
+/// The least value contributed.
 #[must_use]
 pub const fn min(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
     ValueColumn {
@@ -212,7 +212,7 @@ pub const fn min(name: &'static str, column_type: ColumnType, about: &'static st
     }
 }
 
-/// A greatest value.
+/// The greatest value contributed.
 #[must_use]
 pub const fn max(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
     ValueColumn {
@@ -236,7 +236,7 @@ pub const fn latest(
 }
 
 impl ValueColumn {
-    /// The same, shown as null where nothing was contributed.
+    /// The same column, shown as null if nothing was contributed.
     #[must_use]
     pub const fn nullable(self) -> Self {
         Self {
@@ -245,7 +245,7 @@ impl ValueColumn {
         }
     }
 
-    /// The same, shown as 0 where nothing was contributed.
+    /// The same column, shown as 0 if nothing was contributed.
     #[must_use]
     pub const fn or_zero(self) -> Self {
         Self {

@@ -1,10 +1,10 @@
-//! One projector task: follows some partitions for some projections, with a connection of its own.
+//! One projector task: follows some partitions for some projections, with its own connection.
 //!
-//! Invariant: after anything unexpected from Postgres the task throws its connection away, loads
-//! the checkpoints anew and goes on from them, so that an unknown outcome of a commit settles
-//! itself. Advisory locks keep a second projector waiting; should one get past them, compare-and-set
-//! stops the later of the two. Deliberately absent: which partitions belong to which task
-//! (`projector`), and what rows follow from a commit (`fold`).
+//! Invariant: after any unexpected answer from Postgres the task closes its connection, loads the
+//! checkpoints again and continues from them. This also settles a commit whose outcome was unknown.
+//! Advisory locks keep a second projector waiting; if one gets past them, compare-and-set stops the
+//! later of the two. Deliberately absent: which partitions belong to which task (`projector`), and
+//! which rows follow from a commit (`fold`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,15 +34,17 @@ use super::{checkpoint, held, measure, stops, versions};
 mod locks;
 mod stopping;
 
-/// How long a task waits for records before it looks around.
+/// How long a task waits for records before it does its periodic checks.
 const READ_WAIT: Duration = Duration::from_millis(500);
-/// How often the connection is tried, and whether somebody rebuilt or resumed a projection.
+/// The interval of the periodic checks: does the connection work, and was a projection rebuilt or
+/// resumed?
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(1);
 /// The first and the longest pause between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How many commits a transaction has at least for the next to be folded meanwhile. A smaller one is soon
-/// durable: what comes until then goes into the next one as a whole, and is seen a transaction earlier.
+/// While a transaction of at least this many commits is written, the next batch is folded. A
+/// smaller transaction is soon durable: the task waits for it, so that all commits that arrive
+/// meanwhile go into the next transaction and are visible one transaction earlier.
 const AHEAD_FROM: usize = 500;
 
 /// What a task writes.
@@ -54,18 +56,18 @@ pub(crate) enum Target {
     Building(Generation),
 }
 
-/// How a task came to its end.
+/// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// It was asked to stop.
     Asked,
     /// It reached its goal.
     Reached,
-    /// It is to begin anew: a projection was rebuilt or resumed.
+    /// It has to start again: a projection was rebuilt or resumed.
     Anew,
 }
 
-/// Told where reading goes on, by partition.
+/// Called with the next offset to read in each partition.
 pub(crate) type OnRead = Box<dyn FnMut(&BTreeMap<Partition, Offset>) + Send + Sync>;
 
 /// One projector task.
@@ -77,9 +79,9 @@ pub(crate) struct Task {
     pub(crate) goal: Goal,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) board: StatusBoard,
-    /// The generations that it wrote last; absent: it has not begun.
+    /// The generations that it wrote last; absent: it has not started.
     pub(crate) held: Option<Vec<(&'static str, i32)>>,
-    /// Told how far each partition was read, after each batch.
+    /// Called after each batch is durable, with the next offset to read in each partition.
     pub(crate) progress: OnRead,
 }
 
@@ -88,7 +90,7 @@ struct Session {
     generations: Arc<[Generation]>,
     progress: Vec<Progress>,
     writing: Writing,
-    /// What streams are looked up with, once that was needed.
+    /// The connection for looking up streams; opened at first use.
     looking: Option<PgConnection>,
     looked_around: Option<Instant>,
 }
@@ -109,8 +111,9 @@ impl Session {
 }
 
 impl Task {
-    /// Runs until the goal is reached or the task is asked to stop. What may pass is tried again,
-    /// without end; after anything else it rests until somebody has mended it.
+    /// Runs until the goal is reached or the task is asked to stop. After an error that may pass it
+    /// tries again, without a limit; after any other error it waits until a projection is rebuilt
+    /// or resumed.
     pub(crate) async fn run(mut self) -> Result<Ended, RuntimeError> {
         let mut pause = PAUSE_MIN;
         loop {
@@ -180,7 +183,7 @@ impl Task {
             "the projector follows the log"
         );
         loop {
-            // What is level is still held against the log.
+            // Even if all places have reached the goal, they are still checked against the log.
             let wait = match self.is_level(session.durable()) {
                 true => Duration::ZERO,
                 false => READ_WAIT,
@@ -307,7 +310,7 @@ impl Task {
         Ok(session)
     }
 
-    /// A task whose projections all stopped has nothing to do.
+    /// Fails if all projections of the task have stopped.
     fn require_any(&self, session: &Session) -> Result<(), RuntimeError> {
         let goes_on = session
             .progress
@@ -319,7 +322,8 @@ impl Task {
         }
     }
 
-    /// Follows each partition from the least checkpoint of the projections that go on there.
+    /// Follows each partition from the least checkpoint among the projections that have not stopped
+    /// there.
     fn subscribe(&self, session: &Session) -> Subscription {
         let least = |partition: Partition| {
             let going = session.progress.iter();
@@ -337,7 +341,7 @@ impl Task {
         Subscription::new(Arc::clone(&self.log), from)
     }
 
-    /// Makes something of batches for all projections that want them, and begins to make it durable.
+    /// Folds batches for all projections that want them, and begins to write the result.
     async fn take_up(
         &mut self,
         session: &mut Session,
@@ -353,8 +357,8 @@ impl Task {
         Ok(())
     }
 
-    /// Looks up what the log's reader could not know of streams; a partition in which a commit does not
-    /// follow is stopped.
+    /// Looks up the streams' versions that the log's reader does not know. If a commit does not
+    /// follow its stream's version, its partition is stopped.
     async fn hold_against_streams(
         &mut self,
         session: &mut Session,
@@ -403,7 +407,8 @@ impl Task {
         }
     }
 
-    /// Waits until what was begun is durable; says whether what was folded since must be folded anew.
+    /// Waits until the running transaction is durable. Returns whether later batches that are
+    /// already folded must be folded again.
     async fn settle(&mut self, session: &mut Session) -> Result<bool, RuntimeError> {
         let mut is_anew = false;
         while let Some(written) = session.writing.done().await {
@@ -412,8 +417,8 @@ impl Task {
         Ok(is_anew)
     }
 
-    /// Takes note of what became of a transaction. Where a projection cannot go on, begins another one
-    /// without it, and what was folded since must be folded anew.
+    /// Handles the result of a transaction. If the data of one projection cannot be stored, begins
+    /// a new transaction without that projection; later batches must then be folded again.
     fn written(&mut self, session: &mut Session, written: Written) -> Result<bool, RuntimeError> {
         let Written { work, outcome } = written;
         match outcome {
@@ -450,7 +455,7 @@ impl Task {
         }
     }
 
-    /// Stops what one partition's records go into; the other partitions go on.
+    /// Stops all projections in one partition; the other partitions go on.
     fn stop_partition(&self, session: &mut Session, stop: Stop) -> Result<(), RuntimeError> {
         let Some((partition, offset)) = stop.place() else {
             return Err(stop.into());
@@ -466,7 +471,7 @@ impl Task {
                 self.report_stopped(stopped, generation.number);
             }
         }
-        // A goal that is not reached in one partition is not reached.
+        // A goal that cannot be reached in one partition cannot be reached at all.
         match (&self.goal, self.require_any(session)) {
             (Goal::Follow, Ok(())) => Ok(()),
             (Goal::Follow, Err(_)) | (Goal::Reach(_), _) => Err(stop.into()),
@@ -483,8 +488,8 @@ impl Task {
         (self.progress)(&read);
     }
 
-    /// The subscription proves the least checkpoint; a projection that is ahead of it and takes up
-    /// its first commits proves its own.
+    /// The subscription proves the least checkpoint. A projection that is ahead of it proves its
+    /// own checkpoint before it takes up its first commits.
     async fn prove_joining(
         &self,
         session: &Session,
@@ -504,7 +509,7 @@ impl Task {
         Ok(())
     }
 
-    /// Whether there is a goal and a projection that will not reach it.
+    /// Whether there is a goal that some projection cannot reach any more.
     fn is_in_vain(&self) -> bool {
         matches!(self.goal, Goal::Reach(_)) && self.board.first_stopped().is_some()
     }
@@ -516,7 +521,7 @@ impl Task {
         }
     }
 
-    /// Whether every place stands right before the goal's offsets, or behind.
+    /// Whether every place has reached the goal's offsets.
     fn is_level<'a>(&self, places: impl Iterator<Item = &'a Places> + Clone) -> bool {
         match &self.goal {
             Goal::Follow => false,
@@ -524,8 +529,7 @@ impl Task {
         }
     }
 
-    /// Whether no record before the goal's offsets is missing; there may be offsets without
-    /// records.
+    /// Whether no record before the goal's offsets is missing. Offsets without records may remain.
     async fn reached<'a>(
         &self,
         places: impl Iterator<Item = &'a Places> + Clone,
@@ -548,11 +552,11 @@ impl Task {
 
 /// Waits until the task is asked to stop.
 async fn asked(stop: &mut watch::Receiver<bool>) {
-    // A closed channel means that nobody is left to ask for more.
+    // A closed channel also means stop: its owner is gone.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Holds the log against a checkpoint.
+/// Checks a checkpoint against the log.
 async fn prove(
     log: &dyn EventLog,
     partition: Partition,

@@ -1,7 +1,7 @@
 //! Values of columns as projections give them.
 //!
 //! Invariant: values of one type are ordered as Postgres orders them, so that folding in memory and
-//! merging in SQL agree. Text holds no U+0000, which Postgres cannot keep.
+//! merging in SQL agree. Text holds no U+0000, which Postgres cannot store.
 
 use chrono::NaiveDate;
 use kernel::Timestamp;
@@ -18,7 +18,7 @@ pub enum Value {
     Bigint(i64),
     /// A sum.
     Numeric(i128),
-    /// A moment.
+    /// A point in time.
     Timestamptz(Timestamp),
     /// A day.
     Date(NaiveDate),
@@ -82,13 +82,13 @@ impl From<[u8; 32]> for Value {
     }
 }
 
-/// The most bytes of a text in a key that are kept as they are: all columns of a key together have to
-/// fit one entry of an index in Postgres, which takes 2,704.
+/// The most bytes that a text in a key may have unshortened: all columns of a key together must fit
+/// into one index entry of Postgres, which has at most 2,704 bytes.
 pub(crate) const KEY_TEXT_BYTES_MAX: usize = 500;
 
 impl Value {
-    /// The value as part of a key: the end of a long text becomes its digest, so that no text that a
-    /// client chose is too long for an index.
+    /// The value as part of a key. The end of a long text is replaced by the text's digest, so that
+    /// no text from a client is too long for an index.
     pub fn into_key(self) -> Self {
         match self {
             Self::Text(text) if text.len() > KEY_TEXT_BYTES_MAX => {
@@ -101,9 +101,9 @@ impl Value {
     }
 }
 
-/// A count of things as a column's value.
+/// A count as a column's value.
 ///
-/// Counts of things in memory or in a log stay far below 2^63; one that does not is a bug.
+/// Counts of things in memory or in a log stay far below 2^63; a larger count is a bug.
 #[must_use]
 pub fn count_of(count: impl TryInto<i64>) -> i64 {
     count

@@ -1,7 +1,7 @@
-//! Whether commits follow from their streams' versions, where the log's reader does not know those: it
-//! went on from a checkpoint. The read model `stream_index` knows, as far as it has come.
+//! Checks commits against their streams' versions where the log's reader does not know them because
+//! it continued from a checkpoint. The read model `stream_index` knows them, as far as it has come.
 //!
-//! Deliberately absent: what the reader knows itself (`event_log::subscription`).
+//! Deliberately absent: the checks that the reader makes itself (`event_log::subscription`).
 
 use event_log::damage::{Damage, DamageKind};
 use event_log::subscription::Batch;
@@ -11,25 +11,25 @@ use sqlx::{ConnectOptions as _, PgConnection};
 use super::error::RuntimeError;
 use crate::STREAM_INDEX;
 
-/// How far the live model has come in a partition; nothing where there is none.
+/// How far the live model has come in a partition; no row if there is no live model.
 const REACHED: &str = "SELECT c.\"offset\" FROM annals.generation AS g \
     JOIN annals.checkpoint AS c USING (projection, generation) \
     WHERE g.projection = $1 AND g.state = 'live' AND c.partition = $2 \
     AND to_regclass('read.stream_commits') IS NOT NULL";
 
-/// The version of each stream before a place, 0 where it has none.
+/// The version of each stream before a place; 0 if the stream has no commit before it.
 const BEFORE: &str = "SELECT coalesce((SELECT max(c.version) FROM read.stream_commits AS c \
         WHERE c.tenant = k.tenant AND c.stream = k.stream AND c.\"offset\" < k.place), 0) \
     FROM UNNEST($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS k(tenant, stream, place, n) \
     ORDER BY k.n";
 
-/// Where commits of `batches` do not follow; connects where it has to ask for the first time.
+/// The commits of `batches` that do not follow their streams' versions. Connects at first use.
 pub(super) async fn gaps(
     postgres: &PgConnectOptions,
     looking: &mut Option<PgConnection>,
     batches: &[Batch],
 ) -> Result<Vec<Damage>, RuntimeError> {
-    // After an error it is connected anew.
+    // The connection was taken out, so that after an error the next call connects again.
     let mut connection = match looking.take() {
         Some(connection) => connection,
         None => {
@@ -45,8 +45,8 @@ pub(super) async fn gaps(
     Ok(damaged)
 }
 
-/// The first commit of a batch that does not follow from what is stored of its stream, if any. What
-/// came before the batch is to be durable.
+/// The first commit of a batch that does not follow the stored version of its stream, if any. All
+/// commits before the batch must be durable.
 async fn gap(connection: &mut PgConnection, batch: &Batch) -> Result<Option<Damage>, RuntimeError> {
     let failed = || RuntimeError::postgres("look up the versions of streams");
     let reached: Option<i64> = sqlx::query_scalar(REACHED)
@@ -60,7 +60,8 @@ async fn gap(connection: &mut PgConnection, batch: &Batch) -> Result<Option<Dama
         .as_ref()
         .map(|before| before.offset.0.cast_signed());
     if reached < before || reached.is_none() {
-        // It will find out itself.
+        // `stream_index` has not come this far. Its own projector checks these commits when it
+        // reaches them.
         return Ok(None);
     }
     let (mut tenants, mut streams, mut places) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,8 +1,8 @@
-//! The one transaction of a batch: checkpoints and rows, all or nothing.
+//! The one transaction of a batch: it writes all checkpoints and rows, or nothing.
 //!
-//! Invariant: nothing becomes durable unless every checkpoint of the batch moved from exactly what
-//! the batch continues. Tables are written in the order of the projections, rows in the order of
-//! their keys, so that transactions of parallel tasks cannot deadlock.
+//! Invariant: nothing becomes durable unless each checkpoint was exactly the one that the batch
+//! continues. Tables are written in the order of the projections, rows in the order of their keys,
+//! so that transactions of parallel tasks cannot deadlock.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::checkpoint::{self, Move};
 use super::error::RuntimeError;
 use super::generation::Generation;
 
-/// How long a transaction may take before its outcome is called unknown.
+/// How long a transaction may take; after that its outcome counts as unknown.
 const TRANSACTION_LIMIT: Duration = Duration::from_secs(120);
 
-/// What one projection makes of a batch.
+/// The row changes and checkpoint moves of one projection for a batch.
 pub(crate) struct Folded {
     /// The index of its generation.
     pub(crate) index: usize,
@@ -27,19 +27,18 @@ pub(crate) struct Folded {
 /// How rows get into their tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// Merged with those that are there.
+    /// Merged with the rows that the table has.
     Merge,
-    /// As new ones, which is less work: for tables that are being filled.
+    /// Copied as new rows, which is less work: for tables that a rebuild is filling.
     Copy,
 }
 
 /// Why a batch was not written.
 pub(crate) enum WriteError {
-    /// The rows of one projection cannot be stored, whenever it is tried.
+    /// The rows of one projection cannot be stored; every retry would fail.
     Data { index: usize, reason: String },
-    /// Some of the rows are there already, so that they cannot be copied.
+    /// The table already has some of the rows, so they cannot be copied.
     Repeated,
-    /// Anything else.
     Runtime(RuntimeError),
 }
 
@@ -51,8 +50,8 @@ impl From<RuntimeError> for WriteError {
 
 /// Writes rows and checkpoints in one transaction.
 ///
-/// After any error but `Data` the connection is to be thrown away and the checkpoints loaded anew:
-/// the outcome of a commit may be unknown.
+/// After any error except `Data`, close the connection and load the checkpoints again: the outcome
+/// of a commit may be unknown.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     generations: &[Generation],
@@ -105,7 +104,7 @@ async fn transaction(
     Ok(())
 }
 
-/// Holds the generations until the end of the transaction, so that none is replaced under it.
+/// Locks the generations until the end of the transaction, so that none is replaced meanwhile.
 async fn hold(
     tx: &mut PgConnection,
     generations: &[Generation],
@@ -136,8 +135,9 @@ fn is_repeated(error: &sqlx::Error) -> bool {
     error.is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// Data exceptions (class 22: a sum out of range, text that cannot be kept), violated constraints
-/// (23) and exceeded limits (54: a key too large for its index) come back with every try.
+/// These errors return at every retry: data exceptions (class 22: a sum out of range, text that
+/// cannot be stored), violated constraints (23) and exceeded limits (54: a key too large for its
+/// index).
 fn classify(error: sqlx::Error, index: usize, table: &str) -> WriteError {
     let code = error.as_database_error().and_then(|e| e.code());
     let is_data = code.is_some_and(|code| {

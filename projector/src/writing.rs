@@ -1,8 +1,9 @@
-//! The one transaction of a task that may be under way: written by a task of its own, so that what
-//! comes next is read and folded meanwhile.
+//! The one transaction of a task that may be running. It runs on a task of its own, so that the
+//! next batch is read and folded meanwhile.
 //!
-//! Invariant: a transaction begins only once the one before it is known to be durable. Deliberately
-//! absent: what a transaction holds (`write`), and what becomes of one that fails (`task`).
+//! Invariant: a transaction begins only after the one before it is known to be durable.
+//! Deliberately absent: what a transaction writes (`write`), and what follows from a failure
+//! (`task`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,20 +15,20 @@ use tokio::task::JoinSet;
 use super::generation::Generation;
 use super::write::{self, Folded, Way, WriteError};
 
-/// Some batches, and what was made of them.
+/// Some batches, and what was folded from them.
 pub(crate) struct Work {
     pub(crate) batches: Vec<Batch>,
     pub(crate) folds: Vec<Folded>,
     pub(crate) began: Instant,
 }
 
-/// What became of a transaction.
+/// The result of a transaction.
 pub(crate) struct Written {
     pub(crate) work: Work,
     pub(crate) outcome: Result<(), WriteError>,
 }
 
-/// A connection, or the transaction that it is busy with.
+/// An idle connection, or the running transaction that uses it.
 pub(crate) struct Writing {
     generations: Arc<[Generation]>,
     way: Way,
@@ -36,7 +37,6 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
-    /// Nothing is under way.
     pub(crate) fn new(connection: PgConnection, generations: &Arc<[Generation]>, way: Way) -> Self {
         Self {
             generations: Arc::clone(generations),
@@ -46,7 +46,7 @@ impl Writing {
         }
     }
 
-    /// Begins a transaction; the one before it is to be [`Self::done`].
+    /// Begins a transaction. The transaction before it must be [`Self::done`].
     pub(crate) fn begin(&mut self, work: Work) {
         let mut connection = self.idle.take().expect("one transaction at a time");
         let (generations, mut way) = (Arc::clone(&self.generations), self.way);
@@ -61,8 +61,8 @@ impl Writing {
         });
     }
 
-    /// What became of the transaction that is under way, if one is; a call that is given up loses
-    /// nothing.
+    /// Waits for the running transaction and returns its result; absent if none is running.
+    /// Cancelling the call loses nothing.
     pub(crate) async fn done(&mut self) -> Option<Written> {
         let (connection, way, written) = match self.under_way.join_next().await? {
             Ok(done) => done,
@@ -73,12 +73,12 @@ impl Writing {
         Some(written)
     }
 
-    /// The connection, with its locks, unless a transaction is under way.
+    /// The connection, with its locks; absent while a transaction runs.
     pub(crate) fn idle(&mut self) -> Option<&mut PgConnection> {
         self.idle.as_mut()
     }
 
-    /// Lets the connection go, with its locks.
+    /// Closes the connection, which releases its locks.
     pub(crate) async fn close(self) {
         if let Some(connection) = self.idle {
             let _ = connection.close().await;

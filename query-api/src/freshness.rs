@@ -1,8 +1,7 @@
-//! What an answer says of how far its read model is behind the log.
+//! The headers that say how far an answer's read model is behind the log.
 //!
-//! Invariant: a read model that has stopped, or is far behind, says so in each answer, also in "no such
-//! row". Deliberately
-//! absent: how that is known (`runtime::Sampler`).
+//! Invariant: if a read model has stopped or is far behind, each answer says so, also the answer
+//! "no such row". Deliberately absent: how this is measured (`projector::Sampler`).
 
 use std::time::Duration;
 
@@ -13,17 +12,17 @@ use projector::Freshness;
 
 use super::Inner;
 
-/// For how long the oldest record that the rows lack has been in the log, in seconds.
+/// How long the oldest record that the rows lack has been in the log, in seconds.
 pub(super) const LAG: HeaderName = HeaderName::from_static("annals-lag");
-/// Why the rows are not to be taken for what is: `stopped` or `behind`; absent where they are.
+/// Why the rows may be out of date: `stopped` or `behind`; absent if they are current.
 pub(super) const STALE: HeaderName = HeaderName::from_static("annals-stale");
 
-/// From which lag on a read model is called stale.
+/// A read model with at least this lag is called stale.
 pub(super) const STALE_FROM: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// An answer with what is known of the freshness of the projection that it was read from. A refusal,
-    /// too: that there is no such row may be what a projection says that has stopped.
+    /// Adds the freshness of the projection to an answer that was read from it. A problem gets the
+    /// headers, too: "no such row" may come from a projection that has stopped.
     pub(super) fn with_freshness(
         &self,
         projection: &str,

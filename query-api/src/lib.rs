@@ -1,11 +1,11 @@
-//! The query door: HTTP that only looks.
+//! The query door: HTTP for reading only.
 //!
 //! - `GET /v1/read`, `/v1/read/{model}`, `/v1/read/{model}/{key}`: the read models
-//! - `GET /v1/streams/{stream}/events`, `/state`: what the log holds of a stream
+//! - `GET /v1/streams/{stream}/events`, `/state`: the events and the state of a stream
 //!
-//! Invariant: a row or an event is shown only for the tenant that asks; an event only if its record
-//! is the one that was read before. Deliberately absent: commands, and the layer that completes
-//! problems ([`door::finish`]).
+//! Invariant: a row or an event is shown only for the tenant of the request; an event only if its
+//! record is the one that was projected. Deliberately absent: commands, and the layer that
+//! completes problems ([`door::finish`]).
 
 pub mod code;
 mod freshness;
@@ -34,16 +34,16 @@ use rows::ShownModel;
 
 pub use openapi::fragment;
 
-/// How many connections to Postgres the door has.
+/// The most connections of the door to Postgres.
 const CONNECTIONS_MAX: u32 = 8;
-/// How long readiness waits for one; less than whoever asks for readiness does.
+/// How long the readiness check waits for a connection; shorter than the limit of the check itself.
 const READY_WAIT: Duration = Duration::from_millis(800);
-/// How long a request waits for one of them.
+/// How long a request waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
-/// When another try makes sense where something does not answer.
+/// When to try again if Postgres or the log does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What every route knows; cheap to clone.
+/// The state that all routes share; cheap to clone.
 #[derive(Clone)]
 pub struct QueryDoor {
     inner: Arc<Inner>,
@@ -62,13 +62,13 @@ struct Inner {
 struct Whose {
     log: Arc<dyn EventLog>,
     named: OnceCell<Option<NamedLog>>,
-    /// Why the last connection was refused, if it was: the pool only says that there is none.
+    /// Why the last connection was refused, if it was; the pool only reports that it has none.
     refused: Mutex<Option<String>>,
 }
 
 impl Whose {
-    /// Lets no query reach a database that holds another log's read models: it may have been another
-    /// one when this process started.
+    /// Refuses each new connection to a database that holds another log's read models: the database
+    /// may have been replaced after this process started.
     async fn require(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let required = self.held_against(connection).await;
         let refused = required.as_ref().err().map(|error| explained(error));
@@ -93,11 +93,11 @@ impl Whose {
 }
 
 impl QueryDoor {
-    /// A door on the read models of `projections` in the Postgres at `url`, which need not answer
-    /// yet, and on the streams of `log`, whose states `registry` folds.
+    /// A door to the read models of `projections` in the Postgres at `url`, which need not be
+    /// reachable yet, and to the streams of `log`, whose states `registry` folds.
     ///
     /// # Errors
-    /// `Postgres` where the URL cannot be understood.
+    /// `Postgres` if the URL cannot be parsed.
     pub fn new(
         log: &Arc<dyn EventLog>,
         url: &str,
@@ -133,17 +133,17 @@ impl QueryDoor {
         })
     }
 
-    /// Lets answers say how far their read model is behind.
+    /// Adds to answers how far their read model is behind.
     #[must_use]
     pub fn with_sampler(mut self, sampler: &Arc<Sampler>) -> Self {
-        // Nobody else has it yet.
+        // The door was not cloned yet, so this always succeeds.
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.sampler = Some(Arc::clone(sampler));
         }
         self
     }
 
-    /// Brings the gauges up to date: to be called before they are shown.
+    /// Updates the gauges. Call this before they are exported.
     pub fn measure(&self) {
         let (all, idle) = (self.inner.pool.size(), self.inner.pool.num_idle());
         let idle = f64::from(u32::try_from(idle).unwrap_or(u32::MAX).min(all));
@@ -179,7 +179,8 @@ pub fn router(door: QueryDoor) -> Router {
         .with_state(door)
 }
 
-/// The problem of a failed query: Postgres does not answer, or answers what is no row of ours.
+/// The problem of a failed query: Postgres does not answer, or its answer is not a row of a read
+/// model.
 fn failed(error: &sqlx::Error) -> Problem {
     use sqlx::Error as E;
     if let E::ColumnDecode { .. }

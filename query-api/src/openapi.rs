@@ -1,7 +1,7 @@
 //! This door's part of the OpenAPI document, made from the declared read models.
 //!
-//! Invariant: each read model has paths of its own with the schema of its rows; every status that
-//! can occur is there. Deliberately absent: components that both doors use ([`door::openapi`]).
+//! Invariant: each read model has its own paths with the schema of its rows; every status that can
+//! occur is listed. Deliberately absent: components that both doors use ([`door::openapi`]).
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fra
     fragment
 }
 
-/// `order_summary` is `OrderSummary`.
+/// `order_summary` becomes `OrderSummary`.
 fn camel(name: &str) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();
@@ -107,8 +107,9 @@ fn row_schema(shown: &ShownModel) -> Value {
     })
 }
 
-/// The problems of a query that looks into Postgres, with those of position tokens. What is not there is
-/// not there as far as the read model has come, and the answer says how far that is.
+/// The problems of a query that reads Postgres, including those of position tokens. "Not found"
+/// means not found up to the place that the read model has reached; the answer says how far it is
+/// behind.
 fn problems(statuses: &[u16]) -> Map<String, Value> {
     let problem = |description: &str| {
         json!({
@@ -135,7 +136,7 @@ fn ok(description: &str, schema: Value) -> Value {
     })
 }
 
-/// The headers of whatever was read from a read model.
+/// The headers of every answer from a read model.
 fn headers() -> Value {
     json!({
         "Annals-Correlation-Id": header_ref("CorrelationId"),
@@ -172,7 +173,7 @@ fn position_header() -> Value {
     })
 }
 
-/// What every query takes: tenant, correlation, and what to wait for.
+/// The parameters of every query: tenant, correlation, and what to wait for.
 fn common_parameters() -> Vec<Value> {
     let about = "Waits until the read model has reached this place: the position token of a \
                  command's or a query's answer.";

@@ -1,6 +1,6 @@
-//! Query parameters as this door reads them: each at most once, unknown ones refused.
+//! Query parameters as this door reads them: each at most once; unknown ones are refused.
 //!
-//! Invariant: what is accepted is exactly what the OpenAPI document describes.
+//! Invariant: exactly the values that the OpenAPI document describes are accepted.
 
 use std::time::Duration;
 
@@ -13,17 +13,18 @@ use serde::Deserialize;
 
 use super::code;
 
-/// The rows or events of a page unless the client says otherwise.
+/// The number of rows or events of a page if the client names none.
 pub(super) const LIMIT_DEFAULT: u32 = 100;
 /// The most rows or events of a page.
 pub(super) const LIMIT_MAX: u32 = 1_000;
-/// The largest stream version that can be asked for: 2^53, which every JSON reader keeps.
+/// The largest stream version that a client can ask for: 2^53, which every JSON reader represents
+/// exactly.
 pub(super) const VERSION_MAX: u64 = 9_007_199_254_740_992;
 /// The most characters of a cursor.
 pub(super) const CURSOR_LENGTH_MAX: usize = 2_048;
-/// How long a query waits for its read model unless the client says otherwise.
+/// How long a query waits for its read model if the client names no time.
 pub(super) const WAIT_DEFAULT: Duration = Duration::from_secs(2);
-/// Exactly the texts that are position tokens: base64url of a 1, a log id and places of 12 bytes.
+/// Matches exactly the position tokens: base64url of a 1, a log id and places of 12 bytes.
 pub(super) const POSITION_PATTERN: &str =
     "^A[Q-Za-f][A-Za-z0-9_-]{20}([A-Za-z0-9_-]{16})*[AEIMQUYcgkosw048]$";
 
@@ -53,7 +54,7 @@ pub(super) struct EventParameters {
 }
 
 impl PageParameters {
-    /// The cursor, if there is one, of the length that a cursor may have.
+    /// The cursor, if there is one; its length is checked.
     pub(super) fn after(&self) -> Result<Option<&str>, Problem> {
         let after = self.after.as_deref();
         if after.is_none_or(|after| (1..=CURSOR_LENGTH_MAX).contains(&after.chars().count())) {
@@ -99,7 +100,7 @@ fn limit(text: Option<&str>) -> Result<u32, Problem> {
     Ok(u32::try_from(limit).unwrap_or(LIMIT_MAX))
 }
 
-/// An integer of digits alone from 1 to `max`.
+/// An integer from 1 to `max`, written with digits only.
 fn number(name: &'static str, text: Option<&str>, absent: u64, max: u64) -> Result<u64, Problem> {
     let Some(text) = text else { return Ok(absent) };
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -112,7 +113,7 @@ fn number(name: &'static str, text: Option<&str>, absent: u64, max: u64) -> Resu
         })
 }
 
-/// What a query waits for, and for how long.
+/// What a query waits for, and its deadline.
 #[derive(Debug)]
 pub(super) struct Wait {
     pub(super) min_position: Option<PositionToken>,

@@ -1,6 +1,7 @@
-//! How far a read model is, and waiting until it is far enough.
+//! Reads how far a read model has come, and waits until it has come far enough.
 //!
-//! Invariant: the position is read before the rows, so that the rows stand there at least.
+//! Invariant: the position is read before the rows, so that the rows have reached at least this
+//! position.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,13 @@ use position::{Partition, Position, PositionToken};
 use super::parameters::Wait;
 use super::{Inner, RETRY_AFTER, code, failed};
 
-/// The first and the longest pause between two looks.
+/// The first and the longest pause between two reads of the position.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 impl Inner {
-    /// Where the read model of `projection` stands, once it has reached what the query asks for;
-    /// absent where it has read nothing yet.
+    /// The position of the read model of `projection`, once it has reached what the query asks for;
+    /// absent if it has read nothing yet.
     pub(super) async fn reach(
         &self,
         projection: &str,

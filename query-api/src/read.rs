@@ -96,7 +96,7 @@ async fn page_of(
     });
     let after = after.transpose()?;
     let position = door.inner.reach(shown.projection, &wait).await?;
-    // One more than asked for tells whether there is a next page.
+    // One row more than asked for shows whether there is a next page.
     let found = shown
         .page(tenant.as_str(), after.as_deref(), i64::from(limit) + 1)
         .fetch_all(&door.inner.pool)
@@ -156,7 +156,7 @@ async fn row_of(
     Ok(answer(&row, position.as_ref()))
 }
 
-/// A body with the position as a header.
+/// An answer with a JSON body and the position as a header.
 pub(super) fn answer(body: &impl Serialize, position: Option<&PositionToken>) -> Response {
     let mut response = Json(body).into_response();
     let value = position.and_then(|position| position.to_string().parse().ok());

@@ -1,8 +1,9 @@
 //! Rows of views: their SQL, keys, cursors, and their form in JSON.
 //!
-//! Invariant: a page is a range of the key, so that paging costs the same however deep, and rows
-//! that come or go meanwhile move no other row across pages. Amounts are numbers, moments RFC 3339
-//! with `Z`, days `YYYY-MM-DD`, bytes hexadecimal; members come in the order of the columns.
+//! Invariant: a page is a range of the key, so that a late page costs no more than the first, and
+//! rows that are added or removed meanwhile do not move other rows across pages. Amounts are
+//! numbers, times RFC 3339 with `Z`, days `YYYY-MM-DD`, bytes hexadecimal; JSON members are in the
+//! order of the columns.
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub(super) struct ShownModel {
     one: SqlStr,
 }
 
-/// The read models of `projections` that are shown, in order of name.
+/// The read models of `projections` that the door shows, in order of name.
 pub(super) fn shown_models(projections: &[Arc<dyn Projection>]) -> Vec<ShownModel> {
     let mut shown = Vec::new();
     for projection in projections {
@@ -68,7 +69,7 @@ impl ShownModel {
         }
     }
 
-    /// The query of a page behind `after`, or of the first one.
+    /// The query of the page after `after`, or of the first page.
     pub(super) fn page<'q>(
         &self,
         tenant: &'q str,
@@ -96,13 +97,13 @@ impl ShownModel {
         key.iter().fold(query, bind)
     }
 
-    /// The key that a path names, its columns joined by commas; absent where no row can have it.
+    /// The key that a path names, its columns joined by commas; absent if no row can have that key.
     pub(super) fn key_of_path(&self, text: &str) -> Option<Vec<Value>> {
         let parts: Vec<&str> = text.splitn(self.model.key.len(), ',').collect();
         self.key_of(&parts)
     }
 
-    /// The key that a cursor names; absent where it is none of this model.
+    /// The key that a cursor names; absent if it is not a cursor of this model.
     pub(super) fn key_of_cursor(&self, cursor: &str) -> Option<Vec<Value>> {
         let json = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let parts: Vec<String> = serde_json::from_slice(&json).ok()?;
@@ -143,12 +144,12 @@ impl ShownModel {
     }
 }
 
-/// A key's value from its text; absent where it is none.
+/// A key's value from its text; absent if the text is not a value of this type.
 fn value_of(column_type: ColumnType, text: &str) -> Option<Value> {
     match column_type {
         ColumnType::Text => (!text.contains('\0')).then(|| Value::from(text)),
         ColumnType::Bigint => text.parse().ok().map(Value::Bigint),
-        // A sum is no part of a key, and views show it as bigint.
+        // A sum cannot be in a key, and views show it as bigint.
         ColumnType::Numeric => None,
         ColumnType::Timestamptz => text.parse().ok().map(Value::Timestamptz),
         ColumnType::Date => {

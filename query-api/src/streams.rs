@@ -1,8 +1,8 @@
-//! What the log holds of a stream: its events, and the state that they fold to.
+//! The events of a stream in the log, and the state that they fold to.
 //!
-//! Invariant: the read model `stream_index` says where; the log says what, and each record must be
-//! the very one that was read before, by its hash. A difference is damage: it is logged with its
-//! place, and nothing is shown.
+//! Invariant: the read model `stream_index` gives the places; the log gives the events. Each record
+//! must be the one that was projected, by its hash. A different record is damage: it is logged with
+//! its place, and nothing is shown.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -27,22 +27,24 @@ use super::{Inner, QueryDoor, RETRY_AFTER, code, failed};
 
 /// How many commits are read from the log at once.
 const COMMITS_READ_MAX: usize = 64;
-/// How many of them first, when nothing is known of their size.
+/// How many commits are read first, while their size is unknown.
 const COMMITS_READ_FIRST: usize = 2;
-/// About how much is read from the log at once, in bytes.
+/// The target size of one read from the log, in bytes.
 const BYTES_READ_TYPICAL: usize = 256 << 10;
-/// How many commits of a stream are folded between two questions to Postgres.
+/// How many commits of a stream are folded between two queries to Postgres.
 const COMMITS_FOLDED_MAX: u32 = 1_000;
-/// A page of events ends behind the commit with which its data has this many bytes.
+/// A page of events ends after the commit with which its data reaches this many bytes.
 const PAGE_BYTES_MAX: usize = 2 << 20;
-/// What a full page takes while it is made: the events, their text, and the commit that filled it.
+/// The memory for a full page while it is made: the events, their text, and the commit that filled
+/// the page.
 const PAGE_ROOM_BYTES: usize = 2 * PAGE_BYTES_MAX + (1 << 20);
-/// The most bytes of a state that is shown. A stream whose state has more is older than the limit on
+/// The most bytes of a state that is shown. A stream with a larger state is older than the limit on
 /// states; its events can be read page by page.
 const STATE_BYTES_MAX: usize = 4 << 20;
-/// The most bytes of events that are folded for it: states are what their events left.
+/// The most bytes of events that are folded for one state. Events may be larger than the state they
+/// fold to.
 const FOLDED_BYTES_MAX: usize = 64 << 20;
-/// When another look makes sense where an operator has to look first.
+/// When to try again if an operator must act first.
 const DAMAGED_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[derive(Serialize)]
@@ -221,9 +223,10 @@ async fn state_of(
     Ok(response)
 }
 
-/// How much is read of a stream for one answer, and the memory for it.
+/// How much of a stream is read for one answer, and the memory for it.
 ///
-/// Small answers share a small part; whoever needs more waits for a large one before he reads on.
+/// Each answer begins with a small part of the shared memory. An answer that needs more waits for a
+/// large part before it reads on.
 struct Reading {
     charge: Charge,
     has_large: bool,
@@ -242,7 +245,7 @@ impl Reading {
         })
     }
 
-    /// The places that are read next.
+    /// The places to read next.
     async fn next<'p>(
         &mut self,
         rest: &mut &'p [CommitPlace],
@@ -263,7 +266,7 @@ impl Reading {
         Ok(Some(next))
     }
 
-    /// A commit was read: the size of its events' data in bytes.
+    /// Counts a commit that was read; returns the size of its events' data in bytes.
     fn came(&mut self, commit: &Commit) -> usize {
         let data = commit.events.iter().map(|event| event.data.get().len());
         let size = data.sum::<usize>();
@@ -274,7 +277,7 @@ impl Reading {
 }
 
 impl Inner {
-    /// Where the commits stand that hold the events from `from` on, at most `limit` of them.
+    /// The places of the commits that hold the events from `from` on, at most `limit` of them.
     async fn places(
         &self,
         tenant: &TenantId,
@@ -289,7 +292,8 @@ impl Inner {
         })
     }
 
-    /// The commits at some places, each held against what was read before.
+    /// The commits at some places. Each record is checked against the hash that was stored when it
+    /// was projected.
     async fn read<'p>(
         &self,
         tenant: &TenantId,
@@ -367,7 +371,7 @@ fn too_large(stream: &StreamName) -> Problem {
     Problem::new(code::STATE_TOO_LARGE, detail).member("max", STATE_BYTES_MAX)
 }
 
-/// The rules fail over what the log holds: so does the owner, which freezes the stream.
+/// The rules fail on a recorded event. The owner fails on it, too, and freezes the stream.
 fn frozen(stream: &StreamName, error: &RuleError) -> Problem {
     tracing::error!(%stream, %error, "the rules fail over a stream");
     let detail = "the rules of this program cannot take up what the stream holds; an operator has to \
@@ -375,7 +379,7 @@ fn frozen(stream: &StreamName, error: &RuleError) -> Problem {
     Problem::new(code::STREAM_FROZEN, detail).retry_after(DAMAGED_RETRY_AFTER)
 }
 
-/// The place is for the operator, who finds it in the log of the server.
+/// The place goes only into the server's log, for the operator.
 fn damaged(
     stream: &StreamName,
     partition: Partition,

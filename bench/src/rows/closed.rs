@@ -1,5 +1,5 @@
-//! B8: clients in this process that each wait for their answer before they ask again, against clients
-//! that do the same with the client library.
+//! B8: clients in this process that each wait for an answer before the next command, against
+//! clients that do the same with the Kafka client library.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,12 +18,12 @@ use crate::raw::{self, per_second};
 use crate::work::{self, RawSide, WAIT, WriteSide, fresh_seed};
 
 const PARTITIONS: u32 = 16;
-/// Whoever waits for one acknowledgement does not want records collected.
+/// A client that waits for one acknowledgement gains nothing if records are collected.
 const LINGER_MS: u32 = 0;
-/// How many commands a client sends before anything counts.
+/// How many commands each client sends before the measurement.
 const WARM_UP: usize = 50;
 const CLIENTS: [usize; 3] = [1, 8, 32];
-/// What the names of the hot streams begin with.
+/// The prefix of the names of hot streams.
 const BOOK: &str = "book-";
 
 /// Which streams the clients write to.
@@ -31,38 +31,38 @@ const BOOK: &str = "book-";
 enum Streams {
     /// Each command begins a stream of its own.
     Spread,
-    /// Each client writes to one stream, on and on.
+    /// Each client writes to one stream all the time.
     Hot,
 }
 
-/// So many clients, and what they write to.
+/// A number of clients, and the streams that they write to.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     clients: usize,
     streams: Streams,
 }
 
-/// Clients that each wait for their answer. Every command names the version it was made for.
+/// Clients that each wait for their answer. Every command carries the expected version.
 pub struct Closed {
     cases: Vec<Case>,
-    /// Whether the broker flushes every record.
+    /// Whether the broker flushes every record to disk.
     flushed: bool,
-    /// How long a case is measured.
+    /// For how long a case is measured.
     span: Duration,
-    /// What our side left in its log, which the other side appends in turn: of each order, and of each
-    /// book.
+    /// Records that our side left in its log, which the other side appends in turn: one of each
+    /// order, and one of each book.
     spread: Vec<(Partition, NewRecord)>,
     hot: Vec<(Partition, NewRecord)>,
     sides: Option<(WriteSide, RawSide)>,
 }
 
 impl Closed {
-    /// With streams of both kinds on a broker as it is by default.
+    /// With streams of both kinds, on a broker with default settings.
     pub fn new(size: Size) -> Self {
         Self::of(size, &[Streams::Spread, Streams::Hot], &CLIENTS, false)
     }
 
-    /// On a broker that flushes every record.
+    /// On a broker that flushes every record to disk.
     pub fn flushed(size: Size) -> Self {
         Self::of(size, &[Streams::Spread], &CLIENTS, true)
     }
@@ -85,7 +85,7 @@ impl Closed {
         }
     }
 
-    /// What so many clients of a new write side see that begin streams of their own.
+    /// Measures clients of a new write side; each command begins a stream of its own.
     pub async fn measured(size: Size, clients: usize, flushed: bool) -> Measured {
         let closed = Self::of(size, &[Streams::Spread], &[clients], flushed);
         let side = closed.new_side().await;
@@ -141,7 +141,7 @@ impl Closed {
         self.measure(case.clients, append).await
     }
 
-    /// Lets all clients ask at the same time, warm first, until the time is over.
+    /// Lets all clients ask at the same time, first as a warm-up, then until the time is over.
     async fn measure(&self, clients: usize, ask: impl AsyncFn(usize, usize)) -> Measured {
         let warm_up = (0..clients).map(async |client| {
             for number in 0..WARM_UP {
@@ -170,11 +170,11 @@ impl Closed {
     }
 }
 
-/// What the clients saw.
+/// The measurement of some clients.
 pub struct Measured {
-    /// Answers in a second.
+    /// Answers per second.
     pub rate: f64,
-    /// How long each was waited for.
+    /// The waiting time for each answer.
     pub times: Vec<Duration>,
 }
 
@@ -215,7 +215,7 @@ impl Bench for Closed {
         for case in &self.cases {
             self.ours(&side, *case).await;
         }
-        // Of a stream the last: one that is neither the shortest nor the longest.
+        // The last record of each stream: neither the shortest nor the longest.
         let mut last = BTreeMap::new();
         for (partition, record) in work::records_of(side.log()).await {
             if let Some(key) = record.key.clone() {

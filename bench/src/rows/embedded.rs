@@ -1,5 +1,5 @@
-//! B12: commands on the embedded log, against a loop that commits the same records to a table of the
-//! same shape.
+//! B12: commands on the embedded log, against a loop that commits the same records to a table of
+//! the same shape.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,15 +17,15 @@ use crate::raw::per_second;
 use crate::work::{self, WAIT, WriteSide};
 
 const PARTITIONS: u32 = 16;
-/// How many records the hand-written loop commits at once.
+/// How many records the hand-written loop commits in one transaction.
 const GROUP: usize = 2_048;
-/// How many of them go into one statement.
+/// How many records one statement inserts.
 const ROWS_PER_STATEMENT: usize = 64;
 
-/// Commands on a file.
+/// Commands on the embedded log.
 pub struct Embedded {
     size: Size,
-    /// Whether each waits for the one before.
+    /// Whether each command waits for the answer to the one before.
     one_by_one: bool,
     commands: usize,
     records: Vec<(Partition, NewRecord)>,
@@ -73,7 +73,7 @@ impl Embedded {
     }
 }
 
-/// A table as the log's, committed to as durably.
+/// A table like that of the log, committed to with the same durability.
 struct RawTable {
     connection: SqliteConnection,
     next: i64,
@@ -110,7 +110,7 @@ impl RawTable {
     }
 }
 
-/// Inserts them in one statement, which is a transaction by itself where none was begun.
+/// Inserts the rows in one statement; outside of a transaction, the statement is one by itself.
 async fn insert(
     connection: &mut SqliteConnection,
     next: &mut i64,

@@ -1,4 +1,5 @@
-//! B7: how long after its answer a command is seen in a read model, with all read models at work.
+//! B7: how long after its answer a command is visible in a read model, with all read models
+//! running.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,18 +20,19 @@ use crate::work::{self, WAIT, WriteSide, fresh_seed};
 const PARTITIONS: u32 = 16;
 const PROJECTOR_TASKS: usize = 2;
 const RATE: usize = 1_000;
-/// As many are seen before it is measured: connections are new then, and statements not planned yet.
+/// As many commands are seen before the measurement: until then, connections are opened and
+/// statements are planned.
 const WARM_UP: usize = RATE;
-/// How long is waited between two looks at the read model.
+/// The pause between two looks at the read model.
 const LOOK_EVERY: Duration = Duration::from_micros(500);
-/// The read model that is looked at, and how far it has read: its rows stand at exactly this place.
+/// How far the read model has read; its rows correspond to exactly this place.
 const PLACES: &str = "SELECT partition, position FROM annals.checkpoint \
                       WHERE projection = 'order_summary'";
 
-/// Answered commands that are not seen yet, by partition, in order.
+/// Answered commands that are not yet visible, by partition, in order.
 type Unseen = Arc<Mutex<BTreeMap<Partition, VecDeque<(Position, Instant)>>>>;
 
-/// From the answer to the row.
+/// The time from the answer to the row.
 pub struct Freshness {
     commands: usize,
     running: Option<Running>,
@@ -79,7 +81,8 @@ impl Freshness {
     }
 }
 
-/// Looks at the read model again and again, until `count` commands were seen; how long each took.
+/// Looks at the read model again and again, until `count` commands were seen; returns the time of
+/// each.
 async fn look(url: String, unseen: Unseen, count: usize) -> Vec<Duration> {
     let mut connection = PgConnection::connect(&url).await.expect("a database");
     let mut seen = Vec::with_capacity(count);
@@ -94,7 +97,7 @@ async fn look(url: String, unseen: Unseen, count: usize) -> Vec<Duration> {
     seen
 }
 
-/// What is seen for the first time now that the read model stands at these places; how long each took.
+/// The times of the commands that are seen for the first time at these places.
 fn seen_now(unseen: &Unseen, places: Vec<(i32, i64)>) -> Vec<Duration> {
     let now = Instant::now();
     let mut unseen = unseen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +108,8 @@ fn seen_now(unseen: &Unseen, places: Vec<(i32, i64)>) -> Vec<Duration> {
         let Some(queue) = unseen.get_mut(&partition) else {
             continue;
         };
-        // Answers of one partition come nearly in order: whoever is behind waits for the next look.
+        // Answers of one partition come nearly in order: a command behind a later one waits for the
+        // next look.
         while let Some((position, answered)) = queue.front()
             && *position <= reached
         {

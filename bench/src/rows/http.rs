@@ -1,5 +1,5 @@
-//! B2, B3 and B4: commands over HTTP, one at a time or as lines; the node, the load and what it is held
-//! against are processes of their own.
+//! B2, B3 and B4: commands over HTTP, one at a time or as lines of a batch. The node, the load and
+//! the raw door are processes of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +25,14 @@ use crate::raw::RawProducer;
 use crate::work::{self, RawSide, WriteSide, fresh_seed};
 
 const PARTITIONS: u32 = 16;
-/// Whoever waits for one acknowledgement does not want records collected.
+/// A client that waits for one acknowledgement gains nothing if records are collected.
 const LINGER_MS: u32 = 0;
-/// How many raw appends are waited for one by one before anything counts.
+/// How many raw appends are made one by one before the measurement.
 const WARM_UP: usize = 64;
-/// How many commands a node has answered before anything counts.
+/// How many commands a node has answered before the measurement.
 const COMMANDS_BEFORE: usize = 5_000;
 
-/// A load of single commands by connections that each wait.
+/// A load of single commands; each connection waits for its answer.
 async fn closed(door: &Apart, count: usize) -> f64 {
     let before = door.cost();
     let job = Job::Closed {
@@ -142,10 +142,10 @@ impl Bench for Paced {
     }
 }
 
-/// B3: single commands over connections that each wait for their answer.
+/// B3: single commands; each connection waits for its answer.
 pub struct Single {
     commands: usize,
-    /// Ours, and the route that appends.
+    /// Our door, and the raw door.
     sides: Option<(Apart, Apart)>,
 }
 
@@ -192,7 +192,7 @@ struct RawOrder {
     _estimated_delivery: String,
 }
 
-/// Parses the body, appends it as it is, and answers once it is acknowledged.
+/// Parses the body, appends it unchanged, and answers once it is acknowledged.
 async fn raw_order(
     State(raw): State<Arc<RawProducer>>,
     Path(stream): Path<String>,
@@ -212,7 +212,7 @@ async fn raw_order(
     StatusCode::OK
 }
 
-/// Serves the raw route, and prints where.
+/// Serves the raw route, and prints its address.
 pub async fn serve_raw(bootstrap: &str, topic: &str) {
     let producer = RawProducer::open(bootstrap, topic, LINGER_MS);
     let router = Router::new()
@@ -262,7 +262,7 @@ impl Bench for Single {
 /// B4: a batch of lines over HTTP.
 pub struct Batch {
     commands: usize,
-    /// Ours, and the same rules in this process.
+    /// Our door, and the engine in this process.
     sides: Option<(Apart, WriteSide)>,
 }
 

@@ -1,5 +1,5 @@
-//! B9, B10 and B11: a log of ten million commits and five million streams, which are used as a Zipf
-//! distribution has it; only in the full run.
+//! B9, B10 and B11: a log of ten million commits and five million streams, used according to a Zipf
+//! distribution; only in the full run.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,16 +19,17 @@ use crate::raw::per_second;
 use crate::work::{self, WriteSide};
 
 const PARTITIONS: u32 = 16;
-/// How unevenly streams are used.
+/// The exponent of the Zipf distribution: how unevenly streams are used.
 const EXPONENT: f64 = 1.0;
-/// How long a start with a local store may take until the first command is answered.
+/// How long a start with a local store may take until the first command is answered, in
+/// milliseconds.
 const RESTART_MAX_MS: f64 = 2_000.0;
-/// About what the state of one book takes in memory, in bytes, with its key and its entry.
+/// The approximate memory for one book's state, with its key and its entry, in bytes.
 const BOOK_BYTES: usize = 700;
-/// How much more than configured a process may take.
+/// How many times the configured memory a process may use.
 const MEMORY_TIMES: f64 = 1.25;
 
-/// Books, and how often each was lent or came back.
+/// Books, and how many commands each has had.
 struct Books {
     versions: Vec<u32>,
     random: StdRng,
@@ -50,16 +51,16 @@ impl Books {
         work::lend_or_return(&format!("book-{book}"), version as usize)
     }
 
-    /// The first command of each.
+    /// The first command of each book.
     fn each(&mut self) -> impl Iterator<Item = Request> {
         (0..self.versions.len()).map(|book| self.next_of(book))
     }
 
-    /// So many commands on books as they are used.
+    /// `count` commands on books chosen by the distribution.
     fn used(&mut self, count: usize) -> impl Iterator<Item = Request> {
         (0..count).map(|_| {
             let rank = self.zipf.sample(&mut self.random) as usize;
-            // The ranks lie anywhere among the books, not in the order in which they came to be.
+            // Spread the ranks over the books: otherwise the most used ones would be the oldest.
             let book = rank.wrapping_mul(0x9E37_79B1) % self.versions.len();
             self.next_of(book)
         })
@@ -88,7 +89,7 @@ impl Large {
         }
     }
 
-    /// Memory with which a share of the streams is kept: states have a quarter of it.
+    /// Options with memory for one in `share_of` streams: a quarter of the memory is for states.
     fn options(&self, store: Option<PathBuf>, share_of: usize) -> EngineOptions {
         let memory = self.streams / share_of * BOOK_BYTES * 4;
         EngineOptions {
@@ -97,7 +98,7 @@ impl Large {
         }
     }
 
-    /// Until the first command is answered, and the write side.
+    /// Starts on the log; returns the write side and the time until the first command is answered.
     async fn restart(&mut self, options: EngineOptions) -> (WriteSide, Duration) {
         let log = self.log.take().expect("it was prepared");
         let began = Instant::now();
@@ -190,7 +191,7 @@ impl Bench for Large {
         let store = self.log.as_ref().map(NewLog::store);
         let options = self.options(store, 10);
         let (side, restart) = self.restart(options).await;
-        // What is used often is in memory again before anything counts.
+        // Before the measurement, load the states that are used often into memory again.
         self.used_per_second(&side).await;
         let tenth = self.used_per_second(&side).await;
         let resident = resident_mb();
@@ -204,7 +205,7 @@ impl Bench for Large {
         let young = self.begun_per_second(&side).await;
         side.stop().await;
 
-        // Whoever comes first gets its memory from the system, the other what was given back.
+        // The first side gets its memory from the system, the second reuses what was given back.
         let replayed_first = if ours_first {
             None
         } else {
@@ -222,7 +223,8 @@ impl Bench for Large {
             Some(replayed) => replayed,
             None => self.replay().await,
         };
-        // What was written beside the local store is no tail of the next restart.
+        // Save all commits written without the local store, so that the next restart need not read
+        // them.
         let log = self.log.take().expect("it was put back");
         let options = self.options(Some(log.store()), 10);
         self.log = Some(WriteSide::open(log, options).await.stop().await);

@@ -1,9 +1,9 @@
-//! B8: the engine's waiting clients beside what people use today, which keeps events in Postgres; and
-//! B8b: beside Kafka Streams, on the engine's own broker. Only in the full run, and only those that were
-//! built (`make peers`).
+//! B8: the engine's waiting clients beside what is in use today, which keeps events in Postgres;
+//! and B8b: beside Kafka Streams, on the engine's own broker. Only in the full run, and only if the
+//! peers were built (`make peers`).
 //!
-//! Invariant: equal durability. Where Postgres answers before its disk has the event, so does the
-//! broker; where it does not, the broker flushes every record.
+//! Invariant: equal durability. If Postgres answers before the event is on disk, the broker does so
+//! too; if not, the broker flushes every record.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -22,9 +22,9 @@ use crate::load::percentile_ms;
 
 /// How many waiting clients there are.
 const CLIENTS: [usize; 3] = [1, 8, 32];
-/// The number of clients that the goals are about.
+/// The number of clients to which the goals apply.
 const CLIENTS_OF_GOALS: usize = 32;
-/// How many times the throughput of the best peer is to be reached.
+/// The goal: this many times the throughput of each peer, also of the best one.
 const TIMES: f64 = 5.0;
 /// How long a peer warms up, and how long it is measured, in seconds.
 const WARM_UP_SECONDS: &str = "1";
@@ -66,7 +66,7 @@ const PEERS: [Peer; 6] = [
     },
 ];
 
-/// What a peer's program prints.
+/// The output of a peer's program.
 #[derive(Debug, Deserialize)]
 struct Printed {
     per_second: f64,
@@ -78,7 +78,7 @@ fn folder() -> PathBuf {
     PathBuf::from("bench/peers")
 }
 
-/// Runs a peer's program to its end.
+/// Runs a peer's program until it ends.
 async fn run(program: &[&str], arguments: &[&str]) -> Printed {
     let path = match program[0] {
         "node" | "java" => PathBuf::from(program[0]),
@@ -97,7 +97,7 @@ async fn run(program: &[&str], arguments: &[&str]) -> Printed {
     serde_json::from_slice(&output.stdout).expect("one line of JSON")
 }
 
-/// Whether everything was built that `make peers` builds.
+/// Whether everything that `make peers` builds is there.
 #[must_use]
 pub fn are_built() -> bool {
     [RUST, "node/node_modules", STREAMS]
@@ -105,10 +105,10 @@ pub fn are_built() -> bool {
         .all(|built| folder().join(built).exists())
 }
 
-/// Waiting clients beside those of every peer.
+/// Our waiting clients beside those of every peer.
 pub struct Peers {
     size: Size,
-    /// Whether an answer means that the disk has the event.
+    /// Whether an answer means that the event is on disk.
     flushed: bool,
     postgres: Option<Postgres>,
 }
@@ -153,7 +153,7 @@ impl Bench for Peers {
     }
 
     async fn prepare(&mut self) {
-        // Its connections say whether commits wait for the disk.
+        // Each connection sets by itself whether its commits wait for the disk.
         self.postgres = Some(Postgres::start_with(Durability::Full));
     }
 
@@ -195,7 +195,7 @@ const PARTITIONS: &str = "16";
 /// How often Kafka Streams commits, in milliseconds.
 const COMMIT_INTERVALS_MS: [&str; 2] = ["100", "10"];
 const IN_FLIGHT: usize = 1_000;
-/// How long it warms up, and how long it is measured, in seconds.
+/// How long Kafka Streams warms up, and how long it is measured, in seconds.
 const STREAMS_SECONDS: &str = "5";
 
 /// One command at a time, and a thousand in flight, beside Kafka Streams.

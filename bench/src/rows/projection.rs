@@ -1,8 +1,8 @@
-//! B6: rows made of a log, against loops as one writes them by hand for these very tables.
+//! B6: rows made from a log, against loops written by hand for exactly these tables.
 //!
-//! Invariant: both sides read the same records one by one from a client of their own and end with the
-//! same rows. Theirs keeps a place for each partition in the same transaction, and checks no chain, no
-//! version and no proof.
+//! Invariant: both sides read the same records one by one from a client of their own, and end with
+//! the same rows. The hand-written loops store a place for each partition in the same transaction;
+//! they check no chain, no version and no proof.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,23 +30,23 @@ use crate::raw::{RawConsumer, per_second};
 use crate::work::{self, WriteSide};
 
 const PARTITIONS: u32 = 4;
-/// How many records the hand-written loops make a transaction of, at most.
+/// How many records the hand-written loops put into one transaction, at most.
 const RAW_BATCH: usize = 2_000;
 
-/// How rows come to be.
+/// How the rows are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// By a projector, each in a row of its own.
+    /// By a projector; each order has a row of its own.
     Live,
-    /// By a projector, many in the same rows.
+    /// By a projector; many orders share a row.
     Repeated,
-    /// By a rebuild, each in a row of its own.
+    /// By a rebuild; each order has a row of its own.
     Rebuild,
 }
 
 const WAYS: [Way; 3] = [Way::Live, Way::Repeated, Way::Rebuild];
 
-/// Rows made of a whole log, in each way.
+/// Rows made from a whole log, in each way.
 pub struct Rows {
     size: Size,
     commands: usize,
@@ -130,7 +130,7 @@ impl Rows {
         per_second(self.commands, took)
     }
 
-    /// Each order was counted once.
+    /// Checks that each order was counted once.
     async fn check(&self, way: Way, connection: &mut PgConnection, table: &str) {
         let sql = match way {
             Way::Live | Way::Rebuild => format!("SELECT count(*) FROM {table}"),
@@ -210,7 +210,7 @@ async fn connect(url: &str) -> PgConnection {
     options.connect().await.expect("a database")
 }
 
-/// What a hand-written loop reads of a commit.
+/// The parts of a commit that a hand-written loop reads.
 #[derive(Deserialize)]
 struct RawCommit<'a> {
     #[serde(borrow)]
@@ -253,7 +253,7 @@ struct Columns {
     places: BTreeMap<i32, i64>,
 }
 
-/// The next records as columns; none behind the last.
+/// The next records as columns; `None` after the last.
 fn gather(consumer: &mut RawConsumer) -> Option<Columns> {
     let mut columns = Columns::default();
     let taken = consumer.take(RAW_BATCH, |message| {

@@ -22,10 +22,10 @@ use crate::machine::processors;
 use crate::raw::{count_all, per_second};
 use crate::work::{self, WriteSide};
 
-/// How long the next piece may take.
+/// How long the next batch may take.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// A whole log, read from its beginning.
+/// B5: a whole log, read from its beginning.
 pub struct Replay {
     size: Size,
     partitions: u32,
@@ -55,8 +55,8 @@ impl Replay {
     }
 }
 
-/// How many commits of a log were folded in a second, from when the first came, the partitions shared out
-/// to as many tasks as there are processors, as a projector does it.
+/// How many commits of a log were folded per second, measured from the first commit. The partitions
+/// are divided among at most as many tasks as there are processors, as a projector does it.
 pub async fn fold_all(log: &NewLog, partitions: u32) -> f64 {
     let tasks = (partitions as usize).min(processors());
     let began = Arc::new(OnceLock::new());
@@ -74,13 +74,13 @@ pub async fn fold_all(log: &NewLog, partitions: u32) -> f64 {
     per_second(commits, took)
 }
 
-/// What was folded: how many commits, to these states.
+/// The result of a fold: the number of commits, and the states.
 struct Folded {
     commits: usize,
     _states: Keyed<Opaque, Box<[u8]>>,
 }
 
-/// Folds some partitions to where they end now, and notes when their first commits came.
+/// Folds some partitions up to their present ends, and notes when the first commit came.
 async fn fold(
     log: Arc<dyn EventLog>,
     partitions: Vec<Partition>,
@@ -109,7 +109,7 @@ async fn fold(
                 let aggregate = registry.get(commit.stream.category());
                 let aggregate = aggregate.expect("an aggregate of the shop");
                 let key = placed.record.key.as_deref().unwrap_or_default();
-                // The record's own bytes lie in a piece of memory with those of others.
+                // Copy the key: the record's own bytes share a piece of memory with other records.
                 let state = states
                     .entry(key.into())
                     .or_insert_with(|| aggregate.initial().expect("a state of the shop"));

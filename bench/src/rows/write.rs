@@ -1,5 +1,5 @@
-//! B1: commands in this process, many in flight, against the same records through the client library.
-//! B11: the same on logs of fewer and of more partitions.
+//! B1: commands in this process, many in flight, against the same records through the Kafka client
+//! library. B11: the same on logs with fewer and with more partitions.
 
 use async_trait::async_trait;
 use event_log::record::NewRecord;
@@ -11,7 +11,7 @@ use crate::figure::{Goal, Pair, Subject, Unit};
 use crate::work::{self, RawSide, WriteSide, fresh_seed};
 
 const PARTITIONS: u32 = 16;
-/// What the client library collects records for, in milliseconds: its own default, for throughput.
+/// How long the client library collects records, in milliseconds: its default, for throughput.
 const LINGER_MS: u32 = 5;
 
 /// Commands in this process.
@@ -67,13 +67,13 @@ impl Bench for InProcess {
     }
 }
 
-/// How many partitions there may be instead.
+/// The other numbers of partitions.
 const OTHER_PARTITIONS: [u32; 3] = [1, 4, 64];
 
-/// The same on logs of other numbers of partitions.
+/// Commands in this process on logs with other numbers of partitions.
 pub struct Partitions {
     commands: usize,
-    /// On the usual number, and on each of the others.
+    /// The write side with the usual number, and those with the others.
     sides: Option<(WriteSide, Vec<WriteSide>)>,
 }
 

@@ -1,4 +1,4 @@
-//! Runs in which every promise held, however odd they look.
+//! Runs in which every promise held, even if they look unusual.
 
 use checker::dump::RawRecord;
 use checker::report::Unknowns;
@@ -69,7 +69,7 @@ fn a_command_may_be_sent_again_until_it_is_answered() {
         world.invoke("s-1", "a", 1);
         world.line("s-1", "a", answer.clone());
     }
-    // The id with other data fails for good; that speaks of the other data only.
+    // The same id with other data fails for good; this answer is about the other data only.
     world.invoke("s-1", "a", 2);
     world.line("s-1", "a", failed());
     let summary = holds(&world).summary;

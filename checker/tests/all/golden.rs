@@ -1,4 +1,4 @@
-//! The hashes and the rule, against the golden vectors that are committed with the engine.
+//! The hashes and the rule, compared with the golden vectors in `event-log/tests/golden`.
 
 use checker::dump::RawRecord;
 use checker::rule::{ClaimHeaders, CommitHeaders, Fold, Verdict, claim_hash, commit_hash, genesis};

@@ -1,4 +1,4 @@
-//! The checker, held against histories and logs made by hand: each kind of violation by its name.
+//! Tests of the checker on handmade histories and logs: each kind of violation by its name.
 
 #![allow(clippy::unwrap_used)]
 

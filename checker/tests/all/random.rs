@@ -1,4 +1,4 @@
-//! Random runs: valid ones pass, and a single change to one of them is caught.
+//! Random runs: valid runs pass, and any single change to a valid run is found.
 
 use checker::Report;
 use checker::history::What;
@@ -9,11 +9,11 @@ use serde_json::json;
 
 use crate::world::{World, Written, claim, complete, ok, refused, turned_away, unknown};
 
-/// What becomes of one command.
+/// What happens to one command.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Answered,
-    /// The first answer is lost, and the client asks again.
+    /// The first answer is lost, and the client sends the command again.
     AskedAgain,
     UnknownAndThere,
     UnknownAndAbsent,
@@ -100,7 +100,7 @@ fn run(steps: &[Step]) -> World {
 enum Mutation {
     /// The store loses a record that is not the last.
     StoreLoses(Index),
-    /// The store exchanges two neighbours.
+    /// The store swaps two neighbouring records.
     StoreSwaps(Index),
     /// The store changes a byte of a value.
     StoreChanges(Index, Index),
@@ -108,13 +108,13 @@ enum Mutation {
     EngineLoses(Index),
     /// The engine decides a command twice.
     EngineDoubles(Index),
-    /// The engine exchanges two commits of one stream.
+    /// The engine swaps two commits of one stream.
     EngineSwaps(Index),
     /// The engine records other data.
     EngineChanges(Index),
     /// An answer has another version.
     AnswerChanges(Index),
-    /// A command that stands in the log was answered *not attempted*.
+    /// A command that is in the log was answered *not attempted*.
     AnswerTurnsAway(Index),
 }
 
@@ -133,7 +133,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-/// The places of commits in partition 0 that a client has an answer of.
+/// The places in partition 0 of commits that a client has an answer to.
 fn answered(world: &World) -> Vec<usize> {
     let has_answer = |id: &str| {
         let mut lines = world.history.iter().filter(|entry| entry.id == id);
@@ -151,17 +151,17 @@ fn pick(among: &[usize], index: &Index) -> Option<usize> {
     (!among.is_empty()).then(|| among[index.index(among.len())])
 }
 
-/// Applies a mutation; none where the run has no place for it.
+/// Applies a mutation; `None` if the run has no place for it.
 fn spoiled(world: &World, mutation: &Mutation) -> Option<Report> {
     let mut world = world.clone();
     let mut records = world.records();
     let log = &mut records[0];
     match mutation {
         Mutation::StoreLoses(index) => {
-            // Without its last record the rest is a valid log, and nobody may miss it.
+            // Without its last record, the rest is a valid log, and the checker need not notice.
             let inner: Vec<usize> = (0..log.len().saturating_sub(1)).collect();
             let at = pick(&inner, index)?;
-            // A claim that is followed by another claim need not be missed either.
+            // The same holds for a claim that is followed by another claim.
             if log[at].key.is_none() && log[at + 1].key.is_none() {
                 return None;
             }
@@ -181,7 +181,7 @@ fn spoiled(world: &World, mutation: &Mutation) -> Option<Report> {
         Mutation::StoreChanges(index, byte) => {
             let inner: Vec<usize> = (0..log.len().saturating_sub(1)).collect();
             let at = pick(&inner, index)?;
-            // The hash of a claim's value is only in what is linked to it.
+            // A claim's value is hashed only into the commits that follow it.
             log[at + 1].key.as_ref()?;
             let value = log[at].value.as_mut()?;
             let byte = byte.index(value.len());
@@ -237,7 +237,7 @@ fn spoiled(world: &World, mutation: &Mutation) -> Option<Report> {
             }
         }
     }
-    // Most must be seen without knowing the domain.
+    // The checker must find most changes without the rules of the domain.
     Some(world.check_as(&world.records(), complete(), Box::new(NoRules)))
 }
 

@@ -1,4 +1,4 @@
-//! One history and log for each broken promise; each is found by exactly its name.
+//! One history and log for each broken promise; the checker reports exactly that promise's name.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, Written, add, claim, failed, moment, ok, refused, turned_away, unknown};
 
-/// A run with three commands that were accepted: `a` and `b` on `s-1`, `c` on `s-2`.
+/// A run with three accepted commands: `a` and `b` on `s-1`, `c` on `s-2`.
 fn run() -> World {
     let mut world = World::new(1);
     world.add("s-1", "a", 0, 5);
@@ -34,7 +34,7 @@ fn answered(world: &mut World, id: &str) -> usize {
     world.history.iter().position(is_it).unwrap()
 }
 
-/// Each case by the kind that it must be found as.
+/// The cases, each with the kind of violation that must be found.
 fn cases() -> Vec<(Kind, World)> {
     let mut cases: Vec<(Kind, World)> = Vec::new();
     let mut case = |kind: Kind, spoil: &dyn Fn(&mut World)| {
@@ -47,7 +47,7 @@ fn cases() -> Vec<(Kind, World)> {
         world.partitions[0].pop();
     });
     case(Kind::Lost, &|world| {
-        // It stands there, but behind a claim that deposed its writer.
+        // The commit is in the log, but after a claim that deposed its writer.
         let deposed = world.records()[0][3].clone();
         world.partitions[0][3] = claim(2);
         world.partitions[0].push(Written::Raw(deposed));
@@ -99,7 +99,7 @@ fn cases() -> Vec<(Kind, World)> {
         }
     });
     case(Kind::Doubled, &|world| {
-        // The retry was decided again, as by an owner that forgot the ids.
+        // The retry was decided again, as by an owner that lost its table of command ids.
         world.invoke("s-1", "b", 5);
         world.line("s-1", "b", unknown());
         world.accept("s-1", "b", 2, 5);
@@ -188,7 +188,7 @@ fn cases() -> Vec<(Kind, World)> {
         world.line("s-1", "d", said);
     });
     case(Kind::OutOfOrder, &|world| {
-        // d was answered before e was sent, and the log has it behind e.
+        // d was answered before e was sent, but in the log d comes after e.
         world.invoke("s-1", "d", 5);
         world.line("s-1", "d", ok(4, &[("d-e", "Added", 4)]));
         world.invoke("s-1", "e", 5);
@@ -197,7 +197,7 @@ fn cases() -> Vec<(Kind, World)> {
         world.line("s-1", "e", ok(3, &[("e-e", "Added", 3)]));
     });
     case(Kind::OutOfOrder, &|world| {
-        // Two clients, and a refusal that overlooked what was answered before it was sent.
+        // Two clients: a refusal ignored a command that had been answered before it was sent.
         world.line_of("c2", "s-2", "e", add(1));
         world.line_of("c2", "s-2", "e", ok(2, &[("e-e", "Added", 2)]));
         world.line_of("c3", "s-2", "f", add(200));
@@ -235,7 +235,7 @@ fn cases() -> Vec<(Kind, World)> {
         world.refuse("s-1", "d", 2, 5, "counter_out_of_range");
     });
     case(Kind::RuleBroken, &|world| {
-        // Decided on a history without b.
+        // Decided on a history in which b is missing.
         world.invoke("s-1", "d", 5);
         world.accept("s-1", "d", 2, 5);
         world.value(3)["events"][0]["data"]["total"] = json!(10);
@@ -271,13 +271,13 @@ fn cases() -> Vec<(Kind, World)> {
         unanswered(world, "c");
     });
     case(Kind::Damage, &|world| {
-        // A commit of a term that nobody claimed.
+        // A commit of a term that was never claimed.
         let mut record = world.records()[0][3].clone();
         record.headers[1].1 = Some(9_u64.to_be_bytes().to_vec());
         world.partitions[0].push(Written::Raw(record));
     });
     case(Kind::Damage, &|world| {
-        // The record before it was lost by the store.
+        // The store lost the record before it.
         let last = world.records()[0][3].clone();
         world.partitions[0].truncate(2);
         world.partitions[0].push(Written::Raw(last));
@@ -320,7 +320,7 @@ fn conflict(world: &mut World, expected: u64, facts: Value) {
     world.value(3)["rejection"]["facts"] = facts;
 }
 
-/// Sends `Add 5` to `s-1` several times in one batch.
+/// Sends `Add 5` to `s-1` once for each id, all in one batch.
 fn batch(world: &mut World, ids: &[&str]) {
     for (line, id) in (1..).zip(ids) {
         let entry = world.invoke("s-1", id, 5);
@@ -328,7 +328,7 @@ fn batch(world: &mut World, ids: &[&str]) {
     }
 }
 
-/// Makes the answer of a command one that says nothing.
+/// Replaces the answer to a command by *unknown*.
 fn unanswered(world: &mut World, id: &str) {
     let at = answered(world, id);
     world.history[at].what = unknown();

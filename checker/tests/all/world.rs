@@ -1,7 +1,7 @@
-//! A small log with its clients, made by hand: valid until a test spoils it.
+//! A small handmade log with its clients: valid until a test spoils it.
 //!
-//! Records are chained when the log is written out, so that a test may change, drop or repeat
-//! commits as a wrong engine would; `spoil` changes the chained records, as a wrong store would.
+//! Records are chained only when the log is written, so a test may change, drop or repeat commits
+//! as a faulty engine would; a test may also change the chained records, as a faulty store would.
 
 use checker::dump::{DumpWriter, Header, PartitionBounds, RawRecord};
 use checker::history::{Accepted, Coded, Entry, EventRef, Invoke, Refused, What};
@@ -37,7 +37,7 @@ pub struct World {
     pub clock_ms: u64,
 }
 
-/// The moment of a number of milliseconds on a day long ago.
+/// The time `ms` milliseconds after the start of February 2024.
 pub fn moment(ms: u64) -> String {
     let (seconds, ms) = (ms / 1_000, ms % 1_000);
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -58,7 +58,7 @@ pub fn claim(term: u64) -> Written {
     }
 }
 
-/// What a client hears.
+/// The answer that a client hears.
 pub fn ok(version: u64, events: &[(&str, &str, u64)]) -> What {
     let events = events.iter().map(|(id, name, version)| EventRef {
         id: (*id).to_owned(),
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    /// A line of client `c1`, a millisecond after the one before.
+    /// A line of client `c1`, one millisecond after the line before.
     pub fn line(&mut self, stream: &str, id: &str, what: What) -> &mut Entry {
         self.line_of("c1", stream, id, what)
     }
@@ -131,7 +131,7 @@ impl World {
         self.line(stream, id, add(by))
     }
 
-    /// Puts the commit of `Add by` into partition 0, its event being `<id>-e`.
+    /// Adds the commit of `Add by` to partition 0; the id of its event is `<id>-e`.
     pub fn accept(&mut self, stream: &str, id: &str, from: u64, by: i64) {
         let total = self.total(stream) + by;
         let events = match by {
@@ -164,7 +164,7 @@ impl World {
         );
     }
 
-    /// Puts a commit into a partition, with stream and recorded time as they come.
+    /// Adds a commit to a partition; sets its stream and its recorded time.
     pub fn commit(&mut self, partition: usize, stream: &str, mut value: Value) {
         self.clock_ms += 1;
         value["stream"] = json!(stream);
@@ -176,7 +176,7 @@ impl World {
         });
     }
 
-    /// What the events of a stream in partition 0 add up to.
+    /// The sum of the events of a stream in partition 0.
     pub fn total(&self, stream: &str) -> i64 {
         let key = format!("main/{stream}");
         let mut total = 0;
@@ -289,7 +289,7 @@ pub fn dump(records: &[Vec<RawRecord>]) -> Vec<u8> {
     file
 }
 
-/// Gives offsets, and to each commit the headers under which it counts.
+/// Gives each record its offset, and each commit the headers with which it counts.
 fn chained(number: usize, written: &[Written]) -> Vec<RawRecord> {
     let mut head: Hash = genesis(u32::try_from(number).unwrap());
     let (mut position, mut current) = (0, (0, [0; 16]));

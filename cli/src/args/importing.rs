@@ -1,4 +1,4 @@
-//! What may be typed behind `annals import`, apart from the server.
+//! The arguments of `annals import`, apart from the server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,8 +51,8 @@ pub struct OlistArgs {
     ///
     /// A row's command has an id that is made of the row's key, so that a repeated import does
     /// nothing twice. Where the row was answered before, for other data, its command is sent again
-    /// under an id that is made of the changed data too, and with it the commands of the same stream
-    /// that were refused. The business may refuse a correction: what was accepted stays.
+    /// under an id that is made of the changed data too, and with it the commands of the same
+    /// stream that were refused. The business may refuse a correction: what was accepted stays.
     #[arg(long)]
     pub correct: bool,
     /// How it is sent.

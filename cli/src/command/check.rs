@@ -21,7 +21,7 @@ use crate::settings::{Settings, typed, without_password};
 
 /// The clocks of this machine and of the log may differ by this much.
 const CLOCK_SKEW_MAX_MS: i64 = 60_000;
-/// A difference that is worth a word.
+/// A clock difference up to this is not reported.
 const CLOCK_SKEW_NOTED_MS: i64 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -109,7 +109,7 @@ async fn listening(settings: &Settings, rows: &mut Rows) {
             "put a proxy that authenticates before it",
         ),
         Ok(_) => rows.ok("listen", format!("{} is free", settings.listen)),
-        // A server that runs already is no fault.
+        // The address is in use, perhaps by the very server that is checked: this is no fault.
         Err(failure) if failure.exit == Exit::Failed => rows.add(
             "listen",
             Status::Warn,
@@ -223,10 +223,10 @@ async fn log_settings(log: &dyn EventLog, rows: &mut Rows) {
     }
 }
 
-/// Compares this clock with the newest records. One that was appended in the future tells that the
-/// brokers' clock is ahead; the other way round an old record and a slow clock look the same, and nodes
-/// find that out when they ask the brokers. One that was recorded in the future was written by a node
-/// whose clock was ahead.
+/// Compares this machine's clock with the newest records. A record that was appended in the future
+/// shows that the brokers' clock is ahead. The opposite cannot be told here: an old record and a
+/// slow broker clock look the same, and nodes find that out when they ask the brokers. A command
+/// that was recorded in the future was written by a node whose clock was ahead.
 async fn clock(log: &dyn EventLog, rows: &mut Rows) {
     let mut newest = Newest::default();
     for partition in (0..log.partition_count()).map(Partition) {
@@ -238,7 +238,8 @@ async fn clock(log: &dyn EventLog, rows: &mut Rows) {
     };
     let now_ms = now_ms();
     let ahead_ms = appended_ms - now_ms;
-    // A file's records are stamped by whoever wrote them, whose clock may have been wrong.
+    // The records of a file are stamped by the nodes that wrote them; their clocks may have been
+    // wrong.
     let is_stamped_by_brokers = matches!(log.address(), LogAddress::Kafka { .. });
     let status = if ahead_ms <= CLOCK_SKEW_NOTED_MS {
         Status::Ok
@@ -270,7 +271,7 @@ async fn clock(log: &dyn EventLog, rows: &mut Rows) {
     }
 }
 
-/// How many of a partition's last records are looked through for a command.
+/// How many of a partition's last records are searched for a command.
 const RECORDS_LOOKED_AT: u64 = 8;
 
 /// The newest times in a log, in milliseconds since 1970.

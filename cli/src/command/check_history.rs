@@ -1,6 +1,6 @@
-//! `annals check-history`: what clients were told, against the log.
+//! `annals check-history`: compares what clients were told with the log.
 //!
-//! Deliberately absent: the judging (`checker`), which is apart from the engine on purpose.
+//! Deliberately absent: the verdicts (`checker`), which are independent of the engine on purpose.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -18,7 +18,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::settings::{OutputFormat, Settings};
 
-/// The text behind the options.
+/// The help text after the options.
 pub const HELP: &str = "\
 A history is what clients of the command door wrote down as JSON lines: what they sent, and what
 they were told. The checker reads it and every record of the log, applies the rules of acceptance on
@@ -103,7 +103,7 @@ fn open(path: &Path) -> Result<BufReader<File>, Failure> {
     Ok(BufReader::with_capacity(1 << 20, file))
 }
 
-/// What cannot be read decides nothing.
+/// An input that cannot be read gives no verdict.
 fn unreadable(error: &InputError) -> Failure {
     Failure::new(Exit::Failed, explained(error)).while_trying("check")
 }
@@ -164,7 +164,7 @@ fn summary(report: &Report) -> Vec<Value> {
     rows
 }
 
-/// Says in words what was found.
+/// Reports in words what was found.
 fn verdict(report: &Report) -> Exit {
     for violation in &report.violations {
         talk!("VIOLATION: {violation}");

@@ -1,4 +1,4 @@
-//! `annals config`: every setting, its value, where it came from and what it means; and new secrets.
+//! `annals config`: shows every setting with its value, source and meaning; makes new secrets.
 
 use rand::Rng as _;
 
@@ -12,7 +12,7 @@ const COLUMNS: [&str; 4] = ["setting", "value", "source", "meaning"];
 /// The size of a secret, in bytes; it is printed as twice as many hexadecimal digits.
 const SECRET_SIZE: usize = 32;
 
-/// Shows the settings of this very call, or makes a secret.
+/// Shows the settings of this call, or makes a secret.
 pub(super) fn run(settings: &Settings, args: &ConfigArgs) -> Result<Exit, Failure> {
     match args.command {
         Some(ConfigCommand::Secret) => output::line(&secret())?,
@@ -21,7 +21,7 @@ pub(super) fn run(settings: &Settings, args: &ConfigArgs) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-/// A secret that nobody can guess.
+/// A random secret.
 fn secret() -> String {
     let mut bytes = [0_u8; SECRET_SIZE];
     rand::rng().fill_bytes(&mut bytes);

@@ -1,7 +1,7 @@
 //! `annals demo`: everything on this machine, with sample data, and where to look.
 //!
-//! Invariant: what is printed works when pasted. Deliberately absent: the roles (`node`) and the
-//! sample itself (`import::olist`).
+//! Invariant: each printed command works when pasted into a shell. Deliberately absent: the roles
+//! (`node`) and the sample itself (`import::olist`).
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::signals::{HangUp, Stop};
 const FOLDER: &str = "demo";
 /// How long the read models may take to catch up.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(60);
-/// How many orders are looked through for one to show.
+/// How many orders are searched for one to show.
 const ORDERS_LOOKED_AT: u32 = 100;
 
 pub(super) async fn run(domain: &Domain, settings: Settings, once: bool) -> Result<Exit, Failure> {
@@ -99,7 +99,7 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
     Ok(())
 }
 
-/// One thing to try.
+/// One request that the demo shows.
 struct Call {
     about: &'static str,
     method: reqwest::Method,
@@ -119,7 +119,7 @@ impl Call {
         }
     }
 
-    /// As a line for a shell.
+    /// The request as a shell command.
     fn line(&self) -> String {
         let mut line = format!("curl -s '{}'", self.url);
         for (name, value) in &self.headers {
@@ -185,7 +185,7 @@ struct Shown {
     answer: Box<RawValue>,
 }
 
-/// Asks the doors as a person would.
+/// Sends requests to the doors, as a person would.
 struct Viewer {
     http: Client,
     url: String,
@@ -205,7 +205,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// An order that came to its end, for it has the most to show.
+    /// A delivered order: it has the most to show.
     async fn delivered_order(&self) -> Result<String, Failure> {
         let page = format!("/v1/read/order_summary?limit={ORDERS_LOOKED_AT}");
         let page = self.get(&page).await?;
@@ -241,7 +241,8 @@ impl Viewer {
                 Failure::of(Exit::Failed, &error).while_trying(&what)
             })?;
             shown.push(answer);
-            // A person would take longer than this to paste the next line.
+            // Wait for the read models: a person would need longer than that to paste the next
+            // line.
             if let Some(position) = position {
                 self.catch_up(&position).await?;
             }
@@ -260,7 +261,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// The answer, and the moment in the log that it speaks of if it changed something.
+    /// The answer, and its position in the log if the call changed something.
     async fn call(&self, call: &Call) -> Result<(Shown, Option<String>), reqwest::Error> {
         let mut request = self.http.request(call.method.clone(), &call.url);
         for (name, value) in &call.headers {

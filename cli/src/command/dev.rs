@@ -14,7 +14,8 @@ use crate::output;
 use crate::settings::{Roles, Settings};
 use crate::signals::{HangUp, Stop};
 
-/// The line that a program waits for. It holds no password: whoever may have it reads the file.
+/// Tells a program that everything is ready. It contains no password: a program that may know the
+/// password reads the file.
 #[derive(Serialize)]
 struct Ready<'a> {
     http: &'a str,
@@ -41,8 +42,8 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// Tells a program that everything is ready. A stdout that cannot be written stops nobody: what is
-/// served is of use to others.
+/// Tells a program that everything is ready. If stdout cannot be written, the process goes on,
+/// because others may use it.
 pub(super) fn announce(settings: &Settings, node: &Node) {
     if !settings.output.is_json() {
         return;

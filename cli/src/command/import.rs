@@ -1,4 +1,4 @@
-//! `annals import …`: history in, through a running server, and a report of what became of it.
+//! `annals import …`: imports history through a running server, and reports the outcome.
 //!
 //! Deliberately absent: reading and sending (`import`).
 
@@ -48,7 +48,6 @@ pub(super) async fn run(
     }
 }
 
-/// Shows a report.
 fn show(settings: &Settings, report: &Report, remedy: &str) -> Result<(), Failure> {
     match settings.output {
         OutputFormat::Table => output::line(&import_report::text(report, remedy)),
@@ -72,7 +71,7 @@ fn show(settings: &Settings, report: &Report, remedy: &str) -> Result<(), Failur
     }
 }
 
-/// How an import ends that came to its end: not well, where it had no effect that was wanted.
+/// The outcome of an import that ran to its end. Without the wanted effect it is a failure.
 fn verdict(report: &Report, sending: &SendingArgs, remedy: &str) -> Result<Exit, Failure> {
     let refused = |message: String| Err(Failure::new(Exit::Refused, message));
     if report.has_failures() {
@@ -97,7 +96,7 @@ fn verdict(report: &Report, sending: &SendingArgs, remedy: &str) -> Result<Exit,
     Ok(if is_faulty { Exit::Refused } else { Exit::Done })
 }
 
-/// An import that did not come to its end, after what it did was shown.
+/// The failure of an import that broke off; first shows the report of what it did.
 fn failed(settings: &Settings, error: &ImportError, remedy: &str) -> Failure {
     let exit = match error {
         _ if error.is_repeatable() => Exit::Unavailable,

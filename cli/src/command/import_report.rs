@@ -99,7 +99,7 @@ fn list(title: &str, rows: &Listing, more: &str) -> String {
     lines.join("\n")
 }
 
-/// Aligned columns without lines, numbers to the right.
+/// Aligned columns without border lines; numbers are right-aligned.
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);

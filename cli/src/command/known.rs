@@ -1,6 +1,6 @@
-//! What a log says of itself at a glance, and what others have read of it.
+//! A summary of a log, and the checkpoints that others hold of it.
 //!
-//! Deliberately absent: judging it (`event_log::verify`).
+//! Deliberately absent: verifying the log (`event_log::verify`).
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub enum Whom {
     Local,
 }
 
-/// The checkpoints that others hold of a log.
+/// The checkpoints that these readers hold of a log.
 pub(super) async fn checkpoints(
     settings: &Settings,
     log: &dyn EventLog,
@@ -53,7 +53,7 @@ pub(super) async fn checkpoints(
     Ok(known)
 }
 
-/// One place a partition is read.
+/// The memory of the local store, in bytes: only one place per partition is read.
 const STORE_BYTES: u64 = 2 << 20;
 
 fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<HeldCheckpoint>, Failure> {
@@ -124,7 +124,7 @@ fn known_of(row: &PgRow) -> Result<HeldCheckpoint, sqlx::Error> {
     })
 }
 
-/// What a log is, without reading all of it.
+/// A summary of a log, made without reading all of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Info {
     pub(super) log: String,
@@ -132,7 +132,7 @@ pub(super) struct Info {
     pub(super) partitions: Vec<PartitionInfo>,
 }
 
-/// What a partition is, from its bounds, its first claim and its last record.
+/// A summary of a partition, from its bounds, its first claim and its last record.
 #[derive(Debug, Serialize)]
 pub(super) struct PartitionInfo {
     partition: Partition,

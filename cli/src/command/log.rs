@@ -1,7 +1,7 @@
-//! `annals log …`: making, looking into, proving, copying and writing out a log.
+//! `annals log …`: makes, shows, verifies, copies and dumps a log.
 //!
-//! Deliberately absent: the protocol (`event_log`); what `--against` holds the log against (`known`);
-//! the raw reading behind a dump (`raw`).
+//! Deliberately absent: the protocol (`event_log`); the checkpoints that `--against` compares with
+//! (`known`); the raw reading behind a dump (`raw`).
 
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ pub struct CopyArgs {
     replication: u16,
 }
 
-/// Reads a time with a unit.
+/// Parses a duration with a unit.
 fn duration(text: &str) -> Result<Duration, String> {
     let wanted = || format!("a number with ms, s, m, h or d, such as 24h, not {text:?}");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -279,7 +279,7 @@ fn verdict(report: &Report) -> Exit {
             talk!(
                 "UNREADABLE: partition {} offset {offset}: {}",
                 part.partition,
-                // On one line: what data says is no line of ours.
+                // On one line: text from the data must not look like a line of this program.
                 output::shown(what)
             );
         }

@@ -1,4 +1,4 @@
-//! What the program says of itself: exit codes, completions of shells, manual pages.
+//! What the program tells about itself: exit codes, completions for shells, manual pages.
 
 use std::path::Path;
 
@@ -16,7 +16,6 @@ struct Row {
     meaning: &'static str,
 }
 
-/// Shows the exit codes.
 pub(super) fn exit_codes(settings: &Settings) -> Result<Exit, Failure> {
     let rows = Exit::ALL.map(|exit| Row {
         code: exit.code(),
@@ -27,7 +26,6 @@ pub(super) fn exit_codes(settings: &Settings) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Prints the completions of a shell.
 pub(super) fn completions(domain: &Domain, shell: clap_complete::Shell) -> Result<Exit, Failure> {
     let mut command = command_line(domain);
     let mut text = Vec::new();

@@ -17,9 +17,10 @@ struct Row {
 /// Migrates, and shows what there is.
 pub(super) async fn run(settings: &Settings) -> Result<Exit, Failure> {
     let postgres = Postgres::open(settings).await?;
-    // What was there before is told from what is new; a server that is down says so here.
+    // The state before tells present migrations from new ones below. If the server is down, this
+    // call fails.
     let before = postgres.migrations().await?;
-    // A log that nobody named is no word about whose database this is.
+    // Only a log that the user named tells whose database this must be.
     if settings.is_named("log")
         && let Ok(log) = open_log(settings).await
     {

@@ -31,7 +31,7 @@ use crate::exit::{Exit, Failure};
 use crate::logging::Voice;
 use crate::settings::Settings;
 
-/// Whether a domain is the shop's, whose history the imports and the sample hold.
+/// Whether the domain is the shop, for which the sample data and the Olist import are made.
 #[must_use]
 pub fn takes_orders(registry: &Registry) -> bool {
     let categories = ["customer", "order", "payment"];
@@ -40,25 +40,26 @@ pub fn takes_orders(registry: &Registry) -> bool {
         .all(|category| registry.get(category).is_some())
 }
 
-/// What to say where a command needs the shop.
+/// The failure of a command that needs the shop.
 pub(crate) fn no_shop() -> Failure {
     let message = "this program runs another domain: the orders would find no aggregate";
     Failure::new(Exit::Usage, message)
 }
 
-/// How much a command logs where nobody asks for more or less.
+/// How much a command logs unless the user asks for more or less.
 #[must_use]
 pub fn voice(command: &Command) -> Voice {
     match command {
         Command::Serve(_) => Voice::Server,
-        // It cuts its own connections, which the clients would complain of.
+        // The trial cuts its own connections, and the clients would log that.
         Command::VerifyCluster(_) => Voice::Faults,
         Command::Simulate(_) => Voice::Silent,
         _ => Voice::Quiet,
     }
 }
 
-/// Whether the files that a command makes are for its user alone; schemas and manuals are for all.
+/// Whether the files that a command makes are private to its user. Schemas and manuals are for
+/// everyone.
 #[must_use]
 pub fn keeps_private(command: &Command) -> bool {
     !matches!(command, Command::Schema(_) | Command::Man { .. })

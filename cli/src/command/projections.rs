@@ -1,7 +1,7 @@
-//! `annals projections …`: how far the read models have come, and building one anew.
+//! `annals projections …`: shows how far the read models have come, and rebuilds them.
 //!
-//! Works on the log and Postgres themselves, whether a server runs or not. Deliberately absent: how
-//! a rebuild is made (`projector`).
+//! Works directly on the log and Postgres, whether a server runs or not. Deliberately absent: how a
+//! rebuild is made (`projector`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -99,7 +99,7 @@ pub(super) async fn run(
     outcome.map(|()| Exit::Done)
 }
 
-/// A building of a projection, over all partitions.
+/// A generation of a projection, summed over all partitions.
 #[derive(Serialize)]
 struct Row {
     projection: String,
@@ -175,7 +175,7 @@ fn summed(places: &[Place]) -> Vec<Row> {
             .iter()
             .filter_map(|place| place.last_recorded_at)
             .max();
-        // The first that is not as it should be stands for all.
+        // The first stopped partition gives the state of the whole row.
         let stopped = building.iter().find(|place| place.stopped.is_some());
         Some(Row {
             projection: first.projection.clone(),

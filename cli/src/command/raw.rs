@@ -1,7 +1,7 @@
-//! The log record by record, as it stands: for a dump and for the checker.
+//! Reads the log record by record, unchanged: for a dump and for the checker.
 //!
-//! Invariant: what is read is what stood there when the reading began, all of it and in order.
-//! Deliberately absent: any judgement, and the format of a dump (`checker::dump`).
+//! Invariant: reads exactly the records that were in the log when the reading began, in order.
+//! Deliberately absent: any verdict, and the format of a dump (`checker::dump`).
 
 use std::io::{self, BufWriter};
 
@@ -15,10 +15,10 @@ use crate::node::open_log;
 use crate::progress::Progress;
 use crate::settings::Settings;
 
-/// How much of a dump is gathered before it is written.
+/// How many bytes of a dump are buffered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The partitions and their offsets now.
+/// The partitions and their current offsets.
 pub(super) async fn header(log: &dyn EventLog) -> Result<Header, Failure> {
     let mut partitions = Vec::new();
     for partition in 0..log.partition_count() {
@@ -90,7 +90,7 @@ pub(super) async fn dump(settings: &Settings) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Whoever reads a pipe may have seen enough.
+/// If the reader closed the pipe, it has seen enough: that is not a failure.
 fn unwritten(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::silent(Exit::Done),

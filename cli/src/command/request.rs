@@ -1,6 +1,6 @@
 //! What an answer of a running server means for the exit code.
 //!
-//! Deliberately absent: asking (`client`).
+//! Deliberately absent: sending requests (`client`).
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::exit::{Exit, Failure, explained};
 use crate::output;
 use crate::settings::{OutputFormat, Settings};
 
-/// A client of the server that the settings name; it sends everything once, so that whoever waits at a
-/// terminal hears what is wrong.
+/// A client of the server that the settings name. It sends each command only once, so that a person
+/// at a terminal learns at once what is wrong.
 pub(super) fn client(settings: &Settings) -> Result<Client, Failure> {
     let client = Client::to(&settings.url).map_err(|error| failed(settings, error))?;
     Ok(client.retry_for(Duration::ZERO))
 }
 
-/// A request that came to nothing, as a failure; where documents are asked for, the problem is one.
+/// The error of a request as a failure. With JSON output, also prints the problem document.
 pub(super) fn failed(settings: &Settings, error: ClientError) -> Failure {
     let url = &settings.url;
     match error {

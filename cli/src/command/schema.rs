@@ -1,7 +1,7 @@
 //! `annals schema`: the JSON Schemas of commands and events, and the OpenAPI document, as files.
 //!
-//! Invariant: the same program writes the same bytes; what is committed is compared with it by a
-//! test. Deliberately absent: the schemas themselves, which follow from the types.
+//! Invariant: the same program writes the same bytes; a test compares the committed files with
+//! them. Deliberately absent: the schemas themselves, which follow from the types.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::logging::talk;
 use crate::settings::Roles;
 use crate::{Domain, node};
 
-/// What `--help` says behind the options.
+/// The help text after the options.
 pub(crate) const HELP: &str = "\
 Files: commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json, openapi.json. Schema files that
 no type has any more are removed.
@@ -53,7 +53,7 @@ pub(super) fn run(domain: &Domain, args: &SchemaArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Removes the schemas of types that are no more, and nothing else.
+/// Removes the schemas of types that no longer exist, and nothing else.
 fn remove_stale(folder: &Path, files: &BTreeMap<PathBuf, String>) -> Result<(), Failure> {
     for kind in ["commands", "events"] {
         for category in entries(&folder.join(kind))? {
@@ -73,7 +73,7 @@ fn remove_stale(folder: &Path, files: &BTreeMap<PathBuf, String>) -> Result<(), 
     Ok(())
 }
 
-/// What a folder holds; nothing where it is none.
+/// The entries of a folder; none if the path is not a folder.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -127,10 +127,10 @@ fn text(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// A schema that stands alone: with its name, and with those definitions that it uses.
+/// A self-contained schema: with its name, and with the definitions that it uses.
 fn whole(message: &MessageType, definitions: &Map<String, Value>) -> Value {
     let mut schema = message.schema.clone().to_value();
-    // A type that is referred to by name is its own definition: the file shows it unfolded.
+    // If the schema only refers to a definition, the file shows that definition itself.
     if let Some(own) = referred(&schema).and_then(|name| definitions.get(name)) {
         schema = own.clone();
     }
@@ -155,7 +155,7 @@ fn referred(schema: &Value) -> Option<&str> {
     reference.strip_prefix('#')?.strip_prefix(DEFINITIONS)
 }
 
-/// Takes over every definition that a schema refers to, and those that they refer to.
+/// Collects every definition that a schema refers to, directly or through other definitions.
 fn collect(schema: &Value, definitions: &Map<String, Value>, used: &mut Map<String, Value>) {
     if let Some(name) = referred(schema)
         && !used.contains_key(name)

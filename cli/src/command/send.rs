@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::settings::Settings;
 
-/// What `--help` says behind the options.
+/// The help text after the options.
 pub(crate) const HELP: &str = "\
 Ends with 0 when the command was accepted, 3 when the business refused it, 4 when nobody knows yet:
 then send it again with the same --id, which never does it twice.
@@ -97,7 +97,7 @@ pub(super) async fn run(settings: &Settings, args: SendArgs) -> Result<Exit, Fai
     }
 }
 
-/// The answer; in tables the events by their names.
+/// The answer. Unless the output is JSON, events are shown by their names.
 fn shown(mut answer: Value, settings: &Settings) -> Value {
     if !settings.output.is_json()
         && let Some(events) = answer.get("events").and_then(Value::as_array)
@@ -111,7 +111,7 @@ fn shown(mut answer: Value, settings: &Settings) -> Value {
     answer
 }
 
-/// The command's data, wherever it is to come from.
+/// The command's data: as given, from a file, or from stdin.
 fn data(given: &str) -> Result<String, Failure> {
     let failed = |what: &str, error: &std::io::Error| {
         Failure::of(Exit::Usage, error).while_trying(&format!("read {what}"))

@@ -1,4 +1,4 @@
-//! `annals serve`: some roles, or all, on a log that is there.
+//! `annals serve`: runs some roles, or all, on an existing log.
 
 use crate::Domain;
 use crate::command::dev;

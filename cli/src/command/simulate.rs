@@ -1,7 +1,8 @@
-//! `annals simulate`: whole clusters in memory, one seed after the other, or one of them in full.
+//! `annals simulate`: simulates whole clusters in memory, for many seeds in turn or for one in
+//! full.
 //!
-//! Invariant: what is printed of one seed is the same at every run of the same program. Deliberately
-//! absent: what is simulated and what counts as broken (`simulator`).
+//! Invariant: the same program prints the same for a seed at every run. Deliberately absent: what
+//! is simulated and what counts as broken (`simulator`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::settings::{OutputFormat, Settings};
 
-/// The text behind the options.
+/// The help text after the options.
 pub const HELP: &str = "\
 Nodes, log, network, clocks, clients and projectors are simulated around the same owners, routers and
 readers that serve; what happens is drawn from the seed, and every promise is held against what did.
@@ -34,7 +35,7 @@ Examples:
   annals simulate --seed 4711                   one run, step by step
   annals simulate --seed 4711 --nodes 2         the same choices, in another cluster";
 
-/// How many seeds are run where nothing is said.
+/// How many seeds are run by default.
 const SEEDS: u64 = 100;
 
 /// Arguments of `simulate`.
@@ -76,14 +77,14 @@ pub(super) fn run(settings: &Settings, args: &SimulateArgs) -> Result<Exit, Fail
     match (args.seed, args.seeds) {
         (Some(seed), None) => one(settings, seed, &options),
         (first, count) => {
-            // Small enough to be typed.
+            // 32 bits: short enough to be typed.
             let first = first.unwrap_or_else(|| u64::from(rand::random::<u32>()));
             many(settings, args, first, count.unwrap_or(SEEDS), &options)
         }
     }
 }
 
-/// One seed: every step where people read, the sums where programs do.
+/// Runs one seed. Table output shows every step; the other formats show only the sums.
 fn one(settings: &Settings, seed: u64, options: &Options) -> Result<Exit, Failure> {
     let began = Instant::now();
     let lines = Rc::new(RefCell::new(String::new()));
@@ -161,7 +162,7 @@ fn many(
     Ok(sums.verdict())
 }
 
-/// What happened in all runs.
+/// The sums over all runs.
 #[derive(Default)]
 struct Sums {
     seeds: u64,

@@ -11,13 +11,13 @@ use crate::logging::talk;
 use crate::output;
 use crate::settings::{OutputFormat, Settings};
 
-/// What `--help` of `events` says behind the options.
+/// The help text of `events` after the options.
 pub(crate) const EVENTS_HELP: &str = "\
 Examples:
   annals events order-1
   annals events order-1 --output ndjson | jq .data";
 
-/// What `--help` of `state` says behind the options.
+/// The help text of `state` after the options.
 pub(crate) const STATE_HELP: &str = "\
 Examples:
   annals state order-1
@@ -95,7 +95,7 @@ pub(super) async fn events(settings: &Settings, args: &EventsArgs) -> Result<Exi
     Ok(Exit::Done)
 }
 
-/// An event; where people read it, the actor as `kind:id`.
+/// An event. Unless the output is JSON, the actor is shown as `kind:id`.
 fn shown(mut event: Value, format: OutputFormat) -> Value {
     if !format.is_json()
         && let Some(actor) = event.get("actor").filter(|actor| actor.is_object())
@@ -116,7 +116,7 @@ pub(super) async fn state(settings: &Settings, args: &StateArgs) -> Result<Exit,
     let text = serde_json::to_string(&folded);
     let text = text.map_err(|error| Failure::of(Exit::Failed, &error))?;
     match settings.output {
-        // A state is a tree: unfolded it can be read, in one cell it cannot.
+        // A state is a tree: people can read it as indented JSON, but not in one cell.
         OutputFormat::Table => {
             talk!("{} at version {}", args.stream, folded.version);
             output::json(&output::pretty(folded.state.get()))?;

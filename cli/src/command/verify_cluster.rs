@@ -1,8 +1,9 @@
-//! `annals verify-cluster`: does a Kafka cluster keep the guarantees that the engine needs.
+//! `annals verify-cluster`: tests whether a Kafka cluster keeps the guarantees that the engine
+//! needs.
 //!
-//! Invariant: touches nothing but topics of its own, which begin with `annals-verify-`, and removes
-//! them at the end, also after a failure or Ctrl-C, unless they are to be kept. Deliberately absent:
-//! the workload and the judging (`cluster_trial`).
+//! Invariant: uses only topics of its own, whose names begin with `annals-verify-`. Removes them at
+//! the end, also after a failure or Ctrl-C, unless the user wants to keep them. Deliberately
+//! absent: the workload and the verdicts (`cluster_trial`).
 
 mod connections;
 
@@ -27,7 +28,7 @@ use crate::settings::{Flags, OutputFormat, Settings};
 use crate::signals::{HangUp, Stop};
 use connections::OwnConnections;
 
-/// The text behind the options.
+/// The help text after the options.
 pub const HELP: &str = "\
 Only the brokers of --log are used: kafka://HOST:PORT[,HOST:PORT…], with or without a topic. The
 trial makes a topic of its own, annals-verify-…, and its directory's beside it, writes to it as the
@@ -47,7 +48,7 @@ Examples:
 
 /// How long the cluster may take to make the topic and acknowledge its first records.
 const MAKE_WITHIN: Duration = Duration::from_secs(60);
-/// How many replicas a topic has where nobody says and there are brokers for it.
+/// How many replicas a topic has by default, if there are enough brokers.
 const REPLICATION_DEFAULT: usize = 3;
 
 /// Arguments of `verify-cluster`.
@@ -76,7 +77,8 @@ pub struct VerifyClusterArgs {
 }
 
 impl VerifyClusterArgs {
-    /// Adds what was typed of settings. A log's address needs a topic, and this command none.
+    /// Adds the settings that were typed. A log's address needs a topic, which this command does
+    /// not use: it adds a placeholder.
     pub fn add_to(&self, flags: &mut Flags) {
         flags.add("session_timeout_ms", self.session_timeout_ms);
         let log = flags.values.iter_mut().find(|(key, _)| *key == "log");
@@ -160,7 +162,7 @@ async fn put_to_the_test(
     Ok(rows)
 }
 
-/// What is said while it goes on.
+/// The progress that is reported while the trial runs.
 struct Told {
     progress: Progress,
     count: u64,
@@ -240,7 +242,7 @@ fn in_words(row: &Row) -> Value {
     value
 }
 
-/// Says in words what was found.
+/// Reports in words what was found.
 fn verdict(rows: &[Row]) -> Exit {
     let of = |verdict| rows.iter().filter(move |row| row.verdict == verdict);
     for row in of(RowVerdict::Broken) {

@@ -1,7 +1,7 @@
 //! Lines of the log as JSON documents, one each.
 //!
 //! Invariant: a line has `timestamp`, `level`, `target` and `message`, and the fields of its event,
-//! numbers as numbers. Deliberately absent: spans, which this program has none of.
+//! numbers as numbers. Deliberately absent: spans; this program uses none.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,14 +14,14 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Fields that hold numbers, even where an event gives them as text: our number types show themselves
-/// so.
+/// Fields that are written as numbers even if an event gives them as text, as it does with the
+/// project's number types.
 const NUMBERS: [&str; 6] = ["partition", "offset", "position", "end", "term", "version"];
 
-/// What a line has whatever its event says.
+/// The members that every line has.
 const FIXED: [&str; 4] = ["timestamp", "level", "target", "message"];
 
-/// A line, without its end.
+/// A log line, without its line end.
 pub(super) fn line(level: &str, target: &str, message: &str, fields: Map<String, Value>) -> String {
     let mut line = String::from("{");
     let fixed = [
@@ -34,7 +34,7 @@ pub(super) fn line(level: &str, target: &str, message: &str, fields: Map<String,
         push(&mut line, name, &Value::String(value));
     }
     for (name, value) in fields {
-        // An event's own field of such a name must not look like the line's.
+        // An event's own field must not look like one of these members.
         let name = if FIXED.contains(&&*name) {
             format!("field_{name}")
         } else {
@@ -88,7 +88,6 @@ where
     }
 }
 
-/// The fields of an event.
 #[derive(Default)]
 struct Fields {
     message: String,

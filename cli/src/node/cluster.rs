@@ -1,6 +1,8 @@
-//! This process among the other nodes on its log: how it reaches them, and what it does for them.
+//! This process as one of the nodes on its log: how it reaches the others, and what it serves to
+//! them.
 //!
-//! Deliberately absent: what nodes say to each other (`command_api::peer`), and who owns (`engine`).
+//! Deliberately absent: the messages between nodes (`command_api::peer`), and the ownership of
+//! partitions (`engine`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,21 +18,23 @@ use position::Partition;
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
 
-/// A node that shares its log with others.
+/// How this node takes part among the nodes on its log.
 pub(super) struct Membership {
-    /// Where others reach it.
+    /// The address at which other nodes reach this one.
     pub(super) address: String,
     identity: Option<Identity>,
     group: Option<MembershipOptions>,
-    /// What time it is among them.
+    /// The clock that the engine and the requests between nodes share.
     clock: LogClock,
 }
 
 impl Membership {
-    /// Whom the write side shares the log with: nobody on a file, which has one writer.
+    /// The membership that the settings describe. A log in a file has one writer, so there are no
+    /// other nodes.
     ///
     /// # Errors
-    /// `Usage` where the address or the secret does not do; `Unavailable`.
+    /// `Usage` if the address or the secret is not usable; `Unavailable` if the log does not
+    /// answer.
     pub(super) async fn of(
         settings: &Settings,
         log: &dyn EventLog,
@@ -76,7 +80,7 @@ impl Membership {
         })
     }
 
-    /// What the write side needs of it.
+    /// The options with which the engine joins the other nodes.
     pub(super) fn options(&self) -> ClusterOptions {
         match (&self.identity, &self.group) {
             (Some(identity), Some(group)) => ClusterOptions {
@@ -88,7 +92,7 @@ impl Membership {
         }
     }
 
-    /// What it does for the others.
+    /// The server for requests of other nodes; none for a log in a file.
     pub(super) fn serving(&self, engine: &Engine) -> Option<Server> {
         let identity = self.identity.clone()?;
         let service = Arc::new(engine.clone());

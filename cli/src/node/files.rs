@@ -1,20 +1,21 @@
 //! How many files the process may have open: connections are files too.
 //!
-//! Invariant: connections leave enough of them to the log, the checkpoints and Postgres, so that a
-//! client can never make those fail. Deliberately absent: what is done where they are short
-//! nevertheless (`door`).
+//! Invariant: connections leave enough files to the log, the checkpoints and Postgres, so that a
+//! client can never make those fail. Deliberately absent: what happens if there are too few files
+//! all the same (`door`).
 
 use door::{Limits, RESERVE_CONNECTIONS};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// What is asked for, where the system lets us.
+/// The limit of open files that the process asks for, if the system allows it.
 const FILES_WANTED: u64 = 65_536;
-/// What a node needs for itself: the log, the owners' checkpoints, its clients of Kafka and Postgres.
+/// Files for the node itself: the log, the owners' checkpoints, its clients of Kafka and Postgres.
 const FILES_OF_OUR_OWN: u64 = 320;
-/// The fewest connections, however few files there are.
+/// The minimum number of connections, even if there are not enough files for it.
 const CONNECTIONS_MIN: u64 = 16;
 
-/// Raises the limit as far as it may be raised and is of use; how many files may be open then.
+/// Raises the limit of open files to [`FILES_WANTED`], or to the most that the system allows.
+/// Returns the limit that then holds.
 fn raise() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     let now = limit.current.unwrap_or(u64::MAX);
@@ -32,13 +33,13 @@ fn raise() -> u64 {
     }
 }
 
-/// The limits as far as there are files for them.
+/// Lowers the connection limits to what the limit of open files allows.
 pub(super) fn fit(limits: Limits) -> Limits {
     let files = raise();
     let connections_max = fitting(files, limits.connections_max);
     let mut connections_per_address_max = limits.connections_per_address_max;
     if connections_max < limits.connections_max {
-        // Still no more than a half for one.
+        // One address still gets at most half of the connections.
         connections_per_address_max = connections_per_address_max.min(connections_max.div_ceil(2));
         tracing::warn!(
             files,

@@ -1,4 +1,4 @@
-//! The listener: whatever routes this process has, behind one address.
+//! The listener: serves all routes of this process at one address.
 //!
 //! Invariant: without `insecure`, only loopback is served. Deliberately absent: the routes of the
 //! doors.
@@ -21,11 +21,12 @@ use super::files;
 use crate::exit::{Exit, Failure, explained};
 use crate::settings::Settings;
 
-/// How many connections the system may keep for us until we take them; it may allow fewer. Where more
-/// come at once, it loses them without a word, and their clients wait a second before they try again.
+/// How many connections the system may hold until the process accepts them; the system may allow
+/// fewer. If more arrive at once, the system drops them silently, and their clients wait a second
+/// before they try again.
 const BACKLOG: u32 = 4_096;
 
-/// A bound address on which nobody is answered yet.
+/// A bound address at which no request is answered yet.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
@@ -34,10 +35,11 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Takes the address of the settings.
+    /// Binds the address of the settings.
     ///
     /// # Errors
-    /// `Usage` where it may not be served; `Failed` where it is taken.
+    /// `Usage` if the address cannot be resolved or may not be served; `Failed` if it cannot be
+    /// bound.
     pub async fn to(settings: &Settings) -> Result<Self, Failure> {
         let listen = &settings.listen;
         let source = settings.source("listen");
@@ -63,7 +65,7 @@ impl Bound {
         })?;
         let address = listener.local_addr();
         let address = address.map_err(|error| failed(Exit::Failed, &error))?;
-        // Other nodes ask for the address that they were told.
+        // Requests of other nodes name the advertised host.
         let advertised = settings.advertise.iter();
         let advertised = advertised.filter_map(|address| {
             let authority = address.parse::<Uri>().ok()?;
@@ -86,24 +88,24 @@ impl Bound {
         })
     }
 
-    /// The address itself.
+    /// The bound address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where clients find it.
+    /// The URL of this address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Answers from now on. Once stopped, requests under way have `grace` for their end.
+    /// Starts to answer requests. After a stop, requests under way have `grace` to end.
     #[must_use]
     pub fn serve(self, routes: Router, grace: Duration) -> Http {
         let (stop, mut stopped) = watch::channel(false);
         let wish = async move {
-            // A dropped sender is a wish to stop as well.
+            // A dropped sender asks for a stop, too.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let current = Current(Arc::new(RwLock::new(routes)));
@@ -135,7 +137,7 @@ pub struct Http {
 struct Current(Arc<RwLock<Router>>);
 
 impl Current {
-    /// Gives each request to the routes of its moment.
+    /// Passes each request to the routes that are current when it arrives.
     fn router(self) -> Router {
         Router::new().fallback(async move |request: Request| {
             let routes = self
@@ -149,7 +151,7 @@ impl Current {
 }
 
 impl Http {
-    /// Serves other routes from now on. Requests under way are answered by those that took them.
+    /// Replaces the routes. The routes that received a request also answer it.
     pub fn replace(&self, routes: Router) {
         *self
             .current
@@ -158,7 +160,7 @@ impl Http {
             .unwrap_or_else(PoisonError::into_inner) = routes;
     }
 
-    /// Takes no more connections; requests under way go on.
+    /// Accepts no more connections; requests under way continue.
     pub fn stop_listening(&self) {
         self.stop.send_replace(true);
     }
@@ -172,7 +174,7 @@ impl Http {
     }
 }
 
-/// Listens on the first of these addresses that can be had.
+/// Listens on the first of these addresses that can be bound.
 fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let nowhere = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
     let mut result = Err(nowhere);
@@ -182,7 +184,7 @@ fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
                 SocketAddr::V4(_) => TcpSocket::new_v4(),
                 SocketAddr::V6(_) => TcpSocket::new_v6(),
             }?;
-            // An address is free again as soon as the process before is gone.
+            // The address can be bound again as soon as the previous process has ended.
             socket.set_reuseaddr(true)?;
             socket.bind(*address)?;
             socket.listen(BACKLOG)
@@ -194,7 +196,7 @@ fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     result
 }
 
-/// `/docs`: the page that shows `/openapi.json`, without anything from elsewhere.
+/// `/docs`: the page that shows `/openapi.json`. It loads nothing from other servers.
 pub fn docs() -> Router {
     let config = Config::new(["/openapi.json"]).validator_url("none");
     SwaggerUi::new("/docs").config(config).into()

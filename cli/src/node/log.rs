@@ -1,6 +1,6 @@
-//! Opening a log for a process that needs one.
+//! Opens or makes the log of a process.
 //!
-//! Deliberately absent: reading and writing it (`event_log`).
+//! Deliberately absent: reading and writing the log (`event_log`).
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -16,21 +16,22 @@ use crate::exit::{Exit, Failure};
 use crate::private;
 use crate::settings::Settings;
 
-/// The partitions of a log that nobody asked for otherwise.
+/// The number of partitions of a new log, unless the user names another.
 pub const PARTITIONS_DEFAULT: u32 = 16;
 
-/// Opens the log as it is; its readers pass what an operator has acknowledged.
+/// Opens an existing log. Its readers pass the damage that an operator has acknowledged.
 ///
 /// # Errors
-/// `Unprepared` where there is none; `Unavailable`.
+/// `Missing` if there is no log; `Unavailable` if the log does not answer.
 pub async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, LogError> {
     private_files(&settings.log);
     let log = event_log::log::open(settings.log_place()).await?;
     Ok(passing(settings, log))
 }
 
-/// Makes the files of an embedded log its user's alone. Somebody else may read it all the same, if
-/// its owner lets them: they only cannot change who else does.
+/// Makes the files of an embedded log private to their owner. A process of another user may read
+/// the log if the owner allows it, but it cannot change the mode of the files: then this only
+/// warns.
 fn private_files(log: &LogAddress) {
     if let LogAddress::Sqlite { path } = log
         && let Err(failure) = private::log_files(path)
@@ -47,7 +48,7 @@ fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
     acknowledging(log, acknowledged.clone())
 }
 
-/// How many partitions the log has, or is to have where nobody said so.
+/// The number of partitions of the log, or the default if there is no log yet.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -59,10 +60,10 @@ pub async fn partition_count(settings: &Settings) -> Result<u32, Failure> {
     }
 }
 
-/// Opens the log; makes it, or finishes making it, where that is needed.
+/// Opens the log. Makes it, or finishes making it, if needed.
 ///
 /// # Errors
-/// What keeps it from being made or used.
+/// Whatever prevents making or using the log.
 pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Failure> {
     create_parent(&settings.log)?;
     private_files(&settings.log);
@@ -82,10 +83,10 @@ pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Fail
     Ok(passing(settings, log))
 }
 
-/// Opens a log whose settings are safe and whose every partition was claimed.
+/// Opens a log. Its settings must be safe, and each of its partitions must have a claim.
 ///
 /// # Errors
-/// `Unprepared`, with the command that mends it; `Unavailable`.
+/// `Unprepared`, with the command to run; `Unavailable`.
 pub async fn open_claimed(settings: &Settings) -> Result<Arc<dyn EventLog>, Failure> {
     let log = open_log(settings).await?;
     for warning in log.check().await? {
@@ -100,7 +101,7 @@ pub async fn open_claimed(settings: &Settings) -> Result<Arc<dyn EventLog>, Fail
     Ok(log)
 }
 
-/// Makes the folder that a log's file is to stand in.
+/// Makes the folder for the file of a log.
 ///
 /// # Errors
 /// `Failed`.
@@ -114,7 +115,7 @@ pub fn create_parent(address: &LogAddress) -> Result<(), Failure> {
     }
 }
 
-/// Makes a folder for its owner alone, if it is not there.
+/// Makes a folder that is private to its owner, if it does not exist.
 ///
 /// # Errors
 /// `Failed`.

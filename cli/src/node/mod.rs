@@ -1,8 +1,8 @@
 //! One running process: the roles it has, from start to an orderly end.
 //!
-//! Invariant: commands need only the log, so a Postgres that is down stops no command. The end comes
-//! in order: stop listening, answer what was taken, stop projecting, stop Postgres last.
-//! Deliberately absent: what is printed about it (`command`).
+//! Invariant: commands need only the log, so a Postgres that is down stops no command. The shutdown
+//! has a fixed order: hand over the partitions, stop listening, answer the requests under way, stop
+//! projecting, stop Postgres last. Deliberately absent: what is printed about it (`command`).
 
 mod cluster;
 mod files;
@@ -41,19 +41,19 @@ use http::{Bound, Http};
 
 /// How often readiness is looked at while the process starts.
 const READY_POLL: Duration = Duration::from_millis(10);
-/// How long requests that are under way are served as before when the process is to end.
+/// How long requests under way are still served as before once the process is to end.
 const FINISH_WAIT: Duration = Duration::from_secs(1);
-/// For how long a log that does not answer is tried again at the start.
+/// How long the start retries a log that does not answer.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How often.
+/// The pause between two such tries.
 const START_RETRY_EVERY: Duration = Duration::from_millis(500);
-/// How long a process that takes commands already waits for what only reading needs before it is
-/// called ready: a read model that stopped, or a Postgres that is away, keeps nobody from starting.
+/// How long a process that already takes commands waits for the read side before it reports ready.
+/// A stopped read model or an unreachable Postgres must not prevent the start.
 const READING_WAIT: Duration = Duration::from_secs(15);
-/// How often somebody who waits is told what for.
+/// How often the log says why the process is not ready.
 const READY_TALK_EVERY: Duration = Duration::from_secs(5);
 
-/// What is done about what is not there yet.
+/// What to do if the log or the schema does not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preparation {
     /// The log is made and the schema migrated.
@@ -62,7 +62,7 @@ pub enum Preparation {
     Require,
 }
 
-/// The projector, which is taken out when it stops.
+/// The projector; taken out of the `Option` when it stops.
 type SharedProjector = Arc<Mutex<Option<Projector>>>;
 
 /// A running process.
@@ -73,7 +73,7 @@ pub struct Node {
     engine: Option<Engine>,
     peers: Option<Server>,
     projector: SharedProjector,
-    /// Looks on as long as the node lives.
+    /// Measures how far the read models are, as long as the node runs.
     sampler: Option<Arc<Sampler>>,
     postgres: Option<Postgres>,
     http: Http,
@@ -81,12 +81,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts the roles; none where the wish to stop came first. Commands are answered as soon as
-    /// the log is there; the rest follows when Postgres is. Whether every part is ready is another
-    /// question.
+    /// Starts the roles. Returns `None` if the request to stop came first. Commands are answered as
+    /// soon as the log is open; the rest follows once Postgres is open. The node may not be ready
+    /// yet when this returns: see [`Self::readiness`].
     ///
     /// # Errors
-    /// Whatever is missing or in the way, with what to do about it.
+    /// What is missing or prevents the start, with what to do about it.
     pub async fn start(
         domain: &Domain,
         settings: &Settings,
@@ -95,10 +95,10 @@ impl Node {
         stop: &Stop,
     ) -> Result<Option<Self>, Failure> {
         if roles.command_api && matches!(settings.log, LogAddress::Kafka { .. }) {
-            // Before anything is begun.
+            // Check this before anything is started.
             settings.required_cluster_secret()?;
         }
-        // Before anything counts.
+        // The recorder must exist before anything is measured.
         metrics::recorder()?;
         let bound = Bound::to(settings).await?;
         let postgres = begin_postgres(settings, roles, preparation);
@@ -119,7 +119,7 @@ impl Node {
         attached.map(|_| None)
     }
 
-    /// The part that needs the log alone.
+    /// Starts the part that needs only the log.
     async fn begin(
         domain: &Domain,
         settings: &Settings,
@@ -129,9 +129,9 @@ impl Node {
         postgres: PostgresToCome,
     ) -> Result<(Self, PostgresToCome), Failure> {
         let (log, postgres) = match preparation {
-            // Side by side: commands need not wait for Postgres.
+            // In parallel: commands need not wait for Postgres.
             Preparation::Make => (open_or_make(settings).await?, postgres),
-            // One after the other: nothing is begun where something is missing.
+            // In sequence: nothing is started if one of them is missing.
             Preparation::Require => {
                 let log = patiently(async || open_claimed(settings).await).await?;
                 let postgres = postgres.await?;
@@ -182,7 +182,7 @@ impl Node {
         Ok((node, postgres))
     }
 
-    /// The part that needs Postgres.
+    /// Starts the part that needs Postgres.
     async fn attach(
         &mut self,
         domain: &Domain,
@@ -220,7 +220,7 @@ impl Node {
         Ok(())
     }
 
-    /// Where it answers.
+    /// The URL at which the node answers.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -241,7 +241,7 @@ impl Node {
     /// Whether every part is ready.
     ///
     /// # Errors
-    /// What is in the way.
+    /// The reason why a part is not ready.
     pub async fn readiness(&self) -> Result<(), String> {
         self.watch.verdict()?;
         if let Some(engine) = &self.engine {
@@ -253,8 +253,9 @@ impl Node {
         }
     }
 
-    /// Waits until every part is ready, telling what for from time to time; where commands are taken,
-    /// not for long for what only reading needs. `false` if the wish to stop came first.
+    /// Waits until every part is ready, and logs the reason for the wait from time to time. A node
+    /// that takes commands waits at most `READING_WAIT` for what only reading needs. Returns
+    /// `false` if the request to stop came first.
     pub async fn ready(&self, stop: &Stop) -> bool {
         let mut told_at = tokio::time::Instant::now();
         let mut takes_since = None;
@@ -286,7 +287,7 @@ impl Node {
         }
     }
 
-    /// The orderly end.
+    /// Stops the node in an orderly way.
     pub async fn end(mut self) {
         supervisor::tell(&[supervisor::State::Stopping]);
         if let Some(engine) = &self.engine {
@@ -298,8 +299,8 @@ impl Node {
         if let Some(peers) = &self.peers {
             peers.close();
         }
-        // What is under way goes on as before, here or at the new owners; a batch that does not end
-        // is ended after that.
+        // Requests under way continue as before, here or at the new owners. A batch that has not
+        // ended by then is ended afterwards.
         let is_finished = tokio::time::timeout(FINISH_WAIT, self.http.finish())
             .await
             .is_ok();
@@ -322,10 +323,11 @@ impl Node {
     }
 }
 
-/// The Postgres that the roles need, if they need one, whenever it is there.
+/// Resolves to the Postgres that the roles need, once it is open; to `None` if they need none.
 type PostgresToCome = Pin<Box<dyn Future<Output = Result<Option<Postgres>, Failure>>>>;
 
-/// Begins to start Postgres, on a task of its own where that may take a while.
+/// Begins to open Postgres. With [`Preparation::Make`], a task of its own does it, because it may
+/// take a while.
 fn begin_postgres(settings: &Settings, roles: Roles, preparation: Preparation) -> PostgresToCome {
     if !roles.reads() {
         return Box::pin(std::future::ready(Ok(None)));
@@ -351,7 +353,8 @@ fn begin_postgres(settings: &Settings, roles: Roles, preparation: Preparation) -
     }
 }
 
-/// Tries again what does not answer: a node may be started while brokers are away or leaders move.
+/// Repeats an attempt that fails with `Unavailable`, for at most [`START_PATIENCE`]: a node may be
+/// started while brokers are down or leaders move.
 async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     let deadline = tokio::time::Instant::now() + START_PATIENCE;
     loop {

@@ -1,6 +1,6 @@
-//! The Postgres of the read models: one that is named, or an embedded one of ours.
+//! The Postgres of the read models: the one that the settings name, or an embedded one.
 //!
-//! Deliberately absent: what is in it (`projections`), and how the embedded one runs
+//! Deliberately absent: its tables (`projections`), and how the embedded server runs
 //! (`embedded_postgres`).
 
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use crate::exit::{Exit, Failure, explained};
 use crate::settings::{Settings, typed, without_password};
 use crate::{private, signals};
 
-/// A Postgres that may be used as long as this is kept.
+/// A Postgres that can be used as long as this value lives.
 #[derive(Debug)]
 pub struct Postgres {
     url: String,
     embedded: Option<EmbeddedPostgres>,
-    /// The folder that an embedded one's is in.
+    /// The data folder, which contains the folder of an embedded server.
     data: PathBuf,
 }
 
@@ -26,7 +26,7 @@ impl Postgres {
     /// The Postgres of the settings; the embedded one is started if none is named.
     ///
     /// # Errors
-    /// What keeps the embedded one from starting.
+    /// Whatever prevents the embedded server from starting.
     pub async fn open(settings: &Settings) -> Result<Self, Failure> {
         if let Some(url) = &settings.postgres {
             return Ok(Self {
@@ -56,13 +56,14 @@ impl Postgres {
         &self.url
     }
 
-    /// Its address for people.
+    /// Its address without the password, to be shown.
     #[must_use]
     pub fn shown(&self) -> String {
         without_password(&self.url)
     }
 
-    /// A file that holds its address, password included, for this user alone; of an embedded one.
+    /// For an embedded server: the file with its address, password included, which only this user
+    /// may read.
     #[must_use]
     pub fn url_file(&self) -> Option<PathBuf> {
         self.embedded.as_ref().map(EmbeddedPostgres::url_file)
@@ -71,14 +72,14 @@ impl Postgres {
     /// Brings its schema up to date.
     ///
     /// # Errors
-    /// `Unavailable` where it does not answer; `Failed`.
+    /// `Unavailable`.
     pub async fn migrate(&self) -> Result<Vec<MigrationStatus>, Failure> {
         migrate(&self.url)
             .await
             .map_err(|error| self.failure(&error, "migrate"))
     }
 
-    /// Which migrations it has.
+    /// The migrations, and whether each is applied.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -88,8 +89,8 @@ impl Postgres {
             .map_err(|error| self.failure(&error, "look at the migrations of"))
     }
 
-    /// Refuses a schema that is not up to date, and names the command that mends it. A Postgres
-    /// that does not answer is no reason to refuse: commands need none, and projectors wait.
+    /// Refuses a schema that is not up to date, and names the command that updates it. Accepts a
+    /// Postgres that does not answer: commands do not need it, and projectors wait for it.
     ///
     /// # Errors
     /// `Unprepared`.
@@ -107,11 +108,11 @@ impl Postgres {
         }
     }
 
-    /// Refuses a database that holds the read models of another log than this. A Postgres that does
-    /// not answer is no reason to refuse: projectors and doors ask again before anything else.
+    /// Refuses a database that holds the read models of another log. Accepts a Postgres that does
+    /// not answer: projectors and doors check again before they do anything else.
     ///
     /// # Errors
-    /// `Usage`, with what to do; what the log says where it does not answer.
+    /// `Usage`, with what to do; the log's error if the log does not answer.
     pub async fn require_log(&self, log: &dyn EventLog) -> Result<(), Failure> {
         match require_log(log, &self.url).await {
             Ok(()) => Ok(()),
@@ -136,7 +137,7 @@ impl Postgres {
         }
     }
 
-    /// What to say of a schema that is not up to date.
+    /// The failure for a schema that is not up to date.
     #[must_use]
     pub fn unmigrated(&self) -> Failure {
         let (whose, hint) = match self.embedded {
@@ -154,12 +155,12 @@ impl Postgres {
     }
 
     fn failure(&self, error: &dyn std::error::Error, what: &str) -> Failure {
-        // The client library tells a server that is not there from one that refuses only in words;
-        // both are worth another try.
+        // The client library tells an unreachable server from a refusing one only by the text of
+        // its error. In both cases another try makes sense.
         Failure::of(Exit::Unavailable, error).while_trying(&format!("{what} {}", self.shown()))
     }
 
-    /// Stops it, if it is ours.
+    /// Stops the embedded server, if there is one.
     pub async fn close(self) {
         if let Some(embedded) = self.embedded
             && let Err(error) = embedded.stop().await

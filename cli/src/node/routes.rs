@@ -23,32 +23,32 @@ use crate::Domain;
 use crate::exit::{Failure, explained};
 use crate::settings::Roles;
 
-/// What is said of Postgres as long as it is not there.
+/// The message as long as Postgres is not available.
 const STARTING: &str = "Postgres is still starting; commands are taken already";
-/// When another try makes sense then.
+/// How long a client should then wait before another try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What the routes are made of.
+/// The parts of the process that its routes use.
 pub(super) struct Parts<'a> {
     pub(super) domain: &'a Domain,
     pub(super) roles: Roles,
     pub(super) log: &'a Arc<dyn EventLog>,
     pub(super) watch: &'a Arc<LogWatch>,
     pub(super) engine: Option<&'a Engine>,
-    /// What is done for other nodes, where there may be some.
+    /// Serves other nodes; absent if the log can have only one node.
     pub(super) peers: Option<&'a Server>,
-    /// Absent as long as Postgres is not there.
+    /// Absent until Postgres is available.
     pub(super) reading: Option<Reading<'a>>,
 }
 
-/// What the routes of the read side are made of.
+/// The parts that the routes of the read side use.
 pub(super) struct Reading<'a> {
     pub(super) projector: &'a SharedProjector,
     pub(super) sampler: &'a Arc<Sampler>,
     pub(super) postgres_url: &'a str,
 }
 
-/// All routes of a process, as far as they can be served already.
+/// All routes of a process that can be served already.
 pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     let mut routes = Router::new();
     if let Some(engine) = parts.engine {
@@ -98,12 +98,12 @@ pub fn document(domain: &Domain, roles: Roles) -> Value {
     openapi::document(fragments)
 }
 
-/// Everybody that reads or writes the log.
+/// The roles that read or write the log.
 const ON_THE_LOG: &[Role] = &[Role::CommandApi, Role::Projector];
-/// Everybody that reads or writes Postgres.
+/// The roles that read or write Postgres.
 const ON_POSTGRES: &[Role] = &[Role::Projector, Role::QueryApi];
 
-/// Each role's own checks.
+/// The health checks of each role.
 fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Failure> {
     let recorder = metrics::recorder()?;
     let (log, watch) = (Arc::clone(parts.log), Arc::clone(parts.watch));
@@ -133,7 +133,7 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
         });
     }
     let Some(reading) = &parts.reading else {
-        // Not even begun; the routes that need it come when it is there.
+        // Postgres is still starting. The routes that need it are added once it is available.
         return Ok(if parts.roles.reads() {
             health.check("postgres", ON_POSTGRES, || async {
                 Err(STARTING.to_owned())
@@ -163,10 +163,10 @@ fn health_of(parts: &Parts<'_>, query: Option<QueryDoor>) -> Result<Health, Fail
     Ok(health)
 }
 
-/// Tells whoever asks for a route that comes later to try again, not that there is none.
+/// Answers a request for a route that comes later with "try again" instead of "not found".
 async fn not_yet(response: Response) -> Response {
     let missing = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
-    // What a door says itself, as of a stream that is not there, is a problem already.
+    // A door's own answer, such as "no such stream", carries a `Problem`: it stays as it is.
     let said = response.extensions().get::<Problem>().is_some();
     if said || !missing.contains(&response.status()) {
         return response;

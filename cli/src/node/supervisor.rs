@@ -1,10 +1,11 @@
-//! Tells whoever supervises this process (systemd, through `NOTIFY_SOCKET`) what it is doing.
+//! Tells the supervisor of this process (systemd, through `NOTIFY_SOCKET`) what the process is
+//! doing.
 //!
-//! Deliberately absent: any effect where nobody supervises.
+//! Deliberately absent: any effect if there is no supervisor.
 
 pub(super) use sd_notify::NotifyState as State;
 
-/// Tells it; a supervisor that does not hear is no reason to stop.
+/// Tells the supervisor. If that fails, the process goes on.
 pub(super) fn tell(states: &[State<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the supervisor of this process could not be told");

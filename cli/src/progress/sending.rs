@@ -1,4 +1,4 @@
-//! How far an import has come, on stderr.
+//! The progress of an import, on stderr.
 //!
 //! Invariant: everything goes to stderr; stdout is for data. Deliberately absent: the final report.
 
@@ -16,7 +16,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(3);
 /// How often the bar is drawn again at most.
 const DRAWS_PER_S: u64 = 10;
 
-/// A bar where stderr is a terminal, a line now and then elsewhere.
+/// A bar if stderr is a terminal, else a line every few seconds.
 #[must_use]
 pub fn on_stderr() -> Box<dyn Progress> {
     if stderr().is_terminal() {
@@ -26,7 +26,7 @@ pub fn on_stderr() -> Box<dyn Progress> {
     }
 }
 
-/// A bar that is drawn over itself.
+/// A bar that is redrawn in place.
 struct Bar {
     bar: ProgressBar,
 }
@@ -75,7 +75,7 @@ impl Progress for Bar {
     }
 }
 
-/// A line now and then.
+/// A line every [`LINE_INTERVAL`].
 struct Lines {
     begun: Instant,
     last: Instant,
@@ -122,7 +122,7 @@ impl Progress for Lines {
 
 fn waiting(lines_open: usize, cause: &str, pause: Duration) -> String {
     let pause_ms = pause.as_millis();
-    // The cause may hold what a server said.
+    // The cause may contain text from a server.
     let cause = escape::shown(cause);
     format!("{cause}; sending {lines_open} commands again in {pause_ms} ms")
 }

@@ -7,7 +7,7 @@
 pub struct Setting {
     /// Its key in the configuration file.
     pub key: &'static str,
-    /// Its value where no layer says otherwise; absent: it follows from others, or has none.
+    /// Its value if no layer sets it; absent if it follows from other settings or has none.
     pub default: Option<&'static str>,
     /// What it means.
     pub meaning: &'static str,

@@ -1,9 +1,9 @@
-//! What a node needs to speak to others on the same log: where it is reached, and the secret that
-//! they share.
+//! What a node needs to talk to the other nodes on its log: its address, and the secret that they
+//! share.
 //!
-//! Invariant: the secret is never shown, and without one no other address than loopback is
-//! advertised. Deliberately absent: flags for the secret, which every user of the machine could
-//! read in the list of processes.
+//! Invariant: the secret is never shown, and without a secret only a loopback address is
+//! advertised. Deliberately absent: flags for the secret; every user of the machine could read them
+//! in the list of processes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::Settings;
 use crate::exit::{Exit, Failure};
 use crate::private;
 
-/// What is shown of a secret that is there.
+/// What is shown instead of a secret that is set.
 pub(super) const HIDDEN: &str = "***";
 
-/// A secret, long enough.
+/// A secret that was checked to be long enough.
 pub(super) struct SharedSecret(pub(super) Secret);
 
 impl<'de> Deserialize<'de> for SharedSecret {
@@ -34,7 +34,7 @@ impl std::fmt::Debug for SharedSecret {
     }
 }
 
-/// `HOST:PORT`, with or without `http://`; kept with it.
+/// `HOST:PORT`, given with or without `http://` and stored with it.
 #[derive(Debug)]
 pub(super) struct Advertised(pub(super) String);
 
@@ -53,10 +53,10 @@ impl<'de> Deserialize<'de> for Advertised {
 }
 
 impl Settings {
-    /// The secret that this node shares with the others; absent where nobody set one.
+    /// The secret that this node shares with the others; absent if none is set.
     ///
     /// # Errors
-    /// `Usage` where its file cannot be read or holds too little.
+    /// `Usage` if its file cannot be read, may be read by others, or holds too short a secret.
     pub fn cluster_secret(&self) -> Result<Option<Secret>, Failure> {
         match (&self.cluster_secret, &self.cluster_secret_file) {
             (Some(secret), _) => Ok(Some(secret.clone())),
@@ -76,11 +76,11 @@ impl Settings {
         Secret::new(&text).map_err(|error| failed(&error))
     }
 
-    /// The secret, which a node on a log that others share must have: the log's id is public, and
-    /// without a secret whoever knows it could speak as a node.
+    /// The secret, which a node on a shared log must have. The log's id is public: without a
+    /// secret, anyone who knows the id could act as a node.
     ///
     /// # Errors
-    /// `Usage` where there is none, or as [`Self::cluster_secret`].
+    /// `Usage` if there is none; the errors of [`Self::cluster_secret`].
     pub fn required_cluster_secret(&self) -> Result<Secret, Failure> {
         self.cluster_secret()?.ok_or_else(|| {
             let message = "a node on a log in Kafka needs a secret that all nodes of the log share";
@@ -94,7 +94,8 @@ impl Settings {
     /// Where other nodes reach this one, which listens on `bound`: `http://HOST:PORT`.
     ///
     /// # Errors
-    /// `Usage` where nothing is advertised and `bound` is no address that one could reach.
+    /// `Usage` if nothing is advertised and other nodes cannot reach `bound` (the unspecified
+    /// address).
     pub fn address_for_peers(&self, bound: SocketAddr) -> Result<String, Failure> {
         match &self.advertise {
             Some(address) => Ok(address.clone()),
@@ -107,7 +108,7 @@ impl Settings {
         }
     }
 
-    /// Whether what the settings say of the cluster fits together.
+    /// Checks that the cluster settings fit together.
     pub(super) fn check_cluster(&self) -> Result<(), Failure> {
         let has_secret = self.cluster_secret.is_some() || self.cluster_secret_file.is_some();
         if self.cluster_secret.is_some() && self.cluster_secret_file.is_some() {

@@ -1,6 +1,6 @@
-//! What a node's listener gives to its clients.
+//! The limits of a node's listener, and the names under which clients reach it.
 //!
-//! Deliberately absent: what is done with it (`door`).
+//! Deliberately absent: how they are applied (`door`).
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -13,19 +13,19 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserial
 use super::Settings;
 use crate::exit::Failure;
 
-/// The part of a node's memory that bodies and answers share, as a fraction.
+/// Request bodies and answers share a node's memory divided by this.
 const MEMORY_FRACTION: usize = 8;
-/// The most connections that can be asked for.
+/// The largest limit of connections that can be set.
 const CONNECTIONS_MAX: usize = 1_000_000;
-/// What a time in milliseconds may be.
+/// The range of a timeout, in milliseconds.
 const TIMEOUT_MS: RangeInclusive<usize> = 100..=3_600_000;
-/// What a rate in bytes a second may be.
+/// The range of a rate, in bytes per second.
 const RATE_BYTES: RangeInclusive<usize> = 1..=1_000_000_000;
 
 /// The settings of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doors {
-    /// Names under which it is reached, besides those of its own address.
+    /// Names under which clients reach the listener, besides its own address.
     pub hosts: Vec<String>,
     /// The most connections.
     pub connections_max: usize,
@@ -33,11 +33,11 @@ pub struct Doors {
     pub connections_per_address_max: usize,
     /// How long the head of a request may take, in milliseconds.
     pub header_timeout_ms: usize,
-    /// How long a connection may say nothing, in milliseconds.
+    /// How long a connection may be idle, in milliseconds.
     pub idle_timeout_ms: usize,
-    /// How long a body or an answer may stand still, in milliseconds.
+    /// How long a body or an answer may make no progress, in milliseconds.
     pub stall_timeout_ms: usize,
-    /// The fewest bytes a second at which they move.
+    /// The minimum rate of bodies and answers, in bytes per second.
     pub rate_bytes_min: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The four layers, put over each other by the crate `config`; each value knows its origin.
+//! Merges the four layers of settings with the crate `config`; each value keeps its origin.
 //!
 //! Deliberately absent: what the keys mean (`catalogue`).
 
@@ -12,17 +12,18 @@ use super::catalogue::CATALOGUE;
 use crate::exit::{Exit, Failure, explained};
 use crate::private;
 
-/// What a value that nobody gave says of its source.
+/// The source of a value that the user did not set.
 pub(super) const DEFAULT: &str = "default";
 
-/// The file that is read where none is named, in the user's configuration folder. One in the working
-/// directory is not: whoever can put a file there could name programs that we run.
+/// The file that is read if none is named, relative to the user's configuration folder. A file in
+/// the working directory is not read: whoever can put a file there could name programs that this
+/// process runs.
 const FILE: &str = "annals/annals.toml";
 
-/// Settings that are secrets: a file with one of them is for its owner alone.
+/// Settings that are secrets: a file that contains one must be private to its owner.
 const SECRETS: [&str; 2] = ["cluster_secret", "kafka_sasl_password"];
 
-/// The prefix of our variables.
+/// The prefix of the program's variables.
 const PREFIX: &str = "ANNALS_";
 
 /// Variables of the project's own tools and tests, which are no settings of the program.
@@ -37,7 +38,7 @@ const OF_TOOLS: [&str; 8] = [
     "ANNALS_TESTS_VICTIM",
 ];
 
-/// What the command line says of settings.
+/// The settings that were given on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// The configuration file.
@@ -72,7 +73,7 @@ impl Source for Layer {
     }
 }
 
-/// Puts the layers over each other: the settings, and where each value came from.
+/// Merges the layers. Returns the settings, and the source of each value.
 ///
 /// # Errors
 /// `Usage`.
@@ -110,7 +111,7 @@ pub(super) fn collect<T: DeserializeOwned>(
     Ok((settings, origins))
 }
 
-/// Refuses a file that others may read, where it holds a secret.
+/// Refuses a file that contains a secret and that others may read.
 fn check_secrets(
     file: &Path,
     merged: &Config,
@@ -140,7 +141,7 @@ fn usage(error: &ConfigError) -> Failure {
     Failure::new(Exit::Usage, format!("configuration: {}", explained(error)))
 }
 
-/// The key that an error is about, where the error does not say where its value came from.
+/// The key that an error is about, if the error does not name the source of the value.
 fn unplaced(error: &ConfigError) -> Option<&str> {
     match error {
         ConfigError::At {
@@ -169,7 +170,7 @@ fn of_flags(flags: &Flags) -> Layer {
     Layer(flags.values.iter().map(layer).collect())
 }
 
-/// The file that is to be read: the one that was named, or the usual one if it is there.
+/// The configuration file: the one that was named, or the default one if it exists.
 fn file_of(flags: &Flags, variables: &[(String, String)]) -> Result<Option<PathBuf>, Failure> {
     let named = variables.iter().find(|(name, _)| name == "ANNALS_CONFIG");
     let named = flags
@@ -194,7 +195,7 @@ fn user_folder(variables: &[(String, String)]) -> Option<PathBuf> {
         let found = variables.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| PathBuf::from(value))
     };
-    // A relative one would be the working directory's again.
+    // A relative path would lead into the working directory again.
     let absolute = |folder: &PathBuf| folder.is_absolute();
     let of_home = || value("HOME").map(|home| home.join(".config"));
     value("XDG_CONFIG_HOME")

@@ -1,8 +1,9 @@
 //! Every setting: its value, where the value came from, and what it means.
 //!
-//! Layers, the later over the earlier: defaults, a TOML file (`--config FILE`, else
-//! `annals/annals.toml` in the user's configuration folder), `ANNALS_…` variables, flags. Invariant:
-//! a key that nobody knows is an error, in every layer. Deliberately absent: what the settings are used for.
+//! Layers, from the weakest to the strongest: defaults, a TOML file (`--config FILE`, else
+//! `annals/annals.toml` in the user's configuration folder), `ANNALS_…` variables, flags.
+//! Invariant: an unknown key is an error, in every layer. Deliberately absent: what the settings
+//! are used for.
 
 mod catalogue;
 mod cluster;
@@ -87,7 +88,7 @@ impl Roles {
         self.projector || self.query_api
     }
 
-    /// Each of them, as readiness knows it.
+    /// Each role, in the type that readiness uses.
     pub fn each(self) -> impl Iterator<Item = door::health::Role> {
         use door::health::Role;
         let roles = [
@@ -179,9 +180,9 @@ pub enum LogFormat {
 pub struct Settings {
     /// The folder for everything that has no other place.
     pub data: PathBuf,
-    /// The log.
+    /// The log's address.
     pub log: LogAddress,
-    /// How brokers are talked to.
+    /// How to connect to the brokers.
     pub kafka: KafkaSecurity,
     /// Where the password came from, if it came from a file.
     kafka_password_file: Option<PathBuf>,
@@ -193,21 +194,21 @@ pub struct Settings {
     pub listen: String,
     /// Whether other addresses than loopback are served.
     pub insecure: bool,
-    /// What the listener gives to its clients.
+    /// The limits of the listener, and its names.
     pub doors: Doors,
     /// Where other nodes reach this one; absent: where it listens.
     pub advertise: Option<String>,
     cluster_secret: Option<Secret>,
     cluster_secret_file: Option<PathBuf>,
-    /// What `serve` does.
+    /// The roles of `serve`.
     pub roles: Roles,
     /// The node's name in its claims.
     pub node: String,
     /// The group of nodes on the same log; absent: named after the log's topic.
     pub group: Option<String>,
-    /// After how long without a sign of life a node's partitions go to others.
+    /// After how long without a sign of life a node's partitions go to other nodes.
     pub session_timeout: Duration,
-    /// Whether partitions are kept up with that others own.
+    /// Whether the node keeps up with partitions that other nodes own.
     pub standby: Standby,
     /// How many records of one partition may be unacknowledged at once.
     pub in_flight_max: usize,
@@ -217,9 +218,9 @@ pub struct Settings {
     pub memory_mb: usize,
     /// How large a stream's state may be, in kilobytes of JSON.
     pub stream_state_max_kb: usize,
-    /// How many tasks project.
+    /// How many tasks share the log's partitions for the read models.
     pub projector_tasks: usize,
-    /// How long a stop waits for what was taken.
+    /// How long a stop waits for the answers to what was accepted.
     pub drain_timeout: Duration,
     /// The server that client commands talk to.
     pub url: String,
@@ -227,20 +228,20 @@ pub struct Settings {
     pub output: OutputFormat,
     /// The damaged places of the log that readers pass.
     pub acknowledged_damage: Acknowledged,
-    /// What is logged.
+    /// The log filter, as in `RUST_LOG`.
     pub log_filter: Option<String>,
     /// How it is logged.
     pub log_format: LogFormat,
     origins: BTreeMap<String, String>,
 }
 
-/// The most that [`Settings::in_flight_max`] and [`Settings::queue_max`] may be.
+/// The largest value of [`Settings::in_flight_max`] and [`Settings::queue_max`].
 const WAITING_MAX: usize = 1_048_576;
-/// What [`Settings::memory_mb`] may be.
+/// The range of [`Settings::memory_mb`].
 const MEMORY_MB: RangeInclusive<usize> = MEMORY_BYTES_MIN >> 20..=1_048_576;
 
-/// What [`Settings::stream_state_max_kb`] may be: from a state of some events on, and below what one
-/// partition's share of a large node's memory is.
+/// The range of [`Settings::stream_state_max_kb`]: at least the state of some events, and less than
+/// one partition's share of a large node's memory.
 const STREAM_STATE_MAX_KB: RangeInclusive<usize> = 4..=65_536;
 
 /// One setting as `annals config` shows it.
@@ -258,7 +259,7 @@ pub struct Explained {
     pub meaning: &'static str,
 }
 
-/// As the layers have it, before defaults that follow from other settings.
+/// The merged layers, before defaults that follow from other settings.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -308,7 +309,7 @@ impl Settings {
     /// The settings of this process: from its flags, its environment and its configuration file.
     ///
     /// # Errors
-    /// `Usage`, with the place of what cannot be understood.
+    /// `Usage`, with the source of the value that cannot be understood.
     pub fn load(flags: &Flags) -> Result<Self, Failure> {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -411,13 +412,13 @@ impl Settings {
         Err(Failure::new(Exit::Usage, message))
     }
 
-    /// The log's address, and what its brokers ask for.
+    /// The log's address, and how to connect to its brokers.
     #[must_use]
     pub fn log_place(&self) -> LogPlace {
         self.place_of(&self.log)
     }
 
-    /// Another log's address, with the same of its brokers.
+    /// Another log's address, with the same connection settings.
     #[must_use]
     pub fn place_of(&self, address: &LogAddress) -> LogPlace {
         LogPlace {
@@ -434,14 +435,14 @@ impl Settings {
             .map_or(layers::DEFAULT, String::as_str)
     }
 
-    /// Whether somebody said what it is to be.
+    /// Whether the user set this value.
     #[must_use]
     pub fn is_named(&self, key: &str) -> bool {
         self.source(key) != layers::DEFAULT
     }
 
-    /// Moves everything that has no other place into a folder below `data`, unless somebody said
-    /// where it belongs.
+    /// Moves the data folder, and an embedded log in it, into a folder `name` below it, unless the
+    /// user set where they are.
     #[must_use]
     pub fn in_own_folder(mut self, name: &str) -> Self {
         if self.source("data") == layers::DEFAULT {
@@ -537,8 +538,8 @@ fn host_name() -> String {
     }
 }
 
-/// The address of a database as it can be typed, and what else is to be done: a password that is not shown
-/// would be taken for the password.
+/// The address of a database as a user can type it, and what else the user must do. The placeholder
+/// of a hidden password is left out: it would be taken for the password.
 #[must_use]
 pub fn typed(url: &str) -> (String, &'static str) {
     let shown = without_password(url);
@@ -558,7 +559,7 @@ pub fn typed(url: &str) -> (String, &'static str) {
     (typed, hint)
 }
 
-/// A URL that may be shown to anyone who looks over a shoulder.
+/// A URL without its password, which can be shown to anyone.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     if let Some((address, parameters)) = url.split_once('?') {

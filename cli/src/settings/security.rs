@@ -1,7 +1,7 @@
-//! The settings that say how a Kafka cluster lets us in.
+//! The settings for the access to a Kafka cluster.
 //!
-//! Invariant: what was given is used, or refused with its name. A password next to a connection
-//! that would not ask for it is a mistake that nobody should find out about later.
+//! Invariant: each given setting is used, or refused by its name. A password for a connection that
+//! does not use one is a mistake, and the user must learn of it at once.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,8 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// What they come to; else what is wrong, which begins with the key that it is about.
+    /// The security settings that they result in; else an error text, which begins with the key in
+    /// question.
     pub(super) fn resolve(self) -> Result<KafkaSecurity, String> {
         let protocol = self.protocol;
         let needs = |key: &str, what: &str| Err(format!("{key} is of use only with {what}"));
@@ -175,7 +176,7 @@ pub(super) fn shown(
         "kafka_key" => identity.map(|identity| path(&identity.key)),
         "kafka_sasl_mechanism" => sasl.map(|sasl| name_of(sasl.mechanism).to_owned()),
         "kafka_sasl_username" => sasl.map(|sasl| sasl.username.clone()),
-        // Whether there is one, and no more.
+        // Shows only that there is a password.
         "kafka_sasl_password" => sasl
             .filter(|_| password_file.is_none())
             .map(|_| "***".to_owned()),

@@ -1,4 +1,4 @@
-//! What settings come to, from every layer, and what is refused.
+//! Which settings result from the layers, and what is refused.
 
 use super::*;
 

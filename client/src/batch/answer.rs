@@ -8,14 +8,14 @@ use position::PositionToken;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What the door said of a line that is done.
+/// The door's answer to a line that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
     /// What became of it.
     pub outcome: Outcome,
-    /// Where its commit stands in the log, if it made one.
+    /// The position of its commit in the log, if it made one.
     pub position: Option<PositionToken>,
-    /// Whether the id was answered before, and this is that answer.
+    /// Whether this id was answered before, and this is that answer.
     pub repeated: bool,
 }
 
@@ -26,7 +26,7 @@ pub enum Outcome {
     Accepted,
     /// It was accepted and there was nothing left to do.
     NothingToDo,
-    /// It was refused: by a rule, or as no command at all.
+    /// It was refused: by a rule, or because it is not a valid command.
     Refused {
         /// The stable code.
         code: String,
@@ -42,7 +42,7 @@ pub enum Outcome {
 pub(super) enum Answer {
     /// The line is done.
     Done(Said),
-    /// The line was not attempted, or nobody knows yet whether it counts.
+    /// The line was not attempted, or its outcome is not known yet.
     TurnedAway {
         code: String,
         after: Option<Duration>,
@@ -69,7 +69,7 @@ impl Answer {
     /// Reads a line.
     ///
     /// # Errors
-    /// What is no JSON object with a status.
+    /// If the line is not a JSON object with a status.
     pub(super) fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
         let line: Line = serde_json::from_slice(line)?;
         let code = line.code.unwrap_or_else(|| format!("http_{}", line.status));

@@ -1,8 +1,8 @@
 //! The lines that are not done, in the order in which they must be decided.
 //!
-//! Invariant: a line is in exactly one of three places (to be sent again, in flight, turned away)
-//! until it is done, and a new line is taken only while nothing waits to be sent again. Deliberately
-//! absent: connections.
+//! Invariant: until a line is done, it is in exactly one of three places (to be sent again, in
+//! flight, turned away). A new line is taken only while no line waits to be sent again.
+//! Deliberately absent: connections.
 
 use std::collections::VecDeque;
 
@@ -34,9 +34,9 @@ pub(super) struct Backlog {
 pub(super) enum Effect {
     /// The line is done.
     Done,
-    /// The line was turned away, so that later lines of its stream will be, too.
+    /// The line was turned away, so the door turns away later lines of its stream, too.
     TurnedAway(String, Option<std::time::Duration>),
-    /// No line waits for an answer.
+    /// An answer came, but no line waits for one.
     Unasked,
 }
 
@@ -59,12 +59,11 @@ impl Backlog {
         self.again.len() + self.in_flight.len() + self.turned_away.len()
     }
 
-    /// Lines that are done.
     pub(super) fn done_count(&self) -> u64 {
         self.done_count
     }
 
-    /// Since when nothing got done although there was something to do.
+    /// Since when no line got done although there were lines to do.
     pub(super) fn waiting_since(&self) -> Instant {
         self.waiting_since
     }
@@ -85,14 +84,14 @@ impl Backlog {
         self.again.is_empty() && self.turned_away.is_empty() && has_room
     }
 
-    /// Takes the next line that is sent again.
+    /// Puts the next line that is sent again in flight, and returns its text.
     pub(super) fn send_again(&mut self) -> Option<&str> {
         let entry = self.again.pop_front()?;
         self.in_flight.push_back(entry);
         self.in_flight.back().map(|entry| entry.line.json.as_str())
     }
 
-    /// Takes a new line.
+    /// Puts a new line in flight.
     pub(super) fn send_new(&mut self, line: CommandLine) {
         if self.open_count() == 0 {
             self.waiting_since = Instant::now();
@@ -127,7 +126,7 @@ impl Backlog {
         observer.done(&entry.line, said);
     }
 
-    /// The connection is gone: whatever is not done is sent again, in the first order.
+    /// The connection has ended: every line that is not done is sent again, in the original order.
     pub(super) fn settle(&mut self) {
         let mut open: Vec<Entry> = self.turned_away.drain(..).collect();
         open.extend(self.in_flight.drain(..));

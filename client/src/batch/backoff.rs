@@ -7,7 +7,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Pauses that double, each cut short by chance so that clients do not come back in step.
+/// Pauses that double. Each is shortened at random, so that clients do not retry in step.
 pub(crate) struct Backoff {
     pause: Duration,
 }

@@ -1,8 +1,8 @@
 //! One request to the batch door: its body is written while its answers are read.
 //!
-//! Invariant: nothing is lost with a connection; what it leaves open stays in the backlog. After a
-//! line was turned away no further line is written, since the door turns away what follows it in
-//! its stream. Deliberately absent: when to try again.
+//! Invariant: a lost connection loses no line; lines that it leaves open stay in the backlog. After
+//! a line was turned away, no further line is written, because the door also turns away the later
+//! lines of its stream. Deliberately absent: when to try again.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,11 +23,11 @@ use super::backlog::{Backlog, Effect};
 use super::line::CommandLine;
 use super::{Observer, SendError};
 
-/// About how much is written in one piece.
+/// About how many bytes are written in one piece.
 const CHUNK_SIZE: usize = 64 * 1024;
 /// How many pieces may wait for the connection.
 const CHUNKS_WAITING_MAX: usize = 2;
-/// The longest answer line that is read.
+/// The longest answer line that is read, in bytes.
 const ANSWER_SIZE_MAX: usize = 4 * 1024 * 1024;
 /// How much of an error page is shown.
 const DETAIL_CHARACTERS_MAX: usize = 300;
@@ -36,13 +36,13 @@ const DETAIL_CHARACTERS_MAX: usize = 300;
 pub(super) enum End {
     /// Every line of the source is done.
     Finished,
-    /// Some are not.
+    /// Some lines are not done.
     Again(Again),
 }
 
 /// Why and when to try again.
 pub(super) struct Again {
-    /// What was in the way.
+    /// Why not all lines are done.
     pub(super) cause: String,
     /// How long the server asked to wait.
     pub(super) after: Option<Duration>,
@@ -148,7 +148,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Sends lines and takes answers until all is done or the connection is of no more use.
+    /// Sends lines and takes answers until all is done or the connection is no longer usable.
     pub(super) async fn run<S>(
         mut self,
         source: &mut Source<S>,
@@ -208,12 +208,12 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Hands what is written to the connection, which has room for it.
+    /// Passes the written lines to the connection, which has room for them.
     fn write_out(&mut self, is_read: bool) {
         let Some(outbound) = &self.outbound else {
             return;
         };
-        // Where nobody reads the body any more, the answer is about to say why.
+        // If the server no longer reads the body, its answer will say why.
         if !is_read || outbound.try_send(std::mem::take(&mut self.unsent)).is_err() {
             self.outbound = None;
         }
@@ -232,7 +232,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Writes a new line, and those behind it that are there already, up to a chunk.
+    /// Writes a new line, and the next ones that are available already, up to a chunk.
     fn write_new<S>(
         &mut self,
         first: CommandLine,
@@ -280,7 +280,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Takes every whole line of what has come.
+    /// Takes every complete line that has arrived.
     fn read(
         &mut self,
         chunk: &[u8],
@@ -327,7 +327,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Judges an answer that is not about lines.
+    /// Handles an answer to the request as a whole.
     async fn turned_away_whole(&mut self, response: Response) -> Result<End, SendError> {
         let status = response.status().as_u16();
         let after = response
@@ -352,8 +352,8 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Waits for room in the request's body and says whether it is read at all; for ever where it has
-/// ended. This task alone writes, so the room stays.
+/// Waits for room in the request's body. Returns whether the body is still read; waits for ever if
+/// the body has ended. Only this task writes, so the room stays.
 async fn has_room(outbound: Option<&mpsc::Sender<Vec<u8>>>) -> bool {
     match outbound {
         Some(outbound) => outbound.reserve().await.is_ok(),

@@ -1,10 +1,10 @@
-//! The sending client of the batch door: lines in, one outcome for each out.
+//! The client of the batch door: takes lines, and reports one outcome for each.
 //!
-//! Invariant: a line counts as done only when the door has said what became of it. Until then it is
-//! kept, and sent again under the same id, behind every earlier line that is not done either; so
-//! the order of the lines of a stream is kept through broken connections and overload. At most
-//! [`SendOptions::in_flight_max`] lines of 64 MiB together are kept. Deliberately absent: where lines
-//! come from, and what is made of the outcomes.
+//! Invariant: a line counts as done only when the door has told its outcome. Until then the client
+//! keeps the line, and sends it again under the same id, after every earlier line that is not done
+//! either. So the lines of a stream keep their order through broken connections and overload. At
+//! most [`SendOptions::in_flight_max`] lines of 64 MiB together are kept. Deliberately absent:
+//! where lines come from, and what is made of the outcomes.
 
 mod answer;
 mod backlog;
@@ -35,7 +35,7 @@ const OPEN_SIZE_MAX: usize = 64 * 1024 * 1024;
 pub const RETRY_FOR_DEFAULT: Duration = Duration::from_secs(60);
 /// How long a server may be silent while lines wait; longer than it waits for its log.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
-/// And how long it may in any case, however little time is left.
+/// The minimum of that limit, however little time is left.
 const SILENCE_MIN: Duration = Duration::from_millis(100);
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,9 +62,9 @@ impl SendOptions {
     }
 }
 
-/// What is told while lines are sent.
+/// What a caller is told while its lines are sent.
 pub trait Observer {
-    /// The door said what became of `line`.
+    /// The door has told the outcome of `line`.
     fn done(&mut self, line: &CommandLine, said: Said);
 
     /// `lines` lines have no outcome yet and will be sent again after a pause.
@@ -82,15 +82,15 @@ pub enum SendError {
     GaveUp {
         /// How long.
         waited: Duration,
-        /// What was in the way last.
+        /// The last reason.
         cause: String,
         /// Lines that were sent and whose outcome is not known.
         lines_open: usize,
     },
-    /// The server does not take batches, or not such ones.
+    /// The server refused the whole batch.
     #[error("{url} answered {status} to the whole batch: {detail}")]
     Refused {
-        /// What was asked.
+        /// The URL of the request.
         url: String,
         /// The HTTP status.
         status: u16,
@@ -100,7 +100,7 @@ pub enum SendError {
     /// The server speaks another protocol.
     #[error("{url} does not answer as a command door does: {detail}")]
     NotADoor {
-        /// What was asked.
+        /// The URL of the request.
         url: String,
         /// What is wrong.
         detail: String,
@@ -108,18 +108,18 @@ pub enum SendError {
     /// No request can be made.
     #[error("cannot send to {url}")]
     Request {
-        /// What was asked.
+        /// The URL of the request.
         url: String,
         /// What the HTTP client says.
         source: reqwest::Error,
     },
-    /// The lines cannot be read on.
+    /// The next line cannot be read.
     #[error("reading the next line failed")]
     Source(#[from] io::Error),
 }
 
 impl SendError {
-    /// Whether the same may be sent again, in the hope of a better end.
+    /// Whether it makes sense to send the same again.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         matches!(self, Self::GaveUp { .. })
@@ -137,7 +137,7 @@ impl BatchClient {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// [`SendError::Request`] where the address is none.
+    /// [`SendError::Request`] if the address is not valid.
     pub fn new(options: SendOptions) -> Result<Self, SendError> {
         let url = format!("{}/v1/commands", options.url.trim_end_matches('/'));
         let http = reqwest::Client::builder()
@@ -150,11 +150,11 @@ impl BatchClient {
         }
     }
 
-    /// Sends every line of `source` and tells `observer` what became of each, in their order within
-    /// a stream.
+    /// Sends every line of `source` and tells `observer` the outcome of each, in order within a
+    /// stream.
     ///
     /// # Errors
-    /// [`SendError`]; what `observer` was told is done in any case.
+    /// [`SendError`]; outcomes that `observer` was told stay true.
     pub async fn send(
         &self,
         source: impl Stream<Item = io::Result<CommandLine>> + Send + Unpin,
@@ -165,7 +165,8 @@ impl BatchClient {
         let mut backoff = Backoff::new();
         loop {
             let done_before = backlog.done_count();
-            // Not all the time that is left: a connection that has died must leave time for another.
+            // Only a part of the time left: if this connection is dead, there must be time for
+            // another.
             let silence_max = SILENCE_MAX
                 .min(self.time_left(&backlog) * 3 / 4)
                 .max(SILENCE_MIN);
@@ -193,7 +194,7 @@ impl BatchClient {
         }
     }
 
-    /// How long to go on without any progress; an idle client has all the time there is.
+    /// How much longer to go on without progress; the whole time if no line is open.
     fn time_left(&self, backlog: &Backlog) -> Duration {
         if backlog.open_count() == 0 {
             return self.options.retry_for;

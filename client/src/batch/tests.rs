@@ -1,6 +1,7 @@
-//! The client against doors that break, turn away and fall silent: a small door that keeps the
-//! promises of the real one (ids are remembered, a stream's lines keep their order, what follows a
-//! line that was turned away is turned away) and misbehaves as told.
+//! The client against doors that break connections, turn lines away and fall silent. The small door
+//! here keeps the promises of the real one: it remembers ids, it keeps the order of a stream's
+//! lines, and after it has turned a line away, it turns away the later lines of that stream. It
+//! misbehaves as each test tells it to.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -22,15 +23,15 @@ use super::*;
 enum Mood {
     /// Answers every line.
     Good,
-    /// Answers so many lines, takes up so many more and breaks the connection.
+    /// Answers some lines, accepts some more and breaks the connection.
     BreaksAfter { answered: usize, taken: usize },
-    /// Answers so many lines, turns one away with what follows it in its stream, answers the rest.
+    /// Answers so many lines, turns the next away with the rest of its stream, answers the others.
     TurnsAwayAt(usize),
-    /// Answers so many lines and says nothing more.
+    /// Answers so many lines, then falls silent.
     SilentAfter(usize),
     /// Answers the whole request with a status.
     Status(u16),
-    /// Ends its answer after so many lines as if all were said.
+    /// Ends its answer after so many lines, as if it were complete.
     EndsAfter(usize),
 }
 
@@ -39,7 +40,7 @@ enum Mood {
 struct Door {
     moods: Vec<Mood>,
     requests: usize,
-    /// The numbers of the lines taken up, by stream, each once.
+    /// The numbers of the accepted lines, by stream, each once.
     taken: HashMap<String, Vec<u64>>,
     ids: HashSet<String>,
     unanswered: usize,
@@ -66,7 +67,7 @@ impl Door {
     }
 }
 
-/// A request under way: its body, what of it is not cut into lines yet, lines seen so far.
+/// A request under way: its body, the part not yet split into lines, the lines seen so far.
 struct Serving {
     body: BodyDataStream,
     unread: Vec<u8>,

@@ -1,13 +1,14 @@
-//! Who may speak as a peer: one header, `Annals-Peer`, on every request from node to node.
+//! Authenticates peers: one header, `Annals-Peer`, on every request from node to node.
 //!
-//! It holds the time, a nonce, the log and the sender's name, and an HMAC-SHA256 over them, the
-//! method, the path and the address of the node it is for. Invariant: a header opens one request on
-//! one node, once: another method, path, log or node, a time that differs by more than a minute, or
-//! a nonce that was seen before is refused. Time is the log's brokers', so that a node whose clock is
-//! wrong still is a way to the others. Deliberately absent: secrecy, and protection of what is
-//! in the body: whoever can change what travels between nodes is kept out by the network (or by a
-//! tunnel), not here. Without a secret the key follows from the log's public id, so that nodes on
-//! one machine need no setup; that keeps out mistakes, not other users of the machine.
+//! The header holds the time, a nonce, the log, the sender's name, and an HMAC-SHA256 over these,
+//! the method, the path and the address of the receiving node. Invariant: a header is valid for one
+//! request to one node, once. A header with another method, path, log or node, with a time that
+//! differs by more than a minute, or with a known nonce is refused. The time is that of the log's
+//! brokers, so that a node with a wrong clock can still reach the others. Deliberately absent:
+//! secrecy, and protection of the body: the network (or a tunnel) must keep out anyone who can
+//! change the traffic between nodes. Without a secret the key is derived from the log's public id,
+//! so that nodes on one machine need no setup; this keeps out mistakes, not other users of the
+//! machine.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -25,32 +26,34 @@ use uuid::Uuid;
 
 use super::code;
 
-/// The header that says who asks.
+/// The header that authenticates the sender.
 pub(super) const PEER: HeaderName = HeaderName::from_static("annals-peer");
 
-/// The form of the header, and of what the code covers.
+/// The version of the header's form, which also covers what the HMAC is computed over.
 const FORM: &str = "v1";
-/// What the code covers begins with this.
+/// The first bytes under the HMAC.
 const LABEL: &[u8] = b"annals.peer.v1";
-/// What a key without a secret begins with.
+/// The first bytes from which a key without a secret is derived.
 const OPEN_LABEL: &[u8] = b"annals.peer.open.v1";
 /// The fewest bytes of a secret.
 const SECRET_SIZE_MIN: usize = 16;
-/// How far two nodes' clocks may be apart.
+/// The most that two nodes' clocks may differ.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
-/// A node that has just started knows no nonces, so it takes nothing from before its start, but for
-/// the rounding of clocks.
+/// A node that has just started knows no nonces. So it accepts no header made before its start,
+/// except for this slack for the rounding of clocks.
 const START_SLACK: Duration = Duration::from_millis(50);
-/// How long a nonce can be of use: while its time is within the skew, on either side.
+/// How long a nonce must be remembered: while its time is within the allowed skew, in both
+/// directions.
 const NONCE_LIFE: Duration = Duration::from_secs(120);
-/// The most nonces that are remembered; a link needs one, for as long as it lives.
+/// The most nonces that are remembered. Each request needs one; a link is one request, however long
+/// it lives.
 const NONCES_MAX: usize = 65_536;
 
-/// What the nodes of one cluster share, and nobody else knows.
+/// The secret that the nodes of one cluster share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// Why a text is no secret.
+/// The text is too short for a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a secret has at least {SECRET_SIZE_MIN} bytes; this one has {size}")]
 pub struct SecretTooShort {
@@ -59,7 +62,7 @@ pub struct SecretTooShort {
 }
 
 impl Secret {
-    /// A secret; white space around it, such as a file's last line break, is left out.
+    /// A secret; white space around it, such as a file's last line break, is removed.
     ///
     /// # Errors
     /// [`SecretTooShort`].
@@ -78,24 +81,24 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why nodes may not speak to each other as configured.
+/// Why the configuration does not let nodes talk to each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "without a cluster secret nodes speak to each other on loopback only, and {address} is another \
      address"
 )]
 pub struct Unprotected {
-    /// The address that is served or advertised.
+    /// The address on which the node listens, or which it advertises.
     pub address: String,
 }
 
-/// What headers are made and checked with.
+/// The key with which headers are made and checked.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
 impl Key {
-    /// The key of nodes that share `secret`, or of nodes on one machine: without a secret, neither
-    /// `listen` nor the advertised `address` may be anything but loopback.
+    /// The key of nodes that share `secret`, or of nodes on one machine: without a secret, both
+    /// `listen` and the advertised `address` must be loopback addresses.
     ///
     /// # Errors
     /// [`Unprotected`].
@@ -129,7 +132,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Whether an advertised address is on this machine, whatever resolvers say.
+/// Whether an advertised address is certainly on this machine; no resolver is asked.
 #[must_use]
 pub fn is_loopback(address: &str) -> bool {
     let Ok(authority) = authority_of(address) else {
@@ -142,7 +145,7 @@ pub fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// Why a text is no address of a node.
+/// The text is not a node's address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a node's address is http://HOST:PORT, not {address:?}")]
 pub struct AddressError {
@@ -150,7 +153,7 @@ pub struct AddressError {
     pub address: String,
 }
 
-/// `HOST:PORT` of `http://HOST:PORT`, in small letters.
+/// `HOST:PORT` from `http://HOST:PORT`, in lower case.
 ///
 /// # Errors
 /// [`AddressError`].
@@ -169,7 +172,7 @@ pub fn authority_of(address: &str) -> Result<String, AddressError> {
     }
 }
 
-/// Who a node is among its peers.
+/// A node's identity among its peers.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(super) node: String,
@@ -180,7 +183,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The node of this name, which others reach at `address`, on `log`.
+    /// The identity of the node `node` on `log`; other nodes reach it at `address`.
     ///
     /// # Errors
     /// [`AddressError`].
@@ -199,13 +202,12 @@ impl Identity {
         })
     }
 
-    /// The same by another clock: the one that the engine of this node keeps.
+    /// The same identity with the clock that this node's engine keeps.
     #[must_use]
     pub fn by(self, clock: LogClock) -> Self {
         Self { clock, ..self }
     }
 
-    /// The present moment.
     fn now(&self) -> Now {
         Now {
             monotonic: Instant::now(),
@@ -231,7 +233,7 @@ impl Identity {
     }
 }
 
-/// What a header says.
+/// The fields of a header.
 struct Parts {
     time_ms: u64,
     nonce: Uuid,
@@ -240,7 +242,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// A header's parts and its code; none where it has another form.
+    /// A header's fields and its HMAC; none if the header has another form.
     fn read(text: &str) -> Option<(Self, Vec<u8>)> {
         let mut words = text.split(' ');
         if words.next() != Some(FORM) {
@@ -256,7 +258,8 @@ impl Parts {
         words.next().is_none().then_some((parts, code))
     }
 
-    /// The code over everything, each part with its length, so that no two requests look alike.
+    /// The HMAC over all fields. Each field is preceded by its length, so that no two requests give
+    /// the same input.
     fn code(&self, key: &Key, method: &Method, path: &str, authority: &str) -> Hmac<Sha256> {
         let mut code = key.0.clone();
         let time = self.time_ms.to_be_bytes();
@@ -290,7 +293,7 @@ struct Seen {
     order: VecDeque<(Instant, Uuid)>,
 }
 
-/// A moment on both clocks: the one of this process, and the log's.
+/// The present time on two clocks: this process's monotonic clock, and the log's.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
     monotonic: Instant,
@@ -310,12 +313,12 @@ impl Guard {
         }
     }
 
-    /// The present moment, as its node knows it.
+    /// The present time by the node's clocks.
     pub(super) fn now(&self) -> Now {
         self.identity.now()
     }
 
-    /// The name of the node that asks, if it is a peer.
+    /// The name of the sending node, if it is a peer.
     ///
     /// # Errors
     /// `log_differs`, or `peer_refused`.
@@ -331,7 +334,8 @@ impl Guard {
         };
         let (parts, code) =
             Parts::read(text).ok_or_else(|| refused("Annals-Peer has a form not known here"))?;
-        // Before the code, since a key may follow from the log; the id is public.
+        // Checked before the HMAC, since without a secret the key depends on the log's id. The id
+        // is public.
         if parts.log != self.identity.log {
             let detail = format!("this node serves log {}", self.identity.log);
             return Err(Problem::new(code::LOG_DIFFERS, detail));
@@ -371,7 +375,7 @@ impl Guard {
             seen.nonces.remove(&old);
         }
         if seen.order.len() >= NONCES_MAX {
-            // Forgetting one early would let it in again.
+            // Forgetting a nonce early would let its header be used again.
             let detail = "peers ask too often";
             return Err(Problem::new(code::LINKS_EXHAUSTED, detail).retry_after(NONCE_LIFE));
         }

@@ -1,7 +1,7 @@
-//! This node's way to the others, over HTTP.
+//! The client side of requests to other nodes, over HTTP.
 //!
-//! Invariant: every wait is bounded. Deliberately absent: where the others are (`Directory`), and
-//! what is done when they do not answer.
+//! Invariant: every wait is bounded. Deliberately absent: where the other nodes are (`Directory`),
+//! and what to do if they do not answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,21 +25,21 @@ use super::connection::{Open, problem};
 use super::link::{self, Target};
 use super::wire::read_outcome;
 
-/// What a node leaves of its own wait for the way there and back.
+/// The part of a node's own wait that is reserved for the network, both ways.
 const WAY: Duration = Duration::from_millis(100);
 
-/// The bounds of what is asked of peers.
+/// The bounds of requests to peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeersOptions {
-    /// How long a connection may take to come about.
+    /// How long connecting may take.
     pub connect_wait: Duration,
-    /// How often a link says that it lives.
+    /// How often a link sends a sign of life.
     pub keep_alive: Duration,
-    /// After how much silence a link is broken; several times `keep_alive`.
+    /// A link that receives nothing for this long is broken; several times `keep_alive`.
     pub silence_max: Duration,
-    /// How long an owner may take to let go.
+    /// How long an owner may take to let its partition go.
     pub hand_over_wait: Duration,
-    /// How long a node may take to own.
+    /// How long a node may take to own a partition.
     pub take_over_wait: Duration,
     /// How long a node may take to say what became of a command.
     pub outcome_wait: Duration,
@@ -58,13 +58,13 @@ impl Default for PeersOptions {
     }
 }
 
-/// The question to let go.
+/// The request to let a partition go.
 #[derive(Serialize, Deserialize)]
 pub(super) struct HandOver {
     pub(super) successor: Hint,
 }
 
-/// The answer to it.
+/// The answer to a [`HandOver`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct LetGo {
     pub(super) let_go: bool,
@@ -78,7 +78,7 @@ pub struct HttpPeers {
 }
 
 impl HttpPeers {
-    /// The peers of `identity`; links run on the runtime that this is called on.
+    /// The peers of `identity`; links run on the tokio runtime of the caller.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -91,7 +91,7 @@ impl HttpPeers {
         }
     }
 
-    /// Asks one short question.
+    /// Sends one short request.
     async fn ask(
         &self,
         address: &str,
@@ -121,7 +121,8 @@ impl HttpPeers {
     ) -> Result<(StatusCode, Bytes), String> {
         let authority = authority_of(address).map_err(|error| error.to_string())?;
         let connection = Open::connect(&authority, self.options.connect_wait).await?;
-        // The other one gives up first, and can say why.
+        // The other node's time limit ends first, so that its answer can still arrive and give the
+        // reason.
         let wait_there = wait.saturating_sub(WAY).max(Duration::from_millis(1));
         let request = Request::post(path)
             .header(header::HOST, &authority)

@@ -1,7 +1,7 @@
-//! The stable codes of problems that only other nodes meet.
+//! The stable codes of problems that only other nodes receive.
 //!
 //! Invariant: as in [`door::code`]. Deliberately absent: the public document, which does not list
-//! them.
+//! these codes.
 
 door::codes! {
     PEER_REFUSED = ("peer_refused", 401, "The node is not known to be a peer",

@@ -1,8 +1,8 @@
 //! One connection to a peer, for one request.
 //!
-//! Invariant: connecting ends in time, and nothing is shared: a link or a question that goes wrong
-//! spoils no other. Whoever waits for something of the connection drives it, in the same task, so
-//! that a line wakes one task on its way. Deliberately absent: a pool, TLS, and proxies.
+//! Invariant: connecting has a time limit, and nothing is shared: a failed link or request affects
+//! no other. The task that waits for something from the connection also drives it, so that a line
+//! on its way wakes only one task. Deliberately absent: a pool, TLS, and proxies.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -29,7 +29,7 @@ pub(super) struct Open<B: Body + 'static> {
     driven: Driven<B>,
 }
 
-/// What moves the bytes of a connection, until it has ended.
+/// Moves the bytes of a connection until it ends.
 pub(super) struct Driven<B: Body + 'static>(Option<Pin<Box<Moving<B>>>>);
 
 type Moving<B> = Connection<TokioIo<TcpStream>, B>;
@@ -42,11 +42,11 @@ where
     /// Connects to `HOST:PORT`.
     ///
     /// # Errors
-    /// What is in the way.
+    /// The reason for the failure.
     pub(super) async fn connect(authority: &str, wait: Duration) -> Result<Self, String> {
         let connect = async {
             let stream = TcpStream::connect(authority).await?;
-            // Lines are small and each is waited for.
+            // Lines are small, and a reader waits for each of them.
             stream.set_nodelay(true)?;
             Ok::<_, std::io::Error>(stream)
         };
@@ -66,7 +66,7 @@ where
     /// Sends the request and waits for the head of its response.
     ///
     /// # Errors
-    /// What is in the way.
+    /// The reason for the failure.
     pub(super) async fn ask(
         self,
         request: Request<B>,
@@ -90,8 +90,8 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    /// Moves bytes while `work` waits for them. Once the connection has ended, the work gets what
-    /// had arrived, and why no more comes.
+    /// Drives the connection while `work` waits for its bytes. After the connection has ended,
+    /// `work` still gets the bytes that arrived, and then the reason for the end.
     pub(super) async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|context| {
@@ -108,7 +108,7 @@ where
     /// The whole body of a short answer.
     ///
     /// # Errors
-    /// What is in the way.
+    /// The reason for the failure.
     pub(super) async fn read(&mut self, body: Incoming, wait: Duration) -> Result<Bytes, String> {
         let read = Limited::new(body, ANSWER_SIZE_MAX).collect();
         match self.drive(tokio::time::timeout(wait, read)).await {
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// What a peer says in a problem document, for people.
+/// The text of a peer's problem document, for people.
 pub(super) fn problem(status: StatusCode, body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Said {

@@ -1,7 +1,8 @@
-//! A body whose sender says something now and then, or is gone.
+//! A body whose sender must send something from time to time, or counts as gone.
 //!
-//! Invariant: a wait for the next chunk ends after the longest silence; time in which nobody waits
-//! does not count, since nobody listened. Deliberately absent: what is said.
+//! Invariant: a wait for the next chunk ends after the longest allowed silence. Time in which no
+//! task waits for a chunk does not count, since nothing was read then. Deliberately absent: the
+//! content of chunks.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The chunks of a body, as long as they come.
+/// The chunks of a body, until its end or too long a silence.
 pub(super) struct Heard<S> {
     chunks: S,
     silence_max: Duration,
@@ -33,7 +34,7 @@ impl<S> Heard<S> {
         }
     }
 
-    /// Why nothing more comes, if it ended before its time.
+    /// Why the body ended early, if it did.
     pub(super) fn ended(&self) -> Option<&str> {
         self.ended.as_deref()
     }
@@ -78,7 +79,7 @@ where
     }
 }
 
-/// An error with its sources, which say what went wrong.
+/// An error's text with those of its sources.
 pub(super) fn explained(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,10 +1,11 @@
-//! A link as the sending node holds it: commands go out as lines of one long request, answers come
-//! back as lines of its response.
+//! A link on the sending node: commands are sent as lines of one long request, answers arrive as
+//! lines of its response.
 //!
-//! Nothing is written before the node has said that it takes the link. Both sides say something at
-//! least every [`PeersOptions::keep_alive`], so that silence means a dead or frozen node. Invariant:
-//! lines stand in the order in which commands were sent; after `Broken` no event comes. Deliberately
-//! absent: sending again, and what is unanswered (`engine::seat::Router`).
+//! Nothing is written before the other node has accepted the link. Both sides send something at
+//! least every [`PeersOptions::keep_alive`], so that silence means a dead or frozen node.
+//! Invariant: lines are in the order in which commands were sent; after `Broken` no event comes.
+//! Deliberately absent: sending again, and the list of unanswered commands
+//! (`engine::seat::Router`).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -32,14 +33,14 @@ use super::wire::{ANSWER_SIZE_MAX, COMMAND_SIZE_MAX, read_answer, write_command}
 use crate::batch::MEDIA_TYPE;
 use crate::lines::Lines;
 
-/// The most commands that wait for the connection; above what a sender leaves unanswered.
+/// The most commands that wait for the connection; more than a sender leaves unanswered.
 const COMMANDS_WAITING_MAX: usize = 4_096;
-/// About how much is written in one piece.
+/// The target size of one chunk, in bytes.
 const CHUNK_SIZE: usize = 64 << 10;
 
 type Events = Arc<dyn Fn(LinkEvent) + Send + Sync>;
 
-/// A link; dropped, its connection is closed.
+/// A link. Dropping it closes its connection.
 struct Link {
     commands: mpsc::Sender<CommandForPeer>,
     overflow: Mutex<Option<oneshot::Sender<()>>>,
@@ -48,10 +49,10 @@ struct Link {
 impl PeerLink for Link {
     fn send(&self, command: CommandForPeer) {
         match self.commands.try_send(command) {
-            // Where it has ended, that was said.
+            // If the link has ended, `Broken` has already said so.
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(_)) => {
-                // What was dropped cannot be answered, so the link is of no use any more.
+                // The dropped command cannot be answered, so the link must end.
                 let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(overflow) = overflow.take() {
                     let _ = overflow.send(());
@@ -61,7 +62,7 @@ impl PeerLink for Link {
     }
 }
 
-/// Where a link leads, and how.
+/// The node and path that a link leads to, and how it is opened.
 pub(super) struct Target {
     pub(super) identity: Arc<Identity>,
     pub(super) address: String,
@@ -69,7 +70,7 @@ pub(super) struct Target {
     pub(super) options: PeersOptions,
 }
 
-/// Opens a link, on a task of its own.
+/// Opens a link. It runs on its own task.
 pub(super) fn open(
     runtime: &Handle,
     target: Target,
@@ -83,7 +84,7 @@ pub(super) fn open(
             biased;
             ended = ended => match ended {
                 Ok(()) => "more commands were sent than a link takes".to_owned(),
-                // It was dropped: nobody waits for anything.
+                // The link was dropped: no caller waits for its events.
                 Err(_) => return,
             },
             why = target.run(waiting, &events) => why,
@@ -97,7 +98,7 @@ pub(super) fn open(
 }
 
 impl Target {
-    /// Carries commands and answers until the link ends; why it did.
+    /// Carries commands and answers until the link ends; returns why it ended.
     async fn run(self, waiting: mpsc::Receiver<CommandForPeer>, events: &Events) -> String {
         match self.exchange(waiting, events).await {
             Ok(()) => "the node ended the link".to_owned(),
@@ -122,7 +123,8 @@ impl Target {
         let request = Request::post(&path)
             .header(header::HOST, &authority)
             .header(header::CONTENT_TYPE, MEDIA_TYPE)
-            // The body waits for the answer, so nobody need read it before a refusal.
+            // The body waits for the response's status, so the other node can refuse without
+            // reading it.
             .header(header::EXPECT, "100-continue")
             .header(PEER, identity.header(&Method::POST, &path, &authority))
             .body(Outgoing {
@@ -138,7 +140,7 @@ impl Target {
             let said = driven.read(response.into_body(), options.silence_max).await;
             return Err(problem(status, &said.unwrap_or_default()));
         }
-        // Only a body that is gone hears nothing, and then the connection is.
+        // This fails only if the body was dropped, and then the connection has ended.
         let _ = accepted.send(());
         let chunks = Heard::new(
             BodyDataStream::new(response.into_body()),
@@ -157,16 +159,17 @@ impl Target {
     }
 }
 
-/// Ticks whenever something should be said; at once first.
+/// Ticks at the interval of the signs of life; the first tick comes at once.
 pub(super) fn keep_alive(every: std::time::Duration) -> Interval {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// The request's body: the lines of commands, as many in one piece as wait.
+/// The request's body: the lines of commands. One chunk holds all lines that wait, up to
+/// [`CHUNK_SIZE`].
 struct Outgoing {
-    /// Opens when the node takes the link.
+    /// Opens when the other node accepts the link.
     gate: Option<oneshot::Receiver<()>>,
     commands: mpsc::Receiver<CommandForPeer>,
     keep_alive: Interval,

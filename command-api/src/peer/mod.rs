@@ -1,11 +1,12 @@
-//! From node to node over HTTP: forwarded commands, hand-over, take-over; and the topology for all.
+//! Traffic from node to node over HTTP: forwarded commands, hand-over, take-over; and the public
+//! topology.
 //!
-//! - `POST /v1/peer/partitions/{partition}/commands`: a link, NDJSON both ways at once
-//! - `POST /v1/peer/partitions/{partition}/hand-over`, `…/take-over`: one question, one answer
+//! - `POST /v1/peer/partitions/{partition}/commands`: a link, NDJSON in both directions at once
+//! - `POST /v1/peer/partitions/{partition}/hand-over`, `…/take-over`: one request, one answer
 //! - `GET /v1/topology`: public
 //!
 //! Invariant: only peers are served, and every wait and buffer is bounded. Deliberately absent:
-//! what a link's order means (`engine::peers`), and who owns (the log).
+//! what a link's order means (`engine::peers`), and which node owns a partition (the log).
 
 mod auth;
 mod client;

@@ -1,15 +1,15 @@
-//! Refused requests of what does not seem to be a peer, as warnings: a bounded number of them.
+//! Warnings about refused requests that do not seem to come from a peer; their number is limited.
 //!
-//! Invariant: one warning in an interval, which says how many were left out; so nobody fills a disk
-//! by asking. Deliberately absent: clocks.
+//! Invariant: at most one warning in each interval; it says how many refusals were left out before
+//! it. So requests cannot fill the disk. Deliberately absent: clocks.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// At most one warning in this time.
+/// The interval in which at most one warning is logged.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Which refusals are told.
+/// Decides which refusals are logged.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     state: Mutex<State>,
@@ -22,7 +22,7 @@ struct State {
 }
 
 impl Refusals {
-    /// Counts a refusal; if it is to be told, how many before it were not.
+    /// Counts a refusal. If it should be logged, returns how many refusals before it were not.
     pub(super) fn count(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_early = |told_at: Instant| now.saturating_duration_since(told_at) < WARN_EVERY;

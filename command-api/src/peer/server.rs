@@ -1,11 +1,11 @@
-//! What this node does for its peers, as routes.
+//! The routes that this node serves to its peers.
 //!
-//! Invariant: nobody but a peer gets past the guard, whatever the route. A link's lines are read
-//! only as fast as its answers leave: at most [`ServerOptions::in_flight_max`] commands of it wait
-//! at once. No task is spawned; whoever polls the response does the work. Deliberately absent: these
-//! routes in the public OpenAPI document: they are between versions of this program, which change
-//! them together, and a client that spoke them would get past the order and the bounds that the
-//! command door keeps.
+//! Invariant: only peers get past the guard, whatever the route. A link's lines are read only as
+//! fast as its answers are sent: at most [`ServerOptions::in_flight_max`] commands of a link wait
+//! at once. No task is spawned; the task that polls the response does the work. Deliberately
+//! absent: these routes in the public OpenAPI document. They are an agreement between versions of
+//! this program, which change them together; a client that used them would bypass the order and the
+//! limits that the command door keeps.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,25 +39,25 @@ use super::wire::{COMMAND_SIZE_MAX, CommandRead, read_command, write_answer, wri
 use crate::batch::MEDIA_TYPE;
 use crate::lines::Lines;
 
-/// The most answers written in one piece.
+/// The most answers in one chunk.
 const ANSWERS_PER_CHUNK_MAX: usize = 256;
-/// What an answer takes, about, in bytes.
+/// The typical size of an answer, in bytes.
 const ANSWER_SIZE_TYPICAL: usize = 384;
-/// When another try makes sense with a command that was not understood.
+/// When to try again with a command that was not understood.
 const STRANGE_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// When another try makes sense where there was no room or no time.
+/// When to try again if there was no room or no time.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// The bounds of what is done for peers.
+/// The bounds of what a node does for its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
     /// The most commands of one link that wait for their answers at once.
     pub in_flight_max: usize,
     /// The most links.
     pub links_max: usize,
-    /// How often a link says that it lives.
+    /// How often a link sends a sign of life.
     pub keep_alive: Duration,
-    /// After how much silence of the other side a link ends.
+    /// A link that receives nothing for this long ends.
     pub silence_max: Duration,
 }
 
@@ -72,7 +72,8 @@ impl Default for ServerOptions {
     }
 }
 
-/// The serving side. It knows which headers were used, so a process has one, and clones it.
+/// The serving side. It knows which headers were used, so a process must have only one and clone
+/// it.
 #[derive(Clone)]
 pub struct Server {
     service: Arc<dyn PeerService>,
@@ -108,9 +109,9 @@ impl Server {
             .with_state(self.clone())
     }
 
-    /// Ends all links, now and later: no more of their lines are read, what was read is answered.
-    /// To be called before the listener is asked to finish, since a link is a request that does not
-    /// end by itself.
+    /// Ends all links, present and future: no more of their lines are read; commands already read
+    /// are answered. Call this before the listener is asked to finish, since a link is a request
+    /// that does not end by itself.
     pub fn close(&self) {
         self.closing.send_replace(true);
     }
@@ -238,11 +239,11 @@ async fn commands(
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
 }
 
-/// What reads lines and hands them to the partition.
+/// Reads lines and submits them to the partition.
 struct Intake {
     link: Box<dyn AcceptedLink>,
     lines: Lines<Heard<BodyDataStream>>,
-    /// A command was not understood: what follows it may depend on it and is not attempted.
+    /// A command was not understood. Later commands may depend on it and are not attempted.
     is_spoilt: bool,
     closing: watch::Receiver<bool>,
     _held: OwnedSemaphorePermit,
@@ -256,7 +257,7 @@ fn answers(
         let (sequence, answer) = intake.next().await?;
         Some((answer.map(move |answer| (sequence, answer)), intake))
     });
-    // Each answer has its number, so none waits for an earlier one.
+    // Each answer has its number, so no answer waits for an earlier one.
     let mut answers = asked
         .buffer_unordered(options.in_flight_max.max(1))
         .ready_chunks(ANSWERS_PER_CHUNK_MAX)
@@ -274,13 +275,13 @@ fn answers(
 }
 
 impl Intake {
-    /// The next command's number and its answer, when it comes; none at the end of the link.
+    /// The next command's number and the future of its answer; none at the end of the link.
     async fn next(&mut self) -> Option<(u64, BoxFuture<'static, LinkAnswer>)> {
         let line = tokio::select! {
             line = self.lines.next() => line?,
             _ = self.closing.wait_for(|closing| *closing) => return None,
         };
-        // Where not even the number can be read, nothing more can be answered.
+        // If not even the number can be read, the link ends: no answer could name the command.
         let read = line.text.as_deref().ok().and_then(read_command)?;
         let ready = |answer| std::future::ready(answer).boxed();
         Some(match read {

@@ -1,8 +1,8 @@
-//! `GET /v1/topology`: who is said to own what, so that clients can route for themselves.
+//! `GET /v1/topology`: which node is said to own which partition, so that clients can route
+//! commands themselves.
 //!
-//! Invariant: a hint, as everything about owners that is not the log; a command that comes to
-//! another node is forwarded. Deliberately absent: anything secret, since whoever may read may read
-//! this.
+//! Invariant: this is a hint; only the log says who owns. A command that arrives at another node is
+//! forwarded. Deliberately absent: anything secret, since every client may read this.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use position::{LogId, Partition, Term};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// How a partition follows from a stream.
+/// How a stream's partition is computed.
 const PARTITIONER: &str = "murmur2 over tenant/routing key";
 
 #[derive(Serialize)]

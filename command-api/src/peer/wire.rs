@@ -1,8 +1,8 @@
-//! What travels on a link: commands as lines one way, what was said of them the other way.
+//! The lines on a link: commands one way, their answers the other way.
 //!
-//! Invariant: a line holds no line break, and a number that the reader does not know never becomes
-//! a wrong answer: a command that cannot be read whole was not attempted, an error of a kind that is
-//! new to the reader is *unknown*. Deliberately absent: how lines travel.
+//! Invariant: a line contains no line break, and a form that the reader does not know never becomes
+//! a wrong answer: a command that cannot be read completely is not attempted; an error of a kind
+//! that is new to the reader is *unknown*. Deliberately absent: how lines are sent.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,13 @@ use position::{Offset, Partition, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The most bytes of a command's line: a body of the door and everything beside it.
+/// The most bytes of a command's line: a request body of the door, and room for the metadata.
 pub(super) const COMMAND_SIZE_MAX: usize = 2 * door::BODY_SIZE_MAX;
-/// The most bytes of an answer's line; a record of 900 kB full of small events stays below.
+/// The most bytes of an answer's line; the answer for a record of 900 kB full of small events is
+/// smaller.
 pub(super) const ANSWER_SIZE_MAX: usize = 4 << 20;
 
-/// A command on its way.
+/// A command as it is sent.
 #[derive(Serialize)]
 struct CommandOut<'a> {
     sequence: u64,
@@ -49,7 +50,7 @@ struct CommandOut<'a> {
     data: &'a RawValue,
 }
 
-/// The same, as it arrives. A field that is not known here may change what is meant: refused.
+/// A command as it is received. An unknown field may change its meaning, so it is refused.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CommandIn {
@@ -77,23 +78,23 @@ struct SequenceOnly {
 /// A command's line as the serving node reads it.
 #[derive(Debug)]
 pub(super) enum CommandRead {
-    /// A command.
     Whole {
         /// Its number on the link.
         sequence: u64,
-        /// How long its sender still waits.
+        /// How long its sender will still wait.
         wait: Duration,
-        /// What is asked for.
+        /// The command itself.
         request: Box<Request>,
     },
-    /// Something with a number that is no command here, as from a newer version of the program.
+    /// A line with a number that is not a command this node knows, such as one from a newer version
+    /// of the program.
     Strange(u64),
 }
 
-/// Writes a command's line, its end included.
+/// Writes a command's line, including its line break.
 ///
 /// # Errors
-/// The size of a line that is too long; nothing is written.
+/// The size of the line, if it is too long; nothing is written then.
 pub(super) fn write_command(text: &mut Vec<u8>, command: &CommandForPeer) -> Result<(), usize> {
     let left = command.deadline.saturating_duration_since(Instant::now());
     let request = &command.request;
@@ -120,8 +121,8 @@ pub(super) fn write_command(text: &mut Vec<u8>, command: &CommandForPeer) -> Res
         text.truncate(begin);
         return Err(size);
     }
-    // Data travels as its client wrote it, perhaps over several lines. Within JSON a bare line break
-    // is white space and nothing else, so a space says the same.
+    // Data is sent as its client wrote it, perhaps over several lines. In JSON a raw line break can
+    // only be white space, so a space means the same.
     for byte in &mut text[begin..] {
         if matches!(*byte, b'\n' | b'\r') {
             *byte = b' ';
@@ -131,7 +132,7 @@ pub(super) fn write_command(text: &mut Vec<u8>, command: &CommandForPeer) -> Res
     Ok(())
 }
 
-/// Reads a command's line; none where not even its number can be read.
+/// Reads a command's line; none if not even its number can be read.
 pub(super) fn read_command(line: &[u8]) -> Option<CommandRead> {
     let Ok(command) = serde_json::from_slice::<CommandIn>(line) else {
         let SequenceOnly { sequence } = serde_json::from_slice(line).ok()?;
@@ -157,7 +158,7 @@ pub(super) fn read_command(line: &[u8]) -> Option<CommandRead> {
     })
 }
 
-/// An answer on its way: exactly one of the three.
+/// An answer as it is sent: exactly one of `answer`, `error` and `moved`.
 #[derive(Serialize)]
 struct AnswerOut<'a> {
     sequence: u64,
@@ -177,14 +178,14 @@ struct AnswerIn {
     moved: Option<Moved>,
 }
 
-/// Not decided here, perhaps with who decides.
+/// The command was not decided here; names the owner if known.
 #[derive(Serialize, Deserialize)]
 struct Moved {
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<Hint>,
 }
 
-/// Writes an answer's line, its end included.
+/// Writes an answer's line, including its line break.
 pub(super) fn write_answer(text: &mut Vec<u8>, sequence: u64, answer: &LinkAnswer) {
     let mut line = AnswerOut {
         sequence,
@@ -201,8 +202,8 @@ pub(super) fn write_answer(text: &mut Vec<u8>, sequence: u64, answer: &LinkAnswe
     text.push(b'\n');
 }
 
-/// Reads an answer's line; none where not even its number can be read. Of anything else that is new
-/// here it cannot be told whether the command was attempted.
+/// Reads an answer's line; none if not even its number can be read. Any other form that is new here
+/// is *unknown*: the command may have been attempted.
 pub(super) fn read_answer(line: &[u8]) -> Option<(u64, LinkAnswer)> {
     let unknown = LinkAnswer::Answered(Err(SubmitError::Unknown));
     let Ok(line) = serde_json::from_slice::<AnswerIn>(line) else {
@@ -218,7 +219,7 @@ pub(super) fn read_answer(line: &[u8]) -> Option<(u64, LinkAnswer)> {
     Some((line.sequence, answer))
 }
 
-/// What became of a command, as it travels.
+/// What became of a command, in the form that is sent.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WireOutcome {
@@ -235,7 +236,7 @@ pub(super) fn write_outcome(text: &mut Vec<u8>, outcome: &Result<Became, SubmitE
     put(text, &outcome);
 }
 
-/// Reads it; none where its form is new here.
+/// Reads what became of a command; none if its form is new here.
 pub(super) fn read_outcome(text: &[u8]) -> Option<Result<Became, SubmitError>> {
     Some(match serde_json::from_slice(text).ok()? {
         WireOutcome::Became(became) => Ok(became),
@@ -247,7 +248,7 @@ fn put(text: &mut Vec<u8>, line: &impl Serialize) {
     serde_json::to_writer(text, line).expect("strings and numbers are always written to memory");
 }
 
-/// [`SubmitError`] as it travels.
+/// [`SubmitError`] in the form that is sent.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WireError {

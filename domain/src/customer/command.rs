@@ -1,4 +1,4 @@
-//! What may be asked of a customer.
+//! The commands of a customer.
 
 use kernel::messages;
 use schemars::JsonSchema;

@@ -42,8 +42,9 @@ fn register_customer(
     }
 }
 
-/// An address may be given as often as people like, also the one that already holds: a customer who
-/// confirms it has stated a fact. One that a client dates before the present one is not news.
+/// An address may be given any number of times. The same address again is accepted too: the
+/// customer's confirmation is a fact. An address that the client dates before the present one is
+/// refused.
 fn correct_address(
     state: &State,
     command: &CorrectAddress,

@@ -1,4 +1,4 @@
-//! What may have happened to a customer.
+//! The events of a customer.
 
 use kernel::messages;
 use schemars::JsonSchema;

@@ -1,6 +1,6 @@
-//! A customer: a person who orders, and where they live (`customer-<id>`).
+//! A customer: a person who places orders, and that person's address (`customer-<id>`).
 //!
-//! Deliberately absent: what they ordered; orders name their customer, not the other way round.
+//! Deliberately absent: the customer's orders; an order names its customer, not the reverse.
 
 mod command;
 mod decide;

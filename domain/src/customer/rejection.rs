@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(untagged)]
 pub enum Rejection {
-    /// Only a known customer has an address to correct.
+    /// The address of an unknown customer cannot be corrected.
     #[error("the customer is not registered")]
     NotRegistered,
     /// A customer is registered once.
@@ -17,10 +17,10 @@ pub enum Rejection {
         /// When they were registered.
         registered_at: Timestamp,
     },
-    /// An address is not brought back by one that is older than it.
+    /// An address with an older date does not replace a newer one.
     #[error("the customer has had another address since {address_since}")]
     AddressSuperseded {
-        /// Since when the present address holds.
+        /// Since when the present address is valid.
         address_since: Timestamp,
     },
 }

@@ -1,6 +1,6 @@
-//! What is remembered of a customer.
+//! What the rules need to know of a customer.
 //!
-//! Deliberately absent: addresses of before. The events tell them; no rule asks for them.
+//! Deliberately absent: earlier addresses. The events hold them; no rule needs them.
 
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{AddressCorrected, CustomerRegistered, Event};
 use crate::vocabulary::{City, PostcodePrefix, StateName};
 
-/// A customer as their events tell.
+/// The state of a customer after the events so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// When and as what they were registered.
+    /// When they were registered, and with which facts.
     pub registered: Option<(Timestamp, CustomerRegistered)>,
-    /// Since when they live where, by the last event.
+    /// The present address, and the business time of the event that gave it.
     pub address: Option<(Timestamp, Address)>,
 }
 

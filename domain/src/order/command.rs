@@ -1,4 +1,4 @@
-//! What may be asked of an order.
+//! The commands of an order.
 
 use kernel::{Timestamp, messages};
 use schemars::JsonSchema;

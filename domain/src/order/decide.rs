@@ -1,8 +1,8 @@
 //! The rules of orders.
 //!
-//! A step is judged in this order: the order is not placed; the order says exactly that already, at a
-//! time that the client gave, which adds nothing; the order is in a final state; the order of steps.
-//! Business time may lie in the past and need not be monotonic.
+//! A step is judged in this order: Is the order placed? Has this very step happened at the time
+//! that the client gave (then nothing is added)? Is the order in a final state? Does the order of
+//! steps allow it? Business time may lie in the past and need not be monotonic.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ fn place_order(
     }
     let items = &command.items;
     let currency = check_items(items)?;
-    // At most 200 prices of at most 2^53 each: neither sum leaves the range of i64.
+    // At most 200 prices of at most 2^53 each: the sums fit into an i64.
     let items_minor = items.iter().map(|item| item.price.amount_minor).sum();
     let freight_minor = items.iter().map(|item| item.freight.amount_minor).sum();
     if items_minor + freight_minor > AMOUNT_MINOR_MAX {
@@ -73,7 +73,7 @@ fn place_order(
     ])
 }
 
-/// The rules of items, each over all of them before the next; the currency that they share.
+/// The rules of items; each is checked over all items before the next. Returns their currency.
 fn check_items(items: &[Item]) -> Result<Currency, Rejection> {
     let Some(first) = items.first() else {
         return Err(Rejection::HasNoItems);
@@ -229,7 +229,7 @@ fn mark_unavailable(state: &State, context: &Context) -> Result<Vec<Event>, Reje
     Ok(vec![OrderMarkedUnavailable {}.into()])
 }
 
-/// Reviews are allowed in any state after placing, the final ones included.
+/// Reviews are allowed in any state after placing, including the final states.
 fn review_order(
     state: &State,
     command: &ReviewOrder,

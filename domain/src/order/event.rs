@@ -1,6 +1,6 @@
-//! What may have happened to an order.
+//! The events of an order.
 //!
-//! What a projection will need later stands in the event: it cannot be added to old events.
+//! An event holds the facts that projections will need later: they cannot be added to old events.
 
 use kernel::{Timestamp, messages};
 use schemars::JsonSchema;

@@ -1,8 +1,9 @@
-//! An order: what a customer bought, and its way to them (`order-<id>`).
+//! An order: what a customer bought, and its delivery (`order-<id>`).
 //!
-//! It goes placed → approved → (processing) → (invoiced) → shipped → delivered; processing and
-//! invoiced may be skipped or come in either order. It may be cancelled until delivered and become
-//! unavailable until shipped. Deliberately absent: its payments, which are streams of their own.
+//! The steps are placed → approved → (processing) → (invoiced) → shipped → delivered. Processing
+//! and invoiced may be skipped or happen in either order. An order may be cancelled until it is
+//! delivered and become unavailable until it is shipped. Deliberately absent: its payments, which
+//! are streams of their own.
 
 mod command;
 mod decide;

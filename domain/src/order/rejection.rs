@@ -1,4 +1,4 @@
-//! Why a request to an order is refused, in order of precedence.
+//! Why a command to an order is refused, in order of precedence.
 
 use kernel::{Timestamp, facts_of};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::vocabulary::{Currency, Money, ReviewId};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(untagged)]
 pub enum Rejection {
-    /// Only a placed order can go on.
+    /// An order takes no step before it is placed.
     #[error("the order was never placed")]
     NotPlaced,
     /// An order is placed once.
@@ -19,10 +19,10 @@ pub enum Rejection {
         /// When it was placed.
         placed_at: Timestamp,
     },
-    /// An order is for something.
+    /// An order has at least one item.
     #[error("the order has no items")]
     HasNoItems,
-    /// A line number names one item.
+    /// Each item has a line number of its own.
     #[error("the order has two items with line number {line}")]
     LinesRepeat {
         /// The first line number that repeats.
@@ -38,7 +38,7 @@ pub enum Rejection {
         /// The other currency.
         other_currency: Currency,
     },
-    /// Nothing is sold for nothing.
+    /// Each price is above zero.
     #[error("the price of line {line}, {price}, is not positive")]
     PriceNotPositive {
         /// The first such line.
@@ -46,7 +46,7 @@ pub enum Rejection {
         /// Its price.
         price: Money,
     },
-    /// No freight costs less than nothing.
+    /// No freight is below zero.
     #[error("the freight of line {line}, {freight}, is negative")]
     FreightNegative {
         /// The first such line.
@@ -54,7 +54,7 @@ pub enum Rejection {
         /// Its freight.
         freight: Money,
     },
-    /// Items and freight together are an amount, too.
+    /// The sum of items and freight is an amount, too, and has the same limit.
     #[error("items and freight together exceed {total_minor_max} minor units")]
     TotalTooLarge {
         /// The largest amount, in minor units.
@@ -96,25 +96,25 @@ pub enum Rejection {
         /// When it was invoiced.
         invoiced_at: Timestamp,
     },
-    /// An order is shipped once, and what comes before shipping comes before.
+    /// An order is shipped once. Processing, invoicing and unavailability must come before it.
     #[error("the order was already shipped at {shipped_at}")]
     AlreadyShipped {
         /// When it was shipped.
         shipped_at: Timestamp,
     },
-    /// What nobody will pay for is not processed, invoiced or shipped.
+    /// An order must be approved before it is processed, invoiced or shipped.
     #[error("the order is not approved")]
     NotApproved {
         /// When it was placed.
         placed_at: Timestamp,
     },
-    /// What was not sent does not arrive.
+    /// An order must be shipped before it is delivered.
     #[error("the order is not shipped")]
     NotShipped {
         /// When it was placed.
         placed_at: Timestamp,
     },
-    /// A review id is taken once per order.
+    /// A review id is used once per order.
     #[error("the review {review} was already given at {reviewed_at}")]
     ReviewAlreadyGiven {
         /// The review's id.

@@ -1,7 +1,7 @@
-//! What is remembered of an order.
+//! What the rules need to know of an order.
 //!
-//! Invariant: each step is remembered with its facts and its time: an order takes each once, and an
-//! import that is repeated says again what is already so.
+//! Invariant: each step is kept with its facts and its time. An order takes each step once, and a
+//! repeated import gives the same facts again, which then add nothing.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::{Event, OrderCanceled, OrderPlaced, OrderReviewed, Rejection};
 use crate::vocabulary::ReviewId;
 
-/// An order as its events tell.
+/// The state of an order after the events so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// When and as what it was placed.
+    /// When it was placed, and with which facts.
     pub placed: Option<(Timestamp, OrderPlaced)>,
     /// When it was approved.
     pub approved_at: Option<Timestamp>,
@@ -54,7 +54,7 @@ impl State {
         }
     }
 
-    /// When and as what the order was placed; every step but placing needs it.
+    /// When the order was placed, and with which facts; every other step needs this.
     pub(super) fn placed(&self) -> Result<(Timestamp, &OrderPlaced), Rejection> {
         match &self.placed {
             Some((placed_at, placed)) => Ok((*placed_at, placed)),
@@ -62,8 +62,8 @@ impl State {
         }
     }
 
-    /// Whether the order can still take a step: it is in none of the three final states, of which
-    /// it reaches at most one.
+    /// Checks that the order can still take a step: it is in none of the three final states. An
+    /// order reaches at most one of them.
     pub(super) fn open(&self) -> Result<(), Rejection> {
         if let Some((canceled_at, _)) = self.canceled {
             return Err(Rejection::Canceled { canceled_at });

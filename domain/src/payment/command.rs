@@ -1,4 +1,4 @@
-//! What may be asked of a payment.
+//! The commands of a payment.
 
 use std::fmt;
 

@@ -18,7 +18,7 @@ pub(super) fn decide(
     }
 }
 
-/// An amount of zero is taken: a voucher may be spent to zero.
+/// An amount of zero is accepted: a voucher may be spent to zero.
 fn capture_payment(
     state: &State,
     command: &CapturePayment,
@@ -51,8 +51,8 @@ fn capture_payment(
     Ok(vec![captured.into()])
 }
 
-/// A payment is given back in as many parts as people like. Each refund counts: that money was given
-/// back before, of whatever amount and at whatever time, does not say that it is to be given back no more.
+/// A payment may be refunded in any number of parts. Every refund counts, even if an earlier one
+/// has the same amount and time: the earlier one does not mean that no more is to be given back.
 fn refund_payment(state: &State, command: &RefundPayment) -> Result<Vec<Event>, Rejection> {
     let Some((_, captured)) = &state.captured else {
         return Err(Rejection::NotCaptured);

@@ -1,4 +1,4 @@
-//! What may have happened to a payment.
+//! The events of a payment.
 
 use kernel::messages;
 use schemars::JsonSchema;

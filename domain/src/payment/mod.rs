@@ -1,7 +1,7 @@
 //! A payment: money taken for an order, and given back (`payment-<order id>-<sequence>`).
 //!
-//! Deliberately absent: whether the order exists. A payment is its own consistency boundary, and
-//! real payments were captured for orders that never were.
+//! Deliberately absent: a check that the order exists. A payment is its own consistency boundary,
+//! and real payments were captured for orders that never existed.
 
 mod command;
 mod decide;

@@ -1,4 +1,4 @@
-//! Why a request to a payment is refused, in order of precedence.
+//! Why a command to a payment is refused, in order of precedence.
 
 use kernel::{Timestamp, facts_of};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::vocabulary::{Currency, Money};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(untagged)]
 pub enum Rejection {
-    /// Only captured money can be given back.
+    /// A refund needs captured money.
     #[error("nothing was captured by this payment")]
     NotCaptured,
     /// A payment is captured once.
@@ -19,37 +19,37 @@ pub enum Rejection {
         /// When it was captured.
         captured_at: Timestamp,
     },
-    /// Nobody takes or gives back less than nothing.
+    /// No amount is below zero.
     #[error("an amount of {amount} is negative")]
     AmountNegative {
-        /// What was asked for.
+        /// The amount of the command.
         amount: Money,
     },
-    /// There is no number of instalments below none.
+    /// No number of instalments is below zero.
     #[error("{instalments} instalments are less than none")]
     InstalmentsNegative {
-        /// What was asked for.
+        /// The number in the command.
         instalments: i64,
     },
-    /// Money goes back in the currency in which it came.
+    /// A refund has the currency of the captured money.
     #[error("the payment was captured in {captured_currency}, not in {currency}")]
     CurrencyDiffers {
-        /// The currency of what was captured.
+        /// The currency of the captured money.
         captured_currency: Currency,
-        /// The currency that was asked for.
+        /// The currency of the command.
         currency: Currency,
     },
-    /// No more is given back than was taken.
+    /// Refunds never exceed the captured money.
     #[error(
         "a refund of {amount} exceeds what is left: {captured_minor} captured, {refunded_minor} \
          already refunded"
     )]
     RefundExceeds {
-        /// What was asked for.
+        /// The amount of the command.
         amount: Money,
         /// What was captured, in minor units.
         captured_minor: i64,
-        /// What had been given back before, in minor units.
+        /// What was refunded before, in minor units.
         refunded_minor: i64,
     },
 }

@@ -1,18 +1,18 @@
-//! What is remembered of a payment.
+//! What the rules need to know of a payment.
 //!
-//! Deliberately absent: each refund by itself. The events tell them; the rules ask for their sum.
+//! Deliberately absent: the single refunds. The events hold them; the rules need only their sum.
 
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Event, PaymentCaptured};
 
-/// A payment as its events tell.
+/// The state of a payment after the events so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// When and as what it was captured.
+    /// When it was captured, and with which facts.
     pub captured: Option<(Timestamp, PaymentCaptured)>,
-    /// What was given back so far, in minor units of the captured currency.
+    /// What has been refunded, in minor units of the captured currency.
     pub refunded_minor: i64,
 }
 
@@ -24,7 +24,8 @@ impl State {
             }
             Event::PaymentRefunded(refunded) => {
                 let amount_minor = refunded.amount.amount_minor;
-                // The rules keep the sum within what was captured; foreign history must not panic.
+                // The rules keep the sum within what was captured; a history from elsewhere must
+                // not panic.
                 self.refunded_minor = self.refunded_minor.saturating_add(amount_minor);
             }
         }

@@ -1,4 +1,4 @@
-//! Customers: registered once, corrected as often as they move.
+//! Customers: registered once; the address may be corrected any number of times.
 
 use domain::Customer;
 use domain::customer::{
@@ -87,7 +87,7 @@ fn refuses_to_register_again() {
 fn corrects_the_address_also_back() {
     judge::<Customer>(&history(), correct("londrina"), day(4))
         .then_expect_events(events(corrected("londrina"), day(4)));
-    // Two people may tell two addresses of the same moment.
+    // Two people may give different addresses for the same moment.
     judge::<Customer>(&history(), correct("londrina"), day(3))
         .then_expect_events(events(corrected("londrina"), day(3)));
 }

@@ -1,4 +1,4 @@
-//! The words in which the tests are written: days, people, goods, and "given … when … then".
+//! Helpers for the tests: days, people, goods, and "given … when … then".
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ pub fn day(day: u8) -> Timestamp {
     format!("2018-06-{day:02}T12:00:00Z").parse().unwrap()
 }
 
-/// A command's circumstances at a time that its client gave.
+/// The context of a command whose client gave its time.
 pub fn context(occurred_at: Timestamp) -> Context {
     Context {
         occurred_at,
@@ -26,7 +26,7 @@ pub fn context(occurred_at: Timestamp) -> Context {
     }
 }
 
-/// The same where the client gave none, and it is the clock's.
+/// The context of a command whose client gave no time, so the time is the clock's.
 pub fn by_the_clock(occurred_at: Timestamp) -> Context {
     Context {
         is_time_given: false,
@@ -65,12 +65,12 @@ pub fn place_order(items: Vec<Item>) -> PlaceOrder {
     }
 }
 
-/// An order of one lamp, as it is asked for.
+/// The command that orders one lamp.
 pub fn place_one() -> PlaceOrder {
     place_order(vec![item(1, real(2199), real(1185))])
 }
 
-/// An order of one lamp, as it happened.
+/// The event after one lamp was ordered.
 pub fn placed_one() -> OrderPlaced {
     OrderPlaced {
         customer: a("ana"),
@@ -82,7 +82,7 @@ pub fn placed_one() -> OrderPlaced {
     }
 }
 
-/// A history and a request at a time that its client gave, to be judged by the rules of `D`.
+/// A history and a command with a time given by its client, to be judged by the rules of `D`.
 pub fn judge<D>(
     history: &[(D::Event, Timestamp)],
     command: impl Into<D::Command>,
@@ -95,7 +95,7 @@ where
     judge_in::<D>(history, command, context(occurred_at))
 }
 
-/// The same in any circumstances.
+/// Like [`judge`], with any context.
 pub fn judge_in<D>(
     history: &[(D::Event, Timestamp)],
     command: impl Into<D::Command>,
@@ -114,7 +114,7 @@ where
         .when(Asked::new(command, context))
 }
 
-/// What the validator compares with: events at the command's time.
+/// The expected events, at the command's time.
 pub fn events<E>(event: impl Into<E>, occurred_at: Timestamp) -> Vec<Happened<E>> {
     vec![Happened::new(event, occurred_at)]
 }

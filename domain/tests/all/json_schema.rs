@@ -1,19 +1,19 @@
-//! A second opinion on shape: a validator for the part of JSON Schema that our schemas use.
+//! A second check of shapes: a validator for the part of JSON Schema that our schemas use.
 //!
-//! It knows nothing of serde, and refuses a keyword it does not know, so that a schema cannot say
-//! more than is checked here.
+//! It does not use serde, and refuses unknown keywords, so that a schema cannot state more than is
+//! checked here.
 
 use std::cmp::Ordering;
 
 use regex::Regex;
 use serde_json::{Map, Value};
 
-/// Whether `value` has the shape of `schema`, whose references lead into `definitions`.
+/// Whether `value` matches `schema`; the references in `schema` point into `definitions`.
 pub fn is_valid(schema: &Value, value: &Value, definitions: &Map<String, Value>) -> bool {
     let schema = schema.as_object().expect("a schema is an object");
     schema.iter().all(|(keyword, rule)| match keyword.as_str() {
         "description" | "title" => true,
-        // Widths of Rust's integers; the bounds say what counts.
+        // The widths of Rust's integers; the schema's bounds are what is checked.
         "format" if rule != "date-time" => ["int64", "uint32", "uint8"].contains(&text(rule)),
         "format" => value.as_str().is_none_or(is_date_time),
         "$ref" => {
@@ -77,7 +77,7 @@ pub fn is_valid(schema: &Value, value: &Value, definitions: &Map<String, Value>)
     })
 }
 
-/// How two numbers compare, without rounding integers; absent where `value` is no number.
+/// Compares two numbers without rounding integers; absent if `value` is not a number.
 fn compare(value: &Value, rule: &Value) -> Option<Ordering> {
     match (integer(value), integer(rule)) {
         (Some(value), Some(rule)) => Some(value.cmp(&rule)),

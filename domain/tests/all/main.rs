@@ -1,7 +1,7 @@
-//! The rules of the business, given, when and then; and what must hold for any history and any
-//! JSON.
+//! Tests of the business rules as given, when and then; and properties that hold for any history
+//! and any JSON.
 
-// What fails to unwrap here fails its test.
+// A failing `unwrap` here fails its test.
 #![allow(clippy::unwrap_used)]
 
 mod customers;

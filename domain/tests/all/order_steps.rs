@@ -1,4 +1,4 @@
-//! Every pair of a state and a step, as one table.
+//! The result of every step in every state, as one table.
 
 use domain::Order;
 use domain::order::{
@@ -9,7 +9,7 @@ use kernel::{Decider, Message, Rejection as _, Timestamp};
 
 use crate::given::{a, by_the_clock, context, day, place_one};
 
-/// The steps, in the columns' order of [`TABLE`].
+/// The steps, in the order of the columns of [`TABLE`].
 fn steps() -> [Command; 9] {
     [
         place_one().into(),
@@ -30,13 +30,14 @@ fn steps() -> [Command; 9] {
     ]
 }
 
-/// In each row, the way to a state, by the first letters of its steps (placed, approved,
+/// The name of a row is the way to a state: the first letters of its steps (placed, approved,
 /// processing = s for started, invoiced, shipped = h for handed over, delivered, canceled,
-/// unavailable, reviewed), and what each further step leads to at a time at which nothing else
-/// happened: `+` is its event; else a code without its prefix `order_`.
+/// unavailable, reviewed). Each column is a further step, in the order of [`steps`]: place,
+/// approve, start processing, invoice, ship, deliver, cancel, mark unavailable, review. The cell is
+/// the result of that step at a time at which nothing else happened: `+` is its event; anything
+/// else is a rejection code without the prefix `order_`.
 #[rustfmt::skip]
 const TABLE: [(&str, [&str; 9]); 27] = [
-    // way    PlaceOrder        ApproveOrder         StartProcessing       InvoiceOrder          ShipOrder            DeliverOrder         CancelOrder          MarkUnavailable      ReviewOrder
     ("",      ["+",              "not_placed",        "not_placed",         "not_placed",         "not_placed",        "not_placed",        "not_placed",        "not_placed",        "not_placed"]),
     ("p",     ["already_placed", "+",                 "not_approved",       "not_approved",       "not_approved",      "not_shipped",       "+",                 "+",                 "+"]),
     ("pr",    ["already_placed", "+",                 "not_approved",       "not_approved",       "not_approved",      "not_shipped",       "+",                 "+",                 "review_already_given"]),
@@ -66,7 +67,7 @@ const TABLE: [(&str, [&str; 9]); 27] = [
     ("pur",   ["already_placed", "unavailable",       "unavailable",        "unavailable",        "unavailable",       "unavailable",       "unavailable",       "unavailable",       "review_already_given"]),
 ];
 
-/// The event that a step leads to, by the step's column.
+/// The event of each step, in the order of the columns.
 const EVENTS: [&str; 9] = [
     "OrderPlaced",
     "OrderApproved",
@@ -85,7 +86,7 @@ fn judge(state: &domain::order::State, step: &Command, occurred_at: Timestamp) -
     Order::decide(state, step, &context(occurred_at))
 }
 
-/// Walks a way, a day for each step, and gives the state with the steps taken.
+/// Takes the steps of a way, one per day; returns the state and the steps.
 fn walk(way: &str) -> (domain::order::State, Vec<(Command, Timestamp)>) {
     let steps = steps();
     let mut state = domain::order::State::default();
@@ -159,14 +160,14 @@ fn a_step_as_it_was_taken_adds_nothing_whatever_has_come_since() {
 
 #[test]
 fn the_table_reaches_every_state_that_steps_can_reach() {
-    // What a state may do next depends on the set of its steps and on the final one, so ways that
-    // differ in order or in reviews alone are the same.
+    // The next steps depend only on the set of steps taken and on the final step. So ways that
+    // differ only in order or in reviews count as the same.
     let essence = |way: &str| {
         let mut letters: Vec<_> = way.chars().filter(|letter| *letter != 'r').collect();
         letters.sort_unstable();
         letters
     };
-    // Final states look at nothing else; one way into each is enough.
+    // A final state depends on nothing else, so one way into each is enough.
     let listed: Vec<_> = TABLE.iter().map(|(way, _)| essence(way)).collect();
     for (way, row) in TABLE {
         if ["canceled", "unavailable", "already_delivered"].contains(&row[1]) {

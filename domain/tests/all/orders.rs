@@ -1,4 +1,4 @@
-//! Orders: what may be placed, and what reviews and events tell.
+//! Orders: what may be placed, and the facts of reviews and events.
 
 use domain::Order;
 use domain::order::{

@@ -1,4 +1,4 @@
-//! Payments: captured once, refunded in parts, never more than was captured.
+//! Payments: captured once, refunded in parts, and never refunded beyond what was captured.
 
 use domain::Payment;
 use domain::payment::{

@@ -1,4 +1,4 @@
-//! What holds whatever is asked, in any order.
+//! Properties that hold for any commands in any order.
 
 use std::fmt::Debug;
 
@@ -18,14 +18,14 @@ use crate::strategies::{
 
 const STEPS_MAX: usize = 24;
 
-/// What became of a list of requests, each of which has an id of its own.
+/// The result of a list of commands, each with an id of its own.
 struct Outcome<D: Decider> {
     state: D::State,
     accepted: Vec<Accepted<D>>,
     history: Vec<(D::Event, Timestamp)>,
 }
 
-/// A request that was accepted, with what it left.
+/// An accepted command, with its events.
 struct Accepted<D: Decider> {
     command: D::Command,
     context: Context,
@@ -66,8 +66,9 @@ fn fold<D: Decider>(history: &[(D::Event, Timestamp)]) -> D::State {
     state
 }
 
-/// Every accepted request counts: it leaves an event, or the client gave the very time at which the
-/// same had happened. The history folds to the same state; and the state survives a checkpoint.
+/// Every accepted command counts: it leaves an event, or the client gave the exact time at which
+/// the same had happened. Folding the history gives the same state, and the state survives a
+/// checkpoint.
 fn check<D>(requests: Vec<(D::Command, Context)>) -> Result<Outcome<D>, TestCaseError>
 where
     D: Decider<State: PartialEq + Debug, Event: Clone + PartialEq>,
@@ -87,8 +88,8 @@ where
     Ok(outcome)
 }
 
-/// An aggregate that takes each step once says at any later time that it was taken: it adds nothing
-/// under another id where the client gives its time, and is refused where the client gives none.
+/// In an aggregate that takes each step once, an accepted command is sent again later under another
+/// id. It adds nothing if the client gives the first time, and is refused if the client gives none.
 fn takes_each_step_once<D>(outcome: &Outcome<D>) -> Result<(), TestCaseError>
 where
     D: Decider<Rejection: PartialEq, Event: PartialEq + Debug>,
@@ -109,10 +110,10 @@ where
     Ok(())
 }
 
-/// Neither a history that no rule would have made, nor a request after it, stops anything.
+/// Neither a history that the rules would not have made nor a command after it causes a panic.
 fn survive<D: Decider>(history: &[(D::Event, Timestamp)], command: &D::Command, at: Timestamp) {
     let state = fold::<D>(history);
-    // Accepted or refused, but judged.
+    // Accepted or refused: only a panic would be wrong.
     let _ = D::decide(&state, command, &context(at));
 }
 
@@ -123,7 +124,7 @@ fn minor(event: &PaymentEvent) -> (i64, i64) {
     }
 }
 
-/// The address that a customer's command tells.
+/// The address that a customer's command gives.
 fn told(command: &CustomerCommand) -> Address {
     match command {
         CustomerCommand::RegisterCustomer(told) => Address {
@@ -145,7 +146,8 @@ proptest! {
         requests in prop::collection::vec(request(customer_command()), 0..STEPS_MAX),
     ) {
         let outcome = check::<Customer>(requests)?;
-        // Whatever was accepted last is how it is, and nobody dated it before the one before it.
+        // The last accepted address is the present one, and no client dated an address before the
+        // previous.
         let last = outcome.accepted.last().map(|last| (last.context.occurred_at, told(&last.command)));
         let last_event = outcome.accepted.iter().rfind(|accepted| !accepted.events.is_empty());
         prop_assert_eq!(outcome.state.address.is_some(), last.is_some());
@@ -212,7 +214,7 @@ proptest! {
                     Order::evolve(&mut state, &events[0], context.occurred_at);
                 }
                 (Ok(events), Some(at)) => {
-                    // It says exactly what is so.
+                    // The same step at the same time adds nothing.
                     prop_assert_eq!(events, vec![]);
                     prop_assert!(context.is_time_given && context.occurred_at == at);
                 }
@@ -296,8 +298,8 @@ fn size<D: Decider<State: serde::Serialize>>(history: &[(D::Event, Timestamp)]) 
     serde_json::to_string(&fold::<D>(history)).unwrap().len()
 }
 
-/// What may happen any number of times and is over then leaves nothing behind: no address of before, no
-/// refund by itself.
+/// Facts that may repeat without limit and are no longer needed take no room in a state: earlier
+/// addresses and single refunds.
 #[test]
 fn what_is_over_takes_no_room_in_a_state() {
     let moves = |count: usize| {

@@ -1,4 +1,4 @@
-//! What is written is read again, and what is read is exactly what the JSON Schema says.
+//! What is written can be read back, and exactly what the JSON Schema allows is read.
 
 use std::fmt::Debug;
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ use crate::strategies::{
     customer_command, customer_event, order_command, order_event, payment_command, payment_event,
 };
 
-/// The schemas of a message set, by name, and what they refer to.
+/// The schemas of a message set, by name, and the definitions that they refer to.
 struct Schemas {
     types: Vec<(&'static str, Value)>,
     definitions: Map<String, Value>,
@@ -47,7 +47,8 @@ fn read<M: Message>(name: &str, schema: u16, data: &str) -> Result<M, ShapeError
     M::decode(name, schema, &canonical_json(data)?)
 }
 
-/// Reads what it writes, and reads JSON changed at one place exactly where the schema allows it.
+/// Checks that the written message is read back, and that JSON changed at one place is read exactly
+/// if the schema allows it.
 fn check<M: Message + PartialEq + Debug>(
     schemas: &Schemas,
     message: &M,
@@ -163,7 +164,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// Goes to the place with the number `place`, depth first, and changes it.
+/// Changes the value at place number `place`, counted depth first.
 fn change_at(value: &mut Value, place: &mut usize, change: &Change) -> bool {
     if *place == 0 {
         apply(value, change);

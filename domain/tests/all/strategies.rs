@@ -1,4 +1,4 @@
-//! Any command, any event, any amount: what the properties are tried with.
+//! Strategies for the properties: any command, any event, any amount.
 
 use domain::customer;
 use std::fmt::Debug;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use crate::given::{a, day};
 
-/// An amount of two currencies, often small, zero, negative or as large as can be.
+/// An amount in one of two currencies: often small, zero, negative, or the largest possible.
 pub fn money() -> impl Strategy<Value = Money> {
     let amount = prop_oneof![
         4 => -2..5i64,
@@ -23,12 +23,12 @@ pub fn money() -> impl Strategy<Value = Money> {
     (amount, currency).prop_map(|(amount, currency)| Money::new(amount, a(currency)))
 }
 
-/// One of few moments, so that moments meet again.
+/// One of a few moments, so that moments often coincide.
 pub fn moment() -> impl Strategy<Value = Timestamp> {
     (1..4u8).prop_map(day)
 }
 
-/// A request at one of few moments, which its client gave or the clock.
+/// A command at one of a few moments, given by the client or by the clock.
 pub fn request<C: Debug>(command: impl Strategy<Value = C>) -> impl Strategy<Value = (C, Context)> {
     let context = (moment(), any::<bool>()).prop_map(|(at, is_time_given)| Context {
         is_time_given,
@@ -48,7 +48,7 @@ pub fn text<const MAX: usize>() -> impl Strategy<Value = Text<MAX>> {
     "[^\u{0}]{0,12}".prop_map(|text| a(&text))
 }
 
-/// One of few ids.
+/// One of a few ids.
 fn id<T: FromStr<Err: Debug> + Debug>() -> impl Strategy<Value = T> {
     (0..3u8).prop_map(|number| a(&format!("x{number}")))
 }

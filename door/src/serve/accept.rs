@@ -1,7 +1,8 @@
-//! Taking connections from the system, which may have no more of them to give.
+//! Accepts connections. The system may be unable to give any more.
 //!
-//! Invariant: no error ends the listener, and none is silent: each is counted, and the log says so
-//! once in a while. Where files are short, whoever waits longest for its client makes room.
+//! Invariant: no error ends the listener, and every error is counted and, at most once per
+//! interval, logged. If the process runs out of file descriptors, the connection that has waited
+//! longest for its client makes room.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +14,12 @@ use tokio::time::Instant;
 
 use super::table::Table;
 
-/// How long nothing is accepted after the system had nothing to give.
+/// How long the listener pauses after the system could not give a connection.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often the log says so.
+/// The interval in which at most one such error is logged.
 const TALK_EVERY: Duration = Duration::from_secs(10);
 
-/// What the system said that it should not have.
+/// Counts errors of `accept` that a client did not cause.
 pub(super) struct AcceptErrors {
     count: Counter,
     unsaid: u64,
@@ -36,7 +37,7 @@ impl AcceptErrors {
         }
     }
 
-    /// The next connection; none where the system had none to give.
+    /// The next connection; none if the system could not give one.
     pub(super) async fn accept(
         &mut self,
         listener: &TcpListener,
@@ -71,7 +72,7 @@ impl AcceptErrors {
     }
 }
 
-/// Whether the client was gone before its connection was taken.
+/// Whether the client had gone before its connection was accepted.
 fn is_of_the_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),

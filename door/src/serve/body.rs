@@ -1,9 +1,9 @@
-//! Bodies on their way in and answers on their way out.
+//! Request bodies that arrive and response bodies that are sent.
 //!
-//! Invariant: a body that comes too slowly ends with [`TooSlow`]; a line of a batch counts for itself,
-//! and between two lines a client may be silent for as long as between two requests. A large answer
-//! keeps its charge until the last byte of it is with the client. Deliberately absent: what they
-//! mean.
+//! Invariant: a body that comes too slowly ends with [`TooSlow`]. In a batch, each line has this
+//! limit of its own, and between two lines a client may be silent as long as between two requests.
+//! A large answer keeps its charge until its last byte is with the client. Deliberately absent:
+//! what bodies mean.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::pace::Pace;
 use super::table::{Connection, Cut, Phase, Table, Waited};
 use crate::memory::{ALLOWANCE_BYTES, Charge};
 
-/// What is said of a body that comes too slowly.
+/// The error of a body that comes too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooSlow;
 
@@ -34,7 +34,7 @@ impl std::fmt::Display for TooSlow {
 impl std::error::Error for TooSlow {}
 
 impl TooSlow {
-    /// Whether this is what ended a body.
+    /// Whether this error ended a body.
     #[must_use]
     pub fn is_cause_of(error: &(dyn std::error::Error + 'static)) -> bool {
         let mut next = Some(error);
@@ -54,9 +54,8 @@ pub(super) struct Arriving {
     pace: Pace,
     waited: Waited,
     idle_timeout: Duration,
-    /// Whether it consists of lines that each stand for themselves.
+    /// Whether the body consists of independent lines.
     is_lines: bool,
-    /// Whether no line has begun.
     is_between_lines: bool,
     has_ended: bool,
     connection: Arc<Connection>,
@@ -167,7 +166,7 @@ impl Leaving {
     }
 }
 
-/// Bytes with what is charged for them.
+/// Bytes, with the charge that holds their memory.
 struct Charged {
     bytes: Bytes,
     _charge: Charge,

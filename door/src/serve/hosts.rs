@@ -1,9 +1,9 @@
-//! For whom a request is meant, and from whose page it comes.
+//! Checks the host that a request names and the page that it comes from.
 //!
-//! A page in a browser can make its own name mean 127.0.0.1 and then read and write what is served
-//! there, as if that were its own. Invariant: on loopback, requests for other names than loopback's
-//! and the configured ones are refused; everywhere, so are requests of pages that were not served
-//! here. Deliberately absent: who the client is.
+//! A page in a browser can make its own host name resolve to 127.0.0.1, and then read and write
+//! what is served there as if it were the page's own server. Invariant: on loopback, requests for
+//! other names than loopback's and the configured ones are refused; on every address, so are
+//! requests of pages that were not served here. Deliberately absent: who the client is.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,12 +14,12 @@ use crate::code;
 use crate::header::invalid;
 use crate::problem::Problem;
 
-/// The names under which a listener is reached.
+/// The names by which a listener is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hosts {
-    /// Where it listens.
+    /// The address on which it listens.
     own: IpAddr,
-    /// Names from configuration, in small letters.
+    /// Names from the configuration, in lower case.
     names: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl Hosts {
         }
     }
 
-    /// Whether the request is meant for us and comes from no foreign page.
+    /// Checks that the request names this server and does not come from a foreign page.
     ///
     /// # Errors
     /// `header_invalid`, `host_unknown` or `origin_foreign`.
@@ -73,7 +73,8 @@ impl Hosts {
         if self.names.contains(&host) {
             return true;
         }
-        // A name that stands for every address says nothing of where a request was meant to go.
+        // On other addresses than loopback, with no names configured, any name is accepted: the
+        // listener cannot know by which names it is reached.
         let is_open = !self.own.is_loopback() && self.names.is_empty();
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
         is_open
@@ -83,7 +84,7 @@ impl Hosts {
                 .is_ok_and(|address| is_loopback(address) || address == self.own)
     }
 
-    /// Whether an origin is the one that a page has which came from us.
+    /// Whether an origin is that of a page from this server or from a configured name.
     fn is_own_page(&self, origin: &[u8], host: &Authority) -> bool {
         let split = std::str::from_utf8(origin).ok();
         let Some((scheme, rest)) = split.and_then(|origin| origin.split_once("://")) else {
@@ -112,7 +113,7 @@ fn authority_of(text: &[u8]) -> Option<Authority> {
     (is_plain && !authority.host().is_empty()).then_some(authority)
 }
 
-/// A host as names are compared: small letters, no brackets, no dot at the end.
+/// A host in the form for comparisons: lower case, no brackets, no dot at the end.
 fn plain(host: &str) -> String {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()

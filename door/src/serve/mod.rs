@@ -1,10 +1,11 @@
 //! Serves routes on a socket until it is told to stop.
 //!
-//! Invariant: whatever clients do, connections, the memory they hold and the time they take are
-//! bounded ([`Limits`]), and health and metrics are answered: on connections of their own where all
-//! others are taken, and without a part of the shared memory. A request that was begun when the stop
-//! came is answered if that takes no longer than the grace; an open batch whose client neither writes
-//! nor leaves holds nobody up for longer. Deliberately absent: TLS, and what is served.
+//! Invariant: whatever clients do, the connections, the memory they hold and the time they take are
+//! bounded ([`Limits`]), and health and metrics are always answered: on reserved connections if all
+//! others are taken, and without shared memory. A request that had begun before the stop is
+//! answered if that takes no longer than the grace period; an open batch whose client neither
+//! writes nor leaves does not delay the stop any longer. Deliberately absent: TLS, and what is
+//! served.
 
 mod accept;
 mod body;
@@ -51,21 +52,21 @@ pub use limits::{Limits, RESERVE_CONNECTIONS};
 
 /// The most bytes of a request's head.
 const HEAD_SIZE_MAX: usize = 16 << 10;
-/// The most bytes that are read or waiting to be written at once, but for a large answer.
+/// The most bytes that are buffered for reading or writing, except for a large answer.
 const BUFFER_SIZE_MAX: usize = 32 << 10;
-/// The most bytes of the body of a request that is refused unread, which are read and dropped.
+/// The most bytes that are read and dropped of the body of a refused request.
 const DRAIN_SIZE_MAX: usize = 256 << 10;
-/// How long that may take.
+/// How long reading such a body may take.
 const DRAIN_WAIT: Duration = Duration::from_millis(200);
-/// How long the head of a request on the reserve may take.
+/// How long the head of a request on a reserved connection may take.
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// When another try makes sense where all connections are taken.
+/// When to try again if all connections are taken.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Serves `router` with every default until `stop` comes, and then for at most `grace`.
+/// Serves `router` with the default settings until `stop` completes, and then for at most `grace`.
 ///
 /// # Errors
-/// What the socket reports.
+/// The error of the socket.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -75,26 +76,26 @@ pub async fn serve(
     Server::default().serve(listener, router, stop, grace).await
 }
 
-/// How a listener serves.
+/// The settings of a listener.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
-    /// What it gives to its connections.
+    /// The limits for its connections.
     pub limits: Limits,
-    /// Names under which it is reached, besides those of its own address.
+    /// Names by which it is reached, in addition to its own address.
     pub hosts: Vec<String>,
 }
 
-/// Whether connections go on.
+/// The state of the listener, as its connections see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Serving,
-    /// They end with the request that is under way.
+    /// Connections end after their current request.
     Draining,
-    /// They end.
+    /// Connections end at once.
     Ended,
 }
 
-/// What every connection of a listener knows.
+/// The data that all connections of a listener share.
 struct Shared {
     limits: Limits,
     hosts: Hosts,
@@ -103,10 +104,10 @@ struct Shared {
 }
 
 impl Server {
-    /// Serves `router` until `stop` comes, and then for at most `grace`.
+    /// Serves `router` until `stop` completes, and then for at most `grace`.
     ///
     /// # Errors
-    /// What the socket reports.
+    /// The error of the socket.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -132,7 +133,8 @@ impl Server {
             let Some((stream, peer)) = accepted else {
                 continue;
             };
-            // Answers are small and each is waited for: none may be held back for more to come.
+            // Answers are small, and clients wait for each of them: the system must not delay one
+            // to fill a packet.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "could not set TCP_NODELAY");
             }
@@ -166,7 +168,8 @@ async fn drive(
     let service = service_fn(|request| answer(request, &shared, &connection));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The time for a head is measured here, apart from the time between two requests.
+        // This function itself limits the time for a head, which is not the limit between two
+        // requests.
         .header_read_timeout(None::<Duration>)
         .max_buf_size(BUFFER_SIZE_MAX)
         .max_header_size(HEAD_SIZE_MAX)
@@ -246,7 +249,7 @@ async fn answer(
     );
     let request = Request::from_parts(parts, Body::new(body));
     let Ok(mut response) = shared.router.clone().oneshot(request).await;
-    // What an answer takes is known where it is not made bit by bit.
+    // The size is known unless the answer is a stream.
     let size = response.body().size_hint().exact();
     if let (Some(path), Some(size)) = (path, size)
         && let Err(problem) = charge
@@ -261,7 +264,7 @@ async fn answer(
     leaving(response)
 }
 
-/// Whether a request is answered at all.
+/// Refuses a request that must not reach a route.
 fn admitted(
     parts: &Parts,
     is_health: bool,
@@ -277,8 +280,8 @@ fn admitted(
     Ok(())
 }
 
-/// Reads what a client is just sending: one that still writes when its connection is closed would
-/// lose the answer to a reset.
+/// Reads what a client is just sending. If the connection closed while the client is still writing,
+/// a TCP reset could destroy the answer.
 async fn drain(mut body: Incoming) {
     let drained = async {
         let mut left = DRAIN_SIZE_MAX;
@@ -290,7 +293,7 @@ async fn drain(mut body: Incoming) {
             }
         }
     };
-    // Whether it ended or time did, there is nothing more to do.
+    // At the end of the body or of the time, nothing is left to do.
     let _ = tokio::time::timeout(DRAIN_WAIT, drained).await;
 }
 
@@ -299,7 +302,7 @@ fn close(response: &mut Response<Body>) {
     response.headers_mut().insert(header::CONNECTION, close);
 }
 
-/// What is answered instead of an answer for which there is no room.
+/// The answer that replaces one for which there is no memory.
 fn no_room(response: &Response<Body>, problem: Problem, path: &str) -> Response<Body> {
     use axum::response::IntoResponse as _;
     let id = response.headers().get(CORRELATION_ID).cloned();

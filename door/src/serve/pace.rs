@@ -1,8 +1,8 @@
-//! Whether bytes move fast enough.
+//! Checks that bytes move fast enough.
 //!
-//! Time in which somebody waits for the other side uses up a credit; bytes that move give some of it
-//! back. Invariant: what stands still is given up after the stall timeout, and so is what moves
-//! slower than the least rate, sooner or later; time in which nobody waits does not count.
+//! Waiting for the other side uses up a time credit; bytes that move restore some of it. Invariant:
+//! a transfer that stands still is given up after the stall timeout, and a transfer slower than the
+//! lowest rate is given up eventually; time in which this side does not wait does not count.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What is left of the time that the other side may take.
+/// The rest of the time that the other side may take.
 pub(super) struct Pace {
     credit: Duration,
     credit_max: Duration,
     rate_bytes_min: u64,
     waiting_since: Option<Instant>,
-    /// Made when it is first waited for; most connections never do.
+    /// Created at the first wait; most connections never wait.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -32,12 +32,12 @@ impl Pace {
         }
     }
 
-    /// Waits for the other side; ready where it took too long.
+    /// Waits for the other side; ready if it took too long.
     pub(super) fn wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.wait_for(self.credit, context)
     }
 
-    /// Waits for the other side for so long, whatever its credit.
+    /// Waits for the other side for `time`, whatever its credit.
     pub(super) fn wait_for(&mut self, time: Duration, context: &mut Context<'_>) -> Poll<()> {
         if self.waiting_since.is_none() {
             let now = Instant::now();
@@ -53,7 +53,7 @@ impl Pace {
         }
     }
 
-    /// So many bytes moved.
+    /// Notes that `size` bytes moved.
     pub(super) fn moved(&mut self, size: usize) {
         let Some(since) = self.waiting_since.take() else {
             return;
@@ -63,14 +63,14 @@ impl Pace {
         self.credit = left.saturating_add(earned).min(self.credit_max);
     }
 
-    /// Begins anew, with the whole credit.
+    /// Restores the full credit.
     pub(super) fn reset(&mut self) {
         self.waiting_since = None;
         self.credit = self.credit_max;
     }
 }
 
-/// The time that so many bytes take at the least rate, in bytes a second and at least 1.
+/// The time that `size` bytes take at the lowest rate, which is in bytes per second and at least 1.
 pub(super) fn worth(size: usize, rate_bytes_min: u64) -> Duration {
     let nanos = size as u128 * 1_000_000_000 / u128::from(rate_bytes_min);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -95,7 +95,7 @@ mod tests {
         for (size, lives) in [(1, false), (4_000, false), (5_000, true)] {
             let mut pace = Pace::new(Duration::from_secs(10), 1_000);
             let mut is_alive = true;
-            // One piece each five seconds.
+            // One piece every five seconds.
             for _ in 0..100 {
                 let five = tokio::time::sleep(Duration::from_secs(5));
                 tokio::select! {

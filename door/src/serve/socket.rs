@@ -1,6 +1,6 @@
-//! A connection's bytes.
+//! The byte stream of a connection.
 //!
-//! Invariant: a client that takes nothing, or too little, of what was written for it is cut.
+//! Invariant: a client that does not read its answer, or reads it too slowly, is cut off.
 //! Deliberately absent: what the bytes mean.
 
 use std::io::{self, IoSlice};
@@ -15,7 +15,7 @@ use super::limits::Limits;
 use super::pace::Pace;
 use super::table::{Connection, Cut, Phase, Table, Waited};
 
-/// A socket that knows what its connection does.
+/// A socket that keeps the phase of its connection up to date.
 pub(super) struct Socket {
     stream: TcpStream,
     pace: Pace,
@@ -101,7 +101,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Everything that was there to write is with the system.
+        // All output was handed to the operating system.
         self.pace.reset();
         self.waited.reset();
         self.connection.advance(Phase::Answered, Phase::Idle);

@@ -1,11 +1,11 @@
-//! Which connections there are, and who makes room where there are too many.
+//! The open connections of a listener, and which of them makes room if there are too many.
 //!
-//! Invariant: a connection that waits for its client (for a request, for the rest of one, for an
-//! answer to be taken) or for memory makes room for a new one, the longest-waiting first; one whose
-//! request the node itself is busy with, or to which the answer to a command is owed, never does.
-//! Bytes that trickle do not end a wait: they are worth as much time as they take at the least rate.
-//! Above the limits there is a reserve on which only health and metrics are answered. Deliberately
-//! absent: sockets.
+//! Invariant: a connection that waits for its client (for a request, for the rest of a request, for
+//! the client to read an answer) or for memory makes room for a new one; the connection that has
+//! waited longest goes first. A connection whose request the node is working on, or that is owed
+//! the answer to a command, never makes room. Bytes that trickle do not end a wait: they count only
+//! for the time that they take at the lowest rate. Above the limits there is a reserve on which
+//! only health and metrics are answered. Deliberately absent: sockets.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,25 +21,25 @@ use super::limits::{Limits, RESERVE_CONNECTIONS};
 use super::pace::worth;
 use crate::memory::{Memory, Open, Share};
 
-/// How long a connection must have waited before it makes room: longer than a client takes that goes
-/// on as soon as it can. It is short, since whoever opens connections faster than they come to this
-/// keeps others out.
+/// How long a connection must have waited before it makes room: longer than a client needs that
+/// continues as soon as it can. It is short, since a client that opens connections faster than they
+/// reach this age keeps others out.
 const WAITING_MIN: Duration = Duration::from_millis(100);
 
-/// What a connection does.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It waits for a request.
     Idle,
-    /// The head of a request has begun and not ended.
+    /// The head of a request has begun and is not complete.
     Head,
-    /// A request is under way.
+    /// The node works on a request.
     Busy,
-    /// The rest of its body has not come yet.
+    /// The rest of the request's body has not arrived yet.
     Receiving,
-    /// Its answer is complete, and not all of it is with the client.
+    /// The answer is complete, but not yet completely sent.
     Answered,
-    /// The client takes nothing of it.
+    /// The client does not read the answer.
     Stalled,
     /// A batch waits for its next line.
     Resting,
@@ -59,7 +59,7 @@ const PHASE_BITS: u32 = 3;
 /// Why a connection was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// It said nothing for too long.
+    /// It was silent for too long.
     Idle,
     /// The head of a request took too long.
     Head,
@@ -67,9 +67,9 @@ pub(super) enum Cut {
     Body,
     /// An answer was taken too slowly.
     Answer,
-    /// It made room for another one.
+    /// It made room for another connection.
     Room,
-    /// There was no room at all.
+    /// There was no room for it.
     Full,
 }
 
@@ -95,20 +95,20 @@ impl Cut {
     }
 }
 
-/// One connection, as everybody sees it who has to do with it.
+/// The shared state of one connection.
 pub(super) struct Connection {
-    /// When the table was made.
+    /// The time at which the table was created.
     epoch: Instant,
-    /// The phase, and since when, in milliseconds after `epoch`.
+    /// The phase and its start, in milliseconds after `epoch`.
     state: AtomicU64,
     /// Asks its task to end.
     pub(super) cut: Notify,
-    /// The memory of its address.
+    /// The memory share of its address.
     pub(super) share: Share,
-    /// What of its request is open.
+    /// The open work of its request.
     pub(super) open: Arc<Open>,
     address: IpAddr,
-    /// Above the limits: only health and metrics are answered.
+    /// Whether it is above the limits, so that only health and metrics are answered on it.
     pub(super) is_reserve: bool,
 }
 
@@ -117,12 +117,12 @@ impl Connection {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX >> PHASE_BITS)
     }
 
-    /// From now on it does this.
+    /// Enters a phase now.
     pub(super) fn enter(&self, phase: Phase) {
         self.enter_since(phase, Duration::ZERO);
     }
 
-    /// From now on it does this, and has been doing so for some time.
+    /// Enters a phase as if it had begun `time` ago.
     fn enter_since(&self, phase: Phase, time: Duration) {
         let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let since_ms = self.now_ms().saturating_sub(time_ms);
@@ -130,14 +130,14 @@ impl Connection {
         self.state.store(state, Ordering::Relaxed);
     }
 
-    /// Enters `to` where it is in `from`.
+    /// Enters `to` if the phase is `from`.
     pub(super) fn advance(&self, from: Phase, to: Phase) {
         if self.phase().0 == from {
             self.enter(to);
         }
     }
 
-    /// What it does, and for how long.
+    /// The phase, and how long it has lasted.
     pub(super) fn phase(&self) -> (Phase, Duration) {
         let state = self.state.load(Ordering::Relaxed);
         let index = (state & ((1 << PHASE_BITS) - 1)) as usize;
@@ -146,7 +146,7 @@ impl Connection {
         (PHASES[index.min(PHASES.len() - 1)], time)
     }
 
-    /// For how long it has been waiting for its client or for memory, if it may make room.
+    /// How long it has been waiting for its client or for memory; absent if it must not make room.
     fn waiting(&self) -> Option<Duration> {
         let (phase, time) = self.phase();
         let waits = match phase {
@@ -155,7 +155,7 @@ impl Connection {
             Phase::Idle | Phase::Head | Phase::Receiving | Phase::Stalled | Phase::Resting => true,
         };
         let min = match self.is_reserve {
-            // Nobody has a right to stay there.
+            // Connections of the reserve make room at once.
             true => Duration::ZERO,
             false => WAITING_MIN,
         };
@@ -163,7 +163,7 @@ impl Connection {
     }
 }
 
-/// For how long a client has kept one request or answer waiting, less what its bytes were worth.
+/// How long a client has delayed one request or answer, minus the time that its bytes were worth.
 pub(super) struct Waited {
     time: Duration,
     rate_bytes_min: u64,
@@ -177,19 +177,18 @@ impl Waited {
         }
     }
 
-    /// Nothing of it counts any more.
     pub(super) fn reset(&mut self) {
         self.time = Duration::ZERO;
     }
 
-    /// The connection waits for its client in this phase, which it enters from `from`.
+    /// If the connection is in the phase `from`, it now waits for its client in `phase`.
     pub(super) fn begin(&self, connection: &Connection, from: Phase, phase: Phase) {
         if connection.phase().0 == from {
             connection.enter_since(phase, self.time);
         }
     }
 
-    /// The client moved so many bytes; where the connection waited in this phase, it goes on to `to`.
+    /// The client moved `size` bytes. If the connection was waiting in `phase`, it enters `to`.
     pub(super) fn moved(&mut self, connection: &Connection, phase: Phase, to: Phase, size: usize) {
         let (now, time) = connection.phase();
         if now == phase {
@@ -217,15 +216,15 @@ struct Inner {
     in_reserve: usize,
 }
 
-/// Whoever has connections.
+/// The connections and the memory share of one address.
 struct Address {
-    /// How many, the reserve's included.
+    /// The number of its connections, including those of the reserve.
     all: usize,
     ordinary: usize,
     share: Share,
 }
 
-/// A connection's place in the table; dropped, it is free.
+/// A connection's place in the table. Dropping it frees the place.
 pub(super) struct Place {
     table: Arc<Table>,
     number: u64,
@@ -250,14 +249,14 @@ impl Table {
         })
     }
 
-    /// A place for a new connection of `address`; none where there is no room at all.
+    /// A place for a new connection of `address`; none if there is no room at all.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = network_of(address);
         let mut inner = self.lock();
         let inner = &mut *inner;
         let of_address = inner.addresses.get(&address).map_or(0, |of| of.ordinary);
         let ordinary = inner.connections.len() - inner.in_reserve;
-        // Its own address first: who has many makes room for himself.
+        // An address with too many connections makes room among its own.
         let has_room = if of_address >= self.limits.connections_per_address_max {
             self.make_room(inner, |other| !other.is_reserve && other.address == address)
         } else if ordinary >= self.limits.connections_max {
@@ -319,7 +318,7 @@ impl Table {
         };
         other.cut.notify_one();
         self.count(Cut::Room);
-        // Its place is free now, not when its task has noticed.
+        // Its place is free at once, before its task ends.
         self.remove(inner, number);
         true
     }
@@ -336,7 +335,7 @@ impl Table {
         of_address.all -= 1;
         of_address.ordinary -= usize::from(!gone.is_reserve);
         if of_address.all == 0 {
-            // What is still held of its share is a part of the whole all the same.
+            // Memory of its share that is still held stays counted in the shared memory.
             inner.addresses.remove(&gone.address);
         }
     }
@@ -357,7 +356,7 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address: somebody with IPv6 has at least a /64.
+/// The unit that counts as one address: an IPv6 user has at least a /64.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -401,7 +400,7 @@ mod tests {
         drop(places.remove(1));
         places[1].connection.enter(Phase::Busy);
         fourth.connection.enter(Phase::Busy);
-        // Nobody can make room: the reserve, and then nothing.
+        // No connection can make room: first the reserve is used, then the connection is refused.
         let reserve: Vec<_> = (0..RESERVE_CONNECTIONS)
             .map(|_| table.admit(address(5)).unwrap())
             .collect();
@@ -450,7 +449,7 @@ mod tests {
             .charge_of(Arc::clone(&places[0].connection.open))
             .owe();
         tokio::time::advance(Duration::from_secs(60)).await;
-        // Between two requests, and between two lines.
+        // Two connections wait: between two requests, and between two lines.
         places[1].connection.enter(Phase::Idle);
         places[2].connection.enter(Phase::Resting);
         tokio::time::advance(Duration::from_millis(20)).await;

@@ -1,4 +1,4 @@
-//! The server as clients meet it, over real sockets.
+//! Tests of the server over real sockets, as clients use it.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::{JsonText, NoQuery, finish, health};
 
-/// Long enough for anything that is not meant to take its time.
+/// A limit for everything that should happen without a delay.
 const SOON: Duration = Duration::from_secs(20);
 
 struct Served {
@@ -63,17 +63,17 @@ impl Served {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// One request on a connection of its own; the whole answer.
+    /// Sends one request on a new connection; returns the whole answer.
     async fn ask(&self, path: &str) -> String {
         let mut stream = self.connect().await;
         let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        // It may have been closed before.
+        // The server may have closed the connection already.
         let _ = stream.write_all(head.as_bytes()).await;
         rest(&mut stream).await
     }
 }
 
-/// What comes until the other side closes.
+/// All bytes until the other side closes.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     // A reset is an end, too.
@@ -101,7 +101,8 @@ async fn who_says_nothing_or_half_a_head_is_closed() {
         stream.write_all(said.as_bytes()).await.unwrap();
         assert_eq!(rest(&mut stream).await, "");
     }
-    // A request that takes longer is answered, on a connection that was used before.
+    // A request that takes longer than the timeouts is answered, also on a connection that was used
+    // before.
     let mut stream = served.connect().await;
     for _ in 0..2 {
         let head = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -160,7 +161,7 @@ async fn who_does_not_read_his_answer_loses_it() {
 
 const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// The head of a request whose body follows.
+/// The head of a request with a body.
 fn posted(path: &str, media_type: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n\
@@ -181,7 +182,7 @@ async fn health_is_answered_where_all_connections_are_taken() {
         stream.write_all(SLOW.as_bytes()).await.unwrap();
         taken.push(stream);
     }
-    // Both must have been read before.
+    // The server must have read both requests first.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let refused = served.ask("/slow").await;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
@@ -192,17 +193,17 @@ async fn health_is_answered_where_all_connections_are_taken() {
             "{path}"
         );
     }
-    // Whoever is refused and says no more of his body does not stay on the reserve.
+    // A refused client that sends no more of its body does not keep its reserved connection.
     let mut refused = Vec::new();
     for _ in 0..2 * RESERVE_CONNECTIONS {
         let mut stream = served.connect().await;
         let head = posted("/text", "application/json");
-        // It may have been closed before.
+        // The server may have closed the connection already.
         let _ = stream.write_all(head.as_bytes()).await;
         refused.push(stream);
     }
     assert!(served.ask("/livez").await.starts_with("HTTP/1.1 200 "));
-    // Their answers have come, and they wait for their clients.
+    // Their answers are sent, and the connections wait for their clients.
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(served.ask("/slow").await.starts_with("HTTP/1.1 200 "));
 }
@@ -211,7 +212,7 @@ async fn health_is_answered_where_all_connections_are_taken() {
 async fn whoever_keeps_us_waiting_makes_room_however_little_he_sends_meanwhile() {
     let limits = Limits {
         connections_max: 2,
-        // Room for one body of its size.
+        // Room for one body of this size.
         memory_bytes: 4 << 20,
         ..Limits::default()
     };

@@ -1,6 +1,6 @@
-//! This machine's clocks.
+//! Reads this machine's clocks.
 //!
-//! Invariant: nothing else in the engine asks what time it is by a clock that suspended time counts for.
+//! Invariant: no other file of the engine reads a clock that counts suspended time.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,12 +25,12 @@ pub(crate) fn boottime_ms() -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: it is a place to write to. With this clock the call cannot fail.
+    // SAFETY: the pointer is to a local `timespec`. With this clock the call cannot fail.
     unsafe { libc::clock_gettime(CLOCK_BOOTTIME, &raw mut now) };
     (now.tv_sec * 1_000 + now.tv_nsec / 1_000_000).unsigned_abs()
 }
 
-/// The clock on the wall, to the microsecond.
+/// The wall clock, to the microsecond.
 pub(crate) fn wall_clock() -> Timestamp {
     let elapsed = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,5 +1,5 @@
-//! Deciding one command against the accepted history and one's own unacknowledged commits, and
-//! making its record.
+//! Deciding one command against the accepted history and the owner's own unacknowledged commits,
+//! and making its record.
 //!
 //! Precedence: command id, expected version, rules.
 
@@ -23,11 +23,12 @@ use super::memory::{answer_again, answer_of, id_key};
 use super::{Action, LogAction, Now, Submission};
 use crate::command::{Answer, SubmitError};
 
-/// How far `recorded_at` may be ahead of one reading of the wall clock and still stand for it, in
-/// microseconds: one reading serves all commands of a turn, each recorded a microsecond later.
+/// How far `recorded_at` may be ahead of the wall clock and still serve as business time, in
+/// microseconds: all commands of a turn share one reading of the clock, and each is recorded a
+/// microsecond after the one before.
 const READING_US: i64 = 1_000;
 
-/// The code under which a stale expected version is refused.
+/// The rejection code for a stale expected version.
 pub const VERSION_CONFLICT: &str = "version_conflict";
 
 impl<T> Owner<T> {
@@ -36,14 +37,14 @@ impl<T> Owner<T> {
         self.decide(submission, vec![(ticket, false)], now);
     }
 
-    /// Takes a command back that an owner released, with whoever waits for it. Only to be called
-    /// while [`Owner::takes_commands`] holds.
+    /// Takes a released command back, with the clients that wait for it. Only to be called while
+    /// [`Owner::takes_commands`] holds.
     pub fn released(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
         self.decide(submission, waiters, now);
     }
 
-    /// Decides a command, or keeps it until what it needs of the local store can be read: an answer
-    /// that is none would let what comes behind it overtake it.
+    /// Decides a command, or keeps it until the local store can be read: an error reply would let
+    /// the stream's next command run first.
     pub(super) fn decide(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
         if self.clock_is_off(now) {
             self.again.push_front((submission, waiters));
@@ -96,8 +97,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Answers a command whose id is known already; gives the waiters back if it is not, or if nobody
-    /// can tell now.
+    /// Answers a command whose id is known. Returns the waiters if the id is not known, or cannot
+    /// be looked up now.
     fn answer_repeated(
         &mut self,
         submission: &Submission,
@@ -149,7 +150,7 @@ impl<T> Owner<T> {
         None
     }
 
-    /// Judges the command and makes its record, without taking it up.
+    /// Judges the command and makes its record, without appending or folding it.
     fn make(
         &mut self,
         submission: &Submission,
@@ -176,7 +177,8 @@ impl<T> Owner<T> {
             .speculation
             .head
             .unwrap_or((self.chain.head, self.chain.position));
-        // Under its own claim, whatever else was read: never in another's name.
+        // Records carry this owner's own claim even if another claim was read since: the owner
+        // never writes in another writer's name.
         let claimed = self.claimed;
         let claimed = claimed.filter(|_| !self.is(KnownBad::DecidesBehindAnothersClaim));
         let (term, writer) = claimed.unwrap_or((self.chain.term, self.chain.writer));
@@ -207,8 +209,8 @@ impl<T> Owner<T> {
         })
     }
 
-    /// When the next commit is recorded, and its business time where the client gives none: the wall
-    /// clock's, also where the log is ahead of it.
+    /// When the next commit is recorded, and its business time if the client gives none: the wall
+    /// clock's, even if the log is ahead of this clock.
     fn times(&self, now: Now) -> Result<Times, SubmitError> {
         let last = self.speculation.recorded_at.or(self.last_recorded_at);
         let recorded_at = match last {
@@ -230,8 +232,8 @@ impl<T> Owner<T> {
         })
     }
 
-    /// Reads the value of a new record as every reader will: what could not be read is never appended,
-    /// and the state goes on with what they will see.
+    /// Reads the value of a new record as every reader will. A value that cannot be read is never
+    /// appended, and the state goes on with the events as readers will see them.
     fn read_back(
         &self,
         (key, value): (&[u8], &[u8]),
@@ -371,7 +373,7 @@ impl<T> Owner<T> {
         events.iter().map(part).collect()
     }
 
-    /// Hands the record to the log and takes the commit up as speculative.
+    /// Hands the record to the log and adds the commit to the speculation.
     fn append(&mut self, made: Made, sent: Sent, waiters: Vec<(T, bool)>, now: Now) {
         let Sent {
             submission,
@@ -422,7 +424,7 @@ impl<T> Owner<T> {
     }
 }
 
-/// A command as it was sent, with what it is known by.
+/// A command as it was sent, with the key of its id and its fingerprint.
 struct Sent {
     submission: Submission,
     id_key: Bytes,
@@ -467,7 +469,8 @@ fn version_conflict(expected: u64, current: u64) -> RecordedRejection {
     }
 }
 
-/// The data that a commit keeps: all of it, but of a large refused command its size and digest.
+/// The data that a commit keeps: all of it, except for a large refused command, of which it keeps
+/// size and digest.
 fn kept_data(data: &RawValue, outcome: Outcome) -> Box<RawValue> {
     if outcome == Outcome::Rejected && data.get().len() > REFUSED_DATA_SIZE_MAX {
         let digest = DataDigest {

@@ -47,7 +47,7 @@ impl<T> Owner<T> {
         self.answer_each(answer, waiters);
     }
 
-    /// Says of everything in flight that it was not attempted.
+    /// Answers for all commands in flight that they were not attempted.
     pub(super) fn deny_window(&mut self) {
         self.speculation = Speculation::default();
         self.window_bytes = 0;
@@ -65,7 +65,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Folds the own claim as if nothing stood between it and what was folded.
+    /// Folds the own claim as if no record stood between it and what was folded.
     pub(super) fn skip_to(&mut self, claim: ClaimHeaders, offset: Offset) -> Option<Record> {
         let record = Record::at(offset, claim.record(self.claim_value()));
         self.chain.judge(&record).ok()?;

@@ -1,4 +1,4 @@
-//! The state of an owner, and what can be asked of it.
+//! The state of an owner, and the queries about it.
 //!
 //! Deliberately absent: how a command is decided and its record made (`decide`).
 
@@ -37,10 +37,10 @@ use super::{
 use crate::clock::Clock;
 use crate::command::Answer;
 
-/// What an owner is about.
+/// What an owner is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Holding the log against what was folded of it.
+    /// Proving that the log still holds what was folded.
     Proving,
     /// Folding up to the log's end, to learn the highest term.
     Following,
@@ -51,28 +51,29 @@ pub enum Phase {
     },
     /// Folded up to the log's end, and not wanted.
     StandingBy {
-        /// When to look whether there is more to read, as a monotonic time in milliseconds; absent:
-        /// not at all, or it is being looked.
+        /// When to look for new records, as a monotonic time in milliseconds; absent: never, or a
+        /// look is under way.
         read_at_ms: Option<u64>,
     },
     /// A claim was appended.
     Claiming {
         /// The claim.
         claim: ClaimHeaders,
-        /// Names its append.
+        /// Identifies its append.
         sequence: u64,
-        /// When it was handed over.
+        /// When the claim was handed to the log.
         sent_at: Timestamp,
-        /// Its acknowledgement.
+        /// The acknowledgement, once it has come; in it the offset, if the log told it.
         acknowledged: Option<Option<Offset>>,
-        /// Whether it was found in the log and counts, and no other claim has counted since.
+        /// Whether the claim was found in the log and counts, and no other claim has counted since.
         counts: bool,
-        /// When it is given up if nobody acknowledged it, as a monotonic time in milliseconds.
+        /// When the owner gives up waiting for the acknowledgement, as a monotonic time in
+        /// milliseconds.
         until_ms: u64,
     },
     /// Deciding commands.
     Owning,
-    /// Some appends may or may not be in the log; reading it.
+    /// Reading the log, since some appends may or may not be in it.
     Doubt,
     /// Waiting before the next try, until this monotonic time in milliseconds.
     BackingOff {
@@ -81,17 +82,17 @@ pub enum Phase {
         /// Why.
         reason: NotOwning,
     },
-    /// The local checkpoint cannot be read now; trying again at this monotonic time in milliseconds,
-    /// or from the next tick on.
+    /// The local checkpoint cannot be read now, or its store takes nothing; the owner will try
+    /// again.
     AwaitingStore {
-        /// When.
+        /// The monotonic time of the next try, in milliseconds; absent: the next tick sets it.
         retry_at_ms: Option<u64>,
     },
     /// The reader must not go on.
     Stopped(Stop),
 }
 
-/// A record of ours that was appended and not yet found in the log.
+/// A record of this owner that was appended and not yet found in the log.
 #[derive(Clone)]
 pub(super) struct InFlight<T> {
     pub(super) sequence: u64,
@@ -112,15 +113,16 @@ pub(super) struct InFlight<T> {
     pub(super) acknowledged: Option<Option<Offset>>,
 }
 
-/// A stream's state behind the unacknowledged commits.
+/// A stream's state after the unacknowledged commits.
 pub(super) struct SpeculativeStream {
     pub(super) version: u64,
     pub(super) state: Opaque,
     pub(super) size: StateSize,
-    /// How many commits that change the stream are unacknowledged. Where there are none, the accepted
-    /// state is the same: the copy is kept for the next command, which need not copy all of it then.
+    /// How many unacknowledged commits change the stream. If there are none, this state equals the
+    /// accepted one. The copy is then kept for the next command, which need not copy the whole
+    /// state.
     pub(super) in_flight: usize,
-    /// Whether a command was decided upon it since the last save.
+    /// Whether a command used this copy since [`Speculation::drop_spares`] last ran.
     pub(super) is_used: bool,
 }
 
@@ -131,12 +133,12 @@ pub(super) struct Speculation {
     pub(super) recorded_at: Option<Timestamp>,
     pub(super) streams: Keyed<SpeculativeStream>,
     pub(super) ids: Keyed<u64>,
-    /// What copies take that no commit in flight needs, about, in bytes.
+    /// The approximate size of the copies that no commit in flight needs, in bytes.
     pub(super) spare_bytes: usize,
 }
 
 impl Speculation {
-    /// Lets go of copies that no command needed since the last time.
+    /// Drops the copies that no command has used since the last call.
     pub(super) fn drop_spares(&mut self) {
         if self.spare_bytes == 0 {
             return;
@@ -154,30 +156,31 @@ pub enum Lists {
     /// There are no other nodes.
     #[default]
     Alone,
-    /// Nobody was heard yet.
+    /// Nothing is known of other nodes yet.
     Unheard,
-    /// Those of the nodes that are there and take commands.
+    /// The lists of the nodes that are present and take commands.
     Of(BTreeSet<Option<String>>),
 }
 
-/// Where reading must get to before the phase goes on.
+/// How far the owner must read before the phase goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Goal {
     End,
     Behind(Offset),
 }
 
-/// The owner of one partition. `T` stands for whoever waits for an answer.
+/// The owner of one partition. `T` identifies a client that waits for an answer.
 pub struct Owner<T> {
     pub(super) settings: OwnerSettings,
     pub(super) entropy: Box<dyn Entropy>,
     pub(super) memory: Memory,
     pub(super) chain: Chain,
     pub(super) speculation: Speculation,
-    /// Ours, in order, not yet found in the log.
+    /// This owner's records that are not yet found in the log, in order.
     pub(super) window: VecDeque<InFlight<T>>,
     pub(super) window_bytes: usize,
-    /// Commands whose records are known to be orphans, to be decided again, in order.
+    /// Commands to be decided again, in order: their records are orphans, or they could not be
+    /// decided.
     pub(super) again: VecDeque<(Submission, Vec<(T, bool)>)>,
     /// The latest time at which a commit of the partition was recorded.
     pub(super) last_recorded_at: Option<Timestamp>,
@@ -185,10 +188,10 @@ pub struct Owner<T> {
     pub(super) next_sequence: u64,
     phase: Phase,
     last: Option<Record>,
-    /// The place of the local checkpoint, until a record was folded behind it.
+    /// The place of the local checkpoint; used until a record after it was folded.
     resumed: Option<Checkpoint>,
     first_offset: Offset,
-    /// The last claim of ours that counted.
+    /// The last claim of this owner that counted.
     pub(super) claimed: Option<(Term, WriterId)>,
     /// What is known of this node's clock.
     clock: Clock,
@@ -196,56 +199,59 @@ pub struct Owner<T> {
     wanted: bool,
     /// The record format that claims announce.
     pub(super) record_version: u16,
-    /// Whether the partition is to be let go once nothing is in flight.
+    /// Whether the owner gives the partition up once nothing is in flight.
     letting_go: bool,
-    /// Who the newest claim says it is of.
+    /// The node that the newest claim names.
     holder: Option<Hint>,
-    /// What the newest claim says of its node's list of acknowledged places.
+    /// The digest of the list of acknowledged places that the newest claim names.
     claimed_list: Option<String>,
     /// What is known of other nodes' lists of acknowledged places.
     lists: Lists,
-    /// How often in short succession another writer took the partition, and when last.
+    /// How often another writer took the partition in short succession, and (`lost_at_ms`) when
+    /// last.
     losses: u32,
     lost_at_ms: u64,
-    /// The first append that was sent after the last read: its acknowledgement must lie behind
-    /// everything folded.
+    /// The first append that was sent after the last read: its offset must lie after everything
+    /// folded.
     sent_after_read: u64,
-    /// When the newest append of ours that reading found was sent, and when the log stamped it, in
-    /// milliseconds: until this clock is held against it.
+    /// The newest append of this owner that reading found: when it was sent, and the log's
+    /// timestamp in milliseconds. Kept until this node's clock is compared with it.
     found_at: Option<(Timestamp, i64)>,
-    /// The log to claim while no claim fixed one: of a log that is being made.
+    /// The id of a new log, for the first claim; a log has no id until a claim has fixed it.
     new_log: Option<LogId>,
-    /// The log that was opened; absent: whichever is found.
+    /// The log that was opened; absent: any log is accepted.
     opened_log: Option<LogId>,
     goal: Option<Goal>,
     reading: Reading,
-    /// How many reads were asked for; which of them was taken up last; and which of those that came to
-    /// the log's end.
+    /// How many reads were requested, which of them was the last to be processed (`taken_up`), and
+    /// which was the last to reach the log's end (`end_was_read_by`).
     reads: u64,
     taken_up: u64,
     end_was_read_by: u64,
-    /// What was read and waits for a proof that it continues what was folded.
+    /// A chunk that was read and waits for a proof that it continues what was folded.
     held: Option<(Chunk, Now)>,
-    /// The proof that the log is the one that was folded, while it is wanted.
+    /// The wanted proof that the log is still the one that was folded.
     proof: Proof,
-    /// The last place up to which the log was seen to hold what was folded, with its leader.
+    /// The last place up to which the log is known, by reading or by a proof, to hold what was
+    /// folded; with its leader.
     seen: Option<Checkpoint>,
-    /// What was taken up unread and is read again.
+    /// The second reading of records that were folded without being read.
     reread: Option<Reread>,
     /// Whether the local checkpoint was read since the process began.
     has_loaded: bool,
-    /// How often the local checkpoint could not be read since it last took something.
+    /// How often the local checkpoint store failed since it last took something.
     store_failures: u32,
     /// What the local store refuses again and again.
     refusals: Refusals,
-    /// Whether the partition was given up, since neither the local store nor memory has room.
+    /// Whether the partition was given up because neither the local store nor memory has room.
     without_room: bool,
-    /// When an owner reads on the next time although nothing is in doubt, as a monotonic time in
+    /// When an owner next reads on although nothing is in doubt, as a monotonic time in
     /// milliseconds.
     look_at_ms: u64,
-    /// Whether something was reported since the last proof that may mean another log.
+    /// Whether something happened since the last proof that may mean another log.
     unproven: bool,
-    /// Whether the end that the read under way will report was asked for after the goal was set.
+    /// Whether the read under way was requested after the goal was set. Only then does the end of
+    /// the log that it reports count.
     end_counts: bool,
     orphans: HashMap<Orphan, u64>,
 }
@@ -316,18 +322,18 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Lets the owner claim a partition that nobody claimed yet, for a log that is being made.
+    /// Lets the owner claim a partition that nobody has claimed yet, in a new log with this id.
     pub fn allow_first_claim(&mut self, log: LogId) {
         self.new_log = Some(log);
     }
 
-    /// Lets the owner stop where it finds another log than this.
+    /// Makes the owner stop if it finds another log than this.
     pub fn expect_log(&mut self, log: LogId) {
         self.opened_log = Some(log);
     }
 
-    /// Sets the newest record format that everybody reads, as far as is known of anybody: claims
-    /// announce it from now on, if this program writes it.
+    /// Sets the newest record format that all known nodes read; `None`: no limit is known. Later
+    /// claims announce this format, or the newest that this program writes if that is an older one.
     pub fn set_read_by_all(&mut self, version: Option<u16>) {
         let writes = self.settings.record_version_max;
         self.record_version = version.map_or(writes, |version| version.min(writes));
@@ -338,8 +344,8 @@ impl<T> Owner<T> {
         self.chain.acknowledged = acknowledged;
     }
 
-    /// Begins to take the partition over: from the local checkpoint where there is one.
-    /// `first_offset` is the first that the log keeps.
+    /// Begins to follow the partition, from the local checkpoint if there is one. `first_offset` is
+    /// the first that the log keeps.
     pub fn start(&mut self, first_offset: Offset) {
         self.first_offset = first_offset;
         match self.memory.load() {
@@ -354,7 +360,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// What the owner is about.
+    /// What the owner is doing.
     #[must_use]
     pub fn phase(&self) -> &Phase {
         &self.phase
@@ -366,7 +372,7 @@ impl<T> Owner<T> {
         &self.chain
     }
 
-    /// How many orphans were met, by reason.
+    /// How many orphans were found, by reason.
     #[must_use]
     pub fn orphans(&self) -> &HashMap<Orphan, u64> {
         &self.orphans
@@ -396,8 +402,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether it takes commands now: it owns, and neither records nor bytes in flight are at
-    /// their bound.
+    /// Whether the owner takes commands now: it owns and is not letting go, its clock is right, no
+    /// command waits to be decided again, and records and bytes in flight are below their limits.
     #[must_use]
     pub fn takes_commands(&self) -> bool {
         self.phase == Phase::Owning
@@ -408,8 +414,8 @@ impl<T> Owner<T> {
             && self.window_bytes < self.settings.in_flight_bytes_max
     }
 
-    /// Whether commands may wait here because it owns, is about to, or is finding out; if not, they
-    /// are for another node.
+    /// Whether commands may wait here: the owner owns, is about to own, or is finding out what
+    /// became of appends. If not, they are for another node.
     #[must_use]
     pub fn may_own_soon(&self) -> bool {
         match &self.phase {
@@ -425,13 +431,15 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether it is to own, has room for what it would have to keep, and knows what time it is.
+    /// Whether the owner may claim: it is wanted, has room for unsaved data, its clock is right,
+    /// and its list of acknowledged places allows it.
     fn may_claim(&self) -> bool {
         self.wanted && !self.without_room && self.clock.off().is_none() && !self.differs()
     }
 
-    /// Whether the partition is for nodes with another list of acknowledged places: one of them
-    /// claimed last, and such nodes are there, as far as is known.
+    /// Whether the partition is left to nodes with another list of acknowledged places. This is so
+    /// if the newest claim names another list, and either a present node has that list or nothing
+    /// is known of other nodes yet.
     fn differs(&self) -> bool {
         let is_another =
             self.chain.log.is_some() && self.claimed_list != self.chain.acknowledged.digest();
@@ -443,7 +451,7 @@ impl<T> Owner<T> {
             }
     }
 
-    /// Takes what is known of other nodes' lists of acknowledged places.
+    /// Sets what is known of other nodes' lists of acknowledged places.
     pub fn set_lists(&mut self, lists: Lists, now: Now) {
         self.lists = lists;
         if self.wanted && matches!(self.phase, Phase::StandingBy { .. }) && self.may_claim() {
@@ -457,9 +465,10 @@ impl<T> Owner<T> {
         acknowledged.up_to(self.chain.partition, last).collect()
     }
 
-    /// Whether a local checkpoint, or the log's beginning, can be gone on from. Not from one that was
-    /// folded with another list of acknowledged places; nor, when a process begins, from one in which
-    /// rules froze a stream: those of this program may be mended.
+    /// Whether the owner can go on from a local checkpoint, or from the log's beginning (`None`).
+    /// It cannot if the checkpoint was folded with another list of acknowledged places. Nor can it
+    /// when the process begins, if rules froze a stream in the checkpoint: this program's rules may
+    /// be mended.
     fn may_stand_at(&mut self, saved: Option<&Saved>) -> bool {
         let is_first = !std::mem::replace(&mut self.has_loaded, true);
         saved.is_none_or(|saved| {
@@ -469,27 +478,26 @@ impl<T> Owner<T> {
         })
     }
 
-    /// Whether it folds what the log has before it takes the partition over, and has nothing of its
-    /// own to settle there.
+    /// Whether the owner still folds the log, and has no command of its own to settle.
     #[must_use]
     pub fn is_reading_up(&self) -> bool {
         matches!(self.phase, Phase::Proving | Phase::Following) && self.is_drained()
     }
 
-    /// Whose the newest claim is, as it says itself; absent where it names no address.
+    /// The node that the newest claim names; absent if the claim names no address.
     #[must_use]
     pub fn holder(&self) -> Option<&Hint> {
         self.holder.as_ref()
     }
 
-    /// The last claim of this owner's that counted, if no other has counted since.
+    /// The term of this owner's last claim that counted, if no other claim has counted since.
     #[must_use]
     pub fn held_term(&self) -> Option<Term> {
         self.holds().then_some(self.chain.term)
     }
 
-    /// Whether an append may be handed to the log now: under a claim that is in doubt, lost or given
-    /// up nothing more is sent, whatever was decided before.
+    /// Whether an append may be handed to the log now. Under a claim that is in doubt, lost or
+    /// given up, nothing more is sent, even if it was decided before.
     #[must_use]
     pub fn sends(&self, sequence: u64) -> bool {
         let is_in_window = || {
@@ -503,37 +511,38 @@ impl<T> Owner<T> {
         }
     }
 
-    /// The number of the next read that is asked for.
+    /// The number that the next requested read will have.
     #[must_use]
     pub fn next_read(&self) -> u64 {
         self.reads + 1
     }
 
-    /// The last of the reads after which all was folded that stood in the log when it was asked for.
+    /// The last read that came to the log's end. Everything that the log held when this read was
+    /// requested is folded.
     #[must_use]
     pub fn end_was_read_by(&self) -> u64 {
         self.end_was_read_by
     }
 
-    /// Whether it was asked to let go and has not yet done so.
+    /// Whether the owner was asked to let go and has not yet done so.
     #[must_use]
     pub fn is_letting_go(&self) -> bool {
         self.letting_go
     }
 
-    /// Whether nothing waits for the log or for being decided again.
+    /// Whether no command waits for the log or to be decided again.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.window.is_empty() && self.again.is_empty()
     }
 
-    /// How many streams are not decided upon any more, while all others are.
+    /// How many streams are frozen.
     #[must_use]
     pub fn frozen_streams(&self) -> u64 {
         self.memory.frozen_count()
     }
 
-    /// How many records of ours are appended and not yet found in the log.
+    /// How many of this owner's records are appended and not yet found in the log.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.window.len()
@@ -544,8 +553,8 @@ impl<T> Owner<T> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Looks a command up. What is known is so whoever owns; that nothing is known means something
-    /// only while this one owns.
+    /// Looks a command up. An answer that is found is valid whichever node owns. That nothing is
+    /// found means something only while this node owns.
     pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
         let stream_key = stream_key(&inquiry.tenant, &inquiry.stream);
         let key = id_key(&stream_key, &inquiry.id);

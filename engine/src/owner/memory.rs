@@ -1,7 +1,7 @@
 //! What an owner knows from the accepted history: states, versions and command ids.
 //!
-//! Invariant: it stands exactly at the last folded record; nothing speculative is in it. Entries
-//! that are not in the local store yet are never evicted.
+//! Invariant: memory reflects exactly the records up to the last folded one; nothing speculative is
+//! in it. Entries that are not in the local store yet are never evicted.
 
 mod answers;
 pub(super) mod fingerprint;
@@ -30,51 +30,52 @@ use crate::command::Decision;
 use crate::frozen::{Frozen, FrozenBy};
 use streams::{StreamEntry, Streams};
 
-/// What an id takes in memory beside its key and its form, in bytes.
+/// The memory of an id apart from its key and its stored form, in bytes.
 const ID_BYTES: usize = 192;
 
-/// How many ids are not worth looking for old ones among them.
+/// Old ids are not looked for among fewer new ids than this.
 const IDS_LEFT_ALONE: usize = 1_024;
 
-/// Why an entry is there that was just used.
+/// Why an entry exists that was just used.
 const LOOKED_UP: &str = "a stream that was looked up is in memory";
-/// Why a stream that begins has no state.
+/// Why a new stream has no state.
 const NO_STATE: &str = "the state before any event could not be made";
 
 pub(super) struct Memory {
     registry: Registry,
     store: Box<dyn StateStore>,
     streams: Streams,
-    /// All ids that the local store lacks but those that streams begin with.
+    /// All ids that the local store lacks, except those with which streams begin.
     ids: Keyed<StoredId>,
-    /// How many were left when ids were last forgotten here.
+    /// How many ids were left when old ones were last removed from memory.
     ids_left: usize,
-    /// None of them was recorded before this; absent: there are none.
+    /// None of `ids` was recorded before this; absent: there are none.
     ids_since: Option<Timestamp>,
     fingerprint_key: [u8; 16],
     idempotency_window_ms: u64,
     unsaved_commits: usize,
-    /// Why what is here is not to be decided upon, if so.
+    /// Why nothing may be decided on this memory, if so.
     doubt: Option<Doubt>,
-    /// The local store cannot be used: everything is here, and stays here until it can.
+    /// The local store cannot be used: memory holds everything, until a full save has succeeded.
     alone: bool,
-    /// The last record that was taken up, for messages about streams that are frozen there.
+    /// The last record that was folded, for messages about streams that are frozen there.
     place: (Partition, Offset),
-    /// How many streams are frozen, here and in the local store.
+    /// How many streams are frozen, in memory and in the local store.
     frozen: u64,
     /// How many of them by the program's rules.
     frozen_by_rules: u64,
-    /// Whether the log was folded again since a state of the local store could not be read: one that
-    /// this very program wrote, and does not read, would else have it folded again and again.
+    /// Whether the log was folded again because a state in the local store could not be understood.
+    /// If this program cannot read a state that it wrote itself, the owner would otherwise fold the
+    /// log again and again.
     is_folded_again: bool,
 }
 
 /// What was wrong with the local store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Doubt {
-    /// It could not be read.
+    /// The store could not be read.
     Unread,
-    /// It was read, and not understood.
+    /// The store was read, and its content was not understood.
     Unreadable,
 }
 
@@ -123,10 +124,10 @@ impl Memory {
         }
     }
 
-    /// Throws away what is here, and says where the local store stands, if anywhere.
+    /// Empties memory, and returns the place of the local checkpoint, if there is one.
     ///
     /// # Errors
-    /// [`StoreError`]: it cannot be read now.
+    /// [`StoreError`]: the local store cannot be read now.
     pub(super) fn load(&mut self) -> Result<Option<Saved>, StoreError> {
         self.forget_all();
         self.doubt = Some(Doubt::Unread);
@@ -158,7 +159,7 @@ impl Memory {
         self.is_folded_again |= self.doubt == Some(Doubt::Unreadable);
         let had_doubts = self.doubt.take().is_some();
         let cleared = self.store.clear();
-        // What could not be read once is not read again before it took everything anew.
+        // After a failure of the store, ignore it until a full save has succeeded.
         self.alone = had_doubts || cleared.is_err();
         cleared
     }
@@ -176,7 +177,7 @@ impl Memory {
         self.ids_since = None;
     }
 
-    /// Forgets each id that is here.
+    /// Forgets all ids in memory.
     pub(super) fn forget_ids(&mut self) {
         self.let_ids_go();
         self.streams.forget_all_firsts();
@@ -190,7 +191,8 @@ impl Memory {
         &self.registry
     }
 
-    /// Whether something stored could not be read: the owner is to go back to where it can.
+    /// Whether something in the local store could not be read: the owner must go back to the local
+    /// checkpoint, or to the first record.
     pub(super) fn is_stale(&self) -> bool {
         self.doubt.is_some()
     }
@@ -241,7 +243,7 @@ impl Memory {
         })
     }
 
-    /// Why a stream is not decided upon any more, if so.
+    /// Why a stream is frozen, if it is.
     pub(super) fn frozen(&mut self, stream_key: &[u8]) -> Option<Frozen> {
         if self.frozen == 0 {
             return None;
@@ -250,7 +252,7 @@ impl Memory {
         self.stream(stream_key, category).frozen.as_deref().cloned()
     }
 
-    /// Freezes a stream, if it is not frozen yet. Its state is of no use any more.
+    /// Freezes a stream, if it is not frozen yet, and drops its state.
     pub(super) fn freeze(&mut self, stream_key: &[u8], why: FrozenBy) {
         self.stream(stream_key, image::category_of(stream_key));
         let frozen = Frozen {
@@ -264,7 +266,8 @@ impl Memory {
         let is_acknowledged = matches!(frozen.why, FrozenBy::Acknowledged(_));
         match entry.frozen.as_deref().map(|before| &before.why) {
             None => self.frozen += 1,
-            // What was acknowledged is left out by every reader, whatever its rules say.
+            // Every reader skips an acknowledged place, whatever its rules say: this reason
+            // replaces the rules' one.
             Some(FrozenBy::Rules(_)) if is_acknowledged => self.frozen_by_rules -= 1,
             Some(_) => return,
         }
@@ -280,10 +283,10 @@ impl Memory {
         self.frozen
     }
 
-    /// The same as [`Self::id`] of a stream that is about to be decided upon.
+    /// The same as [`Self::id`], for a stream that is about to be decided on.
     ///
     /// # Errors
-    /// [`StoreError`]: nobody can tell now.
+    /// [`StoreError`]: the id cannot be looked up now.
     pub(super) fn id_of(
         &mut self,
         stream_key: &Bytes,
@@ -300,19 +303,19 @@ impl Memory {
     /// What is known of a command id, if it is remembered at `last_recorded_at`.
     ///
     /// # Errors
-    /// [`StoreError`]: nobody can tell now.
+    /// [`StoreError`]: the id cannot be looked up now.
     pub(super) fn id(
         &self,
         stream_key: &Bytes,
         id_key: &Bytes,
         last_recorded_at: Option<Timestamp>,
     ) -> Result<Option<KnownId>, StoreError> {
-        // What could not be read is in memory as if it were new.
+        // After a failed read, memory holds the stream as if it were new.
         let held = self.streams.get(stream_key).filter(|_| !self.is_stale());
         let is_stored = !self.alone && held.is_none_or(|entry| entry.is_stored);
         let known = match self.ids.get(id_key) {
             Some(known) => Some(known.read()?),
-            // Where the local store has nothing of a stream, it has none of its ids.
+            // If the local store has nothing of a stream, it has none of its ids.
             None if !is_stored => None,
             None => {
                 let stored = self.store.id(id_key)?;
@@ -324,7 +327,8 @@ impl Memory {
             known.map(StoredId::read).transpose()
         };
         let known = match (known, held) {
-            // If the stream begins with this id, it was forgotten and came again.
+            // This id comes first even if the stream begins with it: then it was forgotten and came
+            // again.
             (Some(known), _) => Some(known),
             (None, Some(entry)) => begins(entry.first.as_ref())?,
             (None, None) if !is_stored => None,
@@ -342,7 +346,7 @@ impl Memory {
         Ok(known.filter(is_remembered))
     }
 
-    /// Notes that something stored could not be read.
+    /// Notes that something in the local store could not be read.
     pub(super) fn doubts_the_store(&mut self, error: &StoreError) {
         self.doubt = Some(Doubt::of(error));
     }
@@ -353,8 +357,8 @@ impl Memory {
             .saturating_mul(1_000)
     }
 
-    /// Takes up an accepted commit from the log, which has it under its stream's key and which
-    /// follows from its stream's version.
+    /// Folds an accepted commit from the log. It must stand under its stream's key and follow its
+    /// stream's version.
     pub(super) fn fold(
         &mut self,
         key: &[u8],
@@ -365,7 +369,7 @@ impl Memory {
         let aggregate = self.registry.get(category).cloned();
         self.stream(key, category);
         if self.is_stale() {
-            // The owner goes back.
+            // The stream could not be read: the owner goes back.
             return;
         }
         self.place.1 = offset;
@@ -408,7 +412,7 @@ impl Memory {
         }
     }
 
-    /// Takes up an accepted commit of this owner's own deciding.
+    /// Folds an accepted commit that this owner decided.
     pub(super) fn fold_own(&mut self, own: OwnCommit<'_>) {
         let OwnCommit {
             key,
@@ -458,8 +462,7 @@ impl Memory {
         self.ids_since = Some(since.min(recorded_at));
     }
 
-    /// About how much memory is taken by what the local store has not taken, in bytes, as far as it
-    /// was to take it.
+    /// The approximate memory of what the local store was to take and has not taken, in bytes.
     pub(super) fn unsaved_bytes(&self) -> usize {
         let ids = self.ids.iter();
         let weight =
@@ -468,13 +471,13 @@ impl Memory {
         self.streams.dirty_bytes() + ids
     }
 
-    /// Keeps nothing more in memory, until the local store is loaded again.
+    /// Empties memory, which must not be used until the local store is loaded again.
     pub(super) fn drop_all(&mut self) {
         self.forget_all();
         self.doubt = Some(Doubt::Unread);
     }
 
-    /// Whether the local store takes so many bytes now.
+    /// Whether the local store takes a trial write of this size now.
     ///
     /// # Errors
     /// [`StoreError`]: it does not.
@@ -489,8 +492,8 @@ impl Memory {
         Timestamp::from_micros(micros).ok()
     }
 
-    /// Forgets ids that are too old to be remembered, each time when half as many have come as were
-    /// left.
+    /// Removes ids from memory that are too old to be remembered. This is done only once half as
+    /// many ids have come as were left the last time.
     fn forget_in_memory(&mut self, before: Option<Timestamp>) {
         let most = self.ids_left + self.ids_left / 2 + IDS_LEFT_ALONE;
         if let Some(before) = before
@@ -509,7 +512,7 @@ impl Memory {
     }
 }
 
-/// The state before any event; absent where the rules fail over it.
+/// The state before any event; absent if the rules fail over it.
 fn initial(aggregate: &dyn Aggregate) -> Option<Opaque> {
     let made = aggregate.initial();
     let category = aggregate.category();
@@ -517,7 +520,7 @@ fn initial(aggregate: &dyn Aggregate) -> Option<Opaque> {
         .ok()
 }
 
-/// Takes up the events of a commit from the log; what the rules say where they cannot.
+/// Changes a state by the events of a commit from the log; on failure, returns what the rules say.
 fn evolve_all(
     aggregate: &dyn Aggregate,
     state: &mut Opaque,
@@ -543,7 +546,7 @@ fn frozen_by_rules((partition, offset): (Partition, Offset), said: String) -> Fr
 impl verdict::Streams for Memory {
     fn version(&mut self, key: &[u8]) -> Option<u64> {
         let version = self.stream(key, image::category_of(key)).version;
-        // The owner goes back where it could not be read.
+        // If the stream could not be read, the owner goes back.
         (!self.is_stale()).then_some(version)
     }
 
@@ -558,13 +561,13 @@ impl verdict::Streams for Memory {
     }
 }
 
-/// A commit of this owner's own deciding.
+/// A commit that this owner decided.
 pub(super) struct OwnCommit<'a> {
     pub(super) key: &'a Bytes,
     pub(super) events: &'a [DecidedEvent],
     /// The business time of the events.
     pub(super) occurred_at: Timestamp,
-    /// The stream's state behind it and its size, where that is known.
+    /// The stream's state after the commit, and its size, if they are known.
     pub(super) state: Option<(Opaque, StateSize)>,
     pub(super) id: CommandId,
     pub(super) id_key: Bytes,

@@ -1,11 +1,13 @@
-//! The owner of one partition: decides commands, chains and pipelines their records, and answers
-//! when the log has. A state machine without I/O, clock or chance: inputs go in, [`Action`]s come
-//! out, and a thin driver performs them on Kafka, on SQLite, in a simulator or in a model.
+//! The owner of one partition: it decides commands, chains their records, appends them without
+//! waiting for each acknowledgement, and answers once the log holds them. It is a state machine
+//! without I/O, clock or randomness: inputs go in, [`Action`]s come out, and a thin driver performs
+//! them on Kafka, on SQLite, in a simulator or in a model.
 //!
-//! Invariants (protocol.md "The writer"): accepted and rejected are said only when the log has said
-//! so; after a doubt nothing more is sent under that claim, ever; the same command id never leads
-//! to two commits within the idempotency window. Deliberately absent: who should own, which it is
-//! told ([`Owner::want`]), and how other nodes are reached.
+//! Invariants (protocol.md "The writer"): a client hears "accepted" or "rejected" only after the
+//! log has confirmed the record; after a doubt, nothing more is ever sent under that claim; the
+//! same command id never leads to two commits within the idempotency window. Deliberately absent:
+//! the choice of the node that should own the partition (the owner learns it through
+//! [`Owner::want`]), and how other nodes are reached.
 
 mod decide;
 mod known_bad;
@@ -32,48 +34,50 @@ pub use store::{
     FirstId, NoStore, SaveBatch, Saved, StateStore, Store, StoreError, StoredId, StoredState,
 };
 
-/// What a command takes in memory beside its data, about, in bytes.
+/// The approximate memory of a command apart from its data, in bytes.
 const COMMAND_BYTES: usize = 1_024;
-/// How often a command's data is held while it waits: as sent, as read, in its record and event.
+/// How many copies of a command's data exist while it waits: as sent, as read, in its record, in
+/// its event.
 const DATA_COPIES: usize = 4;
 
-/// How many bytes a stream's state may have as JSON, unless said otherwise.
+/// The default limit for a stream's state as JSON, in bytes.
 pub const STREAM_STATE_BYTES_MAX: usize = 1 << 20;
 
 /// The present moment, as an input.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// The clock on the wall.
+    /// The wall clock.
     pub wall: Timestamp,
-    /// A clock that never goes back, in milliseconds from any start.
+    /// A monotonic clock, in milliseconds since an arbitrary start.
     pub monotonic_ms: u64,
-    /// The same for one that also counts while the machine is suspended.
+    /// A monotonic clock that also counts while the machine is suspended, in milliseconds since an
+    /// arbitrary start.
     pub boottime_ms: u64,
 }
 
-/// Where ids and chance come from.
+/// The source of ids and random bytes.
 pub trait Entropy: Send {
     /// Sixteen random bytes.
     fn bytes(&mut self) -> [u8; 16];
 
-    /// Sixteen random bytes that name a claim. A checker gives names here that do not depend on
-    /// what else was asked for before.
+    /// Sixteen random bytes that name a claim. A model checker gives names here that do not depend
+    /// on earlier calls.
     fn writer(&mut self) -> [u8; 16] {
         self.bytes()
     }
 }
 
-/// What a command needs for being decided, and what names it among the inputs and answers.
+/// A command as it is decided. It also identifies the command in inputs and answers.
 #[derive(Clone)]
 pub struct Submission {
     /// The request.
     pub request: Request,
-    /// Its data, read.
+    /// Its data, decoded.
     pub command: DecodedCommand,
 }
 
 impl Submission {
-    /// Whether this is the command that is asked for.
+    /// Whether this is the command that `asked` names.
     #[must_use]
     pub fn is(&self, asked: &Inquiry) -> bool {
         let Request {
@@ -82,13 +86,13 @@ impl Submission {
         id == &asked.id && stream == &asked.stream && tenant == &asked.tenant
     }
 
-    /// Gives its data back; what is left only names it.
+    /// Frees the command's data; what is left only identifies the command.
     pub fn strip(&mut self) {
         self.request.data = RawValue::NULL.to_owned();
         self.command = DecodedCommand::emptied();
     }
 
-    /// What it takes in memory while it waits, about, in bytes.
+    /// The approximate memory of the command while it waits, in bytes.
     #[must_use]
     pub fn size(&self) -> u32 {
         let size = COMMAND_BYTES + DATA_COPIES * self.request.data.get().len();
@@ -103,8 +107,8 @@ pub struct OwnerSettings {
     pub node: String,
     /// Where the node listens, if it does, for its claims.
     pub address: Option<String>,
-    /// The newest record format that the program reads and writes: [`RECORD_VERSION`], unless it stands
-    /// for another program.
+    /// The newest record format that the program reads and writes: [`RECORD_VERSION`], unless this
+    /// owner stands for another program.
     pub record_version_max: u16,
     /// The idempotency window that a first claim states, in milliseconds of recorded time.
     pub idempotency_window_ms: u64,
@@ -115,33 +119,35 @@ pub struct OwnerSettings {
     /// How long an append may go without acknowledgement before all in flight are in doubt, in
     /// milliseconds.
     pub append_doubt_after_ms: u64,
-    /// How far the node's clock may be from the time that it should show, in milliseconds.
+    /// How far the node's clock may be off, in milliseconds.
     pub clock_skew_max_ms: i64,
-    /// The least pause before claiming again after losing, in milliseconds; up to twice of it by
-    /// chance.
+    /// The shortest pause before the next claim after a lost one, in milliseconds. A random part
+    /// makes it up to twice as long.
     pub back_off_ms: u64,
-    /// The same after the partition's broker stamped a record with a time too far away; each further time
-    /// twice as long.
+    /// The shortest pause after the partition's broker stamped a record with a time too far from
+    /// this node's clock, in milliseconds. The pause doubles each further time.
     pub clock_back_off_ms: u64,
-    /// How many bytes the streams' states may take that are kept in memory, as estimated from what
-    /// they take in the local store.
+    /// How many bytes of memory the states of streams may take, estimated from their size in the
+    /// local store.
     pub states_bytes_max: usize,
-    /// How many bytes a stream's state may have as JSON: what enlarges it beyond that is not taken.
+    /// The limit for a stream's state as JSON, in bytes. A command that enlarges the state beyond
+    /// it is refused.
     pub stream_state_bytes_max: usize,
-    /// How many bytes may be kept in memory that the local store does not take, about, before the
-    /// partition is given up until it does.
+    /// About how many bytes memory keeps for a local store that does not take them. Beyond that,
+    /// the owner gives the partition up until the store takes them.
     pub unsaved_bytes_max: usize,
-    /// How many commits are folded before the local checkpoint is written.
+    /// After how many folded commits the local checkpoint is written.
     pub save_every_commits: usize,
-    /// How long the present owner may take to hand over before the partition is claimed all the
-    /// same, in milliseconds.
+    /// How long to wait for the present owner to hand over, in milliseconds. After that the
+    /// partition is claimed all the same.
     pub hand_over_wait_ms: u64,
-    /// How often a partition that is not wanted is read on, so that a take-over folds only its
-    /// tail, in milliseconds; absent: not at all.
+    /// How often a standby reads on, in milliseconds, so that a take-over folds only the log's
+    /// tail; absent: never.
     pub standby_read_every_ms: Option<u64>,
-    /// How often an owner reads on in the log, and proves that what it wrote last is still there, in
-    /// milliseconds; absent: only when something is in doubt. Without commands nothing else tells it
-    /// that another has claimed; and whoever loses just what it wrote last may be none the wiser.
+    /// How often an owner reads on in the log and proves that its last record is still there, in
+    /// milliseconds; absent: only when something is in doubt. Without commands, nothing else tells
+    /// the owner that another writer has claimed. And an owner might otherwise not notice that the
+    /// log lost only its last record.
     pub look_every_ms: Option<u64>,
 }
 
@@ -169,20 +175,20 @@ impl Default for OwnerSettings {
     }
 }
 
-/// What is asked of the log.
+/// A request to the log.
 #[derive(Clone, Debug)]
 pub enum LogAction {
-    /// Hand a record to the log; its result comes back under `sequence`. A claim takes a new
-    /// session, and what the old one had no room for is gone.
+    /// Append a record; the result comes back under `sequence`. A claim begins a new append
+    /// session; records for which the old session had no room are dropped.
     Append {
-        /// Names the append among the inputs.
+        /// Identifies the append in the inputs.
         sequence: u64,
         /// The record.
         record: NewRecord,
         /// Whether it is a claim.
         claim: bool,
     },
-    /// Read a piece of the log.
+    /// Read a chunk of the log.
     Read {
         /// From this offset on.
         from: Offset,
@@ -192,29 +198,30 @@ pub enum LogAction {
         /// The offset of the last record that was folded.
         offset: Offset,
     },
-    /// Look where the log ends, and report with [`Owner::peeked`].
+    /// Find the log's end, and report with [`Owner::peeked`].
     Peek,
 }
 
-/// What the driver is to do. `T` stands for whoever waits for an answer.
+/// A task for the driver. `T` identifies a client that waits for an answer.
 #[derive(Clone)]
 pub enum Action<T> {
     /// Ask something of the log.
     Log(LogAction),
-    /// Ask whoever owns the partition to hand over, and report with [`Owner::owner_answered`] when
-    /// that is done, refused or hopeless; at once where nobody else is known to own.
+    /// Ask the present owner to hand over, and report with [`Owner::owner_answered`] once it has
+    /// done so, refuses or cannot be reached; report at once if no other owner is known.
     AskOwner,
-    /// A command that is not in the log and never will be as it was decided: it is for whoever owns
-    /// now, under the same command id. Several come in the order in which they were decided.
+    /// Pass a command on to the present owner, under the same command id: what was decided here is
+    /// not in the log and never will be. Several commands come in the order in which they were
+    /// decided.
     Release {
         /// The command.
         submission: Submission,
-        /// Who waits, and whether the first answer is a repetition for them.
+        /// The clients that wait, each with whether the first answer is a repetition for it.
         waiters: Vec<(T, bool)>,
     },
-    /// Tell whoever waits.
+    /// Answer a client.
     Answer {
-        /// Who waits.
+        /// The client that waits.
         ticket: T,
         /// The answer.
         answer: Result<Answer, SubmitError>,
@@ -227,22 +234,22 @@ pub enum NotOwning {
     /// Another node should own the partition.
     #[error("another node should own the partition")]
     StandingBy,
-    /// It reads the log, or waits for its claim.
+    /// The owner reads the log, or waits for its claim.
     #[error("taking the partition over")]
     TakingOver,
-    /// Some of its appends are in doubt.
+    /// Some of the owner's appends are in doubt.
     #[error("finding out what became of appends in doubt")]
     InDoubt,
     /// The local checkpoint cannot be read now.
     #[error("the local checkpoint cannot be read; trying again")]
     StoreAway,
-    /// The local checkpoint store takes nothing, and memory has no room for what it was to take.
+    /// The local checkpoint store takes nothing, and memory has no room for more unsaved data.
     #[error(
         "the local checkpoint store takes nothing, and memory has no room for more; make room on its \
          disk"
     )]
     NoRoom,
-    /// The local checkpoint store has room, and refuses again and again what this partition keeps.
+    /// The local checkpoint store has room, but refuses the data of this partition again and again.
     #[error(
         "the local checkpoint store refuses what this partition keeps: {0}; stop this node, delete \
          the folder of its store, which is made again from the log, or give it another disk, and \
@@ -255,7 +262,7 @@ pub enum NotOwning {
     /// The node's clock is wrong, or was set while the process ran.
     #[error("{0}")]
     Clock(ClockOff),
-    /// Nodes with another list of acknowledged damage own.
+    /// The nodes that own have another list of acknowledged damage.
     #[error(
         "another node acknowledges other damaged places: make `acknowledged_damage` the same in all \
          nodes, and start them again"
@@ -272,7 +279,7 @@ pub enum NotOwning {
 /// A question about a command that was sent earlier.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inquiry {
-    /// For whom the stream is kept.
+    /// The stream's tenant.
     pub tenant: TenantId,
     /// The stream.
     pub stream: StreamName,
@@ -285,15 +292,15 @@ pub struct Inquiry {
 pub enum Inquired {
     /// What the log says of it.
     Known(Answer),
-    /// It may be in the log or not; that is being found out.
+    /// The command may or may not be in the log; the owner is finding out.
     InFlight,
-    /// It is not in the log up to here, as far as ids are remembered, and not on its way to the log
-    /// from here. An owner that is deposed and has not noticed says so too.
+    /// The command is not in the log up to `up_to`, as far as ids are remembered, and this owner is
+    /// not appending it. An owner that was deposed and has not noticed says so, too.
     NotKnown {
         /// The last position that was read.
         up_to: Position,
     },
-    /// The same, and another node owns, or nobody.
+    /// The same as [`Self::NotKnown`], but another node owns the partition, or nobody does.
     NotHere {
         /// The last position that was read.
         up_to: Position,

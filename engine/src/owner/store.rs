@@ -31,18 +31,18 @@ use position::{Offset, Partition};
 use self::sweep::Sweep;
 use crate::frozen::Frozen;
 
-/// The least and the most bytes that wait in memory for being written, per partition.
+/// The least and the most bytes that wait in memory to be written, per partition.
 const MEMTABLE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
-/// How large the files of a partition's store are. The library merges what it writes with files of four
-/// times that size together before it puts any of them aside, so that this bounds how often each row is
-/// written again; smaller ones would be many open files.
+/// The size of the files of a partition's store, in bytes. The library merges new data with files
+/// of up to four times this size together before it sets any of them aside. This size therefore
+/// bounds how often each row is written again. Smaller files would mean many open files.
 const FILE_BYTES: u64 = 16 << 20;
-/// About how many times what waits takes of it in memory.
+/// About how many times its own size waiting data takes in memory.
 const MEMTABLE_TIMES: u64 = 2;
-/// The most bytes of journals on disk, over all partitions: the least that the library takes, and more
-/// than all that waits in memory.
+/// The most bytes of journals on disk, over all partitions: the least that the library accepts, and
+/// more than all data that waits in memory.
 const JOURNALS_BYTES: u64 = 64 << 20;
-/// The pause before a store that failed is opened anew once more.
+/// The pause before a store that failed is opened again.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// A failed operation on the local store.
@@ -51,13 +51,13 @@ pub enum StoreError {
     /// The store's own failure.
     #[error("the local checkpoint store failed")]
     Fjall(#[from] fjall::Error),
-    /// It failed before, and could not be opened anew yet.
+    /// The store failed before, and could not be opened again yet.
     #[error("the local checkpoint store is closed since it failed")]
     Closed,
-    /// It was opened anew, and does not stand where it was left.
+    /// The store was opened again, and is not at the place where it was left.
     #[error("the local checkpoint store lost what it had taken")]
     Lost,
-    /// What is there has another form, or what was to be written has none.
+    /// The stored data has another form, or the data to be written has none.
     #[error("what is in the local checkpoint store is not understood")]
     Form,
     /// What was to be written has no JSON form.
@@ -69,7 +69,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether what could not be done now may be done later, with what the store has.
+    /// Whether the operation may succeed later, with what the store has.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -85,13 +85,14 @@ impl StoreError {
 pub struct Saved {
     /// The place.
     pub checkpoint: Checkpoint,
-    /// The last place at or before it up to which the log was seen to hold what was folded.
+    /// The last place at or before `checkpoint` up to which the log was seen to hold what was
+    /// folded.
     pub seen: Option<Checkpoint>,
-    /// Whose the newest claim is up to there, as it says itself.
+    /// The node that the newest claim up to there names.
     pub holder: Option<Hint>,
     /// The digest of the list of acknowledged places that the newest claim names.
     pub claimed_list: Option<String>,
-    /// The acknowledged places up to there: with others, other streams would be frozen.
+    /// The acknowledged places up to there: another list would freeze other streams.
     pub acknowledged: Vec<Offset>,
     /// The idempotency window of the log, in milliseconds.
     pub idempotency_window_ms: u64,
@@ -108,16 +109,16 @@ pub struct Saved {
 pub struct StoredState {
     /// Its version.
     pub version: u64,
-    /// The command that it begins with, unless that is too old to be remembered.
+    /// The command with which the stream begins, unless it is too old to be remembered.
     pub first: Option<FirstId>,
-    /// Why it is not decided upon any more, if so; then it has no state.
+    /// Why the stream is frozen, if it is; then it has no state.
     pub frozen: Option<Frozen>,
     /// The state as JSON; empty where no registered aggregate reads the category.
     pub state: Vec<u8>,
 }
 
-/// The id of the command that a stream begins with. It is kept with the stream's state, so that a stream
-/// of one command takes one row.
+/// The id of the command with which a stream begins. It is kept with the stream's state, so that a
+/// stream of one command takes one row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FirstId {
     /// The id.
@@ -127,14 +128,14 @@ pub struct FirstId {
 }
 
 impl FirstId {
-    /// What is known of a command id of this stream, if it is this one.
+    /// What is known of a command id of this stream, if it is this first id.
     pub(super) fn known_as(&self, stream_key: &[u8], id_key: &[u8]) -> Option<&StoredId> {
         let id = id_key.get(stream_key.len() + 1..)?;
         (id == self.id.as_str().as_bytes()).then_some(&self.known)
     }
 }
 
-/// Everything that moves together with the place.
+/// Everything that is saved in one step with the place.
 #[derive(Default)]
 pub struct SaveBatch {
     /// States by stream key.
@@ -147,10 +148,10 @@ pub struct SaveBatch {
 
 /// The local store of one partition.
 ///
-/// What cannot be read is an error and never an absence: an owner that took a failed disk for an empty
-/// one would decide upon streams as if they were new.
+/// A failed read is an error and never an absence: an owner that took a failed disk for an empty
+/// one would decide on streams as if they were new.
 pub trait StateStore: Send {
-    /// The place it stands at, if it has one.
+    /// The place of the checkpoint, if there is one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -160,12 +161,12 @@ pub trait StateStore: Send {
     /// # Errors
     /// [`StoreError`].
     fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError>;
-    /// A command id, as far as it has a row of its own.
+    /// A command id, if it has a row of its own.
     ///
     /// # Errors
     /// [`StoreError`].
     fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError>;
-    /// Moves the place and everything with it.
+    /// Saves the place and everything with it, in one step.
     ///
     /// # Errors
     /// [`StoreError`]; the earlier place still stands.
@@ -175,7 +176,7 @@ pub trait StateStore: Send {
     /// # Errors
     /// [`StoreError`].
     fn clear(&mut self) -> Result<(), StoreError>;
-    /// Writes something of so many bytes, and forgets it again.
+    /// Writes a trial value of this many bytes, and removes it again.
     ///
     /// # Errors
     /// [`StoreError`]; a save of as much would most likely fail, too.
@@ -217,8 +218,8 @@ impl StateStore for NoStore {
     }
 }
 
-/// The local store of a node. The library refuses everything after one failed write, for good; so it is
-/// closed and opened anew then.
+/// The local store of a node. After one failed write, the library refuses everything for good; the
+/// store is then closed and opened again.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -230,7 +231,7 @@ struct Shared {
     opened: RwLock<Opened>,
 }
 
-/// What is open. All handles are here, so that they can be closed together.
+/// The open database. All handles are here, so that they can be closed together.
 struct Opened {
     database: Option<(Database, HashMap<Partition, Keyspace>)>,
     /// How often it was opened.
@@ -239,18 +240,18 @@ struct Opened {
 }
 
 const PLACE: &[u8] = b"c";
-/// The form in which everything is written; it stands before the place. What was written in another
-/// one is folded anew.
+/// The version of the stored form; it stands before the place. If the stored form is another one,
+/// the log is folded again.
 const FORM: u8 = 3;
 const STATE: u8 = b's';
 const ID: u8 = b'i';
-/// What is written to see whether the disk takes it.
+/// The key of a value that is written to see whether the disk takes it.
 const TRIAL: &[u8] = b"trial";
-/// How much at least.
+/// The least size of this value, in bytes.
 const TRIAL_BYTES_MIN: usize = 256 << 10;
 
-/// How much may be kept in memory: a quarter for blocks read from disk, the rest for what waits to be
-/// written. The more waits, the less often what is on disk is merged with it.
+/// How much may be kept in memory: a quarter for blocks read from disk, the rest for data that
+/// waits to be written. The more data waits, the less often it is merged with what is on disk.
 #[derive(Clone, Copy)]
 struct Room {
     cache_bytes: u64,
@@ -300,7 +301,7 @@ fn open(folder: &Path, room: Room) -> Result<Database, StoreError> {
     }
 }
 
-/// Whether it is the machine that lacks something, and not the store that is spoiled.
+/// Whether the machine lacks something now, and the store is not damaged.
 fn is_of_the_moment(error: &fjall::Error) -> bool {
     use std::io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -325,8 +326,8 @@ fn is_of_the_moment(error: &fjall::Error) -> bool {
 
 impl Store {
     /// Opens the store in a folder, or makes one. A store that cannot be read is deleted and made
-    /// again: the log has everything. One for which the machine lacks something now is opened later.
-    /// It may take about `memory_bytes` in memory, for so many partitions.
+    /// again: the log has everything. If the machine lacks something now, the store is opened
+    /// later. The store may take about `memory_bytes` in memory, for `partitions` partitions.
     ///
     /// # Errors
     /// [`StoreError`] where the folder cannot be written.
@@ -374,8 +375,8 @@ struct Part<'a> {
 }
 
 impl Shared {
-    /// Does something with a partition's keyspace; what is closed is opened anew first, where it is
-    /// time to try.
+    /// Runs `act` on a partition's keyspace. A closed database is opened again first, if the pause
+    /// since the last try is over.
     fn with<R>(
         &self,
         partition: Partition,
@@ -428,7 +429,7 @@ impl Shared {
         })
     }
 
-    /// Closes what failed, unless it has been opened anew since.
+    /// Closes the database that failed, unless it has been opened again since.
     fn close(&self, opening: u64) {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         if opened.opening == opening && opened.database.take().is_some() {
@@ -440,7 +441,7 @@ impl Shared {
 struct PartitionStore {
     shared: Arc<Shared>,
     partition: Partition,
-    /// The opening in which it was last seen, and the place it was left at.
+    /// The opening in which the partition was last used, and the place at which it was left.
     stands: Option<(u64, Option<Vec<u8>>)>,
     sweep: Sweep,
 }
@@ -457,7 +458,8 @@ impl Part<'_> {
         Ok(self.keyspace.get(key)?)
     }
 
-    /// Whether it still stands where it was left, if it was opened anew meanwhile.
+    /// Checks that the partition is still at the place where it was left, if the database was
+    /// opened again meanwhile.
     fn check(&self, stands: Option<&(u64, Option<Vec<u8>>)>) -> Result<(), StoreError> {
         match stands {
             Some((opening, _)) if *opening == self.opening => Ok(()),
@@ -482,7 +484,7 @@ impl Part<'_> {
 }
 
 impl PartitionStore {
-    /// Does something with the partition's content, where that stands as it was left.
+    /// Runs `act` on the partition's content, if this is at the place where it was left.
     fn with<R>(
         &self,
         act: impl FnOnce(&Part<'_>) -> Result<R, StoreError>,

@@ -1,5 +1,5 @@
-//! The owner without any I/O: a log in memory whose acknowledgements come late, get lost or lie,
-//! and a second writer who claims between.
+//! The owner without I/O: a log in memory whose acknowledgements come late, get lost or are wrong,
+//! and a second writer that claims in between.
 
 use std::collections::VecDeque;
 
@@ -112,11 +112,11 @@ struct World {
     answers: Vec<(&'static str, Result<Answer, SubmitError>)>,
     /// What the owner gave back; it is offered again as soon as it takes commands.
     released: VecDeque<(Submission, Vec<(&'static str, bool)>)>,
-    /// How often the owner asked for being handed the partition.
+    /// How often the owner asked to be handed the partition.
     asked: usize,
-    /// Whether nobody answers that question.
+    /// Whether nobody answers this request.
     deaf: bool,
-    /// From where the owner read.
+    /// The offsets from which the owner read.
     reads: Vec<Offset>,
     /// Whether reads wait for [`World::serve_read`].
     holds_reads: bool,
@@ -135,7 +135,7 @@ fn owner(seed: u128) -> Owner<&'static str> {
     owner_with(seed, OwnerSettings::default())
 }
 
-/// An owner of counters, whoever waits for its answers.
+/// An owner of counters, for any type of ticket.
 pub(crate) fn owner_with<T>(seed: u128, settings: OwnerSettings) -> Owner<T> {
     let mut owner = Owner::new(
         Partition(0),
@@ -269,7 +269,7 @@ impl World {
         }
     }
 
-    /// Answers the last read with so many records at most.
+    /// Answers the last read with at most `records_max` records.
     fn serve_read(&mut self, records_max: usize) {
         let from = *self.reads.last().expect("something is to be read");
         self.give(from, records_max);
@@ -295,7 +295,7 @@ impl World {
             .map_or(Offset(0), |last| last.offset.next())
     }
 
-    /// Lands the oldest append in the log without telling anybody.
+    /// Puts the oldest append into the log without telling anybody.
     fn land(&mut self) -> (u64, Offset) {
         let (sequence, record) = self.appended.pop_front().expect("something was appended");
         let offset = self.end();
@@ -321,7 +321,7 @@ impl World {
         self.perform();
     }
 
-    /// Lands and acknowledges everything until nothing is left to do.
+    /// Puts every append into the log and acknowledges it, until nothing is left to do.
     fn settle(&mut self) {
         self.perform();
         while !self.appended.is_empty() {
@@ -393,7 +393,7 @@ fn answers_only_when_the_log_has_the_record_and_in_order() {
     assert!(world.answers.is_empty());
     let first = world.land();
     let second = world.land();
-    // The second acknowledgement alone makes the owner read, and the log speaks for both.
+    // The second acknowledgement alone makes the owner read, and the log confirms both commands.
     world.acknowledge(second.0, Some(second.1));
     assert_eq!((world.version("one"), world.version("two")), (1, 2));
     world.acknowledge(first.0, Some(first.1));
@@ -410,7 +410,7 @@ fn a_claim_in_the_gap_deposes_although_the_append_was_acknowledged() {
     world.acknowledge(sequence, Some(offset));
     assert!(world.answer("one").is_none(), "an orphan is not accepted");
     assert_eq!(world.owner.not_owning(), Some(NotOwning::Deposed));
-    // It claims again after a pause, and the command is decided again under the same id.
+    // The owner claims again after a pause, and decides the command again under the same id.
     world.pass(1_000);
     world.settle();
     assert_eq!(world.version("one"), 1);
@@ -437,7 +437,7 @@ fn after_a_failed_append_the_log_is_asked_and_claimed_again() {
             (1, 2),
             "landed: {landed}"
         );
-        // The second record lands after the new claim: a late orphan that harms nobody.
+        // The second record gets into the log after the new claim: a late orphan that harms nobody.
         let offset = world.end();
         world.records.push(Record::at(offset, late.1));
         world.send("three", "c", 1);
@@ -469,7 +469,7 @@ fn an_acknowledgement_without_an_offset_is_looked_up() {
     world.acknowledge(sequence, None);
     assert_eq!(world.version("one"), 1);
     world.send("two", "b", 1);
-    // Acknowledged, but never landed: doubt, a new claim, and another try.
+    // Acknowledged, but not in the log: the owner is in doubt, claims again and tries again.
     let (sequence, _) = world.appended.pop_front().unwrap();
     world.acknowledge(sequence, None);
     world.settle();

@@ -1,12 +1,12 @@
-//! The desk of a seat: whoever brings something works on it at once where nobody else does, and calls
-//! the seat's task otherwise.
+//! The desk of a seat: a thread that brings work does the work at once if no other thread is
+//! working here; otherwise it wakes the seat's task.
 //!
-//! A command that somebody waits for passes through few hands this way: its client's thread decides and
-//! appends, and the thread that hears the acknowledgement answers. Where much is on its way the task
-//! takes all of it in turn, which costs less for each. Invariant: everything passes through the queues,
-//! so that who works on it changes no order; nobody waits for the desk but the task; a defect ends
-//! the partition's driver and not the thread that met it, which may be that of the log's client and
-//! carry all acknowledgements of the node. Deliberately absent: what is done (`driver`).
+//! So a command passes through few threads: its client's thread decides and appends, and the thread
+//! that receives the acknowledgement answers. Under load, the task takes all the work in turn,
+//! which costs less per command. Invariants: all work passes through the queues, so the order does
+//! not depend on which thread works; only the task ever waits for the desk; a panic ends the
+//! partition's driver and not the thread, which may be a thread of the log's client that carries
+//! all acknowledgements of the node. Deliberately absent: the work itself (`driver`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,12 +26,12 @@ use super::ticket::{ClientTicket, PeerTicket};
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the local checkpoint is written when there is little to write.
+/// How often the local checkpoint is written while little changes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How much may be on its way or wait where whoever brings something more works on it at once.
+/// Up to this many commands in flight or waiting, a thread that brings work does it itself.
 const AT_ONCE_MAX: usize = 16;
 
-/// What a seat's task hears beside what comes through the queues.
+/// What a seat's task receives apart from the queues.
 pub(crate) struct Events {
     pub(crate) control: mpsc::Receiver<Control>,
     /// Whether the group says that this node should own.
@@ -40,18 +40,17 @@ pub(crate) struct Events {
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
-/// The desk of a seat.
 pub(crate) struct Desk {
-    /// Gone once the task has ended.
+    /// `None` after the task has ended.
     driver: Mutex<Option<Driver>>,
     runtime: Handle,
     called: Notify,
-    /// What was on its way or waited when somebody last worked here; more than anything before the
-    /// task has begun.
+    /// How many commands were in flight or waited when a thread last worked here; `usize::MAX`
+    /// before the task has begun.
     load: AtomicUsize,
 }
 
-/// A way to a desk that does not keep it: a result may come when everybody has gone.
+/// A weak reference to a desk: a result may arrive after the desk is gone.
 #[derive(Clone)]
 pub(crate) struct WayToDesk(Weak<Desk>);
 
@@ -71,8 +70,8 @@ impl WayToDesk {
     }
 }
 
-/// Takes the driver away with the seat's task, however that ends: whoever still waits hears of it, and
-/// whoever still knows the way here finds nobody.
+/// Drops the driver when the seat's task ends, for whatever reason: everybody who still waits gets
+/// an answer, and later callers find no driver.
 struct Closing<'a>(&'a Desk);
 
 impl Drop for Closing<'_> {
@@ -83,15 +82,15 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// When a partition that begins now saves first: not when the others do. Where a few saves fall together,
-/// they take all processors for tens of milliseconds.
+/// When a partition that begins now saves for the first time. The partitions' moments differ: a few
+/// saves at the same time would take all processors for tens of milliseconds.
 fn first_save_after(partition: Partition) -> Duration {
-    // Multiples of the golden ratio's fraction lie evenly in one, however many there are.
+    // Multiples of the golden ratio's fraction spread evenly over 0 to 1, whatever their number.
     SAVE_EVERY.mul_f64((f64::from(partition.0) * 0.618_034).fract())
 }
 
-/// Does what takes its thread for long; what else the runtime has to do goes on without that, where there are
-/// other threads.
+/// Runs work that blocks its thread for long. On a runtime with several threads, other tasks go on
+/// meanwhile.
 fn aside<R>(work: impl FnOnce() -> R) -> R {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::CurrentThread => work(),
@@ -100,7 +99,7 @@ fn aside<R>(work: impl FnOnce() -> R) -> R {
 }
 
 impl Desk {
-    /// A desk whose task is still to come, in the runtime that this is called in.
+    /// A desk whose task is not started yet, on the runtime of the caller.
     pub(crate) fn open(
         seat: Seat<ClientTicket, PeerTicket>,
         shared: Shared,
@@ -117,17 +116,17 @@ impl Desk {
         })
     }
 
-    /// A way here that does not keep it.
+    /// A weak reference to this desk.
     pub(crate) fn way(self: &Arc<Self>) -> WayToDesk {
         WayToDesk(Arc::downgrade(self))
     }
 
-    /// Lets the task look at what there is.
+    /// Wakes the task.
     pub(crate) fn call(&self) {
         self.called.notify_one();
     }
 
-    /// What was on its way or waited when somebody last worked here.
+    /// How many commands were in flight or waited when a thread last worked here.
     pub(crate) fn open_commands(&self) -> usize {
         match self.load.load(Ordering::Relaxed) {
             usize::MAX => 0,
@@ -135,14 +134,14 @@ impl Desk {
         }
     }
 
-    /// Works on what there is, or lets the task do so.
+    /// Does the waiting work, or wakes the task for it.
     pub(crate) fn work(&self) {
         if self.load.load(Ordering::Relaxed) > AT_ONCE_MAX {
             return self.call();
         }
         match self.driver.try_lock() {
             Ok(mut driver) => {
-                // This may be a thread of the log's client.
+                // The current thread may belong to the log's client.
                 let _entered = self.runtime.enter();
                 self.guarded(&mut driver, |driver| {
                     driver.turn();
@@ -156,22 +155,23 @@ impl Desk {
         }
     }
 
-    /// Whoever works here last must not take the log's client down with it: it may be one of that
-    /// client's threads, which would wait for its own end.
+    /// Drops the last reference on a fresh thread: a thread of the log's client would wait for its
+    /// own end.
     fn leave(self: Arc<Self>) {
         if let Some(last) = Arc::into_inner(self) {
             std::thread::spawn(move || drop(last));
         }
     }
 
-    /// What `with` makes of the driver; nothing where it is gone.
+    /// Runs `with` on the driver; `None` if the driver is gone.
     fn with<R>(&self, with: impl FnOnce(&mut Driver) -> R) -> Option<R> {
         let driver = self.driver.lock();
         self.guarded(&mut driver.unwrap_or_else(PoisonError::into_inner), with)
     }
 
-    /// What `with` makes of the driver. Who panicked over it left it in no state to go on from: its
-    /// clients are told so, and the log is folded anew at the next start.
+    /// Runs `with` on the driver; `None` if the driver is gone. A panic leaves the driver in an
+    /// undefined state: it is dropped, its clients are answered, and the log is folded again at the
+    /// next start.
     fn guarded<R>(
         &self,
         driver: &mut Option<Driver>,
@@ -185,8 +185,8 @@ impl Desk {
             ended.end_by_defect();
             self.load.store(usize::MAX, Ordering::Relaxed);
             self.call();
-            // Whoever waits hears of it when the driver is dropped: not by a thread of the log's
-            // client, which might wait for its own end.
+            // Dropping the driver answers everybody who waits. This must not happen on a thread of
+            // the log's client, which might wait for its own end.
             let runtime = self.runtime.clone();
             std::thread::spawn(move || {
                 let _entered = runtime.enter();
@@ -196,7 +196,8 @@ impl Desk {
         done.ok()
     }
 
-    /// The seat's task: begins, looks at the clock, hears what is not in the queues, and ends.
+    /// The seat's task: starts the seat, looks at the clock, handles what does not come through the
+    /// queues, and ends.
     pub(crate) async fn attend(self: Arc<Self>, mut events: Events) {
         let _closing = Closing(&self);
         if self.begin(&mut events).await.is_none() {
@@ -224,7 +225,8 @@ impl Desk {
                 let is_over = !is_open || (stopping && driver.seat.is_done());
                 let now = Instant::now();
                 let is_save_due = driver.seat.is_save_due(now >= save_at);
-                // Whether anything was saved or not: else all would save with the first command that comes.
+                // Also if nothing was saved: otherwise all partitions would save at the first
+                // command.
                 while save_at <= now {
                     save_at += SAVE_EVERY;
                 }
@@ -251,7 +253,7 @@ impl Desk {
                     directory_is_there = changed.is_ok();
                     self.with(|driver| driver.look_up(&events.known.borrow_and_update()));
                 }
-                // It is looked at above, whatever comes first.
+                // The value is read at the top of the loop, whichever branch comes first.
                 _ = events.stopping.changed(), if !stopping => {}
                 () = tokio::time::sleep_until(wakes_at.into()) => {}
             }
@@ -259,7 +261,7 @@ impl Desk {
         self.end().await;
     }
 
-    /// Finds out where the log begins, unless this node is to stop before.
+    /// Reads where the log begins, unless this node is told to stop first.
     async fn begin(&self, events: &mut Events) -> Option<()> {
         let (log, partition) = self.with(|driver| {
             driver.look_up(&events.known.borrow_and_update());
@@ -283,7 +285,7 @@ impl Desk {
         }
     }
 
-    /// Turns away what still waits, and keeps what was folded.
+    /// Turns away the commands that still wait, and saves what was folded.
     async fn end(&self) -> Option<()> {
         self.load.store(usize::MAX, Ordering::Relaxed);
         self.with(|driver| {

@@ -1,7 +1,8 @@
-//! Performs a seat's actions on a log and among peers, and takes what comes for it out of its queues.
+//! Performs a seat's actions on the log and towards peers, and takes the seat's inputs out of its
+//! queues.
 //!
-//! Invariant: what was put into a queue is taken in order, and appends keep their order. Deliberately
-//! absent: any decision (`seat`), and on whose thread this happens (`desk`).
+//! Invariant: each queue is emptied in order, and appends keep their order. Deliberately absent:
+//! all decisions (`seat`), and on which thread this runs (`desk`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,15 +25,15 @@ use crate::clock;
 use crate::owner::{Inquired, Lists, LogAction, NotOwning, Now, Submission};
 use crate::peers::{CommandForPeer, LinkId, PeerLink};
 
-/// How long a failed read waits for its next try.
+/// The pause before a failed read is tried again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How much is taken out of each queue before somebody else may work here.
+/// How many items are taken out of each queue before another thread may work here.
 const TAKEN_MAX: usize = 256;
-/// How many commands are taken out of their turns before they are routed: what is taken out waits in
-/// the order in which it was.
+/// How many commands are taken out of the fair queue before they are routed. Commands that were
+/// taken out wait in that order, no longer in turns.
 const TAKEN_AT_ONCE_MAX: usize = 16;
 
-/// A seat, with everything that its actions are performed on.
+/// A seat, and everything that its actions need.
 pub(super) struct Driver {
     partition: Partition,
     pub(super) seat: Seat<ClientTicket, PeerTicket>,
@@ -48,9 +49,9 @@ pub(super) struct Driver {
     inputs: mpsc::UnboundedSender<Input>,
     queue: mpsc::UnboundedReceiver<Input>,
     session: Option<Arc<dyn AppendSession>>,
-    /// Appends that the session had no room for, in order.
+    /// Appends for which the session had no room, in order.
     held_back: VecDeque<(u64, NewRecord)>,
-    /// When the task looks again by itself.
+    /// When the task next wakes up by itself.
     planned: Instant,
     is_stopping: bool,
     append_times: Histogram,
@@ -86,7 +87,7 @@ impl Driver {
         }
     }
 
-    /// Says that a defect has ended this partition's part of the node.
+    /// Reports that a defect has ended this node's part in the partition.
     pub(super) fn end_by_defect(&mut self) {
         let partition = self.partition;
         tracing::error!(%partition, "{}", NotOwning::Defect);
@@ -97,8 +98,8 @@ impl Driver {
         });
     }
 
-    /// Takes what is there as far as there is room for it, and performs what comes of it; `false` once
-    /// nobody can send commands any more.
+    /// Takes inputs as far as there is room for them, and performs the actions that follow; `false`
+    /// once no commands can come any more.
     pub(super) fn turn(&mut self) -> bool {
         let now = self.now();
         for _ in 0..TAKEN_MAX {
@@ -122,7 +123,7 @@ impl Driver {
         !self.commands.is_closed() || !self.commands.is_empty()
     }
 
-    /// Takes commands out of their turns as far as there is room; `false` if there were none.
+    /// Takes commands out of the fair queues as far as there is room; `false` if there were none.
     fn take_commands(&mut self) -> bool {
         let mut took = false;
         if self.seat.forwarded_waiting() == 0 {
@@ -154,8 +155,8 @@ impl Driver {
         self.seat.forwarded(submission, ticket);
     }
 
-    /// Answers what was asked of commands, of which those that still wait for their turn are on
-    /// their way as well.
+    /// Answers questions about commands. Commands that still wait for their turn count as in
+    /// flight.
     pub(super) fn answer_questions(&mut self) {
         if self.questions.is_empty() {
             return;
@@ -171,7 +172,7 @@ impl Driver {
         }
     }
 
-    /// Whether something is left in the queues for which there is room.
+    /// Whether the queues hold something for which there is room.
     pub(super) fn has_more(&self) -> bool {
         !self.queue.is_empty()
             || !self.questions.is_empty()
@@ -179,7 +180,7 @@ impl Driver {
             || (self.seat.forwarded_waiting() == 0 && !self.from_peers.is_empty())
     }
 
-    /// Lets nothing more into the queues, and gives what is in them to the seat.
+    /// Closes the queues, and gives what is in them to the seat.
     pub(super) fn close(&mut self) {
         self.commands.close();
         self.from_peers.close();
@@ -191,13 +192,14 @@ impl Driver {
         }
     }
 
-    /// Notes when the task looks again by itself, at `latest` in any case, and says so.
+    /// Notes and returns when the task next wakes up by itself: at `latest`, or earlier if the seat
+    /// asks.
     pub(super) fn plan(&mut self, latest: Instant) -> Instant {
         self.planned = self.wakes_at().map_or(latest, |at| at.min(latest));
         self.planned
     }
 
-    /// Whether the task has something to do before the moment that it waits for.
+    /// Whether the task has something to do before the moment for which it waits.
     pub(super) fn needs_task(&self) -> bool {
         self.has_more()
             || self.wakes_at().is_some_and(|at| at < self.planned)
@@ -208,26 +210,26 @@ impl Driver {
         (Arc::clone(&self.shared.log), self.partition)
     }
 
-    /// Begins with the first record that the log keeps.
+    /// Begins with the first record that the log still keeps.
     pub(super) fn start(&mut self, first_offset: Offset, assigned: bool) {
         let now = self.now();
         self.seat.set_reference(self.shared.log_clock.reference());
         self.seat.start(first_offset, assigned, now);
     }
 
-    /// Takes what the group says.
+    /// Notes whether the group assigns the partition to this node.
     pub(super) fn assign(&mut self, assigned: bool) {
         let now = self.now();
         self.seat.assign(assigned, now);
     }
 
-    /// Decides nothing more that was not begun.
+    /// From now on, only decides what has begun.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
         self.seat.stop();
     }
 
-    /// Lets time pass.
+    /// Handles the passing of time.
     pub(super) fn tick(&mut self) {
         self.retry_held_back();
         let now = self.now();
@@ -236,8 +238,8 @@ impl Driver {
         self.dismiss_hindered();
     }
 
-    /// Answers forwarded commands that are not to be attempted any more, though their turn is not
-    /// near: else they would keep their places while nobody owns.
+    /// Answers forwarded commands that must not be attempted any more, without waiting for their
+    /// turn. Otherwise they would keep their places while no node owns the partition.
     fn dismiss_hindered(&mut self) {
         let hindered = self
             .from_peers
@@ -248,12 +250,12 @@ impl Driver {
         self.seat.dismiss_hindered();
     }
 
-    /// How much of this seat's is on its way or waits.
+    /// How many commands of this seat are in flight or wait.
     pub(super) fn load(&self) -> usize {
         self.seat.owner().in_flight() + self.seat.waiting() + self.seat.forwarded_waiting()
     }
 
-    /// When to look again before the next tick, if that is to come.
+    /// When to wake up before the next tick, if at all.
     fn wakes_at(&self) -> Option<Instant> {
         let at = self.shared.started + Duration::from_millis(self.seat.wakes_at_ms()?);
         (at > Instant::now()).then_some(at)
@@ -321,12 +323,13 @@ impl Driver {
         }
     }
 
-    /// Looks into the directory for who owns this partition, and what the nodes can read.
+    /// Reads from the directory who owns this partition, and which formats the nodes can read.
     pub(super) fn look_up(&mut self, known: &DirectoryEntries) {
         let now = self.shared.log_clock.now();
         let (hint, version) = {
             let hint = known.owners.get(&self.partition).cloned();
-            // The directory is published whole: nobody in it means that it has not been read yet.
+            // The directory is published as a whole: if it names no nodes, it has not been read
+            // yet.
             let unheard = self.shared.in_group.then_some(RECORD_VERSION_FIRST);
             (hint, known.read_by_all(now).or(unheard))
         };
@@ -414,7 +417,7 @@ impl Driver {
         }
     }
 
-    /// Puts the result of some work into the queue of inputs.
+    /// Runs `work`, and puts its result into the queue of inputs.
     fn report(&self, work: impl Future<Output = Input> + Send + 'static) {
         let reporter = self.reporter();
         tokio::spawn(async move { reporter.say(work.await) });
@@ -453,7 +456,7 @@ impl Driver {
         if !self.seat.sends(sequence) {
             return;
         }
-        // Order is kept: nothing passes what is held back.
+        // Keeps the order: no append overtakes one that is held back.
         let held = if self.held_back.is_empty() {
             self.try_append(sequence, record)
         } else {
@@ -463,7 +466,7 @@ impl Driver {
         self.seat.set_room(self.held_back.is_empty());
     }
 
-    /// Gives the record back if there is no room for it now.
+    /// Hands the record to the log; returns it if there is no room now.
     fn try_append(&mut self, sequence: u64, record: NewRecord) -> Option<NewRecord> {
         if self.session.is_none() {
             match self.shared.appender.session() {
@@ -539,9 +542,9 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Lets go of whoever still waits: nobody works on it any more.
+    /// Answers everybody who still waits: nothing works on this partition any more.
     fn drop(&mut self) {
-        // Nobody owns what nobody drives.
+        // Without a driver, this node owns nothing.
         self.status.send_if_modified(|status| {
             let is_news = status.not_owning.is_none();
             if is_news {
@@ -558,7 +561,7 @@ impl Drop for Driver {
     }
 }
 
-/// Counts that a partition was taken over or let go.
+/// Counts a take-over, or the loss of a partition.
 fn count_moves(before: Option<Term>, now: Option<Term>) {
     if before == now {
         return;
@@ -570,20 +573,20 @@ fn count_moves(before: Option<Term>, now: Option<Term>) {
     }
 }
 
-/// The way of inputs to a seat.
+/// Brings inputs to a seat.
 struct Reporter {
     inputs: mpsc::UnboundedSender<Input>,
     desk: WayToDesk,
 }
 
 impl Reporter {
-    /// Puts an input into the queue and calls the seat's task.
+    /// Puts an input into the queue and wakes the seat's task.
     fn say(&self, input: Input) {
         let _ = self.inputs.send(input);
         self.desk.call();
     }
 
-    /// Puts an input into the queue and works on it here.
+    /// Puts an input into the queue and works on it on this thread.
     fn say_and_work(&self, input: Input) {
         let _ = self.inputs.send(input);
         self.desk.work();

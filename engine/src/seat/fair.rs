@@ -1,23 +1,23 @@
-//! The commands that wait for one partition, by turns: tenants take turns, a tenant's senders take
-//! turns, and within one sender its tenants do again, so that whoever names many tenants gets no
-//! more for it. A state machine without I/O or clock.
+//! The commands that wait for one partition, taken in turns. Tenants take turns; within a tenant
+//! its senders take turns; within a sender its tenants take turns again. So a sender that names
+//! many tenants gets no more turns. A state machine without I/O or clock.
 //!
-//! Invariant: what one sender sent for one tenant keeps its order; a sender may hold at most as
-//! many places as are left free, so that there always is one for whoever comes new. Deliberately
-//! absent: who waits how for a place (`queue`).
+//! Invariant: the commands of one sender for one tenant keep their order. A sender may hold at most
+//! as many places as are free, so a new sender always finds a place. Deliberately absent: how a
+//! sender waits for a place (`queue`).
 
 use std::collections::{HashMap, VecDeque};
 
 use kernel::TenantId;
 
-/// Names whoever sends: one connection's request, or one link from another node.
+/// Identifies a sender: one connection's request, or one link from another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sender(pub u64);
 
-/// A command that takes more bytes than this takes more than one turn.
+/// A command takes one turn, and one more for every full `TURN_BYTES` of its size.
 const TURN_BYTES: u32 = 64 << 10;
 
-/// Where an item waits, so that it can be taken out again.
+/// Where an item waits, to take it out before its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     sender: Sender,
@@ -25,11 +25,11 @@ pub struct Place {
     number: u64,
 }
 
-/// Items of one sender for one tenant.
+/// The items of one sender for one tenant.
 struct Lane<T> {
     tenant: TenantId,
     items: VecDeque<Item<T>>,
-    /// How many turns it still has to let pass.
+    /// How many turns this lane must still skip.
     owes: u32,
 }
 
@@ -41,21 +41,21 @@ struct Item<T> {
 
 /// Everything of one sender.
 struct Sending<T> {
-    /// The tenant whose turns it has: the first of those for whom it sends.
+    /// The tenant whose turns the sender uses: the first tenant for which it sent.
     tenant: TenantId,
     lanes: VecDeque<Lane<T>>,
     count: usize,
     owes: u32,
 }
 
-/// The senders that have a tenant's turns.
+/// The senders that share one tenant's turns.
 #[derive(Default)]
 struct Group {
     senders: VecDeque<Sender>,
     owes: u32,
 }
 
-/// Items that wait, each with its sender and tenant.
+/// Waiting items, each with its sender and tenant.
 pub struct FairQueue<T> {
     capacity: usize,
     count: usize,
@@ -66,7 +66,7 @@ pub struct FairQueue<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// A queue with places for so many items.
+    /// A queue with `capacity` places.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl<T> FairQueue<T> {
         self.count
     }
 
-    /// Whether none waits.
+    /// Whether no item waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -98,10 +98,10 @@ impl<T> FairQueue<T> {
         held < self.capacity.saturating_sub(self.count)
     }
 
-    /// Takes an item of so many bytes, and says where it waits.
+    /// Adds an item of this many bytes, and returns its place.
     ///
     /// # Errors
-    /// The item, where there is no place for it.
+    /// The item, if there is no place for it.
     pub fn push(
         &mut self,
         sender: Sender,
@@ -214,7 +214,7 @@ impl<T> FairQueue<T> {
         Some(item.item)
     }
 
-    /// Takes a sender out that has nothing waiting any more.
+    /// Removes a sender that has no items left.
     fn leave(&mut self, sender: Sender) {
         let Some(Sending { tenant, .. }) = self.senders.remove(&sender) else {
             return;
@@ -228,13 +228,13 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Everything that waits, in no order.
+    /// All waiting items, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let lanes = self.senders.values().flat_map(|sending| &sending.lanes);
         lanes.flat_map(|lane| lane.items.iter().map(|item| &item.item))
     }
 
-    /// Takes out what is so, each sender's in its order.
+    /// Takes out the items for which `is_so` holds, in the order in which they came.
     pub fn take_if(&mut self, is_so: impl Fn(&T) -> bool) -> Vec<T> {
         let mut places = Vec::new();
         for (sender, sending) in &self.senders {

@@ -1,8 +1,9 @@
-//! What a seat heard of who owns, apart from the log.
+//! Hints about the owner that a seat received from elsewhere than the log.
 //!
-//! Invariant: a hint of another log says nothing; one whose term the log has not reached is held
-//! against the log's end, and dropped if the end lacks that term, so that no wrong hint is believed
-//! for long. Deliberately absent: where hints come from (`cluster::Directory`, other nodes).
+//! Invariant: a hint of another log is ignored. A hint whose term is newer than what this node has
+//! read is compared with the log's end, and dropped if the log lacks that term; so no wrong hint is
+//! believed for long. Deliberately absent: where hints come from (the directory, other
+//! nodes).
 
 use event_log::directory::Hint;
 use event_log::known_bad::KnownBad;
@@ -10,21 +11,22 @@ use event_log::known_bad::KnownBad;
 use super::{Client, Peer, Seat};
 use crate::owner::Now;
 
-/// How long a successor that was asked for may take to claim before the log is asked whether it
-/// has, in milliseconds.
+/// How long a successor that asked for the partition may take to claim it. After that, this node
+/// reads in the log whether it has, in milliseconds.
 const CLAIM_WITHIN_MS: u64 = 2_000;
 
-/// A hint, and how it is held against the log.
+/// A hint, and the state of its check against the log.
 pub(super) struct Heard {
     pub(super) hint: Hint,
-    /// When it is to be proven, as a monotonic time in milliseconds.
+    /// When to check it, as a monotonic time in milliseconds.
     prove_at_ms: u64,
-    /// The read that must have come to the log's end.
+    /// The number of the read that must have reached the log's end.
     proof: Option<u64>,
 }
 
 impl<C: Client, P: Peer> Seat<C, P> {
-    /// Where the owner is, if that is not this node. Of two with the same term, the log's word counts.
+    /// Where the owner is, if it is not this node. If hint and log name the same term, the log's
+    /// word counts.
     #[must_use]
     pub fn target(&self) -> Option<&Hint> {
         let heard = self.hint.as_ref().map(|heard| &heard.hint);
@@ -35,13 +37,13 @@ impl<C: Client, P: Peer> Seat<C, P> {
         elsewhere.max_by_key(|hint| hint.term)
     }
 
-    /// Takes what was heard of who owns. One whose term is above what was read starts a read.
+    /// Takes a hint about the owner. A term newer than what was read starts a read.
     pub fn learn(&mut self, hint: Hint, now: Now) {
         self.hear(hint, now.monotonic_ms);
         self.prove_hint(now);
     }
 
-    /// Takes who is about to claim.
+    /// Notes which node is about to claim.
     pub(super) fn expect(&mut self, successor: Hint, now: Now) {
         self.hear(successor, now.monotonic_ms + CLAIM_WITHIN_MS);
     }
@@ -65,7 +67,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         flaw.is(KnownBad::BelievesHints)
     }
 
-    /// Lets the owner read on while a hint names a term that was not read.
+    /// Lets the owner read on while a hint names a term that was not read yet.
     pub(super) fn prove_hint(&mut self, now: Now) {
         self.drop_disproven();
         let read = self.owner.chain().term;
@@ -79,7 +81,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Drops a hint whose term is not in the log, now that all was read that stood there when it came.
+    /// Drops a hint if its term is not in the log, once everything is read that was in the log when
+    /// the hint came.
     pub(super) fn drop_disproven(&mut self) {
         let read = self.owner.chain().term;
         let end_was_read_by = self.owner.end_was_read_by();
@@ -98,7 +101,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             node = hint.node,
             "a hint names a term that the log does not have; it is dropped"
         );
-        // Whoever owns says so again, so that it is what the directory keeps.
+        // The true owner announces itself again, so that the directory keeps that hint.
         self.said = None;
         self.disproven = Some(hint);
     }

@@ -1,11 +1,13 @@
-//! A node's seat at one partition: the owner, whether it owns or stands by, and the router of the
-//! commands that reach this node. A state machine without I/O, clock or chance: inputs go in,
-//! [`SeatAction`]s come out, and a thin driver performs them; the simulator performs the same.
+//! A node's seat for one partition: the owner (which owns or stands by), and the router of the
+//! commands that reach this node. A state machine without I/O, clock or randomness: inputs go in,
+//! [`SeatAction`]s come out, and a thin driver performs them. The simulator performs the same
+//! actions.
 //!
-//! Invariants: a command is answered once, by the log or as not attempted or unknown; what another
-//! node forwarded is decided here or answered *moved*, never forwarded again; a partition that was
-//! handed over is left alone for a while. Deliberately absent: decisions (`owner`), the order in
-//! which commands are sent elsewhere (`router`), and how others are reached.
+//! Invariants: each command gets one answer: the log's, or *not attempted*, or *unknown*. A command
+//! that another node forwarded is decided here or answered *moved*; it is never forwarded again.
+//! After a hand-over, this node does not try to own the partition for a while. Deliberately absent:
+//! decisions (`owner`), the order in which commands are sent to other nodes (`router`), and how
+//! other nodes are reached.
 
 mod desk;
 mod driver;
@@ -46,52 +48,56 @@ pub use ticket::{Fate, Guard, LinkGuard, Turns, turned_away};
 pub(crate) use unfit::Unfit;
 pub(crate) use window::Window;
 
-/// How long a node that handed a partition over, and should own it all the same, leaves it alone,
-/// in milliseconds.
+/// How long a node waits after it handed a partition over before it tries to own the partition
+/// again, if the group says that it should, in milliseconds.
 const WANT_AGAIN_AFTER_MS: u64 = 5_000;
 
-/// How long commands wait for an owner that nobody names or answers for before a node that stands by
-/// looks into the log who owns, and before it looks again, in milliseconds.
+/// How long commands wait, on a node that stands by, for an owner that is unknown or does not
+/// answer, before the node reads in the log who owns; and the pause before it reads again, in
+/// milliseconds.
 const LOOK_AFTER_MS: u64 = 250;
 
-/// A client of this node that waits for a command.
+/// A client of this node that waits for the answer to a command.
 pub trait Client {
     /// Takes the command up for an attempt.
     ///
     /// # Errors
-    /// It is not to be attempted (again): with what its client is to be told, if it still listens.
+    /// The command must not be attempted (again). With the client's answer, if the client still
+    /// waits.
     fn take_up(&mut self) -> Result<(), Option<SubmitError>>;
 
-    /// Whether it was taken up before, so that it may be in the log.
+    /// Whether the command was taken up before, so that it may be in the log.
     fn was_attempted(&self) -> bool;
 
-    /// Whether it waits no more: its deadline has passed, or its connection is gone.
+    /// Whether the client no longer waits: its deadline has passed, or its connection is gone.
     fn is_gone(&self) -> bool;
 
-    /// Notes what it is about to be told, before anything else is routed.
+    /// Notes the answer that the client is about to get, before the seat routes anything else.
     fn settle(&mut self, answer: &Result<Answer, SubmitError>);
 }
 
-/// Another node that waits for a command which it forwarded.
+/// Another node that waits for the answer to a command that it forwarded.
 pub trait Peer {
-    /// What keeps the command from being attempted: its link moved, or its time is over.
+    /// Why the command must not be attempted, if so: an earlier command of its link was answered
+    /// *moved*, or its time is over.
     fn hindrance(&self) -> Option<Hindrance>;
 
-    /// Notes what it is about to be told, before anything else of its link is looked at: behind
-    /// what has no outcome, everything is *moved*.
+    /// Notes the answer that the command is about to get, before the seat looks at anything else of
+    /// its link. After a command without an outcome, everything later on the link is answered
+    /// *moved*.
     fn settle(&mut self, answer: &LinkAnswer);
 }
 
 /// Why a forwarded command is not attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
-    /// Something before it on its link was answered *moved* or had no outcome.
+    /// An earlier command on the same link was answered *moved* or has no outcome.
     BehindMoved,
     /// Its sender has stopped waiting.
     Late,
 }
 
-/// Whoever waits for the owner's answer.
+/// The client or node that waits for the owner's answer.
 #[derive(Clone, Debug)]
 pub enum Ticket<C, P> {
     /// A client of this node.
@@ -100,81 +106,81 @@ pub enum Ticket<C, P> {
     Peer(P),
 }
 
-/// What the driver of a seat is to do.
+/// What the driver of a seat has to do.
 pub enum SeatAction<C, P> {
-    /// Ask something of the log.
+    /// Perform an action on the log.
     Log(LogAction),
-    /// Tell a client.
+    /// Answer a client.
     Answer(C, Result<Answer, SubmitError>),
-    /// Tell another node.
+    /// Answer another node.
     AnswerPeer(P, LinkAnswer),
-    /// Ask the node that owns to hand over to `successor`, and report with
+    /// Ask the owning node to hand over to `successor`, and report the end of that with
     /// [`Seat::owner_answered`].
     AskOwner {
-        /// Who is asked.
+        /// The node that is asked.
         owner: Hint,
         /// This node, with the term that it will claim.
         successor: Hint,
     },
     /// Open a link to the node at this address.
     Open(LinkId, String),
-    /// Send a command over an open link; it is with [`Seat::sent`].
+    /// Send a command over an open link; [`Seat::sent`] returns the command.
     Send(LinkId, u64),
     /// Close a link.
     Close(LinkId),
-    /// Tell everybody that this node owns.
+    /// Tell the other nodes that this node owns.
     SayOwner(Hint),
-    /// The partition was let go, as everybody who asked for it is to be told.
+    /// This node has let the partition go: answer everybody who asked for that.
     LetGo,
-    /// This node owns, as everybody who asked for it is to be told.
+    /// This node owns: answer everybody who asked for that.
     TookOver,
 }
 
-/// Who this node is, for others.
+/// Who this node is, as other nodes see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its name.
     pub node: String,
-    /// Where other nodes reach it; absent: nowhere.
+    /// Where other nodes reach this node; `None`: they cannot.
     pub address: Option<String>,
-    /// The log that it writes.
+    /// The log that this node writes.
     pub log: LogId,
 }
 
-/// A node's seat at one partition.
+/// A node's seat for one partition.
 pub struct Seat<C, P> {
     identity: Identity,
     owner: Owner<Ticket<C, P>>,
     router: Router<Command<C>>,
     /// Commands that other nodes forwarded, in order.
     from_peers: VecDeque<(Submission, P)>,
-    /// The newest that was heard of who owns, apart from the log.
+    /// The newest hint about the owner that came from elsewhere than the log.
     hint: Option<Heard>,
-    /// What was heard last and is not so, as the log showed.
+    /// The last hint that the log disproved.
     disproven: Option<Hint>,
     /// Whether the group says that this node should own.
     assigned: bool,
     /// Whether this node should own although the group does not say so: another node asked it to,
-    /// or it owned before it was started again.
+    /// or it owned the partition before its restart.
     asked: bool,
-    /// Whether it was looked whose the partition was when this node started.
+    /// Whether the check after the start was made: did this node own the partition before?
     looked_back: bool,
     want_again_at_ms: Option<u64>,
-    /// When to look into the log for an owner, while commands lead nowhere.
+    /// When to read in the log who owns, while commands wait and no owner answers.
     look_at_ms: Option<u64>,
     letting_go: bool,
-    /// The term under which this node last said that it owns.
+    /// The term under which this node last announced that it owns.
     said: Option<Term>,
     /// Whether the log's session takes appends.
     has_room: bool,
     stopping: bool,
-    /// Whether the last command that had its turn came from another node.
+    /// Whether the last command taken came from another node.
     peer_was_last: bool,
     actions: Vec<SeatAction<C, P>>,
 }
 
 impl<C: Client, P: Peer> Seat<C, P> {
-    /// A seat whose owner has not been started.
+    /// A seat whose owner is not started yet.
     #[must_use]
     pub fn new(owner: Owner<Ticket<C, P>>, identity: Identity) -> Self {
         Self {
@@ -198,14 +204,15 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Begins to read, and to own if the group says so. `first_offset` is the first that is kept.
+    /// Begins to read, and to own if the group says so. `first_offset` is the first offset that the
+    /// log still keeps.
     pub fn start(&mut self, first_offset: Offset, assigned: bool, now: Now) {
         self.assigned = assigned;
         self.owner.want(assigned, now);
         self.owner.start(first_offset);
     }
 
-    /// The owner, to look at.
+    /// The owner, for inspection.
     #[must_use]
     pub fn owner(&self) -> &Owner<Ticket<C, P>> {
         &self.owner
@@ -217,13 +224,14 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.chain().partition
     }
 
-    /// Takes a command of this node's clients. To be held back while [`Self::waiting`] is not 0.
+    /// Takes a command of this node's clients. The caller must hold commands back while
+    /// [`Self::waiting`] is not 0.
     pub fn command(&mut self, submission: Submission, client: C) {
         self.router
             .push(Command::new(submission, vec![(client, false)]));
     }
 
-    /// Takes a command that another node forwarded. To be held back while
+    /// Takes a command that another node forwarded. The caller must hold these back while
     /// [`Self::forwarded_waiting`] is not 0.
     pub fn forwarded(&mut self, submission: Submission, peer: P) {
         self.from_peers.push_back((submission, peer));
@@ -235,7 +243,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.router.waiting()
     }
 
-    /// When something may be possible although nothing happens, as a monotonic time in milliseconds.
+    /// When the next step may be possible even if no input comes, as a monotonic time in
+    /// milliseconds.
     #[must_use]
     pub fn wakes_at_ms(&self) -> Option<u64> {
         self.router.wakes_at_ms()
@@ -247,13 +256,13 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.from_peers.len()
     }
 
-    /// A command that is to be sent over a link, or was.
+    /// A command that is to be sent over a link, or was sent.
     #[must_use]
     pub fn sent(&self, sequence: u64) -> Option<&Command<C>> {
         self.router.sent(sequence)
     }
 
-    /// Looks a command up.
+    /// Looks up what happened to a command.
     #[must_use]
     pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
         let is_open = |command: &Command<C>| command.submission.is(inquiry);
@@ -263,19 +272,20 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.inquire(inquiry)
     }
 
-    /// Takes what the group says.
+    /// Notes whether the group assigns the partition to this node.
     pub fn assign(&mut self, assigned: bool, now: Now) {
         self.assigned = assigned;
         self.want_again_at_ms = None;
         self.owner.want(assigned || self.asked, now);
     }
 
-    /// Takes the wish of another node to take over; `true` if it owned. [`SeatAction::LetGo`] tells
-    /// when it has let go.
+    /// Takes another node's request to hand the partition over to it; `true` if this node owned the
+    /// partition. [`SeatAction::LetGo`] reports when it has let go.
     pub fn hand_over(&mut self, successor: Hint, now: Now) -> bool {
         let owned = self.owner.held_term().is_some();
         self.asked = false;
-        // Whoever owned has nothing to go on with that it held before it was started.
+        // After this request, this node must not claim again only because it owned before its
+        // restart.
         self.looked_back = true;
         self.want_again_at_ms = Some(now.monotonic_ms + WANT_AGAIN_AFTER_MS);
         if owned {
@@ -286,8 +296,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         owned
     }
 
-    /// Takes the wish of another node that this one take over, whoever should own.
-    /// [`SeatAction::TookOver`] tells when it owns.
+    /// Takes another node's request that this node take the partition over, whatever the group
+    /// says. [`SeatAction::TookOver`] reports when this node owns.
     pub fn take_over(&mut self, now: Now) {
         self.asked = true;
         self.want_again_at_ms = None;
@@ -295,7 +305,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.said = None;
     }
 
-    /// Takes what became of an append.
+    /// Takes the result of an append.
     pub fn appended(&mut self, sequence: u64, appended: Option<Appended>, now: Now) {
         match appended {
             Some(appended) => self.owner.acknowledged(sequence, appended, now),
@@ -303,27 +313,28 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Takes a piece of the log that was asked for.
+    /// Takes the result of a read.
     pub fn read(&mut self, chunk: Chunk, now: Now) {
         self.owner.read(chunk, now);
     }
 
-    /// Takes what the log holds at `offset`, where a proof was asked for, and its end.
+    /// Takes the result of a proof: the record that the log holds at `offset`, if any, and the
+    /// log's end.
     pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
         self.owner.proven(offset, end, found);
     }
 
-    /// Takes where the log ends, or that it could not be seen.
+    /// Notes where the log ends; `None` if that could not be read.
     pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
         self.owner.peeked(end, now);
     }
 
-    /// Notes that the log is not the one any more that was opened: nothing more is decided on it.
+    /// Notes that this is no longer the log that was opened. Nothing more is decided on it.
     pub fn log_gone(&mut self, reason: String) {
         self.owner.log_gone(reason);
     }
 
-    /// Notes that the log has nothing where a read was to go on.
+    /// Notes that the log no longer has the offset at which a read was to continue.
     pub fn offset_gone(&mut self, now: Now) {
         self.owner.offset_gone(now);
     }
@@ -338,7 +349,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.proof_failed();
     }
 
-    /// Notes that the owner elsewhere handed over, or will not.
+    /// Notes that the owner elsewhere has handed over, or will not.
     pub fn owner_answered(&mut self, now: Now) {
         self.owner.owner_answered(now);
     }
@@ -348,23 +359,23 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.has_room = has_room;
     }
 
-    /// Whether an append may be handed to the log now; if not, it is not to be kept either.
+    /// Whether the append may be handed to the log now. If not, the caller must drop it.
     #[must_use]
     pub fn sends(&self, sequence: u64) -> bool {
         self.owner.sends(sequence)
     }
 
-    /// Sets the newest record format that everybody reads, as far as is known of anybody.
+    /// Sets the newest record format that every node can read, as far as this node knows.
     pub fn set_read_by_all(&mut self, version: Option<u16>) {
         self.owner.set_read_by_all(version);
     }
 
-    /// Takes what is known of other nodes' lists of acknowledged damage.
+    /// Notes what is known about the other nodes' lists of acknowledged damage.
     pub fn set_lists(&mut self, lists: Lists, now: Now) {
         self.owner.set_lists(lists, now);
     }
 
-    /// Decides nothing more that was not begun.
+    /// From now on, only decides what has begun.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -374,7 +385,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.set_reference(reference);
     }
 
-    /// Lets time pass.
+    /// Takes the present time, and starts what is due.
     pub fn tick(&mut self, now: Now) {
         self.owner.tick(now);
         self.look_back(now);
@@ -390,8 +401,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Goes on at once with a partition that this node owned before it was started again, unless
-    /// another has claimed it meanwhile: the group takes longer to notice.
+    /// If this node owned the partition before its restart and no other node has claimed it since,
+    /// claims it again at once. The group would take longer to assign it.
     fn look_back(&mut self, now: Now) {
         if self.looked_back || !matches!(self.owner.phase(), Phase::StandingBy { .. }) {
             return;
@@ -404,8 +415,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Looks into the log where commands wait that lead nowhere: what is said of owners is late,
-    /// lost or wrong at times, and a node without standby hears nothing else.
+    /// Reads in the log who owns, while commands wait and no owner answers. Hints can be late, lost
+    /// or wrong, and a node without a standby learns of owners only from hints.
     fn look_for_owner(&mut self, now: Now) {
         let elsewhere = self.standing() == Standing::Elsewhere;
         if !elsewhere || !self.router.is_stuck(self.target()) {
@@ -421,18 +432,19 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Whether the local checkpoint has enough to take, or anything and it is time.
+    /// Whether to write the local checkpoint now: enough has changed, or `it_is_time` and anything
+    /// has changed.
     #[must_use]
     pub fn is_save_due(&self, it_is_time: bool) -> bool {
         self.owner.is_save_due(it_is_time)
     }
 
-    /// Writes the local checkpoint, if there is anything to write.
+    /// Writes the local checkpoint, if anything has changed.
     pub fn save(&mut self) {
         self.owner.save();
     }
 
-    /// Whether nothing is open: neither in the log nor at other nodes nor waiting.
+    /// Whether no command is open: in the log, at other nodes, or waiting.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.owner.is_drained()
@@ -441,17 +453,17 @@ impl<C: Client, P: Peer> Seat<C, P> {
             && self.from_peers.is_empty()
     }
 
-    /// Why it does not own, if it does not.
+    /// Why this node does not own the partition, if it does not.
     #[must_use]
     pub fn not_owning(&self) -> Option<NotOwning> {
         self.owner.not_owning()
     }
 
-    /// What every command is told once the reader must not go on.
+    /// The answer to every command once the reader must not go on.
     fn damage(&self) -> Option<SubmitError> {
         match self.owner.phase() {
             Phase::Stopped(Stop::Damage(damage)) => Some(SubmitError::Damaged(damage.clone())),
-            // Those who know the newer format own and decide.
+            // Nodes that can read the newer format own the partition and decide.
             Phase::Stopped(Stop::NewerFormat { .. }) => None,
             Phase::Stopped(Stop::Gone(_)) => Some(turned_away(TurnedAway::NotReady)),
             _ => None,
@@ -467,7 +479,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         })
     }
 
-    /// Says what has changed about owning.
+    /// Announces what has changed about owning.
     fn tell_moves(&mut self) {
         if self.letting_go && !self.owner.is_letting_go() {
             self.letting_go = false;

@@ -1,8 +1,9 @@
-//! What waits for a seat, as those see it who bring it: commands in their turns, and questions.
+//! What waits for a seat, from the view of the threads that bring it: commands that take turns, and
+//! questions.
 //!
-//! Invariant: a command that is given up gives its place back at once, wherever it waits; a question
-//! is answered behind every command that was queued before it. Deliberately absent: whose turn it is
-//! (`fair`), and what a place costs in memory (`service::room`).
+//! Invariant: a command that is given up gives its place back at once, wherever it waits; a
+//! question is answered after every command that was queued before it. Deliberately absent: whose
+//! turn it is (`fair`), and what a place costs in memory (`service::room`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,12 +26,12 @@ pub(crate) type OwnCommands = Queue<(Submission, ClientTicket)>;
 /// Commands that other nodes forwarded.
 pub(crate) type ForwardedCommands = Queue<(Submission, PeerTicket)>;
 
-/// Why a command gets no place.
+/// Why a command gets no place in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// There is none for its sender now.
+    /// No place is free for its sender now.
     Full,
-    /// Nothing is taken any more.
+    /// The queue takes nothing more.
     Closed,
 }
 
@@ -43,12 +44,11 @@ impl From<NoPlace> for TurnedAway {
     }
 }
 
-/// Commands that wait for a seat.
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
-    /// Told once for each place that became free.
+    /// Notified once for each place that becomes free.
     freed: Notify,
-    /// Whether a command was given up that was taken out before.
+    /// Whether a client gave up a command that was already taken out.
     given_up: AtomicBool,
 }
 
@@ -57,7 +57,7 @@ struct State<T> {
     is_closed: bool,
 }
 
-/// Whoever brings something: who sends it, for whom, and how many bytes it takes.
+/// What a new command counts as: its sender, its tenant, and its size in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) sender: Sender,
@@ -100,7 +100,7 @@ impl<T> Queue<T> {
         pushed.map_err(|command| (command, NoPlace::Full))
     }
 
-    /// The same, once its sender has a place.
+    /// Like [`Self::try_push`], but waits until its sender has a place.
     ///
     /// # Errors
     /// `Closed`.
@@ -134,12 +134,12 @@ impl<T> Queue<T> {
         self.state().fair.is_empty()
     }
 
-    /// Whether any command that waits is so.
+    /// Whether `is` holds for any waiting command.
     pub(super) fn any(&self, is: impl Fn(&T) -> bool) -> bool {
         self.state().fair.iter().any(|command| is(command))
     }
 
-    /// Takes out the commands that are so.
+    /// Takes out the commands for which `is` holds.
     pub(super) fn take_if(&self, is: impl Fn(&T) -> bool) -> Vec<Box<T>> {
         let taken = self.state().fair.take_if(|command| is(command));
         for _ in &taken {
@@ -148,24 +148,23 @@ impl<T> Queue<T> {
         taken
     }
 
-    /// Whether a command was given up that was taken out before, since this was asked last.
+    /// Whether, since the last call, a client gave up a command that was already taken out.
     pub(super) fn were_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed) && self.given_up.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether nothing is taken any more.
     pub(super) fn is_closed(&self) -> bool {
         self.state().is_closed
     }
 
-    /// Takes nothing more; what waits can still be taken out.
+    /// Takes no more commands; those that wait can still be taken out.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
         self.freed.notify_waiters();
     }
 }
 
-/// The place of a command whose answer somebody waits for: given back when that one goes.
+/// The place of a command while somebody waits for its answer; dropping it frees the place.
 pub(crate) struct Held<T> {
     queue: Arc<Queue<T>>,
     desk: WayToDesk,
@@ -178,7 +177,7 @@ impl<T> Held<T> {
         Self { queue, desk, place }
     }
 
-    /// Notes that the command was answered, so that there is nothing to give back.
+    /// Notes that the command was answered: nothing remains to free.
     pub(crate) fn keep(&mut self) {
         self.place = None;
     }
@@ -199,10 +198,9 @@ impl<T> Drop for Held<T> {
     }
 }
 
-/// A question, and whoever asks it.
 type Question = (Inquiry, oneshot::Sender<Inquired>);
 
-/// Questions what became of commands.
+/// Questions about what happened to commands.
 pub(crate) struct Questions(Mutex<Option<VecDeque<Question>>>);
 
 impl Questions {
@@ -222,7 +220,7 @@ impl Questions {
         let mut waiting = self.waiting();
         let waiting = waiting.as_mut().ok_or(NoPlace::Closed)?;
         if waiting.len() >= QUESTIONS_MAX {
-            // Those whose deadline has passed are asked by nobody any more.
+            // Nobody waits for the answer to a question whose deadline has passed.
             waiting.retain(|(_, reply)| !reply.is_closed());
         }
         if waiting.len() >= QUESTIONS_MAX {
@@ -237,13 +235,13 @@ impl Questions {
         self.waiting().as_ref().is_none_or(VecDeque::is_empty)
     }
 
-    /// All that were asked.
+    /// Takes all questions.
     pub(super) fn take(&self) -> VecDeque<Question> {
         let mut waiting = self.waiting();
         waiting.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes nothing more, and lets go of whoever asks.
+    /// Takes no more questions, and ends the waiting of everybody who asked.
     pub(super) fn close(&self) {
         *self.waiting() = None;
     }

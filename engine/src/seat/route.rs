@@ -1,4 +1,4 @@
-//! Where commands go, step by step, and what comes back for them.
+//! Where commands go, step by step, and what happens to the answers.
 //!
 //! Deliberately absent: the order of steps for this node's own clients (`router`).
 
@@ -12,15 +12,15 @@ use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::owner::{Action, LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkEvent, LinkId};
 
-/// A command of this node's clients on its way to its owner.
+/// A command of this node's clients on its way to the owner.
 pub struct Command<C> {
     /// The command.
     pub submission: Submission,
-    /// Who waits, and whether the first answer is a repetition for them.
+    /// The clients that wait, each with whether the first answer counts as repeated for it.
     pub waiters: Vec<(C, bool)>,
-    /// Those who are to be told something else than the answer.
+    /// Clients that get another answer than the command's.
     dismissed: Vec<(C, SubmitError)>,
-    /// Whether it was sent somewhere that has not said what became of it.
+    /// Whether the command was sent to a node and its fate there is unknown.
     is_lost: bool,
 }
 
@@ -34,8 +34,8 @@ impl<C> Command<C> {
         }
     }
 
-    /// What its clients are told where its owner, or this node, says so: that it was not attempted
-    /// this time says nothing of another time.
+    /// The clients' answer, given the answer of the owner or of this node. If the fate of an
+    /// earlier attempt is unknown, "not attempted this time" becomes *unknown*.
     fn told(&self, answer: Result<Answer, SubmitError>) -> Result<Answer, SubmitError> {
         match answer {
             Err(
@@ -75,13 +75,14 @@ impl<C: Client> Routed for Command<C> {
 }
 
 impl<C: Client, P: Peer> Seat<C, P> {
-    /// Routes commands as far as they go now, and says what is to be done.
+    /// Routes commands as far as possible now, and returns what is to be done.
     pub fn take_actions(&mut self, now: Now) -> Vec<SeatAction<C, P>> {
         self.drop_disproven();
         loop {
-            // Before each step: what the owner gives back goes before what waits.
+            // Before each step: commands that the owner gives back go before those that wait.
             self.take_owners_actions(now);
-            // By turns: where there is room for one only, neither may starve the other.
+            // In turns: where there is room for one command only, own clients and other nodes both
+            // get through.
             let took = match self.peer_was_last {
                 true => self.take_own(now) || self.take_forwarded(now),
                 false => self.take_forwarded(now) || self.take_own(now),
@@ -94,7 +95,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         std::mem::take(&mut self.actions)
     }
 
-    /// How the owner in this node stands.
+    /// The state of the owner in this node.
     #[must_use]
     pub fn standing(&self) -> Standing {
         if self.owner.takes_commands() && self.has_room && !self.stopping {
@@ -117,7 +118,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
                 match action {
                     Action::Answer { ticket, answer } => self.answer(ticket, answer),
                     Action::Log(action) => {
-                        // A claim takes a session of its own, which has room.
+                        // A claim opens a session of its own, which has room.
                         self.has_room |= matches!(action, LogAction::Append { claim: true, .. });
                         self.actions.push(SeatAction::Log(action));
                     }
@@ -149,7 +150,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.actions.push(SeatAction::AnswerPeer(peer, answer));
     }
 
-    /// Asks whoever owns to hand over; nobody need be asked where nobody else is known.
+    /// Asks the owner to hand over; if no other owner is known, goes on at once.
     fn ask_owner(&mut self, now: Now) {
         let own = self.own_hint(Term(self.owner.chain().term.0 + 1));
         match (self.target().cloned(), own) {
@@ -160,8 +161,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// What a deposed owner gives back: this node's clients wait for the new owner; other nodes
-    /// know the order among what they forwarded.
+    /// Takes a command that a deposed owner gives back. This node's clients wait for the new owner.
+    /// Other nodes are answered *moved*: they know the order of the commands that they forwarded.
     fn release(
         &mut self,
         submission: Submission,
@@ -182,7 +183,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.tell_peer(peer, LinkAnswer::Moved(owner));
     }
 
-    /// Takes a step with a command of this node's clients; `false` if there is none to take.
+    /// Takes a step with a command of this node's clients; `false` if no step is possible.
     fn take_own(&mut self, now: Now) -> bool {
         if let Some(error) = self.damage() {
             for command in self.router.take_all() {
@@ -195,7 +196,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             standing => standing,
         };
         if standing == Standing::Elsewhere && !self.owner.is_drained() {
-            // What is in flight here may yet have to go elsewhere, before what waits.
+            // Commands in flight here may still have to go to another node, before those that wait.
             return false;
         }
         let target = match standing {
@@ -236,14 +237,14 @@ impl<C: Client, P: Peer> Seat<C, P> {
         true
     }
 
-    /// Whether another node goes on deciding while this one reads before it takes over. One that
-    /// does not answer may be gone: what would be sent to it would wait for longer than the reading.
+    /// Whether another node still decides while this node reads before its take-over. A node that
+    /// does not answer may be gone: commands sent to it would wait longer than the reading takes.
     fn is_still_owned_elsewhere(&self, now: Now) -> bool {
         let answers = |owner: &Hint| self.router.is_answered_by(owner, now.monotonic_ms);
         self.owner.is_reading_up() && self.target().is_some_and(answers)
     }
 
-    /// Takes what came back on a link.
+    /// Takes an event of a link.
     pub fn link_event(&mut self, id: LinkId, event: LinkEvent, now: Now) {
         let had_link = self.router.has_link(id);
         match event {
@@ -269,7 +270,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Takes a step with a command that another node forwarded; `false` if there is none to take.
+    /// Takes a step with a command that another node forwarded; `false` if no step is possible.
     fn take_forwarded(&mut self, now: Now) -> bool {
         let damage = self.damage();
         let standing = self.standing();
@@ -304,7 +305,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.dismiss(command.dismissed);
     }
 
-    /// Turns away what waits for this node to decide when it no longer will.
+    /// Turns away the commands that wait here, because this node will decide nothing more.
     fn turn_away_waiting(&mut self) {
         for mut command in self.router.take_waiting_all() {
             let attempted = command
@@ -321,7 +322,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// The end: what waits is turned away, and what is open elsewhere is unknown.
+    /// For the end: turns away what waits, and answers *unknown* to what is open elsewhere.
     pub fn give_up(&mut self) {
         self.stopping = true;
         self.turn_away_waiting();
@@ -333,8 +334,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Lets go of commands that nobody waits for any more: of all that they take where they wait,
-    /// of all but their names where they were sent.
+    /// Frees commands for which nobody waits any more: entirely if they wait here; all but their
+    /// names if they were sent.
     pub fn forget_given_up(&mut self) {
         self.router.forget_given_up();
         for command in self.router.take_dropped() {
@@ -342,7 +343,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Answers forwarded commands that are not to be attempted any more, before their turn.
+    /// Answers forwarded commands that must not be attempted any more, before their turn.
     pub fn dismiss_hindered(&mut self) {
         for (submission, peer) in std::mem::take(&mut self.from_peers) {
             match peer.hindrance() {

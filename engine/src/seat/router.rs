@@ -1,9 +1,11 @@
-//! Where the commands of one partition go: to the owner in this node, to the owner in another over
-//! one link, or nowhere yet. A state machine without I/O or clock, so that the simulator runs it.
+//! Routes the commands of one partition: to the owner in this node, to the owner in another node
+//! over one link, or nowhere yet. A state machine without I/O or clock, so that the simulator runs
+//! it.
 //!
-//! Invariants: commands keep their order, per stream, whatever moves: nothing is sent elsewhere
-//! while an earlier command is still open somewhere else. A command keeps its id through all of it.
-//! Deliberately absent: deadlines (whoever waits gives up by itself), and who owns (`owner`).
+//! Invariants: the commands of a stream keep their order whenever the owner changes: no command is
+//! sent to a new place while an earlier command is still open at another place. A command keeps its
+//! id throughout. Deliberately absent: deadlines (the waiting clients give up by themselves), and
+//! who owns (`owner`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,80 +15,82 @@ use super::window::Window;
 use crate::command::{Answer, SubmitError};
 use crate::peers::{LinkAnswer, LinkId};
 
-/// How long ago an owner may have answered last, and may have been asked something without having
-/// answered it, to count as one that answers, in milliseconds.
+/// An owner counts as answering if its last answer, and its oldest unanswered command, are more
+/// recent than this, in milliseconds.
 const LIVELY_MS: u64 = 250;
-/// How many commands may be unanswered on a link in any case.
+/// How many commands may always be unanswered on a link.
 const WINDOW_MIN: usize = 4;
-/// An answer that takes longer than this says that more was sent than the owner can take, in
-/// milliseconds.
+/// An answer slower than this means that more was sent than the owner can take, in milliseconds.
 const ANSWER_SLOW_MS: u64 = 200;
-/// The pause before the next link after one that led nowhere, in milliseconds; it doubles.
+/// The pause before the next link after a link broke or was answered *moved*, in milliseconds; it
+/// doubles each time.
 const RETRY_AFTER_MS: u64 = 10;
-/// The most of it.
+/// The longest such pause.
 const RETRY_AFTER_MAX_MS: u64 = 320;
 
-/// A command on its way, as far as routing it goes.
+/// A command on its way, as far as the router is concerned.
 pub trait Routed {
-    /// Takes the command up; `false` if nobody waits for it any more, and it is to be dropped.
-    /// After it was `true` once, the command may be in the log.
+    /// Takes the command up. `false`: nobody waits for the command any more, and it is to be
+    /// dropped. Once this was `true`, the command may be in the log.
     fn take_up(&mut self) -> bool;
-    /// Notes that nobody knows what became of it where it was sent: it may be in the log.
+    /// Notes that the command was sent and that its fate is unknown: it may be in the log.
     fn lost_sight(&mut self);
-    /// Whether nobody waits for it any more.
+    /// Whether nobody waits for the command any more.
     fn is_given_up(&self) -> bool;
-    /// Gives everything back that it takes but its name. It is never sent or decided again.
+    /// Frees everything that the command holds except its name. It is never sent or decided again.
     fn strip(&mut self);
 }
 
-/// How the owner in this node stands.
+/// The state of the owner in this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It owns and takes a command now.
+    /// It owns the partition and takes a command now.
     Takes,
-    /// It owns but is full, or it is about to own, or is finding out: commands wait.
+    /// It owns but is full, or it is about to own, or does not know yet: commands wait.
     Busy,
-    /// Commands are for another node.
+    /// Commands go to another node.
     Elsewhere,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<C> {
     /// Give the command to the owner in this node.
     Decide(C),
     /// Open a link to the node at this address.
     Open(LinkId, String),
-    /// Send a command over the open link; what is sent is with [`Router::sent`].
+    /// Send a command over the open link; [`Router::sent`] returns the command.
     Send(LinkId, u64),
-    /// Close a link; nothing is open on it.
+    /// Close a link on which nothing is open.
     Close(LinkId),
 }
 
-/// What a command came to on a link.
+/// A command that was answered for good on a link.
 #[derive(Debug, PartialEq)]
 pub struct Settled<C> {
     /// The command.
     pub command: C,
-    /// What its owner said.
+    /// The owner's answer.
     pub answer: Result<Answer, SubmitError>,
 }
 
 struct Link<C> {
     id: LinkId,
     address: String,
-    /// Unanswered, or answered *moved*, by sequence, each with when it was sent.
+    /// Commands without an answer and those answered *moved*, by sequence, each with its time of
+    /// sending.
     sent: BTreeMap<u64, (C, u64)>,
-    /// Those of them that were answered *moved*: behind the first nothing more is sent.
+    /// The commands among them that were answered *moved*. After the first of these, nothing more
+    /// is sent on this link.
     moved: BTreeSet<u64>,
-    /// When something was last answered for good, as a monotonic time in milliseconds.
+    /// When the last final answer came, as a monotonic time in milliseconds.
     answered_at_ms: Option<u64>,
 }
 
 /// The commands of one partition that this node's clients sent.
 pub struct Router<C> {
     waiting: VecDeque<C>,
-    /// What nobody waited for any more when its turn came.
+    /// Commands for which nobody waited any more at their turn.
     dropped: Vec<C>,
     link: Option<Link<C>>,
     next_link: u64,
@@ -94,7 +98,7 @@ pub struct Router<C> {
     /// When another link may be opened, as a monotonic time in milliseconds.
     retry_at_ms: u64,
     retries: u32,
-    /// Where the last link led, if it led nowhere.
+    /// The address of the last link, if it broke or its commands moved.
     led_nowhere: Option<String>,
     window: Window,
 }
@@ -116,12 +120,12 @@ impl<C> Default for Router<C> {
 }
 
 impl<C: Routed> Router<C> {
-    /// Takes a command that comes behind all others.
+    /// Adds a command after all others.
     pub fn push(&mut self, command: C) {
         self.waiting.push_back(command);
     }
 
-    /// Takes commands back that go before all that wait, in their order.
+    /// Puts commands back, in their order, before all that wait.
     pub fn put_back(&mut self, commands: impl DoubleEndedIterator<Item = C>) {
         for command in commands.rev() {
             self.waiting.push_front(command);
@@ -134,14 +138,14 @@ impl<C: Routed> Router<C> {
         self.waiting.len()
     }
 
-    /// Whether commands wait, and the way to `owner` leads nowhere: nobody is known, or the last
-    /// links to whoever was said to own gave no answer.
+    /// Whether commands wait and do not reach `owner`: no owner is known, or the last links to the
+    /// supposed owner gave no answer.
     #[must_use]
     pub fn is_stuck(&self, owner: Option<&Hint>) -> bool {
         !self.waiting.is_empty() && (owner.is_none() || self.retries > 0)
     }
 
-    /// Whether `owner` answers what is sent to it these days.
+    /// Whether `owner` has answered recently.
     #[must_use]
     pub fn is_answered_by(&self, owner: &Hint, now_ms: u64) -> bool {
         let is_recent = |at_ms: u64| now_ms < at_ms + LIVELY_MS;
@@ -160,21 +164,20 @@ impl<C: Routed> Router<C> {
         self.waiting.is_empty() && self.link.as_ref().is_none_or(|link| link.sent.is_empty())
     }
 
-    /// A command that is to be sent, or was.
+    /// A command that is to be sent over the link, or was sent.
     #[must_use]
     pub fn sent(&self, sequence: u64) -> Option<&C> {
         let (command, _) = self.link.as_ref()?.sent.get(&sequence)?;
         Some(command)
     }
 
-    /// The same, to be changed.
+    /// Like [`Self::sent`], but mutable.
     pub fn sent_mut(&mut self, sequence: u64) -> Option<&mut C> {
         let (command, _) = self.link.as_mut()?.sent.get_mut(&sequence)?;
         Some(command)
     }
 
-    /// The next step, if there is one: `owner` is where the owner is said to be, and is not this
-    /// node.
+    /// The next step, if there is one. `owner` is the supposed owner, which is not this node.
     pub fn next(
         &mut self,
         standing: Standing,
@@ -189,7 +192,7 @@ impl<C: Routed> Router<C> {
             Standing::Busy => None,
             Standing::Takes => match &self.link {
                 Some(link) if link.sent.is_empty() => self.close(),
-                // What was sent elsewhere comes first.
+                // Commands that were sent to another node come first.
                 Some(_) => None,
                 None => self.take_waiting().map(Step::Decide),
             },
@@ -234,13 +237,13 @@ impl<C: Routed> Router<C> {
         }
     }
 
-    /// Whether whoever gave the last link up named another owner: then nothing is to be waited for.
-    /// Once, since two nodes may take each other for the owner.
+    /// Whether the supposed owner is another node than that of the last link: then there is no
+    /// pause. This is allowed once only, because two nodes may take each other for the owner.
     fn is_news(&self, owner: &Hint) -> bool {
         self.retries <= 1 && self.led_nowhere.as_ref() != Some(&owner.address)
     }
 
-    /// When the next step may be possible although nothing happens, as a monotonic time in
+    /// When the next step may be possible even if no input comes, as a monotonic time in
     /// milliseconds.
     #[must_use]
     pub fn wakes_at_ms(&self) -> Option<u64> {
@@ -261,7 +264,7 @@ impl<C: Routed> Router<C> {
         None
     }
 
-    /// Takes what came back for a command; gives it back if it is settled.
+    /// Takes an answer to a command; returns the command if the answer is final.
     pub fn answered(
         &mut self,
         link_id: LinkId,
@@ -290,7 +293,8 @@ impl<C: Routed> Router<C> {
         }
     }
 
-    /// Once everything on a moved link is answered, what moved goes on in its order.
+    /// Once every command on a link with *moved* commands is answered, puts the moved ones back in
+    /// order.
     fn finish_moved(&mut self, now_ms: u64) {
         let moved = |link: &Link<C>| !link.moved.is_empty() && link.moved.len() == link.sent.len();
         if self.link.as_ref().is_some_and(moved) {
@@ -298,7 +302,8 @@ impl<C: Routed> Router<C> {
         }
     }
 
-    /// Notes that a link is gone: what it did not answer is sent again, under the same ids.
+    /// Notes that a link is gone. Commands that it did not answer are sent again, under the same
+    /// ids.
     pub fn broken(&mut self, link_id: LinkId, now_ms: u64) {
         if let Some(link) = self.link.as_mut().filter(|link| link.id == link_id) {
             for (sequence, (command, _)) in &mut link.sent {
@@ -320,15 +325,15 @@ impl<C: Routed> Router<C> {
         self.retry_at_ms = now_ms + pause_ms;
     }
 
-    /// Whether any command that waits or is open on a link is so.
+    /// Whether `is` holds for any command that waits or is open on a link.
     pub fn any(&self, is: impl FnMut(&C) -> bool) -> bool {
         let sent = self.link.iter().flat_map(|link| link.sent.values());
         let sent = sent.map(|(command, _)| command);
         sent.chain(&self.waiting).any(is)
     }
 
-    /// Drops what waits and nobody waits for; of what is open on a link only the name is kept, since
-    /// it may yet come to count.
+    /// Drops waiting commands for which no client waits any more. Of such commands that are open on
+    /// a link, keeps only the name, because they may still be committed.
     pub fn forget_given_up(&mut self) {
         for command in std::mem::take(&mut self.waiting) {
             match command.is_given_up() {
@@ -342,7 +347,7 @@ impl<C: Routed> Router<C> {
         }
     }
 
-    /// What was dropped since the last call, since nobody waited for it any more.
+    /// The commands that were dropped since the last call, because nobody waited for them.
     pub fn take_dropped(&mut self) -> Vec<C> {
         std::mem::take(&mut self.dropped)
     }
@@ -353,12 +358,13 @@ impl<C: Routed> Router<C> {
         self.link.as_ref().is_some_and(|link| link.id == id)
     }
 
-    /// Everything that waits and is open nowhere, in order.
+    /// Takes all commands that wait and are open nowhere, in order.
     pub fn take_waiting_all(&mut self) -> VecDeque<C> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Everything that waits or is open on a link, in order, when nothing more will be routed.
+    /// Takes all commands that wait or are open on a link, in order. For the end, when nothing more
+    /// is routed.
     pub fn take_all(&mut self) -> Vec<C> {
         let sent = self.link.take().map(|link| link.sent).unwrap_or_default();
         sent.into_values()
@@ -415,7 +421,7 @@ mod tests {
         LinkAnswer::Answered(Err(SubmitError::Failed))
     }
 
-    /// What is sent to `owner`, with the opening of the link left out.
+    /// What is sent to `owner`, without the opening of the link.
     fn sends(router: &mut Router<Number>, owner: &Hint, now_ms: u64) -> Vec<(u64, u32)> {
         let mut sent = Vec::new();
         while let Some(step) = router.next(Standing::Elsewhere, Some(owner), now_ms) {
@@ -452,7 +458,7 @@ mod tests {
         router.push(Number(4));
         assert!(router.answered(link, 2, moved(), 0).is_none());
         assert!(router.answered(link, 3, moved(), 0).is_none());
-        // The first is still open there: nothing goes elsewhere, not even here.
+        // The first is still open there, so nothing goes elsewhere, not even to this node.
         assert_eq!(sends(&mut router, &at("b"), 1_000), []);
         assert_eq!(router.next(Standing::Takes, None, 1_000), None);
         let settled = router.answered(link, 1, failed(), 1_000).unwrap();
@@ -510,7 +516,7 @@ mod tests {
         );
     }
 
-    /// Commands sent to one owner in rounds.
+    /// Sends commands to one owner in rounds.
     struct Rounds {
         router: Router<Number>,
         open: Vec<u64>,
@@ -518,7 +524,8 @@ mod tests {
     }
 
     impl Rounds {
-        /// All that is open is answered after `took_ms`, and as much sent as may be.
+        /// Answers everything that is open after `took_ms`, and then sends as much as the window
+        /// allows.
         fn next(&mut self, took_ms: u64) -> usize {
             self.now_ms += took_ms;
             for sequence in std::mem::take(&mut self.open) {
@@ -549,7 +556,7 @@ mod tests {
             rounds.next(10);
         }
         assert_eq!(rounds.next(10), WINDOW_MAX);
-        // However many answers were slow, it was one queue.
+        // Many slow answers from one queue count once.
         assert_eq!(rounds.next(ANSWER_SLOW_MS + 1), WINDOW_MAX / 2);
         assert_eq!(rounds.next(10), WINDOW_MAX / 2 + 1, "carefully from now on");
         for _ in 0..10 {

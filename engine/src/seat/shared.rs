@@ -1,6 +1,6 @@
-//! What a seat's driver is given, what it is asked, and what it shows.
+//! What a seat's driver is given, which requests reach it, and the state that it publishes.
 //!
-//! Deliberately absent: what is done with it (`driver`).
+//! Deliberately absent: what the driver does with these (`driver`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,18 +17,18 @@ use crate::clock::LogClock;
 use crate::owner::NotOwning;
 use crate::peers::{LinkEvent, LinkId, Peers};
 
-/// What a seat's task is asked by other nodes, apart from commands.
+/// Requests of other nodes to a seat's task, apart from commands.
 pub(crate) enum Control {
     /// Hand the partition over; the reply says whether this node owned it.
     HandOver {
         successor: Hint,
         reply: oneshot::Sender<bool>,
     },
-    /// Take the partition over, whoever should own it; the reply comes when this node owns.
+    /// Take the partition over, whatever the group says; the reply comes when this node owns it.
     TakeOver { reply: oneshot::Sender<()> },
 }
 
-/// What a seat shows to others.
+/// The state that a seat publishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) not_owning: Option<NotOwning>,
@@ -36,11 +36,11 @@ pub(crate) struct Status {
     pub(crate) position: Position,
     /// The term under which this node owns, if it does.
     pub(crate) term: Option<Term>,
-    /// Who owns elsewhere, as far as this node knows.
+    /// The owner elsewhere, as far as this node knows.
     pub(crate) elsewhere: Option<Hint>,
 }
 
-/// What comes for a seat from the log and from other nodes.
+/// Inputs of a seat from the log and from other nodes.
 pub(super) enum Input {
     Appended(u64, AppendResult),
     Read(Result<Chunk, LogError>),
@@ -57,17 +57,17 @@ pub(crate) struct Shared {
     pub(crate) appender: Arc<dyn Appender>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) directory: Arc<dyn Directory>,
-    /// What keeps this node from owning what it should.
+    /// What keeps this node from owning the partitions that it should own.
     pub(crate) unfit: watch::Sender<Unfit>,
     /// Whether there may be other nodes.
     pub(crate) in_group: bool,
-    /// What this node's clock is held against.
+    /// The reference with which this node's clock is compared.
     pub(crate) log_clock: LogClock,
-    /// Against which monotonic times are counted.
+    /// The moment from which monotonic times count.
     pub(crate) started: Instant,
 }
 
-/// Where commands come from, and where is shown what came of them.
+/// The queues that commands come from, and the channel on which the seat publishes its state.
 pub(crate) struct Queues {
     pub(crate) commands: Arc<OwnCommands>,
     pub(crate) from_peers: Arc<ForwardedCommands>,

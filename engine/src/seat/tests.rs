@@ -1,4 +1,4 @@
-//! A seat without any I/O: what it keeps in order while a partition moves.
+//! Tests of a seat without any I/O: the order that it keeps while a partition moves.
 
 use std::collections::VecDeque;
 
@@ -64,7 +64,7 @@ fn there(term: u64) -> Hint {
     }
 }
 
-/// A seat over a log in memory whose appends land when a test says so.
+/// A seat on a log in memory; appends land when a test says so.
 struct World {
     seat: Seat<Patient, PatientPeer>,
     records: Vec<Record>,
@@ -74,15 +74,15 @@ struct World {
     links: Vec<LinkId>,
     answers: Vec<Result<Answer, SubmitError>>,
     answered_peers: usize,
-    /// Whether what is read stays under way.
+    /// Whether reads stay unanswered.
     holds_reads: bool,
-    /// How often it was said that this node owns.
+    /// How often this node announced that it owns.
     said: usize,
     time_ms: u64,
 }
 
 impl World {
-    /// A node over an empty log.
+    /// A node on an empty log.
     fn not_started(settings: OwnerSettings) -> Self {
         Self::not_started_with(owner_with(1, settings))
     }
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    /// A node that owns and may have so many records in flight.
+    /// A node that owns, with at most `in_flight_max` records in flight.
     fn owning(in_flight_max: usize) -> Self {
         let world = Self::not_started(OwnerSettings {
             in_flight_max,
@@ -126,7 +126,8 @@ impl World {
         world
     }
 
-    /// A node that owns until it is asked, though another should, and reads all it knows from `store`.
+    /// A node that still owns although another node should, and that reads all it knows from
+    /// `store`.
     fn owning_until_asked(store: &Frail) -> Self {
         let mut world = Self::not_started_with(forgetful(1, store)).started();
         world.command("known");
@@ -139,7 +140,7 @@ impl World {
         world
     }
 
-    /// A node that is not to own, has no standby, and over whose log `THERE` owns in this term.
+    /// A node that should not own and has no standby; in its log, `THERE` owns in this term.
     fn elsewhere(term: u64) -> Self {
         let mut world = Self::not_started(OwnerSettings {
             standby_read_every_ms: None,
@@ -168,7 +169,7 @@ impl World {
         world
     }
 
-    /// The same, with a standby that has read everything.
+    /// The same node, but its standby has read everything.
     fn standing_by(self) -> Self {
         let mut world = self;
         world.seat.owner.look();
@@ -259,7 +260,7 @@ impl World {
         self.perform();
     }
 
-    /// Lets the oldest append land and be acknowledged.
+    /// Appends the oldest record, and acknowledges it.
     fn land(&mut self) {
         let (sequence, record) = self.appended.pop_front().expect("something was appended");
         let offset = self.end();
@@ -273,7 +274,7 @@ impl World {
         self.perform();
     }
 
-    /// Lets the owner elsewhere answer what was sent to it.
+    /// Answers a command as the owner elsewhere would.
     fn answer_link(&mut self, sequence: u64, error: SubmitError) {
         let link = *self.links.last().expect("a link was opened");
         let answer = LinkAnswer::Answered(Err(error));
@@ -283,7 +284,7 @@ impl World {
         self.perform();
     }
 
-    /// Hears that the node at this address owns in this term.
+    /// Takes the hint that the node at this address owns in this term.
     fn learn(&mut self, address: &str, term: u64) {
         let hint = Hint {
             log: log_id(),
@@ -312,8 +313,8 @@ fn what_waits_is_not_forwarded_before_what_is_in_flight_is_settled() {
     let mut world = World::owning(1);
     world.command("first");
     world.command("second");
-    // The first is in flight; should it become an orphan, it goes to the new owner too, and the
-    // second must not be there before it.
+    // The first is in flight. Should it become an orphan, it goes to the new owner too; the second
+    // must not arrive there before it.
     world.hand_over();
     assert_eq!(world.forwarded, [""; 0]);
     world.land();
@@ -364,7 +365,7 @@ fn while_a_node_reads_before_it_takes_over_whoever_owns_decides_on() {
     world.command("second");
     assert_eq!(world.forwarded, ["first", "second"]);
     assert_eq!(world.answers.len(), 1);
-    // Whoever does not answer may be gone: it is not to be waited for.
+    // A node that does not answer may be gone: commands do not wait for it.
     world.pass(300);
     world.command("third");
     assert_eq!(world.forwarded, ["first", "second"]);
@@ -432,7 +433,7 @@ fn a_hint_above_the_logs_term_is_held_against_its_end_and_dropped() {
         world.holds_reads = false;
         world.read_again();
         assert_eq!(world.target(), Some(THERE));
-        // Nor is it believed when the directory says it again.
+        // It is not believed either when the directory repeats it.
         world.learn("http://liar", u64::MAX);
         world.pass(100);
         assert_eq!(world.target(), Some(THERE));

@@ -1,7 +1,8 @@
-//! Whoever waits for a command, from its sending to its one answer.
+//! A client or node that waits for a command, from its sending to its one answer.
 //!
-//! Invariant: a command that was given up before it was taken up is never attempted; one that was
-//! taken up is never said not to have been attempted. Deliberately absent: where it goes (`route`).
+//! Invariant: a command that was given up before it was taken up is never attempted; for a command
+//! that may have been attempted, no answer ever says that it was not. Deliberately absent: where
+//! the command goes (`route`).
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::peers::LinkAnswer;
 use crate::service::Part;
 
-/// Whether a waiting command was taken up or given up; whoever comes first decides.
+/// Whether a waiting command was taken up or given up; the first of the two decides.
 #[derive(Default)]
 pub struct Fate(AtomicU8);
 
@@ -23,7 +24,8 @@ const TAKEN: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 impl Fate {
-    /// Takes the command up, or finds it taken up before; `false` if its sender gave it up first.
+    /// Takes the command up, or finds that it was taken up before; `false` if its sender gave it up
+    /// first.
     fn take(&self) -> bool {
         let taken = self
             .0
@@ -31,15 +33,15 @@ impl Fate {
         taken.is_ok() || taken == Err(TAKEN)
     }
 
-    /// Takes the command up for an attempt, for a client that has `gone` or not, in a stream's
-    /// `guard` or in none.
+    /// Takes the command up for an attempt. `gone` says whether the client no longer waits; `guard`
+    /// is that of the command's stream, if the command belongs to a batch.
     ///
     /// # Errors
     /// As [`Client::take_up`].
     pub fn take_up(&self, guard: Option<&Guard>, gone: bool) -> Result<(), Option<SubmitError>> {
         let was_taken = self.is_taken();
         match guard.and_then(Guard::closed) {
-            // It was attempted, and trying again could bring it before the line that is open.
+            // It was attempted before. A second attempt could come before the open line.
             Some(_) if was_taken => Err(Some(SubmitError::Unknown)),
             Some(error) if self.take() => Err(Some(error)),
             None if !gone && self.take() => Ok(()),
@@ -61,14 +63,16 @@ impl Fate {
     }
 }
 
-/// How long a command may wait for its turn while others have theirs.
+/// How long a command may wait for its turn while other commands have theirs.
 const TURN_WITHIN: Duration = Duration::from_secs(1);
-/// After so long without anybody's turn the partition stood still, and all wait from then on.
+/// If no command had its turn for so long, the partition stood still; waiting times then start
+/// anew.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
-/// How the commands of one partition come to their turn. Where more are sent than can be taken, each
-/// would wait as long as its client does, and be decided for nobody; so those that waited too long are
-/// turned away, unless it was a standstill (a move, a slow log) that they waited for.
+/// Measures how long the commands of one partition wait for their turn. When more commands come
+/// than the partition can take, each would wait as long as its client does, and be decided after
+/// the client has gone. So commands that waited too long are turned away, unless they waited
+/// because of a standstill (a move, a slow log).
 pub struct Turns(Mutex<Turn>);
 
 struct Turn {
@@ -78,7 +82,7 @@ struct Turn {
 }
 
 impl Turns {
-    /// Of a partition where nobody waits yet.
+    /// For a partition where no command waits yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self(Mutex::new(Turn {
@@ -87,8 +91,8 @@ impl Turns {
         }))
     }
 
-    /// Notes that it is the turn of a command that has waited since `queued`; whether it has waited
-    /// too long.
+    /// Notes that a command, which has waited since `queued`, has its turn; returns whether it has
+    /// waited too long.
     #[must_use]
     pub fn came_too_late(&self, queued: Instant, now: Instant) -> bool {
         let mut turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,27 +104,28 @@ impl Turns {
     }
 }
 
-/// One stream's commands within one batch: whether one of them had no answer.
+/// Whether one command of a stream within one batch had no answer.
 #[derive(Default)]
 pub struct Guard(AtomicBool);
 
 impl Guard {
-    /// Of a stream of which a command had no answer.
+    /// The guard of a stream of which a command had no answer.
     #[must_use]
     pub fn of_unanswered() -> Self {
         Self(AtomicBool::new(true))
     }
 
-    /// Notes what one of them was answered.
+    /// Notes the error with which one of the commands was answered.
     pub fn close(&self, error: &SubmitError) {
-        // Another program's rules may take up what froze the stream here, and then this command before
-        // those behind it. On a link nothing else is held up by that.
+        // A node with other rules may take up the record that froze the stream here. That node
+        // could then decide this command before the later ones. On a link, a frozen stream holds
+        // nothing else up.
         if is_unanswered(error) || matches!(error, SubmitError::Frozen(_)) {
             self.0.store(true, Ordering::Release);
         }
     }
 
-    /// What later commands of the stream are answered.
+    /// The answer to later commands of the stream, if they must not be attempted.
     #[must_use]
     pub fn closed(&self) -> Option<SubmitError> {
         self.0
@@ -129,7 +134,7 @@ impl Guard {
     }
 }
 
-/// Whether a command has no outcome that lasts: it may still be sent again.
+/// Whether the command has no final outcome: its client may send it again.
 fn is_unanswered(error: &SubmitError) -> bool {
     match error {
         SubmitError::Unknown | SubmitError::TurnedAway { .. } => true,
@@ -151,22 +156,21 @@ pub fn turned_away(reason: TurnedAway) -> SubmitError {
     }
 }
 
-/// A client of this node that waits for a command.
 pub(crate) struct ClientTicket {
     pub(crate) reply: oneshot::Sender<Result<Answer, SubmitError>>,
     pub(crate) fate: Arc<Fate>,
     pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) deadline: Instant,
-    /// Since when it waits for its turn, where that may be too long: a batch sends only as much as is
-    /// answered, so that its commands may wait.
+    /// When the command began to wait, and the turns of its partition; `None` for a batch, whose
+    /// commands may wait for long because a batch sends only as fast as it is answered.
     pub(crate) turn: Option<(Arc<Turns>, Instant)>,
-    /// The command's part of the memory that waiting commands may take.
+    /// The command's part of the memory for waiting commands.
     pub(crate) _part: Option<Part>,
 }
 
 impl ClientTicket {
     pub(super) fn answer(self, answer: Result<Answer, SubmitError>) {
-        // Whoever asked may have gone.
+        // The client may have gone.
         let _ = self.reply.send(answer);
     }
 }
@@ -174,7 +178,7 @@ impl ClientTicket {
 impl Client for ClientTicket {
     fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
         let came_too_late = self.turn.take().is_some_and(|(turns, queued)| {
-            // Whoever was sent somewhere before has had its turn.
+            // A command that was sent somewhere before has had its turn.
             turns.came_too_late(queued, Instant::now()) && !self.fate.is_taken()
         });
         self.fate
@@ -195,25 +199,26 @@ impl Client for ClientTicket {
 
     fn settle(&mut self, answer: &Result<Answer, SubmitError>) {
         if let (Some(guard), Err(error)) = (&self.guard, answer) {
-            // Before whoever waits learns of it: what comes behind must not slip through.
+            // This comes before the client learns of the answer, so that no later command slips
+            // through.
             guard.close(error);
         }
     }
 }
 
-/// What a link from another node stands at: once something was answered *moved* or had no outcome,
-/// everything behind it is *moved*, so that the sender keeps the order.
+/// The state of a link from another node. Once a command was answered *moved* or had no outcome,
+/// everything later is answered *moved*, so that the sender keeps the order.
 #[derive(Default)]
 pub struct LinkGuard(AtomicBool);
 
 impl LinkGuard {
-    /// Notes that everything behind is *moved*.
+    /// Notes that everything later is answered *moved*.
     pub fn close(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// What keeps the next command of the link from being attempted, if its sender `is_late` or
-    /// not.
+    /// Why the next command of the link must not be attempted, if so. `is_late`: its sender no
+    /// longer waits.
     #[must_use]
     pub fn hindrance(&self, is_late: bool) -> Option<Hindrance> {
         if self.0.load(Ordering::Acquire) {
@@ -223,7 +228,7 @@ impl LinkGuard {
         }
     }
 
-    /// Notes what one of its commands is answered.
+    /// Notes how one of the link's commands is answered.
     pub fn settle(&self, answer: &LinkAnswer) {
         let keeps_on = match answer {
             LinkAnswer::Answered(Ok(_)) => true,
@@ -236,7 +241,7 @@ impl LinkGuard {
     }
 }
 
-/// Another node that waits for a command.
+/// Another node that waits for the answer to a command.
 pub(crate) struct PeerTicket {
     pub(crate) reply: oneshot::Sender<LinkAnswer>,
     pub(crate) link: Arc<LinkGuard>,
@@ -246,7 +251,7 @@ pub(crate) struct PeerTicket {
 
 impl PeerTicket {
     pub(super) fn answer(self, answer: LinkAnswer) {
-        // Its node may have gone.
+        // The node may have gone.
         let _ = self.reply.send(answer);
     }
 }
@@ -271,13 +276,14 @@ mod tests {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let turns = Turns::new(start);
-        // A turn every tenth of a second, for commands that have waited longer and longer.
+        // One turn every 100 ms, each for a command that has waited longer than the one before.
         for millis in (100..=1_000).step_by(100) {
             assert!(!turns.came_too_late(start, at(millis)));
         }
         assert!(turns.came_too_late(start, at(1_100)));
         assert!(!turns.came_too_late(at(200), at(1_200)));
-        // Nobody has a turn for five seconds; then all that waited have a second.
+        // There is no turn for five seconds; after that, everything that waited has one more
+        // second.
         assert!(!turns.came_too_late(start, at(6_200)));
         assert!(!turns.came_too_late(start, at(6_300)));
         for millis in (6_400..=7_200).step_by(100) {

@@ -1,4 +1,4 @@
-//! What keeps a node from owning what the group gives it.
+//! What keeps a node from owning the partitions that the group gives it.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +7,23 @@ use position::Partition;
 
 use crate::owner::NotOwning;
 
-/// What keeps a node from owning what the group gives it, so that it is better not in the group.
+/// What keeps a node from owning the partitions that the group gives it. Such a node should leave
+/// the group.
 #[derive(Debug, Default)]
 pub(crate) struct Unfit {
-    /// The log goes on in a format that this program does not read.
+    /// The log contains a record format that this program cannot read.
     pub(crate) outdated: bool,
-    /// The partitions for whose states and ids neither the local store nor memory has room, or which
-    /// the store refuses for good.
+    /// The partitions whose states and command ids do not fit into the local store and memory, or
+    /// which the store refuses permanently.
     pub(crate) without_room: BTreeSet<Partition>,
-    /// The partitions that are left alone since this node's clock is wrong.
+    /// The partitions that this node does not own because its clock is wrong.
     pub(crate) clock_off: BTreeSet<Partition>,
-    /// The partitions that nodes with another list of acknowledged damage own.
+    /// The partitions owned by nodes with another list of acknowledged damage.
     pub(crate) of_other_list: BTreeSet<Partition>,
 }
 
 impl Unfit {
-    /// Takes why a partition is not owned; `true` if that is news.
+    /// Notes why a partition is not owned; `true` if this changes anything.
     pub(super) fn note(&mut self, partition: Partition, reason: Option<&NotOwning>) -> bool {
         match reason {
             Some(NotOwning::Stopped(Stop::NewerFormat { .. })) => {
@@ -41,7 +42,7 @@ impl Unfit {
         }
     }
 
-    /// Why this node is to rest, if it is, as an operator is told.
+    /// Why this node should rest, if so, as a text for an operator.
     pub(crate) fn reason(&self) -> Option<&'static str> {
         if !self.without_room.is_empty() {
             return Some("the local checkpoint store takes nothing more");

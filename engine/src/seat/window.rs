@@ -1,32 +1,32 @@
-//! How much may be under way to whoever answers: an owner in another node, or the log.
+//! How many commands may be unanswered at the receiver: an owner in another node, or the log.
 //!
-//! Invariant: between the least that its user gives and [`WINDOW_MAX`]. Deliberately absent: what is sent
-//! (`router`, `service::yielding`).
+//! Invariant: the size is between the caller's minimum and [`WINDOW_MAX`]. Deliberately absent:
+//! what is sent (`router`, `service::yielding`).
 
 /// How many commands may be unanswered at most, and at first.
 pub(super) const WINDOW_MAX: usize = 1_024;
 pub(super) const WINDOW_FIRST: usize = 32;
 
-/// How many commands may be unanswered: as many as are answered soon. What cannot be taken is to wait
-/// here, where a client can be told so, and not where its turn is certain and late.
-/// It grows as TCP's congestion window does (RFC 5681): by one with each quick answer until the first
-/// slow one, then by one in each round; a slow answer halves it. It grows only while it is what holds
-/// commands back (RFC 7661): what was never filled says nothing of what the owner can take.
+/// How many commands may be unanswered: as many as the receiver answers quickly. More commands must
+/// wait here, where their clients can be turned away, and not in the receiver's queue, where they
+/// would be decided late. The window grows as TCP's congestion window does (RFC 5681): by one with
+/// each quick answer until the first slow answer, then by one per round; a slow answer halves it.
+/// It grows only while it holds commands back (RFC 7661): a window that was never full says nothing
+/// about what the receiver can take.
 pub(crate) struct Window {
     min: usize,
     size: usize,
-    /// Whether commands wait for room in it.
+    /// Whether commands wait because the window is full.
     holds_back: bool,
-    /// Whether an answer was slow once.
+    /// Whether there was ever a slow answer.
     was_slow: bool,
-    /// Quick answers since it last grew.
+    /// Quick answers since the window last grew.
     quick: usize,
-    /// Until when a slow answer says nothing new, as a monotonic time in milliseconds.
+    /// Until when further slow answers are ignored, as a monotonic time in milliseconds.
     settles_at_ms: u64,
 }
 
 impl Window {
-    /// One that never is smaller than `min`.
     pub(crate) fn with_min(min: usize) -> Self {
         Self {
             min,
@@ -43,13 +43,13 @@ impl Window {
         self.size
     }
 
-    /// Notes whether commands wait for room in it.
+    /// Notes whether commands wait because the window is full.
     pub(crate) fn holds_back(&mut self, holds_back: bool) {
         self.holds_back = holds_back;
     }
 
-    /// Takes an answer into account; one that took more than `slow_ms` says that more was sent than
-    /// can be taken.
+    /// Takes an answer into account. An answer that took more than `slow_ms` means that more was
+    /// sent than the receiver can take.
     pub(crate) fn answered(&mut self, sent_at_ms: u64, now_ms: u64, slow_ms: u64) {
         let took_ms = now_ms.saturating_sub(sent_at_ms);
         if took_ms > slow_ms {

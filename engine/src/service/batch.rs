@@ -1,5 +1,5 @@
-//! Commands that were sent together: in order per stream, none attempted behind one that had no
-//! answer.
+//! Batches: commands that were sent together. Per stream they keep their order, and no command is
+//! attempted after one that had no answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use super::{Held, Inner, Load, Pending, Prepared, Sender, Share, wrap};
 use crate::command::TurnedAway;
 use crate::seat::{Guard, turned_away};
 
-/// How many streams are remembered before those are forgotten of which nothing is needed.
+/// How many streams a batch remembers before it forgets those that need nothing remembered.
 const STREAMS_MAX: usize = 16_384;
-/// How many of them may have had no answer.
+/// How many of these streams may have a command without an answer.
 const UNANSWERED_MAX: usize = STREAMS_MAX / 2;
 
 /// Commands that were sent together.
@@ -25,12 +25,12 @@ pub struct Batch {
     guards: Guards,
 }
 
-/// The streams of a batch, as far as something of them is to be remembered.
+/// The streams of a batch that must be remembered.
 #[derive(Default)]
 struct Guards {
     by_stream: HashMap<Bytes, Arc<Guard>>,
-    /// How many streams there are when it is looked again which are needed: twice as many as were
-    /// needed last, so that looking costs each command the same, however many are under way.
+    /// At how many streams the unneeded ones are next removed: twice as many as were needed last
+    /// time. So the cost per command is constant, however many streams are under way.
     swept_at: usize,
     /// Whether so many streams had no answer that no more are remembered.
     is_full: bool,
@@ -46,7 +46,8 @@ impl Batch {
         }
     }
 
-    /// Queues a command, waiting while the partition's queue is full, but not beyond `deadline`.
+    /// Queues a command. Waits while the partition's queue is full, but no longer than until
+    /// `deadline`.
     ///
     /// After a command that was answered unknown or turned away, later commands of the same stream
     /// are not attempted and are turned away.
@@ -86,7 +87,7 @@ impl Batch {
                     ways.desk.way(),
                     place,
                 ));
-                // The next command is prepared meanwhile.
+                // The next command can be prepared meanwhile.
                 ways.desk.call();
                 return Box::pin(async move {
                     let result = waiting.answer(deadline).await;
@@ -105,8 +106,8 @@ impl Batch {
 }
 
 impl Guards {
-    /// The guard of a stream. Where no more streams can be remembered that had no answer, none that
-    /// is new is attempted any more.
+    /// The guard of a stream. Once no more unanswered streams can be remembered, the guard of every
+    /// new stream is closed: its commands are not attempted.
     fn of(&mut self, stream: Bytes) -> Arc<Guard> {
         if let Some(guard) = self.by_stream.get(&stream) {
             return Arc::clone(guard);
@@ -116,7 +117,7 @@ impl Guards {
             self.by_stream.retain(|_, guard| {
                 let is_unanswered = guard.closed().is_some();
                 unanswered += usize::from(is_unanswered);
-                // One that only this map holds and that is open has nothing left to keep.
+                // An open guard that only this map holds is no longer needed.
                 is_unanswered || Arc::strong_count(guard) > 1
             });
             self.swept_at = 2 * self.by_stream.len();

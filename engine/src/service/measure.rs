@@ -1,7 +1,7 @@
-//! What the write side measures of commands, queues and ownership.
+//! The figures of the write side about commands, queues and ownership.
 //!
-//! Invariant: labels come from sets that clients cannot widen; counters are there from the start, at
-//! 0. Deliberately absent: how figures are shown, and what they are called in documents.
+//! Invariant: labels come from sets that clients cannot extend; counters exist from the start, with
+//! value 0. Deliberately absent: how figures are published, and how documents name them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use super::{Engine, Shares, unready};
 use crate::command::{Answer, Decision, SubmitError, TurnedAway};
 use crate::owner::VERSION_CONFLICT;
 
-/// What becomes of a command.
+/// The outcomes of a command, as labels.
 const OUTCOMES: [&str; 11] = [
     "accepted",
     "rejected",
@@ -34,17 +34,16 @@ const REASONS: [&str; 5] = [
     "stopping",
     "after_unanswered",
 ];
-/// How many codes of refusals are counted apart; all others are counted as [`OTHER`].
+/// How many rejection codes have counters of their own; all others count as [`OTHER`].
 const CODES_MAX: usize = 200;
 const OTHER: &str = "other";
 
-/// Names a type of command among the counters.
+/// Identifies a command type among the counters.
 #[derive(Clone, Copy)]
 pub(super) struct Kind(usize);
 
-/// The counters of commands.
 pub(super) struct Counts {
-    /// By category and name, the place among `outcomes`.
+    /// By category and command name: the index into `outcomes`.
     kinds: BTreeMap<&'static str, Vec<(&'static str, usize)>>,
     outcomes: Vec<[Counter; OUTCOMES.len()]>,
     reasons: [Counter; REASONS.len()],
@@ -94,14 +93,14 @@ impl Counts {
         counts
     }
 
-    /// The kind of a command whose aggregate has read it.
+    /// The kind of a command that its aggregate has read.
     pub(super) fn kind(&self, category: &str, command: &str) -> Option<Kind> {
         let mut names = self.kinds.get(category)?.iter();
         let found = names.find(|(name, _)| *name == command)?;
         Some(Kind(found.1))
     }
 
-    /// Notes what became of a command.
+    /// Counts the outcome of a command.
     pub(super) fn note(&self, kind: Option<Kind>, result: &Result<Answer, SubmitError>) {
         if let Some(Kind(number)) = kind {
             self.outcomes[number][outcome(result)].increment(1);
@@ -119,7 +118,7 @@ impl Counts {
         }
     }
 
-    /// The counter of a code; the rules of a domain may make any number of them.
+    /// The counter of a rejection code; the rules of a domain may produce any number of codes.
     fn refusal(&self, code: &str) -> Counter {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = !refusals.contains_key(code);
@@ -133,7 +132,7 @@ impl Counts {
     }
 }
 
-/// A counter that is there before anything is counted.
+/// Makes a counter visible before anything is counted.
 fn zero(counter: Counter) -> Counter {
     counter.increment(0);
     counter
@@ -171,7 +170,7 @@ fn place_of(reason: TurnedAway) -> usize {
     }
 }
 
-/// Shows what the memory that the node is made for is shared out to.
+/// Publishes the parts of the node's memory budget.
 pub(super) fn budget(shares: &Shares, partitions: u32) {
     let partitions = partitions as usize;
     for (part, bytes) in [
@@ -184,14 +183,14 @@ pub(super) fn budget(shares: &Shares, partitions: u32) {
     }
 }
 
-// Figures are shown to people; what a float cannot hold of a large count does not matter.
+// The figures are for people; the lost precision of large counts does not matter.
 #[allow(clippy::cast_precision_loss)]
 fn float(count: usize) -> f64 {
     count as f64
 }
 
 impl Engine {
-    /// Brings the gauges up to date: to be called before they are shown.
+    /// Brings the gauges up to date; to be called before they are read.
     pub fn measure(&self) {
         let partitions = &self.inner.partitions;
         let depths = partitions

@@ -1,7 +1,8 @@
-//! The write side as a door sees it: commands in, one answer out.
+//! The write side as a door sees it: commands go in, and each gets one answer.
 //!
-//! Invariant: queues are bounded; a command that was not attempted is told so, one that may have
-//! been is *unknown*. Deliberately absent: HTTP, and the decisions themselves (`owner`).
+//! Invariant: queues are bounded. If a command was not attempted, its answer says so; if it may
+//! have been attempted, the answer is *unknown*. Deliberately absent: HTTP, and the decisions
+//! themselves (`owner`).
 
 mod batch;
 mod measure;
@@ -50,30 +51,30 @@ use crate::seat::{
 use waiting::wrap;
 use yielding::Yielding;
 
-/// How many commands may wait for one partition, unless said otherwise.
+/// How many commands may wait for one partition, unless configured otherwise.
 pub const QUEUE_MAX: usize = 1_024;
-/// How many questions of other nodes may wait for one partition.
+/// How many hand-over and take-over requests of other nodes may wait for one partition.
 const CONTROL_MAX: usize = 64;
 
-/// How a write side is started.
+/// Options with which the write side starts.
 pub struct EngineOptions {
     /// The bounds and times of every owner.
     pub owner: OwnerSettings,
-    /// The folder of the local checkpoint store; absent: everything stays in memory and is folded
+    /// The folder of the local checkpoint store; `None`: everything stays in memory and is folded
     /// again at every start.
     pub store: Option<PathBuf>,
-    /// How many commands may wait for one partition before others are turned away: of this node's
-    /// clients, and as many of other nodes.
+    /// How many commands may wait for one partition before more are turned away: this many of this
+    /// node's clients, and as many again of other nodes.
     pub queue_max: usize,
-    /// The memory that the node is made for, in bytes: what it keeps of streams, what waits, and what
-    /// is in flight are parts of it. At least [`MEMORY_BYTES_MIN`].
+    /// The node's memory budget, in bytes; the states of streams, waiting commands and records in
+    /// flight each get a part of it. At least [`MEMORY_BYTES_MIN`].
     pub memory_bytes: usize,
-    /// The other nodes on the same log; [`ClusterOptions::alone`] where there are none.
+    /// The other nodes on the same log; [`ClusterOptions::alone`] if there are none.
     pub cluster: ClusterOptions,
 }
 
 impl EngineOptions {
-    /// A node that is alone, with every default.
+    /// A node without other nodes, with all defaults.
     #[must_use]
     pub fn alone(store: Option<PathBuf>) -> Self {
         Self {
@@ -86,13 +87,13 @@ impl EngineOptions {
     }
 }
 
-/// Why a write side does not start.
+/// Why the write side does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The log was never finished.
+    /// The creation of the log was never completed.
     #[error(
         "partition {partition} was never claimed; finish the log with: annals log create --log \
          {address}"
@@ -113,17 +114,17 @@ pub enum StartError {
     },
 }
 
-/// A request whose shape is right, on its way to its partition.
+/// A request with the right shape, on its way to its partition.
 pub struct Prepared {
     submission: Submission,
     partition: Partition,
     kind: Option<measure::Kind>,
 }
 
-/// The outcome of one command of a batch, when it comes.
+/// The future outcome of one command of a batch.
 pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, SubmitError>> + Send>>;
 
-/// A handle on the write side; cheap to clone.
+/// A handle to the write side; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -133,7 +134,7 @@ struct Inner {
     registry: Registry,
     log_id: LogId,
     partitions: Vec<Ways>,
-    /// Bytes that waiting commands may take.
+    /// The bytes that waiting commands may take.
     room: Arc<Room>,
     next_sender: AtomicU64,
     yielding: Arc<Yielding>,
@@ -144,7 +145,7 @@ struct Inner {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The ways to one partition's seat.
+/// The ways to reach one partition's seat.
 struct Ways {
     desk: Arc<Desk>,
     commands: Arc<OwnCommands>,
@@ -156,7 +157,7 @@ struct Ways {
 }
 
 impl Drop for Ways {
-    /// Nobody brings anything any more.
+    /// Closes the queues: nothing sends to the seat any more.
     fn drop(&mut self) {
         self.commands.close();
         self.from_peers.close();
@@ -165,7 +166,7 @@ impl Drop for Ways {
 }
 
 impl Inner {
-    /// A name for whoever begins to send.
+    /// A new id for a sender.
     fn sender(&self) -> Sender {
         Sender(self.next_sender.fetch_add(1, Ordering::Relaxed))
     }
@@ -183,7 +184,7 @@ impl Engine {
     /// Starts the owners of all partitions; they take over in the background.
     ///
     /// # Errors
-    /// [`StartError`], each with what to do about it.
+    /// [`StartError`]; each says what to do about it.
     pub async fn start(
         log: Arc<dyn EventLog>,
         registry: Registry,
@@ -314,7 +315,7 @@ impl Engine {
     /// Reads a request's data.
     ///
     /// # Errors
-    /// [`RequestError`] where it is no command of any aggregate or has the wrong shape.
+    /// [`RequestError`] if no aggregate has the command, or the data has the wrong shape.
     pub fn prepare(&self, request: Request) -> Result<Prepared, RequestError> {
         let category = request.stream.category();
         let aggregate =
@@ -337,8 +338,8 @@ impl Engine {
         })
     }
 
-    /// Decides on a command and waits for the log's answer up to `deadline`. Turned away at once
-    /// when the partition's queue is full.
+    /// Decides a command, and waits for the log's answer until `deadline`. If the partition's queue
+    /// is full, the command is turned away at once.
     ///
     /// # Errors
     /// [`SubmitError`].
@@ -364,7 +365,7 @@ impl Engine {
         let part = inner.room.try_take(&Share::default(), size);
         let part = part.ok_or_else(|| turned_away(TurnedAway::Overloaded))?;
         let ways = &inner.partitions[command.partition.0 as usize];
-        // A connection waits for one such answer at a time: each command is a sender of its own.
+        // A connection waits for one such answer at a time, so each command is a sender of its own.
         let (tenant, sender) = (command.submission.request.tenant.clone(), inner.sender());
         let load = Load {
             sender,
@@ -388,14 +389,15 @@ impl Engine {
         u32::try_from(self.inner.partitions.len()).expect("it was counted with a u32")
     }
 
-    /// A batch of commands that are decided, per stream, in the order of submitting.
+    /// A batch: per stream, its commands are decided in the order of their submission.
     #[must_use]
     pub fn batch(&self) -> Batch {
         Batch::new(Arc::clone(&self.inner))
     }
 
-    /// What became of a command: `Err(Unknown)` if it is still in flight. That it is not in the log is
-    /// said up to a position: beyond it, it may have landed meanwhile or land yet.
+    /// What happened to a command: `Err(Unknown)` if it is still in flight. "Not in the log" holds
+    /// up to a position only: behind that position, the command may have been appended meanwhile or
+    /// still be appended.
     ///
     /// # Errors
     /// [`SubmitError`].
@@ -424,7 +426,7 @@ impl Engine {
                 let elsewhere = self.ask_elsewhere(partition, &inquiry, deadline).await;
                 match elsewhere {
                     Some(outcome) => outcome,
-                    // Nobody who owns can be asked: what this node has read is all that is known.
+                    // No owner can be asked: only what this node has read is known.
                     None if up_to > Position(0) => Ok(self.not_in_log(partition, up_to)),
                     None => Err(turned_away(TurnedAway::NotReady)),
                 }
@@ -438,7 +440,8 @@ impl Engine {
         }
     }
 
-    /// What the node says that is said to own; nothing where none is, or where it does not answer.
+    /// The answer of the node that is said to own; `None` if there is no such node, or if it does
+    /// not answer.
     async fn ask_elsewhere(
         &self,
         partition: Partition,
@@ -449,7 +452,7 @@ impl Engine {
         let owner = ways.status.borrow().elsewhere.clone()?;
         let peers = self.inner.cluster.peers();
         let asked = peers.outcome(&owner.address, partition, inquiry);
-        // Time is left to say what this node knows itself.
+        // Half of the time is kept for this node's own answer.
         let wait = deadline.saturating_duration_since(Instant::now()) / 2;
         match tokio::time::timeout(wait, asked).await {
             Ok(Ok(Err(SubmitError::TurnedAway { reason, .. }))) => {
@@ -465,7 +468,7 @@ impl Engine {
         }
     }
 
-    /// What this node knows of a command.
+    /// What this node itself knows about a command.
     async fn inquire(
         &self,
         partition: Partition,
@@ -483,10 +486,10 @@ impl Engine {
         }
     }
 
-    /// Whether commands find an owner for every partition: here, or at a node that is known.
+    /// Whether every partition has an owner for its commands: this node, or another known node.
     ///
     /// # Errors
-    /// The partitions that have none, with reasons.
+    /// The partitions without an owner, with reasons.
     pub fn readiness(&self) -> Result<(), String> {
         let mut reasons = Vec::new();
         for (partition, ways) in self.inner.partitions.iter().enumerate() {
@@ -504,7 +507,7 @@ impl Engine {
     /// Waits until every partition has an owner, here or elsewhere.
     ///
     /// # Errors
-    /// What [`Self::readiness`] says when `wait` is over.
+    /// The error of [`Self::readiness`] if `wait` is over first.
     pub async fn ready(&self, wait: Duration) -> Result<(), String> {
         let all = async {
             for ways in &self.inner.partitions {
@@ -516,7 +519,7 @@ impl Engine {
         self.readiness()
     }
 
-    /// Takes no more commands, waits until what was taken is answered, and lets go of the log.
+    /// Takes no more commands, waits until those taken are answered, and releases the log.
     pub async fn drain(&self, wait: Duration) {
         self.inner.stopping.send_replace(true);
         let tasks = {
@@ -537,7 +540,7 @@ impl Engine {
     }
 }
 
-/// The log's identity, once every partition was claimed.
+/// The log's identity, if every partition was claimed.
 async fn claimed_log(log: &dyn EventLog) -> Result<LogId, StartError> {
     let partitions = (0..log.partition_count()).map(Partition);
     let found = futures::future::join_all(partitions.map(async |partition| {
@@ -579,7 +582,7 @@ fn partition_store(store: Option<&Store>, partition: Partition) -> Box<dyn State
     }
 }
 
-/// Why commands for a partition find no owner.
+/// Why commands for a partition find no owner, if they find none.
 fn unready(status: &Status) -> Option<NotOwning> {
     match &status.not_owning {
         Some(NotOwning::StandingBy) if status.elsewhere.is_some() => None,

@@ -1,8 +1,8 @@
-//! This node among the others on the same log: its place in the group, what the directory says, and
+//! This node as a member of the group of nodes on the same log: its membership, the directory, and
 //! the planned leave.
 //!
-//! Invariant: what is learnt here is a wish or a hint; the partitions' tasks act on it, and the log
-//! decides. Deliberately absent: how nodes talk (`peers`).
+//! Invariant: what this module learns is a wish or a hint; the partitions' tasks act on it, and the
+//! log decides. Deliberately absent: how nodes talk (`peers`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,25 +21,25 @@ use crate::owner::OwnerSettings;
 use crate::peers::{NoPeers, Peers};
 use crate::seat::Unfit;
 
-/// How often a node says that it is there.
+/// How often a node announces itself.
 const SAY_EVERY: Duration = Duration::from_secs(3);
-/// The pause before the group is joined again after it could not be reached.
+/// The pause before a node joins again, after the group was unreachable.
 const JOIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long one node may take to take a partition over that this one leaves.
+/// How long another node may take for the take-over of one partition while this node leaves.
 const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
 
 /// The other nodes on the same log.
 pub struct ClusterOptions {
-    /// How they are reached.
+    /// How this node reaches the other nodes.
     pub peers: Arc<dyn Peers>,
-    /// The group that shares out the partitions; absent: this node owns all.
+    /// The group that distributes the partitions; `None`: this node owns all of them.
     pub group: Option<MembershipOptions>,
-    /// What time it is among them: the same clock that `peers` goes by.
+    /// The time on which the nodes agree; the same clock that `peers` uses.
     pub clock: LogClock,
 }
 
 impl ClusterOptions {
-    /// No other nodes.
+    /// The options of a node without other nodes.
     #[must_use]
     pub fn alone() -> Self {
         Self {
@@ -50,7 +50,6 @@ impl ClusterOptions {
     }
 }
 
-/// This node's place among the others.
 pub(super) struct Cluster {
     node: String,
     log_id: LogId,
@@ -60,17 +59,18 @@ pub(super) struct Cluster {
     log_clock: LogClock,
     entry: Option<NodeEntry>,
     assigned: Vec<watch::Sender<bool>>,
-    /// The group to follow, until it is followed.
+    /// The group to follow; `None` once a task follows it.
     group: Option<Group>,
     task: Mutex<Option<JoinHandle<()>>>,
     leaving: watch::Sender<bool>,
-    /// What keeps this node from owning what the group gives it.
+    /// What keeps this node from owning the partitions that the group gives it.
     unfit: watch::Sender<Unfit>,
-    /// Whether what the group still gives is declined, since this node is about to leave.
+    /// Whether this node declines partitions that the group still gives it, because it is about to
+    /// leave.
     declines: Arc<AtomicBool>,
 }
 
-/// The group that shares out the partitions.
+/// The group that distributes the partitions.
 struct Group {
     log: Arc<dyn EventLog>,
     options: MembershipOptions,
@@ -143,12 +143,12 @@ impl Cluster {
         self.known.clone()
     }
 
-    /// Where a partition says what keeps this node from owning it.
+    /// The channel on which a partition reports what keeps this node from owning it.
     pub(super) fn unfit(&self) -> watch::Sender<Unfit> {
         self.unfit.clone()
     }
 
-    /// Whether there may be other nodes, so that the directory is to be heard first.
+    /// Whether there may be other nodes, so that the directory must be read first.
     pub(super) fn is_in_group(&self) -> bool {
         self.entry.is_some()
     }
@@ -157,8 +157,8 @@ impl Cluster {
         self.assigned[partition.0 as usize].subscribe()
     }
 
-    /// Begins to tell the partitions' tasks what the group says, and the others that this node is
-    /// here, until it leaves.
+    /// Starts the task that tells the partitions' tasks what the group says, and announces this
+    /// node to the others, until this node leaves.
     pub(super) fn follow_the_group(&mut self, stopped: watch::Receiver<bool>) {
         let Some(group) = self.group.take() else {
             return;
@@ -193,7 +193,7 @@ impl Cluster {
         })
     }
 
-    /// The other nodes that seem to be there, in order of name.
+    /// The other nodes that seem to be alive and take partitions, in order of name.
     pub(super) fn others(&self) -> Vec<NodeEntry> {
         let now = self.log_clock.now();
         let own = self.entry.as_ref().map(|entry| &entry.address);
@@ -205,7 +205,7 @@ impl Cluster {
         others.cloned().collect()
     }
 
-    /// Takes nothing over any more; what is owned goes on until others take it.
+    /// Takes nothing over any more; what this node owns, it owns until other nodes take it over.
     fn decline(&self) {
         self.declines.store(true, Ordering::Release);
         for assigned in &self.assigned {
@@ -213,7 +213,7 @@ impl Cluster {
         }
     }
 
-    /// Leaves the group; what was owned is not this node's to own any more.
+    /// Leaves the group. After that, this node should own nothing.
     async fn leave(&self) {
         self.leaving.send_replace(true);
         let task = {
@@ -245,7 +245,8 @@ impl Following {
         let mut say = tokio::time::interval(SAY_EVERY);
         say.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut membership = None;
-        // What is given to a node that cannot own, nobody would own. It goes on as a way to others.
+        // If the group gave partitions to a node that cannot own, nobody would own them. Such a
+        // node leaves the group, and still forwards commands to others.
         let mut rests = false;
         self.unfit.mark_changed();
         loop {
@@ -291,7 +292,7 @@ impl Following {
         }
     }
 
-    /// Says that this node is here, and whether it takes partitions over.
+    /// Announces this node, and whether it takes partitions over.
     async fn say(&mut self, decides: bool) {
         if let Some(entry) = &mut self.entry {
             entry.seen_at = self.log_clock.now();
@@ -300,14 +301,14 @@ impl Following {
         }
     }
 
-    /// Owns nothing any more that others will.
+    /// Tells all partitions' tasks that other nodes should own their partitions.
     fn leave_to_others(&self) {
         for assigned in &self.assigned {
             assigned.send_replace(false);
         }
     }
 
-    /// The next change; joins the group as often as it takes.
+    /// The next change of the assignment. Joins the group first, as often as necessary.
     async fn next(group: &Group, membership: &mut Option<Box<dyn Membership>>) -> Assignment {
         loop {
             if membership.is_none() {
@@ -357,16 +358,16 @@ impl Following {
 }
 
 impl Engine {
-    /// Hands every partition that is owned here to another node, then leaves the group. Returns
-    /// when that is done, when no other node is there, or when `wait` is over; commands are taken
-    /// and forwarded all the while.
+    /// Hands every partition that this node owns to another node, then leaves the group. Returns
+    /// when that is done, when there is no other node, or when `wait` is over. Until then, commands
+    /// are still taken and forwarded.
     pub async fn leave(&self, wait: Duration) {
         let others = self.inner.cluster.others();
         if !others.is_empty() {
             self.inner.cluster.decline();
             let moves = self.owned().into_iter().map(|partition| {
                 let peers = self.inner.cluster.peers();
-                // Spread over the others, each partition beginning with another one.
+                // Spread over the other nodes: consecutive partitions start with different nodes.
                 let first = partition.0 as usize % others.len();
                 let mut candidates = others.clone();
                 candidates.rotate_left(first);

@@ -1,19 +1,18 @@
 //! The bytes that waiting commands may take, over all partitions.
 //!
-//! Invariant: whoever sends may hold at most as many as are left free, so that there is room for
-//! whoever comes new; what is held is given back with the command.
+//! Invariant: a sender may hold at most as many bytes as are free, so there is always room for a
+//! new sender; a command's bytes become free when it is dropped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The bytes of a node.
 pub(super) struct Room {
-    /// All of them.
+    /// The size of the whole room.
     bytes: usize,
     free: Mutex<usize>,
-    /// Told once for each part that became free.
+    /// Notified once for each part that becomes free.
     freed: Notify,
 }
 
@@ -41,12 +40,12 @@ impl Room {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many are held.
+    /// How many bytes are held.
     pub(super) fn used(&self) -> usize {
         self.bytes.saturating_sub(*self.free())
     }
 
-    /// Takes a part, if its sender may have so much now.
+    /// Takes a part, if the sender may have this many bytes now.
     pub(super) fn try_take(self: &Arc<Self>, share: &Share, bytes: u32) -> Option<Part> {
         let bytes = bytes as usize;
         let mut free = self.free();
@@ -64,7 +63,7 @@ impl Room {
         })
     }
 
-    /// Waits until its sender may have so much, and takes it.
+    /// Waits until the sender may have this many bytes, and takes them.
     pub(super) async fn take(self: &Arc<Self>, share: &Share, bytes: u32) -> Part {
         loop {
             let freed = self.freed.notified();

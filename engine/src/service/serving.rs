@@ -1,5 +1,5 @@
-//! What this node does for its peers: decides forwarded commands, hands partitions over, takes them
-//! over, and says who owns what.
+//! What this node does for its peers: decides forwarded commands, hands partitions over, takes
+//! partitions over, and says who owns which partition.
 //!
 //! Invariant: a forwarded command is decided here or answered *moved*; it is never forwarded again.
 //! Deliberately absent: HTTP, and who may ask (`command-api`).
@@ -31,7 +31,7 @@ struct Link {
 }
 
 impl Link {
-    /// Queues a command, waiting for room.
+    /// Queues a command; waits for room.
     async fn queue(
         &self,
         command: Prepared,
@@ -40,7 +40,7 @@ impl Link {
         let inner: &Inner = &self.engine.inner;
         let size = command.submission.size();
         let ways = &inner.partitions[self.partition.0 as usize];
-        // One tenant's for all: a link keeps the order of everything on it.
+        // One tenant stands for all tenants: a link keeps the order of all its commands.
         let tenant = TenantId::default();
         let load = Load {
             sender: self.sender,
@@ -68,7 +68,7 @@ impl Link {
                 Ok(Box::pin(async move {
                     let said = answer.await;
                     held.keep();
-                    // A task that is gone may have had it decided.
+                    // If the task ended, it may have decided the command before.
                     said.unwrap_or(LinkAnswer::Answered(Err(SubmitError::Unknown)))
                 }))
             }
@@ -77,11 +77,12 @@ impl Link {
         }
     }
 
-    /// Answers what never got to the partition's task; nothing behind it on this link is attempted.
+    /// Answers a command that never reached the partition's task. No later command on this link is
+    /// attempted.
     fn not_attempted(&self, error: SubmitError) -> BoxFuture<'static, LinkAnswer> {
         self.guard.close();
         let answer = match error {
-            // Another node owns by now, or will: the sender's client need not hear of it.
+            // Another node owns the partition or soon will, so the sender tries again there.
             SubmitError::TurnedAway {
                 reason: TurnedAway::Stopping,
                 ..
@@ -99,7 +100,8 @@ impl AcceptedLink for Link {
         request: Request,
         deadline: Instant,
     ) -> BoxFuture<'static, LinkAnswer> {
-        // Its node read it with rules of its own version; if ours know less, another may decide.
+        // The other node read the request with the rules of its own version. If this node's rules
+        // do not know the command, another node may still decide it.
         let prepared = match self.engine.prepare(request) {
             Ok(prepared) if prepared.partition == self.partition => prepared,
             Ok(_) | Err(_) => return self.not_attempted(turned_away(TurnedAway::NotReady)),
@@ -181,7 +183,7 @@ impl PeerService for Engine {
             Inquired::Known(answer) => Ok(Became::Answered(answer)),
             Inquired::InFlight => Err(SubmitError::Unknown),
             Inquired::NotKnown { up_to } => Ok(self.not_in_log(partition, up_to)),
-            // One hop, for questions too.
+            // One hop only, for questions too.
             Inquired::NotHere { .. } => Err(not_ready()),
         }
     }

@@ -1,20 +1,21 @@
-//! How a node's memory is shared out.
+//! How a node's memory is divided.
 //!
-//! Invariant: the shares together leave half of it free.
+//! Invariant: the shares of one node add up to 11/16 of its memory, and to more only where the
+//! minimum of bytes in flight applies.
 
-/// The memory that a node is made for, unless said otherwise, in bytes.
+/// The memory budget of a node, unless configured otherwise, in bytes.
 pub const MEMORY_BYTES: usize = 512 << 20;
-/// The least that a node can be made for, in bytes.
+/// The smallest memory budget of a node, in bytes.
 pub const MEMORY_BYTES_MIN: usize = 128 << 20;
-/// The least in flight for one partition: two of the largest records.
+/// The least that one partition may have in flight: two of the largest records.
 const IN_FLIGHT_BYTES_MIN: usize = 2 << 20;
 
-/// How a node's memory is shared out, in bytes. Half of it is left to what nobody bounds one by one:
-/// the program, its connections, the Kafka clients' own queues, and what was just freed.
+/// How a node's memory is divided, in bytes. The rest remains for what has no limit of its own: the
+/// program, its connections, the Kafka clients' own queues, and memory that was just freed.
 pub(super) struct Shares {
-    /// States, for each partition; and what a local store that fails does not take.
+    /// States, per partition. What the local store does not take may use the same amount again.
     pub(super) states: usize,
-    /// Records in flight, for each partition.
+    /// Records in flight, per partition.
     pub(super) in_flight: usize,
     /// Commands that wait for their answers, over all partitions.
     pub(super) waiting: usize,
@@ -23,7 +24,7 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// The shares of a node that is made for `memory` bytes.
+    /// The shares of a node with a budget of `memory` bytes.
     pub(super) fn of(memory: usize, partitions: u32) -> Self {
         let partitions = partitions.max(1) as usize;
         Self {

@@ -1,6 +1,6 @@
-//! Keeps the reference that this node's clock is held against, and says when the clock is wrong.
+//! Maintains the reference for this node's clock, and reports when the clock is wrong.
 //!
-//! Deliberately absent: the judgement (`clock`), and what follows from it (`owner`).
+//! Deliberately absent: the comparison (`clock`), and its consequences (`owner`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,16 +12,15 @@ use tokio::sync::watch;
 
 use crate::clock::{Change, Clock, LogClock, Reference, system};
 
-/// How often the clock is looked at.
+/// How often the clock is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the brokers are asked what time it is.
+/// How often the brokers are asked for the time.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// How often as long as they have not said, or the clock is wrong.
+/// The same interval while the brokers have not answered or the clock is wrong.
 const PROBE_SOON: Duration = Duration::from_secs(2);
-/// How long they may take to answer.
+/// How long the brokers may take to answer.
 const PROBE_WAIT: Duration = Duration::from_secs(5);
 
-/// The keeper of the reference.
 pub(super) struct Timekeeper {
     directory: Arc<dyn Directory>,
     log_clock: LogClock,
@@ -30,7 +29,7 @@ pub(super) struct Timekeeper {
 }
 
 impl Timekeeper {
-    /// Keeps `log_clock` by what the brokers of the directory say.
+    /// Sets `log_clock` by the time of the brokers that hold the directory.
     pub(super) fn of(
         log_clock: LogClock,
         directory: Arc<dyn Directory>,
@@ -45,7 +44,7 @@ impl Timekeeper {
         }
     }
 
-    /// Keeps it until the node stops.
+    /// Runs until the node stops.
     pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             () = self.keep() => {}
@@ -82,7 +81,7 @@ impl Timekeeper {
         }
     }
 
-    /// Asks the brokers; `false` where they said nothing of use.
+    /// Asks the brokers for the time; `false` if the answer is of no use.
     async fn probe(&self) -> Result<bool, LogError> {
         let sent_ms = system::boottime_ms();
         let Some(appended_at) = self.directory.time().await? else {

@@ -1,7 +1,9 @@
-//! Whoever waits for one command at this node: up to its answer, to its deadline, or until they go.
+//! Waiting for one command at this node: until its answer, until its deadline, or until the client
+//! goes.
 //!
-//! Invariant: before anybody learns that a command has no answer, and before whoever waits goes, the
-//! guard of its stream is closed, so that no later command of the batch is attempted in its stead.
+//! Invariant: before the client learns that a command has no answer, and before the client goes,
+//! the guard of the command's stream is closed. So no later command of the batch is attempted in
+//! its place.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,19 +15,20 @@ use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::owner::Submission;
 use crate::seat::{ClientTicket, Fate, Guard, Held, Turns, turned_away};
 
-/// Whoever waits for one command.
+/// The waiting side of one command.
 pub(super) struct Waiting {
-    // Dropped first: see its type.
+    // Dropped first; the reason stands at its type.
     guard: Abandoning,
     answer: oneshot::Receiver<Result<Answer, SubmitError>>,
     fate: Arc<Fate>,
-    // Dropped behind the answer's receiver, so that whoever looks finds that nobody waits.
+    // Dropped after the answer's receiver: when the place is given back, the ticket already shows
+    // that nobody waits.
     place: Option<Held<(Submission, ClientTicket)>>,
 }
 
-/// The guard of a stream, closed when whoever waits goes without an answer. A batch that is dropped
-/// goes line by line; without this a line whose client is still there would be attempted although
-/// one before it was not.
+/// The guard of a stream; closed if the waiting side is dropped without an answer. A dropped batch
+/// is dropped line by line: without this guard, a line whose waiting side still exists would be
+/// attempted although an earlier line was not.
 struct Abandoning(Option<Arc<Guard>>);
 
 impl Abandoning {
@@ -54,7 +57,7 @@ pub(super) fn wrap(
     (Box::new((submission, ticket)), waiting)
 }
 
-/// Both ends of one command's waiting.
+/// The two ends of one command: its ticket and its waiting side.
 fn tickets(
     guard: Option<Arc<Guard>>,
     deadline: Instant,
@@ -80,7 +83,7 @@ fn tickets(
 }
 
 impl Waiting {
-    /// Notes where the command waits, so that it gives its place back when whoever waits goes.
+    /// Notes where the command waits, so that its place is freed if the waiting side is dropped.
     pub(super) fn hold(&mut self, place: Held<(Submission, ClientTicket)>) {
         self.place = Some(place);
     }
@@ -91,10 +94,11 @@ impl Waiting {
                 self.place.iter_mut().for_each(Held::keep);
                 result
             }
-            // The owner's task is gone: what it had taken may be in the log.
+            // The owner's task is gone: commands that it had taken may be in the log.
             Ok(Err(_)) => Err(SubmitError::Unknown),
             Err(_) => {
-                // Closed before it is given up, so that no later command slips through between.
+                // The guard is closed before the command is given up, so that no later command
+                // slips through.
                 self.guard.close(&SubmitError::Unknown);
                 Err(if self.fate.give_up() {
                     turned_away(TurnedAway::Late)
@@ -106,7 +110,7 @@ impl Waiting {
         if let Err(error) = &result {
             self.guard.close(error);
         }
-        // Nobody goes without an answer any more.
+        // The command has its answer: the guard stays as it is.
         self.guard.0 = None;
         result
     }
@@ -132,7 +136,7 @@ mod tests {
         let guard = Arc::new(Guard::default());
         let (mut first, waits_for_first) = waiting(&guard);
         let (mut second, waits_for_second) = waiting(&guard);
-        // The client's connection is gone: what waits goes line by line.
+        // The client's connection is gone: the batch is dropped line by line.
         let mut answer = Box::pin(waits_for_first.answer(in_a_minute()));
         assert!(futures::poll!(&mut answer).is_pending());
         drop(answer);

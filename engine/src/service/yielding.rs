@@ -1,9 +1,10 @@
 //! Batches yield to single commands.
 //!
-//! A log takes what comes in one queue: a batch with a thousand lines under way would let every single
-//! command wait for all of them. Invariant: while single commands come, all batches together have only
-//! as many lines under way as are answered within some milliseconds of the quickest, and take turns for
-//! them; while none come, nothing holds batches back.
+//! The log takes records from one queue. If a batch had a thousand lines under way, every single
+//! command would wait for all of them. Invariant: while single commands come, all batches together
+//! have only so many lines under way that the answers take a few milliseconds longer than the
+//! quickest answer, and the batches take turns; while no single commands come, nothing holds
+//! batches back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,28 +14,28 @@ use tokio::sync::Notify;
 
 use crate::seat::Window;
 
-/// How long after a single command batches still make room for the next, in milliseconds.
+/// For how long after a single command batches leave room for the next one, in milliseconds.
 const SINGLES_WITHIN_MS: u64 = 100;
-/// How many lines batches may have under way in any case.
+/// How many lines batches may always have under way.
 const LINES_MIN: usize = 32;
-/// By how much a line's answer may take longer than the quickest: a quarter, and this many
+/// An answer is slow if it takes longer than the quickest one by more than a quarter plus this, in
 /// milliseconds.
 const SLOWER_MS: u64 = 4;
-/// For how long the quickest answer counts, in milliseconds; up to twice as long.
+/// For how long the quickest answer counts, in milliseconds; at most twice as long.
 const QUICKEST_WITHIN_MS: u64 = 5_000;
 
-/// What batches have under way at this node.
+/// The lines that batches have under way at this node.
 pub(super) struct Yielding {
     started: Instant,
-    /// When a single command came last, in milliseconds since the start; 0 before the first.
+    /// When the last single command came, in milliseconds since the start; 0 before the first.
     single_at_ms: AtomicU64,
     lines: Mutex<Lines>,
-    /// Held by the batch whose turn it is to wait for room.
+    /// Held by the batch that waits for room.
     turn: tokio::sync::Mutex<()>,
     freed: Notify,
 }
 
-/// The lines under way. Time comes in from outside, in milliseconds.
+/// The lines under way. The caller passes the time, in milliseconds.
 struct Lines {
     under_way: usize,
     window: Window,
@@ -43,7 +44,7 @@ struct Lines {
 
 /// The quickest answer of the last seconds.
 struct Quickest {
-    /// Of the running seconds, and of those before.
+    /// The quickest answer of the present period, and of the period before.
     took_ms: u64,
     took_before_ms: u64,
     until_ms: u64,
@@ -73,7 +74,7 @@ impl Lines {
         }
     }
 
-    /// Takes a line in, if there is room for it.
+    /// Begins a line, if there is room for it.
     fn begin(&mut self, singles_come: bool) -> bool {
         let is_free = !singles_come || self.under_way < self.window.size();
         self.window.holds_back(!is_free);
@@ -81,7 +82,7 @@ impl Lines {
         is_free
     }
 
-    /// Takes note of how long an answer took.
+    /// Takes the time of an answer into account.
     fn answered(&mut self, began_ms: u64, now_ms: u64) {
         let quickest_ms = self.quickest.note(now_ms.saturating_sub(began_ms), now_ms);
         let slow_ms = quickest_ms + quickest_ms / 4 + SLOWER_MS;
@@ -108,7 +109,6 @@ impl Yielding {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a single command came.
     pub(super) fn single(&self) {
         self.single_at_ms
             .store(self.now_ms().max(1), Ordering::Relaxed);
@@ -131,7 +131,7 @@ impl Yielding {
 
     /// Waits until a batch may have another line under way.
     pub(super) async fn begin(self: &Arc<Self>) -> UnderWay {
-        // Where nothing is held back, there are no turns either.
+        // While nothing is held back, batches need not take turns.
         if !self.singles_come(self.now_ms())
             && let Some(under_way) = self.try_begin()
         {
@@ -139,7 +139,7 @@ impl Yielding {
         }
         let _turn = self.turn.lock().await;
         loop {
-            // Whoever frees room between the look and the wait leaves word.
+            // `notify_one` keeps a permit if room becomes free between the check and the wait.
             match self.try_begin() {
                 Some(under_way) => return under_way,
                 None => self.freed.notified().await,
@@ -155,7 +155,7 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Notes that it was answered just now.
+    /// Notes that the line has just been answered.
     pub(super) fn answered(self) {
         let now_ms = self.yielding.now_ms();
         self.yielding.lines().answered(self.began_ms, now_ms);
@@ -173,8 +173,8 @@ impl Drop for UnderWay {
 mod tests {
     use super::*;
 
-    /// A log that takes so many lines a millisecond, and a batch that sends as many as it may: how many
-    /// are under way after a while.
+    /// Simulates a log that takes `per_ms` lines per millisecond, and a batch that sends as many as
+    /// it may: how many lines are under way after a while.
     fn under_way(lines: &mut Lines, per_ms: usize, singles_come: bool) -> usize {
         let mut open = std::collections::VecDeque::new();
         for now_ms in 0..10_000 {
@@ -194,12 +194,12 @@ mod tests {
     fn batches_have_little_under_way_while_single_commands_come_and_all_they_may_otherwise() {
         assert!(under_way(&mut Lines::new(), 16, false) > 1_000);
         let beside_singles = under_way(&mut Lines::new(), 16, true);
-        // What the log takes within ten milliseconds.
+        // As many as the log takes within ten milliseconds.
         assert!(
             (LINES_MIN..=160).contains(&beside_singles),
             "{beside_singles}"
         );
-        // And all of what a quick log takes.
+        // A quick log is still fully used.
         let of_quick = under_way(&mut Lines::new(), 100, true);
         assert!((100..=1_000).contains(&of_quick), "{of_quick}");
     }
@@ -217,7 +217,7 @@ mod tests {
         let mut next = Box::pin(yielding.begin());
         assert!(futures::poll!(&mut next).is_pending());
         yielding.single_at_ms.store(0, Ordering::Relaxed);
-        // Those under way are answered sooner or later.
+        // The lines under way are answered sooner or later.
         open.pop().unwrap().answered();
         next.await;
         assert!(yielding.try_begin().is_some());

@@ -1,8 +1,10 @@
-//! Reading an accepted commit in the very form that this program writes: its members in their order,
-//! nothing between them, and no escapes in what is not data. Most of a replay is reading commits.
+//! A fast reader for accepted commits in exactly the form that this program writes: members in
+//! their order, no white space, and no escapes outside of data. Most of a replay is reading
+//! commits.
 //!
-//! Invariant: what is read here, `serde_json` reads as the same; what is not of this form is left to
-//! `serde_json`, and with it every judgement about what is wrong. Values within are read by it, too.
+//! Invariant: what this reader accepts, `serde_json` reads to the same commit. All other texts are
+//! left to `serde_json`, which also judges what is wrong with them. `serde_json` reads the values
+//! inside a commit, too.
 
 use std::str::FromStr;
 
@@ -11,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{CommandPart, Commit, EventPart, Outcome};
 
-/// The commit that `text` is, if it has this form.
+/// The commit in `text`, if it has this form.
 pub(super) fn read(text: &str) -> Option<Commit> {
     let mut text = Written(text);
     let commit = text.behind("{\"commit\":", Written::parsed)?;
@@ -25,7 +27,7 @@ pub(super) fn read(text: &str) -> Option<Commit> {
     let causation_id = text.member(",\"causation_id\":", Written::parsed)?;
     let trace = text.member(",\"trace\":", Written::value)?;
     text.take(",\"outcome\":")?;
-    // Refusals are few, and their facts as deep as JSON may be.
+    // Leave refusals to `serde_json`: they are few, and their facts may be as deep as JSON may be.
     text.take("\"accepted\"")?;
     let events = text.member(",\"events\":", Written::events)?;
     text.take("}")?;
@@ -46,7 +48,7 @@ pub(super) fn read(text: &str) -> Option<Commit> {
     })
 }
 
-/// What is left of the text.
+/// The text that is not read yet.
 struct Written<'a>(&'a str);
 
 impl<'a> Written<'a> {
@@ -55,13 +57,14 @@ impl<'a> Written<'a> {
         Some(())
     }
 
-    /// A member, behind what stands before it.
+    /// Consumes `name` and reads the member after it.
     fn behind<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         self.take(name)?;
         read(self)
     }
 
-    /// The same of one that may be absent; the outer absence is that of the form.
+    /// As `behind`, for a member that may be absent. The outer `None` means that the text has
+    /// another form.
     fn member<T>(
         &mut self,
         name: &str,
@@ -86,7 +89,7 @@ impl<'a> Written<'a> {
         self.string()?.parse().ok()
     }
 
-    /// A whole number as JSON writes it.
+    /// A whole number as JSON writes it: no leading zeros.
     fn number<T: FromStr>(&mut self) -> Option<T> {
         let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
         let (number, rest) = self.0.split_at(digits);
@@ -95,7 +98,6 @@ impl<'a> Written<'a> {
         number.parse().ok().filter(|_| is_written_so)
     }
 
-    /// Any JSON.
     fn value<T: Deserialize<'a>>(&mut self) -> Option<T> {
         let mut values = serde_json::Deserializer::from_str(self.0).into_iter();
         let value = values.next()?.ok()?;
@@ -154,7 +156,7 @@ impl<'a> Written<'a> {
 mod tests {
     use super::*;
 
-    /// With everything that may be absent, and with nothing of it.
+    /// Samples with all optional members and with none of them.
     const SAMPLES: [&str; 3] = [
         r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","tenant":"t-1","stream":"order-1","from_version":10,"recorded_at":"2018-06-04T16:44:48.120Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"occurred_at":"2018-06-04T16:44:48Z","expected_version":10,"data":{"a":[1,{"b":"\\\"ä"}]}},"actor":{"id":"ä\n","kind":"user"},"correlation_id":"c","causation_id":"d","trace":"00-\u00e4","outcome":"accepted","events":[{"id":"01890a5d-ac96-774b-bcce-b302099a8058","type":"OrderPlaced","schema":2,"occurred_at":"2018-06-04T16:44:47.123456Z","data":{"x":-1.5e3}},{"id":"01890a5d-ac96-774b-bcce-b302099a8059","type":"Ä","schema":1,"data":null}]}"#,
         r#"{"commit":"01890a5d-ac96-774b-bcce-b302099a8057","stream":"order-1","from_version":0,"recorded_at":"2018-06-04T16:44:48Z","command":{"id":"a-1","type":"PlaceOrder","schema":1,"data":{}},"outcome":"accepted","events":[{"id":"01890a5d-ac96-774b-bcce-b302099a8058","type":"OrderPlaced","schema":1,"data":{"x":0}}]}"#,
@@ -177,7 +179,7 @@ mod tests {
         }
     }
 
-    /// What a change of one character makes of the samples.
+    /// The samples with one character inserted, replaced or removed.
     fn changed() -> impl Iterator<Item = String> {
         let put = "\"\\{}[],:0-1.e n\u{1}\u{7f}ä"
             .chars()

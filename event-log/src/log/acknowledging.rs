@@ -1,6 +1,6 @@
-//! A log together with the damaged places that an operator has acknowledged in configuration.
+//! A log together with the damaged places that an operator has acknowledged in the configuration.
 //!
-//! Invariant: changes nothing of what is read; only what readers pass.
+//! Invariant: this changes only which damage readers pass, and nothing of what they read.
 
 use std::sync::Arc;
 

@@ -1,22 +1,22 @@
 //! What can go wrong with a log, apart from damage.
 //!
-//! Deliberately absent: damage (`damage`), which no retry mends.
+//! Deliberately absent: damage (`damage`), which no retry repairs.
 
 use std::error::Error;
 use std::fmt;
 
 use position::{Offset, Partition};
 
-/// A setting of the log's store that the protocol cannot live with.
+/// A setting of the log's store that breaks a condition of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingProblem {
     /// The setting's name.
     pub setting: String,
     /// Its value.
     pub found: String,
-    /// What it must be.
+    /// The value that the protocol needs.
     pub needed: String,
-    /// A command that mends it.
+    /// A command that corrects the setting.
     pub mend: String,
 }
 
@@ -41,9 +41,9 @@ pub enum LogError {
     /// The store did not answer or refused; another try may succeed.
     #[error("could not {operation}")]
     Unavailable {
-        /// What was tried, as in "could not …".
+        /// The operation, as in "could not …".
         operation: &'static str,
-        /// What the store's client said.
+        /// The error of the store's client.
         source: Box<dyn Error + Send + Sync>,
     },
     /// There is no log at the address.
@@ -69,19 +69,20 @@ pub enum LogError {
         /// The address.
         address: String,
     },
-    /// What is at the address is not what was opened there: the file was deleted, moved or replaced.
+    /// The file at the address is not the file that was opened: that one was deleted, moved or
+    /// replaced.
     #[error(
         "{what} while it was open; nothing more is read or written: as long as process {process} \
          runs, the files in /proc/{process}/fd still hold all of it; put back the file with its -wal \
          file, or a copy, and start again"
     )]
     Replaced {
-        /// What happened to which file.
+        /// Which file, and what happened to it.
         what: String,
         /// This process.
         process: u32,
     },
-    /// The log's first records are gone, and nobody can fold it any more.
+    /// The log's first records are gone, so no reader can fold the log any more.
     #[error(
         "the beginning of partition {partition} was deleted: its first record is at offset {first}, \
          and the log's first claim was before it; nothing can be built from this log any more: let \
@@ -110,14 +111,14 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether no other try can succeed in this process: the log is not the one any more that was
-    /// opened.
+    /// Whether every other try in this process will fail, too, because the log is no longer the log
+    /// that was opened.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Replaced { .. })
     }
 
-    /// A log in a store that this program was built without.
+    /// The error for a log in a store that this program was built without.
     #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
     pub(super) fn not_built(address: &super::LogAddress) -> Self {
         Self::NotBuilt {
@@ -125,7 +126,7 @@ impl LogError {
         }
     }
 
-    /// A failed operation with what the store's client said.
+    /// A failed operation, with the error of the store's client.
     pub fn unavailable(
         operation: &'static str,
         source: impl Into<Box<dyn Error + Send + Sync>>,

@@ -1,8 +1,8 @@
 //! The log as the engine sees it: partitions of records, appended in order, read by offset.
 //!
 //! Invariant: an append is acknowledged only when it is durable, and acknowledgements of one
-//! partition come in the order of its appends. Deliberately absent: what a record means. There is
-//! no conditional append either; which records count is decided by every reader (`chain`).
+//! partition come in the order of its appends. Deliberately absent: the meaning of records, and
+//! conditional appends; every reader decides which records count (`chain`).
 
 mod acknowledging;
 mod address;
@@ -38,42 +38,42 @@ use crate::directory::{Directory, NoDirectory};
 use crate::membership::{Everything, Membership, MembershipOptions};
 use crate::record::{NewRecord, Record};
 
-/// A log, whichever store it is kept in.
+/// A log in any store.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
-    /// Where it is.
+    /// The log's address.
     fn address(&self) -> &LogAddress;
 
-    /// The damaged places that its readers pass, because an operator has acknowledged them.
+    /// The damaged places that the log's readers pass, because an operator has acknowledged them.
     fn acknowledged(&self) -> Acknowledged {
         Acknowledged::default()
     }
 
-    /// The number of its partitions; it never changes.
+    /// The number of the log's partitions. It never changes.
     fn partition_count(&self) -> u32;
 
-    /// Holds the store's settings against what the protocol needs; returns what should be known
-    /// but stops nobody (such as a single broker).
+    /// Compares the store's settings with what the protocol needs. Returns warnings that do not
+    /// prevent the use of the log (such as a single broker).
     ///
     /// # Errors
-    /// `Settings` with every wrong setting and the command that mends it; `Unavailable`.
+    /// `Settings` with every wrong setting and the command that corrects it; `Unavailable`.
     async fn check(&self) -> Result<Vec<String>, LogError>;
 
-    /// The first offset that is kept and the offset behind the last record.
+    /// The first offset that is kept, and the offset after the last record.
     ///
     /// # Errors
     /// `Unavailable`.
     async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError>;
 
-    /// Reads a piece of a partition from an offset on; for take-overs, gaps and proofs.
+    /// Reads a piece of a partition from an offset on; used for take-overs, gaps and proofs.
     ///
-    /// Returns at once at the log's end.
+    /// At the log's end it returns at once.
     ///
     /// # Errors
-    /// `Unavailable`; `OffsetGone` where `from` lies below the first offset or above the end.
+    /// `Unavailable`; `OffsetGone` if `from` lies below the first offset or above the end.
     async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError>;
 
-    /// Reads single records; absent is what has no record at that offset.
+    /// Reads single records; `None` for an offset without a record.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -83,9 +83,9 @@ pub trait EventLog: Send + Sync + 'static {
         offsets: &[Offset],
     ) -> Result<Vec<Option<Record>>, LogError>;
 
-    /// What stands at an offset that was read or acknowledged before, and where the log ends, for a
-    /// proof. Nothing is said to be gone before it is certain that whoever says so leads the
-    /// partition now.
+    /// For a proof: the log's end, and the record at an offset that was read or acknowledged
+    /// before. A record is reported as gone only after it is certain that the answer came from the
+    /// partition's present leader.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -99,7 +99,7 @@ pub trait EventLog: Send + Sync + 'static {
         Ok((bounds.end, found.into_iter().next().flatten()))
     }
 
-    /// Follows some partitions from given offsets on, for as long as the reader is kept.
+    /// Follows some partitions from given offsets on, until the reader is dropped.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -108,11 +108,11 @@ pub trait EventLog: Send + Sync + 'static {
     /// The node's one way to append to all partitions.
     ///
     /// # Errors
-    /// `Locked` where another process may be writing; `Unavailable`.
+    /// `Locked` if another process may be writing; `Unavailable`.
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError>;
 
-    /// This node's place among those that share out the partitions. A log that one process at a
-    /// time can write gives all of them to whoever asks.
+    /// This node's place in the group that shares the partitions. A log that only one process at a
+    /// time can write assigns all partitions to each caller.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -120,7 +120,7 @@ pub trait EventLog: Send + Sync + 'static {
         Ok(Box::new(Everything::of(self.partition_count())))
     }
 
-    /// Where nodes that write this `log` tell each other who owns what.
+    /// The directory in which the nodes that write this `log` tell each other who owns what.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -134,7 +134,7 @@ pub trait EventLog: Send + Sync + 'static {
 pub struct Bounds {
     /// The first offset that is kept.
     pub first: Offset,
-    /// The offset behind the last record.
+    /// The offset after the last record.
     pub end: Offset,
 }
 
@@ -143,60 +143,61 @@ pub struct Bounds {
 pub struct Chunk {
     /// The partition.
     pub partition: Partition,
-    /// Records in order of offset; offsets without records are possible between them.
+    /// Records in order of offset. There may be offsets without records between them.
     pub records: Vec<Record>,
-    /// Where to go on: no record below this offset is missing from what was read so far.
+    /// Where to continue: no record below this offset is left to read.
     pub next: Offset,
-    /// Whether `next` was the end of the log when it was read.
+    /// Whether `next` was the log's end when the log was read.
     pub at_end: bool,
 }
 
 /// A reader that follows partitions.
 #[async_trait]
 pub trait LogReader: Send {
-    /// The next records, of any of its partitions; empty when none came within `wait`.
+    /// The next records of any of the reader's partitions; empty if none came within `wait`.
     ///
     /// # Errors
-    /// `Unavailable`, after which the reader is to be thrown away.
+    /// `Unavailable`; discard the reader after it.
     async fn next(&mut self, wait: Duration) -> Result<Vec<Chunk>, LogError>;
 }
 
-/// What an append came to.
+/// The result of an append.
 pub type AppendResult = Result<Appended, LogError>;
 
-/// Told of the result, from a thread that must not be held up: it may only pass it on.
+/// Receives the result, on a thread that must not be delayed: it may only pass the result on.
 pub type AppendDone = Box<dyn FnOnce(AppendResult) + Send + Sync>;
 
 /// A durable append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// Where it stands, if the log said so.
+    /// The record's offset, if the log reported it.
     pub offset: Option<Offset>,
-    /// When the log appended it, in milliseconds since 1970, if the log said so.
+    /// When the log appended the record, in milliseconds since 1970, if the log reported it.
     pub appended_at_ms: Option<i64>,
 }
 
 /// The appending side of a log.
 #[async_trait]
 pub trait Appender: Send + Sync + 'static {
-    /// The way to append under one claim. Whoever claims takes a new one: a session whose client
-    /// failed takes nothing more, ever, so that no record follows one that was lost.
+    /// Opens a way to append under one claim. Every claim needs a new session. A session whose
+    /// client failed takes no more records, ever, so that no record follows a record that was lost.
     ///
     /// # Errors
     /// `Unavailable`.
     fn session(&self) -> Result<Arc<dyn AppendSession>, LogError>;
 
-    /// Waits up to `wait` until everything handed over has an answer.
+    /// Waits up to `wait` until every record that was handed over has an answer.
     async fn flush(&self, wait: Duration);
 }
 
 /// The way to append under one claim.
 pub trait AppendSession: Send + Sync + 'static {
-    /// Hands over a record; `done` is told when it is durable or when its fate is in doubt.
+    /// Hands over a record. `done` is called when the record is durable or when its fate is in
+    /// doubt.
     ///
     /// # Errors
-    /// `Full`: nothing was taken, try again a little later. `Closed` or anything else: nothing was
-    /// taken, and the session takes nothing more.
+    /// `Full`: the record was not taken; try again a little later. `Closed` and all other errors:
+    /// the record was not taken, and the session takes no more records.
     fn append(
         &self,
         partition: Partition,
@@ -205,10 +206,10 @@ pub trait AppendSession: Send + Sync + 'static {
     ) -> Result<(), LogError>;
 }
 
-/// Opens the log at a place, or at an address that lets everybody in.
+/// Opens the log at a place, or at an address that needs no authentication.
 ///
 /// # Errors
-/// `Missing` if there is none; `Unavailable`; `NotBuilt`.
+/// `Missing` if there is no log; `Unavailable`; `NotBuilt`.
 pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogError> {
     let place = place.into();
     Ok(match &place.address {
@@ -223,16 +224,16 @@ pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogEr
     })
 }
 
-/// How the store of a new log is made.
+/// How the store of a new log is created.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
     /// The number of partitions.
     pub partition_count: u32,
-    /// How many brokers keep each partition; of no meaning for SQLite.
+    /// How many brokers keep each partition; ignored for SQLite.
     pub replication: u16,
 }
 
-/// Makes the store of a log if there is none: a topic or a file, with no records yet.
+/// Creates the store of a log if there is none: a topic or a file without records.
 ///
 /// # Errors
 /// `Unavailable`, with the store's reason; `NotBuilt`.

@@ -1,4 +1,4 @@
-//! How a log's store is reached safely: encryption, whom to trust, and how to prove who one is.
+//! How a program reaches a log's store safely: encryption, trusted authorities, authentication.
 //!
 //! Invariant: a password is never shown: not by `Debug`, not in an address, not in an error.
 //! Deliberately absent: the store's own names for these things (`kafka`).
@@ -8,12 +8,12 @@ use std::path::PathBuf;
 
 use super::LogAddress;
 
-/// Where a log is, and how to be let in there.
+/// Where a log is, and how to authenticate there.
 #[derive(Clone, Debug)]
 pub struct LogPlace {
     /// The address.
     pub address: LogAddress,
-    /// What a Kafka cluster asks for; of no meaning for SQLite.
+    /// What a Kafka cluster asks for; ignored for SQLite.
     pub kafka: KafkaSecurity,
 }
 
@@ -26,19 +26,19 @@ impl From<&LogAddress> for LogPlace {
     }
 }
 
-/// How to talk to a Kafka cluster. By default in the clear, and to anybody.
+/// How to talk to a Kafka cluster. By default without encryption and authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaSecurity {
-    /// Encryption, and whom to trust; absent: none.
+    /// Encryption and trusted authorities; absent: no encryption.
     pub tls: Option<Tls>,
-    /// A name and a password; absent: none.
+    /// A name and a password; absent: no authentication.
     pub sasl: Option<Sasl>,
 }
 
 /// Encryption with TLS. The brokers' names are always checked against their certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// A PEM file with the authorities to trust; absent: those of the system.
+    /// A PEM file with the trusted authorities; absent: those of the system.
     pub ca: Option<PathBuf>,
     /// The client's own certificate and its key, for brokers that ask for one.
     pub identity: Option<TlsIdentity>,
@@ -47,16 +47,16 @@ pub struct Tls {
 /// A certificate and its key, each in a PEM file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
-    /// The certificate, and those between it and the authority.
+    /// The certificate, followed by those between it and the authority.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// A name and a password.
+/// A name and a password for SASL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
-    /// How they are presented.
+    /// How they are sent.
     pub mechanism: SaslMechanism,
     /// The name.
     pub username: String,
@@ -64,29 +64,29 @@ pub struct Sasl {
     pub password: Password,
 }
 
-/// How a name and a password are presented.
+/// How a name and a password are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
-    /// The password itself goes to the broker.
+    /// The password itself is sent to the broker.
     Plain,
-    /// A proof of the password, with SHA-256 (RFC 7677).
+    /// SCRAM: a proof of the password, with SHA-256 (RFC 7677).
     ScramSha256,
-    /// A proof of the password, with SHA-512.
+    /// SCRAM: a proof of the password, with SHA-512.
     ScramSha512,
 }
 
-/// A text that is not shown.
+/// A secret text that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// Keeps it.
+    /// Wraps a password.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for whom it is meant.
+    /// The text itself.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0

@@ -1,21 +1,21 @@
-//! What putting a cluster to the test needs of it beside a log: how large it is, a member of the
-//! nodes' group that falls silent, and removing what was made.
+//! What testing a cluster needs in addition to a log: the number of brokers, a member of the nodes'
+//! group that falls silent, and removing the test's store.
 //!
-//! Invariant: only what begins with [`PREFIX`] is ever removed. Deliberately absent: the test
-//! itself (`audit`).
+//! Invariant: only topics whose name begins with [`PREFIX`] are ever removed. Deliberately absent:
+//! the test itself (`audit`).
 
 use std::time::{Duration, Instant};
 
 use super::{KafkaLog, LogAddress, LogError, LogPlace};
 use crate::membership::MembershipOptions;
 
-/// What the topics of trials begin with.
+/// The prefix of the names of test topics.
 pub const PREFIX: &str = "annals-verify-";
 
-/// Removes the store of a trial.
+/// Removes the store of a test.
 ///
 /// # Errors
-/// `Unavailable`; also where it is no trial's.
+/// `Unavailable`; also if the store is not a test's.
 pub async fn remove(place: &LogPlace) -> Result<(), LogError> {
     match &place.address {
         LogAddress::Kafka { brokers, topic } if topic.starts_with(PREFIX) => {
@@ -27,7 +27,7 @@ pub async fn remove(place: &LogPlace) -> Result<(), LogError> {
     }
 }
 
-/// How many brokers there are; none for a file.
+/// The number of brokers; 0 for a file.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -40,11 +40,11 @@ pub async fn broker_count(place: &LogPlace) -> Result<usize, LogError> {
     }
 }
 
-/// Joins the group of nodes, takes partitions, and falls silent without leaving, as a node that
-/// lost its power does; returns since when it is silent.
+/// Joins the group of nodes, takes partitions, and falls silent without leaving, like a node that
+/// lost its power. Returns the time since which it is silent.
 ///
 /// # Errors
-/// `Unavailable`; also where no partition is assigned within `wait`, or there is no group.
+/// `Unavailable`; also if no partition is assigned within `wait`, or if the log has no group.
 pub async fn fall_silent(
     place: &LogPlace,
     partition_count: u32,

@@ -1,8 +1,8 @@
-//! A look at the log's store every minute while a process runs: whether its settings are still safe, and
-//! whether it still begins where it began.
+//! Checks the log's store every minute while a process runs: whether its settings are still safe,
+//! and whether the log still begins with the same record.
 //!
-//! Invariant: a look that fails changes nothing of what was found before. Deliberately absent: what
-//! follows from it; health says it, and owners have checks of their own.
+//! Invariant: a check that fails changes nothing of what was found before. Deliberately absent: the
+//! consequences. Health reports the result, and owners have checks of their own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,19 @@ use tokio::task::JoinHandle;
 use super::{Bounds, EventLog, LogError};
 use crate::record::{Record, record_hash};
 
-/// How often a process looks.
+/// How often a process checks.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Where each partition began when it was first looked at.
+/// The first record of each partition, as of the first check.
 #[derive(Debug, Default)]
 pub struct Beginnings(BTreeMap<Partition, (Offset, RecordHash)>);
 
 impl Beginnings {
-    /// Takes where a partition begins and ends now, and the first record that is kept, if there is one.
+    /// Compares a partition's present bounds and first record with those of the first check.
+    /// `first` is the first record that is kept, if there is one.
     ///
     /// # Errors
-    /// What happened to the log, in words, where it no longer begins as it did.
+    /// What happened to the log, in words, if it no longer begins with the same record.
     pub fn compare(
         &mut self,
         partition: Partition,
@@ -60,14 +61,14 @@ impl Beginnings {
     }
 }
 
-/// Looks at a log as long as it is kept.
+/// Checks a log regularly until it is dropped.
 pub struct LogWatch {
     found: watch::Receiver<Option<String>>,
     task: JoinHandle<()>,
 }
 
 impl LogWatch {
-    /// Begins to look, at once and then after each `every`.
+    /// Starts checking, at once and then after each `every`.
     #[must_use]
     pub fn begin(log: Arc<dyn EventLog>, every: Duration) -> Self {
         let (tell, found) = watch::channel(None);
@@ -91,7 +92,7 @@ impl LogWatch {
         Self { found, task }
     }
 
-    /// What was found last, for health.
+    /// The result of the last check, for health.
     ///
     /// # Errors
     /// What is wrong with the log, and what to do about it.
@@ -99,7 +100,7 @@ impl LogWatch {
         self.found.borrow().clone().map_or(Ok(()), Err)
     }
 
-    /// The same for whoever asks again and again.
+    /// The same result as a channel, for a reader that follows it.
     #[must_use]
     pub fn found(&self) -> watch::Receiver<Option<String>> {
         self.found.clone()
@@ -112,7 +113,7 @@ impl Drop for LogWatch {
     }
 }
 
-/// Notes what was found, and tells it once.
+/// Publishes the result, and logs it once when it changes.
 fn say(tell: &watch::Sender<Option<String>>, found: Option<String>) {
     tell.send_if_modified(|known| {
         let is_news = *known != found;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ClaimHeaders, CommitHeaders, Record};
 
-/// The head of partition `partition` before anything was accepted in it.
+/// The chain head of a partition before any record is accepted in it.
 #[must_use]
 pub fn genesis(partition: Partition) -> ChainHash {
     let mut hasher = Sha256::new_with_prefix(b"annals.genesis.v1");
@@ -29,7 +29,7 @@ pub fn chain_commit(headers: &CommitHeaders, key: &[u8], value: &[u8]) -> ChainH
     ChainHash(hasher.finalize().into())
 }
 
-/// The chain hash of a claim; `previous` and `position` are the reader's own, since a claimer
+/// The chain hash of a claim. `previous` and `position` come from the reader, because a claimer
 /// cannot know where its claim lands.
 #[must_use]
 pub fn chain_claim(
@@ -49,7 +49,7 @@ pub fn chain_claim(
     ChainHash(hasher.finalize().into())
 }
 
-/// The hash of a record as it stands in the log, at its offset, whatever it is.
+/// The hash of any record as it stands in the log, with its offset.
 #[must_use]
 pub fn record_hash(record: &Record) -> RecordHash {
     let mut hasher = Sha256::new_with_prefix(b"annals.record.v1");

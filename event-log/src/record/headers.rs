@@ -1,14 +1,14 @@
-//! The headers of a record as one piece of memory, whoever wrote them.
+//! The headers of a record in one piece of memory, for records of any writer.
 //!
-//! For each: the length of its name and the name, a byte that is 1 where there is a value and 0 where
-//! there is none, and the length of the value and the value. Lengths are u32, big-endian. Deliberately
-//! absent: what headers say (`kind`).
+//! Each header is packed as: the length of its name, the name, a byte that is 1 if there is a value
+//! and 0 if not, the length of the value, the value. Lengths are u32, big-endian. Deliberately
+//! absent: what headers mean (`kind`).
 
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-/// Room for the headers of a record of ours.
+/// Room for the headers of one of our records.
 const OURS_SIZE: usize = 192;
 
 /// One header: a name, which need not be UTF-8, and a value, which may be absent.
@@ -19,7 +19,7 @@ pub type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 pub struct Headers(Bytes);
 
 impl Headers {
-    /// Headers as [`Self::packed`] gave them; absent where they are not that.
+    /// Reads what [`Self::packed`] gave; absent if the bytes do not have that form.
     #[must_use]
     pub fn unpack(packed: Bytes) -> Option<Self> {
         let mut rest = &packed[..];
@@ -29,7 +29,7 @@ impl Headers {
         Some(Self(packed))
     }
 
-    /// The one piece of memory, as it may be stored.
+    /// The packed bytes, for storage.
     #[must_use]
     pub fn packed(&self) -> &Bytes {
         &self.0
@@ -42,7 +42,7 @@ impl Headers {
     }
 }
 
-/// Goes over headers.
+/// Iterates over headers.
 #[derive(Clone)]
 pub struct Iter<'a>(&'a [u8]);
 
@@ -83,21 +83,21 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Headers that are being packed, into memory that other parts of records lie in as well.
+/// Headers during packing. The memory may also hold other parts of records.
 pub struct Packing(BytesMut);
 
 impl Packing {
-    /// None yet; they will lie behind what was split off `room`, which is to be empty.
+    /// Starts with no headers. They are written into the memory of `room`, which must be empty.
     #[must_use]
     pub fn in_room(room: BytesMut) -> Self {
         debug_assert!(room.is_empty());
         Self(room)
     }
 
-    /// Puts one behind those that are there.
+    /// Appends a header.
     ///
     /// # Panics
-    /// If it has 4 GiB.
+    /// If the name or the value has 4 GiB or more.
     pub fn push(&mut self, (name, value): Header<'_>) {
         self.sized(name);
         self.0.extend_from_slice(&[u8::from(value.is_some())]);
@@ -110,7 +110,7 @@ impl Packing {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The headers, and the room behind them.
+    /// The packed headers, and the room left after them.
     #[must_use]
     pub fn finish(mut self) -> (Headers, BytesMut) {
         (Headers(self.0.split().freeze()), self.0)
@@ -155,7 +155,7 @@ mod tests {
             assert_eq!(Headers::unpack(packed.slice(..packed.len() - cut)), None);
         }
         assert_eq!(Headers::unpack(Bytes::from_static(&[0xff; 5])), None);
-        // The same headers have one form only.
+        // Equal headers have only one packed form.
         let (absent, presence) = (b"\0\0\0\0\0\0\0\0\x01x", b"\0\0\0\0\x02\0\0\0\0");
         assert_eq!(Headers::unpack(Bytes::from_static(absent)), None);
         assert_eq!(Headers::unpack(Bytes::from_static(presence)), None);

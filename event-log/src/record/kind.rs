@@ -1,7 +1,7 @@
-//! What kind of record it is, by its headers: those of ours, written and read.
+//! The kinds of record, told apart by their headers: writes and reads the headers of ours.
 //!
 //! Invariant: a record is ours only if it has exactly these headers, each once, in this order, and
-//! the key and value that its kind asks for; integers are big-endian.
+//! the key and value that its kind asks for. Integers are big-endian.
 
 use bytes::Bytes;
 use position::{ChainHash, LogId, Position, Term, WriterId};
@@ -28,9 +28,9 @@ const PREVIOUS: &str = "annals-previous";
 pub struct ClaimHeaders {
     /// The number of the claim.
     pub term: Term,
-    /// A fresh id of this attempt.
+    /// A new id for this attempt to claim.
     pub writer: WriterId,
-    /// The log that the claimer means.
+    /// The log to which the claim belongs.
     pub log: LogId,
     /// The record format of this term.
     pub version: u16,
@@ -43,20 +43,20 @@ pub struct CommitHeaders {
     pub term: Term,
     /// The claim's writer.
     pub writer: WriterId,
-    /// The position that it takes if it counts.
+    /// The position that the commit takes if it counts.
     pub position: Position,
-    /// The chain hash of the accepted record it was decided upon.
+    /// The chain hash of the accepted record upon which the commit was decided.
     pub previous: ChainHash,
 }
 
-/// A record by its headers, key and value.
+/// The kind of a record, as its headers, key and value show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Somebody takes the partition.
+    /// A writer takes the partition.
     Claim(ClaimHeaders),
-    /// Everything one command left.
+    /// Everything that one command left.
     Commit(CommitHeaders),
-    /// Not one of ours.
+    /// A record that is not ours.
     Foreign,
 }
 
@@ -107,7 +107,7 @@ impl CommitHeaders {
 }
 
 impl Kind {
-    /// What kind of record this is.
+    /// The kind of this record.
     #[must_use]
     pub fn of(record: &Record) -> Self {
         let parsed = match (record.key.is_some(), record.value.is_some()) {
@@ -119,7 +119,7 @@ impl Kind {
     }
 }
 
-/// The headers if there are exactly so many.
+/// The headers, if there are exactly `N`.
 fn exactly<const N: usize>(headers: &Headers) -> Option<[Header<'_>; N]> {
     let mut each = headers.iter();
     let mut found = [Header::default(); N];

@@ -1,7 +1,7 @@
 //! One record of the log as bytes: key, value, headers, and what the headers say.
 //!
-//! Invariant: bytes from the log are never trusted; whatever does not parse is `Foreign`.
-//! Deliberately absent: which records count (`accept`), and what a value means (`commit`, `claim`).
+//! Invariant: bytes from the log are never trusted; a record that does not parse is `Foreign`.
+//! Deliberately absent: which records count (`chain`), and what a value means (`commit`, `claim`).
 
 mod hash;
 mod headers;
@@ -16,21 +16,21 @@ pub use partitioner::{murmur2, partition_of};
 use bytes::Bytes;
 use position::Offset;
 
-/// What is handed to a log for appending.
+/// A record to be appended to a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {
     /// `tenant/stream` of a commit; absent for a claim.
     pub key: Option<Bytes>,
-    /// JSON.
+    /// The JSON value.
     pub value: Option<Bytes>,
     /// The headers in their fixed order.
     pub headers: Headers,
 }
 
-/// A record as a reader finds it.
+/// A record as it was read from a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its place in the partition.
+    /// The record's place in the partition.
     pub offset: Offset,
     /// The key, if it has one.
     pub key: Option<Bytes>,
@@ -38,15 +38,16 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// The headers in order.
     pub headers: Headers,
-    /// The epoch of the partition's leader when the record was appended; absent where the log has
-    /// no leaders. Not part of any hash.
+    /// The epoch of the partition's leader when the record was appended; absent if the log has no
+    /// leaders. Not part of any hash.
     pub leader_epoch: Option<i32>,
-    /// When the log appended it, in milliseconds since 1970, by the log's clock. Not hashed.
+    /// When the log appended the record, by the log's clock, in milliseconds since 1970. Not part
+    /// of any hash.
     pub appended_at_ms: Option<i64>,
 }
 
 impl Record {
-    /// The record that a log makes of `new` at `offset`.
+    /// The record that a log makes from `new` at `offset`.
     #[must_use]
     pub fn at(offset: Offset, new: NewRecord) -> Self {
         Self {
@@ -59,7 +60,7 @@ impl Record {
         }
     }
 
-    /// Bytes that the record holds in memory, for bounds.
+    /// The bytes that the record holds in memory, for limits.
     #[must_use]
     pub fn size(&self) -> usize {
         let part = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);

@@ -1,13 +1,15 @@
 //! Which partition a stream belongs to.
 //!
-//! Invariant: the answer never changes for a routing key, so the partition count never changes.
+//! Invariant: a routing key always gives the same partition. Therefore the partition count of a log
+//! never changes.
 
 use kernel::TenantId;
 use position::Partition;
 
-/// The partition of a tenant's routing key among `partition_count`.
+/// The partition of a tenant's routing key among `partition_count` partitions.
 ///
-/// The same as the default partitioner of Kafka's Java client for the key `tenant/routing key`.
+/// Equal to what the default partitioner of Kafka's Java client gives for the key
+/// `tenant/routing key`.
 #[must_use]
 pub fn partition_of(tenant: &TenantId, routing_key: &str, partition_count: u32) -> Partition {
     let key = format!("{tenant}/{routing_key}");

@@ -1,8 +1,8 @@
 //! Drives followers over a log: reads, proves, and hands out what may become durable.
 //!
-//! A task of its own reads, verifies and decodes on while what it handed out last is made durable.
-//! Invariant: a proof that is needed is made behind everything that a batch holds was read.
-//! Deliberately absent: the rule and the state of a follower (`follower`).
+//! A separate task reads, verifies and decodes ahead while the caller makes the last batches
+//! durable. Invariant: a needed proof is made after all records of its batch were read.
+//! Deliberately absent: the acceptance rule and the state of a follower (`follower`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,26 +18,27 @@ use crate::checkpoint::Checkpoint;
 use crate::damage::Damage;
 use crate::log::{EventLog, LogError, LogReader};
 
-/// The least time between two proofs that only foreign records ask for.
+/// The least time between two proofs if only foreign records ask for them.
 const FOREIGN_PROOF_EVERY: Duration = Duration::from_secs(1);
 
-/// How many commits are read ahead at most, and how many bytes of them, give or take one reading. What is
-/// read ahead becomes one transaction of whoever is behind, and a transaction's round trips take longer
-/// than two thousand rows.
+/// How many commits, and how many bytes of commits, are read ahead at most; one read may exceed
+/// these limits. What is read ahead becomes one transaction of a consumer that is behind. The round
+/// trips of a transaction take longer than two thousand rows.
 const AHEAD_COMMITS_MAX: usize = 8_000;
 const AHEAD_BYTES_MAX: usize = 8 << 20;
-/// How long reading ahead waits for records before it looks whether somebody asks.
+/// How long a read ahead waits for records before the task checks for a request.
 const AHEAD_WAIT: Duration = Duration::from_millis(20);
-/// How long it waits for that, where nothing came, before it looks for more.
+/// How long the task waits for a request after a read without records, before it reads again.
 const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a subscription ended or paused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscriptionError {
-    /// One partition must not be read on. It is told once; the others go on, if asked again.
+    /// One partition must not be read any further. This is reported once; the other partitions go
+    /// on with the next call.
     #[error(transparent)]
     Stop(#[from] Stop),
-    /// The log did not answer; the same subscription may be asked again, and proves first.
+    /// The log did not answer. The same subscription can be asked again; it proves first.
     #[error(transparent)]
     Log(#[from] LogError),
 }
@@ -50,15 +51,15 @@ impl From<Damage> for SubscriptionError {
 
 /// A named follower of some partitions of a log.
 pub struct Subscription {
-    /// What is to be driven, until somebody asks for the first time.
+    /// What is to be driven, until the first request.
     idle: Option<Drive>,
     asks: mpsc::Sender<Ask>,
     asked: Option<mpsc::Receiver<Ask>>,
-    /// The one task that drives; it ends with this.
+    /// The one task that drives. It ends when the subscription is dropped.
     task: JoinSet<()>,
 }
 
-/// The wish for what may become durable.
+/// A request for batches that may become durable.
 struct Ask {
     wait: Duration,
     reply: oneshot::Sender<Result<Vec<Batch>, SubscriptionError>>,
@@ -94,15 +95,16 @@ impl Subscription {
         }
     }
 
-    /// Waits up to `wait` for records and returns what may become durable, at most one batch a
-    /// partition, each going on where the one before it ended. Whoever cannot make one durable, or
-    /// gives a call up, is to throw the subscription away and go on from the checkpoints that are.
+    /// Waits up to `wait` for records and returns what may become durable: at most one batch for
+    /// each partition. Each batch continues the batch before it. If you cannot make a batch
+    /// durable, or if you cancel a call, discard the subscription and start a new one from the
+    /// durable checkpoints.
     ///
     /// # Errors
-    /// [`SubscriptionError::Log`] may pass: ask again. [`SubscriptionError::Stop`] does not.
+    /// [`SubscriptionError::Log`] may pass: call again. [`SubscriptionError::Stop`] does not pass.
     ///
     /// # Panics
-    /// If the task that drives did.
+    /// If the driving task panicked.
     pub async fn next(&mut self, wait: Duration) -> Result<Vec<Batch>, SubscriptionError> {
         if let (Some(drive), Some(asked)) = (self.idle.take(), self.asked.take()) {
             self.task.spawn(drive.run(asked));
@@ -120,19 +122,19 @@ impl Subscription {
     }
 }
 
-/// The log, whoever reads it, and the followers that it is read for.
+/// The log, its reader, and the followers that it is read for.
 struct Drive {
     log: Arc<dyn EventLog>,
     reader: Option<Box<dyn LogReader>>,
     followers: BTreeMap<Partition, Follower>,
     last_proof: BTreeMap<Partition, Instant>,
-    /// Whether it was looked which streams acknowledged places froze before.
+    /// Whether the streams that earlier acknowledged places froze were looked up.
     are_recalled: bool,
-    /// Why partitions are not read on, until somebody asks.
+    /// Why partitions were stopped, not yet reported.
     stopped: VecDeque<Stop>,
-    /// Why the last partition was stopped: told again and again once none is read on.
+    /// Why the last partition was stopped. Once no partition is left, every call reports this.
     last_stop: Option<Stop>,
-    /// What reading ahead met, until somebody asks.
+    /// An error of reading ahead, not yet reported.
     failed: Option<SubscriptionError>,
 }
 
@@ -172,7 +174,7 @@ impl Drive {
             .collect())
     }
 
-    /// Reads on until somebody asks, as far as it may; nothing once nobody can ask any more.
+    /// Reads ahead, up to the limits, until the next request. `None` if no more requests can come.
     async fn read_ahead(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Option<Ask> {
         while self.failed.is_none() && self.stopped.is_empty() && !self.is_far_ahead() {
             let wait = match self.followers.values().any(|one| one.waiting() > 0) {
@@ -194,7 +196,7 @@ impl Drive {
         asks.recv().await
     }
 
-    /// Whether something was read that may be handed out, perhaps after a proof.
+    /// Whether there are records that may be handed out, possibly after a proof.
     fn has_some(&self) -> bool {
         let has_some = |follower: &Follower| {
             follower.has_read() && follower.proof_need() != ProofNeed::Foreign
@@ -208,7 +210,8 @@ impl Drive {
             || followers().map(Follower::waiting_bytes).sum::<usize>() >= AHEAD_BYTES_MAX
     }
 
-    /// Reads once, and says how many records came. After an error the reader is opened anew.
+    /// Reads once and returns the number of records. After an error, the next call opens a new
+    /// reader.
     async fn read(&mut self, wait: Duration) -> Result<usize, SubscriptionError> {
         let read = self.try_read(wait).await;
         if read.is_err() {
@@ -221,10 +224,10 @@ impl Drive {
     async fn try_read(&mut self, wait: Duration) -> Result<usize, SubscriptionError> {
         if self.reader.is_none() {
             self.recall().await?;
-            // A checkpoint that cannot be proven must not be read on from.
+            // Do not read on from a checkpoint that cannot be proven.
             self.prove_where_due().await?;
             if self.followers.is_empty() {
-                // Everything was stopped.
+                // Every partition is stopped.
                 tokio::time::sleep(wait).await;
                 return Ok(0);
             }
@@ -250,7 +253,7 @@ impl Drive {
         Ok(count)
     }
 
-    /// Reads one partition on no more, and all others.
+    /// Stops reading one partition. The others are read on with a new reader.
     fn stop(&mut self, partition: Partition, stop: Stop) {
         self.followers.remove(&partition);
         self.last_stop = Some(stop.clone());
@@ -258,8 +261,8 @@ impl Drive {
         self.reader = None;
     }
 
-    /// Looks once at the acknowledged places before those that are gone on from: the streams that they
-    /// froze are left out behind them, too.
+    /// Looks once at the acknowledged places before the checkpoints. The streams that these places
+    /// froze stay frozen after the checkpoints, too.
     async fn recall(&mut self) -> Result<(), SubscriptionError> {
         if self.are_recalled {
             return Ok(());
@@ -279,7 +282,7 @@ impl Drive {
         Ok(())
     }
 
-    /// How long what is held back by foreign records alone still has to wait.
+    /// How long batches that only foreign records hold back still have to wait.
     fn until_next_proof(&self) -> Duration {
         let held_back = self
             .followers
@@ -325,7 +328,8 @@ async fn open(
     let mut from = Vec::with_capacity(followers.len());
     for (&partition, follower) in followers {
         let next = follower.next_offset();
-        // The first offset need not be 0 in a topic that had another life.
+        // The first offset need not be 0: the topic may have held other records before, now
+        // deleted.
         let next = if next == Offset(0) {
             log.bounds(partition).await?.first
         } else {

@@ -1,5 +1,5 @@
-//! The reader that goes on, as a state machine for one partition: records and proofs go in,
-//! batches and wishes for proofs come out. No I/O, no clock.
+//! A reader of one partition, as a state machine: records and proofs go in, batches and requests
+//! for proofs come out. Deliberately absent: I/O, a clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,17 +15,18 @@ use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{self, Kind, Record};
 use crate::verdict::{self, Content, Streams};
 
-/// How many streams' versions a follower keeps for checking that commits follow.
+/// How many stream versions a follower keeps, to check that each commit follows its stream's
+/// version.
 const VERSIONS_MAX: usize = 100_000;
 
 /// What a follower knows of the streams in its partition.
 #[derive(Clone, Default)]
 struct Followed {
     versions: Keyed<u64, Box<[u8]>>,
-    /// Whether each stream that is not here has no events: all of the log was followed, and nothing
-    /// was put aside since.
+    /// Whether a stream that is missing here has no events. True if the log was followed from its
+    /// first record and no version was thrown away since.
     is_complete: bool,
-    /// Those that acknowledged places froze.
+    /// The streams that acknowledged places froze.
     frozen: BTreeSet<Box<[u8]>>,
 }
 
@@ -54,7 +55,7 @@ impl Followed {
             self.versions.clear();
             self.is_complete = false;
         }
-        // Copied: the record's own bytes may lie in a piece of memory with those of others.
+        // Copied, because the record's own bytes may share a piece of memory with other records.
         self.versions.insert(key.into(), version);
     }
 }
@@ -68,12 +69,13 @@ pub struct Placed {
     pub position: Position,
     /// The record.
     pub record: Record,
-    /// What it says.
+    /// The commit in the record's value.
     pub commit: Commit,
 }
 
 impl Placed {
-    /// The record's hash, with which it is recognised when it is read again; made when it is asked for.
+    /// The record's hash. With it a reader recognises the record when it reads the record again.
+    /// Computed on each call.
     #[must_use]
     pub fn record_hash(&self) -> RecordHash {
         record::record_hash(&self.record)
@@ -83,8 +85,8 @@ impl Placed {
 /// How many orphans were met, by reason.
 pub type OrphanCounts = BTreeMap<Orphan, u64>;
 
-/// A commit whose stream's version this reader did not know: whoever keeps where streams stand holds
-/// it against that before the batch becomes durable.
+/// A commit whose stream's version this reader did not know. A consumer that stores stream versions
+/// must check the commit before the batch becomes durable.
 #[derive(Clone, Debug)]
 pub struct Unchecked {
     /// The stream's key.
@@ -100,13 +102,13 @@ pub struct Unchecked {
 pub struct Batch {
     /// The partition.
     pub partition: Partition,
-    /// The checkpoint that this batch continues: that of the batch before it.
+    /// The checkpoint that this batch continues, which is that of the batch before it.
     pub before: Option<Checkpoint>,
     /// The checkpoint that must become durable together with what is made of the batch.
     pub after: Checkpoint,
     /// The accepted commits in order.
     pub commits: Vec<Placed>,
-    /// Those of them whose streams' versions were not known here.
+    /// The commits whose stream's version was not known here.
     pub unchecked: Vec<Unchecked>,
     /// The orphans among the records.
     pub orphans: OrphanCounts,
@@ -119,7 +121,8 @@ pub struct Batch {
 pub enum ProofNeed {
     /// Nothing asks for one.
     None,
-    /// Only foreign records ask for one: at most once a second, and the batch waits for it.
+    /// Only foreign records ask for one. It is made at most once a second, and the batch waits for
+    /// it.
     Foreign,
     /// One is due now.
     Due,
@@ -128,39 +131,40 @@ pub enum ProofNeed {
 /// A reader of one partition that goes on from a checkpoint.
 #[derive(Clone)]
 pub struct Follower {
-    /// The checkpoint of the last batch, or the one that it went on from.
+    /// The checkpoint of the last batch, or the one that the follower started from.
     handed_out: Option<Checkpoint>,
     chain: Chain,
     streams: Followed,
     need: ProofNeed,
-    /// The places that must still be in the log before anything behind them counts: the last read
-    /// under each leader, since what was read under one continues only in a log that holds it all.
+    /// The places that must still be in the log before anything after them counts. There is one for
+    /// each leader: the last place read under that leader. Records of a later leader continue the
+    /// earlier ones only if the log still holds all of these places.
     unproven: VecDeque<Checkpoint>,
-    /// The last record since the last batch.
+    /// The last record read since the last batch.
     last: Option<Last>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
     unchecked: Vec<Unchecked>,
-    /// The bytes of the commits' records.
+    /// The total size of the commits' records, in bytes.
     commits_bytes: usize,
     orphans: OrphanCounts,
     at_end: bool,
-    /// Why nothing more is taken or handed out, ever.
+    /// Why the follower takes and hands out nothing more, for good.
     stopped: Option<Stop>,
 }
 
 /// Where the last record is kept.
 #[derive(Clone)]
 enum Last {
-    /// It is that of the last commit.
+    /// It is the record of the last commit.
     Commit,
-    /// It is none of a commit that counts.
+    /// It is not a commit that counts.
     Other(Record),
 }
 
 impl Follower {
-    /// A reader that goes on from a durable checkpoint, or starts with the first record. Going on asks
-    /// for a proof.
+    /// A reader that continues from a durable checkpoint, or starts at the first record. A start
+    /// from a checkpoint needs a proof.
     #[must_use]
     pub fn new(partition: Partition, from: Option<Checkpoint>) -> Self {
         let chain = match &from {
@@ -199,8 +203,8 @@ impl Follower {
         self
     }
 
-    /// The acknowledged places before the one that it goes on from: what stands there is to be told
-    /// with [`Self::recall`] before anything is taken.
+    /// The acknowledged places before the checkpoint that the follower starts from. Pass the
+    /// records at these places to [`Self::recall`] before the first record is taken.
     #[must_use]
     pub fn places_to_recall(&self) -> Vec<Offset> {
         let from = self.handed_out.as_ref();
@@ -213,21 +217,21 @@ impl Follower {
         places.unwrap_or_default()
     }
 
-    /// Takes up what an acknowledged place froze before the follower began.
+    /// Freezes the stream of an acknowledged place that lies before the follower's start.
     pub fn recall(&mut self, record: &Record) {
         if let (Kind::Commit(_), Some(key)) = (Kind::of(record), &record.key) {
             self.streams.freeze(key, record.offset, "");
         }
     }
 
-    /// Turns a known-bad change on.
+    /// Turns on a known-bad change.
     #[must_use]
     pub fn flawed(mut self, flaw: Flaw) -> Self {
         self.chain.flaw = flaw;
         self
     }
 
-    /// Where reading goes on.
+    /// The next offset to read.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         let last = self.last().map(|record| record.offset);
@@ -241,19 +245,19 @@ impl Follower {
         &self.chain
     }
 
-    /// The checkpoint of the last batch, or the one that it went on from.
+    /// The checkpoint of the last batch, or the one that the follower started from.
     #[must_use]
     pub fn handed_out(&self) -> Option<&Checkpoint> {
         self.handed_out.as_ref()
     }
 
-    /// How many accepted commits wait for being handed out.
+    /// How many accepted commits wait to be handed out.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.commits.len()
     }
 
-    /// How many bytes their records have.
+    /// How many bytes the records of the waiting commits have.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
         self.commits_bytes
@@ -275,8 +279,8 @@ impl Follower {
     /// Takes the next record.
     ///
     /// # Errors
-    /// [`Stop`]: damage, or a newer format. Nothing of this batch may become durable, and the
-    /// follower takes no other record: the chain may stand behind the damage already.
+    /// [`Stop`]: damage, or a newer format. Nothing of this batch may become durable. The follower
+    /// takes no other record, because the chain may already be past the damage.
     pub fn take(&mut self, record: Record) -> Result<(), Stop> {
         if let Some(stop) = &self.stopped {
             return Err(stop.clone());
@@ -291,7 +295,7 @@ impl Follower {
     fn follow(&mut self, record: Record) -> Result<(), Stop> {
         let need = self.need;
         let is_of_another_leader = self.is_of_another_leader(&record);
-        // It is what the chain says before this record moves it.
+        // Take the place before `judge` moves the chain.
         let mut place = is_of_another_leader.then(|| self.place()).flatten();
         if is_of_another_leader {
             self.need = ProofNeed::Due;
@@ -314,7 +318,7 @@ impl Follower {
                         });
                     }
                     self.streams.note(key, read.version());
-                    // In older records it may stand still or fall.
+                    // Older records may have a time that is equal to or lower than the one before.
                     self.last_recorded_at = self.last_recorded_at.max(Some(read.recorded_at));
                     commit = Some((read, headers.position));
                 }
@@ -324,7 +328,7 @@ impl Follower {
             },
             Verdict::Orphan(reason) => {
                 *self.orphans.entry(reason).or_default() += 1;
-                // An orphan moves no chain.
+                // An orphan does not move the chain, so the place before it is still known here.
                 place = place.or_else(|| self.place());
                 if place.is_some() && self.need != ProofNeed::Due {
                     self.need = match reason {
@@ -357,7 +361,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Notes that the log ended, or went on, behind the last record.
+    /// Notes whether the log ended after the last record.
     pub fn set_at_end(&mut self, at_end: bool) {
         self.at_end = at_end;
     }
@@ -371,7 +375,8 @@ impl Follower {
         }
     }
 
-    /// Whether a record was served by another leader than what was read before it, if anything was.
+    /// Whether another leader served this record than the record before it. `false` if there is no
+    /// record before it.
     fn is_of_another_leader(&self, record: &Record) -> bool {
         let before = match (self.last(), &self.handed_out) {
             (Some(last), _) => last.leader_epoch,
@@ -381,7 +386,7 @@ impl Follower {
         record.leader_epoch != before
     }
 
-    /// The place behind everything that was read.
+    /// The place after everything that was read.
     fn place(&self) -> Option<Checkpoint> {
         match self.last() {
             Some(last) => Some(Checkpoint::new(&self.chain, last, self.last_recorded_at)),
@@ -389,21 +394,22 @@ impl Follower {
         }
     }
 
-    /// What follows on `place` may be another log's.
+    /// Notes that the records after `place` may belong to another log.
     fn suspect(&mut self, place: Option<Checkpoint>) {
         let Some(place) = place else { return };
         let is_first = self.unproven.len() < 2;
         match self.unproven.back_mut() {
             Some(back) if back.offset == place.offset => {}
-            // Of one leader the later place implies the earlier. Not the first: where a topic was
-            // made anew, or a disk was lost, an epoch comes again.
+            // Under one leader a later place implies the earlier places, so replace the last one.
+            // The first place stays: if a topic was created again or a disk was lost, the same
+            // epoch can occur again.
             Some(back) if !is_first && back.leader_epoch == place.leader_epoch => *back = place,
             _ => self.unproven.push_back(place),
         }
     }
 
-    /// Where the log is to be held against what was read, one after the other, while a proof is
-    /// needed.
+    /// The places at which the log must be compared with what was read, in this order, while a
+    /// proof is needed.
     #[must_use]
     pub fn places_to_prove(&self) -> Vec<Offset> {
         self.unproven.iter().map(|place| place.offset).collect()
@@ -415,10 +421,11 @@ impl Follower {
         self.need
     }
 
-    /// Holds the log against the first of [`Self::places_to_prove`], as found there and at its end.
+    /// Compares the log with the first of [`Self::places_to_prove`]. `found` is the log's record
+    /// there, and `end` is the log's end.
     ///
     /// # Errors
-    /// Damage: the log is not the one that was read.
+    /// [`Damage`]: the log is not the log that was read.
     pub fn prove(&mut self, end: Offset, found: Option<&Record>) -> Result<(), Damage> {
         if let Some(place) = self.unproven.front() {
             place.prove(self.chain.partition, end, found)?;
@@ -430,8 +437,8 @@ impl Follower {
         Ok(())
     }
 
-    /// The records since the last batch, if there are any and no proof is missing. Whoever cannot make
-    /// it durable goes on with another follower, from the checkpoint that is.
+    /// The records since the last batch; `None` if there are none or a proof is missing. If you
+    /// cannot make the batch durable, start a new follower from the last durable checkpoint.
     pub fn batch(&mut self) -> Option<Batch> {
         let unproven =
             self.need != ProofNeed::None && !self.chain.flaw.is(KnownBad::MovesBeforeProof);

@@ -1,14 +1,14 @@
 //! A book of the library, lent to one reader at a time (`book-<id>`).
 //!
-//! Read it from top to bottom; your own aggregate has the same six parts. Deliberately absent: who
-//! the readers are. They would be an aggregate of their own, in another file.
+//! Read it from top to bottom; an aggregate of your own has the same six parts. Deliberately
+//! absent: data about the readers. They would be an aggregate of their own, in another file.
 
 use kernel::{Context, Decider, Timestamp, facts_of, messages};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-// 1. What may be asked. Names are imperative and frozen: clients send them, the log keeps them.
+// 1. The commands. Names are imperative and frozen: clients send them, and the log keeps them.
 messages! {
     /// The commands of a book.
     pub enum Command {
@@ -34,8 +34,8 @@ pub struct LendBook {
 #[serde(deny_unknown_fields)]
 pub struct ReturnBook {}
 
-// 2. What may have happened. Names are past tense. What a read model will need later stands in the
-// event, even where the state knows it: it cannot be added to old events.
+// 2. The events. Their names are in the past tense. An event holds the facts that a read model will
+// need later, even if the state holds them too: they cannot be added to old events.
 messages! {
     /// The events of a book.
     pub enum Event {
@@ -68,27 +68,27 @@ pub struct BookReturned {
     pub due: Timestamp,
 }
 
-// 3. Why a request is refused: one variant for each rule, with the facts that explain it.
+// 3. Why a command is refused: one variant for each rule, with the facts that explain it.
 /// The rules of books that a command may break.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(untagged)]
 pub enum Rejection {
-    /// A book is in one place.
+    /// A lent book cannot be lent again.
     #[error("the book is lent until {due}")]
     AlreadyLent {
         /// When it must be back.
         due: Timestamp,
     },
-    /// Nobody can bring back a book before they took it.
+    /// A book is due only after it is lent.
     #[error("the book would be due at {due}, which is not after it is lent")]
     DueTooEarly {
-        /// When it would have to be back.
+        /// When it would be due.
         due: Timestamp,
     },
-    /// Only a lent book comes back.
+    /// A book that is not lent cannot be returned.
     #[error("the book is not lent")]
     NotLent,
-    /// What was so before the last loan or return says nothing about now.
+    /// A command with a date before the last loan or return is refused.
     #[error("the book was lent or returned since then, at {since}")]
     Superseded {
         /// When it was last lent or returned.
@@ -97,7 +97,7 @@ pub enum Rejection {
 }
 
 impl kernel::Rejection for Rejection {
-    /// Codes are frozen like names: clients branch on them.
+    /// Codes are frozen, as names are: clients branch on them.
     fn code(&self) -> &str {
         match self {
             Self::AlreadyLent { .. } => "book_already_lent",
@@ -112,18 +112,18 @@ impl kernel::Rejection for Rejection {
     }
 }
 
-// 4. What is remembered: only what the rules below ask for.
-/// A book as its events tell.
+// 4. The state: only what the rules below need.
+/// The state of a book after the events so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// When and how it was lent, while it is.
+    /// When and how it was lent; absent while it is not lent.
     pub loan: Option<(Timestamp, BookLent)>,
-    /// When it last came back.
+    /// When it was last returned.
     pub returned_at: Option<Timestamp>,
 }
 
 impl State {
-    /// Whether a request is not about a time before the last loan or return.
+    /// Checks that the command's date is not before the last loan or return.
     fn is_news(&self, ctx: &Context) -> Result<(), Rejection> {
         let lent_at = self.loan.as_ref().map(|(lent_at, _)| *lent_at);
         match lent_at.or(self.returned_at) {
@@ -144,13 +144,13 @@ impl Decider for Book {
     type Event = Event;
     type Rejection = Rejection;
 
-    // 5. The rules. Each broken one returns early; the last line tells what happens. There is no
-    // clock to read: the time of the command comes in its context, with whether the client gave it.
+    // 5. The rules. Each broken rule returns early; the last expression is what happens. The rules
+    // read no clock: the context holds the time of the command, and whether the client gave it.
     //
-    // A request that is sent again under the same id never gets here: the engine answers it as it did
-    // the first time. What comes under another id is another request, and means what it says. It adds
-    // nothing only where the book is in the very state that it describes, since the very time that the
-    // client gave. (An import of old loans that is run again next year is such a case.)
+    // A command that is sent again under the same id never gets here: the engine repeats its first
+    // answer. The same command under another id is another request. It adds nothing only if the
+    // book is already in the described state, since exactly the time that the client gave. (An
+    // import of old loans that is repeated next year is such a case.)
     fn decide(state: &State, command: &Command, ctx: &Context) -> Result<Vec<Event>, Rejection> {
         match command {
             Command::LendBook(LendBook { reader, due }) => {
@@ -186,8 +186,8 @@ impl Decider for Book {
         }
     }
 
-    // 6. The consequences. Events are facts: nothing is refused or computed here, so that a history
-    // of any age can be folded again.
+    // 6. The effects of events. Events are facts: nothing is refused or computed here, so that a
+    // history of any age can be folded again.
     fn evolve(state: &mut State, event: &Event, occurred_at: Timestamp) {
         match event {
             Event::BookLent(lent) => state.loan = Some((occurred_at, lent.clone())),
@@ -207,7 +207,7 @@ mod tests {
         format!("2024-03-{day:02}T10:00:00Z").parse().unwrap()
     }
 
-    /// What the rules answer to `command` on a day, given what happened on days before.
+    /// What the rules decide about `command` on a day, after the history of earlier days.
     fn judge(
         history: &[(Event, u8)],
         command: impl Into<Command>,

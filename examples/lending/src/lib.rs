@@ -1,9 +1,9 @@
 //! A library that lends books: a whole domain in one small crate, to learn from.
 //!
-//! Start with `book`: it says what may be asked of a book, what may have happened to it, why a
-//! request is refused, and the rules that choose between the two. Nothing in it knows of a log, a
-//! database or HTTP, and nothing in the engine knows of books. `readers` is a read model made from
-//! what happened, and `main` runs both with the same code that runs `annals`.
+//! Start with `book`: it defines the commands and events of a book, the reasons for refusing a
+//! command, and the rules that decide. Nothing in it knows of a log, a database or HTTP, and
+//! nothing in the engine knows of books. `readers` is a read model made from the events, and `main`
+//! runs both with the same code that runs `annals`.
 
 pub mod book;
 pub mod readers;
@@ -22,8 +22,8 @@ pub fn registry() -> Registry {
     Registry::new().with::<Book>()
 }
 
-/// What is shown of what happened. The program adds the read models that suit every domain: an index of
-/// streams, which `annals events` and `annals state` read with, and the refusals.
+/// The read models of the library. The program adds two that suit every domain: an index of
+/// streams, which `annals events` and `annals state` use, and the refusals.
 #[must_use]
 pub fn projections() -> Vec<Arc<dyn Projection>> {
     vec![Arc::new(readers())]

@@ -1,16 +1,16 @@
-//! The read model `readers`: what each reader borrowed and brought back.
+//! The read model `readers`: what each reader borrowed and returned.
 //!
-//! A projection declares its tables, each column with a rule how contributions add up, and says what
-//! one event contributes. It knows nothing of Postgres: the runtime writes the rows, each exactly
-//! once, and makes them anew from the log when the version below is raised. Deliberately absent:
-//! anything that would have to be looked up; what is needed stands in the events.
+//! A projection declares its tables, with a rule for each column how contributions are combined,
+//! and states what one event contributes. It does not know of Postgres: the runtime applies each
+//! event exactly once, and makes the rows again from the log when the version below is raised.
+//! Deliberately absent: look-ups of other data; the events hold everything that is needed.
 
 use projector::{ColumnType, Rules, Table, Value, View, key, max, tally};
 
 use crate::book::{Book, BookLent, BookReturned};
 
-// All columns commute, so that books in different partitions can be folded side by side. The table is
-// shown under `/v1/read/readers`, and as `read.readers` in SQL.
+// The contributions to all columns commute, so books in different partitions can be folded in
+// parallel. The table is shown under `/v1/read/readers`, and as `read.readers` in SQL.
 const READERS: Table = Table {
     name: "readers",
     about: "Readers with the books they borrowed, brought back, and brought back late.",
@@ -35,7 +35,7 @@ const READERS: Table = Table {
 /// The rules of `readers`.
 #[must_use]
 pub fn readers() -> Rules {
-    // The version is raised with every change of what stands in this file; then:
+    // Raise the version with every change in this file, then run:
     // `annals projections rebuild readers`.
     Rules::new("readers", 1, &[READERS])
         .on::<Book, BookLent>(|lent, event, changes| {

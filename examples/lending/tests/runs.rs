@@ -1,4 +1,4 @@
-//! The library's program, from its start to its end: the same code as `annals`, another domain.
+//! The library's program from start to end: the same code as `annals`, with another domain.
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lending");
 
-/// A running program; ended in good order when dropped, so that its Postgres ends with it.
+/// A running program. Its drop ends it properly, so that its Postgres ends, too.
 struct Running {
     child: Child,
     url: String,
@@ -78,7 +78,7 @@ async fn a_library_runs_on_the_same_binary_code() {
             .status
             .success()
     );
-    // A book is in one place: the business says no, and so does the exit code.
+    // The book is lent already: the command is refused, and the exit code says so.
     let other = json!({"reader": 8, "due": "2030-01-31T12:00:00Z"});
     let refused = running.send("LendBook", &other, "2030-01-02T12:00:00Z");
     assert_eq!(refused.status.code(), Some(3));

@@ -1,9 +1,9 @@
-//! The five files read into one history per order.
+//! Reads the five files, and joins them into one history per order.
 //!
 //! Invariant: each row is either part of a history or listed with its file, line and reason. The
-//! order row is the root: what belongs to an order that is not there, or cannot be read, cannot be
-//! placed in time. An order that cannot be placed as its rows say is held back as a whole: whatever
-//! were sent of it would be refused, and stay so. Deliberately absent: commands.
+//! order row is the root: a row whose order is missing or cannot be read belongs to no history. An
+//! order that cannot be placed as its rows say is held back as a whole: the engine would refuse
+//! each of its commands, and would keep that refusal. Deliberately absent: commands.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::values::{Reason, id};
 use crate::listing::{Listing, Unreadable};
 use crate::report::FileRows;
 
-/// How many ids of orders that cannot be read are kept, to say so of the rows that belong to them.
+/// How many ids of unreadable orders are kept, for the reasons of the rows that belong to them.
 const UNREADABLE_IDS_MAX: usize = 10_000;
 
 /// Why a folder cannot be imported at all.
@@ -30,7 +30,7 @@ pub enum LoadError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Nothing of a file can be read.
@@ -71,7 +71,7 @@ impl Contents {
         })
     }
 
-    /// The sample that the program carries: orders that nobody placed, made by a generator.
+    /// The sample that the program carries: invented orders, made by a generator.
     #[must_use]
     pub fn sample() -> Self {
         macro_rules! file {
@@ -94,23 +94,23 @@ impl Contents {
 pub struct Person {
     /// The person's id.
     pub person: String,
-    /// The line of the customers file that says so.
+    /// The line of the customers file that holds the person.
     pub line: u64,
-    /// Where they lived then, where that can be read.
+    /// The person's address at that time, if it can be read.
     pub address: Option<Address>,
 }
 
-/// Everything the files say of one order.
+/// All facts that the files hold about one order.
 #[derive(Clone, Debug)]
 pub struct OrderHistory {
     /// Its own row.
     pub order: OrderRow,
-    /// Who placed it, where that can be read.
+    /// Who placed it, if that can be read.
     pub person: Option<Person>,
-    /// Whether it can be placed as its rows say. One that cannot has neither items, payments nor
-    /// reviews.
+    /// Whether the order can be placed as its rows say. If not, `items`, `payments` and `reviews`
+    /// are empty.
     pub is_whole: bool,
-    /// Its items, by number, then place in the file; maybe none.
+    /// Its items, by number, then place in the file; may be empty.
     pub items: Vec<ItemRow>,
     /// Its payments, by number, then place in the file.
     pub payments: Vec<PaymentRow>,
@@ -118,7 +118,7 @@ pub struct OrderHistory {
     pub reviews: Vec<ReviewRow>,
 }
 
-/// The histories of a folder, and what of it cannot be read.
+/// The histories of a folder, and the list of what cannot be read.
 #[derive(Debug, Default)]
 pub struct Histories {
     /// By time of purchase, then id.
@@ -129,10 +129,10 @@ pub struct Histories {
     pub unreadable: Listing,
 }
 
-/// Reads the files into histories, and adds what cannot be read or sent to `unreadable`.
+/// Joins the files into histories, and adds what cannot be read or sent to `unreadable`.
 ///
 /// # Errors
-/// [`LoadError::Table`] where a file has no usable header.
+/// [`LoadError::Table`] if a file has no usable header.
 pub fn load(contents: &Contents, unreadable: Listing) -> Result<Histories, LoadError> {
     let mut reader = Reader {
         files: Vec::new(),
@@ -209,7 +209,8 @@ fn items_of(gathered: GatheredItems) -> Result<Vec<ItemRow>, Reason> {
     Ok(gathered.read)
 }
 
-/// The orders as read, and what must be known of them to judge other rows.
+/// The orders that were read, and the lines of the readable order rows and of the unreadable ones
+/// (at most [`UNREADABLE_IDS_MAX`] of these).
 #[derive(Default)]
 struct Orders {
     read: Vec<OrderRow>,
@@ -235,11 +236,11 @@ impl Orders {
     }
 }
 
-/// The items of one order while they are gathered.
+/// The items of one order while they are collected.
 #[derive(Default)]
 struct GatheredItems {
     read: Vec<ItemRow>,
-    /// The line of the first that cannot be read.
+    /// The line of the first item that cannot be read.
     unreadable_line: Option<u64>,
 }
 
@@ -258,7 +259,7 @@ impl Reader {
         });
     }
 
-    /// Reads a file; `each` says of a record why it cannot be used.
+    /// Reads a file. `each` returns the reason why a record cannot be used.
     fn rows<const N: usize>(
         &mut self,
         shape: &FileShape<N>,
@@ -386,7 +387,7 @@ impl Reader {
         Ok(customers)
     }
 
-    /// Lists an order that cannot be placed, and its payments and reviews, of which nothing is sent.
+    /// Lists an order that cannot be placed, with its payments and reviews; none of them is sent.
     fn hold_back(&mut self, history: &mut OrderHistory, reason: &Reason) {
         let (order, line) = (history.order.order.clone(), history.order.line);
         self.list(ORDERS.name, line, reason);

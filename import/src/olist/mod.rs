@@ -1,8 +1,8 @@
 //! The public Olist order data (five CSV files) as commands.
 //!
-//! `values` reads cells, `quoting` cuts records, `table` names their fields, `rows` reads rows; `load` joins the files into histories, `plan`
-//! turns histories into command lines. Deliberately absent: the products, sellers and places of the
-//! data set, of which nothing here speaks.
+//! `values` reads cells, `quoting` cuts records, `table` names their fields and `rows` reads rows;
+//! `load` joins the files into histories, and `plan` turns histories into command lines.
+//! Deliberately absent: the products, sellers and places of the data set; they are not imported.
 
 pub mod load;
 pub mod plan;
@@ -28,29 +28,29 @@ use plan::Plan;
 pub enum OlistSource {
     /// In a folder.
     Folder(PathBuf),
-    /// In this program: 60 orders that nobody placed, for the demo.
+    /// In this program: 60 invented orders, for the demo.
     Sample,
 }
 
 /// An import of orders.
 #[derive(Clone, Debug)]
 pub struct OlistOptions {
-    /// Where from.
+    /// Where the files come from.
     pub source: OlistSource,
-    /// For which tenant, if not for the default one.
+    /// The tenant, if it is not the default one.
     pub tenant: Option<String>,
-    /// Whether rows that were changed since they were imported are sent again, as corrections.
+    /// Whether rows that have changed since they were imported are sent again, as corrections.
     pub correct: bool,
-    /// Where all rows that cannot be read or sent are written to.
+    /// The file to which all rows that cannot be read or sent are written, if any.
     pub unreadable: Option<PathBuf>,
-    /// Where to, and how.
+    /// To which door the commands are sent, and how.
     pub sending: SendOptions,
 }
 
-/// Reads the files, sends their commands and reports what became of them.
+/// Reads the files, sends their commands and reports the outcomes.
 ///
 /// # Errors
-/// [`ImportError`]; with what was done before, where commands had been sent.
+/// [`ImportError`]. If commands were sent before the error, it holds the report about them.
 pub async fn import_olist(
     options: OlistOptions,
     mut progress: impl Progress,

@@ -1,10 +1,10 @@
 //! From histories to command lines, in the order in which they are sent.
 //!
 //! Invariant: the same rows give the same lines, ids included, so that an import may be stopped,
-//! repeated and resumed. All commands of an order are sent, also where an earlier one will be
-//! refused: history is what it is, and saying no is the business's part. Of an order whose placing
-//! cannot be sent nothing is sent, so that a mended file heals it. Deliberately absent: files, and
-//! the way to the door.
+//! repeated and resumed. All commands of an order are sent, even if an earlier one will be refused:
+//! the rows are history, and only the business refuses. If the placing of an order cannot be sent,
+//! nothing of that order is sent, so that a corrected file can be imported later. Deliberately
+//! absent: files, and the sending.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,8 +21,8 @@ use crate::Verdict;
 use crate::listing::Listing;
 use crate::report::FileRows;
 
-/// The namespace of the command ids of this import (RFC 9562 §5.5). Frozen: with another one, a
-/// repeated import would do everything twice.
+/// The namespace of the command ids of this import (RFC 9562 §5.5). Frozen: with another namespace,
+/// a repeated import would do everything twice.
 pub const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0xbc5f96c4_c062_4f59_9753_77d23800731b);
 
 /// The currency of the data.
@@ -30,8 +30,8 @@ const CURRENCY: &str = "BRL";
 /// The data does not say why an order was cancelled.
 const CANCEL_REASON: &str = "not stated in the imported data";
 
-/// The id of a command: UUIDv5 of its type and the natural key of the row it comes from, joined by
-/// slashes (which no id holds).
+/// The id of a command: UUIDv5 of its type and the natural key of its row, joined by slashes (which
+/// no id contains).
 #[must_use]
 pub fn command_id(command: &str, natural_key: &str) -> Uuid {
     Uuid::new_v5(
@@ -40,7 +40,7 @@ pub fn command_id(command: &str, natural_key: &str) -> Uuid {
     )
 }
 
-/// What an import will send, and what of the folder it cannot read.
+/// The commands that an import will send, and the list of what it cannot read.
 pub struct Plan {
     histories: Vec<(OrderHistory, PersonStep)>,
     tenant: Option<String>,
@@ -52,10 +52,10 @@ pub struct Plan {
     pub unreadable: Listing,
 }
 
-/// What an order tells about the person who placed it.
+/// What an order adds to what is known of the person who placed it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PersonStep {
-    /// Nothing new, or nothing that can be read.
+    /// Nothing new, or nothing readable.
     Nothing,
     /// The person is new in these files.
     Register,
@@ -64,7 +64,7 @@ enum PersonStep {
 }
 
 impl Plan {
-    /// Plans the commands of `histories`, for a tenant other than the default one where given.
+    /// Plans the commands of `histories`; `tenant` is given if it is not the default one.
     #[must_use]
     pub fn new(histories: Histories, tenant: Option<String>) -> Self {
         let Histories {
@@ -93,7 +93,7 @@ impl Plan {
         }
     }
 
-    /// The lines, made one order at a time.
+    /// The command lines; each order's lines are made when they are asked for.
     pub fn lines(&self) -> impl Iterator<Item = CommandLine> + Send + '_ {
         let lines = self.histories.iter().flat_map(|(history, person_step)| {
             steps(history, *person_step)
@@ -106,12 +106,13 @@ impl Plan {
         })
     }
 
-    /// The lines that are sent again as corrections, after `verdicts` on all lines, in their order.
+    /// The lines that are sent again as corrections. `verdicts` has the verdict on every line, in
+    /// the order of the lines.
     ///
-    /// What an order says to one stream belongs together. If one of these lines was answered before
-    /// for other data, all that were refused are sent again; if one was accepted only now, those
-    /// that were refused before. Their ids are made of the data too, so that the corrections may be
-    /// repeated.
+    /// The lines of one order to one stream are judged together. If one of them was answered before
+    /// with other data, all refused ones are sent again. If one of them was accepted in this run,
+    /// those that were refused before are sent again. The id of a correction also depends on the
+    /// data, so the corrections may be repeated.
     pub(crate) fn corrections<'a>(
         &'a self,
         verdicts: &'a [Verdict],
@@ -132,7 +133,7 @@ impl Plan {
     }
 }
 
-/// Whether a line with this verdict is sent again, among all that belong to it.
+/// Whether a line with this verdict is sent again; `all` has the verdicts on its stream's lines.
 fn corrects(verdict: Verdict, all: &[Verdict]) -> bool {
     match verdict {
         Verdict::Changed => true,
@@ -163,9 +164,9 @@ fn corrected(steps: Vec<Step<'_>>, verdicts: &[Verdict], tenant: Option<&str>) -
     lines
 }
 
-/// Compares an order's person with what was seen of them before.
+/// Compares the address of an order's person with the last one known.
 ///
-/// An address that cannot be read was not seen: the next one that can be registers the person.
+/// An unreadable address is skipped: the person is registered with the next readable one.
 fn person_step(person: Option<&Person>, last_seen: &mut HashMap<String, Address>) -> PersonStep {
     let Some(Person {
         person,
@@ -188,18 +189,18 @@ fn person_step(person: Option<&Person>, last_seen: &mut HashMap<String, Address>
     }
 }
 
-/// One command before it is written down.
+/// One command before it is written as JSON.
 struct Step<'a> {
     command: &'static str,
     stream: String,
     natural_key: String,
     occurred_at: Timestamp,
     data: Data<'a>,
-    /// The file and the line of the row that it is made of.
+    /// The file and the line of the row from which it was made.
     row: (&'static str, u64),
 }
 
-/// The data of the commands that an import sends, as they stand on the wire.
+/// The data of the commands, as written on the wire.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
@@ -269,7 +270,7 @@ fn steps(history: &OrderHistory, person_step: PersonStep) -> Vec<Step<'_>> {
             steps.push(place(history, person));
         }
     }
-    // What a person says of an address stands apart from the order.
+    // The person's address does not depend on the order.
     if !history.is_whole {
         return steps;
     }
@@ -336,7 +337,8 @@ fn person_command<'a>(
     Some(Step {
         command,
         stream: format!("customer-{}", person.person),
-        // Not the person alone: another folder's rows of the same person are other intents.
+        // The person alone is not enough: rows of the same person in another folder are other
+        // intents.
         natural_key: format!("{}/{}", history.order.customer, history.order.order),
         occurred_at: history.order.purchased_at,
         data: Data::Address {
@@ -407,8 +409,8 @@ fn give_review<'a>(order: &'a str, review: &'a ReviewRow) -> Step<'a> {
     }
 }
 
-/// The key of a row that has the same key as rows before it: each is an intent of its own, and
-/// whether it adds anything is for the business to say.
+/// The key of a row whose key occurred in rows before it. Each of these rows is an intent of its
+/// own; the business decides whether it adds anything.
 fn repeated(key: String, repetition: u32) -> String {
     if repetition == 0 {
         key
@@ -417,7 +419,7 @@ fn repeated(key: String, repetition: u32) -> String {
     }
 }
 
-/// A command line as the batch door takes it.
+/// A command line in the form that the batch door accepts.
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -437,13 +439,14 @@ struct Actor {
 }
 
 impl Step<'_> {
-    /// What it says, for telling one saying from another.
+    /// The content of the command, to tell changed data from equal data.
     fn facts(&self) -> String {
         let facts = (self.command, self.occurred_at, &self.data);
         serde_json::to_string(&facts).expect("texts and integers can be written as JSON")
     }
 
-    /// The line under the row's own id, or under that of a correction with this digest.
+    /// The line under the row's own id or, if `correction` is given, under the id of that
+    /// correction.
     fn into_line(self, tenant: Option<&str>, correction: Option<Uuid>) -> CommandLine {
         let id = match correction {
             None => command_id(self.command, &self.natural_key),

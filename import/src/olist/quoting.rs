@@ -1,14 +1,14 @@
-//! A CSV file cut into records and fields, with quotes read to the letter (RFC 4180).
+//! A CSV file cut into records and fields, with strict quotes (RFC 4180).
 //!
 //! Invariant: a quote opens a field only at its beginning, and closes it only before a comma or at
-//! the end of a record; whatever else a quote does is a fault. A fault spoils the physical line in
-//! which its record begins, and reading goes on with the next line: so a quote that is never closed
-//! swallows no row behind it. Deliberately absent: the header, and what the fields mean.
+//! the end of a record; any other quote is a fault. A fault costs only the physical line in which
+//! its record begins; reading continues with the next line. So a quote that is never closed does
+//! not swallow the rows behind it. Deliberately absent: the header, and what the fields mean.
 
 use csv::ByteRecord;
 
-/// The largest record, in bytes. Without a bound, each quote that is never closed would be looked
-/// for to the end of the file.
+/// The largest record, in bytes. Without a bound, the search for the end of a quote that is never
+/// closed would go on to the end of the file.
 pub const RECORD_SIZE_MAX: usize = 1024 * 1024;
 
 /// What is wrong with the quotes of a record.
@@ -20,7 +20,7 @@ pub enum QuoteFault {
         /// The field's place in the record, from 1.
         field: usize,
     },
-    /// A quoted field goes on behind its closing quote.
+    /// A quoted field continues after its closing quote.
     #[error(
         "the quote that opens field {field} is closed before the field ends, in line {line}: \
          within quotes a quote is written twice"
@@ -31,32 +31,32 @@ pub enum QuoteFault {
         /// The line of the closing quote.
         line: u64,
     },
-    /// A quote stands within a field that does not begin with one.
+    /// A quote is inside a field that does not begin with a quote.
     #[error("a quote stands in the middle of field {field}, which does not begin with one")]
     Stray {
         /// The field's place in the record, from 1.
         field: usize,
     },
-    /// A quoted field reaches over several lines, and what follows is no row.
+    /// A quoted field spans several lines, and what follows it is no row.
     #[error("a quote is not closed in its line, and what follows line {last_line} is no row")]
     Runaway {
         /// The line in which the quote would be closed.
         last_line: u64,
     },
-    /// The record is larger than any that is read.
+    /// The record is larger than [`RECORD_SIZE_MAX`].
     #[error("the row does not end within {RECORD_SIZE_MAX} bytes")]
     TooLarge,
 }
 
-/// A record as it was cut out.
+/// A record as it was cut.
 pub struct Cut {
     /// The line it begins in, from 1.
     pub line: u64,
-    /// The line it ends in; the same where it has a fault.
+    /// The line in which it ends; equal to `line` if there is a fault.
     pub last_line: u64,
-    /// Its fields, without their quotes; those before the fault, where there is one.
+    /// Its fields, without their quotes; if there is a fault, those before it.
     pub fields: ByteRecord,
-    /// Why it is no record.
+    /// Why it is not a valid record.
     pub fault: Option<QuoteFault>,
 }
 
@@ -64,16 +64,16 @@ pub struct Cut {
 pub struct Cutter<'a> {
     rest: &'a [u8],
     line: u64,
-    /// How many fields a record should have, once that is known.
+    /// How many fields a record should have, if known.
     width: Option<usize>,
 }
 
-/// How many records are looked at behind one that reaches over several lines, and at how many of its lines
-/// another may begin.
+/// How many records after a multi-line record are examined, and how many of its line beginnings are
+/// tried as the beginning of another record.
 const LOOK_AHEAD_MAX: usize = 100;
 
 impl<'a> Cutter<'a> {
-    /// Begins with the first line of `content`.
+    /// A cutter that begins with the first line of `content`.
     pub fn new(content: &'a [u8]) -> Self {
         Self {
             rest: content,
@@ -82,15 +82,17 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Says how many fields a record should have.
+    /// Sets how many fields a record should have.
     pub fn set_width(&mut self, width: usize) {
         self.width = Some(width);
     }
 
-    /// Whether the record that ends at `end`, lines below the one in which it begins, has swallowed others:
-    /// whether what follows makes more sense read from one of its lines than from its end. A quote that is
-    /// not closed turns texts and what stands between them around, as far as there are quotes; and a line of
-    /// a text may look like a row, so that no single line tells.
+    /// Whether the multi-line record that ends at `end` has swallowed other records. To decide
+    /// that, records are cut from `end` on, and then from each line of the record on. The record is
+    /// a runaway if one of its lines gives fewer bad records than `end`.
+    ///
+    /// After an unclosed quote, the text inside quotes and the text between them are exchanged, up
+    /// to the last quote. A line of a text may look like a row, so no single line is enough.
     fn is_runaway(&self, end: usize) -> bool {
         let mut behind = self.cutter_at(end);
         let bad_count = behind.bad_count(LOOK_AHEAD_MAX, usize::MAX, usize::MAX);
@@ -104,7 +106,7 @@ impl<'a> Cutter<'a> {
         })
     }
 
-    /// One that begins so many bytes further on.
+    /// A cutter for the content that begins `begin` bytes further on.
     fn cutter_at(&self, begin: usize) -> Cutter<'a> {
         Cutter {
             rest: &self.rest[begin..],
@@ -113,8 +115,8 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Passes so many records, as far as they begin within so many bytes, and says how many of them have a
-    /// fault or another width. Looks no further where it is `bad_max`.
+    /// Skips up to `records_max` records that begin within `length_max` bytes. Returns how many of
+    /// them have a fault or a wrong number of fields; stops once this number reaches `bad_max`.
     fn bad_count(&mut self, records_max: usize, length_max: usize, bad_max: usize) -> usize {
         let length = self.rest.len();
         let mut bad_count = 0;
@@ -184,8 +186,8 @@ fn line_feeds(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// Reads the record at the beginning of `content`, which is in line `line`, into `fields` and says
-/// where it ends. After a fault, `fields` holds those before it.
+/// Reads the record at the beginning of `content`, which is in line `line`, into `fields` and
+/// returns where it ends. After a fault, `fields` holds the fields before the fault.
 fn cut(content: &[u8], line: u64, fields: &mut ByteRecord) -> Result<usize, QuoteFault> {
     let bounded = &content[..content.len().min(RECORD_SIZE_MAX)];
     let is_cut_off = bounded.len() < content.len();
@@ -227,7 +229,7 @@ fn cut(content: &[u8], line: u64, fields: &mut ByteRecord) -> Result<usize, Quot
     }
 }
 
-/// The bytes up to the quote that closes the field which they begin with.
+/// The length of the quoted text with which `bytes` begins, up to its closing quote.
 fn quoted_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -239,7 +241,7 @@ fn quoted_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The text of a quoted field, in which each quote is written twice.
+/// The text of a quoted field, with each doubled quote made single.
 fn unescaped(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes.len());
     let mut was_quote = false;
@@ -258,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// Each record as its line and its fields, or what is wrong with it.
+    /// Each record as its line and its fields, or its fault.
     fn records(content: &str) -> Vec<(u64, Result<Vec<String>, QuoteFault>)> {
         let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
         Cutter::new(content.as_bytes())
@@ -340,7 +342,7 @@ mod tests {
         let found: Vec<_> = cutter.map(|cut| (cut.line, cut.fault)).collect();
         let runaway = QuoteFault::Runaway { last_line: 2 };
         assert_eq!(found, [(1, Some(runaway)), (2, None), (5, None)]);
-        // A text may hold rows, and a row behind it may have a fault of its own.
+        // A text may contain rows, and a row behind it may have a fault of its own.
         let content = "row0,,\"a\nb,c,d\ne\"\nrow1,\"f\"g,\nrow2,,\n";
         let mut cutter = Cutter::new(content.as_bytes());
         cutter.set_width(3);
@@ -348,7 +350,7 @@ mod tests {
         assert_eq!(found, [(1, false), (4, true), (5, false)]);
     }
 
-    /// A row of three fields, written as spreadsheets do.
+    /// A row of three fields, written in the way of spreadsheets.
     fn written(fields: &[String], quotes_all: bool) -> String {
         let field = |field: &String| {
             if quotes_all || field.contains([',', '"', '\r', '\n']) {
@@ -370,7 +372,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is written well is read as it was, with the line of each row.
+        /// Well-formed rows are read back unchanged, with their line numbers.
         #[test]
         fn what_is_written_is_read(rows in rows(), quotes_all: bool) {
             let mut content = String::new();
@@ -382,8 +384,8 @@ mod tests {
             prop_assert_eq!(records(&content), expected);
         }
 
-        /// One quote too many or too few: each other row is read as it was, or stands in the lines
-        /// of a record that is a fault or of another width.
+        /// With one quote too many or too few, each other row is read unchanged, or lies in the
+        /// lines of a record that has a fault or a wrong number of fields.
         #[test]
         fn one_wrong_quote_is_noticed(
             rows in rows(), quotes_all: bool, spoiled: prop::sample::Index,

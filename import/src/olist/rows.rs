@@ -1,7 +1,7 @@
 //! The rows of the five needed files, read field by field.
 //!
-//! Invariant: a row of these types is whole and well formed; text is kept as it is. Deliberately
-//! absent: how rows of different files belong together, and what the business says of them.
+//! Invariant: a row of these types is complete and well formed; text is kept unchanged.
+//! Deliberately absent: how rows of different files belong together, and the rules of the business.
 
 use domain::order::LINE_MAX;
 use domain::payment::Method;
@@ -13,7 +13,7 @@ use kernel::{StreamName, Timestamp};
 use super::table::Record;
 use super::values::{Reason, amount_minor, id, key, moment, number, text, unknown_word};
 
-/// The largest number of a payment within its order; the smallest is 1.
+/// The largest number of a payment within its order; the smallest number is 1.
 const SEQUENCE_MAX: i64 = 1_000_000;
 
 /// A needed file: its name and its needed columns.
@@ -24,7 +24,7 @@ pub struct FileShape<const N: usize> {
     pub columns: [&'static str; N],
 }
 
-/// The orders: the root of everything else.
+/// The orders; rows of the other files refer to them.
 pub const ORDERS: FileShape<8> = FileShape {
     name: "olist_orders_dataset.csv",
     columns: [
@@ -77,7 +77,7 @@ pub const REVIEWS: FileShape<6> = FileShape {
     ],
 };
 
-/// The customers: a row for each order, of which several may speak of one person.
+/// The customers: one row for each order; several rows may be about one person.
 pub const CUSTOMERS: FileShape<5> = FileShape {
     name: "olist_customers_dataset.csv",
     columns: [
@@ -89,7 +89,7 @@ pub const CUSTOMERS: FileShape<5> = FileShape {
     ],
 };
 
-/// How far an order had come when the data was written.
+/// The state of an order when the data was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Placed.
@@ -102,11 +102,11 @@ pub enum Status {
     Invoiced,
     /// Handed to the carrier.
     Shipped,
-    /// With the customer.
+    /// Delivered to the customer.
     Delivered,
     /// Cancelled.
     Canceled,
-    /// An item could not be had.
+    /// An item could not be obtained.
     Unavailable,
 }
 
@@ -119,7 +119,7 @@ pub struct OrderRow {
     pub order: String,
     /// The customer row's id.
     pub customer: String,
-    /// How far the order had come.
+    /// The state of the order.
     pub status: Status,
     /// When it was placed.
     pub purchased_at: Timestamp,
@@ -127,17 +127,15 @@ pub struct OrderRow {
     pub approved_at: Option<Timestamp>,
     /// When the carrier took it.
     pub shipped_at: Option<Timestamp>,
-    /// When the customer had it.
+    /// When the customer received it.
     pub delivered_at: Option<Timestamp>,
-    /// When it was due.
+    /// The date for which the delivery was promised.
     pub estimated_delivery: Timestamp,
 }
 
 impl OrderRow {
-    /// Reads the row.
-    ///
     /// # Errors
-    /// What cannot be read first.
+    /// The first cell that cannot be read.
     pub fn read(record: &Record<8>) -> Result<Self, Reason> {
         record.whole()?;
         let moment_at = |nth| {
@@ -173,13 +171,13 @@ impl OrderRow {
         })
     }
 
-    /// When the order was approved or, where it was not, placed.
+    /// When the order was approved or, if it was not, when it was placed.
     #[must_use]
     pub fn approved_or_purchased_at(&self) -> Timestamp {
         self.approved_at.unwrap_or(self.purchased_at)
     }
 
-    /// The latest moment that the row knows of the order itself; the estimate is a promise.
+    /// The latest time that the row gives for the order itself; the estimate is only a promise.
     #[must_use]
     pub fn latest_at(&self) -> Timestamp {
         [self.approved_at, self.shipped_at, self.delivered_at]
@@ -194,22 +192,20 @@ impl OrderRow {
 pub struct ItemRow {
     /// The item's number within its order.
     pub number: i64,
-    /// What was bought.
+    /// The product's id.
     pub product: String,
-    /// From whom.
+    /// The seller's id.
     pub seller: String,
-    /// For how much, in minor units.
+    /// The price, in minor units.
     pub price_minor: i64,
-    /// What its transport cost, in minor units.
+    /// The cost of its transport, in minor units.
     pub freight_minor: i64,
 }
 
 impl ItemRow {
-    /// Reads the row.
-    ///
     /// # Errors
-    /// What cannot be read first. A negative price cannot be read; whether a free item or a
-    /// negative freight is allowed is for the business to say.
+    /// The first cell that cannot be read. A negative price counts as unreadable; the business
+    /// decides whether a free item or a negative freight is allowed.
     pub fn read(record: &Record<6>) -> Result<Self, Reason> {
         record.whole()?;
         let (ordinal, price, freight) = (record.field(1)?, record.field(4)?, record.field(5)?);
@@ -237,9 +233,9 @@ pub struct PaymentRow {
     pub sequence: i64,
     /// How it was paid.
     pub method: Method,
-    /// In how many parts.
+    /// The number of instalments.
     pub instalments: i64,
-    /// How much, in minor units.
+    /// The amount, in minor units.
     pub amount_minor: i64,
     /// How many rows before it have the same order and number.
     pub repetition: u32,
@@ -249,8 +245,8 @@ impl PaymentRow {
     /// Reads the row of a payment of `order`.
     ///
     /// # Errors
-    /// What cannot be read first. Whether a negative amount or number of instalments is allowed is
-    /// for the business to say.
+    /// The first cell that cannot be read. The business decides whether a negative amount or number
+    /// of instalments is allowed.
     pub fn read(record: &Record<5>, order: &str) -> Result<Self, Reason> {
         record.whole()?;
         let (ordinal, method) = (record.field(1)?, record.field(2)?);
@@ -289,23 +285,21 @@ pub struct ReviewRow {
     pub line: u64,
     /// The review's id, which several orders may share.
     pub review: String,
-    /// From 1 to 5.
+    /// The score, from 1 to 5.
     pub score: i64,
-    /// Its title, as it is.
+    /// Its title, unchanged.
     pub title: Option<String>,
-    /// Its text, as it is.
+    /// Its text, unchanged.
     pub comment: Option<String>,
-    /// When the customer was asked for it.
+    /// When the customer was asked for the review.
     pub created_at: Timestamp,
     /// How many rows before it have the same order and review.
     pub repetition: u32,
 }
 
 impl ReviewRow {
-    /// Reads the row.
-    ///
     /// # Errors
-    /// What cannot be read first.
+    /// The first cell that cannot be read.
     pub fn read(record: &Record<6>) -> Result<Self, Reason> {
         record.whole()?;
         let (review, score, created) = (record.field(0)?, record.field(2)?, record.field(5)?);
@@ -323,32 +317,30 @@ impl ReviewRow {
     }
 }
 
-/// Where a person lives, as the customers file says.
+/// Where a person lives, according to the customers file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// City.
     pub city: String,
-    /// State.
     pub state: String,
-    /// The first digits of the postcode; text, since it may begin with 0.
+    /// The first digits of the postcode; a text, because it may begin with 0.
     pub postcode_prefix: String,
 }
 
-/// What can be read of a row of the customers file.
+/// The readable parts of a row of the customers file.
 ///
-/// The person's id is all that an order needs of it, so it is read even where the rest cannot be.
+/// An order needs only the person's id, so the id is read even if the rest cannot be.
 #[derive(Clone, Debug)]
 pub struct CustomerRow {
     /// The line it begins in.
     pub line: u64,
-    /// The person, where that much can be read.
+    /// The person's id, if it can be read.
     pub person: Option<String>,
-    /// The address, where the whole row can be read.
+    /// The address, if the whole row can be read.
     pub address: Option<Address>,
 }
 
 impl CustomerRow {
-    /// Reads as much of the row as there is, with its customer id and what is wrong with it.
+    /// Reads the readable parts of the row; returns its customer id, the row, and what is wrong.
     pub fn read(record: &Record<5>) -> (Option<String>, Self, Option<Reason>) {
         let cell = |nth, read: fn(&'static str, &str) -> Result<String, Reason>| {
             record

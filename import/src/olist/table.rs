@@ -1,8 +1,8 @@
-//! A CSV file (RFC 4180) as records whose fields are asked for by the header's names.
+//! A CSV file (RFC 4180) as records whose fields are found by the names in the header.
 //!
-//! Invariant: a record knows the physical line it begins in, however many line breaks the quoted
-//! fields before it hold, and quotes are read to the letter (`quoting`): a quote that is not closed
-//! spoils the line in which its record begins and no other. Deliberately absent: what the fields
+//! Invariant: a record knows the physical line in which it begins, however many line breaks the
+//! quoted fields before it hold. Quotes are read strictly (`quoting`): a quote that is not closed
+//! costs the line in which its record begins, and no other. Deliberately absent: what the fields
 //! mean.
 
 use csv::ByteRecord;
@@ -27,7 +27,7 @@ pub enum TableError {
         /// The column.
         column: &'static str,
     },
-    /// The header is not quoted as CSV is.
+    /// The header is not quoted as CSV requires.
     #[error("the first line of {file} cannot be read as CSV")]
     Header {
         /// The file's name.
@@ -44,14 +44,14 @@ pub struct Record<const N: usize> {
     last_line: u64,
     columns: [(&'static str, usize); N],
     columns_in_header: usize,
-    /// The fields before the fault, where there is one.
+    /// The fields; if there is a fault, those before it.
     fields: ByteRecord,
     fault: Option<QuoteFault>,
 }
 
 impl<const N: usize> Record<N> {
-    /// Says whether the record as a whole can be read: quoted to the letter, as many fields as the
-    /// header, all UTF-8.
+    /// Checks that the record as a whole can be read: valid quotes, as many fields as the header,
+    /// all UTF-8.
     ///
     /// # Errors
     /// [`Reason::Quoting`], [`Reason::FieldCount`], [`Reason::NotUtf8`].
@@ -77,11 +77,10 @@ impl<const N: usize> Record<N> {
         }
     }
 
-    /// The field in the `nth` of the needed columns, with its name. Fields before a fault can be
-    /// read.
+    /// The name and the text of the `nth` needed column. Fields before a fault can be read.
     ///
     /// # Errors
-    /// [`Reason::Quoting`], [`Reason::FieldCount`] where the record ends before it,
+    /// [`Reason::Quoting`]; [`Reason::FieldCount`] if the record ends before the column;
     /// [`Reason::NotUtf8`].
     pub fn field(&self, nth: usize) -> Result<(&'static str, &str), Reason> {
         let (column, place) = self.columns[nth];
@@ -92,7 +91,7 @@ impl<const N: usize> Record<N> {
         Ok((column, text))
     }
 
-    /// Why the record does not have the fields that it should have.
+    /// Why the record lacks fields or has too many.
     fn broken(&self) -> Reason {
         if let Some(fault) = self.fault {
             return Reason::Quoting(fault);
@@ -105,13 +104,13 @@ impl<const N: usize> Record<N> {
     }
 }
 
-/// Reads every record of a file and gives it to `each`.
+/// Reads every record of a file and passes it to `each`.
 ///
-/// A byte order mark, CRLF line ends and blank lines between records are tolerated; columns may
-/// stand in any order, with others between them.
+/// A byte order mark, CRLF line ends and blank lines between records are accepted. The columns may
+/// be in any order, with other columns between them.
 ///
 /// # Errors
-/// [`TableError`] where no record can be read at all.
+/// [`TableError`] if the header cannot be used.
 pub fn for_each_record<const N: usize>(
     file: &'static str,
     content: &[u8],

@@ -1,4 +1,4 @@
-//! The planner from files to lines: what each kind of row becomes, and what becomes of dirt.
+//! From files to command lines: what each kind of row becomes, and how bad rows are handled.
 
 mod doubtful;
 
@@ -58,7 +58,7 @@ impl Folder {
         Plan::new(histories, None)
     }
 
-    /// Each line as `Command id-of-stream time`, the date without the year.
+    /// Each line as `Command id-of-stream time`, the time without the year.
     fn sent(self) -> Vec<String> {
         let plan = self.plan();
         let lines: Vec<_> = plan.lines().collect();
@@ -138,7 +138,7 @@ fn lines_stand_as_the_batch_door_takes_them() {
     assert!(lines[3].ends_with(r#""data":{}}"#));
 }
 
-/// Reads a planned line as the door would, without its envelope.
+/// Reads a planned line in the way of the door, without its envelope.
 fn decode(line: &CommandLine) -> Result<(), ShapeError> {
     let value: serde_json::Value = serde_json::from_str(&line.json).unwrap();
     let stream: StreamName = value["stream"].as_str().unwrap().parse().unwrap();
@@ -330,7 +330,7 @@ fn every_command_has_an_id_of_its_own_that_a_repetition_finds_again() {
     assert_eq!(ids.len(), lines.len());
 }
 
-/// All commands of an order: of one that cannot be placed, none is sent.
+/// All commands of an order that are missing if the order cannot be placed.
 const HELD_BACK: [&str; 6] = [
     "PlaceOrder",
     "CapturePayment",

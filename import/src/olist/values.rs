@@ -1,7 +1,7 @@
-//! The texts in the cells of a CSV file, read as amounts, moments, names and numbers.
+//! The texts in the cells of a CSV file, read as amounts, times, names and numbers.
 //!
-//! Invariant: a value is read exactly as it stands or not at all; nothing is trimmed, rounded or
-//! guessed, and no amount ever passes through a float. Deliberately absent: files and rows.
+//! Invariant: a value is read exactly as written or not at all. Nothing is trimmed, rounded or
+//! guessed, and no amount passes through a float. Deliberately absent: files and rows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ use kernel::{StreamName, Timestamp};
 
 use super::quoting::QuoteFault;
 
-/// How many characters of a cell a reason shows.
+/// How many characters of a cell a reason quotes.
 const SHOWN_CHARACTERS_MAX: usize = 60;
 
-/// The longest key of a row, in bytes; it is kept, and shown where it repeats.
+/// The longest key of a row, in bytes; a key is kept in memory, and shown if it repeats.
 const KEY_SIZE_MAX: usize = 1_000;
 
-/// Why a row cannot be read, or a command not be made of it.
+/// Why a row cannot be read, or why no command can be made of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The row has too few or too many fields.
@@ -27,10 +27,10 @@ pub enum Reason {
         found: usize,
         /// Fields in the header.
         expected: usize,
-        /// How far it reaches, where that is more than a line.
+        /// The row's last line, if the row spans several lines.
         reach: Reach,
     },
-    /// The row is not quoted as CSV is, so that nobody knows where its fields end.
+    /// The row has a quoting fault, so the ends of its fields are unknown.
     #[error(transparent)]
     Quoting(QuoteFault),
     /// A cell is not UTF-8.
@@ -45,17 +45,17 @@ pub enum Reason {
         /// The cell's column.
         column: &'static str,
     },
-    /// A cell is not what its column holds.
+    /// A cell does not have the form that its column requires.
     #[error("{column} is not {expected}: {text:?}")]
     NotA {
         /// The cell's column.
         column: &'static str,
-        /// What its column holds.
+        /// What the column requires.
         expected: &'static str,
-        /// What stands there instead, cut short.
+        /// The text of the cell, cut to a maximal length.
         text: String,
     },
-    /// A cell holds a text that the business cannot take.
+    /// A cell holds a text that the domain does not allow.
     #[error("{column} holds {source}")]
     NotText {
         /// The cell's column.
@@ -73,7 +73,7 @@ pub enum Reason {
         /// The line of the row that counts.
         line: u64,
     },
-    /// The row belongs to an order that is not there.
+    /// The row belongs to an order that is not in the orders file.
     #[error("order {order} is not in the orders file")]
     OrderMissing {
         /// The order's id.
@@ -87,8 +87,8 @@ pub enum Reason {
         /// The line of the order's row.
         line: u64,
     },
-    /// The row belongs to an order that is not there, or whose own row cannot be read: so many
-    /// could not be read that their ids were not all kept.
+    /// The row belongs to an order that is missing or unreadable. Which of the two is not known:
+    /// there were too many unreadable orders to keep all their ids.
     #[error("order {order} is not among the orders that can be read")]
     OrderNotRead {
         /// The order's id.
@@ -111,13 +111,13 @@ pub enum Reason {
         /// The line of the item's row.
         line: u64,
     },
-    /// The order names a customer who is not there.
+    /// The order names a customer who is not in the customers file.
     #[error("customer {customer} is not in the customers file")]
     CustomerMissing {
         /// The customer id of the order row.
         customer: String,
     },
-    /// The order names a customer of whom not even the person's id can be read.
+    /// The order names a customer whose row does not even have a readable person's id.
     #[error("its customer {customer}, in line {line} of the customers file, cannot be read")]
     CustomerUnreadable {
         /// The customer id of the order row.
@@ -130,7 +130,7 @@ pub enum Reason {
     TooManyItems {
         /// Items of the order.
         items: usize,
-        /// The most a command may hold.
+        /// The maximum of a command.
         items_max: usize,
     },
     /// The line is not a JSON object (in a file of command lines).
@@ -141,12 +141,12 @@ pub enum Reason {
     },
 }
 
-/// The last line of a row that reaches over several.
+/// The last line of a row, if the row spans several lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach(Option<u64>);
 
 impl Reach {
-    /// That of a row which begins and ends in these lines.
+    /// The reach of a row that begins and ends in these lines.
     #[must_use]
     pub fn between(line: u64, last_line: u64) -> Self {
         Self((last_line > line).then_some(last_line))
@@ -176,7 +176,7 @@ impl Reason {
 ///
 /// # Errors
 /// [`Reason::NotA`] for everything else: signs other than a leading minus, exponents, separators,
-/// more than two decimals, and what is beyond ±2^53.
+/// more than two decimals, and amounts beyond ±2^53.
 pub fn amount_minor(column: &'static str, text: &str) -> Result<i64, Reason> {
     let not_an_amount = || {
         Reason::not_a(
@@ -205,10 +205,10 @@ pub fn amount_minor(column: &'static str, text: &str) -> Result<i64, Reason> {
         .ok_or_else(not_an_amount)
 }
 
-/// Reads `2018-06-04 16:44:48` as a moment in UTC.
+/// Reads `2018-06-04 16:44:48` as a time in UTC.
 ///
 /// # Errors
-/// [`Reason::NotA`] for every other form and for days and times that do not exist.
+/// [`Reason::NotA`] for every other form, and for days and times that do not exist.
 pub fn moment(column: &'static str, text: &str) -> Result<Timestamp, Reason> {
     let not_a_moment =
         || Reason::not_a(column, "a date and time, such as 2018-06-04 16:44:48", text);
@@ -220,7 +220,7 @@ pub fn moment(column: &'static str, text: &str) -> Result<Timestamp, Reason> {
                 b'd' => byte.is_ascii_digit(),
                 other => byte == other,
             });
-    // RFC 3339 knows leap seconds; the data does not.
+    // RFC 3339 allows leap seconds; the data has none.
     if !has_the_form || text.ends_with(":60") {
         return Err(not_a_moment());
     }
@@ -229,10 +229,10 @@ pub fn moment(column: &'static str, text: &str) -> Result<Timestamp, Reason> {
         .map_err(|_| not_a_moment())
 }
 
-/// Reads an id that can stand behind a stream's category.
+/// Reads an id that may follow the category in a stream's name.
 ///
 /// # Errors
-/// [`Reason::Empty`]; [`Reason::NotA`] where it holds other characters or is too long.
+/// [`Reason::Empty`]; [`Reason::NotA`] if it has other characters or is too long.
 pub fn id(column: &'static str, text: &str) -> Result<String, Reason> {
     if text.is_empty() {
         return Err(Reason::Empty { column });
@@ -247,10 +247,10 @@ pub fn id(column: &'static str, text: &str) -> Result<String, Reason> {
     Ok(text.to_owned())
 }
 
-/// Reads a key that joins two files: any text but the empty one.
+/// Reads a key that joins two files: any text of 1 to 1,000 bytes.
 ///
 /// # Errors
-/// [`Reason::Empty`].
+/// [`Reason::Empty`]; [`Reason::NotA`] if it is too long.
 pub fn key(column: &'static str, text: &str) -> Result<String, Reason> {
     if text.is_empty() {
         Err(Reason::Empty { column })
@@ -261,10 +261,10 @@ pub fn key(column: &'static str, text: &str) -> Result<String, Reason> {
     }
 }
 
-/// Reads a text of the business, as it is: the limits are those of `T`.
+/// Checks a text of the business against the limits of `T`, and returns it unchanged.
 ///
 /// # Errors
-/// [`Reason::NotText`] with what `T` says.
+/// [`Reason::NotText`] with the error of `T`.
 pub fn text<T>(column: &'static str, text: &str) -> Result<String, Reason>
 where
     T: FromStr<Err = VocabularyError>,
@@ -275,7 +275,7 @@ where
     }
 }
 
-/// Reads a whole number between `min` and `max`, both included: digits, maybe behind a minus.
+/// Reads a whole number between `min` and `max`, both included: digits, optionally after a minus.
 ///
 /// # Errors
 /// [`Reason::NotA`] for everything else.
@@ -293,7 +293,7 @@ pub fn number(
         .ok_or_else(|| Reason::not_a(column, expected, text))
 }
 
-/// Makes the reason for a cell that holds none of the words its column knows.
+/// The reason for a cell whose text is none of the words that its column allows.
 #[must_use]
 pub fn unknown_word(column: &'static str, expected: &'static str, text: &str) -> Reason {
     Reason::not_a(column, expected, text)

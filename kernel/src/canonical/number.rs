@@ -1,25 +1,23 @@
-//! Numbers as exact decimals, written as RFC 8785 writes them but with all their digits.
+//! Numbers as exact decimals. They are written as in RFC 8785, but with all their digits.
 //!
-//! Invariant: two numbers are written alike if and only if they are equal, and what is written takes
-//! no more room than what was read, but for some forty digits. A whole number that 128 bits hold
-//! stands in full.
+//! Invariant: two numbers are written alike if and only if they are equal. The output is at most
+//! some forty digits longer than the input. An integer that fits 128 bits is written without an
+//! exponent.
 
 /// The most digits before the decimal point; a larger number is written with an exponent.
 const WHOLE_DIGITS_MAX: i64 = 39;
-/// The most zeros behind the decimal point before the first digit of a number below 1.
+/// The most zeros between the decimal point and the first other digit of a number below 1.
 const ZEROS_MAX: i64 = 5;
-/// The most digits of an exponent, zeros before it not counted.
+/// The most digits of an exponent, without leading zeros.
 pub(super) const EXPONENT_DIGITS_MAX: usize = 15;
 
-/// Why a number is not written.
 pub(super) enum NumberError {
-    /// It is not a number as JSON has them.
+    /// The text is not a JSON number.
     Syntax,
-    /// Its exponent is beyond counting.
+    /// The exponent has more than [`EXPONENT_DIGITS_MAX`] digits.
     Exponent,
 }
 
-/// Writes the number that `text` is.
 pub(super) fn write(text: &[u8], written: &mut Vec<u8>) -> Result<(), NumberError> {
     let is_short = text.len() < 20 && text != b"-0";
     if is_short && is_whole(text.strip_prefix(b"-").unwrap_or(text)) {
@@ -31,17 +29,17 @@ pub(super) fn write(text: &[u8], written: &mut Vec<u8>) -> Result<(), NumberErro
     Ok(())
 }
 
-/// Whether these are the digits of a whole number as JSON writes them.
+/// Whether these are the digits of an integer as JSON writes it: no leading zeros.
 fn is_whole(digits: &[u8]) -> bool {
     let is_one = digits.len() == 1 || digits.first() != Some(&b'0');
     !digits.is_empty() && is_one && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// A number other than 0 as `0.digits × 10^point`, its first and last digits not being 0; without
-/// digits it is 0.
+/// A number as `0.digits × 10^point`. The first and the last digit are not 0; the number 0 has no
+/// digits.
 struct Decimal<'a> {
     is_negative: bool,
-    /// Its digits before and behind the decimal point of the text.
+    /// The digits before and after the decimal point of the text.
     digits: [&'a [u8]; 2],
     point: i64,
 }
@@ -90,7 +88,7 @@ impl<'a> Decimal<'a> {
         Ok(Self { point, ..number })
     }
 
-    /// The number with these digits before and behind its decimal point.
+    /// The number with these digits before and after its decimal point.
     fn placed(is_negative: bool, whole: &'a [u8], fraction: &'a [u8]) -> Self {
         let whole = without_first_zeros(whole);
         let (fraction, point) = match whole.is_empty() {
@@ -134,7 +132,7 @@ impl<'a> Decimal<'a> {
         let zeros = |written: &mut Vec<u8>, count: i64| {
             written.extend((0..count).map(|_| b'0'));
         };
-        // So many digits stand before the decimal point.
+        // `before` is the number of digits before the decimal point.
         let point_behind = |written: &mut Vec<u8>, before: i64| {
             let place = start + usize::try_from(before).expect("within the digits");
             written.insert(place, b'.');

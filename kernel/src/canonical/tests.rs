@@ -1,5 +1,5 @@
-//! One form of JSON, held against a naive reading of it: what is equal has one form, and forms are read
-//! back as what they were.
+//! Canonical JSON is compared with a naive reading of the same text: equal texts have one form, and
+//! a form reads as what was written.
 
 use std::cmp::Ordering;
 
@@ -19,7 +19,7 @@ fn refused_at(text: &str, place: &str) {
 
 #[test]
 fn members_and_strings_are_as_in_rfc_8785() {
-    // Its sections 3.2.2 to 3.2.4, but for the numbers.
+    // RFC 8785, sections 3.2.2 to 3.2.4, without the numbers.
     let sent = r#" { "literals": [null, true , false], "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
         "numbers": [1E30, 4.50, 2e-3, 0.000000000000000000000000001] } "#;
     let written = concat!(
@@ -119,7 +119,8 @@ fn what_leaves_open_what_it_says_is_refused_with_its_place() {
     refused_at(&"[".repeat(100_000), &"/0".repeat(JSON_DEPTH_MAX));
 }
 
-/// A number read without arithmetic on its digits: sign, digits and the power of ten they are of.
+/// A number that is read without arithmetic on its digits: sign, digits, and the power of ten to
+/// multiply them by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Exact {
     is_negative: bool,
@@ -151,7 +152,7 @@ impl Exact {
         }
     }
 
-    /// The same as an integer, if it is a whole one that 64 bits hold.
+    /// The number as an integer, if it is whole and fits 64 bits.
     fn whole(&self) -> Option<i64> {
         if self.digits.is_empty() {
             return Some(0);
@@ -171,7 +172,6 @@ impl Exact {
     }
 }
 
-/// Decimal texts of all forms.
 fn decimal() -> impl Strategy<Value = String> {
     let digits = prop_oneof![
         "[0-9]{1,4}",
@@ -203,7 +203,7 @@ fn decimal() -> impl Strategy<Value = String> {
         .prop_map(|(sign, whole, fraction, exponent)| [sign, &whole, &fraction, &exponent].concat())
 }
 
-/// Some JSON, as text with members, white space and escapes as they come.
+/// Random JSON text with random members, white space and escapes.
 fn json() -> impl Strategy<Value = String> {
     let text = prop_oneof![
         "[a-c]{0,2}",
@@ -240,7 +240,7 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// Whether two values say the same, as far as doubles tell.
+/// Whether two values are equal when numbers are compared as doubles.
 fn are_equal(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
@@ -260,7 +260,8 @@ fn are_equal(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Turns the members of objects round, numbers to another form, and strings to escapes.
+/// The same object spelled differently: members in reverse order, numbers in another notation,
+/// strings as escapes.
 fn respelled(text: &str) -> String {
     let mut value = match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(members)) => members,
@@ -299,12 +300,12 @@ proptest! {
     #[test]
     fn the_form_of_a_form_is_itself_and_says_the_same(text in json()) {
         let Ok(written) = canonical_json(&text) else {
-            // Members come twice.
+            // A member occurs twice.
             return Ok(());
         };
         prop_assert_eq!(canonical_json(&written), Ok(written.clone()));
         let says = |text: &str| serde_json::from_str::<Value>(text).ok();
-        // A double cannot hold everything.
+        // Values whose numbers do not fit a double are not compared.
         if let (Some(sent), Some(written)) = (says(&text), says(&written)) {
             prop_assert!(are_equal(&sent, &written), "{} {}", sent, written);
         }
@@ -317,7 +318,7 @@ proptest! {
         let text = serde_json::to_string(&members).unwrap();
         let written = canonical_json(&text).unwrap();
         prop_assert_eq!(canonical_json(&respelled(&text)), Ok(written.clone()));
-        // In the order of UTF-16 units.
+        // The expected order is that of UTF-16 units.
         let mut names: Vec<&String> = members.keys().collect();
         names.sort_by(|one, other| one.encode_utf16().cmp(other.encode_utf16()));
         let by_hand: Vec<String> = names

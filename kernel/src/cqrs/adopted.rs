@@ -1,8 +1,9 @@
-//! A `cqrs_es::Aggregate`, unchanged, run as a `Decider`.
+//! Runs a `cqrs_es::Aggregate`, unchanged, as a `Decider`.
 //!
 //! Invariant: whatever `handle` does to the aggregate, only the events that it wrote change the
-//! state, and only through `apply`. Deliberately absent: waiting. `handle` is polled once; what is
-//! not ready by then is refused, because an owner that waits for one command stops all others.
+//! state, and only through `apply`. Deliberately absent: waiting. `handle` is polled once; if it is
+//! not ready then, the command is refused, because an owner that waits for one command stops all
+//! others.
 
 use std::fmt;
 use std::future::Future;
@@ -27,21 +28,25 @@ type EventOf<T> = <<T as Adoption>::Aggregate as Aggregate>::Event;
 type ErrorOf<T> = <<T as Adoption>::Aggregate as Aggregate>::Error;
 type ServicesOf<T> = <<T as Adoption>::Aggregate as Aggregate>::Services;
 
-/// What `cqrs_es::Aggregate` lacks to live in this engine; implemented on a marker type.
+/// What an adopted aggregate needs in addition to `cqrs_es::Aggregate`; implemented on a marker
+/// type.
 pub trait Adoption: 'static {
     /// The aggregate that is adopted.
     ///
-    /// It is copied through its JSON form before each decision, so what serde skips is absent there.
+    /// It is copied through its JSON form before each decision, so what serde skips is not in the
+    /// copy.
     type Aggregate: Aggregate;
 
     /// The category of its streams, frozen on the wire: `[a-z][a-z0-9_]*`. (`Aggregate::TYPE` may
     /// be written otherwise.)
     const CATEGORY: &'static str;
 
-    /// What its `handle` is given; asked for at every decision, so it lives as long as the program.
+    /// The services that `handle` receives. Every decision asks for them, so they live as long as
+    /// the program.
     fn services() -> &'static ServicesOf<Self>;
 
-    /// Reads a command; [`decode_variant`](super::decode_variant) does it for an enum with serde.
+    /// Reads a command. For an enum that derives serde, [`decode_variant`](super::decode_variant)
+    /// does this.
     ///
     /// # Errors
     /// [`ShapeError`] for an unknown name or schema, and for data of another shape.
@@ -50,17 +55,17 @@ pub trait Adoption: 'static {
     /// The stable code of a refusal, frozen on the wire: `[a-z][a-z0-9_]*`.
     fn code(error: &ErrorOf<Self>) -> &str;
 
-    /// The facts that explain a refusal; none unless said otherwise.
+    /// The facts that explain a refusal; by default none.
     fn facts(error: &ErrorOf<Self>) -> Map<String, Value> {
         let _ = error;
         Map::new()
     }
 
-    /// The schema number, from 1, for what the aggregate calls an event's version, such as "1.0".
+    /// The schema number, from 1, for the event's version as `cqrs-es` gives it, such as "1.0".
     fn event_schema(event_version: &str) -> u16;
 
-    /// Reads a stored event: the JSON of the aggregate's event type, unless said otherwise. The
-    /// place for the shapes of old events.
+    /// Reads a stored event; by default from the JSON of the aggregate's event type. Override this
+    /// to read the shapes of old events.
     ///
     /// # Errors
     /// [`ShapeError`] for what is not an event of the aggregate.
@@ -80,13 +85,13 @@ pub trait Adoption: 'static {
         }
     }
 
-    /// Its commands with their JSON Schemas, for the doors' description; none unless said otherwise.
+    /// The commands with their JSON Schemas, for the API description; by default none.
     fn command_types(generator: &mut SchemaGenerator) -> Vec<MessageType> {
         let _ = generator;
         Vec::new()
     }
 
-    /// Its events with their JSON Schemas; none unless said otherwise.
+    /// The events with their JSON Schemas; by default none.
     fn event_types(generator: &mut SchemaGenerator) -> Vec<MessageType> {
         let _ = generator;
         Vec::new()
@@ -139,10 +144,10 @@ impl<T: Adoption> Decider for Adopted<T> {
     }
 }
 
-/// Runs a future that has nothing to wait for.
+/// Runs a future that has nothing to wait for; `None` if it is not ready at once.
 fn poll_once<F: Future>(future: F) -> Option<F::Output> {
-    // Without `unconstrained`, tokio makes even a free lock (the sink's) pretend to be busy once
-    // the task around us has used up its budget.
+    // Without `unconstrained`, a free lock (the sink's) returns `Pending` once the surrounding
+    // tokio task has used up its budget.
     let future = pin!(tokio::task::unconstrained(future));
     match future.poll(&mut std::task::Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
@@ -155,12 +160,12 @@ pub struct AdoptedState<A>(Held<A>);
 
 enum Held<A> {
     Aggregate(A),
-    /// What became of an aggregate that serde could not copy, and why; it decides nothing more.
+    /// The aggregate could not be copied through serde, for this reason. It decides nothing more.
     NotCopied(String),
 }
 
 impl<A: Aggregate> AdoptedState<A> {
-    /// The aggregate; absent where serde could not copy it.
+    /// The aggregate; absent if serde could not copy it.
     #[must_use]
     pub fn aggregate(&self) -> Option<&A> {
         match &self.0 {
@@ -209,10 +214,10 @@ impl<'de, A: Aggregate> Deserialize<'de> for AdoptedState<A> {
     }
 }
 
-/// A command for an adopted aggregate, known to be readable.
+/// A command for an adopted aggregate; it was readable when it came.
 ///
-/// It keeps the JSON and is read anew at each decision, because the aggregate's own command type
-/// need be neither `Clone` nor `Serialize`, and `handle` consumes it.
+/// It holds the JSON and is decoded again at each decision, because the aggregate's own command
+/// type need not be `Clone` or `Serialize`, and `handle` consumes it.
 pub struct AdoptedCommand<T> {
     type_name: TypeName,
     schema: u16,
@@ -303,22 +308,22 @@ impl<T: Adoption> Message for AdoptedEvent<T> {
     }
 }
 
-/// Why an adopted aggregate refuses, or cannot decide.
+/// Why an adopted aggregate refuses a command, or cannot decide on it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum AdoptedRejection {
     /// The aggregate cannot be copied through serde, so no decision can be tried on it.
     #[error("the aggregate's state does not survive a copy through JSON: {detail}")]
     NotCopied {
-        /// What serde says.
+        /// The error of serde.
         detail: String,
     },
-    /// The command was readable when it came, and no longer is: its decoder is not a function.
+    /// The command was readable when it came and no longer is: its decoder is not deterministic.
     #[error("the aggregate's command cannot be read twice: {detail}")]
     CommandUnreadable {
-        /// What the decoder says.
+        /// The error of the decoder.
         detail: String,
     },
-    /// The aggregate waits for something; look it up before and put it into the command.
+    /// The aggregate awaits something. Look it up beforehand and put it into the command.
     #[error("the aggregate awaits in its decision; what it needs must come with the command")]
     Awaited,
     /// The aggregate's own refusal.

@@ -1,7 +1,7 @@
-//! A `Decider` seen as a `cqrs_es::Aggregate`.
+//! A `Decider` presented as a `cqrs_es::Aggregate`.
 //!
-//! Invariant: nothing is added; what the aggregate handles and applies is what the decider decides
-//! and evolves. Deliberately absent: services, which rules do not have.
+//! Invariant: the aggregate handles and applies exactly what the decider decides and evolves.
+//! Deliberately absent: services, which rules do not have.
 
 use std::fmt::Debug;
 
@@ -31,7 +31,7 @@ pub struct Rules<D: Decider> {
 pub struct Asked<C> {
     /// What is asked for.
     pub command: C,
-    /// What its rules may know of the world.
+    /// What the rules may know about the circumstances.
     pub context: Context,
 }
 
@@ -40,7 +40,7 @@ pub struct Asked<C> {
 pub struct Happened<E> {
     /// What happened.
     pub event: E,
-    /// When.
+    /// When it happened.
     pub occurred_at: Timestamp,
 }
 

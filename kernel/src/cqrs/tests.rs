@@ -1,4 +1,5 @@
-//! Aggregates as users of `cqrs-es` write them, adopted; and rules of ours, seen as an aggregate.
+//! Tests both adapters: aggregates written for `cqrs-es`, adopted; and rules of ours as an
+//! aggregate.
 
 mod specimens;
 
@@ -111,7 +112,7 @@ fn decide<T: Adoption>(
     Adopted::<T>::decide(state, &command, &at(8))
 }
 
-/// Decides, and evolves by what the log would give back.
+/// Decides, then evolves with the events as they are read back from the log.
 fn run<T: Adoption>(state: &mut AdoptedState<T::Aggregate>, name: &str, data: &Value) {
     for event in decide::<T>(state, name, data).unwrap() {
         let stored = event.encode().unwrap();

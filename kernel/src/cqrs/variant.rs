@@ -1,6 +1,7 @@
-//! Reading a command that is a variant of an enum, as users of `cqrs-es` write them.
+//! Reads a command that is a variant of an enum, which is how users of `cqrs-es` write commands.
 //!
-//! Deliberately absent: enums with other tags than serde's default; their decoder is written by hand.
+//! Deliberately absent: enums with another tagging than serde's default; their decoder is written
+//! by hand.
 
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
@@ -9,10 +10,10 @@ use serde::forward_to_deserialize_any;
 use crate::{ShapeError, decode_json};
 
 /// Reads `data` as the variant `type_name` of an enum in serde's default (externally tagged) form.
-/// The data of a variant without fields is `{}`. There is one schema, 1.
+/// The data of a variant without fields is `{}`. The only schema is 1.
 ///
 /// # Errors
-/// [`ShapeError`] for a name that is no variant, another schema, and data of another shape.
+/// [`ShapeError`] for an unknown variant name, another schema, and data of another shape.
 pub fn decode_variant<C: DeserializeOwned>(
     type_name: &str,
     schema: u16,
@@ -25,7 +26,7 @@ pub fn decode_variant<C: DeserializeOwned>(
     if schema != 1 {
         return Err(ShapeError::UnknownSchema { name, schema });
     }
-    // A variant's name is a Rust identifier or what `serde(rename)` made of it.
+    // A variant's name is a Rust identifier or any text from `serde(rename)`: escape it.
     let tag = serde_json::Value::from(name);
     if data.trim() == "{}"
         && let Ok(command) = decode_json(&tag.to_string())
@@ -35,7 +36,7 @@ pub fn decode_variant<C: DeserializeOwned>(
     decode_json(&format!("{{{tag}:{data}}}"))
 }
 
-/// The names of an enum's variants, which it tells to the deserializer it is read from.
+/// The names of an enum's variants. Its `Deserialize` passes them to the deserializer.
 fn variants_of<C: DeserializeOwned>() -> &'static [&'static str] {
     struct Listener<'a>(&'a mut &'static [&'static str]);
 
@@ -64,7 +65,7 @@ fn variants_of<C: DeserializeOwned>() -> &'static [&'static str] {
     }
 
     let mut variants: &'static [&'static str] = &[];
-    // It always fails; what counts is what was heard.
+    // This always fails. Only the names that the listener received count.
     let _ = C::deserialize(Listener(&mut variants));
     variants
 }

@@ -1,10 +1,10 @@
-//! Reading JSON exactly as the derived JSON Schema describes it.
+//! Reads JSON exactly as the derived JSON Schema describes it.
 //!
-//! What `derive(Deserialize)` reads is wider than what `derive(JsonSchema)` says: a struct is also
-//! read from an array, and a variant without data also from `{"Variant":null}`. Invariant: through
+//! `derive(Deserialize)` reads more than `derive(JsonSchema)` describes: it also reads a struct
+//! from an array, and a variant without data from `{"Variant":null}`. Invariant: through
 //! [`Strict`], a struct is read from an object only, and such a variant from a string only, at any
-//! depth. Deliberately absent: what serde buffers (untagged and internally tagged enums, flattened
-//! fields), which it hands on without this wrapper.
+//! depth. Deliberately absent: types for which serde buffers the input (untagged and internally
+//! tagged enums, flattened fields); serde reads the buffer without this wrapper.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// Wraps a deserializer, and with it whatever the deserializer hands out.
+/// Wraps a deserializer and everything that the deserializer passes on.
 pub(super) struct Strict<T>(pub(super) T);
 
 macro_rules! forward_to_the_same {
@@ -137,7 +137,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        // A key is a string, never a struct; serde_json reads number and unit keys from it itself.
+        // A key is a string, never a struct. serde_json itself reads number and unit keys from the
+        // string.
         self.0.next_key_seed(seed)
     }
 
@@ -150,7 +151,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
     }
 }
 
-/// Reads a variant without data from a string, one with data from an object of one member.
+/// Reads a variant without data from a string, and one with data from an object of one member.
 struct EnumVisitor<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for EnumVisitor<V> {
@@ -170,7 +171,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for EnumVisitor<V> {
     }
 }
 
-/// A variant that was written as an object, and so has data.
+/// A variant that was written as an object, and therefore must have data.
 struct WithData<T>(T);
 
 impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for WithData<A> {

@@ -1,21 +1,21 @@
-//! Code of the domain, run so that a panic in it comes back as an error.
+//! Runs code of the domain so that a panic in it comes back as an error.
 //!
-//! Invariant: a value of the domain is dropped behind the same guard, wherever that happens: a drop
-//! that panics while another panic unwinds would end the process.
+//! Invariant: a value of the domain is always dropped behind the same guard, because a drop that
+//! panics while another panic unwinds would end the process.
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Why code of the domain gave no result, which is a bug of the domain.
+/// Why code of the domain gave no result. This is a bug of the domain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// It panicked.
+    /// The code panicked.
     #[error("{rule} panicked: {message}")]
     Panicked {
-        /// What panicked.
+        /// Which code panicked.
         rule: &'static str,
-        /// With which message.
+        /// The message of the panic.
         message: String,
     },
     /// A value has no JSON form.
@@ -29,12 +29,12 @@ impl From<serde_json::Error> for RuleError {
     }
 }
 
-/// What `run` gives, or that it panicked.
+/// The result of `run`, or an error if it panicked.
 pub(super) fn guarded<T, E: From<RuleError>>(
     rule: &'static str,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    // Whoever gets the error throws away what the domain's code was changing.
+    // Unwind safety: a caller that gets the error discards what the domain's code was changing.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result,
         Err(payload) => {
@@ -56,12 +56,13 @@ fn drop_guarded<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(move || drop(value))) {
         let message = message_of(&*payload);
         tracing::error!(message, "dropping a value of the domain panicked");
-        // One more panic in a payload's own drop has nobody left to catch it.
+        // The payload's own drop may panic too, and nothing is left to catch that: leak the
+        // payload.
         std::mem::forget(payload);
     }
 }
 
-/// A value of the domain, whose drop never panics. Empty only while it is dropped.
+/// A value of the domain whose drop never panics. It is empty only during its drop.
 pub(super) struct Guarded<T>(Option<T>);
 
 const DROPPED: &str = "a value is there until it is dropped";

@@ -1,7 +1,8 @@
-//! How many bytes a value takes as JSON, without writing it: text is looked through many bytes at a
-//! time, and nothing is formatted but fractions.
+//! Computes how many bytes a value takes as JSON without writing it. Text is scanned eight bytes at
+//! a time, and only fractions are formatted.
 //!
-//! Invariant: as many bytes as `serde_json` writes, and what it refuses to write is refused here.
+//! Invariant: the size is what `serde_json` would write, and what `serde_json` refuses to write is
+//! refused here.
 
 use std::fmt::{self, Display};
 
@@ -11,7 +12,7 @@ use serde::ser::{
 };
 use serde_json::Error;
 
-/// The names under which `serde_json` passes on what is JSON already.
+/// The names under which `serde_json` passes on values that are JSON already.
 const WRITTEN_ALREADY: [&str; 2] = [
     "$serde_json::private::RawValue",
     "$serde_json::private::Number",
@@ -20,7 +21,7 @@ const WRITTEN_ALREADY: [&str; 2] = [
 /// How many bytes `value` takes as JSON.
 ///
 /// # Errors
-/// As `serde_json::to_string`: a key that is no text, or what the value itself says.
+/// As `serde_json::to_string`: a key that is not text, or an error of the value itself.
 pub(super) fn json_size<T: Serialize + ?Sized>(value: &T) -> Result<usize, Error> {
     let mut size = Size::default();
     value.serialize(&mut size)?;
@@ -30,7 +31,7 @@ pub(super) fn json_size<T: Serialize + ?Sized>(value: &T) -> Result<usize, Error
 #[derive(Default)]
 struct Size {
     bytes: usize,
-    /// Whether a key is looked at, in which numbers stand in quotes.
+    /// Whether a key is being measured: numbers are quoted in keys.
     is_key: bool,
 }
 
@@ -44,7 +45,7 @@ impl Size {
         self.add(digits + if self.is_key { 2 } else { 0 })
     }
 
-    /// The length of a fraction as `serde_json` writes it.
+    /// Adds the length of a fraction as `serde_json` writes it.
     fn fraction(&mut self, value: impl Serialize, is_finite: bool) -> Result<(), Error> {
         if self.is_key && !is_finite {
             return Err(Error::custom("a key must be finite"));
@@ -54,7 +55,7 @@ impl Size {
         self.number(written.0)
     }
 
-    /// What cannot be a key.
+    /// Refuses a value that cannot be a key.
     fn no_key(&self) -> Result<(), Error> {
         match self.is_key {
             true => Err(Error::custom("a key must be text")),
@@ -73,7 +74,7 @@ impl Size {
         })
     }
 
-    /// Begins an object whose one member has the name of a variant.
+    /// Begins an object whose only member is named after a variant.
     fn begin_variant(&mut self, variant: &str) -> Result<Items<'_>, Error> {
         self.no_key()?;
         self.add(3 + text_size(variant))?;
@@ -81,12 +82,12 @@ impl Size {
     }
 }
 
-/// The length of a text in its quotes.
+/// The length of a text with its quotes.
 fn text_size(text: &str) -> usize {
     2 + text.len() + escapes_size(text.as_bytes())
 }
 
-/// How many bytes its escapes add to a text.
+/// How many bytes escaping adds to a text.
 fn escapes_size(text: &[u8]) -> usize {
     let (words, rest) = text.as_chunks::<8>();
     let mut last = [b' '; 8];
@@ -96,8 +97,8 @@ fn escapes_size(text: &[u8]) -> usize {
     escaped.flatten().map(|byte| escape_size(*byte)).sum()
 }
 
-/// Whether one of eight bytes is a quote, a backslash or less than a space: all are compared at once
-/// (Sean Eron Anderson, "Bit Twiddling Hacks": a byte less than n, a zero byte).
+/// Whether one of eight bytes is a quote, a backslash or less than a space. All are compared at
+/// once (Sean Eron Anderson, "Bit Twiddling Hacks": a byte less than n, a zero byte).
 fn has_escaped(word: u64) -> bool {
     const EACH: u64 = u64::MAX / 0xff;
     let less_than = |word: u64, least: u8| word.wrapping_sub(EACH * u64::from(least)) & !word;
@@ -282,7 +283,7 @@ impl<'a> Serializer for &'a mut Size {
 struct Items<'a> {
     size: &'a mut Size,
     is_first: bool,
-    /// Whether the one member is text that stands as it is.
+    /// Whether the only member is JSON already and is counted as it stands.
     is_written: bool,
 }
 
@@ -385,7 +386,7 @@ impl std::io::Write for Written {
     }
 }
 
-/// Counts text that is shown piece by piece.
+/// Counts the bytes of a text that is formatted piece by piece, with its escapes.
 struct Text(usize);
 
 impl fmt::Write for Text {

@@ -1,4 +1,4 @@
-//! What writers leave in the log of the model of reading.
+//! The records that writers leave in the log of the model of reading.
 
 use bytes::Bytes;
 use event_log::chain::Chain;
@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::Kind;
 
-/// The record with this number behind `chain`; a commit that counts makes its stream this version.
+/// The record with number `number` after `chain`; an accepted commit brings its stream to
+/// `version`.
 pub(super) fn record(kind: Kind, number: u64, chain: &Chain, version: u64) -> NewRecord {
     let writer = WriterId(Uuid::from_u128(number.into()));
     match kind {

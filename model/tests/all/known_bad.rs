@@ -1,4 +1,4 @@
-//! Each change that breaks the protocol is found, by the name of what it breaks.
+//! Each change that breaks the protocol is found, under the name of the invariant that it breaks.
 
 use event_log::known_bad::KnownBad;
 use model::check::seek;
@@ -147,8 +147,8 @@ fn recording_two_commits_at_the_same_time() {
 
 #[test]
 fn previous_hash_and_position_both_unchecked() {
-    // A refusal is lost: the version of its stream does not tell. Of a lost event it does, to every
-    // reader, before anything that was decided on it counts.
+    // A lost refusal does not show in the versions of its stream. A lost event does: every reader
+    // sees it, before anything that was decided on that event counts.
     let refused = Write {
         expected_version: Some(7),
         at_most: None,

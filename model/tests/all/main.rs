@@ -1,9 +1,9 @@
-//! The model of the write protocol and of a reader, checked, and shown to notice what is wrong.
+//! The models of writing and of reading, checked; and tests that they find built-in mistakes.
 
 #[cfg(feature = "known-bad")]
 mod known_bad;
 mod reading;
 mod writing;
 
-/// How many threads look at states; two of them keep two cores busy.
+/// How many threads visit states; two threads keep two cores busy.
 const THREADS: usize = 2;

@@ -1,5 +1,5 @@
-//! Reading as it is: nothing is broken in any state; and each change of it that loses or doubles
-//! something is found, by the name of what it breaks.
+//! The model of reading: without a mistake, no state breaks an invariant; each mistake that loses
+//! or doubles something is found, under the name of the invariant that it breaks.
 
 use model::check::{Report, exhaust, seek};
 use model::invariant;

@@ -1,4 +1,4 @@
-//! The write protocol as it is: nothing is broken in any state.
+//! The write protocol without a mistake: no state breaks an invariant.
 
 use model::check::exhaust;
 use model::{Config, Reads, Writing};

@@ -1,6 +1,7 @@
 //! The advisory locks that keep a second projector waiting.
 //!
-//! Deliberately absent: what saves rows should one get past them (`checkpoint`).
+//! Deliberately absent: what protects the rows if a second projector gets past the locks
+//! (`checkpoint`).
 
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use super::{Ended, Goal, Target, Task};
 use crate::error::RuntimeError;
 use crate::status::TaskState;
 
-/// How often a waiting task asks for the locks again.
+/// How often a waiting task tries to take the locks.
 const LOCK_EVERY: Duration = Duration::from_millis(200);
 
 impl Task {
-    /// Waits until no other projector writes the same; ends early where the goal is reached by it.
+    /// Waits until no other projector writes the same read models. Ends early if the other
+    /// projector reaches this task's goal.
     pub(super) async fn take_locks(
         &mut self,
         connection: &mut PgConnection,
@@ -29,7 +31,7 @@ impl Task {
                     self.partitions.iter().map(key)
                 })
                 .collect(),
-            // A rebuild holds a lock of its own.
+            // A rebuild holds another lock (`rebuild`).
             Target::Building(_) => return Ok(None),
         };
         loop {

@@ -1,7 +1,7 @@
-//! What a task does where a projection goes no further, and how it goes on once that was mended.
+//! What a task does when a projection stops, and how it goes on after a rebuild or a resume.
 //!
-//! Invariant: a stop is logged and counted once, and other processes can see it. Deliberately absent:
-//! where stops are kept (`stops`).
+//! Invariant: a stop is logged and counted once, and other processes can see it. Deliberately
+//! absent: where stops are stored (`stops`).
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::error::{RuntimeError, StoppedProjection};
 use crate::{measure, stops};
 
 impl Task {
-    /// Waits until somebody has rebuilt or resumed a projection; `false` once asked to stop.
+    /// Waits until a projection is rebuilt or resumed; `false` if the task is asked to stop.
     pub(super) async fn rest(&mut self) -> bool {
         let mut connection = None;
         while !self.stopped_within(LOOK_AROUND_EVERY).await {
@@ -47,7 +47,8 @@ impl Task {
         Ok(!mended.is_empty())
     }
 
-    /// Whether it goes on and on with live tables, so that others are told where it stops.
+    /// Whether the task follows the log into live tables without an end. Only then are its stops
+    /// stored for other processes.
     pub(super) fn follows_live(&self) -> bool {
         matches!((&self.target, &self.goal), (Target::Live(_), Goal::Follow))
     }
@@ -67,7 +68,7 @@ impl Task {
         measure::stopped(stopped.projection);
     }
 
-    /// The same for whatever stops all projections of this task.
+    /// Reports a stop of all projections of this task.
     pub(super) fn report_all_stopped(&self, reason: &str) {
         for &(projection, generation) in self.held.iter().flatten() {
             let stopped = StoppedProjection {
@@ -80,8 +81,8 @@ impl Task {
         }
     }
 
-    /// Finds out whether the connection, with its locks, still lives, and whether to begin anew, since
-    /// a projection was rebuilt or resumed.
+    /// Checks whether the connection, which holds the locks, still works. Returns whether the task
+    /// must start again because a projection was rebuilt or resumed.
     pub(super) async fn look_around(&self, session: &mut Session) -> Result<bool, RuntimeError> {
         session.looked_around = Some(Instant::now());
         let Some(connection) = session.writing.idle() else {

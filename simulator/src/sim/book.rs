@@ -1,7 +1,8 @@
-//! The aggregate of the simulated world: an account whose events say upon what they were decided.
+//! The aggregate of the simulated world: an account whose events state on which history they were
+//! decided.
 //!
 //! Invariant: each event carries the number and the digest of all events before it, their times
-//! included, so that whoever folds a stream sees at once whether one was decided on another history.
+//! included. So a fold of a stream shows at once whether an event was decided on another history.
 
 use std::cell::Cell;
 
@@ -10,27 +11,27 @@ use kernel::{Context, Decider, Rejection, Timestamp, messages};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-/// The category of its streams.
 pub const CATEGORY: &str = "account";
-/// An amount over which `decide` panics.
+/// An amount on which `decide` panics.
 pub const FAILS_IN_DECIDE: i64 = 900;
-/// An amount over which `evolve` panics.
+/// An amount on which `evolve` panics.
 pub const FAILS_IN_EVOLVE: i64 = 901;
-/// An amount over which `evolve` panics in a program that is broken ([`set_broken`]).
+/// An amount on which `evolve` panics in a broken program ([`set_broken`]).
 pub const FAILS_IF_BROKEN: i64 = 902;
-/// An amount with which a state cannot be written any more.
+/// An amount that makes it impossible to write the state.
 pub const FAILS_IN_WRITING: i64 = 1_000_000;
 
 thread_local! {
     static IS_BROKEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says whether the program that runs from now on is one whose rules fail over what others took up.
+/// Sets whether the program that runs from now on is broken: its rules fail on events that other
+/// programs could apply.
 pub fn set_broken(is_broken: bool) {
     IS_BROKEN.set(is_broken);
 }
 
-/// Panics without a word on stderr, as there will be thousands.
+/// Panics without a message on stderr, because there are thousands of these panics.
 fn fail(what: &'static str) -> ! {
     std::panic::resume_unwind(Box::new(what))
 }
@@ -42,7 +43,6 @@ fn write_balance<S: Serializer>(balance: &i64, serializer: S) -> Result<S::Ok, S
     serializer.serialize_i64(*balance)
 }
 
-/// The name of its only command.
 pub const COMMAND: &str = "Post";
 
 /// Posts amounts, one event each; refused if the balance would fall below zero.
@@ -72,7 +72,8 @@ pub struct Posted {
     pub digest: u64,
 }
 
-/// An amount whose event is written as what nobody can read, as some values of floats or times are.
+/// An amount whose event is written in a form that nobody can read, as happens with some values of
+/// floats or times.
 pub const UNREADABLE: i64 = 444_444;
 
 fn written<S: Serializer>(amount: &i64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -112,7 +113,6 @@ impl Rejection for Overdrawn {
     }
 }
 
-/// An account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// How many events there were.
@@ -125,7 +125,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Takes up an event that happened at `occurred_at`.
+    /// Applies an event that occurred at `occurred_at`.
     pub fn take(&mut self, event: &Posted, occurred_at: Timestamp) {
         self.count += 1;
         let at = occurred_at.micros().cast_unsigned().rotate_left(41);
@@ -135,7 +135,6 @@ impl Account {
     }
 }
 
-/// The decider of accounts.
 pub struct Accounts;
 
 impl Decider for Accounts {

@@ -1,6 +1,6 @@
-//! What is held against the promises while a run goes on and at its end.
+//! The checks of the promises, during a run and at its end.
 //!
-//! Invariant: the reading of the log is `history`'s, never the engine's.
+//! Invariant: the log is read with `history`, never with the engine.
 
 use engine::command::{Answer, Decision};
 use engine::owner::Phase;
@@ -13,15 +13,16 @@ use super::trace::Who;
 use super::violation::Invariant;
 use super::world::{RECOVERY_US, World};
 
-/// How many commands may wait in a seat: a batch of its inputs, what an owner gave back and what a
-/// link had open.
+/// How many commands may wait in a seat: one batch of inputs, what an owner gave back, and what was
+/// open on a link.
 const WAITING_MAX: usize = 256 + 1_024 + 1_024;
-/// When everything is started once more after a cut, and when it is looked at, in microseconds.
+/// When everything is started once more after a cut, and when the result is checked, in
+/// microseconds.
 const CUT_RESTART_US: u64 = 2_000_000;
 const CUT_LOOK_US: u64 = 5_000_000;
 
 impl World {
-    /// Holds an answer against the log at the moment at which it is given.
+    /// Checks an answer against the log at the moment when it is given.
     pub(super) fn check_answer(&mut self, answer: &Answer) {
         if self.was_cut {
             return;
@@ -36,7 +37,7 @@ impl World {
         }
     }
 
-    /// How an answer differs from what the log says.
+    /// How an answer differs from the log, if it does.
     pub(super) fn held_against_log(
         &self,
         partition: usize,
@@ -79,7 +80,7 @@ impl World {
         }
     }
 
-    /// Holds what is handed to the log against how its owner stands.
+    /// Checks that the owner's state allows the append that is handed to the log.
     pub(super) fn check_sending(&mut self, node: usize, task: &Task, record: &NewRecord) {
         let phase = task.seat.owner().phase();
         if record.key.is_some() && *phase != Phase::Owning {
@@ -88,7 +89,7 @@ impl World {
         }
     }
 
-    /// Looks at a task after it ran.
+    /// Checks a task after it ran.
     pub(super) fn look_at(&mut self, node: usize, partition: usize, task: &Task) {
         let owner = task.seat.owner();
         let chain = owner.chain();
@@ -121,7 +122,7 @@ impl World {
         }
     }
 
-    /// The faults end: everything that is broken is mended.
+    /// Ends the faults: everything that is broken is repaired.
     pub(super) fn end_faults(&mut self) {
         self.trace
             .say(self.now_us, Who::Fault, "the faults end", String::new);
@@ -134,7 +135,7 @@ impl World {
         for node in 0..nodes {
             self.nodes[node].clock_off_us = 0;
             if self.nodes[node].up && self.nodes[node].is_broken {
-                // A program whose rules are mended is started.
+                // The node starts with a program whose rules are correct.
                 self.end_process(node);
             }
             self.start_node(node);
@@ -147,7 +148,7 @@ impl World {
         self.begin_probes();
     }
 
-    /// Whether everything that is to move again does.
+    /// Checks whether everything that should work again does.
     pub(super) fn probe(&mut self) {
         let since_us = self.now_us - self.plan.quiet_from_us;
         if self.was_cut {
@@ -162,8 +163,8 @@ impl World {
         }
     }
 
-    /// A node that believes in an owner whom the log does not know. One that knows only an owner of
-    /// before is told better by whomever it asks.
+    /// A node that believes in an owner whom the log does not know. A node that knows only a former
+    /// owner is no problem: each node that it asks corrects it.
     fn who_is_led_astray(&self) -> Option<String> {
         for (number, node) in self.nodes.iter().enumerate() {
             for (partition, task) in node.tasks.iter().enumerate() {
@@ -226,11 +227,11 @@ impl World {
         None
     }
 
-    /// The end of a run without a cut: everything that was promised is looked at once more.
+    /// The end of a run without a cut: checks every promise once more.
     fn finish(&mut self) {
         self.finished = true;
         for partition in 0..self.logs.len() {
-            // The whole log read again gives what was found record by record.
+            // Reading the whole log again must give what was found record by record.
             let records = self.logs[partition].records();
             let again = self.histories[partition].read_again(records, &self.asked);
             let position = again.position();
@@ -244,8 +245,8 @@ impl World {
         }
     }
 
-    /// After a cut: everybody is started once more, and whoever goes on must go on from the log that
-    /// is there now.
+    /// After a cut: all nodes are started once more, and every node that continues must continue
+    /// from the log as it is now.
     fn probe_after_cut(&mut self, since_us: u64) {
         if since_us >= CUT_RESTART_US && !self.started_again {
             self.started_again = true;
@@ -267,7 +268,7 @@ impl World {
                     .and_then(Option::as_ref);
                 let Some(task) = task else { continue };
                 let chain = task.seat.owner().chain();
-                // One that stands by proves before it goes on.
+                // A node that stands by proves before it continues.
                 let stopped = matches!(
                     task.seat.owner().phase(),
                     Phase::Stopped(_) | Phase::StandingBy { .. }

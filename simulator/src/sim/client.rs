@@ -1,8 +1,8 @@
-//! Clients of the simulated world: batches of commands, sent again under the same ids until every
-//! line has an answer that lasts.
+//! Clients of the simulated world: they send batches of commands, and repeat them under the same
+//! ids until every line has a final answer.
 //!
-//! Invariant: a client sends its open lines in their first order and nothing behind them; what it
-//! was told is held against the log.
+//! Invariant: a client sends its open lines in their first order, and nothing after them; every
+//! answer is checked against the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,41 +23,37 @@ use super::world::World;
 /// How many lines a batch has at most.
 const LINES_MAX: u64 = 6;
 
-/// A command until it has an answer that lasts.
+/// A command that has no final answer yet.
 pub struct Open {
     line: Line,
     key: CommandKey,
     partition: usize,
-    /// Whether the id is that of another command.
+    /// Whether its id is that of another command.
     reuses: bool,
-    /// The amount over which the rules fail, if it has one.
+    /// The amount on which the rules fail, if it has one.
     fails: Option<i64>,
-    /// Whether some sending of it may have been attempted.
+    /// Whether an earlier sending of it may have been attempted.
     uncertain: bool,
     settled: bool,
 }
 
-/// A client.
 #[derive(Default)]
 pub struct Client {
     /// Its open lines, in order.
     pub open: Vec<Open>,
-    /// The connection it waits for, and the lines that have no answer there.
+    /// The connection on which the client waits, and the lines without an answer there.
     connection: Option<(u64, BTreeSet<u64>)>,
-    /// What it knows of each stream.
+    /// The stream versions that the client knows.
     versions: BTreeMap<String, u64>,
-    /// Commands that were answered, for their ids.
+    /// Answered commands, whose ids may be used again.
     done: Vec<CommandKey>,
     /// Whether it has sent its last batch, after the faults ended.
     pub finished: bool,
     is_last: bool,
 }
 
-/// A connection from a client to a node.
 pub struct Connection {
-    /// The client.
     pub client: usize,
-    /// The node.
     pub node: usize,
     /// When the last answer arrives.
     pub last_us: u64,
@@ -99,7 +95,7 @@ impl World {
         }
     }
 
-    /// Goes on once every line that was sent is answered.
+    /// Continues once every line that was sent is answered.
     fn go_on(&mut self, client: usize) {
         let waits = |(_, waiting): &(u64, BTreeSet<u64>)| !waiting.is_empty();
         if self.clients[client].connection.as_ref().is_none_or(waits) {
@@ -174,7 +170,7 @@ impl World {
         let count = lines.len() as u64;
         let at_us = now_us + self.delay_us();
         self.tell_node(at_us, node, NodeEvent::Lines(connection, lines));
-        // Each line's time runs from its turn.
+        // The time of each line starts at its turn.
         let gives_up_us = at_us + timeout_us * count.min(2) + 200_000;
         let event = ClientEvent::Lost(connection, Loss::Broken);
         self.schedule
@@ -197,7 +193,7 @@ impl World {
             if self.random.chance(300) {
                 amounts.iter_mut().for_each(|amount| *amount *= -2);
             }
-            // No chance is drawn for it, so that runs without it stay what they are.
+            // Not random, so that runs without it stay the same.
             let is_unreadable = self.plan.unreadable && intent.is_multiple_of(7);
             let unreadable = is_unreadable.then_some(UNREADABLE);
             let fails = self.failing(intent).or(unreadable);
@@ -222,7 +218,7 @@ impl World {
             }
             let key = (stream.clone(), id.clone());
             if !reuses {
-                // What cannot be recorded comes before nothing.
+                // A command that cannot be recorded is no predecessor of a later command.
                 let after = match fails.is_some() {
                     true => last.get(&stream).cloned(),
                     false => last.insert(stream.clone(), key.clone()),
@@ -266,12 +262,12 @@ impl World {
         }
     }
 
-    /// An amount over which the rules fail, for one command of many.
+    /// An amount on which the rules fail, for one command of many.
     fn failing(&mut self, intent: u64) -> Option<i64> {
         if self.plan.failing_of == 0 || self.quiet {
             return None;
         }
-        // Drawn apart, so that it moves nothing else.
+        // A source of its own, so that no other draw changes.
         let mut random = Random::new(intent ^ self.plan.quiet_from_us);
         let amounts = [
             FAILS_IN_DECIDE,
@@ -282,7 +278,7 @@ impl World {
         (random.below(self.plan.failing_of) == 0).then(|| amounts[random.index(4)])
     }
 
-    /// Whether what a command was told shows that a failure of the rules was not kept alone.
+    /// Whether an answer shows that a failure of the rules affected something else.
     fn failure_spreads(
         &self,
         (stream, fails, uncertain): (&str, Option<i64>, bool),
@@ -373,14 +369,14 @@ impl World {
                 self.clients[client].done.push(key);
             }
             Err(SubmitError::Unknown) => open.uncertain = true,
-            // Another program's rules take it up.
+            // A node with another program's rules may apply it.
             Err(SubmitError::TurnedAway { .. } | SubmitError::Frozen(_)) => {}
             Err(_) => open.settled = true,
         }
     }
 }
 
-/// The business time that a client gives for an intent: for every third a moment long ago.
+/// The business time that a client gives for an intent: for every third intent, a moment long ago.
 fn given_time(intent: u64) -> Option<Timestamp> {
     let micros = i64::try_from(intent).ok()?;
     let moment = Timestamp::from_micros(micros).ok()?;

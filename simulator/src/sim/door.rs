@@ -1,8 +1,8 @@
-//! A node's door for clients: connections, waiting commands, deadlines, as the engine's own
-//! (`engine::submit`, `engine::Batch`) keep them.
+//! A node's door for clients: connections, waiting commands and deadlines, kept as the engine
+//! (`Engine::submit`, `Batch`) keeps them.
 //!
-//! Invariant: one answer for each line that was taken; guards are closed before anybody learns of
-//! an answer that is none.
+//! Invariant: each line that was taken gets one answer. If an answer is not final, the guard is
+//! closed before anybody learns of the answer.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,9 +20,9 @@ use super::world::World;
 
 /// A client's command, as a seat holds it.
 pub struct SimClient {
-    /// Names whoever waits at this node.
+    /// Identifies the waiting command at this node.
     pub ticket: u64,
-    /// When they stop waiting, in microseconds.
+    /// When the client stops waiting, in microseconds.
     pub deadline_us: u64,
     fate: Arc<Fate>,
     guard: Option<Arc<Guard>>,
@@ -49,7 +49,7 @@ impl Client for SimClient {
     }
 }
 
-/// Whoever waits for a command at a node.
+/// A command at a node for whose answer a client waits.
 pub struct Waiting {
     connection: u64,
     line: u64,
@@ -57,22 +57,22 @@ pub struct Waiting {
     guard: Option<Arc<Guard>>,
     gone: Rc<Cell<bool>>,
     partition: usize,
-    /// Where it waits for its turn, unless that has come.
+    /// The command's place in the queue, until it is taken out.
     place: Place,
 }
 
-/// What serves one connection.
+/// The state of serving one connection.
 pub struct Handler {
     lines: VecDeque<Line>,
     guards: BTreeMap<String, Arc<Guard>>,
-    /// Whether it is a batch; else a single command, which waits for no room.
+    /// Whether it is a batch; a single command does not wait for room.
     is_batch: bool,
     /// The partition whose queue has no room for the first line.
     blocked_on: Option<usize>,
 }
 
 impl World {
-    /// Takes a client's commands.
+    /// Takes the lines of a client.
     pub(super) fn take_lines(&mut self, node: usize, connection: u64, lines: Vec<Line>) {
         let is_batch = lines.len() > 1 || self.random.chance(500);
         self.nodes[node].handlers.insert(
@@ -190,7 +190,7 @@ impl World {
         self.tell_node(deadline_us, node, NodeEvent::Deadline(ticket));
     }
 
-    /// Reads a request's data, as a door does.
+    /// Decodes a request's data, as a door does.
     pub(super) fn submission(&self, request: engine::command::Request) -> Submission {
         let aggregate = self.registry.get(request.stream.category());
         let aggregate = aggregate.expect("clients write only what is registered");
@@ -200,7 +200,7 @@ impl World {
         Submission { request, command }
     }
 
-    /// Lets connections go on that waited for room.
+    /// Continues the connections that waited for room.
     pub(super) fn feed(&mut self, node: usize, partition: usize) {
         let handlers = self.nodes[node].handlers.iter();
         let blocked: Vec<u64> = handlers
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// The time for waiting for room is over for a line.
+    /// A line has waited too long for room.
     pub(super) fn line_late(&mut self, node: usize, connection: u64, number: u64) {
         let Some(handler) = self.nodes[node].handlers.get_mut(&connection) else {
             return;
@@ -235,12 +235,13 @@ impl World {
         self.go_on_with(node, connection);
     }
 
-    /// A command's deadline has come: whoever still waits is told so.
+    /// A command's deadline has come: a client that still waits gets its answer.
     pub(super) fn deadline(&mut self, node: usize, ticket: u64) {
         let Some(waiting) = self.nodes[node].waiting.remove(&ticket) else {
             return;
         };
-        // Closed before it is given up, so that no later command slips through between.
+        // The guard is closed before the command is given up, so that no later command slips
+        // through.
         if let Some(guard) = &waiting.guard {
             guard.close(&SubmitError::Unknown);
         }
@@ -253,15 +254,15 @@ impl World {
         self.tell(node, waiting.connection, waiting.line, Err(error));
     }
 
-    /// Gives back what a command takes for which nobody waits any more.
+    /// Frees the place of a command for which nobody waits any more.
     fn give_up(&mut self, node: usize, waiting: &Waiting) {
         let task = self.task(node, waiting.partition);
         task.given_up |= task.commands.remove(&waiting.place).is_none();
         self.wake(node, waiting.partition);
     }
 
-    /// A client's connection is gone: what was not queued never is, and whoever waits for it goes,
-    /// one after the other.
+    /// A client's connection is gone: its unqueued lines are never queued, and the waiting for its
+    /// queued lines ends, one after the other.
     pub(super) fn disconnected(&mut self, node: usize, connection: u64) {
         self.nodes[node].handlers.remove(&connection);
         let waiting = self.nodes[node].waiting.iter();
@@ -289,7 +290,7 @@ impl World {
         }
     }
 
-    /// Tells whoever waits what became of a command.
+    /// Answers the client that waits for a command.
     pub(super) fn answer_client(
         &mut self,
         node: usize,
@@ -309,7 +310,7 @@ impl World {
         self.tell(node, waiting.connection, waiting.line, answer);
     }
 
-    /// Sends an answer to a client, behind those before it.
+    /// Sends an answer to a client, after all earlier answers.
     fn tell(
         &mut self,
         node: usize,

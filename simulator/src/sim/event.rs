@@ -1,6 +1,6 @@
-//! What happens in the simulated world, and when.
+//! The events of the simulated world, and their schedule.
 //!
-//! Invariant: events of one moment happen in the order in which they were put in.
+//! Invariant: events with the same time happen in the order in which they were scheduled.
 
 use std::collections::BTreeMap;
 
@@ -12,63 +12,47 @@ use event_log::record::Record;
 use kernel::Timestamp;
 use position::Offset;
 
-/// An event.
 pub enum Event {
-    /// Something reaches a node's process, if it still runs.
+    /// An event for a node's process, if that process still runs.
     Node {
-        /// The node.
         node: usize,
-        /// Which of its processes is meant.
+        /// Which of the node's processes is meant.
         incarnation: u32,
-        /// What.
         event: NodeEvent,
     },
     /// The next records of a producer reach the log.
     Land {
-        /// The producer.
         producer: usize,
-        /// The partition.
         partition: usize,
     },
-    /// Something reaches a client.
     Client {
-        /// The client.
         client: usize,
-        /// What.
         event: ClientEvent,
     },
-    /// Something reaches a projector, if it still runs.
+    /// An event for a projector, if it still runs.
     Projector {
-        /// The projector.
         projector: usize,
         /// Which of its lives is meant.
         life: u32,
-        /// What.
         event: ProjectorEvent,
     },
-    /// A projector starts.
     StartProjector(usize),
-    /// A node's process starts.
     Start(usize),
-    /// A paused node goes on.
+    /// A paused node continues.
     Resume(usize),
     /// A node's local store works again.
     StoreBack(usize),
     /// The group notices that a node's process is gone or silent.
     Gone {
-        /// The node.
         node: usize,
-        /// Which of its processes.
         incarnation: u32,
     },
-    /// The group learns that a node is there.
+    /// The group learns that a node is up.
     Join {
-        /// The node.
         node: usize,
-        /// Which of its processes.
         incarnation: u32,
     },
-    /// The group shares out the partitions.
+    /// The group assigns the partitions.
     Share,
     /// The next fault is due.
     Fault,
@@ -76,53 +60,47 @@ pub enum Event {
     Cut,
     /// The faults end.
     Quiet,
-    /// The promises that need time are looked at.
+    /// The promises that need time are checked.
     Probe,
 }
 
-/// What reaches a node.
 pub enum NodeEvent {
-    /// The brokers said what time it was, to a question of this moment.
+    /// The brokers' answer to a probe: the boot time at which the probe was sent, and the brokers'
+    /// time.
     Time(u64, Timestamp),
-    /// Its clock ticks.
     Tick,
-    /// A partition's task goes on.
+    /// A partition's task runs.
     Run(usize),
-    /// An append came to something.
+    /// The result of an append.
     Appended {
-        /// The partition.
         partition: usize,
-        /// The append.
         sequence: u64,
-        /// Through which producer.
         producer: usize,
-        /// What; absent: nobody knows.
+        /// The result; `None`: unknown.
         appended: Option<Appended>,
     },
     /// The log serves a read.
     ServeRead(usize, Offset),
     /// The log serves a look.
     ServeLook(usize, Offset),
-    /// The log says where it ends.
+    /// The log reports its end.
     ServePeek(usize),
-    /// A read came back.
+    /// The result of a read.
     Read(usize, Option<Chunk>),
-    /// A look came back.
+    /// The result of a look.
     Looked(usize, Offset, Option<(Offset, Option<Record>)>),
-    /// The log's end came back.
+    /// The log's end is known.
     Peeked(usize, Option<Offset>),
     /// A forwarded command arrives over a link.
     Forwarded {
-        /// The link.
         link: u64,
-        /// The command's number on it.
+        /// The command's sequence on the link.
         sequence: u64,
-        /// The command.
         request: Box<Request>,
         /// How long its sender still waits, in microseconds.
         left_us: u64,
     },
-    /// A forwarded command waited too long for room.
+    /// A forwarded command waited too long for a place in the queue.
     NoRoom(u64, u64),
     /// The other end closed a link.
     LinkClosed(u64),
@@ -130,16 +108,15 @@ pub enum NodeEvent {
     LinkAnswer(u64, u64, Box<LinkAnswer>),
     /// A link is found broken.
     LinkBroken(u64),
-    /// Another node asks for a partition.
+    /// Another node asks this one to hand a partition over.
     HandOver {
-        /// The partition.
         partition: usize,
-        /// Who asks.
+        /// The node that asks.
         successor: Hint,
-        /// To whom the answer goes.
+        /// The question to answer.
         ask: Ask,
     },
-    /// What was asked was answered, or was not in time.
+    /// A question to another node was answered, or its time is over.
     AskAnswered(u64),
     /// Another node asks this one to take a partition over.
     TakeOver(usize, Ask),
@@ -151,49 +128,41 @@ pub enum NodeEvent {
     Lines(u64, Vec<Line>),
     /// A client's connection is gone.
     Disconnected(u64),
-    /// Whoever waited for a command is gone.
+    /// The client that waited for a command is gone.
     Abandoned(u64),
-    /// A command's deadline has come.
     Deadline(u64),
-    /// A line waited too long for room.
+    /// A line waited too long for a place in the queue.
     LineDeadline(u64, u64),
-    /// The node stops in order: the next step.
+    /// The next step of the node's planned stop.
     Leave,
 }
 
 /// A question of one node's process to another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Who asks.
+    /// The node that asks.
     pub node: usize,
-    /// Which of its processes.
     pub incarnation: u32,
-    /// The question's number.
     pub number: u64,
 }
 
-/// A command as a client sends it.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// Its number among all lines ever sent.
     pub number: u64,
-    /// The command.
     pub request: Request,
-    /// How long the client lets the node try, in microseconds.
+    /// How long the node may try, in microseconds.
     pub timeout_us: u64,
 }
 
-/// What reaches a client.
 pub enum ClientEvent {
-    /// It goes on with its work.
+    /// The client continues its work.
     Go,
-    /// A line is answered.
     Answer(u64, u64, Box<Result<Answer, SubmitError>>),
-    /// A connection is lost, or was never made.
+    /// A connection was lost, or was never made.
     Lost(u64, Loss),
 }
 
-/// How a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// It was refused: nothing was sent.
@@ -202,24 +171,23 @@ pub enum Loss {
     Broken,
 }
 
-/// What was found in a partition for a proof: the log's end, and the record; none if the log was away.
+/// The result of a look for a proof in one partition: the log's end, and the record; `None` if the
+/// log was unavailable.
 pub type Look = (usize, Option<(Offset, Option<Record>)>);
 
-/// What reaches a projector.
 pub enum ProjectorEvent {
-    /// It reads on.
     Read,
-    /// What it read is there.
+    /// The result of its read.
     Took(Vec<Option<Chunk>>),
-    /// What it looked up for proofs is there.
+    /// The result of its looks for proofs.
     Looked(Vec<Look>),
-    /// Its transaction is done in the database.
+    /// Its transaction commits in the database.
     Commit(usize),
-    /// It learns so.
+    /// It learns whether the transaction was committed.
     Committed(usize, bool),
 }
 
-/// Events in the order of their time.
+/// The scheduled events, in the order of their time.
 #[derive(Default)]
 pub struct Schedule {
     events: BTreeMap<(u64, u64), Event>,
@@ -227,7 +195,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Puts an event in.
+    /// Schedules an event.
     pub fn at(&mut self, at_us: u64, event: Event) {
         self.count += 1;
         self.events.insert((at_us, self.count), event);

@@ -9,7 +9,7 @@ pub enum Fault {
     Crash,
     /// A node dies and comes back without its local store, or without its last save.
     CrashWithLoss,
-    /// A node stands still, and everything for it piles up.
+    /// A node stands still while its events queue up.
     Pause,
     /// A node hands its partitions over, leaves, and comes back.
     PlannedStop,
@@ -17,15 +17,16 @@ pub enum Fault {
     SmallClockJump,
     /// A node's clock is set forward or back by more than a minute.
     LargeClockJump,
-    /// A node's machine is suspended: of its clocks only the one that times timeouts stands still.
+    /// A node's machine is suspended: of its clocks, only the monotonic one that measures timeouts
+    /// stands still.
     Suspension,
     /// All machines are suspended together, for minutes or days.
     Night,
-    /// A producer fails: what it held is lost, or lands late.
+    /// A producer fails: the records that it held are lost, or land late.
     ProducerFails,
     /// A node's local store can neither be read nor written.
     StoreAway,
-    /// What a node appends is held up on its way, and lands late.
+    /// A node's appends are held up on their way, and land late.
     HeldAppends,
     /// Acknowledgements are held back.
     SlowAcknowledgements,
@@ -33,35 +34,36 @@ pub enum Fault {
     NoOffsets,
     /// A record lands twice.
     DuplicateRecord,
-    /// The client library's queue is full.
+    /// The queue of the Kafka client library is full.
     QueueFull,
     /// The log takes appends late.
     SlowLog,
     /// The log cannot be read.
     LogAway,
-    /// Somebody else writes into the topic.
+    /// A stranger writes into the topic.
     ForeignRecord,
-    /// Somebody else writes the headers of an owner's record over another value, and lands first.
+    /// A stranger writes a record with the headers of an owner's record and another value, and it
+    /// lands before the owner's.
     Imitation,
-    /// An offset stays without a record.
+    /// An offset has no record.
     SkippedOffset,
     /// A partition gets another leader.
     LeaderChange,
-    /// The group shares out the partitions anew.
+    /// The group assigns the partitions anew.
     Churn,
-    /// The group gives a partition to nobody for a while.
+    /// The group assigns a partition to nobody for a while.
     Nobody,
     /// The group lets two nodes believe that they should own a partition.
     TwoBelieve,
-    /// The directory forgets, remembers what is long over, or says what never was.
+    /// The directory loses a hint, repeats an outdated one, or states a false one.
     WrongHint,
     /// A link between two nodes is cut: requests, answers or both.
     LinkCut,
-    /// Nothing passes from one node to another for a while.
+    /// For a while, nothing passes from one node to another.
     OneWayPartition,
-    /// Everything between nodes takes its time.
+    /// Everything between nodes is slow.
     SlowNetwork,
-    /// A node is asked to hand over although nobody should own.
+    /// A node is asked to hand over although no other node should own.
     StrayHandOver,
     /// A node is asked to take over although another should own.
     StrayTakeOver,
@@ -73,7 +75,7 @@ pub enum Fault {
     LockLost,
 }
 
-/// All of them.
+/// All faults.
 pub const FAULTS: [Fault; 33] = [
     Fault::Crash,
     Fault::CrashWithLoss,

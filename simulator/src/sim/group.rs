@@ -1,6 +1,8 @@
-//! Who should own what, as the group says it, and who is said to own what, as the directory says it.
+//! The group, which says which node should own a partition, and the directory, which says which
+//! node does own it.
 //!
-//! Invariant: wishes and hints only; late, doubled, lost, or wrong while faults last.
+//! Invariant: both only give wishes and hints; while faults last, these may be late, repeated,
+//! lost, or wrong.
 
 use event_log::directory::Hint;
 
@@ -11,13 +13,12 @@ use super::world::World;
 /// How long the group takes to notice that a process is gone, at most, in microseconds.
 const SESSION_US: u64 = 1_500_000;
 
-/// The group and the directory.
 pub struct Group {
-    /// The processes that the group knows, by node.
+    /// The process of each node that the group knows.
     members: Vec<Option<u32>>,
-    /// Who should own each partition: one node, or none, or two.
+    /// The nodes that should own each partition: one, none, or two.
     assigned: Vec<Vec<usize>>,
-    /// Who is said to own each partition.
+    /// The supposed owner of each partition.
     pub directory: Vec<Option<Hint>>,
 }
 
@@ -32,7 +33,7 @@ impl Group {
 }
 
 impl World {
-    /// The group learns that a node is there.
+    /// The group learns that a node is up.
     pub(super) fn join(&mut self, node: usize, incarnation: u32) {
         let there = self.nodes[node].up && self.nodes[node].incarnation == incarnation;
         if there && self.nodes[node].leaving.is_none() {
@@ -41,7 +42,7 @@ impl World {
         }
     }
 
-    /// The group notices that a process is gone, or silent for too long.
+    /// The group notices that a process is gone, or was silent for too long.
     pub(super) fn gone(&mut self, node: usize, incarnation: u32) {
         if self.group.members[node] != Some(incarnation) {
             return;
@@ -53,13 +54,13 @@ impl World {
         self.group.members[node] = None;
         self.share();
         if there {
-            // It comes back once it goes on.
+            // The node joins again once it continues.
             let at_us = self.nodes[node].paused_until_us + self.random.below(SESSION_US);
             self.schedule.at(at_us, Event::Join { node, incarnation });
         }
     }
 
-    /// The group will notice that a process is gone.
+    /// Schedules the moment at which the group notices that a process is gone.
     pub(super) fn notice_gone(&mut self, node: usize) {
         let incarnation = self.nodes[node].incarnation;
         let at_us = self.now_us + self.random.between(SESSION_US / 3, SESSION_US);
@@ -71,7 +72,7 @@ impl World {
         self.share();
     }
 
-    /// Shares the partitions out among those that are there.
+    /// Assigns the partitions to the members.
     pub(super) fn share(&mut self) {
         let members = self.group.members.iter().enumerate();
         let there: Vec<usize> = members
@@ -87,18 +88,18 @@ impl World {
         }
     }
 
-    /// Says who should own a partition; each node learns it in its own time.
+    /// Sets which nodes should own a partition; each node learns of it after a delay of its own.
     pub(super) fn assign(&mut self, partition: usize, nodes: Vec<usize>) {
         let before = std::mem::replace(&mut self.group.assigned[partition], nodes.clone());
         let said = || format!("partition {partition} to {nodes:?}");
         self.trace.say(self.now_us, Who::Group, "assigns", said);
         for node in 0..self.nodes.len() {
             let (was, is) = (before.contains(&node), nodes.contains(&node));
-            // A process that is new has been told nothing.
+            // A new process does not know its assignment yet.
             if self.nodes[node].up && (is || was != is) {
                 let most_us = if self.quiet { 50_000 } else { 400_000 };
                 let at_us = self.now_us + self.random.below(most_us);
-                // A node is told the latest, in order.
+                // A node gets these events in order, and the latest one last.
                 let at_us = at_us.max(self.told_us[node]);
                 self.told_us[node] = at_us;
                 self.tell_node(at_us, node, NodeEvent::Assign(partition, is));
@@ -106,7 +107,7 @@ impl World {
         }
     }
 
-    /// Puts a hint into the directory, from which each node learns it in its own time, or never.
+    /// Puts a hint into the directory; each node learns of it after a delay of its own, or never.
     pub(super) fn say_owner(&mut self, partition: usize, hint: Hint) {
         if !self.quiet && self.random.chance(100) {
             return;

@@ -1,8 +1,8 @@
-//! What counts in the log, found by a reading of the protocol of its own, record by record as they
-//! land; and what was asked for.
+//! An independent reader of the protocol: finds which records count as they land, and keeps what
+//! clients asked for.
 //!
-//! Invariant: it never looks into the engine's owners or readers. Every record that lands is judged
-//! at once, and every promise about the log's contents is held against it there.
+//! Invariant: this module never looks into the engine's owners or readers. It judges every record
+//! when it lands, and checks every promise about the log's contents at that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,22 +14,22 @@ use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use super::book::{Account, Post, Posted};
 use super::violation::Invariant;
 
-/// The code of a refusal for a stale expected version.
+/// The code of a rejection because of a stale expected version.
 const VERSION_CONFLICT: &str = "version_conflict";
 
-/// How much sooner an id may expire than by the brokers' clock: those who recorded it and what came last
-/// may each be off by a minute, or two where a clock was wrong from the start of a process on.
+/// By how much earlier an id may expire than by the brokers' clock. The clock of the node that
+/// recorded the id and that of the node that recorded the last commit may each be wrong by a
+/// minute, or by two if it was wrong when its process started.
 const CLOCKS_APART_MS: i64 = 260_000;
-/// How far a recorded time may be ahead of its append, where the log was not ahead before.
+/// How far a recorded time may be ahead of the append time, if the log was not ahead before.
 const CLOCK_AHEAD_MAX_MS: i64 = 125_000;
 
-/// A stream and a command id in it.
 pub type CommandKey = (String, String);
 
 /// Why a promise is broken.
 pub type Broken = (Invariant, String);
 
-/// A command that a client sent, under its key.
+/// A command that a client sent, kept under its key.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The intent that its data names.
@@ -43,22 +43,19 @@ pub struct Asked {
 /// A commit that counts.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// Its position.
     pub position: Position,
-    /// What it says.
     pub commit: Commit,
-    /// Its stream behind it.
+    /// The state of its stream after it.
     row: Row,
     /// When the broker appended it, in milliseconds.
     appended_at_ms: i64,
 }
 
-/// A stream as the accepted history leaves it.
+/// A stream after the accepted history so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Its account.
     pub account: Account,
-    /// How many commits it has, refusals included.
+    /// How many commits it has, rejections included.
     pub commits: u64,
 }
 
@@ -68,13 +65,13 @@ pub struct PartitionHistory {
     log: Option<LogId>,
     term: Term,
     writer: WriterId,
-    /// The head behind each position, from 0.
+    /// The chain head after each position, from 0.
     heads: Vec<ChainHash>,
     /// The commits that count, in order.
     pub commits: Vec<Counted>,
-    /// Each stream as it is now.
+    /// Each stream in its present state.
     pub rows: BTreeMap<String, Row>,
-    /// The commits of each command: more than one only where its id had expired.
+    /// The commits of each command; more than one only if its id had expired.
     ids: BTreeMap<CommandKey, Vec<usize>>,
     window_ms: u64,
     intents: BTreeSet<u64>,
@@ -83,7 +80,7 @@ pub struct PartitionHistory {
     pub orphans: u64,
 }
 
-/// What was asked for, over all partitions.
+/// What clients asked for, over all partitions.
 #[derive(Default)]
 pub struct AskedFor(BTreeMap<CommandKey, Asked>);
 
@@ -94,7 +91,7 @@ impl AskedFor {
     }
 }
 
-/// What the rule says of one record.
+/// The verdict on one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// A claim that counts.
@@ -106,7 +103,6 @@ pub enum Judgement {
 }
 
 impl PartitionHistory {
-    /// The history of an empty partition.
     #[must_use]
     pub fn new(partition: Partition, window_ms: u64) -> Self {
         Self {
@@ -135,33 +131,33 @@ impl PartitionHistory {
         Position(self.heads.len() as u64 - 1)
     }
 
-    /// The current term.
     #[must_use]
     pub fn term(&self) -> Term {
         self.term
     }
 
-    /// The chain's head behind a position, if it got so far.
+    /// The chain head after a position, if the chain is that long.
     #[must_use]
     pub fn head_at(&self, position: Position) -> Option<ChainHash> {
         let index = usize::try_from(position.0).ok()?;
         self.heads.get(index).copied()
     }
 
-    /// The commits of a command: one, unless its id expired meanwhile.
+    /// The commits of a command: one, unless its id expired in between.
     pub fn of(&self, key: &CommandKey) -> impl Iterator<Item = &Counted> {
         let places = self.ids.get(key).into_iter().flatten();
         places.map(|&index| &self.commits[index])
     }
 
-    /// Whether a command left anything.
+    /// Whether a command left a commit.
     #[must_use]
     pub fn has(&self, key: &CommandKey) -> bool {
         self.ids.contains_key(key)
     }
 
-    /// Whether the last commit of a command was so long ago that its id may be forgotten: a record that was
-    /// on its way while everything slept was recorded before, and so long ago it was sent.
+    /// Whether the last commit of a command is old enough for its id to expire. The earlier of its
+    /// append time and its recorded time counts: a record that was in transit while all machines
+    /// slept was recorded before its append.
     fn has_expired(&self, places: &[usize], now_ms: i64) -> bool {
         let last = places.last().map(|&index| {
             let counted = &self.commits[index];
@@ -249,7 +245,8 @@ impl PartitionHistory {
         });
         let before = asked.and_then(|asked| asked.after.as_ref());
         let before = before.filter(|before| !self.ids.contains_key(before));
-        // Either may be nobody's fault after a cut, so that the rest is to be counted all the same.
+        // After a cut, each of these may happen without a fault; so the commit is counted all the
+        // same.
         let broken = match (asked, before) {
             (None, _) => {
                 let what = format!("{id} of {stream} at offset {offset}");
@@ -294,7 +291,7 @@ impl PartitionHistory {
         broken.map_or(Ok(()), Err)
     }
 
-    /// Each stream as it was behind a position: an independent fold.
+    /// Each stream as it was after a position: an independent fold.
     #[must_use]
     pub fn rows_at(&self, position: Position) -> BTreeMap<String, Row> {
         let count = self
@@ -314,8 +311,8 @@ impl PartitionHistory {
         owned.collect()
     }
 
-    /// The history of these records, as whoever reads them now finds it; where it breaks off if it
-    /// does.
+    /// The history that a reader of these records finds now, up to the first record that breaks a
+    /// promise.
     #[must_use]
     pub fn read_again(&self, records: &[Record], asked: &AskedFor) -> Self {
         let mut history = Self::new(self.partition, self.window_ms);
@@ -327,14 +324,13 @@ impl PartitionHistory {
         history
     }
 
-    /// The partition.
     #[must_use]
     pub fn partition(&self) -> Partition {
         self.partition
     }
 }
 
-/// Takes a commit up as a reader does that asks no questions.
+/// Applies a commit without any checks, as a reader does.
 pub fn take(row: &mut Row, commit: &Commit) {
     row.commits += 1;
     for event in &commit.events {
@@ -344,7 +340,7 @@ pub fn take(row: &mut Row, commit: &Commit) {
     }
 }
 
-/// Takes a commit up and holds what it says against what was there.
+/// Applies a commit, and checks its contents against the state before it.
 fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
     let (seen, digest) = (row.account.count, row.account.digest);
     if commit.from_version != seen {

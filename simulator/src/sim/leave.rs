@@ -1,5 +1,5 @@
-//! Planned stops, as `Engine::leave` and `Engine::drain` do them: successors are asked to take over,
-//! the group is left, what was taken is answered, the process ends.
+//! Planned stops, as `Engine::leave` and `Engine::drain` perform them: the node asks successors to
+//! take over, leaves the group, answers the commands that it has taken, and ends its process.
 //!
 //! Deliberately absent: crashes (`nemesis`).
 
@@ -9,19 +9,19 @@ use super::event::NodeEvent;
 use super::trace::Who;
 use super::world::World;
 
-/// How long one node may take to take a partition over, in microseconds.
+/// How long another node may take for the take-over of one partition, in microseconds.
 const TAKE_OVER_US: u64 = 1_500_000;
-/// How long a node drains, in microseconds.
+/// How long a node drains at most, in microseconds.
 const DRAIN_US: u64 = 1_500_000;
-/// How often it is looked whether it has drained.
+/// How often a stopping node checks how far it is, in microseconds.
 const LOOK_EVERY_US: u64 = 20_000;
 
-/// A node that stops in order.
+/// The state of a node's planned stop.
 #[derive(Default)]
 pub struct Leaving {
-    /// The partitions that wait for successors, each with those still to be asked.
+    /// The partitions that wait for successors, each with the nodes still to be asked.
     moves: BTreeMap<usize, Vec<usize>>,
-    /// When draining began, once it has.
+    /// When draining began; `None`: not yet.
     drains_from_us: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    /// Goes on with a planned stop.
+    /// Takes the next step of a planned stop.
     pub(super) fn leave_step(&mut self, node: usize) {
         let now_us = self.now_us;
         let Some(leaving) = &mut self.nodes[node].leaving else {

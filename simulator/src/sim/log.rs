@@ -1,27 +1,27 @@
-//! The log of the simulated world: partitions in order of appending, with all that a broker may do.
+//! The log of the simulated world: partitions in the order of appending, with everything that a
+//! broker may do.
 //!
-//! Invariant: an append's place is its turn; nothing is ever changed, and only a cut takes records
-//! away. Deliberately absent: who appends when (`producer`), and which records count (`history`).
+//! Invariant: records stand in the order of their appends. No record is ever changed, and only a
+//! cut removes records. Deliberately absent: which records are appended when (`producer`), and
+//! which records count (`history`).
 
 use event_log::log::Chunk;
 use event_log::record::{NewRecord, Record};
 use position::{Offset, Partition};
 
-/// One partition.
 #[derive(Default)]
 pub struct PartitionLog {
     records: Vec<Record>,
     next: u64,
-    /// The epoch of its leader.
     pub epoch: i32,
-    /// Until when it takes no appends, in microseconds.
+    /// Until when it accepts no appends, in microseconds.
     pub slow_until_us: u64,
     /// Until when it cannot be read, in microseconds.
     pub away_until_us: u64,
 }
 
 impl PartitionLog {
-    /// Takes a record at its end.
+    /// Appends a record.
     pub fn append(&mut self, record: NewRecord, at_ms: i64) -> &Record {
         let mut record = Record::at(Offset(self.next), record);
         record.appended_at_ms = Some(at_ms);
@@ -31,18 +31,18 @@ impl PartitionLog {
         self.records.last().expect("it was just pushed")
     }
 
-    /// Leaves an offset without a record, as markers of transactions do.
+    /// Leaves an offset without a record, as the markers of transactions do.
     pub fn skip(&mut self) {
         self.next += 1;
     }
 
-    /// The offset behind the last record.
+    /// The offset after the last record.
     #[must_use]
     pub fn end(&self) -> Offset {
         Offset(self.next)
     }
 
-    /// A piece of the log, of at most so many records.
+    /// The records from an offset on, at most `records_max` of them.
     #[must_use]
     pub fn read(&self, partition: Partition, from: Offset, records_max: usize) -> Chunk {
         let first = self.records.partition_point(|record| record.offset < from);
@@ -61,21 +61,20 @@ impl PartitionLog {
         }
     }
 
-    /// The record at an offset.
     #[must_use]
     pub fn at(&self, offset: Offset) -> Option<&Record> {
         let place = self.records.binary_search_by_key(&offset, |r| r.offset);
         place.ok().map(|place| &self.records[place])
     }
 
-    /// Everything in order.
+    /// All records, in order.
     #[must_use]
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// Takes the last `count` records away, but never the first of all: an unclean election, or a
-    /// broker that lost power.
+    /// Removes the last `count` records, but never the very first: as after an unclean election, or
+    /// after a broker lost power.
     pub fn cut(&mut self, count: usize) -> Offset {
         let kept = self.records.len().saturating_sub(count).max(1);
         self.records.truncate(kept);

@@ -1,8 +1,8 @@
-//! The simulator: nodes, log, clock and network under one seed, around the engine's own seats,
+//! The simulator: nodes, log, clocks and network driven by one seed, around the engine's own seats,
 //! owners, routers and followers.
 //!
-//! Invariant: a run is a function of its seed and options. Deliberately absent: how runs are asked
-//! for and printed (`cli`).
+//! Invariant: a run is a function of its seed and options. Deliberately absent: how runs are
+//! requested and printed (`cli`).
 
 mod book;
 mod check;
@@ -38,20 +38,20 @@ use random::Random;
 use trace::Trace;
 use world::World;
 
-/// What became of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Its seed.
     pub seed: u64,
     /// How many events happened.
     pub steps: u64,
-    /// The virtual time that it took, in microseconds.
+    /// The virtual time of the run, in microseconds.
     pub took_us: u64,
     /// The digest of everything that happened.
     pub digest: u64,
-    /// What happened, counted.
+    /// Counters of what happened.
     pub counts: Counts,
-    /// The promise that was broken, if one was.
+    /// The promise that was broken, if any.
     pub violation: Option<Violation>,
 }
 

@@ -1,6 +1,7 @@
 //! Injects the faults.
 //!
-//! Invariant: every fault ends when the quiet phase begins, and what it delayed comes by then.
+//! Invariant: every fault ends when the quiet phase begins, and everything that it delayed arrives
+//! by then.
 
 use bytes::Bytes;
 use event_log::directory::Hint;
@@ -15,7 +16,7 @@ use super::trace::Who;
 use super::world::World;
 
 impl World {
-    /// Injects the next fault, and puts the one after it into the schedule.
+    /// Injects the next fault, and schedules the one after it.
     pub(super) fn next_fault(&mut self) {
         if self.quiet {
             return;
@@ -220,7 +221,7 @@ impl World {
             }
             Fault::WrongHint => {
                 let term = self.histories[partition].term();
-                // What is long over, what never was, and what is of another log.
+                // Outdated hints, hints that were never true, and hints of another log.
                 let term = match self.random.chance(500) {
                     true => self.random.below(term.0),
                     false => term.0 + self.random.between(1, 1_000_000),
@@ -323,7 +324,7 @@ impl World {
         }
     }
 
-    /// Lets a node's local store work again, unless it failed once more meanwhile.
+    /// Lets a node's local store work again, unless it has failed once more since.
     pub(super) fn store_back(&mut self, node: usize) {
         let node = &self.nodes[node];
         if node.store_away_until_us <= self.now_us {
@@ -331,7 +332,7 @@ impl World {
         }
     }
 
-    /// Lets a node's process die.
+    /// Ends a node's process without warning.
     fn crash(&mut self, node: usize, loss: store::Loss) {
         for store in &self.nodes[node].stores {
             store.lose(loss);
@@ -340,7 +341,7 @@ impl World {
         self.end_process(node);
     }
 
-    /// What the end of a process means to all others; it starts again after a while.
+    /// Applies the end of a process to everything around it; the node starts again after a while.
     pub(super) fn end_process(&mut self, node: usize) {
         let now_us = self.now_us;
         self.trace
@@ -388,7 +389,7 @@ impl World {
         self.schedule.at(starts_us, Event::Start(node));
     }
 
-    /// Takes the end of a partition's log away.
+    /// Removes the end of a partition's log.
     pub(super) fn cut(&mut self) {
         let partition = self.random.index(self.logs.len());
         let count = usize::try_from(self.random.between(1, 10)).unwrap_or(1);

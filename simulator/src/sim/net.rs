@@ -1,7 +1,7 @@
-//! What passes between nodes: links for forwarded commands, and questions about who owns.
+//! The traffic between nodes: links for forwarded commands, and questions about ownership.
 //!
-//! Invariant: each direction of a link keeps its order; what is cut is cut from some moment on.
-//! Deliberately absent: what is in a command or an answer.
+//! Invariant: each direction of a link keeps its order; a cut lets nothing through from some moment
+//! on. Deliberately absent: the contents of commands and answers.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -43,40 +43,40 @@ impl Peer for SimPeer {
     }
 }
 
-/// A link as both ends see it.
+/// A link, for both of its ends.
 pub struct Link {
-    /// Who opened it.
+    /// The node that opened it.
     pub from: usize,
     from_incarnation: u32,
-    /// To whom.
+    /// The node at the other end.
     pub to: usize,
     to_incarnation: u32,
     partition: usize,
     id: LinkId,
-    /// Whether the end that opened it still uses it.
+    /// Whether the node that opened it still uses it.
     pub open: bool,
     forth_us: u64,
     back_us: u64,
-    /// From when on nothing arrives at the far end.
+    /// From when on nothing arrives at the other end, in microseconds.
     pub forth_cut_us: u64,
-    /// From when on nothing comes back.
+    /// From when on nothing comes back, in microseconds.
     pub back_cut_us: u64,
 }
 
-/// What a question to another node is about.
+/// The subject of a question to another node.
 #[derive(Clone, Copy, Debug)]
 pub enum About {
-    /// That it hand this partition over.
+    /// The other node should hand this partition over.
     HandOver(usize),
-    /// That it take this partition over.
+    /// The other node should take this partition over.
     TakeOver(usize),
 }
 
-/// A link as the serving node holds it.
+/// A link, on the side of the node that serves it.
 pub struct Served {
     partition: usize,
     guard: Arc<LinkGuard>,
-    /// Commands for which there is no room yet: their number, the command, their deadline.
+    /// Commands for which there is no room yet: number, command, and deadline.
     pending: VecDeque<(u64, Request, u64)>,
 }
 
@@ -171,7 +171,7 @@ impl World {
         );
     }
 
-    /// The opening end closes a link; what was sent may still arrive.
+    /// The node that opened a link closes it; what was sent may still arrive.
     pub(super) fn close_link(&mut self, number: u64) {
         let Some(link) = self.links.get_mut(&number) else {
             return;
@@ -191,7 +191,7 @@ impl World {
         );
     }
 
-    /// The opening end finds a link broken after a while.
+    /// The node that opened a link finds it broken after a while.
     pub(super) fn break_link(&mut self, number: u64, after_us: u64) {
         let Some(link) = self.links.get(&number).filter(|link| link.open) else {
             return;
@@ -246,7 +246,7 @@ impl World {
         self.feed_links(node, partition);
     }
 
-    /// Takes commands of links into a partition's queue, as far as there is room.
+    /// Moves commands of links into a partition's queue, as far as there is room.
     pub(super) fn feed_links(&mut self, node: usize, partition: usize) {
         let served = self.nodes[node].served.iter();
         let waiting: Vec<u64> = served
@@ -287,7 +287,7 @@ impl World {
         }
     }
 
-    /// A forwarded command waited for room until its deadline.
+    /// A forwarded command has waited for room until its deadline.
     pub(super) fn no_room(&mut self, node: usize, number: u64, sequence: u64) {
         let Some(served) = self.nodes[node].served.get_mut(&number) else {
             return;
@@ -398,7 +398,7 @@ impl World {
         self.tell_node(at_us, node, NodeEvent::AskAnswered(number));
     }
 
-    /// Asks a node to take a partition over; `None` if it is not there.
+    /// Asks a node to take a partition over; `None` if that node is not running.
     pub(super) fn ask_take_over(
         &mut self,
         node: usize,
@@ -443,7 +443,7 @@ impl World {
         );
     }
 
-    /// A question was answered, or was not in time.
+    /// A question was answered, or its time is over.
     pub(super) fn ask_answered(&mut self, node: usize, number: u64) {
         match self.nodes[node].asks.remove(&number) {
             Some(About::HandOver(partition)) => {

@@ -1,7 +1,8 @@
 //! A node of the simulated world: its process, its seats, and the tasks that drive them.
 //!
-//! Invariant: a seat's actions are performed as the engine's own driver performs them (`seat::driver`),
-//! in the same order of inputs. Deliberately absent: clients' connections (`door`) and links (`net`).
+//! Invariant: a seat's actions are performed as the engine's own driver performs them
+//! (`seat::driver`), with inputs in the same order. Deliberately absent: clients' connections
+//! (`door`) and links (`net`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
@@ -26,41 +27,38 @@ use super::world::World;
 
 /// How often a task looks at the clock, as in the engine, in microseconds.
 const TICK_US: u64 = 50_000;
-/// How often the local checkpoint is written when there is little to write, in microseconds.
+/// How often the local checkpoint is written while little changes, in microseconds.
 const SAVE_EVERY_US: u64 = 1_000_000;
 /// How many inputs are taken before actions are performed, as in the engine.
 const INPUTS_MAX: usize = 256;
 
-/// How many commands are taken out of their turns before they are routed, as in the engine.
+/// How many commands are taken out of the fair queue before they are routed, as in the engine.
 const COMMANDS_MAX: usize = 16;
 
-/// What a task finds in its queue of inputs.
+/// An input of a task.
 pub enum Input {
-    /// An append came to something.
+    /// The result of an append.
     Appended(u64, Option<Appended>),
-    /// A read came back, or failed.
+    /// The result of a read; `None`: it failed.
     Read(Option<Chunk>),
-    /// A look for a proof came back, or failed.
+    /// The result of a look for a proof; `None`: it failed.
     Looked(Offset, Option<(Offset, Option<Record>)>),
-    /// The log's end, or that it could not be seen.
+    /// The log's end; `None`: it could not be read.
     Peeked(Option<Offset>),
     /// The owner that was asked has answered, or will not.
     OwnerAnswered,
-    /// Something came back on a link.
+    /// An event of a link.
     Link(LinkId, LinkEvent),
 }
 
-/// What other nodes ask of a task, apart from commands.
+/// Requests of other nodes to a task, apart from commands.
 pub enum Control {
-    /// To hand over.
     HandOver(Hint, Ask),
-    /// To take over.
     TakeOver(Ask),
 }
 
 /// One partition's task in a node's process.
 pub struct Task {
-    /// The seat.
     pub seat: Seat<SimClient, SimPeer>,
     pub(super) inputs: VecDeque<Input>,
     pub(super) control: VecDeque<Control>,
@@ -69,10 +67,10 @@ pub struct Task {
     pub(super) assigned: Option<bool>,
     pub(super) hint: Option<Hint>,
     pub(super) ticked: bool,
-    /// Whether a command was given up that had had its turn.
+    /// Whether a client gave up a command that was already taken out of the queue.
     pub(super) given_up: bool,
     pub(super) stops: bool,
-    /// Whether it has ended: nothing is taken any more.
+    /// Whether the task has ended and takes nothing more.
     pub ended: bool,
     is_running: bool,
     saved_at_us: u64,
@@ -81,42 +79,41 @@ pub struct Task {
     pub(super) link: Option<(LinkId, u64)>,
     hand_overs: Vec<Ask>,
     take_overs: Vec<Ask>,
-    /// What the trace said of it last: phase, term, and what is in flight and waits.
+    /// What the trace last said about the task: phase, term, and the numbers in flight and waiting.
     stands: Option<(Discriminant<Phase>, Term, [usize; 3])>,
 }
 
-/// A node.
 pub struct Node {
     /// Whether its process runs.
     pub up: bool,
-    /// Counts its processes.
+    /// The number of its present process.
     pub incarnation: u32,
-    /// Until when it stands still; 0: it does not.
+    /// Until when the node stands still; 0: it does not.
     pub paused_until_us: u64,
-    /// What reached it while it stood still.
+    /// Events that reached the node while it stood still.
     pub(super) backlog: Vec<NodeEvent>,
-    /// Whether its program is one whose rules fail over what others took up.
+    /// Whether its program is broken: its rules fail on events that other programs could apply.
     pub(super) is_broken: bool,
     /// How far its clock is off, in microseconds.
     pub clock_off_us: i64,
-    /// How long its machine was suspended alone, in microseconds.
+    /// How long the node's machine was suspended on its own, in microseconds.
     pub suspended_us: u64,
-    /// Since when it is; 0: it is not.
+    /// Since when the machine is suspended; 0: it is not.
     pub suspended_from_us: u64,
-    /// What its clock is held against.
+    /// The reference with which its clock is compared.
     pub(super) reference: Option<Reference>,
     pub(super) probe_at_us: u64,
-    /// Its partitions' tasks; one is absent while it runs.
+    /// Its partitions' tasks; the entry of a running task is `None`.
     pub tasks: Vec<Option<Task>>,
     pub(super) producer: usize,
-    /// What it keeps on its disk.
+    /// The contents of its disk.
     pub stores: Vec<LocalStore>,
     pub(super) queue_full_until_us: u64,
-    /// Until when what it appends is held up on its way.
+    /// Until when its appends are held up on their way.
     pub(super) appends_held_until_us: u64,
     /// Until when its local store fails.
     pub(super) store_away_until_us: u64,
-    /// Its clients' connections.
+    /// The connections of its clients.
     pub(super) handlers: BTreeMap<u64, Handler>,
     pub(super) waiting: BTreeMap<u64, Waiting>,
     /// Links that other nodes opened.
@@ -159,20 +156,18 @@ impl Node {
     }
 }
 
-/// The address of a node.
 #[must_use]
 pub fn address(node: usize) -> String {
     format!("http://node-{node}")
 }
 
-/// The node with an address.
 #[must_use]
 pub fn node_at(address: &str) -> Option<usize> {
     address.strip_prefix("http://node-")?.parse().ok()
 }
 
 impl World {
-    /// Puts something into the schedule for a node's present process.
+    /// Schedules an event for a node's present process.
     pub(super) fn tell_node(&mut self, at_us: u64, node: usize, event: NodeEvent) {
         let incarnation = self.nodes[node].incarnation;
         self.schedule.at(
@@ -185,7 +180,6 @@ impl World {
         );
     }
 
-    /// Starts a node's process.
     pub(super) fn start_node(&mut self, node: usize) {
         if self.nodes[node].up {
             return;
@@ -266,7 +260,7 @@ impl World {
         if self.plan.failing_of == 0 || self.quiet {
             return false;
         }
-        // Drawn apart, so that it moves nothing else.
+        // A source of its own, so that no other draw changes.
         let of = (node as u64) << 32 ^ u64::from(self.nodes[node].incarnation);
         Random::new(of ^ self.plan.quiet_from_us).chance(300)
     }
@@ -329,7 +323,7 @@ impl World {
         self.feed_links(node, partition);
     }
 
-    /// Notes how a task stands, if that has changed.
+    /// Notes a task's state in the trace, if it has changed.
     fn say_standing(&mut self, node: usize, partition: usize, task: &mut Task) {
         let owner = task.seat.owner();
         let (waiting, forwarded) = (task.seat.waiting(), task.seat.forwarded_waiting());
@@ -440,7 +434,7 @@ impl World {
         task.ended = true;
     }
 
-    /// Ends a task whether it is done or not.
+    /// Ends a task, whether it is done or not.
     pub(super) fn force_end(&mut self, node: usize, partition: usize) {
         if let Some(mut task) = self.nodes[node].tasks[partition].take() {
             if !task.ended {
@@ -538,7 +532,7 @@ impl World {
         }
     }
 
-    /// Gives the record back if there is no room for it now.
+    /// Hands the record over; returns it if there is no room now.
     fn try_append(
         &mut self,
         node: usize,

@@ -1,6 +1,6 @@
-//! What a run is made of, drawn from its seed.
+//! The plan of a run, drawn from its seed.
 //!
-//! Invariant: everything that differs between runs is here or is drawn while the run goes on.
+//! Invariant: everything that differs between runs is in the plan or is drawn during the run.
 
 use engine::owner::OwnerSettings;
 use event_log::claim::IDEMPOTENCY_WINDOW_MS;
@@ -9,47 +9,44 @@ use event_log::known_bad::Flaw;
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
 
-/// A mistake of what lies around the engine, built in on purpose to see whether it is found. Those of
-/// the engine itself are its own (`event_log::known_bad`).
+/// A known-bad change in the parts around the engine: a mistake built in on purpose, which the
+/// checks must find. The known-bad changes of the engine itself are in `event_log::known_bad`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
     /// Commands are forwarded under new command ids.
     ForwardsUnderNewId,
-    /// A projector writes whatever the checkpoint is.
+    /// A projector writes without comparing the checkpoint.
     ProjectorWithoutCompareAndSet,
     /// A projector writes rows and checkpoint in two steps.
     ProjectorInTwoSteps,
 }
 
-/// What may be asked of a run, apart from its seed.
+/// The options of a run, apart from its seed.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How many nodes there are; absent: by chance.
+    /// The number of nodes; `None`: random.
     pub nodes: Option<usize>,
-    /// How many partitions there are; absent: 2.
+    /// The number of partitions; `None`: 2.
     pub partitions: Option<u32>,
-    /// How many events happen at most; absent: all.
+    /// The maximal number of events; `None`: no limit.
     pub steps: Option<u64>,
-    /// Whether records are cut off; absent: in one run of eight.
+    /// Whether records are cut off; `None`: in one run of eight.
     pub cuts: Option<bool>,
-    /// Whether rules decide now and then what nobody can read.
+    /// Whether rules sometimes decide events that nobody can read.
     pub unreadable: bool,
-    /// A mistake that is built in.
+    /// A mistake to build in.
     pub mistake: Option<Mistake>,
-    /// A change of the engine that breaks the protocol; none without its feature `known-bad`.
+    /// A change of the engine that breaks the protocol; it has no effect without the feature
+    /// `known-bad`.
     pub flaw: Flaw,
 }
 
-/// A run's make-up.
+/// What a run consists of.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many nodes there are.
     pub nodes: usize,
-    /// How many partitions there are.
     pub partitions: u32,
-    /// How many clients there are.
     pub clients: usize,
-    /// How many streams they write.
     pub streams: usize,
     /// When the faults end, in microseconds.
     pub quiet_from_us: u64,
@@ -57,33 +54,32 @@ pub struct Plan {
     pub faults: Vec<(Fault, u64)>,
     /// The mean time between two faults, in microseconds.
     pub fault_every_us: u64,
-    /// Whether records are cut off once.
+    /// Whether records are cut off, once.
     pub cuts: bool,
-    /// Whether all machines sleep for minutes or days from time to time. Ids expire then, so that clients
-    /// use none again for something else.
+    /// Whether all machines sometimes sleep together for minutes or days. Ids expire during that
+    /// time, so in such a run clients never use an id again for another command.
     pub nights: bool,
-    /// How far the newest record is ahead when the run begins, in milliseconds; 0: it is not.
+    /// How far the newest record is ahead of the clock when the run begins, in milliseconds; 0: not
+    /// at all.
     pub log_ahead_ms: u64,
-    /// Whether rules decide now and then what nobody can read.
+    /// Whether rules sometimes decide events that nobody can read.
     pub unreadable: bool,
     /// The owners' settings, without names.
     pub settings: OwnerSettings,
-    /// How many records one read returns at most: brokers answer with what they have at hand.
+    /// How many records one read returns at most: brokers return what they have available.
     pub read_max: usize,
     /// How many commands may wait at a node's door for one partition.
     pub queue_max: usize,
-    /// The most a client waits between two batches, in microseconds.
+    /// The longest pause of a client between two batches, in microseconds.
     pub think_us: u64,
-    /// Of how many commands one is made to fail the rules; 0: none.
+    /// One of this many commands makes the rules fail; 0: none does.
     pub failing_of: u64,
-    /// A mistake that is built in.
     pub mistake: Option<Mistake>,
-    /// A change of the engine that breaks the protocol.
     pub flaw: Flaw,
 }
 
 impl Options {
-    /// Every default, and a mistake.
+    /// All defaults, with a mistake.
     #[must_use]
     pub fn with_mistake(mistake: Mistake) -> Self {
         Self {
@@ -92,7 +88,7 @@ impl Options {
         }
     }
 
-    /// Every default, and a change of the engine that breaks the protocol.
+    /// All defaults, with a change of the engine that breaks the protocol.
     #[must_use]
     pub fn with_flaw(flaw: Flaw) -> Self {
         Self {
@@ -103,7 +99,6 @@ impl Options {
 }
 
 impl Plan {
-    /// Draws a plan.
     #[must_use]
     pub fn draw(random: &mut Random, options: &Options) -> Self {
         let nodes = match random.below(10) {
@@ -115,7 +110,7 @@ impl Plan {
         let mut aside = random.aside();
         let nights = aside.chance(250);
         let settings = OwnerSettings {
-            // Minutes, so that nights and clocks that jump get past it.
+            // Minutes, so that nights and clock jumps can exceed it.
             idempotency_window_ms: match nights {
                 true => aside.between(6 * 60_000, 20 * 60_000),
                 false => [6 * 60_000, IDEMPOTENCY_WINDOW_MS][aside.index(2)],
@@ -131,7 +126,7 @@ impl Plan {
             look_every_ms: Some(random.between(200, 2_000)),
             ..OwnerSettings::default()
         };
-        // Each run has some of the faults, so that rare ones are not drowned.
+        // Each run has only some of the faults, so that frequent ones do not hide rare ones.
         let mut faults: Vec<(Fault, u64)> = Vec::new();
         for fault in FAULTS {
             let source = match fault {
@@ -144,7 +139,7 @@ impl Plan {
             }
         }
         let cuts = random.below(8) == 0;
-        // Drawn apart, so that runs without are as they were.
+        // Drawn from a copy, so that runs without failing commands stay the same.
         let mut apart = random.clone();
         let failing_of = [0, 0, 12, 40][apart.fork().index(4)];
         let quiet_from_us = random.between(4_000_000, 10_000_000);

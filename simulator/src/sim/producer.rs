@@ -1,8 +1,9 @@
-//! Appending in the simulated world: one producer for each node's process, with a pipe to each
+//! Appending in the simulated world: each node's process has a producer, with a pipe to each
 //! partition.
 //!
-//! Invariant: a pipe keeps its order and leaves no gap: a producer that fails loses the end of each
-//! pipe, and what is before it lands, now or late. Acknowledgements of a pipe keep its order.
+//! Invariant: a pipe keeps its order and has no gaps. When a producer fails, the end of each pipe
+//! is lost, and everything before that lands, now or later. The acknowledgements of a pipe keep its
+//! order.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -20,27 +21,25 @@ use super::world::World;
 /// How many records a producer holds for one partition before its queue is full.
 const PIPE_MAX: usize = 12;
 
-/// The way to one partition.
+/// The records on their way to one partition.
 #[derive(Default)]
 pub struct Pipe {
     queue: VecDeque<(u64, NewRecord)>,
     is_landing: bool,
     last_acknowledged_us: u64,
-    /// Landed, and not acknowledged yet.
+    /// Records that landed and are not acknowledged yet.
     unacknowledged: BTreeSet<u64>,
 }
 
-/// A node's producer.
 pub struct Producer {
     node: usize,
     incarnation: u32,
-    /// Whether it takes nothing more.
+    /// Whether it accepts nothing more.
     pub failed: bool,
     pipes: Vec<Pipe>,
 }
 
 impl World {
-    /// Makes a producer for a node's process.
     pub(super) fn new_producer(&mut self, node: usize) -> usize {
         let pipes = (0..self.plan.partitions).map(|_| Pipe::default());
         self.producers.push(Producer {
@@ -52,7 +51,7 @@ impl World {
         self.producers.len() - 1
     }
 
-    /// Hands a record over; gives it back if there is no room.
+    /// Hands a record over; returns it if there is no room.
     pub(super) fn produce(
         &mut self,
         producer: usize,
@@ -81,7 +80,7 @@ impl World {
         None
     }
 
-    /// Lets the next records of a pipe reach the log.
+    /// Lets the next records of a pipe land in the log.
     pub(super) fn land(&mut self, producer: usize, partition: usize) {
         let held_until_us = self.nodes[self.producers[producer].node].appends_held_until_us;
         let slow_until_us = self.logs[partition].slow_until_us.max(held_until_us);
@@ -110,7 +109,7 @@ impl World {
             if self.is_to_be_imitated(producer, partition, &record) {
                 self.imitate(partition, &record);
                 self.append_to_log(partition, record);
-                // Whatever came behind it in the same name would be linked to nothing.
+                // A later record under the same claim would be linked to nothing.
                 return self.fail_producer(producer, 0);
             }
             let twice = std::mem::take(&mut self.duplicate_next);
@@ -137,8 +136,8 @@ impl World {
         }
     }
 
-    /// Whether a stranger may come before this record with its headers: it would count, and nothing
-    /// is behind it.
+    /// Whether a stranger's record with these headers may land before this record: only if it would
+    /// count, and no record follows in the pipe.
     fn is_to_be_imitated(&mut self, producer: usize, partition: usize, record: &NewRecord) -> bool {
         let producer = &self.producers[producer];
         let is_last = !producer.failed && producer.pipes[partition].queue.is_empty();
@@ -150,7 +149,8 @@ impl World {
         is_last && counts && std::mem::take(&mut self.imitate_next)
     }
 
-    /// Lands a stranger's record: the headers of one of ours over a command of its own.
+    /// Lands a stranger's record: the headers of one of the owner's records with a command of the
+    /// stranger.
     fn imitate(&mut self, partition: usize, record: &NewRecord) {
         let key = record.key.as_deref().unwrap_or_default();
         let value = record.value.as_deref().unwrap_or_default();
@@ -225,7 +225,7 @@ impl World {
         );
     }
 
-    /// Whether an acknowledgement still counts: it does not once its producer has failed.
+    /// Whether an acknowledgement still counts: no longer after its producer has failed.
     pub(super) fn take_acknowledgement(
         &mut self,
         producer: usize,
@@ -236,8 +236,8 @@ impl World {
         pipe.unacknowledged.remove(&sequence)
     }
 
-    /// Lets a producer fail: what it has in its pipes is lost from some place on, and lands late up
-    /// to there; nobody learns what became of anything.
+    /// Makes a producer fail. Each of its pipes loses everything from a random place on; the
+    /// records before that place land late. No task learns the fate of its appends.
     pub(super) fn fail_producer(&mut self, producer: usize, late_us: u64) {
         if std::mem::replace(&mut self.producers[producer].failed, true) {
             return;
@@ -255,7 +255,7 @@ impl World {
             let kept = self.random.index(pipe.queue.len() + 1);
             pipe.queue.truncate(kept);
             if kept > 0 {
-                // Another landing may be under way; it is as good.
+                // If another landing is scheduled already, this one does no harm.
                 let delay_us = self.random.below(late_us + 1);
                 let at_us = self.until_us(delay_us);
                 self.schedule.at(
@@ -286,7 +286,7 @@ impl World {
         }
     }
 
-    /// Appends a record to a partition, and holds what it says against all promises.
+    /// Appends a record to a partition, and checks it against all promises.
     pub(super) fn append_to_log(
         &mut self,
         partition: usize,
@@ -312,7 +312,7 @@ impl World {
         self.trace.say(self.now_us, Who::Log, "record", described);
         match judged {
             Ok(_) => {}
-            // After a cut, what was decided on lost records is linked to nothing.
+            // After a cut, records that were decided on lost records are linked to nothing.
             Err(_) if self.was_cut => {}
             Err((invariant, what)) => {
                 let what = format!("{}: {what}", Partition(partition as u32));

@@ -1,8 +1,8 @@
-//! Projectors of the simulated world: the engine's follower over a tiny database whose transactions
-//! compare and set the checkpoint.
+//! Projectors of the simulated world: the engine's follower with a tiny database, whose
+//! transactions compare and set the checkpoint.
 //!
-//! Invariant: reads, proofs and batches come in the order of `subscription::Subscription`; after
-//! every transaction the rows are held against an independent fold.
+//! Invariant: reads, proofs and batches come in the same order as in `subscription::Subscription`.
+//! After every transaction, the rows are compared with an independent fold.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,15 +19,15 @@ use super::trace::Who;
 use super::violation::Invariant;
 use super::world::World;
 
-/// How many records a projector reads at once: as many as it needs to keep up with the busiest run.
-/// Smaller pieces would change nothing, since it decides nothing between them.
+/// How many records a projector reads at once: enough to keep up with the busiest run. Smaller
+/// pieces would change nothing, because a projector decides nothing between them.
 const PROJECTOR_READ_MAX: usize = 256;
-/// The least time between two proofs that only foreign records ask for, in microseconds.
+/// The shortest time between two proofs that only foreign records require, in microseconds.
 const FOREIGN_PROOF_EVERY_US: u64 = 1_000_000;
 /// The pause after a failure, in microseconds.
 const RETRY_AFTER_US: u64 = 200_000;
 
-/// What all projectors write.
+/// The database that all projectors write.
 pub struct Database {
     /// The checkpoint of each partition.
     pub checkpoints: Vec<Option<Checkpoint>>,
@@ -35,16 +35,14 @@ pub struct Database {
     pub rows: Vec<BTreeMap<String, Row>>,
 }
 
-/// A projector.
 #[derive(Default)]
 pub struct Projector {
-    /// Whether it runs.
     pub up: bool,
     life: u32,
     followers: Vec<Follower>,
     /// Why a partition's follower goes no further.
     pub stopped: Vec<Option<Stop>>,
-    /// Whether a reader is open, which needs a proof before.
+    /// Whether a reader is open; opening one needs a proof first.
     is_open: bool,
     proved_us: Vec<Option<u64>>,
     batches: VecDeque<Batch>,
@@ -72,7 +70,7 @@ impl World {
         );
     }
 
-    /// Starts a projector, or starts it again.
+    /// Starts a projector, or restarts it.
     pub(super) fn start_projector(&mut self, number: usize) {
         let flaw = self.plan.flaw;
         let followers = self.database.checkpoints.iter().enumerate();
@@ -221,7 +219,8 @@ impl World {
         }
     }
 
-    /// The transaction: rows and checkpoint, if the checkpoint is the one that the batch continues.
+    /// Runs the transaction: writes rows and checkpoint if the stored checkpoint is the one that
+    /// the batch continues.
     fn commit_batch(&mut self, number: usize, partition: usize) {
         let mistake = self.plan.mistake;
         let Some(batch) = self.projectors[number].batches.front() else {
@@ -247,7 +246,8 @@ impl World {
 
     fn committed(&mut self, number: usize, partition: usize, done: bool) {
         if !done {
-            // Another one is at work: it waits, and goes on from what is there then.
+            // Another projector is at work. This one stops, and later continues from the checkpoint
+            // stored then.
             let who = Who::Projector(number);
             self.trace
                 .say(self.now_us, who, "lost a checkpoint", String::new);
@@ -269,7 +269,7 @@ impl World {
         self.next_batch(number);
     }
 
-    /// Holds the rows of a partition against an independent fold at their checkpoint.
+    /// Compares the rows of a partition with an independent fold at their checkpoint.
     pub(super) fn check_rows(&mut self, partition: usize) {
         let Some(checkpoint) = &self.database.checkpoints[partition] else {
             return;

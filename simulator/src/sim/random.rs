@@ -1,17 +1,17 @@
-//! Chance, all of it from one seed (xoshiro256** by Blackman and Vigna, seeded with SplitMix64).
+//! The only source of randomness, from one seed (xoshiro256** by Blackman and Vigna, seeded with
+//! SplitMix64).
 //!
-//! Invariant: the same seed gives the same numbers on every machine and in every version; that is
-//! why no library's generator is used, whose stream may change.
+//! Invariant: the same seed gives the same numbers on every machine and in every version. That is
+//! why no library's generator is used: its output may change between versions.
 
 use engine::owner::Entropy;
 
-/// A source of chance.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: [u64; 4],
 }
 
-/// Tells a source aside from the one beside which it stands.
+/// Makes the seed of [`Random::aside`] differ from that of its source.
 const ASIDE: u64 = 0x0C10_C4B9;
 
 fn split_mix(state: &mut u64) -> u64 {
@@ -23,7 +23,7 @@ fn split_mix(state: &mut u64) -> u64 {
 }
 
 impl Random {
-    /// The source of a seed.
+    /// The source for a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut state = seed;
@@ -32,19 +32,18 @@ impl Random {
         }
     }
 
-    /// A source of its own that takes nothing from this one: for what was added to the simulator later, so
-    /// that known seeds go on meaning what they meant.
+    /// A separate source that takes no number from this one. Parts that were added to the simulator
+    /// later draw from it, so that the runs of known seeds stay the same.
     #[must_use]
     pub fn aside(&self) -> Self {
         Self::new(self.clone().number() ^ ASIDE)
     }
 
-    /// A source of its own, so that what is drawn from it moves nothing else.
+    /// A separate source; drawing from it does not change the numbers of this one.
     pub fn fork(&mut self) -> Self {
         Self::new(self.number())
     }
 
-    /// Any number.
     pub fn number(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
@@ -53,23 +52,23 @@ impl Random {
         result
     }
 
-    /// A number below `bound`; 0 if that is 0.
+    /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.number()) * u128::from(bound);
         u64::try_from(product >> 64).expect("the upper half of 128 bits")
     }
 
-    /// A number between both, each included.
+    /// A number from `least` to `most`, both included.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
 
-    /// A place in something of this length.
+    /// An index into a sequence of this length.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).expect("below a length")
     }
 
-    /// `true` so many times in a thousand.
+    /// `true` in `per_mille` of 1,000 cases.
     pub fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1_000) < per_mille
     }

@@ -1,6 +1,6 @@
-//! A node's local checkpoint store, as far as a crash leaves it.
+//! A node's local checkpoint store, and what a crash leaves of it.
 //!
-//! Invariant: place and contents change in one step; what a crash leaves is what stood at some
+//! Invariant: checkpoint and contents change in one step. A crash leaves the state after some
 //! earlier step, or nothing.
 
 use std::collections::BTreeMap;
@@ -15,20 +15,20 @@ struct Contents {
     saved: Option<Saved>,
     states: BTreeMap<Bytes, StoredState>,
     ids: BTreeMap<Bytes, StoredId>,
-    /// No id is older, so that one need not look for those to be forgotten.
+    /// No id is older than this. A save that forgets only ids before this need not search for any.
     oldest: Option<Timestamp>,
 }
 
 #[derive(Default)]
 struct Kept {
     now: Contents,
-    /// What the last save changed, as it stood before; absent: there is none to lose.
+    /// The previous values of what the last save changed; `None`: there is no save to lose.
     before: Option<Before>,
-    /// Whether it can neither be read nor written.
+    /// Whether the store can be neither read nor written.
     is_away: bool,
 }
 
-/// What one save changed, as it stood before.
+/// The previous values of what one save changed.
 #[derive(Default)]
 struct Before {
     saved: Option<Saved>,
@@ -65,7 +65,7 @@ impl LocalStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a crash happen to it.
+    /// Applies the loss of a crash.
     pub fn lose(&self, loss: Loss) {
         let mut kept = self.kept();
         match loss {
@@ -82,7 +82,7 @@ impl LocalStore {
         }
     }
 
-    /// Lets it fail, or work again.
+    /// Makes the store fail, or work again.
     pub fn set_away(&self, is_away: bool) {
         self.kept().is_away = is_away;
     }

@@ -1,6 +1,6 @@
-//! The clocks of the simulated nodes, and what they hear of the brokers' time.
+//! The clocks of the simulated nodes, and what the nodes learn of the brokers' time.
 //!
-//! Deliberately absent: who sets them (`nemesis`).
+//! Deliberately absent: faults of clocks (`nemesis`).
 
 use engine::clock::Reference;
 use engine::owner::Now;
@@ -19,7 +19,7 @@ impl World {
         }
     }
 
-    /// Asks the brokers what time it is, as the engine's timekeeper does.
+    /// Asks the brokers for the time, as the engine's timekeeper does.
     pub(super) fn probe_time(&mut self, node: usize) {
         if self.now_us < self.nodes[node].probe_at_us {
             return;
@@ -37,7 +37,7 @@ impl World {
         self.tell_node(heard_at_us, node, NodeEvent::Time(sent_ms, at));
     }
 
-    /// Takes what the brokers said.
+    /// Takes the brokers' answer.
     pub(super) fn hear_time(&mut self, node: usize, sent_ms: u64, at: Timestamp) {
         let reference = Reference::from_probe(sent_ms, self.boottime_ms(), at);
         let known = &mut self.nodes[node].reference;

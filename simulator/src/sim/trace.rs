@@ -1,35 +1,31 @@
-//! What happened in a run: a digest of all of it, and lines for people where somebody listens.
+//! The trace of a run: a digest of everything that happened, and lines for people if somebody
+//! listens.
 //!
-//! Invariant: the digest takes in every event with its moment, whether anybody listens or not.
+//! Invariant: the digest covers every event with its time, whether anybody listens or not.
 
 /// Who an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// A node.
     Node(usize),
-    /// A client.
     Client(usize),
-    /// A projector.
     Projector(usize),
-    /// The log.
     Log,
     /// The group and the directory.
     Group,
-    /// Whoever injects faults.
+    /// The injection of faults.
     Fault,
 }
 
-/// Takes the lines of a trace.
+/// Receives the lines of a trace.
 pub type Listener = Box<dyn FnMut(&str)>;
 
-/// The trace of a run.
 pub struct Trace {
     digest: u64,
     listener: Option<Listener>,
 }
 
 impl Trace {
-    /// A trace that `listener` hears, if there is one.
+    /// A trace whose lines go to `listener`, if there is one.
     #[must_use]
     pub fn new(listener: Option<Listener>) -> Self {
         Self {
@@ -44,13 +40,13 @@ impl Trace {
         self.digest
     }
 
-    /// Takes a number into the digest.
+    /// Mixes a number into the digest.
     pub fn mix(&mut self, number: u64) {
         let mixed = (self.digest ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.digest = mixed.rotate_left(23);
     }
 
-    /// Notes an event; `text` is asked only if somebody listens.
+    /// Notes an event; `text` is called only if somebody listens.
     pub fn say(&mut self, at_us: u64, who: Who, what: &str, text: impl FnOnce() -> String) {
         self.mix(at_us);
         what.bytes().for_each(|byte| self.mix(u64::from(byte)));

@@ -1,61 +1,66 @@
 //! What must never happen, by name.
 //!
-//! Invariant: one variant for each promise; a violation says which promise was broken, when and how.
+//! Invariant: one variant for each promise; a violation names the broken promise, the time, and the
+//! details.
 
 use std::fmt;
 
-/// A promise of the engine (issue and protocol.md) that a run may find broken.
+/// A promise of the engine (see protocol.md) that a run may find broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
-    /// What was answered accepted or refused stands in the log, as it was answered, for ever.
+    /// An answer *accepted* or *rejected* stands in the log for ever, as it was given.
     AnsweredIsThere,
-    /// What was refused for good or turned away left nothing.
+    /// A command that was refused for good or turned away left nothing in the log.
     RefusedLeftNothing,
     /// A command, by its id and by its intent, leads to at most one commit.
     AtMostOnce,
-    /// Nothing is in the log that nobody asked for.
+    /// The log contains nothing that no client asked for.
     Asked,
-    /// A stream's versions are 1 to n without gaps, and a command's events are all or none.
+    /// A stream's versions are 1 to n without gaps, and the log has all of a command's events or
+    /// none.
     Versions,
-    /// What counts can be read by every reader.
+    /// Every reader can read what counts.
     Readable,
     /// Each accepted commit was decided on exactly the accepted history before it.
     DecidedOnHistory,
-    /// After a doubt nothing more is sent under that claim.
+    /// After a doubt, nothing more is sent under the same claim.
     SilentAfterDoubt,
     /// Recorded time increases with every commit of a partition.
     RecordedTime,
-    /// An event happened when the client says, or else not after it was recorded; and rules know which.
+    /// An event occurred when its client said, or otherwise not later than it was recorded; and
+    /// rules know which of the two it is.
     BusinessTime,
-    /// Recorded time is never ahead of the time at which it was recorded, unless the log was before.
+    /// A recorded time is never ahead of the true time of recording, unless the log was ahead
+    /// before.
     TimesAreTrue,
-    /// Commands of one stream from one batch are decided in the order of their lines.
+    /// The commands of one batch for one stream are decided in the order of their lines.
     BatchOrder,
     /// Every reader finds the same accepted history.
     ReadersAgree,
-    /// Rows are the fold of the log at their checkpoint.
+    /// A projection's rows are the fold of the log at its checkpoint.
     RowsAreTheFold,
-    /// Nobody meets damage in a log that lost nothing.
+    /// No reader finds damage in a log that lost nothing.
     NoFalseAlarm,
-    /// Whoever had read what was cut off notices.
+    /// Everybody who had read records that were cut off notices the cut.
     CutIsNoticed,
-    /// Once the faults end, every command is answered and every partition owned in time.
+    /// Once the faults end, every command is answered and every partition is owned, within the time
+    /// limit.
     MovesAgain,
-    /// Every queue keeps its bound.
+    /// Every queue keeps its limit.
     Bounded,
-    /// What the rules fail over leaves nothing in the log, and freezes no stream but its own, and
-    /// that only where the program's rules fail.
+    /// A command on which the rules fail leaves nothing in the log. It freezes no stream but its
+    /// own, and this only on a program whose rules fail.
     FailuresStayAlone,
 }
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which one.
+    /// The promise.
     pub invariant: Invariant,
-    /// When, in microseconds of virtual time.
+    /// The virtual time, in microseconds.
     pub at_us: u64,
-    /// How.
+    /// The details.
     pub what: String,
 }
 

@@ -1,7 +1,7 @@
-//! The simulated world: everything in it, one event after the other.
+//! The simulated world: everything in it, and the execution of its events one by one.
 //!
-//! Invariant: whatever happens comes from the schedule, whatever is left to chance from the one
-//! source; no clock, no thread, no map in an order of its own.
+//! Invariant: all events come from the schedule, and all randomness from the one source; there is
+//! no clock, no thread, and no map with an order of its own.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,21 +34,21 @@ use super::violation::{Invariant, Violation};
 
 /// The moment at which every run begins, in microseconds since 1970.
 const EPOCH_US: i64 = 1_750_000_000_000_000;
-/// How long everything may take to move again once the faults have ended, in microseconds.
+/// How long everything may take to work again after the faults have ended, in microseconds.
 pub const RECOVERY_US: u64 = 10_000_000;
-/// How often the promises that need time are looked at, in microseconds.
+/// How often the promises that need time are checked, in microseconds.
 const PROBE_EVERY_US: u64 = 100_000;
-/// A read returns at least such a part of what is still to be read.
+/// A read returns at least one such part of what remains to be read.
 const PIECES: usize = 256;
 
-/// What happened in a run, counted.
+/// Counters of what happened in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Faults that were injected.
     pub faults: BTreeMap<Fault, u64>,
     /// Cuts of the log.
     pub cuts: u64,
-    /// Lines that were sent, again included.
+    /// Lines that were sent, repetitions included.
     pub sent: u64,
     /// Commands that were accepted.
     pub accepted: u64,
@@ -58,14 +58,14 @@ pub struct Counts {
     pub unknown: u64,
     /// Answers *turned away*.
     pub turned_away: u64,
-    /// Answers that an id was used again.
+    /// Answers that an id was used for another command.
     pub reused: u64,
-    /// Everything else.
+    /// All other answers.
     pub other: u64,
 }
 
 impl Counts {
-    /// Adds what was counted in another run.
+    /// Adds the counters of another run.
     pub fn add(&mut self, other: &Self) {
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
@@ -91,15 +91,14 @@ impl Counts {
     }
 }
 
-/// The world.
 pub struct World {
     pub(super) now_us: u64,
     /// How long all machines were suspended together, in microseconds.
     pub(super) slept_us: u64,
-    /// The same, for those who must not reach into the world.
+    /// The present time, for parts without access to the world.
     pub(super) clock: Rc<Cell<u64>>,
     pub(super) random: Random,
-    /// What clocks and nights are drawn from.
+    /// The source for clocks and nights.
     pub(super) aside: Random,
     pub(super) plan: Plan,
     pub(super) schedule: Schedule,
@@ -113,9 +112,9 @@ pub struct World {
     pub(super) producers: Vec<Producer>,
     pub(super) nodes: Vec<Node>,
     pub(super) links: BTreeMap<u64, Link>,
-    /// Until when nothing passes from one node to another.
+    /// Until when nothing passes from one node to another, in microseconds.
     pub(super) blocked: Vec<Vec<u64>>,
-    /// When a node was last told something by the group.
+    /// The time of the last event that the group sent to each node.
     pub(super) told_us: Vec<u64>,
     pub(super) group: Group,
     pub(super) clients: Vec<Client>,
@@ -130,9 +129,9 @@ pub struct World {
     pub(super) disconnects: bool,
     pub(super) quiet: bool,
     pub(super) was_cut: bool,
-    /// The streams to which something was sent over which a broken program's rules fail.
+    /// The streams with a command on which a broken program's rules fail.
     pub(super) has_broken: BTreeSet<String>,
-    /// Whether all was started once more after a cut.
+    /// Whether all nodes were started once more after a cut.
     pub(super) started_again: bool,
     pub(super) violation: Option<Violation>,
     pub(super) finished: bool,
@@ -141,7 +140,6 @@ pub struct World {
 }
 
 impl World {
-    /// A world in which everything is about to start.
     #[must_use]
     pub fn new(mut random: Random, plan: Plan, trace: Trace) -> Self {
         let partitions = plan.partitions as usize;
@@ -242,7 +240,7 @@ impl World {
         self.schedule.at(self.plan.quiet_from_us, Event::Quiet);
     }
 
-    /// Appends what somebody left whose clock was ahead: a command that asks for nothing.
+    /// Appends a commit as from an owner whose clock was ahead: a command without effect.
     fn append_from_the_future(&mut self, partition: usize, claim: &ClaimHeaders) {
         let history = &self.histories[partition];
         let position = history.position();
@@ -280,7 +278,7 @@ impl World {
         self.append_to_log(partition, headers.record(key.into(), value.into()));
     }
 
-    /// Lets the next event happen; `false` when all is over.
+    /// Executes the next event; `false` when the run is over.
     pub fn step(&mut self) -> bool {
         if self.finished || self.violation.is_some() {
             return false;
@@ -348,7 +346,7 @@ impl World {
         self.trace.say(self.now_us, who, "goes on", String::new);
         let incarnation = self.nodes[node].incarnation;
         for event in std::mem::take(&mut self.nodes[node].backlog) {
-            // One of them may have been what its planned stop waited for.
+            // One of these events may be the one that ends the planned stop.
             if self.nodes[node].up && self.nodes[node].incarnation == incarnation {
                 self.node_event(node, event);
             }
@@ -375,8 +373,9 @@ impl World {
                 let log = &self.logs[partition];
                 let away = log.away_until_us > self.now_us;
                 let number = self.histories[partition].partition();
-                // Small pieces are for what happens between them, near the end; whoever lost its store
-                // would read one record at a time for longer than a partition may stand still.
+                // Small pieces allow events in between, which matters near the end. A node that
+                // lost its store would read one record at a time for longer than a partition may
+                // stand still.
                 let behind = usize::try_from(log.end().0.saturating_sub(from.0)).unwrap_or(0);
                 let read_max = self.plan.read_max.max(behind / PIECES);
                 let chunk = (!away).then(|| log.read(number, from, read_max));
@@ -420,7 +419,7 @@ impl World {
             } => self.control(node, partition, Control::HandOver(successor, ask)),
             NodeEvent::AskAnswered(number) => self.ask_answered(node, number),
             NodeEvent::TakeOver(partition, ask) => {
-                // A node that is stopping refuses.
+                // A stopping node refuses.
                 if self.nodes[node].leaving.is_none() {
                     self.control(node, partition, Control::TakeOver(ask));
                 }
@@ -442,7 +441,7 @@ impl World {
         }
     }
 
-    /// Notes the first broken promise; the run ends with it.
+    /// Notes the first broken promise; it ends the run.
     pub(super) fn break_off(&mut self, invariant: Invariant, what: String) {
         if self.violation.is_none() {
             let said = || format!("{}: {what}", invariant.sentence());
@@ -466,12 +465,12 @@ impl World {
         self.streams[stream]
     }
 
-    /// The broker's clock, which is right.
+    /// The brokers' clock, which is right.
     pub(super) fn wall_us(&self) -> i64 {
         EPOCH_US + (self.now_us + self.slept_us).cast_signed()
     }
 
-    /// A clock that counts suspended time and is never set, the same for all nodes.
+    /// A clock that counts suspended time and is never set; all nodes have the same one.
     pub(super) fn boottime_ms(&self) -> u64 {
         (self.now_us + self.slept_us) / 1_000
     }
@@ -480,7 +479,7 @@ impl World {
         self.wall_us() / 1_000
     }
 
-    /// How long something takes that is usually quick.
+    /// A random delay, usually short, in microseconds.
     pub(super) fn delay_us(&mut self) -> u64 {
         match self.random.below(100) {
             0 => self.random.between(2_000, 60_000),
@@ -489,7 +488,7 @@ impl World {
         }
     }
 
-    /// What a slow network adds.
+    /// The additional delay in a slow network, in microseconds.
     pub(super) fn slow_us(&mut self) -> u64 {
         if self.slow_network_until_us > self.now_us {
             self.random.below(300_000)
@@ -498,13 +497,13 @@ impl World {
         }
     }
 
-    /// A moment after now, but not beyond the end of the faults.
+    /// A moment after now, but no later than the end of the faults.
     pub(super) fn until_us(&self, after_us: u64) -> u64 {
         let end_us = self.plan.quiet_from_us.max(self.now_us);
         (self.now_us + after_us).min(end_us)
     }
 
-    /// The first probe is due once the faults have ended.
+    /// Schedules the first check; called when the faults have ended.
     pub(super) fn begin_probes(&mut self) {
         self.schedule.at(self.now_us + PROBE_EVERY_US, Event::Probe);
     }

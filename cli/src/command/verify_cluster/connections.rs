@@ -1,9 +1,9 @@
-//! Cutting this process's own connections, as a network that fails does: no privilege is needed,
-//! and it works through TLS and on whatever address a broker has advertised.
+//! Cuts this process's own connections, as a failing network does. This needs no privilege, and it
+//! works through TLS and with every address that a broker may advertise.
 //!
 //! Invariant: only TCP connections that were opened after [`OwnConnections::from_now_on`] are cut,
-//! and none that this process was started with. Deliberately absent: knowing whose they are; the
-//! command that uses this speaks to brokers only.
+//! and none that this process was started with. Deliberately absent: knowing to whom a connection
+//! leads; the command that uses this connects to brokers only.
 
 use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
@@ -22,7 +22,7 @@ pub(super) struct OwnConnections {
 }
 
 impl OwnConnections {
-    /// All that are opened from now on.
+    /// The connections that are opened from now on.
     pub(super) fn from_now_on() -> Self {
         Self {
             before: open_files().into_iter().collect(),
@@ -40,25 +40,25 @@ impl Connections for OwnConnections {
     }
 }
 
-/// The numbers of this process's open files; none where the system does not show them.
+/// The numbers of this process's open files; none if the system does not show them.
 fn open_files() -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir(OPEN_FILES) else {
         return Vec::new();
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut files: Vec<RawFd> = names.filter_map(|name| name.parse().ok()).collect();
-    // The folder was open itself, and the next file takes its number.
+    // The list contains the folder's own number. It is closed by now, and the next file takes it.
     files.retain(|file| {
-        // SAFETY: only borrowed for the call, which fails where no file has this number.
+        // SAFETY: only borrowed for the call, which fails if no open file has this number.
         fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*file) }).is_ok()
     });
     files
 }
 
-/// A handle of our own to an open file, if that is a TCP connection.
+/// A new handle to an open file, if that is a TCP connection.
 fn connection(file: RawFd) -> Option<OwnedFd> {
-    // SAFETY: only borrowed for the call below, which fails where the file was closed meanwhile. If
-    // another one took its number, the checks behind look at that one.
+    // SAFETY: only borrowed for the call below, which fails if the file was closed meanwhile. If
+    // another file took its number, the checks below look at that file.
     let borrowed = unsafe { BorrowedFd::borrow_raw(file) };
     let own = borrowed.try_clone_to_owned().ok()?;
     let is_stream = sockopt::socket_type(&own).ok()? == SocketType::STREAM;
@@ -78,7 +78,7 @@ mod tests {
     /// Set in the process that is alone with its connections.
     const ALONE: &str = "ANNALS_TESTS_VICTIM";
 
-    /// In a process of its own: it would cut what other tests open meanwhile, too.
+    /// In a process of its own: otherwise it would also cut what other tests open meanwhile.
     #[test]
     fn cuts_what_was_opened_since_and_nothing_else() {
         if std::env::var_os(ALONE).is_some() {

@@ -1,16 +1,17 @@
 //! Every metric: its name, kind, labels and meaning.
 //!
-//! Invariant: what `/metrics` shows is here, and `docs/metrics.md` is made of this; tests compare all
-//! three. Deliberately absent: the values; every part measures itself.
+//! Invariant: `/metrics`, this catalogue and `docs/metrics.md`, which is made from it, list the
+//! same metrics; tests compare all three. Deliberately absent: the values; each part of the program
+//! measures its own.
 
-/// What a metric counts, and how.
+/// The kind of a metric, as Prometheus knows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// It only grows.
     Counter,
     /// It goes up and down.
     Gauge,
-    /// How many observations were up to each of these bounds.
+    /// Counts the observations up to each of these bounds.
     Histogram(&'static [f64]),
 }
 
@@ -29,9 +30,9 @@ impl Kind {
 /// One metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Its name; the unit stands last in it.
+    /// Its name, with the unit last.
     pub name: &'static str,
-    /// What it counts, and how.
+    /// Its kind, with the bounds of a histogram.
     pub kind: Kind,
     /// Its labels, separated by commas; each has a bounded set of values.
     pub labels: &'static str,
@@ -76,7 +77,7 @@ const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0,
 ];
-/// Bounds of numbers of things.
+/// Bounds of counts.
 const NUMBERS: &[f64] = &[1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
 
 /// Every metric, in order of name.

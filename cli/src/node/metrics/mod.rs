@@ -1,6 +1,7 @@
 //! The figures of the process, for `/metrics`.
 //!
-//! Deliberately absent: what is measured; every part says so itself, and `catalogue` what it means.
+//! Deliberately absent: the measuring, which each part of the program does itself; the meaning of
+//! each metric (`catalogue`).
 
 pub mod catalogue;
 mod process;
@@ -14,12 +15,12 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use crate::exit::{Exit, Failure};
 use catalogue::{CATALOGUE, Kind};
 
-/// How often old observations are folded into their sums.
+/// How often the recorder folds old observations into their sums.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 static RECORDER: OnceLock<Recorder> = OnceLock::new();
 
-/// Shows what the process measures.
+/// Renders the metrics of the process.
 #[derive(Clone)]
 pub struct Recorder(PrometheusHandle);
 
@@ -33,10 +34,10 @@ impl Recorder {
     }
 }
 
-/// The recorder of the process; begun by whoever asks first, before anything is measured.
+/// The recorder of the process. The first call starts it and must come before anything is measured.
 ///
 /// # Errors
-/// `Failed` where somebody else records already.
+/// `Failed` if another recorder is installed already.
 pub fn recorder() -> Result<Recorder, Failure> {
     if let Some(recorder) = RECORDER.get() {
         return Ok(recorder.clone());
@@ -67,7 +68,8 @@ fn install() -> Result<PrometheusHandle, BuildError> {
     builder.install_recorder()
 }
 
-/// Says what everything means, and begins what no other part does.
+/// Registers the meaning of each metric. Sets `annals_build_info`, and starts at 0 the counters
+/// that no other part starts.
 fn describe() {
     for metric in CATALOGUE {
         match metric.kind {

@@ -1,4 +1,4 @@
-//! What the system says of this process, as Prometheus' own clients name it.
+//! What the system reports about this process, under the names that Prometheus' own clients use.
 //!
 //! Deliberately absent: systems without `/proc`, where nothing is shown.
 
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::catalogue::CATALOGUE;
 
-/// Adds the figures of the process to metrics in text format, where the system has them.
+/// Adds the figures of the process in text format, if the system has them.
 pub(super) fn render(text: &mut String) {
     for (name, value) in figures().unwrap_or_default() {
         if let Some(metric) = CATALOGUE.iter().find(|metric| metric.name == name) {
@@ -20,14 +20,14 @@ pub(super) fn render(text: &mut String) {
     }
 }
 
-// Figures are shown to people; what a float cannot hold of a large count does not matter.
+// These figures are for people: the precision that a float loses on a large count does not matter.
 #[allow(clippy::cast_precision_loss)]
 fn figures() -> Option<Vec<(&'static str, f64)>> {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The program's name, in brackets, may hold anything.
+    // The program's name stands in brackets and may contain any character.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // proc(5) numbers them from 1, and the state behind the name is the third.
+    // proc(5) numbers the fields from 1; the state, right after the name, is field 3.
     let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
     let mut figures = vec![
         (

@@ -1,4 +1,4 @@
-//! What opens a request, and what does not.
+//! Which headers open a request, and which do not.
 
 use super::*;
 
@@ -73,7 +73,7 @@ fn a_header_opens_nothing_but_what_it_was_made_for() {
     }
     let good = identity.header(&Method::POST, PATH, here);
     refuses(check(&guard, &with(&format!("{good} x"))), 401, "form");
-    // Each part is covered: any other digit in its place is refused.
+    // Every field is covered: changing any digit makes the header invalid.
     for at in (0..good.len()).filter(|at| good.as_bytes()[*at].is_ascii_digit()) {
         let mut forged = good.clone().into_bytes();
         forged[at] = if forged[at] == b'9' { b'8' } else { b'9' };
@@ -114,7 +114,7 @@ fn clocks_may_differ_by_a_minute_and_no_more() {
     assert!(check(at(59_000, hour)).is_ok());
     refuses(check(at(61_000, hour)), 401, "clocks");
     refuses(check(at(-61_000, hour)), 401, "clocks");
-    // Nobody knows any more which nonces were used before the start.
+    // After a start the node does not know which nonces were used before.
     refuses(check(at(10_000, Duration::from_secs(1))), 401, "started");
 }
 

@@ -1,4 +1,4 @@
-//! What is written is read back the same, and what is new to the reader is not misread.
+//! What is written is read back unchanged, and forms that are new to the reader are not misread.
 
 use engine::command::{Decision, EventRef};
 use engine::frozen::FrozenBy;
@@ -39,7 +39,7 @@ fn written(request: Request) -> Result<Vec<u8>, usize> {
     write_command(&mut text, &command).map(|()| text)
 }
 
-/// A request without its data, for comparing.
+/// A request without its data, for comparison.
 fn shown(request: &Request) -> String {
     let mut shown = request.clone();
     shown.data = RawValue::from_string("null".to_owned()).unwrap();
@@ -106,7 +106,7 @@ fn a_command_of_a_newer_version_is_known_by_its_number_alone() {
     assert!(read_command(b"7").is_none());
 }
 
-/// Every error there is; a new one breaks this match, and has to be added.
+/// All errors; a new one breaks this match and must be added.
 fn errors() -> Vec<SubmitError> {
     let reasons = [
         TurnedAway::Overloaded,

@@ -1,8 +1,9 @@
-//! Taking up what was decided, in a copy of the stream's state behind the commits in flight, before
-//! anything of it is appended.
+//! Trying a decided commit before it is appended: its events change a copy of the stream's state
+//! that includes the commits in flight.
 //!
-//! Invariant: what the rules fail over here, or what makes a stream too large, leaves nothing. A copy
-//! that was torn is made again from the accepted state and the commits in flight.
+//! Invariant: a commit over which the rules fail, or which makes its stream too large, leaves
+//! nothing. A copy that was left half changed is made again from the accepted state and the commits
+//! in flight.
 
 use std::collections::hash_map::Entry;
 
@@ -16,14 +17,14 @@ use crate::frozen::FrozenBy;
 use crate::owner::machine::{Owner, Speculation, SpeculativeStream};
 use crate::owner::memory::size::StateSize;
 
-/// By how many bytes a command may enlarge a state that is too large: by what it takes to note that
-/// something is over.
+/// By how many bytes a command may enlarge a state that is too large: enough to note that something
+/// has ended.
 const STATE_STEP_BYTES: usize = 128;
 
 impl<T> Owner<T> {
-    /// Takes a commit up as speculative, before anything of it is appended: what the rules fail over
-    /// here would freeze the stream in every node once the log has it, and what makes the stream too
-    /// large would slow all others.
+    /// Adds a commit to the speculation before it is appended, or refuses it. If the rules fail
+    /// over it here, it would freeze the stream in every node once the log has it. If it makes the
+    /// stream too large, it would slow down all other streams.
     pub(super) fn speculate(&mut self, made: &Made) -> Result<(), SubmitError> {
         if made.events.is_empty() {
             return Ok(());
@@ -61,9 +62,9 @@ impl<T> Owner<T> {
         Ok(())
     }
 
-    /// Takes what was decided up in the copy of the stream's state behind the commits in flight, and
-    /// tries out whether the result can be written; says how large the state was and is. Where this
-    /// fails the copy is torn.
+    /// Applies the commit's events to the copy of the stream's state, and tries whether the result
+    /// can be written as JSON. Returns the state's size before and after. After an error, the copy
+    /// is half changed.
     fn evolve_copy(
         &mut self,
         aggregate: &dyn Aggregate,
@@ -108,9 +109,10 @@ impl<T> Owner<T> {
         Ok((before, after))
     }
 
-    /// Whether a command may enlarge a state that is too large with it: its size, if not, and then
-    /// nothing of the command is left. One that does not enlarge the state, as when something is
-    /// called off, is always judged; what such a command notes (a flag, a moment) takes some bytes.
+    /// Decides about a command after which the state is too large. Returns the state's size if the
+    /// command is refused; then nothing of the command is left. A command that hardly enlarges the
+    /// state is taken, up to twice the limit: a cancellation, say, must note a flag or a moment,
+    /// which takes some bytes.
     fn enlarged(
         &mut self,
         aggregate: &dyn Aggregate,
@@ -125,7 +127,8 @@ impl<T> Owner<T> {
         if before.is_exact() && is_small(before) {
             return Ok(None);
         }
-        // It is as before; where that was only estimated, it is looked up, and taken up again.
+        // Go back to the state before the command. If its size was only an estimate, measure it
+        // now; if the command then turns out to add little, apply it again.
         self.speculate_anew(aggregate, &made.key);
         let state = match self.speculation.streams.get(&made.key) {
             Some(stream) => Some(&stream.state),
@@ -149,7 +152,7 @@ impl<T> Owner<T> {
         Ok(None)
     }
 
-    /// Makes the state behind the commits in flight again, from the accepted one and those.
+    /// Makes the copy again, from the accepted state and the commits in flight.
     fn speculate_anew(&mut self, aggregate: &dyn Aggregate, key: &Bytes) {
         let Some(torn) = self.speculation.streams.remove(key) else {
             return;

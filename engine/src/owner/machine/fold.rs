@@ -1,4 +1,4 @@
-//! Folding one record: the rule says whether it counts, and what counts is taken up.
+//! Folding one record: the chain judges whether the record counts; a record that counts is folded.
 
 use std::iter::repeat_n;
 
@@ -20,9 +20,9 @@ use crate::owner::memory::size::StateSize;
 use crate::owner::memory::{OwnCommit, STATE_TIMES};
 use crate::owner::store::IdHead;
 
-/// From which size on a state's copy is kept for the next command, in bytes of JSON.
+/// From this size on, a state's copy is kept for the next command, in bytes of JSON.
 const SPARE_FROM_BYTES: usize = 16 << 10;
-/// Which part of the bytes for states such copies may take: one of so many.
+/// Such copies may take one part in this many of the bytes for states.
 const SPARE_PART: usize = 4;
 
 impl<T> Owner<T> {
@@ -30,7 +30,8 @@ impl<T> Owner<T> {
         let verdict = self.chain.judge(&record)?;
         let is_acknowledged = self.is_acknowledged(record.offset);
         if is_acknowledged && !matches!(verdict, Verdict::Commit(_)) {
-            // It may freeze a stream all the same.
+            // An acknowledged place may freeze a stream even if its record is not a commit that
+            // counts.
             verdict::content(&self.chain, &verdict, &record, &mut self.memory)?;
         }
         match verdict {
@@ -83,8 +84,8 @@ impl<T> Owner<T> {
         Ok(())
     }
 
-    /// Whether the commit that was just judged is the oldest of ours. Anybody can write our headers
-    /// over another value, so that only the chain hash tells.
+    /// Whether the commit that was just judged is this owner's oldest in flight. Anybody can write
+    /// the same headers over another value, so only the chain hash tells.
     fn is_own_next(&self, headers: CommitHeaders) -> bool {
         self.window.front().is_some_and(|entry| {
             entry.headers == headers
@@ -92,8 +93,8 @@ impl<T> Owner<T> {
         })
     }
 
-    /// Notes whether a claim that counts is the one that was appended: its value as well as its
-    /// headers.
+    /// Notes whether a claim that counts is the one that this owner appended: its value must match
+    /// as well as its headers.
     fn note_claim(&mut self, headers: ClaimHeaders, record: &Record) {
         let value = self.claim_value();
         let by_headers = self.is(KnownBad::KnowsOwnByHeaders);
@@ -119,7 +120,7 @@ impl<T> Owner<T> {
     ) -> Result<(), Stop> {
         match verdict::content(&self.chain, verdict, record, &mut self.memory)? {
             Content::Commit(commit) => {
-                // In older records it may stand still or fall.
+                // In older records, the recorded time may stand still or go back.
                 self.last_recorded_at = self.last_recorded_at.max(Some(commit.recorded_at));
                 let key = record.key.as_deref().unwrap_or_default();
                 let frozen = self.memory.frozen_count();
@@ -145,7 +146,7 @@ impl<T> Owner<T> {
         acknowledged.contains(self.chain.partition, offset)
     }
 
-    /// Takes up a record of ours that the log has, and answers.
+    /// Folds a record of this owner that the log holds, and answers.
     pub(super) fn verified(&mut self, entry: InFlight<T>, offset: Offset) {
         let size = entry.record.value.as_ref().map_or(0, Bytes::len);
         self.window_bytes = self.window_bytes.saturating_sub(size);
@@ -171,7 +172,8 @@ impl<T> Owner<T> {
         self.last = Some(Record::at(offset, entry.record));
     }
 
-    /// Gives an answer to all who wait for it, each of whom may have sent the command first or again.
+    /// Gives an answer to all clients that wait. The flag of each says whether it gets a
+    /// repetition.
     pub(in crate::owner) fn answer_each(&mut self, answer: Answer, waiters: Vec<(T, bool)>) {
         let count = waiters.len();
         for ((ticket, repeated), answer) in waiters.into_iter().zip(repeat_n(answer, count)) {
@@ -180,9 +182,9 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Takes a commit out of what is speculative. If it was the only one of its stream there, what the
-    /// stream's state was to become is its state now; a large one stays as a copy for the next command,
-    /// as far as there is room for such.
+    /// Takes a commit out of the speculation. If it was the last one of its stream there, the copy
+    /// is the stream's state now and is returned. A large copy stays for the next command instead,
+    /// as far as there is room for copies.
     fn forget_speculation(&mut self, entry: &InFlight<T>) -> Option<(Opaque, StateSize)> {
         self.speculation.ids.remove(&entry.id_key);
         if entry.events.is_empty() {

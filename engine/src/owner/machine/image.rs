@@ -1,8 +1,8 @@
-//! An owner as a value, for a checker that looks at many states of it: a copy, and a digest that is
-//! the same for states that differ in nothing but clock times and counters for people.
+//! An owner as a value, for a model checker that looks at many of its states: a copy, and a digest.
+//! The digest is the same for states that differ only in clock times and in counters for people.
 //!
 //! Invariant: every field is either digested or named as left out; a new field does not compile
-//! until somebody has thought about it. Deliberately absent: any use of it in production.
+//! until it is listed here. Deliberately absent: any use of it in production.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -18,10 +18,10 @@ use super::{InFlight, Owner, Phase, Proof, Reread, Speculation, SpeculativeStrea
 use crate::owner::memory::image::{category_of, digest_state};
 use crate::owner::{Entropy, StateStore, Submission};
 
-/// The hasher of what is in no order.
+/// The hasher for the items of an unordered collection.
 pub(in crate::owner) type StateDigest = DefaultHasher;
 
-/// Takes in what has no order of its own.
+/// Hashes an unordered collection.
 pub(in crate::owner) fn unordered<I>(
     items: impl Iterator<Item = I>,
     hasher: &mut impl Hasher,
@@ -38,7 +38,7 @@ pub(in crate::owner) fn unordered<I>(
 }
 
 impl<T: Clone> Owner<T> {
-    /// A copy that goes on by itself, with its own store and chance.
+    /// An independent copy with its own store and entropy.
     #[must_use]
     pub fn fork(&self, store: Box<dyn StateStore>, entropy: Box<dyn Entropy>) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl Speculation {
 }
 
 impl<T: Hash> Owner<T> {
-    /// Takes everything in that decides what the owner does next, but clock times.
+    /// Hashes everything that decides what the owner does next, except clock times.
     pub fn digest(&self, hasher: &mut impl Hasher) {
         let Self {
             settings: _,
@@ -212,7 +212,7 @@ impl<T: Hash> Owner<T> {
     }
 }
 
-/// What tells a place from others.
+/// What identifies a place.
 fn place_digest(place: &Option<Checkpoint>) -> Option<(Offset, RecordHash)> {
     let place = place.as_ref()?;
     Some((place.offset, place.record_hash))
@@ -240,7 +240,7 @@ fn digest_entry<T: Hash>(entry: &InFlight<T>, hasher: &mut impl Hasher) {
     let InFlight {
         sequence,
         headers: _,
-        // Over headers, key and value: the record and the commit.
+        // The hash covers headers, key and value: the record and the commit.
         head,
         record: _,
         key: _,

@@ -1,12 +1,13 @@
 //! Proving that the log is still the one that was folded.
 //!
-//! An owner takes its own records up from acknowledgements, unread, and an acknowledgement does not say
-//! which leader gave it. Where leaders changed since the owner last saw a record, what lies between was
-//! perhaps cut off and filled with others of the same number: it is read again and judged in a copy of
-//! the chain, which must come to the same place.
+//! An owner folds its own records from acknowledgements, without reading them, and an
+//! acknowledgement does not say which leader gave it. If the leader changed since the owner last
+//! saw a record, the log may have lost the records after it, and may hold as many others in their
+//! places. These records are read again and judged in a copy of the chain, which must come to the
+//! same place.
 //!
-//! Invariant: a proof counts only for what was suspected before it was asked for. Deliberately absent:
-//! what makes two places the same (`checkpoint`), and which record counts (`chain`).
+//! Invariant: a proof counts only for suspicions that arose before it was requested. Deliberately
+//! absent: what makes two places the same (`checkpoint`), and which record counts (`chain`).
 
 use event_log::chain::{Chain, Stop};
 use event_log::checkpoint::Checkpoint;
@@ -19,23 +20,23 @@ use position::Offset;
 use super::{Owner, Phase};
 use crate::owner::{Action, LogAction, Now};
 
-/// The proof of a place that is wanted.
+/// The proof that is wanted.
 #[derive(Clone, Debug, Default)]
 pub(in crate::owner) struct Proof {
-    /// The place; absent where none is wanted.
+    /// The place to prove; absent: no proof is wanted.
     pub(super) place: Option<Checkpoint>,
     /// Whether the log was asked what it holds, and has not answered yet.
     pub(super) is_asked: bool,
-    /// Whether that answer may have been found before what is suspected now.
+    /// Whether that answer may be older than what is suspected now.
     pub(super) answer_is_old: bool,
 }
 
-/// What the log was asked to read.
+/// The state of the last read request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::owner) enum Reading {
     Nothing,
     UnderWay,
-    /// It is under way, and for something that is not wanted any more: it is thrown away.
+    /// A read is under way whose result is not wanted any more and will be dropped.
     NotWanted,
 }
 
@@ -47,16 +48,16 @@ impl Reading {
     }
 }
 
-/// Reading again what was taken up without being read.
+/// The second reading of records that were folded without being read.
 #[derive(Clone, Debug)]
 pub(in crate::owner) struct Reread {
-    /// Where it begins; absent before the first record.
+    /// Where it begins; absent: before the first record.
     pub(super) from: Option<Checkpoint>,
-    /// The chain behind what was read again.
+    /// The chain after the records that were read again.
     pub(super) chain: Chain,
-    /// The next to be read.
+    /// The next offset to be read.
     pub(super) next: Offset,
-    /// The proven place that it must come to.
+    /// The proven place that the chain must come to.
     pub(super) to: Checkpoint,
 }
 
@@ -98,7 +99,7 @@ impl Reread {
 impl<T> Owner<T> {
     pub(super) fn prove(&mut self) {
         self.phase = Phase::Proving;
-        // What waited for another proof is read again.
+        // A chunk that waits for another proof is dropped and read again.
         self.stop_reading();
         self.ask_for_proof();
     }
@@ -111,7 +112,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Asks for what the log holds at the present place; nothing to prove where nothing was folded.
+    /// Asks the log for its record at the present place; if nothing was folded, there is nothing to
+    /// prove.
     fn ask_for_proof(&mut self) {
         self.unproven = false;
         self.proof.place = self.place();
@@ -129,7 +131,7 @@ impl<T> Owner<T> {
             .extend(asked.map(|offset| Action::Log(LogAction::Prove { offset })));
     }
 
-    /// Takes what the log holds at `offset`, as it was asked for, and its end.
+    /// Takes the answer to a [`LogAction::Prove`]: the log's end, and its record at `offset`.
     pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
         self.proof.is_asked = false;
         if std::mem::take(&mut self.proof.answer_is_old) {
@@ -149,14 +151,15 @@ impl<T> Owner<T> {
                     ..place
                 });
             }
-            // What was lost is folded again without; what was changed is damage to every reader.
+            // If records were lost, the log is folded again without them. A changed record is
+            // damage for every reader.
             Err(damage) if place.is_changed(found) => self.stop(damage.into()),
             Err(damage) => self.disproven(damage.into()),
         }
     }
 
-    /// The log holds the last record; what was not read before it is, where another leader wrote it
-    /// than the one of what was.
+    /// The log holds the last folded record. If its leader is not the leader of the last seen
+    /// record, everything from the last seen record on is read again.
     fn proven_under(&mut self, place: Checkpoint) {
         let seen = self.seen.as_ref().and_then(|seen| seen.leader_epoch);
         if seen == place.leader_epoch || self.is(KnownBad::TrustsAcrossLeaders) {
@@ -182,7 +185,7 @@ impl<T> Owner<T> {
         self.read_on();
     }
 
-    /// Takes what was read again; gives back what was read for something else.
+    /// Takes a chunk of the second reading; returns a chunk that was read for something else.
     pub(super) fn read_again(&mut self, chunk: Chunk) -> Option<Chunk> {
         let Some(mut reread) = self.reread.take() else {
             return Some(chunk);
@@ -201,7 +204,7 @@ impl<T> Owner<T> {
             }
         }
         if chunk.at_end {
-            // It ends before a place that was proven: whether it still stands must be seen.
+            // The log ends before a place that was proven, so this place must be proven again.
             self.ask_for_proof();
         } else {
             self.reread = Some(reread);
@@ -210,7 +213,7 @@ impl<T> Owner<T> {
         None
     }
 
-    /// Goes on behind a place up to which the log holds what was folded.
+    /// Goes on after a place up to which the log holds what was folded.
     fn proven_whole(&mut self, place: Checkpoint) {
         self.seen = Some(place);
         match self.held.take() {
@@ -219,8 +222,9 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Goes back to the first record: the log is another one than the local checkpoint's, or has lost what
-    /// was read of it. An owner stops, since it answered for what is gone.
+    /// Goes back to the first record: this log is not the one of the local checkpoint, or has lost
+    /// records that were read. An owner that has claimed stops instead, because it gave answers
+    /// about records that are gone.
     fn disproven(&mut self, stop: Stop) {
         if self.claimed.is_some() {
             return self.stop(stop);
@@ -229,7 +233,7 @@ impl<T> Owner<T> {
         self.start_over();
     }
 
-    /// Notes what was read last where all before it was read or proven as well.
+    /// Notes the last folded record as seen, if everything before it was read or proven as well.
     pub(super) fn note_seen(&mut self, was_seen: bool) {
         if was_seen
             && self
@@ -241,7 +245,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether all that was folded was read, and nothing taken up from an acknowledgement alone.
+    /// Whether everything that was folded was read or proven, and nothing folded from an
+    /// acknowledgement alone.
     pub(super) fn is_all_seen(&self) -> bool {
         let seen = self
             .seen
@@ -250,13 +255,13 @@ impl<T> Owner<T> {
         seen == self.next_offset()
     }
 
-    /// Holds what was read until it is proven that it continues what was folded.
+    /// Keeps a chunk until a proof shows that it continues what was folded.
     pub(super) fn hold(&mut self, chunk: Chunk, now: Now) {
         self.held = Some((chunk, now));
         self.ask_for_proof();
     }
 
-    /// What was read, or is to be proven, is of a place that is left.
+    /// Drops pending reads and proofs: they are for a place that the owner leaves.
     pub(super) fn stop_reading(&mut self) {
         self.proof.place = None;
         self.reread = None;
@@ -264,13 +269,14 @@ impl<T> Owner<T> {
         self.reading.throw_away();
     }
 
-    /// Whether something was reported since the last proof, or the leader is another one than that
-    /// of the last folded record: leaders change without a word, and may have lost records.
+    /// Whether the chunk may come from another log: something happened since the last proof, or a
+    /// record has another leader than the last folded record. Leaders change without notice, and
+    /// the new leader may have lost records.
     pub(super) fn may_be_another_log(&self, chunk: &Chunk) -> bool {
         let last = self.last.as_ref().map(|record| record.leader_epoch);
         let resumed = self.resumed.as_ref().map(|place| place.leader_epoch);
         let Some(known) = last.or(resumed) else {
-            // Nothing was folded, so that nothing can be continued wrongly.
+            // Nothing was folded, so nothing can be continued wrongly.
             return false;
         };
         let is_known = |record: &Record| record.leader_epoch == known;
@@ -278,7 +284,7 @@ impl<T> Owner<T> {
         !is_same && !self.is(KnownBad::NeverProves)
     }
 
-    /// Notes that a proof failed; the same is tried again.
+    /// Notes that a proof could not be made; it is requested again if it is still wanted.
     pub fn proof_failed(&mut self) {
         self.proof = Proof::default();
         self.unproven = true;
@@ -287,15 +293,15 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Notes that a read failed; the same is tried again.
+    /// Notes that a read failed, and reads again.
     pub fn read_failed(&mut self) {
         self.reading = Reading::Nothing;
         self.unproven = true;
         self.read_on();
     }
 
-    /// Notes that the log has nothing where reading was to go on: it is shorter than what was folded of it,
-    /// or begins later. Whether it is still the same is proven before anything else.
+    /// Notes that the log has no record at the offset to be read: the log is shorter than what was
+    /// folded of it, or begins later. First a proof must show that it is still the same log.
     pub fn offset_gone(&mut self, now: Now) {
         let is_wanted = self.reading == Reading::UnderWay;
         let is_simple = self.reread.is_none() && self.held.is_none();
@@ -312,7 +318,7 @@ impl<T> Owner<T> {
         self.hold(nothing, now);
     }
 
-    /// Asks for what is wanted now, unless something is still under way.
+    /// Requests the next read that is wanted, unless one is under way.
     pub(super) fn read_on(&mut self) {
         if let Some(reread) = &self.reread {
             let from = reread.next;
@@ -323,7 +329,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether something is being read, or was and waits for its proof.
+    /// Whether a read is under way, or a chunk waits for its proof.
     pub(super) fn is_reading(&self) -> bool {
         self.reading != Reading::Nothing || self.held.is_some()
     }

@@ -1,6 +1,6 @@
 //! Finding out what became of appends: acknowledgements, failures, and time.
 //!
-//! Invariant: only the oldest unverified append, acknowledged right behind the last verified offset,
+//! Invariant: only the oldest unverified append, acknowledged right after the last verified offset,
 //! counts without being read; everything else is looked up in the log.
 
 use event_log::chain::Stop;
@@ -19,7 +19,7 @@ use crate::owner::{Action, LogAction, NotOwning, Now};
 
 /// The pause before the local checkpoint is tried again, in milliseconds.
 const STORE_RETRY_MS: u64 = 250;
-/// The pause before it is seen again whether the local store has room, in milliseconds.
+/// The pause before the owner checks again whether the local store has room, in milliseconds.
 const ROOM_RETRY_MS: u64 = 1_000;
 
 impl<T> Owner<T> {
@@ -82,7 +82,7 @@ impl<T> Owner<T> {
             && offset < self.next_offset()
         {
             if sequence < self.sent_after_read {
-                // It was read before its acknowledgement came, and did not count.
+                // The record was read before its acknowledgement came, and did not count.
                 return self.doubt();
             }
             let reason = "an append was acknowledged at an offset that had been read before";
@@ -100,8 +100,8 @@ impl<T> Owner<T> {
         self.settle(now);
     }
 
-    /// Owns once everything up to the claim is folded: at once where it stands right behind what was,
-    /// as commits do.
+    /// Owns once everything up to the claim is folded. A claim right after the last folded record
+    /// is folded at once without being read, as commits are.
     fn claim_acknowledged(&mut self, offset: Option<Offset>, now: Now) {
         let Some(offset) = offset else {
             return self.read_to(Goal::End);
@@ -123,8 +123,8 @@ impl<T> Owner<T> {
         self.read_to(Goal::Behind(offset))
     }
 
-    /// Holds this clock against the moment at which the broker stamped what was sent at `sent_at`, where
-    /// that is known; `true` if they lie too far apart. It was stamped between sending and now.
+    /// Compares this clock with the broker's timestamp of what was sent at `sent_at`, if it is
+    /// known; `true` if the two lie too far apart. The broker stamped it between sending and now.
     pub(super) fn differs_from_broker(
         &mut self,
         sent_at: Timestamp,
@@ -154,8 +154,8 @@ impl<T> Owner<T> {
         true
     }
 
-    /// Answers what is the oldest unverified and stands right behind the last verified offset;
-    /// anything else that was acknowledged is looked up in the log.
+    /// Answers the oldest unverified appends, as long as each stands right after the last verified
+    /// offset; for any other acknowledged append, reads the log.
     pub(super) fn settle(&mut self, now: Now) {
         if self.goal.is_some() {
             return;
@@ -188,7 +188,7 @@ impl<T> Owner<T> {
     /// The log was read up to everything that was acknowledged when the reading began.
     pub(super) fn settle_gap(&mut self, now: Now) {
         let next = self.next_offset();
-        // Acknowledged, read past, and not accepted: an orphan of ours.
+        // Acknowledged, read past, and not accepted: the append is an orphan.
         let orphaned = self
             .window
             .front()
@@ -204,7 +204,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Notes that an append failed or that nobody knows what became of it.
+    /// Notes that an append failed, or that its fate is unknown.
     pub fn append_failed(&mut self, sequence: u64, now: Now) {
         match &self.phase {
             Phase::Claiming { sequence: own, .. } if *own == sequence => {
@@ -220,7 +220,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Sends nothing more under the current claim, and reads what became of what was sent.
+    /// Sends nothing more under the current claim, and reads the log to learn what became of what
+    /// was sent.
     pub(in crate::owner) fn doubt(&mut self) {
         tracing::warn!(
             partition = %self.chain.partition,
@@ -241,7 +242,7 @@ impl<T> Owner<T> {
         self.clock_is_off(now);
         match &self.phase {
             Phase::BackingOff { until_ms, .. } if now.monotonic_ms >= *until_ms => self.resume(),
-            // It may have landed, or land yet: another claim settles that.
+            // The claim may be in the log, or may still get there: another claim settles that.
             Phase::Claiming {
                 acknowledged: None,
                 until_ms,
@@ -283,7 +284,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether the local checkpoint has enough to take, or anything and it is time.
+    /// Whether a save is due: enough commits are unsaved, or `it_is_time` and any are.
     #[must_use]
     pub fn is_save_due(&self, it_is_time: bool) -> bool {
         let unsaved = self.memory.unsaved_commits();

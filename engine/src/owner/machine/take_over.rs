@@ -1,8 +1,8 @@
 //! Taking a partition over: prove, fold to the end, ask the present owner to hand over, claim, fold
-//! to the own claim; letting it go; and what is done after a claim was lost or the reading stopped.
+//! to the own claim. Also letting the partition go, and what follows a lost claim or a stop.
 //!
-//! Deliberately absent: how a record is folded (`fold`), what an acknowledgement means (`settle`), and
-//! a local store that fails (`without_store`).
+//! Deliberately absent: how a record is folded (`fold`), what an acknowledgement means (`settle`),
+//! and a local store that fails (`without_store`).
 
 use bytes::Bytes;
 use event_log::chain::{Chain, Stop};
@@ -20,14 +20,15 @@ use crate::command::SubmitError;
 use crate::owner::store::Saved;
 use crate::owner::{Action, LogAction, NotOwning, Now};
 
-/// How long after a loss the next one counts as another of the same struggle, in milliseconds.
+/// A loss within this time after another belongs to the same struggle between two nodes, in
+/// milliseconds.
 const STRUGGLE_MS: u64 = 10_000;
 /// How often the pause between tries doubles while two nodes struggle for a partition.
 const DOUBLINGS_MAX: u32 = 5;
 
 impl<T> Owner<T> {
-    /// Says whether this node should own the partition. Whoever owns goes on until it is asked to
-    /// hand over or another one claims, wanted or not.
+    /// Sets whether this node should own the partition. A node that owns goes on, wanted or not,
+    /// until it is asked to hand over or another node claims.
     pub fn want(&mut self, wanted: bool, now: Now) {
         self.wanted = wanted;
         match &self.phase {
@@ -38,8 +39,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Asks the owner to decide nothing more, and to let go once nothing is in flight. To be wanted
-    /// again it must be told so again.
+    /// Asks the owner to decide nothing more, and to let go once nothing is in flight. The owner is
+    /// not wanted any more until [`Owner::want`] says so again.
     pub fn hand_over(&mut self, now: Now) {
         self.wanted = false;
         match &self.phase {
@@ -57,8 +58,9 @@ impl<T> Owner<T> {
             return;
         }
         if self.may_claim() {
-            // Folding up to the claim takes in what was written since; should another have claimed
-            // meanwhile, this claim loses. What there is by now is read while the claim is on its way.
+            // Folding up to the claim takes in what was written since. If another node has claimed
+            // meanwhile, this claim loses. The records that are there by now are read while the
+            // claim is on its way.
             self.claim(now);
             self.request_read();
         } else {
@@ -66,7 +68,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Takes where the log ends, or that it could not be seen. A standby reads on only where there
+    /// Takes the log's end; `None` if it could not be found out. A standby reads on only if there
     /// is something to read.
     pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
         if !matches!(self.phase, Phase::StandingBy { .. }) {
@@ -78,14 +80,14 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Looks what the log says now, if it stands by.
+    /// Reads on in the log now, if the owner stands by.
     pub fn look(&mut self) {
         if matches!(self.phase, Phase::StandingBy { .. }) {
             self.resume();
         }
     }
 
-    /// Reads up to what is the log's end by now, if nothing else makes it do so.
+    /// Reads up to the present end of the log, unless reading is under way already.
     pub fn read_to_end(&mut self) {
         match self.phase {
             Phase::Owning if !self.is_reading() => {
@@ -96,25 +98,27 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether some of ours may still come to count, so that only a claim can settle it.
+    /// Whether some of this owner's appends may still count, so that only a claim can settle their
+    /// fate.
     pub(super) fn must_settle(&self) -> bool {
         !self.window.is_empty() && self.holds()
     }
 
     pub(in crate::owner) fn let_go_if_drained(&mut self, now: Now) {
-        // By a wrong clock nothing is decided again; what is to be, others decide.
+        // With a wrong clock nothing is decided again: other nodes decide the commands that wait.
         let is_off = self.clock.off().is_some();
         let is_drained = self.is_drained() || (is_off && self.window.is_empty());
         if self.letting_go && self.phase == Phase::Owning && is_drained {
             self.stand_by(now);
             if self.may_claim() {
-                // Told so again meanwhile: whoever asked has its turn, and is asked in return.
+                // This node became wanted again meanwhile. The node that asked has its turn first;
+                // this node then asks it in return.
                 self.back_off(now, NotOwning::TakingOver);
             }
         }
     }
 
-    /// Leaves the partition to others, and gives back what they are to decide.
+    /// Leaves the partition to other nodes, and releases the commands that they are to decide.
     pub(super) fn stand_by(&mut self, now: Now) {
         self.release();
         self.letting_go = false;
@@ -128,7 +132,8 @@ impl<T> Owner<T> {
         };
     }
 
-    /// Gives back commands that do not count: there is another claim, or none of ours.
+    /// Releases the commands in flight and those that wait. They do not count: there is another
+    /// claim, or none of this owner's.
     pub(super) fn release(&mut self) {
         self.speculation = Speculation::default();
         self.window_bytes = 0;
@@ -145,7 +150,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Reads on from where the reading stopped, with a proof.
+    /// Reads on after the last folded record, with a proof.
     pub(super) fn resume(&mut self) {
         let nothing_folded = self.last.is_none() && self.resumed.is_none();
         if nothing_folded || self.is(KnownBad::NeverProves) {
@@ -155,7 +160,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Throws local state away and folds from the first record.
+    /// Deletes the local state and folds from the first record.
     pub(super) fn start_over(&mut self) {
         if let Err(error) = self.memory.clear() {
             let error = explained(&error);
@@ -165,7 +170,7 @@ impl<T> Owner<T> {
         self.follow();
     }
 
-    /// Stands where the local checkpoint does, or before the first record.
+    /// Moves to the place of the local checkpoint, or before the first record.
     pub(super) fn stand_at(&mut self, saved: Option<Saved>) {
         let partition = self.chain.partition;
         let (checkpoint, seen, holder) = match saved {
@@ -215,7 +220,7 @@ impl<T> Owner<T> {
         self.request_read();
     }
 
-    /// Reads on, and holds the log against what was folded of it, while commands go on.
+    /// Reads on, and proves that the log still holds what was folded, while commands go on.
     pub(super) fn look_on(&mut self, now: Now) {
         let Some(every_ms) = self.settings.look_every_ms else {
             return;
@@ -228,8 +233,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Takes a piece of the log that was asked for. Where it may be another log's, nothing of it is
-    /// taken up before a proof.
+    /// Takes a requested chunk of the log. If it may belong to another log, nothing of it is folded
+    /// before a proof.
     pub fn read(&mut self, chunk: Chunk, now: Now) {
         if std::mem::replace(&mut self.reading, Reading::Nothing) == Reading::NotWanted {
             return self.read_on();
@@ -264,7 +269,7 @@ impl<T> Owner<T> {
         self.note_seen(is_all_seen);
         self.sent_after_read = self.next_sequence;
         if self.phase == Phase::Owning && !self.may_go_on() {
-            // However much is still to be read, nothing is decided any more.
+            // Nothing is decided any more, however much is still to be read.
             return self.doubt();
         }
         let Some(goal) = self.goal else {
@@ -288,16 +293,18 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether no other has claimed, and what is in flight still continues the chain: a record of
-    /// somebody else's under this claim would leave all that is sent from now on linked to nothing.
+    /// Whether no other writer has claimed, and the records in flight still continue the chain. If
+    /// somebody else wrote a record under this claim, all later appends of this owner would link to
+    /// a record that is not in the chain.
     fn may_go_on(&self) -> bool {
         let front = self.window.front();
         let continues = front.is_none_or(|entry| self.chain.is_continued_by(&entry.headers));
         (self.holds() && continues) || self.is(KnownBad::DecidesBehindAnothersClaim)
     }
 
-    /// Holds this clock against the newest append of ours that reading found: its acknowledgement may have
-    /// told no time, or never come. Only when reading is through, since a broker's word counts for seconds.
+    /// Compares this clock with the newest append of this owner that reading found, since its
+    /// acknowledgement may have had no time or may never have come. This is done only when reading
+    /// is through, because the broker's time is believed for seconds only.
     fn compare_what_was_found(&mut self, now: Now) {
         if let Some((sent_at, at_ms)) = self.found_at.take() {
             let differs = self.differs_from_broker(sent_at, Some(at_ms), now);
@@ -305,7 +312,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Goes on once reading got to its goal.
+    /// Goes on after reading has reached its goal.
     pub(super) fn reached(&mut self, now: Now) {
         self.compare_what_was_found(now);
         match &self.phase {
@@ -334,7 +341,8 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Everything in the log is folded: claim, ask whoever owns to hand over first, or stand by.
+    /// Everything in the log is folded: claim, first ask the present owner to hand over, or stand
+    /// by.
     fn caught_up(&mut self, now: Now) {
         if self.must_settle() {
             return self.claim(now);
@@ -393,7 +401,8 @@ impl<T> Owner<T> {
         value.to_value()
     }
 
-    /// The claim counts: the folded state is the truth, and what it does not hold is an orphan.
+    /// The claim counts. The folded state is final, and each append in flight that is not in it is
+    /// an orphan.
     pub(super) fn own(&mut self, now: Now) {
         self.phase = Phase::Owning;
         let every_ms = self.settings.look_every_ms.unwrap_or_default();
@@ -414,7 +423,7 @@ impl<T> Owner<T> {
         self.let_go_if_drained(now);
     }
 
-    /// Decides commands again whose records do not count, as far as the bounds allow.
+    /// Decides waiting commands again, as far as the limits allow.
     pub(super) fn decide_again(&mut self, now: Now) {
         while self.phase == Phase::Owning
             && self.clock.off().is_none()
@@ -427,9 +436,9 @@ impl<T> Owner<T> {
 
     pub(super) fn back_off(&mut self, now: Now, reason: NotOwning) {
         if reason == NotOwning::Deposed {
-            // Whatever of ours is not in the log by now never will be.
+            // An append of this owner that is not in the log by now will never count.
             self.release();
-            // It has let go of what it was asked for; a later claim is another matter.
+            // The request to let go ends here; it does not hold for a later claim.
             self.letting_go = false;
             if now.monotonic_ms > self.lost_at_ms + STRUGGLE_MS {
                 self.losses = 0;
@@ -461,7 +470,7 @@ impl<T> Owner<T> {
         self.claimed == Some((self.chain.term, self.chain.writer))
     }
 
-    /// Stops for good: the log is not the one any more that was opened.
+    /// Stops for good: the log is no longer the one that was opened.
     pub fn log_gone(&mut self, reason: String) {
         if !matches!(self.phase, Phase::Stopped(_)) {
             self.stop(Stop::Gone(reason));
@@ -480,7 +489,7 @@ impl<T> Owner<T> {
         let again = std::mem::take(&mut self.again)
             .into_iter()
             .map(|(_, waiters)| waiters);
-        // What was in flight may be in the log: unknown is the only true word.
+        // What was in flight may be in the log, so the only true answer is unknown.
         for (ticket, _) in window.chain(again).flatten() {
             self.actions.push(Action::Answer {
                 ticket,

@@ -1,6 +1,7 @@
-//! An owner whose clock is wrong: it neither claims nor appends, and leaves the partition to others.
+//! An owner whose clock is wrong: it neither claims nor appends, and leaves the partition to other
+//! nodes.
 //!
-//! Deliberately absent: how that is found out (`clock`).
+//! Deliberately absent: how a wrong clock is detected (`clock`).
 
 use event_log::known_bad::KnownBad;
 
@@ -14,8 +15,8 @@ impl<T> Owner<T> {
         self.clock.set_reference(reference);
     }
 
-    /// Looks at the clock before anything is appended; `true` if nothing may be. What is in flight is
-    /// waited for, and what waits is for others.
+    /// Checks the clock before an append; `true`: nothing may be appended. The owner still waits
+    /// for what is in flight, and leaves waiting commands to other nodes.
     pub(in crate::owner) fn clock_is_off(&mut self, now: Now) -> bool {
         let most_ms = match self.is(KnownBad::AppendsByAnyClock) {
             true => i64::MAX,
@@ -40,7 +41,7 @@ impl<T> Owner<T> {
         self.clock.off().is_some()
     }
 
-    /// Says once that the log goes on from recorded times which this clock has not reached yet.
+    /// Warns once that the log's recorded times are ahead of this clock.
     pub(super) fn tell_if_log_is_ahead(&mut self, now: Now) {
         if let Some(last) = self.last_recorded_at
             && self.clock.tells_ahead(last, now)

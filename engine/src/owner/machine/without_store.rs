@@ -1,7 +1,8 @@
-//! An owner whose local store fails: it waits for it, folds the log without it, or gives the partition
-//! up where memory has no room for what the store does not take.
+//! An owner whose local store fails: it waits for the store, folds the log without it, or gives the
+//! partition up if memory has no room for the unsaved data.
 //!
-//! Deliberately absent: what the store has failed at (`memory`), and when it is tried again (`settle`).
+//! Deliberately absent: what failed in the store (`memory`), and when the store is tried again
+//! (`settle`).
 
 use std::fmt::Display;
 
@@ -10,18 +11,19 @@ use kernel::explained;
 use super::{Owner, Phase};
 use crate::owner::NotOwning;
 
-/// How often a partition is given up, and taken again once the store takes a trial of that size, before
-/// it is given up for good: then it is not room that the store lacks.
+/// How often a partition may be given up. Each time but the last, it is taken again once the store
+/// takes a trial write as large as the unsaved data. The last time is final, because then the store
+/// does not lack room.
 const GIVEN_UP_MAX: u32 = 2;
 
 /// What the local store refused since it last took something of this partition.
 #[derive(Clone, Debug, Default)]
 pub(in crate::owner) struct Refusals {
-    /// Why, as it was said last.
+    /// The latest error.
     pub(super) reason: Option<String>,
-    /// How often the partition was given up over it.
+    /// How often the partition was given up because of it.
     pub(super) given_up: u32,
-    /// How much it was to take then, in bytes.
+    /// How much unsaved data there was at the last of these times, in bytes.
     pub(super) bytes: usize,
 }
 
@@ -29,8 +31,8 @@ pub(in crate::owner) struct Refusals {
 const STORE_FAILURES_MAX: u32 = 20;
 
 impl<T> Owner<T> {
-    /// Gives the partition up until the local store takes something: what it does not take has no
-    /// room in memory any more. What is in flight is waited for.
+    /// Gives the partition up until the local store takes something: memory has no room for more
+    /// unsaved data. The owner first waits for what is in flight.
     pub(super) fn abandon(&mut self) {
         if !std::mem::replace(&mut self.without_room, true) {
             self.refusals.given_up += 1;
@@ -46,13 +48,13 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Whether the store takes as much as was to be saved, and still never that itself. To take the
-    /// partition again would end where it ended before.
+    /// Whether the store takes trial writes as large as the unsaved data, but never the data
+    /// itself. If the owner took the partition again, the same would happen again.
     pub(super) fn is_refused_for_good(&self) -> bool {
         self.without_room && self.refusals.given_up >= GIVEN_UP_MAX
     }
 
-    /// Why a partition is given up that the store does not take.
+    /// Why the partition is given up over its store.
     pub(super) fn without_store(&self) -> NotOwning {
         match &self.refusals.reason {
             Some(reason) if self.is_refused_for_good() => NotOwning::StoreRefuses(reason.clone()),
@@ -68,8 +70,8 @@ impl<T> Owner<T> {
         self.phase = Phase::AwaitingStore { retry_at_ms: None };
     }
 
-    /// What memory holds is not to be decided upon: goes back to the local checkpoint, or to the first
-    /// record where that is not understood.
+    /// Goes back to the local checkpoint, or to the first record if that checkpoint is not
+    /// understood: nothing may be decided on what memory holds.
     pub(super) fn go_back(&mut self) {
         if self.memory.may_read_again() {
             self.await_store(&"it could not be read");
@@ -78,7 +80,7 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Waits for the local checkpoint; after too many failures in a row it is given up.
+    /// Waits for the local checkpoint; after too many failures in a row, folds the log without it.
     pub(super) fn await_store(&mut self, reason: &dyn Display) {
         let partition = self.chain.partition;
         match self.store_failures {
@@ -98,7 +100,7 @@ impl<T> Owner<T> {
         self.phase = Phase::AwaitingStore { retry_at_ms: None };
     }
 
-    /// Gives back what waits for the local store and is for others to decide.
+    /// Releases the commands that wait for the local store, if other nodes are to decide them.
     pub(super) fn release_unless_mine(&mut self) {
         if !self.may_claim() && !self.must_settle() {
             self.release();

@@ -11,7 +11,7 @@ use crate::owner::store::IdHead;
 /// What is known of a command id: where and when, and what was decided.
 pub(in crate::owner) type KnownId = (IdHead, Decision);
 
-/// What the log says of the command that left `commit` at `position`.
+/// The answer to the command that left `commit` at `position`.
 pub(in crate::owner) fn answer_of(
     chain: &Chain,
     commit: &Commit,
@@ -28,7 +28,7 @@ pub(in crate::owner) fn answer_of(
     })
 }
 
-/// What was decided, as a commit says it; absent where it refuses without a reason.
+/// The decision that a commit records; absent if it is a rejection without a reason.
 fn decision_of(commit: &Commit) -> Option<Decision> {
     match (commit.outcome, &commit.rejection) {
         (Outcome::Accepted, _) => {
@@ -45,7 +45,7 @@ fn decision_of(commit: &Commit) -> Option<Decision> {
     }
 }
 
-/// What is known of a command id as the answer to one more sending of it.
+/// The answer to a repeated command, from what is known of its id.
 pub(in crate::owner) fn answer_again(
     chain: &Chain,
     (tenant, stream, id): (&TenantId, &StreamName, &CommandId),

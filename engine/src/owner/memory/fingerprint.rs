@@ -1,6 +1,6 @@
-//! How a command is recognised that is sent again: a keyed digest of what its client sent.
+//! How a command is recognised when it is sent again: by a keyed digest of what its client sent.
 //!
-//! Deliberately absent: where it is kept, and for how long.
+//! Deliberately absent: where the digest is kept, and for how long.
 
 use event_log::commit::{Commit, REFUSED_DATA_SIZE_MAX};
 use hex::FromHex as _;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Memory;
 
-/// A recognisable digest of what a client sent under a command id.
+/// The keyed digest of what a client sent under a command id.
 pub(in crate::owner) type Fingerprint = [u8; 16];
 
 #[derive(Deserialize)]
@@ -28,16 +28,16 @@ pub(in crate::owner) struct DataDigest {
     pub(in crate::owner) sha256: String,
 }
 
-/// A command's data as it counts for its fingerprint: what a commit would not keep, if it refused the
-/// command, by its digest.
+/// A command's data as it enters the fingerprint: large data, which a commit would not keep if it
+/// refused the command, by its digest.
 pub(in crate::owner) enum SentData<'a> {
     Whole(&'a str),
     Digest([u8; 32]),
 }
 
 impl<'a> SentData<'a> {
-    /// What data in canonical form counts as, be it as sent or as recorded: what is recorded of a
-    /// large refused command counts as what was sent, whoever wrote it.
+    /// Takes data in canonical form, as sent or as recorded. The recorded digest of a large refused
+    /// command counts like the data that was sent, whoever wrote the record.
     pub(in crate::owner) fn of(data: &'a str) -> Self {
         if data.len() > REFUSED_DATA_SIZE_MAX {
             return Self::Digest(data_digest(data));
@@ -65,7 +65,7 @@ pub(in crate::owner) fn data_digest(data: &str) -> [u8; 32] {
 }
 
 impl Memory {
-    /// The fingerprint of what a commit says that its client sent.
+    /// The fingerprint of a command as its commit records it.
     pub(in crate::owner) fn fingerprint(&self, commit: &Commit) -> Fingerprint {
         let command = &commit.command;
         let data = SentData::of(command.data.get());
@@ -73,8 +73,8 @@ impl Memory {
         self.fingerprint_of(&command.type_name, command.schema, &data, sent)
     }
 
-    /// The fingerprint of a command: type, schema, data, business time and expected version as sent.
-    /// Keyed, since data can be guessed.
+    /// The fingerprint of a command: type, schema, data, business time and expected version as
+    /// sent. It is keyed, since data can be guessed.
     pub(in crate::owner) fn fingerprint_of(
         &self,
         type_name: &str,

@@ -1,4 +1,4 @@
-//! What an owner remembers, copied and digested for a checker.
+//! What an owner remembers, copied and digested for a model checker.
 
 use std::hash::{Hash, Hasher};
 
@@ -25,14 +25,14 @@ impl Memory {
         }
     }
 
-    /// Takes everything in that decides what the memory does next.
+    /// Hashes everything that decides what the memory does next.
     pub(in crate::owner) fn digest(&self, hasher: &mut impl Hasher) {
         let Self {
             registry,
             store: _,
             streams,
             ids,
-            // What is too old counts for nobody, whether it is still here or not.
+            // An id that is too old has no effect, whether it is still here or not.
             ids_left: _,
             ids_since: _,
             fingerprint_key,
@@ -47,7 +47,7 @@ impl Memory {
         } = self;
         let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
             (key, entry.version, entry.stored_bytes).hash(hasher);
-            // How large a state is decides nothing in a checker's world.
+            // The size of a state decides nothing in a model.
             (&entry.first, entry.dirty, entry.is_stored, entry.used_in).hash(hasher);
             entry.frozen.hash(hasher);
             digest_state(registry, key, entry.state.as_ref(), hasher);

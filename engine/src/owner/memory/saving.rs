@@ -1,6 +1,6 @@
 //! Writing what memory holds to the local store.
 //!
-//! Invariant: nothing that cannot be written keeps anything else from being written.
+//! Invariant: data that cannot be written does not keep other data from being written.
 
 use bytes::Bytes;
 use event_log::checkpoint::Checkpoint;
@@ -14,7 +14,7 @@ use super::{Memory, image};
 use crate::frozen::FrozenBy;
 use crate::owner::store::{FirstId, SaveBatch, Saved, StoreError, StoredState};
 
-/// Where an owner stands that saves.
+/// The place of an owner at a save, and what is saved with it.
 pub(in crate::owner) struct Standing {
     pub(in crate::owner) checkpoint: Checkpoint,
     pub(in crate::owner) seen: Option<Checkpoint>,
@@ -67,8 +67,8 @@ impl Memory {
         written
     }
 
-    /// What the local store lacks. A stream whose state has no JSON form is frozen: it could never be
-    /// saved, and nothing else with it.
+    /// What the local store lacks. A stream whose state cannot be written as JSON is frozen:
+    /// otherwise nothing could be saved any more.
     fn batch(&mut self, forget_before: Option<Timestamp>) -> SaveBatch {
         let mut batch = SaveBatch {
             forget_before,
@@ -110,7 +110,8 @@ impl Memory {
 
     fn write(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError> {
         if self.alone {
-            // Everything is here, and dirty: a store that works again takes all of it, or nothing.
+            // Memory holds everything, and all of it is dirty: the store takes all of it, or
+            // nothing.
             self.store.clear()?;
         }
         self.store.save(saved, batch)?;

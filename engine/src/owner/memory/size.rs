@@ -1,23 +1,23 @@
-//! How large a stream's state is, without writing it out for each command.
+//! The size of a stream's state, without serialising the state for each command.
 //!
-//! A small state is measured each time; a large one again once what its events added makes a part of it,
-//! so that measuring costs in proportion to what changed.
+//! A small state is measured each time. A large one is measured again once its new events add a
+//! fixed part to it, so that the cost of measuring is proportional to what changed.
 
 use kernel::registry::{Aggregate, Opaque, RuleError};
 
 /// Up to this size a state is measured with each command, in bytes.
 const MEASURED_EACH_TIME_BYTES: usize = 4 << 10;
-/// A larger one is measured again once this part of it was added: one of so many.
+/// A larger state is measured again once events have added one part in this many.
 const ADDED_PART: usize = 8;
-/// What an event adds beside its data, about, in bytes: times, names of members.
+/// The approximate size that an event adds apart from its data, in bytes: times, names of members.
 const EVENT_BYTES: usize = 64;
 
 /// A state's size as JSON, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::owner) struct StateSize {
-    /// As it was measured last.
+    /// The size at the last measurement.
     measured: usize,
-    /// What events have added since, about.
+    /// The approximate size that events have added since.
     added: usize,
 }
 
@@ -30,7 +30,7 @@ impl StateSize {
         }
     }
 
-    /// The size behind events with these data.
+    /// The size after events with these data.
     pub(in crate::owner) fn with<'a>(self, data: impl Iterator<Item = &'a str>) -> Self {
         let added: usize = data.map(|data| data.len() + EVENT_BYTES).sum();
         Self {
@@ -44,19 +44,19 @@ impl StateSize {
         self.measured + self.added
     }
 
-    /// Whether that is known and not estimated.
+    /// Whether the size is measured and not estimated.
     pub(in crate::owner) fn is_exact(self) -> bool {
         self.added == 0
     }
 
-    /// Whether the state is to be measured again, if `max` matters.
+    /// Whether the state must be measured again to judge it by the limit `max`.
     pub(in crate::owner) fn is_due(self, max: usize) -> bool {
         self.bytes() <= MEASURED_EACH_TIME_BYTES
             || self.bytes() > max
             || self.added > self.measured / ADDED_PART
     }
 
-    /// Measures a state, which also tries out whether it can be written.
+    /// Measures a state; this also tries whether it can be written.
     pub(in crate::owner) fn of(
         aggregate: &dyn Aggregate,
         state: &Opaque,

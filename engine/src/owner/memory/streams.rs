@@ -1,8 +1,8 @@
-//! The streams that are kept in memory: which of them the local store lacks, and which go when they
-//! take too much.
+//! The streams that are kept in memory: which of them are unsaved, and which are evicted when all
+//! take too much memory.
 //!
-//! Invariant: what the local store has not taken never goes. Deliberately absent: the store, and what
-//! a state means.
+//! Invariant: an unsaved stream is never evicted. Deliberately absent: the store, and what a state
+//! means.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,13 @@ use super::size::StateSize;
 use crate::frozen::Frozen;
 use crate::owner::store::FirstId;
 
-/// What an entry takes beside its key and its state, in bytes.
+/// The memory of an entry apart from its key and its state, in bytes.
 const ENTRY_BYTES: usize = 256;
-/// What the id in it takes beside its text and its form, in bytes.
+/// The memory of an entry's first id apart from its text and its stored form, in bytes.
 const ID_BYTES: usize = 32;
-/// How many times what it takes as JSON a state takes in memory.
+/// How many times its size as JSON a state takes in memory.
 pub(in crate::owner) const STATE_TIMES: usize = 3;
-/// Once streams take too much, so much of the bound is made free that this need not be done at every
-/// save: one part of so many.
+/// An eviction makes one part in this many of the limit free, so that not every save needs one.
 const FREED_PART: usize = 8;
 
 /// One stream as the accepted history left it.
@@ -29,24 +28,24 @@ pub(in crate::owner) struct StreamEntry {
     pub(in crate::owner) version: u64,
     /// Absent where no registered aggregate reads the category, and where the stream is frozen.
     pub(in crate::owner) state: Option<Opaque>,
-    /// Why it is not decided upon any more, if so.
+    /// Why the stream is frozen, if it is.
     pub(in crate::owner) frozen: Option<Box<Frozen>>,
-    /// The command that it begins with, unless that was too old when the stream was last saved.
+    /// The command with which the stream begins, unless it was too old when the stream was last
+    /// saved.
     pub(super) first: Option<FirstId>,
     /// Whether the local store has anything of the stream.
     pub(super) is_stored: bool,
-    /// How large the state is.
     pub(in crate::owner) size: StateSize,
-    /// What the state takes in the local store, as far as it was there.
+    /// The size of the state in the local store, in bytes; 0 if it is not there.
     pub(super) stored_bytes: usize,
     pub(super) dirty: bool,
     pub(super) used_in: u64,
-    /// What it counts for in what all take.
+    /// The part of `Streams::bytes` that is this entry's.
     weighed: usize,
 }
 
 impl StreamEntry {
-    /// An entry that is as the local store has it; `stored_bytes` are absent where it has none.
+    /// An entry as the local store has it; `stored_bytes` is absent if the store has none.
     pub(super) fn new(
         version: u64,
         state: Option<Opaque>,
@@ -67,7 +66,7 @@ impl StreamEntry {
         }
     }
 
-    /// Keeps why the stream is not decided upon any more, in the place of its state.
+    /// Freezes the stream: the reason takes the place of its state.
     pub(super) fn freeze(&mut self, frozen: Frozen) {
         self.state = None;
         self.frozen = Some(Box::new(frozen));
@@ -78,7 +77,7 @@ impl StreamEntry {
         !self.is_stored && !self.dirty
     }
 
-    /// About what it takes in memory, in bytes.
+    /// The approximate memory of the entry, in bytes.
     fn weight(&self, key: &[u8]) -> usize {
         let first = self.first.as_ref();
         let first = first.map_or(0, |first| {
@@ -92,9 +91,9 @@ impl StreamEntry {
 #[derive(Default)]
 pub(super) struct Streams {
     entries: Keyed<StreamEntry>,
-    /// Those that the local store has not taken as they are.
+    /// The keys of the unsaved entries.
     dirty: Vec<Bytes>,
-    /// About what all take in memory, in bytes.
+    /// The approximate memory of all entries, in bytes.
     bytes: usize,
     /// Counts the saves; tells which entries were used lately.
     generation: u64,
@@ -115,7 +114,7 @@ impl Streams {
         self.bytes = 0;
     }
 
-    /// The entry of a stream, made by `load` if it is not here.
+    /// The entry of a stream, made by `load` if it is not in memory.
     pub(super) fn used(
         &mut self,
         key: &[u8],
@@ -125,7 +124,7 @@ impl Streams {
             let mut entry = load();
             entry.weighed = entry.weight(key);
             self.bytes += entry.weighed;
-            // The key may lie in a piece of memory with much else.
+            // The key may be part of a larger buffer, which must not stay in memory with it.
             self.entries.insert(Bytes::copy_from_slice(key), entry);
         }
         let entry = self.entries.get_mut(key).expect("it was put in");
@@ -133,13 +132,13 @@ impl Streams {
         entry
     }
 
-    /// The entry of a stream, if it is here.
+    /// The entry of a stream, if it is in memory.
     pub(super) fn get(&self, key: &[u8]) -> Option<&StreamEntry> {
         self.entries.get(key)
     }
 
-    /// The entry of a stream that is here and becomes another than the local store has, and whether it
-    /// was new.
+    /// Marks an entry as unsaved and returns it, with whether the stream was new; `None` if the
+    /// stream is not in memory.
     pub(super) fn changed(&mut self, key: &[u8]) -> Option<(&mut StreamEntry, bool)> {
         let entry = self.entries.get_mut(key)?;
         let was_new = entry.is_new();
@@ -150,7 +149,7 @@ impl Streams {
         Some((entry, was_new))
     }
 
-    /// Forgets the commands that these streams begin with.
+    /// Forgets the commands with which these streams begin.
     pub(super) fn forget_firsts(&mut self, keys: &[Bytes]) {
         for key in keys {
             if let Some(entry) = self.entries.get_mut(key) {
@@ -159,26 +158,26 @@ impl Streams {
         }
     }
 
-    /// Forgets the commands that all streams begin with.
+    /// Forgets the commands with which all streams begin.
     pub(super) fn forget_all_firsts(&mut self) {
         self.entries
             .values_mut()
             .for_each(|entry| entry.first = None);
     }
 
-    /// What the local store lacks.
+    /// The unsaved entries.
     pub(super) fn dirty(&self) -> impl Iterator<Item = (&Bytes, &StreamEntry)> {
         let entry = |key| Some((key, self.entries.get(key)?));
         self.dirty.iter().filter_map(entry)
     }
 
-    /// About what that takes in memory, in bytes.
+    /// The approximate memory of the unsaved entries, in bytes.
     pub(super) fn dirty_bytes(&self) -> usize {
         self.dirty().map(|(key, entry)| entry.weight(key)).sum()
     }
 
-    /// Notes that the local store took all that it lacked; `sizes` says what each state takes there,
-    /// in the order of [`Self::dirty`].
+    /// Notes that the local store took all unsaved entries; `sizes` are the sizes of their states
+    /// there, in the order of [`Self::dirty`].
     pub(super) fn stored(&mut self, sizes: impl IntoIterator<Item = usize>) {
         for (key, size) in self.dirty.drain(..).zip(sizes) {
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -193,7 +192,8 @@ impl Streams {
         }
     }
 
-    /// Ends a generation; lets go of what was not used for longest, if all take more than `bytes_max`.
+    /// Ends a generation. If all entries take more than `bytes_max`, evicts the saved ones that
+    /// were not used for longest.
     pub(super) fn evict(&mut self, bytes_max: usize) {
         self.generation += 1;
         if self.bytes <= bytes_max {

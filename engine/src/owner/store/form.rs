@@ -1,9 +1,9 @@
-//! The form in which a command id is kept, in memory as on disk, and that of a stream's row: numbers
-//! big-endian, one behind the other.
+//! The form of a command id, in memory and on disk, and of a stream's row: big-endian numbers, one
+//! after the other.
 //!
-//! Most ids are never asked for again, so that this small form is what there are millions of. Versions of
-//! events are left out, since the last event's is the stream's. A refusal is JSON: its facts may be
-//! anything. Deliberately absent: the keys.
+//! Most ids are never looked up again, and there are millions of them, so their form is small.
+//! Versions of events are left out, since the last event's version is the stream's. A rejection is
+//! JSON, since its facts may be anything. Deliberately absent: the keys.
 
 use bytes::{Buf, BufMut};
 use kernel::{RecordedRejection, Timestamp};
@@ -15,25 +15,25 @@ use crate::command::{Decision, EventRef};
 
 const ACCEPTED: u8 = 0;
 const REJECTED: u8 = 1;
-/// What comes before the decision, with the byte that says which it is.
+/// The size of everything before the decision, with the byte that says which kind of decision it
+/// is.
 const HEAD_BYTES: usize = 8 + 8 + 8 + 16 + 8 + 1;
 
 /// Where a command's commit is, and how the command is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::owner) struct IdHead {
-    /// Where its commit is.
+    /// The offset of its commit.
     pub(in crate::owner) offset: Offset,
     /// The log position of its commit.
     pub(in crate::owner) position: Position,
     /// When it was recorded.
     pub(in crate::owner) recorded_at: Timestamp,
-    /// What its command looked like.
     pub(in crate::owner) fingerprint: [u8; 16],
-    /// The stream's version behind it.
+    /// The stream's version after the commit.
     pub(in crate::owner) version: u64,
 }
 
-/// What is known of a command id, in the form in which it is kept.
+/// What is known of a command id, in its stored form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredId(Box<[u8]>);
 
@@ -69,7 +69,7 @@ impl StoredId {
         Self(bytes.into())
     }
 
-    /// What is known of a command that was answered so.
+    /// What is known of a command with this decision.
     pub(in crate::owner) fn of(head: &IdHead, decision: &Decision) -> Self {
         match decision {
             Decision::Accepted(events) => {
@@ -102,22 +102,22 @@ impl StoredId {
         &self.0
     }
 
-    /// When its commit was recorded; absent where this is no such form.
+    /// When its commit was recorded; absent if the bytes have another form.
     #[must_use]
     pub fn recorded_at(&self) -> Option<Timestamp> {
         recorded_at(&self.0)
     }
 
-    /// What it says.
+    /// Decodes the stored form.
     ///
     /// # Errors
-    /// [`StoreError::Form`]: this is no such form.
+    /// [`StoreError::Form`]: the bytes have another form.
     pub(in crate::owner) fn read(&self) -> Result<(IdHead, Decision), StoreError> {
         take(&self.0).ok_or(StoreError::Form)
     }
 }
 
-/// A stream's row: its version, the command that it begins with, why it is frozen, its state.
+/// A stream's row: its version, the command with which it begins, why it is frozen, its state.
 ///
 /// # Panics
 /// Where a part has more than four gigabytes: it would not be in a record.
@@ -141,7 +141,7 @@ pub(super) fn row_of(stored: &StoredState) -> Vec<u8> {
     row
 }
 
-/// What a stream's row says; absent where this is none.
+/// Decodes a stream's row; absent if the bytes have another form.
 pub(super) fn state_of(mut row: &[u8]) -> Option<StoredState> {
     let version = row.try_get_u64().ok()?;
     let (id, known) = (take_part(&mut row)?, take_part(&mut row)?);
@@ -166,7 +166,7 @@ pub(super) fn state_of(mut row: &[u8]) -> Option<StoredState> {
     })
 }
 
-/// A part, behind its length.
+/// Takes a part that stands after its length.
 fn take_part<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
     let (part, rest) = bytes.split_at_checked(length)?;
@@ -295,7 +295,7 @@ mod tests {
             assert_eq!(id.recorded_at(), Some(head.recorded_at));
             assert_eq!(id.read().unwrap(), (head, decision.clone()));
             for cut in 1..id.0.len() {
-                // Behind a whole event there may be none.
+                // Bytes that are cut right after an event are valid, but have fewer events.
                 if let Ok((_, shorter)) = StoredId::from_bytes(&id.0[..cut]).read() {
                     assert_ne!(shorter, decision);
                 }

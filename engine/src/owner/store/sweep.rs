@@ -1,9 +1,10 @@
-//! Forgetting command ids that are too old: each save looks at some, from where the last one stopped.
+//! Removing command ids that have expired: each save examines some ids, from where the last save
+//! stopped.
 //!
-//! Invariant: a save looks at more ids than it brings, so that those that are too old and still there
-//! stay within a part of those that are not. Nobody reads them: whoever asks for an id sees its age.
-//! Deliberately absent: what is too old, and ids that streams begin with: they lie in the streams' rows,
-//! and go when those are written again.
+//! Invariant: a save examines more ids than it adds, so that expired ids stay a bounded fraction of
+//! live ones. Nobody takes an expired id for a live one: each look-up checks the id's age.
+//! Deliberately absent: when an id expires, and the ids with which streams begin. Those are part of
+//! the streams' rows, and go when a row is written again.
 
 use std::ops::Bound;
 
@@ -12,25 +13,25 @@ use kernel::Timestamp;
 
 use super::{ID, SaveBatch, StoreError, form};
 
-/// How many ids are looked at for each that is new.
+/// How many ids are examined for each new one.
 const LOOKS_EACH: usize = 2;
 
-/// Where the store says of what age its ids are at most.
+/// The key of the moment before which no id in the store was recorded.
 const OLDEST: &[u8] = b"o";
 
-/// How far the looking is.
+/// How far the sweep has come.
 #[derive(Clone, Default)]
 pub(super) struct Sweep {
-    /// The last id that was looked at; absent: a round begins.
+    /// The last id that was examined; absent: a new round begins.
     behind: Option<Slice>,
-    /// The oldest of those that this round has left.
+    /// When the oldest id was recorded that this round has kept.
     left: Option<Timestamp>,
-    /// No id is older than this; absent: who knows.
+    /// No id is older than this; absent: unknown.
     oldest: Option<Timestamp>,
 }
 
 impl Sweep {
-    /// As the store says.
+    /// The sweep as the store knows it: a new round begins.
     pub(super) fn load(keyspace: &Keyspace) -> Result<Self, StoreError> {
         let oldest = keyspace.get(OLDEST)?;
         let oldest = oldest.as_deref().map(form::moment);
@@ -40,7 +41,7 @@ impl Sweep {
         })
     }
 
-    /// Takes ids that are too old out of the keyspace, where there may be any.
+    /// Removes expired ids from the keyspace, if there may be any.
     pub(super) fn forget(
         &mut self,
         keyspace: &Keyspace,
@@ -68,7 +69,7 @@ impl Sweep {
             None => Bound::Included(Slice::from([ID])),
         };
         let ids = (from, Bound::Excluded(Slice::from([ID + 1])));
-        // Each stream that changed may begin with one.
+        // Each stream that changed may bring the id with which it begins.
         let brought = changes.ids.len() + changes.states.len();
         let mut looks = brought * LOOKS_EACH;
         for entry in keyspace.range(ids) {
@@ -85,7 +86,7 @@ impl Sweep {
             }
             self.behind = Some(key);
         }
-        // What comes is younger than what is too old now.
+        // Later ids are younger than those that have expired now.
         let oldest = self.left.unwrap_or(before);
         batch.insert(keyspace, OLDEST, oldest.micros().to_be_bytes());
         *self = Self {

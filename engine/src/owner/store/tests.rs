@@ -47,7 +47,7 @@ fn one_state(version: u64) -> SaveBatch {
     }
 }
 
-/// As if the library had refused a write, long enough ago to try again.
+/// Makes the store as if the library had refused a write, long enough ago to try again.
 fn broken(store: &Store) {
     let mut opened = store.shared.opened.write().unwrap();
     opened.database = None;

@@ -129,7 +129,7 @@ fn a_command_of_an_adopted_aggregate_is_recognised_whatever_the_order_of_its_mem
     assert!(!world.answer("first").unwrap().as_ref().unwrap().repeated);
     assert!(world.answer("again").unwrap().as_ref().unwrap().repeated);
     assert_eq!(world.answer("another"), Some(&Err(SubmitError::IdReused)));
-    // The same from the log.
+    // The same, folded from the log by another owner.
     world.owner = owner(2);
     world.owner.start(Offset(0));
     world.settle();

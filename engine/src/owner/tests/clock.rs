@@ -6,7 +6,7 @@ use crate::owner::NotOwning;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// An owner that holds its clock against what it was at the start.
+/// An owner that compares its clock with what the clock showed at the start.
 fn owning() -> World {
     let mut world = World::owning();
     let now = world.now();
@@ -26,7 +26,7 @@ fn an_idle_owner_whose_clock_jumps_a_day_appends_nothing_and_forgets_no_id() {
         world.settle();
         world.pass(2_000);
         let records = world.records.len();
-        // Nobody told it yet: not a tick has passed.
+        // Nobody has told the owner yet: no tick has passed.
         world.wall_ahead_ms = days * DAY_MS.cast_signed();
         world.send("during", "b", 1);
         assert!(world.appended.is_empty() && is_off(&world), "{days}");
@@ -135,12 +135,12 @@ fn who_differs_from_the_broker_that_it_writes_to_leaves_and_tries_again_ever_les
     );
 }
 
-/// As of an append that the client library sent twice.
+/// An acknowledgement has no time, for example, if the client library sent the append twice.
 #[test]
 fn what_was_acknowledged_without_a_time_is_held_against_the_time_that_its_record_has() {
     for days in [-1, 1] {
         let mut world = World::starting_with(owner(1));
-        // It began with a wrong clock, and nobody has said what time it is.
+        // The owner began with a wrong clock, and nobody has told it the time.
         world.wall_ahead_ms = days * DAY_MS.cast_signed();
         let now = world.now();
         world.owner.set_reference(Reference::at_start(now));
@@ -150,7 +150,7 @@ fn what_was_acknowledged_without_a_time_is_held_against_the_time_that_its_record
         assert!(is_off(&world) && !world.owner.takes_commands(), "{days}");
         assert!(world.appended.is_empty());
 
-        // However long reading takes from there.
+        // The same if reading takes long after that.
         let mut world = World::starting_with(owner(1));
         world.wall_ahead_ms = days * DAY_MS.cast_signed();
         world.perform();
@@ -168,7 +168,7 @@ fn what_was_acknowledged_without_a_time_is_held_against_the_time_that_its_record
         world.serve_read(usize::MAX);
         assert!(is_off(&world) && !world.owner.takes_commands(), "{days}");
 
-        // A commit is as good as a claim.
+        // The same with a commit instead of a claim.
         let mut world = World::owning();
         world.wall_ahead_ms = days * DAY_MS.cast_signed();
         world.send("one", "a", 1);

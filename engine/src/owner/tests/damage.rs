@@ -1,4 +1,4 @@
-//! What no owner goes past: damage, and a log that was cut.
+//! Places in the log past which no owner goes: damage, and a log that was cut.
 
 use event_log::chain::Acknowledged;
 use event_log::record::Headers;
@@ -56,7 +56,8 @@ fn an_owner_notices_that_another_record_took_the_place_of_its_last() {
     let mut world = World::owning();
     world.send("one", "a", 1);
     world.settle();
-    // The log lost it, and somebody else's stands there: the next append would land where it should.
+    // The log lost the record and has another writer's in its place: the next append would get the
+    // expected offset.
     let lost = world.records.pop().unwrap();
     let foreign = event_log::record::NewRecord {
         key: None,
@@ -68,8 +69,8 @@ fn an_owner_notices_that_another_record_took_the_place_of_its_last() {
     assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
 }
 
-/// A log that lost the record of "one" when its leader changed, and has another of the owner's own in
-/// its place before the owner's next claim lands right behind what it had folded.
+/// A log that lost the record of "one" when its leader changed. Another record of the owner fills
+/// the gap, and the owner's next claim stands right after what it had folded.
 fn with_a_gap_that_was_filled(owner: Owner<&'static str>) -> World {
     let mut world = World::owning_with(owner);
     world.pass(2_500);
@@ -105,7 +106,7 @@ fn who_comes_back_notices_that_its_records_filled_a_gap_before() {
     next.start(Offset(0));
     world.owner = next;
     world.perform();
-    // It does not go on from a place that the log never had, and folds again.
+    // The owner does not go on from a place that the log never had, but folds again.
     assert_eq!(world.reads.last(), Some(&Offset(0)));
     assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
 }
@@ -144,7 +145,7 @@ fn a_proof_that_was_asked_for_before_a_suspicion_does_not_dispel_it() {
     let place = Offset(world.end().0 - 1);
     let is_proof = |action: &&Action<_>| matches!(action, Action::Log(LogAction::Prove { offset }) if *offset == place);
     assert_eq!(asked.iter().filter(is_proof).count(), 1);
-    // The log finds it, and loses it before the answer is there.
+    // The log finds the record, and loses it before the answer arrives.
     let found = world.records.pop();
     let end = place.next();
     world.owner.read_failed();
@@ -155,7 +156,7 @@ fn a_proof_that_was_asked_for_before_a_suspicion_does_not_dispel_it() {
     assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
 }
 
-/// A world whose owner has read its own record, with what it keeps of that in `store`.
+/// A world whose owner has read its own record and saved its state in `store`.
 fn read_and_saved(store: &Frail) -> World {
     let mut world = World::owning_with(forgetful(1, store));
     world.pass(2_500);
@@ -211,7 +212,7 @@ fn list(places: &[u64]) -> Acknowledged {
     places.iter().map(place).collect()
 }
 
-/// A commit that counts and that nobody can read, of this stream.
+/// Appends a commit of this stream that counts but that nobody can read.
 fn poison(world: &mut World, key: &'static str) -> Offset {
     let chain = world.owner.chain().clone();
     let headers = CommitHeaders {
@@ -244,14 +245,14 @@ fn an_acknowledged_place_freezes_its_stream_alone_through_restarts_and_until_the
             panic!("{:?}", world.answer(ticket));
         };
         assert_eq!(frozen.offset, place);
-        // The id that counted before has its answer still.
+        // An id that counted before still gets its answer.
         world.send("again", "a", 1);
         assert!(world.answer("again").unwrap().is_ok());
         world.answers.clear();
         world.pass(2_500);
         world.owner.save();
     }
-    // Without the list the place is damage again, whatever was kept of it.
+    // Without the list, the place is damage again, whatever the store has kept.
     let mut owner = forgetful(9, &store);
     owner.start(Offset(0));
     let mut world = World {
@@ -273,7 +274,7 @@ fn who_acknowledges_other_places_than_those_that_own_does_not_own() {
         ..world
     };
     let now = world.now();
-    // Nobody was heard yet; then the one that owns, whose list is empty.
+    // First nothing is known of other nodes; then the node that owns, whose list is empty.
     world.owner.set_lists(Lists::Unheard, now);
     world.owner.start(Offset(0));
     world.settle();
@@ -287,13 +288,13 @@ fn who_acknowledges_other_places_than_those_that_own_does_not_own() {
         world.appended.is_empty() && world.records.len() == 1,
         "no claim"
     );
-    // Once all have the same list, or are gone, it takes over under its own.
+    // Once all other nodes have the same list or are gone, the owner takes over under its own list.
     world
         .owner
         .set_lists(Lists::Of([list(&[7]).digest()].into()), now);
     world.settle();
     assert_eq!(world.owner.phase(), &Phase::Owning);
-    // And whoever comes back with the old list waits in turn.
+    // A node that comes back with the old list must wait in turn.
     let mut world = World {
         owner: owner(3),
         ..world

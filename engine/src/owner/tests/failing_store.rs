@@ -1,5 +1,5 @@
-//! A local store that fails: nothing is decided, and nothing called damaged, upon what could not be
-//! read.
+//! A local store that fails: if something cannot be read, nothing is decided on it, and nothing is
+//! called damaged.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,16 +25,17 @@ pub(crate) struct Frail {
     is_closed: Arc<AtomicBool>,
 }
 
-/// What a disk refuses.
+/// The operations that the disk refuses.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fails {
     #[default]
     Nothing,
     ReadingIds,
     ReadingStates,
-    /// A full one: it can be opened and cleared, but takes nothing, and is closed for it.
+    /// A full disk: the store can be opened and cleared, but takes nothing, and a failed write
+    /// closes it.
     Saving,
-    /// It takes everything but what it is to keep.
+    /// The store takes trial writes, but no save.
     OneRow,
     Everything,
 }
@@ -48,7 +49,7 @@ impl Frail {
         }
     }
 
-    /// What is spoiled, and stays so.
+    /// Fails with an error that does not pass, if `what` is to fail.
     fn refuse(&self, what: Fails) -> Result<(), StoreError> {
         if *self.fails.lock().unwrap() != what {
             return Ok(());
@@ -57,13 +58,13 @@ impl Frail {
         Err(spoiled.into())
     }
 
-    /// Where it stands.
+    /// The place of the checkpoint.
     pub(crate) fn saved_at(&self) -> Option<Offset> {
         let content = self.content.lock().unwrap();
         content.saved.as_ref().map(|saved| saved.checkpoint.offset)
     }
 
-    /// How many streams are kept with the id that they begin with.
+    /// How many streams are stored with the id with which they begin.
     pub(crate) fn firsts(&self) -> usize {
         let content = self.content.lock().unwrap();
         let states = content.states.values();
@@ -106,7 +107,7 @@ impl StateStore for Frail {
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
-        // It is opened anew for this.
+        // The store is opened again for this.
         self.is_closed.store(false, Ordering::SeqCst);
         *self.content()? = Content::default();
         Ok(())
@@ -125,7 +126,7 @@ impl StateStore for Frail {
     }
 }
 
-/// Keeps nothing in memory that the store has.
+/// An owner that keeps nothing in memory that the store has.
 pub(crate) fn forgetful<T>(seed: u128, store: &Frail) -> Owner<T> {
     let settings = OwnerSettings {
         states_bytes_max: 0,
@@ -143,10 +144,10 @@ pub(crate) fn forgetful<T>(seed: u128, store: &Frail) -> Owner<T> {
     owner
 }
 
-/// An owner that has decided once and keeps that in `store` alone.
+/// An owner that has decided once and keeps the result only in `store`.
 fn decided_once(store: &Frail) -> World {
     let mut world = World::owning_with(forgetful(1, store));
-    // It sees its claim in the log.
+    // The owner sees its claim in the log.
     world.pass(2_500);
     world.send("one", "a", 2);
     world.settle();
@@ -195,7 +196,7 @@ fn a_state_that_cannot_be_read_is_not_taken_for_a_new_stream() {
     world.send("two", "b", 1);
     world.settle();
     wait_long(&mut world);
-    // It has folded again what it could not read, and decides upon that.
+    // The owner has folded again what it could not read, and decides on that.
     assert_eq!(world.owner.phase(), &Phase::Owning);
     assert_eq!(world.version("two"), world.version("one") + 1);
     assert_eq!(world.accepted(), ["a", "b"]);
@@ -229,7 +230,7 @@ fn what_the_store_kept_from_being_decided_is_decided_before_what_came_behind_it(
     world.send("before", "b", 1);
     store.fail(Fails::ReadingIds);
     world.send("first", "c", 0);
-    // An answer that is none would let the next overtake it, here or at another node.
+    // An error reply would let the next command run first, here or at another node.
     assert_eq!(world.answer("first"), None);
     assert!(!world.owner.takes_commands() && !world.owner.is_drained());
     store.fail(Fails::Nothing);
@@ -256,7 +257,8 @@ fn what_is_still_being_read_when_an_owner_goes_back_is_not_taken_for_a_gap() {
     store.fail(Fails::Nothing);
     world.pass(250);
     world.pass(250);
-    // It stands before "two" by now, and what it asked for from behind that arrives.
+    // By now, the owner has gone back to before "two". Now the chunk arrives that it requested from
+    // an offset after "two".
     world.holds_reads = false;
     world.give(from, usize::MAX);
     world.perform();
@@ -324,7 +326,7 @@ fn a_disk_that_stays_full_is_done_without() {
         wait_long(&mut world);
         assert!(world.answer(ticket).unwrap().is_ok(), "{ticket}");
     }
-    // Nothing is folded again: all of it is in memory.
+    // Nothing is folded again: memory holds everything.
     let first = world.reads.first().copied().unwrap_or(Offset(u64::MAX));
     assert!(first > Offset(3), "{first}");
     world.send("again", "a", 2);
@@ -387,7 +389,8 @@ fn a_fold_that_cannot_read_the_store_starts_over_instead_of_crying_damage() {
     let store = Frail::default();
     let mut world = decided_once(&store);
     world.send("two", "b", 1);
-    // It lands, and another owner takes over from the store, which fails when the record is folded.
+    // The record is in the log. Another owner takes over from the store, which fails when the
+    // record is folded.
     world.settle();
     world.owner = forgetful(2, &store);
     world.owner.start(Offset(0));

@@ -12,7 +12,7 @@ fn an_idle_owner_whose_log_is_shorter_than_it_was_stops() {
     world.records.truncate(1);
     world.holds_reads = true;
     world.pass(2_500);
-    // The store says that it has nothing there, and not what else it has.
+    // The log reports that it has nothing at this offset, but not what else it has.
     let now = world.now();
     world.owner.offset_gone(now);
     world.perform();

@@ -22,7 +22,7 @@ fn an_id_is_forgotten_when_the_window_of_recorded_time_is_over() {
     assert_eq!(world.version("after"), 3, "a new command");
 }
 
-/// Whether a command that is sent now is recognised.
+/// Sends a command, and returns whether it is recognised as a repetition.
 fn is_repeated(world: &mut World, ticket: &'static str, id: &str) -> bool {
     world.send(ticket, id, 1);
     world.settle();
@@ -44,7 +44,7 @@ fn is_known(world: &World, id: &str) -> bool {
 fn the_id_that_a_stream_begins_with_is_recognised_as_long_as_any() {
     let store = Frail::default();
     let mut world = World::owning_with(forgetful(1, &store));
-    // Its claim is seen in the log, and from now on nothing stays in memory that is saved.
+    // The owner sees its claim in the log. From now on, nothing that is saved stays in memory.
     world.pass(2_500);
     assert!(!is_repeated(&mut world, "a", "a") && !is_repeated(&mut world, "b", "b"));
     assert!(is_repeated(&mut world, "a again", "a") && is_repeated(&mut world, "b again", "b"));
@@ -60,7 +60,7 @@ fn the_id_that_a_stream_begins_with_is_recognised_as_long_as_any() {
 
     world.time_ms += event_log::claim::IDEMPOTENCY_WINDOW_MS;
     assert!(!is_repeated(&mut world, "tick", "c"));
-    // The stream was saved again, without it.
+    // The stream was saved again, without the id.
     assert!(!is_known(&world, "a"));
     assert!(!is_repeated(&mut world, "a anew", "a") && is_repeated(&mut world, "a last", "a"));
     assert_eq!(world.accepted(), ["a", "b", "c", "a"]);
@@ -115,7 +115,7 @@ fn the_same_id_waits_for_the_first_and_another_payload_is_refused() {
     assert_eq!(world.accepted(), ["a"]);
 }
 
-/// A command whose data has so many bytes, and says so.
+/// A command whose data has this many bytes.
 fn of_size(id: &str, amount: u32, bytes: usize, filled_with: char) -> Submission {
     let mut submission = submission(id, amount, None);
     let around = json!({"amount": amount, "note": ""}).to_string().len();

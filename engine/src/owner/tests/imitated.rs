@@ -1,4 +1,4 @@
-//! Strangers who write an owner's headers over a value of their own, and land first.
+//! Strangers who write an owner's headers over a value of their own, and get into the log first.
 
 use event_log::record::NewRecord;
 
@@ -16,7 +16,7 @@ fn imitation(of: &NewRecord, own: &str, strange: &str) -> NewRecord {
 }
 
 impl World {
-    /// Lands another value under the headers of the next append, before it.
+    /// Puts another value into the log under the headers of the next append, before that append.
     fn imitate(&mut self, own: &str, strange: &str) {
         let (_, next) = self.appended.front().expect("something was appended");
         let record = imitation(next, own, strange);
@@ -50,7 +50,7 @@ fn nothing_is_sent_behind_a_record_that_counts_in_an_owners_name() {
     world.send("one", "mine", 1);
     world.imitate(r#""id":"mine""#, r#""id":"other""#);
     let now = world.now();
-    // It looks on by itself, before anything of its own was acknowledged.
+    // The owner reads on by itself, before any of its own appends was acknowledged.
     world.time_ms += 3_000;
     world.owner.tick(Now {
         monotonic_ms: world.time_ms,

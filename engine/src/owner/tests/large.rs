@@ -1,8 +1,9 @@
-//! A stream whose state grows without bound: it is warned of, refused, and costs no other stream.
+//! A stream whose state grows without bound: the owner warns, then refuses, and no other stream
+//! suffers.
 
 use super::*;
 
-/// Keeps all that it was ever told.
+/// An aggregate that keeps everything that it was ever told.
 struct Hoard;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -119,7 +120,7 @@ impl World {
         self.perform();
     }
 
-    /// Sends until the stream is full; how many were taken.
+    /// Sends until the stream is full; returns how many commands were taken.
     fn fill(&mut self, in_flight: usize) -> usize {
         let mut taken = 0;
         loop {
@@ -174,13 +175,13 @@ fn commands_for_a_large_stream_cost_what_they_change() {
     COPIES.set(0);
     WRITTEN.set(0);
     for number in 0..1_000 {
-        // One after the other: each finds nothing in flight.
+        // One after the other, so that each finds nothing in flight.
         world.keep("one", &format!("o{number}"), "close");
         world.settle();
     }
     assert!(COPIES.get() <= 1, "copied {} times", COPIES.get());
     assert!(WRITTEN.get() <= 20, "written {} times", WRITTEN.get());
-    // The copy goes once nobody uses it.
+    // The copy is dropped once nobody uses it.
     world.pass(2_500);
     world.pass(2_500);
     world.keep("late", "l", "close");

@@ -18,12 +18,12 @@ fn standing_by() -> World {
 }
 
 impl World {
-    /// Another writer claims behind everything that is in the log.
+    /// Another writer claims after everything that is in the log.
     pub(super) fn foreign_claim(&mut self) {
         self.foreign_claim_with("{}".into());
     }
 
-    /// The same, and it says of whom it is.
+    /// The same; the claim names its node and address.
     pub(super) fn foreign_claim_of(&mut self, node: &str, address: &str) {
         let claim = Claim {
             node: node.to_owned(),
@@ -101,7 +101,7 @@ fn an_owner_that_does_not_answer_is_deposed_all_the_same() {
     let mut world = standing_by();
     let now = world.now();
     world.owner.want(true, now);
-    // Proofs and reads are performed, the question is left open.
+    // Proofs and reads are performed; the request to hand over stays unanswered.
     world.deaf = true;
     world.perform();
     assert!(matches!(world.owner.phase(), Phase::Asking { .. }));
@@ -139,7 +139,7 @@ fn an_idle_owner_notices_that_another_has_claimed() {
     assert_eq!(world.owner.held_term(), None);
 }
 
-/// Brokers answer a read with what they have at hand, which may end anywhere.
+/// A broker may answer a read with any part of what follows.
 #[test]
 fn nothing_is_decided_once_another_claim_was_read_however_much_is_still_to_be_read() {
     let mut world = World::owning();
@@ -151,7 +151,7 @@ fn nothing_is_decided_once_another_claim_was_read_however_much_is_still_to_be_re
     world.holds_reads = true;
     world.acknowledge(sequence, Some(offset));
     world.serve_read(1);
-    // It would write in the other's name.
+    // It would write in the other writer's name.
     assert!(!world.owner.takes_commands());
 }
 
@@ -161,7 +161,7 @@ fn what_is_found_while_looking_on_is_answered_and_handed_over() {
     world.send("one", "a", 1);
     let now = world.now();
     world.owner.hand_over(now);
-    // It lands, and its acknowledgement never comes.
+    // The record is in the log, but its acknowledgement never comes.
     world.land();
     world.pass(2_500);
     assert_eq!(world.version("one"), 1);
@@ -203,8 +203,9 @@ fn a_hand_over_in_doubt_finds_out_first() {
     assert_eq!(world.accepted(), ["a", "b"]);
 }
 
-/// Asked to hand over while something is in flight, not waited for, and wanted again: when it owns
-/// once more, nobody has asked it to let go of that.
+/// The owner is asked to hand over while something is in flight. Another node does not wait and
+/// claims, and then the owner is wanted again. When it owns once more, the old request to let go is
+/// void.
 #[test]
 fn who_was_deposed_before_it_let_go_keeps_what_it_takes_over_later() {
     let mut world = World::owning();
@@ -221,8 +222,8 @@ fn who_was_deposed_before_it_let_go_keeps_what_it_takes_over_later() {
     assert_eq!(world.owner.not_owning(), None);
 }
 
-/// The group gave the partition to another node, which asked for it and is gone before it claimed;
-/// the group gives it back meanwhile.
+/// The group gave the partition to another node, which asked for it and is gone before it claimed.
+/// Meanwhile the group gives the partition back.
 #[test]
 fn who_is_wanted_again_while_it_lets_go_takes_over_again() {
     let mut world = World::owning();

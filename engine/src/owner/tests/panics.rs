@@ -1,5 +1,5 @@
-//! Rules that panic: nothing is appended that they fail over, and what the log has of it freezes its
-//! stream alone.
+//! Rules that panic: a commit over which they fail is not appended, and such a record in the log
+//! freezes only its stream.
 
 use std::cell::Cell;
 
@@ -8,13 +8,13 @@ use super::*;
 use crate::frozen::FrozenBy;
 
 thread_local! {
-    /// Whether the program that runs is one whose rules fail.
+    /// Whether the rules of the running program fail.
     static IS_BROKEN: Cell<bool> = const { Cell::new(true) };
     /// Whether no state can be made.
     static MAKES_NO_STATE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Rules that fail where their commands tell them to.
+/// An aggregate whose rules fail where its commands tell them to.
 struct Fragile;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -173,7 +173,7 @@ impl World {
     }
 }
 
-/// What no command may leave behind.
+/// The failures before an append, each with a ticket: none of them may leave anything in the log.
 const BEFORE_THE_APPEND: [(&str, &str); 3] = [("d", "decide"), ("e", "evolve"), ("s", "serialise")];
 
 #[test]
@@ -208,7 +208,7 @@ fn a_state_that_cannot_be_made_hurts_no_other_stream() {
     world.settle();
     assert!(world.accepts("counter"));
     assert_eq!(world.owner.phase(), &Phase::Owning);
-    // A program whose rules are mended.
+    // The next program has mended rules.
     MAKES_NO_STATE.set(false);
     let mut world = world.restarted(fragile_owner(2, &Frail::default()));
     world.break_at("mended", "fragile-2", "nowhere");
@@ -234,7 +234,7 @@ fn what_is_in_flight_stays_as_it_was_when_the_rules_fail_behind_it() {
     world.settle();
     assert_eq!(world.version("third"), 3);
     world.owner.save();
-    // The state that is kept is the one of three events, whatever was torn meanwhile.
+    // The saved state is that of three events, even if copies were left half changed meanwhile.
     let frozen = world.owner.frozen_streams();
     assert_eq!((world.owner.phase(), frozen), (&Phase::Owning, 0));
 }
@@ -294,10 +294,10 @@ fn a_record_that_the_rules_fail_over_freezes_its_stream_alone_through_restarts()
         assert!(matches!(why.why, FrozenBy::Rules(_)));
         assert!(world.accepts(other));
         assert_eq!(world.owner.frozen_streams(), 1);
-        // The same holds for what the local store has of it.
+        // In the next round, the same holds for the local store's copy.
         world.owner.save();
     }
-    // A repeated command of the stream has its answer still.
+    // A repeated command of the stream still gets its answer.
     world.break_at("one", "fragile-1", "evolve");
     assert!(world.accepts("one"));
     IS_BROKEN.set(false);

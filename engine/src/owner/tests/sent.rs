@@ -1,5 +1,5 @@
-//! What a client sent is recorded, and recognised when it comes again: however it is spelled, and
-//! whatever the program made of it meanwhile.
+//! What a client sent is recorded, and recognised when it is sent again, even if it is spelled in
+//! another way or the program has changed meanwhile.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::owner::memory::fingerprint::SentData;
 
-/// What is put into a bag, as the first version of a program has it.
+/// The command of a bag in the first version of a program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Put {
@@ -22,7 +22,8 @@ struct Put {
     anything: Value,
 }
 
-/// The same in a later version: with a new field that may be absent, and its fields in another order.
+/// The same in a later version: with a new field that may be absent, and with the fields in another
+/// order.
 mod later {
     use super::*;
 
@@ -123,7 +124,7 @@ fn numbers() -> impl Strategy<Value = (i64, String)> {
     })
 }
 
-/// One intent in two spellings, the first of which may be large.
+/// One intent in two spellings. The first one may be large.
 fn spelled() -> impl Strategy<Value = [String; 2]> {
     let counts = prop::collection::btree_map("[a-zä\"\\\\]{0,3}", (numbers(), numbers()), 0..6);
     let anything = prop_oneof![
@@ -166,7 +167,7 @@ fn spelled() -> impl Strategy<Value = [String; 2]> {
     })
 }
 
-/// Holds the table that is made from the log against what is known of a command when it is sent.
+/// Checks that the fingerprint made from the log equals the one made when the command is sent.
 fn same_as_from_the_log(world: &World, submission: &Submission) {
     let last = world.records.last().unwrap();
     let key = last.key.as_deref().unwrap();
@@ -216,7 +217,7 @@ proptest! {
         same_as_from_the_log(&world, &first);
         same_as_from_the_log(&world, &again);
 
-        // A program of a later version folds the same log; its own schema is another.
+        // A later version of the program, with another schema version, folds the same log.
         world.owner = bags::<later::Command>(2);
         world.owner.start(Offset(0));
         world.settle();

@@ -41,7 +41,7 @@ fn commits_of_one_moment_are_recorded_a_microsecond_apart() {
     let first = found[0].recorded_at.micros();
     let times = found.iter().map(|commit| commit.recorded_at.micros());
     assert!(times.eq(first..first + 4));
-    // One reading of the clock stands for all of them: nothing is to be said of their business times.
+    // All commits share one reading of the clock, so none of them records a business time.
     for commit in &found {
         assert_eq!(commit.command.occurred_at, None);
         assert!(

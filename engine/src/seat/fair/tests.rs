@@ -1,4 +1,4 @@
-//! Turns are shared as they should be, whoever sends how much.
+//! Tests that turns are shared fairly, however much each sender sends.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +28,7 @@ fn push(
         .ok()
 }
 
-/// How many of the next so many items are of each sender.
+/// How many of the next `pops` items belong to each sender.
 fn shares(queue: &mut FairQueue<(u64, u8, usize)>, pops: usize) -> BTreeMap<u64, usize> {
     let mut shares = BTreeMap::new();
     for _ in 0..pops {
@@ -133,8 +133,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// Nothing is lost, doubled or reordered within a sender and a tenant; places are bounded; and
-    /// whoever waits has a turn before all the others together have had a certain number.
+    /// Nothing is lost, duplicated or reordered within a sender and a tenant. The number of places
+    /// is bounded. Every waiting sender has a turn after a bounded number of turns of all others.
     #[test]
     fn turns_are_fair_and_orderly(ops in prop::collection::vec(op(), 1..400)) {
         let mut queue = queue();

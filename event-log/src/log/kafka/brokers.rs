@@ -1,5 +1,5 @@
-//! The cluster: where its brokers are, how they are talked to, and what to say when they do not
-//! let us in.
+//! The cluster: the addresses of its brokers, the settings of clients, and the errors to show if
+//! the brokers refuse a client.
 //!
 //! Invariant: every client of ours starts from the settings here, and no error shows a password.
 
@@ -16,16 +16,17 @@ use rdkafka::metadata::Metadata;
 use super::{REQUEST_TIMEOUT, failed};
 use crate::log::{KafkaSecurity, LogError, Sasl, SaslMechanism, Tls};
 
-/// How long the first attempt to reach a broker takes; each further one takes twice as long.
+/// How long the first attempt to reach a broker may take; each further attempt may take twice as
+/// long.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
-/// How long a request may go unanswered before its connection is given up, in milliseconds. Where a
-/// machine or a network is gone without a word nothing else tells, and the library's own minute is
-/// longer than anybody should wait for a command.
+/// How long a request may go unanswered before its connection is given up, in milliseconds. If a
+/// machine or a network is gone without closing its connections, only this timeout notices. The
+/// library's own minute is longer than a command should wait.
 const ANSWER_WITHIN_MS: &str = "6000";
-/// How many reports of a client are looked through after a failed attempt.
+/// How many reports of a client are examined after a failed attempt.
 const REPORTS_MAX: usize = 100;
 
-/// A cluster's brokers, and how to be let in.
+/// A cluster's brokers, and how a client authenticates.
 #[derive(Clone, Debug)]
 pub(super) struct Brokers {
     addresses: String,
@@ -45,7 +46,6 @@ impl Brokers {
         &self.addresses
     }
 
-    /// The settings that every client of ours starts from.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -99,7 +99,7 @@ impl Brokers {
         }
     }
 
-    /// Asks for the number of a topic's partitions; none if there is no such topic.
+    /// Asks for the number of a topic's partitions; `None` if there is no such topic.
     pub(super) fn partition_count(&self, topic: &str) -> Result<Option<u32>, LogError> {
         let metadata = self.metadata(topic)?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -116,13 +116,13 @@ impl Brokers {
         }
     }
 
-    /// How many brokers there are. Every answer about a topic names them.
+    /// The number of brokers. Every answer about a topic names them.
     pub(super) fn count(&self, topic: &str) -> Result<usize, LogError> {
         Ok(self.metadata(topic)?.brokers().len())
     }
 
-    /// Asks about a topic with a client that listens to its own reports: an answer that does not
-    /// come says nothing, and the reports say why.
+    /// Asks about a topic with a client that records its own reports. If no answer comes, the
+    /// request's error gives no reason; the reports do.
     fn metadata(&self, topic: &str) -> Result<Metadata, LogError> {
         let consumer: BaseConsumer<Reports> = self
             .client()
@@ -157,7 +157,7 @@ impl Brokers {
 
 const ASK: &str = "ask the brokers for the topic";
 
-/// Whether a broker will not let us in however often we ask.
+/// Whether a broker refuses this client for good, so that another try is useless.
 fn is_refusal(report: &KafkaError) -> bool {
     matches!(
         report.rdkafka_error_code(),
@@ -169,13 +169,13 @@ fn is_refusal(report: &KafkaError) -> bool {
     )
 }
 
-/// Whether a broker broke off a connection because of our certificate, or for want of one. The
-/// client takes that for a connection that was lost.
+/// Whether a broker closed a connection because of our certificate, or because there is none. The
+/// client reports this as a lost connection only.
 fn is_alert(report: &str) -> bool {
     report.contains("SSL alert")
 }
 
-/// What a client says of its connections; the last of it is kept.
+/// The client's last report about its connections.
 #[derive(Default)]
 struct Reports {
     last: Mutex<Option<String>>,
@@ -190,7 +190,7 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        // A connection that failed; what else there is only counts such.
+        // Only failed connections count. Other log lines only count such failures.
         if facility == "FAIL" {
             // "[thrd:sasl_ssl://127.0.0.1:9093/bootstrap]: sasl_ssl://…/bootstrap: what happened"
             let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);

@@ -1,8 +1,8 @@
-//! Reading a topic: followers, each with a client and a thread of its own, and probes for proofs
-//! and gaps, which must not wait.
+//! Reads a topic. Followers have a client and a thread of their own each; probes serve proofs and
+//! gap reads, which must not wait.
 //!
-//! Invariant: nothing in a record, however hostile, stops a reader: header names need not be UTF-8
-//! (the library's own accessor would panic), keys and values may be absent.
+//! Invariant: no record, however hostile, stops a reader. Header names need not be UTF-8 (the
+//! library's own accessor would panic), and keys and values may be absent.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
@@ -27,25 +27,27 @@ use crate::record::{Headers, Packing, Record};
 
 /// How many records one chunk holds at most.
 const CHUNK_RECORDS_MAX: usize = 2_000;
-/// How many bytes of records one chunk holds at most, but for its last record.
+/// How many bytes of records one chunk holds at most. Its last record may exceed this.
 const CHUNK_BYTES_MAX: usize = 4 << 20;
-/// How many bytes a follower's client fetches ahead, in kilobytes.
+/// How much a follower's client fetches ahead at most, in kilobytes.
 const FOLLOW_AHEAD_KB: &str = "8192";
-/// The same of a probe's. One that nobody asks anything fetches on until it has so many: each piece of
-/// the log that was looked at once would stay in memory, with as much behind it.
+/// How much a probe's client fetches ahead at most, in kilobytes. An idle probe fetches until it
+/// holds this much, so each part of the log that was read once would stay in memory with this much
+/// after it.
 const PROBE_AHEAD_KB: &str = "1024";
-/// How long a client that has fetched enough ahead waits before it looks whether it may fetch more, in
-/// milliseconds. By default it stands still for a second whenever its reader is faster than the brokers.
+/// How long a client that has fetched enough ahead waits before it checks whether to fetch more, in
+/// milliseconds. With the library's default it pauses for a second whenever its reader is faster
+/// than the brokers.
 const AHEAD_PAUSE_MS: &str = "10";
-/// The size of the pieces of memory that records are copied into, one behind the other: one for each
-/// part of each would have to be made, and given back by another thread. What keeps one part of a
-/// record keeps a whole piece.
+/// The size of the pieces of memory into which records are copied one after the other. A separate
+/// allocation for each part of each record would cost more, and another thread would have to free
+/// it. Whoever keeps one part of a record keeps the whole piece alive.
 const ROOM_SIZE: usize = 64 << 10;
 /// How many sets of chunks a follower's thread reads ahead.
 const AHEAD_MAX: usize = 4;
-/// How long a follower's thread waits before it looks whether it is still wanted.
+/// How long a follower's thread waits before it checks whether to stop.
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// How long the brokers may hold back the answer of a probe that stands at the end, in ms.
+/// How long the brokers may delay the answer to a probe at the end of the log, in milliseconds.
 const PROBE_WAIT_MS: &str = "10";
 
 fn consumer(brokers: &Brokers, wait_ms: &str, ahead_kb: &str) -> Result<BaseConsumer, LogError> {
@@ -84,16 +86,17 @@ fn assign(
     consumer
         .assign(&list)
         .map_err(failed("assign partitions"))?;
-    // Assigning a partition anew stops its fetcher first. Whoever then assigns it again, or closes
-    // the client, before the library has noted that it stopped, stops it twice, and librdkafka
-    // (2.12) ends the process by an assertion. Its answer to a question comes behind that note.
+    // To assign a partition again first stops its fetcher. If the partition is then assigned again,
+    // or the client is closed, before the library has noted the stop, librdkafka (2.12) stops the
+    // fetcher twice and ends the process by an assertion. The answer to `assignment` comes after
+    // that note.
     consumer
         .assignment()
         .map(drop)
         .map_err(failed("assign partitions"))
 }
 
-/// A record of ours or anybody's, copied out of the client's buffer.
+/// Copies a record of any writer out of the client's buffer.
 fn record_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Record {
     Record {
         offset: Offset(message.offset().cast_unsigned()),
@@ -105,7 +108,7 @@ fn record_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Record {
     }
 }
 
-/// Copies bytes behind others.
+/// Copies bytes into `room`, after the bytes that are there.
 fn copy(room: &mut BytesMut, bytes: &[u8]) -> Bytes {
     room.extend_from_slice(bytes);
     room.split().freeze()
@@ -117,7 +120,7 @@ fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
 
-/// The headers, whatever their names are.
+/// The headers of a message. Their names may be any bytes.
 fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is valid; on success `list` points to headers that it owns.
@@ -157,7 +160,7 @@ fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
     headers
 }
 
-/// Chunks of several partitions, growing.
+/// The chunks of several partitions while they are filled.
 #[derive(Default)]
 struct Gathered {
     chunks: BTreeMap<Partition, Chunk>,
@@ -204,15 +207,16 @@ fn read_error(error: KafkaError, partition: Partition, offset: Offset) -> LogErr
     }
 }
 
-/// A client for proofs and gap reads: one partition at a time, at once.
+/// A client for proofs and gap reads: it reads one partition at a time and answers at once.
 pub(super) struct Probe {
     consumer: BaseConsumer,
     topic: String,
-    /// The partition that the client is assigned.
+    /// The partition that is assigned to the client.
     assigned: Option<Partition>,
-    /// Where the next record is read without a seek.
+    /// The place at which the next record can be read without a seek.
     place: Option<(Partition, Offset)>,
-    /// Whether somebody came there by reading, and will most likely go on.
+    /// Whether the client got to `place` by reading on, so that a reader will most likely continue
+    /// there.
     reads_on: bool,
     left_at: Instant,
 }
@@ -230,12 +234,12 @@ impl Probe {
         })
     }
 
-    /// For how long nobody has used it.
+    /// How long this client has been unused.
     pub(super) fn idle(&self) -> Duration {
         self.left_at.elapsed()
     }
 
-    /// How its last use left it.
+    /// Where the last use left the client.
     pub(super) fn left(&self) -> Left {
         match self.place {
             None => Left::Nowhere,
@@ -244,15 +248,16 @@ impl Probe {
         }
     }
 
-    /// Lets the client fetch nothing more, unless somebody will most likely read on with it: at an end
-    /// it would ask a broker a hundred times a second whether there is more.
+    /// Stops the client from fetching, unless a reader will most likely continue with it. At the
+    /// end of a partition the client would otherwise ask a broker a hundred times a second for
+    /// more.
     pub(super) fn rest(&mut self) {
         self.left_at = Instant::now();
         if self.left().reads_on() || self.assigned.take().is_none() {
             return;
         }
         self.place = None;
-        // Asked as in `assign`. A client that cannot answer fetches on.
+        // Wait for an answer as in `assign`. If the client cannot answer, it goes on fetching.
         let _ = self.consumer.unassign();
         let _ = self.consumer.assignment();
     }
@@ -268,18 +273,18 @@ impl Probe {
         })
     }
 
-    /// Brings the client to an offset; `true` if it stands there from the call before. Then what it
-    /// fetched ahead may hold an end of the log that is long past.
+    /// Moves the client to an offset. Returns `true` if the client stood there already after the
+    /// call before. Then the client may report an end of the log that it fetched long ago.
     fn seek(&mut self, partition: Partition, from: Offset) -> Result<bool, LogError> {
         let goes_on = self.place == Some((partition, from));
-        // Whatever happens on the way, the client no longer stands at `from`.
+        // Whatever happens below, the client no longer stands at `from`.
         self.place = None;
         if goes_on {
             return Ok(true);
         }
         if self.assigned == Some(partition) {
-            // Never assigned over itself: the client stops such a partition twice if the first stop
-            // is still under way, and aborts the process (librdkafka #5573).
+            // Never assign a partition that is assigned already: if the first stop is still under
+            // way, the client stops the partition twice and aborts the process (librdkafka #5573).
             let number = partition_number(partition);
             let offset = KafkaOffset::Offset(from.0.cast_signed());
             self.consumer
@@ -305,7 +310,8 @@ impl Probe {
                     let record = record_of(&message, &mut room);
                     let next = record.offset.next();
                     gathered.push(partition, record);
-                    // Else the brokers would hold back their answer that nothing follows.
+                    // Without this check, the brokers would delay their answer that nothing
+                    // follows.
                     if !goes_on && self.heard_end(partition) == Some(next) {
                         gathered.chunk(partition, next).at_end = true;
                         break;
@@ -334,12 +340,12 @@ impl Probe {
         Ok(chunk)
     }
 
-    /// Where a partition ended when its records were last fetched.
+    /// The end of a partition when its records were last fetched.
     fn heard_end(&self, partition: Partition) -> Option<Offset> {
         let topic = CString::new(self.topic.as_str()).ok()?;
         let (mut first, mut end) = (-1, -1);
-        // SAFETY: the client and the topic's name live longer than the call, which only fills the two
-        // numbers.
+        // SAFETY: the client and the topic's name live longer than the call, and the call only
+        // fills the two numbers.
         let error = unsafe {
             native::rd_kafka_get_watermark_offsets(
                 self.consumer.client().native_ptr(),
@@ -353,8 +359,9 @@ impl Probe {
         u64::try_from(end).ok().filter(|_| is_known).map(Offset)
     }
 
-    /// Single records as they are now; those that stand close together are read in one go. What the
-    /// client fetched ahead in an earlier call may be gone from the log, and proves nothing.
+    /// Single records as they are now. Records that stand close together are read in one go. What
+    /// the client fetched ahead in an earlier call proves nothing, because it may be gone from the
+    /// log.
     pub(super) fn read_at(
         &mut self,
         partition: Partition,
@@ -380,8 +387,8 @@ impl Probe {
         self.read_one(partition, offset)
     }
 
-    /// The bounds of a partition and the record at an offset; `anew`: of the leader that the brokers
-    /// name now, whoever was known to lead before.
+    /// The bounds of a partition and the record at an offset. With `anew`, the client first asks
+    /// the brokers who leads now.
     pub(super) fn look(
         &mut self,
         partition: Partition,
@@ -421,9 +428,10 @@ impl Probe {
         }
     }
 
-    /// What it means that a read found nothing where the log was said to go on. A new leader answers
-    /// reads before it knows how much of its log counts, and then its log seems to end too early;
-    /// questions for the end it answers only once it knows (KIP-207), so that one tells.
+    /// Decides what it means that a read found nothing before the reported end of the log. A new
+    /// leader answers reads before it knows how much of its log counts, and then its log seems to
+    /// end too early. It answers questions about the end only once it knows (KIP-207). So ask for
+    /// the end again.
     fn none_at(&self, partition: Partition, offset: Offset) -> Result<Option<Record>, LogError> {
         if self.bounds(partition)?.end <= offset {
             return Ok(None);
@@ -433,10 +441,10 @@ impl Probe {
     }
 }
 
-/// A follower: a thread that polls, and a bounded channel.
+/// A follower: a polling thread and a bounded channel.
 pub(super) struct KafkaReader {
     chunks: mpsc::Receiver<Result<Vec<Chunk>, LogError>>,
-    /// What was met behind chunks that were handed out.
+    /// An error that came after chunks that were handed out.
     failed: Option<LogError>,
     stop: Arc<AtomicBool>,
 }
@@ -488,7 +496,7 @@ fn follow(
     }
 }
 
-/// What is there, after waiting a little for the first of it.
+/// The records that are available, after a short wait for the first one.
 fn gather(consumer: &BaseConsumer, room: &mut BytesMut) -> Result<Vec<Chunk>, LogError> {
     let mut gathered = Gathered::default();
     let mut wait = POLL_EVERY;
@@ -510,7 +518,7 @@ fn gather(consumer: &BaseConsumer, room: &mut BytesMut) -> Result<Vec<Chunk>, Lo
     Ok(gathered.chunks.into_values().collect())
 }
 
-/// Whether chunks together are at the bound of one.
+/// Whether the chunks together reach the limits of one chunk.
 fn is_enough(chunks: &[Chunk]) -> bool {
     let records = || chunks.iter().flat_map(|chunk| &chunk.records);
     records().count() >= CHUNK_RECORDS_MAX
@@ -519,8 +527,8 @@ fn is_enough(chunks: &[Chunk]) -> bool {
 
 #[async_trait]
 impl LogReader for KafkaReader {
-    /// Hands out all that was read meanwhile, up to a bound: whoever takes long over each would else be
-    /// as many turns behind as sets are read ahead.
+    /// Returns everything that was read meanwhile, up to a limit. Otherwise a caller that is slow
+    /// with each result would always be `AHEAD_MAX` sets behind.
     async fn next(&mut self, wait: Duration) -> Result<Vec<Chunk>, LogError> {
         if let Some(error) = self.failed.take() {
             return Err(error);

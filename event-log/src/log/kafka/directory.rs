@@ -1,9 +1,9 @@
-//! The directory in a compacted topic beside the log's: a small producer that says, and a follower
-//! that hears.
+//! The directory, kept in a compacted topic beside the log's topic: a small producer writes
+//! entries, and a follower reads them.
 //!
-//! Invariant: nothing that happens here touches the log or its producer; what cannot be said is
-//! dropped, and what was lost with the topic is said again by those who said it. Deliberately
-//! absent: how old an entry may be (whoever asks decides).
+//! Invariant: nothing here affects the log or its producer. Entries that cannot be written are
+//! dropped, and nodes write their entries again if the topic was lost. Deliberately absent: how old
+//! an entry may be (the reader of the entry decides).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,24 +27,24 @@ use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
-/// How many records may wait to be said.
+/// How many records may wait to be written.
 const QUEUE_RECORDS_MAX: &str = "10000";
-/// How long a record may wait to be said, in milliseconds.
+/// How long a record may wait to be written, in milliseconds.
 const SAY_WITHIN_MS: &str = "10000";
-/// How long a node that leaves waits until that is said.
+/// How long a node that leaves waits until the record about its leaving is written.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
-/// How long the follower waits for a record before it looks whether it is still wanted.
+/// How long the follower waits for a record before it checks whether to stop.
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// How often the follower looks whether the topic is still the one that it reads.
+/// How often the follower checks that the topic is still the one that it reads.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long to wait after a failure before the follower begins again.
+/// How long the follower waits after a failure before it starts again.
 const BEGIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long the clients believe what they know of the topic, and how long they wait for one that
-/// is missing, in milliseconds. (A producer would believe for minutes that there is none.)
+/// How long the clients keep what they know of the topic, and how long they wait for a missing
+/// topic, in milliseconds. (By default a producer keeps for minutes that a topic is missing.)
 const BELIEVE_MS: &str = "5000";
 const MISSING_MS: &str = "1000";
 
-/// The key of records that are sent for the time of their append alone.
+/// The key of records that are sent only to learn the time of their append.
 const PROBE_KEY: &str = "clock";
 
 fn directory_client(brokers: &Brokers) -> ClientConfig {
@@ -63,7 +63,7 @@ impl ClientContext for Deliveries {
     }
 }
 
-/// Whoever waits for the time at which the brokers appended a record.
+/// Receives the time at which the brokers appended a record.
 type Probe = oneshot::Sender<Result<KafkaTimestamp, KafkaError>>;
 
 impl ProducerContext for Deliveries {
@@ -83,7 +83,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// The saying side.
+/// The writing side.
 struct Speaker {
     topic: String,
     producer: ThreadedProducer<Deliveries>,
@@ -118,7 +118,7 @@ impl Speaker {
         }
     }
 
-    /// Says everything again, for readers of a topic that was made anew.
+    /// Writes all entries of this node again, for readers of a topic that was created again.
     fn repeat_all(&self) {
         let (owners, nodes) = self.said(|said| said.all());
         for (partition, hint) in owners {
@@ -130,7 +130,6 @@ impl Speaker {
     }
 }
 
-/// A node's access to the directory.
 pub(super) struct KafkaDirectory {
     speaker: Arc<Speaker>,
     known: watch::Receiver<DirectoryEntries>,
@@ -144,8 +143,8 @@ impl KafkaDirectory {
         (log, partition_count): (LogId, u32),
     ) -> Result<Self, LogError> {
         topic::ensure_owners_topic(brokers, topic).await?;
-        // Not the log's producer: what fails here must not put a partition in doubt. One request
-        // at a time keeps the order of what is said, also when one is sent again.
+        // A separate producer, because a failure here must not put a partition in doubt. With one
+        // request at a time the entries keep their order, also when a request is repeated.
         let producer = directory_client(brokers)
             .set("acks", "all")
             .set("max.in.flight.requests.per.connection", "1")
@@ -203,7 +202,7 @@ impl Directory for KafkaDirectory {
     async fn say_gone(&self, node: &str) {
         self.speaker.said(|said| said.gone(node));
         self.speaker.say(&node_key(node), None);
-        // Mostly the last that a process says.
+        // Wait for it: this is mostly the last record that a process writes.
         let speaker = Arc::clone(&self.speaker);
         let flushed =
             tokio::task::spawn_blocking(move || speaker.producer.flush(GONE_WITHIN)).await;
@@ -215,7 +214,7 @@ impl Directory for KafkaDirectory {
     async fn time(&self) -> Result<Option<Timestamp>, LogError> {
         const OPERATION: &str = "ask the brokers what time it is";
         let (probe, answer) = oneshot::channel();
-        // Compaction keeps nothing of it.
+        // A record without a value, so that compaction removes it.
         self.speaker.send(PROBE_KEY, None, Some(probe));
         let dropped = |_| LogError::unavailable(OPERATION, "the question was dropped");
         match answer.await.map_err(dropped)? {
@@ -237,8 +236,8 @@ impl Directory for KafkaDirectory {
     }
 }
 
-/// The hearing side: a thread that reads the topic from its beginning, again whenever it may be
-/// another one.
+/// The reading side: a thread that reads the topic from its beginning, and starts again whenever
+/// the topic may be another one.
 struct Follower {
     brokers: Brokers,
     log_topic: String,
@@ -296,7 +295,7 @@ impl Follower {
         Ok(consumer)
     }
 
-    /// Reads until it is stopped, or until the topic must be read from the beginning.
+    /// Reads until the follower is stopped, or until the topic must be read from its beginning.
     fn follow(&mut self, consumer: &BaseConsumer, is_first: bool) {
         let (mut next, mut has_caught_up) = (0, false);
         let mut look_at = Instant::now() + LOOK_EVERY;
@@ -356,7 +355,7 @@ impl Follower {
         self.speaker.said(|said| said.give_way(heard));
     }
 
-    /// Says again what an older hint of somebody else came to stand behind.
+    /// Writes this node's hint again if an older hint of another node was written after it.
     fn correct(&mut self) {
         for partition in std::mem::take(&mut self.heard.said_of) {
             let known = &self.heard.known;
@@ -368,7 +367,7 @@ impl Follower {
     }
 }
 
-/// Whether the topic is gone, or shorter than it was, or the client is of no use any more.
+/// Whether the topic is gone, or shorter than before, or the client cannot be used any more.
 fn must_begin_again(error: &KafkaError) -> bool {
     matches!(error, KafkaError::MessageConsumptionFatal(_))
         || matches!(

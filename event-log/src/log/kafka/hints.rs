@@ -1,8 +1,10 @@
-//! The records of the directory's topic: their keys and values, and what a reader makes of them.
+//! The records of the directory's topic: their keys and values, and the entries that a reader takes
+//! from them.
 //!
-//! Invariant: whatever is in the topic, what is known stays bounded, and speaks of the log that is
-//! asked for. What was said last is known, since that is what compaction keeps: which of two hints is
-//! right is for whoever reads the log. Deliberately absent: the client (`directory`).
+//! Invariant: whatever is in the topic, the known entries stay bounded and belong to the log that
+//! is asked for. The last record of a key wins, because that is the record that compaction keeps. A
+//! reader of the log decides which of two hints is right. Deliberately absent: the client
+//! (`directory`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +14,7 @@ use crate::directory::{DirectoryEntries, Hint, NodeEntry};
 
 /// How many bytes a value may have.
 const VALUE_BYTES_MAX: usize = 16 << 10;
-/// How many nodes are known at most; what is said of others is left out.
+/// How many nodes are kept at most; entries of further nodes are ignored.
 const NODES_MAX: usize = 1_000;
 
 pub(super) fn owner_key(partition: Partition) -> String {
@@ -23,19 +25,18 @@ pub(super) fn node_key(node: &str) -> String {
     format!("node/{node}")
 }
 
-/// Why a record says nothing.
+/// Why a record is ignored.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unread {
-    /// Its key is none of ours.
     #[error("its key is none of ours")]
     Key,
-    /// Its value is not what the key asks for.
     #[error("its value is not what its key asks for")]
     Value,
-    /// More nodes than can be.
+    /// There are `NODES_MAX` nodes already.
     #[error("there are more nodes than can be")]
     TooMany,
-    /// It speaks of another log, as what is left beside a topic that was made anew does.
+    /// The hint is about another log. Such hints are left if the log's topic was deleted and
+    /// created again.
     #[error("it speaks of another log")]
     OtherLog,
 }
@@ -45,13 +46,14 @@ pub(super) enum Unread {
 pub(super) struct Heard {
     log: LogId,
     pub(super) known: DirectoryEntries,
-    /// The partitions of which something was said. Compaction keeps the last record and drops what
-    /// may have been better, so whoever said that says it again.
+    /// The partitions of which a hint was read. Compaction keeps the last record of a key and drops
+    /// earlier ones, which may have been newer hints. So the node that wrote a newer hint writes it
+    /// again.
     pub(super) said_of: BTreeSet<Partition>,
 }
 
 impl Heard {
-    /// Nothing was read yet of who owns the partitions of this log.
+    /// No entry was read yet.
     pub(super) fn of(log: LogId) -> Self {
         Self {
             log,
@@ -60,7 +62,6 @@ impl Heard {
         }
     }
 
-    /// Takes in a record.
     pub(super) fn hear(
         &mut self,
         partition_count: u32,
@@ -106,7 +107,8 @@ fn read<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
     serde_json::from_slice(value).map_err(|_| Unread::Value)
 }
 
-/// What this node has said and would say again: its own entry, and hints that nobody outdid.
+/// What this node has written and would write again: its own entry, and its hints that no other
+/// hint has replaced.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     owners: BTreeMap<Partition, Hint>,
@@ -126,7 +128,7 @@ impl Said {
         self.nodes.remove(node);
     }
 
-    /// Forgets the hints that others have outdone.
+    /// Forgets the hints for which a hint of a higher term is known.
     pub(super) fn give_way(&mut self, known: &DirectoryEntries) {
         self.owners.retain(|partition, said| {
             let known = known.owners.get(partition);
@@ -134,7 +136,7 @@ impl Said {
         });
     }
 
-    /// What this node said of a partition, if something older was heard behind it.
+    /// This node's hint for a partition, if an older hint was read after it.
     pub(super) fn newer_than(
         &self,
         known: &DirectoryEntries,
@@ -145,7 +147,7 @@ impl Said {
         (heard.term < said.term).then_some(said)
     }
 
-    /// Everything, to be said again.
+    /// All entries, to be written again.
     pub(super) fn all(&self) -> (Vec<(Partition, Hint)>, Vec<NodeEntry>) {
         let owners = self.owners.iter().map(|(p, hint)| (*p, hint.clone()));
         (owners.collect(), self.nodes.values().cloned().collect())

@@ -1,17 +1,16 @@
-//! Where a client for proofs and reading up stands when nobody uses it.
+//! Where an idle client for proofs and gap reads stands.
 //!
-//! Deliberately absent: the client itself (`consumer`), and who gets which (`mod`).
+//! Deliberately absent: the client itself (`consumer`), and which call gets which client (`mod`).
 
 use position::{Offset, Partition};
 
-/// How a probe was left.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Left {
-    /// Nowhere, or at an end.
+    /// At no useful place, or at the end of a partition.
     Nowhere,
-    /// Behind a record that was looked at.
+    /// After a single record that was looked at.
     Looked(Partition, Offset),
-    /// Where somebody will most likely read on.
+    /// Where a reader will most likely continue.
     Reading(Partition, Offset),
 }
 

@@ -1,10 +1,10 @@
-//! The nodes' group: a consumer that takes part in a consumer group for the sake of the assignment
-//! only. It reads no record and commits no offset.
+//! The nodes' group: a consumer that joins a consumer group for the assignment only. It reads no
+//! record and commits no offset.
 //!
-//! Invariant: what the group said last is always what `next` leads to, however slowly it is asked.
-//! The client's callbacks only note what was assigned, so that nothing here can hold up a heartbeat.
-//! Deliberately absent: who owns (the log); Kafka's newer group protocol (KIP-848), in which the
-//! session timeout is the brokers' setting and not ours.
+//! Invariant: the changes that `next` returns always lead to the group's latest assignment, however
+//! slowly `next` is called. The client's callbacks only note what was assigned, so nothing here can
+//! delay a heartbeat. Deliberately absent: who owns (the log says that); Kafka's newer group
+//! protocol (KIP-848), in which the session timeout is a setting of the brokers and not ours.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,26 +23,27 @@ use super::{Brokers, failed};
 use crate::log::LogError;
 use crate::membership::{Assignment, Membership, MembershipOptions};
 
-/// How long the thread waits for the group before it looks whether it is still wanted.
+/// How long the thread waits for the group before it checks whether to stop.
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// How long to wait after a client failed for good before another one is made.
+/// How long the thread waits after a client failed for good before it makes another client.
 const RENEW_AFTER: Duration = Duration::from_secs(1);
-/// How often a heartbeat is due, but for sessions so short that a third of them is less.
+/// The bounds of the heartbeat interval, in milliseconds. For short sessions the interval is at
+/// most a third of the session.
 const HEARTBEAT: std::ops::RangeInclusive<u128> = 100..=500;
-/// How long the others wait for a member that is there and does not rejoin.
+/// The least time that the other members wait for a member that is alive and does not rejoin.
 const REJOIN_WITHIN_MIN: Duration = Duration::from_secs(30);
-/// How long leaving may take. The group is told at once; then the client closes.
+/// How long leaving may take. The group is informed at once; after that the client closes.
 const LEAVE_WITHIN: Duration = Duration::from_secs(6);
 
-/// The partitions that the group has assigned to this node, each with the number of the assignment,
-/// so that one that was lost and gained again is told from one that stayed.
+/// The partitions that the group has assigned to this node. Each has the number of its assignment,
+/// so that a partition that was lost and gained again differs from one that stayed.
 #[derive(Clone, Default)]
 struct Assigned {
     partitions: BTreeMap<Partition, u64>,
     assignments: u64,
 }
 
-/// What the client's callbacks do.
+/// The client's callbacks.
 struct Noting {
     assigned: Arc<watch::Sender<Assigned>>,
     partition_count: u32,
@@ -53,7 +54,8 @@ impl Noting {
         let elements = list.elements();
         let partitions = elements.iter().filter_map(|element| {
             let number = u32::try_from(element.partition()).ok()?;
-            // A log's partitions do not become more; whoever adds some to the topic is not obeyed.
+            // A log's partition count never changes, so ignore partitions that were added to the
+            // topic.
             (number < self.partition_count).then_some(Partition(number))
         });
         self.assigned.send_modify(|assigned| {
@@ -76,8 +78,8 @@ impl Noting {
 impl ClientContext for Noting {}
 
 impl ConsumerContext for Noting {
-    /// The client must be told to take the assignment, or the group would wait for it; so it takes
-    /// it at the end of each partition, paused.
+    /// The client must accept the assignment, because the group waits for that. It accepts each
+    /// partition at its end and pauses it.
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -105,10 +107,10 @@ impl ConsumerContext for Noting {
     }
 }
 
-/// A node's place in its consumer group: a thread that polls, and what it has noted.
+/// A node's place in its consumer group: a polling thread, and what that thread has noted.
 pub(super) struct KafkaMembership {
     assigned: watch::Receiver<Assigned>,
-    /// What `next` has told so far.
+    /// The assignments that `next` has reported so far.
     told: BTreeMap<Partition, u64>,
     stop: Arc<AtomicBool>,
     ended: Option<oneshot::Receiver<()>>,
@@ -131,13 +133,13 @@ impl KafkaMembership {
             partition_count,
             stop: Arc::clone(&stop),
         };
-        // What is wrong with the settings shows here, not in the thread.
+        // Make the first client here, so that wrong settings fail here and not in the thread.
         let first = member.consumer().map_err(failed("join the nodes' group"))?;
         std::thread::Builder::new()
             .name("annals-group".to_owned())
             .spawn(move || {
                 member.take_part(first);
-                // Whoever waited may be gone.
+                // The receiver may be gone.
                 let _ = ending.send(());
             })
             .map_err(|error| LogError::unavailable("start a thread for the group", error))?;
@@ -149,7 +151,7 @@ impl KafkaMembership {
         })
     }
 
-    /// The difference between what was told and what is so: losses first.
+    /// The difference between what was reported and the present assignment. Losses come first.
     fn change(&mut self) -> Option<Assignment> {
         let now = self.assigned.borrow_and_update().clone().partitions;
         let differ = |from: &BTreeMap<Partition, u64>, to: &BTreeMap<Partition, u64>| {
@@ -177,7 +179,7 @@ impl Membership for KafkaMembership {
                 return Ok(change);
             }
             if self.assigned.changed().await.is_err() {
-                // The thread has ended; it may have noted something last.
+                // The thread has ended. Report its last note, if there is one.
                 return self.change().ok_or(LogError::Closed);
             }
         }
@@ -205,7 +207,8 @@ fn config(brokers: &Brokers, options: &MembershipOptions) -> ClientConfig {
         .clamp(*HEARTBEAT.start(), *HEARTBEAT.end())
         .min(session.as_millis() / 3)
         .max(1);
-    // How long the group waits for a member to rejoin; the client asks for at least the session.
+    // How long the group waits for a member to rejoin. The client requires at least the session
+    // timeout.
     let rejoin_within = session.max(REJOIN_WITHIN_MIN);
     let mut config = brokers.client();
     config
@@ -226,8 +229,8 @@ fn config(brokers: &Brokers, options: &MembershipOptions) -> ClientConfig {
     config
 }
 
-/// A member that is gone without a word once it was given partitions: one with an id of its own
-/// does not leave the group when its client closes.
+/// A member that disappears without leaving once it has partitions. It has an id of its own
+/// (`group.instance.id`), and such a member does not leave the group when its client closes.
 pub(super) struct Silent {
     member: Member,
     assigned: watch::Receiver<Assigned>,
@@ -253,7 +256,7 @@ impl Silent {
         Self { member, assigned }
     }
 
-    /// Returns since when it is silent.
+    /// Returns the time since which the member is silent.
     pub(super) fn join_and_close(self, wait: Duration) -> Result<Instant, LogError> {
         let consumer = self.member.consumer();
         let consumer = consumer.map_err(failed("join the nodes' group"))?;
@@ -273,7 +276,7 @@ impl Silent {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct Member {
     config: ClientConfig,
     topic: String,
@@ -296,7 +299,7 @@ impl Member {
         Ok(consumer)
     }
 
-    /// Until it is stopped: one client after another, each until it fails for good.
+    /// Runs one client after another, each until it fails for good, until the member is stopped.
     fn take_part(&self, first: BaseConsumer<Noting>) {
         let mut consumer = Ok(first);
         loop {
@@ -304,7 +307,8 @@ impl Member {
                 Ok(consumer) => {
                     self.poll(&consumer);
                     let context = Arc::clone(consumer.context());
-                    // Closes it, which leaves the group and notes what is lost by that.
+                    // The drop closes the client. That leaves the group and notes the lost
+                    // partitions.
                     drop(consumer);
                     context.forget_all();
                 }
@@ -322,13 +326,13 @@ impl Member {
         }
     }
 
-    /// Serves the client until it fails for good or is no longer wanted.
+    /// Polls the client until it fails for good or the member is stopped.
     fn poll(&self, consumer: &BaseConsumer<Noting>) {
         let mut complaint: Option<RDKafkaErrorCode> = None;
         let mut complained_at = 0;
         while !self.is_stopped() {
             match consumer.poll(POLL_EVERY) {
-                // Partitions are paused: a record is one that was on its way before.
+                // Partitions are paused: such a record was on its way before the pause.
                 None | Some(Ok(_)) => {}
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     tracing::warn!(%error, "this node's place in the group failed; it joins anew");
@@ -345,9 +349,9 @@ impl Member {
                     (complaint, complained_at) = (code, assignments);
                 }
             }
-            // The client's main thread looks whether a heartbeat is due when one of its timers
-            // wakes it: every half second, as measured, whatever the interval. A question that it
-            // answers from memory wakes it too.
+            // The client's main thread checks for a due heartbeat only when one of its timers wakes
+            // it: every half second, as measured, whatever the interval. A question that the client
+            // answers from memory wakes it, too.
             if let Err(error) = consumer.subscription() {
                 tracing::debug!(%error, "the client does not say what it subscribes to");
             }

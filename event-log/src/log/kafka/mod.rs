@@ -1,8 +1,9 @@
-//! The log in a Kafka topic: any broker that keeps order in a partition, acknowledges durably and
-//! counts offsets.
+//! The log in a Kafka topic. The brokers must keep order in a partition, acknowledge durably and
+//! count offsets.
 //!
 //! Invariant: the words broker and topic stay inside this folder. Readers see uncommitted records,
-//! so that a foreign open transaction blocks nobody. Deliberately absent: Kafka's transactions.
+//! so an open transaction of another program blocks nobody. Deliberately absent: Kafka's
+//! transactions.
 
 mod brokers;
 mod consumer;
@@ -34,22 +35,24 @@ use left::Left;
 use membership::KafkaMembership;
 use producer::KafkaAppender;
 
-/// How long a broker may take itself for a leader that it no longer is: a little more than brokers may
-/// be silent before the controller replaces them (`broker.session.timeout.ms`, 9 s).
+/// How long a broker may believe that it is still the leader. This is a little more than the time
+/// that a broker may be silent before the controller replaces it
+/// (`broker.session.timeout.ms`, 9 s).
 const DEPOSED_LEADER_MAX: Duration = Duration::from_secs(10);
-/// How often it is asked meanwhile.
+/// The time between two looks meanwhile.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// How long a request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a proof or a gap read may wait for a broker: one that does not answer must not keep the
-/// clients from partitions whose leaders do.
+/// How long a proof or a gap read may wait for a broker. A broker that does not answer must not
+/// keep the clients from partitions whose leaders answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many clients there are for proofs and for reading on; each has threads and connections of its own,
-/// so that more would cost more than waiting for one.
+/// The most clients for proofs and for reading on. Each has threads and connections of its own, so
+/// further clients would cost more than waiting for one of these.
 const PROBES_MAX: usize = 16;
-/// How many of them stay open, however little there is to do.
+/// How many of these clients stay open even if they are idle.
 const PROBES_MIN: usize = 2;
-/// For how long others stay open that nobody needs. Many are needed at the start and when partitions move.
+/// How long further idle clients stay open. Many clients are needed at the start and when
+/// partitions move.
 const PROBE_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// A log in a Kafka topic.
@@ -70,7 +73,8 @@ impl KafkaLog {
     /// Connects to the topic.
     ///
     /// # Errors
-    /// `Missing` if there is no such topic; `Unavailable` if no broker answers or lets us in.
+    /// `Missing` if there is no such topic; `Unavailable` if no broker answers or accepts this
+    /// client.
     pub async fn open(
         brokers: &str,
         topic: &str,
@@ -98,10 +102,10 @@ impl KafkaLog {
         })
     }
 
-    /// Makes the topics, unless they are there.
+    /// Creates the topics that do not exist yet.
     ///
     /// # Errors
-    /// `Unavailable` if no broker answers or lets us in.
+    /// `Unavailable` if no broker answers or accepts this client.
     pub async fn create(
         brokers: &str,
         topic: &str,
@@ -112,7 +116,6 @@ impl KafkaLog {
         topic::create_topic(&brokers, topic, options).await
     }
 
-    /// Removes the topics.
     pub(super) async fn remove(
         brokers: &str,
         topic: &str,
@@ -122,7 +125,7 @@ impl KafkaLog {
         topic::remove_topic(&brokers, topic).await
     }
 
-    /// How many brokers there are, whether they have the topic or not.
+    /// The number of brokers, also if the topic does not exist.
     pub(super) async fn broker_count(
         brokers: &str,
         topic: &str,
@@ -133,7 +136,8 @@ impl KafkaLog {
         blocking(move || brokers.count(&topic)).await
     }
 
-    /// Joins the nodes' group of a topic with so many partitions, and falls silent.
+    /// Joins the nodes' group of a topic and falls silent. The topic has `partition_count`
+    /// partitions.
     pub(super) async fn fall_silent(
         brokers: &str,
         (topic, partition_count): (&str, u32),
@@ -146,7 +150,7 @@ impl KafkaLog {
         blocking(move || member.join_and_close(wait)).await
     }
 
-    /// Runs `work` with a client of its own kind, for something that is looked at once.
+    /// Runs `work` with a client for a single look.
     async fn probe<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Probe) -> Result<T, LogError> + Send + 'static,
@@ -161,13 +165,13 @@ impl KafkaLog {
     ) -> Result<T, LogError> {
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
         let (probes, probing) = (Arc::clone(&self.probes), Arc::clone(&self.probing));
-        // It is never closed; the permit goes where the work goes, which ends by itself.
+        // The semaphore is never closed. The permit moves into the work, which always ends.
         let permit = Arc::clone(&probing).acquire_owned().await.ok();
         blocking(move || {
             let kept = {
                 let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
                 let left: Vec<Left> = kept.iter().map(Probe::left).collect();
-                // There are those that are kept and one for each permit that is given, this one's included.
+                // Open clients: the idle ones, and one for each held permit, including this one.
                 let may_connect = kept.len() <= probing.available_permits();
                 which(&left, may_connect).map(|index| kept.remove(index))
             };
@@ -183,7 +187,7 @@ impl KafkaLog {
             kept.push(probe);
             drop(kept);
             if !old.is_empty() {
-                // Closing a client joins its threads, which nobody here waits for.
+                // Closing a client joins its threads; do not wait for that here.
                 std::thread::spawn(move || drop(old));
             }
             drop(permit);
@@ -193,7 +197,7 @@ impl KafkaLog {
     }
 }
 
-/// How many clients are closed, of those that have been idle for so long, the longest first.
+/// How many idle clients to close. `idle` says how long each has been idle, the longest first.
 fn not_needed(idle: &[Duration]) -> usize {
     let old = idle
         .iter()
@@ -202,15 +206,16 @@ fn not_needed(idle: &[Duration]) -> usize {
     old.min(idle.len().saturating_sub(PROBES_MIN))
 }
 
-/// Which client looks at something once, if there is one: the last that nobody reads on with, or else the last.
-/// All others stand still then, with as much fetched ahead as they may have.
+/// Which client makes a single look: the last one on which no reader continues, otherwise the last
+/// one; `None` if there is no idle client. All other clients stand still meanwhile, with everything
+/// that they fetched ahead.
 fn which_to_look(left: &[Left]) -> Option<usize> {
     let idle = left.iter().rposition(|left| !left.reads_on());
     idle.or(left.len().checked_sub(1))
 }
 
-/// Which client reads on at a place; none: a new one. Taken from another reader, a client throws away what it
-/// has fetched ahead, which that reader fetches again.
+/// Which client continues to read at a place; `None` asks for a new client. A client that is taken
+/// from another reader discards what it has fetched ahead, and that reader must fetch it again.
 fn which_to_read(left: &[Left], place: (Partition, Offset), may_connect: bool) -> Option<usize> {
     let standing = left.iter().position(|left| left.stands_at(place));
     let idle = || left.iter().rposition(|left| !left.reads_on());
@@ -218,7 +223,6 @@ fn which_to_read(left: &[Left], place: (Partition, Offset), may_connect: bool) -
     standing.or_else(idle).or_else(last)
 }
 
-/// Runs a call of the client library that blocks.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
@@ -269,9 +273,9 @@ impl EventLog for KafkaLog {
             .await
     }
 
-    /// A broker that stood still while another was elected answers, once it goes on, as the leader
-    /// that it was: its log ends where it ended then. It is asked again, each time by whoever the
-    /// brokers now say leads, for longer than a broker may stay silent.
+    /// A broker that was stopped while another leader was elected still answers as the leader after
+    /// it resumes, and its log ends at its old end. So ask again for longer than a broker may be
+    /// silent, each time the leader that the brokers name now.
     async fn look(
         &self,
         partition: Partition,
@@ -283,7 +287,8 @@ impl EventLog for KafkaLog {
             let look = move |probe: &mut Probe| probe.look(partition, offset, again);
             let (bounds, found) = self.probe(look).await?;
             let end = bounds.end;
-            // What retention took stays gone, whoever leads.
+            // Records below the first offset were deleted by retention and stay gone under any
+            // leader.
             let is_certain = offset < bounds.first || Instant::now() >= certain_at;
             if found.is_some() || is_certain {
                 return Ok((end, found));

@@ -1,7 +1,7 @@
-//! Appending to a topic: one idempotent producer for all partitions of the node.
+//! Appends to a topic, with one idempotent producer for all partitions of the node.
 //!
-//! Invariant: a producer that failed takes nothing more; sessions opened on it are closed with it,
-//! so that no record of a claim follows one that was lost. Callbacks only pass results on.
+//! Invariant: a failed producer takes no more records, and its sessions close with it. So no record
+//! of a claim follows a record that was lost. Callbacks only pass results on.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,8 +69,9 @@ struct KafkaSession {
     failed: Arc<AtomicBool>,
 }
 
-/// Dropped on a thread of its own: dropping a producer joins the thread that runs its callbacks, and
-/// whoever lets go of it last may hold what a callback waits for, or be one.
+/// Drops its value on a thread of its own. Dropping a producer joins the thread that runs its
+/// callbacks. The thread that drops the last reference may be such a callback, or hold a lock that
+/// a callback waits for.
 struct Elsewhere<T: Send + 'static>(Option<T>);
 
 impl<T: Send + 'static> Elsewhere<T> {
@@ -216,7 +217,8 @@ mod tests {
 
     use super::*;
 
-    /// Something whose end takes until it is allowed, as that of a producer takes its thread's.
+    /// A value whose drop blocks until the test allows it, as the drop of a producer waits for a
+    /// thread.
     struct Slow {
         may_end: mpsc::Receiver<()>,
         ended: mpsc::Sender<std::thread::ThreadId>,
@@ -234,7 +236,7 @@ mod tests {
         let (allow, may_end) = mpsc::channel();
         let (ended, end) = mpsc::channel();
         drop(Elsewhere::new(Slow { may_end, ended }));
-        // Had it ended here, this line would not have been reached.
+        // If the drop ran on this thread, the test would not reach this line.
         allow.send(()).expect("it waits on its thread");
         let thread = end.recv().expect("it ends");
         assert_ne!(thread, std::thread::current().id());

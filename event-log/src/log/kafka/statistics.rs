@@ -1,14 +1,14 @@
-//! What a Kafka client says of itself from time to time, a chosen few of it as metrics.
+//! A small part of a Kafka client's periodic statistics, as metrics.
 //!
-//! Invariant: counters go on where a client takes another one's place. Deliberately absent: what
-//! brokers, topics and partitions are called; clients of the metrics cannot be flooded with names.
+//! Invariant: counters continue when a new client replaces an old one. Deliberately absent: names
+//! of brokers, topics and partitions, so that the number of metrics stays bounded.
 
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::Statistics;
 
-/// How often a client says something, in milliseconds.
+/// How often a client reports, in milliseconds.
 pub(super) const EVERY_MS: &str = "5000";
 
 const COUNTERS: [&str; 6] = [
@@ -26,12 +26,12 @@ pub(super) struct Figures {
     queued_records: Gauge,
     queued_bytes: Gauge,
     round_trip: Gauge,
-    /// What was counted when the client last said something.
+    /// The counts of the client's last report.
     before: Mutex<[u64; COUNTERS.len()]>,
 }
 
 impl Figures {
-    /// Those of a client that is new, whatever another one of this name has counted.
+    /// The metrics of a new client. Counts of an earlier client with this name stay.
     pub(super) fn of(client: &'static str) -> Self {
         let zero = |name: &'static str| {
             let counter = counter!(name, "client" => client);
@@ -55,7 +55,8 @@ impl Figures {
         figures
     }
 
-    // Figures are shown to people; what a float cannot hold of a large count does not matter.
+    // The figures are for people. The precision that a float loses in a large count does not
+    // matter.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn take(&self, statistics: &Statistics) {
         self.queued_records.set(statistics.msg_cnt as f64);
@@ -73,7 +74,7 @@ impl Figures {
     }
 }
 
-/// What a client counted over all brokers, in the order of the counters.
+/// The counts of a client over all brokers, in the order of [`COUNTERS`].
 fn counted(statistics: &Statistics) -> [u64; COUNTERS.len()] {
     let mut sums = [u64::try_from(statistics.tx).unwrap_or(0), 0, 0, 0, 0, 0];
     for broker in statistics.brokers.values() {

@@ -1,6 +1,7 @@
-//! Making topics, and holding the log's settings against what the protocol needs.
+//! Creates topics, and compares the log's settings with what the protocol needs.
 //!
-//! Invariant: making what is there already is no error, so that several may make it at once.
+//! Invariant: creating a topic that exists is not an error, so several processes may create it at
+//! once.
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -12,7 +13,7 @@ use super::{Brokers, REQUEST_TIMEOUT, blocking, failed};
 use crate::log::{LogError, SettingProblem, StoreOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-/// The least that the largest record may be, in bytes.
+/// The least value of `max.message.bytes`, the limit on a record's size.
 const MESSAGE_BYTES_MIN: u64 = 1 << 20;
 
 /// The settings that must have exactly these values.
@@ -23,8 +24,8 @@ const EXACT: [(&str, &str); 4] = [
     ("message.timestamp.type", "LogAppendTime"),
 ];
 
-/// The settings of the directory's topic. Nodes repeat themselves every few seconds and every reader
-/// begins at the start, so it is compacted early and in small pieces.
+/// The settings of the directory's topic. Nodes repeat their entries every few seconds and every
+/// reader starts at the beginning, so the topic is compacted early and in small segments.
 const OWNERS: [(&str, &str); 8] = [
     ("cleanup.policy", "compact"),
     ("segment.bytes", "4194304"),
@@ -36,7 +37,7 @@ const OWNERS: [(&str, &str); 8] = [
     ("message.timestamp.type", "LogAppendTime"),
 ];
 
-/// The topic of the directory that belongs to a log.
+/// The name of the directory's topic that belongs to a log's topic.
 pub(super) fn owners_topic(topic: &str) -> String {
     format!("{topic}.owners")
 }
@@ -53,7 +54,8 @@ pub(super) async fn create_topic(
     topic: &str,
     options: StoreOptions,
 ) -> Result<(), LogError> {
-    // Says better than the request below why the brokers do not let us in.
+    // Ask first: this request gives a better reason than the request below if the brokers refuse
+    // the client.
     let (asking, name) = (brokers.clone(), topic.to_owned());
     blocking(move || asking.partition_count(&name)).await?;
     let partitions = i32::try_from(options.partition_count).unwrap_or(i32::MAX);
@@ -70,7 +72,7 @@ pub(super) async fn create_topic(
     make(brokers, &[log, directory]).await
 }
 
-/// Makes the directory's topic if there is none, with as many replicas as the log's has.
+/// Creates the directory's topic if it does not exist, with as many replicas as the log's topic.
 pub(super) async fn ensure_owners_topic(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
     let owners = owners_topic(topic);
     if replicas(brokers, &owners).await? > 0 {
@@ -99,7 +101,7 @@ async fn make(brokers: &Brokers, topics: &[NewTopic<'_>]) -> Result<(), LogError
     Ok(())
 }
 
-/// Removes a topic and the directory's that belongs to it.
+/// Removes a topic and the directory's topic that belongs to it.
 pub(super) async fn remove_topic(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
     let owners = owners_topic(topic);
     let timeouts = AdminOptions::new()
@@ -118,7 +120,7 @@ pub(super) async fn remove_topic(brokers: &Brokers, topic: &str) -> Result<(), L
     Ok(())
 }
 
-/// The warnings that stop nobody.
+/// Returns warnings about settings that are allowed but risky. Unsafe settings are errors.
 pub(super) async fn check(brokers: &Brokers, topic: &str) -> Result<Vec<String>, LogError> {
     let resource = [ResourceSpecifier::Topic(topic)];
     let timeouts = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
@@ -184,7 +186,7 @@ fn problems(brokers: &Brokers, topic: &str, config: &ConfigResource) -> Vec<Sett
     problems
 }
 
-/// The least number of replicas that any partition of the topic has; 0 if there is no such topic.
+/// The least number of replicas of any partition of the topic; 0 if the topic does not exist.
 async fn replicas(brokers: &Brokers, topic: &str) -> Result<usize, LogError> {
     let (config, topic) = (brokers.client(), topic.to_owned());
     blocking(move || {

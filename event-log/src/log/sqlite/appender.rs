@@ -1,7 +1,7 @@
-//! Appending to the SQLite log: one task, group commit, and a lock that dies with the process.
+//! Appends to the SQLite log: one task, group commit, and a lock that ends with the process.
 //!
-//! Invariant: when a transaction fails, every session that had a record in it takes nothing more,
-//! and what of it still waits is not written: no record follows one that was lost.
+//! Invariant: when a transaction fails, every session with a record in it takes no more records,
+//! and its waiting records are not written. So no record follows a record that was lost.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -21,22 +21,22 @@ use super::{bounds_of, failed, options, place_of, row_id};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogAddress, LogError};
 use crate::record::NewRecord;
 
-/// How long to wait for another writer that is letting go of the log.
+/// How long to wait for another writer that is releasing the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// How often to try meanwhile.
+/// The time between two attempts meanwhile.
 const LOCK_RETRY_EVERY: Duration = Duration::from_millis(20);
 /// How many appends may wait for the writing task.
 const QUEUE_MAX: usize = 16_384;
-/// How many appends one transaction takes.
+/// How many appends one transaction takes at most.
 const GROUP_MAX: usize = 2_048;
-/// How many rows one statement inserts.
+/// How many rows one statement inserts at most.
 const ROWS_PER_STATEMENT: usize = 64;
 
 struct Append {
     partition: Partition,
     record: NewRecord,
     done: AppendDone,
-    /// Whether the session that it came through has lost a record.
+    /// Whether the session of this append has lost a record.
     failed: Arc<AtomicBool>,
 }
 
@@ -76,9 +76,9 @@ impl SqliteAppender {
     }
 }
 
-/// Takes the lock, waiting a little for one that is being let go.
+/// Takes the lock. Waits a little for another writer that is releasing it.
 async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
-    // The same file by another name has the same lock.
+    // One lock for the file, whatever path names it.
     let path = path
         .canonicalize()
         .map_err(|error| LogError::unavailable("find the log's file", error))?;
@@ -147,9 +147,9 @@ impl AppendSession for SqliteSession {
 
 struct Writer {
     options: SqliteConnectOptions,
-    /// With the files beside the log's that it uses.
+    /// The connection, and the identities of the files beside the log's file that it uses.
     connection: Option<(SqliteConnection, Beside)>,
-    /// The end of each partition, as of the last transaction; empty after a failed one.
+    /// The end of each partition after the last transaction; empty after a failed transaction.
     ends: HashMap<Partition, Offset>,
     named: Arc<Named>,
     appended: Arc<Notify>,
@@ -192,7 +192,7 @@ impl Writer {
                 self.appended.notify_waiters();
             }
             Err(error) => {
-                // Nobody knows whether the transaction is in the file: all of it is in doubt.
+                // The transaction may or may not be in the file, so every record of it is in doubt.
                 tracing::warn!(error = %error, records = group.len(), "a group commit failed");
                 self.connection = None;
                 self.ends.clear();
@@ -216,7 +216,7 @@ impl Writer {
         self.named.require()?;
         let connected = self.options.connect().await;
         let mut connection = connected.map_err(failed("open the log's file"))?;
-        // Reading makes the files beside the log's, if they are not there.
+        // A read creates the files beside the log's file if they do not exist.
         bounds_of(&mut connection, Partition(0)).await?;
         let beside = self.named.look_beside()?;
         self.named.require()?;
@@ -234,14 +234,14 @@ impl Writer {
             let partition = append.partition;
             let end = match self.ends.get(&partition) {
                 Some(&end) => end,
-                // Nobody else appends: the lock is this writer's.
+                // Read the end only once: this writer holds the lock, so nobody else appends.
                 None => bounds_of(connection, partition).await?.end,
             };
             ids.push(row_id(partition, end));
             self.ends.insert(partition, end.next());
         }
         if group.len() <= ROWS_PER_STATEMENT {
-            // A statement is a transaction of its own.
+            // A single statement is a transaction by itself.
             insert_rows(connection, group, &ids, now_ms).await?;
         } else {
             let mut tx = connection
@@ -256,7 +256,7 @@ impl Writer {
             }
             tx.commit().await.map_err(failed("commit to the log"))?;
         }
-        // What the path no longer names is lost with this process.
+        // If the path no longer names the file, the records are lost when this process ends.
         self.named.require_with(beside)?;
         let appended = |id| Appended {
             offset: Some(place_of(id).1),

@@ -1,8 +1,8 @@
 //! The embedded log: one SQLite file in WAL mode, many readers, one writing process.
 //!
-//! Invariant: the same records, chain and tools as on Kafka. A row's id is its partition and offset
-//! in one number, so that one B-tree keeps every partition in order. Deliberately absent: anything
-//! but bytes; records are not understood here.
+//! Invariant: records, chain and tools are the same as on Kafka. A row's id holds its partition and
+//! offset in one number, so one B-tree keeps every partition in order. Deliberately absent: the
+//! meaning of records; they are only bytes here.
 
 mod appender;
 mod named;
@@ -28,15 +28,16 @@ use crate::record::{Headers, Record};
 use appender::SqliteAppender;
 use named::Named;
 
-/// How many bits of a row's id are the offset.
+/// How many bits of a row's id hold the offset.
 const OFFSET_BITS: u32 = 40;
 /// How many records one read returns at most.
 const READ_RECORDS_MAX: u32 = 2_000;
-/// How many bytes of records one read returns at most, but for its last record.
+/// How many bytes of records one read returns at most. The last record may exceed this.
 const READ_BYTES_MAX: usize = 4 << 20;
-/// How often a reader looks for records that another process wrote.
+/// How often a reader checks for records that another process wrote.
 const POLL_EVERY: Duration = Duration::from_millis(10);
-/// How often a reader checks at most that the log was not cut behind its back.
+/// The least time between two checks of a reader that the log was not cut, and that the file is the
+/// log's.
 const CHECK_EVERY: Duration = Duration::from_millis(200);
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,7 +81,7 @@ fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> LogError {
 }
 
 impl SqliteLog {
-    /// Makes the file if there is none.
+    /// Creates the file if it does not exist.
     ///
     /// # Errors
     /// `Unavailable` with SQLite's reason.
@@ -105,7 +106,7 @@ impl SqliteLog {
     /// Opens the log in a file.
     ///
     /// # Errors
-    /// `Missing` if there is none; `Unavailable` if it cannot be read.
+    /// `Missing` if the file does not exist; `Unavailable` if it cannot be read.
     pub async fn open(path: &Path) -> Result<Self, LogError> {
         let address = LogAddress::Sqlite {
             path: path.to_owned(),
@@ -140,16 +141,16 @@ impl SqliteLog {
         })
     }
 
-    /// A connection to read with. Whoever has read asks once more whether the file is still the log's:
-    /// a connection that is made late would open another one.
+    /// A connection for reading. After the read, the caller must check again that the file is still
+    /// the log's file, because a new connection may have opened another file.
     async fn acquire(&self) -> Result<PoolConnection<Sqlite>, LogError> {
         self.named.require()?;
         self.pool.acquire().await.map_err(failed("read the log"))
     }
 }
 
-/// Connects to a file that others may be making as well: while one of them turns it into a WAL
-/// file, SQLite says at once that it is locked, however long a statement may wait.
+/// Connects to a file that other processes may be creating, too. While one of them switches the
+/// file to WAL mode, SQLite reports the file as locked at once, however long a statement may wait.
 async fn connect_to_new(options: &SqliteConnectOptions) -> Result<SqliteConnection, LogError> {
     const SQLITE_BUSY: i32 = 5;
     let is_busy = |error: &sqlx::Error| {
@@ -253,7 +254,8 @@ async fn bounds_of(
     connection: &mut SqliteConnection,
     partition: Partition,
 ) -> Result<Bounds, LogError> {
-    // Each on its own is one look into the B-tree; both in one statement would scan.
+    // Two subqueries, because each is one search in the B-tree. MIN and MAX in one query would
+    // scan.
     let ends = "SELECT (SELECT MIN(id) FROM record WHERE id >= ?1 AND id < ?2), \
                        (SELECT MAX(id) FROM record WHERE id >= ?1 AND id < ?2)";
     let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(ends)
@@ -287,7 +289,7 @@ async fn read_from(
 }
 
 /// # Errors
-/// `OffsetGone` where `from` lies below the first offset or above the end.
+/// `OffsetGone` if `from` lies below the first offset or above the end.
 async fn require_kept(
     connection: &mut SqliteConnection,
     partition: Partition,
@@ -301,13 +303,14 @@ async fn require_kept(
     Ok(())
 }
 
-/// What stands at or behind each of these places, in order, up to a bound; and whether that is all.
+/// The records at or after each of these places, in order, up to a limit; and whether these are
+/// all.
 async fn read_rows(
     connection: &mut SqliteConnection,
     places: &[(Partition, Offset)],
 ) -> Result<(Vec<Chunk>, bool), LogError> {
-    // One statement for all of them, since each is a way to another thread and back. CROSS JOIN goes
-    // from place to place, as they were given, and within each by id.
+    // One statement for all places, since each statement goes to another thread and back. CROSS
+    // JOIN goes through the places as given, and through each place by id.
     let ranges = "SELECT record.id, CAST(record.key AS BLOB) AS key, \
                   CAST(record.value AS BLOB) AS value, CAST(headers AS BLOB) AS headers, \
                   appended_at_ms \
@@ -350,14 +353,14 @@ async fn read_rows(
 }
 
 fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
-    // What stands here may have been changed by anybody, its types too: the bytes are what they are,
-    // and whether they are a record that counts is for the rule to say.
+    // Anybody may have changed the row, also its types. Read the bytes as they are; the acceptance
+    // rule decides whether they are a record that counts.
     let read = |error| LogError::unavailable("read a row of the log", error);
     let bytes = |column| -> Result<Option<Bytes>, LogError> {
         let value: Option<Vec<u8>> = row.try_get(column).map_err(read)?;
         Ok(value.map(Bytes::from))
     };
-    // Headers that do not parse make the record foreign; the reader decides what follows.
+    // Headers that do not parse make the record foreign, and the acceptance rule judges it.
     let headers = Headers::unpack(bytes("headers")?.unwrap_or_default()).unwrap_or_default();
     let (partition, offset) = place_of(row.try_get("id").map_err(read)?);
     let record = Record {
@@ -376,12 +379,12 @@ struct SqliteReader {
     connection: Option<SqliteConnection>,
     /// SQLite's counter of changes made through other connections, as last read.
     version: Option<i64>,
-    /// Whether the file changed since it was last checked for a cut.
+    /// Whether the file changed since the last check that the log was not cut.
     is_check_owed: bool,
-    /// When it was last checked that the log still holds the places to go on from.
+    /// When the reader last checked that the log still holds the places where it continues.
     checked: Option<Instant>,
     next: Vec<(Partition, Offset)>,
-    /// When it was last looked whether the file is still the log's.
+    /// When the reader last checked that the file is still the log's.
     looked: Option<Instant>,
     named: Arc<Named>,
     appended: Arc<Notify>,
@@ -403,7 +406,7 @@ impl SqliteReader {
             .await
             .map_err(failed("read the log"))?;
         let changed = self.version != Some(version);
-        // A file that nobody writes any more never changes.
+        // Check regularly also without a change: a file that was replaced never changes again.
         if changed || self.looked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
             self.named.require()?;
             self.looked = Some(Instant::now());
@@ -427,12 +430,13 @@ impl SqliteReader {
             }
         }
         if let Some(last) = chunks.last().filter(|_| !at_end) {
-            // The others first: none is to wait for as long as this one has more.
+            // The other partitions first, so that they do not wait for as long as this one has
+            // more.
             let is_last = |(partition, _): &(Partition, Offset)| *partition == last.partition;
             let last = self.next.iter().position(is_last).unwrap_or_default();
             self.next.rotate_left(last + 1);
         }
-        // The version was read before the records: what came between is read next time.
+        // The version was read before the records: a change after that is read in the next poll.
         self.version = at_end.then_some(version);
         Ok(chunks)
     }

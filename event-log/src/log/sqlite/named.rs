@@ -1,9 +1,10 @@
-//! Whether the log's path still names the file that is open.
+//! Checks that the log's path still names the file that is open.
 //!
-//! A file that was deleted, moved or replaced can still be written by whoever has it open, and what is
-//! written is lost with the process. Invariant: once the path named another file, every operation on
-//! this log fails, for good: nobody can tell what happened meanwhile. Deliberately absent: a copy
-//! that is written into the open file by another program and is at least as long.
+//! A process can still write to its open file after the file was deleted, moved or replaced, and
+//! what it writes is lost with the process. Invariant: once the path has named another file, every
+//! operation on this log fails for good, because nobody can tell what happened meanwhile.
+//! Deliberately absent: detection of a copy that another program writes into the open file and that
+//! is at least as long.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -15,10 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::log::LogError;
 
-/// The files beside the log's that SQLite keeps what was committed in and finds it by.
+/// The files beside the log's file: SQLite keeps committed data in the first, and the second is the
+/// index of it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// What names a file apart from its path.
+/// What identifies a file apart from its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -39,13 +41,13 @@ impl FileId {
 pub(super) struct Named {
     path: PathBuf,
     opened: FileId,
-    /// The largest length that was seen, in bytes: records are never deleted, so the file never shrinks.
+    /// The largest length seen, in bytes. Records are never deleted, so the file never shrinks.
     length: AtomicU64,
-    /// What happened, once it did not.
+    /// What happened, if the path stopped naming the file.
     lost: OnceLock<String>,
 }
 
-/// The files beside the log's, as they were when the writer's connection began to use them.
+/// The files beside the log's file, as they were when the writer's connection began to use them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beside([FileId; BESIDE.len()]);
 
@@ -64,12 +66,12 @@ impl Named {
     /// Whether the path still names the open file.
     ///
     /// # Errors
-    /// `Replaced`, now and from then on; `Unavailable` where it could not be looked.
+    /// `Replaced`, also for all later calls; `Unavailable` if the file could not be examined.
     pub(super) fn require(&self) -> Result<(), LogError> {
         if let Some(what) = self.lost.get() {
             return Err(self.replaced(what.clone()));
         }
-        // Before the look: another thread may see the file grow between this look and its end.
+        // Read the length before the look: another thread may see the file grow during this look.
         let length_min = self.length.load(Ordering::Acquire);
         let metadata = match self.path.metadata() {
             Ok(metadata) => metadata,
@@ -88,7 +90,8 @@ impl Named {
         Ok(())
     }
 
-    /// The same, and whether the files beside it are still those that were `beside`.
+    /// Like [`Self::require`], and also checks that the files beside the log's file are those in
+    /// `beside`.
     ///
     /// # Errors
     /// As [`Self::require`].
@@ -107,7 +110,7 @@ impl Named {
         Ok(())
     }
 
-    /// The files beside the log's as they are now; a connection that has read keeps them open.
+    /// The present files beside the log's file. A connection that has read keeps them open.
     pub(super) fn look_beside(&self) -> Result<Beside, LogError> {
         let mut ids = [self.opened; BESIDE.len()];
         for (suffix, id) in BESIDE.into_iter().zip(&mut ids) {
@@ -125,7 +128,7 @@ impl Named {
         name.into()
     }
 
-    /// Notes what happened, and says so once where an operator looks.
+    /// Notes for good that the file is lost, and logs it once.
     fn lose(&self, what: &str) -> LogError {
         let mut is_news = false;
         let what = self.lost.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Rows in doubt: orders that are held back, quotes that are not closed, and corrections.
+//! Doubtful rows: orders that are held back, quotes that are not closed, and corrections.
 
 use super::*;
 use crate::Verdict;
@@ -34,7 +34,7 @@ fn a_quote_that_is_never_closed_spoils_one_row() {
                   r3,o2,4,c,third,2018-01-06 00:00:00,\n",
         ..WHOLE
     };
-    // An order whose item cannot be read is not placed without it.
+    // If an item cannot be read, its order is not placed without that item.
     assert_eq!(
         folder.commands(),
         [
@@ -72,12 +72,12 @@ fn corrections_have_ids_of_their_own_and_are_what_was_refused_of_a_changed_strea
     };
     let nothing = [AcceptedBefore; 7];
     assert_eq!(commands(WHOLE, nothing), []);
-    // Refusals of today or before, without a change, are the business's last word.
+    // Without a change of data, a refusal is final, whether it is new or old.
     let refused = [
         Accepted, Refused, Accepted, Refused, Refused, Refused, Refused,
     ];
     assert_eq!(commands(WHOLE, refused), []);
-    // The placing was changed: all that was refused of its stream is asked again.
+    // The placing was changed: all refused commands of its stream are sent again.
     let mut verdicts = [RefusedBefore; 7];
     (verdicts[0], verdicts[1], verdicts[2]) = (AcceptedBefore, Changed, AcceptedBefore);
     verdicts[6] = Refused;
@@ -91,11 +91,11 @@ fn corrections_have_ids_of_their_own_and_are_what_was_refused_of_a_changed_strea
     ];
     assert_eq!(names(&corrections), steps);
     assert_eq!(commands(WHOLE, verdicts), corrections);
-    // The placing could be sent only now.
+    // The placing was accepted only in this run.
     verdicts[1] = Accepted;
     verdicts[6] = RefusedBefore;
     assert_eq!(names(&commands(WHOLE, verdicts)), steps[1..]);
-    // Another change is another correction; a payment is a stream of its own.
+    // Another change gives another correction; a payment has a stream of its own.
     let changed = Folder {
         items: "o1,1,p1,s1,2018-01-03 00:00:00,22.99,11.85\n",
         ..WHOLE

@@ -1,7 +1,7 @@
 //! Aggregates to test the adapters with.
 //!
-//! `bank` and `reading_room` are written as users of `cqrs-es` write theirs and know nothing of this
-//! crate; `door` is a decider of ours.
+//! `bank` and `reading_room` are written as users of `cqrs-es` write theirs and do not know this
+//! crate. `door` is a decider of ours.
 
 /// An account with a cash machine behind it.
 pub(super) mod bank {
@@ -100,7 +100,8 @@ pub(super) mod bank {
                 }
                 BankAccountCommand::WithdrawMoney { amount, atm_id } => {
                     let balance = self.balance - amount;
-                    // Taken off at once, and left so in what this refuses below.
+                    // The balance changes at once, and stays changed even if the command is refused
+                    // below.
                     let event = BankAccountEvent::CustomerWithdrewCash { amount, balance };
                     sink.write(event, self).await;
                     if balance < 0.0 {
@@ -130,7 +131,7 @@ pub(super) mod bank {
     }
 }
 
-/// A room whose rules await, or keep what JSON cannot hold.
+/// A room with rules that await, or that keep what JSON cannot hold.
 pub(super) mod reading_room {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
@@ -200,7 +201,7 @@ pub(super) mod reading_room {
     }
 }
 
-/// A door that is opened by one actor at a time.
+/// A door that one actor at a time can open.
 pub(super) mod door {
     use crate as kernel;
     use crate::{Context, Decider, Rejection, Timestamp, messages};
