@@ -76,6 +76,7 @@ enum Reading {
     Served(Arc<Chunk>),
 }
 
+/// One node of the model: its owner, its append session, and what it waits for.
 pub struct Node {
     id: u8,
     owner: Mutex<Owner<Ticket>>,

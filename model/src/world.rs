@@ -73,6 +73,7 @@ pub struct Spent {
     imitations: u8,
 }
 
+/// One state of the whole model.
 #[derive(Clone)]
 pub struct World {
     /// The nodes.

@@ -36,7 +36,10 @@ pub(crate) enum Way {
 /// Why a batch was not written.
 pub(crate) enum WriteError {
     /// The rows of one projection cannot be stored; every retry would fail.
-    Data { index: usize, reason: String },
+    Data {
+        index: usize,
+        reason: String,
+    },
     /// The table already has some of the rows, so they cannot be copied.
     Repeated,
     Runtime(RuntimeError),
