@@ -26,12 +26,14 @@ test: ## every test, against a real Kafka and a real Postgres
 
 # The kernel and the domain are checked alone too: in the workspace, cargo lends them features that
 # other crates ask for. The format of the log and its rule stand without any store.
-lint: ## format, clippy without warnings, the pure crates on their own
+lint: ## format, clippy without warnings, links of doc comments, the pure crates on their own
 	ops/setup demo
 	$(WITH_TOOLS) cargo fmt --all --check
 	$(WITH_TOOLS) cargo clippy --workspace --all-targets -- -D warnings
 	$(WITH_TOOLS) cargo clippy -p cli --all-targets --features fetch-postgres -- -D warnings
 	$(WITH_TOOLS) cargo clippy -p model -p simulator --all-targets --features known-bad -- -D warnings
+	$(WITH_TOOLS) RUSTDOCFLAGS="-D rustdoc::broken_intra_doc_links" \
+	  cargo doc --workspace --no-deps --document-private-items
 	$(WITH_TOOLS) cargo check -p kernel
 	$(WITH_TOOLS) cargo check -p domain
 	$(WITH_TOOLS) cargo check -p event-log --no-default-features

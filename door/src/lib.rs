@@ -3,9 +3,9 @@
 //! document.
 //!
 //! A door builds a plain `Router`. The serving program merges all routers, passes the result
-//! through [`finish`] once, at the end, and hands it to [`serve`].
+//! through [`finish()`] once, at the end, and hands it to [`serve()`].
 //!
-//! Invariant: after [`finish`] every response with an error status is a problem document (RFC
+//! Invariant: after [`finish()`] every response with an error status is a problem document (RFC
 //! 9457), and every response has a correlation id. Deliberately absent: routes of either door, the
 //! engine, and any aggregate.
 

@@ -3,7 +3,7 @@
 //! Invariant: the standard's members, `code` and `correlation_id` always have their own meaning; a
 //! fact with the same name gets the prefix `fact_`. The cause of a 500 is kept for the log and
 //! never sent. Deliberately absent: `instance` and `correlation_id` of a response, which
-//! [`crate::finish`] fills in.
+//! [`crate::finish()`] fills in.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -147,7 +147,7 @@ impl Problem {
     }
 
     /// Fills in the resource and the correlation id if they are not set yet, and logs the cause of
-    /// a bug. Call this once, when the problem is answered; [`crate::finish`] does so for whole
+    /// a bug. Call this once, when the problem is answered; [`crate::finish()`] does so for whole
     /// responses.
     #[must_use]
     pub fn complete(mut self, path: &str, correlation_id: &str) -> Self {

@@ -14,7 +14,7 @@ pub enum ColumnType {
     Text,
     /// A 64-bit integer.
     Bigint,
-    /// A whole number of any size: a sum. Views show it as `bigint` ([`sum`]).
+    /// A whole number of any size: a sum. Views show it as `bigint` ([`add`]).
     Numeric,
     /// A moment.
     Timestamptz,
