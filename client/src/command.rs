@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::batch::Backoff;
-use crate::wire::segment;
+use crate::wire::{header, segment};
 use crate::{Client, ClientError};
 
 /// A command to one stream. Only the stream, the type and the data must be given.
@@ -152,7 +152,7 @@ impl Client {
         let mut post = self.http.post(url).header(CONTENT_TYPE, "application/json");
         for (name, value) in headers {
             if let Some(value) = value {
-                post = post.header(name, value);
+                post = post.header(name, header(name, value)?);
             }
         }
         let answered = self.ask(post.body(command.data.clone())).await?;

@@ -22,6 +22,12 @@ pub enum ClientError {
         /// What the HTTP client says.
         source: reqwest::Error,
     },
+    /// A value of the request cannot be a header. Nothing was sent.
+    #[error("{name} cannot be sent: its value has a control character, such as a line break")]
+    Header {
+        /// The header.
+        name: &'static str,
+    },
     /// The server does not answer. A command may have been done: send it again under the same id.
     #[error("could not ask {url}")]
     Unreachable {
@@ -50,7 +56,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Problem(problem) => problem.is_repeatable(),
-            Self::Address { .. } | Self::NotADoor { .. } => false,
+            Self::Address { .. } | Self::Header { .. } | Self::NotADoor { .. } => false,
         }
     }
 

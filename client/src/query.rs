@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::wire::{Answered, segment};
+use crate::wire::{Answered, header, segment};
 use crate::{Client, ClientError};
 
 /// The options of every query.
@@ -173,7 +173,7 @@ impl Client {
     ) -> Result<Read<T>, ClientError> {
         let mut get = self.http.get(format!("{}/v1/{path}", self.url));
         if let Some(tenant) = &query.tenant {
-            get = get.header("annals-tenant", tenant);
+            get = get.header("annals-tenant", header("annals-tenant", tenant)?);
         }
         if let Some(position) = &query.min_position {
             get = get.header("annals-min-position", position.to_string());

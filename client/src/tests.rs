@@ -97,6 +97,29 @@ async fn a_refusal_is_an_answer_and_brings_its_facts() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_a_header_is_named_and_nothing_is_sent() {
+    let (client, door) = client_of(&[]).await;
+    let mut command = approve();
+    command.actor = Some("user:7\n".to_owned());
+    let error = client.send(&command).await.unwrap_err();
+    assert!(!error.is_repeatable());
+    assert!(
+        error.to_string().starts_with("annals-actor cannot"),
+        "{error}"
+    );
+    let query = Query {
+        tenant: Some("a\nb".to_owned()),
+        ..Query::default()
+    };
+    let error = client.state("order-1", &query).await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("annals-tenant cannot"),
+        "{error}"
+    );
+    assert!(door.lock().unwrap().ids.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_no_door_is_called_none() {
     let (client, _) = client_of(&[(200, "hello")]).await;
     let error = client.send(&approve()).await.unwrap_err();

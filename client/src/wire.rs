@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 
 use crate::batch::is_worth_another_try;
@@ -54,6 +54,15 @@ impl Client {
             source,
         })
     }
+}
+
+/// A header's value from a text.
+///
+/// # Errors
+/// [`ClientError::Header`]: the HTTP client would report the same only when the request is sent, as if
+/// nobody had answered.
+pub(crate) fn header(name: &'static str, text: &str) -> Result<HeaderValue, ClientError> {
+    HeaderValue::from_str(text).map_err(|_| ClientError::Header { name })
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -23,6 +23,7 @@ pub(super) fn failed(settings: &Settings, error: ClientError) -> Failure {
     match error {
         ClientError::Address { source, .. } => Failure::of(Exit::Usage, &source)
             .while_trying(&format!("understand the server's address {url}")),
+        ClientError::Header { .. } => Failure::of(Exit::Usage, &error),
         ClientError::Unreachable { ref source, .. } => {
             let failure = Failure::new(Exit::Unavailable, explained(source));
             let failure = failure.while_trying(&format!("ask {url} ({})", settings.source("url")));

@@ -26,6 +26,8 @@ use crate::raw_log::read_all;
 use crate::write_side::{request, shop, start};
 use generated::{Maker, Schemas};
 
+/// Replays one run instead of a new one.
+const SEED: &str = "ANNALS_TESTS_SEED";
 const WAIT: Duration = Duration::from_secs(60);
 /// How many commands are tried before it is looked at what they held, again and again.
 const COMMANDS: usize = 6_000;
@@ -115,8 +117,8 @@ async fn places_in(log: &dyn EventLog) -> BTreeSet<String> {
 async fn every_field_of_every_message_is_written_read_folded_and_projected() {
     let registry = shop();
     let schemas = Schemas::of(&registry);
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
+    let seed = std::env::var(SEED).map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("once more: {SEED}={seed}");
     let mut maker = Maker::new(seed, &schemas);
     let log = NewLog::make(Kind::Sqlite, 2).await;
     let engine = start(&log).await;
