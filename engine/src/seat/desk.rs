@@ -20,9 +20,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Seat;
-use super::driver::{Driver, RETRY_AFTER};
-use super::shared::{Control, Queues, Shared};
+use super::effects::RETRY_AFTER;
+use super::shared::{Queues, Shared};
 use super::ticket::{ClientTicket, PeerTicket};
+use super::work::{NodeControl, Work};
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
@@ -33,7 +34,7 @@ const AT_ONCE_MAX: usize = 16;
 
 /// What a seat's task receives apart from the queues.
 pub(crate) struct Events {
-    pub(crate) control: mpsc::Receiver<Control>,
+    pub(crate) control: mpsc::Receiver<NodeControl>,
     /// Whether the group says that this node should own.
     pub(crate) assigned: watch::Receiver<bool>,
     pub(crate) known: watch::Receiver<DirectoryEntries>,
@@ -42,7 +43,7 @@ pub(crate) struct Events {
 
 pub(crate) struct Desk {
     /// `None` after the task has ended.
-    driver: Mutex<Option<Driver>>,
+    work: Mutex<Option<Work>>,
     runtime: Handle,
     called: Notify,
     /// How many commands were in flight or waited when a thread last worked here; `usize::MAX`
@@ -76,8 +77,8 @@ struct Closing<'a>(&'a Desk);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        let driver = self.0.driver.lock();
-        let gone = driver.unwrap_or_else(PoisonError::into_inner).take();
+        let work = self.0.work.lock();
+        let gone = work.unwrap_or_else(PoisonError::into_inner).take();
         drop(gone);
     }
 }
@@ -108,7 +109,7 @@ impl Desk {
         Arc::new_cyclic(|desk| {
             let way = WayToDesk(Weak::clone(desk));
             Self {
-                driver: Mutex::new(Some(Driver::new(seat, shared, queues, way))),
+                work: Mutex::new(Some(Work::new(seat, shared, queues, way))),
                 runtime: Handle::current(),
                 called: Notify::new(),
                 load: AtomicUsize::new(usize::MAX),
@@ -139,14 +140,14 @@ impl Desk {
         if self.load.load(Ordering::Relaxed) > AT_ONCE_MAX {
             return self.call();
         }
-        match self.driver.try_lock() {
-            Ok(mut driver) => {
+        match self.work.try_lock() {
+            Ok(mut work) => {
                 // The current thread may belong to the log's client.
                 let _entered = self.runtime.enter();
-                self.guarded(&mut driver, |driver| {
-                    driver.turn();
-                    self.load.store(driver.load(), Ordering::Relaxed);
-                    if driver.needs_task() {
+                self.guarded(&mut work, |work| {
+                    work.turn();
+                    self.load.store(work.load(), Ordering::Relaxed);
+                    if work.needs_task() {
                         self.call();
                     }
                 });
@@ -164,23 +165,19 @@ impl Desk {
     }
 
     /// Runs `with` on the driver; `None` if the driver is gone.
-    fn with<R>(&self, with: impl FnOnce(&mut Driver) -> R) -> Option<R> {
-        let driver = self.driver.lock();
-        self.guarded(&mut driver.unwrap_or_else(PoisonError::into_inner), with)
+    fn with<R>(&self, with: impl FnOnce(&mut Work) -> R) -> Option<R> {
+        let work = self.work.lock();
+        self.guarded(&mut work.unwrap_or_else(PoisonError::into_inner), with)
     }
 
     /// Runs `with` on the driver; `None` if the driver is gone. A panic leaves the driver in an
     /// undefined state: it is dropped, its clients are answered, and the log is folded again at the
     /// next start.
-    fn guarded<R>(
-        &self,
-        driver: &mut Option<Driver>,
-        with: impl FnOnce(&mut Driver) -> R,
-    ) -> Option<R> {
-        let present = driver.as_mut()?;
+    fn guarded<R>(&self, work: &mut Option<Work>, with: impl FnOnce(&mut Work) -> R) -> Option<R> {
+        let present = work.as_mut()?;
         let done = catch_unwind(AssertUnwindSafe(|| with(present)));
         if done.is_err()
-            && let Some(mut ended) = driver.take()
+            && let Some(mut ended) = work.take()
         {
             ended.end_by_defect();
             self.load.store(usize::MAX, Ordering::Relaxed);
@@ -204,54 +201,54 @@ impl Desk {
             return;
         }
         let mut ticked_at = Instant::now();
-        let partition = self.with(|driver| driver.seat.partition());
+        let partition = self.with(|work| work.partition());
         let mut save_at = ticked_at + partition.map_or(SAVE_EVERY, first_save_after);
         let (mut group_is_there, mut directory_is_there) = (true, true);
         loop {
             let stopping = *events.stopping.borrow();
-            let planned = self.with(|driver| {
+            let planned = self.with(|work| {
                 if stopping {
-                    driver.stop();
+                    work.stop();
                 }
                 if ticked_at.elapsed() >= TICK {
                     ticked_at = Instant::now();
-                    driver.tick();
+                    work.tick();
                 }
-                let is_open = driver.turn();
-                self.load.store(driver.load(), Ordering::Relaxed);
-                if driver.has_more() {
+                let is_open = work.turn();
+                self.load.store(work.load(), Ordering::Relaxed);
+                if work.has_more() {
                     self.call();
                 }
-                let is_over = !is_open || (stopping && driver.seat.is_done());
+                let is_over = !is_open || (stopping && work.is_done());
                 let now = Instant::now();
-                let is_save_due = driver.seat.is_save_due(now >= save_at);
+                let is_save_due = work.is_save_due(now >= save_at);
                 // Also if nothing was saved: otherwise all partitions would save at the first
                 // command.
                 while save_at <= now {
                     save_at += SAVE_EVERY;
                 }
-                (!is_over).then(|| (driver.plan(ticked_at + TICK), is_save_due))
+                (!is_over).then(|| (work.plan(ticked_at + TICK), is_save_due))
             });
             let Some(Some((wakes_at, is_save_due))) = planned else {
                 break;
             };
             if is_save_due {
-                aside(|| self.with(|driver| driver.seat.save()));
+                aside(|| self.with(|work| work.save()));
             }
             tokio::select! {
                 biased;
                 () = self.called.notified() => tokio::task::consume_budget().await,
                 Some(control) = events.control.recv() => {
-                    self.with(|driver| driver.control(control));
+                    self.with(|work| work.control(control));
                 }
                 changed = events.assigned.changed(), if group_is_there => {
                     group_is_there = changed.is_ok();
                     let assigned = *events.assigned.borrow_and_update();
-                    self.with(|driver| driver.assign(assigned));
+                    self.with(|work| work.assign(assigned));
                 }
                 changed = events.known.changed(), if directory_is_there => {
                     directory_is_there = changed.is_ok();
-                    self.with(|driver| driver.look_up(&events.known.borrow_and_update()));
+                    self.with(|work| work.look_up(&events.known.borrow_and_update()));
                 }
                 // The value is read at the top of the loop, whichever branch comes first.
                 _ = events.stopping.changed(), if !stopping => {}
@@ -263,20 +260,20 @@ impl Desk {
 
     /// Reads where the log begins, unless this node is told to stop first.
     async fn begin(&self, events: &mut Events) -> Option<()> {
-        let (log, partition) = self.with(|driver| {
-            driver.look_up(&events.known.borrow_and_update());
-            driver.log()
+        let (log, partition) = self.with(|work| {
+            work.look_up(&events.known.borrow_and_update());
+            work.log()
         })?;
         loop {
             match log.bounds(partition).await {
                 Ok(bounds) => {
                     let assigned = *events.assigned.borrow_and_update();
-                    return self.with(|driver| driver.start(bounds.first, assigned));
+                    return self.with(|work| work.start(bounds.first, assigned));
                 }
                 Err(error) => {
                     tracing::warn!(error = explained(&error), %partition, "the log is away");
                     tokio::time::sleep(RETRY_AFTER).await;
-                    self.with(Driver::answer_questions);
+                    self.with(Work::answer_questions);
                     if *events.stopping.borrow() {
                         return Some(());
                     }
@@ -288,12 +285,10 @@ impl Desk {
     /// Turns away the commands that still wait, and saves what was folded.
     async fn end(&self) -> Option<()> {
         self.load.store(usize::MAX, Ordering::Relaxed);
-        self.with(|driver| {
-            driver.close();
-            driver.seat.give_up();
-            driver.turn();
+        self.with(|work| {
+            work.end();
         })?;
-        aside(|| self.with(|driver| driver.seat.save()))
+        aside(|| self.with(|work| work.save()))
     }
 }
 

@@ -1,281 +1,220 @@
-//! Performs a seat's actions on the log and towards peers, and takes the seat's inputs out of its
-//! queues.
+//! Performs a seat's actions, and takes what comes for it out of its queues: one turn after the other.
 //!
-//! Invariant: each queue is emptied in order, and appends keep their order. Deliberately absent:
-//! all decisions (`seat`), and on which thread this runs (`desk`).
+//! Invariant: production and the simulator run this code, each with its own [`Effects`]. What waits in a
+//! queue is taken in order, and appends keep their order. Deliberately absent: I/O (`effects`), any
+//! decision (`seat`), and on whose thread this happens (`desk`).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use event_log::directory::{DirectoryEntries, Hint};
-use event_log::log::{AppendResult, AppendSession, EventLog, LogError};
-use event_log::record::{NewRecord, RECORD_VERSION_FIRST};
+use event_log::directory::Hint;
+use event_log::log::{AppendResult, Bounds, Chunk, LogError};
+use event_log::record::{NewRecord, Record};
 use kernel::explained;
-use metrics::{Histogram, counter, histogram};
-use position::{Offset, Partition, Term};
-use tokio::sync::{mpsc, oneshot, watch};
+use position::Offset;
 
-use super::desk::WayToDesk;
-use super::queue::{ForwardedCommands, OwnCommands, Questions};
-use super::shared::{Control, Input, Queues, Shared, Status};
-use super::ticket::{ClientTicket, PeerTicket};
-use super::{Peer as _, Seat, SeatAction};
-use crate::clock;
-use crate::owner::{Inquired, Lists, LogAction, NotOwning, Now, Submission};
-use crate::peers::{CommandForPeer, LinkId, PeerLink};
+use super::{Client, Command, Peer, Seat, SeatAction};
+use crate::clock::Reference;
+use crate::command::{Answer, SubmitError};
+use crate::owner::{Inquired, Inquiry, Lists, LogAction, Now, Submission};
+use crate::peers::{LinkAnswer, LinkEvent, LinkId};
 
-/// The pause before a failed read is tried again.
-pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How many items are taken out of each queue before another thread may work here.
+/// How many inputs, and how many commands, one turn takes at most.
 const TAKEN_MAX: usize = 256;
-/// How many commands are taken out of the fair queue before they are routed. Commands that were
-/// taken out wait in that order, no longer in turns.
+/// How many commands are taken out of their queue before they are routed: what is taken out waits in
+/// the order in which it was taken.
 const TAKEN_AT_ONCE_MAX: usize = 16;
 
-/// A seat, and everything that its actions need.
-pub(super) struct Driver {
-    partition: Partition,
-    pub(super) seat: Seat<ClientTicket, PeerTicket>,
-    shared: Shared,
-    desk: WayToDesk,
-    commands: Arc<OwnCommands>,
-    from_peers: Arc<ForwardedCommands>,
-    questions: Arc<Questions>,
-    status: watch::Sender<Status>,
-    link: Option<(LinkId, Box<dyn PeerLink>)>,
-    hand_overs: Vec<oneshot::Sender<bool>>,
-    take_overs: Vec<oneshot::Sender<()>>,
-    inputs: mpsc::UnboundedSender<Input>,
-    queue: mpsc::UnboundedReceiver<Input>,
-    session: Option<Arc<dyn AppendSession>>,
-    /// Appends for which the session had no room, in order.
-    held_back: VecDeque<(u64, NewRecord)>,
-    /// When the task next wakes up by itself.
-    planned: Instant,
-    is_stopping: bool,
-    append_times: Histogram,
+/// What comes for a seat from the log and from other nodes.
+pub enum Input {
+    /// An append was acknowledged, or its fate is unknown.
+    Appended(u64, AppendResult),
+    /// A read came back.
+    Read(Result<Chunk, LogError>),
+    /// A look for a proof at this offset came back: the log's end, and the record there.
+    Proven(Offset, Result<(Offset, Option<Record>), LogError>),
+    /// A look at the log's end came back.
+    Peeked(Result<Bounds, LogError>),
+    /// The owner that was asked has answered, or will not.
+    OwnerAnswered,
+    /// Something came back on a link.
+    Link(LinkId, LinkEvent),
 }
 
-impl Driver {
-    pub(super) fn new(
-        seat: Seat<ClientTicket, PeerTicket>,
-        shared: Shared,
-        queues: Queues,
-        desk: WayToDesk,
-    ) -> Self {
-        let (inputs, queue) = mpsc::unbounded_channel();
+/// What other nodes ask of a seat, apart from commands. `R` is the way back to whoever asks.
+pub enum Control<R> {
+    /// To hand the partition over to `successor`; the reply says whether this node owned it.
+    HandOver {
+        /// Who takes over.
+        successor: Hint,
+        /// Who asks.
+        reply: R,
+    },
+    /// To take the partition over, whoever should own it; the reply comes when this node owns.
+    TakeOver {
+        /// Who asks.
+        reply: R,
+    },
+}
+
+/// Everything that a driver does to the world around a seat. It is passed to each call, so that the
+/// driver itself holds no I/O.
+pub trait Effects<C: Client, P: Peer> {
+    /// The way back to a node that asked for a hand-over or a take-over.
+    type Reply;
+
+    /// The time.
+    fn now(&self) -> Now;
+
+    /// What this node's clock is held against, if that is known.
+    fn reference(&self) -> Option<Reference>;
+
+    /// Takes the oldest input.
+    fn next_input(&mut self) -> Option<Input>;
+
+    /// Takes the command of this node's clients whose turn it is.
+    fn next_command(&mut self) -> Option<(Submission, C)>;
+
+    /// Takes the oldest forwarded command.
+    fn next_forwarded(&mut self) -> Option<(Submission, P)>;
+
+    /// Takes the forwarded commands that are not to be attempted any more, wherever they wait.
+    fn take_hindered(&mut self) -> Vec<(Submission, P)>;
+
+    /// Whether a command was given up after it had been taken, since this was asked last.
+    fn were_given_up(&mut self) -> bool;
+
+    /// Lets the next append open a new session with the log: it is a claim.
+    fn new_session(&mut self);
+
+    /// Hands a record to the log, whose result comes as [`Input::Appended`]; gives the record back where
+    /// the session has no room for it now.
+    fn append(&mut self, seat: &Seat<C, P>, sequence: u64, record: NewRecord) -> Option<NewRecord>;
+
+    /// Reads a piece of the log from an offset on; the result comes as [`Input::Read`].
+    fn read(&mut self, from: Offset);
+
+    /// Looks at the log's end and at the record at an offset; the result comes as [`Input::Proven`].
+    fn prove(&mut self, offset: Offset);
+
+    /// Looks where the log ends; the result comes as [`Input::Peeked`].
+    fn peek(&mut self);
+
+    /// Asks the owner elsewhere to hand over to `successor`; the end of it comes as
+    /// [`Input::OwnerAnswered`].
+    fn ask_owner(&mut self, owner: Hint, successor: Hint);
+
+    /// Opens a link to the node at an address; what comes back comes as [`Input::Link`].
+    fn open_link(&mut self, id: LinkId, address: &str);
+
+    /// Sends a command over a link, if that is the open one.
+    fn send(&mut self, id: LinkId, sequence: u64, command: &Command<C>);
+
+    /// Closes a link, if that is the open one.
+    fn close_link(&mut self, id: LinkId);
+
+    /// Tells everybody that this node owns.
+    fn say_owner(&mut self, hint: Hint);
+
+    /// Tells a client its answer.
+    fn answer(&mut self, client: C, answer: Result<Answer, SubmitError>);
+
+    /// Tells another node the answer to what it forwarded.
+    fn answer_peer(&mut self, peer: P, answer: LinkAnswer);
+
+    /// Tells whoever asked for a hand-over or a take-over what came of it.
+    fn reply(&mut self, reply: Self::Reply, is_so: bool);
+}
+
+/// A seat, and what waits for its effects.
+pub struct Driver<C, P, R> {
+    seat: Seat<C, P>,
+    /// Appends that the log's session had no room for, in order.
+    held_back: VecDeque<(u64, NewRecord)>,
+    /// Who waits until this node has let go.
+    hand_overs: Vec<R>,
+    /// Who waits until this node owns.
+    take_overs: Vec<R>,
+}
+
+impl<C: Client, P: Peer, R> Driver<C, P, R> {
+    /// A driver of a seat.
+    #[must_use]
+    pub fn new(seat: Seat<C, P>) -> Self {
         Self {
-            partition: seat.partition(),
             seat,
-            shared,
-            desk,
-            commands: queues.commands,
-            from_peers: queues.from_peers,
-            questions: queues.questions,
-            status: queues.status,
-            link: None,
+            held_back: VecDeque::new(),
             hand_overs: Vec::new(),
             take_overs: Vec::new(),
-            inputs,
-            queue,
-            session: None,
-            held_back: VecDeque::new(),
-            planned: Instant::now(),
-            is_stopping: false,
-            append_times: histogram!("annals_append_seconds"),
         }
     }
 
-    /// Reports that a defect has ended this node's part in the partition.
-    pub(super) fn end_by_defect(&mut self) {
-        let partition = self.partition;
-        tracing::error!(%partition, "{}", NotOwning::Defect);
-        metrics::counter!("annals_defects_total").increment(1);
-        self.status.send_modify(|status| {
-            status.not_owning = Some(NotOwning::Defect);
-            status.term = None;
-        });
+    /// The seat, to look at.
+    #[must_use]
+    pub fn seat(&self) -> &Seat<C, P> {
+        &self.seat
     }
 
-    /// Takes inputs as far as there is room for them, and performs the actions that follow; `false`
-    /// once no commands can come any more.
-    pub(super) fn turn(&mut self) -> bool {
-        let now = self.now();
-        for _ in 0..TAKEN_MAX {
-            match self.queue.try_recv() {
-                Ok(input) => self.input(input, now),
-                Err(_) => break,
-            }
-        }
-        if self.commands.were_given_up() {
-            self.seat.forget_given_up();
-        }
-        for _ in 0..TAKEN_MAX / TAKEN_AT_ONCE_MAX {
-            let took = self.take_commands();
-            self.perform();
-            if !took {
-                break;
-            }
-        }
-        self.answer_questions();
-        self.publish();
-        !self.commands.is_closed() || !self.commands.is_empty()
-    }
-
-    /// Takes commands out of the fair queues as far as there is room; `false` if there were none.
-    fn take_commands(&mut self) -> bool {
-        let mut took = false;
-        if self.seat.forwarded_waiting() == 0 {
-            for _ in 0..TAKEN_AT_ONCE_MAX {
-                let Some(command) = self.from_peers.pop() else {
-                    break;
-                };
-                self.forwarded(*command);
-                took = true;
-            }
-        }
-        if self.seat.waiting() == 0 {
-            for _ in 0..TAKEN_AT_ONCE_MAX {
-                let Some(command) = self.commands.pop() else {
-                    break;
-                };
-                self.command(*command);
-                took = true;
-            }
-        }
-        took
-    }
-
-    fn command(&mut self, (submission, ticket): (Submission, ClientTicket)) {
-        self.seat.command(submission, ticket);
-    }
-
-    fn forwarded(&mut self, (submission, ticket): (Submission, PeerTicket)) {
-        self.seat.forwarded(submission, ticket);
-    }
-
-    /// Answers questions about commands. Commands that still wait for their turn count as in
-    /// flight.
-    pub(super) fn answer_questions(&mut self) {
-        if self.questions.is_empty() {
-            return;
-        }
-        for (inquiry, reply) in self.questions.take() {
-            let waits = self.commands.any(|(command, _)| command.is(&inquiry))
-                || self.from_peers.any(|(command, _)| command.is(&inquiry));
-            let inquired = match waits {
-                true => Inquired::InFlight,
-                false => self.seat.inquire(&inquiry),
-            };
-            let _ = reply.send(inquired);
-        }
-    }
-
-    /// Whether the queues hold something for which there is room.
-    pub(super) fn has_more(&self) -> bool {
-        !self.queue.is_empty()
-            || !self.questions.is_empty()
-            || (self.seat.waiting() == 0 && !self.commands.is_empty())
-            || (self.seat.forwarded_waiting() == 0 && !self.from_peers.is_empty())
-    }
-
-    /// Closes the queues, and gives what is in them to the seat.
-    pub(super) fn close(&mut self) {
-        self.commands.close();
-        self.from_peers.close();
-        while let Some(command) = self.commands.pop() {
-            self.command(*command);
-        }
-        while let Some(command) = self.from_peers.pop() {
-            self.forwarded(*command);
-        }
-    }
-
-    /// Notes and returns when the task next wakes up by itself: at `latest`, or earlier if the seat
-    /// asks.
-    pub(super) fn plan(&mut self, latest: Instant) -> Instant {
-        self.planned = self.wakes_at().map_or(latest, |at| at.min(latest));
-        self.planned
-    }
-
-    /// Whether the task has something to do before the moment for which it waits.
-    pub(super) fn needs_task(&self) -> bool {
-        self.has_more()
-            || self.wakes_at().is_some_and(|at| at < self.planned)
-            || (self.is_stopping && self.seat.is_done())
-    }
-
-    pub(super) fn log(&self) -> (Arc<dyn EventLog>, Partition) {
-        (Arc::clone(&self.shared.log), self.partition)
-    }
-
-    /// Begins with the first record that the log still keeps.
-    pub(super) fn start(&mut self, first_offset: Offset, assigned: bool) {
-        let now = self.now();
-        self.seat.set_reference(self.shared.log_clock.reference());
-        self.seat.start(first_offset, assigned, now);
-    }
-
-    /// Notes whether the group assigns the partition to this node.
-    pub(super) fn assign(&mut self, assigned: bool) {
-        let now = self.now();
-        self.seat.assign(assigned, now);
-    }
-
-    /// From now on, only decides what has begun.
-    pub(super) fn stop(&mut self) {
-        self.is_stopping = true;
-        self.seat.stop();
-    }
-
-    /// Handles the passing of time.
-    pub(super) fn tick(&mut self) {
-        self.retry_held_back();
-        let now = self.now();
-        self.seat.set_reference(self.shared.log_clock.reference());
-        self.seat.tick(now);
-        self.dismiss_hindered();
-    }
-
-    /// Answers forwarded commands that must not be attempted any more, without waiting for their
-    /// turn. Otherwise they would keep their places while no node owns the partition.
-    fn dismiss_hindered(&mut self) {
-        let hindered = self
-            .from_peers
-            .take_if(|(_, peer)| peer.hindrance().is_some());
-        for command in hindered {
-            self.forwarded(*command);
-        }
-        self.seat.dismiss_hindered();
-    }
-
-    /// How many commands of this seat are in flight or wait.
-    pub(super) fn load(&self) -> usize {
+    /// How much of this seat's is on its way or waits.
+    #[must_use]
+    pub fn load(&self) -> usize {
         self.seat.owner().in_flight() + self.seat.waiting() + self.seat.forwarded_waiting()
     }
 
-    /// When to wake up before the next tick, if at all.
-    fn wakes_at(&self) -> Option<Instant> {
-        let at = self.shared.started + Duration::from_millis(self.seat.wakes_at_ms()?);
-        (at > Instant::now()).then_some(at)
+    /// Whether the seat takes commands of this node's clients now.
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        self.seat.waiting() == 0
     }
 
-    fn now(&self) -> Now {
-        clock::system::now(self.shared.started)
+    /// Whether the seat takes forwarded commands now.
+    #[must_use]
+    pub fn takes_forwarded(&self) -> bool {
+        self.seat.forwarded_waiting() == 0
     }
 
-    pub(super) fn control(&mut self, control: Control) {
-        let now = self.now();
+    /// Begins with the first record that the log keeps.
+    pub fn start(
+        &mut self,
+        first_offset: Offset,
+        assigned: bool,
+        effects: &impl Effects<C, P, Reply = R>,
+    ) {
+        self.take_reference(effects);
+        self.seat.start(first_offset, assigned, effects.now());
+    }
+
+    /// Takes what the group says.
+    pub fn assign(&mut self, assigned: bool, now: Now) {
+        self.seat.assign(assigned, now);
+    }
+
+    /// Takes what the directory says: who owns, which record format every node reads, and the nodes'
+    /// lists of acknowledged damage.
+    pub fn look_up(&mut self, hint: Option<Hint>, version: Option<u16>, lists: Lists, now: Now) {
+        self.seat.set_read_by_all(version);
+        self.seat.set_lists(lists, now);
+        if let Some(hint) = hint {
+            self.seat.learn(hint, now);
+        }
+    }
+
+    /// Takes a hint alone, as another node sends it.
+    pub fn learn(&mut self, hint: Hint, now: Now) {
+        self.seat.learn(hint, now);
+    }
+
+    /// Takes what another node asks for.
+    pub fn control(&mut self, control: Control<R>, effects: &mut impl Effects<C, P, Reply = R>) {
+        let now = effects.now();
         match control {
             Control::HandOver { successor, reply } => {
                 let to = successor.node.clone();
                 let owned = self.seat.hand_over(successor, now);
-                tracing::info!(partition = %self.partition, to, owned, "asked to hand over");
-                if owned {
-                    self.hand_overs.push(reply);
-                } else {
-                    let _ = reply.send(false);
+                let partition = self.seat.partition();
+                tracing::info!(%partition, to, owned, "asked to hand over");
+                match owned {
+                    true => self.hand_overs.push(reply),
+                    false => effects.reply(reply, false),
                 }
             }
             Control::TakeOver { reply } => {
@@ -285,7 +224,76 @@ impl Driver {
         }
     }
 
+    /// Decides nothing more that was not begun.
+    pub fn stop(&mut self) {
+        self.seat.stop();
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+        self.retry_held_back(effects);
+        self.take_reference(effects);
+        self.seat.tick(effects.now());
+        // They would keep their places while nobody owns, though their turn is not near.
+        for (submission, peer) in effects.take_hindered() {
+            self.seat.forwarded(submission, peer);
+        }
+        self.seat.dismiss_hindered();
+    }
+
+    fn take_reference(&mut self, effects: &impl Effects<C, P, Reply = R>) {
+        if let Some(reference) = effects.reference() {
+            self.seat.set_reference(reference);
+        }
+    }
+
+    /// Takes what there is, as far as the seat has room for it, and performs what comes of it.
+    pub fn turn(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+        let now = effects.now();
+        for _ in 0..TAKEN_MAX {
+            let Some(input) = effects.next_input() else {
+                break;
+            };
+            self.input(input, now);
+        }
+        if effects.were_given_up() {
+            self.seat.forget_given_up();
+        }
+        for _ in 0..TAKEN_MAX / TAKEN_AT_ONCE_MAX {
+            let took = self.take_commands(effects);
+            self.perform(effects);
+            if !took {
+                break;
+            }
+        }
+    }
+
+    /// Takes commands out of their queues as far as there is room; `false` if there were none.
+    fn take_commands(&mut self, effects: &mut impl Effects<C, P, Reply = R>) -> bool {
+        let mut took = false;
+        if self.takes_forwarded() {
+            for _ in 0..TAKEN_AT_ONCE_MAX {
+                let Some((submission, peer)) = effects.next_forwarded() else {
+                    break;
+                };
+                self.seat.forwarded(submission, peer);
+                took = true;
+            }
+        }
+        if self.takes_commands() {
+            for _ in 0..TAKEN_AT_ONCE_MAX {
+                let Some((submission, client)) = effects.next_command() else {
+                    break;
+                };
+                self.seat.command(submission, client);
+                took = true;
+            }
+        }
+        took
+    }
+
     fn input(&mut self, input: Input, now: Now) {
+        let partition = self.seat.partition();
         match input {
             Input::Appended(_, Err(error))
             | Input::Read(Err(error))
@@ -297,7 +305,7 @@ impl Driver {
             }
             Input::Appended(sequence, result) => {
                 if let Err(error) = &result {
-                    tracing::warn!(error = explained(error), partition = %self.partition, "an append failed");
+                    tracing::warn!(error = explained(error), %partition, "an append failed");
                 }
                 self.seat.appended(sequence, result.ok(), now);
             }
@@ -306,15 +314,15 @@ impl Driver {
                 self.seat.proven(offset, end, found.as_ref());
             }
             Input::Read(Err(LogError::OffsetGone { offset, .. })) => {
-                tracing::warn!(partition = %self.partition, %offset, "the log does not go on there");
+                tracing::warn!(%partition, %offset, "the log does not go on there");
                 self.seat.offset_gone(now);
             }
             Input::Read(Err(error)) => {
-                tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
+                tracing::warn!(error = explained(&error), %partition, "the log is away");
                 self.seat.read_failed();
             }
             Input::Proven(_, Err(error)) => {
-                tracing::warn!(error = explained(&error), partition = %self.partition, "the log is away");
+                tracing::warn!(error = explained(&error), %partition, "the log is away");
                 self.seat.proof_failed();
             }
             Input::Peeked(bounds) => self.seat.peeked(bounds.ok().map(|bounds| bounds.end), now),
@@ -323,278 +331,111 @@ impl Driver {
         }
     }
 
-    /// Reads from the directory who owns this partition, and which formats the nodes can read.
-    pub(super) fn look_up(&mut self, known: &DirectoryEntries) {
-        let now = self.shared.log_clock.now();
-        let (hint, version) = {
-            let hint = known.owners.get(&self.partition).cloned();
-            // The directory is published as a whole: if it names no nodes, it has not been read
-            // yet.
-            let unheard = self.shared.in_group.then_some(RECORD_VERSION_FIRST);
-            (hint, known.read_by_all(now).or(unheard))
-        };
-        self.seat.set_read_by_all(version);
-        let lists = match self.shared.in_group {
-            false => Lists::Alone,
-            true => known.lists(now).map_or(Lists::Unheard, Lists::Of),
-        };
-        let now = self.now();
-        self.seat.set_lists(lists, now);
-        if let Some(hint) = hint {
-            let now = self.now();
-            self.seat.learn(hint, now);
-        }
+    /// Looks a command up, apart from those that still wait in the queues.
+    #[must_use]
+    pub fn inquire(&self, inquiry: &Inquiry) -> Inquired {
+        self.seat.inquire(inquiry)
     }
 
-    fn perform(&mut self) {
-        for action in self.seat.take_actions(self.now()) {
+    /// Gives everything that waits to the seat and turns it away, before the end.
+    pub fn end(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+        while let Some((submission, client)) = effects.next_command() {
+            self.seat.command(submission, client);
+        }
+        while let Some((submission, peer)) = effects.next_forwarded() {
+            self.seat.forwarded(submission, peer);
+        }
+        self.seat.give_up();
+        self.turn(effects);
+    }
+
+    /// Whether the local checkpoint is to be written now.
+    #[must_use]
+    pub fn is_save_due(&self, it_is_time: bool) -> bool {
+        self.seat.is_save_due(it_is_time)
+    }
+
+    /// Writes the local checkpoint.
+    pub fn save(&mut self) {
+        self.seat.save();
+    }
+
+    fn perform(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+        for action in self.seat.take_actions(effects.now()) {
             match action {
-                SeatAction::Answer(client, answer) => client.answer(answer),
-                SeatAction::AnswerPeer(peer, answer) => peer.answer(answer),
-                SeatAction::Log(LogAction::Append {
-                    sequence,
-                    record,
-                    claim,
-                }) => {
-                    if claim {
-                        self.held_back.clear();
-                        self.session = None;
+                SeatAction::Answer(client, answer) => effects.answer(client, answer),
+                SeatAction::AnswerPeer(peer, answer) => effects.answer_peer(peer, answer),
+                SeatAction::Log(action) => self.perform_on_log(action, effects),
+                SeatAction::AskOwner { owner, successor } => effects.ask_owner(owner, successor),
+                SeatAction::Open(id, address) => effects.open_link(id, &address),
+                SeatAction::Send(id, sequence) => {
+                    if let Some(command) = self.seat.sent(sequence) {
+                        effects.send(id, sequence, command);
                     }
-                    self.append(sequence, record);
                 }
-                SeatAction::Log(LogAction::Read { from }) => {
-                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
-                    self.report(async move {
-                        let read = log.read(partition, from).await;
-                        pause_if_failed(&read).await;
-                        Input::Read(read)
-                    });
-                }
-                SeatAction::Log(LogAction::Prove { offset }) => {
-                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
-                    self.report(async move {
-                        let looked = log.look(partition, offset).await;
-                        pause_if_failed(&looked).await;
-                        Input::Proven(offset, looked)
-                    });
-                }
-                SeatAction::Log(LogAction::Peek) => {
-                    let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
-                    self.report(async move { Input::Peeked(log.bounds(partition).await) });
-                }
-                SeatAction::AskOwner { owner, successor } => self.ask(owner, successor),
-                SeatAction::Open(id, address) => {
-                    let reporter = self.reporter();
-                    let events = Box::new(move |event| reporter.say(Input::Link(id, event)));
-                    let link = self.shared.peers.open(&address, self.partition, events);
-                    self.link = Some((id, link));
-                }
-                SeatAction::Send(id, sequence) => self.send(id, sequence),
-                SeatAction::Close(id) => drop(self.link.take_if(|(open, _)| *open == id)),
-                SeatAction::SayOwner(hint) => {
-                    let directory = Arc::clone(&self.shared.directory);
-                    let partition = self.partition;
-                    tokio::spawn(async move { directory.say_owner(partition, &hint).await });
-                }
+                SeatAction::Close(id) => effects.close_link(id),
+                SeatAction::SayOwner(hint) => effects.say_owner(hint),
                 SeatAction::LetGo => {
                     for reply in self.hand_overs.drain(..) {
-                        let _ = reply.send(true);
+                        effects.reply(reply, true);
                     }
                 }
                 SeatAction::TookOver => {
                     for reply in self.take_overs.drain(..) {
-                        let _ = reply.send(());
+                        effects.reply(reply, true);
                     }
                 }
             }
         }
     }
 
-    fn reporter(&self) -> Reporter {
-        Reporter {
-            inputs: self.inputs.clone(),
-            desk: self.desk.clone(),
-        }
-    }
-
-    /// Runs `work`, and puts its result into the queue of inputs.
-    fn report(&self, work: impl Future<Output = Input> + Send + 'static) {
-        let reporter = self.reporter();
-        tokio::spawn(async move { reporter.say(work.await) });
-    }
-
-    fn ask(&self, owner: Hint, successor: Hint) {
-        let (peers, partition) = (Arc::clone(&self.shared.peers), self.partition);
-        self.report(async move {
-            match peers.hand_over(&owner.address, partition, &successor).await {
-                Ok(owned) => {
-                    tracing::debug!(%partition, from = owner.node, owned, "was handed over");
-                }
-                Err(error) => {
-                    tracing::info!(%partition, from = owner.node, %error, "claiming all the same");
-                }
-            }
-            Input::OwnerAnswered
-        });
-    }
-
-    fn send(&self, id: LinkId, sequence: u64) {
-        let (Some((open, link)), Some(command)) = (&self.link, self.seat.sent(sequence)) else {
-            return;
-        };
-        if *open == id {
-            let deadlines = command.waiters.iter().map(|(ticket, _)| ticket.deadline);
-            link.send(CommandForPeer {
+    fn perform_on_log(&mut self, action: LogAction, effects: &mut impl Effects<C, P, Reply = R>) {
+        match action {
+            LogAction::Append {
                 sequence,
-                request: command.submission.request.clone(),
-                deadline: deadlines.max().unwrap_or_else(Instant::now),
-            });
+                record,
+                claim,
+            } => {
+                if claim {
+                    self.held_back.clear();
+                    effects.new_session();
+                }
+                self.append(sequence, record, effects);
+            }
+            LogAction::Read { from } => effects.read(from),
+            LogAction::Prove { offset } => effects.prove(offset),
+            LogAction::Peek => effects.peek(),
         }
     }
 
-    fn append(&mut self, sequence: u64, record: NewRecord) {
+    fn append(
+        &mut self,
+        sequence: u64,
+        record: NewRecord,
+        effects: &mut impl Effects<C, P, Reply = R>,
+    ) {
         if !self.seat.sends(sequence) {
             return;
         }
-        // Keeps the order: no append overtakes one that is held back.
-        let held = if self.held_back.is_empty() {
-            self.try_append(sequence, record)
-        } else {
-            Some(record)
+        // Order is kept: nothing passes what is held back.
+        let held = match self.held_back.is_empty() {
+            true => effects.append(&self.seat, sequence, record),
+            false => Some(record),
         };
         self.held_back.extend(held.map(|record| (sequence, record)));
         self.seat.set_room(self.held_back.is_empty());
     }
 
-    /// Hands the record to the log; returns it if there is no room now.
-    fn try_append(&mut self, sequence: u64, record: NewRecord) -> Option<NewRecord> {
-        if self.session.is_none() {
-            match self.shared.appender.session() {
-                Ok(session) => self.session = Some(session),
-                Err(error) => {
-                    let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
-                    return None;
-                }
-            }
-        }
-        let session = self.session.as_ref().expect("it was opened above");
-        let reporter = self.reporter();
-        let (handed_over, times) = (Instant::now(), self.append_times.clone());
-        let done = Box::new(move |result: AppendResult| {
-            if result.is_ok() {
-                times.record(handed_over.elapsed());
-            }
-            reporter.say_and_work(Input::Appended(sequence, result));
-        });
-        match session.append(self.partition, &record, done) {
-            Ok(()) => None,
-            Err(LogError::Full) => Some(record),
-            Err(error) => {
-                let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
-                None
-            }
-        }
-    }
-
-    fn retry_held_back(&mut self) {
+    fn retry_held_back(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
         while let Some((sequence, record)) = self.held_back.pop_front() {
             if !self.seat.sends(sequence) {
                 continue;
             }
-            if let Some(record) = self.try_append(sequence, record) {
+            if let Some(record) = effects.append(&self.seat, sequence, record) {
                 self.held_back.push_front((sequence, record));
                 break;
             }
         }
         self.seat.set_room(self.held_back.is_empty());
-    }
-
-    fn publish(&mut self) {
-        let seat = &self.seat;
-        let chain = seat.owner().chain();
-        let (position, log) = (chain.position, chain.log);
-        let not_owning = seat.not_owning();
-        let term = seat.owner().held_term().filter(|_| not_owning.is_none());
-        let elsewhere = seat.target();
-        let changed = self.status.send_if_modified(|status| {
-            let changed = status.not_owning != not_owning
-                || status.log != log
-                || status.term != term
-                || status.elsewhere.as_ref() != elsewhere;
-            if changed {
-                count_moves(status.term, term);
-                status.not_owning = not_owning;
-                status.log = log;
-                status.term = term;
-                status.elsewhere = elsewhere.cloned();
-            }
-            status.position = position;
-            changed
-        });
-        if changed {
-            let status = self.status.borrow();
-            let reason = status.not_owning.as_ref();
-            self.shared
-                .unfit
-                .send_if_modified(|unfit| unfit.note(self.partition, reason));
-        }
-    }
-}
-
-impl Drop for Driver {
-    /// Answers everybody who still waits: nothing works on this partition any more.
-    fn drop(&mut self) {
-        // Without a driver, this node owns nothing.
-        self.status.send_if_modified(|status| {
-            let is_news = status.not_owning.is_none();
-            if is_news {
-                status.not_owning = Some(NotOwning::StandingBy);
-                status.term = None;
-            }
-            is_news
-        });
-        self.questions.close();
-        self.commands.close();
-        self.from_peers.close();
-        while self.commands.pop().is_some() {}
-        while self.from_peers.pop().is_some() {}
-    }
-}
-
-/// Counts a take-over, or the loss of a partition.
-fn count_moves(before: Option<Term>, now: Option<Term>) {
-    if before == now {
-        return;
-    }
-    if now.is_some() {
-        counter!("annals_take_overs_total").increment(1);
-    } else {
-        counter!("annals_let_go_total").increment(1);
-    }
-}
-
-/// Brings inputs to a seat.
-struct Reporter {
-    inputs: mpsc::UnboundedSender<Input>,
-    desk: WayToDesk,
-}
-
-impl Reporter {
-    /// Puts an input into the queue and wakes the seat's task.
-    fn say(&self, input: Input) {
-        let _ = self.inputs.send(input);
-        self.desk.call();
-    }
-
-    /// Puts an input into the queue and works on it on this thread.
-    fn say_and_work(&self, input: Input) {
-        let _ = self.inputs.send(input);
-        self.desk.work();
-    }
-}
-
-async fn pause_if_failed<T>(result: &Result<T, LogError>) {
-    if result.is_err() {
-        tokio::time::sleep(RETRY_AFTER).await;
     }
 }

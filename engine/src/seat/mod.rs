@@ -11,6 +11,7 @@
 
 mod desk;
 mod driver;
+mod effects;
 mod fair;
 mod heard;
 mod queue;
@@ -22,6 +23,7 @@ mod tests;
 mod ticket;
 mod unfit;
 mod window;
+mod work;
 
 use std::collections::VecDeque;
 
@@ -38,15 +40,17 @@ use crate::peers::{LinkAnswer, LinkId};
 use heard::Heard;
 
 pub(crate) use desk::{Desk, Events};
+pub use driver::{Control, Driver, Effects, Input};
 pub use fair::{FairQueue, Place, Sender};
 pub(crate) use queue::{ForwardedCommands, Held, Load, OwnCommands, Questions, Queue};
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
-pub(crate) use shared::{Control, Queues, Shared, Status};
+pub(crate) use shared::{Queues, Shared, Status};
 pub(crate) use ticket::{ClientTicket, PeerTicket};
 pub use ticket::{Fate, Guard, LinkGuard, Turns, turned_away};
 pub(crate) use unfit::Unfit;
 pub(crate) use window::Window;
+pub(crate) use work::NodeControl;
 
 /// How long a node waits after it handed a partition over before it tries to own the partition
 /// again, if the group says that it should, in milliseconds.

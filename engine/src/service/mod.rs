@@ -45,8 +45,8 @@ use crate::owner::{
     StoreError, Submission,
 };
 use crate::seat::{
-    Control, Desk, Events, ForwardedCommands, Held, Identity, Load, OwnCommands, Questions, Queue,
-    Queues, Seat, Sender, Shared, Status, Turns, turned_away,
+    Desk, Events, ForwardedCommands, Held, Identity, Load, NodeControl, OwnCommands, Questions,
+    Queue, Queues, Seat, Sender, Shared, Status, Turns, turned_away,
 };
 use waiting::wrap;
 use yielding::Yielding;
@@ -152,7 +152,7 @@ struct Ways {
     turns: Arc<Turns>,
     from_peers: Arc<ForwardedCommands>,
     questions: Arc<Questions>,
-    control: mpsc::Sender<Control>,
+    control: mpsc::Sender<NodeControl>,
     status: watch::Receiver<Status>,
 }
 

@@ -19,7 +19,7 @@ use super::{Engine, Held, Inner, Load, Prepared, Sender, Share};
 use crate::command::{Became, Request, SubmitError, TurnedAway};
 use crate::owner::{Inquired, Inquiry};
 use crate::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
-use crate::seat::{Control, LinkGuard, PeerTicket, turned_away};
+use crate::seat::{Control, LinkGuard, NodeControl, PeerTicket, turned_away};
 
 /// A link from another node for one partition.
 struct Link {
@@ -114,7 +114,7 @@ impl AcceptedLink for Link {
 }
 
 impl Engine {
-    fn control(&self, partition: Partition) -> Option<&mpsc::Sender<Control>> {
+    fn control(&self, partition: Partition) -> Option<&mpsc::Sender<NodeControl>> {
         let ways = self.inner.partitions.get(partition.0 as usize)?;
         Some(&ways.control)
     }
@@ -159,7 +159,7 @@ impl PeerService for Engine {
             .await
             .map_err(|_| stopped())?;
         match tokio::time::timeout_at(deadline.into(), owns).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(stopped()),
             Err(_) => {
                 let status = self.inner.partitions[partition.0 as usize].status.borrow();

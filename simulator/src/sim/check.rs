@@ -4,10 +4,13 @@
 
 use engine::command::{Answer, Decision};
 use engine::owner::Phase;
+use engine::seat::Seat;
 use event_log::commit::Outcome;
 use event_log::record::NewRecord;
 
+use super::door::SimClient;
 use super::history::CommandKey;
+use super::net::SimPeer;
 use super::node::Task;
 use super::trace::Who;
 use super::violation::Invariant;
@@ -81,8 +84,13 @@ impl World {
     }
 
     /// Checks that the owner's state allows the append that is handed to the log.
-    pub(super) fn check_sending(&mut self, node: usize, task: &Task, record: &NewRecord) {
-        let phase = task.seat.owner().phase();
+    pub(super) fn check_sending(
+        &mut self,
+        node: usize,
+        seat: &Seat<SimClient, SimPeer>,
+        record: &NewRecord,
+    ) {
+        let phase = seat.owner().phase();
         if record.key.is_some() && *phase != Phase::Owning {
             let what = format!("node {node} sends a commit while it is {phase:?}");
             self.break_off(Invariant::SilentAfterDoubt, what);
@@ -91,7 +99,7 @@ impl World {
 
     /// Checks a task after it ran.
     pub(super) fn look_at(&mut self, node: usize, partition: usize, task: &Task) {
-        let owner = task.seat.owner();
+        let owner = task.seat().owner();
         let chain = owner.chain();
         if self.was_cut {
             return;
@@ -112,7 +120,7 @@ impl World {
             return self.break_off(Invariant::FailuresStayAlone, what);
         }
         let most = self.plan.settings.in_flight_max;
-        let waits = task.seat.waiting() + task.seat.forwarded_waiting();
+        let waits = task.seat().waiting() + task.seat().forwarded_waiting();
         if owner.in_flight() > most || waits > WAITING_MAX {
             let what = format!(
                 "node {node} has {} in flight, and {waits} wait",
@@ -168,7 +176,7 @@ impl World {
     fn who_is_led_astray(&self) -> Option<String> {
         for (number, node) in self.nodes.iter().enumerate() {
             for (partition, task) in node.tasks.iter().enumerate() {
-                let target = task.as_ref().and_then(|task| task.seat.target());
+                let target = task.as_ref().and_then(|task| task.seat().target());
                 if let Some(hint) = target
                     && hint.term > self.histories[partition].term()
                 {
@@ -187,15 +195,15 @@ impl World {
             let owns = |node: &super::node::Node| {
                 let task = node.tasks.get(partition).and_then(Option::as_ref);
                 task.is_some_and(|task| {
-                    let term = task.seat.owner().held_term();
+                    let term = task.seat().owner().held_term();
                     let current = term == Some(self.histories[partition].term());
-                    current && task.seat.not_owning().is_none()
+                    current && task.seat().not_owning().is_none()
                 })
             };
             if !self.nodes.iter().any(owns) {
                 let said = self.nodes.iter().enumerate().map(|(number, node)| {
                     let task = node.tasks.get(partition).and_then(Option::as_ref);
-                    let phase = task.map(|task| task.seat.owner().phase().clone());
+                    let phase = task.map(|task| task.seat().owner().phase().clone());
                     format!("node {number}: {phase:?}")
                 });
                 let said: Vec<String> = said.collect();
@@ -267,10 +275,10 @@ impl World {
                     .get(partition)
                     .and_then(Option::as_ref);
                 let Some(task) = task else { continue };
-                let chain = task.seat.owner().chain();
+                let chain = task.seat().owner().chain();
                 // A node that stands by proves before it continues.
                 let stopped = matches!(
-                    task.seat.owner().phase(),
+                    task.seat().owner().phase(),
                     Phase::Stopped(_) | Phase::StandingBy { .. }
                 );
                 let head = self.histories[partition].head_at(chain.position);

@@ -109,7 +109,7 @@ impl World {
             }
             let partition = self.partition_of(&stream);
             let task = self.task(node, partition);
-            let full = !task.commands.has_room_for(Sender(connection));
+            let full = !task.queues.commands.has_room_for(Sender(connection));
             let refusal = match (task.ended, full, is_batch) {
                 (true, _, _) => Some(TurnedAway::Stopping),
                 (false, true, false) => Some(TurnedAway::Overloaded),
@@ -171,7 +171,7 @@ impl World {
         };
         let submission = self.submission(line.request.clone());
         let (tenant, bytes) = (submission.request.tenant.clone(), submission.size());
-        let commands = &mut self.task(node, partition).commands;
+        let commands = &mut self.task(node, partition).queues.commands;
         let queued = commands.push(Sender(connection), &tenant, bytes, (submission, client));
         let Ok(place) = queued else {
             return self.break_off(Invariant::Bounded, "there was room in a queue".to_owned());
@@ -209,7 +209,7 @@ impl World {
             .collect();
         for connection in blocked {
             let task = self.task(node, partition);
-            if task.commands.has_room_for(Sender(connection)) || task.ended {
+            if task.queues.commands.has_room_for(Sender(connection)) || task.ended {
                 self.go_on_with(node, connection);
             }
         }
@@ -257,7 +257,7 @@ impl World {
     /// Frees the place of a command for which nobody waits any more.
     fn give_up(&mut self, node: usize, waiting: &Waiting) {
         let task = self.task(node, waiting.partition);
-        task.given_up |= task.commands.remove(&waiting.place).is_none();
+        task.queues.given_up |= task.queues.commands.remove(&waiting.place).is_none();
         self.wake(node, waiting.partition);
     }
 

@@ -36,7 +36,7 @@ impl World {
             .collect();
         let mut moves = BTreeMap::new();
         for partition in 0..self.logs.len() {
-            if self.task(node, partition).seat.not_owning().is_none() && !others.is_empty() {
+            if self.task(node, partition).seat().not_owning().is_none() && !others.is_empty() {
                 let mut candidates = others.clone();
                 candidates.rotate_left(partition % others.len());
                 candidates.reverse();
@@ -76,7 +76,7 @@ impl World {
     pub(super) fn taken_over(&mut self, node: usize, partition: usize) {
         let owned = self
             .task(node, partition)
-            .seat
+            .seat()
             .owner()
             .held_term()
             .is_some();
@@ -99,7 +99,7 @@ impl World {
                 self.leave_group(node);
                 for partition in 0..self.logs.len() {
                     let task = self.task(node, partition);
-                    task.seat.stop();
+                    task.driver.stop();
                     task.stops = true;
                     self.wake(node, partition);
                 }

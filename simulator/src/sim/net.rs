@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use engine::command::{Request, TurnedAway};
 use engine::peers::{LinkAnswer, LinkEvent, LinkId};
-use engine::seat::{Hindrance, LinkGuard, Peer, turned_away};
+use engine::seat::{Control, Hindrance, Input, LinkGuard, Peer, turned_away};
 use event_log::directory::Hint;
 use kernel::CommandId;
 
 use super::event::{Ask, Event, NodeEvent};
-use super::node::{Control, Input, node_at};
+use super::node::node_at;
 use super::plan::Mistake;
 use super::world::World;
 
@@ -257,7 +257,7 @@ impl World {
             loop {
                 let task = self.task(node, partition);
                 let ended = task.ended;
-                if !ended && task.from_peers.len() >= FORWARDED_MAX {
+                if !ended && task.queues.from_peers.len() >= FORWARDED_MAX {
                     return;
                 }
                 let served = self.nodes[node].served.get_mut(&number);
@@ -280,6 +280,7 @@ impl World {
                 };
                 let submission = self.submission(request);
                 self.task(node, partition)
+                    .queues
                     .from_peers
                     .push_back((submission, peer));
                 self.wake(node, partition);
@@ -454,7 +455,7 @@ impl World {
         }
     }
 
-    pub(super) fn control(&mut self, node: usize, partition: usize, control: Control) {
+    pub(super) fn control(&mut self, node: usize, partition: usize, control: Control<Ask>) {
         if self.task(node, partition).ended {
             return;
         }

@@ -1,19 +1,21 @@
 //! A node of the simulated world: its process, its seats, and the tasks that drive them.
 //!
-//! Invariant: a seat's actions are performed as the engine's own driver performs them
-//! (`seat::driver`), with inputs in the same order. Deliberately absent: clients' connections
-//! (`door`) and links (`net`).
+//! Invariant: a seat is driven by the engine's own driver (`seat::driver`); only the effects are of this
+//! world. Deliberately absent: clients' connections (`door`) and links (`net`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
 
 use engine::clock::Reference;
-use engine::owner::{LogAction, Owner, OwnerSettings, Phase, Submission};
-use engine::peers::{LinkEvent, LinkId};
-use engine::seat::{FairQueue, Identity, Seat, SeatAction};
+use engine::command::{Answer, SubmitError};
+use engine::owner::{Now, Owner, OwnerSettings, Phase, Submission};
+use engine::peers::{LinkAnswer, LinkId};
+use engine::seat::{
+    Command, Control, Driver, Effects, FairQueue, Identity, Input, Peer as _, Seat,
+};
 use event_log::directory::Hint;
-use event_log::log::{Appended, Chunk};
-use event_log::record::{NewRecord, Record};
+use event_log::log::LogError;
+use event_log::record::NewRecord;
 use position::{Offset, Partition, Term};
 
 use super::book;
@@ -27,93 +29,96 @@ use super::world::World;
 
 /// How often a task looks at the clock, as in the engine, in microseconds.
 const TICK_US: u64 = 50_000;
-/// How often the local checkpoint is written while little changes, in microseconds.
+/// How often the local checkpoint is written when there is little to write, in microseconds.
 const SAVE_EVERY_US: u64 = 1_000_000;
-/// How many inputs are taken before actions are performed, as in the engine.
-const INPUTS_MAX: usize = 256;
-
-/// How many commands are taken out of the fair queue before they are routed, as in the engine.
-const COMMANDS_MAX: usize = 16;
-
-/// An input of a task.
-pub enum Input {
-    /// The result of an append.
-    Appended(u64, Option<Appended>),
-    /// The result of a read; `None`: it failed.
-    Read(Option<Chunk>),
-    /// The result of a look for a proof; `None`: it failed.
-    Looked(Offset, Option<(Offset, Option<Record>)>),
-    /// The log's end; `None`: it could not be read.
-    Peeked(Option<Offset>),
-    /// The owner that was asked has answered, or will not.
-    OwnerAnswered,
-    /// An event of a link.
-    Link(LinkId, LinkEvent),
-}
-
-/// Requests of other nodes to a task, apart from commands.
-pub enum Control {
-    HandOver(Hint, Ask),
-    TakeOver(Ask),
-}
-
 /// One partition's task in a node's process.
 pub struct Task {
-    pub seat: Seat<SimClient, SimPeer>,
-    pub(super) inputs: VecDeque<Input>,
-    pub(super) control: VecDeque<Control>,
-    pub(super) from_peers: VecDeque<(Submission, SimPeer)>,
-    pub(super) commands: FairQueue<(Submission, SimClient)>,
+    pub(super) driver: Driver<SimClient, SimPeer, Ask>,
+    pub(super) queues: TaskQueues,
+    pub(super) control: VecDeque<Control<Ask>>,
     pub(super) assigned: Option<bool>,
     pub(super) hint: Option<Hint>,
     pub(super) ticked: bool,
-    /// Whether a client gave up a command that was already taken out of the queue.
-    pub(super) given_up: bool,
     pub(super) stops: bool,
-    /// Whether the task has ended and takes nothing more.
+    /// Whether it has ended: nothing is taken any more.
     pub ended: bool,
     is_running: bool,
     saved_at_us: u64,
-    session: Option<usize>,
-    held_back: VecDeque<(u64, NewRecord)>,
-    pub(super) link: Option<(LinkId, u64)>,
-    hand_overs: Vec<Ask>,
-    take_overs: Vec<Ask>,
-    /// What the trace last said about the task: phase, term, and the numbers in flight and waiting.
+    /// What the trace said of it last: phase, term, and what is in flight and waits.
     stands: Option<(Discriminant<Phase>, Term, [usize; 3])>,
 }
 
+/// What waits for a task, and its ways out.
+pub(super) struct TaskQueues {
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) from_peers: VecDeque<(Submission, SimPeer)>,
+    pub(super) commands: FairQueue<(Submission, SimClient)>,
+    /// Whether a command was given up that had had its turn.
+    pub(super) given_up: bool,
+    session: Option<usize>,
+    pub(super) link: Option<(LinkId, u64)>,
+}
+
+impl TaskQueues {
+    fn new(commands_max: usize) -> Self {
+        Self {
+            inputs: VecDeque::new(),
+            from_peers: VecDeque::new(),
+            commands: FairQueue::new(commands_max),
+            given_up: false,
+            session: None,
+            link: None,
+        }
+    }
+}
+
+impl Task {
+    /// The seat.
+    #[must_use]
+    pub fn seat(&self) -> &Seat<SimClient, SimPeer> {
+        self.driver.seat()
+    }
+
+    /// Whether something waits for which the seat has room.
+    fn has_more(&self) -> bool {
+        !self.queues.inputs.is_empty()
+            || (self.driver.takes_commands() && !self.queues.commands.is_empty())
+            || (self.driver.takes_forwarded() && !self.queues.from_peers.is_empty())
+    }
+}
+
+/// A node.
 pub struct Node {
     /// Whether its process runs.
     pub up: bool,
-    /// The number of its present process.
+    /// Counts its processes.
     pub incarnation: u32,
-    /// Until when the node stands still; 0: it does not.
+    /// Until when it stands still; 0: it does not.
     pub paused_until_us: u64,
-    /// Events that reached the node while it stood still.
+    /// What reached it while it stood still.
     pub(super) backlog: Vec<NodeEvent>,
-    /// Whether its program is broken: its rules fail on events that other programs could apply.
+    /// Whether its program is one whose rules fail over what others took up.
     pub(super) is_broken: bool,
     /// How far its clock is off, in microseconds.
     pub clock_off_us: i64,
-    /// How long the node's machine was suspended on its own, in microseconds.
+    /// How long its machine was suspended alone, in microseconds.
     pub suspended_us: u64,
-    /// Since when the machine is suspended; 0: it is not.
+    /// Since when it is; 0: it is not.
     pub suspended_from_us: u64,
-    /// The reference with which its clock is compared.
+    /// What its clock is held against.
     pub(super) reference: Option<Reference>,
     pub(super) probe_at_us: u64,
-    /// Its partitions' tasks; the entry of a running task is `None`.
+    /// Its partitions' tasks; one is absent while it runs.
     pub tasks: Vec<Option<Task>>,
     pub(super) producer: usize,
-    /// The contents of its disk.
+    /// What it keeps on its disk.
     pub stores: Vec<LocalStore>,
     pub(super) queue_full_until_us: u64,
-    /// Until when its appends are held up on their way.
+    /// Until when what it appends is held up on its way.
     pub(super) appends_held_until_us: u64,
     /// Until when its local store fails.
     pub(super) store_away_until_us: u64,
-    /// The connections of its clients.
+    /// Its clients' connections.
     pub(super) handlers: BTreeMap<u64, Handler>,
     pub(super) waiting: BTreeMap<u64, Waiting>,
     /// Links that other nodes opened.
@@ -156,18 +161,20 @@ impl Node {
     }
 }
 
+/// The address of a node.
 #[must_use]
 pub fn address(node: usize) -> String {
     format!("http://node-{node}")
 }
 
+/// The node with an address.
 #[must_use]
 pub fn node_at(address: &str) -> Option<usize> {
     address.strip_prefix("http://node-")?.parse().ok()
 }
 
 impl World {
-    /// Schedules an event for a node's present process.
+    /// Puts something into the schedule for a node's present process.
     pub(super) fn tell_node(&mut self, at_us: u64, node: usize, event: NodeEvent) {
         let incarnation = self.nodes[node].incarnation;
         self.schedule.at(
@@ -180,6 +187,7 @@ impl World {
         );
     }
 
+    /// Starts a node's process.
     pub(super) fn start_node(&mut self, node: usize) {
         if self.nodes[node].up {
             return;
@@ -222,24 +230,16 @@ impl World {
             seat.set_reference(at_start);
             seat.start(Offset(0), false, self.node_now(node));
             tasks.push(Some(Task {
-                seat,
-                inputs: VecDeque::new(),
+                driver: Driver::new(seat),
+                queues: TaskQueues::new(self.plan.queue_max),
                 control: VecDeque::new(),
-                from_peers: VecDeque::new(),
-                commands: FairQueue::new(self.plan.queue_max),
                 assigned: None,
                 hint: None,
                 ticked: false,
-                given_up: false,
                 stops: false,
                 ended: false,
                 is_running: false,
                 saved_at_us: now,
-                session: None,
-                held_back: VecDeque::new(),
-                link: None,
-                hand_overs: Vec::new(),
-                take_overs: Vec::new(),
                 stands: None,
             }));
         }
@@ -260,7 +260,7 @@ impl World {
         if self.plan.failing_of == 0 || self.quiet {
             return false;
         }
-        // A source of its own, so that no other draw changes.
+        // Drawn apart, so that it moves nothing else.
         let of = (node as u64) << 32 ^ u64::from(self.nodes[node].incarnation);
         Random::new(of ^ self.plan.quiet_from_us).chance(300)
     }
@@ -282,7 +282,7 @@ impl World {
     }
 
     pub(super) fn input(&mut self, node: usize, partition: usize, input: Input) {
-        self.task(node, partition).inputs.push_back(input);
+        self.task(node, partition).queues.inputs.push_back(input);
         self.wake(node, partition);
     }
 
@@ -295,24 +295,29 @@ impl World {
         self.tell_node(self.now_us + TICK_US, node, NodeEvent::Tick);
     }
 
-    /// Runs a task until it has nothing to do.
+    /// Runs a task until it has nothing to do, as the engine's own task does (`seat::desk`).
     pub(super) fn run_task(&mut self, node: usize, partition: usize) {
         let Some(mut task) = self.nodes[node].tasks[partition].take() else {
             return;
         };
         task.is_running = false;
         while !task.ended {
-            self.perform(node, partition, &mut task);
+            let is_ticked = std::mem::take(&mut task.ticked);
+            let (driver, mut effects) = self.at_work(node, partition, &mut task);
+            if is_ticked {
+                driver.tick(&mut effects);
+            }
+            driver.turn(&mut effects);
             let it_is_time = self.now_us >= task.saved_at_us + SAVE_EVERY_US;
-            if task.seat.is_save_due(it_is_time) {
-                task.seat.save();
+            if task.seat().is_save_due(it_is_time) {
+                task.driver.save();
                 task.saved_at_us = self.now_us;
             }
-            if task.stops && task.seat.is_done() {
+            if task.stops && task.seat().is_done() {
                 self.end_task(node, partition, &mut task);
                 break;
             }
-            if !self.take_inputs(node, &mut task) {
+            if !self.take_news(node, partition, &mut task) && !task.has_more() {
                 break;
             }
         }
@@ -323,10 +328,49 @@ impl World {
         self.feed_links(node, partition);
     }
 
-    /// Notes a task's state in the trace, if it has changed.
+    /// A task's driver, with its effects in this world.
+    fn at_work<'w>(
+        &'w mut self,
+        node: usize,
+        partition: usize,
+        task: &'w mut Task,
+    ) -> (&'w mut Driver<SimClient, SimPeer, Ask>, SimEffects<'w>) {
+        let effects = SimEffects {
+            world: self,
+            node,
+            partition,
+            queues: &mut task.queues,
+        };
+        (&mut task.driver, effects)
+    }
+
+    /// Takes one of the things that do not come through the queues; `false` if there is none.
+    fn take_news(&mut self, node: usize, partition: usize, task: &mut Task) -> bool {
+        if let Some(control) = task.control.pop_front() {
+            if let Control::HandOver { reply, .. } = &control {
+                let what = match task.seat().owner().held_term() {
+                    Some(_) => "hands over",
+                    None => "does not own",
+                };
+                let said = || format!("asked by node {}", reply.node);
+                self.trace.say(self.now_us, Who::Node(node), what, said);
+            }
+            let (driver, mut effects) = self.at_work(node, partition, task);
+            driver.control(control, &mut effects);
+        } else if let Some(assigned) = task.assigned.take() {
+            task.driver.assign(assigned, self.node_now(node));
+        } else if let Some(hint) = task.hint.take() {
+            task.driver.learn(hint, self.node_now(node));
+        } else {
+            return task.ticked;
+        }
+        true
+    }
+
+    /// Notes how a task stands, if that has changed.
     fn say_standing(&mut self, node: usize, partition: usize, task: &mut Task) {
-        let owner = task.seat.owner();
-        let (waiting, forwarded) = (task.seat.waiting(), task.seat.forwarded_waiting());
+        let (seat, owner) = (task.driver.seat(), task.driver.seat().owner());
+        let (waiting, forwarded) = (seat.waiting(), seat.forwarded_waiting());
         let term = owner.chain().term;
         let phase = std::mem::discriminant(owner.phase());
         let stands = (phase, term, [owner.in_flight(), waiting, forwarded]);
@@ -346,95 +390,14 @@ impl World {
             .say(self.now_us, Who::Node(node), "stands", described);
     }
 
-    /// Takes what the engine's driver would take next; `false` if there is nothing.
-    fn take_inputs(&mut self, node: usize, task: &mut Task) -> bool {
-        let now = self.node_now(node);
-        if std::mem::take(&mut task.given_up) {
-            task.seat.forget_given_up();
-        }
-        let takes = task.seat.waiting() == 0;
-        let takes_forwarded = task.seat.forwarded_waiting() == 0;
-        if !task.inputs.is_empty() {
-            for _ in 0..INPUTS_MAX {
-                let Some(input) = task.inputs.pop_front() else {
-                    break;
-                };
-                match input {
-                    Input::Appended(sequence, appended) => {
-                        task.seat.appended(sequence, appended, now);
-                    }
-                    Input::Read(Some(chunk)) => task.seat.read(chunk, now),
-                    Input::Looked(offset, Some((end, found))) => {
-                        task.seat.proven(offset, end, found.as_ref());
-                    }
-                    Input::Read(None) => task.seat.read_failed(),
-                    Input::Looked(_, None) => task.seat.proof_failed(),
-                    Input::Peeked(end) => task.seat.peeked(end, now),
-                    Input::OwnerAnswered => task.seat.owner_answered(now),
-                    Input::Link(link, event) => task.seat.link_event(link, event, now),
-                }
-            }
-        } else if let Some(control) = task.control.pop_front() {
-            match control {
-                Control::HandOver(successor, ask) => {
-                    let owned = task.seat.hand_over(successor, now);
-                    let what = if owned { "hands over" } else { "does not own" };
-                    let to = ask.node;
-                    let said = || format!("asked by node {to}");
-                    self.trace.say(self.now_us, Who::Node(node), what, said);
-                    if owned {
-                        task.hand_overs.push(ask);
-                    } else {
-                        self.answer_ask(node, ask);
-                    }
-                }
-                Control::TakeOver(ask) => {
-                    task.take_overs.push(ask);
-                    task.seat.take_over(now);
-                }
-            }
-        } else if takes_forwarded && !task.from_peers.is_empty() {
-            for (submission, peer) in task.from_peers.drain(..) {
-                task.seat.forwarded(submission, peer);
-            }
-        } else if takes && !task.commands.is_empty() {
-            for _ in 0..COMMANDS_MAX {
-                let Some((submission, client)) = task.commands.pop() else {
-                    break;
-                };
-                task.seat.command(submission, client);
-            }
-        } else if let Some(assigned) = task.assigned.take() {
-            task.seat.assign(assigned, now);
-        } else if let Some(hint) = task.hint.take() {
-            task.seat.learn(hint, now);
-        } else if std::mem::take(&mut task.ticked) {
-            self.retry_held_back(node, task);
-            if let Some(reference) = self.nodes[node].reference {
-                task.seat.set_reference(reference);
-            }
-            task.seat.tick(now);
-            task.seat.dismiss_hindered();
-        } else {
-            return false;
-        }
-        true
-    }
-
     fn end_task(&mut self, node: usize, partition: usize, task: &mut Task) {
-        while let Some((submission, client)) = task.commands.pop() {
-            task.seat.command(submission, client);
-        }
-        for (submission, peer) in task.from_peers.drain(..) {
-            task.seat.forwarded(submission, peer);
-        }
-        task.seat.give_up();
-        self.perform(node, partition, task);
-        task.seat.save();
+        let (driver, mut effects) = self.at_work(node, partition, task);
+        driver.end(&mut effects);
+        driver.save();
         task.ended = true;
     }
 
-    /// Ends a task, whether it is done or not.
+    /// Ends a task whether it is done or not.
     pub(super) fn force_end(&mut self, node: usize, partition: usize) {
         if let Some(mut task) = self.nodes[node].tasks[partition].take() {
             if !task.ended {
@@ -443,132 +406,158 @@ impl World {
             self.nodes[node].tasks[partition] = Some(task);
         }
     }
+}
 
-    fn perform(&mut self, node: usize, partition: usize, task: &mut Task) {
-        let now = self.node_now(node);
-        for action in task.seat.take_actions(now) {
-            match action {
-                SeatAction::Answer(client, answer) => {
-                    self.answer_client(node, client.ticket, answer);
-                }
-                SeatAction::AnswerPeer(peer, answer) => {
-                    self.answer_peer(node, partition, &peer, answer)
-                }
-                SeatAction::Log(LogAction::Append {
-                    sequence,
-                    record,
-                    claim,
-                }) => {
-                    if !task.seat.sends(sequence) {
-                        continue;
-                    }
-                    if claim {
-                        task.held_back.clear();
-                        task.session = None;
-                        let who = Who::Node(node);
-                        let said = || format!("partition {partition}");
-                        self.trace.say(self.now_us, who, "claims", said);
-                    }
-                    let held = match task.held_back.is_empty() {
-                        true => self.try_append(node, partition, task, sequence, record),
-                        false => Some(record),
-                    };
-                    let held = held.map(|record| (sequence, record));
-                    task.held_back.extend(held);
-                    task.seat.set_room(task.held_back.is_empty());
-                }
-                SeatAction::Log(LogAction::Read { from }) => {
-                    let at_us = self.now_us + self.delay_us();
-                    self.tell_node(at_us, node, NodeEvent::ServeRead(partition, from));
-                }
-                SeatAction::Log(LogAction::Prove { offset }) => {
-                    let at_us = self.now_us + self.delay_us();
-                    self.tell_node(at_us, node, NodeEvent::ServeLook(partition, offset));
-                }
-                SeatAction::Log(LogAction::Peek) => {
-                    let at_us = self.now_us + self.delay_us();
-                    self.tell_node(at_us, node, NodeEvent::ServePeek(partition));
-                }
-                SeatAction::AskOwner { owner, successor } => {
-                    self.ask_owner(node, partition, &owner, successor);
-                }
-                SeatAction::Open(id, address) => {
-                    let link = self.open_link(node, partition, id, &address);
-                    task.link = Some((id, link));
-                }
-                SeatAction::Send(id, sequence) => {
-                    if let Some((open, link)) = task.link
-                        && open == id
-                        && let Some(command) = task.seat.sent(sequence)
-                    {
-                        let deadlines =
-                            command.waiters.iter().map(|(client, _)| client.deadline_us);
-                        let deadline_us = deadlines.max().unwrap_or(self.now_us);
-                        let request = command.submission.request.clone();
-                        self.send_over(link, sequence, request, deadline_us);
-                    }
-                }
-                SeatAction::Close(id) => {
-                    if let Some((_, link)) = task.link.take_if(|(open, _)| *open == id) {
-                        self.close_link(link);
-                    }
-                }
-                SeatAction::SayOwner(hint) => {
-                    let said = || format!("partition {partition} in term {}", hint.term);
-                    self.trace.say(self.now_us, Who::Node(node), "owns", said);
-                    self.say_owner(partition, hint);
-                }
-                SeatAction::LetGo => {
-                    for ask in task.hand_overs.drain(..) {
-                        self.answer_ask(node, ask);
-                    }
-                }
-                SeatAction::TookOver => {
-                    for ask in task.take_overs.drain(..) {
-                        self.answer_ask(node, ask);
-                    }
-                }
-            }
-        }
+/// What went wrong where the simulated log did not answer.
+pub(super) fn away() -> LogError {
+    LogError::unavailable("reach the log", "it is away")
+}
+
+/// What a driver's calls do in the simulated world.
+struct SimEffects<'w> {
+    world: &'w mut World,
+    node: usize,
+    partition: usize,
+    queues: &'w mut TaskQueues,
+}
+
+impl SimEffects<'_> {
+    fn say(&mut self, what: &'static str, said: impl FnOnce() -> String) {
+        let who = Who::Node(self.node);
+        self.world.trace.say(self.world.now_us, who, what, said);
     }
 
-    /// Hands the record over; returns it if there is no room now.
-    fn try_append(
+    /// Lets the log serve something, after a while.
+    fn ask_log(&mut self, event: NodeEvent) {
+        let at_us = self.world.now_us + self.world.delay_us();
+        self.world.tell_node(at_us, self.node, event);
+    }
+}
+
+impl Effects<SimClient, SimPeer> for SimEffects<'_> {
+    type Reply = Ask;
+
+    fn now(&self) -> Now {
+        self.world.node_now(self.node)
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        self.world.nodes[self.node].reference
+    }
+
+    fn next_input(&mut self) -> Option<Input> {
+        self.queues.inputs.pop_front()
+    }
+
+    fn next_command(&mut self) -> Option<(Submission, SimClient)> {
+        self.queues.commands.pop()
+    }
+
+    fn next_forwarded(&mut self) -> Option<(Submission, SimPeer)> {
+        self.queues.from_peers.pop_front()
+    }
+
+    fn take_hindered(&mut self) -> Vec<(Submission, SimPeer)> {
+        let waiting = std::mem::take(&mut self.queues.from_peers).into_iter();
+        let (hindered, rest): (VecDeque<_>, _) =
+            waiting.partition(|(_, peer)| peer.hindrance().is_some());
+        self.queues.from_peers = rest;
+        hindered.into()
+    }
+
+    fn were_given_up(&mut self) -> bool {
+        std::mem::take(&mut self.queues.given_up)
+    }
+
+    fn new_session(&mut self) {
+        self.queues.session = None;
+        let partition = self.partition;
+        self.say("claims", || format!("partition {partition}"));
+    }
+
+    fn append(
         &mut self,
-        node: usize,
-        partition: usize,
-        task: &mut Task,
+        seat: &Seat<SimClient, SimPeer>,
         sequence: u64,
         record: NewRecord,
     ) -> Option<NewRecord> {
-        let producer = match task.session {
+        let producer = match self.queues.session {
             Some(producer) => producer,
             None => {
-                if self.producers[self.nodes[node].producer].failed {
-                    self.nodes[node].producer = self.new_producer(node);
+                if self.world.producers[self.world.nodes[self.node].producer].failed {
+                    self.world.nodes[self.node].producer = self.world.new_producer(self.node);
                 }
-                *task.session.insert(self.nodes[node].producer)
+                let producer = self.world.nodes[self.node].producer;
+                *self.queues.session.insert(producer)
             }
         };
-        if self.producers[producer].failed {
-            task.inputs.push_back(Input::Appended(sequence, None));
+        if self.world.producers[producer].failed {
+            let failed = Input::Appended(sequence, Err(away()));
+            self.queues.inputs.push_back(failed);
             return None;
         }
-        self.check_sending(node, task, &record);
-        self.produce(producer, partition, sequence, record)
+        self.world.check_sending(self.node, seat, &record);
+        self.world
+            .produce(producer, self.partition, sequence, record)
     }
 
-    fn retry_held_back(&mut self, node: usize, task: &mut Task) {
-        let partition = task.seat.partition().0 as usize;
-        while let Some((sequence, record)) = task.held_back.pop_front() {
-            if !task.seat.sends(sequence) {
-                continue;
-            }
-            if let Some(record) = self.try_append(node, partition, task, sequence, record) {
-                task.held_back.push_front((sequence, record));
-                break;
-            }
+    fn read(&mut self, from: Offset) {
+        self.ask_log(NodeEvent::ServeRead(self.partition, from));
+    }
+
+    fn prove(&mut self, offset: Offset) {
+        self.ask_log(NodeEvent::ServeLook(self.partition, offset));
+    }
+
+    fn peek(&mut self) {
+        self.ask_log(NodeEvent::ServePeek(self.partition));
+    }
+
+    fn ask_owner(&mut self, owner: Hint, successor: Hint) {
+        let (node, partition) = (self.node, self.partition);
+        self.world.ask_owner(node, partition, &owner, successor);
+    }
+
+    fn open_link(&mut self, id: LinkId, address: &str) {
+        let (node, partition) = (self.node, self.partition);
+        let link = self.world.open_link(node, partition, id, address);
+        self.queues.link = Some((id, link));
+    }
+
+    fn send(&mut self, id: LinkId, sequence: u64, command: &Command<SimClient>) {
+        if let Some((open, link)) = self.queues.link
+            && open == id
+        {
+            let deadlines = command.waiters.iter().map(|(client, _)| client.deadline_us);
+            let deadline_us = deadlines.max().unwrap_or(self.world.now_us);
+            let request = command.submission.request.clone();
+            self.world.send_over(link, sequence, request, deadline_us);
         }
-        task.seat.set_room(task.held_back.is_empty());
+    }
+
+    fn close_link(&mut self, id: LinkId) {
+        if let Some((_, link)) = self.queues.link.take_if(|(open, _)| *open == id) {
+            self.world.close_link(link);
+        }
+    }
+
+    fn say_owner(&mut self, hint: Hint) {
+        let partition = self.partition;
+        let term = hint.term;
+        self.say("owns", || format!("partition {partition} in term {term}"));
+        self.world.say_owner(partition, hint);
+    }
+
+    fn answer(&mut self, client: SimClient, answer: Result<Answer, SubmitError>) {
+        self.world.answer_client(self.node, client.ticket, answer);
+    }
+
+    fn answer_peer(&mut self, peer: SimPeer, answer: LinkAnswer) {
+        let (node, partition) = (self.node, self.partition);
+        self.world.answer_peer(node, partition, &peer, answer);
+    }
+
+    fn reply(&mut self, ask: Ask, _: bool) {
+        self.world.answer_ask(self.node, ask);
     }
 }

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use engine::command::{Answer, SubmitError};
+use engine::seat::{Control, Input};
 use event_log::claim::Claim;
+use event_log::log::Bounds;
 use event_log::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
 use kernel::registry::Registry;
 use kernel::{TenantId, Timestamp};
-use position::{LogId, Partition, Term, WriterId};
+use position::{LogId, Offset, Partition, Term, WriterId};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -24,7 +26,7 @@ use super::group::Group;
 use super::history::{Asked, AskedFor, PartitionHistory};
 use super::log::PartitionLog;
 use super::net::Link;
-use super::node::{Control, Input, Node};
+use super::node::{Node, away};
 use super::plan::Plan;
 use super::producer::Producer;
 use super::projector::{Database, Projector};
@@ -366,7 +368,11 @@ impl World {
                 appended,
             } => {
                 if appended.is_none() || self.take_acknowledgement(producer, partition, sequence) {
-                    self.input(node, partition, Input::Appended(sequence, appended));
+                    self.input(
+                        node,
+                        partition,
+                        Input::Appended(sequence, appended.ok_or_else(away)),
+                    );
                 }
             }
             NodeEvent::ServeRead(partition, from) => {
@@ -395,10 +401,20 @@ impl World {
                 let at_us = self.now_us + self.delay_us();
                 self.tell_node(at_us, node, NodeEvent::Peeked(partition, end));
             }
-            NodeEvent::Peeked(partition, end) => self.input(node, partition, Input::Peeked(end)),
-            NodeEvent::Read(partition, chunk) => self.input(node, partition, Input::Read(chunk)),
+            NodeEvent::Peeked(partition, end) => {
+                let first = Offset(0);
+                let bounds = end.map(|end| Bounds { first, end });
+                self.input(node, partition, Input::Peeked(bounds.ok_or_else(away)));
+            }
+            NodeEvent::Read(partition, chunk) => {
+                self.input(node, partition, Input::Read(chunk.ok_or_else(away)));
+            }
             NodeEvent::Looked(partition, offset, look) => {
-                self.input(node, partition, Input::Looked(offset, look));
+                self.input(
+                    node,
+                    partition,
+                    Input::Proven(offset, look.ok_or_else(away)),
+                );
             }
             NodeEvent::Forwarded {
                 link,
@@ -416,12 +432,19 @@ impl World {
                 partition,
                 successor,
                 ask,
-            } => self.control(node, partition, Control::HandOver(successor, ask)),
+            } => self.control(
+                node,
+                partition,
+                Control::HandOver {
+                    successor,
+                    reply: ask,
+                },
+            ),
             NodeEvent::AskAnswered(number) => self.ask_answered(node, number),
             NodeEvent::TakeOver(partition, ask) => {
                 // A stopping node refuses.
                 if self.nodes[node].leaving.is_none() {
-                    self.control(node, partition, Control::TakeOver(ask));
+                    self.control(node, partition, Control::TakeOver { reply: ask });
                 }
             }
             NodeEvent::Assign(partition, assigned) => {

@@ -1,0 +1,375 @@
+//! A seat's effects in a real node: the log, other nodes, the queues of commands, and the time.
+//!
+//! Deliberately absent: the order in which things happen (`driver`), and on whose thread (`desk`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_log::directory::Hint;
+use event_log::log::{AppendResult, AppendSession, LogError};
+use event_log::record::NewRecord;
+use metrics::{Histogram, counter, histogram};
+use position::{Offset, Partition, Term};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::desk::WayToDesk;
+use super::driver::{Effects, Input};
+use super::queue::{ForwardedCommands, OwnCommands, Questions};
+use super::shared::{Queues, Shared, Status};
+use super::ticket::{ClientTicket, PeerTicket};
+use super::{Command, Peer as _, Seat};
+use crate::clock::{self, Reference};
+use crate::command::{Answer, SubmitError};
+use crate::owner::{Inquired, NotOwning, Now, Submission};
+use crate::peers::{CommandForPeer, LinkAnswer, LinkId, PeerLink};
+
+/// How long a failed read waits for its next try.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// What a driver's calls do in this node.
+pub(super) struct NodeEffects {
+    partition: Partition,
+    pub(super) shared: Shared,
+    desk: WayToDesk,
+    commands: Arc<OwnCommands>,
+    from_peers: Arc<ForwardedCommands>,
+    questions: Arc<Questions>,
+    status: watch::Sender<Status>,
+    link: Option<(LinkId, Box<dyn PeerLink>)>,
+    inputs: mpsc::UnboundedSender<Input>,
+    queue: mpsc::UnboundedReceiver<Input>,
+    session: Option<Arc<dyn AppendSession>>,
+    append_times: Histogram,
+}
+
+impl NodeEffects {
+    pub(super) fn new(
+        partition: Partition,
+        shared: Shared,
+        queues: Queues,
+        desk: WayToDesk,
+    ) -> Self {
+        let (inputs, queue) = mpsc::unbounded_channel();
+        Self {
+            partition,
+            shared,
+            desk,
+            commands: queues.commands,
+            from_peers: queues.from_peers,
+            questions: queues.questions,
+            status: queues.status,
+            link: None,
+            inputs,
+            queue,
+            session: None,
+            append_times: histogram!("annals_append_seconds"),
+        }
+    }
+
+    /// Says that a defect has ended this partition's part of the node.
+    pub(super) fn end_by_defect(&mut self) {
+        let partition = self.partition;
+        tracing::error!(%partition, "{}", NotOwning::Defect);
+        counter!("annals_defects_total").increment(1);
+        self.status.send_modify(|status| {
+            status.not_owning = Some(NotOwning::Defect);
+            status.term = None;
+        });
+    }
+
+    /// Answers the questions that wait. A command that still waits in a queue is in flight, too.
+    pub(super) fn answer_questions(&mut self, seat: &Seat<ClientTicket, PeerTicket>) {
+        if self.questions.is_empty() {
+            return;
+        }
+        for (inquiry, reply) in self.questions.take() {
+            let waits = self.commands.any(|(command, _)| command.is(&inquiry))
+                || self.from_peers.any(|(command, _)| command.is(&inquiry));
+            let inquired = match waits {
+                true => Inquired::InFlight,
+                false => seat.inquire(&inquiry),
+            };
+            // Whoever asked may have gone.
+            let _ = reply.send(inquired);
+        }
+    }
+
+    /// Whether something waits in the queues for which the seat has room.
+    pub(super) fn has_more(&self, seat: &Seat<ClientTicket, PeerTicket>) -> bool {
+        !self.queue.is_empty()
+            || !self.questions.is_empty()
+            || (seat.waiting() == 0 && !self.commands.is_empty())
+            || (seat.forwarded_waiting() == 0 && !self.from_peers.is_empty())
+    }
+
+    /// Whether commands may still come, or wait.
+    pub(super) fn is_open(&self) -> bool {
+        !self.commands.is_closed() || !self.commands.is_empty()
+    }
+
+    /// Lets nothing more into the queues.
+    pub(super) fn close(&self) {
+        self.commands.close();
+        self.from_peers.close();
+    }
+
+    /// When to look again before the next tick, if the seat asks for that.
+    pub(super) fn wakes_at(&self, seat: &Seat<ClientTicket, PeerTicket>) -> Option<Instant> {
+        let at = self.shared.started + Duration::from_millis(seat.wakes_at_ms()?);
+        (at > Instant::now()).then_some(at)
+    }
+
+    /// Shows others how the seat stands.
+    pub(super) fn publish(&mut self, seat: &Seat<ClientTicket, PeerTicket>) {
+        let chain = seat.owner().chain();
+        let (position, log) = (chain.position, chain.log);
+        let not_owning = seat.not_owning();
+        let term = seat.owner().held_term().filter(|_| not_owning.is_none());
+        let elsewhere = seat.target();
+        let changed = self.status.send_if_modified(|status| {
+            let changed = status.not_owning != not_owning
+                || status.log != log
+                || status.term != term
+                || status.elsewhere.as_ref() != elsewhere;
+            if changed {
+                count_moves(status.term, term);
+                status.not_owning = not_owning;
+                status.log = log;
+                status.term = term;
+                status.elsewhere = elsewhere.cloned();
+            }
+            status.position = position;
+            changed
+        });
+        if changed {
+            let status = self.status.borrow();
+            let reason = status.not_owning.as_ref();
+            self.shared
+                .unfit
+                .send_if_modified(|unfit| unfit.note(self.partition, reason));
+        }
+    }
+
+    fn reporter(&self) -> Reporter {
+        Reporter {
+            inputs: self.inputs.clone(),
+            desk: self.desk.clone(),
+        }
+    }
+
+    /// Puts the result of some work into the queue of inputs.
+    fn report(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let reporter = self.reporter();
+        tokio::spawn(async move { reporter.say(work.await) });
+    }
+}
+
+impl Effects<ClientTicket, PeerTicket> for NodeEffects {
+    type Reply = oneshot::Sender<bool>;
+
+    fn now(&self) -> Now {
+        clock::system::now(self.shared.started)
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        Some(self.shared.log_clock.reference())
+    }
+
+    fn next_input(&mut self) -> Option<Input> {
+        self.queue.try_recv().ok()
+    }
+
+    fn next_command(&mut self) -> Option<(Submission, ClientTicket)> {
+        self.commands.pop().map(|command| *command)
+    }
+
+    fn next_forwarded(&mut self) -> Option<(Submission, PeerTicket)> {
+        self.from_peers.pop().map(|command| *command)
+    }
+
+    fn take_hindered(&mut self) -> Vec<(Submission, PeerTicket)> {
+        let is_hindered = |(_, peer): &(Submission, PeerTicket)| peer.hindrance().is_some();
+        let hindered = self.from_peers.take_if(is_hindered).into_iter();
+        hindered.map(|command| *command).collect()
+    }
+
+    fn were_given_up(&mut self) -> bool {
+        self.commands.were_given_up()
+    }
+
+    fn new_session(&mut self) {
+        self.session = None;
+    }
+
+    fn append(
+        &mut self,
+        _: &Seat<ClientTicket, PeerTicket>,
+        sequence: u64,
+        record: NewRecord,
+    ) -> Option<NewRecord> {
+        if self.session.is_none() {
+            match self.shared.appender.session() {
+                Ok(session) => self.session = Some(session),
+                Err(error) => {
+                    let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
+                    return None;
+                }
+            }
+        }
+        let session = self.session.as_ref().expect("it was opened above");
+        let reporter = self.reporter();
+        let (handed_over, times) = (Instant::now(), self.append_times.clone());
+        let done = Box::new(move |result: AppendResult| {
+            if result.is_ok() {
+                times.record(handed_over.elapsed());
+            }
+            reporter.say_and_work(Input::Appended(sequence, result));
+        });
+        match session.append(self.partition, &record, done) {
+            Ok(()) => None,
+            Err(LogError::Full) => Some(record),
+            Err(error) => {
+                let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, from: Offset) {
+        let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+        self.report(async move {
+            let read = log.read(partition, from).await;
+            pause_if_failed(&read).await;
+            Input::Read(read)
+        });
+    }
+
+    fn prove(&mut self, offset: Offset) {
+        let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+        self.report(async move {
+            let looked = log.look(partition, offset).await;
+            pause_if_failed(&looked).await;
+            Input::Proven(offset, looked)
+        });
+    }
+
+    fn peek(&mut self) {
+        let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
+        self.report(async move { Input::Peeked(log.bounds(partition).await) });
+    }
+
+    fn ask_owner(&mut self, owner: Hint, successor: Hint) {
+        let (peers, partition) = (Arc::clone(&self.shared.peers), self.partition);
+        self.report(async move {
+            match peers.hand_over(&owner.address, partition, &successor).await {
+                Ok(owned) => {
+                    tracing::debug!(%partition, from = owner.node, owned, "was handed over");
+                }
+                Err(error) => {
+                    tracing::info!(%partition, from = owner.node, %error, "claiming all the same");
+                }
+            }
+            Input::OwnerAnswered
+        });
+    }
+
+    fn open_link(&mut self, id: LinkId, address: &str) {
+        let reporter = self.reporter();
+        let events = Box::new(move |event| reporter.say(Input::Link(id, event)));
+        let link = self.shared.peers.open(address, self.partition, events);
+        self.link = Some((id, link));
+    }
+
+    fn send(&mut self, id: LinkId, sequence: u64, command: &Command<ClientTicket>) {
+        let Some((open, link)) = &self.link else {
+            return;
+        };
+        if *open == id {
+            let deadlines = command.waiters.iter().map(|(ticket, _)| ticket.deadline);
+            link.send(CommandForPeer {
+                sequence,
+                request: command.submission.request.clone(),
+                deadline: deadlines.max().unwrap_or_else(Instant::now),
+            });
+        }
+    }
+
+    fn close_link(&mut self, id: LinkId) {
+        drop(self.link.take_if(|(open, _)| *open == id));
+    }
+
+    fn say_owner(&mut self, hint: Hint) {
+        let directory = Arc::clone(&self.shared.directory);
+        let partition = self.partition;
+        tokio::spawn(async move { directory.say_owner(partition, &hint).await });
+    }
+
+    fn answer(&mut self, client: ClientTicket, answer: Result<Answer, SubmitError>) {
+        client.answer(answer);
+    }
+
+    fn answer_peer(&mut self, peer: PeerTicket, answer: LinkAnswer) {
+        peer.answer(answer);
+    }
+
+    fn reply(&mut self, reply: oneshot::Sender<bool>, is_so: bool) {
+        // Whoever asked may have gone.
+        let _ = reply.send(is_so);
+    }
+}
+
+impl Drop for NodeEffects {
+    /// Lets go of whoever still waits: nobody works on the seat any more.
+    fn drop(&mut self) {
+        self.status.send_if_modified(|status| {
+            let is_news = status.not_owning.is_none();
+            if is_news {
+                status.not_owning = Some(NotOwning::StandingBy);
+                status.term = None;
+            }
+            is_news
+        });
+        self.questions.close();
+        self.close();
+        while self.commands.pop().is_some() {}
+        while self.from_peers.pop().is_some() {}
+    }
+}
+
+/// Counts that a partition was taken over or let go.
+fn count_moves(before: Option<Term>, now: Option<Term>) {
+    if before == now {
+        return;
+    }
+    if now.is_some() {
+        counter!("annals_take_overs_total").increment(1);
+    } else {
+        counter!("annals_let_go_total").increment(1);
+    }
+}
+
+/// The way of inputs to a seat.
+struct Reporter {
+    inputs: mpsc::UnboundedSender<Input>,
+    desk: WayToDesk,
+}
+
+impl Reporter {
+    /// Puts an input into the queue and calls the seat's task.
+    fn say(&self, input: Input) {
+        let _ = self.inputs.send(input);
+        self.desk.call();
+    }
+
+    /// Puts an input into the queue and works on it here.
+    fn say_and_work(&self, input: Input) {
+        let _ = self.inputs.send(input);
+        self.desk.work();
+    }
+}
+
+async fn pause_if_failed<T>(result: &Result<T, LogError>) {
+    if result.is_err() {
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
