@@ -173,6 +173,15 @@ pub enum SubmitError {
     Frozen(#[from] Frozen),
 }
 
+/// The error of a command that was not attempted.
+#[must_use]
+pub fn turned_away(reason: TurnedAway) -> SubmitError {
+    SubmitError::TurnedAway {
+        reason,
+        retry_after: Duration::from_secs(1),
+    }
+}
+
 /// Why a command was not attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TurnedAway {

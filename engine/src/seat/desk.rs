@@ -19,11 +19,10 @@ use position::Partition;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::Seat;
+use super::driver::Effects as _;
 use super::effects::RETRY_AFTER;
-use super::shared::{Queues, Shared};
-use super::ticket::{ClientTicket, PeerTicket};
-use super::work::{NodeControl, Work};
+use super::shared::{Queues, Shared, Status};
+use super::work::{NodeControl, NodeSeat, Work};
 
 /// How often a seat looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
@@ -45,7 +44,8 @@ pub(crate) struct Desk {
     /// `None` after the task has ended.
     work: Mutex<Option<Work>>,
     runtime: Handle,
-    called: Notify,
+    /// Wakes the task.
+    task: Arc<Notify>,
     /// How many commands were in flight or waited when a thread last worked here; `usize::MAX`
     /// before the task has begun.
     load: AtomicUsize,
@@ -56,17 +56,15 @@ pub(crate) struct Desk {
 pub(crate) struct WayToDesk(Weak<Desk>);
 
 impl WayToDesk {
-    pub(super) fn call(&self) {
-        if let Some(desk) = self.0.upgrade() {
-            desk.call();
-            desk.leave();
-        }
-    }
-
     pub(super) fn work(&self) {
-        if let Some(desk) = self.0.upgrade() {
-            desk.work();
-            desk.leave();
+        let Some(desk) = self.0.upgrade() else {
+            return;
+        };
+        desk.work();
+        // Drop the last reference on a fresh thread: a thread of the log's client would wait for
+        // its own end.
+        if let Some(last) = Arc::into_inner(desk) {
+            std::thread::spawn(move || drop(last));
         }
     }
 }
@@ -102,29 +100,26 @@ fn aside<R>(work: impl FnOnce() -> R) -> R {
 impl Desk {
     /// A desk whose task is not started yet, on the runtime of the caller.
     pub(crate) fn open(
-        seat: Seat<ClientTicket, PeerTicket>,
+        seat: NodeSeat,
         shared: Shared,
-        queues: Queues,
+        queues: Arc<Queues>,
+        status: watch::Sender<Status>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|desk| {
             let way = WayToDesk(Weak::clone(desk));
+            let task = Arc::clone(&queues.task);
             Self {
-                work: Mutex::new(Some(Work::new(seat, shared, queues, way))),
+                work: Mutex::new(Some(Work::new(seat, shared, (queues, status), way))),
                 runtime: Handle::current(),
-                called: Notify::new(),
+                task,
                 load: AtomicUsize::new(usize::MAX),
             }
         })
     }
 
-    /// A weak reference to this desk.
-    pub(crate) fn way(self: &Arc<Self>) -> WayToDesk {
-        WayToDesk(Arc::downgrade(self))
-    }
-
     /// Wakes the task.
     pub(crate) fn call(&self) {
-        self.called.notify_one();
+        self.task.notify_one();
     }
 
     /// How many commands were in flight or waited when a thread last worked here.
@@ -146,21 +141,13 @@ impl Desk {
                 let _entered = self.runtime.enter();
                 self.guarded(&mut work, |work| {
                     work.turn();
-                    self.load.store(work.load(), Ordering::Relaxed);
+                    self.load.store(work.driver.load(), Ordering::Relaxed);
                     if work.needs_task() {
                         self.call();
                     }
                 });
             }
             Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => self.call(),
-        }
-    }
-
-    /// Drops the last reference on a fresh thread: a thread of the log's client would wait for its
-    /// own end.
-    fn leave(self: Arc<Self>) {
-        if let Some(last) = Arc::into_inner(self) {
-            std::thread::spawn(move || drop(last));
         }
     }
 
@@ -179,7 +166,7 @@ impl Desk {
         if done.is_err()
             && let Some(mut ended) = work.take()
         {
-            ended.end_by_defect();
+            ended.effects.end_by_defect();
             self.load.store(usize::MAX, Ordering::Relaxed);
             self.call();
             // Dropping the driver answers everybody who waits. This must not happen on a thread of
@@ -201,27 +188,27 @@ impl Desk {
             return;
         }
         let mut ticked_at = Instant::now();
-        let partition = self.with(|work| work.partition());
+        let partition = self.with(|work| work.driver.seat().partition());
         let mut save_at = ticked_at + partition.map_or(SAVE_EVERY, first_save_after);
         let (mut group_is_there, mut directory_is_there) = (true, true);
         loop {
             let stopping = *events.stopping.borrow();
             let planned = self.with(|work| {
                 if stopping {
-                    work.stop();
+                    work.driver.seat_mut().stop();
                 }
                 if ticked_at.elapsed() >= TICK {
                     ticked_at = Instant::now();
-                    work.tick();
+                    work.driver.tick(&mut work.effects);
                 }
                 let is_open = work.turn();
-                self.load.store(work.load(), Ordering::Relaxed);
+                self.load.store(work.driver.load(), Ordering::Relaxed);
                 if work.has_more() {
                     self.call();
                 }
-                let is_over = !is_open || (stopping && work.is_done());
+                let is_over = !is_open || work.driver.seat().is_done();
                 let now = Instant::now();
-                let is_save_due = work.is_save_due(now >= save_at);
+                let is_save_due = work.driver.seat().is_save_due(now >= save_at);
                 // Also if nothing was saved: otherwise all partitions would save at the first
                 // command.
                 while save_at <= now {
@@ -233,18 +220,21 @@ impl Desk {
                 break;
             };
             if is_save_due {
-                aside(|| self.with(|work| work.save()));
+                self.save();
             }
             tokio::select! {
                 biased;
-                () = self.called.notified() => tokio::task::consume_budget().await,
+                () = self.task.notified() => tokio::task::consume_budget().await,
                 Some(control) = events.control.recv() => {
-                    self.with(|work| work.control(control));
+                    self.with(|work| work.driver.control(control, &mut work.effects));
                 }
                 changed = events.assigned.changed(), if group_is_there => {
                     group_is_there = changed.is_ok();
                     let assigned = *events.assigned.borrow_and_update();
-                    self.with(|work| work.assign(assigned));
+                    self.with(|work| {
+                        let now = work.effects.now();
+                        work.driver.seat_mut().assign(assigned, now);
+                    });
                 }
                 changed = events.known.changed(), if directory_is_there => {
                     directory_is_there = changed.is_ok();
@@ -262,18 +252,21 @@ impl Desk {
     async fn begin(&self, events: &mut Events) -> Option<()> {
         let (log, partition) = self.with(|work| {
             work.look_up(&events.known.borrow_and_update());
-            work.log()
+            let log = Arc::clone(&work.effects.shared.log);
+            (log, work.driver.seat().partition())
         })?;
         loop {
             match log.bounds(partition).await {
                 Ok(bounds) => {
                     let assigned = *events.assigned.borrow_and_update();
-                    return self.with(|work| work.start(bounds.first, assigned));
+                    return self.with(|work| {
+                        work.driver.start(bounds.first, assigned, &work.effects);
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(error = explained(&error), %partition, "the log is away");
                     tokio::time::sleep(RETRY_AFTER).await;
-                    self.with(Work::answer_questions);
+                    self.with(|work| work.effects.answer_questions(work.driver.seat()));
                     if *events.stopping.borrow() {
                         return Some(());
                     }
@@ -285,10 +278,13 @@ impl Desk {
     /// Turns away the commands that still wait, and saves what was folded.
     async fn end(&self) -> Option<()> {
         self.load.store(usize::MAX, Ordering::Relaxed);
-        self.with(|work| {
-            work.end();
-        })?;
-        aside(|| self.with(|work| work.save()))
+        self.with(Work::end)?;
+        self.save()
+    }
+
+    /// Writes the local checkpoint, which blocks for long.
+    fn save(&self) -> Option<()> {
+        aside(|| self.with(|work| work.driver.seat_mut().save()))
     }
 }
 

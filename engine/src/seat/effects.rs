@@ -13,11 +13,10 @@ use position::{Offset, Partition, Term};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::desk::WayToDesk;
-use super::driver::{Effects, Input};
-use super::queue::{ForwardedCommands, OwnCommands, Questions};
+use super::driver::Effects;
 use super::shared::{Queues, Shared, Status};
-use super::ticket::{ClientTicket, PeerTicket};
-use super::{Command, Peer as _, Seat};
+use super::work::NodeSeat;
+use super::{Command, Input, Peer as _, SentByClient, SentByPeer};
 use crate::clock::{self, Reference};
 use crate::command::{Answer, SubmitError};
 use crate::owner::{Inquired, NotOwning, Now, Submission};
@@ -30,14 +29,12 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
 pub(super) struct NodeEffects {
     partition: Partition,
     pub(super) shared: Shared,
-    desk: WayToDesk,
-    commands: Arc<OwnCommands>,
-    from_peers: Arc<ForwardedCommands>,
-    questions: Arc<Questions>,
+    pub(super) queues: Arc<Queues>,
     status: watch::Sender<Status>,
+    desk: WayToDesk,
     link: Option<(LinkId, Box<dyn PeerLink>)>,
-    inputs: mpsc::UnboundedSender<Input>,
-    queue: mpsc::UnboundedReceiver<Input>,
+    send_input: mpsc::UnboundedSender<Input>,
+    inputs: mpsc::UnboundedReceiver<Input>,
     session: Option<Arc<dyn AppendSession>>,
     append_times: Histogram,
 }
@@ -46,21 +43,19 @@ impl NodeEffects {
     pub(super) fn new(
         partition: Partition,
         shared: Shared,
-        queues: Queues,
+        (queues, status): (Arc<Queues>, watch::Sender<Status>),
         desk: WayToDesk,
     ) -> Self {
-        let (inputs, queue) = mpsc::unbounded_channel();
+        let (send_input, inputs) = mpsc::unbounded_channel();
         Self {
             partition,
             shared,
+            queues,
+            status,
             desk,
-            commands: queues.commands,
-            from_peers: queues.from_peers,
-            questions: queues.questions,
-            status: queues.status,
             link: None,
+            send_input,
             inputs,
-            queue,
             session: None,
             append_times: histogram!("annals_append_seconds"),
         }
@@ -78,13 +73,14 @@ impl NodeEffects {
     }
 
     /// Answers the questions that wait. A command that still waits in a queue is in flight, too.
-    pub(super) fn answer_questions(&mut self, seat: &Seat<ClientTicket, PeerTicket>) {
-        if self.questions.is_empty() {
+    pub(super) fn answer_questions(&mut self, seat: &NodeSeat) {
+        let queues = &self.queues;
+        if queues.questions.is_empty() {
             return;
         }
-        for (inquiry, reply) in self.questions.take() {
-            let waits = self.commands.any(|(command, _)| command.is(&inquiry))
-                || self.from_peers.any(|(command, _)| command.is(&inquiry));
+        for (inquiry, reply) in queues.questions.take() {
+            let waits = queues.commands.any(|(command, _)| command.is(&inquiry))
+                || queues.from_peers.any(|(command, _)| command.is(&inquiry));
             let inquired = match waits {
                 true => Inquired::InFlight,
                 false => seat.inquire(&inquiry),
@@ -95,32 +91,26 @@ impl NodeEffects {
     }
 
     /// Whether something waits in the queues for which the seat has room.
-    pub(super) fn has_more(&self, seat: &Seat<ClientTicket, PeerTicket>) -> bool {
-        !self.queue.is_empty()
-            || !self.questions.is_empty()
-            || (seat.waiting() == 0 && !self.commands.is_empty())
-            || (seat.forwarded_waiting() == 0 && !self.from_peers.is_empty())
+    pub(super) fn has_more(&self, seat: &NodeSeat) -> bool {
+        !self.inputs.is_empty()
+            || !self.queues.questions.is_empty()
+            || (seat.takes_commands() && !self.queues.commands.is_empty())
+            || (seat.takes_forwarded() && !self.queues.from_peers.is_empty())
     }
 
     /// Whether commands may still come, or wait.
     pub(super) fn is_open(&self) -> bool {
-        !self.commands.is_closed() || !self.commands.is_empty()
-    }
-
-    /// Lets nothing more into the queues.
-    pub(super) fn close(&self) {
-        self.commands.close();
-        self.from_peers.close();
+        !self.queues.commands.is_closed() || !self.queues.commands.is_empty()
     }
 
     /// When to look again before the next tick, if the seat asks for that.
-    pub(super) fn wakes_at(&self, seat: &Seat<ClientTicket, PeerTicket>) -> Option<Instant> {
+    pub(super) fn wakes_at(&self, seat: &NodeSeat) -> Option<Instant> {
         let at = self.shared.started + Duration::from_millis(seat.wakes_at_ms()?);
         (at > Instant::now()).then_some(at)
     }
 
     /// Shows others how the seat stands.
-    pub(super) fn publish(&mut self, seat: &Seat<ClientTicket, PeerTicket>) {
+    pub(super) fn publish(&mut self, seat: &NodeSeat) {
         let chain = seat.owner().chain();
         let (position, log) = (chain.position, chain.log);
         let not_owning = seat.not_owning();
@@ -150,21 +140,24 @@ impl NodeEffects {
         }
     }
 
-    fn reporter(&self) -> Reporter {
-        Reporter {
-            inputs: self.inputs.clone(),
-            desk: self.desk.clone(),
-        }
+    /// Puts an input into the queue at once.
+    fn report(&self, input: Input) {
+        // The receiver is in this struct.
+        let _ = self.send_input.send(input);
     }
 
-    /// Puts the result of some work into the queue of inputs.
-    fn report(&self, work: impl Future<Output = Input> + Send + 'static) {
-        let reporter = self.reporter();
-        tokio::spawn(async move { reporter.say(work.await) });
+    /// Puts the result of some work into the queue, and wakes the seat's task.
+    fn report_later(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let (send_input, task) = (self.send_input.clone(), Arc::clone(&self.queues.task));
+        tokio::spawn(async move {
+            // The seat may be gone.
+            let _ = send_input.send(work.await);
+            task.notify_one();
+        });
     }
 }
 
-impl Effects<ClientTicket, PeerTicket> for NodeEffects {
+impl Effects<SentByClient, SentByPeer> for NodeEffects {
     type Reply = oneshot::Sender<bool>;
 
     fn now(&self) -> Now {
@@ -176,60 +169,57 @@ impl Effects<ClientTicket, PeerTicket> for NodeEffects {
     }
 
     fn next_input(&mut self) -> Option<Input> {
-        self.queue.try_recv().ok()
+        self.inputs.try_recv().ok()
     }
 
-    fn next_command(&mut self) -> Option<(Submission, ClientTicket)> {
-        self.commands.pop().map(|command| *command)
+    fn next_command(&mut self) -> Option<(Submission, SentByClient)> {
+        self.queues.commands.pop().map(|command| *command)
     }
 
-    fn next_forwarded(&mut self) -> Option<(Submission, PeerTicket)> {
-        self.from_peers.pop().map(|command| *command)
+    fn next_forwarded(&mut self) -> Option<(Submission, SentByPeer)> {
+        self.queues.from_peers.pop().map(|command| *command)
     }
 
-    fn take_hindered(&mut self) -> Vec<(Submission, PeerTicket)> {
-        let is_hindered = |(_, peer): &(Submission, PeerTicket)| peer.hindrance().is_some();
-        let hindered = self.from_peers.take_if(is_hindered).into_iter();
+    fn take_hindered(&mut self) -> Vec<(Submission, SentByPeer)> {
+        let is_hindered = |(_, peer): &(Submission, SentByPeer)| peer.hindrance().is_some();
+        let hindered = self.queues.from_peers.take_if(is_hindered).into_iter();
         hindered.map(|command| *command).collect()
     }
 
     fn were_given_up(&mut self) -> bool {
-        self.commands.were_given_up()
+        self.queues.commands.were_given_up()
     }
 
     fn new_session(&mut self) {
         self.session = None;
     }
 
-    fn append(
-        &mut self,
-        _: &Seat<ClientTicket, PeerTicket>,
-        sequence: u64,
-        record: NewRecord,
-    ) -> Option<NewRecord> {
-        if self.session.is_none() {
-            match self.shared.appender.session() {
-                Ok(session) => self.session = Some(session),
+    fn append(&mut self, _: &NodeSeat, sequence: u64, record: NewRecord) -> Option<NewRecord> {
+        let session = match &self.session {
+            Some(session) => session,
+            None => match self.shared.appender.session() {
+                Ok(session) => self.session.insert(session),
                 Err(error) => {
-                    let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
+                    self.report(Input::Appended(sequence, Err(error)));
                     return None;
                 }
-            }
-        }
-        let session = self.session.as_ref().expect("it was opened above");
-        let reporter = self.reporter();
+            },
+        };
+        let (send_input, desk) = (self.send_input.clone(), self.desk.clone());
         let (handed_over, times) = (Instant::now(), self.append_times.clone());
         let done = Box::new(move |result: AppendResult| {
             if result.is_ok() {
                 times.record(handed_over.elapsed());
             }
-            reporter.say_and_work(Input::Appended(sequence, result));
+            // The seat may be gone.
+            let _ = send_input.send(Input::Appended(sequence, result));
+            desk.work();
         });
         match session.append(self.partition, &record, done) {
             Ok(()) => None,
             Err(LogError::Full) => Some(record),
             Err(error) => {
-                let _ = self.inputs.send(Input::Appended(sequence, Err(error)));
+                self.report(Input::Appended(sequence, Err(error)));
                 None
             }
         }
@@ -237,7 +227,7 @@ impl Effects<ClientTicket, PeerTicket> for NodeEffects {
 
     fn read(&mut self, from: Offset) {
         let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
-        self.report(async move {
+        self.report_later(async move {
             let read = log.read(partition, from).await;
             pause_if_failed(&read).await;
             Input::Read(read)
@@ -246,7 +236,7 @@ impl Effects<ClientTicket, PeerTicket> for NodeEffects {
 
     fn prove(&mut self, offset: Offset) {
         let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
-        self.report(async move {
+        self.report_later(async move {
             let looked = log.look(partition, offset).await;
             pause_if_failed(&looked).await;
             Input::Proven(offset, looked)
@@ -255,12 +245,12 @@ impl Effects<ClientTicket, PeerTicket> for NodeEffects {
 
     fn peek(&mut self) {
         let (log, partition) = (Arc::clone(&self.shared.log), self.partition);
-        self.report(async move { Input::Peeked(log.bounds(partition).await) });
+        self.report_later(async move { Input::Peeked(log.bounds(partition).await) });
     }
 
     fn ask_owner(&mut self, owner: Hint, successor: Hint) {
         let (peers, partition) = (Arc::clone(&self.shared.peers), self.partition);
-        self.report(async move {
+        self.report_later(async move {
             match peers.hand_over(&owner.address, partition, &successor).await {
                 Ok(owned) => {
                     tracing::debug!(%partition, from = owner.node, owned, "was handed over");
@@ -274,13 +264,17 @@ impl Effects<ClientTicket, PeerTicket> for NodeEffects {
     }
 
     fn open_link(&mut self, id: LinkId, address: &str) {
-        let reporter = self.reporter();
-        let events = Box::new(move |event| reporter.say(Input::Link(id, event)));
+        let (send_input, task) = (self.send_input.clone(), Arc::clone(&self.queues.task));
+        let events = Box::new(move |event| {
+            // The seat may be gone.
+            let _ = send_input.send(Input::Link(id, event));
+            task.notify_one();
+        });
         let link = self.shared.peers.open(address, self.partition, events);
         self.link = Some((id, link));
     }
 
-    fn send(&mut self, id: LinkId, sequence: u64, command: &Command<ClientTicket>) {
+    fn send(&mut self, id: LinkId, sequence: u64, command: &Command<SentByClient>) {
         let Some((open, link)) = &self.link else {
             return;
         };
@@ -304,11 +298,11 @@ impl Effects<ClientTicket, PeerTicket> for NodeEffects {
         tokio::spawn(async move { directory.say_owner(partition, &hint).await });
     }
 
-    fn answer(&mut self, client: ClientTicket, answer: Result<Answer, SubmitError>) {
+    fn answer(&mut self, client: SentByClient, answer: Result<Answer, SubmitError>) {
         client.answer(answer);
     }
 
-    fn answer_peer(&mut self, peer: PeerTicket, answer: LinkAnswer) {
+    fn answer_peer(&mut self, peer: SentByPeer, answer: LinkAnswer) {
         peer.answer(answer);
     }
 
@@ -329,10 +323,10 @@ impl Drop for NodeEffects {
             }
             is_news
         });
-        self.questions.close();
-        self.close();
-        while self.commands.pop().is_some() {}
-        while self.from_peers.pop().is_some() {}
+        self.queues.questions.close();
+        self.queues.close();
+        while self.queues.commands.pop().is_some() {}
+        while self.queues.from_peers.pop().is_some() {}
     }
 }
 
@@ -345,26 +339,6 @@ fn count_moves(before: Option<Term>, now: Option<Term>) {
         counter!("annals_take_overs_total").increment(1);
     } else {
         counter!("annals_let_go_total").increment(1);
-    }
-}
-
-/// The way of inputs to a seat.
-struct Reporter {
-    inputs: mpsc::UnboundedSender<Input>,
-    desk: WayToDesk,
-}
-
-impl Reporter {
-    /// Puts an input into the queue and calls the seat's task.
-    fn say(&self, input: Input) {
-        let _ = self.inputs.send(input);
-        self.desk.call();
-    }
-
-    /// Puts an input into the queue and works on it here.
-    fn say_and_work(&self, input: Input) {
-        let _ = self.inputs.send(input);
-        self.desk.work();
     }
 }
 

@@ -14,14 +14,16 @@ mod driver;
 mod effects;
 mod fair;
 mod heard;
+mod input;
 mod queue;
 mod route;
 mod router;
 mod shared;
 #[cfg(test)]
 mod tests;
-mod ticket;
+mod turns;
 mod unfit;
+mod waiter;
 mod window;
 mod work;
 
@@ -29,26 +31,26 @@ use std::collections::VecDeque;
 
 use event_log::chain::Stop;
 use event_log::directory::Hint;
-use event_log::log::{Appended, Chunk};
-use event_log::record::Record;
 use position::{LogId, Offset, Partition, Term};
 
 use crate::clock::Reference;
-use crate::command::{Answer, SubmitError, TurnedAway};
+use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Inquired, Inquiry, Lists, LogAction, NotOwning, Now, Owner, Phase, Submission};
 use crate::peers::{LinkAnswer, LinkId};
 use heard::Heard;
 
 pub(crate) use desk::{Desk, Events};
-pub use driver::{Control, Driver, Effects, Input};
+pub use driver::{Control, Driver, Effects};
 pub use fair::{FairQueue, Place, Sender};
-pub(crate) use queue::{ForwardedCommands, Held, Load, OwnCommands, Questions, Queue};
+pub use input::Input;
+pub(crate) use queue::Load;
 pub use route::Command;
 pub use router::{Routed, Router, Settled, Standing, Step};
 pub(crate) use shared::{Queues, Shared, Status};
-pub(crate) use ticket::{ClientTicket, PeerTicket};
-pub use ticket::{Fate, Guard, LinkGuard, Turns, turned_away};
+pub use turns::Turns;
 pub(crate) use unfit::Unfit;
+pub use waiter::{Guard, Waiter};
+pub(crate) use waiter::{SentByClient, SentByPeer, sides};
 pub(crate) use window::Window;
 pub(crate) use work::NodeControl;
 
@@ -63,33 +65,34 @@ const LOOK_AFTER_MS: u64 = 250;
 
 /// A client of this node that waits for the answer to a command.
 pub trait Client {
+    /// What the client's side knows, too.
+    fn waiter(&self) -> &Waiter;
+
     /// Takes the command up for an attempt.
     ///
     /// # Errors
-    /// The command must not be attempted (again). With the client's answer, if the client still
-    /// waits.
-    fn take_up(&mut self) -> Result<(), Option<SubmitError>>;
-
-    /// Whether the command was taken up before, so that it may be in the log.
-    fn was_attempted(&self) -> bool;
-
-    /// Whether the client no longer waits: its deadline has passed, or its connection is gone.
-    fn is_gone(&self) -> bool;
-
-    /// Notes the answer that the client is about to get, before the seat routes anything else.
-    fn settle(&mut self, answer: &Result<Answer, SubmitError>);
+    /// As [`Waiter::take_up`].
+    fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
+        self.waiter().take_up()
+    }
 }
 
 /// Another node that waits for the answer to a command that it forwarded.
 pub trait Peer {
-    /// Why the command must not be attempted, if so: an earlier command of its link was answered
-    /// *moved*, or its time is over.
-    fn hindrance(&self) -> Option<Hindrance>;
+    /// What the side that serves the link knows, too.
+    fn waiter(&self) -> &Waiter;
 
-    /// Notes the answer that the command is about to get, before the seat looks at anything else of
-    /// its link. After a command without an outcome, everything later on the link is answered
-    /// *moved*.
-    fn settle(&mut self, answer: &LinkAnswer);
+    /// Whether the command's deadline has passed.
+    fn is_late(&self) -> bool;
+
+    /// Why the command must not be attempted, if so.
+    fn hindrance(&self) -> Option<Hindrance> {
+        if self.waiter().is_behind_unanswered() {
+            Some(Hindrance::BehindMoved)
+        } else {
+            (self.is_late() || self.waiter().is_gone()).then_some(Hindrance::Late)
+        }
+    }
 }
 
 /// Why a forwarded command is not attempted.
@@ -228,17 +231,27 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.chain().partition
     }
 
-    /// Takes a command of this node's clients. The caller must hold commands back while
-    /// [`Self::waiting`] is not 0.
+    /// Takes a command of this node's clients, while [`Self::takes_commands`].
     pub fn command(&mut self, submission: Submission, client: C) {
         self.router
             .push(Command::new(submission, vec![(client, false)]));
     }
 
-    /// Takes a command that another node forwarded. The caller must hold these back while
-    /// [`Self::forwarded_waiting`] is not 0.
+    /// Takes a command that another node forwarded, while [`Self::takes_forwarded`].
     pub fn forwarded(&mut self, submission: Submission, peer: P) {
         self.from_peers.push_back((submission, peer));
+    }
+
+    /// Whether the seat takes commands of this node's clients now.
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        self.router.waiting() == 0
+    }
+
+    /// Whether the seat takes forwarded commands now.
+    #[must_use]
+    pub fn takes_forwarded(&self) -> bool {
+        self.from_peers.is_empty()
     }
 
     /// How many commands of this node's clients wait without having been sent anywhere.
@@ -309,66 +322,6 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.said = None;
     }
 
-    /// Takes the result of an append.
-    pub fn appended(&mut self, sequence: u64, appended: Option<Appended>, now: Now) {
-        match appended {
-            Some(appended) => self.owner.acknowledged(sequence, appended, now),
-            None => self.owner.append_failed(sequence, now),
-        }
-    }
-
-    /// Takes the result of a read.
-    pub fn read(&mut self, chunk: Chunk, now: Now) {
-        self.owner.read(chunk, now);
-    }
-
-    /// Takes the result of a proof: the record that the log holds at `offset`, if any, and the
-    /// log's end.
-    pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
-        self.owner.proven(offset, end, found);
-    }
-
-    /// Notes where the log ends; `None` if that could not be read.
-    pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
-        self.owner.peeked(end, now);
-    }
-
-    /// Notes that this is no longer the log that was opened. Nothing more is decided on it.
-    pub fn log_gone(&mut self, reason: String) {
-        self.owner.log_gone(reason);
-    }
-
-    /// Notes that the log no longer has the offset at which a read was to continue.
-    pub fn offset_gone(&mut self, now: Now) {
-        self.owner.offset_gone(now);
-    }
-
-    /// Notes that a read failed.
-    pub fn read_failed(&mut self) {
-        self.owner.read_failed();
-    }
-
-    /// Notes that a proof failed.
-    pub fn proof_failed(&mut self) {
-        self.owner.proof_failed();
-    }
-
-    /// Notes that the owner elsewhere has handed over, or will not.
-    pub fn owner_answered(&mut self, now: Now) {
-        self.owner.owner_answered(now);
-    }
-
-    /// Notes whether the log's session takes appends.
-    pub fn set_room(&mut self, has_room: bool) {
-        self.has_room = has_room;
-    }
-
-    /// Whether the append may be handed to the log now. If not, the caller must drop it.
-    #[must_use]
-    pub fn sends(&self, sequence: u64) -> bool {
-        self.owner.sends(sequence)
-    }
-
     /// Sets the newest record format that every node can read, as far as this node knows.
     pub fn set_read_by_all(&mut self, version: Option<u16>) {
         self.owner.set_read_by_all(version);
@@ -436,6 +389,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
+    /// Writes the local checkpoint, if anything has changed.
+    pub fn save(&mut self) {
+        self.owner.save();
+    }
+
     /// Whether to write the local checkpoint now: enough has changed, or `it_is_time` and anything
     /// has changed.
     #[must_use]
@@ -443,15 +401,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.is_save_due(it_is_time)
     }
 
-    /// Writes the local checkpoint, if anything has changed.
-    pub fn save(&mut self) {
-        self.owner.save();
-    }
-
-    /// Whether no command is open: in the log, at other nodes, or waiting.
+    /// Whether the seat was stopped and no command is open: in the log, at other nodes, or waiting.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.owner.is_drained()
+        self.stopping
+            && self.owner.is_drained()
             && self.has_room
             && self.router.is_idle()
             && self.from_peers.is_empty()

@@ -12,19 +12,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kernel::TenantId;
 use tokio::sync::{Notify, oneshot};
 
-use super::desk::WayToDesk;
 use super::fair::{FairQueue, Place, Sender};
-use super::ticket::{ClientTicket, PeerTicket};
-use crate::command::TurnedAway;
+use super::waiter::{Sent, Waiting};
+use crate::command::{Answer, SubmitError, TurnedAway};
 use crate::owner::{Inquired, Inquiry, Submission};
+use crate::peers::LinkAnswer;
 
 /// How many questions may wait for one partition.
 const QUESTIONS_MAX: usize = 256;
 
 /// Commands of this node's clients.
-pub(crate) type OwnCommands = Queue<(Submission, ClientTicket)>;
+pub(crate) type OwnCommands = Queue<Result<Answer, SubmitError>>;
 /// Commands that other nodes forwarded.
-pub(crate) type ForwardedCommands = Queue<(Submission, PeerTicket)>;
+pub(crate) type ForwardedCommands = Queue<LinkAnswer>;
+
+/// A command that waits here.
+type Waits<A> = Box<(Submission, Sent<A>)>;
+/// A command without a place yet, with the other side of its waiting.
+pub(crate) type Unplaced<A> = (Waits<A>, Waiting<A>);
 
 /// Why a command gets no place in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +49,19 @@ impl From<NoPlace> for TurnedAway {
     }
 }
 
-pub(crate) struct Queue<T> {
-    state: Mutex<State<T>>,
+/// The commands that wait for a seat. `A` is their answer.
+pub(crate) struct Queue<A> {
+    state: Mutex<State<A>>,
     /// Notified once for each place that becomes free.
     freed: Notify,
     /// Whether a client gave up a command that was already taken out.
     given_up: AtomicBool,
+    /// Wakes the seat's task.
+    task: Arc<Notify>,
 }
 
-struct State<T> {
-    fair: FairQueue<Box<T>>,
+struct State<A> {
+    fair: FairQueue<Waits<A>>,
     is_closed: bool,
 }
 
@@ -65,8 +73,8 @@ pub(crate) struct Load<'a> {
     pub(crate) bytes: u32,
 }
 
-impl<T> Queue<T> {
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+impl<A> Queue<A> {
+    pub(crate) fn new(capacity: usize, task: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 fair: FairQueue::new(capacity),
@@ -74,10 +82,11 @@ impl<T> Queue<T> {
             }),
             freed: Notify::new(),
             given_up: AtomicBool::new(false),
+            task,
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, State<A>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,31 +95,43 @@ impl<T> Queue<T> {
     /// # Errors
     /// The command, and why there is no place for it.
     pub(crate) fn try_push(
-        &self,
+        self: &Arc<Self>,
         load: Load<'_>,
-        command: Box<T>,
-    ) -> Result<Place, (Box<T>, NoPlace)> {
+        (command, mut waiting): Unplaced<A>,
+    ) -> Result<Waiting<A>, (Unplaced<A>, NoPlace)> {
         let mut state = self.state();
         if state.is_closed {
-            return Err((command, NoPlace::Closed));
+            return Err(((command, waiting), NoPlace::Closed));
         }
-        let pushed = state
-            .fair
-            .push(load.sender, load.tenant, load.bytes, command);
-        pushed.map_err(|command| (command, NoPlace::Full))
+        let Load {
+            sender,
+            tenant,
+            bytes,
+        } = load;
+        match state.fair.push(sender, tenant, bytes, command) {
+            Ok(place) => {
+                waiting.place = Some((Arc::clone(self), place));
+                Ok(waiting)
+            }
+            Err(command) => Err(((command, waiting), NoPlace::Full)),
+        }
     }
 
     /// Like [`Self::try_push`], but waits until its sender has a place.
     ///
     /// # Errors
     /// `Closed`.
-    pub(crate) async fn push(&self, load: Load<'_>, mut command: Box<T>) -> Result<Place, NoPlace> {
+    pub(crate) async fn push(
+        self: &Arc<Self>,
+        load: Load<'_>,
+        mut command: Unplaced<A>,
+    ) -> Result<Waiting<A>, NoPlace> {
         loop {
             let freed = self.freed.notified();
             let mut freed = std::pin::pin!(freed);
             freed.as_mut().enable();
             match self.try_push(load, command) {
-                Ok(place) => return Ok(place),
+                Ok(waiting) => return Ok(waiting),
                 Err((_, NoPlace::Closed)) => return Err(NoPlace::Closed),
                 Err((back, NoPlace::Full)) => command = back,
             }
@@ -118,8 +139,19 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Frees the place of a command for which nobody waits any more, wherever the command is.
+    pub(super) fn give_up(&self, place: &Place) {
+        let command = self.state().fair.remove(place);
+        if command.is_some() {
+            self.freed.notify_one();
+        } else {
+            self.given_up.store(true, Ordering::Release);
+            self.task.notify_one();
+        }
+    }
+
     /// Takes out the command whose turn it is.
-    pub(super) fn pop(&self) -> Option<Box<T>> {
+    pub(super) fn pop(&self) -> Option<Waits<A>> {
         let command = self.state().fair.pop()?;
         self.freed.notify_one();
         Some(command)
@@ -135,12 +167,12 @@ impl<T> Queue<T> {
     }
 
     /// Whether `is` holds for any waiting command.
-    pub(super) fn any(&self, is: impl Fn(&T) -> bool) -> bool {
+    pub(super) fn any(&self, is: impl Fn(&(Submission, Sent<A>)) -> bool) -> bool {
         self.state().fair.iter().any(|command| is(command))
     }
 
     /// Takes out the commands for which `is` holds.
-    pub(super) fn take_if(&self, is: impl Fn(&T) -> bool) -> Vec<Box<T>> {
+    pub(super) fn take_if(&self, is: impl Fn(&(Submission, Sent<A>)) -> bool) -> Vec<Waits<A>> {
         let taken = self.state().fair.take_if(|command| is(command));
         for _ in &taken {
             self.freed.notify_one();
@@ -161,40 +193,7 @@ impl<T> Queue<T> {
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
         self.freed.notify_waiters();
-    }
-}
-
-/// The place of a command while somebody waits for its answer; dropping it frees the place.
-pub(crate) struct Held<T> {
-    queue: Arc<Queue<T>>,
-    desk: WayToDesk,
-    place: Option<Place>,
-}
-
-impl<T> Held<T> {
-    pub(crate) fn new(queue: Arc<Queue<T>>, desk: WayToDesk, place: Place) -> Self {
-        let place = Some(place);
-        Self { queue, desk, place }
-    }
-
-    /// Notes that the command was answered: nothing remains to free.
-    pub(crate) fn keep(&mut self) {
-        self.place = None;
-    }
-}
-
-impl<T> Drop for Held<T> {
-    fn drop(&mut self) {
-        let Some(place) = self.place.take() else {
-            return;
-        };
-        let command = self.queue.state().fair.remove(&place);
-        if command.is_some() {
-            self.queue.freed.notify_one();
-        } else {
-            self.queue.given_up.store(true, Ordering::Release);
-            self.desk.call();
-        }
+        self.task.notify_one();
     }
 }
 
@@ -204,8 +203,8 @@ type Question = (Inquiry, oneshot::Sender<Inquired>);
 pub(crate) struct Questions(Mutex<Option<VecDeque<Question>>>);
 
 impl Questions {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Some(VecDeque::new()))))
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Some(VecDeque::new())))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Option<VecDeque<Question>>> {

@@ -5,10 +5,8 @@
 use event_log::directory::Hint;
 use position::Term;
 
-use super::{
-    Client, Hindrance, Peer, Routed, Seat, SeatAction, Settled, Standing, Step, Ticket, turned_away,
-};
-use crate::command::{Answer, SubmitError, TurnedAway};
+use super::{Client, Hindrance, Peer, Routed, Seat, SeatAction, Settled, Standing, Step, Ticket};
+use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Action, LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkEvent, LinkId};
 
@@ -65,7 +63,9 @@ impl<C: Client> Routed for Command<C> {
     }
 
     fn is_given_up(&self) -> bool {
-        self.waiters.iter().all(|(client, _)| client.is_gone())
+        self.waiters
+            .iter()
+            .all(|(client, _)| client.waiter().is_gone())
     }
 
     fn strip(&mut self) {
@@ -140,13 +140,13 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    fn tell(&mut self, mut client: C, answer: Result<Answer, SubmitError>) {
-        client.settle(&answer);
+    fn tell(&mut self, client: C, answer: Result<Answer, SubmitError>) {
+        client.waiter().settle(&answer);
         self.actions.push(SeatAction::Answer(client, answer));
     }
 
-    fn tell_peer(&mut self, mut peer: P, answer: LinkAnswer) {
-        peer.settle(&answer);
+    fn tell_peer(&mut self, peer: P, answer: LinkAnswer) {
+        peer.waiter().settle_link(&answer);
         self.actions.push(SeatAction::AnswerPeer(peer, answer));
     }
 
@@ -311,7 +311,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             let attempted = command
                 .waiters
                 .iter()
-                .any(|(client, _)| client.was_attempted());
+                .any(|(client, _)| client.waiter().is_taken());
             command.take_up();
             let error = if attempted {
                 SubmitError::Unknown

@@ -1,4 +1,4 @@
-//! What the seats of a node share, and what each shows to others.
+//! What the seats of a node share, what waits for each, and what each shows to others.
 //!
 //! Deliberately absent: what is done with it (`effects`).
 
@@ -8,9 +8,10 @@ use std::time::Instant;
 use event_log::directory::{Directory, Hint};
 use event_log::log::{Appender, EventLog};
 use position::{LogId, Position, Term};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::queue::{ForwardedCommands, OwnCommands, Questions};
+use super::queue::{ForwardedCommands, OwnCommands, Questions, Queue};
+use super::turns::Turns;
 use super::unfit::Unfit;
 use crate::clock::LogClock;
 use crate::owner::NotOwning;
@@ -45,10 +46,32 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
 }
 
-/// Where commands come from, and where is shown what came of them.
+/// What waits for a seat.
 pub(crate) struct Queues {
     pub(crate) commands: Arc<OwnCommands>,
     pub(crate) from_peers: Arc<ForwardedCommands>,
-    pub(crate) questions: Arc<Questions>,
-    pub(crate) status: watch::Sender<Status>,
+    pub(crate) questions: Questions,
+    pub(crate) turns: Arc<Turns>,
+    /// Wakes the seat's task.
+    pub(crate) task: Arc<Notify>,
+}
+
+impl Queues {
+    /// Queues with `queue_max` places for commands of clients, and as many for forwarded commands.
+    pub(crate) fn new(queue_max: usize) -> Arc<Self> {
+        let task = Arc::new(Notify::new());
+        Arc::new(Self {
+            commands: Queue::new(queue_max, Arc::clone(&task)),
+            from_peers: Queue::new(queue_max, Arc::clone(&task)),
+            questions: Questions::new(),
+            turns: Arc::new(Turns::new(Instant::now())),
+            task,
+        })
+    }
+
+    /// Takes no more commands.
+    pub(crate) fn close(&self) {
+        self.commands.close();
+        self.from_peers.close();
+    }
 }

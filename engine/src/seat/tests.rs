@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use event_log::claim::Claim;
-use event_log::record::{ClaimHeaders, NewRecord, RECORD_VERSION};
+use event_log::log::{Appended, Chunk};
+use event_log::record::{ClaimHeaders, NewRecord, RECORD_VERSION, Record};
 use kernel::Timestamp;
 use position::WriterId;
 use uuid::Uuid;
@@ -19,36 +20,27 @@ const HERE: &str = "http://here";
 const THERE: &str = "http://there";
 
 /// A client that waits for ever.
-#[derive(Debug)]
-struct Patient(bool);
+#[derive(Debug, Default)]
+struct Patient(Waiter);
 
 impl Client for Patient {
-    fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
-        self.0 = true;
-        Ok(())
+    fn waiter(&self) -> &Waiter {
+        &self.0
     }
-
-    fn was_attempted(&self) -> bool {
-        self.0
-    }
-
-    fn is_gone(&self) -> bool {
-        false
-    }
-
-    fn settle(&mut self, _: &Result<Answer, SubmitError>) {}
 }
 
 /// Another node that waits for ever.
-#[derive(Debug)]
-struct PatientPeer;
+#[derive(Debug, Default)]
+struct PatientPeer(Waiter);
 
 impl Peer for PatientPeer {
-    fn hindrance(&self) -> Option<Hindrance> {
-        None
+    fn waiter(&self) -> &Waiter {
+        &self.0
     }
 
-    fn settle(&mut self, _: &LinkAnswer) {}
+    fn is_late(&self) -> bool {
+        false
+    }
 }
 
 fn log_id() -> LogId {
@@ -180,7 +172,7 @@ impl World {
     /// Serves the read that is under way.
     fn read_again(&mut self) {
         let now = self.now();
-        self.seat.read_failed();
+        self.seat.owner.read_failed();
         self.seat.tick(now);
         self.perform();
     }
@@ -227,15 +219,17 @@ impl World {
                             next: self.end(),
                             at_end: true,
                         };
-                        self.seat.read(chunk, now);
+                        self.seat.owner.read(chunk, now);
                     }
                     SeatAction::Log(LogAction::Prove { offset }) => {
                         let found = self.records.iter().find(|r| r.offset == offset);
-                        self.seat.proven(offset, self.end(), found);
+                        self.seat.owner.proven(offset, self.end(), found);
                     }
-                    SeatAction::Log(LogAction::Peek) => self.seat.peeked(Some(self.end()), now),
+                    SeatAction::Log(LogAction::Peek) => {
+                        self.seat.owner.peeked(Some(self.end()), now)
+                    }
                     SeatAction::Answer(_, answer) => self.answers.push(answer),
-                    SeatAction::AskOwner { .. } => self.seat.owner_answered(now),
+                    SeatAction::AskOwner { .. } => self.seat.owner.owner_answered(now),
                     SeatAction::Open(link, _) => self.links.push(link),
                     SeatAction::Send(_, sequence) => {
                         let command = self.seat.sent(sequence).expect("it was just sent");
@@ -251,12 +245,14 @@ impl World {
     }
 
     fn peer_command(&mut self, id: &str) {
-        self.seat.forwarded(submission(id, 1, None), PatientPeer);
+        self.seat
+            .forwarded(submission(id, 1, None), PatientPeer::default());
         self.perform();
     }
 
     fn command(&mut self, id: &str) {
-        self.seat.command(submission(id, 1, None), Patient(false));
+        self.seat
+            .command(submission(id, 1, None), Patient::default());
         self.perform();
     }
 
@@ -270,7 +266,7 @@ impl World {
             appended_at_ms: None,
         };
         let now = self.now();
-        self.seat.appended(sequence, Some(appended), now);
+        self.seat.owner.acknowledged(sequence, appended, now);
         self.perform();
     }
 
@@ -330,7 +326,9 @@ fn what_the_owner_gives_back_goes_before_what_comes_behind_it() {
     let mut world = World::owning_until_asked(&store);
     store.fail(Fails::Everything);
     for id in ["first", "second", "third"] {
-        world.seat.command(submission(id, 0, None), Patient(false));
+        world
+            .seat
+            .command(submission(id, 0, None), Patient::default());
     }
     world.perform();
     world.pass(500);

@@ -8,9 +8,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use event_log::commit::stream_key;
 
-use super::{Held, Inner, Load, Pending, Prepared, Sender, Share, wrap};
-use crate::command::TurnedAway;
-use crate::seat::{Guard, turned_away};
+use super::{Inner, Load, Pending, Prepared, Sender, Share, sides};
+use crate::command::{TurnedAway, turned_away};
+use crate::seat::Guard;
 
 /// How many streams a batch remembers before it forgets those that need nothing remembered.
 const STREAMS_MAX: usize = 16_384;
@@ -54,8 +54,9 @@ impl Batch {
     pub async fn submit(&mut self, command: Prepared, deadline: Instant) -> Pending {
         let request = &command.submission.request;
         let guard = self.guards.of(stream_key(&request.tenant, &request.stream));
-        if let Some(error) = guard.closed() {
-            return Box::pin(std::future::ready(Err(error)));
+        let behind_unanswered = turned_away(TurnedAway::AfterUnanswered);
+        if guard.is_closed() {
+            return Box::pin(std::future::ready(Err(behind_unanswered)));
         }
         let ways = &self.inner.partitions[command.partition.0 as usize];
         let size = command.submission.size();
@@ -69,28 +70,18 @@ impl Batch {
         let queued = async {
             let under_way = self.inner.yielding.begin().await;
             let part = self.inner.room.take(&self.share, size).await;
-            let (command, waiting) = wrap(
-                command.submission,
-                Some(Arc::clone(&guard)),
-                None,
-                deadline,
-                part,
-            );
-            let place = ways.commands.push(load, command).await;
-            place.map(|place| (place, waiting, under_way))
+            let (sent, waiting) = sides(Some(Arc::clone(&guard)), deadline, None, Some(part));
+            let command = (Box::new((command.submission, sent)), waiting);
+            let waiting = ways.queues.commands.push(load, command).await;
+            waiting.map(|waiting| (waiting, under_way))
         };
         let queued = tokio::time::timeout_at(deadline.into(), queued).await;
         let reason = match queued {
-            Ok(Ok((place, mut waiting, under_way))) => {
-                waiting.hold(Held::new(
-                    Arc::clone(&ways.commands),
-                    ways.desk.way(),
-                    place,
-                ));
+            Ok(Ok((waiting, under_way))) => {
                 // The next command can be prepared meanwhile.
                 ways.desk.call();
                 return Box::pin(async move {
-                    let result = waiting.answer(deadline).await;
+                    let result = waiting.answer_until(deadline).await.unwrap_or_else(Err);
                     under_way.answered();
                     inner.counts.note(kind, &result);
                     result
@@ -99,9 +90,8 @@ impl Batch {
             Ok(Err(why)) => why.into(),
             Err(_) => TurnedAway::Overloaded,
         };
-        let error = turned_away(reason);
-        guard.close(&error);
-        Box::pin(std::future::ready(Err(error)))
+        guard.close();
+        Box::pin(std::future::ready(Err(turned_away(reason))))
     }
 }
 
@@ -115,7 +105,7 @@ impl Guards {
         if !self.is_full && self.by_stream.len() >= self.swept_at.max(STREAMS_MAX) {
             let mut unanswered = 0;
             self.by_stream.retain(|_, guard| {
-                let is_unanswered = guard.closed().is_some();
+                let is_unanswered = guard.is_closed();
                 unanswered += usize::from(is_unanswered);
                 // An open guard that only this map holds is no longer needed.
                 is_unanswered || Arc::strong_count(guard) > 1
@@ -124,7 +114,7 @@ impl Guards {
             self.is_full = unanswered > UNANSWERED_MAX;
         }
         if self.is_full {
-            return Arc::new(Guard::of_unanswered());
+            return Arc::new(Guard::new_closed());
         }
         Arc::clone(self.by_stream.entry(stream).or_default())
     }
@@ -133,7 +123,6 @@ impl Guards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::SubmitError;
 
     fn stream(number: usize) -> Bytes {
         number.to_string().into()
@@ -143,23 +132,23 @@ mod tests {
     fn a_batch_remembers_so_many_streams_without_an_answer_and_attempts_no_others_then() {
         let mut guards = Guards::default();
         for number in 0..10 * STREAMS_MAX {
-            guards.of(stream(number)).close(&SubmitError::Unknown);
+            guards.of(stream(number)).close();
         }
         assert!(guards.by_stream.len() <= STREAMS_MAX);
         for number in [0, STREAMS_MAX, 20 * STREAMS_MAX] {
-            assert!(guards.of(stream(number)).closed().is_some(), "{number}");
+            assert!(guards.of(stream(number)).is_closed(), "{number}");
         }
     }
 
     #[test]
     fn a_batch_goes_on_over_any_number_of_streams_that_are_answered() {
         let mut guards = Guards::default();
-        guards.of(stream(0)).close(&SubmitError::Unknown);
+        guards.of(stream(0)).close();
         for number in 1..10 * STREAMS_MAX {
-            assert!(guards.of(stream(number)).closed().is_none(), "{number}");
+            assert!(!guards.of(stream(number)).is_closed(), "{number}");
         }
         assert!(guards.by_stream.len() <= STREAMS_MAX);
-        assert!(guards.of(stream(0)).closed().is_some());
+        assert!(guards.of(stream(0)).is_closed());
     }
 
     #[test]
@@ -168,7 +157,7 @@ mod tests {
         let under_way: Vec<Arc<Guard>> = (0..10 * STREAMS_MAX)
             .map(|number| guards.of(stream(number)))
             .collect();
-        assert!(under_way.iter().all(|guard| guard.closed().is_none()));
+        assert!(under_way.iter().all(|guard| !guard.is_closed()));
         drop(under_way);
         for number in 0..30 * STREAMS_MAX {
             guards.of(stream(number));

@@ -195,7 +195,7 @@ impl Engine {
         let partitions = &self.inner.partitions;
         let depths = partitions
             .iter()
-            .map(|ways| ways.commands.len() + ways.from_peers.len());
+            .map(|ways| ways.queues.commands.len() + ways.queues.from_peers.len());
         let unowned = partitions
             .iter()
             .filter(|ways| unready(&ways.status.borrow()).is_some());

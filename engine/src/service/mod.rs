@@ -11,7 +11,6 @@ mod room;
 mod serving;
 mod shares;
 mod time;
-mod waiting;
 mod yielding;
 
 use std::future::Future;
@@ -39,16 +38,14 @@ use event_log::create::first_claim;
 use event_log::log::{Appender, EventLog, LogError};
 use event_log::record::partition_of;
 
-use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway};
+use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway, turned_away};
 use crate::owner::{
     Entropy, Inquired, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store,
     StoreError, Submission,
 };
 use crate::seat::{
-    Desk, Events, ForwardedCommands, Held, Identity, Load, NodeControl, OwnCommands, Questions,
-    Queue, Queues, Seat, Sender, Shared, Status, Turns, turned_away,
+    Desk, Events, Identity, Load, NodeControl, Queues, Seat, Sender, Shared, Status, sides,
 };
-use waiting::wrap;
 use yielding::Yielding;
 
 /// How many commands may wait for one partition, unless configured otherwise.
@@ -148,20 +145,15 @@ struct Inner {
 /// The ways to reach one partition's seat.
 struct Ways {
     desk: Arc<Desk>,
-    commands: Arc<OwnCommands>,
-    turns: Arc<Turns>,
-    from_peers: Arc<ForwardedCommands>,
-    questions: Arc<Questions>,
+    queues: Arc<Queues>,
     control: mpsc::Sender<NodeControl>,
     status: watch::Receiver<Status>,
 }
 
 impl Drop for Ways {
-    /// Closes the queues: nothing sends to the seat any more.
+    /// Nothing sends to the seat any more: its task ends.
     fn drop(&mut self) {
-        self.commands.close();
-        self.from_peers.close();
-        self.desk.call();
+        self.queues.close();
     }
 }
 
@@ -235,9 +227,6 @@ impl Engine {
         let mut partitions = Vec::new();
         let mut tasks = Vec::new();
         for partition in (0..partition_count).map(Partition) {
-            let commands = Queue::new(options.queue_max);
-            let from_peers = Queue::new(options.queue_max);
-            let questions = Questions::new();
             let (control_queue, control) = mpsc::channel(CONTROL_MAX);
             let mut owner = Owner::new(
                 partition,
@@ -255,12 +244,7 @@ impl Engine {
                 term: None,
                 elsewhere: None,
             });
-            let queues = Queues {
-                commands: Arc::clone(&commands),
-                from_peers: Arc::clone(&from_peers),
-                questions: Arc::clone(&questions),
-                status,
-            };
+            let queues = Queues::new(options.queue_max);
             let events = Events {
                 control,
                 assigned: cluster.assigned(partition),
@@ -268,14 +252,11 @@ impl Engine {
                 stopping: stopped.clone(),
             };
             let seat = Seat::new(owner, identity.clone());
-            let desk = Desk::open(seat, shared.clone(), queues);
+            let desk = Desk::open(seat, shared.clone(), Arc::clone(&queues), status);
             tasks.push(tokio::spawn(Arc::clone(&desk).attend(events)));
             partitions.push(Ways {
                 desk,
-                commands,
-                turns: Arc::new(Turns::new(Instant::now())),
-                from_peers,
-                questions,
+                queues,
                 control: control_queue,
                 status: watched,
             });
@@ -372,17 +353,12 @@ impl Engine {
             tenant: &tenant,
             bytes: size,
         };
-        let turns = Some(&ways.turns);
-        let (command, mut waiting) = wrap(command.submission, None, turns, deadline, part);
-        let place = ways.commands.try_push(load, command);
-        let place = place.map_err(|(_, why)| turned_away(why.into()))?;
-        waiting.hold(Held::new(
-            Arc::clone(&ways.commands),
-            ways.desk.way(),
-            place,
-        ));
+        let (sent, waiting) = sides(None, deadline, Some(&ways.queues.turns), Some(part));
+        let command = (Box::new((command.submission, sent)), waiting);
+        let waiting = ways.queues.commands.try_push(load, command);
+        let waiting = waiting.map_err(|(_, why)| turned_away(why.into()))?;
         ways.desk.work();
-        waiting.answer(deadline).await
+        waiting.answer_until(deadline).await.unwrap_or_else(Err)
     }
 
     fn partition_count(&self) -> u32 {
@@ -476,7 +452,7 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Inquired, SubmitError> {
         let ways = &self.inner.partitions[partition.0 as usize];
-        let answer = ways.questions.ask(inquiry);
+        let answer = ways.queues.questions.ask(inquiry);
         let answer = answer.map_err(|why| turned_away(why.into()))?;
         ways.desk.work();
         match tokio::time::timeout_at(deadline.into(), answer).await {

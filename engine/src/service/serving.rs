@@ -15,17 +15,17 @@ use kernel::TenantId;
 use position::{LogId, Partition};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Engine, Held, Inner, Load, Prepared, Sender, Share};
-use crate::command::{Became, Request, SubmitError, TurnedAway};
+use super::{Engine, Inner, Load, Prepared, Sender, Share, sides};
+use crate::command::{Became, Request, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Inquired, Inquiry};
 use crate::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
-use crate::seat::{Control, LinkGuard, NodeControl, PeerTicket, turned_away};
+use crate::seat::{Control, Guard, NodeControl};
 
 /// A link from another node for one partition.
 struct Link {
     engine: Engine,
     partition: Partition,
-    guard: Arc<LinkGuard>,
+    guard: Arc<Guard>,
     sender: Sender,
     share: Share,
 }
@@ -49,28 +49,16 @@ impl Link {
         };
         let queued = async {
             let part = inner.room.take(&self.share, size).await;
-            let (reply, answer) = oneshot::channel();
-            let ticket = PeerTicket {
-                reply,
-                link: Arc::clone(&self.guard),
-                deadline,
-                _part: Some(part),
-            };
-            let command = Box::new((command.submission, ticket));
-            let place = ways.from_peers.push(load, command).await;
-            place.map(|place| (place, answer))
+            let (sent, waiting) = sides(Some(Arc::clone(&self.guard)), deadline, None, Some(part));
+            let command = (Box::new((command.submission, sent)), waiting);
+            ways.queues.from_peers.push(load, command).await
         };
         match tokio::time::timeout_at(deadline.into(), queued).await {
-            Ok(Ok((place, answer))) => {
-                let queue = Arc::clone(&ways.from_peers);
-                let mut held = Held::new(queue, ways.desk.way(), place);
+            Ok(Ok(waiting)) => {
                 ways.desk.work();
-                Ok(Box::pin(async move {
-                    let said = answer.await;
-                    held.keep();
-                    // If the task ended, it may have decided the command before.
-                    said.unwrap_or(LinkAnswer::Answered(Err(SubmitError::Unknown)))
-                }))
+                let unknown = |error| LinkAnswer::Answered(Err(error));
+                let answer = waiting.answer();
+                Ok(answer.map(move |said| said.unwrap_or_else(unknown)).boxed())
             }
             Ok(Err(why)) => Err(turned_away(why.into())),
             Err(_) => Err(turned_away(TurnedAway::Overloaded)),

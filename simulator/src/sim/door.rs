@@ -4,14 +4,12 @@
 //! Invariant: each line that was taken gets one answer. If an answer is not final, the guard is
 //! closed before anybody learns of the answer.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::command::{Answer, SubmitError, TurnedAway};
+use engine::command::{Answer, SubmitError, TurnedAway, turned_away};
 use engine::owner::Submission;
-use engine::seat::{Client, Fate, Guard, Place, Sender, turned_away};
+use engine::seat::{Client, Guard, Place, Sender, Waiter};
 
 use super::event::{ClientEvent, Event, Line, NodeEvent};
 use super::trace::Who;
@@ -24,28 +22,12 @@ pub struct SimClient {
     pub ticket: u64,
     /// When the client stops waiting, in microseconds.
     pub deadline_us: u64,
-    fate: Arc<Fate>,
-    guard: Option<Arc<Guard>>,
-    gone: Rc<Cell<bool>>,
+    waiter: Arc<Waiter>,
 }
 
 impl Client for SimClient {
-    fn take_up(&mut self) -> Result<(), Option<SubmitError>> {
-        self.fate.take_up(self.guard.as_deref(), self.gone.get())
-    }
-
-    fn was_attempted(&self) -> bool {
-        self.fate.is_taken()
-    }
-
-    fn is_gone(&self) -> bool {
-        self.gone.get()
-    }
-
-    fn settle(&mut self, answer: &Result<Answer, SubmitError>) {
-        if let (Some(guard), Err(error)) = (&self.guard, answer) {
-            guard.close(error);
-        }
+    fn waiter(&self) -> &Waiter {
+        &self.waiter
     }
 }
 
@@ -53,9 +35,7 @@ impl Client for SimClient {
 pub struct Waiting {
     connection: u64,
     line: u64,
-    fate: Arc<Fate>,
-    guard: Option<Arc<Guard>>,
-    gone: Rc<Cell<bool>>,
+    waiter: Arc<Waiter>,
     partition: usize,
     /// The command's place in the queue, until it is taken out.
     place: Place,
@@ -103,7 +83,8 @@ impl World {
                 .is_batch
                 .then(|| Arc::clone(handler.guards.entry(stream.clone()).or_default()));
             let is_batch = handler.is_batch;
-            if let Some(error) = guard.as_ref().and_then(|guard| guard.closed()) {
+            if guard.as_ref().is_some_and(|guard| guard.is_closed()) {
+                let error = turned_away(TurnedAway::AfterUnanswered);
                 self.tell(node, connection, line.number, Err(error));
                 continue;
             }
@@ -144,11 +125,8 @@ impl World {
         guard: Option<Arc<Guard>>,
         reason: TurnedAway,
     ) {
-        let error = turned_away(reason);
-        if let Some(guard) = guard {
-            guard.close(&error);
-        }
-        self.tell(node, connection, line, Err(error));
+        guard.iter().for_each(|guard| guard.close());
+        self.tell(node, connection, line, Err(turned_away(reason)));
     }
 
     fn queue(
@@ -161,13 +139,11 @@ impl World {
     ) {
         let ticket = self.number();
         let deadline_us = self.now_us + line.timeout_us;
-        let (fate, gone) = (Arc::new(Fate::default()), Rc::new(Cell::new(false)));
+        let waiter = Waiter::new(guard);
         let client = SimClient {
             ticket,
             deadline_us,
-            fate: Arc::clone(&fate),
-            guard: guard.clone(),
-            gone: Rc::clone(&gone),
+            waiter: Arc::clone(&waiter),
         };
         let submission = self.submission(line.request.clone());
         let (tenant, bytes) = (submission.request.tenant.clone(), submission.size());
@@ -179,9 +155,7 @@ impl World {
         let waiting = Waiting {
             connection,
             line: line.number,
-            fate,
-            guard,
-            gone,
+            waiter,
             partition,
             place,
         };
@@ -240,25 +214,17 @@ impl World {
         let Some(waiting) = self.nodes[node].waiting.remove(&ticket) else {
             return;
         };
-        // The guard is closed before the command is given up, so that no later command slips
-        // through.
-        if let Some(guard) = &waiting.guard {
-            guard.close(&SubmitError::Unknown);
-        }
-        let error = match waiting.fate.give_up() {
-            true => turned_away(TurnedAway::Late),
-            false => SubmitError::Unknown,
-        };
-        waiting.gone.set(true);
-        self.give_up(node, &waiting);
+        let error = self.give_up(node, &waiting);
         self.tell(node, waiting.connection, waiting.line, Err(error));
     }
 
-    /// Frees the place of a command for which nobody waits any more.
-    fn give_up(&mut self, node: usize, waiting: &Waiting) {
+    /// Gives up a command for which nobody waits any more, and frees its place.
+    fn give_up(&mut self, node: usize, waiting: &Waiting) -> SubmitError {
+        let error = waiting.waiter.give_up();
         let task = self.task(node, waiting.partition);
         task.queues.given_up |= task.queues.commands.remove(&waiting.place).is_none();
         self.wake(node, waiting.partition);
+        error
     }
 
     /// A client's connection is gone: its unqueued lines are never queued, and the waiting for its
@@ -279,10 +245,6 @@ impl World {
 
     pub(super) fn abandoned(&mut self, node: usize, ticket: u64) {
         if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
-            if let Some(guard) = &waiting.guard {
-                guard.close(&SubmitError::Unknown);
-            }
-            waiting.gone.set(true);
             self.give_up(node, &waiting);
             let said = || format!("line {}", waiting.line);
             self.trace
@@ -300,14 +262,9 @@ impl World {
         if let Ok(answer) = &answer {
             self.check_answer(answer);
         }
-        let Some(waiting) = self.nodes[node].waiting.remove(&ticket) else {
-            return;
-        };
-        if let (Some(guard), Err(error)) = (&waiting.guard, &answer) {
-            guard.close(error);
+        if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
+            self.tell(node, waiting.connection, waiting.line, answer);
         }
-        waiting.gone.set(true);
-        self.tell(node, waiting.connection, waiting.line, answer);
     }
 
     /// Sends an answer to a client, after all earlier answers.

@@ -99,8 +99,7 @@ impl World {
                 self.leave_group(node);
                 for partition in 0..self.logs.len() {
                     let task = self.task(node, partition);
-                    task.driver.stop();
-                    task.stops = true;
+                    task.driver.seat_mut().stop();
                     self.wake(node, partition);
                 }
             }

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::command::{Request, TurnedAway};
+use engine::command::{Request, TurnedAway, turned_away};
 use engine::peers::{LinkAnswer, LinkEvent, LinkId};
-use engine::seat::{Control, Hindrance, Input, LinkGuard, Peer, turned_away};
+use engine::seat::{Control, Guard, Input, Peer, Waiter};
 use event_log::directory::Hint;
 use kernel::CommandId;
 
@@ -29,17 +29,17 @@ pub struct SimPeer {
     link: u64,
     sequence: u64,
     deadline_us: u64,
-    guard: Arc<LinkGuard>,
+    waiter: Arc<Waiter>,
     clock: Rc<Cell<u64>>,
 }
 
 impl Peer for SimPeer {
-    fn hindrance(&self) -> Option<Hindrance> {
-        self.guard.hindrance(self.deadline_us <= self.clock.get())
+    fn waiter(&self) -> &Waiter {
+        &self.waiter
     }
 
-    fn settle(&mut self, answer: &LinkAnswer) {
-        self.guard.settle(answer);
+    fn is_late(&self) -> bool {
+        self.deadline_us <= self.clock.get()
     }
 }
 
@@ -75,7 +75,7 @@ pub enum About {
 /// A link, on the side of the node that serves it.
 pub struct Served {
     partition: usize,
-    guard: Arc<LinkGuard>,
+    guard: Arc<Guard>,
     /// Commands for which there is no room yet: number, command, and deadline.
     pending: VecDeque<(u64, Request, u64)>,
 }
@@ -275,7 +275,7 @@ impl World {
                     link: number,
                     sequence,
                     deadline_us,
-                    guard,
+                    waiter: Waiter::new(Some(guard)),
                     clock: Rc::clone(&self.clock),
                 };
                 let submission = self.submission(request);

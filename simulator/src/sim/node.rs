@@ -39,7 +39,6 @@ pub struct Task {
     pub(super) assigned: Option<bool>,
     pub(super) hint: Option<Hint>,
     pub(super) ticked: bool,
-    pub(super) stops: bool,
     /// Whether it has ended: nothing is taken any more.
     pub ended: bool,
     is_running: bool,
@@ -82,8 +81,8 @@ impl Task {
     /// Whether something waits for which the seat has room.
     fn has_more(&self) -> bool {
         !self.queues.inputs.is_empty()
-            || (self.driver.takes_commands() && !self.queues.commands.is_empty())
-            || (self.driver.takes_forwarded() && !self.queues.from_peers.is_empty())
+            || (self.seat().takes_commands() && !self.queues.commands.is_empty())
+            || (self.seat().takes_forwarded() && !self.queues.from_peers.is_empty())
     }
 }
 
@@ -236,7 +235,6 @@ impl World {
                 assigned: None,
                 hint: None,
                 ticked: false,
-                stops: false,
                 ended: false,
                 is_running: false,
                 saved_at_us: now,
@@ -310,10 +308,10 @@ impl World {
             driver.turn(&mut effects);
             let it_is_time = self.now_us >= task.saved_at_us + SAVE_EVERY_US;
             if task.seat().is_save_due(it_is_time) {
-                task.driver.save();
+                task.driver.seat_mut().save();
                 task.saved_at_us = self.now_us;
             }
-            if task.stops && task.seat().is_done() {
+            if task.seat().is_done() {
                 self.end_task(node, partition, &mut task);
                 break;
             }
@@ -358,9 +356,9 @@ impl World {
             let (driver, mut effects) = self.at_work(node, partition, task);
             driver.control(control, &mut effects);
         } else if let Some(assigned) = task.assigned.take() {
-            task.driver.assign(assigned, self.node_now(node));
+            task.driver.seat_mut().assign(assigned, self.node_now(node));
         } else if let Some(hint) = task.hint.take() {
-            task.driver.learn(hint, self.node_now(node));
+            task.driver.seat_mut().learn(hint, self.node_now(node));
         } else {
             return task.ticked;
         }
@@ -393,7 +391,7 @@ impl World {
     fn end_task(&mut self, node: usize, partition: usize, task: &mut Task) {
         let (driver, mut effects) = self.at_work(node, partition, task);
         driver.end(&mut effects);
-        driver.save();
+        driver.seat_mut().save();
         task.ended = true;
     }
 

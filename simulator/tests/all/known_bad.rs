@@ -75,7 +75,12 @@ fn taking_whatever_counts_under_the_own_headers_for_the_own_record() {
 #[test]
 fn sending_what_was_held_back_although_the_claim_is_in_doubt() {
     let options = Options::with_flaw(KnownBad::SendsAfterDoubt.into());
-    breaks_beside(&options, &[Invariant::SilentAfterDoubt], &[], SEEDS_RARE_MAX);
+    breaks_beside(
+        &options,
+        &[Invariant::SilentAfterDoubt],
+        &[],
+        SEEDS_RARE_MAX,
+    );
 }
 
 #[test]
