@@ -1,6 +1,6 @@
-//! A seat's effects in a real node: the log, other nodes, the queues of commands, and the time.
+//! The effects of a seat's driver in a real node: the log, other nodes, the queues and the time.
 //!
-//! Deliberately absent: the order in which things happen (`driver`), and on whose thread (`desk`).
+//! Deliberately absent: the order of the effects (`driver`), and the choice of the thread (`desk`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::peers::{CommandForPeer, LinkAnswer, LinkId, PeerLink};
 /// How long a failed read waits for its next try.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// What a driver's calls do in this node.
+/// The effects of one seat's driver in this node.
 pub(super) struct NodeEffects {
     partition: Partition,
     pub(super) shared: Shared,
@@ -61,7 +61,7 @@ impl NodeEffects {
         }
     }
 
-    /// Says that a defect has ended this partition's part of the node.
+    /// Reports that a defect has ended this partition's seat.
     pub(super) fn end_by_defect(&mut self) {
         let partition = self.partition;
         tracing::error!(%partition, "{}", NotOwning::Defect);
@@ -103,13 +103,13 @@ impl NodeEffects {
         !self.queues.commands.is_closed() || !self.queues.commands.is_empty()
     }
 
-    /// When to look again before the next tick, if the seat asks for that.
+    /// When the seat wants to go on before the next tick, if it does.
     pub(super) fn wakes_at(&self, seat: &NodeSeat) -> Option<Instant> {
         let at = self.shared.started + Duration::from_millis(seat.wakes_at_ms()?);
         (at > Instant::now()).then_some(at)
     }
 
-    /// Shows others how the seat stands.
+    /// Publishes the seat's state.
     pub(super) fn publish(&mut self, seat: &NodeSeat) {
         let chain = seat.owner().chain();
         let (position, log) = (chain.position, chain.log);
@@ -313,7 +313,7 @@ impl Effects<SentByClient, SentByPeer> for NodeEffects {
 }
 
 impl Drop for NodeEffects {
-    /// Lets go of whoever still waits: nobody works on the seat any more.
+    /// Ends all waiting: nothing works on the seat any more.
     fn drop(&mut self) {
         self.status.send_if_modified(|status| {
             let is_news = status.not_owning.is_none();

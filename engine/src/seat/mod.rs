@@ -45,7 +45,7 @@ pub use fair::{FairQueue, Place, Sender};
 pub use input::Input;
 pub(crate) use queue::Load;
 pub use route::Command;
-pub use router::{Routed, Router, Settled, Standing, Step};
+pub use router::{LocalOwner, Routed, Router, Settled, Step};
 pub(crate) use shared::{Queues, Shared, Status};
 pub use turns::Turns;
 pub(crate) use unfit::Unfit;
@@ -375,7 +375,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Reads in the log who owns, while commands wait and no owner answers. Hints can be late, lost
     /// or wrong, and a node without a standby learns of owners only from hints.
     fn look_for_owner(&mut self, now: Now) {
-        let elsewhere = self.standing() == Standing::Elsewhere;
+        let elsewhere = self.local_owner() == LocalOwner::Elsewhere;
         if !elsewhere || !self.router.is_stuck(self.target()) {
             self.look_at_ms = None;
             return;

@@ -5,7 +5,7 @@
 use event_log::directory::Hint;
 use position::Term;
 
-use super::{Client, Hindrance, Peer, Routed, Seat, SeatAction, Settled, Standing, Step, Ticket};
+use super::{Client, Hindrance, LocalOwner, Peer, Routed, Seat, SeatAction, Settled, Step, Ticket};
 use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Action, LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkEvent, LinkId};
@@ -97,13 +97,13 @@ impl<C: Client, P: Peer> Seat<C, P> {
 
     /// The state of the owner in this node.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn local_owner(&self) -> LocalOwner {
         if self.owner.takes_commands() && self.has_room && !self.stopping {
-            Standing::Takes
+            LocalOwner::Takes
         } else if self.owner.may_own_soon() {
-            Standing::Busy
+            LocalOwner::Busy
         } else {
-            Standing::Elsewhere
+            LocalOwner::Elsewhere
         }
     }
 
@@ -191,17 +191,17 @@ impl<C: Client, P: Peer> Seat<C, P> {
             }
             return false;
         }
-        let standing = match self.standing() {
-            Standing::Busy if self.is_still_owned_elsewhere(now) => Standing::Elsewhere,
-            standing => standing,
+        let local_owner = match self.local_owner() {
+            LocalOwner::Busy if self.is_still_owned_elsewhere(now) => LocalOwner::Elsewhere,
+            local_owner => local_owner,
         };
-        if standing == Standing::Elsewhere && !self.owner.is_drained() {
+        if local_owner == LocalOwner::Elsewhere && !self.owner.is_drained() {
             // Commands in flight here may still have to go to another node, before those that wait.
             return false;
         }
-        let target = match standing {
-            Standing::Elsewhere => self.target().cloned(),
-            Standing::Takes | Standing::Busy => None,
+        let target = match local_owner {
+            LocalOwner::Elsewhere => self.target().cloned(),
+            LocalOwner::Takes | LocalOwner::Busy => None,
         };
         if self.stopping && target.is_none() {
             self.turn_away_waiting();
@@ -209,7 +209,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
         let step = self
             .router
-            .next(standing, target.as_ref(), now.monotonic_ms);
+            .next(local_owner, target.as_ref(), now.monotonic_ms);
         for command in self.router.take_dropped() {
             self.dismiss(command.dismissed);
         }
@@ -273,8 +273,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// Takes a step with a command that another node forwarded; `false` if no step is possible.
     fn take_forwarded(&mut self, now: Now) -> bool {
         let damage = self.damage();
-        let standing = self.standing();
-        if damage.is_none() && standing == Standing::Busy && !self.stopping {
+        let local_owner = self.local_owner();
+        if damage.is_none() && local_owner == LocalOwner::Busy && !self.stopping {
             return false;
         }
         let Some((submission, peer)) = self.from_peers.pop_front() else {
@@ -289,7 +289,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
             self.moved(peer);
         } else if let Some(error) = refusal {
             self.answer(Ticket::Peer(peer), Err(error));
-        } else if standing == Standing::Takes {
+        } else if local_owner == LocalOwner::Takes {
             self.owner.command(submission, Ticket::Peer(peer), now);
         } else {
             self.moved(peer);

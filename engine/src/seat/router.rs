@@ -43,7 +43,7 @@ pub trait Routed {
 
 /// The state of the owner in this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LocalOwner {
     /// It owns the partition and takes a command now.
     Takes,
     /// It owns but is full, or it is about to own, or does not know yet: commands wait.
@@ -180,7 +180,7 @@ impl<C: Routed> Router<C> {
     /// The next step, if there is one. `owner` is the supposed owner, which is not this node.
     pub fn next(
         &mut self,
-        standing: Standing,
+        local_owner: LocalOwner,
         owner: Option<&Hint>,
         now_ms: u64,
     ) -> Option<Step<C>> {
@@ -188,15 +188,15 @@ impl<C: Routed> Router<C> {
             self.window.holds_back(false);
             return None;
         }
-        match standing {
-            Standing::Busy => None,
-            Standing::Takes => match &self.link {
+        match local_owner {
+            LocalOwner::Busy => None,
+            LocalOwner::Takes => match &self.link {
                 Some(link) if link.sent.is_empty() => self.close(),
                 // Commands that were sent to another node come first.
                 Some(_) => None,
                 None => self.take_waiting().map(Step::Decide),
             },
-            Standing::Elsewhere => self.forward(owner?, now_ms),
+            LocalOwner::Elsewhere => self.forward(owner?, now_ms),
         }
     }
 
@@ -424,7 +424,7 @@ mod tests {
     /// What is sent to `owner`, without the opening of the link.
     fn sends(router: &mut Router<Number>, owner: &Hint, now_ms: u64) -> Vec<(u64, u32)> {
         let mut sent = Vec::new();
-        while let Some(step) = router.next(Standing::Elsewhere, Some(owner), now_ms) {
+        while let Some(step) = router.next(LocalOwner::Elsewhere, Some(owner), now_ms) {
             if let Step::Send(_, sequence) = step {
                 sent.push((sequence, router.sent(sequence).unwrap().0));
             }
@@ -435,18 +435,18 @@ mod tests {
     #[test]
     fn decides_here_in_order_and_leaves_out_what_nobody_waits_for() {
         let mut router = router(&[1, 0, 2]);
-        assert_eq!(router.next(Standing::Busy, None, 0), None);
+        assert_eq!(router.next(LocalOwner::Busy, None, 0), None);
         for number in [1, 2] {
-            let step = router.next(Standing::Takes, None, 0);
+            let step = router.next(LocalOwner::Takes, None, 0);
             assert_eq!(step, Some(Step::Decide(Number(number))));
         }
-        assert_eq!(router.next(Standing::Takes, None, 0), None);
+        assert_eq!(router.next(LocalOwner::Takes, None, 0), None);
     }
 
     #[test]
     fn waits_where_no_owner_is_known() {
         let mut router = router(&[1]);
-        assert_eq!(router.next(Standing::Elsewhere, None, 0), None);
+        assert_eq!(router.next(LocalOwner::Elsewhere, None, 0), None);
         assert_eq!(router.waiting(), 1);
     }
 
@@ -460,7 +460,7 @@ mod tests {
         assert!(router.answered(link, 3, moved(), 0).is_none());
         // The first is still open there, so nothing goes elsewhere, not even to this node.
         assert_eq!(sends(&mut router, &at("b"), 1_000), []);
-        assert_eq!(router.next(Standing::Takes, None, 1_000), None);
+        assert_eq!(router.next(LocalOwner::Takes, None, 1_000), None);
         let settled = router.answered(link, 1, failed(), 1_000).unwrap();
         assert_eq!(settled.command, Number(1));
         assert_eq!(sends(&mut router, &at("a"), 1_000), [], "a little later");
@@ -500,7 +500,7 @@ mod tests {
             "the link is gone"
         );
         for number in [1, 3] {
-            let step = router.next(Standing::Takes, None, 0);
+            let step = router.next(LocalOwner::Takes, None, 0);
             assert_eq!(step, Some(Step::Decide(Number(number))));
         }
     }

@@ -1,6 +1,6 @@
-//! What the seats of a node share, what waits for each, and what each shows to others.
+//! What the seats of a node share, the queues of a seat, and the state that a seat publishes.
 //!
-//! Deliberately absent: what is done with it (`effects`).
+//! Deliberately absent: what the seat does with these (`effects`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::clock::LogClock;
 use crate::owner::NotOwning;
 use crate::peers::Peers;
 
-/// What a seat shows to others.
+/// The state that a seat publishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) not_owning: Option<NotOwning>,
@@ -25,7 +25,7 @@ pub(crate) struct Status {
     pub(crate) position: Position,
     /// The term under which this node owns, if it does.
     pub(crate) term: Option<Term>,
-    /// Who owns elsewhere, as far as this node knows.
+    /// The owner elsewhere, as far as this node knows.
     pub(crate) elsewhere: Option<Hint>,
 }
 
@@ -36,13 +36,13 @@ pub(crate) struct Shared {
     pub(crate) appender: Arc<dyn Appender>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) directory: Arc<dyn Directory>,
-    /// What keeps this node from owning what it should.
+    /// What keeps this node from owning the partitions that it should own.
     pub(crate) unfit: watch::Sender<Unfit>,
     /// Whether there may be other nodes.
     pub(crate) in_group: bool,
-    /// What this node's clock is held against.
+    /// The reference with which this node's clock is compared.
     pub(crate) log_clock: LogClock,
-    /// Against which monotonic times are counted.
+    /// The moment from which monotonic times count.
     pub(crate) started: Instant,
 }
 

@@ -48,12 +48,12 @@ impl Work {
     /// Does what there is to do; `false` once no commands can come any more.
     pub(super) fn turn(&mut self) -> bool {
         self.driver.turn(&mut self.effects);
-        self.show();
+        self.publish();
         self.effects.is_open()
     }
 
-    /// Shows others what came of it.
-    fn show(&mut self) {
+    /// Answers questions, and publishes the seat's state.
+    fn publish(&mut self) {
         self.effects.answer_questions(self.driver.seat());
         self.effects.publish(self.driver.seat());
     }
@@ -101,6 +101,6 @@ impl Work {
     pub(super) fn end(&mut self) {
         self.effects.queues.close();
         self.driver.end(&mut self.effects);
-        self.show();
+        self.publish();
     }
 }

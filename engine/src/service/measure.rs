@@ -103,7 +103,7 @@ impl Counts {
     /// Counts the outcome of a command.
     pub(super) fn note(&self, kind: Option<Kind>, result: &Result<Answer, SubmitError>) {
         if let Some(Kind(number)) = kind {
-            self.outcomes[number][outcome(result)].increment(1);
+            self.outcomes[number][place_of(outcome(result), &OUTCOMES)].increment(1);
         }
         match result {
             Ok(Answer {
@@ -112,7 +112,7 @@ impl Counts {
                 ..
             }) => self.refusal(&rejection.code).increment(1),
             Err(SubmitError::TurnedAway { reason, .. }) => {
-                self.reasons[place_of(*reason)].increment(1);
+                self.reasons[place_of(label(*reason), &REASONS)].increment(1);
             }
             _ => {}
         }
@@ -138,35 +138,36 @@ fn zero(counter: Counter) -> Counter {
     counter
 }
 
-fn outcome(result: &Result<Answer, SubmitError>) -> usize {
+fn place_of(label: &str, labels: &[&str]) -> usize {
+    let place = labels.iter().position(|one| *one == label);
+    place.expect("every label is in its list")
+}
+
+fn outcome(result: &Result<Answer, SubmitError>) -> &'static str {
     match result {
-        Ok(Answer { repeated: true, .. }) => 2,
-        Ok(Answer {
-            decision: Decision::Accepted(_),
-            ..
-        }) => 0,
-        Ok(Answer {
-            decision: Decision::Rejected(_),
-            ..
-        }) => 1,
-        Err(SubmitError::IdReused) => 3,
-        Err(SubmitError::Unknown) => 4,
-        Err(SubmitError::TurnedAway { .. }) => 5,
-        Err(SubmitError::TooLarge { .. }) => 6,
-        Err(SubmitError::Failed) => 7,
-        Err(SubmitError::Damaged(_)) => 8,
-        Err(SubmitError::StreamTooLarge { .. }) => 9,
-        Err(SubmitError::Frozen(_)) => 10,
+        Ok(answer) if answer.repeated => "repeated",
+        Ok(answer) => match answer.decision {
+            Decision::Accepted(_) => "accepted",
+            Decision::Rejected(_) => "rejected",
+        },
+        Err(SubmitError::IdReused) => "id_reused",
+        Err(SubmitError::Unknown) => "unknown",
+        Err(SubmitError::TurnedAway { .. }) => "turned_away",
+        Err(SubmitError::TooLarge { .. }) => "too_large",
+        Err(SubmitError::Failed) => "failed",
+        Err(SubmitError::Damaged(_)) => "damaged",
+        Err(SubmitError::StreamTooLarge { .. }) => "stream_too_large",
+        Err(SubmitError::Frozen(_)) => "frozen",
     }
 }
 
-fn place_of(reason: TurnedAway) -> usize {
+fn label(reason: TurnedAway) -> &'static str {
     match reason {
-        TurnedAway::Overloaded => 0,
-        TurnedAway::Late => 1,
-        TurnedAway::NotReady => 2,
-        TurnedAway::Stopping => 3,
-        TurnedAway::AfterUnanswered => 4,
+        TurnedAway::Overloaded => "overloaded",
+        TurnedAway::Late => "late",
+        TurnedAway::NotReady => "not_ready",
+        TurnedAway::Stopping => "stopping",
+        TurnedAway::AfterUnanswered => "after_unanswered",
     }
 }
 

@@ -201,10 +201,9 @@ impl Engine {
         let (stopping, stopped) = watch::channel(false);
         let mut cluster = nodes::Cluster::join((&log, log_id), options.cluster, &settings).await?;
         let started = Instant::now();
-        let log_clock = cluster.log_clock();
         let keeper = time::Timekeeper::of(
-            log_clock.clone(),
-            cluster.directory(),
+            cluster.log_clock.clone(),
+            Arc::clone(&cluster.directory),
             started,
             settings.clock_skew_max_ms,
         );
@@ -212,11 +211,11 @@ impl Engine {
         let shared = Shared {
             log: Arc::clone(&log),
             appender: Arc::clone(&appender),
-            peers: cluster.peers(),
-            directory: cluster.directory(),
-            unfit: cluster.unfit(),
+            peers: Arc::clone(&cluster.peers),
+            directory: Arc::clone(&cluster.directory),
+            unfit: cluster.unfit.clone(),
             in_group: cluster.is_in_group(),
-            log_clock,
+            log_clock: cluster.log_clock.clone(),
             started,
         };
         let identity = Identity {
@@ -247,8 +246,8 @@ impl Engine {
             let queues = Queues::new(options.queue_max);
             let events = Events {
                 control,
-                assigned: cluster.assigned(partition),
-                known: cluster.known(),
+                assigned: cluster.assigned[partition.0 as usize].subscribe(),
+                known: cluster.known.clone(),
                 stopping: stopped.clone(),
             };
             let seat = Seat::new(owner, identity.clone());
@@ -426,7 +425,7 @@ impl Engine {
     ) -> Option<Result<Became, SubmitError>> {
         let ways = &self.inner.partitions[partition.0 as usize];
         let owner = ways.status.borrow().elsewhere.clone()?;
-        let peers = self.inner.cluster.peers();
+        let peers = &self.inner.cluster.peers;
         let asked = peers.outcome(&owner.address, partition, inquiry);
         // Half of the time is kept for this node's own answer.
         let wait = deadline.saturating_duration_since(Instant::now()) / 2;

@@ -51,20 +51,21 @@ impl ClusterOptions {
 }
 
 pub(super) struct Cluster {
-    node: String,
+    pub(super) node: String,
     log_id: LogId,
-    peers: Arc<dyn Peers>,
-    directory: Arc<dyn Directory>,
-    known: watch::Receiver<DirectoryEntries>,
-    log_clock: LogClock,
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) known: watch::Receiver<DirectoryEntries>,
+    pub(super) log_clock: LogClock,
     entry: Option<NodeEntry>,
-    assigned: Vec<watch::Sender<bool>>,
+    /// By partition: whether the group says that this node should own it.
+    pub(super) assigned: Vec<watch::Sender<bool>>,
     /// The group to follow; `None` once a task follows it.
     group: Option<Group>,
     task: Mutex<Option<JoinHandle<()>>>,
     leaving: watch::Sender<bool>,
     /// What keeps this node from owning the partitions that the group gives it.
-    unfit: watch::Sender<Unfit>,
+    pub(super) unfit: watch::Sender<Unfit>,
     /// Whether this node declines partitions that the group still gives it, because it is about to
     /// leave.
     declines: Arc<AtomicBool>,
@@ -123,38 +124,9 @@ impl Cluster {
         })
     }
 
-    pub(super) fn node(&self) -> &str {
-        &self.node
-    }
-
-    pub(super) fn peers(&self) -> Arc<dyn Peers> {
-        Arc::clone(&self.peers)
-    }
-
-    pub(super) fn directory(&self) -> Arc<dyn Directory> {
-        Arc::clone(&self.directory)
-    }
-
-    pub(super) fn log_clock(&self) -> LogClock {
-        self.log_clock.clone()
-    }
-
-    pub(super) fn known(&self) -> watch::Receiver<DirectoryEntries> {
-        self.known.clone()
-    }
-
-    /// The channel on which a partition reports what keeps this node from owning it.
-    pub(super) fn unfit(&self) -> watch::Sender<Unfit> {
-        self.unfit.clone()
-    }
-
     /// Whether there may be other nodes, so that the directory must be read first.
     pub(super) fn is_in_group(&self) -> bool {
         self.entry.is_some()
-    }
-
-    pub(super) fn assigned(&self, partition: Partition) -> watch::Receiver<bool> {
-        self.assigned[partition.0 as usize].subscribe()
     }
 
     /// Starts the task that tells the partitions' tasks what the group says, and announces this
@@ -208,9 +180,7 @@ impl Cluster {
     /// Takes nothing over any more; what this node owns, it owns until other nodes take it over.
     fn decline(&self) {
         self.declines.store(true, Ordering::Release);
-        for assigned in &self.assigned {
-            assigned.send_replace(false);
-        }
+        leave_to_others(&self.assigned);
     }
 
     /// Leaves the group. After that, this node should own nothing.
@@ -225,6 +195,13 @@ impl Cluster {
         {
             tracing::warn!(%error, "following the group broke off");
         }
+    }
+}
+
+/// Tells all partitions' tasks that other nodes should own their partitions.
+fn leave_to_others(assigned: &[watch::Sender<bool>]) {
+    for assigned in assigned {
+        assigned.send_replace(false);
     }
 }
 
@@ -264,13 +241,13 @@ impl Following {
                             "this program is too old for the log, and leaves the group of nodes: \
                              upgrade it"
                         );
-                        self.leave_to_others();
+                        leave_to_others(&self.assigned);
                         break;
                     }
                     match (rests, reason) {
                         (false, Some(reason)) => {
                             tracing::error!(reason, "this node leaves the group of nodes for now");
-                            self.leave_to_others();
+                            leave_to_others(&self.assigned);
                             if let Some(mut membership) = membership.take() {
                                 membership.leave().await;
                             }
@@ -301,33 +278,25 @@ impl Following {
         }
     }
 
-    /// Tells all partitions' tasks that other nodes should own their partitions.
-    fn leave_to_others(&self) {
-        for assigned in &self.assigned {
-            assigned.send_replace(false);
-        }
-    }
-
     /// The next change of the assignment. Joins the group first, as often as necessary.
     async fn next(group: &Group, membership: &mut Option<Box<dyn Membership>>) -> Assignment {
         loop {
-            if membership.is_none() {
-                match group.log.membership(&group.options) {
-                    Ok(joined) => *membership = Some(joined),
-                    Err(error) => {
-                        tracing::warn!(%error, "the group of nodes is out of reach");
-                        tokio::time::sleep(JOIN_AGAIN_AFTER).await;
+            let change = match membership {
+                Some(joined) => joined.next().await,
+                None => match group.log.membership(&group.options) {
+                    Ok(joined) => {
+                        *membership = Some(joined);
+                        continue;
                     }
-                }
-            }
-            if let Some(joined) = membership {
-                match joined.next().await {
-                    Ok(change) => return change,
-                    Err(error) => {
-                        tracing::warn!(%error, "the group of nodes is out of reach");
-                        *membership = None;
-                        tokio::time::sleep(JOIN_AGAIN_AFTER).await;
-                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match change {
+                Ok(change) => return change,
+                Err(error) => {
+                    tracing::warn!(%error, "the group of nodes cannot be reached");
+                    *membership = None;
+                    tokio::time::sleep(JOIN_AGAIN_AFTER).await;
                 }
             }
         }
@@ -366,7 +335,7 @@ impl Engine {
         if !others.is_empty() {
             self.inner.cluster.decline();
             let moves = self.owned().into_iter().map(|partition| {
-                let peers = self.inner.cluster.peers();
+                let peers = Arc::clone(&self.inner.cluster.peers);
                 // Spread over the other nodes: consecutive partitions start with different nodes.
                 let first = partition.0 as usize % others.len();
                 let mut candidates = others.clone();

@@ -177,7 +177,7 @@ impl PeerService for Engine {
     }
 
     fn topology(&self) -> Topology {
-        let known = self.inner.cluster.known().borrow().clone();
+        let known = self.inner.cluster.known.borrow().clone();
         let owners = (0..).map(Partition).zip(&self.inner.partitions);
         let owners = owners.filter_map(|(partition, ways)| {
             let status = ways.status.borrow().clone();
@@ -189,7 +189,7 @@ impl PeerService for Engine {
         });
         Topology {
             log: self.inner.log_id,
-            node: self.inner.cluster.node().to_owned(),
+            node: self.inner.cluster.node.clone(),
             partition_count: self.partition_count(),
             owners: owners.collect(),
             nodes: known.nodes.clone(),

@@ -1,7 +1,7 @@
 //! A node of the simulated world: its process, its seats, and the tasks that drive them.
 //!
-//! Invariant: a seat is driven by the engine's own driver (`seat::driver`); only the effects are of this
-//! world. Deliberately absent: clients' connections (`door`) and links (`net`).
+//! Invariant: the engine's own driver (`seat::driver`) drives each seat; only the effects are
+//! simulated. Deliberately absent: clients' connections (`door`) and links (`net`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
@@ -29,7 +29,7 @@ use super::world::World;
 
 /// How often a task looks at the clock, as in the engine, in microseconds.
 const TICK_US: u64 = 50_000;
-/// How often the local checkpoint is written when there is little to write, in microseconds.
+/// How often the local checkpoint is written while little changes, in microseconds.
 const SAVE_EVERY_US: u64 = 1_000_000;
 /// One partition's task in a node's process.
 pub struct Task {
@@ -39,20 +39,20 @@ pub struct Task {
     pub(super) assigned: Option<bool>,
     pub(super) hint: Option<Hint>,
     pub(super) ticked: bool,
-    /// Whether it has ended: nothing is taken any more.
+    /// Whether the task has ended and takes nothing more.
     pub ended: bool,
     is_running: bool,
     saved_at_us: u64,
-    /// What the trace said of it last: phase, term, and what is in flight and waits.
-    stands: Option<(Discriminant<Phase>, Term, [usize; 3])>,
+    /// The task's state as last traced: phase, term, and the commands in flight and waiting.
+    traced: Option<(Discriminant<Phase>, Term, [usize; 3])>,
 }
 
-/// What waits for a task, and its ways out.
+/// What waits for a task, and its session and link.
 pub(super) struct TaskQueues {
     pub(super) inputs: VecDeque<Input>,
     pub(super) from_peers: VecDeque<(Submission, SimPeer)>,
     pub(super) commands: FairQueue<(Submission, SimClient)>,
-    /// Whether a command was given up that had had its turn.
+    /// Whether a client gave up a command that was already taken out of the queue.
     pub(super) given_up: bool,
     session: Option<usize>,
     pub(super) link: Option<(LinkId, u64)>,
@@ -72,7 +72,6 @@ impl TaskQueues {
 }
 
 impl Task {
-    /// The seat.
     #[must_use]
     pub fn seat(&self) -> &Seat<SimClient, SimPeer> {
         self.driver.seat()
@@ -86,38 +85,37 @@ impl Task {
     }
 }
 
-/// A node.
 pub struct Node {
     /// Whether its process runs.
     pub up: bool,
-    /// Counts its processes.
+    /// The number of its present process.
     pub incarnation: u32,
-    /// Until when it stands still; 0: it does not.
+    /// Until when the node stands still; 0: it does not.
     pub paused_until_us: u64,
-    /// What reached it while it stood still.
+    /// Events that reached the node while it stood still.
     pub(super) backlog: Vec<NodeEvent>,
-    /// Whether its program is one whose rules fail over what others took up.
+    /// Whether its program is broken: its rules fail on events that other programs could apply.
     pub(super) is_broken: bool,
     /// How far its clock is off, in microseconds.
     pub clock_off_us: i64,
-    /// How long its machine was suspended alone, in microseconds.
+    /// How long the node's machine was suspended on its own, in microseconds.
     pub suspended_us: u64,
-    /// Since when it is; 0: it is not.
+    /// Since when the machine is suspended; 0: it is not.
     pub suspended_from_us: u64,
-    /// What its clock is held against.
+    /// The reference with which its clock is compared.
     pub(super) reference: Option<Reference>,
     pub(super) probe_at_us: u64,
-    /// Its partitions' tasks; one is absent while it runs.
+    /// Its partitions' tasks; the entry of a running task is `None`.
     pub tasks: Vec<Option<Task>>,
     pub(super) producer: usize,
-    /// What it keeps on its disk.
+    /// The contents of its disk.
     pub stores: Vec<LocalStore>,
     pub(super) queue_full_until_us: u64,
-    /// Until when what it appends is held up on its way.
+    /// Until when its appends are held up on their way.
     pub(super) appends_held_until_us: u64,
     /// Until when its local store fails.
     pub(super) store_away_until_us: u64,
-    /// Its clients' connections.
+    /// The connections of its clients.
     pub(super) handlers: BTreeMap<u64, Handler>,
     pub(super) waiting: BTreeMap<u64, Waiting>,
     /// Links that other nodes opened.
@@ -160,20 +158,18 @@ impl Node {
     }
 }
 
-/// The address of a node.
 #[must_use]
 pub fn address(node: usize) -> String {
     format!("http://node-{node}")
 }
 
-/// The node with an address.
 #[must_use]
 pub fn node_at(address: &str) -> Option<usize> {
     address.strip_prefix("http://node-")?.parse().ok()
 }
 
 impl World {
-    /// Puts something into the schedule for a node's present process.
+    /// Schedules an event for a node's present process.
     pub(super) fn tell_node(&mut self, at_us: u64, node: usize, event: NodeEvent) {
         let incarnation = self.nodes[node].incarnation;
         self.schedule.at(
@@ -186,7 +182,6 @@ impl World {
         );
     }
 
-    /// Starts a node's process.
     pub(super) fn start_node(&mut self, node: usize) {
         if self.nodes[node].up {
             return;
@@ -238,7 +233,7 @@ impl World {
                 ended: false,
                 is_running: false,
                 saved_at_us: now,
-                stands: None,
+                traced: None,
             }));
         }
         self.nodes[node].tasks = tasks;
@@ -258,7 +253,7 @@ impl World {
         if self.plan.failing_of == 0 || self.quiet {
             return false;
         }
-        // Drawn apart, so that it moves nothing else.
+        // A source of its own, so that no other draw changes.
         let of = (node as u64) << 32 ^ u64::from(self.nodes[node].incarnation);
         Random::new(of ^ self.plan.quiet_from_us).chance(300)
     }
@@ -319,7 +314,7 @@ impl World {
                 break;
             }
         }
-        self.say_standing(node, partition, &mut task);
+        self.trace_state(node, partition, &mut task);
         self.look_at(node, partition, &task);
         self.nodes[node].tasks[partition] = Some(task);
         self.feed(node, partition);
@@ -342,7 +337,7 @@ impl World {
         (&mut task.driver, effects)
     }
 
-    /// Takes one of the things that do not come through the queues; `false` if there is none.
+    /// Takes one piece of news that does not come through the queues; `false` if there is none.
     fn take_news(&mut self, node: usize, partition: usize, task: &mut Task) -> bool {
         if let Some(control) = task.control.pop_front() {
             if let Control::HandOver { reply, .. } = &control {
@@ -365,14 +360,14 @@ impl World {
         true
     }
 
-    /// Notes how a task stands, if that has changed.
-    fn say_standing(&mut self, node: usize, partition: usize, task: &mut Task) {
+    /// Writes a task's state into the trace, if it has changed.
+    fn trace_state(&mut self, node: usize, partition: usize, task: &mut Task) {
         let (seat, owner) = (task.driver.seat(), task.driver.seat().owner());
         let (waiting, forwarded) = (seat.waiting(), seat.forwarded_waiting());
         let term = owner.chain().term;
         let phase = std::mem::discriminant(owner.phase());
-        let stands = (phase, term, [owner.in_flight(), waiting, forwarded]);
-        if task.stands.replace(stands) == Some(stands) {
+        let traced = (phase, term, [owner.in_flight(), waiting, forwarded]);
+        if task.traced.replace(traced) == Some(traced) {
             return;
         }
         let described = || {
@@ -395,7 +390,7 @@ impl World {
         task.ended = true;
     }
 
-    /// Ends a task whether it is done or not.
+    /// Ends a task, whether it is done or not.
     pub(super) fn force_end(&mut self, node: usize, partition: usize) {
         if let Some(mut task) = self.nodes[node].tasks[partition].take() {
             if !task.ended {
@@ -406,12 +401,12 @@ impl World {
     }
 }
 
-/// What went wrong where the simulated log did not answer.
+/// The error of a simulated log that does not answer.
 pub(super) fn away() -> LogError {
     LogError::unavailable("reach the log", "it is away")
 }
 
-/// What a driver's calls do in the simulated world.
+/// A driver's effects in the simulated world.
 struct SimEffects<'w> {
     world: &'w mut World,
     node: usize,
@@ -425,7 +420,7 @@ impl SimEffects<'_> {
         self.world.trace.say(self.world.now_us, who, what, said);
     }
 
-    /// Lets the log serve something, after a while.
+    /// Sends a request to the log, which serves it after a while.
     fn ask_log(&mut self, event: NodeEvent) {
         let at_us = self.world.now_us + self.world.delay_us();
         self.world.tell_node(at_us, self.node, event);
