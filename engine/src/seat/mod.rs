@@ -50,7 +50,7 @@ pub(crate) use shared::{Queues, Shared, Status};
 pub use turns::Turns;
 pub(crate) use unfit::Unfit;
 pub use waiter::{Guard, Waiter};
-pub(crate) use waiter::{SentByClient, SentByPeer, sides};
+pub(crate) use waiter::{SentByClient, SentByPeer, Waiting, sides};
 pub(crate) use window::Window;
 pub(crate) use work::NodeControl;
 

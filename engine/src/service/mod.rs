@@ -44,7 +44,7 @@ use crate::owner::{
     StoreError, Submission,
 };
 use crate::seat::{
-    Desk, Events, Identity, Load, NodeControl, Queues, Seat, Sender, Shared, Status, sides,
+    Desk, Events, Identity, Load, NodeControl, Queues, Seat, Sender, Shared, Status, Waiting, sides,
 };
 use yielding::Yielding;
 
@@ -329,16 +329,20 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Answer, SubmitError> {
         let kind = command.kind;
-        let result = self.submit_now(command, deadline).await;
+        let result = match self.queue(command, deadline) {
+            Ok(waiting) => waiting.answer_until(deadline).await.unwrap_or_else(Err),
+            Err(error) => Err(error),
+        };
         self.inner.counts.note(kind, &result);
         result
     }
 
-    async fn submit_now(
+    /// Queues a command that does not wait for room.
+    fn queue(
         &self,
         command: Prepared,
         deadline: Instant,
-    ) -> Result<Answer, SubmitError> {
+    ) -> Result<Waiting<Result<Answer, SubmitError>>, SubmitError> {
         let inner = &*self.inner;
         inner.yielding.single();
         let size = command.submission.size();
@@ -357,7 +361,7 @@ impl Engine {
         let waiting = ways.queues.commands.try_push(load, command);
         let waiting = waiting.map_err(|(_, why)| turned_away(why.into()))?;
         ways.desk.work();
-        waiting.answer_until(deadline).await.unwrap_or_else(Err)
+        Ok(waiting)
     }
 
     fn partition_count(&self) -> u32 {
