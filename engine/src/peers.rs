@@ -182,6 +182,8 @@ pub struct Topology {
 /// The peers of a node that is alone: no other node can be reached.
 pub struct NoPeers;
 
+const NO_PEERS: &str = "this node knows no others";
+
 struct NoLink;
 
 impl PeerLink for NoLink {
@@ -196,20 +198,16 @@ impl Peers for NoPeers {
         _: Partition,
         events: Box<dyn Fn(LinkEvent) + Send + Sync>,
     ) -> Box<dyn PeerLink> {
-        events(LinkEvent::Broken("this node knows no others".to_owned()));
+        events(LinkEvent::Broken(NO_PEERS.to_owned()));
         Box::new(NoLink)
     }
 
     async fn hand_over(&self, _: &str, _: Partition, _: &Hint) -> Result<bool, PeerError> {
-        Err(PeerError::Unreachable(
-            "this node knows no others".to_owned(),
-        ))
+        Err(PeerError::Unreachable(NO_PEERS.to_owned()))
     }
 
     async fn take_over(&self, _: &str, _: Partition) -> Result<(), PeerError> {
-        Err(PeerError::Unreachable(
-            "this node knows no others".to_owned(),
-        ))
+        Err(PeerError::Unreachable(NO_PEERS.to_owned()))
     }
 
     async fn outcome(
@@ -218,8 +216,6 @@ impl Peers for NoPeers {
         _: Partition,
         _: &Inquiry,
     ) -> Result<Result<Became, SubmitError>, PeerError> {
-        Err(PeerError::Unreachable(
-            "this node knows no others".to_owned(),
-        ))
+        Err(PeerError::Unreachable(NO_PEERS.to_owned()))
     }
 }

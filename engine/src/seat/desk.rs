@@ -17,7 +17,8 @@ use event_log::directory::DirectoryEntries;
 use kernel::explained;
 use position::Partition;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::driver::Effects as _;
 use super::effects::RETRY_AFTER;
@@ -31,21 +32,25 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Up to this many commands in flight or waiting, a thread that brings work does it itself.
 const AT_ONCE_MAX: usize = 16;
 
-/// What a seat's task receives apart from the queues.
-pub(crate) struct Events {
-    pub(crate) control: mpsc::Receiver<NodeControl>,
+/// How many hand-over and take-over requests of other nodes may wait for one partition.
+const CONTROL_MAX: usize = 64;
+
+/// What a seat's task is told apart from commands and requests.
+pub(crate) struct News {
     /// Whether the group says that this node should own.
     pub(crate) assigned: watch::Receiver<bool>,
     pub(crate) known: watch::Receiver<DirectoryEntries>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
+/// All ways to one partition's seat.
 pub(crate) struct Desk {
+    pub(crate) queues: Arc<Queues>,
+    pub(crate) control: mpsc::Sender<NodeControl>,
+    pub(crate) status: watch::Receiver<Status>,
     /// `None` after the task has ended.
     work: Mutex<Option<Work>>,
     runtime: Handle,
-    /// Wakes the task.
-    task: Arc<Notify>,
     /// How many commands were in flight or waited when a thread last worked here; `usize::MAX`
     /// before the task has begun.
     load: AtomicUsize,
@@ -98,28 +103,35 @@ fn aside<R>(work: impl FnOnce() -> R) -> R {
 }
 
 impl Desk {
-    /// A desk whose task is not started yet, on the runtime of the caller.
-    pub(crate) fn open(
+    /// Starts a seat's task on the runtime of the caller.
+    pub(crate) fn start(
         seat: NodeSeat,
         shared: Shared,
-        queues: Arc<Queues>,
-        status: watch::Sender<Status>,
-    ) -> Arc<Self> {
-        Arc::new_cyclic(|desk| {
+        queue_max: usize,
+        news: News,
+    ) -> (Arc<Self>, JoinHandle<()>) {
+        let queues = Queues::new(queue_max);
+        let (control, requests) = mpsc::channel(CONTROL_MAX);
+        let (show, status) = watch::channel(Status::of(&seat));
+        let desk = Arc::new_cyclic(|desk| {
             let way = WayToDesk(Weak::clone(desk));
-            let task = Arc::clone(&queues.task);
+            let work = Work::new(seat, shared, (Arc::clone(&queues), show), way);
             Self {
-                work: Mutex::new(Some(Work::new(seat, shared, (queues, status), way))),
+                queues,
+                control,
+                status,
+                work: Mutex::new(Some(work)),
                 runtime: Handle::current(),
-                task,
                 load: AtomicUsize::new(usize::MAX),
             }
-        })
+        });
+        let task = tokio::spawn(Arc::clone(&desk).attend(news, requests));
+        (desk, task)
     }
 
     /// Wakes the task.
     pub(crate) fn call(&self) {
-        self.task.notify_one();
+        self.queues.task.notify_one();
     }
 
     /// How many commands were in flight or waited when a thread last worked here.
@@ -182,9 +194,9 @@ impl Desk {
 
     /// The seat's task: starts the seat, looks at the clock, handles what does not come through the
     /// queues, and ends.
-    pub(crate) async fn attend(self: Arc<Self>, mut events: Events) {
+    async fn attend(self: Arc<Self>, mut news: News, mut requests: mpsc::Receiver<NodeControl>) {
         let _closing = Closing(&self);
-        if self.begin(&mut events).await.is_none() {
+        if self.begin(&mut news).await.is_none() {
             return;
         }
         let mut ticked_at = Instant::now();
@@ -192,7 +204,7 @@ impl Desk {
         let mut save_at = ticked_at + partition.map_or(SAVE_EVERY, first_save_after);
         let (mut group_is_there, mut directory_is_there) = (true, true);
         loop {
-            let stopping = *events.stopping.borrow();
+            let stopping = *news.stopping.borrow();
             let planned = self.with(|work| {
                 if stopping {
                     work.driver.seat_mut().stop();
@@ -224,24 +236,24 @@ impl Desk {
             }
             tokio::select! {
                 biased;
-                () = self.task.notified() => tokio::task::consume_budget().await,
-                Some(control) = events.control.recv() => {
+                () = self.queues.task.notified() => tokio::task::consume_budget().await,
+                Some(control) = requests.recv() => {
                     self.with(|work| work.driver.control(control, &mut work.effects));
                 }
-                changed = events.assigned.changed(), if group_is_there => {
+                changed = news.assigned.changed(), if group_is_there => {
                     group_is_there = changed.is_ok();
-                    let assigned = *events.assigned.borrow_and_update();
+                    let assigned = *news.assigned.borrow_and_update();
                     self.with(|work| {
                         let now = work.effects.now();
                         work.driver.seat_mut().assign(assigned, now);
                     });
                 }
-                changed = events.known.changed(), if directory_is_there => {
+                changed = news.known.changed(), if directory_is_there => {
                     directory_is_there = changed.is_ok();
-                    self.with(|work| work.look_up(&events.known.borrow_and_update()));
+                    self.with(|work| work.look_up(&news.known.borrow_and_update()));
                 }
                 // The value is read at the top of the loop, whichever branch comes first.
-                _ = events.stopping.changed(), if !stopping => {}
+                _ = news.stopping.changed(), if !stopping => {}
                 () = tokio::time::sleep_until(wakes_at.into()) => {}
             }
         }
@@ -249,16 +261,16 @@ impl Desk {
     }
 
     /// Reads where the log begins, unless this node is told to stop first.
-    async fn begin(&self, events: &mut Events) -> Option<()> {
+    async fn begin(&self, news: &mut News) -> Option<()> {
         let (log, partition) = self.with(|work| {
-            work.look_up(&events.known.borrow_and_update());
+            work.look_up(&news.known.borrow_and_update());
             let log = Arc::clone(&work.effects.shared.log);
             (log, work.driver.seat().partition())
         })?;
         loop {
             match log.bounds(partition).await {
                 Ok(bounds) => {
-                    let assigned = *events.assigned.borrow_and_update();
+                    let assigned = *news.assigned.borrow_and_update();
                     return self.with(|work| {
                         work.driver.start(bounds.first, assigned, &work.effects);
                     });
@@ -267,7 +279,7 @@ impl Desk {
                     tracing::warn!(error = explained(&error), %partition, "the log is away");
                     tokio::time::sleep(RETRY_AFTER).await;
                     self.with(|work| work.effects.answer_questions(work.driver.seat()));
-                    if *events.stopping.borrow() {
+                    if *news.stopping.borrow() {
                         return Some(());
                     }
                 }

@@ -123,10 +123,7 @@ impl NodeEffects {
                 || status.elsewhere.as_ref() != elsewhere;
             if changed {
                 count_moves(status.term, term);
-                status.not_owning = not_owning;
-                status.log = log;
-                status.term = term;
-                status.elsewhere = elsewhere.cloned();
+                *status = Status::of(seat);
             }
             status.position = position;
             changed

@@ -39,14 +39,14 @@ use crate::owner::{Inquired, Inquiry, Lists, LogAction, NotOwning, Now, Owner, P
 use crate::peers::{LinkAnswer, LinkId};
 use heard::Heard;
 
-pub(crate) use desk::{Desk, Events};
+pub(crate) use desk::{Desk, News};
 pub use driver::{Control, Driver, Effects};
 pub use fair::{FairQueue, Place, Sender};
 pub use input::Input;
 pub(crate) use queue::Load;
 pub use route::Command;
 pub use router::{LocalOwner, Routed, Router, Settled, Step};
-pub(crate) use shared::{Queues, Shared, Status};
+pub(crate) use shared::{Shared, Status};
 pub use turns::Turns;
 pub(crate) use unfit::Unfit;
 pub use waiter::{Guard, Waiter};

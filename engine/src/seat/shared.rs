@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::queue::{ForwardedCommands, OwnCommands, Questions, Queue};
 use super::turns::Turns;
 use super::unfit::Unfit;
+use super::work::NodeSeat;
 use crate::clock::LogClock;
 use crate::owner::NotOwning;
 use crate::peers::Peers;
@@ -27,6 +28,20 @@ pub(crate) struct Status {
     pub(crate) term: Option<Term>,
     /// The owner elsewhere, as far as this node knows.
     pub(crate) elsewhere: Option<Hint>,
+}
+
+impl Status {
+    pub(super) fn of(seat: &NodeSeat) -> Self {
+        let chain = seat.owner().chain();
+        let not_owning = seat.not_owning();
+        Self {
+            log: chain.log,
+            position: chain.position,
+            term: seat.owner().held_term().filter(|_| not_owning.is_none()),
+            elsewhere: seat.target().cloned(),
+            not_owning,
+        }
+    }
 }
 
 /// What the tasks of all partitions share.

@@ -58,7 +58,7 @@ impl Batch {
         if guard.is_closed() {
             return Box::pin(std::future::ready(Err(behind_unanswered)));
         }
-        let ways = &self.inner.partitions[command.partition.0 as usize];
+        let desk = self.inner.desk(command.partition);
         let size = command.submission.size();
         let tenant = request.tenant.clone();
         let load = Load {
@@ -72,14 +72,14 @@ impl Batch {
             let part = self.inner.room.take(&self.share, size).await;
             let (sent, waiting) = sides(Some(Arc::clone(&guard)), deadline, None, Some(part));
             let command = (Box::new((command.submission, sent)), waiting);
-            let waiting = ways.queues.commands.push(load, command).await;
+            let waiting = desk.queues.commands.push(load, command).await;
             waiting.map(|waiting| (waiting, under_way))
         };
         let queued = tokio::time::timeout_at(deadline.into(), queued).await;
         let reason = match queued {
             Ok(Ok((waiting, under_way))) => {
                 // The next command can be prepared meanwhile.
-                ways.desk.call();
+                desk.call();
                 return Box::pin(async move {
                     let result = waiting.answer_until(deadline).await.unwrap_or_else(Err);
                     under_way.answered();

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use kernel::registry::Registry;
 use metrics::{Counter, counter, gauge};
 
-use super::{Engine, Shares, unready};
+use super::shares::Shares;
+use super::{Engine, unready};
 use crate::command::{Answer, Decision, SubmitError, TurnedAway};
 use crate::owner::VERSION_CONFLICT;
 
@@ -196,14 +197,11 @@ impl Engine {
         let partitions = &self.inner.partitions;
         let depths = partitions
             .iter()
-            .map(|ways| ways.queues.commands.len() + ways.queues.from_peers.len());
+            .map(|desk| desk.queues.commands.len() + desk.queues.from_peers.len());
         let unowned = partitions
             .iter()
-            .filter(|ways| unready(&ways.status.borrow()).is_some());
-        let open: usize = partitions
-            .iter()
-            .map(|ways| ways.desk.open_commands())
-            .sum();
+            .filter(|desk| unready(&desk.status.borrow()).is_some());
+        let open: usize = partitions.iter().map(|desk| desk.open_commands()).sum();
         gauge!("annals_owned_partitions").set(float(self.owned().len()));
         gauge!("annals_unowned_partitions").set(float(unowned.count()));
         gauge!("annals_queued_commands").set(float(depths.clone().sum()));

@@ -10,106 +10,35 @@ mod nodes;
 mod room;
 mod serving;
 mod shares;
+mod start;
 mod time;
 mod yielding;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use event_log::log::Appender;
+use event_log::record::partition_of;
+use kernel::registry::Registry;
 use kernel::{CommandId, StreamName, TenantId};
 use position::{LogId, Partition, Position, PositionToken};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use batch::Batch;
 pub use nodes::ClusterOptions;
-
-use kernel::registry::Registry;
 pub(crate) use room::Part;
 use room::{Room, Share};
-use shares::Shares;
 pub use shares::{MEMORY_BYTES, MEMORY_BYTES_MIN};
-
-use event_log::create::first_claim;
-use event_log::log::{Appender, EventLog, LogError};
-use event_log::record::partition_of;
-
-use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway, turned_away};
-use crate::owner::{
-    Entropy, Inquired, Inquiry, NoStore, NotOwning, Owner, OwnerSettings, StateStore, Store,
-    StoreError, Submission,
-};
-use crate::seat::{
-    Desk, Events, Identity, Load, NodeControl, Queues, Seat, Sender, Shared, Status, Waiting, sides,
-};
+pub use start::{EngineOptions, QUEUE_MAX, StartError};
 use yielding::Yielding;
 
-/// How many commands may wait for one partition, unless configured otherwise.
-pub const QUEUE_MAX: usize = 1_024;
-/// How many hand-over and take-over requests of other nodes may wait for one partition.
-const CONTROL_MAX: usize = 64;
-
-/// Options with which the write side starts.
-pub struct EngineOptions {
-    /// The bounds and times of every owner.
-    pub owner: OwnerSettings,
-    /// The folder of the local checkpoint store; `None`: everything stays in memory and is folded
-    /// again at every start.
-    pub store: Option<PathBuf>,
-    /// How many commands may wait for one partition before more are turned away: this many of this
-    /// node's clients, and as many again of other nodes.
-    pub queue_max: usize,
-    /// The node's memory budget, in bytes; the states of streams, waiting commands and records in
-    /// flight each get a part of it. At least [`MEMORY_BYTES_MIN`].
-    pub memory_bytes: usize,
-    /// The other nodes on the same log; [`ClusterOptions::alone`] if there are none.
-    pub cluster: ClusterOptions,
-}
-
-impl EngineOptions {
-    /// A node without other nodes, with all defaults.
-    #[must_use]
-    pub fn alone(store: Option<PathBuf>) -> Self {
-        Self {
-            owner: OwnerSettings::default(),
-            store,
-            queue_max: QUEUE_MAX,
-            memory_bytes: MEMORY_BYTES,
-            cluster: ClusterOptions::alone(),
-        }
-    }
-}
-
-/// Why the write side does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The log cannot be used.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The creation of the log was never completed.
-    #[error(
-        "partition {partition} was never claimed; finish the log with: annals log create --log \
-         {address}"
-    )]
-    Unclaimed {
-        /// The partition.
-        partition: Partition,
-        /// The log's address.
-        address: String,
-    },
-    /// The local checkpoint store cannot be used.
-    #[error("the local checkpoint store in {folder} cannot be used; it may be deleted")]
-    Store {
-        /// Its folder.
-        folder: String,
-        /// Why.
-        source: StoreError,
-    },
-}
+use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway, turned_away};
+use crate::owner::{Inquired, Inquiry, NotOwning, Submission};
+use crate::seat::{Desk, Load, Sender, Status, Waiting, sides};
 
 /// A request with the right shape, on its way to its partition.
 pub struct Prepared {
@@ -130,7 +59,7 @@ pub struct Engine {
 struct Inner {
     registry: Registry,
     log_id: LogId,
-    partitions: Vec<Ways>,
+    partitions: Vec<Arc<Desk>>,
     /// The bytes that waiting commands may take.
     room: Arc<Room>,
     next_sender: AtomicU64,
@@ -142,144 +71,27 @@ struct Inner {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The ways to reach one partition's seat.
-struct Ways {
-    desk: Arc<Desk>,
-    queues: Arc<Queues>,
-    control: mpsc::Sender<NodeControl>,
-    status: watch::Receiver<Status>,
-}
-
-impl Drop for Ways {
-    /// Nothing sends to the seat any more: its task ends.
+impl Drop for Inner {
+    /// Nothing sends to the seats any more: their tasks end.
     fn drop(&mut self) {
-        self.queues.close();
+        for desk in &self.partitions {
+            desk.queues.close();
+        }
     }
 }
 
 impl Inner {
+    fn desk(&self, partition: Partition) -> &Arc<Desk> {
+        &self.partitions[partition.0 as usize]
+    }
+
     /// A new id for a sender.
     fn sender(&self) -> Sender {
         Sender(self.next_sender.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-struct SystemEntropy;
-
-impl Entropy for SystemEntropy {
-    fn bytes(&mut self) -> [u8; 16] {
-        rand::random()
-    }
-}
-
 impl Engine {
-    /// Starts the owners of all partitions; they take over in the background.
-    ///
-    /// # Errors
-    /// [`StartError`]; each says what to do about it.
-    pub async fn start(
-        log: Arc<dyn EventLog>,
-        registry: Registry,
-        options: EngineOptions,
-    ) -> Result<Self, StartError> {
-        for warning in log.check().await? {
-            tracing::warn!(log = %log.address(), "{warning}");
-        }
-        let partition_count = log.partition_count();
-        let shares = Shares::of(options.memory_bytes, partition_count);
-        let log_id = claimed_log(&*log).await?;
-        let appender = log.appender().await?;
-        let store = options
-            .store
-            .as_ref()
-            .map(|folder| open_store(folder, shares.store, partition_count))
-            .transpose()?;
-        let mut settings = options.owner;
-        settings.states_bytes_max = shares.states;
-        settings.unsaved_bytes_max = shares.states;
-        settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
-        let (stopping, stopped) = watch::channel(false);
-        let mut cluster = nodes::Cluster::join((&log, log_id), options.cluster, &settings).await?;
-        let started = Instant::now();
-        let keeper = time::Timekeeper::of(
-            cluster.log_clock.clone(),
-            Arc::clone(&cluster.directory),
-            started,
-            settings.clock_skew_max_ms,
-        );
-        tokio::spawn(keeper.run(stopped.clone()));
-        let shared = Shared {
-            log: Arc::clone(&log),
-            appender: Arc::clone(&appender),
-            peers: Arc::clone(&cluster.peers),
-            directory: Arc::clone(&cluster.directory),
-            unfit: cluster.unfit.clone(),
-            in_group: cluster.is_in_group(),
-            log_clock: cluster.log_clock.clone(),
-            started,
-        };
-        let identity = Identity {
-            node: settings.node.clone(),
-            address: settings.address.clone(),
-            log: log_id,
-        };
-        let mut partitions = Vec::new();
-        let mut tasks = Vec::new();
-        for partition in (0..partition_count).map(Partition) {
-            let (control_queue, control) = mpsc::channel(CONTROL_MAX);
-            let mut owner = Owner::new(
-                partition,
-                registry.clone(),
-                settings.clone(),
-                partition_store(store.as_ref(), partition),
-                Box::new(SystemEntropy),
-            );
-            owner.pass(log.acknowledged());
-            owner.expect_log(log_id);
-            let (status, watched) = watch::channel(Status {
-                not_owning: owner.not_owning(),
-                log: None,
-                position: Position(0),
-                term: None,
-                elsewhere: None,
-            });
-            let queues = Queues::new(options.queue_max);
-            let events = Events {
-                control,
-                assigned: cluster.assigned[partition.0 as usize].subscribe(),
-                known: cluster.known.clone(),
-                stopping: stopped.clone(),
-            };
-            let seat = Seat::new(owner, identity.clone());
-            let desk = Desk::open(seat, shared.clone(), Arc::clone(&queues), status);
-            tasks.push(tokio::spawn(Arc::clone(&desk).attend(events)));
-            partitions.push(Ways {
-                desk,
-                queues,
-                control: control_queue,
-                status: watched,
-            });
-        }
-        cluster.follow_the_group(stopped);
-        measure::budget(&shares, partition_count);
-        let inner = Inner {
-            counts: measure::Counts::of(&registry),
-            registry,
-            log_id,
-            partitions,
-            room: Room::new(shares.waiting),
-            next_sender: AtomicU64::new(1),
-            yielding: Arc::new(Yielding::new()),
-            cluster,
-            stopping,
-            appender,
-            tasks: Mutex::new(tasks),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
-    }
-
     /// The registered aggregates.
     #[must_use]
     pub fn registry(&self) -> &Registry {
@@ -348,7 +160,7 @@ impl Engine {
         let size = command.submission.size();
         let part = inner.room.try_take(&Share::default(), size);
         let part = part.ok_or_else(|| turned_away(TurnedAway::Overloaded))?;
-        let ways = &inner.partitions[command.partition.0 as usize];
+        let desk = inner.desk(command.partition);
         // A connection waits for one such answer at a time, so each command is a sender of its own.
         let (tenant, sender) = (command.submission.request.tenant.clone(), inner.sender());
         let load = Load {
@@ -356,11 +168,11 @@ impl Engine {
             tenant: &tenant,
             bytes: size,
         };
-        let (sent, waiting) = sides(None, deadline, Some(&ways.queues.turns), Some(part));
+        let (sent, waiting) = sides(None, deadline, Some(&desk.queues.turns), Some(part));
         let command = (Box::new((command.submission, sent)), waiting);
-        let waiting = ways.queues.commands.try_push(load, command);
+        let waiting = desk.queues.commands.try_push(load, command);
         let waiting = waiting.map_err(|(_, why)| turned_away(why.into()))?;
-        ways.desk.work();
+        desk.work();
         Ok(waiting)
     }
 
@@ -427,8 +239,8 @@ impl Engine {
         inquiry: &Inquiry,
         deadline: Instant,
     ) -> Option<Result<Became, SubmitError>> {
-        let ways = &self.inner.partitions[partition.0 as usize];
-        let owner = ways.status.borrow().elsewhere.clone()?;
+        let desk = self.inner.desk(partition);
+        let owner = desk.status.borrow().elsewhere.clone()?;
         let peers = &self.inner.cluster.peers;
         let asked = peers.outcome(&owner.address, partition, inquiry);
         // Half of the time is kept for this node's own answer.
@@ -454,10 +266,10 @@ impl Engine {
         inquiry: Inquiry,
         deadline: Instant,
     ) -> Result<Inquired, SubmitError> {
-        let ways = &self.inner.partitions[partition.0 as usize];
-        let answer = ways.queues.questions.ask(inquiry);
+        let desk = self.inner.desk(partition);
+        let answer = desk.queues.questions.ask(inquiry);
         let answer = answer.map_err(|why| turned_away(why.into()))?;
-        ways.desk.work();
+        desk.work();
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(inquired)) => Ok(inquired),
             Ok(Err(_)) => Err(turned_away(TurnedAway::Stopping)),
@@ -471,8 +283,8 @@ impl Engine {
     /// The partitions without an owner, with reasons.
     pub fn readiness(&self) -> Result<(), String> {
         let mut reasons = Vec::new();
-        for (partition, ways) in self.inner.partitions.iter().enumerate() {
-            if let Some(reason) = unready(&ways.status.borrow()) {
+        for (partition, desk) in self.inner.partitions.iter().enumerate() {
+            if let Some(reason) = unready(&desk.status.borrow()) {
                 reasons.push(format!("partition {partition}: {reason}"));
             }
         }
@@ -489,8 +301,8 @@ impl Engine {
     /// The error of [`Self::readiness`] if `wait` is over first.
     pub async fn ready(&self, wait: Duration) -> Result<(), String> {
         let all = async {
-            for ways in &self.inner.partitions {
-                let mut status = ways.status.clone();
+            for desk in &self.inner.partitions {
+                let mut status = desk.status.clone();
                 let _ = status.wait_for(|status| unready(status).is_none()).await;
             }
         };
@@ -516,48 +328,6 @@ impl Engine {
             }
         }
         self.inner.appender.flush(wait).await;
-    }
-}
-
-/// The log's identity, if every partition was claimed.
-async fn claimed_log(log: &dyn EventLog) -> Result<LogId, StartError> {
-    let partitions = (0..log.partition_count()).map(Partition);
-    let found = futures::future::join_all(partitions.map(async |partition| {
-        match first_claim(log, partition).await {
-            Ok(Some(claim)) => Ok(claim),
-            Ok(None) => Err(StartError::Unclaimed {
-                partition,
-                address: log.address().to_string(),
-            }),
-            Err(error) => Err(StartError::Log(error)),
-        }
-    }))
-    .await;
-    let claims = found.into_iter().collect::<Result<Vec<_>, _>>()?;
-    claims
-        .first()
-        .map(|claim| claim.log)
-        .ok_or_else(|| StartError::Unclaimed {
-            partition: Partition(0),
-            address: log.address().to_string(),
-        })
-}
-
-fn open_store(folder: &Path, bytes: usize, partitions: u32) -> Result<Store, StartError> {
-    Store::open(folder, bytes as u64, partitions).map_err(|source| store_error(folder, source))
-}
-
-fn store_error(folder: &Path, source: StoreError) -> StartError {
-    StartError::Store {
-        folder: folder.display().to_string(),
-        source,
-    }
-}
-
-fn partition_store(store: Option<&Store>, partition: Partition) -> Box<dyn StateStore> {
-    match store {
-        Some(store) => Box::new(store.partition(partition)),
-        None => Box::new(NoStore),
     }
 }
 

@@ -366,7 +366,7 @@ impl Engine {
     pub fn owned(&self) -> Vec<Partition> {
         let numbered = (0..).map(Partition).zip(&self.inner.partitions);
         numbered
-            .filter(|(_, ways)| ways.status.borrow().not_owning.is_none())
+            .filter(|(_, desk)| desk.status.borrow().not_owning.is_none())
             .map(|(partition, _)| partition)
             .collect()
     }

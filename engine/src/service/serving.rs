@@ -39,7 +39,7 @@ impl Link {
     ) -> Result<BoxFuture<'static, LinkAnswer>, SubmitError> {
         let inner: &Inner = &self.engine.inner;
         let size = command.submission.size();
-        let ways = &inner.partitions[self.partition.0 as usize];
+        let desk = inner.desk(self.partition);
         // One tenant stands for all tenants: a link keeps the order of all its commands.
         let tenant = TenantId::default();
         let load = Load {
@@ -51,11 +51,11 @@ impl Link {
             let part = inner.room.take(&self.share, size).await;
             let (sent, waiting) = sides(Some(Arc::clone(&self.guard)), deadline, None, Some(part));
             let command = (Box::new((command.submission, sent)), waiting);
-            ways.queues.from_peers.push(load, command).await
+            desk.queues.from_peers.push(load, command).await
         };
         match tokio::time::timeout_at(deadline.into(), queued).await {
             Ok(Ok(waiting)) => {
-                ways.desk.work();
+                desk.work();
                 let unknown = |error| LinkAnswer::Answered(Err(error));
                 let answer = waiting.answer();
                 Ok(answer.map(move |said| said.unwrap_or_else(unknown)).boxed())
@@ -103,8 +103,8 @@ impl AcceptedLink for Link {
 
 impl Engine {
     fn control(&self, partition: Partition) -> Option<&mpsc::Sender<NodeControl>> {
-        let ways = self.inner.partitions.get(partition.0 as usize)?;
-        Some(&ways.control)
+        let desk = self.inner.partitions.get(partition.0 as usize)?;
+        Some(&desk.control)
     }
 }
 
@@ -150,7 +150,7 @@ impl PeerService for Engine {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(stopped()),
             Err(_) => {
-                let status = self.inner.partitions[partition.0 as usize].status.borrow();
+                let status = self.inner.desk(partition).status.borrow();
                 Err(match &status.not_owning {
                     Some(reason) => reason.to_string(),
                     None => "it was taken over just now".to_owned(),
@@ -179,8 +179,8 @@ impl PeerService for Engine {
     fn topology(&self) -> Topology {
         let known = self.inner.cluster.known.borrow().clone();
         let owners = (0..).map(Partition).zip(&self.inner.partitions);
-        let owners = owners.filter_map(|(partition, ways)| {
-            let status = ways.status.borrow().clone();
+        let owners = owners.filter_map(|(partition, desk)| {
+            let status = desk.status.borrow().clone();
             let owner = match status.term {
                 Some(term) => self.inner.cluster.own_hint(term),
                 None => status.elsewhere,
