@@ -1,11 +1,11 @@
-//! Attacks with answers that nobody reads.
+//! Attacks by clients that do not read the answers.
 
 use std::time::Duration;
 
 use super::Target;
 use super::wire::{connect_narrow, crowd, write};
 
-/// How long an attacker keeps an answer waiting.
+/// How long an attacker leaves an answer unread.
 const UNREAD: Duration = Duration::from_secs(60);
 
 pub(super) async fn state(target: Target) {
@@ -26,7 +26,7 @@ async fn unread(target: &Target, count: usize, what: &str) {
         let Some(mut stream) = connect_narrow(&target.authority).await else {
             return;
         };
-        // As many answers as fit into a connection's queue are asked for.
+        // Ask for as many answers as fit into a connection's queue.
         for _ in 0..4 {
             if write(&mut stream, request).await.is_none() {
                 return;

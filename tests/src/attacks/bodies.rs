@@ -1,4 +1,4 @@
-//! Attacks with bodies of requests.
+//! Attacks with request bodies.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) async fn lines(target: Target) {
     .await;
 }
 
-/// Bodies that come byte by byte.
+/// Bodies that arrive byte by byte.
 pub(super) async fn slow(target: Target) {
     let target = &target;
     crowd(1_000, |_| async move {
@@ -48,7 +48,7 @@ pub(super) async fn slow(target: Target) {
     .await;
 }
 
-/// Bodies that are announced and do not come.
+/// Bodies that are announced and never sent.
 pub(super) async fn promised(target: Target) {
     let target = &target;
     crowd(1_000, |_| async move {
@@ -61,7 +61,7 @@ pub(super) async fn promised(target: Target) {
     .await;
 }
 
-/// Batches in which nothing is said.
+/// Batches without a single line.
 pub(super) async fn resting(target: Target) {
     let target = &target;
     crowd(1_000, |_| async move {

@@ -1,16 +1,16 @@
-//! Attacks with commands that are well-formed.
+//! Attacks with well-formed commands.
 
 use tokio::io::AsyncReadExt as _;
 
 use super::Target;
 use super::wire::{connect, crowd, write};
 
-/// A line of a batch that a rule refuses: the order was never placed.
+/// A batch line that a rule refuses: the order was never placed.
 fn refused(number: u64) -> String {
     format!("{{\"stream\":\"order-none{number}\",\"command\":\"ApproveOrder\",\"data\":{{}}}}\n")
 }
 
-/// One connection, as many refusals as it gets.
+/// One connection that collects as many refusals as it can.
 pub(super) async fn refusals(target: Target) {
     let target = &target;
     crowd(1, |_| async move {
@@ -40,7 +40,7 @@ pub(super) async fn refusals(target: Target) {
     .await;
 }
 
-/// A single command with its answer; none once the connection is closed.
+/// Sends a single command and reads its answer; `None` once the connection is closed.
 async fn ask(stream: &mut tokio::net::TcpStream, path: &str, body: &str) -> Option<()> {
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -55,7 +55,7 @@ async fn ask(stream: &mut tokio::net::TcpStream, path: &str, body: &str) -> Opti
     }
 }
 
-/// One stream that grows and grows.
+/// Commands that all append to one stream.
 pub(super) async fn one_stream(target: Target) {
     let target = &target;
     let text = "x".repeat(9_000);
@@ -78,7 +78,7 @@ pub(super) async fn one_stream(target: Target) {
     .await;
 }
 
-/// Requests each of which leaves a line in a log that says much.
+/// Requests that each leave a line in a verbose log.
 pub(super) async fn noise(target: Target) {
     let target = &target;
     crowd(4, |_| async move {

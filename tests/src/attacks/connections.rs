@@ -1,14 +1,14 @@
-//! Attacks with connections and heads of requests.
+//! Attacks with connections and request heads.
 
 use std::time::Duration;
 
 use super::Target;
 use super::wire::{connect, crowd, until_closed, write};
 
-/// The beginning of a head that goes on.
+/// The beginning of an unfinished request head.
 const HEAD: &[u8] = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-More: ";
 
-/// Connections that say nothing.
+/// Connections that send nothing.
 pub(super) async fn idle(target: Target) {
     let target = &target;
     crowd(940, |_| async move {
@@ -19,7 +19,7 @@ pub(super) async fn idle(target: Target) {
     .await;
 }
 
-/// Heads that never end, each as large as it may become.
+/// Heads that never end, each of the greatest allowed size.
 pub(super) async fn heads(target: Target) {
     let target = &target;
     crowd(1_000, |_| async move {
@@ -38,7 +38,7 @@ pub(super) async fn heads(target: Target) {
     .await;
 }
 
-/// Heads that never end and come byte by byte.
+/// Heads that never end and arrive byte by byte.
 pub(super) async fn trickle(target: Target) {
     let target = &target;
     crowd(1_000, |_| async move {
@@ -54,7 +54,7 @@ pub(super) async fn trickle(target: Target) {
     .await;
 }
 
-/// Connections that are dropped at once.
+/// Connections that are opened and closed at once.
 pub(super) async fn storm(target: Target) {
     let target = &target;
     let many = (0..64).map(|_| async move {

@@ -1,9 +1,9 @@
-//! Attacks, one after the other, and what came of each.
+//! Runs each attack and measures its effects.
 //!
-//! A polite client's rate beside an attack is held against its rate beside a polite load that takes
-//! the same processor time (the node's and its client's together), measured on the same node by
-//! turns: a shared machine is not as fast in one minute as in the next. Whoever shares a machine
-//! with somebody busy gets less; the attacker must not take more than that.
+//! A polite client's rate beside an attack is compared with its rate beside a polite load. Both
+//! take the same processor time (node and client together), and both are measured by turns on the
+//! same node: a shared machine is not equally fast from one minute to the next. A client beside any
+//! busy load gets less; an attack must not cost it more than a polite load does.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,48 +16,48 @@ use super::{Attack, NodeKind, Target, polite};
 use crate::faults::table::percentile;
 use crate::harness::postgres::Postgres;
 
-/// How much a node may hold more than it is made for, in hundredths.
+/// How much memory a node may hold, in hundredths of the memory that it is configured for.
 const RESIDENT_HUNDREDTHS_MAX: u64 = 125;
-/// How long it may take until everything is as before.
+/// Within this time after an attack, everything must work as before.
 const NORMAL_WITHIN: Duration = Duration::from_secs(10);
-/// How much of what it gets beside a polite load a client must get beside an attack.
+/// The share of its rate beside a polite load that a client must keep beside an attack.
 const KEPT_MIN: f64 = 0.8;
-/// Within this 99 of 100 commands of a polite client must be answered.
+/// Within this time, 99 of 100 commands of a polite client must be answered.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
-/// How long a node may take to end in order.
+/// How long a node may take to end in good order.
 const END_WAIT: Duration = Duration::from_secs(30);
-/// How long the attacker may take to start, before anything is measured.
+/// How long the attacker may take to start, before the measurement begins.
 const BEGIN_WAIT: Duration = Duration::from_millis(700);
-/// How many commands a second the search for a polite load begins with.
+/// The rate, in commands a second, with which the search for a polite load begins.
 const LOAD_FIRST_PER_SECOND: f64 = 1_000.0;
-/// By how much the rate grows at most from one try to the next.
+/// The greatest growth of the rate from one try to the next.
 const LOAD_GROWTH_MAX: f64 = 4.0;
-/// How often a rate is tried.
+/// How many rates are tried.
 const LOAD_TRIES_MAX: usize = 6;
-/// How often polite clients are measured beside the attack and beside the load, by turns.
+/// How many times polite clients are measured beside the attack and beside the load, by turns.
 const ROUNDS: usize = 3;
-/// How near the polite load's processor time must come to the attack's.
+/// How near the polite load's processor time must come to the attack's, as a fraction of it.
 const LOAD_NEAR: f64 = 0.05;
 const POLL: Duration = Duration::from_millis(100);
 
-/// How attacks are made.
+/// How attacks are run and measured.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The program under test.
     pub program: PathBuf,
-    /// The program that attacks, and makes the polite load: `attacks`.
+    /// The program `attacks`, which attacks and makes the polite load.
     pub attacker: PathBuf,
     /// How long each attack lasts.
     pub length: Duration,
-    /// Whether a polite client's share is measured, which takes three times as long and a machine
-    /// that does nothing else.
+    /// Whether a polite client's share is measured. That takes three times as long and needs an
+    /// otherwise idle machine.
     pub with_shares: bool,
 }
 
-/// What came of an attack.
+/// The result of an attack.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Its name.
+    /// The attack's name.
     pub name: &'static str,
     what: &'static str,
     seen: Seen,
@@ -65,15 +65,15 @@ pub struct Outcome {
     share: Option<Share>,
     normal_after: Option<Duration>,
     ends_in_order: bool,
-    /// Whether lines of the log were dropped and counted exactly where they had to be.
+    /// Whether the node dropped and counted log lines in this attack if it should, and only then.
     counts_lines: bool,
 }
 
-/// What a polite client got beside a polite load, and what both loads took.
+/// What a polite client got beside a polite load, and the processor time of attack and load.
 #[derive(Debug)]
 struct Share {
     beside_load: polite::Got,
-    /// Processor time a second, in seconds.
+    /// The attack's processor time per second, in seconds.
     attack_s: f64,
     load_s: f64,
 }
@@ -138,7 +138,7 @@ impl Outcome {
     }
 }
 
-/// Makes an attack on a node of its own.
+/// Runs an attack on a node of its own.
 ///
 /// # Panics
 /// If the node or the attacker cannot be started.
@@ -150,11 +150,12 @@ pub async fn measure(attack: &Attack, postgres: &Postgres, options: &Options) ->
         let what = ["perform", attack.name, &authority].map(str::to_owned);
         Helper::start(options, what.into(), length)
     };
-    // Everything is warm before anything is measured.
+    // Warm everything up before the measurement.
     polite::work(&authority, Duration::from_secs(1)).await;
     let attack_s = match options.with_shares {
         true => {
-            // As long as what is measured beside it: many attacks begin with more than they go on with.
+            // As long as the measured span beside it: many attacks begin with more than they go on
+            // with.
             let length = options.length + BEGIN_WAIT;
             cost(pid, perform(length), length).await
         }
@@ -177,7 +178,7 @@ pub async fn measure(attack: &Attack, postgres: &Postgres, options: &Options) ->
         let mut beside_load = load.beside(&authority, options).await;
         for _ in 1..ROUNDS {
             got.add(beside_attack().await);
-            // The load is not to find what the attack left.
+            // Wait, so that the load does not meet the remains of the attack.
             let _ = self::normal_after(&authority).await;
             beside_load.add(load.beside(&authority, options).await);
         }
@@ -208,7 +209,7 @@ pub async fn measure(attack: &Attack, postgres: &Postgres, options: &Options) ->
     }
 }
 
-/// How many lines of its log the node says that it dropped.
+/// How many of its log lines the node reports as dropped.
 async fn dropped_lines(authority: &str) -> Option<u64> {
     let answer = reqwest::get(format!("http://{authority}/metrics")).await;
     let text = answer.ok()?.text().await.ok()?;
@@ -228,7 +229,7 @@ async fn normal_after(authority: &str) -> Option<Duration> {
     None
 }
 
-/// The processor time a second that a helper and the node take together.
+/// The processor time per second that a helper and the node take together.
 async fn cost(node: u32, helper: Helper, length: Duration) -> f64 {
     tokio::time::sleep(BEGIN_WAIT.min(length / 2)).await;
     let taken = || Taken::by(node).processor_s + Taken::by(helper.pid()).processor_s;
@@ -237,15 +238,15 @@ async fn cost(node: u32, helper: Helper, length: Duration) -> f64 {
     (taken() - before) / began.elapsed().as_secs_f64()
 }
 
-/// A polite load: so many commands a second in batches.
+/// A polite load: batches with this many commands per second.
 struct Load {
     per_second: f64,
-    /// The processor time a second that it takes, in seconds.
+    /// The load's processor time per second, in seconds.
     takes_s: f64,
 }
 
 impl Load {
-    /// Looks for the load that takes as much as an attack does, `attack_s`.
+    /// Searches for the load that takes `attack_s`, the attack's processor time per second.
     async fn that_takes(attack_s: f64, node: u32, authority: &str, options: &Options) -> Self {
         let length = options.length / 2;
         let mut per_second = LOAD_FIRST_PER_SECOND;
@@ -275,7 +276,7 @@ impl Load {
         }
     }
 
-    /// What polite clients get beside it.
+    /// What polite clients get beside this load.
     async fn beside(&self, authority: &str, options: &Options) -> polite::Got {
         let length = options.length + BEGIN_WAIT;
         let helper = loading(self.per_second, authority, options, length);
@@ -298,7 +299,7 @@ fn say_turned_away(beside: &str, got: &polite::Got) {
     }
 }
 
-/// A process that does something to the node; dropped, it is killed.
+/// A process that attacks the node or loads it; it is killed on drop.
 struct Helper(Child);
 
 impl Helper {
@@ -319,16 +320,16 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What a helper process does: its arguments behind its name.
+/// The work of a helper process; `arguments` come after its name.
 ///
 /// # Panics
-/// If they are not those of [`Helper`].
+/// If the arguments are not those of [`Helper`].
 pub async fn help(arguments: &[String]) {
     let [what, how, authority, millis] = arguments else {
         panic!("a helper has four arguments, not {arguments:?}");
@@ -349,12 +350,12 @@ pub async fn help(arguments: &[String]) {
     attack.perform(target).await;
 }
 
-/// Thousands of connections are as many files.
+/// Raises the limit of open files: thousands of connections need as many.
 fn raise_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Where it cannot be raised, the attack is a smaller one.
+    // If the limit cannot be raised, the attack is smaller.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 

@@ -1,9 +1,9 @@
-//! What a hostile client does to a node, and what everybody else notices of it.
+//! Attacks by a hostile client on a node, and their effect on all other clients.
 //!
-//! Each attack is made by a process of its own against a node of its own (embedded log, real
-//! Postgres, `memory_mb` 512) for a bounded time and on loopback only. While it lasts, the node's
-//! memory and the answers of its health routes are watched, and polite clients go on with their
-//! work. Deliberately absent: attacks on the log or on brokers; those are faults.
+//! Each attack runs in a process of its own against a node of its own (embedded log, real Postgres,
+//! `memory_mb` 512), for a bounded time and on loopback only. Meanwhile the node's memory and its
+//! health routes are watched, and polite clients go on working. Deliberately absent: attacks on the
+//! log or on brokers; those are faults.
 
 mod answers;
 mod bodies;
@@ -19,13 +19,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-/// One way to hurt others.
+/// One attack.
 pub struct Attack {
-    /// Its name.
+    /// The attack's name.
     pub name: &'static str,
-    /// What is done.
+    /// What the attacker does.
     pub what: &'static str,
-    /// What the node is like while it lasts.
+    /// How the node is started.
     pub node: NodeKind,
     perform: fn(Target) -> BoxFuture<'static, ()>,
 }
@@ -33,22 +33,22 @@ pub struct Attack {
 /// How the node under attack is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
-    /// As it comes.
+    /// With default settings.
     Plain,
     /// With at most 1,024 open files.
     FewFiles,
-    /// With a full disk behind stderr, on which much is said.
+    /// With stderr on a full disk, and with a verbose log.
     FullStderr,
 }
 
-/// Whom an attack is made on, and for how long.
+/// The node that is attacked, and for how long.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// `HOST:PORT`.
     pub authority: String,
     /// A stream whose state and events are large.
     pub large: String,
-    /// How long.
+    /// How long the attack lasts.
     pub length: Duration,
 }
 
@@ -93,17 +93,17 @@ attacks! {
         "requests that are logged, while stderr is on a full disk";
 }
 
-/// The attack of this name.
+/// The attack with this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Attack> {
     ATTACKS.iter().find(|attack| attack.name == name)
 }
 
 impl Attack {
-    /// Makes it, in this process, until its time is over.
+    /// Runs the attack in this process until its time is over.
     pub async fn perform(&self, target: Target) {
         let length = target.length;
-        // An attack that ends by itself has done what it could.
+        // An attack may end earlier by itself; that is no error.
         let _ = tokio::time::timeout(length, (self.perform)(target)).await;
     }
 }

@@ -10,18 +10,18 @@ use tempfile::TempDir;
 use super::NodeKind;
 use crate::harness::annals::{Annals, Launch};
 
-/// The memory that it is made for, in megabytes.
+/// The memory that the node is configured for, in megabytes.
 pub const MEMORY_MB: u64 = 512;
-/// How long it may take to start.
+/// How long the node may take to start.
 const START_WAIT: Duration = Duration::from_secs(120);
-/// The stream that readers ask for.
+/// The stream that reading attackers ask for.
 pub(super) const LARGE: &str = "order-large";
-/// How many reviews it has, of about 9 kB each.
+/// How many reviews the large stream has, of about 9 kB each.
 const REVIEWS: usize = 200;
-/// How long readers may take to see them.
+/// How long the read side may take to show these reviews.
 const READ_WAIT: Duration = Duration::from_secs(60);
 
-/// A running node, on loopback, with everything it wrote in a folder of its own.
+/// A running node on loopback; all its output is in a folder of its own.
 pub struct Node {
     annals: Annals,
     /// `HOST:PORT`.
@@ -30,10 +30,10 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts one on a new log and on the database at `postgres`, and fills its large stream.
+    /// Starts a node on a new log and the database at `postgres`, and fills its large stream.
     ///
     /// # Panics
-    /// If it does not start, or does not take what it is given.
+    /// If the node does not start, or does not accept a command.
     pub async fn start(program: PathBuf, kind: NodeKind, postgres: String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let script = match kind {
@@ -118,13 +118,13 @@ impl Node {
         }
     }
 
-    /// Its process number.
+    /// The node's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.annals.pid()
     }
 
-    /// Whether it ends in order, and soon, when it is asked to.
+    /// Whether the node ends in good order within `wait` after SIGTERM.
     pub async fn ends_in_order(mut self, wait: Duration) -> bool {
         let ended = tokio::task::spawn_blocking(move || {
             let ended = self.annals.terminate_within(wait);
@@ -133,7 +133,7 @@ impl Node {
         ended.await.expect("it was asked")
     }
 
-    /// What it said.
+    /// The node's output so far.
     #[must_use]
     pub fn said(&self) -> String {
         self.annals.said()
@@ -153,7 +153,7 @@ pub(super) fn order() -> Value {
     })
 }
 
-/// What a process has taken of the machine.
+/// What a process has used of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Taken {
     /// Processor time, in seconds.
@@ -163,10 +163,11 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Of the process with this number; nothing where it is gone.
+    /// The usage of the process with this id; zero if the process is gone.
     pub(super) fn by(pid: u32) -> Self {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Behind the name, which may hold anything: utime is the 12th field, stime the 13th.
+        // Skip the process's name, which may hold any character: utime is the 12th field behind it,
+        // stime the 13th.
         let fields: Vec<&str> = stat
             .rsplit_once(") ")
             .map_or_else(Vec::new, |(_, rest)| rest.split(' ').collect());

@@ -1,5 +1,4 @@
-//! Clients that do as they should: they wait for each answer, and come again later when they are
-//! told to.
+//! Polite clients: they wait for each answer, and try again later when they are turned away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,28 +11,28 @@ use uuid::Uuid;
 
 use super::node::order;
 
-/// How many of them there are.
+/// How many polite clients there are.
 const CLIENTS: usize = 4;
-/// How many make a load: enough to keep the node as busy as any attack.
+/// How many clients make a load: enough to keep the node as busy as any attack does.
 const LOADERS: usize = 32;
-/// How long they wait for an answer.
+/// How long a polite client waits for an answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// How long they wait before they come again.
+/// How long a polite client waits before it tries again.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
-/// What polite clients got.
+/// What the polite clients got.
 #[derive(Clone, Debug, Default)]
 pub struct Got {
-    /// For how long they asked.
+    /// For how long the clients sent commands.
     pub length: Duration,
-    /// How long each answered command took, from its first sending.
+    /// How long each answered command took, from its first attempt.
     pub answered: Vec<Duration>,
-    /// How often they were turned away, or got no answer, by what they were told.
+    /// How often a command was turned away or got no answer, by code or error.
     pub turned_away: BTreeMap<String, u64>,
 }
 
 impl Got {
-    /// Takes what they got another time to it.
+    /// Adds the results of another measurement.
     pub(super) fn add(&mut self, other: Self) {
         self.length += other.length;
         self.answered.extend(other.answered);
@@ -42,14 +41,14 @@ impl Got {
         }
     }
 
-    /// Commands a second.
+    /// Answered commands per second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
         self.answered.len() as f64 / self.length.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }
 
-/// Sends single commands, each for a new order, for so long.
+/// Sends single commands, each for a new order, for `length`.
 pub(super) async fn work(authority: &str, length: Duration) -> Got {
     let until = Instant::now() + length;
     let mut clients = JoinSet::new();
@@ -88,7 +87,7 @@ async fn one(authority: String, until: Instant) -> (Vec<Duration>, BTreeMap<Stri
                 Err(why) => *turned_away.entry(why).or_default() += 1,
             }
             if Instant::now() > until {
-                // What is waited for at the end counts with the time that it has taken so far.
+                // A command that is open at the end counts with its time so far.
                 answered.push(began.elapsed());
                 break;
             }
@@ -101,7 +100,7 @@ async fn one(authority: String, until: Instant) -> (Vec<Duration>, BTreeMap<Stri
 /// Places an order.
 ///
 /// # Errors
-/// What is said where it is not placed: the code, or what went wrong on the way.
+/// The code if the order is not placed, or what went wrong on the way.
 async fn place(
     client: &reqwest::Client,
     authority: &str,
@@ -131,7 +130,7 @@ async fn place(
     Err(format!("{} {code}", status.as_u16()))
 }
 
-/// Whether everything is as before: health, a command, a read.
+/// Whether everything works as before: health, a command, a read.
 pub(super) async fn is_normal(authority: &str, large: &str) -> bool {
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(2))
@@ -150,7 +149,7 @@ pub(super) async fn is_normal(authority: &str, large: &str) -> bool {
             .is_ok()
 }
 
-/// As many batches' lines a second as asked for, over some connections.
+/// Sends `per_second` batch lines per second over some connections, for `length`.
 pub(super) async fn load(authority: &str, per_second: f64, length: Duration) -> u64 {
     let is_over = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU64::new(0));
@@ -180,7 +179,7 @@ pub(super) async fn load(authority: &str, per_second: f64, length: Duration) -> 
                     .send()
                     .await;
                 if let Ok(answer) = answer {
-                    // Only that it is read to its end counts.
+                    // The body is read to its end; its content does not matter.
                     let _ = answer.bytes().await;
                 }
             }

@@ -1,5 +1,5 @@
-//! What is seen of the node while something happens to it: its memory, and its health routes as a
-//! monitor asks them, each time on a new connection.
+//! Watches the node during an attack: its memory, and its health routes, each request on a new
+//! connection as a monitor would do it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,25 +11,25 @@ use tokio::task::JoinHandle;
 
 use super::node::Taken;
 
-/// Within this a health route must answer.
+/// Within this time a health route must answer.
 pub const HEALTH_WITHIN: Duration = Duration::from_secs(1);
-/// After this nobody waits for it any more.
+/// After this time a request to a health route is given up.
 const HEALTH_WAIT: Duration = Duration::from_secs(10);
-/// How often each is asked.
+/// How often each health route is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// How often memory is looked at.
+/// How often the memory is read.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What was seen.
+/// The node's memory and health during an attack.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    /// Resident at most, in megabytes.
+    /// The greatest resident memory, in megabytes.
     pub resident_mb: u64,
     /// How long the slowest answer of a health route took.
     pub health_slowest: Duration,
-    /// How often one was asked.
+    /// How many requests were sent to health routes.
     pub health_asked: u64,
-    /// How often it did not answer, or not as it must.
+    /// How many of these requests got no answer or a wrong one.
     pub health_failed: u64,
 }
 
@@ -42,7 +42,7 @@ struct Counts {
     failed: AtomicU64,
 }
 
-/// Somebody who looks.
+/// A running watch.
 pub(super) struct Watch {
     counts: Arc<Counts>,
     tasks: Vec<JoinHandle<()>>,

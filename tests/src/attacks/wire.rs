@@ -1,4 +1,4 @@
-//! Bytes on a socket, as no polite client sends them.
+//! Raw bytes on sockets, for what no HTTP client would send.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use futures::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// How long an attacker waits before it comes again.
+/// How long an attacker waits between two attempts.
 pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// How long it waits for a connection.
+/// How long an attacker waits for a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
 
-/// A connection, if there is one to be had.
+/// Opens a connection; `None` if the node does not accept it.
 pub(super) async fn connect(authority: &str) -> Option<TcpStream> {
     let connected = tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(authority)).await;
     connected.ok()?.ok()
 }
 
-/// A connection that takes next to nothing before its reader reads.
+/// Opens a connection with a small receive buffer, which holds little that is not yet read.
 pub(super) async fn connect_narrow(authority: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.set_recv_buffer_size(4 << 10).ok()?;
@@ -26,22 +26,22 @@ pub(super) async fn connect_narrow(authority: &str) -> Option<TcpStream> {
     connected.ok()?.ok()
 }
 
-/// Waits until the other side closes, reading what it says.
+/// Reads until the other side closes.
 pub(super) async fn until_closed(mut stream: TcpStream) {
     let mut buffer = [0; 4 << 10];
     while let Ok(1..) = stream.read(&mut buffer).await {}
 }
 
-/// Writes what it can; none once the other side has closed.
+/// Writes the bytes; `None` once the other side has closed.
 pub(super) async fn write(stream: &mut TcpStream, bytes: &[u8]) -> Option<()> {
     stream.write_all(bytes).await.ok()
 }
 
-/// Does the same `count` times at once, each again as soon as it has ended.
+/// Runs `count` copies of `one` at the same time, and each again as soon as it has ended.
 pub(super) async fn crowd<F: Future<Output = ()>>(count: usize, one: impl Fn(usize) -> F) {
     let one = &one;
     join_all((0..count).map(|number| async move {
-        // They do not all come in the same moment.
+        // Spread the starts over half a second.
         tokio::time::sleep(Duration::from_millis(number as u64 % 500)).await;
         loop {
             one(number).await;

@@ -1,4 +1,4 @@
-//! `make attacks`: what hostile clients do to a node, and a table of what came of it.
+//! `make attacks`: attacks nodes as hostile clients do, and prints a table of the effects.
 //!
 //! Ends with code 1 if a promise was broken. Deliberately absent: everything but arguments.
 

@@ -1,4 +1,4 @@
-//! `make faults`: real faults against real processes, and a table of what came of it.
+//! `make faults`: real faults against real processes, and a table of the results.
 //!
 //! Ends with code 1 if a promise was broken. Deliberately absent: everything but arguments.
 
@@ -94,7 +94,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
     runtime.block_on(async {
         let mut stop = signal(SignalKind::terminate()).expect("signals can be waited for");
-        // Dropped, a run takes everything with it that it has started and mounted.
+        // On drop, a run ends every process that it started and unmounts what it mounted.
         tokio::select! {
             code = go(arguments) => code,
             _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
@@ -107,7 +107,7 @@ async fn go(arguments: Arguments) -> ExitCode {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("--seed {seed} repeats the choices of this run");
     let artefacts = std::env::temp_dir().join(format!("annals-faults-run-{seed}"));
-    // What an earlier run with this seed left there is not ours.
+    // Remove what an earlier run with this seed left there.
     let _ = std::fs::remove_dir_all(&artefacts);
     std::fs::create_dir_all(&artefacts).expect("a folder for what the run writes");
     let scene = |projectors| scene_options(&arguments, projectors, &artefacts);
@@ -144,7 +144,7 @@ async fn go(arguments: Arguments) -> ExitCode {
     };
     println!("{shown}");
     if is_clean && !arguments.keep {
-        // What is left behind costs room, no more.
+        // Files that stay behind only take room.
         let _ = std::fs::remove_dir_all(&artefacts);
         return ExitCode::SUCCESS;
     }
@@ -156,7 +156,7 @@ async fn go(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// What is run against where nothing of the machine is made small.
+/// The scene for runs in which no part of the machine is made small.
 fn scene_options(arguments: &Arguments, projectors: Projectors, artefacts: &Path) -> SceneOptions {
     SceneOptions {
         program: arguments.program.clone().unwrap_or_else(beside),
@@ -207,7 +207,7 @@ fn run_options(arguments: &Arguments, seed: u64, artefacts: &Path) -> RunOptions
     }
 }
 
-/// The program that cargo built beside this one.
+/// The path of the program that cargo built next to this one.
 fn beside() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
     own.with_file_name("annals-under-test")

@@ -1,5 +1,5 @@
-//! A member of a log's group in a process of its own, so that a test can freeze or kill it. Says on
-//! its output what it gains and loses, one line each.
+//! A member of a log's group in a process of its own, so that a test can freeze or kill it. Prints
+//! each gain and loss of partitions, one line each.
 //!
 //! `group-member LOG GROUP NODE SESSION_MS`
 

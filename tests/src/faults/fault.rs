@@ -1,7 +1,7 @@
 //! The kinds of faults: their names, and what each does.
 //!
-//! Invariant: an injection ends; whatever it broke is whole again when it returns, except what heals
-//! by itself (replicas that catch up). Deliberately absent: which one when (`run`).
+//! Invariant: when an injection returns, whatever it broke is whole again, except what heals by
+//! itself (replicas that catch up). Deliberately absent: which fault comes when (`run`).
 
 mod nodes;
 mod traffic;
@@ -17,14 +17,14 @@ use rand::{Rng, RngExt};
 
 use super::scene::{Node, Scene};
 
-/// How long things stay broken.
+/// How long faults last.
 #[derive(Clone, Copy, Debug)]
 pub struct Lengths {
-    /// Shorter than every timeout.
+    /// A length shorter than every timeout.
     pub short: Duration,
-    /// Longer than the group's session and the brokers' sessions.
+    /// A length longer than the sessions of the group and of the brokers.
     pub long_min: Duration,
-    /// The most that anything stays broken.
+    /// The greatest length of any fault.
     pub long_max: Duration,
 }
 
@@ -35,14 +35,14 @@ impl Lengths {
         long_min: Duration::from_secs(3),
         long_max: Duration::from_secs(6),
     };
-    /// For a long run: longer than the doubt about an append, too (30 s).
+    /// For a long run: the greatest length is beyond the doubt about an append (30 s), too.
     pub const THOROUGH: Self = Self {
         short: Duration::from_millis(500),
         long_min: Duration::from_secs(3),
         long_max: Duration::from_secs(35),
     };
 
-    /// Often not much more than the least, at times the most.
+    /// A long length: often close to the minimum, at times the maximum.
     fn long(&self, random: &mut impl Rng) -> Duration {
         let span = self.long_max.saturating_sub(self.long_min);
         let share: f64 = random.random();
@@ -50,14 +50,14 @@ impl Lengths {
     }
 }
 
-/// What became of an injection.
+/// The result of an injection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Injected {
-    /// It was made and is over.
+    /// The fault was made and is over.
     Made,
-    /// What it would break is broken already.
+    /// The victim is broken by another fault already.
     Busy,
-    /// It cannot be made on this machine.
+    /// This machine does not allow the fault.
     Impossible(String),
 }
 
@@ -73,7 +73,7 @@ macro_rules! faults {
             /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// Its name in tables and arguments.
+            /// The fault's name in tables and arguments.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -81,7 +81,7 @@ macro_rules! faults {
                 }
             }
 
-            /// What it does.
+            /// What the fault does.
             #[must_use]
             pub fn about(self) -> &'static str {
                 match self {
@@ -145,7 +145,7 @@ impl FromStr for Fault {
 }
 
 impl Fault {
-    /// Makes it, to a victim of chance, and returns when it is over.
+    /// Injects the fault into a random victim, and returns when it is over.
     pub async fn inject(
         self,
         scene: &Arc<Scene>,
@@ -202,18 +202,19 @@ impl Fault {
     }
 }
 
-/// The node with a clock of its own.
+/// The node that has a clock of its own.
 fn last(scene: &Scene) -> &Arc<Node> {
     scene.nodes.last().expect("a scene has nodes")
 }
 
-/// Runs what blocks where it may.
+/// Runs blocking work on a thread that may block.
 async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(act).await;
     done.expect("what is broken can be mended")
 }
 
-/// A pause before something is started again: at times none, at times long enough to be noticed.
+/// A pause before something is started again: sometimes none, sometimes long enough for others to
+/// notice.
 async fn a_while(random: &mut impl Rng) {
     let pause = random.random_range(0..2_000);
     tokio::time::sleep(Duration::from_millis(pause)).await;

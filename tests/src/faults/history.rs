@@ -1,6 +1,7 @@
-//! What clients asked and were told: the checker's history, with the clock of a run.
+//! The history that the checker reads: what clients asked and what they were answered, with the
+//! run's clock.
 //!
-//! Deliberately absent: its format (`checker::history`).
+//! Deliberately absent: the format of the history (`checker::history`).
 
 use std::io;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use checker::history::HistoryWriter;
 pub use checker::history::{Accepted, Coded, Entry, EventRef, Invoke, Refused, What};
 
-/// The history of a run, written by all of its clients.
+/// The history of a run; all of its clients write to it.
 #[derive(Debug)]
 pub struct History {
     began: Instant,
@@ -17,10 +18,10 @@ pub struct History {
 }
 
 impl History {
-    /// Begins one in a new file.
+    /// Begins a history in a new file.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any error of the file system.
     pub fn begin(path: &Path) -> io::Result<Self> {
         Ok(Self {
             began: Instant::now(),
@@ -28,7 +29,7 @@ impl History {
         })
     }
 
-    /// The time on its clock, which does not go back.
+    /// The time in milliseconds by the history's clock, which never goes back.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).expect("a run ends before that")
@@ -37,7 +38,7 @@ impl History {
     /// Appends a line.
     ///
     /// # Panics
-    /// If it cannot be written: a run without its history is worth nothing.
+    /// If the line cannot be written: a run without its history is worth nothing.
     pub fn write(&self, entry: &Entry) {
         self.writer.write(entry).expect("room for the history");
     }

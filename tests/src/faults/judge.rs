@@ -1,7 +1,8 @@
-//! The judgement of a run: the checker on history and log, and the rows against a fold of the log.
+//! Judges a run: the checker compares history and log, and the rows are compared with a fold of the
+//! log.
 //!
-//! Invariant: the log is read whole, by the program's own dump, after the last answer. Deliberately
-//! absent: any rule of ours about what counts; the checker has its own.
+//! Invariant: after the last answer, the program's own dump reads the whole log. Deliberately
+//! absent: any rule of ours about which records count; the checker has its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -24,9 +25,9 @@ use sqlx::{PgPool, Row};
 use super::rules::Customers;
 use super::scene::Scene;
 
-/// How long the read models may take to get where the log is.
+/// How long the read models may take to reach the end of the log.
 const ROWS_WAIT: Duration = Duration::from_secs(120);
-/// A log from which nothing comes for so long has been read to its end.
+/// If a log delivers nothing for this long, it has been read to its end.
 const QUIET_AT_END: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How many differences are shown.
@@ -35,7 +36,7 @@ const DIFFERENCES_MAX: usize = 20;
 /// Writes the whole log into a file.
 ///
 /// # Errors
-/// What the program says.
+/// The program's error message.
 pub fn dump(program: &Path, scene: &Scene, to: &Path) -> Result<(), String> {
     let address = format!("kafka://{}/{}", scene.cluster.bootstrap(), scene.topic);
     let file = File::create(to).map_err(|error| error.to_string())?;
@@ -51,10 +52,10 @@ pub fn dump(program: &Path, scene: &Scene, to: &Path) -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Holds what clients were told against the log.
+/// Checks the clients' history against the log.
 ///
 /// # Errors
-/// What cannot be read.
+/// If a file cannot be read.
 pub fn check(history: &Path, dump: &Path) -> Result<Report, String> {
     let options = Options {
         scope: Scope::Complete,
@@ -76,10 +77,10 @@ pub(super) fn open(path: &Path) -> Result<BufReader<File>, String> {
     Ok(BufReader::with_capacity(1 << 20, file))
 }
 
-/// The streams and ids of all commands that count.
+/// The streams and ids of all accepted commands.
 ///
 /// # Errors
-/// If one counts twice, or the log cannot be read.
+/// If a command id counts twice, or the log cannot be read.
 pub async fn accepted_commands(
     log: &Arc<dyn EventLog>,
 ) -> Result<BTreeSet<(String, String)>, String> {
@@ -104,7 +105,7 @@ pub async fn accepted_commands(
     }
 }
 
-/// A stream as its row shows it.
+/// A stream in the form of its row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct StreamRow {
     version: i64,
@@ -149,10 +150,10 @@ fn fold(dump: &Path) -> Result<BTreeMap<String, StreamRow>, String> {
     Ok(rows)
 }
 
-/// Waits for the nodes' projectors, and compares the rows of all streams with a fold of the dump;
-/// how many were compared, and what differs.
+/// Waits for the nodes' projectors, and compares the rows of all streams with a fold of the dump.
+/// Returns the number of compared rows, and the differences.
 ///
-/// # Errors
+/// If the rows do not reach the end of the log, or cannot be read.
 /// If the rows do not get there, or cannot be read.
 pub async fn rows(scene: &Scene, dump: PathBuf) -> Result<(usize, Vec<String>), String> {
     let Some(url) = &scene.postgres_url else {
@@ -173,16 +174,16 @@ pub async fn rows(scene: &Scene, dump: PathBuf) -> Result<(usize, Vec<String>), 
     Ok((keys.len(), differences))
 }
 
-/// Waits until the rows stand where the log ends.
+/// Waits until the rows have reached the end of the log.
 ///
 /// # Errors
-/// If they do not get there.
+/// If they do not reach it in time.
 pub async fn caught_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String> {
     let caught_up = tokio::time::timeout(ROWS_WAIT, catch_up(log, url)).await;
     caught_up.map_err(|_| format!("the rows are not there after {ROWS_WAIT:?}"))?
 }
 
-/// The same, however long it takes: brokers that have just come back may take a while.
+/// [`caught_up`] without a limit of time: brokers that have just restarted may take a while.
 async fn catch_up(log: &Arc<dyn EventLog>, url: &str) -> Result<(), String> {
     loop {
         let models = crate::harness::stack::read_models();

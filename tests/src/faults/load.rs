@@ -1,10 +1,10 @@
-//! Clients that keep asking: single commands and batches, to any node, and again under the same id
-//! until they are told.
+//! Clients that send single commands and batches to any node, and send each command again under the
+//! same id until it is answered.
 //!
-//! The domain is the shop's customers: their addresses are corrected, sometimes before they are
-//! registered, and sometimes on a version that has passed. Streams are shared by all clients and left
-//! behind after a few dozen commands, so that states stay small. Invariant: everything that is asked
-//! and told is in the history. Deliberately absent: judging it.
+//! The commands are those of the shop's customers: addresses are corrected, sometimes before the
+//! customer is registered, and sometimes with an old expected version. All clients share the
+//! streams, and a stream is left after some dozen commands, so that states stay small. Invariant:
+//! every question and every answer is in the history. Deliberately absent: judging the history.
 
 mod client;
 mod probe;
@@ -23,32 +23,32 @@ use self::streams::{Streams, Where};
 use super::history::History;
 pub use probe::{Prober, Sighting};
 
-/// How often somebody who waits looks again.
+/// How often a waiting task looks again.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What the load is to be like.
+/// How the load is made.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// How many clients ask at the same time.
     pub clients: usize,
-    /// What they ask together in a second, at most.
+    /// The greatest number of commands per second, over all clients.
     pub commands_per_second_max: u32,
-    /// Where the nodes' doors are.
+    /// The addresses of the nodes.
     pub nodes: Vec<NodeAddress>,
-    /// Decides everything that the clients choose.
+    /// Decides every choice of the clients.
     pub seed: u64,
 }
 
 /// A node as clients know it.
 #[derive(Clone, Debug)]
 pub struct NodeAddress {
-    /// Its name.
+    /// The node's name.
     pub name: String,
     /// The base address of its door.
     pub url: String,
 }
 
-/// What came of the load so far.
+/// Counts of what the load did so far.
 #[derive(Debug, Default)]
 pub struct Counts {
     invoked: AtomicU64,
@@ -59,27 +59,27 @@ pub struct Counts {
     turned_away: AtomicU64,
 }
 
-/// [`Counts`] of one moment.
+/// [`Counts`] at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Commands, each once however often it was sent.
+    /// Commands; each counts once, however often it was sent.
     pub commands: u64,
-    /// Commands answered for good: accepted, refused, or failed.
+    /// Commands with a final answer: accepted, refused, or failed.
     pub answered: u64,
-    /// Of these, accepted.
+    /// Accepted commands.
     pub accepted: u64,
-    /// Of these, refused.
+    /// Refused commands.
     pub refused: u64,
-    /// Of these, failed.
+    /// Failed commands.
     pub failed: u64,
-    /// Sendings without an answer, or with the answer *unknown*.
+    /// Attempts without an answer, or with the answer *unknown*.
     pub unknown: u64,
-    /// Sendings that were turned away.
+    /// Attempts that were turned away.
     pub turned_away: u64,
 }
 
 impl Counted {
-    /// Commands that wait for their answer.
+    /// Commands without a final answer.
     #[must_use]
     pub fn open(&self) -> u64 {
         self.commands - self.answered
@@ -87,10 +87,10 @@ impl Counted {
 }
 
 impl Counts {
-    /// What they are now.
+    /// The counts now.
     #[must_use]
     pub fn now(&self) -> Counted {
-        // Answers first: a command that is answered in between is counted among the open ones.
+        // Read the answers first: a command that is answered in between then counts as open.
         let read = |count: &AtomicU64| count.load(Ordering::SeqCst);
         let (accepted, refused, failed) = (
             read(&self.accepted),
@@ -109,7 +109,7 @@ impl Counts {
     }
 }
 
-/// What all clients share.
+/// State that all clients share.
 #[derive(Debug)]
 struct Shared {
     options: LoadOptions,
@@ -117,11 +117,11 @@ struct Shared {
     counts: Counts,
     streams: Streams,
     is_stopping: AtomicBool,
-    /// Commands that may be asked: at most so many since the beginning.
+    /// Limits how many commands may have been sent since the beginning.
     pace: Pace,
 }
 
-/// The clients, at work.
+/// A running load.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -129,7 +129,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins to ask.
+    /// Starts the clients.
     #[must_use]
     pub fn begin(options: LoadOptions, history: Arc<History>) -> Self {
         let shared = Arc::new(Shared {
@@ -150,17 +150,17 @@ impl Load {
         Self { shared, clients }
     }
 
-    /// What came of it so far.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> Counted {
         self.shared.counts.now()
     }
 
-    /// Waits until every command that is open now is answered; how long that took, or how many
-    /// are still open after `wait`.
+    /// Waits until every command that is open now has a final answer, and returns how long that
+    /// took.
     ///
     /// # Errors
-    /// The number of open commands.
+    /// The number of commands that are still open after `wait`.
     pub async fn settle(&self, wait: Duration) -> Result<Duration, u64> {
         let began = Instant::now();
         self.shared.pace.pause();
@@ -178,10 +178,10 @@ impl Load {
         settled
     }
 
-    /// Asks nothing new, and waits until what is open is answered, but no longer than `wait`.
+    /// Stops new commands, and waits until the open ones are answered, but no longer than `wait`.
     ///
     /// # Panics
-    /// If a client had panicked.
+    /// If a client panicked.
     pub async fn stop(self, wait: Duration) -> Counted {
         self.shared.is_stopping.store(true, Ordering::SeqCst);
         let deadline = tokio::time::Instant::now() + wait;
@@ -195,7 +195,7 @@ impl Load {
     }
 }
 
-/// Lets commands through at a rate, over all clients.
+/// Limits the rate of commands over all clients.
 #[derive(Debug)]
 struct Pace {
     began: Instant,
@@ -222,7 +222,7 @@ impl Pace {
         self.is_paused.store(false, Ordering::SeqCst);
     }
 
-    /// Waits until so many may be asked, or `stop` is set.
+    /// Waits until `commands` more may be sent; returns `false` if `stop` is set.
     async fn admit(&self, commands: u64, stop: &AtomicBool) -> bool {
         loop {
             if stop.load(Ordering::SeqCst) {
@@ -232,7 +232,7 @@ impl Pace {
             let due = due as u64;
             let through = self.let_through.load(Ordering::SeqCst);
             if through <= due && !self.is_paused.load(Ordering::SeqCst) {
-                // What was missed while nothing could be asked is not made up for.
+                // After a pause, at most one second's worth of missed commands is made up for.
                 let base = through.max(due.saturating_sub(u64::from(self.per_second)));
                 let next = base + commands;
                 let taken = self.let_through.compare_exchange(

@@ -1,8 +1,8 @@
-//! Real faults: three brokers, three nodes and a Postgres, all of them processes; clients that write
-//! down what they were told; faults of many kinds; and a judgement in the end.
+//! Real faults against real processes: three brokers, three nodes and a Postgres. Clients write
+//! down each answer, faults of many kinds are injected, and the run is judged at its end.
 //!
-//! Invariant: a run says what it did (its seed, its faults) and judges only by the clients' history
-//! and the log. Deliberately absent: the engine; nothing here links against a running one.
+//! Invariant: a run reports its seed and its faults, and is judged only by the clients' history and
+//! the log. Deliberately absent: a running engine in this process.
 
 pub mod fault;
 pub mod history;

@@ -1,10 +1,10 @@
 //! How long a partition is without an owner when nodes are stopped in order, come back, or crash.
 //!
-//! Each partition is asked all the time through the nodes that stay. How long it had no owner is read
-//! from the log (`unowned`); how long its clients heard nothing is the longest gap between two answers
-//! around the move, in which is all that a busy machine adds. Both are never less than they really
-//! were. Invariant: only partitions that the node owned count. Deliberately absent: faults of anything
-//! else.
+//! Probers send commands to each partition through the nodes that stay. The log gives the time
+//! without an owner (`unowned`). The longest gap between two answers around the move gives the time
+//! without an answer, which includes all delays of a busy machine. Both are never shorter than the
+//! real times. Invariant: only partitions that the node owned count. Deliberately absent: faults of
+//! anything else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,61 +24,61 @@ use super::scene::{START_WAIT, Scene, SceneOptions};
 use super::table::{percentile, spread};
 use super::unowned::{Change, changes};
 
-/// At most so long may a partition be without an owner when a node is stopped in order.
+/// The longest time without an owner that is allowed when a node is stopped in good order.
 pub const PLANNED_MAX: Duration = Duration::from_millis(100);
-/// At most so long when a node crashed, once the group has noticed.
+/// The same for a crash, from the moment when the group has noticed it.
 pub const CRASH_MAX: Duration = Duration::from_secs(3);
-/// How long partitions may take to be shared out again.
+/// How long the group may take to share out the partitions again.
 const SHARED_OUT_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
-/// What is looked at before and behind a move.
+/// The time before and after a move that is also looked at.
 const AROUND: Duration = Duration::from_millis(500);
 const FAILURES_SHOWN_MAX: usize = 10;
 
-/// What is to be measured.
+/// What is measured, and on what.
 #[derive(Clone, Debug)]
 pub struct MovesOptions {
-    /// What it runs against; each partition is asked all the time.
+    /// The processes that run; every partition is probed all the time.
     pub scene: SceneOptions,
-    /// Decides what is asked.
+    /// Decides the commands that are sent.
     pub seed: u64,
-    /// How many nodes are stopped in order.
+    /// How many nodes are stopped in good order.
     pub planned: u64,
     /// How many nodes are killed.
     pub crashes: u64,
 }
 
-/// What was found.
+/// The measured times and the broken promises.
 #[derive(Debug)]
 pub struct Moves {
     session_timeout: Duration,
-    /// When a node was stopped in order.
+    /// Gaps when a node was stopped in good order.
     pub planned: Gaps,
-    /// When a node came back.
+    /// Gaps when a node came back.
     pub joined: Gaps,
-    /// When a node was killed.
+    /// Gaps when a node was killed.
     pub crashed: Gaps,
     made: Vec<Made>,
-    /// How far two answers are apart when nothing happens.
+    /// The longest time between two answers while nothing happens.
     pub calm: Vec<Duration>,
-    /// Answers that said no while a node was stopped in order.
+    /// Attempts that failed while a node was stopped in good order.
     pub failed_at_planned: Vec<String>,
-    /// What the checker found; absent if it could not look.
+    /// The checker's report; absent if the checker could not run.
     pub report: Option<Report>,
     /// Every promise that was broken.
     pub violations: Vec<String>,
 }
 
-/// How long partitions were without something.
+/// For how long partitions had no answer or no owner.
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
-    /// Without an answer, as their clients saw it.
+    /// The times without an answer, as clients saw it.
     pub answer: Vec<Duration>,
-    /// Without an owner, as the log has it.
+    /// The times without an owner, by the log.
     pub owner: Vec<Duration>,
 }
 
-/// How a node goes.
+/// How a node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Departure {
     InOrder,
@@ -92,7 +92,7 @@ enum Reason {
     Joined,
 }
 
-/// A move that was made.
+/// A move that happened.
 #[derive(Debug)]
 struct Made {
     reason: Reason,
@@ -108,10 +108,10 @@ struct Measuring {
     http: reqwest::Client,
 }
 
-/// Stops and kills nodes in turn, under probes, and measures.
+/// Stops and kills nodes in turn under load, and measures the gaps.
 ///
 /// # Panics
-/// If what it runs against cannot be started.
+/// If a process cannot be started.
 pub async fn measure(options: MovesOptions) -> Moves {
     let (scene, supervising) = Scene::begin(&options.scene).await;
     let history_path = options.scene.artefacts.join("history.jsonl");
@@ -184,7 +184,7 @@ fn count(number: u64) -> usize {
 }
 
 impl Measuring {
-    /// One node goes, and comes back.
+    /// Lets one node end and come back.
     async fn one(&self, victim: usize, how: Departure, moves: &mut Moves) -> Result<(), String> {
         let node = &self.scene.nodes[victim];
         let witness = (victim + 1) % self.scene.nodes.len();
@@ -253,7 +253,7 @@ impl Measuring {
         Ok(())
     }
 
-    /// The longest gaps of some partitions since `began`, once each was answered after `until`.
+    /// The longest gap of each partition since `began`, once each has an answer after `until`.
     async fn gaps(
         &self,
         partitions: &[Partition],
@@ -283,7 +283,8 @@ impl Measuring {
         Ok(gaps)
     }
 
-    /// Waits until a node owns something, as another one knows, and nothing moves; what it owns.
+    /// Waits until a node owns partitions, by the topology of node `witness`, and owners no longer
+    /// change. Returns what the node owns.
     async fn until_owning(&self, witness: usize, name: &str) -> Result<Vec<Partition>, String> {
         let deadline = Instant::now() + SHARED_OUT_WAIT;
         let mut last = None;
@@ -363,7 +364,7 @@ impl Moves {
 }
 
 impl Moves {
-    /// Sorts the changes of owner that the log has by the moves that they were part of.
+    /// Assigns each change of owner in the log to the move that caused it.
     fn sort(&mut self, changes: &[Change]) {
         for made in &self.made {
             let gaps = match made.reason {
@@ -382,7 +383,7 @@ impl Moves {
 
     fn judge_times(&mut self) {
         let over = |gaps: &[Duration], most: Duration| {
-            // No gap at all is no proof.
+            // Without any gap, nothing is proven.
             percentile(gaps, 99).is_none_or(|p99| p99 > most)
         };
         let made = |reason| self.made.iter().any(|made| made.reason == reason);

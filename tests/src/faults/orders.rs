@@ -1,7 +1,7 @@
-//! An import of orders while nodes and brokers are killed at random: the read models must be what
-//! the files say, as they are when nothing is killed.
+//! An import of orders while nodes and brokers are killed at random. Afterwards the read models
+//! must hold what the files say, as after an import without kills.
 //!
-//! Invariants: every kill comes while commands wait for their answers; each line counts once.
+//! Invariants: at every kill, some commands wait for their answers; each line counts once.
 //! Deliberately absent: what read models must hold (`olist::oracle`).
 
 use std::fmt;
@@ -31,23 +31,23 @@ use super::scene::{Scene, SceneOptions};
 use crate::harness::import::{CountingOutcomes, ImportProgress};
 use crate::olist::oracle;
 
-/// What is killed.
+/// The faults that are injected.
 const KILLS: [Fault; 2] = [Fault::NodeKill, Fault::BrokerKill];
-/// How long a client goes on without any progress.
+/// How long a client retries without any progress.
 const RETRY_FOR: Duration = Duration::from_secs(120);
-/// How many lines a client has on their way at once.
+/// How many lines a client may have in flight.
 const IN_FLIGHT_MAX: usize = 500;
 const POLL: Duration = Duration::from_millis(1);
-/// How many lines more are let through where all were answered before the kill could come.
+/// How many more lines may be sent if all were answered before the kill.
 const ONCE_MORE: u64 = 8;
-/// How often what is judged is read again, if it could not be.
+/// How often a failed read for the judgement is tried again.
 const TRIES: usize = 20;
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// What is imported, and through what.
+/// What is imported, and on what.
 #[derive(Clone, Debug)]
 pub struct OrdersOptions {
-    /// What it runs against.
+    /// The processes that run.
     pub scene: SceneOptions,
     /// Decides what is killed, and when.
     pub seed: u64,
@@ -57,10 +57,10 @@ pub struct OrdersOptions {
     pub kills: usize,
 }
 
-/// What came of an import.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub struct Imported {
-    /// Commands that were sent, each once however often.
+    /// Commands; each counts once, however often it was sent.
     pub commands: u64,
     /// Nodes that were killed.
     pub nodes_killed: u64,
@@ -74,20 +74,20 @@ pub struct Imported {
     pub violations: Vec<String>,
 }
 
-/// How far the import is, and how far it may go.
+/// The progress of the import, and its limit.
 #[derive(Default)]
 struct Gate {
-    /// Lines that may be sent, so that the import does not end before the last kill.
+    /// How many lines may be sent: the limit keeps the import from ending before the last kill.
     allowed: AtomicU64,
-    /// A line was sent.
+    /// Notified when a line was sent.
     sent: Notify,
     progress: Arc<ImportProgress>,
 }
 
-/// Imports through all nodes, each line's stream through one of them, and judges what came of it.
+/// Imports through all nodes, each stream through one of them, and judges the result.
 ///
 /// # Panics
-/// If what it runs against cannot be started, or the folder holds no orders.
+/// If a process cannot be started, or the folder holds no orders.
 pub async fn import(options: OrdersOptions) -> Imported {
     let (scene, supervising) = Scene::begin(&options.scene).await;
     let contents = Contents::of_folder(&options.folder).expect("files of orders");
@@ -130,7 +130,7 @@ struct OfStream {
     stream: String,
 }
 
-/// One client for each node.
+/// Starts one client for each node.
 fn send(scene: &Scene, lines: Vec<CommandLine>, gate: &Arc<Gate>) -> JoinSet<Result<(), String>> {
     let doors = scene.doors();
     let mut shares = vec![Vec::new(); doors.len()];
@@ -169,12 +169,12 @@ fn send(scene: &Scene, lines: Vec<CommandLine>, gate: &Arc<Gate>) -> JoinSet<Res
     clients
 }
 
-/// Kills at random moments of the import; no line behind a moment is sent before its kill.
+/// Kills at random moments of the import; lines behind a moment are sent only after its kill.
 async fn kill(scene: &Arc<Scene>, options: &OrdersOptions, gate: &Gate, imported: &mut Imported) {
     let mut random = StdRng::seed_from_u64(options.seed);
     let lines = imported.commands;
-    // What is let through at each kill, and the last moment: together less than there is, so that no
-    // kill comes behind the end.
+    // What one kill lets through, and the last moment: together fewer than all lines, so that no
+    // kill comes after the end.
     let ahead = (lines / 2 / (options.kills as u64 + 1)).max(1);
     let mut moments: Vec<u64> = (0..options.kills)
         .map(|_| random.random_range(0..lines / 2))
@@ -189,7 +189,7 @@ async fn kill(scene: &Arc<Scene>, options: &OrdersOptions, gate: &Gate, imported
             if Instant::now() > deadline {
                 let what = format!("{} of {moment} lines in {RETRY_FOR:?}", progress.done());
                 imported.violations.push(what);
-                // The clients tell the rest of it.
+                // The clients report the rest.
                 gate.allowed.store(u64::MAX, Ordering::SeqCst);
                 return;
             }
@@ -197,7 +197,7 @@ async fn kill(scene: &Arc<Scene>, options: &OrdersOptions, gate: &Gate, imported
                 let allowed = progress.done() + ONCE_MORE;
                 gate.allowed.store(allowed, Ordering::SeqCst);
             }
-            // Right behind a line's sending it waits for its answer.
+            // Right after a line is sent, a command waits for its answer.
             let _ = tokio::time::timeout(POLL, gate.sent.notified()).await;
         }
         let fault = KILLS[random.random_range(0..KILLS.len())];
@@ -220,7 +220,7 @@ async fn kill(scene: &Arc<Scene>, options: &OrdersOptions, gate: &Gate, imported
     gate.allowed.store(u64::MAX, Ordering::SeqCst);
 }
 
-/// Tries again what fails: brokers that have just come back may not answer at once.
+/// Retries a failed attempt: brokers that have just restarted may not answer at once.
 async fn patiently<T, E>(attempt: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
     for _ in 0..TRIES {
         if let Ok(done) = attempt().await {
@@ -231,7 +231,7 @@ async fn patiently<T, E>(attempt: impl AsyncFn() -> Result<T, E>) -> Result<T, E
     attempt().await
 }
 
-/// Holds the log against the lines, and the read models against the files.
+/// Compares the log with the lines, and the read models with the files.
 async fn judge_all(
     scene: &Arc<Scene>,
     options: &OrdersOptions,

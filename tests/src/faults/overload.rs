@@ -1,10 +1,11 @@
-//! More commands than the nodes can take, offered at their own pace whether earlier ones were
-//! answered or not (an open loop): what is taken must be about as much as at the peak, and soon
-//! answered; the rest must be told to come again, and memory must not grow.
+//! Overload: more commands than the nodes can take, sent at a fixed rate whether or not earlier
+//! ones are answered (an open loop). The nodes must still accept about as many as at the peak, and
+//! answer those soon. They must turn the rest away with a time to retry, and their memory must not
+//! grow.
 //!
-//! Every command begins a stream of its own, so that nothing but the nodes' bounds slows it down.
-//! Deliberately absent: making the capacity small enough for this machine; that is for the nodes'
-//! arguments.
+//! Every command begins a stream of its own, so that only the nodes' limits slow it down.
+//! Deliberately absent: making the capacity small enough for this machine; the nodes' arguments do
+//! that.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,51 +21,52 @@ use super::load::NodeAddress;
 use super::scene::{Scene, SceneOptions};
 use super::table::{percentile, spread};
 
-/// How much of the peak must still be taken.
+/// The share of the peak that nodes must still accept.
 const GOODPUT_MIN: f64 = 0.8;
-/// Within this 99 of 100 commands that were taken must be answered.
+/// Within this time, 99 of 100 accepted commands must be answered.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
-/// By how much a node's memory may grow while it is offered too much, in megabytes.
+/// By how much a node's memory may grow under overload, in megabytes.
 const GROWTH_MAX_MB: u64 = 64;
-/// What is done before anything is measured.
+/// How long each warm-up lasts.
 const WARMING: Duration = Duration::from_secs(5);
-/// How long clients ask for an answer at all.
+/// How long a client waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The most commands on their way at once: more than nodes and connections could ever hold.
+/// The greatest number of commands in flight: more than nodes and connections could ever hold.
 const OPEN_MAX: usize = 20_000;
-/// How often a batch of new commands is begun.
+/// How often new commands are started.
 const BEAT: Duration = Duration::from_millis(5);
-/// How often memory is looked at.
+/// How often the memory is read.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const OTHERS_SHOWN_MAX: usize = 10;
 
-/// What is offered to whom.
+/// The size of the overload, and the nodes.
 #[derive(Clone, Debug)]
 pub struct OverloadOptions {
-    /// What it runs against, with the bounds that make it small.
+    /// The processes that run, with the limits that make their capacity small.
     pub scene: SceneOptions,
-    /// How many times the peak is offered.
+    /// How many times the peak rate is sent.
     pub times: f64,
     /// How long each phase is measured.
     pub length: Duration,
-    /// How many clients ask at the same time when the peak is looked for.
+    /// How many clients search for the peak.
     pub clients: usize,
 }
 
-/// What was found.
+/// The result of the measurement.
 #[derive(Debug)]
 pub struct Overload {
     options: OverloadOptions,
     peak: Phase,
     offered_per_second: f64,
     over: Phase,
-    /// Of each node: resident before, at most while it was too much, and behind, in kilobytes.
+    /// The resident memory of each node, in kilobytes: before, the most during, and after the
+    /// overload.
     memory_kb: Vec<(String, [u64; 3])>,
     /// Every promise that was broken.
     pub violations: Vec<String>,
 }
 
-/// What became of the commands of a phase.
+/// The results of the commands of a phase.
 #[derive(Debug, Default)]
 struct Phase {
     length: Duration,
@@ -117,7 +119,7 @@ struct Offering {
 }
 
 impl Offering {
-    /// One command to the next node; what it came to is counted.
+    /// Sends one command to the next node, and counts the result.
     async fn one(&self, counts: &Counts) {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         let door = &self.doors[number as usize % self.doors.len()];
@@ -153,7 +155,7 @@ impl Offering {
         }
     }
 
-    /// As many as clients can ask that wait for their answers.
+    /// A closed loop: each client waits for its answer before the next command.
     async fn closed(self: &Arc<Self>, clients: usize, length: Duration) -> Phase {
         let counts = Arc::new(Counts::default());
         let end = Instant::now() + length;
@@ -171,7 +173,7 @@ impl Offering {
         counts.phase(length)
     }
 
-    /// So many in a second, whatever becomes of them.
+    /// An open loop: `per_second` commands per second, whatever becomes of them.
     async fn open(self: &Arc<Self>, per_second: f64, length: Duration) -> Phase {
         let counts = Arc::new(Counts::default());
         let room = Arc::new(Semaphore::new(OPEN_MAX));
@@ -195,7 +197,7 @@ impl Offering {
             }
         }
         let length = began.elapsed();
-        // Those that are on their way count too, but nobody waits for them any longer than that.
+        // Commands in flight count too; wait for them, but no longer than this.
         let all = u32::try_from(OPEN_MAX).expect("a few");
         let ended = tokio::time::timeout(TIMEOUT * 2, room.acquire_many(all)).await;
         drop(ended);
@@ -203,10 +205,10 @@ impl Offering {
     }
 }
 
-/// Looks for the peak, offers more, and judges.
+/// Finds the peak, sends more, and judges.
 ///
 /// # Panics
-/// If what it runs against cannot be started.
+/// If a process cannot be started.
 pub async fn measure(options: OverloadOptions) -> Overload {
     let (scene, supervising) = Scene::begin(&options.scene).await;
     let offering = Arc::new(Offering {
@@ -227,7 +229,7 @@ pub async fn measure(options: OverloadOptions) -> Overload {
             .map(|node| node.resident_kb().unwrap_or_default())
             .collect()
     };
-    // What a node needs to turn commands away at all is needed once.
+    // Let the nodes turn commands away once: the memory for that is allocated only once.
     offering.open(offered_per_second, WARMING).await;
     let before = resident(&scene);
     let most: Arc<Vec<AtomicU64>> = Arc::new(before.iter().map(|kb| (*kb).into()).collect());

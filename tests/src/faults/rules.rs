@@ -1,12 +1,12 @@
-//! The rules of customers, written once more for the checker: from what the shop promises, not from
-//! its code.
+//! The rules of customers, written a second time for the checker: from the shop's promises, not
+//! from its code.
 //!
-//! Deliberately absent: business times, which this load does not give.
+//! Deliberately absent: business times, which this load does not send.
 
 use checker::rules::{Asked, Rules, Ruling};
 use serde_json::Value;
 
-/// A customer is registered once, and only then has an address to correct.
+/// A customer is registered once; only a registered customer has an address to correct.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Customers;
 

@@ -1,7 +1,7 @@
-//! A run: rounds of faults under load, each with a quiet end, and a judgement behind the last.
+//! A run: rounds of faults under load, each followed by a quiet time, and a judgement at the end.
 //!
-//! Invariants: every choice follows from the seed (what the processes make of it does not); a run
-//! that finds a violation says so and keeps what shows it. Deliberately absent: what a fault does.
+//! Invariants: the seed decides every choice (not how the processes react to it); a run that finds
+//! a violation reports it and keeps the evidence. Deliberately absent: what a fault does.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,23 +22,24 @@ use super::judge;
 use super::load::{Counted, Load, LoadOptions};
 use super::scene::{MachineWishes, NodeEnd, Projectors, Scene, SceneOptions};
 
-/// Within this everything must move again when the faults are over, on a machine of its own.
+/// Within this time after the last fault of a round, everything must work again, on a machine that
+/// nothing else uses.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
-/// How long a run that has not recovered in time is given, to tell late from never.
+/// How long a run waits for a late recovery, to tell late from never.
 const RECOVERY_GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
-/// The load that must pass after each recovery.
+/// How long the load must then pass without trouble.
 const CALM: Duration = Duration::from_secs(1);
-/// The default configuration's memory, and a quarter.
+/// The memory of the default configuration, and a quarter more.
 pub const MEMORY_MAX_MB: u32 = 640;
 /// Room for the local checkpoint store with all its journals (three of 64 MB), and for its tables.
 const DISK_MB: u32 = 2_048;
 
-/// What a run is to be.
+/// What a run does.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// The program under test.
     pub program: PathBuf,
-    /// Where everything goes that shows what happened.
+    /// The folder for everything that shows what happened.
     pub artefacts: PathBuf,
     /// Decides every choice.
     pub seed: u64,
@@ -46,17 +47,17 @@ pub struct RunOptions {
     pub until: Until,
     /// The faults that may happen.
     pub faults: Vec<Fault>,
-    /// How many may happen at the same time.
+    /// How many faults may happen at the same time.
     pub at_once: usize,
     /// How long faults go on before the quiet end of a round.
     pub round: Duration,
-    /// How long things stay broken.
+    /// How long each fault lasts.
     pub lengths: Lengths,
-    /// Within this everything must move again when the faults of a round are over.
+    /// Within this time after the last fault of a round, everything must work again.
     pub recovery_max: Duration,
-    /// How many clients there are.
+    /// How many clients.
     pub clients: usize,
-    /// What they ask in a second, at most.
+    /// The greatest number of commands per second, over all clients.
     pub commands_per_second_max: u32,
     /// How many partitions.
     pub partitions: u32,
@@ -64,14 +65,14 @@ pub struct RunOptions {
     pub nodes: usize,
     /// The session timeout of the nodes' group.
     pub session_timeout: Duration,
-    /// What nodes log, as in `RUST_LOG`.
+    /// The nodes' log filter, as in `RUST_LOG`.
     pub log_filter: String,
     /// More arguments for every node.
     pub arguments: Vec<String>,
 }
 
 impl RunOptions {
-    /// All faults, two at a time, for a minute or so.
+    /// All faults, two at a time, for about a minute.
     #[must_use]
     pub fn brief(program: PathBuf, artefacts: PathBuf, seed: u64) -> Self {
         Self {
@@ -99,73 +100,73 @@ impl RunOptions {
     }
 }
 
-/// When a run is long enough; whichever comes first.
+/// When a run ends: at the first of these limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Until {
-    /// So much time.
+    /// The length of the run.
     pub time: Duration,
-    /// So many commands.
+    /// The number of commands.
     pub commands: Option<u64>,
-    /// So many faults.
+    /// The number of faults.
     pub injections: Option<u64>,
 }
 
-/// What is known of one kind of fault.
+/// What is known about one kind of fault.
 #[derive(Clone, Debug, Default)]
 pub struct FaultCounts {
-    /// Times it was made.
+    /// How often the fault was made.
     pub made: u64,
-    /// Times it found its victims broken already.
+    /// How often its victim was broken already.
     pub busy: u64,
-    /// Why it cannot be made here, if it cannot.
+    /// Why this machine does not allow the fault, if that is so.
     pub impossible: Option<String>,
-    /// Commands answered while it lasted.
+    /// Commands answered during the fault.
     pub answered: u64,
-    /// Sendings that ended as unknown while it lasted.
+    /// Attempts with an unknown outcome during the fault.
     pub unknown: u64,
 }
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What it was.
+    /// The options of the run.
     pub options: RunOptions,
-    /// How long it took, without start and judgement.
+    /// How long the run took, without start and judgement.
     pub took: Duration,
-    /// By fault.
+    /// Counts for each fault.
     pub faults: BTreeMap<Fault, FaultCounts>,
-    /// Of the load.
+    /// Counts of the load.
     pub counted: Counted,
     /// How long each round took to recover.
     pub recoveries: Vec<Duration>,
-    /// What the checker looked at and found; absent if it could not look.
+    /// The checker's report; absent if the checker could not run.
     pub report: Option<checker::Report>,
-    /// Rows that were compared with a fold of the log.
+    /// How many rows were compared with a fold of the log.
     pub rows: usize,
-    /// The most memory of each node, in kilobytes.
+    /// The peak memory of each node, in kilobytes.
     pub memory_peaks_kb: Vec<(String, u64)>,
-    /// Nodes that ended otherwise than they should.
+    /// Nodes that ended in an unexpected way.
     pub ends: Vec<(String, NodeEnd)>,
     /// Every promise that was broken.
     pub violations: Vec<String>,
 }
 
-/// What the workers of a run share.
+/// State that the workers of a run share.
 struct Mix {
     scene: Arc<Scene>,
     options: RunOptions,
-    /// Kinds that are still to be made before any comes again, so that none is forgotten.
+    /// Kinds of faults that come before any repeats, so that none is left out.
     bag: Mutex<Vec<Fault>>,
     counts: Mutex<BTreeMap<Fault, FaultCounts>>,
     made: AtomicU64,
-    /// What was made when, for whoever looks into a run that went wrong.
+    /// Which fault happened when, for the study of a failed run.
     timeline: Mutex<File>,
 }
 
-/// Makes a run.
+/// Runs rounds of faults, and judges the result.
 ///
 /// # Panics
-/// If what it runs against cannot be started.
+/// If a process cannot be started.
 pub async fn run(options: RunOptions) -> Outcome {
     let (scene, supervising) = Scene::begin(&scene_options(&options)).await;
     let history_path = options.artefacts.join("history.jsonl");
@@ -263,7 +264,7 @@ fn scene_options(options: &RunOptions) -> SceneOptions {
         projectors: Projectors::Everywhere,
         machine: MachineWishes {
             disk_mb: has(Fault::DiskFull).then_some(DISK_MB),
-            // What lies on a disk in memory is counted too.
+            // The tmpfs disk counts as the node's memory.
             memory_mb: has(Fault::MemoryShort)
                 .then_some(MEMORY_MAX_MB + if has(Fault::DiskFull) { DISK_MB } else { 0 }),
             clock: has(Fault::ClockJump),
@@ -298,7 +299,7 @@ struct NotRecovered {
     is_final: bool,
 }
 
-/// Waits until everything that is open is answered, and then that new commands are, too.
+/// Waits until every open command is answered, and then until new commands are answered, too.
 async fn recover(load: &Load, within: Duration) -> Result<Duration, NotRecovered> {
     let began = Instant::now();
     let late = |what: String, is_final: bool| NotRecovered {
@@ -330,7 +331,7 @@ impl Mix {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets faults happen for the length of a round, and returns when the last is over.
+    /// Injects faults for the length of a round, and returns when the last one is over.
     async fn round(self: &Arc<Self>, number: u64, load: &Arc<Load>) {
         let end = Instant::now() + self.options.round;
         let workers: Vec<_> = (0..self.options.at_once)
@@ -377,14 +378,14 @@ impl Mix {
         }
     }
 
-    /// Writes a line down for whoever looks into a run that went wrong.
+    /// Writes a line into the timeline, for the study of a failed run.
     fn note(&self, line: std::fmt::Arguments<'_>) {
         let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is worth a look, no more.
+        // The timeline only helps to study a run; a failed write is no failure of the run.
         let _ = writeln!(timeline, "{line}");
     }
 
-    /// The next kind: each once, in an order of chance, and so on; none that is impossible.
+    /// The next kind of fault: each kind once in random order, and so on, without impossible ones.
     fn next(&self, random: &mut StdRng) -> Option<Fault> {
         let mut bag = self.bag.lock().unwrap_or_else(PoisonError::into_inner);
         if bag.is_empty() {
@@ -401,7 +402,7 @@ impl Mix {
     }
 }
 
-/// Everything that is looked at when the load has ended.
+/// Judges everything after the load has ended.
 async fn judge_all(scene: &Arc<Scene>, outcome: &mut Outcome, history: PathBuf) {
     for node in &scene.nodes {
         let peak = node.memory_peak_kb();
@@ -424,7 +425,7 @@ async fn judge_all(scene: &Arc<Scene>, outcome: &mut Outcome, history: PathBuf) 
         .fold(String::new(), |text, (node, end)| {
             format!("{text}{node} {end}\n{}\n\n", end.last_words)
         });
-    // For whoever looks into it; the table has the essence.
+    // The details of each end; the table holds a summary.
     let _ = std::fs::write(outcome.options.artefacts.join("ends.txt"), ends);
     let whole = Arc::clone(scene);
     let whole = tokio::task::spawn_blocking(move || whole.cluster.wait_whole());

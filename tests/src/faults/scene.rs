@@ -1,8 +1,8 @@
-//! Everything that is broken in a run: three brokers behind proxies, nodes, a Postgres, a log.
+//! All processes of a run: three brokers behind proxies, nodes, a Postgres; and a log.
 //!
-//! Invariants: whoever breaks a process holds it, so that no two faults break the same process at
-//! once; a node that ended by itself is noted and started again, as a supervisor would do.
-//! Deliberately absent: what to break when.
+//! Invariants: a fault holds the process that it breaks, so that no two faults break the same
+//! process at once. A node that ended by itself is recorded and started again, as a supervisor
+//! would do. Deliberately absent: what to break when.
 
 mod machine;
 mod network;
@@ -28,19 +28,19 @@ pub use network::Network;
 use node::Surroundings;
 pub use node::{Node, NodeEnd};
 
-/// How long a node may take to say how it is.
+/// How long a node may take to answer a health request.
 const WORDS_WAIT: Duration = Duration::from_secs(2);
 /// How long the nodes may take to start.
 pub const START_WAIT: Duration = Duration::from_secs(120);
-/// How often nodes are looked after.
+/// How often the nodes are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What a run needs.
+/// What a scene consists of.
 #[derive(Clone, Debug)]
 pub struct SceneOptions {
     /// The program under test.
     pub program: PathBuf,
-    /// Where the nodes' output and the history go.
+    /// The folder for the nodes' output and the history.
     pub artefacts: PathBuf,
     /// How many nodes.
     pub nodes: usize,
@@ -48,17 +48,17 @@ pub struct SceneOptions {
     pub partitions: u32,
     /// The session timeout of the nodes' group.
     pub session_timeout: Duration,
-    /// Roles beside the command door.
+    /// Whether nodes run projectors beside the command door.
     pub projectors: Projectors,
-    /// Parts of the machine that only root can make small; each that is wanted.
+    /// Which parts of the machine are made small for each node; only root can do that.
     pub machine: MachineWishes,
-    /// What nodes log, as in `RUST_LOG`.
+    /// The nodes' log filter, as in `RUST_LOG`.
     pub log_filter: String,
     /// More arguments for every node.
     pub arguments: Vec<String>,
 }
 
-/// Whether nodes project.
+/// Whether nodes run projectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projectors {
     /// Every node has a projector, into one Postgres.
@@ -67,30 +67,30 @@ pub enum Projectors {
     Nowhere,
 }
 
-/// What of the machine is made for each node.
+/// Which parts of the machine each node gets for itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MachineWishes {
-    /// A disk of its own, of so many megabytes.
+    /// A disk of this size, in megabytes.
     pub disk_mb: Option<u32>,
-    /// A bound on its memory, in megabytes.
+    /// A memory limit, in megabytes.
     pub memory_mb: Option<u32>,
-    /// A wall clock of its own, for the last node.
+    /// A wall clock, for the last node only.
     pub clock: bool,
-    /// A network of its own.
+    /// A network namespace.
     pub network: bool,
 }
 
-/// Everything, running.
+/// All processes, running.
 pub struct Scene {
     /// The brokers.
     pub cluster: KafkaCluster,
     /// The nodes.
     pub nodes: Vec<Arc<Node>>,
-    /// The log, read without proxies.
+    /// The log, read without a proxy.
     pub log: Arc<dyn EventLog>,
-    /// Its topic.
+    /// The log's topic.
     pub topic: String,
-    /// The database of the read models, if nodes project.
+    /// The database of the read models, if nodes run projectors.
     pub postgres_url: Option<String>,
     postgres: Mutex<Option<Postgres>>,
     broker_holds: Vec<Arc<Hold<()>>>,
@@ -99,7 +99,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts everything; nodes need not be ready yet.
+    /// Starts everything, without waiting until the nodes are ready.
     async fn set(options: &SceneOptions) -> Arc<Self> {
         let networks: Vec<Option<Network>> = (0..options.nodes)
             .map(|number| {
@@ -115,7 +115,7 @@ impl Scene {
                     .map_or(Ipv4Addr::LOCALHOST, |it| it.outside)
             })
             .collect();
-        // The brokers take the longest; the database is made meanwhile.
+        // Brokers take the longest to start, so make the database meanwhile.
         let cluster = tokio::task::spawn_blocking(move || KafkaCluster::start(&sides));
         let postgres = match options.projectors {
             Projectors::Nowhere => None,
@@ -168,8 +168,8 @@ impl Scene {
         })
     }
 
-    /// Starts everything, waits until the nodes are ready, and looks after them until the handle is
-    /// aborted.
+    /// Starts everything, waits until the nodes are ready, and restarts nodes that end, until the
+    /// handle is aborted.
     ///
     /// # Panics
     /// If anything cannot be started.
@@ -180,7 +180,7 @@ impl Scene {
         (scene, supervising)
     }
 
-    /// Looks after the nodes until the handle is aborted.
+    /// Restarts nodes that end, until the handle is aborted.
     fn supervise(&self) -> JoinHandle<()> {
         let nodes = self.nodes.clone();
         tokio::spawn(async move {
@@ -191,10 +191,10 @@ impl Scene {
         })
     }
 
-    /// Waits until every node says that it is ready.
+    /// Waits until every node reports that it is ready.
     ///
     /// # Errors
-    /// What they said, if they do not get there in `wait`.
+    /// What the nodes reported last, if they are not ready after `wait`.
     pub async fn ready(&self, wait: Duration) -> Result<(), String> {
         let began = std::time::Instant::now();
         while !self.nodes.iter().all(|node| node.is_ready()) {
@@ -207,7 +207,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Where clients find the nodes.
+    /// The addresses of the nodes for clients.
     #[must_use]
     pub fn doors(&self) -> Vec<NodeAddress> {
         let door = |node: &Arc<Node>| NodeAddress {
@@ -217,13 +217,13 @@ impl Scene {
         self.nodes.iter().map(door).collect()
     }
 
-    /// A node's way to the brokers.
+    /// A node's route to the brokers.
     #[must_use]
     pub fn route(&self, node: &Node) -> &Route {
         self.cluster.route(node.number)
     }
 
-    /// Takes hold of a broker, unless somebody has.
+    /// Takes the lock on a broker; `None` if another fault holds it.
     #[must_use]
     pub fn hold_broker(&self, broker: BrokerIndex) -> Option<OwnedMutexGuard<()>> {
         Arc::clone(&self.broker_holds[broker.0])
@@ -231,14 +231,14 @@ impl Scene {
             .ok()
     }
 
-    /// Takes hold of the Postgres, unless somebody has, or there is none.
+    /// Takes the lock on Postgres; `None` if another fault holds it, or if there is no Postgres.
     #[must_use]
     pub fn hold_postgres(&self) -> Option<OwnedMutexGuard<()>> {
         self.postgres_url.as_ref()?;
         Arc::clone(&self.postgres_hold).try_lock_owned().ok()
     }
 
-    /// Does something to the Postgres; blocks.
+    /// Calls `act` with the Postgres; blocks.
     pub fn with_postgres(&self, act: impl FnOnce(&mut Postgres)) {
         let mut postgres = self.postgres.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(postgres) = postgres.as_mut() {
@@ -246,7 +246,7 @@ impl Scene {
         }
     }
 
-    /// Writes down what the nodes say of themselves, for whoever looks into a run that went wrong.
+    /// Saves what the nodes report about themselves, for the study of a failed run.
     pub async fn save_words(&self, to: &Path, moment: &str) {
         let http = reqwest::Client::builder().no_proxy().timeout(WORDS_WAIT);
         let http = http.build().expect("a client with these settings");
@@ -256,18 +256,18 @@ impl Scene {
                 let said = async { asked.await?.text().await }.await;
                 let said = said.unwrap_or_else(|error| error.to_string());
                 let name = format!("{}-{}-{moment}.txt", node.name, path.replace('/', "-"));
-                // It is worth a look, no more.
+                // These files only help to study a run; a failed write is no failure of the run.
                 let _ = std::fs::write(to.join(name), said);
             }
         }
     }
 
-    /// Copies what is worth looking at after a failure: the brokers' logs.
+    /// Copies the brokers' logs, which help after a failure.
     pub fn save_logs(&self, to: &Path) {
         for broker in BrokerIndex::all() {
             for name in ["output.log", "broker.log"] {
                 let target = to.join(format!("broker{}-{name}", broker.0 + 1));
-                // What is missing is missing.
+                // A log that does not exist is left out.
                 let _ = std::fs::copy(self.cluster.folder(broker).join(name), target);
             }
         }

@@ -1,6 +1,6 @@
 //! The table that a run prints.
 //!
-//! Deliberately absent: deciding anything.
+//! Deliberately absent: any decision.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -13,7 +13,7 @@ const VIOLATIONS_SHOWN_MAX: usize = 30;
 /// How many ends of nodes are printed.
 const ENDS_SHOWN_MAX: usize = 10;
 
-/// The value below which a share of the values lies; none of none.
+/// The value below which a share of the values lies; `None` if there are no values.
 #[must_use]
 pub fn percentile(values: &[Duration], hundredths: usize) -> Option<Duration> {
     let mut sorted = values.to_vec();
@@ -22,7 +22,7 @@ pub fn percentile(values: &[Duration], hundredths: usize) -> Option<Duration> {
     sorted.get(rank - 1).copied()
 }
 
-/// p50, p99 and the most of some times.
+/// The median, the 99th percentile and the maximum.
 #[must_use]
 pub fn spread(values: &[Duration]) -> String {
     let shown = |hundredths| match percentile(values, hundredths) {

@@ -1,8 +1,8 @@
-//! For how long nobody decided anything in a partition when its owner changed, as the log has it.
+//! For how long nobody decided anything in a partition when its owner changed, by the log.
 //!
-//! Each commit says when its owner decided it; so the time between the last one under a term and the
-//! first one under the next is never less than the time without an owner, however late a client on a
-//! busy machine heard of either. Deliberately absent: which change was whose (`moves`).
+//! Each commit holds the time of its decision. So the time between the last commit of a term and
+//! the first of the next is never shorter than the time without an owner, however late clients on a
+//! busy machine got their answers. Deliberately absent: which move caused a change (`moves`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,9 +21,9 @@ use super::judge::open;
 pub struct Change {
     /// The partition.
     pub partition: Partition,
-    /// When the last commit before it was decided.
+    /// When the last commit before the change was decided.
     pub last: Timestamp,
-    /// When the first commit behind it was.
+    /// When the first commit after the change was decided.
     pub first: Timestamp,
 }
 
@@ -44,7 +44,7 @@ struct Decided {
 /// Every change of owner in a dumped log.
 ///
 /// # Errors
-/// What cannot be read.
+/// If the dump cannot be read.
 pub fn changes(dump: &Path) -> Result<Vec<Change>, String> {
     let explain = |error: checker::InputError| error.to_string();
     let mut reader = DumpReader::open("dump", open(dump)?).map_err(explain)?;

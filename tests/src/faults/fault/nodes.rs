@@ -1,4 +1,4 @@
-//! Faults of one node's process and of its part of the machine.
+//! Faults of one node: its process, and its part of the machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use rand::{Rng, RngExt};
 use super::{Injected, a_while, blocking};
 use crate::faults::scene::{Node, limit_files, open_files};
 
-/// How far a clock jumps, in seconds: beyond the minute that an owner bears, and within.
+/// How far a clock jumps, in seconds: within and beyond the minute that an owner tolerates.
 const JUMPS_SECONDS: [i64; 6] = [-7_200, -90, -20, 20, 90, 7_200];
-/// After a jump: until it is noticed, and back.
+/// How long the clock stays wrong, and then right again, so that the node notices each.
 const CLOCK_NOTICED: Duration = Duration::from_secs(2);
 
 pub(super) async fn kill(node: &Arc<Node>, random: &mut impl Rng) -> Injected {
@@ -70,7 +70,7 @@ pub(super) async fn files_full(node: &Arc<Node>, length: Duration) -> Injected {
         Err(error) => return Injected::Impossible(error.to_string()),
     };
     tokio::time::sleep(length).await;
-    // If it has ended meanwhile, the next one has its own bound.
+    // If the process has ended meanwhile, its successor has its own limit.
     let _ = limit_files(pid, before);
     Injected::Made
 }

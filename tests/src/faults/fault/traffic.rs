@@ -1,6 +1,6 @@
-//! Faults between one node and the brokers, or the other nodes, made by proxies.
+//! Faults on the network between one node and the brokers or the other nodes, made by proxies.
 //!
-//! Several of them may fall on one node at once, and on one whose process is broken too.
+//! Several of these faults may meet on one node, even while its process is broken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::harness::proxy::{ApiKey, Cut, Deed, Direction, Imposed, Messages};
 
 const SLOW_MS: std::ops::Range<u64> = 20..120;
 
-/// Which way everything is held.
+/// The direction in which all messages are held.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lost {
     Requests,
@@ -30,7 +30,7 @@ impl Lost {
     }
 }
 
-/// Imposes the same on a node's way to every broker.
+/// Imposes the same deed on a node's messages to and from every broker.
 fn impose(scene: &Scene, node: &Node, messages: &Messages, deed: Deed) -> Vec<Imposed> {
     let proxies = scene.route(node).all().iter();
     proxies
@@ -58,8 +58,8 @@ pub(super) async fn refuse(scene: &Arc<Scene>, node: &Node, length: Duration) ->
     Injected::Made
 }
 
-/// The client sees its connection end while its records are still on their way: they land when
-/// another connection, or another node, may have written already.
+/// Cuts the client's connections while its records are held in the proxies. The records land later,
+/// possibly after another connection or another node has written.
 pub(super) async fn hold_produce(
     scene: &Arc<Scene>,
     node: &Node,
@@ -70,7 +70,7 @@ pub(super) async fn hold_produce(
     let held = impose(scene, node, &produce, Deed::Hold);
     tokio::time::sleep(lengths.short).await;
     if random.random_ratio(1, 2) {
-        // What the client sends again, on other connections, overtakes what was caught.
+        // The client's retries, on other connections, then overtake the held records.
         held.iter().for_each(Imposed::take_no_more);
     }
     cut_all(scene, node, Cut::ClientSide);
@@ -91,7 +91,7 @@ pub(super) async fn lose_answers(scene: &Arc<Scene>, node: &Node, length: Durati
     let answers = Messages::all(Direction::Answers).of(ApiKey::PRODUCE);
     let lost = impose(scene, node, &answers, Deed::Lose);
     tokio::time::sleep(length).await;
-    // A client that waits for a lost answer on a good connection would wait for its own timeout.
+    // Cut the connections: otherwise the client would wait for a lost answer until its own timeout.
     cut_all(scene, node, Cut::BothSides);
     drop(lost);
     Injected::Made
@@ -116,7 +116,7 @@ pub(super) async fn slow(
     Injected::Made
 }
 
-/// Nothing passes one way; connections stay, as in a network that loses packets.
+/// Holds everything in one direction; connections stay open, as in a network that loses packets.
 pub(super) async fn one_way(
     scene: &Arc<Scene>,
     node: &Node,
@@ -134,7 +134,7 @@ pub(super) fn cut_peers(node: &Node) -> Injected {
     Injected::Made
 }
 
-/// As [`one_way`], between the other nodes and this one.
+/// Does the same as [`one_way`] to the traffic between the other nodes and this one.
 pub(super) async fn hold_peers(node: &Node, lost: Lost, length: Duration) -> Injected {
     let held = node.peers.impose(lost.messages(), Deed::Hold);
     tokio::time::sleep(length).await;

@@ -1,4 +1,4 @@
-//! Faults of what all nodes share: brokers and Postgres.
+//! Faults of what all nodes share: the brokers and Postgres.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub(super) async fn brokers_pause(
 
 pub(super) async fn leaders_move(scene: &Arc<Scene>) -> Injected {
     let moving = Arc::clone(scene);
-    // Where too few brokers are there, leaders stay; that is another fault's time.
+    // With too few brokers, leaders cannot move; skip the fault then.
     match blocking(move || moving.cluster.move_leaders(&moving.topic)).await {
         Ok(()) => Injected::Made,
         Err(_) => Injected::Busy,

@@ -1,6 +1,6 @@
-//! One client: asks, and asks again at another node until it is told.
+//! One client: sends commands, and sends them again to other nodes until they are answered.
 //!
-//! Deliberately absent: what to ask (`streams`).
+//! Deliberately absent: the choice of commands (`streams`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,21 +16,21 @@ use super::Shared;
 use super::streams::Asked;
 use crate::faults::history::{Accepted, Coded, Entry, Invoke, Refused, What};
 
-/// The most lines of a batch.
+/// The greatest number of lines in a batch.
 const LINES_MAX: usize = 40;
-/// How long the door may take, at least and at most.
+/// The timeout that a client gives the door: at least and at most.
 const TIMEOUT_MS: std::ops::Range<u64> = 1_000..6_000;
-/// What a connection may take beyond that.
+/// How much longer than that timeout the client waits.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The pause before something is asked again, at least and at most.
+/// The pause before a command is sent again: at least and at most.
 const PAUSE_MS: std::ops::Range<u64> = 10..150;
 
-/// What became of one sending.
+/// The result of one attempt.
 #[derive(Debug)]
 pub(super) enum Became {
-    /// Answered for good.
+    /// The command has a final answer.
     Done,
-    /// To be sent again; with what was said instead.
+    /// The command must be sent again; with the code or error of this attempt.
     Open(String),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(number: usize, shared: Arc<Shared>, random: StdRng) -> Self {
         let http = reqwest::Client::builder()
-            // Nothing of the environment comes between, and a dead node is noticed.
+            // Ignore proxy settings of the environment, and notice a dead node.
             .no_proxy()
             .connect_timeout(PATIENCE)
             .build()
@@ -76,7 +76,7 @@ impl Client {
         }
     }
 
-    /// Sends commands until each is answered for good, in the first order.
+    /// Sends commands until each has a final answer; retries keep the first order.
     async fn until_done(&mut self, mut open: Vec<Asked>, as_batch: bool) {
         loop {
             let node = self.random.random_range(0..self.shared.options.nodes.len());
@@ -156,7 +156,7 @@ impl Client {
         became.collect()
     }
 
-    /// The answers that came, and why no more did.
+    /// The answers that arrived, and the reason why the others did not.
     async fn read_batch(
         &self,
         node: usize,
@@ -169,7 +169,7 @@ impl Client {
             Ok(response) => {
                 let status = response.status().as_u16();
                 let body = response.json().await.unwrap_or_default();
-                // What is said of the whole is said of each line.
+                // An answer to the whole request counts for each line.
                 let what = self.read(node, status, &body);
                 return (vec![what; lines], String::new());
             }
@@ -224,7 +224,8 @@ impl Client {
             What::Invoke(_) => unreachable!("no answer is a question"),
         };
         self.write(asked, line, what);
-        // After it is written: whoever sees no open command finds every answer in the history.
+        // Count after writing: a reader that sees no open command then finds every answer in the
+        // history.
         count.fetch_add(1, Ordering::SeqCst);
         became
     }
@@ -243,7 +244,7 @@ impl Client {
         });
     }
 
-    /// What a body of the door means.
+    /// The meaning of an answer's body.
     fn read(&self, node: usize, status: u16, body: &Value) -> What {
         let node = Some(self.shared.options.nodes[node].name.clone());
         let repeated = body["repeated"].as_bool().unwrap_or_default();
@@ -272,7 +273,8 @@ impl Client {
             }),
             (429 | 503, _) if code != "outcome_unknown" => What::TurnedAway(coded(code)),
             (400..500, _) | (500, _) => What::Failed(coded(code)),
-            // An unknown outcome, and whatever is not the door's: half an answer, a gateway's.
+            // An unknown outcome, or an answer that is not from the door: an incomplete one, or a
+            // gateway's.
             _ => What::Unknown(coded(code)),
         }
     }
@@ -299,7 +301,7 @@ fn unanswered(error: &reqwest::Error) -> What {
     What::Unknown(coded(code_of(error)))
 }
 
-/// What a client saw instead of an answer.
+/// The error that a client got instead of an answer, as a code.
 fn code_of(error: &reqwest::Error) -> String {
     let code = if error.is_connect() {
         "not_connected"

@@ -1,7 +1,7 @@
-//! A client that asks one partition again and again, to see for how long nobody answers there.
+//! A client that sends commands to one partition without end, to see for how long nobody answers.
 //!
-//! Invariant: only answers for good count as sightings of an owner. Deliberately absent: what
-//! happens to the owner (`moves`).
+//! Invariant: only final answers count as a sign of an owner. Deliberately absent: what happens to
+//! the owner (`moves`).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,27 +17,27 @@ use super::streams::{Streams, Where};
 use super::{Counted, Counts, LoadOptions, Pace, Shared};
 use crate::faults::history::History;
 
-/// Between an answer and the next question. Without one, a dozen probers take all of a small machine,
-/// and what they measure is how long everything waits for a processor.
+/// The pause between an answer and the next command. Without it, a dozen probers would use up a
+/// small machine and would measure the wait for a processor.
 const PAUSE: Duration = Duration::from_millis(10);
-/// No node.
+/// Stands for: avoid no node.
 const NOBODY: usize = usize::MAX;
-/// A probe is never held back.
+/// The rate of a probe is not limited.
 const UNLIMITED: u32 = u32::MAX;
 
-/// One sending of a probe.
+/// One attempt of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// When its answer came, or did not come.
+    /// When the answer arrived, or the attempt failed.
     pub at: Instant,
-    /// What was said instead of an answer for good.
+    /// The code or error if there was no final answer.
     pub instead: Option<String>,
 }
 
-/// The prober of one partition.
+/// Sends commands to one partition.
 #[derive(Debug)]
 pub struct Prober {
-    /// The partition.
+    /// The probed partition.
     pub partition: Partition,
     shared: Arc<Shared>,
     sightings: Arc<Mutex<Vec<Sighting>>>,
@@ -46,7 +46,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Begins to ask a partition, of so many.
+    /// Starts to probe a partition of a log with `count` partitions.
     #[must_use]
     pub fn begin(
         partition: Partition,
@@ -83,12 +83,12 @@ impl Prober {
         }
     }
 
-    /// Asks every node but this one from now on.
+    /// From now on, sends to every node except this one.
     pub fn avoid(&self, node: Option<usize>) {
         self.avoided.store(node.unwrap_or(NOBODY), Ordering::SeqCst);
     }
 
-    /// Everything it saw since `moment`.
+    /// All attempts that ended after `moment`.
     #[must_use]
     pub fn since(&self, moment: Instant) -> Vec<Sighting> {
         let sightings = self.sightings.lock();
@@ -97,10 +97,10 @@ impl Prober {
         sightings[first..].to_vec()
     }
 
-    /// Ends when what is open is answered.
+    /// Stops, and waits until the open command is answered.
     ///
     /// # Panics
-    /// If it had panicked.
+    /// If the prober panicked.
     pub async fn stop(self) -> Counted {
         self.shared.is_stopping.store(true, Ordering::SeqCst);
         self.task.await.expect("a prober does not panic");

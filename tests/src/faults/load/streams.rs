@@ -1,6 +1,6 @@
-//! The streams that are asked about, and what to ask.
+//! The streams of a load, and the commands on them.
 //!
-//! Invariant: names are used once in a run. Deliberately absent: sending.
+//! Invariant: each stream name is used once in a run. Deliberately absent: sending.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,9 +12,9 @@ use rand::{Rng, RngExt};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// How many streams are asked about at the same time.
+/// How many streams are in use at the same time.
 const ACTIVE: usize = 300;
-/// After how many commands a stream is left behind.
+/// After this many commands, a new stream takes the stream's place.
 const COMMANDS_MAX: u32 = 40;
 const CITIES: [&str; 6] = [
     "são paulo",
@@ -25,11 +25,11 @@ const CITIES: [&str; 6] = [
     "manaus",
 ];
 
-/// A command, made and not yet sent.
+/// A command that is chosen and not yet sent.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) stream: String,
-    /// Its place among the active ones.
+    /// The index of the stream's slot.
     slot: usize,
     pub(super) id: String,
     pub(super) command: &'static str,
@@ -41,20 +41,20 @@ pub(super) struct Asked {
 struct Slot {
     name: String,
     commands: u32,
-    /// The highest version that a client was told.
+    /// The highest version that any client got in an answer.
     version_seen: u64,
 }
 
-/// Which names streams may have.
+/// The partitions whose streams are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Where {
-    /// Any.
+    /// All partitions.
     Anywhere,
-    /// Those of one partition, of so many.
+    /// One partition, of a log with this many partitions.
     In(Partition, u32),
 }
 
-/// All streams of a load.
+/// All streams in use.
 #[derive(Debug)]
 pub(super) struct Streams {
     prefix: String,
@@ -66,7 +66,7 @@ pub(super) struct Streams {
 impl Streams {
     pub(super) fn new(place: Where) -> Self {
         let mut streams = Self {
-            // The end of it is chance; its beginning is the time.
+            // The tail of the UUID is random; its head is the time.
             prefix: Uuid::now_v7().simple().to_string()[20..].to_owned(),
             place,
             made: AtomicU64::new(0),
@@ -93,7 +93,7 @@ impl Streams {
         }
     }
 
-    /// The next thing to ask, about any of the active streams.
+    /// Chooses the next command, on any of the active streams.
     pub(super) fn ask(&self, random: &mut impl Rng) -> Asked {
         let place = random.random_range(0..ACTIVE);
         let mut slot = self.slots[place]
@@ -103,7 +103,7 @@ impl Streams {
             *slot = self.fresh();
         }
         slot.commands += 1;
-        // Mostly what is right; now and then what a rule refuses.
+        // Most commands are valid; some are refused by a rule.
         let registers = match slot.commands {
             1 => random.random_ratio(4, 5),
             2 => random.random_ratio(1, 2),
@@ -129,7 +129,7 @@ impl Streams {
         }
     }
 
-    /// A client was told the version of a stream.
+    /// Notes the version that a client got in an answer.
     pub(super) fn saw(&self, asked: &Asked, version: u64) {
         let mut slot = self.slots[asked.slot]
             .lock()
@@ -141,8 +141,8 @@ impl Streams {
 }
 
 fn address(random: &mut impl Rng) -> Value {
-    // No address comes twice: the rule for the same correction at the same moment is not the
-    // checker's, and where a clock was set forward many commits share one moment.
+    // Never use an address twice: the checker does not know the rule for repeated corrections at
+    // one moment, and a clock that was set forward gives many commits the same moment.
     let city = CITIES[random.random_range(0..CITIES.len())];
     let city = format!("{city} {:016x}", random.random::<u64>());
     let prefix = format!("{:05}", random.random_range(0..100_000));

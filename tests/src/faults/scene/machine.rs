@@ -1,7 +1,7 @@
-//! What of the machine can be made small or wrong for one process: disk, memory, files, clock.
+//! Makes parts of the machine small or wrong for one process: disk, memory, files, clock.
 //!
-//! Most of it needs root; what cannot be made says why and is left out. Invariant: everything is
-//! taken back when its owner is dropped. Deliberately absent: when.
+//! Most of this needs root; what is impossible reports why and is left out. Invariant: everything
+//! is undone when its owner is dropped. Deliberately absent: when it happens.
 
 use std::fs;
 use std::io::{self, Write};
@@ -26,10 +26,10 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one on a folder.
+    /// Mounts a disk of this size on a folder.
     ///
     /// # Errors
-    /// What the system says, as to anybody but root.
+    /// Any error of the system; for a user other than root there is always one.
     pub fn mount(folder: &Path, size_mb: u32) -> io::Result<Self> {
         let mut mount = Command::new("mount");
         mount
@@ -43,10 +43,10 @@ impl SmallDisk {
         })
     }
 
-    /// Fills it to the last byte.
+    /// Fills the disk to the last byte.
     ///
     /// # Errors
-    /// What the system says, other than that it is full.
+    /// Any error of the system, except that the disk is full.
     pub fn fill(&self) -> io::Result<()> {
         let mut file = fs::File::create(self.ballast())?;
         let zeros = vec![0; FILL_BYTES];
@@ -62,9 +62,9 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Makes room again.
+    /// Frees the room again.
     pub fn clear(&self) {
-        // Where nothing was filled there is nothing to clear.
+        // If nothing was filled, there is no file.
         let _ = fs::remove_file(self.ballast());
     }
 
@@ -75,12 +75,12 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is about to end may still have files open there.
+        // Unmount lazily: a process that is about to end may still have files open there.
         let _ = run(Command::new("umount").arg("-l").arg(&self.folder));
     }
 }
 
-/// A bound on the memory of a process and its children (a control group).
+/// A limit on the memory of a process and its children (a control group).
 #[derive(Debug)]
 pub struct MemoryLimit {
     group: PathBuf,
@@ -88,10 +88,10 @@ pub struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// Makes one.
+    /// Makes a control group with this limit.
     ///
     /// # Errors
-    /// Where control groups cannot be written.
+    /// If control groups cannot be written.
     pub fn make(limit_mb: u32) -> io::Result<Self> {
         let group = Path::new(CGROUPS).join(unique_name("annals"));
         fs::create_dir(&group)?;
@@ -100,7 +100,7 @@ impl MemoryLimit {
         Ok(limit)
     }
 
-    /// A command that puts itself under the bound and becomes what stands behind it.
+    /// A command that enters the control group and then runs the command that follows.
     #[must_use]
     pub fn command_before(&self) -> Vec<String> {
         let script = "echo $$ >\"$0\" && exec \"$@\"".to_owned();
@@ -108,15 +108,15 @@ impl MemoryLimit {
         vec!["sh".to_owned(), "-c".to_owned(), script, list]
     }
 
-    /// Lowers the bound to half of what is used now: the kernel takes back what it can, and ends the
+    /// Lowers the limit to half of the current use. The kernel reclaims what it can, and ends the
     /// process if that is not enough.
     ///
     /// # Errors
-    /// What the system says.
+    /// Any error of the system.
     pub fn squeeze(&self) -> io::Result<()> {
         let usage = fs::read_to_string(self.group.join("memory.usage_in_bytes"))?;
         let usage: u64 = usage.trim().parse().map_err(io::Error::other)?;
-        // The kernel refuses what it cannot get down to by reclaiming alone, so step by step.
+        // The kernel refuses a limit that it cannot reach by reclaiming, so go step by step.
         for tenths in [9, 8, 7, 6, 5] {
             let limit = usage * tenths / 10;
             let written = fs::write(self.group.join("memory.limit_in_bytes"), limit.to_string());
@@ -127,10 +127,10 @@ impl MemoryLimit {
         Ok(())
     }
 
-    /// Sets the bound back to what it was.
+    /// Restores the original limit.
     ///
     /// # Errors
-    /// What the system says.
+    /// Any error of the system.
     pub fn restore(&self) -> io::Result<()> {
         fs::write(
             self.group.join("memory.limit_in_bytes"),
@@ -141,12 +141,12 @@ impl MemoryLimit {
 
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
-        // It is kept while a process is in it; the process goes right after.
+        // The group stays while a process is in it; the process ends right after.
         let _ = fs::remove_dir(&self.group);
     }
 }
 
-/// A wall clock that can be set (`libfaketime`); the monotonic clock stays as it is.
+/// A wall clock that can be set (`libfaketime`); the monotonic clock stays right.
 #[derive(Debug)]
 pub struct Clock {
     library: &'static str,
@@ -154,10 +154,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Makes one that is right.
+    /// Makes a clock that shows the right time.
     ///
     /// # Errors
-    /// Where the library is not installed.
+    /// If the library is not installed.
     pub fn make(folder: &Path) -> io::Result<Self> {
         let library = FAKETIME.into_iter().find(|path| Path::new(path).exists());
         let library = library.ok_or_else(|| io::Error::other("libfaketime is not installed"))?;
@@ -169,7 +169,7 @@ impl Clock {
         Ok(clock)
     }
 
-    /// What a process needs to see it.
+    /// The environment variables that give a process this clock.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -182,12 +182,13 @@ impl Clock {
         ]
     }
 
-    /// Sets it so many seconds ahead (or behind); noticed within a second.
+    /// Sets the clock ahead by this many seconds (behind, if negative); processes notice within a
+    /// second.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any error of the file system.
     pub fn set(&self, ahead_seconds: i64) -> io::Result<()> {
-        // Written whole under another name first: half a number is another time.
+        // Write a new file and rename it: half a number would be another time.
         let whole = self.file.with_extension("new");
         fs::write(&whole, format!("{ahead_seconds:+}\n"))?;
         fs::rename(whole, &self.file)
@@ -200,10 +201,10 @@ pub fn open_files(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |files| files.count() as u64)
 }
 
-/// Bounds the files of a running process, and returns the bound before.
+/// Limits the open files of a running process, and returns the limit before.
 ///
 /// # Errors
-/// What the system says.
+/// Any error of the system.
 pub fn limit_files(pid: u32, files: Option<u64>) -> io::Result<Option<u64>> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let hard = rustix::process::getrlimit(Resource::Nofile).maximum;

@@ -1,8 +1,8 @@
-//! A network of its own for one node: a namespace, and one cable to the rest.
+//! A network namespace for one node, with one virtual cable to the rest.
 //!
-//! Packets are lost one way by a wrong hardware address for the other end: senders notice nothing, as
-//! on a real cable, and no part of the kernel is needed that may be missing. Invariant: nothing
-//! outside of the namespace and the cable is changed; both go when this is dropped.
+//! A wrong hardware address for the other end loses all packets in one direction. Senders notice
+//! nothing, as on a real cable, and no kernel module is needed that may be missing. Invariant:
+//! nothing outside of the namespace and the cable is changed; both are removed on drop.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use rand::RngExt;
 
 use super::machine::run;
 
-/// A hardware address that nobody has.
+/// A hardware address that no interface has.
 const NOBODY: &str = "02:00:00:00:00:01";
 const INSIDE_NAME: &str = "cable";
 
@@ -21,17 +21,17 @@ const INSIDE_NAME: &str = "cable";
 pub struct Network {
     name: String,
     cable: String,
-    /// The address of this end.
+    /// The address of the end outside.
     pub outside: Ipv4Addr,
-    /// The node's address.
+    /// The node's address inside.
     pub inside: Ipv4Addr,
 }
 
 impl Network {
-    /// Makes one.
+    /// Makes a namespace and its cable.
     ///
     /// # Errors
-    /// What the system says, as to anybody but root.
+    /// Any error of the system; for a user other than root there is always one.
     pub fn make(number: usize) -> io::Result<Self> {
         let (id, third): (u16, u8) = (rand::rng().random(), rand::rng().random());
         let last = u8::try_from(number * 4).map_err(io::Error::other)?;
@@ -62,7 +62,7 @@ impl Network {
         Ok(network)
     }
 
-    /// A command that runs what stands behind it inside.
+    /// A command that runs the command that follows inside the namespace.
     #[must_use]
     pub fn command_before(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.name]
@@ -73,24 +73,24 @@ impl Network {
     /// Loses every packet that leaves.
     ///
     /// # Errors
-    /// What the system says.
+    /// Any error of the system.
     pub fn lose_outgoing(&self) -> io::Result<()> {
         let outside = self.outside.to_string();
         ip(&[&["-n", &self.name][..], &wrong(&outside, INSIDE_NAME)].concat())
     }
 
-    /// Loses every packet that comes.
+    /// Loses every packet that arrives.
     ///
     /// # Errors
-    /// What the system says.
+    /// Any error of the system.
     pub fn lose_incoming(&self) -> io::Result<()> {
         ip(&wrong(&self.inside.to_string(), &self.cable))
     }
 
-    /// Loses nothing.
+    /// Loses no more packets.
     pub fn restore(&self) {
         let (inside, outside) = (self.inside.to_string(), self.outside.to_string());
-        // What was not lost before needs no mending.
+        // Fails if nothing was lost before; then there is nothing to restore.
         let _ = ip(&["neigh", "del", &inside, "dev", &self.cable]);
         let _ = ip(&[
             "-n",

@@ -1,6 +1,6 @@
-//! One node: a process, and what of the machine is its own.
+//! One node: a process, and the parts of the machine that are its own.
 //!
-//! Deliberately absent: its way to the brokers (`cluster`).
+//! Deliberately absent: the node's route to the brokers (`cluster`).
 
 use std::fmt;
 use std::fs;
@@ -32,26 +32,26 @@ pub(super) struct Surroundings {
 /// How a node ended that was not killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Nobody had asked it to.
+    /// Without a request to end.
     ByItself(ExitStatus),
-    /// It was asked to, and failed.
+    /// With a failure after a request to end.
     Badly(ExitStatus),
-    /// It was asked to, and did not.
+    /// Not in time after a request to end.
     Never,
 }
 
-/// An end that is worth a look.
+/// An end of a node that is recorded.
 #[derive(Clone, Debug)]
 pub struct NodeEnd {
-    /// How it ended.
+    /// How the node ended.
     pub how: End,
-    /// The last lines it wrote.
+    /// The last lines of its output.
     pub last_words: String,
 }
 
 impl NodeEnd {
-    /// Whether it should not have happened: it neither said why it ends nor was killed for its
-    /// memory, or it did not end when it was asked to.
+    /// Whether this end is a violation: a panic, a death by a signal other than the kernel's
+    /// SIGKILL, or a failure to end on request.
     #[must_use]
     pub fn is_a_fault(&self) -> bool {
         match self.how {
@@ -76,38 +76,38 @@ impl fmt::Display for NodeEnd {
 
 /// One node.
 pub struct Node {
-    // Before what it uses: it ends first.
+    // Declared before what the process uses, so that it is dropped first.
     annals: Mutex<Annals>,
-    /// Its place among the nodes.
+    /// The node's index.
     pub number: usize,
-    /// Its name: `n1`.
+    /// The node's name, such as `n1`.
     pub name: String,
-    /// The base address of its door, for clients.
+    /// The base address of the node's door, for clients.
     pub url: String,
-    /// What stands before its door for the other nodes.
+    /// The proxy between the other nodes and this one.
     pub peers: Proxy,
-    /// Its disk, if it has one of its own.
+    /// The node's own disk, if it has one.
     pub disk: Option<SmallDisk>,
-    /// The bound on its memory, if it has one of its own.
+    /// The node's own memory limit, if it has one.
     pub memory: Option<MemoryLimit>,
-    /// Its clock, if it has one of its own.
+    /// The node's own clock, if it has one.
     pub clock: Option<Clock>,
-    /// Its network, if it has one of its own.
+    /// The node's own network, if it has one.
     pub network: Option<Network>,
     _postgres_way: Option<Proxy>,
-    /// Whether it is to be running.
+    /// Whether the node should be running.
     is_wanted: AtomicBool,
     hold: Arc<Hold<()>>,
     memory_peak_kb: AtomicU64,
     ends: Mutex<Vec<NodeEnd>>,
 }
 
-/// The same for all nodes, as it must be.
+/// The nodes' common secret.
 const SECRET: &str = "faults-in-this-scene-only-0123456789";
 const LAST_LINES: usize = 8;
 /// How long a node may take to end: its drain timeout, and half a minute.
 const STOP_WAIT: Duration = Duration::from_secs(40);
-/// What a Rust program ends with when it panics.
+/// The exit code of a Rust program that panicked.
 const PANICKED: i32 = 101;
 
 impl Node {
@@ -209,46 +209,46 @@ impl Node {
         self.annals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes hold of it, unless somebody has.
+    /// Takes the lock on this node; `None` if another fault holds it.
     #[must_use]
     pub fn hold(&self) -> Option<OwnedMutexGuard<()>> {
         Arc::clone(&self.hold).try_lock_owned().ok()
     }
 
-    /// Its process number.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.annals().pid()
     }
 
-    /// Whether it said that it is ready since it was last started.
+    /// Whether the process has reported that it is ready since its last start.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.annals().is_ready()
     }
 
-    /// What it said since it was last started.
+    /// The output since the last start.
     #[must_use]
     pub fn said(&self) -> String {
         self.annals().said()
     }
 
-    /// Kills it as `kill -9` does; it stays away until it is started.
+    /// Kills the process as `kill -9` does; it stays down until [`Self::start_again`].
     pub fn kill9(&self) {
         self.measure_memory();
         self.is_wanted.store(false, Ordering::SeqCst);
         self.annals().kill9();
     }
 
-    /// Asks it to end in order, and waits until it has; blocks. One that does not end is killed, and
-    /// noted. It stays away until it is started.
+    /// Asks the process to end in good order, and waits for its end; blocks. A process that does
+    /// not end is killed, and the end is recorded. It stays down until [`Self::start_again`].
     pub fn terminate(&self) -> Option<i32> {
         self.measure_memory();
         self.is_wanted.store(false, Ordering::SeqCst);
         let mut annals = self.annals();
         let ended = annals.terminate_within(STOP_WAIT);
         let code = ended.and_then(|status| status.code());
-        // A process that has not said a word yet has not begun, and has nothing to end in order.
+        // A process without any output has not started yet, and has nothing to end in order.
         let had_begun = !annals.said().is_empty();
         if code != Some(0) && (had_begun || ended.is_none()) {
             let threads = threads(annals.pid());
@@ -266,26 +266,26 @@ impl Node {
         code
     }
 
-    /// Starts it again, and returns at once.
+    /// Starts the process again, and returns at once.
     pub fn start_again(&self) {
         self.annals().relaunch();
         self.is_wanted.store(true, Ordering::SeqCst);
     }
 
-    /// Stops it in its tracks.
+    /// Suspends the process (SIGSTOP).
     pub fn pause(&self) {
         self.annals().signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Lets a suspended process go on (SIGCONT).
     pub fn resume(&self) {
         self.annals().signal(Signal::CONT);
     }
 
-    /// Notes its memory, and starts it again if it ended by itself.
+    /// Records the memory, and restarts the process if it ended by itself.
     pub(super) fn look_after(&self) {
         self.measure_memory();
-        // Somebody who ends it in order has it for a while.
+        // The lock is taken while a fault ends the process in good order.
         let Ok(mut annals) = self.annals.try_lock() else {
             return;
         };
@@ -312,19 +312,19 @@ impl Node {
         }
     }
 
-    /// The memory that its process has resident now, in kilobytes.
+    /// The resident memory of the process now, in kilobytes.
     #[must_use]
     pub fn resident_kb(&self) -> Option<u64> {
         status_kb(self.pid(), "VmRSS:")
     }
 
-    /// The most memory that any of its processes had resident, in kilobytes.
+    /// The greatest resident memory of any of its processes, in kilobytes.
     #[must_use]
     pub fn memory_peak_kb(&self) -> u64 {
         self.memory_peak_kb.load(Ordering::SeqCst)
     }
 
-    /// How often, and how, it ended without being killed.
+    /// Each end of a process that was not killed.
     #[must_use]
     pub fn ends(&self) -> Vec<NodeEnd> {
         let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -332,7 +332,7 @@ impl Node {
     }
 }
 
-/// The address of a database through a proxy, for a node that cannot reach it otherwise.
+/// The address of a database through a new proxy, for a node in a network of its own.
 fn led_through(url: &str, at: Ipv4Addr) -> (String, Proxy) {
     let (before, rest) = url.split_once('@').expect("it names a user");
     let (host, database) = rest.split_once('/').expect("it names a database");
@@ -347,7 +347,7 @@ fn last_words(annals: &Annals) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
-/// What the threads of a process wait for, by name.
+/// What the threads of a process wait for, by thread name.
 fn threads(pid: u32) -> String {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let shown = tasks.into_iter().flatten().flatten().map(|task| {
@@ -357,7 +357,7 @@ fn threads(pid: u32) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// A figure of a process, as the kernel shows it.
+/// A figure of a process from `/proc`.
 fn status_kb(pid: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
