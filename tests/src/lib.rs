@@ -1,5 +1,5 @@
-//! What tests of the whole system share. Of the servers they run against there are no mocks: Kafka
-//! and Postgres are real, and a test fails, not skips, where they are missing.
+//! What tests of the whole system share. There are no mocks of Kafka or Postgres: if one of them is
+//! missing, a test fails and does not skip.
 
 pub mod attacks;
 pub mod faults;

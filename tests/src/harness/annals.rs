@@ -1,4 +1,4 @@
-//! The program itself, as a process that tests start, signal and kill.
+//! The program `annals` as a process that tests start, signal and kill.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -9,43 +9,43 @@ use rustix::process::Signal;
 
 use super::process::Process;
 
-/// How long the program may take to be ready, or to end when it was asked to.
+/// How long the program may take to become ready, or to end after a request.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// What nodes on a log in Kafka share.
+/// The common secret of nodes on a log in Kafka.
 const SECRET: &str = "a secret that the nodes of one test share";
 
 /// How the program is run.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// What to run.
+    /// The path of the program.
     pub program: PathBuf,
-    /// With which arguments; `--output json` is added.
+    /// The arguments; `--output json` is added.
     pub arguments: Vec<String>,
-    /// A command that runs the program given behind it (as `ip netns exec NAME`); often empty.
+    /// A command that runs the program given after it (such as `ip netns exec NAME`); often empty.
     pub through: Vec<String>,
-    /// More of the environment.
+    /// More environment variables.
     pub environment: Vec<(String, String)>,
-    /// Where it runs; removed if the test process does not live to do it.
+    /// The working folder; removed if the test process ends without removing it.
     pub folder: PathBuf,
-    /// Where its output is appended.
+    /// The file to which the output is appended.
     pub output: PathBuf,
 }
 
 /// A running `annals`.
 pub struct Annals {
     launch: Launch,
-    /// How much output there was when it was last started.
+    /// The size of the output file at the last start.
     output_before: u64,
     process: Process,
 }
 
 impl Annals {
-    /// Starts `program` with `arguments` and `--output json`, and returns when it has printed its
-    /// line of readiness. Its output goes to a file in `folder`.
+    /// Starts `program` with `arguments` and `--output json`, and returns when the program has
+    /// printed its line of readiness. The output goes to a file in `folder`.
     ///
     /// # Panics
-    /// If it does not get ready; the message holds what it said.
+    /// If the program does not become ready; the message holds its output.
     pub fn start(program: &Path, arguments: &[String], folder: &Path) -> Self {
         let mut annals = Self::launch(Launch {
             program: program.to_owned(),
@@ -59,10 +59,10 @@ impl Annals {
         annals
     }
 
-    /// Starts it, and returns at once.
+    /// Starts the program, and returns at once.
     ///
     /// # Panics
-    /// If there is no such program.
+    /// If the program cannot be run.
     #[must_use]
     pub fn launch(launch: Launch) -> Self {
         let (process, output_before) = start(&launch);
@@ -73,12 +73,12 @@ impl Annals {
         }
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the program as `kill -9` does.
     pub fn kill9(&mut self) {
         self.process.kill9();
     }
 
-    /// Starts it again as before.
+    /// Starts the program again with the same arguments, and waits until it is ready.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -87,20 +87,20 @@ impl Annals {
         self.wait_until_ready();
     }
 
-    /// Starts it again as before, and returns at once.
+    /// Starts the program again with the same arguments, and returns at once.
     ///
     /// # Panics
     /// As [`Self::launch`].
     pub fn relaunch(&mut self) {
-        // The old one must not share ports and folders with the new one.
+        // The old process must not share ports and folders with the new one.
         self.process.kill9();
         (self.process, self.output_before) = start(&self.launch);
     }
 
-    /// Asks it to end with SIGTERM, and returns its exit code.
+    /// Sends SIGTERM, waits for the end, and returns the exit code.
     ///
     /// # Panics
-    /// If it does not end.
+    /// If the program does not end.
     pub fn terminate(&mut self) -> Option<i32> {
         match self.terminate_within(WAIT) {
             Some(status) => status.code(),
@@ -108,7 +108,7 @@ impl Annals {
         }
     }
 
-    /// Asks it to end with SIGTERM, and returns how it ended; none if it has not after `wait`.
+    /// Sends SIGTERM, and returns how the program ended; `None` if it still runs after `wait`.
     pub fn terminate_within(&mut self, wait: Duration) -> Option<ExitStatus> {
         self.process.signal(Signal::TERM);
         let deadline = Instant::now() + wait;
@@ -121,23 +121,23 @@ impl Annals {
         }
     }
 
-    /// Its process number.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Sends it a signal.
+    /// Sends the program a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    /// How it ended, if it has.
+    /// How the program ended; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }
 
-    /// What it printed since it was last started.
+    /// The output since the last start.
     #[must_use]
     pub fn said(&self) -> String {
         let all = fs::read(&self.launch.output).unwrap_or_default();
@@ -145,17 +145,17 @@ impl Annals {
         String::from_utf8_lossy(all.get(before..).unwrap_or_default()).into_owned()
     }
 
-    /// Whether it has printed its line of readiness.
+    /// Whether the program has printed its line of readiness since the last start.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let said = self.said();
         said.lines().any(|line| line.starts_with("{\"http\""))
     }
 
-    /// Waits until it has printed its line of readiness.
+    /// Waits until the program has printed its line of readiness.
     ///
     /// # Panics
-    /// If it does not get ready; the message holds what it said.
+    /// If the program does not become ready; the message holds its output.
     pub fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + WAIT;
         while !self.is_ready() {
@@ -171,7 +171,7 @@ impl Annals {
     }
 }
 
-/// The process, and how much output there was before.
+/// Starts the process; also returns the size of the output file before.
 fn start(launch: &Launch) -> (Process, u64) {
     let mut options = OpenOptions::new();
     let file = options.create(true).append(true).open(&launch.output);

@@ -1,16 +1,16 @@
-//! Certificates for servers of tests, made by the program `openssl`: an authority of its own, and
-//! what it signs.
+//! Certificates for test servers: a new authority and the certificates that it signs, made by the
+//! program `openssl`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-/// An authority that nobody knows until they are told, and the folder with all that it made.
+/// A certificate authority that no system trusts by default, and the folder with its files.
 #[derive(Debug)]
 pub struct Authority {
     folder: PathBuf,
-    /// The folder, if it is to go with the authority.
+    /// The folder, if it is removed together with the authority.
     own: Option<TempDir>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Authority {
 }
 
 impl Authority {
-    /// Makes one in a folder of its own.
+    /// Makes an authority in a new folder.
     ///
     /// # Panics
     /// If there is no `openssl`.
@@ -42,7 +42,7 @@ impl Authority {
         authority
     }
 
-    /// Makes one in somebody's folder.
+    /// Makes an authority in the given folder.
     ///
     /// # Panics
     /// If there is no `openssl`.
@@ -58,7 +58,7 @@ impl Authority {
         authority
     }
 
-    /// Its own certificate.
+    /// The authority's own certificate.
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
         self.path("authority.pem")
@@ -111,10 +111,10 @@ impl Authority {
 }
 
 impl Certified {
-    /// Certificate and key in one text, as Kafka wants them.
+    /// Certificate and key in one text, the form that Kafka takes.
     ///
     /// # Panics
-    /// If the files are gone.
+    /// If the files cannot be read.
     #[must_use]
     pub fn together(&self) -> String {
         let read = |file: &Path| std::fs::read_to_string(file).expect("it was made above");

@@ -1,4 +1,4 @@
-//! How far a client is that sends the lines of an import.
+//! Counts how far the clients of an import are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use client::{CommandLine, Observer, Outcome, Said};
 
-/// Counts of lines, over all clients that share it.
+/// Counts of lines, over all clients that share this.
 #[derive(Debug, Default)]
 pub struct ImportProgress {
     sent: AtomicU64,
@@ -15,7 +15,7 @@ pub struct ImportProgress {
 }
 
 impl ImportProgress {
-    /// Notes that a line is handed to a client.
+    /// Counts a line that is handed to a client.
     pub fn note_sent(&self) {
         self.sent.fetch_add(1, Ordering::SeqCst);
     }
@@ -26,7 +26,7 @@ impl ImportProgress {
         self.done.load(Ordering::SeqCst)
     }
 
-    /// Of these, lines that failed for good.
+    /// Lines that failed for good; `done` includes them.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::SeqCst)

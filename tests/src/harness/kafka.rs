@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use self::broker::{Broker, asking};
 use super::ports;
 
-/// What the broker calls itself.
+/// The version that the broker reports.
 #[must_use]
 pub fn version() -> String {
     format!("Kafka {}", broker::version())
@@ -29,8 +29,8 @@ pub fn version() -> String {
 const START_ATTEMPTS_MAX: u32 = 3;
 const JVM_FLAGS: [&str; 3] = ["-Xms256m", "-Xmx512m", "-Djava.awt.headless=true"];
 
-/// A Kafka broker of one test. Ends, and leaves nothing, when it is dropped or the test process is
-/// gone.
+/// A Kafka broker of one test. It ends, and its folder is removed, on drop or when the test process
+/// is gone.
 #[derive(Debug)]
 pub struct Kafka {
     broker: Broker,
@@ -38,8 +38,8 @@ pub struct Kafka {
     port: u16,
 }
 
-/// The broker that the tests of this process share: started by the first that asks. Tests that
-/// kill or pause a broker start one of their own.
+/// The broker that the tests of this process share; the first call starts it. Tests that kill or
+/// pause a broker start one of their own.
 ///
 /// # Panics
 /// As [`Kafka::start`].
@@ -59,7 +59,7 @@ impl Kafka {
             let mut kafka = Self::prepare();
             match kafka.launch() {
                 Ok(()) => return kafka,
-                // Someone took the port between the look and the start.
+                // Another process took the port after `free` found it.
                 Err(log) if log.contains("already in use") && attempts < START_ATTEMPTS_MAX => {
                     attempts += 1;
                 }
@@ -68,7 +68,7 @@ impl Kafka {
         }
     }
 
-    /// Makes the folder: settings, and storage formatted for a cluster of one.
+    /// Makes the folder: settings, and storage formatted for a cluster of one broker.
     fn prepare() -> Self {
         let (port, controller_port) = (ports::free(), ports::free());
         let broker = Broker::prepare(&JVM_FLAGS, |data| settings(port, controller_port, data));
@@ -80,14 +80,14 @@ impl Kafka {
         }
     }
 
-    /// Starts the broker and waits until it answers; the error is the end of its log.
+    /// Starts the broker and waits until it answers; the error is the tail of its log.
     fn launch(&mut self) -> Result<(), String> {
         self.broker.launch();
         let (client, port) = (asking(&self.bootstrap), self.port);
         self.broker.wait(|| answers(&client, port))
     }
 
-    /// The address for clients: `HOST:PORT`. The same after a restart.
+    /// The address for clients: `HOST:PORT`; a restart keeps it.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
@@ -97,15 +97,15 @@ impl Kafka {
         self.broker.folder()
     }
 
-    /// The process number of the broker.
+    /// The process id of the broker.
     pub fn pid(&self) -> u32 {
         self.broker.process().pid()
     }
 
-    /// Makes a topic with the settings given (`("retention.ms", "-1")`).
+    /// Creates a topic with these settings (such as `("retention.ms", "-1")`).
     ///
     /// # Panics
-    /// If the broker does not do it.
+    /// If the broker refuses.
     pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         create_topic(&self.bootstrap, name, partitions, 1, settings).await;
     }
@@ -128,18 +128,18 @@ impl Kafka {
             .unwrap_or_else(|log| panic!("Kafka did not start again:\n{log}"));
     }
 
-    /// Stops the broker in its tracks (SIGSTOP): connections stay open and nothing answers.
+    /// Suspends the broker (SIGSTOP): connections stay open, and nothing answers.
     pub fn pause(&mut self) {
         self.broker.process().signal(Signal::STOP);
     }
 
-    /// Lets a paused broker go on.
+    /// Lets a suspended broker go on.
     pub fn resume(&mut self) {
         self.broker.process().signal(Signal::CONT);
     }
 }
 
-/// Whether the broker is in its cluster and leads every partition it has.
+/// Whether the broker has joined its cluster and leads every partition that it has.
 fn answers(client: &BaseConsumer, port: u16) -> bool {
     if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         return false;
@@ -174,8 +174,8 @@ async fn create_topic(
     }
 }
 
-/// Small where the default is for a cluster. A killed broker is taken back once its old session has
-/// ended, so the session is short: 2 s instead of 9.
+/// Smaller values where the defaults are made for a cluster. A killed broker is accepted again once
+/// its old session has ended, so the session is 2 s instead of 9 s.
 fn settings(port: u16, controller_port: u16, data: &Path) -> String {
     let data = data.display();
     format!(

@@ -1,4 +1,4 @@
-//! A new log of each kind, for tests that must hold on all of them.
+//! A new log in each kind of store, for tests that must hold on all of them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{kafka, unique_name};
 
-/// The stores a log can be kept in.
+/// The stores that can hold a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A file.
@@ -19,11 +19,11 @@ pub enum Kind {
     Kafka,
 }
 
-/// A new log, and a folder that goes with it.
+/// A new log, and a folder that is removed with it.
 pub struct NewLog {
-    /// Where it is.
+    /// The log's address.
     pub address: LogAddress,
-    /// Its identity.
+    /// The log's id.
     pub id: LogId,
     /// The log, open.
     pub log: Arc<dyn EventLog>,
@@ -32,10 +32,10 @@ pub struct NewLog {
 }
 
 impl NewLog {
-    /// Makes a log with first claims in all partitions.
+    /// Makes a log with a first claim in each partition.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If the log cannot be made.
     pub async fn make(kind: Kind, partition_count: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = address(kind, &folder);
@@ -63,7 +63,7 @@ impl NewLog {
     }
 }
 
-/// An address at which there is nothing yet.
+/// An address at which there is no log yet.
 #[must_use]
 pub fn address(kind: Kind, folder: &TempDir) -> LogAddress {
     match kind {

@@ -1,5 +1,5 @@
-//! Starts the servers that tests run against, each on free ports and in a folder of its own, and
-//! ends them with the test process, however that ends; and what tests need to use them.
+//! Starts the servers that tests run against, each on free ports and in its own folder, and ends
+//! them with the test process, whatever ends that process. Also holds common helpers for tests.
 
 pub mod annals;
 pub mod certificates;
@@ -22,7 +22,7 @@ pub fn unique_name(prefix: &str) -> String {
     format!("{prefix}_{}", Uuid::now_v7().simple())
 }
 
-/// A small input that once showed a fault, where its folder lies beside the clone.
+/// A small input that once showed a fault; `None` if the folder of cases is not next to the clone.
 #[must_use]
 pub fn case(name: &str) -> Option<PathBuf> {
     let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/cases");

@@ -1,7 +1,7 @@
-//! Several write sides in one process on one log in Kafka, each with a runtime of its own, which
-//! reach each other without HTTP.
+//! Several write sides in one process on one log in Kafka. Each has its own runtime, and they reach
+//! each other without HTTP.
 //!
-//! Deliberately absent: processes, signals and sockets; those are for the faults.
+//! Deliberately absent: processes, signals and sockets; the faults use real ones.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -21,16 +21,16 @@ use position::Partition;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-/// How long a node may take to hand over, as others wait for it.
+/// How long a node may take to hand over; others wait for it.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(2);
 /// How long a node may take to take over.
 const TAKE_OVER_WAIT: Duration = Duration::from_secs(10);
 
-/// The nodes that run, by address.
+/// The running nodes, by address.
 #[derive(Default)]
 pub struct Network {
     nodes: RwLock<BTreeMap<String, (Engine, tokio::runtime::Handle)>>,
-    /// Pairs of addresses, from and to, between which nothing gets through.
+    /// Pairs of addresses, from and to, between which no message passes.
     cut: Mutex<Vec<(String, String)>>,
 }
 
@@ -45,7 +45,7 @@ impl Network {
     }
 }
 
-/// The way of one node to the others.
+/// One node's links to the others.
 struct LocalPeers {
     own: String,
     network: Arc<Network>,
@@ -86,7 +86,7 @@ impl Peers for LocalPeers {
                 tokio::spawn(async move { events(LinkEvent::Answer(sequence, answer.await)) });
             }
         });
-        // The end of the other node's runtime is the end of the link.
+        // When the other node's runtime ends, the link ends.
         tokio::spawn(async move {
             if served.await.is_err() {
                 events(LinkEvent::Broken("the node has crashed".to_owned()));
@@ -139,7 +139,7 @@ impl Peers for LocalPeers {
     }
 }
 
-/// One write side among several.
+/// One of several write sides.
 pub struct InProcessNode {
     /// Its name.
     pub name: String,
@@ -150,10 +150,11 @@ pub struct InProcessNode {
 }
 
 impl InProcessNode {
-    /// Starts a node of a program that reads record formats up to `record_version_max`; it takes over what the group gives it in the background.
+    /// Starts a node of a program that reads record formats up to `record_version_max`. In the
+    /// background, the node takes over the partitions that the group assigns to it.
     ///
     /// # Panics
-    /// If it cannot be started.
+    /// If the node cannot be started.
     pub async fn start(
         name: &str,
         network: &Arc<Network>,
@@ -214,17 +215,17 @@ impl InProcessNode {
         self.runtime.take()
     }
 
-    /// Ends all of it at once, as a crash does; what it sent may still land.
+    /// Ends the node at once, as a crash does; records that it has sent may still land.
     pub fn crash(&mut self) {
         if let Some(runtime) = self.disappear() {
             runtime.shutdown_background();
         }
     }
 
-    /// Leaves in order: hands over, drains, ends.
+    /// Leaves in good order: hands over, drains, ends.
     ///
     /// # Panics
-    /// If it was crashed before.
+    /// If the node crashed before.
     pub async fn leave(&mut self, wait: Duration) {
         let engine = self.engine.clone();
         let runtime = self.runtime.as_ref().expect("a node that runs");

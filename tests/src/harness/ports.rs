@@ -1,7 +1,7 @@
-//! Free ports for servers that are to come back on the same port after they were killed.
+//! Free ports for servers that must come back on the same port after a kill.
 //!
-//! They are taken from below the range that systems give to outgoing connections (32768 and up):
-//! a port from that range may be gone by the time the server is started again.
+//! The ports are below the range that systems use for outgoing connections (32768 and up): a port
+//! from that range may be taken by the time the server is started again.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
@@ -14,10 +14,10 @@ const ATTEMPTS_MAX: u32 = 1_000;
 
 static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A loopback port that nobody listens on, and that this process has not handed out before.
+/// A loopback port on which nobody listens and that this process has not returned before.
 ///
 /// # Panics
-/// If none is found.
+/// If there is no free port.
 pub fn free() -> u16 {
     let mut handed_out = HANDED_OUT
         .lock()

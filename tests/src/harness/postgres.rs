@@ -1,5 +1,5 @@
-//! A real Postgres for tests: the module that `annals dev` runs its private server with, and the
-//! handles that tests need to break it.
+//! A real Postgres for tests: the module that runs the private server of `annals dev`, with more
+//! calls to break the server.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use super::process::Watch;
 use super::{ports, unique_name};
 
-/// A Postgres server of one test. Ends, and leaves nothing, when it is dropped or the test process
-/// is gone.
+/// A Postgres server of one test. It ends, and its folder is removed, on drop or when the test
+/// process is gone.
 #[derive(Debug)]
 pub struct Postgres {
-    // In the order in which they go: the server, then the watch over it, then the folder.
+    // In the order of dropping: the server, then the watch over it, then the folder.
     server: Option<EmbeddedPostgres>,
     watch: Option<Watch>,
     options: Options,
@@ -23,7 +23,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server that does not wait for the disk, in a new folder.
+    /// Starts a server that does not flush to disk, in a new folder.
     ///
     /// # Panics
     /// If it cannot be started; the message says what to do.
@@ -31,7 +31,7 @@ impl Postgres {
         Self::start_with(Durability::None)
     }
 
-    /// [`Postgres::start`], for tests and benchmarks in which the disk matters.
+    /// Does the same as [`Postgres::start`], with a choice of durability.
     ///
     /// # Panics
     /// As [`Postgres::start`].
@@ -60,7 +60,7 @@ impl Postgres {
             .unwrap_or_else(|error| {
                 panic!("no Postgres for the tests ({error}): run ops/setup and try again")
             });
-        // SIGQUIT: it ends its own processes too, and at once.
+        // On SIGQUIT, Postgres ends at once, together with its own processes.
         self.watch = Some(Watch::over(server.pid(), "QUIT", self.folder.path()));
         self.server = Some(server);
     }
@@ -76,12 +76,12 @@ impl Postgres {
         self.server().url_of(database)
     }
 
-    /// The same, as the superuser.
+    /// The address of a database of this server, as the superuser.
     pub fn admin_url(&self, database: &str) -> String {
         self.server().admin_url_of(database)
     }
 
-    /// The process number of the server.
+    /// The process id of the server.
     pub fn pid(&self) -> u32 {
         self.server().pid()
     }
@@ -91,10 +91,10 @@ impl Postgres {
         self.folder.path()
     }
 
-    /// Makes a database that no other test uses, and returns its address.
+    /// Creates a database that no other test uses, and returns its address.
     ///
     /// # Panics
-    /// If the server does not do it.
+    /// If the server refuses.
     pub async fn create_database(&self) -> String {
         let name = unique_name("test");
         let admin: sqlx::postgres::PgConnectOptions = self
@@ -106,7 +106,7 @@ impl Postgres {
             .connect()
             .await
             .expect("a server that was started answers");
-        // The program's role owns it, and is no superuser, as in production.
+        // The program's role owns the database and is no superuser, as in production.
         let statement = format!("CREATE DATABASE {name} OWNER annals");
         connection
             .execute(sqlx::AssertSqlSafe(statement))
@@ -125,7 +125,7 @@ impl Postgres {
         let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw);
         let pid = pid.expect("the system gave this number to the server");
         kill_process(pid, Signal::KILL).expect("a child of ours takes signals");
-        // Waits for its end, before it would be started again.
+        // Drop waits for the server's end; only then may it be started again.
         drop(server);
         self.watch = None;
     }

@@ -1,11 +1,11 @@
 //! Programs that must not outlive the test process.
 //!
-//! A test may be killed, and then no destructor runs. So a small shell sits beside each server and
-//! reads from a pipe whose other end only the test process holds: when that process is gone, the
-//! read ends, and the shell ends the server and removes its folder, with what is mounted in it. Invariant: the shell acts on a
-//! process number only while the server is our child or is running, so never on a stranger.
-//! (`PR_SET_PDEATHSIG` would be shorter, but fires when the *thread* that started the server ends,
-//! and each test has a thread of its own.)
+//! A test may be killed, and then no destructor runs. So a small shell runs beside each server and
+//! reads from a pipe whose other end only the test process holds. When the test process is gone,
+//! the read ends; the shell then ends the server, unmounts what is mounted in the server's folder,
+//! and removes the folder. Invariant: the shell signals a process id only while the server is our
+//! child or is running, so never a stranger. (`PR_SET_PDEATHSIG` would be shorter, but it fires
+//! when the *thread* that started the server ends, and each test has a thread of its own.)
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// `$1`: the signal that ends the server. `$2`: its process. `$3`: its folder.
+/// `$1`: the signal that ends the server. `$2`: its process id. `$3`: its folder.
 const WATCH: &str = r#"
 trap '' HUP INT TERM
 read -r _
@@ -30,15 +30,15 @@ done </proc/mounts
 rm -rf "$3"
 "#;
 
-/// Ends a server and removes its folder when the test process is gone. Does nothing once dropped.
+/// Ends a server and removes its folder when the test process is gone. After a drop, does nothing.
 #[derive(Debug)]
 pub struct Watch {
     shell: Child,
 }
 
 impl Watch {
-    /// Watches over the server with this process number, which is ended by `signal` (its name
-    /// without `SIG`).
+    /// Watches over the server with this process id; `signal` (its name without `SIG`) ends the
+    /// server.
     ///
     /// # Panics
     /// If there is no `sh`.
@@ -48,8 +48,8 @@ impl Watch {
             .args(["-c", WATCH, "watch", signal])
             .arg(pid.to_string())
             .arg(folder);
-        // A process group of its own, so that Ctrl-C leaves it to see to the end of the others;
-        // and none of our output pipes, which a waiting reader would see open for too long.
+        // In a process group of its own, the shell survives Ctrl-C and can end the other processes.
+        // It gets none of our output pipes: a reader would see them open for too long.
         command
             .process_group(0)
             .stdin(Stdio::piped())
@@ -64,13 +64,13 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // Before its pipe is closed, or it would act.
+        // Kill the shell before its pipe is closed; otherwise it would end the server.
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }
 }
 
-/// A server that ends with the test: when it is dropped, or when the test process is gone.
+/// A server that ends with the test: on drop, or when the test process is gone.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -79,7 +79,7 @@ pub struct Process {
 
 impl Process {
     /// Starts a program in a process group of its own, with its output in a file. `folder` is
-    /// removed if the test process does not live to do it.
+    /// removed if the test process ends without removing it.
     ///
     /// # Errors
     /// If the program cannot be run.
@@ -98,26 +98,26 @@ impl Process {
         })
     }
 
-    /// Its process number.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// How the process ended; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child
             .try_wait()
             .expect("a child of ours can be waited for")
     }
 
-    /// Sends it a signal.
+    /// Sends the process a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("a child of ours takes signals");
     }
 
-    /// Kills it as `kill -9` does, and returns when it is gone.
+    /// Kills the process as `kill -9` does, and returns when it is gone.
     pub fn kill9(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         self.child
             .wait()
@@ -131,7 +131,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether a process of this number runs. A zombie, dead and not yet counted, does not.
+/// Whether a process with this id runs; a zombie does not count.
 pub fn is_running(pid: u32) -> bool {
     let output = Command::new("ps")
         .args(["-o", "state=", "-p"])

@@ -1,9 +1,9 @@
-//! A proxy in front of a server, through which tests hold, lose, delay and cut what passes.
+//! A proxy in front of a server, with which tests hold, lose, delay and cut the traffic.
 //!
-//! In front of a broker it reads Kafka's framing, so that it can pick messages by kind and by
-//! client. Invariants: without an imposition every byte passes unchanged and in order; what is held
-//! keeps its order and lands when it is released, even if the client is gone by then (that is how
-//! late records are made). Deliberately absent: what to break when (`faults`).
+//! In front of a broker, the proxy understands Kafka's framing, so it can choose messages by kind
+//! and by client. Invariants: without an imposition, every byte passes unchanged and in order. Held
+//! messages keep their order and are delivered when they are released, even if the client is gone
+//! by then; that is how records land late. Deliberately absent: which fault comes when (`faults`).
 
 mod frames;
 mod impositions;
@@ -23,20 +23,20 @@ pub use self::frames::Framing;
 use self::impositions::Impositions;
 pub use self::impositions::{ApiKey, Deed, Direction, Messages};
 
-/// What happens to connections when they are cut.
+/// What a cut does to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Cut {
-    /// They live.
+    /// Nothing.
     #[default]
     No,
-    /// The client sees its connection end; requests that are held stay, and land when they are
+    /// The client sees its connection end; held requests stay, and are delivered when they are
     /// released.
     ClientSide,
-    /// Both ends see the end; what is held is lost.
+    /// Both sides see the connection end; held messages are lost.
     BothSides,
 }
 
-/// A proxy on a port of its own. Ends, with its connections, when it is dropped.
+/// A proxy on a port of its own; the proxy and its connections end on drop.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -59,7 +59,7 @@ struct Connections {
     open: BTreeMap<u64, watch::Sender<Cut>>,
 }
 
-/// Something imposed on a proxy's traffic; dropping it lifts it.
+/// An imposition on a proxy's traffic; a drop lifts it.
 #[must_use = "what is imposed ends when this is dropped"]
 #[derive(Debug)]
 pub struct Imposed {
@@ -68,8 +68,8 @@ pub struct Imposed {
 }
 
 impl Imposed {
-    /// Keeps what is held now, and leaves alone what comes from now on: so what a client sends again
-    /// overtakes what it sent first.
+    /// Keeps the messages that are held now and lets later ones pass, so that what a client sends
+    /// again overtakes what it sent first.
     pub fn take_no_more(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared
@@ -89,7 +89,7 @@ impl Drop for Imposed {
     }
 }
 
-/// One thread for all proxies: their tests may have no runtime, or a busy one.
+/// The proxies have a runtime of their own: a test may have none, or a busy one.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -103,7 +103,7 @@ fn runtime() -> &'static Runtime {
 }
 
 impl Proxy {
-    /// A proxy before `target`, which need not listen yet.
+    /// Starts a proxy in front of `target`, which need not listen yet.
     ///
     /// # Panics
     /// If no port is free.
@@ -112,13 +112,13 @@ impl Proxy {
         Self::at(Ipv4Addr::LOCALHOST, target, framing)
     }
 
-    /// [`Self::before`], at another address of this machine.
+    /// Does the same as [`Self::before`], at another address of this machine.
     ///
     /// # Panics
-    /// If no port is free, or the address is another machine's.
+    /// If no port is free, or the address is not one of this machine's.
     #[must_use]
     pub fn at(address: Ipv4Addr, target: SocketAddr, framing: Framing) -> Self {
-        // Bound at once and for good, so any port will do.
+        // The port is bound at once and for good, so any port will do.
         let listener = std::net::TcpListener::bind((address, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has one");
         listener
@@ -140,19 +140,19 @@ impl Proxy {
         }
     }
 
-    /// Where clients find it.
+    /// The address for clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Does something to all messages of a kind, from now until what it returns is dropped; also to
-    /// those that are held or delayed by another imposition now.
+    /// Applies `deed` to all chosen messages until the returned value is dropped; also to messages
+    /// that another imposition holds or delays now.
     pub fn impose(&self, messages: Messages, deed: Deed) -> Imposed {
         self.change(|impositions| impositions.impose(messages, deed))
     }
 
-    /// Ends new connections as soon as they come, until what it returns is dropped.
+    /// Closes new connections at once, until the returned value is dropped.
     pub fn refuse(&self) -> Imposed {
         self.change(Impositions::refuse)
     }
@@ -168,7 +168,7 @@ impl Proxy {
         }
     }
 
-    /// Cuts every connection that is open, and says how many those were.
+    /// Cuts all open connections, and returns how many there were.
     pub fn cut(&self, cut: Cut) -> usize {
         let connections = self.shared.connections();
         for connection in connections.open.values() {
@@ -177,13 +177,13 @@ impl Proxy {
         connections.open.len()
     }
 
-    /// How many connections are open.
+    /// How many connections are open now.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections().open.len()
     }
 
-    /// How many messages are held now; behind each others of its connection may wait.
+    /// How many messages are held now; further messages of their connections wait behind them.
     #[must_use]
     pub fn held(&self) -> usize {
         self.shared.held.load(Ordering::SeqCst)
@@ -217,7 +217,8 @@ impl Shared {
 async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
     let listener = TcpListener::from_std(listener).expect("it does not block");
     loop {
-        // A failed accept is a client that went away, or too many files for a moment.
+        // A failed accept means that the client went away, or that too many files were open for a
+        // moment.
         let Ok((client, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
@@ -228,7 +229,7 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             if let Ok(server) = TcpStream::connect(shared.target).await {
-                // Small messages that wait for an answer: never hold them back.
+                // Do not delay small messages.
                 let _ = (client.set_nodelay(true), server.set_nodelay(true));
                 let (id, cut) = shared.register();
                 pumps::pump(client, server, &shared, cut).await;

@@ -1,5 +1,5 @@
-//! The whole engine in this process, on a log of either kind and a real Postgres: command door,
-//! owners, projector.
+//! The whole engine in this process: command door, owners and projector, on a log of either kind
+//! and a real Postgres.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::logs::{Kind, NewLog};
 
-/// How long a part may take to be ready.
+/// How long each part may take to become ready.
 const READY_WAIT: Duration = Duration::from_secs(30);
 
 /// All roles in this process.
@@ -29,7 +29,7 @@ pub struct Stack {
     pub url: String,
     /// The database of the read models.
     pub postgres_url: String,
-    /// Connections to it.
+    /// Connections to that database.
     pub pool: PgPool,
     projector: Projector,
     server: JoinHandle<()>,
@@ -51,10 +51,10 @@ pub fn read_models() -> Vec<Arc<dyn Projection>> {
 }
 
 impl Stack {
-    /// Starts everything on a new log and in the database at `postgres_url`.
+    /// Starts everything on a new log and on the database at `postgres_url`.
     ///
     /// # Panics
-    /// If anything cannot be started.
+    /// If a part cannot be started.
     pub async fn start(kind: Kind, postgres_url: String, projector_tasks: usize) -> Self {
         let log = NewLog::make(kind, 16).await;
         projector::migrate(&postgres_url)
@@ -90,7 +90,7 @@ impl Stack {
         }
     }
 
-    /// Sends lines through the batch door and returns how many answers had each status or code.
+    /// Sends lines through the batch door, and counts the answers by status or code.
     ///
     /// # Panics
     /// If the door does not answer every line.
@@ -129,10 +129,10 @@ impl Stack {
         outcomes
     }
 
-    /// Waits until the read models stand where the log ends now.
+    /// Waits until the read models have reached the present end of the log.
     ///
     /// # Panics
-    /// If they do not get there.
+    /// If they do not reach it in time.
     pub async fn caught_up(&self) {
         let models = read_models();
         let done = Box::new(|_| {});
@@ -145,7 +145,7 @@ impl Stack {
     /// Stops everything, the write side first.
     ///
     /// # Panics
-    /// If the projector had stopped by itself.
+    /// If the projector had stopped before.
     pub async fn stop(self) -> NewLog {
         self.engine.drain(Duration::from_secs(10)).await;
         self.projector

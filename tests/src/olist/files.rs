@@ -1,7 +1,7 @@
-//! A data set as rows of cells, and how it is written as five CSV files.
+//! A data set as rows of cells, and its form as five CSV files.
 //!
-//! Invariant: quotes stand only where they must, lines end with a line feed, as in the public data.
-//! Deliberately absent: what stands in the cells.
+//! Invariant: as in the public data, cells have quotes only where they must, and lines end with a
+//! line feed. Deliberately absent: the content of the cells.
 
 use std::io;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub const HEADERS: [&str; 5] = [
     "customer_id,customer_unique_id,customer_zip_code_prefix,customer_city,customer_state",
 ];
 
-/// A row: its cells as bytes, since dirt need not be UTF-8.
+/// A row: its cells as bytes, because a dirty cell need not be UTF-8.
 pub type Row = Vec<Vec<u8>>;
 
 /// Makes a row of texts.
@@ -74,10 +74,10 @@ impl DataSet {
         ]
     }
 
-    /// Writes the files into a folder, which is made where it is missing.
+    /// Writes the files into a folder, and creates the folder if there is none.
     ///
     /// # Errors
-    /// What the system says.
+    /// Any error of the file system.
     pub fn write_to(&self, folder: &Path) -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
         for (name, content) in self.files() {

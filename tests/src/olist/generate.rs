@@ -1,8 +1,8 @@
-//! Orders that nobody placed, in the form and with the dirt of the public Olist data.
+//! Makes invented orders in the form of the public Olist data, with its dirt.
 //!
 //! Invariant: a seed and a number of orders give the same bytes for ever; every fate and oddity
-//! occurs as soon as there are enough orders for it. Deliberately absent: any row of the real data,
-//! and what business makes of the rows.
+//! occurs as soon as there are enough orders for it. Deliberately absent: rows of the real data,
+//! and the meaning of the rows for the business.
 
 use kernel::Timestamp;
 
@@ -15,9 +15,9 @@ const HOUR_S: i64 = 60 * MINUTE_S;
 const DAY_S: i64 = 24 * HOUR_S;
 /// 2017-01-01T00:00:00Z, when the first order may be placed.
 const FIRST_DAY_S: i64 = 1_483_228_800;
-/// Orders are placed within so many days.
+/// Orders are placed within this many days.
 const DAYS: i64 = 600;
-/// How many sellers and products there are to choose from.
+/// How many sellers there are, and how many products.
 const SELLERS: usize = 40;
 
 const CITIES: [(&str, &str, i64); 10] = [
@@ -51,7 +51,7 @@ const COMMENTS: [&str; 8] = [
     "A caixa chegou amassada, mas o produto está inteiro",
 ];
 
-/// A customer row that later orders may share a person with.
+/// A customer's row; later orders may be placed by the same person.
 #[derive(Clone)]
 struct Customer {
     person: String,
@@ -60,10 +60,10 @@ struct Customer {
     state: &'static str,
 }
 
-/// What an order needs to know of another one.
+/// What later orders need to know of this one.
 #[derive(Clone)]
 pub(super) struct Placed {
-    /// Its id.
+    /// The order's id.
     pub(super) order: String,
     /// When it was placed, in seconds since 1970.
     pub(super) purchased_at_s: i64,
@@ -72,7 +72,7 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Who placed it.
+    /// The person who placed the order.
     pub(super) fn person(&self) -> &str {
         &self.customer.person
     }
@@ -87,7 +87,7 @@ pub(super) struct Generator {
     placed: Vec<Placed>,
 }
 
-/// Makes `orders` orders with all the dirt that the public data is known to have.
+/// Makes `orders` orders with all the dirt that is known from the public data.
 pub(super) fn real(seed: u64, orders: usize) -> Generator {
     let mut random = Random::new(seed);
     let ids = |random: &mut Random| (0..SELLERS).map(|_| random.id()).collect();
@@ -99,7 +99,7 @@ pub(super) fn real(seed: u64, orders: usize) -> Generator {
         random,
     };
     for number in 0..orders {
-        // Every other order makes sure of a fate, the one between of an oddity.
+        // Even orders go through the fates, odd ones through the oddities, so that each occurs.
         let (shape, oddity) = if number % 2 == 0 {
             (SHAPES.get(number / 2).copied(), None)
         } else {
@@ -113,7 +113,7 @@ pub(super) fn real(seed: u64, orders: usize) -> Generator {
 }
 
 impl Generator {
-    /// Mixes the rows of each file; the public files are in no order either.
+    /// Shuffles the rows of each file; the public files are not in order either.
     pub(super) fn finish(mut self) -> DataSet {
         self.random.shuffle(&mut self.data.orders);
         self.random.shuffle(&mut self.data.items);
@@ -149,7 +149,7 @@ impl Generator {
     }
 
     fn any_shape(&mut self, oddity: Option<Oddity>) -> Shape {
-        // What is odd about steps or items needs an order that has them.
+        // Oddities of steps or items need an order that has them.
         if oddity.is_some() {
             return SHAPES[0];
         }
@@ -243,7 +243,7 @@ impl Generator {
         ]));
     }
 
-    /// Gives back what the items cost with their freight.
+    /// Adds the rows of the items; returns their price and freight together.
     fn items(&mut self, placed: &Placed, oddity: Option<Oddity>) -> i64 {
         let count = match oddity {
             Some(Oddity::ManyItems) => self.random.between(5, 12),
@@ -278,7 +278,7 @@ impl Generator {
 
     fn product(&mut self) -> (String, String) {
         let product = self.random.index(SELLERS);
-        // A product has one seller, most of the time.
+        // Most of the time, a product has one seller.
         let seller = if self.random.once_in(10) { 0 } else { product };
         (self.products[product].clone(), self.sellers[seller].clone())
     }
@@ -321,7 +321,7 @@ impl Generator {
         }
     }
 
-    /// Gives back the first review, which another order may share.
+    /// Adds the rows of the reviews; returns the first one, which another order may share.
     fn reviews(
         &mut self,
         placed: &Placed,
@@ -394,13 +394,13 @@ impl Generator {
     }
 }
 
-/// A moment as the files write it: `2018-06-04 16:44:48`.
+/// A time in the form of the files: `2018-06-04 16:44:48`.
 pub(super) fn moment(at_s: i64) -> String {
     let moment = Timestamp::from_micros(at_s * 1_000_000).expect("a moment of this century");
     moment.to_string().replace('T', " ").replace('Z', "")
 }
 
-/// An amount as the files write it: 21.99, 16.5, 225.0.
+/// An amount in the form of the files: 21.99, 16.5, 225.0.
 pub(super) fn amount(minor: i64) -> String {
     match (minor / 100, minor % 100) {
         (whole, cents) if cents % 10 == 0 => format!("{whole}.{}", cents / 10),

@@ -1,6 +1,7 @@
-//! Orders in the form of the public Olist data: made ones, and what must become of any.
+//! Invented orders in the form of the public Olist data, and what an import of any such orders must
+//! give.
 //!
-//! Deliberately absent: rows of the real data, which stay where the user keeps them.
+//! Deliberately absent: rows of the real data; they stay with the user.
 
 mod files;
 mod generate;
@@ -18,17 +19,17 @@ use std::path::Path;
 
 pub use files::{DataSet, FILE_NAMES};
 
-/// How dirty a data set is.
+/// What dirt a data set has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dirt {
-    /// As dirty as the public data: every row can be read.
+    /// The dirt of the public data; every row can be read.
     Real,
-    /// And, in orders of their own, each kind of row that cannot be read or that business refuses
-    /// though no real one is known.
+    /// In addition, in orders of their own, every kind of row that cannot be read or that the
+    /// business refuses, although the public data has no such row.
     Unreadable,
 }
 
-/// Makes a data set: `orders` orders, and those that `dirt` adds.
+/// Makes a data set: `orders` orders, and further ones if `dirt` asks for them.
 #[must_use]
 pub fn data_set(seed: u64, orders: usize, dirt: Dirt) -> DataSet {
     let mut generator = generate::real(seed, orders);
@@ -38,15 +39,15 @@ pub fn data_set(seed: u64, orders: usize, dirt: Dirt) -> DataSet {
     generator.finish()
 }
 
-/// Writes a data set as dirty as the public data into `folder`.
+/// Writes a data set with the dirt of the public data into `folder`.
 ///
 /// # Errors
-/// What the system says.
+/// Any error of the file system.
 pub fn generate(seed: u64, orders: usize, folder: &Path) -> io::Result<()> {
     data_set(seed, orders, Dirt::Real).write_to(folder)
 }
 
-/// The seed of the sample that the binary carries for `annals demo`.
+/// The seed of the sample that is built into the program for `annals demo`.
 pub const SAMPLE_SEED: u64 = 1_851;
 /// How many orders the sample has.
 pub const SAMPLE_ORDERS: usize = 60;

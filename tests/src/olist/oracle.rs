@@ -1,9 +1,9 @@
-//! What the read models must hold after an import, by SQL over the raw files that shares nothing
-//! with the engine, its rules or its importer.
+//! What the read models must hold after an import, computed by SQL from the raw files. The SQL
+//! shares nothing with the engine, its rules or its importer.
 //!
-//! Invariant: the files reach Postgres by COPY, cell by cell as they are; what can be read and what
-//! business says of it is decided in `oracle/*.sql` alone. Deliberately absent: columns that only
-//! the engine knows (ids, details, times of recording, places in the log).
+//! Invariant: COPY brings the files into Postgres, cell by cell and unchanged; only `oracle/*.sql`
+//! decides which rows can be read and what the business decides. Deliberately absent: columns that
+//! only the engine knows (ids, details, recorded times, places in the log).
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use super::files::{FILE_NAMES, HEADERS};
 /// How many rows of each kind a difference shows.
 const ROWS_SHOWN_MAX: i64 = 5;
 
-/// The read models that are compared, each with the query that says what it must hold.
+/// The compared read models, each with the query for its expected rows.
 pub const MODELS: [(&str, &str); 8] = [
     (
         "order_summary",
@@ -62,13 +62,14 @@ const TABLES: [&str; 5] = [
     "customers",
 ];
 
-/// Loads the five files of `folder` into schema `raw` and makes from them, in schema `expected`,
-/// one table per read model, and the tables `commands` and `unreadable` for the import's report.
+/// Loads the five files of `folder` into the schema `raw`. From them, makes one table for each read
+/// model in the schema `expected`, and the tables `commands` and `unreadable` for the report of the
+/// import.
 ///
 /// Earlier tables of these schemas are dropped.
 ///
 /// # Errors
-/// What the files or the database refuse.
+/// Any error of a file or of the database.
 pub async fn load(pool: &PgPool, folder: &Path) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(RAW).execute(pool).await?;
     for ((name, header), table) in FILE_NAMES.into_iter().zip(HEADERS).zip(TABLES) {
@@ -90,17 +91,17 @@ pub async fn load(pool: &PgPool, folder: &Path) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// How a read model differs from what it must hold.
+/// The difference between a read model and its expected rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The read model.
     pub model: &'static str,
-    /// How many rows it lacks.
+    /// How many expected rows are missing.
     pub rows_missing: i64,
-    /// How many rows it has too many.
+    /// How many rows are there that are not expected.
     pub rows_excess: i64,
-    /// The first of them as JSON, by all their columns, so that the two versions of a wrong row
-    /// stand beside each other.
+    /// The first of these rows as JSON, sorted by all columns, so that the two versions of a wrong
+    /// row are next to each other.
     pub shown: Vec<String>,
 }
 
@@ -118,10 +119,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares every read model in schema `read` with what [`load`] expects, row by row and both ways.
+/// Compares every read model in the schema `read` with the rows that [`load`] computed, row by row
+/// in both directions.
 ///
 /// # Errors
-/// What the database refuses, such as a column that is not there.
+/// Any error of the database, such as a missing column.
 pub async fn compare(pool: &PgPool) -> Result<Vec<Difference>, sqlx::Error> {
     let mut differences = Vec::new();
     for (model, _) in MODELS {
@@ -171,11 +173,12 @@ async fn compare_model(
     }))
 }
 
-/// What stands in COPY's input for a cell that a record does not have.
+/// What COPY gets for a cell that the record does not have.
 const MISSING: &str = "@missing@";
 
-/// Puts place, line and wholeness before each record and leaves its cells to COPY, except for what
-/// COPY cannot take: cells too few or too many, and bytes that are no UTF-8.
+/// Puts the record's index, its line and whether it is whole before each record. COPY gets the
+/// cells unchanged, except where it could not take them: too few or too many cells, and bytes that
+/// are not UTF-8.
 fn as_copy_input(content: &[u8], header: &str) -> io::Result<Vec<u8>> {
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let mut records = Records { content, line: 1 };
@@ -202,7 +205,7 @@ fn as_copy_input(content: &[u8], header: &str) -> io::Result<Vec<u8>> {
     Ok(input)
 }
 
-/// One record of a CSV file, with its cells as they are, quotes included.
+/// One record of a CSV file, with its cells unchanged, quotes included.
 struct Record<'a> {
     line: u64,
     cells: Vec<&'a [u8]>,

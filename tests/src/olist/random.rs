@@ -1,7 +1,7 @@
-//! A small generator of numbers that never changes.
+//! A small random number generator that never changes.
 //!
 //! Invariant: the same seed gives the same numbers on every machine and with every version of every
-//! dependency, which no library promises. Deliberately absent: any claim to be unpredictable.
+//! dependency; no library promises that. Deliberately absent: numbers that nobody can predict.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Random {
         &choices[self.index(choices.len())]
     }
 
-    /// A place in a list of `length`, which must not be 0.
+    /// An index into a list of `length` items, which must not be 0.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.bits() % length as u64).expect("below a usize")
     }
@@ -51,7 +51,7 @@ impl Random {
         format!("{:016x}{:016x}", self.bits(), self.bits())
     }
 
-    /// Brings a list into any order (Fisher and Yates).
+    /// Shuffles a list (Fisher and Yates).
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {
             let other = self.index(last + 1);

@@ -1,4 +1,4 @@
-//! The generator keeps its word, and the committed sample is made by it.
+//! The generator makes what it promises, and it made the committed sample.
 
 use std::collections::HashSet;
 

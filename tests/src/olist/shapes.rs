@@ -1,4 +1,4 @@
-//! How far orders come, and what is odd about them: the kinds of dirt that the public data has.
+//! The fates of orders and their oddities: the kinds of dirt that the public data has.
 //!
 //! Invariant: every kind is listed once, so that even a small data set can hold each of them.
 //! Deliberately absent: rows.
@@ -6,7 +6,7 @@
 /// The fate of an order, as its row tells it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// How often, next to the others.
+    /// How often this fate occurs, relative to the others.
     pub weight: u64,
     /// Its status.
     pub status: &'static str,
@@ -32,8 +32,8 @@ const fn shape(weight: u64, status: &'static str, steps: &str, has_items: bool) 
     }
 }
 
-/// The fates that are found, roughly as often as they are found. Steps: approved, shipped,
-/// delivered.
+/// The fates in the public data, roughly as often as they occur there. The flags are for the steps:
+/// approved, shipped, delivered.
 pub const SHAPES: [Shape; 23] = [
     shape(3_000, "delivered", "asd", true),
     shape(500, "shipped", "as-", true),
@@ -60,7 +60,7 @@ pub const SHAPES: [Shape; 23] = [
     shape(5, "unavailable", "asd", true),
 ];
 
-/// Something odd about an order that is not in its steps.
+/// An oddity of an order, apart from its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oddity {
     /// The carrier took it before it was approved.
@@ -75,11 +75,11 @@ pub enum Oddity {
     KnownPerson,
     /// The person ordered before, from another address.
     MovedPerson,
-    /// Its review speaks of another order, too, under the same id.
+    /// Its review belongs to another order, too, under the same id.
     SharedReview,
-    /// Two reviews of one day.
+    /// Two reviews on one day.
     TwoReviews,
-    /// Three reviews, the first in the file not the first in time.
+    /// Three reviews; the first in the file is not the first in time.
     ThreeReviews,
     /// No review.
     NoReview,
@@ -89,7 +89,7 @@ pub enum Oddity {
     CommentWithLineBreaks,
     /// A comment and a title with quotes and commas.
     CommentWithQuotes,
-    /// A comment beyond the first plane of Unicode.
+    /// A comment with characters beyond Unicode's basic plane.
     CommentWithEmoji,
     /// A comment of blanks.
     BlankComment,

@@ -1,13 +1,13 @@
-//! Rows that cannot be read, and rows that business refuses though no real ones are known.
+//! Rows that cannot be read, and rows that the business refuses although the public data has none.
 //!
-//! Invariant: each kind spoils an order of its own, so that what it does can be told apart.
-//! Deliberately absent: dirt of the public data, which every data set holds.
+//! Invariant: each kind spoils an order of its own, so that its effect can be told apart.
+//! Deliberately absent: dirt of the public data, which every data set has.
 
 use super::files::{Row, row};
 use super::generate::{Generator, Placed, amount, moment};
 use super::shapes::{SHAPES, Shape};
 
-/// Changes the rows of one order, which are the last ones of each file.
+/// Changes the rows of one order; they are the last rows of each file.
 type Spoil = fn(&mut Generator, &Placed);
 
 /// An order that was delivered, with one item, payment and review.
@@ -23,7 +23,7 @@ pub(super) fn spoil(generator: &mut Generator) {
     generator.data.spreadsheet_habits = true;
 }
 
-/// The last row of a file, which belongs to the order that is being spoiled.
+/// The last row of a file; it belongs to the order that is spoiled.
 fn last(rows: &mut [Row]) -> &mut Row {
     rows.last_mut()
         .expect("each order brings rows of each kind")
@@ -33,7 +33,7 @@ fn set(rows: &mut [Row], place: usize, cell: &[u8]) {
     last(rows)[place] = cell.to_vec();
 }
 
-/// Says the last row again, with another cell in one place.
+/// Repeats the last row with another content in one cell.
 fn again(rows: &mut Vec<Row>, place: usize, cell: &str) {
     let mut row = last(rows).clone();
     row[place] = cell.as_bytes().to_vec();
@@ -52,7 +52,7 @@ const ORDERS: [Spoil; 12] = [
     |generator, _| set(&mut generator.data.orders, 7, b""),
     |generator, _| set(&mut generator.data.orders, 0, b"an id/with \xc3\xa7"),
     |generator, _| set(&mut generator.data.orders, 1, b""),
-    // The same row twice: the first one in the file counts, and both say the same.
+    // The same row twice: the first one in the file counts, and the second adds nothing.
     |generator, _| {
         let row = last(&mut generator.data.orders).clone();
         generator.data.orders.push(row);
@@ -80,7 +80,8 @@ const ITEMS: [Spoil; 17] = [
             generator.data.items.push(row(item));
         }
     },
-    // Refused: free, paid freight, the same line twice, more than can be paid.
+    // Rows that are refused: no price, a negative freight, the same line twice, an amount beyond
+    // the limit.
     |generator, _| set(&mut generator.data.items, 5, b"0.0"),
     |generator, _| set(&mut generator.data.items, 6, b"-0.01"),
     |generator, _| again(&mut generator.data.items, 5, "3.5"),
@@ -95,7 +96,7 @@ const PAYMENTS: [Spoil; 12] = [
     |generator, _| set(&mut generator.data.payments, 3, b"one"),
     |generator, _| set(&mut generator.data.payments, 0, b"no-such-order"),
     |generator, _| drop(last(&mut generator.data.payments).pop()),
-    // Refused, or nothing new.
+    // Rows that are refused or add nothing.
     |generator, _| set(&mut generator.data.payments, 4, b"-0.01"),
     |generator, _| set(&mut generator.data.payments, 3, b"-1"),
     |generator, placed| {
@@ -122,7 +123,7 @@ const REVIEWS: [Spoil; 11] = [
     |generator, _| set(&mut generator.data.reviews, 0, b"an id"),
     |generator, _| set(&mut generator.data.reviews, 1, b"no-such-order"),
     |generator, _| drop(last(&mut generator.data.reviews).pop()),
-    // Nothing new, then other facts under the same id: a score, a time, a text.
+    // Rows that add nothing, then rows with other facts under the same id: a score, a time, a text.
     |generator, _| {
         let row = last(&mut generator.data.reviews).clone();
         generator.data.reviews.push(row);
@@ -141,13 +142,13 @@ const CUSTOMERS: [Spoil; 10] = [
     |generator, _| drop(generator.data.customers.pop()),
     // Two rows under one id: the first one in the file counts.
     |generator, _| again(&mut generator.data.customers, 3, "outra cidade"),
-    // A person whose first row cannot be read, and who comes again.
+    // A person whose first row cannot be read, and who orders again.
     |generator, placed| {
         drop(last(&mut generator.data.customers).pop());
         generator.order(DELIVERED, None);
         set(&mut generator.data.customers, 1, placed.person().as_bytes());
     },
-    // Empty texts are texts.
+    // Empty texts are valid texts.
     |generator, _| {
         set(&mut generator.data.customers, 2, b"");
         set(&mut generator.data.customers, 3, b"");

@@ -1,5 +1,5 @@
-//! The oracle against everything else that knows what an import must do: the planner's lines and
-//! report, the rules themselves, and its own account of the read models.
+//! Compares the oracle with everything else that knows what an import must do: the planner's lines
+//! and report, the domain's rules, and the oracle's own expectation of the read models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use super::{Dirt, data_set, oracle};
 use crate::harness::postgres::Postgres;
 
-/// The folder of real orders, where the user has one.
+/// The folder of real orders; `None` if the user has none.
 fn real_orders() -> Option<PathBuf> {
     std::env::var_os("ANNALS_OLIST_DIR").map(PathBuf::from)
 }
 
-/// Gives each folder of orders to be tested to `check`, with its name and a database that the
-/// oracle has loaded it into.
+/// Calls `check` for each folder of orders, with the folder's name and a database into which the
+/// oracle has loaded it.
 async fn with_folders(check: impl AsyncFn(&str, &Path, &PgPool)) {
     let postgres = Postgres::start();
     let mut folders = Vec::new();
@@ -86,7 +86,7 @@ async fn the_planner_sends_and_lists_what_the_oracle_says() {
 
 #[test]
 fn the_real_orders_are_32858_commands_of_rows_that_can_all_be_read() {
-    // Where no folder is given, the generated orders of the other tests stand for them.
+    // Without a folder of real orders, the other tests with generated orders must do.
     if let Some(folder) = real_orders() {
         let plan = plan_of(&folder);
         assert_eq!(plan.lines_total, 32_858);
@@ -122,7 +122,7 @@ fn judge<D: Decider>(
     }
 }
 
-/// Judges a line and writes the verdict as COPY wants it: stream, command, time, code, events.
+/// Judges a line, and writes the verdict as COPY takes it: stream, command, time, code, events.
 fn verdict(streams: &mut Streams, line: &str) -> String {
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     let text = |field: &str| line[field].as_str().unwrap();
@@ -200,7 +200,8 @@ async fn an_import_that_is_repeated_after_the_window_leaves_everything_as_it_is(
         };
         let events = judge_all(&mut streams);
         let before = streams.clone();
-        // An address of the very moment of another may come once more, and end as before.
+        // An address recorded for the same moment as another may be recorded again; the state stays
+        // the same.
         let events_again = judge_all(&mut streams);
         assert!(
             events_again < events / 100,

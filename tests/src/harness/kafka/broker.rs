@@ -1,7 +1,7 @@
-//! One JVM with a folder of its own: what a broker alone and the brokers of a cluster share.
+//! One JVM with its own folder: what a single broker and the brokers of a cluster have in common.
 //!
-//! Invariant: it ends, and its folder goes, when it is dropped or the test process is gone.
-//! Deliberately absent: settings of Kafka, and when a broker counts as started.
+//! Invariant: the process ends and its folder is removed on drop, or when the test process is gone.
+//! Deliberately absent: Kafka's settings, and when a broker counts as started.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -17,12 +17,12 @@ use tempfile::TempDir;
 
 use crate::harness::process::Process;
 
-/// Names the version, so that it is written down once.
+/// Names the version, so that it is written down in one place.
 const POM: &str = include_str!("../../../../ops/kafka/pom.xml");
-/// 16 bytes in base64, as Kafka wants it.
+/// 16 bytes in base64, the form that Kafka takes.
 pub(super) const CLUSTER_ID: &str = "QW5uYWxzLVRlc3RzLTAwMQ";
-/// A process that ends is noticed at once, so this bounds only how slow a machine may be: with a third
-/// of two cores, three brokers beside another test take longer than 90 s.
+/// The end of a process is noticed at once, so this only bounds how slow a machine may be: on a
+/// third of two cores, three brokers beside another test take longer than 90 s.
 const START_TIMEOUT_SECONDS: u64 = 300;
 const STOP_TIMEOUT_SECONDS: u64 = 60;
 const POLL_MS: u64 = 10;
@@ -39,18 +39,18 @@ rootLogger.level = warn
 rootLogger.appenderRef.file.ref = file
 ";
 
-/// A broker, running or not.
+/// A broker, running or stopped.
 #[derive(Debug)]
 pub(super) struct Broker {
-    // Before the folder: it goes first.
+    // Declared before the folder, so that the process ends first.
     process: Option<Process>,
     flags: &'static [&'static str],
     folder: TempDir,
 }
 
 impl Broker {
-    /// Makes the folder with the settings; `settings` is told where the data goes. `flags` are the
-    /// JVM's.
+    /// Makes the folder with the settings: `settings` gets the path of the data, and `flags` are
+    /// flags of the JVM.
     pub(super) fn prepare(
         flags: &'static [&'static str],
         settings: impl FnOnce(&Path) -> String,
@@ -69,7 +69,7 @@ impl Broker {
         }
     }
 
-    /// Formats its storage for a new cluster.
+    /// Formats the broker's storage for a new cluster.
     pub(super) fn format(&self, arguments: &[&str]) {
         let mut format = self.java("kafka.tools.StorageTool", &["-XX:TieredStopAtLevel=1"]);
         format
@@ -105,7 +105,7 @@ impl Broker {
         command
     }
 
-    /// Starts the process; it does not answer yet.
+    /// Starts the process, without waiting until it answers.
     pub(super) fn launch(&mut self) {
         let mut command = self.java("kafka.Kafka", self.flags);
         command.arg(self.folder.path().join("server.properties"));
@@ -120,7 +120,7 @@ impl Broker {
         self.process = Some(process);
     }
 
-    /// Waits until it `answers`; the error is the end of its log.
+    /// Waits until `answers` returns true; the error is the tail of the broker's log.
     pub(super) fn wait(&mut self, mut answers: impl FnMut() -> bool) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_secs(START_TIMEOUT_SECONDS);
         while !answers() {
@@ -164,12 +164,12 @@ impl Broker {
             .expect("the broker was stopped and has not been started again")
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the process as `kill -9` does.
     pub(super) fn kill9(&mut self) {
         drop(self.process.take().expect("the broker was stopped before"));
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the process to end, and waits for its end.
     pub(super) fn terminate(&mut self) {
         let mut process = self.process.take().expect("the broker was stopped before");
         process.signal(Signal::TERM);
@@ -181,7 +181,7 @@ impl Broker {
     }
 }
 
-/// A client that asks what there is, and is quick to try again.
+/// A client that asks for metadata and retries quickly.
 pub(super) fn asking(bootstrap: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
     config
@@ -198,7 +198,7 @@ fn property(name: &str, value: &Path) -> String {
     format!("-D{name}={}", value.display())
 }
 
-/// Where the jars are: `ANNALS_KAFKA_DIR`, else where `ops/setup` puts them.
+/// The folder of the jars: `ANNALS_KAFKA_DIR`, or else the folder that `ops/setup` uses.
 fn kafka_dir() -> PathBuf {
     let from = |name| {
         env::var_os(name)
@@ -214,7 +214,7 @@ fn kafka_dir() -> PathBuf {
     })
 }
 
-/// The version of Kafka that `ops/setup` brings.
+/// The version of Kafka that `ops/setup` installs.
 pub(super) fn version() -> &'static str {
     let version = POM
         .split("<kafka.version>")

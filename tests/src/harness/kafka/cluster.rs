@@ -1,9 +1,9 @@
-//! Three real brokers that replicate everything to each other, each of them a controller too.
+//! Three real brokers that replicate everything; each is a controller, too.
 //!
-//! Every party (a node, a test) has a listener of its own at each broker, and in front of it, where
-//! it wants one, a proxy: so what reaches one party can be held, cut or lost and the others never
-//! notice. Brokers talk to each other behind all proxies. Invariant: ports and data outlive a kill.
-//! Deliberately absent: what goes wrong when (`faults`).
+//! Every party (a node, a test) has a listener of its own at each broker, with a proxy in front of
+//! it if the party wants one. So a test can hold, cut or lose the traffic of one party, and the
+//! others do not notice. Brokers talk to each other without proxies. Invariant: a kill changes
+//! neither ports nor data. Deliberately absent: which fault comes when (`faults`).
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -22,7 +22,7 @@ use crate::harness::proxy::{Framing, Proxy};
 
 /// How many brokers there are.
 pub const BROKERS: usize = 3;
-/// Three JVMs share one small machine: little heap, one collector thread, no optimising compiler.
+/// Three JVMs share one small machine: small heaps, one collector thread, no optimizing compiler.
 const JVM_FLAGS: [&str; 5] = [
     "-Xms128m",
     "-Xmx320m",
@@ -40,25 +40,25 @@ const START_ATTEMPTS_MAX: u32 = 3;
 pub struct BrokerIndex(pub usize);
 
 impl BrokerIndex {
-    /// All of them.
+    /// All three indexes.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..BROKERS).map(Self)
     }
 
-    /// The number that Kafka knows it by.
+    /// The broker's id in Kafka.
     fn id(self) -> i32 {
         i32::try_from(self.0 + 1).expect("there are three")
     }
 }
 
-/// One party's way to the brokers: a proxy in front of each.
+/// One party's route to the brokers: a proxy in front of each.
 #[derive(Debug)]
 pub struct Route {
     proxies: Vec<Proxy>,
 }
 
 impl Route {
-    /// The addresses that lead through the proxies, as `--log kafka://…` takes them.
+    /// The addresses of the proxies, in the form that `--log kafka://…` takes.
     #[must_use]
     pub fn bootstrap(&self) -> String {
         let addresses: Vec<String> = self
@@ -82,7 +82,8 @@ impl Route {
     }
 }
 
-/// Three brokers. They end, and leave nothing, when this is dropped or the test process is gone.
+/// Three brokers. They end, and their folders are removed, on drop or when the test process is
+/// gone.
 pub struct KafkaCluster {
     brokers: Vec<Mutex<Broker>>,
     ports: Vec<Ports>,
@@ -91,19 +92,19 @@ pub struct KafkaCluster {
     client: BaseConsumer,
 }
 
-/// Where one broker listens.
+/// The ports of one broker.
 #[derive(Clone, Debug)]
 struct Ports {
     controller: u16,
-    /// For the other brokers, and for tests that want no proxy between.
+    /// For the other brokers, and for tests that want no proxy.
     direct: u16,
     /// For each party, behind its proxy.
     parties: Vec<u16>,
 }
 
 impl KafkaCluster {
-    /// Starts three brokers at the same time, with proxies for parties, each at the address at which
-    /// the party can reach them, and returns once all are in the cluster.
+    /// Starts three brokers at the same time, and for each party the proxies, at the address at
+    /// which that party can reach them. Returns once all brokers have joined the cluster.
     ///
     /// # Panics
     /// If they cannot be started; the message says what to do.
@@ -116,7 +117,7 @@ impl KafkaCluster {
             let waited = BrokerIndex::all().try_for_each(|index| cluster.wait(index));
             match waited {
                 Ok(()) => return cluster,
-                // Someone took a port between the look and the start.
+                // Another process took a port after `free` found it.
                 Err(log) if log.contains("already in use") && attempts < START_ATTEMPTS_MAX => {
                     attempts += 1;
                 }
@@ -153,8 +154,8 @@ impl KafkaCluster {
                 Broker::prepare(&JVM_FLAGS, settings)
             })
             .collect();
-        // A format costs a JVM's start; with voters named in the settings all three differ only in
-        // their identity, so one is formatted and copied.
+        // Formatting storage costs a JVM's start. With the voters named in the settings, the three
+        // differ only in their identity, so format one and copy it.
         brokers[0].format(&[]);
         for index in BrokerIndex::all().skip(1) {
             copy_storage(&brokers[0], &brokers[index.0], index);
@@ -174,7 +175,7 @@ impl KafkaCluster {
         }
     }
 
-    /// Waits until the cluster knows a broker as one of its own.
+    /// Waits until the cluster counts a broker as one of its own.
     fn wait(&self, index: BrokerIndex) -> Result<(), String> {
         let (client, port) = (&self.client, self.ports[index.0].direct);
         self.broker(index).wait(|| {
@@ -193,13 +194,13 @@ impl KafkaCluster {
         broker.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The brokers' addresses without a proxy between: `HOST:PORT,…`.
+    /// The brokers' addresses without proxies: `HOST:PORT,…`.
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// A party's way to the brokers.
+    /// A party's route to the brokers.
     #[must_use]
     pub fn route(&self, party: usize) -> &Route {
         &self.routes[party]
@@ -211,22 +212,22 @@ impl KafkaCluster {
         self.broker(broker).folder().to_owned()
     }
 
-    /// The process number of a broker.
+    /// The process id of a broker.
     #[must_use]
     pub fn pid(&self, broker: BrokerIndex) -> u32 {
         self.broker(broker).process().pid()
     }
 
-    /// Whether it has a process, paused or not.
+    /// Whether the broker has a process, suspended or not.
     #[must_use]
     pub fn is_running(&self, broker: BrokerIndex) -> bool {
         self.broker(broker).is_running()
     }
 
-    /// Makes a topic of three replicas with the settings given.
+    /// Creates a topic of three replicas with these settings.
     ///
     /// # Panics
-    /// If the brokers do not do it.
+    /// If the brokers refuse.
     pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         super::create_topic(&self.bootstrap, name, partitions, 3, settings).await;
     }
@@ -236,18 +237,18 @@ impl KafkaCluster {
         self.broker(broker).kill9();
     }
 
-    /// Stops a broker in order: it gives its leaderships away first, where others can take them.
+    /// Stops a broker in good order: it first gives its leaderships to others that can take them.
     pub fn terminate(&self, broker: BrokerIndex) {
         self.broker(broker).terminate();
     }
 
-    /// Starts a stopped broker without waiting for it.
+    /// Starts a stopped broker, and returns at once.
     pub fn launch(&self, broker: BrokerIndex) {
         self.broker(broker).launch();
     }
 
-    /// Starts a stopped broker, on the same ports and with the same data, and returns once the
-    /// cluster knows it.
+    /// Starts a stopped broker, with the same ports and data, and returns once the cluster counts
+    /// it as one of its own.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -257,12 +258,12 @@ impl KafkaCluster {
             .unwrap_or_else(|log| panic!("broker {} did not start again:\n{log}", broker.id()));
     }
 
-    /// Stops a broker in its tracks (SIGSTOP): connections stay open and nothing answers.
+    /// Suspends a broker (SIGSTOP): connections stay open, and nothing answers.
     pub fn pause(&self, broker: BrokerIndex) {
         self.broker(broker).process().signal(Signal::STOP);
     }
 
-    /// Lets a paused broker go on.
+    /// Lets a suspended broker go on.
     pub fn resume(&self, broker: BrokerIndex) {
         self.broker(broker).process().signal(Signal::CONT);
     }
@@ -270,13 +271,13 @@ impl KafkaCluster {
     /// Moves the leadership of every partition of a topic to another of its replicas.
     ///
     /// # Errors
-    /// What the brokers say against it, as where too few are there.
+    /// The brokers' error, such as too few brokers.
     pub fn move_leaders(&self, topic: &str) -> Result<(), String> {
         let ports: Vec<u16> = self.ports.iter().map(|ports| ports.direct).collect();
         leaders::rotate(&self.client, &ports, topic)
     }
 
-    /// The leader of each partition of a topic, by partition; absent where there is none.
+    /// The leader of each partition of a topic, by partition; `None` if a partition has no leader.
     ///
     /// # Errors
     /// If no broker answers.
@@ -286,7 +287,7 @@ impl KafkaCluster {
         Ok(replicas.iter().map(|one| index(one.leader)).collect())
     }
 
-    /// Whether all brokers are there and every replica of every partition is in sync.
+    /// Whether all brokers are in the cluster and every replica of every partition is in sync.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let Ok(metadata) = self.client.fetch_metadata(None, METADATA_WAIT) else {
@@ -304,7 +305,7 @@ impl KafkaCluster {
     /// Waits until [`Self::is_whole`].
     ///
     /// # Panics
-    /// If that does not come.
+    /// If the cluster does not become whole in time.
     pub fn wait_whole(&self) {
         let deadline = Instant::now() + WHOLE_WAIT;
         while !self.is_whole() {
@@ -317,7 +318,7 @@ impl KafkaCluster {
     }
 }
 
-/// The storage of the first, under another identity.
+/// Copies the first broker's storage, with another identity.
 fn copy_storage(from: &Broker, to: &Broker, index: BrokerIndex) {
     let (source, target) = (from.folder().join("data"), to.folder().join("data"));
     fs::create_dir(&target).expect("a folder of ours can be written to");
@@ -333,15 +334,15 @@ fn copy_storage(from: &Broker, to: &Broker, index: BrokerIndex) {
     let identity = format!(
         "version=1\ncluster.id={CLUSTER_ID}\nnode.id={}\ndirectory.id={}\n",
         index.id(),
-        // 16 bytes in base64, as Kafka wants it.
+        // 16 bytes in base64, the form that Kafka takes.
         ["", "QW5uYWxzLURpcmVjdG8tMg", "QW5uYWxzLURpcmVjdG8tMw"][index.0],
     );
     fs::write(target.join("meta.properties"), identity)
         .expect("a folder of ours can be written to");
 }
 
-/// Quick to notice and to forgive: what takes a cluster 9 to 30 s by default takes this one 1 to
-/// 5 s. Leaders go home every 10 s, which is one more thing that moves.
+/// Short timeouts: what takes a cluster 9 to 30 s by default takes this one 1 to 5 s. Leaders
+/// return to the preferred replica every 10 s, which makes partitions move more often.
 fn settings(index: BrokerIndex, ports: &[Ports], routes: &[Route], data: &Path) -> String {
     let own = &ports[index.0];
     let party_names: Vec<String> = (0..routes.len()).map(|n| format!("PARTY{n}")).collect();

@@ -1,8 +1,8 @@
-//! Moves the leaders of partitions, in Kafka's own protocol: the client library cannot ask for it,
+//! Moves the leaders of partitions by Kafka's own protocol: the client library has no call for it,
 //! and Kafka's tool costs a JVM's start each time.
 //!
-//! The order of a partition's replicas says who leads by preference; so the order is turned by one
-//! (no data moves), and then the preferred leaders are elected. Deliberately absent: the rest of the
+//! The first of a partition's replicas is the preferred leader. So the order is rotated by one (no
+//! data moves), and then the preferred leaders are elected. Deliberately absent: the rest of the
 //! protocol.
 
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ const ELECT_LEADERS_VERSION: i16 = 2;
 const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
 const ALTER_PARTITION_REASSIGNMENTS_VERSION: i16 = 0;
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-/// The preferred leader leads already.
+/// Kafka's error code if the preferred leader leads already.
 const ELECTION_NOT_NEEDED: i16 = 84;
 
 /// A partition as the brokers describe it.
@@ -43,8 +43,8 @@ pub(super) fn partitions(client: &BaseConsumer, topic: &str) -> Result<Vec<Descr
         .collect())
 }
 
-/// Gives each partition's leadership to the next of its replicas. Any broker that answers passes
-/// the request on to the controller.
+/// Gives each partition's leadership to its next replica. Any broker that answers passes the
+/// request on to the controller.
 pub(super) fn rotate(client: &BaseConsumer, ports: &[u16], topic: &str) -> Result<(), String> {
     let mut partitions = partitions(client, topic)?;
     for partition in &mut partitions {
@@ -85,11 +85,12 @@ fn ask(port: u16, topic: &str, partitions: &[Described]) -> Result<(), String> {
     request.end();
     request.end();
     let answer = exchange(&mut broker, request).map_err(io)?;
-    // Behind the correlation id: end of the header (1), throttling (4), the error.
+    // After the correlation id (4) come the end of the header (1), the throttle time (4), and the
+    // error code.
     error_at(&answer, 4 + 1 + 4)?;
 
     let mut request = Request::new(ELECT_LEADERS, ELECT_LEADERS_VERSION);
-    // Of the preferred replica.
+    // The kind of election: 0 elects the preferred replica.
     request.bytes.push(0);
     request.count(1);
     request.text(topic);
@@ -125,7 +126,7 @@ fn exchange(broker: &mut TcpStream, request: Request) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A request in the "flexible" encoding.
+/// A request in Kafka's "flexible" encoding.
 struct Request {
     bytes: Vec<u8>,
 }
@@ -135,7 +136,7 @@ impl Request {
         let mut request = Self { bytes: Vec::new() };
         request.bytes.extend(key.to_be_bytes());
         request.bytes.extend(version.to_be_bytes());
-        // Correlation id, and a client without a name.
+        // The correlation id, and a null client id.
         request.int(1);
         request.bytes.extend((-1_i16).to_be_bytes());
         request.end();
@@ -150,7 +151,7 @@ impl Request {
         self.int(i32::try_from(WAIT.as_millis()).expect("a few seconds"));
     }
 
-    /// A length, which is written one higher and in groups of seven bits.
+    /// A length, written as length + 1 in groups of seven bits.
     fn count(&mut self, length: usize) {
         let mut rest = length + 1;
         while rest >= 0x80 {
@@ -165,7 +166,7 @@ impl Request {
         self.bytes.extend(text.as_bytes());
     }
 
-    /// No tagged fields: the end of every structure.
+    /// Ends a structure: it has no tagged fields.
     fn end(&mut self) {
         self.bytes.push(0);
     }

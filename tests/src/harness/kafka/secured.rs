@@ -1,5 +1,4 @@
-//! A broker that lets in only who proves who it is: over TLS, by a name and a password, or by a
-//! certificate.
+//! A broker that requires authentication: over TLS, by name and password or by certificate.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +16,7 @@ pub const USER: &str = "anna";
 /// The user's password.
 pub const PASSWORD: &str = "open sesame";
 
-/// A broker with two doors for clients; its own in the clear is the harness's.
+/// A broker with two secured listeners for clients; only the harness uses the plain one.
 #[derive(Debug)]
 pub struct SecuredKafka {
     broker: Broker,
@@ -26,7 +25,7 @@ pub struct SecuredKafka {
     by_certificate: u16,
 }
 
-/// The one that the tests of this process share: started by the first that asks.
+/// The broker that the tests of this process share; the first call starts it.
 ///
 /// # Panics
 /// As [`SecuredKafka::start`].
@@ -36,10 +35,10 @@ pub fn shared() -> &'static SecuredKafka {
 }
 
 impl SecuredKafka {
-    /// Starts it and returns once it answers.
+    /// Starts a broker and returns once it answers.
     ///
     /// # Panics
-    /// If it cannot be started; the message says what to do.
+    /// If the broker cannot be started; the message says what to do.
     #[must_use]
     pub fn start() -> Self {
         let mut attempts = 1;
@@ -102,25 +101,25 @@ impl SecuredKafka {
         })
     }
 
-    /// The door that asks for a name and a password: `HOST:PORT`.
+    /// The listener that requires a name and a password: `HOST:PORT`.
     #[must_use]
     pub fn by_password(&self) -> String {
         format!("127.0.0.1:{}", self.by_password)
     }
 
-    /// The door that asks for a certificate: `HOST:PORT`.
+    /// The listener that requires a certificate: `HOST:PORT`.
     #[must_use]
     pub fn by_certificate(&self) -> String {
         format!("127.0.0.1:{}", self.by_certificate)
     }
 
-    /// Who signed the broker's certificate.
+    /// The authority that signed the broker's certificate.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// What the first door asks for.
+    /// The client settings for [`Self::by_password`].
     #[must_use]
     pub fn password(&self, mechanism: SaslMechanism) -> KafkaSecurity {
         KafkaSecurity {
@@ -133,7 +132,7 @@ impl SecuredKafka {
         }
     }
 
-    /// What the second door asks for.
+    /// The client settings for [`Self::by_certificate`].
     #[must_use]
     pub fn certificate(&self) -> KafkaSecurity {
         let Certified { certificate, key } = self.authority.certify("client");
@@ -144,7 +143,7 @@ impl SecuredKafka {
         security
     }
 
-    /// Encryption, and no word on who we are.
+    /// Client settings with encryption and without authentication.
     #[must_use]
     pub fn encryption(&self) -> KafkaSecurity {
         KafkaSecurity {
@@ -163,7 +162,7 @@ impl SecuredKafka {
     }
 }
 
-/// The settings of the doors.
+/// The settings of the secured listeners.
 fn doors(folder: &Path, own: &Certified, authority: &Path) -> String {
     let keys = folder.join("broker.pem");
     fs::write(&keys, own.together()).expect("a folder of ours can be written to");

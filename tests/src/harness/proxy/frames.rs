@@ -1,6 +1,6 @@
 //! Cuts a byte stream into messages.
 //!
-//! Deliberately absent: anything of a message behind its header.
+//! Deliberately absent: everything in a message after its header.
 
 use std::io;
 
@@ -9,21 +9,21 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::impositions::ApiKey;
 
-/// The largest message: what a broker may send for a fetch of many partitions.
+/// The size of the largest message, in bytes: a broker's answer to a fetch of many partitions.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 const LENGTH_BYTES: usize = 4;
 
-/// How the bytes of a connection are cut.
+/// How the bytes of a connection are cut into messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Kafka's: a length before each request and answer.
+    /// As Kafka does: a length comes before each request and answer.
     Kafka,
-    /// As they come.
+    /// Not at all: bytes pass as they arrive.
     Raw,
 }
 
-/// What a request's header says.
+/// The fields of a request's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) key: ApiKey,
@@ -31,8 +31,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads it from a whole frame: length (4), key (2), version (2), correlation id (4), client id
-    /// (2 and as many bytes).
+    /// Parses the header of a whole frame: length (4), key (2), version (2), correlation id (4),
+    /// client id (2 for its length, then its bytes).
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
         let mut rest = frame.get(LENGTH_BYTES..)?;
         if rest.len() < 10 {
@@ -65,7 +65,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// The next message, whole; none at the end. Safe to cancel.
+    /// The next whole message; `None` at the end. Safe to cancel.
     pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some(length) = self.length()? {
@@ -78,7 +78,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// The length of the message that is there.
+    /// The length of the buffered message, if it is complete.
     fn length(&self) -> io::Result<Option<usize>> {
         match self.framing {
             Framing::Raw => Ok((!self.read.is_empty()).then_some(self.read.len())),
@@ -144,7 +144,7 @@ mod tests {
         assert!(Frames::of(&mut bytes, Framing::Kafka).next().await.is_err());
     }
 
-    /// A reader that yields one piece a read.
+    /// A reader that yields one piece for each read.
     fn tokio_test_reader(pieces: impl Iterator<Item = Bytes>) -> Pieces {
         Pieces(pieces.collect())
     }

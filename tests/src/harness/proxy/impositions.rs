@@ -1,7 +1,7 @@
-//! What is done to which messages.
+//! Which deeds are imposed on which messages.
 //!
-//! Invariant: of several impositions that fit a message, the hardest counts: lost before held before
-//! delayed. Deliberately absent: doing it (`pumps`).
+//! Invariant: if several impositions match a message, the hardest deed counts: a loss before a
+//! hold, a hold before a delay. Deliberately absent: carrying out the deeds (`pumps`).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl ApiKey {
     pub const FETCH: Self = Self(1);
     /// Asking which brokers and leaders there are.
     pub const METADATA: Self = Self(3);
-    /// A sign of life to a consumer group.
+    /// Telling a group that a member is alive.
     pub const HEARTBEAT: Self = Self(12);
 }
 
@@ -35,14 +35,14 @@ pub enum Direction {
 #[derive(Clone, Debug)]
 pub struct Messages {
     direction: Direction,
-    /// Absent: of every kind.
+    /// Absent: every kind.
     key: Option<ApiKey>,
-    /// How the client's name begins.
+    /// The prefix of the client's name.
     client: String,
 }
 
 impl Messages {
-    /// All that go one way.
+    /// All messages in one direction.
     #[must_use]
     pub fn all(direction: Direction) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Messages {
         }
     }
 
-    /// Only those of a kind. An answer is of its request's kind.
+    /// Restricts the choice to one kind. An answer has its request's kind.
     #[must_use]
     pub fn of(self, key: ApiKey) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Messages {
         }
     }
 
-    /// Only those of clients whose `client.id` begins like this.
+    /// Restricts the choice to clients whose `client.id` begins with this prefix.
     #[must_use]
     pub fn by(self, client: &str) -> Self {
         Self {
@@ -83,15 +83,15 @@ impl Messages {
 /// What is done to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deed {
-    /// It passes so much later; those behind it wait too.
+    /// It passes after this time; messages behind it wait, too.
     Delay(Duration),
-    /// It waits until the imposition is lifted; those behind it wait too.
+    /// It waits until the imposition is lifted; messages behind it wait, too.
     Hold,
     /// It is lost.
     Lose,
 }
 
-/// When a message came, counted in changes of what is imposed.
+/// When a message arrived, counted in changes of the impositions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Arrival(u64);
 
@@ -100,11 +100,11 @@ struct Imposition {
     id: u64,
     messages: Messages,
     deed: Deed,
-    /// Messages that came then or later are left alone.
+    /// Messages that arrived at this time or later are left alone.
     closed: Option<Arrival>,
 }
 
-/// Everything that is imposed on one proxy.
+/// All impositions on one proxy.
 #[derive(Debug, Default)]
 pub(super) struct Impositions {
     changes: u64,
@@ -130,7 +130,7 @@ impl Impositions {
         self.changes
     }
 
-    /// Leaves alone what comes from now on.
+    /// Leaves alone all messages that arrive from now on.
     pub(super) fn close(&mut self, id: u64) {
         self.changes += 1;
         let closed = Arrival(self.changes);
@@ -149,12 +149,12 @@ impl Impositions {
         !self.refusals.is_empty()
     }
 
-    /// What a message that comes now is to remember.
+    /// The arrival of a message that comes now; the message keeps it.
     pub(super) fn arrival(&self) -> Arrival {
         Arrival(self.changes)
     }
 
-    /// What is to be done to a message; nothing: it passes.
+    /// The deed on a message; `None` lets it pass.
     pub(super) fn judge(
         &self,
         direction: Direction,

@@ -1,8 +1,8 @@
-//! Carries the messages of one connection, both ways.
+//! Carries the messages of one connection in both directions.
 //!
-//! Invariant: the server's end lives on while a request of it is held, and whatever was written to
-//! the server is followed by an orderly end, never by a reset that would take it back. Deliberately
-//! absent: which messages are held (`impositions`).
+//! Invariant: the connection to the server stays open while one of its requests is held, and after
+//! the last byte it ends in good order: a reset would take bytes back. Deliberately absent: which
+//! messages are held (`impositions`).
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,7 +20,7 @@ use super::frames::{Frames, Framing, Header};
 use super::impositions::{Deed, Direction};
 use super::{Cut, Shared};
 
-/// The requests that have no answer yet; Kafka answers in order.
+/// The requests without an answer, in order; Kafka answers in order.
 type Unanswered = Mutex<VecDeque<Option<Header>>>;
 
 /// Runs a connection until its end.
@@ -38,7 +38,7 @@ pub(super) async fn pump(
     let answers = carry_answers(from_server, to_client, shared, cut, &unanswered);
     tokio::select! {
         _ = async { tokio::join!(requests, answers) } => {}
-        // A sender that is gone is a proxy that is gone.
+        // If the sender is gone, the proxy is gone, and the connection ends.
         _ = both_sides.wait_for(|cut| *cut == Cut::BothSides) => {}
     }
 }
@@ -88,7 +88,7 @@ async fn carry_answers(
     unanswered: &Unanswered,
 ) {
     let mut frames = Frames::of(from, shared.framing);
-    // Gone, once it is: then what the server still says is read and thrown away.
+    // `None` once the client's side is cut: then the server's answers are read and dropped.
     let mut to = Some(to);
     loop {
         let frame = tokio::select! {
@@ -135,7 +135,7 @@ async fn end(to: &mut Option<OwnedWriteHalf>) {
     }
 }
 
-/// Does to a message what is imposed on it, and says whether it passes in the end.
+/// Applies the impositions to a message, and returns whether it passes in the end.
 async fn passes(shared: &Shared, direction: Direction, header: Option<&Header>) -> bool {
     let mut impositions = shared.impositions.subscribe();
     let arrival = impositions.borrow().arrival();
@@ -162,7 +162,7 @@ async fn passes(shared: &Shared, direction: Direction, header: Option<&Header>) 
     }
 }
 
-/// Counts a message as held while it lives.
+/// Counts a message as held until this value is dropped.
 struct Held<'a>(&'a AtomicUsize);
 
 impl<'a> Held<'a> {
