@@ -1,7 +1,8 @@
-//! Writes made orders in the form of the public Olist data:
+//! Writes invented orders in the form of the public Olist data:
 //! `cargo run -p tests --example generate_olist -- FOLDER [ORDERS [SEED]] [--unreadable]`.
 //!
-//! Without numbers it makes the sample that the binary carries: give it `import/sample` as the folder.
+//! Without numbers, makes the sample that is built into the program: give `import/sample` as the
+//! folder.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,11 +1,12 @@
-//! How many instructions the hot paths take, counted by Callgrind: the same on every machine, however
-//! busy. Each has a limit, and whoever makes it slower than that has to say why.
+//! Counts the instructions of the hot paths with Callgrind: the count is the same on every machine,
+//! however busy. Each path has a limit; a change that exceeds the limit needs a reason.
 //!
-//! Invariant: a limit lies some three hundredths above what was counted when it was written. Valgrind's
-//! processor has no instructions for SHA-256: where records are hashed, that is six to seven tenths of
-//! what is counted. Deliberately absent: times (`bench`), and whatever waits for a log or a database.
+//! Invariant: a limit is some three hundredths above the count at the time it was written.
+//! Valgrind's processor has no instructions for SHA-256, so where records are hashed, hashing makes
+//! up six to seven tenths of the count. Deliberately absent: times (`bench`), and work that waits
+//! for a log or a database.
 
-// The macros below make items of their own.
+// The macros below generate items without documentation.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
@@ -109,7 +110,7 @@ impl World {
         }
     }
 
-    /// An owner of a new log, which owns.
+    /// An owner that owns a new log.
     fn owning() -> Self {
         let settings = OwnerSettings::default();
         let (store, entropy) = (Box::new(NoStore), Box::new(Counting(0)));
@@ -127,7 +128,7 @@ impl World {
         world
     }
 
-    /// Does what the owner wants, at once.
+    /// Does at once what the owner asks for.
     fn perform(&mut self) -> usize {
         let actions = self.owner.take_actions();
         let count = actions.len();
@@ -258,7 +259,7 @@ fn batch_of(count: usize) -> Batch {
     follower.batch().expect("a batch")
 }
 
-// The hash of each record is made here, for the one read model that keeps it.
+// The hash of each record is computed here, for the one read model that stores it.
 #[library_benchmark(config = at_most(9_650_000))]
 #[bench::hundred(args = (COUNT), setup = batch_of)]
 fn fold_to_rows(batch: Batch) -> (Batch, Vec<Changes>) {
@@ -277,7 +278,7 @@ fn fold_to_rows(batch: Batch) -> (Batch, Vec<Changes>) {
     (batch, folds)
 }
 
-/// A door whose write side takes nothing any more, and requests for it.
+/// A door whose write side accepts no commands, and requests for it.
 struct Asked {
     runtime: tokio::runtime::Runtime,
     door: Router,

@@ -1,3 +1,4 @@
-//! Nothing but a home for `benches/hot_paths.rs`: how many instructions the hot paths may take.
+//! Only a home for `benches/hot_paths.rs`, which counts the instructions of the hot paths.
 //!
-//! A crate of its own, so that they are built without what measures times beside raw loops (`bench`).
+//! A crate of its own, so that the hot paths are built without the dependencies that `bench` needs
+//! to measure times.

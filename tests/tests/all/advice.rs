@@ -1,8 +1,9 @@
-//! What messages and help texts tell people to type is understood by the program, and each piece of
-//! advice in a message is followed by a test in the situation that prints it.
+//! The program understands every command that its messages, its help texts and the documents tell
+//! people to type. Each command that a message advises is run by a test, in the situation that
+//! prints the message.
 //!
-//! Invariant tested: a command that is new in a text is noticed here. Deliberately absent: the
-//! situations themselves (`cli::advised`, and the tests that are named below).
+//! Invariant tested: a new command in a text is noticed here. Deliberately absent: the situations
+//! themselves (`cli::advised`, and the tests that are named below).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,8 @@ use cli::Domain;
 use kernel::registry::Registry;
 use regex::Regex;
 
-/// The advice in messages: its command as it stands in the source, and the test that follows it.
+/// The advice in messages: the command as the source spells it, and the test that follows the
+/// advice.
 const FOLLOWED: [(&str, &str); 13] = [
     (
         "annals log create --log {address}",
@@ -68,13 +70,13 @@ const FOLLOWED: [(&str, &str); 13] = [
     ),
 ];
 
-/// The same that is nothing to be followed in a test: it begins something that goes on, or repeats what
-/// was just done.
+/// Advised commands that no test has to follow: they start something that goes on, or repeat what
+/// the user has just done.
 const UNDERSTOOD: [&str; 3] = [
-    // `cli::runs` starts it in every test.
+    // `cli::runs` starts this command in every test.
     "annals dev",
     "annals simulate --seed {seed}",
-    // The name that the node of a copy goes by.
+    // The name of the node that makes a copy, not advice.
     "annals log copy",
 ];
 
@@ -82,7 +84,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every file with this ending below a folder.
+/// Collects every file with this ending below a folder.
 fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -97,7 +99,7 @@ fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The source without comments and tests, and with its texts in one line each.
+/// The source without comments and tests; each string literal is joined into one line.
 fn code(text: &str) -> String {
     let text = text
         .split("#[cfg(test)]\nmod tests")
@@ -111,14 +113,14 @@ fn code(text: &str) -> String {
     joined.replace_all(&text, "").into_owned()
 }
 
-/// A command that a text names, and whether the text is one of examples.
+/// A command in a text, and whether it is an example on a line of its own.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Named {
     command: String,
     is_example: bool,
 }
 
-/// The subcommands that there are, for telling a command from a sentence about the program.
+/// All subcommands, to tell a command from a sentence about the program.
 fn subcommands() -> Vec<String> {
     let command = cli::command_line(&domain());
     let names = command
@@ -133,12 +135,13 @@ fn named_in(text: &str, subcommands: &[String]) -> Vec<Named> {
     let mut named = Vec::new();
     for found in Regex::new(&pattern).unwrap().find_iter(text) {
         let command = found.as_str();
-        // Up to what ends a command in a text: the text itself, a comma, a sentence, two spaces.
+        // A command ends at the end of its text, at a comma, at the end of a sentence, or at two
+        // spaces.
         let ends = [r"\n", "  ", ", ", ": ", ")", " |", " >", " &&", " #", ". "];
         let end = ends.iter().filter_map(|end| command.find(end)).min();
         let command =
             command[..end.unwrap_or(command.len())].trim_end_matches(['.', ',', ' ', '\\']);
-        // Examples stand in lines of their own, two spaces from the edge.
+        // An example has its own line, indented by two spaces.
         let line = text[..found.start()]
             .rsplit('\n')
             .next()
@@ -156,7 +159,7 @@ fn domain() -> Domain {
     Domain::new(Registry::new(), projections::all())
 }
 
-/// The command with something in each place that a message fills.
+/// The command with a value for each placeholder of a message.
 fn filled(command: &str) -> String {
     let fillings = [
         ("{address}", "sqlite:log.db"),
@@ -178,7 +181,7 @@ fn filled(command: &str) -> String {
         })
 }
 
-/// Words as a shell takes them, without its other arts.
+/// Splits a command into words as a shell does; only quotes are supported.
 fn words(command: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quote = None;
@@ -194,7 +197,7 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-/// Why the program does not understand a command.
+/// Why the program does not understand a command; `None` if it does.
 fn misunderstood(command: &str) -> Option<String> {
     let line = cli::command_line(&domain());
     match line.try_get_matches_from(words(&filled(command))) {
@@ -203,7 +206,7 @@ fn misunderstood(command: &str) -> Option<String> {
             use clap::error::ErrorKind as Kind;
             let is_mention = matches!(
                 error.kind(),
-                // A text may speak of a command without its arguments.
+                // A text may mention a command without its arguments.
                 Kind::MissingRequiredArgument
                     | Kind::DisplayHelpOnMissingArgumentOrSubcommand
                     | Kind::MissingSubcommand
@@ -213,7 +216,7 @@ fn misunderstood(command: &str) -> Option<String> {
     }
 }
 
-/// What every source, document and runbook tells people to type.
+/// Every command that a source, a document or a runbook tells people to type.
 fn all_named() -> Vec<(String, Named)> {
     let root = root();
     let subcommands = subcommands();
@@ -306,14 +309,14 @@ fn every_command_that_a_message_names_is_followed_by_a_test() {
     }
 }
 
-/// Whether a command is only spoken of: it lacks what it needs.
+/// Whether a text only mentions a command: required arguments are missing.
 fn misunderstood_without_arguments(command: &str) -> bool {
     let line = cli::command_line(&domain());
     let lacks = line.try_get_matches_from(words(&filled(command))).is_err();
     lacks && !command.contains("--")
 }
 
-/// Whether a command stands in the help of another, where it is explained.
+/// Whether the command is one that the help of another command explains.
 fn is_in_help(path: &str, command: &str) -> bool {
     let is_explained = [
         "annals migrate",
@@ -375,7 +378,7 @@ fn the_unit_of_systemd_starts_the_program_as_it_is_started() {
     let (program, arguments) = start.split_once(' ').unwrap();
     assert!(program.ends_with("/annals"), "{start}");
     assert_eq!(misunderstood(&format!("annals {arguments}")), None);
-    // What the program tells its supervisor is waited for; see `cli::observed`.
+    // systemd waits for the program's `READY=1`; see `cli::observed`.
     assert_eq!(value("Type"), "notify");
     for variable in unit
         .lines()

@@ -1,6 +1,6 @@
-//! Every attack, for a short time: what a node holds stays within what it is made for, its health
-//! routes answer, and everything is as before soon after. `make attacks` does the same for longer and
-//! measures what polite clients keep, which a machine that runs tests cannot.
+//! Every attack, for a short time: the node stays within its memory, its health routes answer, and
+//! soon after the attack everything works as before. `make attacks` runs longer and also measures
+//! what polite clients keep; a machine that runs tests at the same time cannot measure that.
 
 use std::path::PathBuf;
 use std::time::Duration;

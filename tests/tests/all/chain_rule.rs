@@ -1,8 +1,8 @@
-//! The acceptance rule, held against a second reading of protocol.md: for any sequence of records
-//! all readers agree, wherever they begin.
+//! Compares the acceptance rule with a second implementation of protocol.md: for any sequence of
+//! records, all readers agree, wherever they begin.
 //!
-//! The second reading parses headers and puts hashes together on its own. It can also be told to
-//! forget one condition, so that this test shows that its sequences would notice.
+//! The second implementation parses headers and computes hashes on its own. It can be told to
+//! forget one condition, which shows that these sequences would reveal such a reader.
 
 use event_log::chain::{Chain, Stop, Verdict};
 use event_log::checkpoint::Checkpoint;
@@ -19,7 +19,7 @@ use crate::raw_log::{change_headers, foreign};
 
 const SEQUENCES: u64 = 250;
 const RECORDS_MAX: usize = 40;
-/// Replays one sequence instead of new ones.
+/// Replays the sequence of this seed instead of new ones.
 const SEED: &str = "ANNALS_TESTS_SEED";
 
 fn seeds() -> Vec<u64> {
@@ -33,7 +33,7 @@ fn seeds() -> Vec<u64> {
     }
 }
 
-/// What a reader says of a record, in the words of protocol.md.
+/// A reader's verdict on a record, in the words of protocol.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Claim,
@@ -53,7 +53,7 @@ impl Said {
     }
 }
 
-/// A condition of the rule that a wrong reader forgets.
+/// The condition of the rule that a wrong reader forgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     Nothing,
@@ -108,7 +108,7 @@ const CONDITIONS: [Forgotten; 23] = [
     Forgotten::ValueIsPresent,
 ];
 
-/// The second reading.
+/// The second implementation of the rule.
 #[derive(Clone, PartialEq, Debug)]
 struct Reader {
     forgets: Forgotten,
@@ -140,7 +140,7 @@ impl Reader {
         self.forgets != condition
     }
 
-    /// The values of these headers, if the record has them as they must be.
+    /// The values of these headers, if the record has all of them in a valid form.
     fn headers(&self, record: &NewRecord, names: [(&str, usize); 5]) -> Option<Vec<Vec<u8>>> {
         let headers: Vec<_> = record.headers.iter().collect();
         let extra = headers.len() != 5;
@@ -282,7 +282,7 @@ impl Reader {
     }
 }
 
-/// A sequence of records as takeovers, retries, strangers and now and then a vandal leave it.
+/// A sequence of records with takeovers, retries, foreign records and a few damaged ones.
 fn sequence(seed: u64) -> Vec<NewRecord> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut scribe = Scribe::new();
@@ -316,7 +316,7 @@ fn sequence(seed: u64) -> Vec<NewRecord> {
     scribe.records().to_vec()
 }
 
-/// A record that was there before.
+/// An earlier record once more.
 fn again(random: &mut StdRng, scribe: &Scribe) -> NewRecord {
     match scribe.records().len() {
         0 => foreign("nothing yet"),
@@ -324,7 +324,7 @@ fn again(random: &mut StdRng, scribe: &Scribe) -> NewRecord {
     }
 }
 
-/// A record that would count, but for one detail of its form.
+/// A record that would count, except for one detail of its form.
 fn spoiled(random: &mut StdRng, scribe: &mut Scribe, stream: &str) -> NewRecord {
     let mut record = if random.random_bool(0.5) {
         scribe.commit_of(stream, |_| {})
@@ -376,7 +376,7 @@ fn at(index: usize, record: &NewRecord) -> Record {
     Record::at(Offset(index as u64), record.clone())
 }
 
-/// What a chain says of records from `first` on, up to where it stops.
+/// The chain's verdicts on the records from `first` on, up to where it stops.
 fn fold(chain: &mut Chain, records: &[NewRecord], first: usize) -> Vec<Said> {
     let mut sayings = Vec::new();
     for (index, record) in records.iter().enumerate().skip(first) {
@@ -423,7 +423,7 @@ fn the_rule_is_the_one_of_the_protocol() {
 
 #[test]
 fn a_reader_that_forgets_any_condition_of_the_rule_is_noticed() {
-    // Fixed: whether sequences like these notice is what is tested.
+    // The seeds are fixed: this tests whether such sequences reveal a wrong reader.
     let sequences: Vec<_> = (0..4_000).map(sequence).collect();
     for forgets in CONDITIONS {
         let differs = |records: &Vec<NewRecord>| {
@@ -431,7 +431,7 @@ fn a_reader_that_forgets_any_condition_of_the_rule_is_noticed() {
             fold_again(&mut right, records) != fold_again(&mut wrong, records)
         };
         let count = sequences.iter().filter(|records| differs(records)).count();
-        // So often that the sequences of one run notice it, too.
+        // Often enough that the random sequences of one run reveal it, too.
         assert!(
             count >= 80,
             "{forgets:?} makes a difference in {count} sequences"
@@ -439,7 +439,6 @@ fn a_reader_that_forgets_any_condition_of_the_rule_is_noticed() {
     }
 }
 
-/// Reads on from a checkpoint, or from the first record, with every proof that is asked for.
 #[test]
 fn before_the_first_claim_no_commit_counts_not_even_one_of_term_0_and_nobody() {
     let mut chain = Chain::genesis(Partition(0));
@@ -456,6 +455,7 @@ fn before_the_first_claim_no_commit_counts_not_even_one_of_term_0_and_nobody() {
     assert_eq!(chain, before);
 }
 
+/// Follows the records from a checkpoint or from the first record, and gives each required proof.
 fn follow(from: Option<&Checkpoint>, records: &[NewRecord]) -> (Option<Batch>, Option<Stop>) {
     let mut follower = Follower::new(Partition(0), from.cloned());
     let prove = |follower: &mut Follower| {

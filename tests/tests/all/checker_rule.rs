@@ -1,8 +1,8 @@
-//! The checker's acceptance rule against the engine's: for any records both say the same, and are
-//! left in the same state.
+//! Compares the checker's acceptance rule with the engine's: for any records, both give the same
+//! verdicts and end in the same state.
 //!
-//! The two were written apart. The records here are made from the checker's state, with headers that
-//! are right, nearly right or wrong, so that every branch of the rule is met often.
+//! The two were written independently. The records are made from the checker's state, with headers
+//! that are right, nearly right or wrong, so that every branch of the rule is reached often.
 
 use std::collections::BTreeSet;
 
@@ -19,10 +19,10 @@ use rand::{RngExt, SeedableRng};
 
 const SEQUENCES: u64 = 400;
 const RECORDS: u64 = 60;
-/// Replays one sequence instead of new ones.
+/// Replays the sequence of this seed instead of new ones.
 const SEED: &str = "ANNALS_TESTS_SEED";
 
-/// What the engine says, in the checker's words.
+/// The engine's verdict, in the checker's words.
 fn engines_word(verdict: &Result<Verdict, Stop>) -> &'static str {
     match verdict {
         Ok(Verdict::Claim(..)) => "claim",
@@ -52,7 +52,7 @@ fn id(random: &mut StdRng) -> [u8; 16] {
     [random.random_range(1..4); 16]
 }
 
-/// The current value mostly, else a neighbour, else anything.
+/// Mostly the current value, sometimes a value near it, rarely a far one.
 fn around(random: &mut StdRng, current: u64, weights: [u32; 3]) -> u64 {
     let all: u32 = weights.iter().sum();
     match random.random_range(0..all) {
@@ -125,7 +125,7 @@ fn commit(random: &mut StdRng, fold: &rule::Fold) -> RawRecord {
     }
 }
 
-/// Takes one detail of a record's form away.
+/// Spoils one detail of a record's form.
 fn spoil(random: &mut StdRng, record: &mut RawRecord) {
     let at = random.random_range(0..record.headers.len());
     match random.random_range(0..10) {
@@ -178,7 +178,8 @@ fn of_engine(record: &RawRecord) -> Record {
     Record::at(Offset(record.offset), new)
 }
 
-/// Judges one sequence twice; returns what was said, and where the two fell apart.
+/// Judges one sequence by both rules; returns the checker's verdicts, and whether the two ever
+/// disagreed.
 fn judge_twice(seed: u64, mut spoiled: impl FnMut(&mut RawRecord)) -> (Vec<&'static str>, bool) {
     let mut random = StdRng::seed_from_u64(seed);
     let partition = random.random_range(0..3);

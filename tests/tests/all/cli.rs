@@ -1,7 +1,8 @@
-//! The program `annals` as people and scripts meet it: its texts, its exit codes, its settings, and
-//! how it starts, stops and survives.
+//! The program `annals` as people and scripts use it: its texts, its exit codes, its settings, and
+//! how it starts, stops and survives kills.
 //!
-//! Deliberately absent: what the doors answer, and imports of whole folders; other tests ask that.
+//! Deliberately absent: the answers of the doors, and imports of whole folders; other tests cover
+//! them.
 
 mod advised;
 mod checked;

@@ -1,5 +1,5 @@
-//! The brokers of the harness replicate, elect and refuse as a real cluster does, and each party can
-//! be cut off alone.
+//! The harness's brokers replicate, elect and refuse as a real cluster does, and each party can be
+//! cut off alone.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -57,7 +57,7 @@ fn produce(producer: &Producer, partition: i32) -> Delivered {
     send(producer, partition).recv_timeout(WAIT).unwrap()
 }
 
-/// One record into each partition, acknowledged.
+/// Writes one record into each partition, and waits for the acknowledgements.
 fn produce_everywhere(producer: &Producer) {
     for partition in 0..PARTITIONS {
         produce(producer, partition).unwrap();
@@ -86,7 +86,7 @@ async fn three_brokers_replicate_elect_and_refuse_and_parties_are_cut_off_one_by
     produce_everywhere(&first);
     produce_everywhere(&second);
 
-    // Leaders move when they are asked to.
+    // Leaders move on request.
     let before = cluster.leaders(TOPIC).unwrap();
     let began = Instant::now();
     cluster.move_leaders(TOPIC).unwrap();
@@ -97,7 +97,7 @@ async fn three_brokers_replicate_elect_and_refuse_and_parties_are_cut_off_one_by
     println!("all leaders moved after {:?}", began.elapsed());
     produce_everywhere(&first);
 
-    // One party is held, the other never notices.
+    // One party's requests are held; the other party does not notice.
     let held: Vec<_> = cluster
         .route(0)
         .all()
@@ -116,7 +116,8 @@ async fn three_brokers_replicate_elect_and_refuse_and_parties_are_cut_off_one_by
     drop(held);
     waiting.recv_timeout(WAIT).unwrap().unwrap();
 
-    // One broker less is borne, two are not, and nothing is acknowledged that one broker alone has.
+    // The cluster works without one broker. Without two, it acknowledges no record, because only
+    // one broker would have it.
     let gone = BrokerIndex(0);
     cluster.kill9(gone);
     produce_everywhere(&first);

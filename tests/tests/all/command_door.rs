@@ -1,6 +1,6 @@
 //! The command door against a real engine on the embedded log, over real sockets.
 //!
-//! Invariant tested: whatever comes in, what goes out is the log's answer or a problem document, and
+//! Invariant tested: for every request, the answer is the log's answer or a problem document, and
 //! never a 500.
 
 mod batch;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 
 use crate::write_side::{place, start};
 
-/// A door that serves on a free port for as long as it is kept.
+/// A door that serves on a free port until it is dropped.
 struct Served {
     url: String,
     client: reqwest::Client,
@@ -27,7 +27,7 @@ struct Served {
     log: NewLog,
 }
 
-/// An answer, read whole.
+/// An answer with its whole body.
 #[derive(Debug)]
 struct Answered {
     status: StatusCode,
@@ -42,7 +42,7 @@ impl Answered {
             .map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Asserts that it is a problem, whole and of this code.
+    /// Asserts that the answer is a complete problem document with this code.
     #[track_caller]
     fn is_problem(&self, status: u16, code: &str) {
         assert_eq!(
@@ -217,7 +217,7 @@ async fn a_refusal_is_recorded_and_shows_its_facts() {
     assert_eq!(refused.body["instance"], "/v1/streams/order-1/ShipOrder");
     assert!(!refused.header("annals-position").is_empty());
     ask(served.command("order-1", "PlaceOrder", &place())).await;
-    // It was refused then, so it is refused now, whatever has come since.
+    // The recorded refusal is repeated, although the order is placed by now.
     let again = ask(ship()).await;
     again.is_problem(422, "order_not_placed");
     assert_eq!(again.body["repeated"], true);

@@ -1,5 +1,5 @@
-//! Killed at any moment and started again: every answered command is in the log once, every other
-//! one once or not at all, and sending it again tells which.
+//! The program is killed at any moment and started again. Every answered command is in the log
+//! exactly once, every other command at most once, and sending it again gives the answer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Scene {
             format!("--listen={listen}"),
             format!("--data={}", data.display()),
         ];
-        // On SQLite the lock of this test's own handle must be gone: it was never taken.
+        // This test's own handle never took the file's write lock, so the program can take it.
         let program = PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test"));
         let annals = Annals::start(&program, &arguments, log.folder.path());
         let plan = plan_of(folder);
@@ -79,7 +79,7 @@ impl Scene {
         }
     }
 
-    /// Begins the import; it goes on through everything that happens to the server.
+    /// Starts the import; it goes on through everything that happens to the server.
     fn import(&self) -> tokio::task::JoinHandle<()> {
         let sending = SendOptions {
             retry_for: RETRY_FOR,
@@ -121,7 +121,8 @@ impl Scene {
         }
     }
 
-    /// The moments at which something happens, by lines done; none in the last half, which goes on meanwhile.
+    /// Random moments, counted in finished lines; none in the second half, so that lines are left
+    /// at each moment.
     fn moments(&self, count: usize, random: &mut impl Rng) -> Vec<u64> {
         let most = self.lines.len() as u64 / 2;
         let mut moments: Vec<u64> = (0..count).map(|_| random.random_range(0..most)).collect();
@@ -129,7 +130,7 @@ impl Scene {
         moments
     }
 
-    /// The import is over: the log and the read models are as if nothing had happened.
+    /// After the import, the log and the read models are as without any kill.
     async fn assert_whole(&mut self) {
         assert_eq!(self.progress.failed(), 0, "no answer was a failure");
         let models = read_models();
@@ -156,7 +157,7 @@ impl Scene {
     }
 }
 
-/// Orders to import: the real ones where this machine has them.
+/// The orders to import: real ones if this machine has them.
 fn orders() -> (Option<tempfile::TempDir>, PathBuf) {
     if let Some(folder) = std::env::var_os("ANNALS_OLIST_DIR") {
         return (None, folder.into());
@@ -187,7 +188,7 @@ async fn survives_kills_of_the_process(kind: Kind) {
     let mut kills = 0;
     for moment in scene.moments(PROCESS_KILLS, &mut random) {
         scene.until_done(moment).await;
-        // Not only where answers have just come: anywhere in between, too.
+        // Wait a random time: a kill should not always come right after an answer.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
         let open = scene.open();
         scene.annals.kill9();
@@ -198,7 +199,8 @@ async fn survives_kills_of_the_process(kind: Kind) {
             began.elapsed()
         );
         kills += 1;
-        // Not waited for: on a fast machine the import would be over before the last kill.
+        // Do not wait until the program is ready: on a fast machine, the import would end before
+        // the last kill.
         scene.annals.relaunch();
     }
     import.await.unwrap();

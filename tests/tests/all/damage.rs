@@ -1,5 +1,5 @@
-//! A log that was changed, cut or written to by others: what is damage is found, named with its
-//! place, and passed by nobody; what is not stops nobody.
+//! A log that was changed, cut, or written to by others. Readers find damage, name its place, and
+//! do not pass it. Records that are no damage stop no reader.
 
 mod followed;
 mod hostile;
@@ -19,7 +19,7 @@ async fn each_kind(test: impl AsyncFn(Kind)) {
     }
 }
 
-/// Two claims, at offsets 0 and 6, with five commits behind each.
+/// Two claims, at offsets 0 and 6, each followed by five commits.
 fn history() -> Scribe {
     let mut scribe = Scribe::new();
     scribe.claim();
@@ -29,5 +29,5 @@ fn history() -> Scribe {
     scribe
 }
 
-/// The records of [`history`].
+/// How many records [`history`] has.
 const HISTORY: u64 = 12;

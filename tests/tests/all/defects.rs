@@ -1,4 +1,4 @@
-//! A defect in one partition of a node: it is said, and all others go on.
+//! A defect in one partition of a node is reported, and all other partitions go on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tests::harness::logs::{Kind, NewLog};
 
 use crate::write_side::{place, request, shop, submit};
 
-/// The key of the records over which this log's client panics.
+/// The client of this log panics at records with this key.
 const FATAL: &[u8] = b"main/order-fatal";
 
 struct Fatal(Arc<dyn EventLog>);

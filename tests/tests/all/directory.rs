@@ -1,5 +1,5 @@
-//! The directory on a real broker: what one node says the others learn, whatever else is in the
-//! topic and whatever happens to it.
+//! The directory on a real broker: each node learns what the others write, whatever else is in the
+//! topic and whatever happens to the topic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::raw_log::{self, RawLog};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The log of which nodes tell each other here.
+/// The id of the log to which the nodes of these tests belong.
 fn log_id() -> LogId {
     LogId(Uuid::from_u128(7))
 }
@@ -50,7 +50,7 @@ fn entry(node: &str, seen_at: i64) -> NodeEntry {
     }
 }
 
-/// A listener of its own, as another node has one.
+/// Opens the directory a second time, as another node would.
 async fn listen(address: &LogAddress) -> (Arc<dyn Directory>, watch::Receiver<DirectoryEntries>) {
     let log = log::open(address).await.unwrap();
     let directory = log.directory(log_id()).await.unwrap();
@@ -85,7 +85,7 @@ fn owners_of(address: &LogAddress) -> (String, LogAddress) {
     (topic.clone(), LogAddress::Kafka { brokers, topic })
 }
 
-/// The topic of the directory, to be written to by hand.
+/// The topic of the directory, for records that no node writes.
 async fn raw(address: &LogAddress) -> RawLog {
     let address = owners_of(address).1;
     RawLog {
@@ -96,7 +96,7 @@ async fn raw(address: &LogAddress) -> RawLog {
     }
 }
 
-/// Always with a key: a compacted topic takes nothing else.
+/// The key is required: a compacted topic accepts no record without one.
 fn record(key: &[u8], value: Option<&[u8]>) -> NewRecord {
     NewRecord {
         key: Some(key.to_vec().into()),
@@ -175,7 +175,8 @@ async fn a_hint_of_a_lower_term_does_not_stay_the_last_word() {
     )
     .await;
 
-    // Compaction keeps a key's last record, so the owner puts its own behind the other's.
+    // Compaction keeps the last record of a key, so the owner writes its own record after the other
+    // one.
     let topic = raw(&new.address).await;
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -186,7 +187,7 @@ async fn a_hint_of_a_lower_term_does_not_stay_the_last_word() {
             .unwrap();
         let last: Hint = serde_json::from_slice(last.value.as_deref().unwrap()).unwrap();
         if last == hint(5, "owner") {
-            // The two of them did not go on correcting each other.
+            // The two nodes did not correct each other again and again.
             assert!(records.len() <= 4, "{records:?}");
             break;
         }
@@ -195,7 +196,7 @@ async fn a_hint_of_a_lower_term_does_not_stay_the_last_word() {
     }
 }
 
-/// A log that was made anew beside the directory of the one before it, and somebody who writes lies.
+/// The topic holds a hint of an earlier log, and a hint that is a lie.
 #[tokio::test]
 async fn what_is_said_of_another_log_is_not_known_and_a_lie_is_outdone_by_whoever_speaks_last() {
     let new = NewLog::make(Kind::Kafka, 4).await;

@@ -1,7 +1,7 @@
-//! What every log must do, on each kind of store that one is kept in.
+//! What every log must do, for each kind of store.
 //!
-//! Invariant tested: acknowledged means durable and in order, what is read back is what was
-//! written, and everything else is said to be an error of its own kind.
+//! Invariant tested: an acknowledged record is durable and in order, a record is read back as it
+//! was written, and each failure is an error of its own kind.
 
 mod appending;
 mod creating;
@@ -25,7 +25,7 @@ async fn each_kind(test: impl AsyncFn(Kind)) {
     }
 }
 
-/// Polls: what takes a moment is waited for, and no longer than it takes.
+/// Polls until a condition holds.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
@@ -34,7 +34,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A small record that says its number.
+/// A small record that holds its number.
 fn numbered(number: u64) -> NewRecord {
     NewRecord {
         key: Some(Bytes::from(format!("key {number}"))),

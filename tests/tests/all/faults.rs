@@ -1,5 +1,5 @@
-//! Three brokers, three nodes and a Postgres under faults of every kind: nothing is lost, nothing is
-//! doubled, and everything moves again. `make faults` does the same for longer.
+//! Three brokers, three nodes and a Postgres under faults of every kind: nothing is lost, nothing
+//! is doubled, and afterwards everything works again. `make faults` does the same for longer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tests::faults::scene::{MachineWishes, Projectors, SceneOptions};
 use tests::olist::{self, Dirt};
 use tokio::sync::Mutex;
 
-/// Three brokers and three nodes at a time: two sets of them on one small machine are late for each
-/// other's sake.
+/// Only one set of brokers and nodes at a time: two sets would slow each other down on a small
+/// machine.
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
-/// Other tests run on the same machine at the same time, so what is late here says little; what never
-/// comes does.
+/// A long limit: other tests run on the same machine, so a slow recovery says little, but a missing
+/// one is a fault.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 fn seeded(what: &str) -> u64 {

@@ -1,5 +1,5 @@
-//! A fresh machine is brought everything that is called on it: `ops/setup` lists each program that
-//! tests, the demo and README start. `ops/fresh-machine` shows it on a bare Debian, by hand.
+//! `ops/setup` installs every program that tests, the demo and README call on a fresh machine.
+//! `ops/fresh-machine` shows that on a bare Debian; it is run by hand.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,13 +8,13 @@ use std::process::Command;
 
 use regex::Regex;
 
-/// What every Debian has, the smallest one included (its packages are marked essential).
+/// Programs of every Debian, even the smallest: their packages are marked essential.
 const ESSENTIAL: [&str; 14] = [
     "bash", "cat", "chroot", "cut", "grep", "head", "id", "sed", "sh", "sleep", "sort", "tail",
     "true", "umount",
 ];
 
-/// What comes with what `ops/setup` asks for under another name.
+/// Programs that come with a package that `ops/setup` names otherwise.
 const COMES_WITH: [(&str, &str); 1] = [("pg_config", "postgres")];
 
 fn root() -> PathBuf {
@@ -35,7 +35,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The programs that Rust code starts by a name that stands in it.
+/// The programs that Rust code starts by a literal name.
 fn started() -> BTreeSet<String> {
     let pattern = Regex::new(r#"Command::new\("([^"/]+)"\)"#).unwrap();
     let folders = ["cli/src", "tests/src", "tests/tests", "examples/lending"];
@@ -54,7 +54,8 @@ fn started() -> BTreeSet<String> {
     programs
 }
 
-/// The programs that the commands of README's tour call: the first word, and each behind a pipe.
+/// The programs in the commands of README's tour: the first word, and the first word after each
+/// pipe.
 fn toured() -> BTreeSet<String> {
     let text = fs::read_to_string(root().join("README.md")).unwrap();
     let command = Regex::new(r"(?m)(?:^\$ |\|\s+)([a-z][a-z0-9_-]*) ").unwrap();

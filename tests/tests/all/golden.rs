@@ -1,7 +1,7 @@
-//! The frozen bytes of the log, held against vectors that were made by another program.
+//! Compares the frozen bytes of the log with vectors that another program made.
 //!
-//! Each hash is also put together here by hand, from the words of the protocol: so a vector, this
-//! test and the engine would have to be wrong in the same way.
+//! This test also computes each hash by hand from the text of the protocol. So a mistake stays
+//! unnoticed only if the vectors, this test and the engine are wrong in the same way.
 
 use bytes::Bytes;
 use event_log::chain::{Chain, Verdict};
@@ -50,7 +50,7 @@ fn hash(value: &Value) -> ChainHash {
     ChainHash(bytes(value)[..].try_into().unwrap())
 }
 
-/// Larger than JSON's safe integers, so they stand as text.
+/// The numbers exceed JSON's safe integers, so they are written as text.
 fn number(value: &Value) -> u64 {
     text(value).parse().unwrap()
 }
@@ -169,7 +169,7 @@ fn the_four_hashes_are_those_of_the_vectors() {
             &new.headers,
         );
         assert_eq!(by_hand, text(&row["hash"]));
-        // Neither the leader nor the broker's clock is part of it.
+        // The hash covers neither the leader nor the broker's clock.
         let read = Record {
             leader_epoch: Some(3),
             appended_at_ms: Some(4),
@@ -192,9 +192,9 @@ fn no_two_vectors_have_the_same_hash() {
     assert_eq!((hashes.len(), count), (21, 21));
 }
 
-/// As the client library, another implementation, computes it.
+/// The partition as librdkafka, another implementation, computes it.
 fn partition_by_librdkafka(key: &[u8], count: u32) -> u32 {
-    // SAFETY: the key is valid for reading; the function looks at nothing else.
+    // SAFETY: the key is valid for reading; the function reads nothing else.
     let partition = unsafe {
         rdkafka_sys::rd_kafka_msg_partitioner_murmur2(
             std::ptr::null(),
@@ -248,7 +248,7 @@ fn the_partitioner_is_the_one_of_kafkas_clients() {
     }
 }
 
-/// The records of the vector as the log would take them.
+/// The records of the vectors, in the form that an append takes.
 fn whole_records(vectors: &Value) -> Vec<NewRecord> {
     let record = |row: &Value| NewRecord {
         key: row["key"].as_str().map(|key| key.to_owned().into()),
@@ -288,7 +288,7 @@ fn whole_records_are_read_as_they_were_written() {
         assert_eq!(chain.head, hash(&row["chain_hash"]), "{row}");
         assert_eq!(Some(chain.position.0), row["position"].as_u64());
 
-        // Written by us, it is the same bytes.
+        // The engine writes the same bytes.
         let value = new.value.clone().unwrap();
         let written = match Kind::of(&read) {
             Kind::Claim(headers) => {

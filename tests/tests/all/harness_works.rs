@@ -1,4 +1,4 @@
-//! The servers that the other tests rely on do start, keep their data and leave nothing behind.
+//! The servers that other tests rely on start, keep their data, and leave nothing behind.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,10 +18,10 @@ use tests::harness::process::is_running;
 use tests::harness::unique_name;
 
 const TIMEOUT_SECONDS: u64 = 30;
-/// Set in the copy of this test binary that is started in order to be killed.
+/// Set in the copy of this test binary that is started to be killed.
 const VICTIM: &str = "ANNALS_TESTS_VICTIM";
 
-/// Returns once the broker has acknowledged the record.
+/// Writes a record, and returns once the broker has acknowledged it.
 fn produce(bootstrap: &str, topic: &str, payload: &str) {
     let mut config = ClientConfig::new();
     config
@@ -159,7 +159,7 @@ async fn a_private_postgres_is_used_again_and_is_never_shared() {
         .unwrap_err();
     assert!(matches!(error, Error::InUse { .. }), "{error}");
 
-    // A fast shutdown does not wait for the connection that is still open.
+    // A fast shutdown does not wait for a connection that is still open.
     let pid = first.pid();
     first.stop().await.unwrap();
     assert!(!is_running(pid));
@@ -190,7 +190,7 @@ async fn a_private_postgres_asks_for_its_password() {
     );
 }
 
-/// The shell that stops a server when its annals is gone.
+/// The shell that stops a server when its `annals` is gone.
 fn watchdog_of(server: u32) -> Pid {
     let processes = std::fs::read_dir("/proc").unwrap();
     let number = processes.filter_map(|entry| {
@@ -212,7 +212,7 @@ async fn the_server_of_a_killed_run_is_stopped_and_its_rows_are_kept() {
         folder.path().join("filled").exists()
     });
     let orphan = read_pid(&folder.path().join("filled"));
-    // Nobody is left who would stop the server when its annals is killed.
+    // Kill the watchdog, so that nothing stops the server after its `annals` is killed.
     kill_process(watchdog_of(orphan), Signal::KILL).unwrap();
     victim.kill().unwrap();
     victim.wait().unwrap();
@@ -294,7 +294,7 @@ fn victim(role: &str, folder: &Path) -> std::process::Child {
         .unwrap()
 }
 
-/// Written whole under another name first: a reader never sees half of it.
+/// Writes another file and renames it, so that a reader never sees half of the text.
 fn tell(file: &str, text: &str) {
     std::fs::write("partial", text).unwrap();
     std::fs::rename("partial", file).unwrap();
@@ -304,7 +304,7 @@ fn read_pid(path: &Path) -> u32 {
     std::fs::read_to_string(path).unwrap().parse().unwrap()
 }
 
-/// No test of its own: in the copy of this binary that other tests start, it starts servers and
+/// Not a test by itself: in the copy of this binary that other tests start, it starts servers and
 /// waits to be killed.
 #[tokio::test]
 async fn victim_of_the_tests_above() {

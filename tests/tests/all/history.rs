@@ -1,6 +1,7 @@
-//! A writer without an engine: makes the records that an owner would, and those that none would.
+//! A writer without an engine: makes the records that an owner would write, and records that no
+//! owner would write.
 //!
-//! The same calls give the same bytes, so that a history can be written twice, and differently.
+//! The same calls give the same bytes, so a test can write a history twice, or with one difference.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// The identity of the logs that are written here.
+/// The id of the logs that are written here.
 pub(crate) fn log_id() -> LogId {
     LogId(Uuid::from_u128(0x1095))
 }
@@ -27,7 +28,7 @@ pub(crate) struct Scribe {
     log: LogId,
     versions: BTreeMap<String, u64>,
     records: Vec<NewRecord>,
-    /// Makes ids differ, and those of one scribe from another's.
+    /// The number from which ids are made; scribes of different partitions never use the same one.
     number: u128,
 }
 
@@ -48,7 +49,7 @@ impl Scribe {
         }
     }
 
-    /// The same writer, whose ids will be others from now on.
+    /// The same writer, but all of its next ids are different.
     pub(crate) fn otherwise(mut self) -> Self {
         self.number += 1 << 32;
         self
@@ -59,12 +60,12 @@ impl Scribe {
         &self.records
     }
 
-    /// The chain behind them.
+    /// The chain after these records.
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
     }
 
-    /// The writer that goes on behind these records.
+    /// A writer that continues after these records.
     pub(crate) fn behind(records: &[NewRecord]) -> Self {
         let mut scribe = Self::new();
         for record in records {
@@ -73,7 +74,7 @@ impl Scribe {
         scribe.otherwise()
     }
 
-    /// Adds a record of any kind, as a reader would find it.
+    /// Adds a record of any kind; the chain judges it as a reader would.
     pub(crate) fn add(&mut self, record: NewRecord) -> &mut Self {
         let offset = Offset(self.records.len() as u64);
         // A reader may have to stop here; the writer goes on.
@@ -104,7 +105,7 @@ impl Scribe {
         self
     }
 
-    /// A claim some terms above the current one.
+    /// A claim whose term is `terms` above the current one.
     pub(crate) fn claim_of(&mut self, terms: u64, log: LogId, version: u16) -> NewRecord {
         let headers = ClaimHeaders {
             term: Term(self.chain.term.0 + terms),
@@ -122,7 +123,7 @@ impl Scribe {
         headers.record(value.to_value())
     }
 
-    /// The next commit of a stream, with other headers if `change` says so.
+    /// The next commit of a stream; `change` may change its headers.
     pub(crate) fn commit_of(
         &mut self,
         stream: &str,
@@ -133,7 +134,7 @@ impl Scribe {
         self.record_of(&format!("main/{stream}"), value, change)
     }
 
-    /// A commit with any key and value, linked to the chain unless `change` says otherwise.
+    /// A commit with any key and value; unless `change` changes it, it is linked to the chain.
     pub(crate) fn record_of(
         &self,
         key: &str,

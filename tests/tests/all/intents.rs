@@ -1,8 +1,8 @@
-//! Every intent counts: commands that differ in nothing but their ids, sent in one burst, through the
-//! doors to the read models.
+//! Every intent counts: commands that differ only in their ids, sent in one burst, from the doors
+//! to the read models.
 //!
-//! Invariant tested: an intent is its command id. What came first wins, and whoever else asked for the
-//! same is told so; nobody is told "accepted" for something that left nothing.
+//! Invariant tested: an intent is its command id. The first command wins, and every other client
+//! that asked for the same is told so. No command that changed nothing is answered as accepted.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::query_door::Served;
 use crate::raw_log::RawLog;
 use crate::write_side::{place, request};
 
-/// How many workers ask for the same.
+/// How many workers send the same command.
 const WORKERS: usize = 16;
 
 fn line(stream: &str, command: &str, id: &str, data: &Value) -> String {
@@ -46,7 +46,7 @@ fn same_moment() -> Vec<String> {
     [captured].into_iter().chain(refunds).collect()
 }
 
-/// Each commit of the log, by partition, in its order.
+/// All commits of the log, by partition, in order.
 async fn commits(log: &NewLog) -> Vec<Vec<Commit>> {
     let mut partitions = Vec::new();
     for partition in (0..log.log.partition_count()).map(Partition) {
@@ -102,7 +102,7 @@ async fn five_refunds_of_one_moment_are_five() {
             query.fetch_one(&stack.pool).await.unwrap()
         };
         assert_eq!(refunded_minor().await, 50);
-        // The same ids again are the same intents.
+        // The same ids are the same intents.
         assert_eq!(stack.send(lines).await, answers);
         stack.caught_up().await;
         assert_eq!(refunded_minor().await, 50);
@@ -136,7 +136,7 @@ async fn an_address_that_changes_forth_and_back_in_one_moment_is_the_last_one() 
     .await;
 }
 
-/// Sends a command by itself, and says how it was answered: its status or code, and its events.
+/// Sends a single command; returns its status or code, and the number of its events.
 async fn send_one(stack: &Stack, stream: &str, command: &str, id: &str) -> (String, usize) {
     let response = reqwest::Client::new()
         .post(format!("{}/v1/streams/{stream}/{command}", stack.url))
@@ -199,7 +199,7 @@ fn new(record: Record) -> NewRecord {
     }
 }
 
-/// A log whose last commit was recorded by a clock that was far ahead.
+/// A log whose last commit was recorded with a clock that was far ahead.
 async fn log_that_is_ahead(kind: Kind, until: Timestamp) -> NewLog {
     let log = NewLog::make(kind, 1).await;
     let chunk = log.log.read(Partition(0), Offset(0)).await.unwrap();
@@ -237,7 +237,7 @@ async fn in_a_log_that_is_ahead_events_happen_when_the_clock_says() {
         assert_eq!(state["state"]["placed"][0], json!(happened_at));
         let row = ask("/v1/read/order_summary/1").await;
         assert_eq!(row["placed_at"], json!(happened_at));
-        // Whoever folds the log again knows the same time, and that nobody gave it.
+        // A node that folds the log again knows the same time, and that no client gave it.
         let Served { engine, log, .. } = served;
         engine.drain(std::time::Duration::from_secs(10)).await;
         drop(engine);

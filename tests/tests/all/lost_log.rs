@@ -1,8 +1,8 @@
-//! A log that is taken away or exchanged under whoever uses it: its file, its topic, its settings, and
-//! the database that holds another one's read models.
+//! A log that is taken away or replaced while it is in use: its file, its topic, its settings, and
+//! a database with another log's read models.
 //!
-//! Invariant tested: nothing is answered *accepted* that its address no longer leads to, and nobody goes
-//! on with another log in silence.
+//! Invariant tested: after that, no command is answered as accepted in a log that its address no
+//! longer leads to, and nobody silently continues with another log.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ use crate::projections::{caught_up, database, execute, scalar, until};
 use crate::raw_log::{RawLog, admin, delete_topic};
 use crate::write_side::{request, shop, start};
 
-/// How soon a watch of these tests looks again.
+/// How often the watch of these tests looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 async fn register(engine: &Engine, customer: u32) -> Result<Answer, SubmitError> {
@@ -119,7 +119,7 @@ async fn nothing_is_accepted_that_the_log_s_path_does_not_lead_to() {
             "{harm}: {read:?}"
         );
         until("the watch says so", async || watch.verdict().is_err()).await;
-        // Bringing it back does not tell what happened meanwhile: that is for the next start.
+        // If the file comes back, nobody knows what happened meanwhile: only a new start may go on.
         assert!(register(&engine, 7).await.is_err(), "{harm}");
     }
 }
@@ -129,7 +129,7 @@ async fn a_reader_of_a_file_that_was_replaced_stops_instead_of_waiting_for_ever(
     let log = NewLog::make(Kind::Sqlite, 2).await;
     let postgres = Postgres::start();
     let url = database(&postgres).await;
-    // As another process does, which writes nothing.
+    // Open the log as another process would that only reads.
     let reading = event_log::log::open(&log.address).await.unwrap();
     let projector = Projector::spawn(&reading, &url, &read_models(), 1).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
@@ -143,7 +143,7 @@ async fn a_reader_of_a_file_that_was_replaced_stops_instead_of_waiting_for_ever(
     assert!(said.contains("deleted or moved"), "{said}");
 }
 
-/// Sets a topic's settings, all of them.
+/// Replaces all settings of a topic.
 pub(crate) async fn configure(log: &LogAddress, changed: Option<(&str, &str)>) {
     let LogAddress::Kafka { brokers, topic } = log else {
         panic!("no topic");
@@ -197,7 +197,7 @@ fn making() -> CreateOptions {
     }
 }
 
-/// Once on a log with commits behind the claim, once where all was deleted.
+/// Both with commits left after the deleted claim, and with all records deleted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_whose_beginning_was_deleted_is_not_made_anew() {
     for (kind, is_all) in [
@@ -264,14 +264,15 @@ async fn nodes_do_not_go_on_in_a_topic_that_was_deleted_and_made_anew() {
     let (_, anew, _) = create(&log.address, &making()).await.unwrap();
     assert_ne!(anew, log.id);
     until("the watch says so", async || watch.verdict().is_err()).await;
-    // The brokers' clients take their time to notice; nothing is answered meanwhile.
+    // The clients of the brokers need time to notice; meanwhile no command is answered.
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        // What comes meanwhile may be in the new topic, where it counts for nobody.
+        // A command may meanwhile be written to the new topic, where it does not count.
         let answered = register(&engine, 77).await;
         assert!(answered.is_err(), "{answered:?}");
         let said = engine.readiness().err().unwrap_or_default();
-        // One met the other log's claim, or found what it had read gone; the watch says which it is.
+        // An owner met the other log's claim, or its last record is gone; the watch says which of
+        // the two it is.
         let is_stopped = |partition: u32| {
             let of = format!("partition {partition}: ");
             let reasons = said.split("; ");
@@ -338,7 +339,7 @@ async fn a_database_shows_and_takes_the_read_models_of_one_log_only() {
     let _ = router(door);
     assert_eq!(scalar::<i64>(&url, count).await, before);
 
-    // What the message says gives the database to the other log.
+    // The message gives the commands that hand the database to the other log.
     execute(&url, "DROP SCHEMA annals, projection, read CASCADE").await;
     projector::migrate(&url).await.unwrap();
     caught_up(&staging.log, &url).await;

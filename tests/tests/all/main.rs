@@ -1,4 +1,5 @@
-//! Every test of the whole system, in one binary: linked once, and with one broker for all.
+//! Every test of the whole system, in one binary, so that it is linked once and one broker serves
+//! all.
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 

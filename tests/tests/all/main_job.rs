@@ -1,5 +1,5 @@
-//! The main job: orders in, events in the log, read models in Postgres, equal row by row to
-//! independent SQL over the raw files; again after a second import and after a rebuild.
+//! The main job: orders in, events in the log, read models in Postgres. The read models must equal
+//! independent SQL over the raw files, row by row; also after a second import and after a rebuild.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,7 +19,7 @@ fn lines(folder: &Path) -> Vec<String> {
     plan.lines().map(|line| line.json).collect()
 }
 
-/// The folder with real orders, where this machine has one.
+/// The folder with real orders; `None` if this machine has none.
 fn real_orders() -> Option<PathBuf> {
     std::env::var_os("ANNALS_OLIST_DIR").map(PathBuf::from)
 }

@@ -1,5 +1,5 @@
-//! Several nodes on one log in Kafka: every command has one answer whichever node it reaches, and
-//! partitions change hands without losing, doubling or reordering anything.
+//! Several nodes on one log in Kafka: every command gets one answer, whichever node it reaches, and
+//! partitions change owners without loss, duplicates or a change of order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,11 +24,12 @@ use super::write_side::{place, request, shop};
 const PARTITIONS: u32 = 6;
 /// How soon the group notices a crash.
 const SESSION_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The same where nobody crashes: on a machine that is slow, nobody is to be taken for dead.
+/// For tests without a crash: on a slow machine, no node should be taken for dead.
 const LONG_SESSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// What is late on a machine that other tests use too says little; what never comes does.
+/// A long limit: on a machine that runs other tests, a slow result says little, but a missing one
+/// is a fault.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a command waits for its answer: where nobody crashes less than a session, so that a partition
+/// How long a command waits for its answer. This is less than the long session, so that a partition
 /// that is not handed over leaves commands unanswered.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
@@ -84,7 +85,7 @@ impl Scene {
         owned.collect()
     }
 
-    /// Waits until each of `count` nodes owns something, and all partitions have one owner.
+    /// Waits until each of `count` nodes owns a partition, and every partition has one owner.
     async fn until_all_own(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -109,7 +110,7 @@ impl Scene {
         leaving.leave(Duration::from_secs(10)).await;
     }
 
-    /// The record formats that claims announce, by partition.
+    /// The record formats that the claims of each partition announce.
     async fn announced(&self) -> Vec<Vec<u16>> {
         let mut announced = Vec::new();
         for partition in (0..PARTITIONS).map(Partition) {
@@ -131,7 +132,7 @@ impl Scene {
         announced
     }
 
-    /// Every accepted command id with the number of its commits, and the versions of each stream.
+    /// The commits of each stream: the command id, and the version after the commit.
     async fn log_says(&self) -> BTreeMap<String, Vec<(String, u64)>> {
         let partitions = (0..PARTITIONS).map(|number| (Partition(number), None));
         let log: Arc<dyn EventLog> = Arc::clone(&self.log.log);
@@ -153,7 +154,7 @@ impl Scene {
     }
 }
 
-/// Clients that place orders, one stream each command, and send again until they have an answer.
+/// Clients that place orders, each in a stream of its own, and retry until they get an answer.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
@@ -167,7 +168,7 @@ impl Load {
         Self::named("c", engines)
     }
 
-    /// Clients whose commands are called `name`.
+    /// Clients whose command ids begin with `name`.
     fn named(name: &'static str, engines: &[Engine]) -> Self {
         let load = Self {
             stop: Arc::default(),
@@ -331,7 +332,7 @@ async fn an_upgrade_node_by_node_goes_on_in_the_old_format_until_the_last_old_on
     load.goes_on().await;
     assert_eq!(load.unanswered.load(Ordering::SeqCst), 0);
     let ids = load.end().await;
-    // The new one owns, and an old reader still reads everything.
+    // The new node owns partitions, and a reader of the old format still reads everything.
     assert_each_once(&scene.log_says().await, &ids);
     let announced = scene.announced().await;
     assert!(
@@ -354,7 +355,7 @@ async fn an_upgrade_node_by_node_goes_on_in_the_old_format_until_the_last_old_on
         "{announced:?}"
     );
 
-    // An old one that comes too late says what to do, and sends commands to those who own.
+    // An old node that comes too late reports what to do, and forwards its clients' commands.
     scene.add("n0").await;
     let late = &scene.nodes[2].engine;
     let deadline = Instant::now() + PATIENCE;
@@ -368,7 +369,7 @@ async fn an_upgrade_node_by_node_goes_on_in_the_old_format_until_the_last_old_on
     println!("{why}");
     let late = late.clone();
     scene.leave("m1").await;
-    // It takes nothing of what the group shares out, so that nothing is without an owner.
+    // The old node takes no partition from the group, so that every partition keeps an owner.
     let deadline = Instant::now() + PATIENCE;
     while scene.nodes[0].engine.owned().len() < PARTITIONS as usize {
         assert!(Instant::now() < deadline, "{:?}", scene.owned());

@@ -1,5 +1,5 @@
-//! The nodes' group on a real broker: it shares out every partition, once in the end, whoever
-//! comes, leaves, freezes or dies.
+//! The nodes' group on a real broker: in the end, each partition is assigned to exactly one member,
+//! whichever members join, leave, freeze or die.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,11 +22,11 @@ use crate::raw_log::RawLog;
 
 const PARTITIONS: u32 = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So long that what happens within a test never happens because of it.
+/// A session so long that it never ends within a test.
 const LONG_SESSION: Duration = Duration::from_secs(60);
 const SHORT_SESSION: Duration = Duration::from_secs(1);
 
-/// Every change that a member was told of, and what it holds by that.
+/// Every change that a member got, and the partitions that it holds now.
 #[derive(Default)]
 struct Told {
     holds: BTreeSet<Partition>,
@@ -93,7 +93,7 @@ fn all() -> BTreeSet<Partition> {
     (0..PARTITIONS).map(Partition).collect()
 }
 
-/// How long it took until it held.
+/// Waits until a condition holds, and returns how long that took.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !holds() {
@@ -103,7 +103,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     started.elapsed()
 }
 
-/// Whether these members hold every partition, and none of them twice.
+/// Whether these members together hold every partition, and none of them twice.
 fn share_out(members: &[&Member]) -> bool {
     let held: Vec<_> = members.iter().map(|member| member.holds()).collect();
     let count: usize = held.iter().map(BTreeSet::len).sum();
@@ -123,7 +123,7 @@ async fn new_log() -> NewLog {
     NewLog::make(Kind::Kafka, PARTITIONS).await
 }
 
-/// A member in a process of its own, and the folder with what it says.
+/// Starts a member in a process of its own; its output goes to a folder.
 fn start_elsewhere(log: &NewLog, group: &str, node: &str) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_group-member"));
     command.args([&log.address.to_string(), group, node]);
@@ -142,7 +142,7 @@ async fn three_members_share_out_all_partitions_and_one_that_leaves_gives_its_ow
     let took = until("three share", || is_fair(&[&first, &second, &third])).await;
     println!("three members shared out after {took:?}");
 
-    // Nobody lost what it was to keep: that is what cooperative means.
+    // No member lost a partition that it should keep: the group is cooperative.
     let kept = first.holds();
     for change in &first.told.lock().unwrap().changes {
         if let Assignment::Lost(partitions) = change {
@@ -188,7 +188,7 @@ async fn a_member_that_is_frozen_or_killed_loses_its_partitions_with_its_session
     let took = until("a frozen one loses all", || staying.holds() == all()).await;
     println!("a frozen member lost its partitions after {took:?}");
     frozen.signal(Signal::CONT);
-    // It knows that it lost them in between.
+    // The member is told that it lost its partitions in between.
     let again = ["gained", "lost", "gained"];
     until("it is given some again", || half() && verbs() == again).await;
     frozen.kill9();
@@ -238,7 +238,7 @@ async fn members_that_live_keep_their_partitions_through_many_short_sessions() {
         (count(&one), count(&other))
     };
     let before = changes();
-    // What must not happen can only be waited for.
+    // Nothing may change; the only way to see that is to wait.
     tokio::time::sleep(SHORT_SESSION * 8).await;
     assert_eq!(changes(), before, "somebody was taken for dead");
 }
@@ -264,7 +264,7 @@ async fn a_wish_that_was_not_asked_for_in_time_comes_in_full_later() {
         match told.map(Result::unwrap) {
             Ok(Assignment::Gained(partitions)) => holds.extend(partitions),
             Ok(Assignment::Lost(partitions)) => holds.retain(|held| !partitions.contains(held)),
-            // Cancelled, and nothing is lost by that.
+            // A cancelled wait loses nothing.
             Err(_elapsed) => assert!(wait.is_zero(), "{holds:?} is not half of all"),
         }
         wait = PATIENCE - wait;

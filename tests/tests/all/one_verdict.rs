@@ -1,8 +1,8 @@
-//! One verdict on damage: whatever was changed in a log, the owner, the follower, `annals log verify`
-//! and the checker call the same place damaged, or none.
+//! All readers agree on damage: whatever was changed in a log, the owner, the follower, `annals log
+//! verify` and the checker name the same place, or none.
 //!
-//! A valid log is changed at random: bytes of values and keys, headers, versions, order, and, by
-//! somebody who knows the format, with every record linked anew behind the change.
+//! A valid log is changed at random: bytes of values and keys, headers, versions, order. As someone
+//! would who knows the format, the test then links every record after the change anew.
 
 use std::collections::BTreeSet;
 
@@ -29,12 +29,12 @@ use crate::history::Scribe;
 use crate::raw_log::{RawLog, edit};
 
 const LOGS: u64 = 120;
-/// Replays one log instead of new ones.
+/// Replays the log of this seed instead of new ones.
 const SEED: &str = "ANNALS_TESTS_SEED";
 const STREAMS: [&str; 3] = ["thing-a", "thing-b", "thing-c"];
 const P0: Partition = Partition(0);
 
-/// Where a reader stops, if it does.
+/// Where a reader stops; `None` if it does not stop.
 type Place = Option<Offset>;
 
 struct Counting(u128);
@@ -90,7 +90,7 @@ fn followers_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {
     stop.as_ref().map(place)
 }
 
-/// What a follower says that goes on from each place up to which nothing was damaged.
+/// The verdicts of followers that resume, one from each place before the damage.
 fn resumed_verdicts(records: &[Record], acknowledged: &Acknowledged) -> BTreeSet<Place> {
     let mut verdicts = BTreeSet::new();
     for until in 1..records.len() {
@@ -147,7 +147,7 @@ fn checkers_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {
     places.min()
 }
 
-/// All verdicts on one log, whose readers pass what is acknowledged.
+/// All verdicts on one log; the readers pass the acknowledged places.
 async fn verdicts(raw: &RawLog, acknowledged: Acknowledged) -> Vec<(&'static str, Place)> {
     let log = acknowledging(std::sync::Arc::clone(&raw.log), acknowledged.clone());
     let records = log.read(P0, Offset(0)).await.unwrap().records;
@@ -171,7 +171,7 @@ fn agreed(said: &[(&'static str, Place)], about: &str) -> Place {
     first
 }
 
-/// What a writer would have appended: the claim's or the commit's key and value.
+/// What a writer would have appended: the key and the value of a claim or a commit.
 type Said = (Option<Bytes>, Bytes);
 
 fn valid(random: &mut StdRng) -> Vec<Said> {
@@ -187,7 +187,7 @@ fn valid(random: &mut StdRng) -> Vec<Said> {
     scribe.records().iter().map(said).collect()
 }
 
-/// The records that say this, each linked to the one before.
+/// Records with these keys and values, each linked to the one before.
 fn linked(said: &[Said]) -> Vec<NewRecord> {
     let mut scribe = Scribe::new();
     for (key, value) in said {
@@ -205,7 +205,7 @@ fn linked(said: &[Said]) -> Vec<NewRecord> {
 
 const VERSIONS: [u64; 7] = [0, 1, 2, 7, 1 << 63, u64::MAX - 1, u64::MAX];
 
-/// Words of a commit, and what somebody could put in their places.
+/// Words of a commit, and what someone could replace them with.
 const WORDS: [(&str, &str); 12] = [
     ("\"accepted\"", "\"rejected\""),
     ("\"accepted\"", "\"maybe\""),
@@ -224,7 +224,7 @@ const WORDS: [(&str, &str); 12] = [
     ("\"command\":{", "\"more\":1,\"command\":{"),
 ];
 
-/// Changes what one commit says.
+/// Changes the content of one commit.
 fn change(random: &mut StdRng, said: &mut Said) {
     let value = String::from_utf8(said.1.to_vec()).unwrap();
     let mut bytes = said.1.to_vec();
@@ -256,7 +256,7 @@ fn change(random: &mut StdRng, said: &mut Said) {
     }
 }
 
-/// A log that somebody changed, and how.
+/// A log that was changed at random.
 fn changed(random: &mut StdRng) -> Vec<NewRecord> {
     let mut said = valid(random);
     let commits: Vec<usize> = (0..said.len()).filter(|&n| said[n].0.is_some()).collect();
@@ -320,14 +320,15 @@ async fn all_readers_call_the_same_place_of_a_changed_log_damaged() {
         let place = agreed(&verdicts(&raw, Acknowledged::default()).await, &about);
         damaged += usize::from(place.is_some());
         let Some(place) = place else { continue };
-        // Behind an acknowledged place they agree again, wherever they begin.
+        // After an acknowledged place, all readers agree again, wherever they begin.
         let passing = acknowledge(place);
         let next = agreed(&verdicts(&raw, passing.clone()).await, &about);
         assert_ne!(next, Some(place), "{about}");
         let records = raw.log.read(P0, Offset(0)).await.unwrap().records;
         let resumed = resumed_verdicts(&records, &passing);
-        // One that does not know a stream's version passes a gap, which the projector looks up; what it
-        // then meets lies behind. It calls nothing damaged that others do not.
+        // A resumed follower may not know a stream's version. It then passes a version gap, which
+        // only the projector looks up, and may stop later. It never reports damage where the others
+        // find none.
         let is_behind = |one: &Place| match (one, next) {
             (None, _) => true,
             (Some(one), Some(next)) => *one >= next,
@@ -419,7 +420,7 @@ async fn acknowledging_a_place_freezes_its_stream_and_loses_nothing_else() {
         .filter(|r| matches!(Kind::of(r), Kind::Commit(_)))
         .count();
     assert_eq!(kinds, 6);
-    // Whoever begins behind the place leaves the same out.
+    // A follower that begins after the place leaves out the same commits.
     assert_eq!(resumed_verdicts(&records, &passing), BTreeSet::from([None]));
     let mut first = Follower::new(P0, None).passing(passing.clone());
     records[..4]

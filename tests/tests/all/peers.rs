@@ -1,6 +1,6 @@
-//! Nodes that speak to each other over real sockets, with something simple behind the routes.
+//! Nodes that speak to each other over real sockets, with a simple fake behind the routes.
 //!
-//! Invariant tested: a link keeps the order of its commands and ends where the other side is gone;
+//! Invariant tested: a link keeps the order of its commands and breaks if the other side is gone;
 //! only peers are served.
 
 mod fake;
@@ -25,9 +25,9 @@ use uuid::Uuid;
 
 use fake::Fake;
 
-/// The partition that links are for.
+/// The partition of the links.
 const PARTITION: Partition = Partition(3);
-/// How long anything may take here that should happen at once.
+/// How long a step may take that should take no time.
 const SOON: Duration = Duration::from_secs(10);
 
 fn log(number: u128) -> LogId {
@@ -58,7 +58,7 @@ impl Node {
         Self::on(listener, &address, fake, secret)
     }
 
-    /// One that others reach at another address than its own.
+    /// Starts a node that others reach at another address than its own.
     fn on(listener: TcpListener, address: &str, fake: Fake, secret: Option<Secret>) -> Self {
         let fake = Arc::new(fake);
         let identity = identity("two", address, secret.as_ref(), log(1));
@@ -75,13 +75,13 @@ impl Node {
     }
 }
 
-/// The node that asks.
+/// The client side of a node.
 fn peers(secret: Option<&Secret>) -> HttpPeers {
     let identity = identity("one", "http://127.0.0.1:1", secret, log(1));
     HttpPeers::new(identity, PeersOptions::default())
 }
 
-/// A link and what comes back on it.
+/// An open link and the events on it.
 struct Opened {
     link: Box<dyn PeerLink>,
     events: mpsc::UnboundedReceiver<LinkEvent>,
@@ -115,7 +115,7 @@ impl Opened {
         }
     }
 
-    /// Waits for the end, past any answers.
+    /// Waits for the end of the link, skips answers, and returns the reason.
     async fn broken(&mut self) -> String {
         loop {
             if let LinkEvent::Broken(why) = self.event().await {
@@ -147,7 +147,7 @@ fn command(sequence: u64) -> CommandForPeer {
     }
 }
 
-/// The address of a listener.
+/// The URL of a listener's address.
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }

@@ -1,5 +1,5 @@
-//! The read side on a real Postgres: every commit counts once, however many tasks take them up, in
-//! batches of any size, from the start or later.
+//! The read side on a real Postgres: every commit counts once, whatever the number of tasks, the
+//! size of batches, and the time of the start.
 
 mod extremes;
 mod faults;
@@ -54,7 +54,7 @@ fn item(line: u32, seller: &str, price: i64, freight: i64) -> Json {
            "freight": brl(freight)})
 }
 
-/// The command lines of a shop: orders with their steps, payments, customers, and much that is
+/// The commands of a shop: orders with their steps, payments, customers, and many commands that are
 /// refused.
 fn shop_history(seed: u64, orders: u32) -> Vec<Request> {
     let mut random = StdRng::seed_from_u64(seed);
@@ -352,7 +352,7 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
         let postgres = Postgres::start();
         let (one, four) = (database(&postgres).await, database(&postgres).await);
         let all = read_models();
-        // It runs while commands come, so that batches are of many sizes.
+        // The projector runs while commands arrive, so that its batches have many sizes.
         let projector = Projector::spawn(&log.log, &four, &all, 4).unwrap();
         submit_all(&engine, shop_history(7, 400)).await;
         engine.drain(WAIT).await;
@@ -386,7 +386,7 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
     }
 }
 
-/// Every merge rule over all orders, in one row for each tenth of them.
+/// A projection with every merge rule over all orders, in ten rows.
 struct Sample {
     name: &'static str,
     version: u32,

@@ -1,5 +1,5 @@
-//! The proxy passes everything unless told otherwise, and does what it is told to the messages that
-//! are meant and to no others.
+//! The proxy passes everything unchanged by default; an imposition changes only the chosen
+//! messages.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tests::harness::proxy::{ApiKey, Cut, Deed, Direction, Framing, Messages, Proxy};
 
 const WAIT: Duration = Duration::from_secs(20);
-/// Long enough that what should not come would have come.
+/// How long to wait for something that should not happen.
 const NEVER: Duration = Duration::from_millis(150);
 
-/// A server that answers every message with itself, and tells of what it was sent.
+/// A server that sends every message back and reports what it received.
 fn echo() -> (SocketAddr, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -44,7 +44,7 @@ fn read(from: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// A request of Kafka, as far as the proxy looks.
+/// A Kafka request, as far as the proxy reads it.
 fn request(key: ApiKey, client: &str, body: &str) -> Vec<u8> {
     let mut message = key.0.to_be_bytes().to_vec();
     message.extend([0, 0, 0, 0, 0, 1]);
@@ -122,7 +122,7 @@ fn a_proxy_passes_everything_in_order() {
         scene.sees(message);
     }
     writing.join().unwrap();
-    // The end of the client is the end of the connection.
+    // When the client closes, the connection ends.
     client.shutdown(Shutdown::Write).unwrap();
     assert!(read(&mut client).is_err());
 }

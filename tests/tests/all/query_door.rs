@@ -1,7 +1,7 @@
 //! The query door on a real log and a real Postgres, over real sockets.
 //!
-//! Invariant tested: what is shown is what the read models and the log hold for the tenant that
-//! asks; everything else is a problem document, and never a 500.
+//! Invariant tested: the answers are what the read models and the log hold for the client's tenant;
+//! every other answer is a problem document, and never a 500.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::write_side::{place, request, start};
 
-/// A door that serves on a free port, with a projector, for as long as it is kept.
+/// A door with a projector that serves on a free port until it is dropped.
 pub(crate) struct Served {
     url: String,
     client: reqwest::Client,
@@ -37,7 +37,7 @@ impl Served {
         Self::over(NewLog::make(kind, 4).await).await
     }
 
-    /// The same over a log that is there.
+    /// The same door over an existing log.
     pub(crate) async fn over(log: NewLog) -> Self {
         let engine = start(&log).await;
         let postgres = Postgres::start();
@@ -89,7 +89,7 @@ impl Served {
         body
     }
 
-    /// Asserts that the answer is a problem, whole and of this code.
+    /// Asserts that the answer is a complete problem document with this code.
     async fn problem(&self, request: RequestBuilder, status: u16, code: &str) -> Value {
         let (found, body) = ask(request).await;
         assert_eq!(
@@ -258,7 +258,7 @@ async fn a_streams_events_come_with_their_whole_envelope() {
         .ok("/v1/streams/order-1/events?from_version=99")
         .await;
     assert_eq!(beyond["events"], json!([]));
-    // Only refusals: the stream is there, at version 0.
+    // A stream with nothing but refusals exists, at version 0.
     let refused = served
         .submit(request("order-2", "ShipOrder", "a", &json!({})))
         .await;
@@ -399,7 +399,7 @@ async fn queries_say_that_postgres_is_down_and_answer_when_it_is_back() {
     served
         .problem(served.get(&path), 503, "read_model_unavailable")
         .await;
-    // Commands go on.
+    // Commands go on without Postgres.
     let approved = served
         .submit(request("order-1", "ApproveOrder", "b", &json!({})))
         .await;
@@ -421,7 +421,7 @@ async fn queries_say_that_postgres_is_down_and_answer_when_it_is_back() {
 #[tokio::test]
 async fn a_database_that_was_never_migrated_is_a_problem_and_not_a_bug() {
     let mut served = Served::start(Kind::Sqlite).await;
-    // It would hold locks on what is dropped: a deadlock.
+    // Stop the projector first: its locks and the DROP below would deadlock.
     served.projector.take().unwrap().stop().await.unwrap();
     let mut connection = sqlx::PgConnection::connect(&served.postgres_url)
         .await
@@ -437,7 +437,7 @@ async fn a_database_that_was_never_migrated_is_a_problem_and_not_a_bug() {
     }
 }
 
-/// Generated requests, good and bad, by a program that knows only the document.
+/// Schemathesis knows only the document, and generates valid and invalid requests from it.
 #[tokio::test]
 async fn the_query_door_keeps_what_its_document_says() {
     let program = std::env::var("ANNALS_SCHEMATHESIS").expect(
@@ -456,7 +456,7 @@ async fn the_query_door_keeps_what_its_document_says() {
     }
     let url = served.url.clone();
     let seed = std::env::var("ANNALS_TESTS_SEED").unwrap_or_else(|_| "1".to_owned());
-    // It leaves caches where it runs.
+    // Schemathesis writes caches into its working folder.
     let folder = tempfile::tempdir().unwrap();
     let hooks = include_str!("command_door/schemathesis_hooks.py");
     for (name, content) in [

@@ -1,5 +1,5 @@
-//! Puts into a log what no writer of ours would, and takes out what no log gives back: for tests of
-//! damage and of hostile topics.
+//! Writes records into a log that no writer of ours would write, and reads and removes records: for
+//! tests of damage and of hostile topics.
 
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A log with any content, and the folder that goes with it.
+/// A log with any content, and a folder that is removed with it.
 pub(crate) struct RawLog {
     pub(crate) kind: Kind,
     pub(crate) address: LogAddress,
@@ -33,7 +33,7 @@ pub(crate) struct RawLog {
 }
 
 impl RawLog {
-    /// A store without any record.
+    /// A store without a record.
     pub(crate) async fn empty(kind: Kind, partition_count: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = logs::address(kind, &folder);
@@ -41,13 +41,13 @@ impl RawLog {
         Self { folder, ..raw }
     }
 
-    /// The same at a place of one's own.
+    /// The same at a given address.
     pub(crate) async fn at(address: LogAddress, partition_count: u32) -> Self {
         let log = make_store(&address, partition_count).await;
         Self::over(address, log)
     }
 
-    /// The store of a log that was made elsewhere; its own folder is empty.
+    /// The store of an existing log; the folder of the result is empty.
     pub(crate) fn of(new: &NewLog) -> Self {
         Self::over(new.address.clone(), Arc::clone(&new.log))
     }
@@ -72,13 +72,12 @@ impl RawLog {
         raw
     }
 
-    /// Writes records behind what is there, whatever they are.
+    /// Appends records of any kind.
     pub(crate) async fn write(&self, partition: Partition, records: &[NewRecord]) {
         write(&self.address, &*self.log, partition, records).await;
     }
 
-    /// Puts other records in the place of all that partition 0 holds: in the file, or in a new
-    /// topic of the same name.
+    /// Replaces all records of partition 0: in the file, or in a new topic with the same name.
     pub(crate) async fn replace(&self, records: &[NewRecord]) {
         match &self.address {
             LogAddress::Sqlite { path } => {
@@ -129,13 +128,13 @@ async fn make_store(address: &LogAddress, partition_count: u32) -> Arc<dyn Event
     }
 }
 
-/// A connection to a log's file that is none of the engine's.
+/// A connection to a log's file, apart from the engine's.
 pub(crate) async fn edit(path: &std::path::Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(path);
     options.connect().await.unwrap()
 }
 
-/// The form in which a log's file keeps headers.
+/// The form in which a log's file stores headers.
 fn header_blob(headers: &Headers) -> Vec<u8> {
     let mut blob = Vec::new();
     let mut put = |bytes: &[u8], presence: Option<u8>| {
@@ -168,8 +167,8 @@ pub(crate) fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
     config.create().unwrap()
 }
 
-/// Writes records behind what is there: through the appender, or with a client of our own where
-/// the log's takes not everything that the store does.
+/// Appends records of any kind: through the log's appender, or with a raw client if the appender
+/// does not take a record that the store takes.
 pub(crate) async fn write(
     address: &LogAddress,
     log: &dyn EventLog,
@@ -187,7 +186,7 @@ pub(crate) async fn write(
     }
 }
 
-/// Appends records and waits for all acknowledgements; their offsets.
+/// Appends records and waits for all acknowledgements; returns the offsets.
 pub(crate) async fn append(
     session: &dyn AppendSession,
     partition: Partition,
@@ -228,7 +227,7 @@ pub(crate) async fn read_all(log: &dyn EventLog, partition: Partition) -> Vec<Re
     }
 }
 
-/// What a log would take in order to hold this record once more.
+/// An append that would write the same record once more.
 pub(crate) fn again(record: &Record) -> NewRecord {
     NewRecord {
         key: record.key.clone(),
@@ -245,7 +244,7 @@ pub(crate) fn change_headers(record: &mut NewRecord, change: impl FnOnce(&mut Ve
     record.headers = headers.into_iter().collect();
 }
 
-/// A record with nothing in it that we know.
+/// A record with none of our headers.
 pub(crate) fn foreign(value: &str) -> NewRecord {
     NewRecord {
         key: None,
@@ -266,7 +265,7 @@ impl ProducerContext for Counting {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            // Unwinding would cross C code.
+            // A panic must not unwind through C code.
             eprintln!("a record was not delivered: {error}");
         } else {
             self.delivered.fetch_add(1, Ordering::SeqCst);
@@ -274,7 +273,7 @@ impl ProducerContext for Counting {
     }
 }
 
-/// A producer that writes anything, header names that are no text included.
+/// A producer that writes anything, even header names that are not UTF-8.
 pub(crate) struct RawProducer {
     producer: BaseProducer<Counting>,
 }
@@ -293,7 +292,7 @@ impl RawProducer {
         Self { producer }
     }
 
-    /// Returns once the broker has acknowledged all of them.
+    /// Writes the records, and returns once the broker has acknowledged all of them.
     pub(crate) fn write(&self, topic: &str, partition: Partition, records: &[NewRecord]) {
         let delivered = || self.producer.context().delivered.load(Ordering::SeqCst);
         let before = delivered();
@@ -304,17 +303,17 @@ impl RawProducer {
         assert_eq!(delivered() - before, records.len());
     }
 
-    /// Only with the setting `transactional.id`.
+    /// Needs the setting `transactional.id`.
     pub(crate) fn init_transactions(&self) {
         self.producer.init_transactions(PATIENCE).unwrap();
     }
 
-    /// What is written from now on belongs to a transaction.
+    /// Further writes belong to a transaction.
     pub(crate) fn begin_transaction(&self) {
         self.producer.begin_transaction().unwrap();
     }
 
-    /// Ends the transaction; either way an offset without a record is left behind.
+    /// Ends the transaction; commit and abort both leave an offset without a record.
     pub(crate) fn end_transaction(&self, commit: bool) {
         if commit {
             self.producer.commit_transaction(PATIENCE).unwrap();

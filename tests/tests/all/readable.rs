@@ -1,5 +1,6 @@
-//! What is accepted can be read by everyone, for ever: every field of every message is written, read,
-//! folded by another owner and an auditor, and projected into Postgres, live and anew.
+//! Every reader can read what was accepted, for ever. Every field of every message is written,
+//! read, folded by another owner and an auditor, and projected into Postgres, both live and by a
+//! rebuild.
 
 mod generated;
 
@@ -26,23 +27,23 @@ use crate::raw_log::read_all;
 use crate::write_side::{request, shop, start};
 use generated::{Maker, Schemas};
 
-/// Replays one run instead of a new one.
+/// Replays the run of this seed instead of a new one.
 const SEED: &str = "ANNALS_TESTS_SEED";
 const WAIT: Duration = Duration::from_secs(60);
-/// How many commands are tried before it is looked at what they held, again and again.
+/// How many commands are sent in each round; after it, the test checks which fields the log holds.
 const COMMANDS: usize = 6_000;
-/// How often, at most: some events come only after a row of commands that fit together by chance.
+/// The greatest number of rounds: some events need a chance sequence of matching commands.
 const ROUNDS_MAX: usize = 20;
-/// How many of them wait for their answers at once.
+/// How many commands wait for their answers at once.
 const IN_FLIGHT_MAX: usize = 500;
 
-/// A command of a type that is drawn, to one of few streams of its category.
+/// A command of a random type, to one of a few streams of its category.
 fn command(maker: &mut Maker<'_>, number: usize) -> (Request, bool) {
     use rand::RngExt as _;
     let index = maker.random.random_range(0..maker.schemas.commands.len());
     let (category, name, schema) = &maker.schemas.commands[index];
     let data = maker.value(schema);
-    // Streams come to an end, so that others begin; payments are of one order.
+    // Move on to new streams, because streams reach their end; payments belong to one order.
     let stream = number / 60 * 3 + maker.random.random_range(0..3);
     let stream = match *category {
         "payment" => format!("payment-x0-{stream}"),
@@ -56,7 +57,7 @@ fn command(maker: &mut Maker<'_>, number: usize) -> (Request, bool) {
     (request, is_in_range)
 }
 
-/// The places of what data holds, as [`Schemas::all_places`] has them.
+/// The paths of all fields in `data`, in the form of [`Schemas::all_places`].
 fn places_of(data: &Value, at: &str, places: &mut BTreeSet<String>) {
     match data {
         Value::Object(members) => {
@@ -71,7 +72,7 @@ fn places_of(data: &Value, at: &str, places: &mut BTreeSet<String>) {
     }
 }
 
-/// Sends commands and waits for their answers; says how many were malformed.
+/// Sends commands and waits for their answers; returns how many were malformed.
 async fn send(engine: &Engine, maker: &mut Maker<'_>, numbers: Range<usize>) -> usize {
     let mut batch = engine.batch();
     let (mut pending, mut malformed) = (VecDeque::new(), 0);
@@ -93,7 +94,7 @@ async fn send(engine: &Engine, maker: &mut Maker<'_>, numbers: Range<usize>) -> 
     malformed
 }
 
-/// The places of what the log's commands and events hold.
+/// The paths of all fields in the log's commands and events.
 async fn places_in(log: &dyn EventLog) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     for partition in [0, 1].map(Partition) {
@@ -140,7 +141,7 @@ async fn every_field_of_every_message_is_written_read_folded_and_projected() {
     engine.drain(WAIT).await;
     drop(engine);
 
-    // Read, and folded by an owner that knows nothing.
+    // Read by an audit, and folded by an owner without a local store.
     let report = verify(&*log.log, &registry, &[], |_, _| {}).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
     let options = EngineOptions::alone(None);
@@ -149,7 +150,7 @@ async fn every_field_of_every_message_is_written_read_folded_and_projected() {
     folded.ready(WAIT).await.unwrap();
     folded.drain(WAIT).await;
 
-    // Projected, merged with what is there and copied.
+    // Projected into Postgres: merged into existing rows, and copied into new tables.
     let postgres = Postgres::start();
     let all = read_models();
     let (live, anew) = (

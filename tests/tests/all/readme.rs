@@ -1,5 +1,5 @@
-//! README shows what really happens: every `console` block is run against `annals demo`, and what
-//! it prints must be what README says, but for ids, moments and tokens that differ in every run.
+//! README shows the real output: every `console` block is run against `annals demo`. The output
+//! must be README's text, except for ids, times and tokens, which differ in every run.
 //!
 //! `BLESS=1 cargo test -p tests --test all readme` writes the outputs of a run into README.
 
@@ -11,9 +11,9 @@ use regex::Regex;
 use tests::harness::annals::Annals;
 use tests::harness::ports;
 
-/// Where the demo listens in README.
+/// The demo's address in README.
 const ADDRESS: &str = "127.0.0.1:4747";
-/// The program in README.
+/// The program's path in README.
 const PROGRAM: &str = "target/debug/annals";
 const BLOCK: &str = "```console\n";
 const END: &str = "```\n";
@@ -22,7 +22,7 @@ fn readme() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
 }
 
-/// What differs in every run, made equal.
+/// The output with ids, times and tokens replaced by fixed ones.
 fn steady(output: &str) -> String {
     let volatile = [
         (
@@ -42,7 +42,7 @@ fn steady(output: &str) -> String {
         })
 }
 
-/// The command of a block: its lines up to the first that does not continue the `$` line.
+/// The command of a block: the `$` line, and the lines that continue it.
 fn command_of(block: &str) -> String {
     let mut command = String::new();
     let mut quoted = false;

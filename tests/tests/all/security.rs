@@ -1,5 +1,5 @@
-//! A Kafka and a Postgres that let in only who proves who it is: with the right proof everything
-//! works as without, and with a wrong one the error says what is wrong, and nothing secret.
+//! A Kafka and a Postgres that require authentication. With valid credentials, everything works as
+//! without authentication. With invalid ones, the error says what is wrong, and reveals no secret.
 
 use std::error::Error;
 use std::fs::Permissions;
@@ -46,7 +46,7 @@ fn options() -> CreateOptions {
     }
 }
 
-/// Everything that is said of an error, down to its first cause.
+/// An error's message with all of its causes.
 fn all_of(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -58,7 +58,7 @@ fn all_of(error: &dyn Error) -> String {
     text
 }
 
-/// What a place says to one whom it does not let in; sooner than if nobody were there.
+/// The error of a broker that refuses the client; it must come sooner than a timeout would.
 async fn refusal(place: LogPlace) -> String {
     let started = std::time::Instant::now();
     let Err(error) = log::open(place.clone()).await else {
@@ -84,7 +84,7 @@ async fn refusal(place: LogPlace) -> String {
     said
 }
 
-/// Claims, appends, reads, follows; takes part in the group and in the directory.
+/// Uses a log: claims, appends, reads, follows, and takes part in the group and in the directory.
 async fn is_of_use(log: &dyn EventLog, id: LogId) {
     let partition = Partition(1);
     let session = log.appender().await.unwrap().session().unwrap();
@@ -147,7 +147,7 @@ async fn a_log_on_brokers_that_ask_who_one_is() {
         .unwrap();
     }
 
-    // Brokers do not tell such a client what is wrong, so it takes its time.
+    // A broker does not tell a plaintext client what is wrong, so this attempt takes long.
     let address = there.address.clone();
     let clear = tokio::spawn(async move { log::open(&address).await });
     let with = |change: &dyn Fn(&mut KafkaSecurity)| {
@@ -179,7 +179,8 @@ async fn a_log_on_brokers_that_ask_who_one_is() {
     let wrong = with(&|kafka| kafka.tls.as_mut().unwrap().ca = Some(other.certificate()));
     let said = refusal(wrong).await;
     assert!(said.contains("certificate verify failed"), "{said}");
-    // Nor is the system's list of authorities trusted with it.
+    // Without a given authority, the client trusts those of the system; they did not sign this
+    // certificate.
     let wrong = with(&|kafka| kafka.tls.as_mut().unwrap().ca = None);
     let said = refusal(wrong).await;
     assert!(said.contains("certificate verify failed"), "{said}");
@@ -191,7 +192,7 @@ async fn a_log_on_brokers_that_ask_who_one_is() {
     println!("refused: {said}");
     assert!(said.contains("speaks plaintext"), "{said}");
 
-    // By a certificate of its own, and not without.
+    // With a client certificate the broker accepts the client, and without one it does not.
     let there = place(&kafka.by_certificate(), kafka.certificate());
     let (log, id, _) = create(there.clone(), &options()).await.unwrap();
     is_of_use(&*log, id).await;
@@ -243,7 +244,7 @@ async fn the_program_is_let_in_by_its_settings() {
     );
 }
 
-/// A Postgres that takes nobody in the clear, and who signed its certificate.
+/// A Postgres that accepts only TLS, the authority of its certificate, and its address.
 async fn secured_postgres() -> (Postgres, Authority, String) {
     let postgres = Postgres::start();
     let authority = Authority::new();
@@ -261,7 +262,7 @@ async fn secured_postgres() -> (Postgres, Authority, String) {
     };
     let data = ask(&mut connection, "data_directory").await;
     let rules = ask(&mut connection, "hba_file").await;
-    // Through the server, which may run as another user and must own its key.
+    // Copy through the server: it may run as another user, and must own its key.
     for (file, name) in [(&own.certificate, "server.crt"), (&own.key, "server.key")] {
         let target = data.join(name);
         let text = std::fs::read_to_string(file).unwrap();
@@ -292,7 +293,7 @@ async fn a_postgres_that_is_reached_by_tls_only() {
         format!("{url}?sslmode={mode}&sslrootcert={}", root.display())
     };
     let right = with("verify-full", &authority);
-    // It takes its new settings when it comes to it.
+    // The server takes up its new settings a little later.
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while let Err(error) = projector::migrate(&right).await {
         let said = all_of(&error);
@@ -312,7 +313,7 @@ async fn a_postgres_that_is_reached_by_tls_only() {
     for (url, expected) in [
         (with("verify-full", &other), "certificate"),
         (with("verify-ca", &other), "certificate"),
-        // Its certificate is for an address, not for this name.
+        // The certificate names the address and not this host name.
         (right.replace("127.0.0.1", "localhost"), "certificate"),
         (with("disable", &authority), "pg_hba.conf"),
     ] {

@@ -1,5 +1,5 @@
-//! The house is in order: crates depend along the arrows of the design, libraries are named only
-//! where they belong, and every source file says what lives in it.
+//! The code keeps its order: crates depend on each other along the arrows of the design, libraries
+//! are used only where they belong, and every source file describes itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The crates of the workspace, each with those that it may use.
+/// The crates of the workspace, each with the crates that it may use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("position", &[]),
-    // Judges the engine, so it uses nothing of it.
+    // The checker judges the engine, so it uses no code of the engine.
     ("checker", &[]),
     ("domain", &["kernel"]),
     ("door", &["kernel"]),
@@ -27,12 +27,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         "query-api",
         &["door", "event-log", "kernel", "position", "projector"],
     ),
-    // For anybody's program: it links neither the log nor a door.
+    // A library for any program: it links neither the log nor a door.
     ("client", &["kernel", "position"]),
     ("import", &["client", "domain", "kernel", "position"]),
     ("embedded-postgres", &[]),
     ("cluster-trial", &["event-log", "kernel", "position"]),
-    // Run the engine as it is, in a world of their own.
+    // These run the unchanged engine in a simulated world.
     ("simulator", &["engine", "event-log", "kernel", "position"]),
     ("model", &["engine", "event-log", "kernel", "position"]),
     (
@@ -56,7 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "simulator",
         ],
     ),
-    // Somebody's own domain, with a program of its own: it never sees ours.
+    // An example of a foreign domain with its own program: it does not know ours.
     ("lending", &["cli", "kernel", "projector"]),
     (
         "tests",
@@ -98,7 +98,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tests",
         ],
     ),
-    // Counts instructions of what a request or a record goes through.
+    // Counts the instructions of the hot paths.
     (
         "guards",
         &[
@@ -115,12 +115,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What shows read models, without being able to write the log.
+/// Crates that show read models and must not be able to write to the log.
 const READ_WING: [&str; 2] = ["projections", "query-api"];
-/// What only the write side needs: its crates, and the store of an owner.
+/// What only the write side needs: its crates, and the library of the owner's store.
 const WRITE_WING: [&str; 3] = ["engine", "command-api", "fjall"];
 
-/// What is named in code only below these paths, and, if it is a library, used by these crates.
+/// A word that may be used only below these paths; if it is a library, only these crates depend on
+/// it.
 struct Belongs {
     word: &'static str,
     to: &'static [&'static str],
@@ -141,7 +142,7 @@ const BELONGINGS: [Belongs; 5] = [
             "event-log/src/log/sqlite/",
             "projector/",
             "query-api/",
-            // Reads the checkpoints of any projection, for an audit.
+            // Reads the checkpoints of any projection for an audit.
             "cli/src/command/known.rs",
             "tests/",
             "bench/",
@@ -154,10 +155,10 @@ const BELONGINGS: [Belongs; 5] = [
             "command-api/",
             "query-api/",
             "cli/",
-            // A door to be tried.
+            // A door to test the client with.
             "client/src/tests.rs",
             "client/src/batch/tests.rs",
-            // A route without the engine is what the door is held against.
+            // The raw route with which the door is compared.
             "bench/src/rows/http.rs",
             "bench/guards/",
         ],
@@ -177,7 +178,7 @@ const BELONGINGS: [Belongs; 5] = [
 
 const LINES_MAX: usize = 600;
 
-/// Files that are longer for now, each with why.
+/// Files that may be longer for now, each with its reason.
 const LONG: [(&str, &str); 0] = [];
 
 fn root() -> PathBuf {
@@ -256,13 +257,14 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// A line without its comment. One that holds `//` in a text loses some code, no more.
+/// A line without its comment. If a string in the line holds `//`, the rest of the line is lost
+/// too; that does no harm.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// Whether a line uses something of a crate: its name as a word of its own, and a path behind it,
-/// or all of it brought in.
+/// Whether a line uses a crate: the crate's name as a whole word, followed by a path, or imported
+/// as a whole.
 fn names(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
@@ -286,7 +288,7 @@ fn arrow_faults(dependencies: &BTreeMap<String, BTreeSet<String>>) -> Vec<String
             .iter()
             .filter(|used| arrows.contains_key(used.as_str()))
         {
-            // A crate's tests may ask for more of its own features.
+            // A crate's tests may use it with further features.
             if !allowed.contains(&used.as_str()) {
                 faults.push(format!("{package} must not use {used}"));
             }
@@ -334,7 +336,7 @@ fn source_faults(path: &str, text: &str) -> Vec<String> {
                 fault(number, &format!("{word} does not belong here"));
             }
         }
-        // Written so that this file does not hold them.
+        // Split in two, so that this file does not contain them.
         for left in [
             concat!("to", "do!("),
             concat!("unimple", "mented!("),
@@ -359,7 +361,7 @@ fn crates_depend_on_each_other_along_the_arrows() {
     assert_eq!(library_faults(&dependencies, &folders()), [""; 0]);
 }
 
-/// A crate and all that it uses, directly or not.
+/// The crates that a crate depends on, directly or not.
 fn reached(from: &str) -> BTreeSet<&'static str> {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     let (from, _) = arrows.get_key_value(from).unwrap();
@@ -372,7 +374,7 @@ fn reached(from: &str) -> BTreeSet<&'static str> {
     reached
 }
 
-/// The texts in quotes between two places of a text.
+/// The quoted strings between two places of a text.
 fn quoted_between<'a>(text: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
     let (_, text) = text.split_once(from).unwrap();
     let (text, _) = text.split_once(to).unwrap();
@@ -386,7 +388,7 @@ fn the_read_wing_never_links_the_write_wing() {
         let output = Command::new(&cargo)
             .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
             .args(["--format", "{p}", "--package", package])
-            // Else the tree is that of the whole workspace.
+            // Otherwise cargo would print the tree of the whole workspace.
             .env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION")
             .current_dir(root())
             .output()
@@ -518,7 +520,7 @@ fn these_checks_notice_what_they_are_for() {
     }
 }
 
-/// The events of the log in a text that show a value in Rust's debug form.
+/// The tracing events in a text that show a value in Rust's debug form.
 fn debug_forms(text: &str) -> Vec<&str> {
     let event =
         regex::Regex::new(r"(?s)tracing::(?:error|warn|info|debug|trace)!\((.*?)\);").unwrap();
@@ -530,11 +532,11 @@ fn debug_forms(text: &str) -> Vec<&str> {
 
 #[test]
 fn the_log_shows_no_debug_forms() {
-    // They change with the program's types, and programs read the log.
+    // Debug forms change with the program's types, but programs read the log.
     for (path, text) in sources() {
         assert_eq!(debug_forms(&text), [""; 0], "{path}");
     }
-    // Written so that this file does not hold them.
+    // Split in two, so that this file does not contain them.
     let event = |fields: &str| format!("tracing::{}!({fields});", "warn");
     let bad = [event("path,\n ?problem, \"refused\""), event("a = ?self.b")].concat();
     assert_eq!(debug_forms(&bad).len(), 2);

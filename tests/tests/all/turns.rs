@@ -1,4 +1,5 @@
-//! Nobody who sends much, and no partition without an owner, takes what others need of a node.
+//! No client that sends much, and no partition without an owner, takes from a node what others
+//! need.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,12 +20,12 @@ use tests::harness::logs::{Kind, NewLog};
 use crate::write_side::{place, request, shop, start, submit};
 
 const PARTITIONS: u32 = 2;
-/// The partition that nobody comes to own.
+/// The partition that never gets an owner.
 const STUCK: Partition = Partition(0);
 const FREE: Partition = Partition(1);
 const SOON: Duration = Duration::from_millis(400);
 
-/// A log that never says what became of appends to one partition.
+/// A log that never answers appends to one partition.
 struct Stuck(Arc<dyn EventLog>);
 
 struct StuckAppender(Arc<dyn Appender>);
@@ -95,7 +96,7 @@ impl AppendSession for StuckSession {
     }
 }
 
-/// A node of little memory that owns one of two partitions.
+/// A node with little memory that owns one of two partitions.
 async fn half_owning(new: &NewLog) -> Engine {
     let options = EngineOptions {
         memory_bytes: MEMORY_BYTES_MIN,
@@ -111,7 +112,7 @@ async fn half_owning(new: &NewLog) -> Engine {
     engine
 }
 
-/// The number-th stream of a partition.
+/// The stream of a partition with this number.
 fn stream_of(partition: Partition, number: usize) -> String {
     let tenant = TenantId::default();
     let streams = (0..).map(|number| format!("order-{number}"));
@@ -121,7 +122,7 @@ fn stream_of(partition: Partition, number: usize) -> String {
     streams.next().unwrap()
 }
 
-/// An order that takes a hundred times as much as the smallest.
+/// An order about a hundred times as large as the smallest one.
 fn large() -> Value {
     let brl = |amount: i64| json!({"amount_minor": amount, "currency": "BRL"});
     let items = (1..=200).map(|line| {
@@ -150,7 +151,7 @@ async fn commands_that_were_given_up_take_nothing_from_other_partitions() {
         async move {
             let prepared = prepared.take().unwrap();
             let deadline = Instant::now() + SOON;
-            // Half of them go before their time, as a client whose connection is lost.
+            // Half of the clients leave before the deadline, as if their connections were lost.
             let answer = engine.submit(prepared, deadline);
             let patience = if number % 2 == 0 { SOON * 10 } else { SOON / 2 };
             let answer = match tokio::time::timeout(patience, answer).await {
@@ -171,7 +172,7 @@ async fn commands_that_were_given_up_take_nothing_from_other_partitions() {
     let (full, late) = (full.into_inner(), late.into_inner());
     assert!(full > 0, "the node's memory was never full: {late} waited");
     assert!(late > 0);
-    // All of them were given up: there is room at once, here and there.
+    // All of these commands were given up: there is room at once in both partitions.
     let number_max = 200;
     for number in 0..number_max {
         let command = engine.prepare(place_in(FREE, number, &data)).unwrap();
@@ -194,7 +195,7 @@ async fn what_became_of_a_command_is_said_though_nobody_owns_and_many_wait() {
     });
     let waiting = futures::future::join_all(waiting);
     let asking = async {
-        // Everything is queued before the first question.
+        // Queue all commands before the first question.
         tokio::task::yield_now().await;
         let stream = stream.parse().unwrap();
         let ask = async |id: &str| {

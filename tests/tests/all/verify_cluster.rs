@@ -1,5 +1,5 @@
-//! `annals verify-cluster`: says that a real broker keeps every guarantee that can be tried, and
-//! of a log that breaks one, that it is this one.
+//! `annals verify-cluster`: a real broker passes every guarantee that can be tested, and for a log
+//! that breaks one guarantee, the command names that one.
 
 mod spoiled;
 
@@ -26,7 +26,7 @@ fn annals(arguments: &[&str]) -> Output {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annals-under-test"));
-    // Nothing is written, and there is no configuration.
+    // The command writes no file, and there is no configuration.
     command.current_dir(std::env::temp_dir()).args(arguments);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ANNALS_") {
@@ -77,7 +77,7 @@ fn a_real_broker_keeps_every_guarantee_that_can_be_tried() {
         .collect();
     assert_eq!(verdicts.len(), 13);
     for (guarantee, verdict) in verdicts {
-        // Nobody restarts the broker that the tests share.
+        // The tests share this broker, so nobody restarts it.
         let expected = match guarantee {
             "broker_restart" => "not_tested",
             _ => "kept",
@@ -161,7 +161,7 @@ async fn broken(faults: &'static [Fault]) -> Vec<Row> {
         pause: None,
         session_timeout: Duration::from_secs(1),
         node: "test".to_owned(),
-        // The broker's other clients in this process are other tests'.
+        // Other tests in this process hold further connections to the broker.
         connections: None,
     };
     let rows = verify_cluster(log, new.id, &options, |_| {}).await.unwrap();
@@ -175,7 +175,8 @@ async fn broken(faults: &'static [Fault]) -> Vec<Row> {
 async fn each_broken_guarantee_is_named_and_no_other() {
     use Fault as F;
     use Guarantee as G;
-    // A group and a directory cost time and threads; none is needed for what befalls the log.
+    // The tests of the group and the directory take time and threads, and these faults do not
+    // concern them.
     const BESIDE: [Guarantee; 2] = [G::CompactedTopic, G::ConsumerGroup];
     let cases: [(&[Fault], &[Guarantee]); 8] = [
         (&[F::NoBeside, F::Lose], &[G::DurableAcknowledgement]),

@@ -1,5 +1,5 @@
-//! The documents name what is there: the walks in ARCHITECTURE.md go through functions of the code, and
-//! every source file that a document names exists.
+//! The documents name what exists: the walks in ARCHITECTURE.md go through functions of the code,
+//! and every source file that a document names exists.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     section.split("\n## ").next().unwrap()
 }
 
-/// The steps of a walk, in their order.
+/// The steps of a walk, in order.
 fn steps(section: &str) -> Vec<Step<'_>> {
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
@@ -27,7 +27,7 @@ fn steps(section: &str) -> Vec<Step<'_>> {
     .collect()
 }
 
-/// What is wrong with a step, if anything is.
+/// What is wrong with a step; `None` if it is right.
 fn fault(step: &Step<'_>, read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let Step { file, function } = step;
     let Some(text) = read(file) else {

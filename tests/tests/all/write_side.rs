@@ -1,5 +1,5 @@
-//! The write side on each kind of log: commands in, one true answer out, whatever is repeated,
-//! restarted or thrown away.
+//! The write side on each kind of log: every command gets one true answer, whatever is repeated,
+//! restarted or lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ async fn an_order_is_placed_once_and_its_steps_follow() {
         assert_eq!(submit(&engine, approve).await.unwrap().version, 2);
         let shipped = submit(&engine, request("order-1", "ShipOrder", "e", &json!({}))).await;
         assert_eq!(shipped.unwrap().version, 3);
-        // The first refusal stands: an id names one intent, once.
+        // The first refusal stands: an id names one intent.
         assert_eq!(
             code(&submit(&engine, ship).await.unwrap()),
             "order_not_approved"

@@ -1,5 +1,5 @@
-//! cqrs-es on postgres-es: the framework loads the aggregate, lets it handle the command, and inserts its
-//! event in a transaction. A primary key refuses a second first event.
+//! cqrs-es on postgres-es: the framework loads the aggregate, lets it handle the command, and
+//! inserts its event in a transaction. The primary key refuses a second first event.
 
 use std::sync::Arc;
 
@@ -33,12 +33,12 @@ struct PlacedOrder {
     placed: bool,
 }
 
-/// What can be asked of an order.
+/// The commands of an order.
 enum OrderCommand {
     Place(Order),
 }
 
-/// What can happen to an order.
+/// The events of an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum OrderEvent {
     Placed(Order),
@@ -81,7 +81,7 @@ impl Aggregate for PlacedOrder {
     }
 }
 
-/// Measures it.
+/// Measures this peer.
 pub async fn run(arguments: &Arguments) -> Result<Outcome> {
     let pool = arguments.pool().await?;
     sqlx::query(TABLE).execute(&pool).await?;

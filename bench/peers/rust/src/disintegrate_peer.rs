@@ -1,5 +1,5 @@
-//! disintegrate on Postgres: the decision maker reads the events of the order, lets the decision be made,
-//! and appends in a serializable transaction if no other event of the order came in between.
+//! disintegrate on Postgres: the decision maker reads the events of the order and decides. It then
+//! appends in a serializable transaction, if no other event of the order came in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::load::{self, Client};
 use crate::order::{Order, Refusal};
 use crate::{Arguments, Outcome, rows, version_of};
 
-/// What can happen to an order.
+/// The events of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
 enum OrderEvent {
     OrderPlaced {
@@ -44,7 +44,7 @@ impl StateMutate for PlacedOrder {
     }
 }
 
-/// That an order is placed.
+/// The decision to place an order.
 #[derive(Clone)]
 struct Place {
     order_id: String,
@@ -74,22 +74,22 @@ impl Decision for Place {
     }
 }
 
-/// Writes the one hexadecimal number of the library's functions in decimal, which Postgres before version
-/// 16 cannot read.
+/// Replaces the one hexadecimal number in the library's functions by a decimal one: Postgres before
+/// version 16 cannot read hexadecimal numbers.
 const IN_DECIMAL: &str = "DO $$ BEGIN
     EXECUTE replace(
         pg_get_functiondef('event_store_begin_epoch()'::regprocedure), '0xFFFFFFFF', '4294967295'
     );
 END $$";
 
-/// A client, which makes its decision again when Postgres could not serialize it.
+/// A client that decides again if Postgres could not serialize its transaction.
 #[derive(Clone)]
 struct Maker {
     maker: PgDecisionMaker<OrderEvent, Json<OrderEvent>, NoSnapshot>,
     again: Arc<AtomicU64>,
 }
 
-/// Measures it.
+/// Measures this peer.
 pub async fn run(arguments: &Arguments) -> Result<Outcome> {
     let pool = arguments.pool().await?;
     prepare(arguments).await?;
@@ -109,7 +109,7 @@ pub async fn run(arguments: &Arguments) -> Result<Outcome> {
     })
 }
 
-/// Lets the library make its tables and functions.
+/// Lets the library create its tables and functions.
 async fn prepare(arguments: &Arguments) -> Result<()> {
     let unchecked = [("check_function_bodies", "off")];
     let connection = arguments.connection()?.options(unchecked);
@@ -141,7 +141,7 @@ impl Client for Maker {
     }
 }
 
-/// Whether a transaction was given up for another one.
+/// Whether Postgres gave up a transaction because of another one.
 fn is_conflict(error: &BoxDynError) -> bool {
     match error.downcast_ref::<Error>() {
         Some(Error::Concurrency) => true,

@@ -1,5 +1,5 @@
-//! esrs on its Postgres store, as its README begins a new aggregate: from the default state, without a
-//! load. A unique index refuses a second first event.
+//! esrs on its Postgres store, as its README creates a new aggregate: from the default state,
+//! without a load. A unique index refuses a second first event.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ struct OrderState {
     placed: bool,
 }
 
-/// What can be asked of an order.
+/// The commands of an order.
 enum OrderCommand {
     Place(Order),
 }
 
-/// What can happen to an order.
+/// The events of an order.
 #[derive(Serialize, Deserialize)]
 enum OrderEvent {
     Placed(Order),
@@ -57,7 +57,7 @@ impl Aggregate for PlacedOrder {
     }
 }
 
-/// Measures it.
+/// Measures this peer.
 pub async fn run(arguments: &Arguments) -> Result<Outcome> {
     let pool = arguments.pool().await?;
     let store: PgStore<PlacedOrder> = PgStoreBuilder::new(pool.clone()).try_build().await?;
@@ -74,7 +74,7 @@ pub async fn run(arguments: &Arguments) -> Result<Outcome> {
 
 impl Client for Arc<AggregateManager<PgStore<PlacedOrder>>> {
     async fn place(&mut self, order: Order) -> Result<()> {
-        // The default state has a new random id.
+        // The default state gets a new random id.
         let command = OrderCommand::Place(order);
         self.handle_command(Default::default(), command).await??;
         Ok(())

@@ -1,5 +1,5 @@
-//! The load: clients that each send a command, wait for its answer, and send the next. What is answered
-//! between the end of the warm-up and the end of the run is measured; everything is counted.
+//! The load: clients that each send a command, wait for its answer, and send the next. Answers
+//! between the end of the warm-up and the end of the run are measured; all answers are counted.
 
 use std::time::{Duration, Instant};
 
@@ -9,22 +9,22 @@ use tokio::task::JoinSet;
 use crate::Arguments;
 use crate::order::Order;
 
-/// A client, with what it needs for one command at a time.
+/// A client, with all it needs for one command at a time.
 pub trait Client: Send + 'static {
     /// Places an order in a stream of its own, which must not exist yet.
     fn place(&mut self, order: Order) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// What the clients did.
+/// The result of the load.
 #[derive(Default)]
 pub struct Load {
-    /// How many commands were answered, with those of the warm-up and the last ones.
+    /// How many commands were answered, including those before and after the measurement.
     pub answered: usize,
-    /// How long each took that was answered while it was measured.
+    /// The time of each answer during the measurement.
     pub times: Vec<Duration>,
 }
 
-/// Lets all clients work at the same time. The first failure of a command ends the run.
+/// Runs all clients at the same time. The first failed command ends the run.
 pub async fn run<C: Client>(arguments: &Arguments, clients: Vec<C>) -> Result<Load> {
     let measured = Instant::now() + arguments.warm_up;
     let end = measured + arguments.seconds;
@@ -41,7 +41,7 @@ pub async fn run<C: Client>(arguments: &Arguments, clients: Vec<C>) -> Result<Lo
     Ok(all)
 }
 
-/// What one client does until the end.
+/// The work of one client until the end.
 async fn work<C: Client>(
     mut client: C,
     number: usize,
@@ -64,7 +64,7 @@ async fn work<C: Client>(
     }
 }
 
-/// The time below which a share of the times lies, in milliseconds.
+/// The percentile of the times, in milliseconds.
 pub fn percentile_ms(times: &mut [Duration], hundredths: usize) -> f64 {
     times.sort_unstable();
     let rank = (times.len() * hundredths).div_ceil(100).max(1);

@@ -1,5 +1,6 @@
-//! What people use today to append events to Postgres, each under the same load: clients that wait for
-//! their answer, and commands that each begin a stream of their own. One run measures one peer.
+//! Libraries that people use today to append events to Postgres, each under the same load: clients
+//! that wait for their answer, and commands that each begin a stream of their own. One run measures
+//! one peer.
 
 mod cqrs_es_peer;
 mod disintegrate_peer;
@@ -37,7 +38,7 @@ pub struct Arguments {
     /// Seconds that are measured
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     seconds: Duration,
-    /// What every connection sets
+    /// The value of `synchronous_commit` on every connection
     #[arg(long, value_enum)]
     synchronous_commit: Switch,
 }
@@ -64,17 +65,17 @@ enum Switch {
     Off,
 }
 
-/// What a run of a peer gave.
+/// The result of a run.
 pub struct Outcome {
-    /// Which versions were measured.
+    /// The measured versions.
     version: String,
-    /// What its clients did.
+    /// The result of its load.
     load: Load,
     /// How many events are stored.
     stored: i64,
 }
 
-/// What is printed.
+/// The printed line.
 #[derive(Serialize)]
 struct Line<'a> {
     peer: &'a str,
@@ -87,7 +88,7 @@ struct Line<'a> {
 }
 
 impl Arguments {
-    /// How a connection is opened.
+    /// The options for a connection.
     fn connection(&self) -> Result<PgConnectOptions> {
         let commit = match self.synchronous_commit {
             Switch::On => "on",
@@ -97,7 +98,7 @@ impl Arguments {
         Ok(options.options([("synchronous_commit", commit)]))
     }
 
-    /// A pool with a connection for each client, otherwise as sqlx makes it.
+    /// A pool with a connection for each client, otherwise with sqlx's defaults.
     async fn pool(&self) -> Result<PgPool> {
         let pool = PgPoolOptions::new().max_connections(self.clients);
         Ok(pool.connect_with(self.connection()?).await?)
@@ -147,7 +148,7 @@ async fn rows(pool: &PgPool, table: &str) -> Result<i64> {
     Ok(sqlx::query_scalar(&query).fetch_one(pool).await?)
 }
 
-/// The version of a package, as it is locked.
+/// The version of a package in the lock file.
 fn version_of(package: &str) -> String {
     let name = format!("name = \"{package}\"\nversion = \"");
     let (_, after) = include_str!("../Cargo.lock")
@@ -162,7 +163,7 @@ fn seconds(text: &str) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
-/// Rounds to a part of one.
+/// Rounds to a fraction of one.
 fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }

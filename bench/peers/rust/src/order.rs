@@ -8,13 +8,13 @@ use thiserror::Error;
 pub struct Order {
     /// Who ordered.
     pub customer: String,
-    /// What was ordered.
+    /// The ordered items.
     pub items: Vec<Item>,
     /// The prices of the items together.
     pub items_sum: i64,
     /// The freight of the items together.
     pub freight_sum: i64,
-    /// The currency of all sums, which are in its smallest unit.
+    /// The currency of all amounts, which are in its smallest unit.
     pub currency: String,
     /// When it should arrive.
     pub estimated_delivery: String,
@@ -23,9 +23,9 @@ pub struct Order {
 /// A line of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
-    /// Its number.
+    /// Its number in the order.
     pub line: u32,
-    /// What it is.
+    /// The product.
     pub product: String,
     /// Who sells it.
     pub seller: String,

@@ -1,5 +1,5 @@
-//! Postgres without any library for events: a prepared INSERT, each a transaction of its own, over one
-//! connection per client. The primary key is the check that the stream does not exist yet.
+//! Postgres without any library for events: a prepared INSERT in a transaction of its own, on one
+//! connection for each client. The primary key checks that the stream does not exist yet.
 
 use anyhow::{Result, ensure};
 use sqlx::types::Json;
@@ -19,7 +19,7 @@ const TABLE: &str = "CREATE TABLE events (
 
 const APPEND: &str = "INSERT INTO events (stream, version, data) VALUES ($1, $2, $3)";
 
-/// Measures it.
+/// Measures this peer.
 pub async fn run(arguments: &Arguments) -> Result<Outcome> {
     let pool = arguments.pool().await?;
     sqlx::query(TABLE).execute(&pool).await?;
@@ -37,7 +37,7 @@ pub async fn run(arguments: &Arguments) -> Result<Outcome> {
 
 impl Client for PgConnection {
     async fn place(&mut self, order: Order) -> Result<()> {
-        // sqlx prepares a statement when it is first used, and keeps it.
+        // sqlx prepares a statement at its first use, and keeps it.
         let append = sqlx::query(APPEND)
             .bind(format!("order-{}", Uuid::new_v4().simple()))
             .bind(1_i64)

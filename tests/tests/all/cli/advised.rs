@@ -1,4 +1,5 @@
-//! Each piece of advice that the program prints is followed, as it is printed, where it is printed.
+//! Each piece of advice is followed exactly as the program prints it, in the situation that prints
+//! it.
 
 use std::path::Path;
 use std::process::Output;
@@ -15,7 +16,7 @@ use crate::event_log_contract::reading::cut_head;
 use crate::raw_log::RawLog;
 use crate::write_side::{place, request, start, submit};
 
-/// The command that a text names, from its `annals` up to where the text goes on.
+/// The arguments of the command that a text advises, from `annals` up to the end of the command.
 fn advised(text: &str) -> Vec<String> {
     let pattern =
         Regex::new(r"annals (log create|log verify|migrate|projections)[^\n;,│|]*").unwrap();
@@ -28,12 +29,12 @@ fn advised(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Follows it.
+/// Runs the advised command.
 fn follow(folder: &Path, text: &str, password: Option<&str>) -> Output {
     let mut command = annals(folder);
     command.args(advised(text));
     if let Some(password) = password {
-        // Messages name a database without its password.
+        // Messages print the address of a database without its password.
         command.env("PGPASSWORD", password);
     }
     command.output().unwrap()
@@ -200,7 +201,8 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
     assert_exit(&done, 0);
     assert_exit(&call(folder.path(), &check), 0);
 
-    // A projector that meets it names no addresses, but whose they are.
+    // A running projector that meets such a read model prints no addresses: it tells to use those
+    // of its own process.
     execute(
         &url,
         "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
@@ -274,7 +276,7 @@ async fn a_database_of_another_log_is_given_to_this_one_as_advised() {
         &[&["projections", "rebuild", "--all"], &of_staging[..]].concat(),
     );
     assert_exit(&rebuilt, 0);
-    // A log that nobody names says nothing of whose database it is.
+    // Without `--log`, `migrate` does not compare the database with a log.
     assert_exit(&call(folder.path(), &["migrate", "--postgres", &url]), 0);
 }
 
@@ -293,7 +295,7 @@ async fn what_is_only_looked_at_is_looked_at_as_advised() {
     let to_do = Regex::new("annals log copy --log [^ ]+ --to ").unwrap();
     let to_do = to_do.find(&checked).unwrap_or_else(|| panic!("{checked}"));
     let mut arguments: Vec<&str> = to_do.as_str().split_whitespace().skip(1).collect();
-    // Another file stands for another cluster.
+    // A second file stands for a second cluster.
     arguments.push("sqlite:copy.db");
     assert_exit(&call(folder.path(), &arguments), 0);
 }

@@ -1,4 +1,5 @@
-//! `annals log dump` and `annals check-history`: a real log against what its clients were told.
+//! `annals log dump` and `annals check-history`: compare a real log with the answers that clients
+//! got.
 
 use std::path::Path;
 

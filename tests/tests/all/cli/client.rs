@@ -19,7 +19,7 @@ fn the_client_knows_the_codes_of_the_doors() {
         .flat_map(|all| *all)
         .map(|code| code.name)
         .collect();
-    // The engine's own refusal: it travels as those of rules do.
+    // A refusal by the engine, not by a rule; clients get both in the same form.
     codes.insert("version_conflict");
     let known: BTreeSet<&str> = Code::NAMES.iter().copied().collect();
     assert_eq!(known, codes);

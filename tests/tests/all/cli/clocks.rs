@@ -1,4 +1,4 @@
-//! Nodes whose wall clock is wrong, as operators and clients meet them (`libfaketime`).
+//! Nodes with a wrong wall clock (`libfaketime`), as operators and clients see them.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn clock(folder: &Path) -> Clock {
     Clock::make(folder).expect("ops/setup installs faketime")
 }
 
-/// A node on an embedded log that lives by a clock.
+/// A node on an embedded log that uses this clock.
 fn alone(folder: &Path, clock: &Clock) -> Server {
     let environment = clock.environment();
     let arguments = ["serve", "--role=command-api"];
@@ -30,7 +30,7 @@ fn borrowed(environment: &[(String, String)]) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Registers a customer: the status, and what is said of it.
+/// Registers a customer; returns the status and the body.
 async fn register(server: &Server, customer: &str) -> (u16, String) {
     let post = reqwest::Client::new().post(format!(
         "{}/v1/streams/customer-{customer}/RegisterCustomer",
@@ -48,7 +48,7 @@ async fn health(server: &Server) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// What `check` says of a row.
+/// The row with this name in the output of `check`.
 fn checked(folder: &Path, name: &str) -> Value {
     let output = call(folder, &["check", "--output", "json"]);
     let rows: Vec<Value> = serde_json::from_str(&stdout(&output)).expect("a list of rows");
@@ -91,7 +91,8 @@ async fn a_node_whose_clock_jumps_a_day_says_so_and_writes_nothing_until_it_agre
     .await;
     until("health says so", async || health(&server).await.0 == 200).await;
 
-    // A process that begins believes the clock; whoever looks by a right one hears of it.
+    // A process trusts its clock at the start; a later look with a right clock reports the
+    // difference.
     clock.set(DAY_S).unwrap();
     until("it stops", async || register(&server, "4").await.0 == 503).await;
     assert!(server.end(Signal::TERM).success());
@@ -142,7 +143,7 @@ async fn a_node_whose_clock_differs_from_the_brokers_leaves_its_partitions_to_ot
             register(&second, &of("c")).await.0 == 200
         })
         .await;
-        // The first is a way to the second still.
+        // The first node still forwards to the second.
         until("it forwards", async || {
             register(&first, &of("f")).await.0 == 200
         })

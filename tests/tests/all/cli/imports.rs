@@ -1,7 +1,7 @@
-//! Imports through a running program: what is reported, what heals, and how a call ends.
+//! Imports through a running program: the report, repairs by a corrected file, and the exit codes.
 //!
-//! The small folders in `../shared/cases` are used where they are; the same is written down here for
-//! where they are not.
+//! The tests use the small inputs in `../shared/cases` if that folder exists, and otherwise the
+//! copies written here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::program::{Server, assert_exit, call, folder, stderr, stdout};
 
-/// A small case, from the folder of cases or as written here.
+/// A small input, from the folder of cases or as written here.
 fn case(name: &str, into: &Path) -> PathBuf {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases");
     let target = into.join(name);
@@ -107,7 +107,7 @@ impl Import {
         }
     }
 
-    /// Imports with more arguments, and returns the report with the exit code it must have.
+    /// Imports with more arguments, checks the exit code, and returns the report.
     fn run(&self, arguments: &[&str], code: i32) -> Value {
         let path = self.orders.to_str().unwrap();
         let fixed = [
@@ -124,14 +124,14 @@ impl Import {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Imports the lines of a text, and returns how the call ended.
+    /// Imports the lines of a text.
     fn lines(&self, text: &str) -> std::process::Output {
         fs::write(self.folder.path().join("lines"), text).unwrap();
         let arguments = ["import", "commands", "lines", "--url", &self.server.url];
         call(self.folder.path(), &arguments)
     }
 
-    /// The events of a stream by their types; none where the stream is not there.
+    /// The types of a stream's events; empty if there is no such stream.
     fn events(&self, stream: &str) -> Vec<String> {
         let arguments = [
             "events",
@@ -216,7 +216,7 @@ fn an_order_that_could_not_be_placed_is_healed_by_a_mended_file() {
 #[test]
 fn a_row_that_was_changed_after_its_answer_is_reported_and_can_be_corrected() {
     let import = Import::of("mended-later");
-    // At first without a price of its own: refused, and with it all that follows.
+    // The price is zero at first: the order is refused, and so is every later command on it.
     import.replace("order_items", "\"10,00\"", "0.00");
     let report = import.run(&[], 0);
     assert_eq!(report["refused"]["order_price_not_positive"], 1);
@@ -234,7 +234,7 @@ fn a_row_that_was_changed_after_its_answer_is_reported_and_can_be_corrected() {
     let report = import.run(&["--correct", "--strict"], 0);
     assert_eq!(report["corrections"]["accepted"], 5, "{report}");
     import.wait_for("order-ord-1", "OrderReviewed");
-    // Again: the same corrections, with the same answers.
+    // A repetition sends the same corrections and gets the same answers.
     let again = import.run(&["--correct"], 0);
     assert_eq!(again["corrections"], report["corrections"]);
     assert_eq!(import.events("order-ord-1").len(), 5);
@@ -267,7 +267,7 @@ fn an_import_in_vain_does_not_end_well() {
         let is_told = said.contains("nothing was accepted") || said.contains("no row of lines");
         assert!(is_told, "{said}");
     }
-    // One that is accepted among others is the usual case; an empty file has no faults.
+    // One accepted line among others is enough for success; an empty file has no faults.
     let good = r#"{"stream": "customer-x", "command": "RegisterCustomer", "data":
         {"city": "c", "state": "s", "postcode_prefix": "1"}}"#;
     assert_exit(

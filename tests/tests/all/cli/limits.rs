@@ -1,4 +1,4 @@
-//! Where a node's limits are, and what an operator hears when they are reached.
+//! A node's limits, and what an operator is told when they are reached.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tests::harness::logs::{self, Kind};
 use super::program::{Server, assert_exit, call, folder, until, within};
 use crate::lost_log::configure;
 
-/// The value of a series of the node's metrics.
+/// The value of one series of the node's metrics.
 async fn metric(server: &Server, series: &str) -> Option<f64> {
     let text = reqwest::get(format!("{}/metrics", server.url)).await;
     let text = text.ok()?.text().await.ok()?;
@@ -50,7 +50,7 @@ async fn a_node_may_open_as_many_files_as_it_can_get_and_says_when_it_has_none()
     assert_eq!(raised, maximum.unwrap_or(u64::MAX).min(65_536));
     let errors = "annals_http_accept_errors_total";
     assert_eq!(metric(&server, errors).await, Some(0.0));
-    // Fewer than are open already.
+    // Set the limit below the number of files that are open already.
     limit_files(server.pid(), 8);
     let authority = server.url.trim_start_matches("http://");
     let _waiting = TcpStream::connect(authority).unwrap();
@@ -67,7 +67,7 @@ async fn a_node_may_open_as_many_files_as_it_can_get_and_says_when_it_has_none()
     assert!(metric(&server, errors).await.unwrap() > 0.0);
 }
 
-/// Sends reviews of `bytes` each in one batch: what each was answered.
+/// Sends reviews of `bytes` bytes each in one batch; returns the answers.
 async fn review(server: &Server, count: usize, bytes: usize) -> Vec<Value> {
     let amount = json!({"amount_minor": 1990, "currency": "BRL"});
     let order = json!({
@@ -143,7 +143,7 @@ async fn a_state_that_is_too_large_to_be_shown_is_refused_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_lines_nobody_reads_goes_on_and_ends_in_good_order() {
     let folder = folder();
-    // The reader ends before the first line.
+    // The reader of stderr ends before the first line.
     let script = "exec \"$@\" 2> >(exec true)";
     let mut server = Server::start_through(
         folder.path(),
@@ -174,7 +174,7 @@ async fn a_read_model_that_stops_is_counted_and_told_of() {
     let stopped = r#"annals_projection_stopped_total{projection="order_summary"}"#;
     assert_eq!(metric(&server, stopped).await, Some(0.0));
     assert!(server.end(Signal::TERM).success());
-    // As if a program of another version had built it.
+    // Pretend that a program of another version built the read model.
     super::advised::execute(
         &url,
         "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
@@ -207,7 +207,7 @@ async fn a_read_model_that_stops_is_counted_and_told_of() {
     assert_eq!(answer.await.unwrap().headers()["annals-stale"], "stopped");
 }
 
-/// The topic is looked at once a minute.
+/// The node checks its topic once a minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_topic_becomes_unsafe_says_so_in_health_with_what_to_do() {
     let folder = folder();

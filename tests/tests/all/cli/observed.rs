@@ -1,4 +1,4 @@
-//! What an operator sees of a running node: metrics, lines of the log, what its supervisor is told.
+//! What an operator sees of a running node: metrics, log lines, and the messages to its supervisor.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -59,7 +59,7 @@ impl Client {
 
 const REGISTER: &str = r#"{"city":"Rio","state":"RJ","postcode_prefix":"01"}"#;
 
-/// The metrics of a text: by name their kind, and by series their value.
+/// Parses metrics: the kind of each name, and the value of each series.
 fn parsed(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
     let (mut kinds, mut series) = (BTreeMap::new(), BTreeMap::new());
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -109,7 +109,8 @@ async fn every_metric_is_shown_described_and_documented() {
     let client = Client::of(&server);
     let (_, early) = client.get("/metrics").await;
     let (_, early) = parsed(&early);
-    // Before anything happened: whoever alerts on an increase sees the first one.
+    // These series exist before anything has happened, so that an alert on an increase sees the
+    // first one.
     for series in [
         r#"annals_commands_total{category="order",command="PlaceOrder",outcome="accepted"}"#,
         r#"annals_turned_away_total{reason="overloaded"}"#,
@@ -166,7 +167,7 @@ async fn every_metric_is_shown_described_and_documented() {
     }
 }
 
-/// The documents of a log in JSON; every line must be one.
+/// The JSON documents of a log; every line must be one.
 fn documents(text: &str) -> Vec<Value> {
     let document = |line: &str| {
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}\n{text}"))
@@ -187,7 +188,7 @@ async fn a_log_in_json_is_nothing_but_json_and_has_a_line_for_each_request() {
     );
     assert_eq!(client.get("/v1/read/no_such").await.0, 404);
     let line = r#"{"stream":"customer-2","command":"RegisterCustomer","data":{}}"#;
-    // Answered line by line: its time is that of the whole.
+    // The batch is answered line by line; its logged time is that of the whole request.
     let lines = futures::stream::unfold(0, move |number| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let line = Ok::<_, std::io::Error>(format!("{line}\n"));
@@ -226,7 +227,7 @@ async fn a_log_in_json_is_nothing_but_json_and_has_a_line_for_each_request() {
     assert_eq!(batch["status"], 200);
     assert!(batch["duration_ms"].as_f64().unwrap() >= 600.0, "{batch}");
     for line in &lines {
-        // The line of readiness, for whoever started it, is data and not of the log.
+        // The line of readiness is data for the caller and not part of the log.
         if line["http"].is_null() {
             for field in ["timestamp", "level", "target", "message"] {
                 assert!(line[field].is_string(), "no {field}: {line}");
@@ -271,7 +272,7 @@ async fn a_supervisor_is_told_and_a_hang_up_stops_nothing() {
         let size = supervisor.recv(&mut text).unwrap();
         String::from_utf8(text[..size].to_vec()).unwrap()
     };
-    // Settings in the environment reach the program as they are.
+    // These settings are passed to the program unchanged.
     let variables = [("NOTIFY_SOCKET", socket.to_str().unwrap())];
     let mut server = Server::start_in(folder.path(), &["dev"], &variables);
     assert_eq!(heard().trim(), "READY=1");

@@ -1,4 +1,4 @@
-//! A node that stood still while others went on.
+//! A node that was suspended while other nodes went on.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn register(server: &Server, customer: &str) -> u16 {
     }
 }
 
-/// What became of a customer's registration, as a node says.
+/// The outcome of a customer's registration, as a node reports it.
 async fn outcome(server: &Server, customer: &str) -> (u16, Value) {
     let path = format!("/v1/streams/customer-{customer}/commands/of-{customer}");
     let answer = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
@@ -57,13 +57,14 @@ async fn an_owner_that_was_paused_and_deposed_does_not_deny_what_others_decided_
     for (status, said) in futures::future::join_all(asked).await {
         match status {
             200 => known += 1,
-            // What it read before says nothing of what came since, and it says so.
+            // The node says up to which position it has read; it does not claim that there is no
+            // such command.
             404 => {
                 let detail = said["detail"].as_str().unwrap();
                 assert!(detail.contains("up to") && detail.contains("may"), "{said}");
                 assert!(said["position"].is_string(), "{said}");
             }
-            // It finds out first.
+            // The node learns first that it was deposed.
             503 => assert!(said["retry_after_ms"].is_u64(), "{said}"),
             _ => panic!("{status}: {said}"),
         }

@@ -1,5 +1,5 @@
-//! The private Postgres of a program: started again when it dies, and gone when the program is,
-//! however that ends.
+//! The program's private Postgres: it is started again if it dies, and it ends with the program,
+//! whatever ends the program.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -12,14 +12,15 @@ use tests::harness::process::is_running;
 
 use super::program::{Server, annals, assert_exit, call, folder};
 
-/// How long anything may take on a machine that is busy with other tests.
+/// How long any step may take on a machine that runs other tests, too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The process of the private Postgres below `data`, as its own file says; none where there is none.
+/// The process id of the private Postgres below `data`, from its pid file; `None` if it does not
+/// run.
 fn server_of(data: &Path) -> Option<Pid> {
     let file = data.join("postgres/data/postmaster.pid");
     let text = std::fs::read_to_string(file).ok()?;
-    // The last of its lines is written when it is ready.
+    // The last line is written when the server is ready.
     (text.lines().nth(7)?.trim() == "ready").then_some(())?;
     Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
 }
@@ -69,7 +70,7 @@ fn a_postgres_that_dies_is_started_again_where_it_was() {
     for round in ["a", "b"] {
         let postgres = server_of(&data).unwrap();
         kill_process(postgres, Signal::KILL).unwrap();
-        // Commands do not need it.
+        // Commands work without Postgres.
         register(folder.path(), &url, round);
         let next = wait_for("another server", || {
             server_of(&data).filter(|next| *next != postgres)
@@ -100,8 +101,8 @@ fn a_program_that_is_killed_takes_its_postgres_along() {
     });
 }
 
-/// Starts a tool that starts a Postgres, and returns with its process once the server runs; none
-/// where the tool was quicker than we are.
+/// Starts a tool that starts a Postgres, and returns once that server runs; `None` if the tool
+/// ended before.
 fn tool(folder: &Path, arguments: &[&str]) -> (Child, Option<Pid>) {
     let mut child = annals(folder)
         .args(arguments)
@@ -120,7 +121,7 @@ fn tool(folder: &Path, arguments: &[&str]) -> (Child, Option<Pid>) {
 #[test]
 fn a_tool_that_is_interrupted_stops_the_postgres_that_it_started() {
     let folder = folder();
-    // Something for them to do, and a cluster that is there.
+    // Give the tools some work, and a Postgres cluster that exists.
     let mut server = Server::dev(folder.path());
     for customer in 0..20 {
         register(folder.path(), &server.url, &customer.to_string());
@@ -136,7 +137,7 @@ fn a_tool_that_is_interrupted_stops_the_postgres_that_it_started() {
     ] {
         let (mut child, postgres) = tool(folder.path(), arguments);
         let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
-        // It may just have come to its end.
+        // The tool may have ended just now.
         let _ = kill_process(pid, signal);
         let status = child.wait().unwrap();
         let ended_well = status.success() || status.code() == Some(128 + signal.as_raw());

@@ -1,4 +1,4 @@
-//! Calling the program, and running it as a server.
+//! Calls the program, and runs it as a server.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +11,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::harness::process::Process;
 
-/// How long a start or an end may take on a machine that is busy with other tests.
+/// How long a start or an end may take on a machine that runs other tests, too.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A call of the program in a folder of its own, with nothing of ours in its environment.
+/// A call of the program in this folder, without `ANNALS_` variables in its environment.
 pub(super) fn annals(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annals-under-test"));
     command.current_dir(folder);
@@ -27,7 +27,7 @@ pub(super) fn annals(folder: &Path) -> Command {
     command
 }
 
-/// A folder that the user Postgres runs as can enter.
+/// A folder that the operating system's user of Postgres can enter.
 pub(super) fn folder() -> TempDir {
     let permissions = std::fs::Permissions::from_mode(0o755);
     let mut builder = tempfile::Builder::new();
@@ -35,22 +35,22 @@ pub(super) fn folder() -> TempDir {
     builder.tempdir().unwrap()
 }
 
-/// Calls the program and waits for its end.
+/// Calls the program and waits until it ends.
 pub(super) fn call(folder: &Path, arguments: &[&str]) -> Output {
     annals(folder).args(arguments).output().unwrap()
 }
 
-/// What a call printed on stdout.
+/// The standard output of a call.
 pub(super) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What a call said on stderr.
+/// The standard error of a call.
 pub(super) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Asserts how a call ended, and shows what it said if that is wrong.
+/// Asserts the exit code of a call; a failure shows the call's output.
 #[track_caller]
 pub(super) fn assert_exit(output: &Output, code: i32) {
     let (out, err) = (stdout(output), stderr(output));
@@ -61,12 +61,12 @@ pub(super) fn assert_exit(output: &Output, code: i32) {
     );
 }
 
-/// Waits a minute until something is so.
+/// Waits up to a minute until a condition holds.
 pub(super) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
     within(Duration::from_secs(60), what, is_so).await;
 }
 
-/// Waits so long until something is so.
+/// Waits up to `time` until a condition holds.
 pub(super) async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + time;
     while !is_so().await {
@@ -75,7 +75,7 @@ pub(super) async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMu
     }
 }
 
-/// The program as a server. Ended in good order when dropped, so that its Postgres ends with it.
+/// The program as a server. It is ended in good order on drop, so that its Postgres ends with it.
 pub(super) struct Server {
     process: Process,
     output: PathBuf,
@@ -84,12 +84,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it with these arguments and waits for the line that says it is ready.
+    /// Starts the program with these arguments and waits for its line of readiness.
     pub(super) fn start(folder: &Path, arguments: &[&str]) -> Self {
         Self::start_in(folder, arguments, &[])
     }
 
-    /// The same with more of the environment.
+    /// Does the same with more environment variables.
     pub(super) fn start_in(folder: &Path, arguments: &[&str], more: &[(&str, &str)]) -> Self {
         let mut command = annals(folder);
         command.args(arguments);
@@ -97,8 +97,8 @@ impl Server {
         Self::start_as(command, folder)
     }
 
-    /// One of the nodes that take commands for a log, with data of its own in `folder`. Its partitions go
-    /// to others within seconds.
+    /// Starts one of the nodes of a log, with its data in `folder`. The log's other nodes notice
+    /// within seconds when it is gone.
     pub(super) fn node_of(folder: &Path, log: &str, name: &str, more: &[(&str, &str)]) -> Self {
         let data = folder.join(name).display().to_string();
         let of_log = ["--log", log, "--node", name, "--data", &data];
@@ -108,7 +108,7 @@ impl Server {
         Self::start_in(folder, &[&arguments[..], &of_log].concat(), &more)
     }
 
-    /// The same through another program, which becomes it: `through` and its arguments.
+    /// Does the same by the command `through`, which runs the program with the arguments after it.
     pub(super) fn start_through(folder: &Path, through: &[&str], arguments: &[&str]) -> Self {
         let ours = annals(folder);
         let mut command = Command::new(through[0]);
@@ -151,7 +151,7 @@ impl Server {
             let documents = whole
                 .lines()
                 .filter_map(|line| serde_json::from_str(line).ok());
-            // Its log may be JSON, too.
+            // The program's log may be JSON, too.
             let mut ready = documents.filter(|document: &Value| document["http"].is_string());
             if let Some(ready) = ready.next() {
                 return ready;
@@ -166,22 +166,22 @@ impl Server {
         }
     }
 
-    /// What it printed and logged.
+    /// All output so far.
     pub(super) fn said(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap()
     }
 
-    /// Its process number.
+    /// The process id.
     pub(super) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Sends it a signal.
+    /// Sends the program a signal.
     pub(super) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    /// Sends it a signal and waits for its end.
+    /// Sends the program a signal and waits until it ends.
     pub(super) fn end(&mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
         let deadline = Instant::now() + PATIENCE;
@@ -194,12 +194,12 @@ impl Server {
         }
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the program as `kill -9` does.
     pub(super) fn kill9(&mut self) {
         self.process.kill9();
     }
 
-    /// The address of its embedded Postgres.
+    /// The address of the program's embedded Postgres.
     pub(super) fn postgres_url(&self) -> String {
         let file = self.ready["postgres_url_file"].as_str().unwrap();
         std::fs::read_to_string(file).unwrap().trim().to_owned()

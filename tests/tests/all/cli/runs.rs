@@ -1,4 +1,4 @@
-//! The program as a server: started, asked, stopped, killed and started again.
+//! The program as a server: started, queried, stopped, killed and started again.
 
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,7 @@ async fn dev_says_when_it_is_ready_and_ends_in_good_order() {
         ready.keys().collect::<Vec<_>>(),
         ["http", "log", "postgres", "postgres_url_file"]
     );
-    // Whoever may read the file has the password, and nobody else.
+    // Only who may read the file learns the password.
     let shown = server.ready["postgres"].as_str().unwrap();
     assert!(shown.contains(":***@"), "{shown}");
     let password = server.postgres_url();
@@ -118,7 +118,7 @@ fn a_command_has_one_answer_and_one_exit_code() {
     let misshapen = to_server(&["send", "customer-1", "RegisterCustomer", "{}"]);
     assert_exit(&misshapen, 2);
     assert_exit(&to_server(&["send", "ship-1", "Sail"]), 7);
-    // A query may come before the read model has caught up; it says so by another code.
+    // If a query comes before the read model has caught up, its exit code says so.
     let deadline = Instant::now() + Duration::from_secs(60);
     let events = loop {
         let events = to_server(&["events", "customer-1", "--output", "ndjson"]);
@@ -161,7 +161,7 @@ fn dev_that_was_killed_starts_again_with_all_it_had_answered() {
         );
         assert_exit(&sent, 0);
         server.kill9();
-        // Its Postgres runs on, and is in the way of the next one.
+        // The old Postgres still runs; the next program must cope with that.
         server = Server::dev(folder.path());
         let again = call(
             folder.path(),
@@ -241,7 +241,7 @@ async fn commands_are_taken_while_postgres_starts_and_kept_if_it_never_does() {
         let problem: Value = early.json().await.unwrap();
         assert_eq!(problem["code"], "not_ready", "{path}");
     }
-    // Commands are taken, so the process stays in rotation for them.
+    // The process accepts commands, so it counts as ready for them.
     for path in ["/readyz", "/readyz?role=command-api"] {
         let ready = reqwest::get(format!("{url}{path}")).await.unwrap();
         assert_eq!(ready.status().as_u16(), 200, "{path}");
@@ -262,7 +262,7 @@ async fn commands_are_taken_while_postgres_starts_and_kept_if_it_never_does() {
 fn a_second_signal_ends_it_at_once_with_its_postgres() {
     let folder = folder();
     let mut server = Server::dev(folder.path());
-    // A Postgres that stands still keeps the orderly end waiting.
+    // A suspended Postgres delays the end in good order.
     let postgres = postgres_of(folder.path());
     kill_process(postgres, Signal::STOP).unwrap();
     server.signal(Signal::TERM);
@@ -276,8 +276,8 @@ fn a_second_signal_ends_it_at_once_with_its_postgres() {
     }
 }
 
-/// Asserts that nobody else can read what stands in a folder, apart from what Postgres keeps. Root's
-/// Postgres runs as another user, who passes through.
+/// Asserts that other users cannot read the files in a folder, apart from Postgres's own files. As
+/// root, Postgres runs as another user, who may pass through the folder.
 fn assert_private(folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -289,7 +289,7 @@ fn assert_private(folder: &Path) {
     }
 }
 
-/// The process of the embedded Postgres, as its own file says.
+/// The process id of the embedded Postgres, from its pid file.
 fn postgres_of(folder: &Path) -> Pid {
     let file = folder.join(".annals/postgres/data/postmaster.pid");
     let text = std::fs::read_to_string(file).unwrap();
@@ -363,7 +363,7 @@ fn the_demo_shows_what_it_promises() {
     };
     assert_eq!(answer("one order")["status"], "delivered");
     assert_eq!(answer("sales by day")["rows"].as_array().unwrap().len(), 3);
-    // Its own folder, so that the sample never mixes with anyone's data.
+    // The demo has a folder of its own, so that its orders never mix with the user's data.
     assert!(folder.path().join(".annals/demo/log.db").is_file());
     assert!(!folder.path().join(".annals/log.db").exists());
     let again = call(folder.path(), &demo);

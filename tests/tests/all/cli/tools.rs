@@ -113,7 +113,8 @@ fn config_tells_where_each_value_came_from() {
     let settings = folder.path().join("settings/annals");
     std::fs::create_dir_all(&settings).unwrap();
     std::fs::write(settings.join("annals.toml"), file).unwrap();
-    // Whoever can put a file into the working directory does not rule us.
+    // A file in the working directory must not change the settings: others may be able to write
+    // there.
     std::fs::write(folder.path().join("annals.toml"), "node = \"mallory\"").unwrap();
     let config = annals(folder.path())
         .env("ANNALS_NODE", "b")
@@ -191,7 +192,8 @@ fn secrets_that_others_may_read_are_refused_with_what_to_do() {
     let wide = serve(&["--cluster-secret-file", "secret"]);
     assert_exit(&wide, 2);
     assert!(stderr(&wide).contains("chmod 600"), "{}", stderr(&wide));
-    // Without one, a node on a shared log says which command makes one, before it does anything.
+    // Without a secret, a node on a shared log refuses to start and names the command that makes
+    // one.
     let none = serve(&[]);
     assert_exit(&none, 2);
     assert!(
@@ -241,7 +243,7 @@ async fn a_log_is_made_looked_into_copied_and_proven() {
                   SELECT id + 1, key, value, headers, 0 FROM record WHERE partition = 2";
     sqlx::query(insert).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
-    // A claim that came twice does not count the second time, and harms nobody.
+    // A repeated claim does not count the second time and does no harm.
     let verified = log(&["verify", "--output", "json"]);
     assert_exit(&verified, 0);
     let report: Value = serde_json::from_slice(&verified.stdout).unwrap();
@@ -287,7 +289,7 @@ async fn a_log_on_kafka_is_checked_before_it_is_used() {
         &["check", "--log", &copy, "--output", "json"],
     );
     assert_exit(&check, 0);
-    // One broker is enough for trying things out, and said to be no more than that.
+    // One broker is enough to try things out; `check` warns about it.
     assert!(stdout(&check).contains("\"warn\""), "{}", stdout(&check));
 }
 

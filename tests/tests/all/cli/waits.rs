@@ -1,11 +1,12 @@
-//! The program's own waits take the place of libc's, for Kafka's client library, too.
+//! The program's own wait functions replace libc's, for Kafka's client library, too.
 
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-/// Else a program would be linked in a way that leaves libc's in place, and nobody would know.
+/// Otherwise a program could be linked in a way that keeps libc's functions, and nobody would
+/// notice.
 #[test]
 fn the_client_librarys_waits_come_here() {
     let before = cli::waits::count();
@@ -13,7 +14,7 @@ fn the_client_librarys_waits_come_here() {
         .set("bootstrap.servers", "127.0.0.1:1")
         .create()
         .unwrap();
-    // Nobody is there: it waits until its time is over.
+    // No broker listens there, so the client waits until its timeout.
     let _ = consumer.fetch_metadata(None, Duration::from_millis(50));
     assert!(cli::waits::count() > before);
 }

@@ -1,4 +1,4 @@
-//! Batches: lines in, answers out, in order, while the client still writes.
+//! Batches: each line gets an answer, in order, while the client still writes.
 
 use std::convert::Infallible;
 
@@ -105,7 +105,7 @@ async fn every_line_has_its_own_outcome_in_order() {
 async fn answers_flow_while_the_client_still_writes() {
     let served = Served::start().await;
     let (mut lines, body) = futures::channel::mpsc::unbounded::<Result<String, Infallible>>();
-    // What makes the connection write the head of the request.
+    // The first byte of the body makes the client send the head of the request.
     lines.send(Ok("\n".to_owned())).await.unwrap();
     let response = served
         .request(reqwest::Method::POST, "/v1/commands")
@@ -129,7 +129,7 @@ async fn answers_flow_while_the_client_still_writes() {
             .send(Ok(line(stream, command, command, &data)))
             .await
             .unwrap();
-        // The next line is not written before the answer to this one has come.
+        // The next line is sent only after the answer to this one.
         let answer = answers.next().await.unwrap().unwrap();
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(answer["status"], status, "{answer}");
@@ -173,7 +173,7 @@ async fn a_client_that_leaves_takes_only_its_own_batch_along() {
         .await
         .unwrap();
     drop(response);
-    // Half a line is no line: what it would have become is never asked.
+    // An incomplete line is no command and is never attempted.
     let _ = lines.send(Ok("{\"stream\":\"order-2\"".to_owned())).await;
     drop(lines);
     let (_, answers) = send(&served, line("order-1", "PlaceOrder", "a", &place())).await;

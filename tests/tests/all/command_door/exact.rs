@@ -1,5 +1,5 @@
-//! What a client sends is what is recorded, to the last digit, or 400; in the body, in a header, and in
-//! a line of a batch.
+//! The log records exactly what a client sends, to the last digit, or the answer is 400: in a body,
+//! in a header, and in a line of a batch.
 
 use event_log::commit::Commit;
 use position::Partition;
@@ -13,7 +13,7 @@ use super::{Answered, Served, ask};
 use crate::raw_log::read_all;
 use crate::write_side::place;
 
-/// What became of the lines of a batch, in order.
+/// Sends the lines as a batch; returns the answers in order.
 async fn batch(served: &Served, lines: &[String]) -> Vec<Value> {
     let request = served.request(Method::POST, "/v1/commands");
     let request = request.header("Content-Type", "application/x-ndjson");
@@ -24,7 +24,7 @@ async fn batch(served: &Served, lines: &[String]) -> Vec<Value> {
     lines.collect()
 }
 
-/// The only event of a stream, as it stands in the log; every commit of the log can be read.
+/// The only event of a stream, from the log. Also parses every commit of the log.
 async fn event_of(served: &Served, stream: &str) -> Option<Value> {
     let mut found = None;
     for partition in (0..4).map(Partition) {
@@ -78,7 +78,7 @@ async fn whole_numbers_are_kept_to_the_last_digit_however_they_are_spelled() {
         let event = event.unwrap_or_else(|| panic!("{amount}: {answer}"));
         assert_eq!(event["amount"]["amount_minor"], kept, "{amount}");
     }
-    // Spelled otherwise it is the same command.
+    // The same number in another spelling is the same command.
     lines.truncate(1);
     lines[0] = lines[0].replace("9007199254740991.0", "9007199254740991");
     assert_eq!(batch(&served, &lines).await[0]["repeated"], true);
@@ -111,7 +111,7 @@ async fn the_numbers_of_a_case_are_exact_or_refused() {
     }
 }
 
-/// Texts of RFC 3339, most of them at the edges of the years that are kept.
+/// Times in the form of RFC 3339, most of them near the first and the last year that is kept.
 fn moment() -> impl Strategy<Value = String> {
     let year = prop_oneof![Just(0), Just(1), Just(9_999), Just(9_999), 0..10_000];
     let day = prop_oneof![Just((1, 1)), Just((12, 31)), (1..13, 1..29)];
@@ -152,7 +152,7 @@ async fn every_moment_that_is_accepted_is_read_again() {
         let stream = format!("order-header-{number}");
         let by_header = served.command(&stream, "PlaceOrder", &place());
         let by_header = ask(by_header.header("Annals-Occurred-At", moment)).await;
-        // The same is in range wherever it stands.
+        // Body and header accept the same range of times.
         assert_eq!(status(&by_body), status(&by_header), "{moment}");
         assert!([200, 400].contains(&status(&by_body)), "{by_body:?}");
         let line = json!({"stream": format!("order-line-{number}"), "command": "PlaceOrder",
@@ -166,7 +166,7 @@ async fn every_moment_that_is_accepted_is_read_again() {
         assert_eq!(is_accepted, *status == 200, "{line}: {answer}");
     }
     assert!(lines[0].1 == 400 && lines[1].1 == 200 && lines[2].1 == 200);
-    // Everything in the log is read here.
+    // This call parses every commit of the log.
     assert_eq!(event_of(&served, "order-none").await, None);
 }
 

@@ -1,4 +1,4 @@
-//! Whatever comes in, what goes out is a problem document, and never a 500.
+//! Whatever a client sends, the answer is a problem document, and never a 500.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -296,7 +296,7 @@ async fn large_bodies_and_other_media_types_are_refused_wherever_they_are_sent()
         ask(request().body(large.clone()))
             .await
             .is_problem(status, code);
-        // Without a declared length, too.
+        // Send the body without a declared length, too.
         let chunks = large
             .chunks(9_999)
             .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()));
@@ -315,7 +315,7 @@ async fn large_bodies_and_other_media_types_are_refused_wherever_they_are_sent()
     packed.is_problem(415, "media_type_unsupported");
 }
 
-/// What is no HTTP is refused below every route, and the door goes on.
+/// Bytes that are not HTTP are refused before any route, and the door goes on.
 #[tokio::test]
 async fn what_is_no_http_harms_nobody() {
     let served = Served::start().await;
@@ -332,7 +332,7 @@ async fn what_is_no_http_harms_nobody() {
         connection.write_all(text).await.unwrap();
         connection.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        // A reset is an answer, too.
+        // A reset of the connection is a valid answer.
         let _ = connection.read_to_end(&mut answer).await;
         let answer = String::from_utf8_lossy(&answer);
         assert!(!answer.contains(" 500 "), "{answer}");
@@ -360,7 +360,7 @@ fn generated_requests_never_meet_a_bug() {
         proptest::collection::vec(any::<u8>(), 0..200),
         json.clone()
             .prop_map(|value| value.to_string().into_bytes()),
-        // Somewhere in a good command, something else.
+        // Take a valid command, and put another value into one of its fields.
         (json, 0..5_usize).prop_map(|(value, at)| {
             let mut data = place();
             let pointers = [

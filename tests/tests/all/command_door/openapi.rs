@@ -1,4 +1,4 @@
-//! The document that describes the doors, against what they do.
+//! Compares the OpenAPI document of the doors with what the doors do.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Served, ask};
 
-/// Every `$ref` of a document that leads nowhere.
+/// Collects every `$ref` in a document that leads nowhere.
 fn dangling(document: &Value, at: &Value, found: &mut Vec<String>) {
     match at {
         Value::Object(map) => {
@@ -58,8 +58,8 @@ async fn every_command_has_a_path_that_admits_its_category_only() {
     assert_eq!(commands, 13);
 }
 
-/// Generated requests, good and bad, by a program that knows only the document. It is brought by
-/// `ops/setup`, which `make test` calls.
+/// Schemathesis knows only the document and generates valid and invalid requests from it.
+/// `ops/setup`, which `make test` calls, installs it.
 #[tokio::test]
 async fn the_doors_keep_what_their_document_says() {
     let program = std::env::var("ANNALS_SCHEMATHESIS").expect(
@@ -68,9 +68,9 @@ async fn the_doors_keep_what_their_document_says() {
     );
     let served = Served::start().await;
     let url = served.url.clone();
-    // The same requests every time; another seed makes others.
+    // A fixed seed gives the same requests every time.
     let seed = std::env::var("ANNALS_TESTS_SEED").unwrap_or_else(|_| "1".to_owned());
-    // It leaves caches where it runs.
+    // Schemathesis writes caches into its working folder.
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in [
         ("schemathesis.toml", include_str!("schemathesis.toml")),

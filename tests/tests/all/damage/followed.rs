@@ -1,4 +1,4 @@
-//! What a reader that goes on does: stops at damage, steps over orphans, notices a cut.
+//! A running reader stops at damage, steps over orphans, and notices a cut.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ use crate::write_side::{place as shop_place, request, shop, start};
 
 const WAIT: Duration = Duration::from_millis(100);
 
-/// A record that comes behind what a scribe wrote.
+/// Makes a record that follows a scribe's records.
 type Made = fn(&mut Scribe) -> NewRecord;
 
-/// A subscription of partition 0 and all that it handed out.
+/// A subscription of partition 0, with all batches that it has handed out.
 struct Reader {
     subscription: Subscription,
     batches: Vec<Batch>,
@@ -44,7 +44,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads until the record at `offset` was made durable.
+    /// Reads until the reader's place is the record at `offset`.
     async fn reach(&mut self, offset: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.place() != Some(offset) {
@@ -53,7 +53,7 @@ impl Reader {
         }
     }
 
-    /// Reads until it must not go on.
+    /// Reads until the subscription stops.
     async fn stop(&mut self) -> Stop {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -126,7 +126,8 @@ async fn a_reader_stops_at_damage_and_hands_out_nothing_behind_it_however_often_
             let damage = damage(&mut scribe);
             scribe.add(damage).commits(&["thing-b", "thing-c"]);
             let raw = RawLog::holding(kind, &scribe.records()[..12]).await;
-            // At the end when it comes; in the middle; from the first record.
+            // One reader is at the end when the damage comes, one starts in the middle, one at the
+            // first record.
             let mut running = Reader::new(&raw, None);
             running.reach(HISTORY - 1).await;
             raw.write(Partition(0), &scribe.records()[12..]).await;
@@ -172,7 +173,7 @@ async fn a_reader_steps_over_orphans_and_hands_out_every_commit_once() {
         ];
         let mut accepted: Vec<u64> = (1..HISTORY).filter(|offset| *offset != 6).collect();
         for (orphan, reason) in orphans {
-            // Alone, as the last record read; then among commits.
+            // The orphan first comes alone, as the last record of a read, and then among commits.
             let before = scribe.records().len();
             scribe.commits(&["thing-b"]);
             accepted.push(before as u64);
@@ -187,7 +188,7 @@ async fn a_reader_steps_over_orphans_and_hands_out_every_commit_once() {
             reader.reach(before as u64 + 4).await;
             let mut counts = reader.batches.iter().map(|b| b.orphans.get(&reason));
             assert!(counts.any(|count| count.is_some()), "{kind:?} {reason:?}");
-            // Whoever resumes at the orphan goes on as well.
+            // A reader that resumes at the orphan goes on as well.
             let at = checkpoint_at(scribe.records(), before as u64 + 1);
             let mut resumed = Reader::new(&raw, Some(at));
             resumed.reach(before as u64 + 4).await;
@@ -211,7 +212,7 @@ async fn a_reader_steps_over_orphans_and_hands_out_every_commit_once() {
 }
 
 impl Reader {
-    /// The place that a reader from the first record comes to.
+    /// The checkpoint of a reader that starts at the first record and reads to the end.
     async fn fresh(raw: &RawLog) -> Checkpoint {
         let mut reader = Self::new(raw, None);
         let end = raw.log.bounds(Partition(0)).await.unwrap().end;
@@ -220,7 +221,7 @@ impl Reader {
     }
 }
 
-/// A log that is no longer the one that was read up to [`HISTORY`].
+/// A log that differs from the one that was read up to [`HISTORY`].
 type Cut = (&'static str, fn(&mut Scribe) -> Scribe);
 
 fn cut(scribe: &Scribe, length: usize) -> Scribe {
@@ -298,7 +299,8 @@ async fn a_reader_that_runs_finds_that_the_log_was_cut() {
             let handed_out = reader.batches.len();
             raw.replace(change(&mut scribe).records()).await;
             if name.ends_with("and another came") {
-                // Nothing comes behind what was read: nobody reports that. The next record shows.
+                // If nothing follows the last read record, no broker reports the exchange; the next
+                // record shows it.
                 let mut other = change(&mut scribe);
                 other.commits(&["thing-c"]);
                 raw.replace(other.records()).await;
@@ -324,7 +326,7 @@ async fn a_cut_is_found_where_the_last_record_read_was_an_orphan() {
             let mut read = history();
             read.add(orphan.clone());
             let checkpoint = checkpoint_at(read.records(), HISTORY);
-            // The chain goes on as it was; only what was read is no longer what is there.
+            // The chain continues, but the last read record, an orphan, is no longer there.
             let mut written = history();
             written.commits(&["thing-a", "thing-b"]);
             let raw = RawLog::holding(kind, read.records()).await;
@@ -353,7 +355,7 @@ async fn foreign_records_hold_a_batch_back_for_a_second_and_not_for_the_callers_
         scribe.commits(&["thing-a"]).add(foreign("junk"));
         let from = scribe.records().len() - 2;
         raw.write(Partition(0), &scribe.records()[from..]).await;
-        // The first proof is made at once; the next one would come too soon.
+        // The first proof is made at once; a second one so soon must wait.
         let mut batches = Vec::new();
         while batches.is_empty() {
             batches = reader.subscription.next(PATIENCE).await.unwrap();
@@ -431,7 +433,7 @@ async fn an_owner_whose_log_was_cut_while_it_was_away_believes_the_log() {
         };
         let engine = start(&log).await;
         for order in 0..20 {
-            // What was cut is as if it had never been asked.
+            // A commit that was cut is as if its command had never been sent.
             let answer = place(&engine, order).await;
             assert_eq!(answer, (1, order < 15), "{kind:?}: order {order}");
         }
@@ -479,7 +481,7 @@ fn a_new_leader_an_error_and_an_orphan_each_ask_for_a_proof() {
         changed.take(record(12, epoch)).unwrap();
         assert_eq!(changed.proof_need(), ProofNeed::Due);
         assert!(changed.batch().is_none());
-        // Within one batch as well: what was read last under the leader before must be there.
+        // Within one batch, too: the last record read under the old leader must still be there.
         let mut within = resumed();
         within.take(record(12, Some(4))).unwrap();
         within.take(record(13, epoch)).unwrap();
@@ -490,7 +492,7 @@ fn a_new_leader_an_error_and_an_orphan_each_ask_for_a_proof() {
         assert_eq!(within.batch().unwrap().commits.len(), 2);
     }
 
-    // Nothing is durable yet, and what was read may be gone all the same.
+    // No checkpoint is durable yet, but records that were read may be gone all the same.
     let mut first = Follower::new(Partition(0), None);
     first.take(record(0, Some(4))).unwrap();
     assert_eq!(first.proof_need(), ProofNeed::None);
@@ -501,8 +503,8 @@ fn a_new_leader_an_error_and_an_orphan_each_ask_for_a_proof() {
         .prove(Offset(2), Some(&record(0, Some(5))))
         .unwrap_err();
 
-    // A topic that was made anew counts its leaders from the start: the later place, of the same
-    // epoch, says nothing of the one before the change.
+    // A new topic counts its leaders from the start again. A later record of the same epoch proves
+    // nothing about the record before the change.
     let mut anew = resumed();
     for offset in 12..=14 {
         let late = record(14, last.leader_epoch);

@@ -1,5 +1,5 @@
-//! A topic that others write to as well, with everything that Kafka lets them: nobody is stopped,
-//! nobody is misled.
+//! A topic that others write to as well, with everything that Kafka allows them: nobody is stopped
+//! or misled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,12 +32,12 @@ use crate::write_side::{place, request, shop, start};
 
 const PARTITIONS: u32 = 2;
 
-/// Somebody with the right to write to the topic.
+/// Someone else with the right to write to the topic.
 struct Stranger {
     topic: String,
     plain: RawProducer,
     transactional: RawProducer,
-    /// Its transaction is never ended.
+    /// A producer whose transaction is never ended.
     open: RawProducer,
 }
 
@@ -66,7 +66,8 @@ impl Stranger {
         self.plain.write(&self.topic, partition, records);
     }
 
-    /// An open transaction, an aborted one and one that is committed: records, and offsets without.
+    /// Leaves an open, an aborted and a committed transaction: foreign records, and offsets without
+    /// a record.
     fn transact(&self, partition: Partition) {
         let junk = [foreign("in a transaction")];
         self.open.write(&self.topic, partition, &junk);
@@ -82,7 +83,7 @@ fn bytes(text: &'static [u8]) -> Bytes {
     Bytes::from_static(text)
 }
 
-/// Records with nothing of ours.
+/// Records that have nothing in common with ours.
 fn junk() -> Vec<NewRecord> {
     let empty = NewRecord {
         key: None,
@@ -116,7 +117,7 @@ fn junk() -> Vec<NewRecord> {
     ]
 }
 
-/// Records that look like this one of ours, and are not.
+/// Records that resemble one of ours but do not count.
 fn imitations(of: &Record) -> Vec<NewRecord> {
     let changes: [fn(&mut Vec<Header<'_>>); 11] = [
         |headers| headers.swap(1, 2),
@@ -143,7 +144,7 @@ fn imitations(of: &Record) -> Vec<NewRecord> {
     imitations
 }
 
-/// Records of ours, once more, and claims that do not count.
+/// Our own records once more, and claims that do not count.
 async fn leftovers(log: &dyn EventLog, partition: Partition) -> Vec<NewRecord> {
     let (mut claims, mut commits) = (Vec::new(), Vec::new());
     for record in read_all(log, partition).await {
@@ -156,7 +157,7 @@ async fn leftovers(log: &dyn EventLog, partition: Partition) -> Vec<NewRecord> {
     claims.truncate(2);
     claims.push(claim(1, LogId(Uuid::from_u128(1))));
     claims.push(claim(5_000, log_of(log).await));
-    // The first commits are of earlier terms, the last ones of the current term.
+    // The first commits have earlier terms, the last ones the current term.
     claims.extend_from_slice(&commits[..2.min(commits.len())]);
     claims.extend_from_slice(&commits[commits.len().saturating_sub(2)..]);
     claims
@@ -176,7 +177,7 @@ fn claim(term: u64, log: LogId) -> NewRecord {
     headers.record(bytes(b"not even JSON"))
 }
 
-/// Everything at once, into every partition.
+/// Writes all of these records into every partition.
 async fn strike(stranger: &Stranger, log: &dyn EventLog) {
     for partition in (0..PARTITIONS).map(Partition) {
         stranger.write(partition, &junk());
@@ -193,7 +194,7 @@ async fn strike(stranger: &Stranger, log: &dyn EventLog) {
     }
 }
 
-/// The commands of some orders, with what they must come to.
+/// The commands of some orders, each with the expected version and the expected code.
 fn commands(orders: std::ops::Range<u32>) -> Vec<(Request, u64, &'static str)> {
     let mut commands = Vec::new();
     for order in orders {
@@ -217,7 +218,7 @@ fn code(answer: &Answer) -> &str {
     }
 }
 
-/// Sends the commands of some orders and holds the answers against what they must be.
+/// Sends the commands of some orders, and compares the answers with the expected ones.
 async fn shop_for(engine: &Engine, orders: std::ops::Range<u32>, repeated: bool) {
     let mut batch = engine.batch();
     let mut pending = Vec::new();
@@ -242,7 +243,7 @@ async fn start_without_store(log: &NewLog) -> Engine {
     engine
 }
 
-/// What the read models hold of these commands, whatever log they came from.
+/// What the read models hold after these commands, without the columns that depend on the log.
 async fn rows(log: &Arc<dyn EventLog>, postgres: &Postgres) -> Vec<String> {
     let url = postgres.create_database().await;
     projector::migrate(&url).await.unwrap();
@@ -269,7 +270,8 @@ async fn rows(log: &Arc<dyn EventLog>, postgres: &Postgres) -> Vec<String> {
     rows
 }
 
-/// How many commits that count stand behind a record that does not, or behind none.
+/// How many counting commits come after a record that does not count, or after an offset without a
+/// record.
 async fn commits_behind_a_gap(log: &dyn EventLog, partition: Partition) -> usize {
     let mut chain = Chain::genesis(partition);
     let mut gaps = 0;
@@ -293,14 +295,16 @@ async fn a_hostile_topic_stops_nobody_and_misleads_nobody() {
     shop_for(&engine, 0..5, false).await;
     strike(&stranger, &*log.log).await;
     shop_for(&engine, 5..10, false).await;
-    // One record of a stranger before each command, so that no acknowledgement comes without a gap.
+    // A foreign record comes before each command, so that every acknowledgement has a gap before
+    // it.
     for order in 10..30 {
         for partition in (0..PARTITIONS).map(Partition) {
             stranger.write(partition, &[foreign("between")]);
         }
         shop_for(&engine, order..order + 1, false).await;
     }
-    // Between the commits of one batch, too: any acknowledgement may have a gap before it.
+    // Now foreign records also come between the commits of one batch: any acknowledgement may have
+    // a gap before it.
     let mut left = Vec::new();
     for partition in (0..PARTITIONS).map(Partition) {
         left.push((partition, leftovers(&*log.log, partition).await));
@@ -402,11 +406,12 @@ async fn a_stranger_that_claims_again_and_again_changes_no_answer() {
         let engine = start(&log).await;
         let id = log_of(&*log.log).await;
         for round in 0..4_u32 {
-            // Only who shares the topic can do this; a file has one writer.
+            // Others can write only to a topic; a file has one writer.
             if kind == Kind::Kafka {
                 let stranger = Stranger::at(&log.address);
                 for partition in (0..PARTITIONS).map(Partition) {
-                    // Above the current term, however often the owner claimed meanwhile.
+                    // The term is above the current one, however often the owner has claimed
+                    // meanwhile.
                     stranger.write(partition, &[claim(u64::from(round + 1) * 500, id)]);
                 }
             }

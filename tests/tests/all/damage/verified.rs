@@ -28,7 +28,7 @@ fn known(checkpoint: Checkpoint) -> HeldCheckpoint {
     }
 }
 
-/// Changes some bytes of a value, and no length.
+/// Replaces some bytes of a value without a change of its length.
 fn spoil(record: &mut NewRecord, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let value = String::from_utf8(record.value.as_deref().unwrap().to_vec()).unwrap();
@@ -36,7 +36,8 @@ fn spoil(record: &mut NewRecord, from: &str, to: &str) {
     record.value = Some(value.replacen(from, to, 1).into());
 }
 
-/// An edit of the history, the offset at which it is found, and what is said.
+/// An edit of the history: its name, the edit, the offset at which the audit finds it, and the
+/// message.
 type Edit = (&'static str, fn(&mut Vec<NewRecord>), u64, &'static str);
 
 const EDITS: [Edit; 18] = [
@@ -103,7 +104,7 @@ const EDITS: [Edit; 18] = [
             })
         },
         7,
-        "", // The commits behind it are late, and what they say is lost.
+        "", // The commits after it are late: their content is lost.
     ),
     ("a commit removed", |r| drop(r.remove(3)), 3, "unlinked"),
     (
@@ -159,7 +160,8 @@ const EDITS: [Edit; 18] = [
     ),
 ];
 
-/// Whether the report says where and what. Where nothing is said, orphans show what was lost.
+/// Whether the report has this place and this message. With an empty message, the orphans must show
+/// what was lost.
 fn found(report: &Report, offset: u64, what: &str) -> bool {
     let part = &report.partitions[0];
     if what.is_empty() {
@@ -249,7 +251,7 @@ async fn orphans_are_counted_with_their_places_and_are_no_damage() {
     .await;
 }
 
-/// A log written anew, without a break in its chain, and what is said.
+/// A log that is written anew without a break in its chain, and the message.
 type Rewriting = (&'static str, fn(&mut Vec<NewRecord>), &'static str);
 
 #[tokio::test]
@@ -303,7 +305,7 @@ async fn what_the_chain_cannot_show_is_found_with_checkpoints_that_others_hold()
             ),
         ];
         for (name, change, what) in edits {
-            // A reader's last record may well be an orphan.
+            // The last record that a reader knows may be an orphan.
             let mut records = whole.clone();
             if name.starts_with("everything") {
                 records[last] = foreign("junk");
@@ -376,7 +378,7 @@ async fn a_partition_of_another_log_is_found() {
     .await;
 }
 
-/// What somebody with a SQLite shell would do to the file; where it is found.
+/// Edits of the file by someone with a SQLite shell, with the offset and the message.
 const STATEMENTS: [(&str, u64, &str); 6] = [
     (
         "UPDATE record SET value = CAST(replace(CAST(value AS TEXT), '\"schema\":1', \
@@ -430,7 +432,7 @@ async fn an_edit_with_a_shell_is_found_at_its_place() {
 
 #[tokio::test]
 async fn events_that_the_program_cannot_read_are_listed_and_the_log_is_whole() {
-    // The scribe's event says nothing that an order's would.
+    // The scribe's events do not have the fields of a customer's event.
     let mut scribe = Scribe::new();
     scribe.claim();
     scribe.commits(&["customer-a", "thing-b", "customer-a"]);
@@ -441,7 +443,7 @@ async fn events_that_the_program_cannot_read_are_listed_and_the_log_is_whole() {
     assert_eq!((part.records, offsets), (4, vec![Offset(1), Offset(3)]));
     assert_eq!(part.unreadable_events, 2);
     assert!(report.is_whole() && !report.is_clean(), "{part:?}");
-    // Without their aggregates they are text.
+    // Without the rules of its aggregate, an event is only text.
     assert!(audit_without_rules(&raw).await.is_clean());
 }
 

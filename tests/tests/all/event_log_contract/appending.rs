@@ -35,7 +35,7 @@ async fn appends_are_acknowledged_in_order_and_offsets_have_no_gaps() {
         appender.flush(PATIENCE).await;
         let mut acknowledged: BTreeMap<Partition, Vec<(u64, Offset)>> = BTreeMap::new();
         let mut count = 0;
-        // After the flush nothing is left to wait for.
+        // After the flush, every append has its answer.
         while let Ok((partition, number, appended)) = results.try_recv() {
             assert!(
                 appended
@@ -80,14 +80,14 @@ async fn an_acknowledged_record_is_there_for_every_reader_at_once() {
     .await;
 }
 
-/// Makes the next appends of a session fail; returns what undoes it.
+/// Makes an append fail, and with it the session; returns the answer.
 async fn spoil(raw: &RawLog, session: &dyn AppendSession) -> Result<Appended, LogError> {
     let (done, answer) = tokio::sync::oneshot::channel();
     let done = Box::new(move |result| {
         let _ = done.send(result);
     });
     let poison = match raw.kind {
-        // More than the largest record that the client takes.
+        // The value exceeds the client's largest record.
         Kind::Kafka => NewRecord {
             value: Some(vec![0; 1_200_000].into()),
             ..numbered(0)
@@ -117,7 +117,7 @@ async fn a_session_that_failed_takes_nothing_more_and_a_new_one_does() {
         append(&*session, Partition(0), &numbers(0..3)).await;
         let spoiled = spoil(&raw, &*session).await;
         assert!(spoiled.is_err(), "{kind:?}");
-        // Nothing may follow what was lost, or the log would be damaged for good.
+        // Nothing may follow the lost record, or the log would be damaged for good.
         for session in [&session, &same] {
             let (sender, mut results) = mpsc::unbounded_channel();
             let taken = session.append(
@@ -143,7 +143,8 @@ async fn a_session_that_failed_takes_nothing_more_and_a_new_one_does() {
 
 #[tokio::test]
 async fn what_was_handed_over_behind_a_lost_record_is_not_in_the_log_either() {
-    // On Kafka the client itself refuses before anything is sent; here a whole queue is waiting.
+    // On Kafka, the client refuses the record before it sends anything; on SQLite, a whole queue is
+    // waiting.
     let raw = RawLog::empty(Kind::Sqlite, 2).await;
     let LogAddress::Sqlite { path } = &raw.address else {
         unreachable!("it was made as a file")
@@ -169,10 +170,10 @@ async fn what_was_handed_over_behind_a_lost_record_is_not_in_the_log_either() {
         let done = Box::new(move |result: Result<Appended, LogError>| {
             let _ = sender.send((partition, number, result));
         });
-        // Once the failure is known the session may refuse at once, which is as good.
+        // Once the failure is known, the session may also refuse at once.
         session.append(partition, &record, done)
     };
-    // More than one group, so that the failure comes while later ones wait.
+    // More records than one group commit takes, so that later ones wait when the failure comes.
     for number in 0..9_000 {
         let _ = hand_over(&*failing, Partition(0), number);
     }
@@ -229,7 +230,7 @@ async fn a_file_has_one_writer_until_it_lets_go() {
     assert!(!is_locked(&*same).await);
 }
 
-/// Set in the copy of this test binary that holds a log for writing until it is killed.
+/// Set in the copy of this test binary that holds a log's write lock until it is killed.
 const HOLDER: &str = "ANNALS_TESTS_HOLDER";
 
 #[tokio::test]
@@ -269,8 +270,8 @@ async fn a_file_is_free_again_when_its_writer_was_killed() {
     assert_eq!(checked, "ok");
 }
 
-/// No test of its own: in the copy of this binary that the test above starts, it writes for as long
-/// as it lives.
+/// Not a test by itself: it runs in the copy of this binary that the test above starts, and keeps
+/// the log locked until it is killed.
 #[tokio::test]
 async fn holder_of_the_test_above() {
     let Ok(address) = std::env::var(HOLDER) else {

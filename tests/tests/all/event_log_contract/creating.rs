@@ -1,4 +1,4 @@
-//! Making a log: again, by two at once, and after a crash in the middle.
+//! Creating a log: a second time, by two callers at once, and after a crash in the middle.
 
 use std::sync::Arc;
 
@@ -118,7 +118,8 @@ async fn a_log_that_was_begun_is_finished_and_until_then_nobody_starts_on_it() {
         assert!(matches!(&error, StartError::Unclaimed { .. }), "{error}");
         assert!(error.to_string().contains(&finish(&raw.address)), "{error}");
 
-        // The maker had claimed partition 0, not as the first there, and another came too late.
+        // The creator had claimed only partition 0; a foreign record came before its claim, and
+        // another claim came too late.
         let mut scribe = Scribe::of(Partition(0), LogId(uuid::Uuid::now_v7()));
         let other = LogId(uuid::Uuid::now_v7());
         let late = scribe.claim_of(1, other, RECORD_VERSION);

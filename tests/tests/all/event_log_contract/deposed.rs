@@ -1,4 +1,4 @@
-//! A leader that stood still while another was elected, and does not know it yet.
+//! A leader that was suspended while another one was elected, and that does not know this yet.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::{PATIENCE, numbered};
 
 const TOPIC: &str = "records";
 const ROUNDS: u64 = 3;
-/// As many as a log has clients for proofs.
+/// How many requests go through clients that know the old leader.
 const CLIENTS: usize = 8;
 
-/// The offset of a record that was acknowledged, by whoever leads by then.
+/// Appends a record with retries, and returns its offset once a leader has acknowledged it.
 async fn append(appender: &dyn Appender, number: u64) -> Offset {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -61,7 +61,7 @@ async fn what_a_leader_that_was_deposed_does_not_know_of_is_not_gone() {
     for round in 0..ROUNDS {
         cluster.wait_whole();
         let log = open(&address).await.unwrap();
-        // Its clients know who leads.
+        // Let each client of the log learn who leads.
         let asked = (0..CLIENTS).map(|_| log.bounds(Partition(0)));
         join_all(asked).await;
         let leader = cluster.leaders(TOPIC).unwrap()[0].expect("a leader");
@@ -69,7 +69,7 @@ async fn what_a_leader_that_was_deposed_does_not_know_of_is_not_gone() {
         let offset = append(&*appender, round).await;
         let looking = (0..CLIENTS).map(|_| tokio::spawn(look(Arc::clone(&log), offset)));
         let looking: Vec<_> = looking.collect();
-        // The questions are there before their broker goes on.
+        // The requests must reach the old leader before it goes on.
         tokio::time::sleep(Duration::from_millis(200)).await;
         cluster.resume(leader);
         for looked in join_all(looking).await {

@@ -1,4 +1,4 @@
-//! Followers: everything, once, in order, for as long as they are kept.
+//! Followers get every record once, in order, until they are dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -15,7 +15,7 @@ use super::{PATIENCE, each_kind, numbers, until};
 use crate::history::Scribe;
 use crate::raw_log::{RawLog, again, append};
 
-/// What a follower delivered, by partition, in the order of its coming.
+/// What a follower delivered, by partition, in the order of delivery.
 #[derive(Default)]
 struct Seen {
     records: BTreeMap<Partition, Vec<(Offset, NewRecord)>>,
@@ -55,7 +55,8 @@ async fn a_follower_gets_everything_from_where_it_began_and_what_comes_later() {
         for partition in 0..3 {
             append(&*session, Partition(partition), &numbers(0..2_500)).await;
         }
-        // The beginning, the middle, the end; an empty partition; partition 1 is not asked for.
+        // Start at the beginning, near the end, and in an empty partition; partition 1 is not
+        // followed.
         let from = [(0, 0), (2, 2_400), (3, 0)].map(|(p, o)| (Partition(p), Offset(o)));
         let mut reader = raw.log.follow(&from).unwrap();
         let mut seen = Seen::default();
@@ -104,7 +105,7 @@ async fn a_follower_is_told_of_the_end_only_at_the_end() {
 async fn a_follower_sees_what_another_process_writes() {
     each_kind(async |kind| {
         let raw = RawLog::empty(kind, 2).await;
-        // A log of its own, as another process would have.
+        // A second handle on the log, as another process would have.
         let other = log::open(&raw.address).await.unwrap();
         let from = [(Partition(0), Offset(0)), (Partition(1), Offset(0))];
         let mut reader = other.follow(&from).unwrap();
@@ -135,7 +136,7 @@ async fn followers_do_not_disturb_each_other_or_the_writer() {
             tasks.push(tokio::spawn(async move {
                 let mut seen = Seen::default();
                 while seen.count() < 2_000 {
-                    // A slow reader holds nobody up.
+                    // A slow reader delays nobody else.
                     seen.take(&mut *reader, Duration::from_micros(start)).await;
                 }
                 seen.assert_is(0, 0..1_000);
@@ -154,14 +155,14 @@ async fn followers_do_not_disturb_each_other_or_the_writer() {
     .await;
 }
 
-/// Set in the copy of this test binary whose threads are counted: the address of its log.
+/// Set, to the log's address, in the copy of this test binary whose threads are counted.
 const COUNTED: &str = "ANNALS_TESTS_COUNTED";
 
 #[tokio::test]
 async fn a_follower_that_is_dropped_frees_its_thread() {
     each_kind(async |kind| {
         let raw = RawLog::holding(kind, &numbers(0..20_000)).await;
-        // In a process of its own, where no other test starts threads.
+        // Count in a process of its own, in which no other test starts threads.
         let name = "event_log_contract::following::counted_by_the_test_above";
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
@@ -179,7 +180,7 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// No test of its own: runs in a copy of this binary.
+/// Not a test by itself: it runs in a copy of this binary that the test above starts.
 #[tokio::test]
 async fn counted_by_the_test_above() {
     let Ok(address) = std::env::var(COUNTED) else {
@@ -197,7 +198,8 @@ async fn counted_by_the_test_above() {
     let mut readers = Vec::new();
     let end = log.bounds(Partition(0)).await.unwrap().end;
     for number in 0..9 {
-        // Some wait at the end; some never read, and their thread soon waits for room; some do.
+        // Some followers wait at the end, some never read, so that their threads wait for room, and
+        // some read.
         let from = if number % 3 == 0 { end } else { Offset(0) };
         let mut reader = log.follow(&[(Partition(0), from)]).unwrap();
         if number % 3 == 1 {

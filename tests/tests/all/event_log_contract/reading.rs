@@ -1,4 +1,4 @@
-//! Pieces, single records and bounds.
+//! Reads: chunks, single records, and the bounds of a partition.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn random_bytes(random: &mut StdRng, length: usize) -> Bytes {
     bytes.into()
 }
 
-/// Every shape that a record can have.
+/// Records of every shape.
 fn shapes() -> Vec<NewRecord> {
     let mut random = StdRng::seed_from_u64(3);
     let parts = [
@@ -137,7 +137,8 @@ async fn the_appender_keeps_every_byte_of_what_it_takes() {
     .await;
 }
 
-/// Reads on from an offset; holds what each piece says of itself against the log's end.
+/// Reads from an offset to the end, and compares what each chunk says about the end with the log's
+/// end.
 async fn read_on(log: &dyn EventLog, mut from: Offset, end: Offset) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     loop {
@@ -161,7 +162,8 @@ async fn read_on(log: &dyn EventLog, mut from: Offset, end: Offset) -> Vec<Recor
 
 #[tokio::test]
 async fn reading_begins_anywhere_and_crosses_the_borders_of_pieces() {
-    // A piece holds 2,000 records at most: one log ends at such a border, one does not.
+    // A chunk holds at most 2,000 records: some of these logs end at such a border, and some do
+    // not.
     each_kind(async |kind| {
         for count in [0, 1, 2_000, 4_000, 4_567] {
             let raw = RawLog::holding(kind, &numbers(0..count)).await;
@@ -182,7 +184,7 @@ async fn reading_begins_anywhere_and_crosses_the_borders_of_pieces() {
 
 #[tokio::test]
 async fn an_end_is_the_end_at_the_time_of_reading_and_not_one_long_past() {
-    // A reader that has fetched ahead may hold an end before which other records came.
+    // A reader that fetches ahead may hold an old end, after which other records have come.
     each_kind(async |kind| {
         let raw = RawLog::holding(kind, &numbers(0..2_000)).await;
         let session = raw.log.appender().await.unwrap().session().unwrap();
@@ -265,7 +267,7 @@ async fn each_partition_has_bounds_of_its_own() {
     .await;
 }
 
-/// Takes the first records away, as a retention time does.
+/// Deletes the first records, as retention does.
 pub(crate) async fn cut_head(raw: &RawLog, first: i64) {
     match &raw.address {
         LogAddress::Sqlite { path } => {

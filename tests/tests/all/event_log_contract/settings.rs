@@ -1,4 +1,4 @@
-//! The settings of a topic: each wrong one is named, with the command that mends it.
+//! The settings of a topic: each wrong setting is named, with the command that repairs it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ async fn problems(log: &dyn EventLog) -> Vec<SettingProblem> {
     }
 }
 
-/// Does what the command that mends would do; the settings that were given before stay.
+/// Does what the advised command would do, and keeps the settings from before.
 async fn mend(topic: &str, settings: &BTreeMap<&str, &str>, mend: &str) {
     let bootstrap = kafka::shared().bootstrap();
     let command = format!(

@@ -1,4 +1,4 @@
-//! What stands behind the routes: it notes what it was asked, and answers as it was told.
+//! The fake behind the routes: it records the requests, and answers as it is configured.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use super::log;
 
 pub(super) const PARTITIONS: u32 = 8;
 
-/// What it was asked, in order.
+/// The requests so far, in order.
 #[derive(Default)]
 pub(super) struct Noted {
     pub(super) attempted: Mutex<Vec<Request>>,
@@ -29,11 +29,11 @@ pub(super) struct Noted {
 
 pub(super) struct Fake {
     pub(super) noted: Arc<Noted>,
-    /// After how many commands of a link it has moved.
+    /// After this many commands of a link, the partition has moved.
     pub(super) moves_after: usize,
-    /// Room in the queue; each command takes some and gives none back.
+    /// Free places in the queue; each command takes one and gives none back.
     pub(super) room: Arc<Semaphore>,
-    /// How long questions take.
+    /// How long each question takes.
     pub(super) pause: Duration,
 }
 

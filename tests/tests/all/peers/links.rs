@@ -1,4 +1,4 @@
-//! Commands over a link: their order, their answers, and how long the way is.
+//! Commands over a link: their order, their answers, and the time for the way.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -83,7 +83,7 @@ async fn behind_the_first_moved_everything_is_moved() {
     moved.sort_unstable();
     assert_eq!(moved, (6..=20).collect::<Vec<u64>>());
     assert_eq!(node.fake.noted.attempted.lock().unwrap().len(), 5);
-    // The next link begins anew.
+    // A new link starts anew.
     let mut next = Opened::to(&peers(None), &node.address);
     next.send(6);
     assert!(is_accepted(&next.answer().await.1, 6));
@@ -99,10 +99,10 @@ async fn a_full_queue_holds_a_link_up_and_does_not_break_it() {
     let node = Node::start(fake, None).await;
     let mut opened = Opened::to(&peers(None), &node.address);
     (1..=4).for_each(|sequence| opened.send(sequence));
-    // What got in is answered, though the third does not.
+    // The first two commands found a place and are answered; the third waits.
     assert_eq!(opened.answer().await.0, 1);
     assert_eq!(opened.answer().await.0, 2);
-    // Longer than either side bears silence.
+    // Longer than either side tolerates silence.
     let more = tokio::time::timeout(Duration::from_millis(2_500), opened.events.recv()).await;
     assert!(more.is_err(), "{more:?}");
     room.add_permits(2);
@@ -133,7 +133,7 @@ async fn more_commands_than_a_link_takes_break_it() {
     };
     let node = Node::start(fake, None).await;
     let mut opened = Opened::to(&peers(None), &node.address);
-    // More than the sockets hold between here and the queue that is full.
+    // More than fits into the sockets between the client and the full queue.
     let sent = async {
         for sequence in 1..100_000 {
             opened.link.send(command(sequence));
@@ -165,6 +165,6 @@ async fn the_hop_is_short() {
     taken.sort_unstable();
     let (p50, p99) = (taken[COUNT / 2], taken[COUNT * 99 / 100]);
     println!("there and back: p50 {p50:?}, p99 {p99:?}");
-    // A wide bound: other tests share the machine.
+    // The limit is wide, because other tests run on the same machine.
     assert!(p50 < Duration::from_millis(10), "{p50:?}");
 }

@@ -1,4 +1,4 @@
-//! Who is answered at all, hand-over and take-over, lines that are no commands, and the topology.
+//! Authentication of peers, hand-over and take-over, lines that are no commands, and the topology.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ fn successor() -> Hint {
     }
 }
 
-/// Asserts that nothing is answered to these peers but a refusal.
+/// Asserts that the node refuses each question of these peers.
 async fn refuses(node: &Node, peers: &HttpPeers, words: &str) {
     let refused = |error: PeerError| {
         assert!(
@@ -130,7 +130,7 @@ async fn a_question_waits_for_so_long() {
     };
     assert!(why.contains("not_handed_over"), "{why}");
     assert!(begun.elapsed() < SOON);
-    // A node that accepts and says nothing.
+    // A node that accepts connections and never answers.
     let frozen = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = url(frozen.local_addr().unwrap());
     let asked = peers(None)
@@ -139,7 +139,7 @@ async fn a_question_waits_for_so_long() {
     assert!(matches!(asked, Err(PeerError::Unreachable(_))), "{asked:?}");
 }
 
-/// The head of a link's request, taken on its way to a node that is reached at `address`.
+/// The head of a link's request, intercepted on the way to a node that listens at `address`.
 async fn stolen_head(between: &TcpListener) -> String {
     let address = url(between.local_addr().unwrap());
     let _opened = Opened::to(&peers(None), &address);
@@ -152,7 +152,7 @@ async fn stolen_head(between: &TcpListener) -> String {
     head
 }
 
-/// A node, a listener at the address where it is said to be, and where it really is.
+/// A node, a listener at its announced address, and its real address.
 async fn node_and_thief() -> (Node, TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let really = listener.local_addr().unwrap();
@@ -162,7 +162,7 @@ async fn node_and_thief() -> (Node, TcpListener, SocketAddr) {
     (node, between, really)
 }
 
-/// What a node answers to a head and a body: the status, and the documents, one a line.
+/// What a node answers to this head and body: the status, and the JSON documents, one per line.
 async fn answered(really: SocketAddr, head: &str, body: &str) -> (String, Vec<Value>) {
     let mut stream = TcpStream::connect(really).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -193,7 +193,7 @@ async fn a_header_that_was_used_is_refused() {
     let (status, lines) = answered(really, &head, "\n").await;
     assert_eq!(status, "HTTP/1.1 401 Unauthorized");
     assert_eq!(lines[0]["detail"], "it was used before");
-    // Nor does it open another route.
+    // A stolen head does not open another route either.
     let head = stolen_head(&between)
         .await
         .replace("partitions/3", "partitions/4");
@@ -229,10 +229,11 @@ async fn a_command_of_a_newer_node_is_turned_away_and_what_follows_is_not_attemp
     lines.sort_by_key(|line| line["sequence"].as_u64());
     assert_eq!(lines[0]["answer"]["command_id"], "k1");
     assert_eq!(lines[1]["error"]["turned_away"]["reason"], "not_ready");
-    // In their order they can be sent again, to whoever understands them.
+    // The following commands are not attempted, so they can be sent in order to a node that
+    // understands them.
     assert_eq!(lines[2], json!({"sequence": 3, "moved": {}}));
     assert_eq!(lines[3], json!({"sequence": 4, "moved": {}}));
-    // Behind what is no line at all, there is no link.
+    // After a line that cannot be parsed, the link ends.
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!(node.fake.noted.attempted.lock().unwrap().len(), 1);
 }
@@ -254,7 +255,7 @@ async fn the_topology_names_owners_and_nodes() {
     assert_eq!(shown["nodes"][0]["address"], "http://127.0.0.1:2");
     assert_eq!(shown["nodes"][0]["seen_at"], "2018-06-04T16:44:48Z");
 
-    // The document says the same, and nothing of what only nodes ask.
+    // The OpenAPI document has the same fields, and no route that only nodes use.
     let document = door::openapi::document([command_api::fragment(&shop())]);
     let schemas = &document["components"]["schemas"];
     for (schema, value) in [
@@ -267,7 +268,7 @@ async fn the_topology_names_owners_and_nodes() {
         };
         let mut shown = names(value);
         if schema == "Node" {
-            // Only where there is one.
+            // This field is shown only if it has a value.
             shown.insert("acknowledged".to_owned());
         }
         assert_eq!(names(&schemas[schema]["properties"]), shown);

@@ -1,4 +1,4 @@
-//! The other side is gone, or frozen, or nobody was ever there.
+//! The other side is gone or frozen, or was never there.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,20 +10,20 @@ use tokio::sync::watch;
 use super::fake::Fake;
 use super::{Node, Opened, SOON, peers, url};
 
-/// How long a dead or frozen node may go unnoticed.
+/// How long a dead or frozen node may stay unnoticed.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
-/// What stands between two nodes does with what passes it.
+/// What the forwarder between two nodes does with the traffic.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Open,
-    /// Nothing passes, and nothing ends.
+    /// Nothing passes, and connections stay open.
     Frozen,
-    /// Everything has ended.
+    /// All connections are closed.
     Cut,
 }
 
-/// A node that is reached through something that can stand in the way.
+/// A node behind a forwarder that the test can freeze or cut.
 async fn behind_a_way(fake: Fake) -> (Node, watch::Sender<Way>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();
@@ -47,17 +47,17 @@ async fn behind_a_way(fake: Fake) -> (Node, watch::Sender<Way>) {
     (Node::on(listener, &address, fake, None), way)
 }
 
-/// Asserts that a link breaks in time, and says why.
+/// Asserts that a link breaks in time; returns the reason.
 async fn breaks_in_time(opened: &mut Opened) -> String {
     let begun = Instant::now();
     let why = opened.broken().await;
     assert!(begun.elapsed() < NOTICED_WITHIN, "{:?}", begun.elapsed());
-    // The last word.
+    // No event follows.
     assert_eq!(opened.events.recv().await, None);
     why
 }
 
-/// Waits until a node serves no link any more.
+/// Waits until a node serves no link.
 async fn has_no_link(node: &Node) {
     let gone = async {
         while node.fake.noted.links.load(Ordering::SeqCst) > 0 {
@@ -108,7 +108,7 @@ async fn a_node_that_freezes_breaks_the_link_on_both_sides() {
     opened.send(2);
     let why = breaks_in_time(&mut opened).await;
     assert!(why.contains("said nothing for 1500 ms"), "{why}");
-    // The other one gives up by itself: what it sees is a client that is frozen.
+    // The node also ends the link by itself: from its side, the client is frozen.
     has_no_link(&node).await;
     assert_eq!(node.fake.noted.attempted.lock().unwrap().len(), 1);
 }

@@ -1,5 +1,5 @@
-//! Whatever one client's accepted commands hold, the read models of all others go on: values at the
-//! edges of what a command may say, up to the rows that Postgres keeps.
+//! Whatever one client's accepted commands hold, everybody's read models go on: values at the
+//! limits of the commands, up to the rows that Postgres stores.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ fn order(tenant: &str, number: usize, amount: i64) -> Request {
     of(tenant, request(&stream, "PlaceOrder", "c", &data))
 }
 
-/// The rows of a view as text, but for the places in the log.
+/// The rows of a view as text, without the places in the log.
 async fn shown(url: &str, sql: &str) -> String {
     let sql = format!("SELECT coalesce(string_agg(v::text, '; '), '') FROM ({sql}) AS v");
     scalar::<String>(url, &sql).await
@@ -46,7 +46,7 @@ async fn shown(url: &str, sql: &str) -> String {
 #[tokio::test]
 async fn sums_beyond_64_bits_stop_nobody_and_are_flagged() {
     const COUNT: usize = 4_500;
-    // 2^52 times 4,500 is above 2^64; no batch alone is.
+    // 2^52 times 4,500 exceeds 2^64; the sum of one batch does not.
     let amount = 1_i64 << 52;
     let log = NewLog::make(Kind::Sqlite, 1).await;
     let mut lines: Vec<Request> = (0..COUNT)
@@ -79,13 +79,13 @@ async fn sums_beyond_64_bits_stop_nobody_and_are_flagged() {
     let paid = "SELECT order_id, captured_minor, too_large FROM read.order_summary \
                 WHERE order_id = '1' OR tenant = 'main' ORDER BY tenant";
     assert_eq!(shown(&url, paid).await, "(1,,captured_minor); (0,0,)");
-    // What is kept is exact.
+    // The stored sum is exact.
     let kept = "SELECT captured_minor::text FROM projection.payment_mix_v1_g1 WHERE tenant = 'big'";
     let sum = i128::from(amount) * COUNT as i128;
     assert_eq!(scalar::<String>(&url, kept).await, sum.to_string());
 }
 
-/// The commands of a case, if the folder is there.
+/// The commands of a case; `None` if the folder of cases does not exist.
 fn case(name: &str) -> Option<Vec<Json>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/cases/");
     let text = std::fs::read_to_string(format!("{path}{name}")).ok()?;
@@ -127,7 +127,7 @@ async fn the_orders_of_a_case_stop_nobody() {
     assert_eq!(scalar::<i64>(&url, sales).await, 5);
 }
 
-/// Keeps texts in its keys and beside them that are as long as a stream's id says.
+/// A projection with texts in and beside its keys; the stream's id gives their length.
 struct Texts;
 
 const TEXTS: &[Table] = &[Table {
@@ -156,7 +156,7 @@ impl Projection for Texts {
     }
 
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
-        // As many characters as its id says, U+0000 first; hardly any of it can be compressed away.
+        // The length is the stream's id. The text begins with U+0000 and can hardly be compressed.
         let length: u32 = entry.stream_id().parse().expect("a number");
         let text: String = (0..length)
             .filter_map(|n| char::from_u32(n * 7_919 % 55_000))

@@ -1,5 +1,5 @@
-//! The read side when something goes wrong: Postgres is killed, a rival or a rebuild comes, the log
-//! is damaged, a projection fails.
+//! The read side when something goes wrong: Postgres is killed, a second projector or a rebuild
+//! comes, the log is damaged, a projection fails.
 
 use std::sync::Arc;
 
@@ -102,7 +102,7 @@ async fn a_projector_whose_checkpoint_was_moved_changes_nothing_and_stops() {
     submit_all(&engine, shop_history(1, 20)).await;
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("it has caught up", async || level(&log, &url, &all).await).await;
-    // Another hash is enough: the whole of a checkpoint is compared.
+    // A different hash is enough: the projector compares the whole checkpoint.
     let forge = "UPDATE annals.checkpoint SET head = sha256('other') \
                  WHERE projection = 'payment_mix'";
     execute(&url, forge).await;
@@ -173,7 +173,7 @@ async fn damage_stops_its_partition_alone_and_names_its_place() {
     let why = projector.ready().unwrap_err();
     assert!(why.contains("damage in partition 2 at offset 5"), "{why}");
     assert!(!why.contains("partitions 0 to"), "{why}");
-    // One task follows all partitions, and the others are caught up with all the same.
+    // One task follows all partitions; it goes on with the others.
     until("the others have caught up", async || {
         let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
         let others = places
@@ -183,7 +183,7 @@ async fn damage_stops_its_partition_alone_and_names_its_place() {
     })
     .await;
     projector.stop().await.unwrap();
-    // What is to reach the log's end does not.
+    // A catch-up must reach the end of the log, so it fails.
     let caught_up = projector::catch_up(&log.log, &url, &all, Box::new(|_| {}));
     let error = caught_up.await.unwrap_err();
     assert!(matches!(error, RuntimeError::Stop(_)), "{error}");
@@ -224,7 +224,8 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
     );
     projector.stop().await.unwrap();
 
-    // Mended under another version: it must be rebuilt, and says so.
+    // The corrected projection has a new version; its tables must be rebuilt, and the error says
+    // so.
     let last = all.len() - 1;
     all[last] = Arc::new(Sample {
         name: "sample",
@@ -244,7 +245,7 @@ async fn a_projection_that_fails_stops_at_its_place_and_the_others_go_on() {
     assert!(level(&log, &url, &all).await);
 }
 
-/// So many payments of one order, of the same amount each.
+/// `count` payments of one order, each of the same amount.
 fn payments(count: usize, amount: i64) -> Vec<Request> {
     let payment = |number: usize| {
         let data =
@@ -295,12 +296,12 @@ async fn a_projector_that_goes_on_refuses_a_gap_in_a_stream_that_it_has_not_read
     let all = read_models();
     let caught_up = async || projector::catch_up(&raw.log, &url, &all, Box::new(|_| {})).await;
     caught_up().await.unwrap();
-    // What follows is taken up by whoever goes on.
+    // A projector that resumes takes up further commits.
     let before = scribe.records().len();
     scribe.commits(&["thing-a"]);
     raw.write(Partition(0), &scribe.records()[before..]).await;
     caught_up().await.unwrap();
-    // Linked as it should be, and decided on a version that the stream never had.
+    // This commit is linked correctly, but was decided on a version that the stream never had.
     let value = scribe.value("thing-b", 9);
     let gap = scribe.record_of("main/thing-b", value, |_| {});
     raw.write(Partition(0), &[gap]).await;

@@ -1,4 +1,4 @@
-//! A stopped or late read model: everybody can see it, and what mends it works on the running
+//! A stopped or late read model: everybody can see that, and the remedy works on the running
 //! projector.
 
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use tests::harness::stack::read_models;
 use super::{Sample, database, execute, level, rows_of, scalar, shop_history, submit_all, until};
 use crate::write_side::start;
 
-/// Lets Postgres refuse each new row of the live table of `payment_mix`.
+/// Makes Postgres refuse each new row of the live table of `payment_mix`; returns the SQL that ends
+/// this.
 async fn refuse(url: &str) -> String {
     let table = "SELECT tables[1] FROM annals.generation \
                  WHERE projection = 'payment_mix' AND state = 'live'";
@@ -26,7 +27,7 @@ async fn refuse(url: &str) -> String {
     format!("ALTER TABLE projection.\"{table}\" DROP CONSTRAINT refuses")
 }
 
-/// A history of its own, of a tenant of its own.
+/// A history with a tenant of its own.
 fn history(seed: u64, orders: u32) -> Vec<Request> {
     let lines = shop_history(seed, orders).into_iter();
     let of_tenant = |line| Request {
@@ -50,7 +51,7 @@ async fn what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it() {
     let postgres = Postgres::start();
     let url = database(&postgres).await;
     let all = read_models();
-    // With one task and with as many as partitions: all of a task's projections may stop, or one.
+    // One projection stops, and the other projections of its task go on.
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     until("it follows", async || projector.ready().is_ok()).await;
     let sampler = Sampler::spawn(&log.log, &url).unwrap();
@@ -162,7 +163,8 @@ async fn an_idle_projector_notices_a_rebuild_of_another_process() {
     submit_all(&engine, history(4, 20)).await;
     let projector = Projector::spawn(&log.log, &url, &own, 1).unwrap();
     until("it has caught up", async || level(&log, &url, &own).await).await;
-    // A newer program's tables are live: this one must not write them, and says so unasked.
+    // The live tables are those of a newer program. This projector must not write to them, and must
+    // report that without new commits.
     let rebuild = async |projections: Vec<Arc<dyn Projection>>| {
         let on_reading = Box::new(|_| {});
         let rebuilt = projector::rebuild(&log.log, &url, &projections, "sample", on_reading);
@@ -174,7 +176,7 @@ async fn an_idle_projector_notices_a_rebuild_of_another_process() {
         said.contains("annals projections rebuild sample")
     })
     .await;
-    // And the command that it names helps.
+    // The command that readiness names helps.
     rebuild(own.clone()).await;
     until("it goes on", async || projector.ready().is_ok()).await;
     projector.stop().await.unwrap();

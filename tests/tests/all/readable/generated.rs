@@ -1,5 +1,5 @@
-//! Commands made from their JSON Schemas: every field, plain or at the edges of what it may hold, in
-//! all the ways in which numbers and times can be spelled.
+//! Commands generated from their JSON Schemas: every field with plain values and with values at its
+//! limits, in all spellings of numbers and times.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
-/// Moments at the edges of what is kept, some of them beyond.
+/// Times at the limits of the kept range, some of them beyond.
 const MOMENTS: [&str; 8] = [
     "2018-06-04T16:44:48Z",
     "2018-06-04T13:44:48.25-03:00",
@@ -20,7 +20,7 @@ const MOMENTS: [&str; 8] = [
     "9999-12-31T22:59:60.9-01:00",
 ];
 
-/// All types of commands and events with their schemas, and what these refer to.
+/// The schemas of all types of commands and events, and their definitions.
 pub(super) struct Schemas {
     pub(super) commands: Vec<(&'static str, &'static str, Value)>,
     events: Vec<(&'static str, Value)>,
@@ -60,7 +60,7 @@ impl Schemas {
         }
     }
 
-    /// The places of all fields of all commands and events.
+    /// The paths of all fields of all commands and events.
     pub(super) fn all_places(&self) -> BTreeSet<String> {
         let mut places = BTreeSet::new();
         for (_, name, schema) in &self.commands {
@@ -72,7 +72,7 @@ impl Schemas {
         places
     }
 
-    /// The places of all fields below `schema`, as names joined by slashes.
+    /// The paths of all fields below `schema`: names joined by slashes.
     fn places(&self, schema: &Value, at: &str, places: &mut BTreeSet<String>) {
         let schema = self.resolved(schema);
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -91,7 +91,7 @@ impl Schemas {
     }
 }
 
-/// What makes values of a schema.
+/// Makes random values of a schema.
 pub(super) struct Maker<'a> {
     pub(super) random: StdRng,
     pub(super) schemas: &'a Schemas,
@@ -120,7 +120,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// The text of a value that has the shape of `schema`, but for moments that are out of range.
+    /// The JSON text of a value of this schema; only its times may be out of range.
     pub(super) fn value(&mut self, schema: &Value) -> String {
         let schema = self.schemas.resolved(schema).clone();
         for one in ["anyOf", "oneOf"] {

@@ -1,4 +1,4 @@
-//! A log over a real one that breaks the promises it is told to, and no others.
+//! A log over a real one that breaks exactly the configured guarantees.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use position::{LogId, Offset, Partition};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-/// The promise that is broken.
+/// How the log breaks a guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Lose,
@@ -29,13 +29,13 @@ pub(super) enum Fault {
     WrongClock,
     SmallRecordsOnly,
     UnsafeSettings,
-    /// Neither a group nor a directory.
+    /// Has neither a group nor a directory.
     NoBeside,
 }
 
-/// Which commit of partition 0 it befalls.
+/// The commit of partition 0 that a fault hits, counted from 0.
 const VICTIM: u64 = 40;
-/// An offset that a commit of partition 0 has.
+/// The offset of some commit in partition 0.
 const HIDDEN: Offset = Offset(60);
 
 pub(super) struct Spoiled {
@@ -192,14 +192,14 @@ impl Appender for SpoiledAppender {
     }
 }
 
-/// What waits for something else.
+/// Answers and records that wait for another record.
 #[derive(Default)]
 struct Kept {
-    /// The victim's, which is told as if it stood behind the record before it.
+    /// The answer for the lost victim; it claims the offset after the record before.
     lost: Option<AppendDone>,
-    /// The place of the last commit that was acknowledged, if it was the one before the victim.
+    /// The acknowledgement of the commit before the victim, once it has come.
     before: Option<Appended>,
-    /// The victim, to be sent after the next.
+    /// The victim, which is sent after the next record.
     held: Option<(NewRecord, AppendDone)>,
 }
 
@@ -215,7 +215,7 @@ impl SpoiledSession {
         self.faults.contains(&fault)
     }
 
-    /// Answers for the record that was lost, in its turn.
+    /// Acknowledges the lost record, once the record before it is acknowledged.
     fn lose(kept: &Mutex<Kept>) {
         let told = {
             let mut kept = kept.lock().unwrap();
@@ -289,8 +289,8 @@ impl AppendSession for SpoiledSession {
     }
 }
 
-/// Leaves a record that is not ours in partition 0, and behind it an offset without a record: the
-/// mark of a transaction.
+/// Writes a foreign record to partition 0, and after it an offset without a record: the marker of a
+/// transaction.
 pub(super) async fn leave_a_gap(address: &LogAddress) {
     let LogAddress::Kafka { brokers, topic } = address.clone() else {
         panic!("no topic");

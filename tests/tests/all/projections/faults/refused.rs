@@ -1,4 +1,5 @@
-//! A projection whose rows Postgres refuses from some commit on: a day before all that it knows.
+//! A projection whose rows Postgres refuses from some commit on: their date is before Postgres's
+//! first one.
 
 use chrono::NaiveDate;
 use projector::{
@@ -7,7 +8,7 @@ use projector::{
 
 pub(super) const NAME: &str = "refused";
 
-/// With batches of some 2,000 commits, the next one is folded by the time that this one is refused.
+/// Batches have about 2,000 commits, so the next batch is folded before Postgres refuses this one.
 const POSITION_KEPT_MAX: u64 = 4_500;
 
 const TABLES: &[Table] = &[Table {
