@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_may_be_so_much_above_the_raw_one() {
+    fn a_latency_meets_its_goal_up_to_the_limit_above_the_raw_value() {
         let rounds = [(1.25, 1.0), (2.5, 2.0), (9.0, 2.0)];
         assert_eq!(figure(Goal::AboveAtMost(0.5), &rounds).is_met(), Some(true));
         assert_eq!(

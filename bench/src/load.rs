@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_stands_still_makes_everything_late_that_was_due_meanwhile() {
+    async fn a_stall_makes_every_request_late_that_was_due_meanwhile() {
         let gate = Arc::new(tokio::sync::Mutex::new(()));
         let held = Arc::clone(&gate).lock_owned().await;
         let measuring = tokio::spawn(open_loop(1_000, 200, move |_| {

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_of_writing_makes_no_difference_and_the_content_does() {
+    fn the_spelling_makes_no_difference_and_the_content_does() {
         let same = [
             (r#"{"a":1,"b":[2.0]}"#, r#"{ "b":[2], "a":1e0 }"#),
             (r#"{"a":null}"#, "{}"),

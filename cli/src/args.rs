@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_of_settings_becomes_flags() {
+    fn typed_settings_become_flags() {
         let typed = "annals serve --role projector,query-api --data d --listen 127.0.0.1:0 -v";
         let cli = Cli::try_parse_from(typed.split(' ')).unwrap();
         let expected = [

@@ -325,7 +325,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_obeyed_gets_out_in_any_format(
+        fn no_format_prints_characters_that_a_terminal_or_a_spreadsheet_obeys(
             texts in prop::collection::vec((hostile_text(), hostile_text()), 1..4),
         ) {
             let rows: Vec<Value> = texts

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_keeps_its_distance() {
+    fn a_deadline_keeps_its_distance_on_the_other_clock() {
         let at = |tv_sec, tv_nsec| timespec { tv_sec, tv_nsec };
         let moved = |until, wall, now| {
             let moved = moved(until, wall, now);

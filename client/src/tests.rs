@@ -74,7 +74,7 @@ async fn a_command_without_an_answer_is_sent_again_under_its_id() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_wait_says_what_was_in_the_way() {
+async fn a_client_that_does_not_wait_reports_why_it_was_turned_away() {
     let (client, door) = client_of(&[(503, BUSY)]).await;
     let client = client.retry_for(Duration::ZERO);
     let error = client.send(&approve()).await.unwrap_err();
@@ -97,7 +97,7 @@ async fn a_refusal_is_an_answer_and_brings_its_facts() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_header_is_named_and_nothing_is_sent() {
+async fn a_value_that_cannot_be_a_header_is_named_and_nothing_is_sent() {
     let (client, door) = client_of(&[]).await;
     let mut command = approve();
     command.actor = Some("user:7\n".to_owned());
@@ -120,7 +120,7 @@ async fn what_cannot_be_a_header_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn what_is_no_door_is_called_none() {
+async fn an_answer_that_no_door_gives_is_an_error_of_its_own() {
     let (client, _) = client_of(&[(200, "hello")]).await;
     let error = client.send(&approve()).await.unwrap_err();
     assert!(matches!(error, ClientError::NotADoor { .. }), "{error}");

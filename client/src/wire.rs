@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_is_one_segment() {
+    fn an_id_stays_one_segment_of_a_path() {
         assert_eq!(segment("order-1.a~b_c"), "order-1.a~b_c");
         assert_eq!(segment("a/b?c ü"), "a%2Fb%3Fc%20%C3%BC");
     }

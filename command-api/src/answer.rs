@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_says_whether_it_was_attempted() {
+    fn an_error_says_whether_the_command_was_attempted() {
         let away = |reason| SubmitError::TurnedAway {
             reason,
             retry_after: Duration::from_millis(20),

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_comes_too_slowly_is_said_to_and_ends_the_batch() {
+    async fn a_line_that_comes_too_slowly_is_reported_and_ends_the_batch() {
         let chunks = vec![Ok(Bytes::from("a\nb")), Err(Error::new(TooSlow))];
         let mut lines = Lines::new(stream::iter(chunks), 8);
         assert!(lines.next().await.unwrap().text.is_ok());
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_line_is_no_line() {
+    async fn an_incomplete_line_is_no_line() {
         let broken = || Err(Error::new(std::io::Error::other("reset")));
         let chunks = vec![Ok(Bytes::from("a\nb")), broken()];
         let mut lines = Lines::new(stream::iter(chunks), 8);

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_has_so_many_lines() {
+    fn a_second_has_a_limit_of_log_lines() {
         let lines = Lines::new();
         let written = (0..5_000).filter(|_| lines.has_room_at(7)).count();
         assert_eq!(written as u64, LINES_PER_SECOND_MAX);

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_reading_depends_on_never_takes_the_command_door_out_of_rotation() {
+    async fn a_failing_read_side_never_takes_the_command_door_out_of_rotation() {
         let roles = [Role::CommandApi, Role::Projector, Role::QueryApi];
         let health = Health::new(roles, String::new)
             .check("writing", &[Role::CommandApi], || async { Ok(()) })

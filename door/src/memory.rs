@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_dropped_makes_room_for_who_waits() {
+    async fn dropped_memory_makes_room_for_a_waiting_request() {
         let share = Memory::new(400 * KIB).share();
         let held = share.charge().take(100 * KIB).await.unwrap();
         let charge = share.charge();
@@ -411,7 +411,7 @@ mod tests {
 
     /// Requests that hold a small part while they wait for a large part all get one in the end.
     #[tokio::test(start_paused = true)]
-    async fn those_who_wait_do_not_wait_for_each_other() {
+    async fn waiting_requests_never_wait_for_each_other() {
         let share = Memory::new(32 * MIB).share();
         let one = || async {
             let charge = share.charge();

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_cannot_be_sent_again_is_not_sent() {
+    fn a_line_that_is_no_object_or_has_no_usable_id_is_not_sent() {
         for line in ["[]", "7", "{", "{} {}", r#"{"id":null}"#, "\u{feff}{}"] {
             assert!(with_id(1, line.as_bytes()).is_err(), "{line}");
         }

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_written_where_a_file_is_wanted_and_none_as_a_formula() {
+    fn a_requested_file_lists_all_rows_and_none_as_a_formula() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.csv");
         let mut listing = Listing::written_to(Some(&path)).unwrap();

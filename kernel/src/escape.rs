@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_shown_instead() {
+    fn control_characters_are_shown_and_not_obeyed() {
         for (text, one_line) in [
             ("São Paulo, 東京, 👩‍👩‍👧", "São Paulo, 東京, 👩‍👩‍👧"),
             ("\u{1b}]0;t\u{7}\u{1b}[2J", "\\u{1b}]0;t\\u{7}\\u{1b}[2J"),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spreadsheet_would_compute_is_a_text() {
+    fn formulas_become_text() {
         for (text, cell) in [
             ("=1+1", "'=1+1"),
             ("@SUM(A1)", "'@SUM(A1)"),

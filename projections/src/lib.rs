@@ -56,7 +56,7 @@ mod tests {
 
     /// A new event fails this test until it is listed with the read models that take it up.
     #[test]
-    fn each_event_is_taken_up_by_the_read_models_that_are_meant_to() {
+    fn each_event_changes_exactly_the_intended_read_models() {
         let mut taken: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         let shop = Registry::new()
             .with::<Customer>()

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missing_before_anybody_looked_is_as_old_as_the_last_that_was_taken_up() {
+    fn the_first_lag_counts_from_the_last_commit_that_was_taken_up() {
         let began = Instant::now();
         let mut samples = Samples::new(began);
         samples.take(ends_at(15), 1, standing(10), began);

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_stopped_or_is_far_behind_is_stale() {
+    fn a_read_model_that_stopped_or_is_far_behind_is_stale() {
         for (lag_ms, stopped_partitions, stale) in [
             (0, 0, None),
             (9_999, 0, None),

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_meant_for_people_is_shown() {
+    fn only_read_models_for_people_are_shown() {
         let shown = all();
         let names: Vec<&str> = shown.iter().map(|shown| shown.model.name).collect();
         // `stream_commits` is for SQL only.

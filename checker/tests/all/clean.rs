@@ -188,7 +188,7 @@ fn a_history_that_is_not_complete_tolerates_others() {
 }
 
 #[test]
-fn recorded_times_of_before_that_stand_still_or_fall_are_counted_and_are_no_violation() {
+fn in_a_partial_history_recorded_times_that_do_not_increase_are_counted_and_are_no_violation() {
     let mut world = World::new(1);
     world.add("s-1", "a", 0, 1);
     world.add("s-1", "b", 1, 1);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_is_used() {
+    fn given_settings_are_used() {
         assert_eq!(Given::default().resolve(), Ok(KafkaSecurity::default()));
         let given = Given {
             ca: Some("ca.pem".into()),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_may_lie_in_a_file_and_ends_with_its_line() {
+    fn a_password_may_be_in_a_file_and_ends_with_its_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "open sesame\r\n").unwrap();
         let given = Given {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_used_is_refused_by_name() {
+    fn unusable_settings_are_refused_by_name() {
         let file = || Some(PathBuf::from("there/is/none"));
         let text = || Some("x".to_owned());
         let tls = |change: fn(&mut Given)| {

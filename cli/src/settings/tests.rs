@@ -44,7 +44,7 @@ fn flags_go_over_variables_over_the_file_over_defaults() {
 }
 
 #[test]
-fn what_follows_from_the_data_folder_follows_it() {
+fn paths_below_the_data_folder_follow_its_setting() {
     let settings = Settings::from_layers(&flags(&[("data", "d")], None), vec![]).unwrap();
     assert_eq!(settings.log.to_string(), "sqlite:d/log.db");
     assert_eq!(
@@ -242,7 +242,7 @@ fn other_nodes_are_told_an_address_that_they_can_reach() {
 }
 
 #[test]
-fn how_brokers_are_talked_to_is_shown_without_the_password() {
+fn broker_settings_are_shown_without_the_password() {
     let environment = variables(&[
         ("ANNALS_KAFKA_SECURITY", "sasl_ssl"),
         ("ANNALS_KAFKA_SASL_USERNAME", "anna"),

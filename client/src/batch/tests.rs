@@ -328,7 +328,7 @@ async fn a_client_without_progress_gives_up_and_says_that_it_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn what_cannot_become_better_is_not_tried_again() {
+async fn a_final_failure_is_not_tried_again() {
     for status in [400, 404, 413, 415] {
         let (url, door) = start(&[Mood::Status(status)]).await;
         let (_, error) = send(&url, options(10), lines(3)).await;

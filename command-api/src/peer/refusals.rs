@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_refusals_is_told_in_a_few_warnings_that_count_it() {
+    fn a_flood_of_refusals_gives_a_few_warnings_with_its_count() {
         let (refusals, begin) = (Refusals::default(), Instant::now());
         let flood = (0..100_000).map(|ms| begin + Duration::from_millis(ms));
         let told: Vec<u64> = flood.filter_map(|now| refusals.count(now)).collect();

@@ -301,7 +301,7 @@ fn size<D: Decider<State: serde::Serialize>>(history: &[(D::Event, Timestamp)]) 
 /// Facts that may repeat without limit and are no longer needed take no room in a state: earlier
 /// addresses and single refunds.
 #[test]
-fn what_is_over_takes_no_room_in_a_state() {
+fn past_facts_take_no_room_in_a_state() {
     let moves = |count: usize| {
         let registered = CustomerRegistered {
             name: None,

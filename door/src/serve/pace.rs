@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_stands_still_is_given_up() {
+    async fn a_stalled_transfer_is_given_up() {
         let mut pace = Pace::new(Duration::from_secs(10), 1_000);
         let began = Instant::now();
         poll_fn(|context| pace.wait(context)).await;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_trickles_is_given_up_and_what_keeps_the_rate_is_not() {
+    async fn a_transfer_below_the_rate_is_given_up_and_one_that_keeps_it_is_not() {
         for (size, lives) in [(1, false), (4_000, false), (5_000, true)] {
             let mut pace = Pace::new(Duration::from_secs(10), 1_000);
             let mut is_alive = true;

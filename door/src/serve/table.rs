@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_longest_makes_room_and_who_is_busy_never_does() {
+    async fn the_longest_waiting_connection_makes_room_and_a_busy_one_never_does() {
         let table = table(3, 3);
         let mut places = Vec::new();
         for last in 1..=3 {
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_command_s_answer_is_waited_for_and_so_is_nobody_who_goes_on_at_once() {
+    async fn no_connection_makes_room_while_it_is_owed_an_answer_or_has_only_begun_to_wait() {
         let table = table(3, 3);
         let places: Vec<_> = (1..=3)
             .map(|last| table.admit(address(last)).unwrap())
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_memory_makes_room() {
+    async fn a_connection_that_waits_for_memory_makes_room() {
         let table = table(1, 1);
         let place = table.admit(address(1)).unwrap();
         place.connection.enter(Phase::Busy);

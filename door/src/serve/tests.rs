@@ -94,7 +94,7 @@ fn short() -> Limits {
 }
 
 #[tokio::test]
-async fn who_says_nothing_or_half_a_head_is_closed() {
+async fn a_connection_that_sends_nothing_or_half_a_head_is_closed() {
     let served = Served::with(short()).await;
     for said in ["", "GET /livez HTTP/1.1\r\nHost: local"] {
         let mut stream = served.connect().await;
@@ -129,7 +129,7 @@ async fn a_body_that_does_not_come_is_answered_with_408() {
 }
 
 #[tokio::test]
-async fn lines_may_rest_and_may_not_trickle() {
+async fn a_batch_may_rest_between_lines_and_no_line_may_trickle() {
     let limits = Limits {
         idle_timeout: SOON,
         ..short()
@@ -148,7 +148,7 @@ async fn lines_may_rest_and_may_not_trickle() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_his_answer_loses_it() {
+async fn a_client_that_does_not_read_its_answer_loses_it() {
     let served = Served::with(short()).await;
     let mut stream = served.connect().await;
     let head = "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -170,7 +170,7 @@ fn posted(path: &str, media_type: &str) -> String {
 }
 
 #[tokio::test]
-async fn health_is_answered_where_all_connections_are_taken() {
+async fn health_is_answered_when_all_connections_are_taken() {
     let limits = Limits {
         connections_max: 2,
         ..Limits::default()
@@ -209,7 +209,7 @@ async fn health_is_answered_where_all_connections_are_taken() {
 }
 
 #[tokio::test]
-async fn whoever_keeps_us_waiting_makes_room_however_little_he_sends_meanwhile() {
+async fn a_client_that_keeps_the_door_waiting_makes_room_even_if_it_sends_a_little() {
     let limits = Limits {
         connections_max: 2,
         // Room for one body of this size.
@@ -263,7 +263,7 @@ async fn every_route_is_closed_to_foreign_pages() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_what_was_begun_and_closes_what_is_idle() {
+async fn a_stop_answers_begun_requests_and_closes_idle_connections() {
     let mut served = Served::with(Limits::default()).await;
     let mut idle = served.connect().await;
     let mut asking = served.connect().await;

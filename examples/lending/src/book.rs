@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_already_so_since_the_given_time_adds_nothing() {
+    fn a_command_that_has_been_true_since_its_time_adds_nothing() {
         let mut history = vec![(lent(7, 15), 1)];
         assert_eq!(judge(&history, lend(7, 15), 1), Ok(vec![]));
         history.push((returned(7, 1, 15), 9));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn old_news_change_nothing() {
+    fn refuses_a_command_dated_before_the_last_loan_or_return() {
         let mut history = vec![(lent(7, 15), 1), (returned(7, 1, 15), 9)];
         let refusal = Rejection::Superseded { since: day(9) };
         assert_eq!(judge(&history, lend(7, 15), 1), Err(refusal));

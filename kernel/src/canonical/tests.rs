@@ -71,7 +71,7 @@ fn numbers_are_exact() {
 }
 
 #[test]
-fn what_leaves_open_what_it_says_is_refused_with_its_place() {
+fn ambiguous_json_is_refused_with_its_place() {
     refused_at(r#"{"a":[0,{"b/~":1,"c":2,"b\u002f~":3}]}"#, "/a/1/b~1~0");
     refused_at(r#"{"b":1,"a":2,"a":3}"#, "/a");
     refused_at(r#"{"\n":1,"ä":2,"\u000a":3}"#, "/\n");
@@ -281,7 +281,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
     #[test]
-    fn a_number_stays_what_it_is_and_takes_no_more_room(text in decimal()) {
+    fn a_number_keeps_its_value_and_its_size_is_bounded(text in decimal()) {
         let exact = Exact::of(&text);
         let written = canonical_json(&text);
         let written = written.unwrap();
@@ -298,7 +298,7 @@ proptest! {
     }
 
     #[test]
-    fn the_form_of_a_form_is_itself_and_says_the_same(text in json()) {
+    fn the_canonical_form_of_a_canonical_form_is_itself_and_has_the_same_content(text in json()) {
         let Ok(written) = canonical_json(&text) else {
             // A member occurs twice.
             return Ok(());

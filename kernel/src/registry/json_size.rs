@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_json_already_stands_as_it_is() {
+    fn raw_json_is_counted_unchanged() {
         let raw = RawValue::from_string(r#"{"a" : [1, "\n"]}"#.to_owned()).unwrap();
         same(&raw);
         same(&vec![(1, raw)]);

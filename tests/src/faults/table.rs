@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_were_there() {
+    fn a_percentile_is_one_of_the_values() {
         let values: Vec<Duration> = (1..=100).rev().map(Duration::from_secs).collect();
         assert_eq!(percentile(&values, 50), Some(Duration::from_secs(50)));
         assert_eq!(percentile(&values, 99), Some(Duration::from_secs(99)));

@@ -26,15 +26,15 @@ const FOLLOWED: [(&str, &str); 13] = [
     ),
     (
         "annals log verify --log {address}",
-        "what_is_only_looked_at_is_looked_at_as_advised",
+        "commands_that_only_read_work_as_advised",
     ),
     (
         "annals log verify --log {}",
-        "what_is_only_looked_at_is_looked_at_as_advised",
+        "commands_that_only_read_work_as_advised",
     ),
     (
         "annals log copy --log {} --to kafka://HOST:PORT/TOPIC",
-        "what_is_only_looked_at_is_looked_at_as_advised",
+        "commands_that_only_read_work_as_advised",
     ),
     (
         "annals migrate{whose}{hint}",
@@ -50,7 +50,7 @@ const FOLLOWED: [(&str, &str); 13] = [
     ),
     (
         "annals projections resume {name}",
-        "what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it",
+        "a_stopped_projection_goes_on_when_another_process_resumes_or_rebuilds_it",
     ),
     (
         "annals config secret",

@@ -13,7 +13,7 @@ use tests::harness::postgres::Postgres;
 const LENGTH: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_attack_takes_more_memory_than_there_is_or_health_from_others() {
+async fn under_each_attack_a_node_keeps_its_memory_limit_and_answers_health_requests() {
     let postgres = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
     let options = Options {
         program: PathBuf::from(env!("CARGO_BIN_EXE_annals-under-test")),

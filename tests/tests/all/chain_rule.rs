@@ -440,7 +440,7 @@ fn a_reader_that_forgets_any_condition_of_the_rule_is_noticed() {
 }
 
 #[test]
-fn before_the_first_claim_no_commit_counts_not_even_one_of_term_0_and_nobody() {
+fn before_the_first_claim_no_commit_counts_not_even_one_with_term_0_and_the_nil_writer() {
     let mut chain = Chain::genesis(Partition(0));
     let headers = CommitHeaders {
         term: Term(0),

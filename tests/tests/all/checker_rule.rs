@@ -211,7 +211,7 @@ fn judge_twice(seed: u64, mut spoiled: impl FnMut(&mut RawRecord)) -> (Vec<&'sta
 }
 
 #[test]
-fn the_checkers_rule_and_the_engines_say_the_same_of_any_records() {
+fn checker_and_engine_give_the_same_verdict_on_any_records() {
     let seeds = match std::env::var(SEED) {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => {

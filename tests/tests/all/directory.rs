@@ -106,7 +106,7 @@ fn record(key: &[u8], value: Option<&[u8]>) -> NewRecord {
 }
 
 #[tokio::test]
-async fn what_one_node_says_the_others_learn_whenever_they_begin_to_listen() {
+async fn each_node_learns_what_the_others_write_whenever_it_starts() {
     let new = NewLog::make(Kind::Kafka, 4).await;
     let (one, _) = listen(&new.address).await;
     let (_other, mut known) = listen(&new.address).await;
@@ -198,7 +198,7 @@ async fn a_hint_of_a_lower_term_does_not_stay_the_last_word() {
 
 /// The topic holds a hint of an earlier log, and a hint that is a lie.
 #[tokio::test]
-async fn what_is_said_of_another_log_is_not_known_and_a_lie_is_outdone_by_whoever_speaks_last() {
+async fn hints_of_another_log_are_ignored_and_a_later_hint_replaces_a_lie() {
     let new = NewLog::make(Kind::Kafka, 4).await;
     let left_behind = Hint {
         log: LogId(Uuid::from_u128(1)),

@@ -75,7 +75,7 @@ fn toured() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_program_that_tests_and_readme_call_is_brought_by_setup() {
+fn setup_installs_every_program_that_tests_and_readme_call() {
     let setup = fs::read_to_string(root().join("ops/setup")).unwrap();
     let words: Vec<&str> = setup.split([' ', '\n', ';']).collect();
     let in_loop = setup

@@ -114,7 +114,7 @@ async fn five_refunds_of_one_moment_are_five() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_changes_forth_and_back_in_one_moment_is_the_last_one() {
+async fn an_address_changed_forth_and_back_in_one_moment_ends_as_the_last_one() {
     on_both_logs(async |stack| {
         let address = |city: &str| json!({"city": city, "state": "PR", "postcode_prefix": "1"});
         let mut lines = vec![line("customer-1", "RegisterCustomer", "r", &address("old"))];
@@ -216,7 +216,7 @@ async fn log_that_is_ahead(kind: Kind, until: Timestamp) -> NewLog {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_log_that_is_ahead_events_happen_when_the_clock_says() {
+async fn in_a_log_that_is_ahead_events_occur_at_the_time_of_the_clock() {
     let until: Timestamp = "2099-01-01T00:00:00Z".parse().unwrap();
     for kind in [Kind::Sqlite, Kind::Kafka] {
         let served = Served::over(log_that_is_ahead(kind, until).await).await;

@@ -86,7 +86,7 @@ const HARMS: [Harm; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_accepted_that_the_log_s_path_does_not_lead_to() {
+async fn no_command_is_accepted_once_the_logs_path_leads_elsewhere() {
     for (harm, make) in HARMS {
         let log = NewLog::make(Kind::Sqlite, 2).await;
         let engine = start(&log).await;

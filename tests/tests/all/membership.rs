@@ -244,7 +244,7 @@ async fn members_that_live_keep_their_partitions_through_many_short_sessions() {
 }
 
 #[tokio::test]
-async fn a_wish_that_was_not_asked_for_in_time_comes_in_full_later() {
+async fn an_assignment_that_was_not_fetched_in_time_comes_in_full_later() {
     let (log, group) = (new_log().await, unique_name("group"));
     let options = |node: &str| MembershipOptions {
         group: group.clone(),

@@ -346,7 +346,7 @@ async fn all_readers_call_the_same_place_of_a_changed_log_damaged() {
 }
 
 #[tokio::test]
-async fn a_column_of_another_type_is_what_its_bytes_are_and_no_absence_of_the_log() {
+async fn a_column_of_another_sqlite_type_counts_by_its_bytes_and_is_no_missing_log() {
     let raw = RawLog::empty(LogKind::Sqlite, 1).await;
     let path = match &raw.address {
         event_log::log::LogAddress::Sqlite { path } => path.clone(),

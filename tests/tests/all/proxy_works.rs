@@ -157,7 +157,7 @@ fn requests_of_a_kind_and_a_client_are_held_and_land_when_released() {
 }
 
 #[test]
-fn what_is_held_lands_although_its_client_was_cut_off() {
+fn held_requests_land_although_their_client_was_cut_off() {
     let scene = Scene::set();
     let held = scene
         .proxy
@@ -175,7 +175,7 @@ fn what_is_held_lands_although_its_client_was_cut_off() {
 }
 
 #[test]
-fn what_is_sent_again_overtakes_what_was_held() {
+fn retries_overtake_held_requests() {
     let scene = Scene::set();
     let held = scene
         .proxy
@@ -197,7 +197,7 @@ fn what_is_sent_again_overtakes_what_was_held() {
 }
 
 #[test]
-fn what_is_held_is_lost_when_both_sides_are_cut() {
+fn held_requests_are_lost_when_both_sides_are_cut() {
     let scene = Scene::set();
     let held = scene
         .proxy

@@ -131,7 +131,7 @@ async fn is_of_use(log: &dyn EventLog, id: LogId) {
 }
 
 #[tokio::test]
-async fn a_log_on_brokers_that_ask_who_one_is() {
+async fn a_log_works_on_brokers_that_require_authentication() {
     let kafka = secured::shared();
     let right = kafka.password(SaslMechanism::ScramSha512);
     let there = place(&kafka.by_password(), right.clone());
@@ -208,7 +208,7 @@ async fn a_log_on_brokers_that_ask_who_one_is() {
 }
 
 #[tokio::test]
-async fn the_program_is_let_in_by_its_settings() {
+async fn the_program_authenticates_itself_by_its_settings() {
     let kafka = secured::shared();
     let folder = tempfile::tempdir().unwrap();
     let address = place(&kafka.by_password(), KafkaSecurity::default()).address;
@@ -286,7 +286,7 @@ async fn secured_postgres() -> (Postgres, Authority, String) {
 }
 
 #[tokio::test]
-async fn a_postgres_that_is_reached_by_tls_only() {
+async fn a_postgres_that_requires_tls_is_reached_by_tls_only() {
     let (_postgres, authority, url) = secured_postgres().await;
     let with = |mode: &str, authority: &Authority| {
         let root = authority.certificate();

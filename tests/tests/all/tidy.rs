@@ -405,7 +405,7 @@ fn the_read_wing_never_links_the_write_wing() {
 }
 
 #[test]
-fn every_crate_of_ours_that_logs_is_heard() {
+fn the_log_filter_names_every_crate_of_ours_that_logs() {
     let dependencies = dependencies();
     let logs = |name: &&str| dependencies[*name].contains("tracing");
     let logging: BTreeSet<String> = reached("cli")
@@ -419,7 +419,7 @@ fn every_crate_of_ours_that_logs_is_heard() {
 }
 
 #[test]
-fn what_simulator_and_model_run_is_optimised() {
+fn the_crates_that_simulator_and_model_run_are_optimised() {
     let text = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     for name in reached("simulator").union(&reached("model")) {
         let wanted = format!("[profile.dev.package.{name}]\nopt-level = 2\n");

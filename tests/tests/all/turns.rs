@@ -139,7 +139,7 @@ fn place_in(partition: Partition, number: usize, data: &Value) -> Request {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_that_were_given_up_take_nothing_from_other_partitions() {
+async fn commands_that_were_given_up_take_no_room_from_other_partitions() {
     let new = NewLog::make(Kind::Sqlite, PARTITIONS).await;
     let engine = half_owning(&new).await;
     let data = large();
@@ -183,7 +183,7 @@ async fn commands_that_were_given_up_take_nothing_from_other_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_became_of_a_command_is_said_though_nobody_owns_and_many_wait() {
+async fn the_outcome_of_a_command_is_answered_without_an_owner_while_many_wait() {
     let new = NewLog::make(Kind::Sqlite, PARTITIONS).await;
     let engine = half_owning(&new).await;
     let (tenant, data) = (TenantId::default(), place());
@@ -229,7 +229,7 @@ async fn what_became_of_a_command_is_said_though_nobody_owns_and_many_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_batch_of_cheap_refusals_costs_others_their_turns_only() {
+async fn a_batch_of_cheap_refusals_costs_other_clients_no_more_than_their_turns() {
     let new = NewLog::make(Kind::Sqlite, PARTITIONS).await;
     let engine = start(&new).await;
     let stop = Arc::new(AtomicBool::new(false));

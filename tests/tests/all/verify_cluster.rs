@@ -141,7 +141,7 @@ fn a_broker_that_is_killed_and_comes_back_keeps_what_it_acknowledged() {
 }
 
 #[test]
-fn a_file_is_no_cluster() {
+fn verify_cluster_refuses_a_file() {
     let output = annals(&["verify-cluster", "--log", "sqlite:x.db"]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);

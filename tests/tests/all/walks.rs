@@ -110,7 +110,7 @@ fn a_decision_has_its_four_parts_and_a_line_in_the_list() {
 }
 
 #[test]
-fn the_architecture_is_read_in_one_go() {
+fn architecture_is_short_enough_to_read_in_one_go() {
     let lines = read("ARCHITECTURE.md").unwrap().lines().count();
     assert!(
         lines <= 250,
@@ -142,7 +142,7 @@ fn the_walks_go_through_functions_that_are_there() {
 }
 
 #[test]
-fn a_step_through_nothing_is_noticed() {
+fn a_step_through_a_missing_function_is_noticed() {
     let text = "\n## Walk\n| file | function |\n|---|---|\n| `a.rs` | `go` | x |\n| `b.rs` | `on` | x |\n## End\n";
     let walk = steps(section(text, "Walk"));
     let step = |file, function| Step { file, function };

@@ -64,7 +64,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_system_knows_this_process() {
+    fn the_system_reports_on_this_process() {
         let figures = figures().unwrap();
         assert_eq!(figures.len(), 7, "{figures:?}");
         for (name, value) in figures {

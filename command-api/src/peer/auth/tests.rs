@@ -53,7 +53,7 @@ fn a_peer_is_known_by_name_and_only_once() {
 }
 
 #[test]
-fn a_header_opens_nothing_but_what_it_was_made_for() {
+fn a_header_is_refused_for_another_method_path_or_address() {
     let identity = identity(Some(&secret()));
     let guard = Guard::new(identity.clone());
     let make = |method: Method, path: &str, authority: &str| {
@@ -134,7 +134,7 @@ fn nonces_are_remembered_while_they_are_of_use_and_bounded() {
 }
 
 #[test]
-fn without_a_secret_only_loopback_is_spoken_on() {
+fn without_a_secret_peers_speak_only_on_loopback() {
     let open = |listen: &str, address: &str| {
         Key::of(None, log(1), listen.parse().unwrap(), address).map(|_| ())
     };

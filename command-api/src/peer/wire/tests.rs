@@ -71,7 +71,7 @@ fn a_command_arrives_whole_in_one_line_however_its_data_was_written() {
 }
 
 #[test]
-fn what_a_request_lacks_stays_absent() {
+fn absent_fields_of_a_request_stay_absent() {
     let mut bare = request("null");
     bare.occurred_at = None;
     bare.expected_version = None;

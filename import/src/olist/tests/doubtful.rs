@@ -57,7 +57,7 @@ fn a_quote_that_is_never_closed_spoils_one_row() {
 }
 
 #[test]
-fn corrections_have_ids_of_their_own_and_are_what_was_refused_of_a_changed_stream() {
+fn corrections_repeat_the_refused_commands_of_a_changed_stream_under_new_ids() {
     use Verdict::{Accepted, AcceptedBefore, Changed, Refused, RefusedBefore};
     let commands = |folder: Folder, verdicts: [Verdict; 7]| -> Vec<(String, String)> {
         let plan = folder.plan();

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_are_cut_however_they_come() {
+    async fn messages_are_read_whole_however_their_bytes_arrive() {
         let (first, second) = (request(0, "n1"), request(1, "n22"));
         let all = [first.clone(), second.clone()].concat();
         for size in 1..all.len() {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_message_is_an_error_and_not_a_lot_of_memory() {
+    async fn bytes_that_are_no_message_are_an_error_and_take_no_memory() {
         let mut bytes: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
         assert!(Frames::of(&mut bytes, Framing::Kafka).next().await.is_err());
     }

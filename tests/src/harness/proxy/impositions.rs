@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_chosen_by_way_kind_and_client_and_the_hardest_deed_counts() {
+    fn messages_are_chosen_by_direction_kind_and_client_and_the_hardest_deed_counts() {
         let produce = Header {
             key: ApiKey::PRODUCE,
             client: "n1".to_owned(),

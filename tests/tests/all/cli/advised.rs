@@ -111,7 +111,7 @@ async fn a_log_that_is_missing_or_unfinished_is_made_as_advised() {
 }
 
 #[tokio::test]
-async fn nobody_is_advised_to_make_a_log_anew_whose_beginning_was_deleted() {
+async fn no_message_advises_to_create_a_log_whose_beginning_was_deleted() {
     let log = NewLog::make(Kind::Sqlite, 1).await;
     let engine = start(&log).await;
     for order in 0..5 {
@@ -281,7 +281,7 @@ async fn a_database_of_another_log_is_given_to_this_one_as_advised() {
 }
 
 #[tokio::test]
-async fn what_is_only_looked_at_is_looked_at_as_advised() {
+async fn commands_that_only_read_work_as_advised() {
     let log = NewLog::make(Kind::Sqlite, 1).await;
     let address = log.address.to_string();
     let folder = folder();

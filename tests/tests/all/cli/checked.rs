@@ -23,7 +23,7 @@ fn write(folder: &Path, name: &str, lines: &[String]) {
 }
 
 #[test]
-fn a_history_is_held_against_the_log_directly_and_through_a_dump() {
+fn a_history_is_checked_against_the_log_and_against_its_dump() {
     let folder = folder();
     let run = |arguments: &[&str]| call(folder.path(), arguments);
     assert_exit(&run(&["log", "create", "--partitions", "2"]), 0);

@@ -241,7 +241,7 @@ fn a_row_that_was_changed_after_its_answer_is_reported_and_can_be_corrected() {
 }
 
 #[test]
-fn an_import_in_vain_does_not_end_well() {
+fn an_import_that_accepts_nothing_ends_with_an_error_code() {
     let import = Import::of("stray-quote");
     let path = import.orders.join("olist_customers_dataset.csv");
     let text = fs::read_to_string(&path).unwrap();
@@ -278,7 +278,7 @@ fn an_import_in_vain_does_not_end_well() {
 }
 
 #[test]
-fn what_a_terminal_or_a_spreadsheet_would_obey_is_shown() {
+fn control_characters_and_formulas_are_shown_and_not_obeyed() {
     let import = Import::of("stray-quote");
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/terminal.ndjson");
     let hostile = [

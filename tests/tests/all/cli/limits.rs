@@ -141,7 +141,7 @@ async fn a_state_that_is_too_large_to_be_shown_is_refused_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_lines_nobody_reads_goes_on_and_ends_in_good_order() {
+async fn a_node_whose_log_lines_nobody_reads_goes_on_and_ends_in_good_order() {
     let folder = folder();
     // The reader of stderr ends before the first line.
     let script = "exec \"$@\" 2> >(exec true)";
@@ -165,7 +165,7 @@ async fn a_node_whose_lines_nobody_reads_goes_on_and_ends_in_good_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_model_that_stops_is_counted_and_told_of() {
+async fn a_stopped_read_model_is_counted_and_reported() {
     let folder = folder();
     let postgres = tests::harness::postgres::Postgres::start();
     let url = postgres.create_database().await;

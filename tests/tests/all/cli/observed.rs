@@ -237,7 +237,7 @@ async fn a_log_in_json_is_nothing_but_json_and_has_a_line_for_each_request() {
 }
 
 #[test]
-fn what_ends_a_program_before_it_begins_is_json_too() {
+fn an_error_before_the_start_is_json_too() {
     let folder = folder();
     for (arguments, code) in [
         (&["--log-format", "json", "sail"][..], 2),
@@ -262,7 +262,7 @@ fn what_ends_a_program_before_it_begins_is_json_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_supervisor_is_told_and_a_hang_up_stops_nothing() {
+async fn a_supervisor_is_notified_and_a_hang_up_signal_stops_nothing() {
     let folder = folder();
     let socket = folder.path().join("notify");
     let supervisor = UnixDatagram::bind(&socket).unwrap();

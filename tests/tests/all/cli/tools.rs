@@ -294,7 +294,7 @@ async fn a_log_on_kafka_is_checked_before_it_is_used() {
 }
 
 #[tokio::test]
-async fn serving_needs_what_it_names() {
+async fn serving_needs_a_log_and_a_migrated_database_and_says_how_to_make_them() {
     let folder = folder();
     let postgres = Postgres::start();
     let url = postgres.create_database().await;

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 /// Otherwise a program could be linked in a way that keeps libc's functions, and nobody would
 /// notice.
 #[test]
-fn the_client_librarys_waits_come_here() {
+fn the_client_library_waits_through_the_programs_functions() {
     let before = cli::waits::count();
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", "127.0.0.1:1")

@@ -158,7 +158,7 @@ async fn a_long_batch_keeps_the_order_of_each_stream() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_only_its_own_batch_along() {
+async fn a_client_that_leaves_ends_only_its_own_batch() {
     let served = Served::start().await;
     let (mut lines, body) = futures::channel::mpsc::unbounded::<Result<String, Infallible>>();
     lines
@@ -181,7 +181,7 @@ async fn a_client_that_leaves_takes_only_its_own_batch_along() {
 }
 
 #[tokio::test]
-async fn a_batch_says_what_its_lines_leave_out() {
+async fn a_header_of_a_batch_counts_for_the_lines_that_leave_it_out() {
     let served = Served::start().await;
     let lines = r#"{"stream":"order-1","command":"ShipOrder","id":"a","data":{}}
         {"stream":"order-1","command":"ShipOrder","id":"b","correlation_id":"mine","data":{}}"#

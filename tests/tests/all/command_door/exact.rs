@@ -171,7 +171,7 @@ async fn every_moment_that_is_accepted_is_read_again() {
 }
 
 #[tokio::test]
-async fn data_that_leaves_open_what_it_says_is_malformed() {
+async fn ambiguous_data_is_malformed() {
     let served = Served::start().await;
     let review = |rest: &str| format!(r#"{{"review":"r","score":5,{rest}}}"#);
     for (data, pointer) in [

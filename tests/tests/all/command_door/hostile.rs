@@ -317,7 +317,7 @@ async fn large_bodies_and_other_media_types_are_refused_wherever_they_are_sent()
 
 /// Bytes that are not HTTP are refused before any route, and the door goes on.
 #[tokio::test]
-async fn what_is_no_http_harms_nobody() {
+async fn bytes_that_are_not_http_do_no_harm() {
     let served = Served::start().await;
     let address = served.url.trim_start_matches("http://");
     for text in [

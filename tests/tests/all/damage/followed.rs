@@ -345,7 +345,7 @@ async fn a_cut_is_found_where_the_last_record_read_was_an_orphan() {
 }
 
 #[tokio::test]
-async fn foreign_records_hold_a_batch_back_for_a_second_and_not_for_the_callers_patience() {
+async fn foreign_records_delay_a_batch_by_about_a_second_and_not_by_the_callers_wait() {
     let mut scribe = history();
     let raw = RawLog::holding(Kind::Sqlite, scribe.records()).await;
     let mut reader = Reader::new(&raw, None);
@@ -447,7 +447,7 @@ async fn an_owner_whose_log_was_cut_while_it_was_away_believes_the_log() {
 }
 
 #[test]
-fn a_new_leader_an_error_and_an_orphan_each_ask_for_a_proof() {
+fn a_new_leader_an_error_and_an_orphan_each_require_a_proof() {
     let mut scribe = history();
     let late = scribe.commit_of("thing-a", but::of_an_earlier_term);
     scribe

@@ -336,7 +336,7 @@ async fn what_the_chain_cannot_show_is_found_with_checkpoints_that_others_hold()
 }
 
 #[tokio::test]
-async fn a_checkpoint_behind_damage_is_said_not_to_have_been_reached() {
+async fn a_checkpoint_after_damage_is_reported_as_not_reached() {
     let mut records = history().records().to_vec();
     let held = [2, HISTORY - 1].map(|offset| known(checkpoint_at(&records, offset)));
     records.remove(4);

@@ -142,7 +142,7 @@ async fn a_session_that_failed_takes_nothing_more_and_a_new_one_does() {
 }
 
 #[tokio::test]
-async fn what_was_handed_over_behind_a_lost_record_is_not_in_the_log_either() {
+async fn records_after_a_lost_record_are_not_in_the_log_either() {
     // On Kafka, the client refuses the record before it sends anything; on SQLite, a whole queue is
     // waiting.
     let raw = RawLog::empty(Kind::Sqlite, 2).await;

@@ -57,7 +57,7 @@ async fn a_log_may_be_made_again_and_stays_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn those_that_make_a_log_at_once_make_the_same() {
+async fn creators_at_the_same_time_make_the_same_log() {
     each_kind(async |kind| {
         let rounds = if kind == Kind::Sqlite { 30 } else { 3 };
         for round in 0..rounds {

@@ -45,7 +45,7 @@ async fn look(log: Arc<dyn EventLog>, offset: Offset) -> (Offset, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_leader_that_was_deposed_does_not_know_of_is_not_gone() {
+async fn a_record_that_a_deposed_leader_does_not_know_is_not_reported_as_lost() {
     let cluster = KafkaCluster::start(&[Ipv4Addr::LOCALHOST]);
     let address: LogAddress = format!("kafka://{}/{TOPIC}", cluster.bootstrap())
         .parse()

@@ -183,7 +183,7 @@ async fn reading_begins_anywhere_and_crosses_the_borders_of_pieces() {
 }
 
 #[tokio::test]
-async fn an_end_is_the_end_at_the_time_of_reading_and_not_one_long_past() {
+async fn a_read_reports_the_present_end_and_not_an_earlier_one() {
     // A reader that fetches ahead may hold an old end, after which other records have come.
     each_kind(async |kind| {
         let raw = RawLog::holding(kind, &numbers(0..2_000)).await;

@@ -61,7 +61,7 @@ async fn ten_thousand_commands_keep_their_order() {
 }
 
 #[tokio::test]
-async fn behind_the_first_moved_everything_is_moved() {
+async fn after_the_first_moved_command_all_later_ones_are_moved() {
     let fake = Fake {
         moves_after: 5,
         ..Fake::default()
@@ -148,7 +148,7 @@ async fn more_commands_than_a_link_takes_break_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_hop_is_short() {
+async fn forwarding_a_command_takes_little_time() {
     const COUNT: usize = 2_000;
     let node = Node::start(Fake::default(), None).await;
     let mut opened = Opened::to(&peers(None), &node.address);

@@ -69,7 +69,7 @@ async fn a_node_of_another_log_is_refused() {
 }
 
 #[tokio::test]
-async fn without_a_header_there_is_a_problem_and_no_more() {
+async fn a_request_without_the_header_gets_a_problem_and_no_more() {
     let node = Node::start(Fake::default(), None).await;
     let client = reqwest::Client::new();
     for what in ["commands", "hand-over", "take-over"] {
@@ -115,7 +115,7 @@ async fn partitions_are_handed_over_and_taken_over() {
 }
 
 #[tokio::test]
-async fn a_question_waits_for_so_long() {
+async fn a_question_without_an_answer_ends_after_its_timeout() {
     let fake = Fake {
         pause: SOON * 3,
         ..Fake::default()
@@ -185,7 +185,7 @@ async fn answered(really: SocketAddr, head: &str, body: &str) -> (String, Vec<Va
 }
 
 #[tokio::test]
-async fn a_header_that_was_used_is_refused() {
+async fn a_header_is_accepted_only_once() {
     let (_node, between, really) = node_and_thief().await;
     let head = stolen_head(&between).await;
     let (status, _) = answered(really, &head, "\n").await;

@@ -132,7 +132,7 @@ async fn where_nobody_listens_a_link_is_broken_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_node_breaks_the_link() {
+async fn an_answer_that_no_node_would_give_breaks_the_link() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = url(listener.local_addr().unwrap());
     for said in [

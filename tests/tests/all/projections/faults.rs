@@ -256,7 +256,7 @@ fn payments(count: usize, amount: i64) -> Vec<Request> {
 }
 
 #[tokio::test]
-async fn what_was_folded_while_postgres_refused_a_row_counts_once_for_the_others() {
+async fn commits_folded_while_postgres_refused_a_row_count_once_for_the_other_projections() {
     const COUNT: usize = 9_000;
     let log = NewLog::make(Kind::Sqlite, 1).await;
     fill(&log, payments(COUNT, 1)).await;

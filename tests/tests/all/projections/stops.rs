@@ -45,7 +45,7 @@ async fn states(log: &NewLog, url: &str, name: &str) -> Vec<(PlaceState, Option<
 }
 
 #[tokio::test]
-async fn what_stopped_goes_on_when_another_process_resumes_or_rebuilds_it() {
+async fn a_stopped_projection_goes_on_when_another_process_resumes_or_rebuilds_it() {
     let log = NewLog::make(Kind::Sqlite, 4).await;
     let engine = start(&log).await;
     let postgres = Postgres::start();
