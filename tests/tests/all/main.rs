@@ -26,6 +26,7 @@ mod main_job;
 mod many_nodes;
 mod membership;
 mod one_verdict;
+mod other_appends;
 mod peers;
 mod projections;
 mod proxy_works;

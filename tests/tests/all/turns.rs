@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use engine::command::{Became, Request, SubmitError, TurnedAway};
 use engine::{Engine, EngineOptions, MEMORY_BYTES_MIN};
-use event_log::log::{
-    AppendDone, AppendSession, Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader,
-};
-use event_log::record::{NewRecord, Record, partition_of};
+use event_log::log::{AppendDone, AppendSession, LogError};
+use event_log::record::{NewRecord, partition_of};
 use kernel::TenantId;
-use position::{Offset, Partition, Position};
+use position::{Partition, Position};
 use serde_json::{Value, json};
 use tests::harness::logs::{Kind, NewLog};
 
+use crate::other_appends::with_append;
 use crate::write_side::{place, request, shop, start, submit};
 
 const PARTITIONS: u32 = 2;
@@ -25,74 +23,16 @@ const STUCK: Partition = Partition(0);
 const FREE: Partition = Partition(1);
 const SOON: Duration = Duration::from_millis(400);
 
-/// A log that never answers appends to one partition.
-struct Stuck(Arc<dyn EventLog>);
-
-struct StuckAppender(Arc<dyn Appender>);
-
-struct StuckSession(Arc<dyn AppendSession>);
-
-#[async_trait]
-impl EventLog for Stuck {
-    fn address(&self) -> &LogAddress {
-        self.0.address()
-    }
-
-    fn partition_count(&self) -> u32 {
-        self.0.partition_count()
-    }
-
-    async fn check(&self) -> Result<Vec<String>, LogError> {
-        self.0.check().await
-    }
-
-    async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
-        self.0.bounds(partition).await
-    }
-
-    async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
-        self.0.read(partition, from).await
-    }
-
-    async fn read_at(
-        &self,
-        partition: Partition,
-        offsets: &[Offset],
-    ) -> Result<Vec<Option<Record>>, LogError> {
-        self.0.read_at(partition, offsets).await
-    }
-
-    fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {
-        self.0.follow(from)
-    }
-
-    async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
-        Ok(Arc::new(StuckAppender(self.0.appender().await?)))
-    }
-}
-
-#[async_trait]
-impl Appender for StuckAppender {
-    fn session(&self) -> Result<Arc<dyn AppendSession>, LogError> {
-        Ok(Arc::new(StuckSession(self.0.session()?)))
-    }
-
-    async fn flush(&self, wait: Duration) {
-        self.0.flush(wait).await;
-    }
-}
-
-impl AppendSession for StuckSession {
-    fn append(
-        &self,
-        partition: Partition,
-        record: &NewRecord,
-        done: AppendDone,
-    ) -> Result<(), LogError> {
-        match partition {
-            STUCK => Ok(()),
-            _ => self.0.append(partition, record, done),
-        }
+/// Never answers appends to one partition.
+fn append_unless_stuck(
+    session: &dyn AppendSession,
+    partition: Partition,
+    record: &NewRecord,
+    done: AppendDone,
+) -> Result<(), LogError> {
+    match partition {
+        STUCK => Ok(()),
+        _ => session.append(partition, record, done),
     }
 }
 
@@ -102,7 +42,7 @@ async fn half_owning(new: &NewLog) -> Engine {
         memory_bytes: MEMORY_BYTES_MIN,
         ..EngineOptions::alone(None)
     };
-    let log: Arc<dyn EventLog> = Arc::new(Stuck(Arc::clone(&new.log)));
+    let log = with_append(&new.log, append_unless_stuck);
     let engine = Engine::start(log, shop(), options).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while engine.owned() != [FREE] {
