@@ -17,6 +17,7 @@ mod directory;
 mod event_log_contract;
 mod faults;
 mod fresh_machine;
+mod generated_requests;
 mod golden;
 mod harness_works;
 mod history;

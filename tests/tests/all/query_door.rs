@@ -3,7 +3,6 @@
 //! Invariant tested: the answers are what the read models and the log hold for the client's tenant;
 //! every other answer is a problem document, and never a 500.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use tests::harness::postgres::Postgres;
 use tests::harness::stack::read_models;
 use tokio::net::TcpListener;
 
+use crate::generated_requests::assert_door_keeps_its_document;
 use crate::write_side::{place, request, start};
 
 /// A door with a projector that serves on a free port until it is dropped.
@@ -437,13 +437,8 @@ async fn a_database_that_was_never_migrated_is_a_problem_and_not_a_bug() {
     }
 }
 
-/// Schemathesis knows only the document, and generates valid and invalid requests from it.
 #[tokio::test]
 async fn the_query_door_keeps_what_its_document_says() {
-    let program = std::env::var("ANNALS_SCHEMATHESIS").expect(
-        "ANNALS_SCHEMATHESIS names schemathesis: run `make test`, or `eval \"$(ops/setup \
-         --print-env)\"` after `ops/setup`",
-    );
     let served = Served::start(Kind::Sqlite).await;
     for number in 0..5 {
         let stream = format!("order-{number}");
@@ -454,32 +449,6 @@ async fn the_query_door_keeps_what_its_document_says() {
             .submit(request(&stream, "ShipOrder", "b", &json!({})))
             .await;
     }
-    let url = served.url.clone();
-    let seed = std::env::var("ANNALS_TESTS_SEED").unwrap_or_else(|_| "1".to_owned());
-    // Schemathesis writes caches into its working folder.
-    let folder = tempfile::tempdir().unwrap();
-    let hooks = include_str!("command_door/schemathesis_hooks.py");
-    for (name, content) in [
-        (
-            "schemathesis.toml",
-            include_str!("query_door/schemathesis.toml"),
-        ),
-        ("schemathesis_hooks.py", hooks),
-    ] {
-        std::fs::write(folder.path().join(name), content).unwrap();
-    }
-    let output = tokio::task::spawn_blocking(move || {
-        Command::new(program)
-            .current_dir(folder.path())
-            .args(["--config-file", "schemathesis.toml", "run"])
-            .arg(format!("{url}/openapi.json"))
-            .args(["--max-examples", "15", "--no-color", "--seed", &seed])
-            .output()
-            .expect("schemathesis runs")
-    })
-    .await
-    .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let failed = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{failed}");
+    let settings = include_str!("query_door/schemathesis.toml");
+    assert_door_keeps_its_document(&served.url, settings, 15).await;
 }

@@ -1,10 +1,9 @@
 //! Compares the OpenAPI document of the doors with what the doors do.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use super::{Served, ask};
+use crate::generated_requests::assert_door_keeps_its_document;
 
 /// Collects every `$ref` in a document that leads nowhere.
 fn dangling(document: &Value, at: &Value, found: &mut Vec<String>) {
@@ -58,45 +57,9 @@ async fn every_command_has_a_path_that_admits_its_category_only() {
     assert_eq!(commands, 13);
 }
 
-/// Schemathesis knows only the document and generates valid and invalid requests from it.
-/// `ops/setup`, which `make test` calls, installs it.
 #[tokio::test]
 async fn the_doors_keep_what_their_document_says() {
-    let program = std::env::var("ANNALS_SCHEMATHESIS").expect(
-        "ANNALS_SCHEMATHESIS names schemathesis: run `make test`, or `eval \"$(ops/setup \
-         --print-env)\"` after `ops/setup`",
-    );
     let served = Served::start().await;
-    let url = served.url.clone();
-    // A fixed seed gives the same requests every time.
-    let seed = std::env::var("ANNALS_TESTS_SEED").unwrap_or_else(|_| "1".to_owned());
-    // Schemathesis writes caches into its working folder.
-    let folder = tempfile::tempdir().unwrap();
-    for (name, content) in [
-        ("schemathesis.toml", include_str!("schemathesis.toml")),
-        (
-            "schemathesis_hooks.py",
-            include_str!("schemathesis_hooks.py"),
-        ),
-    ] {
-        std::fs::write(folder.path().join(name), content).unwrap();
-    }
-    let output = tokio::task::spawn_blocking(move || {
-        Command::new(program)
-            .current_dir(folder.path())
-            .args([
-                "--config-file",
-                "schemathesis.toml",
-                "run",
-                &format!("{url}/openapi.json"),
-            ])
-            .args(["--max-examples", "25", "--no-color", "--seed", &seed])
-            .output()
-            .expect("schemathesis runs")
-    })
-    .await
-    .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let failed = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{failed}");
+    let settings = include_str!("schemathesis.toml");
+    assert_door_keeps_its_document(&served.url, settings, 25).await;
 }
