@@ -19,7 +19,7 @@ use tests::harness::stack::Stack;
 
 use crate::history::Scribe;
 use crate::query_door::Served;
-use crate::raw_log::RawLog;
+use crate::raw_log::{RawLog, read_all};
 use crate::write_side::{place, request};
 
 /// How many workers send the same command.
@@ -50,20 +50,12 @@ fn same_moment() -> Vec<String> {
 async fn commits(log: &NewLog) -> Vec<Vec<Commit>> {
     let mut partitions = Vec::new();
     for partition in (0..log.log.partition_count()).map(Partition) {
-        let (mut from, mut commits) = (Offset(0), Vec::new());
-        loop {
-            let chunk = log.log.read(partition, from).await.unwrap();
-            for record in &chunk.records {
-                if let (Some(key), Some(value)) = (&record.key, &record.value) {
-                    commits.push(Commit::read(key, value).unwrap());
-                }
-            }
-            from = chunk.next;
-            if chunk.at_end {
-                break;
-            }
-        }
-        partitions.push(commits);
+        let records = read_all(&*log.log, partition).await;
+        let commits = records.iter().filter_map(|record| {
+            let (key, value) = (record.key.as_ref()?, record.value.as_ref()?);
+            Some(Commit::read(key, value).unwrap())
+        });
+        partitions.push(commits.collect());
     }
     partitions
 }

@@ -13,13 +13,14 @@ use event_log::log::EventLog;
 use event_log::record::{self, RECORD_VERSION};
 use event_log::subscription::Subscription;
 use kernel::TenantId;
-use position::{Offset, Partition};
+use position::Partition;
 use serde_json::json;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::nodes::{InProcessNode, Network};
 use tests::harness::unique_name;
 
-use super::write_side::{place, request, shop};
+use crate::raw_log::read_all;
+use crate::write_side::{place, request, shop};
 
 const PARTITIONS: u32 = 6;
 /// How soon the group notices a crash.
@@ -114,20 +115,14 @@ impl Scene {
     async fn announced(&self) -> Vec<Vec<u16>> {
         let mut announced = Vec::new();
         for partition in (0..PARTITIONS).map(Partition) {
-            let (mut from, mut of_partition) = (Offset(0), Vec::new());
-            loop {
-                let chunk = self.log.log.read(partition, from).await.unwrap();
-                for record in &chunk.records {
-                    if let record::Kind::Claim(claim) = record::Kind::of(record) {
-                        of_partition.push(claim.version);
-                    }
-                }
-                from = chunk.next;
-                if chunk.at_end {
-                    break;
-                }
-            }
-            announced.push(of_partition);
+            let records = read_all(&*self.log.log, partition).await;
+            let versions = records
+                .iter()
+                .filter_map(|record| match record::Kind::of(record) {
+                    record::Kind::Claim(claim) => Some(claim.version),
+                    record::Kind::Commit(_) | record::Kind::Foreign => None,
+                });
+            announced.push(versions.collect());
         }
         announced
     }
