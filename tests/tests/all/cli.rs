@@ -13,7 +13,7 @@ mod limits;
 mod observed;
 mod paused;
 mod postgres;
-mod program;
+pub(crate) mod program;
 mod runs;
 mod tools;
 mod waits;

@@ -25,14 +25,9 @@ fn annals(arguments: &[&str]) -> Output {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_annals-under-test"));
     // The command writes no file, and there is no configuration.
-    command.current_dir(std::env::temp_dir()).args(arguments);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ANNALS_") {
-            command.env_remove(&name);
-        }
-    }
+    let mut command = crate::cli::program::annals(&std::env::temp_dir());
+    command.args(arguments);
     command
 }
 

@@ -15,7 +15,7 @@ use tests::harness::process::Process;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A call of the program in this folder, without `ANNALS_` variables in its environment.
-pub(super) fn annals(folder: &Path) -> Command {
+pub(crate) fn annals(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annals-under-test"));
     command.current_dir(folder);
     for (name, _) in std::env::vars_os() {
