@@ -55,6 +55,14 @@ fn first_record(bootstrap: &str, topic: &str) -> String {
     String::from_utf8(record.payload().unwrap().to_vec()).unwrap()
 }
 
+/// Makes a table with two amounts, 42 together; returns the connection, still open.
+async fn fill(url: &str) -> PgConnection {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let table = "CREATE TABLE entry (amount bigint); INSERT INTO entry VALUES (40), (2)";
+    sqlx::raw_sql(table).execute(&mut connection).await.unwrap();
+    connection
+}
+
 async fn total(url: &str) -> i64 {
     let mut connection = PgConnection::connect(url).await.unwrap();
     sqlx::query_scalar("SELECT sum(amount)::bigint FROM entry")
@@ -115,15 +123,7 @@ async fn a_record_survives_the_end_of_its_broker_and_nothing_survives_the_test()
 async fn rows_survive_the_end_of_their_server_and_nothing_survives_the_test() {
     let mut postgres = Postgres::start();
     let url = postgres.create_database().await;
-    let mut connection = PgConnection::connect(&url).await.unwrap();
-    sqlx::query("CREATE TABLE entry (amount bigint)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    sqlx::query("INSERT INTO entry VALUES (40), (2)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    let _open = fill(&url).await;
 
     let killed = postgres.pid();
     postgres.kill9();
@@ -144,15 +144,7 @@ async fn a_private_postgres_is_used_again_and_is_never_shared() {
         .await
         .unwrap();
     let url = first.url();
-    let mut connection = PgConnection::connect(&url).await.unwrap();
-    sqlx::query("CREATE TABLE entry (amount bigint)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    sqlx::query("INSERT INTO entry VALUES (42)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    let _open = fill(&url).await;
 
     let error = EmbeddedPostgres::start(folder.path(), &Options::default())
         .await
@@ -323,15 +315,7 @@ async fn victim_of_the_tests_above() {
             let server = EmbeddedPostgres::start(Path::new("."), &options)
                 .await
                 .unwrap();
-            let mut connection = PgConnection::connect(&server.url()).await.unwrap();
-            sqlx::query("CREATE TABLE entry (amount bigint)")
-                .execute(&mut connection)
-                .await
-                .unwrap();
-            sqlx::query("INSERT INTO entry VALUES (42)")
-                .execute(&mut connection)
-                .await
-                .unwrap();
+            let _open = fill(&server.url()).await;
             tell("filled", &server.pid().to_string());
             std::future::pending().await
         }
