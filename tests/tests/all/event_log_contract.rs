@@ -10,27 +10,20 @@ mod following;
 pub(crate) mod reading;
 mod settings;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use event_log::record::NewRecord;
 use position::Offset;
 use tests::harness::logs::Kind;
 
+use crate::projections::until;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn each_kind(test: impl AsyncFn(Kind)) {
     for kind in [Kind::Sqlite, Kind::Kafka] {
         test(kind).await;
-    }
-}
-
-/// Polls until a condition holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "it never came to be: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The process id of the private Postgres below `data`, from its pid file; `None` if it does not
 /// run.
-fn server_of(data: &Path) -> Option<Pid> {
+pub(super) fn server_of(data: &Path) -> Option<Pid> {
     let file = data.join("postgres/data/postmaster.pid");
     let text = std::fs::read_to_string(file).ok()?;
     // The last line is written when the server is ready.
@@ -25,7 +25,7 @@ fn server_of(data: &Path) -> Option<Pid> {
     Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -36,7 +36,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn runs(server: Pid) -> bool {
+pub(super) fn runs(server: Pid) -> bool {
     is_running(server.as_raw_nonzero().get().cast_unsigned())
 }
 

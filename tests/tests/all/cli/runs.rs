@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tests::harness::ports;
-use tests::harness::process::is_running;
 
+use super::postgres::{runs, server_of, wait_for};
 use super::program::{Server, annals, assert_exit, call, folder, stderr, stdout};
 
 const ADDRESS: &str = r#"{"city":"recife","state":"PE","postcode_prefix":"50000"}"#;
@@ -145,39 +145,17 @@ fn dev_that_was_killed_starts_again_with_all_it_had_answered() {
     let folder = folder();
     let mut server = Server::dev(folder.path());
     for round in 1..4 {
-        let (url, stream) = (server.url.clone(), format!("customer-{round}"));
-        let sent = call(
-            folder.path(),
-            &[
-                "send",
-                &stream,
-                "RegisterCustomer",
-                ADDRESS,
-                "--id",
-                "a",
-                "--url",
-                &url,
-            ],
-        );
-        assert_exit(&sent, 0);
+        let stream = format!("customer-{round}");
+        let register = |url: &str| {
+            let command = ["send", &stream, "RegisterCustomer", ADDRESS, "--id", "a"];
+            let to_server = ["--url", url, "--output", "json"];
+            call(folder.path(), &[&command[..], &to_server].concat())
+        };
+        assert_exit(&register(&server.url), 0);
         server.kill9();
         // The old Postgres still runs; the next program must cope with that.
         server = Server::dev(folder.path());
-        let again = call(
-            folder.path(),
-            &[
-                "send",
-                &stream,
-                "RegisterCustomer",
-                ADDRESS,
-                "--id",
-                "a",
-                "--url",
-                &server.url,
-                "--output",
-                "json",
-            ],
-        );
+        let again = register(&server.url);
         assert_exit(&again, 0);
         let again: Value = serde_json::from_slice(&again.stdout).unwrap();
         assert_eq!(again["repeated"], true);
@@ -263,17 +241,15 @@ fn a_second_signal_ends_it_at_once_with_its_postgres() {
     let folder = folder();
     let mut server = Server::dev(folder.path());
     // A suspended Postgres delays the end in good order.
-    let postgres = postgres_of(folder.path());
+    let postgres = server_of(&folder.path().join(".annals")).unwrap();
     kill_process(postgres, Signal::STOP).unwrap();
     server.signal(Signal::TERM);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(server.end(Signal::TERM).code(), Some(128 + 15));
     kill_process(postgres, Signal::CONT).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while is_running(postgres.as_raw_nonzero().get().cast_unsigned()) {
-        assert!(Instant::now() < deadline, "its Postgres runs on");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for("the end of its Postgres", || {
+        (!runs(postgres)).then_some(())
+    });
 }
 
 /// Asserts that other users cannot read the files in a folder, apart from Postgres's own files. As
@@ -287,14 +263,6 @@ fn assert_private(folder: &Path) {
             assert_private(&path);
         }
     }
-}
-
-/// The process id of the embedded Postgres, from its pid file.
-fn postgres_of(folder: &Path) -> Pid {
-    let file = folder.join(".annals/postgres/data/postmaster.pid");
-    let text = std::fs::read_to_string(file).unwrap();
-    let number: i32 = text.lines().next().unwrap().parse().unwrap();
-    Pid::from_raw(number).unwrap()
 }
 
 #[test]
