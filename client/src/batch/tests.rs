@@ -25,13 +25,14 @@ enum Mood {
     Good,
     /// Answers some lines, accepts some more and breaks the connection.
     BreaksAfter { answered: usize, taken: usize },
-    /// Answers so many lines, turns the next away with the rest of its stream, answers the others.
+    /// Answers this many lines, turns the next one away with the rest of its stream, answers the
+    /// others.
     TurnsAwayAt(usize),
-    /// Answers so many lines, then falls silent.
+    /// Answers this many lines, then sends nothing more.
     SilentAfter(usize),
     /// Answers the whole request with a status.
     Status(u16),
-    /// Ends its answer after so many lines, as if it were complete.
+    /// Ends its answer after this many lines, as if it were complete.
     EndsAfter(usize),
 }
 

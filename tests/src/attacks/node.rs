@@ -76,8 +76,8 @@ impl Node {
                 break line.to_owned();
             }
             let ended = self.annals.ended();
-            assert!(ended.is_none(), "it ended with {ended:?}:\n{said}");
-            assert!(Instant::now() < deadline, "it is not ready:\n{said}");
+            assert!(ended.is_none(), "the node ended with {ended:?}:\n{said}");
+            assert!(Instant::now() < deadline, "the node is not ready:\n{said}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let ready: Value = serde_json::from_str(&ready).expect("a line of JSON");
@@ -130,7 +130,7 @@ impl Node {
             let ended = self.annals.terminate_within(wait);
             ended.is_some_and(|status| status.success())
         });
-        ended.await.expect("it was asked")
+        ended.await.expect("the wait for the end does not panic")
     }
 
     /// The node's output so far.

@@ -11,22 +11,23 @@ use tests::attacks::measure::{Options, Table, help, measure};
 use tests::attacks::{ATTACKS, Attack, find};
 use tests::harness::postgres::Postgres;
 
-/// Attacks nodes on this machine, one attack after the other, and says what others noticed.
+/// Attacks nodes on this machine, one attack after the other, and reports the effects on other
+/// clients.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these attacks
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
-    /// How long each lasts, in seconds
+    /// How long each attack lasts, in seconds
     #[arg(long, value_name = "N", default_value_t = 12)]
     seconds: u64,
-    /// Without measuring what polite clients keep
+    /// Do not measure what polite clients keep
     #[arg(long)]
     short: bool,
-    /// The program under test (default: the one beside this)
+    /// The program under test (default: the one next to this program)
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// What a helper of this program does
+    /// The work of a helper process of this program
     #[arg(hide = true)]
     help_with: Vec<String>,
 }

@@ -15,16 +15,16 @@ use tests::faults::run::{RECOVERY_MAX, RunOptions, Until, run};
 use tests::faults::scene::{MachineWishes, Projectors, SceneOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Breaks brokers, nodes and what lies between them, under load, and checks every answer.
+/// Breaks brokers, nodes and the network between them, under load, and checks every answer.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// End after so many minutes
+    /// End after this many minutes
     #[arg(long, value_name = "N", default_value_t = 2.0)]
     minutes: f64,
-    /// End after so many commands
+    /// End after this many commands
     #[arg(long, value_name = "N")]
     commands: Option<u64>,
-    /// End after so many faults
+    /// End after this many faults
     #[arg(long, value_name = "N")]
     injections: Option<u64>,
     /// Repeat the choices of another run
@@ -33,22 +33,22 @@ struct Arguments {
     /// Only these faults
     #[arg(long, value_name = "KIND", num_args = 1..)]
     only: Vec<Fault>,
-    /// Not these faults
+    /// All faults but these
     #[arg(long, value_name = "KIND", num_args = 1..)]
     without: Vec<Fault>,
-    /// So many faults at the same time
+    /// How many faults may happen at the same time
     #[arg(long, value_name = "N", default_value_t = 2)]
     at_once: usize,
-    /// Seconds of faults before each quiet end
+    /// Seconds of faults before the quiet end of each round
     #[arg(long, value_name = "N", default_value_t = 25)]
     round: u64,
-    /// Things stay broken for longer than the doubt about an append (30 s), at times
+    /// Sometimes break things for longer than the doubt about an append (30 s)
     #[arg(long)]
     thorough: bool,
-    /// Clients that ask at the same time
+    /// How many clients send commands at the same time
     #[arg(long, value_name = "N", default_value_t = 24)]
     clients: usize,
-    /// Commands in a second, at most
+    /// At most this many commands per second
     #[arg(long, value_name = "N", default_value_t = 400)]
     rate: u32,
     /// Partitions of the log
@@ -60,19 +60,19 @@ struct Arguments {
     /// The session timeout of the nodes' group
     #[arg(long, value_name = "MS", default_value_t = 2_000)]
     session_timeout_ms: u64,
-    /// Instead of faults: stop so many nodes in order and measure how long partitions are unowned
+    /// Instead of faults: stop this many nodes in order and measure how long partitions are unowned
     #[arg(long, value_name = "N", default_value_t = 0)]
     planned: u64,
-    /// Instead of faults: kill so many nodes and measure the same
+    /// Instead of faults: kill this many nodes and measure the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     crashes: u64,
     /// Instead of faults: import the orders in this folder while nodes and brokers are killed
     #[arg(long, value_name = "FOLDER")]
     orders: Option<PathBuf>,
-    /// So many of them, at random moments of the import; 0 for a quiet one
+    /// How many kills, at random moments of the import; 0 for a quiet import
     #[arg(long, value_name = "N", default_value_t = 30)]
     kills: usize,
-    /// Instead of faults: offer so many times what the nodes can take
+    /// Instead of faults: send this many times the rate that the nodes can take
     #[arg(long, value_name = "TIMES")]
     overload: Option<f64>,
     /// What the nodes log, as in RUST_LOG
@@ -81,7 +81,7 @@ struct Arguments {
     /// Keep what the run wrote even if nothing was found
     #[arg(long)]
     keep: bool,
-    /// The program under test (default: the one beside this)
+    /// The program under test (default: the one next to this program)
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
     /// More arguments for every node

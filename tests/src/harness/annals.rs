@@ -104,7 +104,7 @@ impl Annals {
     pub fn terminate(&mut self) -> Option<i32> {
         match self.terminate_within(WAIT) {
             Some(status) => status.code(),
-            None => panic!("it does not end:\n{}", self.said()),
+            None => panic!("the program does not end:\n{}", self.said()),
         }
     }
 
@@ -160,10 +160,14 @@ impl Annals {
         let deadline = Instant::now() + WAIT;
         while !self.is_ready() {
             let ended = self.process.ended();
-            assert!(ended.is_none(), "it ended with {ended:?}:\n{}", self.said());
+            assert!(
+                ended.is_none(),
+                "the program ended with {ended:?}:\n{}",
+                self.said()
+            );
             assert!(
                 Instant::now() < deadline,
-                "it is not ready:\n{}",
+                "the program is not ready:\n{}",
                 self.said()
             );
             std::thread::sleep(Duration::from_millis(5));

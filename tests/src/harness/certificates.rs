@@ -117,7 +117,7 @@ impl Certified {
     /// If the files cannot be read.
     #[must_use]
     pub fn together(&self) -> String {
-        let read = |file: &Path| std::fs::read_to_string(file).expect("it was made above");
+        let read = |file: &Path| std::fs::read_to_string(file).expect("`certify` made the file");
         read(&self.key) + &read(&self.certificate)
     }
 }

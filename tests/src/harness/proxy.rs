@@ -215,7 +215,7 @@ impl Shared {
 }
 
 async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
-    let listener = TcpListener::from_std(listener).expect("it does not block");
+    let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
     loop {
         // A failed accept means that the client went away, or that too many files were open for a
         // moment.

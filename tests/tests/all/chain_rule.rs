@@ -507,7 +507,7 @@ fn readers_from_any_checkpoint_agree_with_readers_from_the_first_record() {
                 "seed {seed}"
             );
             resumed.accepted_offset = chain.accepted_offset;
-            assert_eq!(resumed, chain, "seed {seed}, resumed behind {index}");
+            assert_eq!(resumed, chain, "seed {seed}, resumed after {index}");
 
             let (rest, resumed_stop) = follow(Some(&checkpoint), &records);
             assert_eq!(resumed_stop.is_some(), stop.is_some(), "seed {seed}");
@@ -524,7 +524,7 @@ fn readers_from_any_checkpoint_agree_with_readers_from_the_first_record() {
                     last_recorded_at: all.after.last_recorded_at,
                     ..rest.after.clone()
                 };
-                assert_eq!(after, all.after, "seed {seed}, resumed behind {index}");
+                assert_eq!(after, all.after, "seed {seed}, resumed after {index}");
             }
         }
     }

@@ -223,7 +223,7 @@ fn checker_and_engine_give_the_same_verdict_on_any_records() {
     let mut met = BTreeSet::new();
     for seed in &seeds {
         let (said, same) = judge_twice(*seed, |_| {});
-        assert!(same, "seed {seed}: they differ behind {said:?}");
+        assert!(same, "seed {seed}: the two rules differ after {said:?}");
         met.extend(said);
     }
     if seeds.len() > 1 {

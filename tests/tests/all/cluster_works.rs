@@ -67,7 +67,10 @@ fn produce_everywhere(producer: &Producer) {
 fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + WAIT;
     while !holds() {
-        assert!(Instant::now() < deadline, "it does not come true: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "did not become true in {WAIT:?}: {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -112,7 +115,10 @@ async fn three_brokers_replicate_elect_and_refuse_and_parties_are_cut_off_one_by
         cluster.route(0).all().iter().any(|proxy| proxy.held() > 0)
     });
     produce_everywhere(&second);
-    assert!(waiting.try_recv().is_err(), "it is not acknowledged");
+    assert!(
+        waiting.try_recv().is_err(),
+        "a held request was acknowledged"
+    );
     drop(held);
     waiting.recv_timeout(WAIT).unwrap().unwrap();
 

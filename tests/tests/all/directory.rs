@@ -69,7 +69,10 @@ async fn until(
         Err(_elapsed) => false,
     };
     let known = known.borrow();
-    assert!(is_so, "it never came to be: {what}; known is {known:?}");
+    assert!(
+        is_so,
+        "did not become true in {PATIENCE:?}: {what}; known is {known:?}"
+    );
 }
 
 fn owner_is(partition: u32, hint: &Hint) -> impl Fn(&DirectoryEntries) -> bool {
@@ -278,7 +281,7 @@ async fn a_directory_whose_topic_was_deleted_is_made_again_and_filled() {
     let admin = raw_log::admin(brokers);
     let deleted = admin.delete_topics(&[&topic], &AdminOptions::new()).await;
     deleted.unwrap()[0].as_ref().unwrap();
-    assert!(is_there(&known.borrow()), "what was known stays known");
+    assert!(is_there(&known.borrow()), "known entries were forgotten");
 
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while log::open(&owners).await.is_err() {

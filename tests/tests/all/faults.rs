@@ -55,7 +55,7 @@ async fn orders_imported_while_nodes_and_brokers_are_killed_become_the_same_read
     println!("{imported}");
     if !imported.violations.is_empty() {
         let kept = artefacts.keep();
-        panic!("what shows it is in {}", kept.display());
+        panic!("the evidence is in {}", kept.display());
     }
     assert!(imported.open_at_least.is_some_and(|open| open > 0));
 }
@@ -81,7 +81,7 @@ async fn three_nodes_on_three_brokers_keep_every_promise_under_faults_of_every_k
     println!("{outcome}");
     if !outcome.violations.is_empty() {
         let kept = artefacts.keep();
-        panic!("what shows it is in {}", kept.display());
+        panic!("the evidence is in {}", kept.display());
     }
     assert!(outcome.counted.accepted > 0);
     assert!(outcome.faults.values().map(|fault| fault.made).sum::<u64>() > 0);

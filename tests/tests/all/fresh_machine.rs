@@ -93,7 +93,7 @@ fn setup_installs_every_program_that_tests_and_readme_call() {
         assert!(called.contains(program), "{program} of {called:?}");
     }
     let missing: Vec<_> = called.iter().filter(|name| !is_brought(name)).collect();
-    assert!(missing.is_empty(), "ops/setup does not bring {missing:?}");
+    assert!(missing.is_empty(), "ops/setup does not install {missing:?}");
 }
 
 #[test]

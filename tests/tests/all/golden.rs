@@ -299,7 +299,7 @@ fn whole_records_are_read_as_they_were_written() {
                 let commit = Commit::read(new.key.as_deref().unwrap(), &value).unwrap();
                 headers.record(commit.key(), commit.to_value().unwrap())
             }
-            Kind::Foreign => panic!("not ours: {row}"),
+            Kind::Foreign => panic!("a vector is no record of ours: {row}"),
         };
         assert_eq!(written.value, new.value, "{row}");
         assert_eq!(written, new, "{row}");

@@ -64,12 +64,15 @@ impl Member {
                 match &change {
                     Assignment::Gained(partitions) => {
                         for partition in partitions {
-                            assert!(told.holds.insert(*partition), "gained twice: {partition}");
+                            assert!(told.holds.insert(*partition), "gained {partition} twice");
                         }
                     }
                     Assignment::Lost(partitions) => {
                         for partition in partitions {
-                            assert!(told.holds.remove(partition), "lost unheld: {partition}");
+                            assert!(
+                                told.holds.remove(partition),
+                                "lost {partition} without holding it"
+                            );
                         }
                     }
                 }
@@ -97,7 +100,10 @@ fn all() -> BTreeSet<Partition> {
 async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < PATIENCE, "it never came to be: {what}");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "did not become true in {PATIENCE:?}: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     started.elapsed()
@@ -155,7 +161,10 @@ async fn three_members_share_out_all_partitions_and_one_that_leaves_gives_its_ow
     until("two share", || is_fair(&[&first, &third])).await;
     let took = started.elapsed();
     println!("two members had the partitions of the one that left after {took:?}");
-    assert!(took < LONG_SESSION / 10, "as if it had died: {took:?}");
+    assert!(
+        took < LONG_SESSION / 10,
+        "the group waited as for a dead member: {took:?}"
+    );
     first.leave().await;
     until("the last holds all", || third.holds() == all()).await;
 }

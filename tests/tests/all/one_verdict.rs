@@ -1,8 +1,8 @@
 //! All readers agree on damage: whatever was changed in a log, the owner, the follower, `annals log
 //! verify` and the checker name the same place, or none.
 //!
-//! A valid log is changed at random: bytes of values and keys, headers, versions, order. As someone
-//! would who knows the format, the test then links every record after the change anew.
+//! A valid log is changed at random: bytes of values and keys, headers, versions, order. Then, as
+//! an attacker who knows the format would do, the test links every record after the change again.
 
 use std::collections::BTreeSet;
 

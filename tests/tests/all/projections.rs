@@ -197,7 +197,10 @@ pub(crate) async fn caught_up(log: &Arc<dyn EventLog>, url: &str) {
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + WAIT;
     while !holds().await {
-        assert!(Instant::now() < deadline, "it never came to be: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "did not become true in {WAIT:?}: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -82,7 +82,11 @@ impl Scene {
     fn wait_until_held(&self, count: usize) {
         let deadline = Instant::now() + WAIT;
         while self.proxy.held() != count {
-            assert!(Instant::now() < deadline, "{} are held", self.proxy.held());
+            assert!(
+                Instant::now() < deadline,
+                "{} messages are held",
+                self.proxy.held()
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -257,7 +261,11 @@ fn messages_are_delayed_and_connections_refused_only_while_it_is_imposed() {
     let _ = write(&mut late, &message);
     assert!(read(&mut late).is_err());
     write(&mut client, &message).unwrap();
-    assert_eq!(read(&mut client).unwrap(), message, "old ones live");
+    assert_eq!(
+        read(&mut client).unwrap(),
+        message,
+        "open connections stay open"
+    );
     drop(refused);
     let mut late = scene.connect();
     write(&mut late, &message).unwrap();

@@ -135,7 +135,10 @@ async fn every_field_of_every_message_is_written_read_folded_and_projected() {
             break missing;
         }
     };
-    assert!(missing.is_empty(), "nothing was tried of {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "no command or event had these fields: {missing:?}"
+    );
     assert!(malformed < rounds * COMMANDS / 4, "{malformed} malformed");
     println!("{rounds} rounds");
     engine.drain(WAIT).await;

@@ -128,7 +128,10 @@ fn readme_shows_what_the_program_prints() {
         .map(|path| folder.path().join(path));
     let url = fs::read_to_string(url.expect("it says where the address is")).unwrap();
     let password = url.split([':', '@']).nth(2).unwrap();
-    assert!(!demo.said().contains(password), "it prints a password");
+    assert!(
+        !demo.said().contains(password),
+        "the demo prints a password"
+    );
     if std::env::var_os("BLESS").is_some() {
         fs::write(readme(), real).unwrap();
     } else {

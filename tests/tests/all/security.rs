@@ -62,17 +62,17 @@ fn all_of(error: &dyn Error) -> String {
 async fn refusal(place: LogPlace) -> String {
     let started = std::time::Instant::now();
     let Err(error) = log::open(place.clone()).await else {
-        panic!("it was let in")
+        panic!("the broker accepted this client")
     };
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(8), "it was waited for: {took:?}");
+    assert!(took < Duration::from_secs(8), "the refusal took {took:?}");
     assert!(matches!(error, LogError::Unavailable { .. }), "{error}");
     let said = all_of(&error);
     let making = all_of(
         &create(place, &options())
             .await
             .err()
-            .expect("it was let in"),
+            .expect("the broker accepted this client"),
     );
     for text in [&said, &making] {
         assert!(

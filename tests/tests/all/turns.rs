@@ -104,7 +104,7 @@ async fn commands_that_were_given_up_take_no_room_from_other_partitions() {
                     TurnedAway::Late => late.fetch_add(1, Ordering::Relaxed),
                     other => panic!("{other}"),
                 },
-                other => panic!("nobody owns: {other:?}"),
+                other => panic!("answered without an owner: {other:?}"),
             };
         }
     });
@@ -151,7 +151,7 @@ async fn the_outcome_of_a_command_is_answered_without_an_owner_while_many_wait()
             assert_eq!(became, Err(SubmitError::Unknown), "it may yet be accepted");
         }
         let Ok(Became::NotInLog { up_to }) = ask("nobody-sent-it").await else {
-            panic!("it is not there");
+            panic!("a command that nobody sent has an outcome");
         };
         assert_eq!(
             up_to.positions.get(&STUCK),
@@ -162,7 +162,7 @@ async fn the_outcome_of_a_command_is_answered_without_an_owner_while_many_wait()
     futures::pin_mut!(waiting);
     tokio::select! {
         biased;
-        _ = &mut waiting => panic!("nobody owns"),
+        _ = &mut waiting => panic!("commands were answered without an owner"),
         () = asking => {}
     }
     engine.drain(SOON).await;

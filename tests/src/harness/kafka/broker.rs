@@ -124,7 +124,10 @@ impl Broker {
     pub(super) fn wait(&mut self, mut answers: impl FnMut() -> bool) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_secs(START_TIMEOUT_SECONDS);
         while !answers() {
-            let process = self.process.as_mut().expect("it was launched");
+            let process = self
+                .process
+                .as_mut()
+                .expect("the broker was launched before");
             if let Some(status) = process.ended() {
                 let log = self.log_tail();
                 self.process = None;

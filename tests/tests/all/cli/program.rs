@@ -157,10 +157,13 @@ impl Server {
                 return ready;
             }
             let ended = self.process.ended();
-            assert!(ended.is_none(), "it ended ({ended:?}) and said: {text}");
+            assert!(
+                ended.is_none(),
+                "the program ended ({ended:?}) and said: {text}"
+            );
             assert!(
                 Instant::now() < deadline,
-                "it is not ready and said: {text}"
+                "the program is not ready and said: {text}"
             );
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -189,7 +192,7 @@ impl Server {
             if let Some(status) = self.process.ended() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it does not end");
+            assert!(Instant::now() < deadline, "the program does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -48,7 +48,11 @@ impl Reader {
     async fn reach(&mut self, offset: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.place() != Some(offset) {
-            assert!(Instant::now() < deadline, "it stays at {:?}", self.place());
+            assert!(
+                Instant::now() < deadline,
+                "the reader stays at {:?}",
+                self.place()
+            );
             self.next().await.unwrap();
         }
     }

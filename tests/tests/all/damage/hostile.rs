@@ -381,7 +381,10 @@ async fn a_hostile_topic_stops_nobody_and_misleads_nobody() {
         let mut follower = Subscription::new(Arc::clone(&log.log), vec![(partition, None)]);
         let (deadline, mut at) = (Instant::now() + PATIENCE, None);
         while at != Some(place) {
-            assert!(Instant::now() < deadline, "it stays at {at:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the subscription stays at {at:?}"
+            );
             for batch in follower.next(Duration::from_millis(100)).await.unwrap() {
                 at = Some(batch.after.position);
             }

@@ -232,7 +232,7 @@ async fn a_subscription_goes_on_when_the_broker_was_killed_and_came_back() {
         while offsets.len() < count {
             assert!(
                 Instant::now() < deadline,
-                "it stays at {:?}",
+                "the subscription stays at {:?}",
                 offsets.last()
             );
             let batches = match subscription.next(Duration::from_millis(100)).await {
@@ -280,7 +280,10 @@ async fn waiting_ends_when_a_record_comes_and_not_before_the_time_is_over() {
             append(&*session, Partition(0), &numbers(1..2)).await
         });
         assert_eq!(read.unwrap()[0].records.len(), 1);
-        assert!(began.elapsed() < PATIENCE / 2, "{kind:?}: it slept on");
+        assert!(
+            began.elapsed() < PATIENCE / 2,
+            "{kind:?}: a record did not end the wait"
+        );
     })
     .await;
 }

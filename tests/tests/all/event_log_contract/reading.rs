@@ -347,7 +347,7 @@ async fn there_is_no_log_where_none_was_made() {
         let folder = tempfile::tempdir().unwrap();
         let address = logs::address(kind, &folder);
         let Err(error) = log::open(&address).await else {
-            panic!("{kind:?}: a log came from nowhere")
+            panic!("{kind:?}: opening made a log")
         };
         assert!(
             matches!(error, LogError::Missing { .. }),

@@ -108,7 +108,7 @@ async fn partitions_are_handed_over_and_taken_over() {
     let ask = |partition| peers.take_over(&node.address, Partition(partition));
     assert_eq!(ask(3).await, Ok(()));
     let Err(PeerError::Unreachable(why)) = ask(4).await else {
-        panic!("it does not own")
+        panic!("the take-over of partition 4 did not fail as unreachable")
     };
     assert!(why.contains("the log is far away"), "{why}");
     assert!(matches!(ask(PARTITIONS).await, Err(PeerError::Refused(_))));
@@ -297,7 +297,7 @@ async fn what_became_of_a_command_is_asked_of_its_owner() {
     };
     let known = ask(request.id.as_str()).await.unwrap();
     let Became::Answered(known) = known else {
-        panic!("it was answered: {known:?}");
+        panic!("the outcome is no answer: {known:?}");
     };
     assert_eq!(known.command_id, request.id);
     assert_eq!(ask("open").await, Err(SubmitError::Unknown));
