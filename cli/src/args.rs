@@ -15,15 +15,16 @@ use crate::command::{
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 /// Begin with `annals demo`.
-const ABOUT: &str = "An event-sourced engine: commands in, chained events kept, read models out.";
+const ABOUT: &str =
+    "An event-sourced engine: it takes commands, keeps chained events and fills read models.";
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  annals demo                                    everything on this machine, with sample data
-  annals dev                                    the  same, empty, for your own commands
-  annals send order-1 ApproveOrder '{}'          ask for a change through a running server
-  annals state order-1                           see what became of it
-  annals log verify --log sqlite:.annals/log.db  prove that nothing was changed or lost
+  annals demo                                    run everything on this machine, with sample data
+  annals dev                                     run everything without data, for your own commands
+  annals send order-1 ApproveOrder '{}'          send a command to a running server
+  annals state order-1                           show the state of the stream
+  annals log verify --log sqlite:.annals/log.db  check the log for changed or lost records
 
 Data is printed on stdout, everything else on stderr.";
 
@@ -51,7 +52,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// Folder of the embedded log, the embedded Postgres and local checkpoints
+    /// Folder of the embedded log, the embedded Postgres and the local checkpoints
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT…]/TOPIC [default: log.db in --data]
@@ -60,11 +61,11 @@ pub struct Global {
     /// The Postgres of the read models [default: an embedded server in --data]
     #[arg(long, global = true, value_name = "URL")]
     postgres: Option<String>,
-    /// Configuration file [default: annals/annals.toml in your configuration folder, if it is
-    /// there]
+    /// Configuration file [default: annals/annals.toml in your configuration folder, if it
+    /// exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How data is printed on stdout [default: table]
+    /// Format of the data on stdout [default: table]
     #[arg(
         long,
         global = true,
@@ -72,13 +73,13 @@ pub struct Global {
         hide_possible_values = false
     )]
     output: Option<OutputFormat>,
-    /// Say more: -v what happens, -vv how, -vvv everything
+    /// Log more: -v info, -vv debug, -vvv trace
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// What is logged on stderr, as in RUST_LOG
+    /// Which lines are logged on stderr, in the syntax of RUST_LOG
     #[arg(long, global = true, value_name = "FILTER", hide_short_help = true)]
     log_filter: Option<String>,
-    /// How it is logged
+    /// Format of the lines that are logged
     #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
     log_format: Option<LogFormat>,
 }
@@ -87,58 +88,61 @@ pub struct Global {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Serving")]
 pub struct Serving {
-    /// Where HTTP is served [default: 127.0.0.1:4747]; port 0 takes a free one
+    /// Address for HTTP [default: 127.0.0.1:4747]; port 0 takes a free port
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Serve other addresses than loopback, although there is no authentication yet
+    /// Allow --listen on other addresses than loopback, although clients are not authenticated
     #[arg(long)]
     insecure: bool,
-    /// Names under which clients reach this node, as behind a proxy, several with commas
+    /// Host names that clients use for this node, for example behind a proxy; separated by commas
     #[arg(long, value_name = "NAMES", hide_short_help = true)]
     hosts: Option<String>,
-    /// The most connections of clients [default: 1024]
+    /// The most connections of clients [default: 4096]
     #[arg(long, value_name = "N", hide_short_help = true)]
     connections_max: Option<usize>,
-    /// The most connections of one address [default: 512]
+    /// The most connections from one address [default: 2048]
     #[arg(long, value_name = "N", hide_short_help = true)]
     connections_per_address_max: Option<usize>,
-    /// Where other nodes reach this one [default: where it listens]
+    /// Address at which other nodes reach this node [default: the address of --listen]
     #[arg(long, value_name = "HOST:PORT", hide_short_help = true)]
     advertise: Option<String>,
-    /// A file that holds the secret of the nodes on the same log
+    /// File with the secret that all nodes of a log share
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     cluster_secret_file: Option<PathBuf>,
-    /// Tasks that share out the log's partitions for the read models [default: 2]
+    /// Tasks that write the read models; each takes a part of the log's partitions [default: 2]
     #[arg(long, value_name = "N")]
     projector_tasks: Option<usize>,
     /// The node's name in its claims on the log [default: the host's name]
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     node: Option<String>,
-    /// The group of nodes that share out a log in Kafka [default: annals. and the topic]
+    /// Consumer group of the nodes of a log in Kafka [default: annals.TOPIC]
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     group: Option<String>,
-    /// When a silent node's partitions go to others, in milliseconds [default: 6000]
+    /// After this time without a sign of life, a node loses its partitions to other nodes, in
+    /// milliseconds [default: 6000]
     #[arg(long, value_name = "MS", hide_short_help = true)]
     session_timeout_ms: Option<u64>,
-    /// Keep up with partitions that other nodes own: warm or cold [default: warm]
+    /// Whether the node also follows partitions that other nodes own: warm (yes) or cold (no)
+    /// [default: warm]
     #[arg(long, value_name = "HOW", hide_short_help = true)]
     standby: Option<Standby>,
-    /// Records of one partition that may be unacknowledged at once [default: 1024]
+    /// The most records of one partition that wait for their acknowledgement [default: 1024]
     #[arg(long, value_name = "N", hide_short_help = true)]
     in_flight_max: Option<usize>,
-    /// Commands that may wait for one partition before others are turned away [default: 1024]
+    /// The most commands that wait for one partition; further ones are turned away [default: 1024]
     #[arg(long, value_name = "N", hide_short_help = true)]
     queue_max: Option<usize>,
-    /// The memory that a node is made for, in megabytes [default: 512]
+    /// Memory that the node is sized for, in megabytes [default: 512]
     #[arg(long, value_name = "MB", hide_short_help = true)]
     memory_mb: Option<usize>,
-    /// How large a stream's state may be, in kilobytes of JSON [default: 1024]
+    /// The largest state of a stream, in kilobytes of JSON [default: 1024]
     #[arg(long, value_name = "KB", hide_short_help = true)]
     stream_state_max_kb: Option<usize>,
-    /// How long a stop waits for answers, in milliseconds [default: 10000]
+    /// How long a stop waits for open commands, in milliseconds [default: 10000]
     #[arg(long, value_name = "MS", hide_short_help = true)]
     drain_timeout_ms: Option<u64>,
-    /// Folder with postgres and initdb, for the embedded server [default: looked for]
+    /// Folder with postgres and initdb, for the embedded server [default: the program searches for
+    /// it]
     #[arg(long, value_name = "DIR", hide_short_help = true)]
     postgres_bin: Option<PathBuf>,
 }
@@ -161,43 +165,43 @@ pub enum Command {
     /// Run everything with sample data and show where to look
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
-    /// Serve some roles, or all, on a log that is there
+    /// Run some or all roles on an existing log
     #[command(after_help = SERVE_HELP)]
     Serve(ServeArgs),
-    /// Bring history in: real orders, or any command lines
+    /// Import history: the Olist orders, or command lines
     #[command(subcommand)]
     Import(Import),
-    /// Send one command to a running server and show its one answer
+    /// Send one command to a running server and show its answer
     #[command(after_help = send::HELP)]
     Send(send::SendArgs),
     /// Show the events of a stream
     #[command(after_help = stream::EVENTS_HELP)]
     Events(stream::EventsArgs),
-    /// Show what a stream's events add up to
+    /// Show the state of a stream: its events folded
     #[command(after_help = stream::STATE_HELP)]
     State(stream::StateArgs),
-    /// Make, look into, prove or copy a log
+    /// Create, show, verify, copy or dump a log
     #[command(subcommand)]
     Log(log::LogCommand),
-    /// Look after read models
+    /// List, rebuild or resume projections (the read models)
     #[command(subcommand)]
     Projections(projections::ProjectionsCommand),
-    /// Bring the schema of Postgres up to date
+    /// Apply the migrations that the Postgres schema lacks
     #[command(after_help = MIGRATE_HELP)]
     Migrate,
-    /// Check everything that can be checked before production
+    /// Check settings, log, clock and Postgres before production
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
-    /// Put a Kafka cluster to the test: does it keep the guarantees that the engine needs
+    /// Test whether a Kafka cluster keeps the guarantees that the engine needs
     #[command(after_help = verify_cluster::HELP)]
     VerifyCluster(verify_cluster::VerifyClusterArgs),
-    /// Hold what clients were told against the log, and say which promises were broken
+    /// Compare the answers that clients got with the log, and report broken promises
     #[command(after_help = check_history::HELP)]
     CheckHistory(check_history::CheckHistoryArgs),
-    /// Run whole clusters in memory, with faults by chance, and say whether a promise was broken
+    /// Run whole clusters in memory with random faults, and report broken promises
     #[command(after_help = simulate::HELP)]
     Simulate(simulate::SimulateArgs),
-    /// Show every setting: its value, where it came from, what it means
+    /// Show every setting with its value, its source and its meaning
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
     /// Write the JSON Schemas of commands and events, and the OpenAPI document
@@ -205,7 +209,7 @@ pub enum Command {
     Schema(schema::SchemaArgs),
     /// Show the exit codes
     ExitCodes,
-    /// Print the completions of a shell
+    /// Print the completion script for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// The shell
@@ -216,15 +220,16 @@ pub enum Command {
         after_help = "Example:\n  annals man ~/.local/share/man/man1 && man annals-log-verify"
     )]
     Man {
-        /// The folder; made if it is not there
+        /// The folder; it is created if it does not exist
         #[arg(default_value = "man")]
         folder: PathBuf,
     },
 }
 
 const DEV_HELP: &str = "\
-The log is a file and Postgres a private server, both in --data; what is not there is made.
-Ctrl-C stops taking commands, answers those that were taken, and stops Postgres last.
+The log is a file, and Postgres is a private server. Both are in --data, and both are created if
+they do not exist. After Ctrl-C the program takes no more commands, answers the open ones, and then
+stops Postgres.
 
 Examples:
   annals dev
@@ -232,16 +237,16 @@ Examples:
       prints {\"http\":…,\"log\":…,\"postgres\":…} on stdout when ready";
 
 const DEMO_HELP: &str = "\
-The sample is sixty generated orders in the format of the Olist data set. It keeps its own folder,
-.annals/demo, unless --data says otherwise, so that it never mixes with your data.
+The sample is sixty generated orders in the format of the Olist data set. Without --data, the demo
+uses a folder of its own, .annals/demo, so that the sample never mixes with your data.
 
 Examples:
   annals demo
-  annals demo --once    shows real answers and ends";
+  annals demo --once    shows real answers, then ends";
 
 const SERVE_HELP: &str = "\
-Needs a log (annals log create) and, for projector and query-api, a migrated Postgres (annals
-migrate). Without --postgres, an embedded server in --data is used.
+The command needs a log (annals log create). The roles projector and query-api also need a migrated
+Postgres (annals migrate). Without --postgres, an embedded server in --data is used.
 
 Examples:
   annals serve --log kafka://localhost:9092/orders --postgres postgres://annals@localhost/annals
@@ -249,22 +254,23 @@ Examples:
   annals serve --role projector,query-api --listen 127.0.0.1:4748";
 
 const MIGRATE_HELP: &str = "\
-Migrations go forward only and may be repeated. The read models' own tables are made by the
-projector. Without --postgres, the embedded server in --data is migrated.
+Migrations only go forward. The command may be repeated. The projector creates the tables of the
+read models. Without --postgres, the embedded server in --data is migrated.
 
 Example:
   annals migrate --postgres postgres://annals@localhost/annals";
 
 const CHECK_HELP: &str = "\
-Ends with code 6 if a check failed; warnings do not count.
+The exit code is 6 if a check failed. A warning does not change the exit code.
 
 Example:
   annals check --log kafka://localhost:9092/orders --postgres postgres://annals@localhost/annals";
 
 const CONFIG_HELP: &str = "\
-Later layers win: defaults, the file (--config FILE, else annals/annals.toml in your configuration
-folder, which is $XDG_CONFIG_HOME or ~/.config), ANNALS_… variables,
-flags. A key that nobody knows is an error. Passwords are not shown.
+Settings come from four layers, and a later layer overrides an earlier one: defaults, the file,
+ANNALS_… variables, flags. The file is --config FILE, else annals/annals.toml in your configuration
+folder, which is $XDG_CONFIG_HOME or ~/.config. An unknown key is an error. Passwords are not
+shown.
 
 Example:
   ANNALS_LISTEN=127.0.0.1:5000 annals config --log sqlite:other.db";
@@ -276,14 +282,15 @@ Examples:
   annals completions fish > ~/.config/fish/completions/annals.fish";
 
 const OLIST_HELP: &str = "\
-May be stopped and repeated: what was done is not done twice. Refused commands and rows that cannot
-be read are counted and listed; with --strict they end it with code 3.
+The import may be stopped and repeated: no command takes effect twice. The report counts and lists
+refused commands and unreadable rows. With --strict, the exit code is 3 if there are any.
 
 Example:
   annals import olist ~/olist --url http://127.0.0.1:4747";
 
 const COMMANDS_HELP: &str = "\
-One JSON object a line; stream, command and data are needed, the rest may be left out.
+Each line is one JSON object. The fields stream, command and data are required, the others
+optional.
 
 Example:
   echo '{\"stream\":\"order-1\",\"command\":\"ApproveOrder\",\"data\":{}}' | annals import commands -";
@@ -299,7 +306,7 @@ pub struct DevArgs {
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Show the answers of a few queries, then end
+    /// Show a few requests with their answers, then end
     #[arg(long)]
     pub once: bool,
     /// Where and how it serves.
@@ -310,7 +317,7 @@ pub struct DemoArgs {
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// What this process does; repeated or with commas [default: all]
+    /// Roles of this process; repeat the flag or use commas [default: all]
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
     pub role: Vec<Role>,
     /// Where and how it serves.
@@ -346,8 +353,8 @@ pub struct ConfigArgs {
 pub enum ConfigCommand {
     /// Print a new secret for the nodes of a cluster
     ///
-    /// Write it into a file that only the program's user may read, the same on each node, and name
-    /// the file with --cluster-secret-file:
+    /// Write the secret into a file that only the program's user may read, copy the file to each
+    /// node, and name it with --cluster-secret-file:
     ///
     ///   (umask 077; annals config secret > /etc/annals/secret)
     #[command(verbatim_doc_comment)]
@@ -357,7 +364,7 @@ pub enum ConfigCommand {
 /// What can be imported.
 #[derive(Debug, Subcommand)]
 pub enum Import {
-    /// Real orders: the five Olist CSV files of a folder
+    /// Import orders from a folder with the five Olist CSV files
     #[command(after_help = OLIST_HELP)]
     Olist {
         /// What to import.
@@ -367,7 +374,7 @@ pub enum Import {
         #[command(flatten)]
         server: Server,
     },
-    /// Command lines, as the batch door takes them
+    /// Import command lines, in the format of the batch route
     #[command(after_help = COMMANDS_HELP)]
     Commands {
         /// What to import.

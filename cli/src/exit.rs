@@ -82,16 +82,16 @@ impl Exit {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "it did what was asked",
-            Self::Failed => "it failed; the message says why",
+            Self::Done => "the command did what was asked",
+            Self::Failed => "the command failed; the message says why",
             Self::Usage => "wrong arguments or configuration; nothing was done",
             Self::Refused => {
-                "a command was refused, or an import was in vain or, with --strict, had faults"
+                "a command was refused; or an import had no effect or, with --strict, had faults"
             }
-            Self::Unavailable => "no answer, or the outcome is unknown; repeat it as it is",
-            Self::Damage => "the log is damaged; do not repeat, look into it",
+            Self::Unavailable => "no answer, or the outcome is unknown; repeat the same command",
+            Self::Damage => "the log is damaged; do not repeat the command, examine the log",
             Self::Unprepared => "something must be done first; the message names the command",
-            Self::NotFound => "what was asked for is not there",
+            Self::NotFound => "what was asked for does not exist",
         }
     }
 
@@ -100,7 +100,7 @@ impl Exit {
     pub fn help() -> String {
         let lines = Self::ALL.map(|exit| format!("  {}  {}", exit.code(), exit.meaning()));
         let lines = lines.join("\n");
-        format!("Exit codes:\n{lines}\n  128+N  a second signal N ended it at once")
+        format!("Exit codes:\n{lines}\n  128+N  a second signal N ended the process at once")
     }
 }
 
@@ -259,7 +259,10 @@ impl From<embedded_postgres::Error> for Failure {
         };
         let failure = Self::of(exit, &error);
         if matches!(error, E::InUse { .. }) {
-            failure.hint("or name the Postgres it runs with --postgres URL: it prints its address")
+            failure.hint(
+                "or name the Postgres of that process with --postgres URL: the process prints its \
+                 address",
+            )
         } else {
             failure
         }

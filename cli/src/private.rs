@@ -86,7 +86,7 @@ pub fn secret_file(path: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "others may read it (its mode is {:04o}): chmod 600 '{}'",
+        "other users may read it (its mode is {:04o}); run: chmod 600 '{}'",
         file.mode() & 0o7777,
         path.display()
     ))
@@ -103,8 +103,8 @@ fn narrowed(path: &Path, mode: u32) -> Result<(), Failure> {
     }
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| {
         let message = format!(
-            "{} is open to others (its mode is {:04o}), and it could not be changed: {error}; its \
-             owner can: chmod {mode:o} '{}'",
+            "{} is open to other users (its mode is {:04o}), and the mode could not be changed: \
+             {error}; its owner can run: chmod {mode:o} '{}'",
             path.display(),
             found.mode() & 0o7777,
             path.display()
@@ -114,7 +114,7 @@ fn narrowed(path: &Path, mode: u32) -> Result<(), Failure> {
     tracing::info!(
         path = %path.display(),
         mode = format_args!("{:04o}", found.mode() & 0o7777),
-        "it was open to others and is private now"
+        "a file or folder was open to other users; its mode was changed"
     );
     Ok(())
 }

@@ -131,7 +131,7 @@ impl Signals {
                 _ = self.terminate.recv() => 15,
                 () = received(self.hang_up.as_mut()) => {
                     if !self.is_hang_up_the_end() {
-                        tracing::info!("SIGHUP does nothing here: settings are read at the start");
+                        tracing::info!("SIGHUP has no effect: settings are read only at the start");
                         continue;
                     }
                     1

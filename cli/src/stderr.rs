@@ -155,7 +155,11 @@ fn write_all(mut sink: impl Write, lines: &Receiver<Vec<u8>>, state: &State) {
         if written.is_ok() && dropped > told && told_at.is_none_or(|at| at.elapsed() >= TALK_EVERY)
         {
             // This is a log line, too, and goes through the same queue.
-            tracing::warn!(lines = dropped - told, "lines of the log were dropped");
+            tracing::warn!(
+                lines = dropped - told,
+                "lines of the log were dropped: stderr did not \
+                                                    take them in time"
+            );
             (told, told_at) = (dropped, Some(Instant::now()));
         }
         state.waiting.fetch_sub(1, Ordering::AcqRel);

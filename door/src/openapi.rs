@@ -118,7 +118,8 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
         "info": {
             "title": "Annals",
             "version": env!("CARGO_PKG_VERSION"),
-            "summary": "An event-sourced engine: commands in, chained events kept, read models out.",
+            "summary": "An event-sourced engine: it takes commands, keeps chained events and \
+                        fills read models.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

@@ -10,17 +10,17 @@ use import::{CommandsOptions, CommandsSource, OlistOptions, OlistSource};
 /// Options of everything that sends many commands.
 #[derive(Clone, Debug, Args)]
 pub struct SendingArgs {
-    /// Exit code 3 if a command is refused or a row cannot be read
+    /// End with exit code 3 if a command is refused or a row cannot be read
     #[arg(long)]
     pub strict: bool,
-    /// Write every row that cannot be read or sent into a CSV file: file, line, reason
+    /// Write a CSV file with every row that cannot be read or sent: file, line, reason
     #[arg(long, value_name = "FILE")]
     pub unreadable: Option<PathBuf>,
-    /// How many commands may wait for their answers at once
+    /// The most commands that wait for their answers at once
     #[arg(long, value_name = "N", default_value_t = client::IN_FLIGHT_MAX_DEFAULT,
           hide_short_help = true)]
     pub in_flight: usize,
-    /// How many seconds to go on without any progress before giving up
+    /// Give up after this many seconds without progress
     #[arg(long, value_name = "SECONDS",
           default_value_t = client::RETRY_FOR_DEFAULT.as_secs())]
     pub retry_for: u64,
@@ -44,15 +44,15 @@ pub struct OlistArgs {
     /// Folder with olist_orders_dataset.csv and the files of items, payments, reviews, customers
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// For which tenant [default: main]
+    /// Tenant of the orders [default: main]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Send rows that were changed since they were imported again, as corrections
+    /// Send rows that have changed since they were imported, as corrections
     ///
-    /// A row's command has an id that is made of the row's key, so that a repeated import does
-    /// nothing twice. Where the row was answered before, for other data, its command is sent again
-    /// under an id that is made of the changed data too, and with it the commands of the same
-    /// stream that were refused. The business may refuse a correction: what was accepted stays.
+    /// The id of a row's command is made from the row's key, so a repeated import does nothing
+    /// twice. If the same id was answered before for other data, the command is sent again with an
+    /// id that is made from the key and the changed data. The refused commands of the same stream
+    /// are sent again with it. The business may refuse a correction: what was accepted stays.
     #[arg(long)]
     pub correct: bool,
     /// How it is sent.
@@ -77,10 +77,10 @@ impl OlistArgs {
 /// `annals import commands`
 #[derive(Clone, Debug, Args)]
 pub struct CommandsArgs {
-    /// File of command lines, as the batch door takes them; - for stdin
+    /// File of command lines, in the format of the batch route; - for stdin
     ///
-    /// A line without an id gets one that is made of its number and its text, so that the same file
-    /// may be sent again and does nothing twice.
+    /// A line without an id gets an id that is made from its number and its text. The same file may
+    /// therefore be sent again: no command takes effect twice.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// How it is sent.

@@ -75,8 +75,8 @@ pub(super) async fn run(domain: &Domain, settings: &Settings) -> Result<Exit, Fa
         None => rows.add(
             "postgres",
             Status::Warn,
-            "none is named: the embedded one would be used, which suits development",
-            "name yours with --postgres URL",
+            "none is named: a node would use an embedded server, which suits development only",
+            "name your own with --postgres URL",
         ),
     }
     output::rows(
@@ -103,10 +103,10 @@ async fn listening(settings: &Settings, rows: &mut Rows) {
             "listen",
             Status::Warn,
             format!(
-                "{} is free; --insecure lets other machines in",
+                "{} is free; with --insecure, other machines can reach it without authentication",
                 settings.listen
             ),
-            "put a proxy that authenticates before it",
+            "put a proxy that authenticates clients in front of it",
         ),
         Ok(_) => rows.ok("listen", format!("{} is free", settings.listen)),
         // The address is in use, perhaps by the very server that is checked: this is no fault.
@@ -114,7 +114,7 @@ async fn listening(settings: &Settings, rows: &mut Rows) {
             "listen",
             Status::Warn,
             failure.message,
-            "nothing, if it is this very server that runs",
+            "nothing, if this is the server that already runs; otherwise change listen",
         ),
         Err(failure) => rows.add("listen", Status::Fail, failure.message, "change listen"),
     }
@@ -134,7 +134,7 @@ fn data_folder(settings: &Settings, rows: &mut Rows) {
             "data folder",
             Status::Fail,
             format!("{shown} cannot be written: {error}"),
-            "give this user the right, or name another with --data",
+            "give this user write access, or name another folder with --data",
         ),
     }
 }
@@ -148,7 +148,7 @@ async fn log(settings: &Settings, rows: &mut Rows) -> Option<std::sync::Arc<dyn 
             return None;
         }
         Err(error) => {
-            let to_do = "look whether it runs and can be reached from here";
+            let to_do = "check that the log runs and can be reached from this machine";
             rows.add("log", Status::Fail, explained(&error), to_do);
             return None;
         }
@@ -176,12 +176,12 @@ async fn log(settings: &Settings, rows: &mut Rows) -> Option<std::sync::Arc<dyn 
             Ok(Some(_)) => {}
             Ok(None) => unclaimed.push(partition.to_string()),
             Err(error @ LogError::BeginningGone { .. }) => {
-                let to_do = "let nothing else be deleted, and go on with a copy that is whole";
+                let to_do = "stop what deletes records, and go on with a complete copy of the log";
                 rows.add("claims", Status::Fail, explained(&error), to_do);
                 return Some(log);
             }
             Err(error) => {
-                let to_do = "look whether every broker runs";
+                let to_do = "check that every broker runs";
                 rows.add("claims", Status::Fail, explained(&error), to_do);
                 return Some(log);
             }
@@ -199,14 +199,14 @@ async fn log(settings: &Settings, rows: &mut Rows) -> Option<std::sync::Arc<dyn 
 
 async fn log_settings(log: &dyn EventLog, rows: &mut Rows) {
     match log.check().await {
-        Ok(warnings) if warnings.is_empty() => rows.ok("log settings", "as the protocol needs"),
+        Ok(warnings) if warnings.is_empty() => rows.ok("log settings", "as the protocol requires"),
         Ok(warnings) => {
             for warning in warnings {
                 rows.add(
                     "log settings",
                     Status::Warn,
                     warning,
-                    "mend it before production",
+                    "correct this before production",
                 );
             }
         }
@@ -260,11 +260,11 @@ async fn clock(log: &dyn EventLog, rows: &mut Rows) {
     let ahead_ms = recorded_ms - now_ms;
     if ahead_ms > CLOCK_SKEW_NOTED_MS {
         let found = format!(
-            "the newest command was recorded {ahead_ms} ms in the future, by a node whose clock was \
-             ahead; what comes next is recorded from there on"
+            "the newest command has a recorded time {ahead_ms} ms in the future: the clock of the \
+             node that wrote it was ahead; new commands get no earlier recorded time"
         );
         let to_do =
-            "nothing, if this clock is right: command ids are remembered for as much longer";
+            "nothing, if this clock is right: command ids are only remembered that much longer";
         rows.add("recorded times", Status::Warn, found, to_do);
     } else {
         rows.ok("recorded times", "not ahead of this clock");
@@ -330,7 +330,7 @@ async fn postgres(
                 "postgres",
                 Status::Fail,
                 found,
-                "look whether it runs and lets us in",
+                "check that Postgres runs and accepts this user",
             );
             return;
         }
@@ -360,7 +360,7 @@ async fn postgres(
             if outdated.is_empty() {
                 rows.ok(
                     "read models",
-                    format!("{gap} records to fold, over all of them"),
+                    format!("{gap} records still to fold, over all read models"),
                 );
             }
             for name in outdated {

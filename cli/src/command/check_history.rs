@@ -20,13 +20,17 @@ use crate::settings::{OutputFormat, Settings};
 
 /// The help text after the options.
 pub const HELP: &str = "\
-A history is what clients of the command door wrote down as JSON lines: what they sent, and what
-they were told. The checker reads it and every record of the log, applies the rules of acceptance on
-its own, and decides: is what was answered accepted there, once, as answered; did what was refused
-leave nothing; are versions without gaps; was everything decided in the order in which the clients
-saw it. Read the log when the last answer has come.
+A history is a file of JSON lines in which clients of the command door recorded what they sent and
+which answers they got. The checker reads the histories and every record of the log. It applies the
+rules of acceptance with code of its own, and checks four things:
+  - each command that was answered accepted is in the log, once, as answered
+  - no refused command left an event
+  - the versions of each stream have no gaps
+  - commands were decided in the order that the clients saw
+Run the command after the last answer has come.
 
-Ends with code 1 if a promise was broken; each is named with the lines and the records that show it.
+The exit code is 1 if a promise was broken. The report names each broken promise with the lines of
+the history and the records that show it.
 
 Examples:
   annals check-history --history c1.jsonl --history c2.jsonl --log kafka://localhost:9092/orders
@@ -35,16 +39,17 @@ Examples:
 /// Arguments of `check-history`.
 #[derive(Debug, Args)]
 pub struct CheckHistoryArgs {
-    /// A history; repeated for each client process
+    /// File with the history of a client process; repeat the flag for further files
     #[arg(long, value_name = "FILE", required = true)]
     history: Vec<PathBuf>,
     /// Read the log from a file that annals log dump wrote, instead of from --log
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// Nobody else wrote: a command in the log that no client sent is a violation
+    /// The histories are complete: a command in the log that no client sent is a violation
     #[arg(long)]
     complete: bool,
-    /// The log was made to lose what it had acknowledged: count what follows from it, and accept it
+    /// The log was made to lose acknowledged records on purpose: count the consequences, but do not
+    /// report them as violations
     #[arg(long)]
     expect_loss: bool,
 }
@@ -140,10 +145,7 @@ fn summary(report: &Report) -> Vec<Value> {
     for (answer, count) in &summary.answers {
         row(format!("  answered {answer}"), *count);
     }
-    row(
-        "history lines that were cut off".to_owned(),
-        summary.torn_lines,
-    );
+    row("incomplete history lines".to_owned(), summary.torn_lines);
     row("partitions".to_owned(), u64::from(summary.partitions));
     row("records".to_owned(), summary.records);
     row("  claims".to_owned(), summary.claims);

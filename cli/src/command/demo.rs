@@ -135,7 +135,7 @@ impl Call {
 fn calls(node: &Node, order: &str) -> Vec<Call> {
     let url = node.url();
     let review = Call {
-        about: "ask for a change; the same key again gives the same answer",
+        about: "send a command; the same key again gives the same answer",
         method: reqwest::Method::POST,
         url: format!("{url}/v1/streams/order-{order}/ReviewOrder"),
         headers: vec![
@@ -146,7 +146,7 @@ fn calls(node: &Node, order: &str) -> Vec<Call> {
         body: Some(r#"{"review":"my-first","score":5,"comment":"It works."}"#.to_owned()),
     };
     let refused = Call {
-        about: "what the business refuses is refused with a reason, and recorded",
+        about: "a refusal has a reason, and is recorded",
         method: reqwest::Method::POST,
         url: format!("{url}/v1/streams/order-{order}/CancelOrder"),
         headers: vec![
@@ -160,17 +160,17 @@ fn calls(node: &Node, order: &str) -> Vec<Call> {
         Call::get("sales by day", format!("{url}/v1/read/daily_sales?limit=3")),
         Call::get("one order", format!("{url}/v1/read/order_summary/{order}")),
         Call::get(
-            "what happened to it",
+            "the events of its stream",
             format!("{url}/v1/streams/order-{order}/events?limit=2"),
         ),
         review,
         Call::get(
-            "what its events add up to",
+            "the state that its events fold to",
             format!("{url}/v1/streams/order-{order}/state"),
         ),
         refused,
         Call::get(
-            "what was refused",
+            "refused commands",
             format!("{url}/v1/read/rejections?limit=2"),
         ),
     ]

@@ -57,7 +57,10 @@ pub(super) fn announce(settings: &Settings, node: &Node) {
     let line = serde_json::to_string(&ready).map_err(|error| Failure::of(Exit::Failed, &error));
     if let Err(failure) = line.and_then(|line| output::json(&line)) {
         let reason = failure.message;
-        tracing::warn!(reason, "ready, but the line that says so was not written");
+        tracing::warn!(
+            reason,
+            "ready, but stdout did not take the line that says so"
+        );
     }
 }
 

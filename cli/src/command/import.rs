@@ -26,7 +26,7 @@ pub(super) async fn run(
             let options = args.options(&settings.url);
             let outcome = import_olist(options, sending::on_stderr()).await;
             let remedy = format!(
-                "to ask for the changed data too: annals import olist --correct {}",
+                "to send the changed data as corrections: annals import olist --correct {}",
                 args.folder.display()
             );
             (outcome, args.sending, remedy)
@@ -88,7 +88,7 @@ fn verdict(report: &Report, sending: &SendingArgs, remedy: &str) -> Result<Exit,
     if report.has_changes_left() {
         let count = report.changed_count;
         return refused(format!(
-            "{count} rows were changed since they were imported, and their changes not asked for; \
+            "{count} rows have changed since they were imported, and their changes were not sent; \
              {remedy}"
         ));
     }
@@ -107,7 +107,7 @@ fn failed(settings: &Settings, error: &ImportError, remedy: &str) -> Failure {
         && report.total.sent > 0
         && let Err(failure) = show(settings, report, remedy)
     {
-        tracing::warn!(reason = failure.message, "the report was not shown");
+        tracing::warn!(reason = failure.message, "the report could not be shown");
     }
     Failure::of(exit, error)
 }

@@ -24,9 +24,9 @@ use crate::settings::Settings;
 /// Who has read a log before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Whom {
-    /// The read models: their checkpoints in Postgres.
+    /// The checkpoints of the read models, in Postgres.
     Postgres,
-    /// The owners on this machine: their checkpoints in the data folder.
+    /// The checkpoints of the owners on this machine, in the data folder.
     Local,
 }
 
@@ -65,7 +65,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<HeldCheckpoint>,
     let failed = |error| {
         let what = format!("read the local checkpoints in {shown}");
         let failure = Failure::of(Exit::Failed, &error).while_trying(&what);
-        failure.hint("stop the process that owns them first")
+        failure.hint("first stop the process that uses them")
     };
     let store = Store::open(folder, STORE_BYTES, partition_count).map_err(failed)?;
     let mut known = Vec::new();

@@ -23,11 +23,11 @@ use crate::progress::Progress;
 use crate::settings::{OutputFormat, Settings};
 
 const CREATE_HELP: &str = "\
-May be repeated: what is there stays, and what is missing is finished. The number of partitions
-never changes afterwards; 16 serve one shop for a long time. In production a log on Kafka needs
---replication 3 and min.insync.replicas=2: a single broker may lose what it acknowledged when the
-power fails. The idempotency window is for how long a command id is remembered: within it, the same
-id gets the same answer.
+The command may be repeated: it keeps what exists and completes what is missing. The number of
+partitions can never be changed; 16 are enough for one shop for a long time. In production a log on
+Kafka needs --replication 3 and min.insync.replicas=2, because a single broker may lose
+acknowledged records when the power fails. The idempotency window is how long a command id is
+remembered: within it, the same id gets the same answer.
 
 Examples:
   annals log create --log sqlite:.annals/log.db
@@ -38,27 +38,27 @@ Example:
   annals log info --log kafka://localhost:9092/orders --output json";
 
 const VERIFY_HELP: &str = "\
-Reads every record and holds each against the chain: whatever was changed, removed or inserted is
-found and named by partition and offset, and the command ends with code 5. With --against it also
-holds the log against what others had read of it, so that a lost tail or a log that was written anew
-as a whole is found.
+Reads every record and checks it against the chain. The command names each changed, removed or
+inserted record by partition and offset, and ends with code 5. With --against it also compares the
+log with the checkpoints of its readers. This finds a lost tail, or a log that was replaced as a
+whole.
 
 Examples:
   annals log verify --log sqlite:.annals/log.db
   annals log verify --log kafka://localhost:9092/orders --against postgres --postgres postgres://…";
 
 const COPY_HELP: &str = "\
-Copies every record; the identity, the partitions and the chain stay the same, and a claim at the
-end names the source. Nobody may write to either side meanwhile. A copy that was cut off is gone on
-with by the same command.
+Copies every record. The identity, the partitions and the chain stay the same, and a claim at the
+end names the source. Let nobody write to the source or the copy while the command runs. To
+continue an interrupted copy, repeat the command.
 
 Example:
   annals log copy --log sqlite:.annals/log.db --to kafka://localhost:9092/orders --replication 3";
 
 const DUMP_HELP: &str = "\
-Writes every record as it stands in the log, those that no reader accepts too, as JSON lines on
-stdout: first a line with the partitions and their offsets, then the records with key, value and
-headers in base64. Nothing is judged. Such a dump is read by annals check-history.
+Writes every record of the log as JSON lines on stdout, including records that no reader accepts.
+The first line holds the partitions and their offsets. Each further line is a record, with key,
+value and headers in base64. The command checks nothing. annals check-history can read such a dump.
 
 Example:
   annals log dump --log kafka://localhost:9092/orders | zstd > orders.ndjson.zst";
@@ -66,19 +66,19 @@ Example:
 /// What can be done with a log.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
-    /// Make a log, or finish one that was begun
+    /// Create a log, or finish a log whose creation was interrupted
     #[command(after_help = CREATE_HELP)]
     Create(CreateArgs),
-    /// Show what a log is: identity, partitions, window
+    /// Show the identity, the partitions and the idempotency window of a log
     #[command(after_help = INFO_HELP)]
     Info,
-    /// Prove that nothing in a log was changed, removed or inserted
+    /// Check that no record of a log was changed, removed or inserted
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
-    /// Copy a log to another store, chain and all
+    /// Copy a log, with its chain, to another store
     #[command(after_help = COPY_HELP)]
     Copy(CopyArgs),
-    /// Write every record as it stands, as JSON lines
+    /// Write every record unchanged, as JSON lines
     #[command(after_help = DUMP_HELP)]
     Dump,
 }
@@ -86,14 +86,14 @@ pub enum LogCommand {
 /// Arguments of `log create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Partitions; never changes afterwards [default: what is there already has, or else 16]
+    /// Number of partitions; it can never be changed [default: that of the existing log, else 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     partitions: Option<u32>,
-    /// Brokers that keep each partition
+    /// Number of brokers that keep each partition
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=9))]
     replication: u16,
-    /// For how long a command id is remembered, such as 90m, 24h or 7d
+    /// How long a command id is remembered, such as 90m, 24h or 7d
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     idempotency_window: Duration,
 }
@@ -101,8 +101,8 @@ pub struct CreateArgs {
 /// Arguments of `log verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Hold it against what others had read too: postgres (the read models' checkpoints), local
-    /// (the owners' checkpoints in --data)
+    /// Also compare the log with the checkpoints of its readers: postgres (those of the read
+    /// models), local (those of the owners, in --data)
     #[arg(long, value_name = "WHOM", value_delimiter = ',')]
     against: Vec<known::Whom>,
 }
@@ -110,10 +110,10 @@ pub struct VerifyArgs {
 /// Arguments of `log copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// Where the copy is to be
+    /// Address of the copy
     #[arg(long, value_name = "ADDRESS")]
     to: LogAddress,
-    /// Brokers that keep each partition of the copy
+    /// Number of brokers that keep each partition of the copy
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=9))]
     replication: u16,
@@ -179,7 +179,7 @@ async fn make(settings: &Settings, args: &CreateArgs) -> Result<Exit, Failure> {
         talk!("warning: {warning}");
     }
     if !made {
-        talk!("the log was there already; nothing was changed");
+        talk!("the log already exists; nothing was changed");
     }
     let row = Made {
         log: log.address().to_string(),
@@ -208,7 +208,7 @@ async fn copy(settings: &Settings, args: &CopyArgs) -> Result<Exit, Failure> {
     let to = settings.place_of(&args.to);
     let copied = event_log::copy::copy(&*log, to, store, |done| progress.set(done, total)).await?;
     progress.finish(&format!(
-        "{} records copied, {} were there",
+        "{} records copied, {} were already there",
         copied.records, copied.present
     ));
     let columns = ["log_id", "records", "present"];
@@ -301,13 +301,13 @@ fn verdict(report: &Report) -> Exit {
         Exit::Done
     } else if report.is_whole() {
         talk!(
-            "the log is complete and unaltered, but this program cannot read {} of its events; their \
-             streams are frozen until a program runs that can",
+            "the log is complete and unaltered, but this program cannot read {} of its events; \
+             their streams stay frozen until a program that can read them runs",
             report.unreadable_events()
         );
         Exit::Damage
     } else {
-        talk!("the log is DAMAGED; change nothing, and see where it was altered");
+        talk!("the log is DAMAGED; change nothing, and look at the places named above");
         Exit::Damage
     }
 }
@@ -336,7 +336,7 @@ async fn info(settings: &Settings) -> Result<Exit, Failure> {
                 Err(error) => talk!("identity   {}", explained(&error)),
                 Ok(_) => {
                     let finish = format!("annals log create --log {}", info.log);
-                    talk!("identity   none yet: finish it with: {finish}");
+                    talk!("identity   none yet; finish the log with: {finish}");
                 }
             },
         }

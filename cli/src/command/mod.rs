@@ -42,7 +42,7 @@ pub fn takes_orders(registry: &Registry) -> bool {
 
 /// The failure of a command that needs the shop.
 pub(crate) fn no_shop() -> Failure {
-    let message = "this program runs another domain: the orders would find no aggregate";
+    let message = "this program runs another domain, which has no aggregate for orders";
     Failure::new(Exit::Usage, message)
 }
 

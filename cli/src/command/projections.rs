@@ -19,24 +19,26 @@ use crate::progress::Progress;
 use crate::settings::Settings;
 
 const LIST_HELP: &str = "\
-gap is how many records of the log are not in the rows yet; lag is since when, in seconds. A state
-of outdated asks for a rebuild: this program's rule is another than the one that made the rows. One of
-stopped has met what it cannot take up; the column stopped says what.
+gap is the number of records in the log that the rows lack. lag is how long the oldest of them has
+been in the log, in seconds. The state outdated means that this program's rule differs from the
+rule that made the rows: rebuild the read model. The state stopped means that the read model met a
+record or a row that it cannot take up; the column stopped gives the reason.
 
 Example:
   annals projections list --log kafka://localhost:9092/orders --postgres postgres://…";
 
 const REBUILD_HELP: &str = "\
-A rebuild folds the whole log into new tables beside the live ones, then lets them take their place
-in one transaction. Readers see the old rows until then; a projector that runs goes on with the new.
+A rebuild folds the whole log into new tables beside the live ones, then replaces the live tables
+in one transaction. Readers see the old rows until then. A running projector goes on with the new
+tables.
 
 Examples:
   annals projections rebuild order_summary --postgres postgres://…
   annals projections rebuild --all";
 
 const RESUME_HELP: &str = "\
-A read model that met what it cannot take up stops there, and goes on where it stopped once its cause
-is gone: a projector that runs tries again within seconds, without a restart.
+A read model stops at a record or a row that it cannot take up. Remove the cause, then resume the
+read model: a running projector tries again within seconds, without a restart, from the same place.
 
 Example:
   annals projections resume payment_mix --postgres postgres://…";
@@ -44,13 +46,13 @@ Example:
 /// What can be done with read models.
 #[derive(Debug, Subcommand)]
 pub enum ProjectionsCommand {
-    /// Show how far every read model has come
+    /// Show how far each read model has read the log
     #[command(after_help = LIST_HELP)]
     List(ListArgs),
-    /// Build read models anew from the log
+    /// Rebuild read models from the start of the log
     #[command(after_help = REBUILD_HELP)]
     Rebuild(SomeArgs),
-    /// Let stopped read models go on where they stopped
+    /// Let stopped read models try again from the place where they stopped
     #[command(after_help = RESUME_HELP)]
     Resume(SomeArgs),
 }
@@ -58,7 +60,7 @@ pub enum ProjectionsCommand {
 /// Arguments of `projections list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// A row for each partition
+    /// Show one row for each partition
     #[arg(long)]
     partitions: bool,
 }
@@ -66,10 +68,10 @@ pub struct ListArgs {
 /// Arguments of `projections rebuild` and `projections resume`.
 #[derive(Debug, Args)]
 pub struct SomeArgs {
-    /// The read models
+    /// Names of the read models
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
-    /// All of them
+    /// All read models
     #[arg(long, conflicts_with = "names")]
     all: bool,
 }
@@ -148,14 +150,14 @@ async fn list(
     let log = match open_log(settings).await {
         Ok(log) => Some(log),
         Err(error) => {
-            talk!("warning: without gap and lag: {error}");
+            talk!("warning: gap and lag are not shown, because the log cannot be read: {error}");
             None
         }
     };
     let log = log.as_ref().map(|log| &**log as &dyn EventLog);
     let places = projector::list(log, postgres.url(), &domain.projections).await?;
     if places.is_empty() {
-        talk!("no projector has written here yet");
+        talk!("no projector has written to this database yet");
     }
     if args.partitions {
         output::rows(settings.output, &PLACE_COLUMNS, &places)

@@ -28,7 +28,7 @@ pub(super) fn failed(settings: &Settings, error: ClientError) -> Failure {
             let failure = Failure::new(Exit::Unavailable, explained(source));
             let failure = failure.while_trying(&format!("ask {url} ({})", settings.source("url")));
             match error.is_connect() {
-                true => failure.hint("is a server running there? Start one with: annals dev"),
+                true => failure.hint("check that a server runs there; to start one: annals dev"),
                 false => failure,
             }
         }

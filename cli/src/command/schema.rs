@@ -19,8 +19,8 @@ use crate::{Domain, node};
 
 /// The help text after the options.
 pub(crate) const HELP: &str = "\
-Files: commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json, openapi.json. Schema files that
-no type has any more are removed.
+The files are commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json and openapi.json. Schema
+files of types that no longer exist are removed.
 
 Example:
   annals schema schemas && git diff schemas";
@@ -28,7 +28,7 @@ Example:
 /// Arguments of `schema`.
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
-    /// The folder; made if it is not there
+    /// The folder; it is created if it does not exist
     #[arg(default_value = "schemas")]
     folder: PathBuf,
 }

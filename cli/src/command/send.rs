@@ -15,8 +15,8 @@ use crate::settings::Settings;
 
 /// The help text after the options.
 pub(crate) const HELP: &str = "\
-Ends with 0 when the command was accepted, 3 when the business refused it, 4 when nobody knows yet:
-then send it again with the same --id, which never does it twice.
+The exit code is 0 if the command was accepted, 3 if the business refused it, and 4 if the outcome
+is unknown. If it is unknown, repeat the command with the same --id: it never takes effect twice.
 
 Examples:
   annals send customer-7 RegisterCustomer '{\"city\":\"recife\",\"state\":\"PE\",\"postcode_prefix\":\"50000\"}'
@@ -27,35 +27,35 @@ Examples:
 /// Arguments of `send`.
 #[derive(Debug, Args)]
 pub struct SendArgs {
-    /// The stream: category, dash, id
+    /// The stream: its category, a dash and its id
     stream: String,
     /// The command's type
     command: String,
     /// The command's data: JSON, @FILE, or - for stdin
     #[arg(value_name = "DATA", default_value = "{}", allow_hyphen_values = true)]
     payload: String,
-    /// Your name for this intent; the same again never does it twice [default: a new one]
+    /// Your name for this intent; the same id never takes effect twice [default: a new id]
     #[arg(long)]
     id: Option<String>,
-    /// When it happened in the business, as in 2026-01-31T12:00:00Z [default: now]
+    /// Business time of the command, such as 2026-01-31T12:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     occurred_at: Option<String>,
-    /// Refuse it if the stream has another version; 0: no events yet
+    /// Refuse the command if the stream has another version; 0 means no events yet
     #[arg(long, value_name = "N")]
     expected_version: Option<u64>,
-    /// For whom the stream is kept
+    /// The tenant of the stream
     #[arg(long, default_value = "main")]
     tenant: String,
-    /// Who asks, as KIND:ID; kinds are user, service, process, import
+    /// Who sends the command, as KIND:ID; KIND is user, service, process or import
     #[arg(long, value_name = "KIND:ID")]
     actor: Option<String>,
-    /// The conversation it belongs to
+    /// The correlation id: the conversation that the command belongs to
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// What caused it
+    /// The causation id: what directly caused the command
     #[arg(long, value_name = "ID")]
     causation_id: Option<String>,
-    /// How long the answer may take
+    /// How long to wait for the answer, in milliseconds
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
     /// Which server.
@@ -89,7 +89,10 @@ pub(super) async fn run(settings: &Settings, args: SendArgs) -> Result<Exit, Fai
             let failure = request::failed(settings, error);
             match failure.exit {
                 Exit::Unavailable => {
-                    Err(failure.hint(format_args!("repeat it with --id {}", command.id)))
+                    let id = &command.id;
+                    Err(failure.hint(format_args!(
+                        "repeat the command with --id {id} to learn its outcome"
+                    )))
                 }
                 _ => Err(failure),
             }

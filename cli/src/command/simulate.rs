@@ -23,11 +23,12 @@ use crate::settings::{OutputFormat, Settings};
 
 /// The help text after the options.
 pub const HELP: &str = "\
-Nodes, log, network, clocks, clients and projectors are simulated around the same owners, routers and
-readers that serve; what happens is drawn from the seed, and every promise is held against what did.
-With --seed alone, that run is printed step by step: the virtual time, who it is about, what happened.
+Nodes, log, network, clocks, clients and projectors are simulated. The owners, routers and readers
+are those of the real program. The seed decides everything that happens, and every promise is
+checked. With --seed and without --seeds, the run is printed step by step: the virtual time, who
+acts, what happens.
 
-Ends with code 1 if a promise was broken. The same program does the same with the same seed.
+The exit code is 1 if a promise was broken. The same seed gives the same run with the same program.
 
 Examples:
   annals simulate                               a hundred new seeds
@@ -41,22 +42,22 @@ const SEEDS: u64 = 100;
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// The first seed; without --seeds, the only one [default: by chance]
+    /// The first seed; without --seeds, the only seed [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// So many seeds, one after the other [default: 100]
+    /// Number of seeds to run, counted up from the first [default: 100]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
-    /// End a run after so many steps
+    /// End a run after this many steps
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
-    /// Nodes of each cluster [default: 1 to 4, by chance]
+    /// Number of nodes in each cluster [default: random, 1 to 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: Option<u8>,
-    /// Partitions of each log [default: 2]
+    /// Number of partitions in each log [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     partitions: Option<u32>,
-    /// Threads that run seeds [default: as many as there are processors]
+    /// Number of threads that run seeds [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     threads: Option<u16>,
 }
@@ -213,7 +214,7 @@ impl Sums {
         row("seeds", self.seeds);
         row("steps", self.steps);
         row("virtual seconds", self.virtual_us / 1_000_000);
-        row("commands sent, again included", counts.sent);
+        row("commands sent, repeats included", counts.sent);
         row("  accepted", counts.accepted);
         row("  refused", counts.refused);
         row("  unknown", counts.unknown);

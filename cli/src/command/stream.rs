@@ -26,9 +26,9 @@ Examples:
 /// Arguments of `events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
-    /// The stream: category, dash, id
+    /// The stream: its category, a dash and its id
     stream: String,
-    /// For whom the stream is kept
+    /// The tenant of the stream
     #[arg(long, default_value = "main")]
     tenant: String,
     /// Which server.
@@ -39,9 +39,9 @@ pub struct EventsArgs {
 /// Arguments of `state`.
 #[derive(Debug, Args)]
 pub struct StateArgs {
-    /// The stream: category, dash, id
+    /// The stream: its category, a dash and its id
     stream: String,
-    /// For whom the stream is kept
+    /// The tenant of the stream
     #[arg(long, default_value = "main")]
     tenant: String,
     /// Which server.

@@ -30,17 +30,18 @@ use connections::OwnConnections;
 
 /// The help text after the options.
 pub const HELP: &str = "\
-Only the brokers of --log are used: kafka://HOST:PORT[,HOST:PORT…], with or without a topic. The
-trial makes a topic of its own, annals-verify-…, and its directory's beside it, writes to it as the
-engine does, and does what needs no privileges: cuts its own connections in the middle of requests,
-throws producers away with records in flight, lets two claimants write at once, stops a reader and
-lets it go on, lets a member of the group fall silent. Then it reads everything twice and says of
-each guarantee whether it was kept. The topics are removed at the end.
+Of --log only the brokers are used: kafka://HOST:PORT[,HOST:PORT…], with or without a topic. The
+trial creates two topics of its own: annals-verify-…, and the topic of its directory. It writes to
+them as the engine does, and causes faults that need no privileges. It cuts its own connections in
+the middle of requests, discards producers with records in flight, lets two claimants write at
+once, interrupts and resumes a reader, and lets a member of the group fall silent. Then it reads
+everything twice and reports for each guarantee whether it was kept. It removes the topics at the
+end.
 
-With --pause SECONDS it goes on writing for so long afterwards; restart your brokers one after the
-other meanwhile. What only a power failure shows cannot be tested from here.
+With --pause SECONDS it then goes on writing for that time, so that you can restart your brokers
+one after the other. The trial cannot test what happens when the power fails.
 
-Ends with code 1 if a guarantee was broken; the message says what to do.
+The exit code is 1 if a guarantee was broken; the message says what to do.
 
 Examples:
   annals verify-cluster --log kafka://localhost:9092
@@ -58,17 +59,18 @@ pub struct VerifyClusterArgs {
     #[arg(long, value_name = "N", default_value_t = 20_000,
           value_parser = clap::value_parser!(u64).range(200..=2_000_000))]
     records: u64,
-    /// After how many seconds no more are begun
+    /// Begin no new records after this many seconds
     #[arg(long, value_name = "N", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// Go on writing for so long, for you to restart brokers meanwhile
+    /// Go on writing for this time, so that you can restart brokers
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pause: Option<u64>,
-    /// Brokers that keep each partition of the topic [default: 3, or as many as there are]
+    /// Number of brokers that keep each partition of the topic [default: 3, or all if there are
+    /// fewer]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     replication: Option<u16>,
-    /// The session timeout of the nodes' group, in milliseconds [default: 6000]
+    /// Session timeout of the nodes' group, in milliseconds [default: 6000]
     #[arg(long, value_name = "MS")]
     session_timeout_ms: Option<u64>,
     /// Do not remove the topics at the end
@@ -94,11 +96,12 @@ impl VerifyClusterArgs {
 pub(super) async fn run(settings: &Settings, args: &VerifyClusterArgs) -> Result<Exit, Failure> {
     let LogAddress::Kafka { brokers, .. } = &settings.log else {
         let message = format!(
-            "verify-cluster puts a Kafka cluster to the test, and {} is a file of this machine",
+            "verify-cluster tests a Kafka cluster, but {} is a file on this machine",
             settings.log
         );
         let hint = format!(
-            "name brokers with --log kafka://HOST:PORT; a file is proven with: annals log verify --log {}",
+            "name brokers with --log kafka://HOST:PORT; to check a file, run: annals log verify \
+             --log {}",
             settings.log
         );
         return Err(Failure::new(Exit::Usage, message).hint(hint));
@@ -112,7 +115,7 @@ pub(super) async fn run(settings: &Settings, args: &VerifyClusterArgs) -> Result
     talk!("the trial's log is {}", place.address);
     let tried = tokio::select! {
         tried = put_to_the_test(settings, args, &place, connections) => tried,
-        () = stop.asked() => Err(Failure::new(Exit::Failed, "stopped before anything was decided")),
+        () = stop.asked() => Err(Failure::new(Exit::Failed, "stopped before there was a result")),
     };
     clear_away(&place, args).await;
     let rows = tried?;
@@ -142,8 +145,9 @@ async fn put_to_the_test(
     };
     let making = tokio::time::timeout(MAKE_WITHIN, create(place.clone(), &create_options)).await;
     let Ok(made) = making else {
-        let message = "the brokers made a topic but acknowledged nothing in it within a minute";
-        let hint = "see that enough of its replicas are in sync (min.insync.replicas)";
+        let message =
+            "the brokers created a topic but acknowledged no record in it within a minute";
+        let hint = "make sure that enough of its replicas are in sync (min.insync.replicas)";
         return Err(Failure::new(Exit::Unavailable, message).hint(hint));
     };
     let (log, log_id, _) = made?;
@@ -213,7 +217,7 @@ impl Told {
 async fn clear_away(place: &LogPlace, args: &VerifyClusterArgs) {
     let address = &place.address;
     if args.keep {
-        talk!("kept {address}; look into it with annals log verify --log {address}");
+        talk!("kept {address}; to examine it, run annals log verify --log {address}");
         return;
     }
     if let Err(error) = trial::remove(place).await {

@@ -27,7 +27,7 @@ fn raise() -> u64 {
     match setrlimit(Resource::Nofile, limit) {
         Ok(()) => wanted,
         Err(error) => {
-            tracing::warn!(%error, "the limit of open files stays at {now}");
+            tracing::warn!(%error, "could not raise the limit of open files; it stays at {now}");
             now
         }
     }
@@ -44,8 +44,8 @@ pub(super) fn fit(limits: Limits) -> Limits {
         tracing::warn!(
             files,
             connections_max,
-            "connections_max is lowered, since so few files may be open; raise the limit with \
-             ulimit -n, or LimitNOFILE of the service"
+            "connections_max was lowered, because the process may open too few files; raise the \
+             limit with ulimit -n, or LimitNOFILE of the service"
         );
     }
     Limits {

@@ -53,9 +53,9 @@ impl Bound {
         let strange = addresses.iter().find(|address| !address.ip().is_loopback());
         if let Some(strange) = strange.filter(|_| !settings.insecure) {
             let message = format!(
-                "will not listen on {strange} ({source}): there is no authentication yet, so only \
-                 this machine is served; put a proxy that authenticates before it, or add \
-                 --insecure"
+                "will not listen on {strange} ({source}): clients are not authenticated, so only \
+                 loopback addresses are allowed; put a proxy that authenticates clients in front, \
+                 or add --insecure"
             );
             return Err(Failure::new(Exit::Usage, message));
         }
@@ -113,7 +113,7 @@ impl Bound {
         let task = tokio::spawn(async move {
             let served = self.server.serve(self.listener, routes, wish, grace);
             if let Err(error) = served.await {
-                tracing::error!(error = explained(&error), "serving HTTP ended");
+                tracing::error!(error = explained(&error), "the HTTP server failed");
             }
         });
         Http {
@@ -169,7 +169,7 @@ impl Http {
     pub async fn finish(&mut self) {
         self.stop_listening();
         if let Err(error) = (&mut self.task).await {
-            tracing::error!(%error, "serving HTTP broke off");
+            tracing::error!(%error, "the task of the HTTP server failed");
         }
     }
 }

@@ -36,7 +36,7 @@ fn private_files(log: &LogAddress) {
     if let LogAddress::Sqlite { path } = log
         && let Err(failure) = private::log_files(path)
     {
-        tracing::warn!(reason = failure.message, "others may read the log");
+        tracing::warn!(reason = failure.message, "other users may read the log");
     }
 }
 
@@ -78,7 +78,7 @@ pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Fail
     };
     let (log, id, made) = create(settings.log_place(), &options).await?;
     if made {
-        tracing::info!(log = %log.address(), %id, "made the log");
+        tracing::info!(log = %log.address(), %id, "created the log");
     }
     Ok(passing(settings, log))
 }

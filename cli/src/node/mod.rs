@@ -271,7 +271,7 @@ impl Node {
             {
                 let since = *takes_since.get_or_insert_with(tokio::time::Instant::now);
                 if since.elapsed() >= READING_WAIT {
-                    tracing::warn!(reason, "commands are taken; reading is not ready yet");
+                    tracing::warn!(reason, "the node takes commands; reading is not ready yet");
                     supervisor::tell(&[supervisor::State::Ready]);
                     return true;
                 }
@@ -291,10 +291,12 @@ impl Node {
     pub async fn end(mut self) {
         supervisor::tell(&[supervisor::State::Stopping]);
         if let Some(engine) = &self.engine {
-            tracing::info!("stopping: handing over to other nodes, if there are any");
+            tracing::info!(
+                "stopping: handing the partitions over to other nodes, if there are any"
+            );
             engine.leave(self.drain_timeout).await;
         }
-        tracing::info!("stopping: no more requests are taken");
+        tracing::info!("stopping: the node takes no more requests");
         self.http.stop_listening();
         if let Some(peers) = &self.peers {
             peers.close();
@@ -313,7 +315,7 @@ impl Node {
         if let Some(projector) = self.projector.lock().await.take()
             && let Err(error) = projector.stop().await
         {
-            tracing::warn!(%error, "a projector had stopped before");
+            tracing::warn!(%error, "a projector had failed before");
         }
         self.sampler = None;
         if let Some(postgres) = self.postgres {

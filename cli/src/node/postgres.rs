@@ -101,7 +101,7 @@ impl Postgres {
             Err(failure) => {
                 tracing::warn!(
                     reason = failure.message,
-                    "going on without Postgres for now"
+                    "Postgres cannot be used yet; going on without it for now"
                 );
                 Ok(())
             }
@@ -119,7 +119,7 @@ impl Postgres {
             Err(error @ RuntimeError::Postgres { .. }) => {
                 tracing::warn!(
                     reason = explained(&error),
-                    "going on without Postgres for now"
+                    "Postgres cannot be used yet; going on without it for now"
                 );
                 Ok(())
             }
@@ -127,7 +127,8 @@ impl Postgres {
                 let failure = Failure::from(error);
                 Err(match &self.embedded {
                     Some(embedded) => failure.hint(format!(
-                        "this one is ours and can be deleted, while nothing runs on it: {}",
+                        "this database is annals' own, and its folder may be deleted while no \
+                         process uses it: {}",
                         embedded.folder().display()
                     )),
                     None => failure,
@@ -148,7 +149,7 @@ impl Postgres {
             }
         };
         let message = format!(
-            "the schema of {} is not up to date; bring it there with: annals migrate{whose}{hint}",
+            "the schema of {} is not up to date; update it with: annals migrate{whose}{hint}",
             self.shown()
         );
         Failure::new(Exit::Unprepared, message)

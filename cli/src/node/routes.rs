@@ -24,7 +24,7 @@ use crate::exit::{Failure, explained};
 use crate::settings::Roles;
 
 /// The message as long as Postgres is not available.
-const STARTING: &str = "Postgres is still starting; commands are taken already";
+const STARTING: &str = "Postgres is still starting; the node already takes commands";
 /// How long a client should then wait before another try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 

@@ -8,6 +8,6 @@ pub(super) use sd_notify::NotifyState as State;
 /// Tells the supervisor. If that fails, the process goes on.
 pub(super) fn tell(states: &[State<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the supervisor of this process could not be told");
+        tracing::warn!(%error, "could not notify the supervisor of this process");
     }
 }

@@ -54,18 +54,19 @@ pub const CATALOGUE: [Setting; 40] = [
     setting(
         "kafka_security",
         Some("plaintext"),
-        "how the brokers of a log on Kafka are talked to: plaintext, ssl, sasl_plaintext, sasl_ssl",
+        "security protocol for the brokers of a log on Kafka: plaintext, ssl, sasl_plaintext, \
+         sasl_ssl",
     ),
     setting(
         "kafka_ca",
         None,
-        "PEM file with the authorities that the brokers' certificates must come from (default: \
+        "PEM file with the certificate authorities that sign the brokers' certificates (default: \
          those of the system)",
     ),
     setting(
         "kafka_certificate",
         None,
-        "PEM file with a certificate of our own, for brokers that ask for one",
+        "PEM file with this node's certificate, for brokers that ask for one",
     ),
     setting(
         "kafka_key",
@@ -75,22 +76,23 @@ pub const CATALOGUE: [Setting; 40] = [
     setting(
         "kafka_sasl_mechanism",
         None,
-        "how the password is presented: SCRAM-SHA-512 (default), SCRAM-SHA-256 or PLAIN",
+        "SASL mechanism: SCRAM-SHA-512 (default), SCRAM-SHA-256 or PLAIN",
     ),
     setting(
         "kafka_sasl_username",
         None,
-        "the name that the brokers know us by",
+        "this node's user name at the brokers",
     ),
     setting(
         "kafka_sasl_password",
         None,
-        "its password; better in a file, since others may see a process's variables",
+        "the password of kafka_sasl_username; a file is safer, since others may see a process's \
+         variables",
     ),
     setting(
         "kafka_sasl_password_file",
         None,
-        "file with the password in one line",
+        "file with the password of kafka_sasl_username, in one line",
     ),
     setting(
         "postgres",
@@ -101,76 +103,75 @@ pub const CATALOGUE: [Setting; 40] = [
     setting(
         "postgres_bin",
         None,
-        "folder with postgres and initdb for the embedded server (default: looked for)",
+        "folder with postgres and initdb for the embedded server (default: the program searches \
+         for it)",
     ),
     setting(
         "listen",
         Some("127.0.0.1:4747"),
-        "where HTTP is served: HOST:PORT; port 0 takes a free one",
+        "address for HTTP: HOST:PORT; port 0 takes a free port",
     ),
     setting(
         "insecure",
         Some("false"),
-        "serve other addresses than loopback, although there is no authentication yet",
+        "allow listen on other addresses than loopback, although clients are not authenticated",
     ),
     setting(
         "hosts",
         None,
-        "names under which clients reach this node, as behind a proxy, several with commas; on \
-         loopback, requests for other names than these and loopback's are refused",
+        "host names that clients use for this node, for example behind a proxy; separated by \
+         commas; on loopback, requests for any other name are refused, except the names of \
+         loopback",
     ),
     setting(
         "connections_max",
         Some("4096"),
-        "the most connections of clients; lowered where the system allows fewer open files",
+        "the most connections of clients; the node lowers it if the system allows fewer open files",
     ),
     setting(
         "connections_per_address_max",
         Some("2048"),
-        "the most connections of one address: behind a proxy all come from one, and another node has \
-         one for each partition",
+        "the most connections from one address; behind a proxy all clients share one address, and \
+         another node uses one connection for each partition",
     ),
     setting(
         "header_timeout_ms",
         Some("10000"),
-        "how long the head of a request may take",
+        "how long the head of a request may take to arrive",
     ),
     setting(
         "idle_timeout_ms",
         Some("60000"),
-        "how long a connection, or a batch between two lines, may say nothing",
+        "how long a connection may send nothing, between requests or between two lines of a batch",
     ),
     setting(
         "stall_timeout_ms",
         Some("10000"),
-        "how long a body or an answer may stand still",
+        "how long a body or an answer may make no progress",
     ),
     setting(
         "rate_bytes_min",
         Some("4096"),
-        "the fewest bytes a second at which bodies must come and answers be taken; what is slower \
-         uses up stall_timeout_ms bit by bit",
+        "the lowest rate, in bytes a second, at which clients must send bodies and read answers; \
+         a slower transfer uses up stall_timeout_ms little by little",
     ),
     setting(
         "advertise",
         None,
-        "where other nodes reach this one: HOST:PORT (default: where it listens)",
+        "address at which other nodes reach this node: HOST:PORT (default: the address of listen)",
     ),
     setting(
         "cluster_secret",
         None,
-        "what the nodes on one log prove to each other, at least 16 bytes; without it they speak on \
-         loopback only, unprotected from other users of the machine (better in a file; no flag)",
+        "the secret that all nodes of a log share, at least 16 bytes; without it nodes talk to \
+         each other on loopback only, unprotected from other users of the machine (a file is \
+         safer; there is no flag)",
     ),
-    setting(
-        "cluster_secret_file",
-        None,
-        "a file that holds the cluster secret",
-    ),
+    setting("cluster_secret_file", None, "file with the cluster secret"),
     setting(
         "role",
         Some("all"),
-        "what serve does: command-api, projector, query-api, all; several with commas",
+        "roles of serve: command-api, projector, query-api, all; separated by commas",
     ),
     setting(
         "node",
@@ -180,73 +181,82 @@ pub const CATALOGUE: [Setting; 40] = [
     setting(
         "group",
         None,
-        "the group of nodes that share out the partitions of a log in Kafka (default: annals. and \
-         the topic)",
+        "consumer group of the nodes of a log in Kafka; the group assigns the partitions \
+         (default: annals.TOPIC)",
     ),
     setting(
         "session_timeout_ms",
         Some("6000"),
-        "after how long without a sign of life the group gives a node's partitions to others; the \
-         brokers bound it (group.min.session.timeout.ms)",
+        "after this time without a sign of life from a node, the group gives its partitions to \
+         other nodes; the brokers set a lower limit (group.min.session.timeout.ms)",
     ),
     setting(
         "standby",
         Some("warm"),
-        "whether a node reads partitions that it does not own, so that it takes them over at once: \
-         warm, or cold to save memory and time",
+        "whether a node follows partitions that it does not own: warm (it does, and can take them \
+         over at once) or cold (it does not, and saves memory and processor time)",
     ),
     setting(
         "in_flight_max",
         Some("1024"),
-        "how many records of one partition may be unacknowledged at once",
+        "the most records of one partition that wait for their acknowledgement",
     ),
     setting(
         "queue_max",
         Some("1024"),
-        "how many commands may wait for one partition; more are turned away with 503 and \
+        "the most commands that wait for one partition; further ones are turned away with 503 and \
          Retry-After",
     ),
     setting(
         "memory_mb",
         Some("512"),
-        "the memory that a node is made for; what it keeps of streams and lets wait follows from it",
+        "the memory that a node is sized for, in megabytes; the limits of its caches and queues \
+         follow from it",
     ),
     setting(
         "stream_state_max_kb",
         Some("1024"),
-        "how large a stream's state may be, in kilobytes of JSON: commands that would enlarge it \
-         beyond that are answered stream_too_large, all others are judged; half of it is warned of",
+        "the largest state of a stream, in kilobytes of JSON: a command that would enlarge the \
+         state beyond this is answered stream_too_large, all other commands are decided; at half \
+         of it the node logs a warning",
     ),
     setting(
         "projector_tasks",
         Some("2"),
-        "how many tasks share out the log's partitions; each has a connection to Postgres",
+        "number of tasks that write the read models; each takes a part of the log's partitions \
+         and has a connection to Postgres",
     ),
     setting(
         "drain_timeout_ms",
         Some("10000"),
-        "how long a stop waits for the answers of commands that were taken",
+        "how long a stop waits for open commands",
     ),
     setting(
         "url",
         Some("http://127.0.0.1:4747"),
-        "the server that import, send, events and state talk to",
+        "the server that import, send, events and state use",
     ),
     setting(
         "output",
         Some("table"),
-        "how data is printed on stdout: table, json, ndjson or csv",
+        "format of the data on stdout: table, json, ndjson or csv",
     ),
     setting(
         "acknowledged_damage",
         None,
-        "damaged places of the log that readers pass, each with a reason: PARTITION:OFFSET=REASON, \
-         several with ; (in the file also as tables with partition, offset, reason)",
+        "damaged places of the log that readers may pass, each with a reason: \
+         PARTITION:OFFSET=REASON, separated by ; (in the file also tables with partition, offset, \
+         reason)",
     ),
     setting(
         "log_filter",
         None,
-        "what is logged on stderr, as in RUST_LOG: info, or engine=debug,warn (default: by -v)",
+        "which lines are logged on stderr, in the syntax of RUST_LOG: info, or engine=debug,warn \
+         (default: set by -v)",
     ),
-    setting("log_format", Some("text"), "how it is logged: text or json"),
+    setting(
+        "log_format",
+        Some("text"),
+        "format of the lines that are logged: text or json",
+    ),
 ];

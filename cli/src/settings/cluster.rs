@@ -85,8 +85,8 @@ impl Settings {
         self.cluster_secret()?.ok_or_else(|| {
             let message = "a node on a log in Kafka needs a secret that all nodes of the log share";
             Failure::new(Exit::Usage, message).hint(
-                "make one with: (umask 077; annals config secret > FILE), copy it to each node, and \
-                 name it with --cluster-secret-file FILE",
+                "create one with: (umask 077; annals config secret > FILE), copy it to each node, \
+                 and name it with --cluster-secret-file FILE",
             )
         })
     }
@@ -100,8 +100,11 @@ impl Settings {
         match &self.advertise {
             Some(address) => Ok(address.clone()),
             None if bound.ip().is_unspecified() => {
-                let message = format!("listening on {bound} does not say where others find it");
-                let hint = "say it with --advertise HOST:PORT";
+                let message = format!(
+                    "other nodes cannot reach this node at {bound}, the address on which it \
+                     listens"
+                );
+                let hint = "name its address with --advertise HOST:PORT";
                 Err(Failure::new(Exit::Usage, message).hint(hint))
             }
             None => Ok(format!("http://{bound}")),
@@ -113,7 +116,8 @@ impl Settings {
         let has_secret = self.cluster_secret.is_some() || self.cluster_secret_file.is_some();
         if self.cluster_secret.is_some() && self.cluster_secret_file.is_some() {
             let message = format!(
-                "cluster_secret (from {}) and cluster_secret_file (from {}) are both set",
+                "cluster_secret (from {}) and cluster_secret_file (from {}) are both set; remove \
+                 one of them",
                 self.source("cluster_secret"),
                 self.source("cluster_secret_file"),
             );
@@ -124,7 +128,7 @@ impl Settings {
                 let source = self.source("advertise");
                 let message = format!(
                     "will not advertise {address} ({source}) without a cluster secret: anybody \
-                     there could speak as a node"
+                     who reaches it could act as a node"
                 );
                 let hint = "set cluster_secret_file to the same secret on all nodes";
                 Err(Failure::new(Exit::Usage, message).hint(hint))

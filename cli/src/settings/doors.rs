@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for NamesVisitor {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("names, in a list or separated by commas")
+        f.write_str("names, as a list or separated by commas")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {

@@ -240,7 +240,7 @@ fn known(key: &str, origin: &str) -> Result<(), Failure> {
     }
     let known: Vec<&str> = CATALOGUE.iter().map(|setting| setting.key).collect();
     let message = format!(
-        "configuration: nothing is named {key:?} ({origin}); there are: {}",
+        "configuration: {key:?} is no setting ({origin}); the settings are: {}",
         known.join(", ")
     );
     Err(Failure::new(Exit::Usage, message))

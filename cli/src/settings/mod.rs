@@ -40,11 +40,11 @@ use crate::exit::{Exit, Failure};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Takes commands: the write door and the owners of the log.
+    /// Takes commands: the command door and the owners of the log.
     CommandApi,
     /// Follows the log and writes the read models.
     Projector,
-    /// Shows read models, events and states.
+    /// Answers queries for read models, events and states.
     QueryApi,
     /// All of them in one process.
     All,
@@ -157,10 +157,10 @@ impl OutputFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Standby {
-    /// It reads them on, so that it takes them over at once.
+    /// The node follows them, so that it can take them over at once.
     #[default]
     Warm,
-    /// It reads them when it is to take them over.
+    /// The node reads them only when it takes them over.
     Cold,
 }
 

@@ -63,7 +63,8 @@ impl Given {
     /// question.
     pub(super) fn resolve(self) -> Result<KafkaSecurity, String> {
         let protocol = self.protocol;
-        let needs = |key: &str, what: &str| Err(format!("{key} is of use only with {what}"));
+        let needs =
+            |key: &str, what: &str| Err(format!("{key} may be set only together with {what}"));
         if !protocol.has_tls() {
             for (key, file) in [
                 ("kafka_ca", &self.ca),
@@ -150,11 +151,12 @@ fn password_of(given: Option<Password>, file: Option<&Path>) -> Result<Password,
             let text = text.strip_suffix('\n').unwrap_or(&text);
             Ok(Password::new(text.strip_suffix('\r').unwrap_or(text)))
         }
-        (Some(_), Some(_)) => {
-            Err("kafka_sasl_password_file and kafka_sasl_password are both given".to_owned())
-        }
+        (Some(_), Some(_)) => Err(
+            "kafka_sasl_password_file and kafka_sasl_password are both set; remove one of them"
+                .to_owned(),
+        ),
         (None, None) => {
-            Err("kafka_sasl_password is missing (or kafka_sasl_password_file)".to_owned())
+            Err("kafka_sasl_password or kafka_sasl_password_file is missing".to_owned())
         }
     }
 }

@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for Texts {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("names, in a list or separated by commas")
+        f.write_str("names, as a list or separated by commas")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Places {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let places = deserializer.deserialize_any(PlaceVisitor)?;
         if places.iter().any(|place| place.reason.trim().is_empty()) {
-            return Err(de::Error::custom("damage is acknowledged with a reason"));
+            return Err(de::Error::custom("acknowledged damage needs a reason"));
         }
         let place = |place: Place| {
             let at = (Partition(place.partition), Offset(place.offset));
@@ -82,7 +82,7 @@ impl<'de> Visitor<'de> for PlaceVisitor {
     type Value = Vec<Place>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PARTITION:OFFSET=REASON, several with ;")
+        f.write_str("PARTITION:OFFSET=REASON, separated by ;")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {

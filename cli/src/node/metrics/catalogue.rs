@@ -85,7 +85,8 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         "annals_access_lines_left_out_total",
         "",
-        "requests without a line in the log, since there were too many lines in their second",
+        "requests without a line in the access log, because their second already had too many \
+         lines",
     ),
     histogram(
         "annals_append_seconds",
@@ -101,17 +102,18 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         "annals_commands_total",
         "category,command,outcome",
-        "commands of this node's clients, by type and by what became of them",
+        "commands of this node's clients, by type and outcome",
     ),
     counter(
         "annals_defects_total",
         "",
-        "partitions whose owner a defect of the program ended; start the node again",
+        "partitions whose owner was ended by a defect of the program; start the node again",
     ),
     counter(
         "annals_http_accept_errors_total",
         "",
-        "connections that the system could not give to the program, most often since files were short",
+        "connections that the system could not accept, most often because too few files may be \
+         open",
     ),
     gauge(
         "annals_http_connections",
@@ -121,23 +123,23 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         "annals_http_connections_cut_total",
         "reason",
-        "connections that were closed for what their clients did not do, or to make room",
+        "connections that the node closed because their clients were too slow, or to make room",
     ),
     gauge(
         "annals_http_memory_bytes",
         "",
-        "memory that large bodies and answers hold",
+        "memory that large bodies and answers use",
     ),
     counter(
         "annals_http_memory_refused_total",
         "",
-        "times that there was no memory for a body or an answer in time",
+        "times that no memory became free in time for a body or an answer",
     ),
     histogram(
         "annals_http_request_seconds",
         SECONDS,
         "method,route,status",
-        "time from a request's head to the end of its answer: of a batch, to its last line",
+        "time from a request's head to the end of its answer; for a batch, to its last line",
     ),
     counter(
         "annals_kafka_connects_total",
@@ -182,7 +184,7 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(
         "annals_kafka_round_trip_p99_seconds",
         "client",
-        "time to a broker's answer, 99th hundredth of the last seconds, of the slowest broker \
+        "time to a broker's answer, 99th percentile of the last seconds, for the slowest broker \
          (Kafka only)",
     ),
     counter(
@@ -193,13 +195,13 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         "annals_log_lines_dropped_total",
         "",
-        "lines of the program's own log that nobody took in time",
+        "lines of the program's own log that were dropped, because stderr did not take them in \
+         time",
     ),
     gauge(
         "annals_memory_budget_bytes",
         "part",
-        "what the memory that the node is made for is shared out to: states, in_flight, waiting, \
-         store",
+        "how the memory that the node is sized for is divided: states, in_flight, waiting, store",
     ),
     gauge(
         "annals_open_commands",
@@ -229,24 +231,24 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(
         "annals_projection_lag_seconds",
         "projection,partition",
-        "for how long the oldest record that the live rows lack has been in the log; 0 where none \
-         is missing",
+        "how long the oldest record that the live rows lack has been in the log; 0 if none is \
+         missing",
     ),
     gauge(
         "annals_projection_sample_age_seconds",
         "",
-        "time since the log's ends and the checkpoints could last both be read; gap and lag are as \
-         of then",
+        "time since both the log's ends and the checkpoints were last read; gap and lag are from \
+         that moment",
     ),
     gauge(
         "annals_projection_stopped_partitions",
         "projection",
-        "partitions in which a projection goes no further, whichever process met it",
+        "partitions in which a projection is stopped, in whichever process",
     ),
     counter(
         "annals_projection_stopped_total",
         "projection",
-        "times that a projection of this process went no further in a partition or everywhere",
+        "times that a projection of this process stopped, in one partition or in all",
     ),
     histogram(
         "annals_projector_batch_commits",
@@ -264,17 +266,17 @@ pub const CATALOGUE: &[Metric] = &[
         "annals_projector_batch_seconds",
         SECONDS,
         "",
-        "time to fold and write what became one transaction",
+        "time to fold and write one transaction of a projector",
     ),
     counter(
         "annals_projector_commits_total",
         "",
-        "commits that projectors took up",
+        "commits that projectors folded",
     ),
     counter(
         "annals_projector_orphans_total",
         "reason",
-        "records that no reader accepts, as projectors met them",
+        "records read by projectors that no reader accepts",
     ),
     counter(
         "annals_projector_rows_total",
@@ -284,12 +286,12 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(
         "annals_queued_commands",
         "",
-        "commands that wait before this node's owners, over all partitions",
+        "commands that wait for this node's owners, over all partitions",
     ),
     gauge(
         "annals_queued_commands_fullest",
         "",
-        "commands that wait before the owner with the most of them; beyond queue_max they are \
+        "commands that wait for the owner with the longest queue; beyond queue_max they are \
          turned away",
     ),
     counter(
@@ -300,12 +302,13 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         "annals_streams_frozen_total",
         "",
-        "streams that this node froze since a record cannot be taken up, each time it was folded",
+        "streams that this node froze because a record cannot be taken up; counted each time the \
+         record is folded",
     ),
     counter(
         "annals_streams_half_full_total",
         "",
-        "times that a stream's state came to half of what it may have (stream_state_max_kb)",
+        "times that a stream's state reached half of its limit (stream_state_max_kb)",
     ),
     counter(
         "annals_take_overs_total",
@@ -325,12 +328,12 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(
         "annals_waiting_bytes",
         "",
-        "memory of commands that wait for their answers, of the budget's part waiting",
+        "memory of commands that wait for their answers; its budget is the part waiting",
     ),
     counter(
         "process_cpu_seconds_total",
         "",
-        "processor time of the process, the system's for it included (Linux)",
+        "processor time of the process, including system time (Linux)",
     ),
     gauge(
         "process_max_fds",
@@ -345,12 +348,12 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(
         "process_resident_memory_bytes",
         "",
-        "memory of the process that is in use (Linux)",
+        "resident memory of the process (Linux)",
     ),
     gauge(
         "process_start_time_seconds",
         "",
-        "when the process began, in seconds since 1970 (Linux)",
+        "start time of the process, in seconds since 1970 (Linux)",
     ),
     gauge("process_threads", "", "threads of the process (Linux)"),
     gauge(
@@ -364,14 +367,15 @@ pub const CATALOGUE: &[Metric] = &[
 const ABOUT: &str = "\
 # Metrics
 
-`GET /metrics` shows these in Prometheus' text format. Names are frozen, units stand last in them, and
-counters are there from the start, at 0 (a code of a refusal appears with its first). A process shows
-those of its roles. Times of readiness, and what to do about it: `/readyz?role=command-api`,
-`projector` or `query-api`.
+`GET /metrics` shows these metrics in Prometheus' text format. Names are frozen, and a unit stands at
+the end of a name. Counters exist from the start, at 0; only the code of a refusal first appears with
+its first refusal. A process shows the metrics of its roles. `/readyz?role=command-api`, `projector` or
+`query-api` tells whether a role is ready, and why not.
 
-Alerts that are worth a page: `annals_unowned_partitions > 0` for a minute; `annals_projection_lag_seconds`
-above what your screens may be late; any increase of `annals_projection_stopped_total`;
-`annals_projection_sample_age_seconds > 60` (then gap and lag are old).
+Alerts that should page somebody: `annals_unowned_partitions > 0` for a minute;
+`annals_projection_lag_seconds` above the delay that your screens may have; any increase of
+`annals_projection_stopped_total`; `annals_projection_sample_age_seconds > 60` (then gap and lag are
+old).
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
