@@ -32,22 +32,22 @@ use tests::harness::logs::Kind;
 /// Measures the engine beside raw loops, in the same run.
 #[derive(Parser)]
 struct Arguments {
-    /// The short run: fewer commands; some five minutes with five rounds on two processors
+    /// Short run with fewer commands; about five minutes with five rounds on two processors
     #[arg(long)]
     quick: bool,
-    /// Rounds, ours and theirs in turn; the median counts
+    /// Number of rounds; each measures both sides in turn, and the median counts
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// Only these rows, such as B1,B5; `job` is the main job
+    /// Measure only these rows, such as B1,B5; `job` is the main job
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<String>,
-    /// Measures nothing; writes the tables and the page of the last result again
+    /// Measure nothing; write the tables and the page of the last result again
     #[arg(long)]
     show: bool,
-    /// Decides what is written
+    /// Seed of the data that is written
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Where the results are, and are written
+    /// Folder where results are read and written
     #[arg(long, value_name = "FOLDER", default_value = "bench/results")]
     results: PathBuf,
 }

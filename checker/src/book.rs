@@ -288,7 +288,7 @@ impl Book {
             None => Some(self.about(
                 Kind::AnswerWithoutInvoke,
                 &self.commands[index],
-                "its client has no open invoke of it".to_owned(),
+                "its client has no open invocation of it".to_owned(),
                 vec![self.evidence(&when)],
             )),
         }

@@ -53,7 +53,7 @@ impl Judge<'_> {
         evidence.extend(self.places(other));
         self.add(
             Kind::AnswersDiffer,
-            "it was answered in two ways",
+            "it got two different answers",
             evidence,
             findings,
         );
@@ -104,14 +104,14 @@ impl Judge<'_> {
         let (kind, detail) = match (failed, &found.came) {
             (Some(_), Came::Accepted(events)) if !events.is_empty() => (
                 Kind::GhostEvent,
-                "it was answered failed for good and left events",
+                "it was answered as failed for good, but left events",
             ),
             (Some(_), _) => {
-                let detail = "it was answered failed for good and was recorded";
+                let detail = "it was answered as failed for good, but was recorded";
                 (Kind::AnswerContradicted, detail)
             }
             (None, _) => {
-                let detail = "every attempt was answered not attempted, and it was recorded";
+                let detail = "every answer was \"not attempted\", but it was recorded";
                 (Kind::AttemptedAlthoughTurnedAway, detail)
             }
         };
@@ -139,14 +139,17 @@ impl Judge<'_> {
     fn accepted(&self, version: u64, events: &[EventNote]) -> Option<(Kind, &'static str)> {
         let commits = &self.command.commits;
         if commits.is_empty() {
-            return Some((Kind::Lost, "it was answered accepted and is not in the log"));
+            return Some((
+                Kind::Lost,
+                "it was answered as accepted, but is not in the log",
+            ));
         }
         let mut found = commits.iter().filter_map(|found| match &found.came {
             Came::Accepted(events) => Some((found, events)),
             Came::Refused { .. } => None,
         });
         let Some((first, held)) = found.next() else {
-            let detail = "it was answered accepted and is recorded as refused";
+            let detail = "it was answered as accepted, but is recorded as refused";
             return Some((Kind::AnswerContradicted, detail));
         };
         let is = |found: &Found, held: &[EventNote]| found.version() == version && held == events;
@@ -158,9 +161,9 @@ impl Judge<'_> {
                 .iter()
                 .all(|held| events.iter().any(|event| event.id == held.id));
         if is_part && commits.len() == 1 {
-            return Some((Kind::Torn, "its commit lacks events that were answered"));
+            return Some((Kind::Torn, "its commit lacks events that the answer named"));
         }
-        let detail = "its version or events are others than were answered";
+        let detail = "its version or events differ from the answer";
         Some((Kind::AnswerContradicted, detail))
     }
 
@@ -174,7 +177,7 @@ impl Judge<'_> {
         if commits.is_empty() {
             return Some((
                 Kind::LostRefusal,
-                "it was answered refused and is not in the log",
+                "it was answered as refused, but is not in the log",
             ));
         }
         let refusals: Vec<_> = commits
@@ -186,15 +189,18 @@ impl Judge<'_> {
                 .iter()
                 .any(|found| found.version() > found.from_version);
             return Some(if has_events {
-                (Kind::GhostEvent, "it was answered refused and left events")
+                (
+                    Kind::GhostEvent,
+                    "it was answered as refused, but left events",
+                )
             } else {
-                let detail = "it was answered refused and is recorded as accepted";
+                let detail = "it was answered as refused, but is recorded as accepted";
                 (Kind::AnswerContradicted, detail)
             });
         }
         let same = |found: &&&Found| found.came == Came::Refused { code };
         let Some(found) = refusals.iter().find(same) else {
-            let detail = "it was refused for another reason than was answered";
+            let detail = "its recorded reason differs from the answer";
             return Some((Kind::AnswerContradicted, detail));
         };
         if self.book.names.text(code) == VERSION_CONFLICT {
@@ -202,12 +208,12 @@ impl Judge<'_> {
             let differs = |said: Option<u64>, is| said.is_some_and(|said| said != is);
             let expected_is = found.content.expected_version.unwrap_or_default();
             if differs(expected, expected_is) || differs(current, found.from_version) {
-                let detail = "the versions that were answered are not those of the log";
+                let detail = "the versions in the answer differ from those in the log";
                 return Some((Kind::StaleRefusalContradicted, detail));
             }
         }
         if version.is_some_and(|version| version != found.from_version) {
-            let detail = "the version that was answered is not that of the log";
+            let detail = "the version in the answer differs from that in the log";
             return Some((Kind::AnswerContradicted, detail));
         }
         None

@@ -76,7 +76,7 @@ impl Header {
     /// What is wrong with the header, if anything.
     fn fault(&self) -> Option<String> {
         if self.annals_log_dump != FORMAT {
-            return Some(format!("format {} is not known here", self.annals_log_dump));
+            return Some(format!("format {} is unknown", self.annals_log_dump));
         }
         let numbers = self.partitions.iter().map(|part| part.partition);
         (!numbers.eq(0..self.partition_count))

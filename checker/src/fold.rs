@@ -85,7 +85,7 @@ impl LogFold {
             .is_some_and(|last| last >= record.offset)
         {
             return Err(format!(
-                "partition {number}: offset {} does not ascend",
+                "partition {number}: offset {} is not greater than the one before",
                 record.offset
             ));
         }
@@ -104,7 +104,7 @@ impl LogFold {
             Some(current) if current.number == number => return Ok(current),
             Some(current) if current.number > number => {
                 return Err(format!(
-                    "partition {number} comes behind partition {}",
+                    "partition {number} comes after partition {}",
                     current.number
                 ));
             }
@@ -185,14 +185,19 @@ impl LogFold {
         findings: &mut Findings,
     ) {
         let Some(recorded_at) = value::moment(&commit.recorded_at) else {
-            return damage(partition, place, "recorded_at is no time", findings);
+            return damage(partition, place, "recorded_at is not a time", findings);
         };
         let data: Result<Value, _> = serde_json::from_str(commit.command.data.get());
         let Ok(data) = data else {
-            return damage(partition, place, "the command's data is no JSON", findings);
+            return damage(partition, place, "the command's data is not JSON", findings);
         };
         if !commit.times_are_readable() {
-            return damage(partition, place, "a business time is no time", findings);
+            return damage(
+                partition,
+                place,
+                "a business time is not a valid time",
+                findings,
+            );
         }
         let Evidence::Log { offset, .. } = place else {
             return;
@@ -216,7 +221,7 @@ impl LogFold {
             .is_some_and(|last| recorded_at <= last)
         {
             let detail = format!(
-                "{} does not lie behind the recorded time of every earlier record",
+                "{} is not later than the recorded time of every earlier record",
                 commit.recorded_at
             );
             faults.push((Kind::RecordedAtNotIncreasing, detail));
@@ -226,7 +231,7 @@ impl LogFold {
         if let Some(first) = book.commands[index].commits.last() {
             let last = partition.last_recorded_at.unwrap_or(recorded_at);
             if value::millis_between(first.recorded_at, last) < window_ms {
-                let detail = format!("it was decided before, at {}", first.evidence());
+                let detail = format!("it was already decided, at {}", first.evidence());
                 faults.push((Kind::Doubled, detail));
             }
         }
@@ -273,7 +278,7 @@ impl LogFold {
         }
         if note.from_version != stream.version {
             let detail = format!(
-                "it continues version {} and the stream is at {}",
+                "it continues version {}, but the stream is at {}",
                 note.from_version, stream.version
             );
             faults.push((Kind::Gap, detail));
@@ -281,7 +286,7 @@ impl LogFold {
         let numbered = (note.from_version + 1..).zip(&commit.events);
         for (follows, event) in numbered {
             if event.version.is_some_and(|version| version != follows) {
-                let detail = format!("event {} is not numbered {follows}", event.id);
+                let detail = format!("event {} does not have the number {follows}", event.id);
                 faults.push((Kind::Gap, detail));
             }
         }
@@ -395,8 +400,8 @@ fn time_fault(commit: &Commit<'_>) -> Option<(Kind, String)> {
         .filter_map(|event| moment(&event.occurred_at));
     times.any(is_wrong).then(|| {
         let detail = match given {
-            Some(_) => "an event stands at another time than the one that its command gave",
-            None => "an event stands at a time after it was recorded",
+            Some(_) => "an event has another time than the time that its command gave",
+            None => "an event has a time after the time at which it was recorded",
         };
         (Kind::BusinessTimeChanged, detail.to_owned())
     })
@@ -413,7 +418,7 @@ fn version_fault(commit: &Commit<'_>, is_stale: bool, version: u64) -> Option<(K
         (None, false) => None,
         (None, true) => {
             let expected = expected.unwrap_or_default();
-            let detail = format!("it expected version {expected} and the stream is at {version}");
+            let detail = format!("it expected version {expected}, but the stream is at {version}");
             Some((Kind::ExpectedVersionIgnored, detail))
         }
         (Some(_), false) => {
@@ -431,7 +436,9 @@ fn version_fault(commit: &Commit<'_>, is_stale: bool, version: u64) -> Option<(K
             let is_wrong =
                 differs("expected_version", expected) || differs("current_version", Some(version));
             is_wrong.then(|| {
-                let detail = format!("its facts do not say that the stream is at {version}");
+                let detail = format!(
+                    "its facts differ from the log, which has the stream at version {version}"
+                );
                 (Kind::StaleRefusalContradicted, detail)
             })
         }

@@ -136,16 +136,16 @@ impl<'a> Commit<'a> {
         ];
         let version = self.from_version.checked_add(self.events.len() as u64);
         let checks = [
-            (is_tenant(&self.tenant), "the tenant's name is none"),
-            (is_stream(&self.stream), "the stream's name is none"),
-            (ids.into_iter().all(|id| is_id(id)), "an id is none"),
+            (is_tenant(&self.tenant), "the tenant's name is malformed"),
+            (is_stream(&self.stream), "the stream's name is malformed"),
+            (ids.into_iter().all(|id| is_id(id)), "an id is malformed"),
             (
                 names.into_iter().flatten().all(|name| is_name(name)),
-                "the name of a command or conversation is none",
+                "the id of a command or a conversation is malformed",
             ),
             (
                 moment(&self.recorded_at).is_some() && self.times_are_readable(),
-                "a time is none",
+                "a time is malformed",
             ),
             (
                 version.is_some_and(|version| i64::try_from(version).is_ok()),

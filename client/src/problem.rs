@@ -15,7 +15,7 @@ use crate::batch::is_worth_another_try;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The server's address is not valid.
-    #[error("{url} is no address of a server")]
+    #[error("{url} is not the address of a server")]
     Address {
         /// What was given.
         url: String,
@@ -29,7 +29,7 @@ pub enum ClientError {
         name: &'static str,
     },
     /// The server does not answer. A command may have been done: send it again under the same id.
-    #[error("could not ask {url}")]
+    #[error("could not send a request to {url}")]
     Unreachable {
         /// The server's address.
         url: String,
@@ -112,7 +112,7 @@ impl Problem {
         Self {
             status: status.as_u16(),
             code: Code::Other(format!("http_{}", status.as_u16())),
-            detail: format!("the answer was {status}, and none of a door"),
+            detail: format!("the answer was {status}, and it is not from a door"),
             pointer: None,
             header: None,
             correlation_id: None,
@@ -191,7 +191,7 @@ codes! {
     ShapeInvalid = "shape_invalid",
     /// The request comes from a foreign page (403).
     OriginForeign = "origin_foreign",
-    /// There is nothing here (404).
+    /// No route has this path (404).
     NotFound = "not_found",
     /// The method is not allowed here (405).
     MethodNotAllowed = "method_not_allowed",
@@ -203,11 +203,11 @@ codes! {
     MediaTypeUnsupported = "media_type_unsupported",
     /// The request was meant for another host (421).
     HostUnknown = "host_unknown",
-    /// Something went wrong here (500).
+    /// Internal error (500).
     Internal = "internal",
     /// The server is not ready (503).
     NotReady = "not_ready",
-    /// All connections are taken (503).
+    /// All connections are in use (503).
     ConnectionsExhausted = "connections_exhausted",
     /// There is no memory for the request or its answer (503).
     MemoryExhausted = "memory_exhausted",
@@ -219,7 +219,7 @@ codes! {
     CommandNotInLog = "command_not_in_log",
     /// The preconditions contradict each other (412).
     PreconditionsContradict = "preconditions_contradict",
-    /// The command would leave too large a commit (413).
+    /// The command's commit would be too large (413).
     CommitTooLarge = "commit_too_large",
     /// The command id was used for another command (422).
     CommandIdReused = "command_id_reused",
@@ -245,7 +245,7 @@ codes! {
     ModelUnknown = "model_unknown",
     /// No row has this key (404).
     RowNotFound = "row_not_found",
-    /// No page begins there (404).
+    /// The cursor is unknown (404).
     CursorUnknown = "cursor_unknown",
     /// There is no such stream (404).
     StreamNotFound = "stream_not_found",
@@ -255,13 +255,13 @@ codes! {
     PositionInvalid = "position_invalid",
     /// The position token is of another log (409).
     PositionOfOtherLog = "position_of_other_log",
-    /// The read model is not there yet (503).
+    /// The read model has not reached the position yet (503).
     ReadModelBehind = "read_model_behind",
     /// The read models do not answer (503).
     ReadModelUnavailable = "read_model_unavailable",
     /// The log does not answer (503).
     LogUnavailable = "log_unavailable",
-    /// The stream's records are not what was read before (503).
+    /// The stream's records were changed or are gone (503).
     StreamDamaged = "stream_damaged",
     /// The stream's state is too large to be shown (422).
     StateTooLarge = "state_too_large",

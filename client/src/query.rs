@@ -61,7 +61,7 @@ pub struct EventsPage {
     pub next: Option<u64>,
 }
 
-/// An event with its whole envelope.
+/// An event with its complete envelope.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RecordedEvent {
     /// Its id.

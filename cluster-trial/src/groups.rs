@@ -122,7 +122,7 @@ async fn share_out(
     let deadline = Instant::now() + SHARE_WITHIN;
     grouped.changes += 1;
     if !staying.until(|count| count == all, deadline).await {
-        let place = "what a member held that left was not given to the other";
+        let place = "the partitions of a member that left were not assigned to the other";
         grouped.against.add(place);
         return Ok(());
     }
@@ -180,7 +180,7 @@ pub(super) async fn directory(log: Arc<dyn EventLog>) -> Result<Duration, LogErr
         }
     }
     Err(LogError::unavailable(
-        "hear through the directory's topic what was said in it",
+        "read from the directory's topic what was written to it",
         format!("nothing came within {:?}", started.elapsed()),
     ))
 }

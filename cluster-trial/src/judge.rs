@@ -227,7 +227,7 @@ impl Judged {
                 is_fault = true;
                 let place = places[0].0;
                 self.order.add(format!(
-                    "partition {partition}: the record that was acknowledged{at} stands at {place}"
+                    "partition {partition}: the record that was acknowledged{at} is at {place}"
                 ));
             }
         }
@@ -244,7 +244,8 @@ impl Judged {
         twice.sort_unstable();
         for (first, second) in &twice {
             self.duplicates.add(format!(
-                "partition {partition}: the record at offset {first} stands at {second} again"
+                "partition {partition}: the record at offset {first} is at offset {second} a \
+                 second time"
             ));
         }
         // For every reader, the second copy is an orphan without consequences.
@@ -272,8 +273,8 @@ impl Judged {
                 if position < before {
                     is_fault = true;
                     self.order.add(format!(
-                        "partition {partition}: position {position} at offset {offset} stands \
-                         behind {before} at {at}"
+                        "partition {partition}: position {position} at offset {offset} comes \
+                         after position {before} at offset {at}"
                     ));
                     continue;
                 }
@@ -286,7 +287,7 @@ impl Judged {
                     is_fault = true;
                     self.order.add(format!(
                         "partition {partition}: position {position} at offset {offset} was \
-                         written although {missing} was not"
+                         written, but position {missing} was not"
                     ));
                 }
             }

@@ -63,12 +63,12 @@ impl Guarantee {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Settings => {
-                "the brokers do not give a topic the settings it was made with: look for a policy \
-                 that overrides them"
+                "the brokers do not give a topic the settings that it was created with: look for \
+                 a policy that overrides them"
             }
             Self::CompactedTopic => {
-                "let this user make topics with cleanup.policy=compact; without one nodes find \
-                 owners only by asking around"
+                "let this user create topics with cleanup.policy=compact; without such a topic, \
+                 nodes find owners only by asking the other nodes"
             }
             Self::Order => {
                 "do not run the engine on this cluster: look for a proxy between it and the \
@@ -76,12 +76,12 @@ impl Guarantee {
             }
             Self::DurableAcknowledgement => {
                 "do not run the engine on this cluster: set unclean.leader.election.enable=false \
-                 and min.insync.replicas=2 of 3, see that brokers flush or have power backup, and \
-                 repeat this"
+                 and min.insync.replicas=2 of 3, make sure that brokers flush or have backup \
+                 power, and repeat the trial"
             }
             Self::ContiguousOffsets => {
-                "see that nothing compacts, deletes or writes transactions into the topic; the \
-                 engine stays correct, but reads back behind every gap"
+                "make sure that nothing compacts the topic, deletes from it or writes \
+                 transactions into it; the engine stays correct, but reads back after every gap"
             }
             Self::NoDuplicates => {
                 "do not run the engine on this cluster: its brokers must keep idempotent \
@@ -101,18 +101,19 @@ impl Guarantee {
             }
             Self::OneWriterCounts => {
                 "do not run the engine on this cluster, and report this with the topic kept \
-                 (--keep): the log lets two readers come to different ends"
+                 (--keep): two readers of the log came to different results"
             }
             Self::Resume => {
-                "do not run the engine on this cluster: records changed behind a reader's back"
+                "do not run the engine on this cluster: records changed after a reader had read \
+                 them"
             }
             Self::ConsumerGroup => {
-                "see that session_timeout_ms lies within group.min.session.timeout.ms and \
+                "make sure that session_timeout_ms is between group.min.session.timeout.ms and \
                  group.max.session.timeout.ms of the brokers, and that this user may read groups"
             }
             Self::BrokerRestart => {
-                "see that every partition has 3 replicas on 3 brokers and 2 of them in sync, so \
-                 that one broker can be missed"
+                "make sure that every partition has 3 replicas on 3 brokers, 2 of them in sync, \
+                 so that one broker may be down"
             }
         }
     }

@@ -56,7 +56,7 @@ pub(super) fn rows(findings: Findings) -> Vec<Row> {
 }
 
 fn settings_row(settings: Result<Vec<String>, Vec<SettingProblem>>) -> Row {
-    let done = "made a topic and asked for its settings".to_owned();
+    let done = "created a topic and read its settings".to_owned();
     let mut against = Places::default();
     let note = match settings {
         Ok(warnings) => warnings.join("; "),
@@ -77,10 +77,10 @@ fn settings_row(settings: Result<Vec<String>, Vec<SettingProblem>>) -> Row {
 }
 
 fn directory_row(directory: Result<Duration, LogError>) -> Row {
-    let done = "made a compacted topic, and sent a hint through it".to_owned();
+    let done = "created a compacted topic, and sent a hint through it".to_owned();
     let mut against = Places::default();
     let note = match directory {
-        Ok(took) => format!("it came within {}", ms(took)),
+        Ok(took) => format!("the hint came within {}", ms(took)),
         Err(error) => {
             against.add(super::claimant::explained(&error));
             String::new()
@@ -95,7 +95,7 @@ fn log_rows(lane: &Lane, judged: &Judged, (cuts, connections): (u64, u64)) -> Ve
     let mut order = judged.order.clone();
     order.extend(ledger.out_of_order.clone());
     let faults = format!(
-        "{connections} connections cut at {cuts} moments, {} producers thrown away with {} records \
+        "{connections} connections cut at {cuts} moments, {} producers discarded with {} records \
          in flight",
         lane.throws, lane.thrown_records
     );
@@ -113,7 +113,7 @@ fn log_rows(lane: &Lane, judged: &Judged, (cuts, connections): (u64, u64)) -> Ve
         ),
         Row::of(
             Guarantee::DurableAcknowledgement,
-            "looked for every acknowledged record where it was acknowledged".to_owned(),
+            "looked for every acknowledged record at its acknowledged place".to_owned(),
             (acknowledged, cuts + lane.throws),
             &judged.durable,
             "a power failure of brokers cannot be tested from here".to_owned(),
@@ -133,7 +133,7 @@ fn log_rows(lane: &Lane, judged: &Judged, (cuts, connections): (u64, u64)) -> Ve
     rows.push(match tries {
         0 if judged.duplicates.is_empty() => Row::not_tested(
             Guarantee::NoDuplicates,
-            "no connection was cut and no producer thrown away: nothing was sent again",
+            "no connection was cut and no producer discarded: nothing was sent again",
         ),
         _ => Row::of(
             Guarantee::NoDuplicates,
@@ -160,12 +160,12 @@ fn time_row(lane: &Lane) -> Row {
         against.add(format!("a record's time is {skew} ms from this clock"));
     }
     let note = match ledger.skew_max_ms {
-        skew if skew > SKEW_NOTED_MS => format!("{skew} ms apart: mend the clocks"),
+        skew if skew > SKEW_NOTED_MS => format!("{skew} ms apart: correct the clocks"),
         skew => format!("within {skew} ms"),
     };
     Row::of(
         Guarantee::AppendTime,
-        "held the brokers' times against this clock".to_owned(),
+        "compared the brokers' times with this clock".to_owned(),
         (ledger.acknowledged.len() as u64, 1),
         &against,
         note,
@@ -200,7 +200,7 @@ fn reader_rows(lane: &Lane, followed: &Followed, judged: &Judged) -> Vec<Row> {
     readers.extend(lane.ledger.unseen.clone());
     let mut rows = vec![Row::of(
         Guarantee::ReadersAgree,
-        "two clients read all; the end was held against acknowledgements".to_owned(),
+        "two clients read everything; the end was compared with the acknowledgements".to_owned(),
         (judged.records, lane.ends_seen),
         &readers,
         String::new(),
@@ -211,7 +211,7 @@ fn reader_rows(lane: &Lane, followed: &Followed, judged: &Judged) -> Vec<Row> {
         _ if !judged.one_writer.is_empty() => one_writer_row(lane, judged),
         _ if is_damaged_elsewhere => Row::not_tested(
             Guarantee::OneWriterCounts,
-            "what is broken above stopped the readers",
+            "a guarantee broken above stopped the readers",
         ),
         0 => Row::not_tested(
             Guarantee::OneWriterCounts,
@@ -221,9 +221,10 @@ fn reader_rows(lane: &Lane, followed: &Followed, judged: &Judged) -> Vec<Row> {
     });
     rows.push(match followed.resumes {
         _ if !judged.resume.is_empty() => resume_row(followed, judged),
-        _ if followed.stopped.is_some() => {
-            Row::not_tested(Guarantee::Resume, "what is broken above stopped the reader")
-        }
+        _ if followed.stopped.is_some() => Row::not_tested(
+            Guarantee::Resume,
+            "a guarantee broken above stopped the reader",
+        ),
         0 => Row::not_tested(Guarantee::Resume, "there was no time to stop the reader"),
         _ => resume_row(followed, judged),
     });
@@ -235,8 +236,8 @@ fn one_writer_row(lane: &Lane, judged: &Judged) -> Row {
     Row::of(
         Guarantee::OneWriterCounts,
         format!(
-            "two claimants wrote at once; {claims} claims in all; folded all and held it against \
-             {} answers",
+            "two claimants wrote at once, with {claims} claims in total; folded the log and \
+             compared the result with {} answers",
             lane.ledger.answers.len()
         ),
         (judged.accepted, lane.take_overs),
@@ -252,7 +253,7 @@ fn resume_row(followed: &Followed, judged: &Judged) -> Row {
     };
     Row::of(
         Guarantee::Resume,
-        "stopped a follower and let it go on from its checkpoint".to_owned(),
+        "stopped a follower and resumed it from its checkpoint".to_owned(),
         (followed.commits.values().sum(), followed.resumes),
         &judged.resume,
         note,
@@ -266,8 +267,8 @@ fn group_row(grouped: &Grouped, session_timeout: Duration) -> Row {
         (0, grouped.changes),
         &grouped.against,
         format!(
-            "shared out within {}; a silent member's partitions were given away after {} (session \
-             {})",
+            "partitions assigned within {}; a silent member's partitions were assigned to others \
+             after {} (session {})",
             ms(grouped.shared_within),
             ms(grouped.noticed_within),
             ms(session_timeout)
@@ -279,14 +280,14 @@ fn restart_row(lane: &Lane, judged: &Judged, pause: Option<Duration>) -> Row {
     let Some(pause) = pause else {
         return Row::not_tested(
             Guarantee::BrokerRestart,
-            "repeat with --pause 120 and restart brokers meanwhile",
+            "repeat with --pause 120 and restart the brokers during that time",
         );
     };
     let changes = judged.leader_changes;
     if changes == 0 && lane.trouble.is_none() {
         return Row::not_tested(
             Guarantee::BrokerRestart,
-            "no partition of the topic lost its leader: restart the broker that leads",
+            "no partition of the topic lost its leader: restart a broker that leads a partition",
         );
     }
     let mut against = Places::default();

@@ -167,7 +167,7 @@ pub(crate) fn unanswered(error: &SubmitError, id: &CommandId) -> Problem {
         // The place goes only into the server's log, for the operator.
         SubmitError::Damaged(_) => Problem::new(
             code::LOG_DAMAGED,
-            "an operator has to look at the log of this partition",
+            "the log of this partition is damaged; an operator must examine it",
         )
         .retry_after(DAMAGED_RETRY_AFTER),
         // What the rules or an operator wrote about the stream is only for the operator of the
@@ -175,8 +175,8 @@ pub(crate) fn unanswered(error: &SubmitError, id: &CommandId) -> Problem {
         SubmitError::Frozen(frozen) => Problem::new(
             code::STREAM_FROZEN,
             format!(
-                "the stream is frozen by the record at offset {} of partition {}; an operator has to \
-                 look at it",
+                "the stream is frozen by the record at offset {} of partition {}; an operator \
+                 must examine it",
                 frozen.offset, frozen.partition
             ),
         )

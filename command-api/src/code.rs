@@ -9,20 +9,19 @@ door::codes! {
     COMMAND_UNKNOWN = ("command_unknown", 404, "The aggregate has no such command",
         "The category is known, but has no command of this name.");
     COMMAND_NOT_IN_LOG = ("command_not_in_log", 404, "The command is not in the log so far",
-        "Up to `position` the log has no command with this id on this stream, as far back as ids are \
-         remembered. One that was sent may still land: send it again with the same `command_id` to \
-         learn what becomes of it.");
+        "Up to `position`, and within the idempotency window, the log has no command with this id \
+         on this stream. A command that was already sent may still reach the log: send it again \
+         with the same `command_id` to learn its outcome.");
     PRECONDITIONS_CONTRADICT = ("preconditions_contradict", 412, "The preconditions contradict each other",
-        "`If-Match` and `If-None-Match: *` can never hold together. Not attempted, not recorded.");
-    COMMIT_TOO_LARGE = ("commit_too_large", 413, "The command would leave too large a commit",
-        "What the command would leave in the log is more than one record may hold: `size` bytes of \
-         at most `max`. Not recorded.");
+        "`If-Match` and `If-None-Match: *` can never both be true. Not attempted, not recorded.");
+    COMMIT_TOO_LARGE = ("commit_too_large", 413, "The command's commit would be too large",
+        "The commit would have `size` bytes, and one record may hold at most `max`. Not recorded.");
     COMMAND_ID_REUSED = ("command_id_reused", 422, "The command id was used for another command",
-        "A command with this id but another type, schema, data, time or expected version was \
-         answered on this stream. Not recorded; send the new intent under a new id.");
+        "On this stream, a command with this id but with another type, schema, data, time or \
+         expected version was already answered. Not recorded. Send the new intent with a new id.");
     OUTCOME_UNKNOWN = ("outcome_unknown", 503, "The outcome is unknown",
-        "The log has not answered in time; the command may or may not count. Send it again with \
-         the same `command_id` to learn it.");
+        "The log has not answered in time, so the command may or may not have taken effect. Send \
+         it again with the same `command_id` to learn its outcome.");
     OVERLOADED = ("overloaded", 503, "Too many commands are waiting",
         "The command was not attempted. Send it again, with the same `command_id`, after \
          `Retry-After`.");
@@ -33,17 +32,18 @@ door::codes! {
     STOPPING = ("stopping", 503, "The server is shutting down",
         "The command was not attempted. Send it again, with the same `command_id`.");
     AFTER_UNANSWERED = ("after_unanswered", 503, "An earlier command had no answer",
-        "The command was not attempted, since an earlier one of the same batch for the same stream \
-         had no answer, and its turn is after that one.");
+        "The command was not attempted, because an earlier command for the same stream in the \
+         same batch had no answer and comes first.");
     LOG_DAMAGED = ("log_damaged", 503, "The log of the stream's partition is damaged",
-        "Nothing more is decided upon it until an operator has acknowledged the damage.");
+        "No command is decided in this partition until an operator has acknowledged the damage.");
     STREAM_TOO_LARGE = ("stream_too_large", 413, "The stream's state is as large as it may be",
-        "The command would make the state `size` bytes long, of at most `max`. Not recorded. A \
-         command that does not enlarge the state is judged; use another stream for what follows.");
+        "The command would make the state `size` bytes long, and at most `max` are allowed. Not \
+         recorded. Commands that do not enlarge the state are still decided; use another stream \
+         for the rest.");
     STREAM_FROZEN = ("stream_frozen", 503, "The stream is frozen",
-        "The record at `offset` of `partition` cannot be taken up: the rules fail over it, or an \
-         operator has acknowledged it as damaged. Nothing more is decided upon this stream; all \
-         others go on. Not attempted, not recorded.");
+        "The record at `offset` of `partition` cannot be taken up: the rules fail on it, or an \
+         operator has acknowledged it as damaged. No command is decided on this stream; all other \
+         streams go on. Not attempted, not recorded.");
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ impl Expected {
             Self::Version(version) => Ok(version),
             Self::Contradiction => Err(Problem::new(
                 code::PRECONDITIONS_CONTRADICT,
-                "a stream that has no events has not the version of If-Match",
+                "If-Match names a version, but If-None-Match: * wants a stream without events",
             )),
         }
     }
@@ -99,7 +99,8 @@ impl Expected {
 fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
     let if_match = single(headers, &header::IF_MATCH)?
         .map(|tag| {
-            let wanted = "one stream version in quotes, such as \"3\"; no W/, no *";
+            let wanted =
+                "it must be one stream version in quotes, such as \"3\", without W/ and not *";
             version_of(tag).ok_or_else(|| invalid(&header::IF_MATCH, wanted))
         })
         .transpose()?;
@@ -110,7 +111,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
         (Some(_), Some("*")) => Ok(Expected::Contradiction),
         (_, Some(_)) => Err(invalid(
             &header::IF_NONE_MATCH,
-            "only * is understood: no events yet",
+            "only * is supported; it means that the stream has no events yet",
         )),
     }
 }
@@ -147,7 +148,7 @@ fn actor(headers: &HeaderMap) -> Result<Option<Actor>, Problem> {
     fitting.map(Some).ok_or_else(|| {
         invalid(
             &ACTOR,
-            "kind:id, the kind one of user, service, process, import",
+            "it must be kind:id, where kind is user, service, process or import",
         )
     })
 }

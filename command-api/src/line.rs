@@ -17,30 +17,30 @@ use uuid::Uuid;
 
 use crate::headers::is_actor_id;
 
-/// A command of a batch; all but `stream`, `command` and `data` may be left out.
+/// A command of a batch; only `stream`, `command` and `data` are required.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CommandLine {
-    /// For whom the stream is kept; `main` if left out.
+    /// The tenant of the stream; `main` if absent.
     tenant: Option<TenantId>,
-    /// The stream that it is for.
+    /// The stream of the command.
     stream: StreamName,
     /// The name of the command's type.
     command: String,
-    /// The client's name for this intent; made up and returned if left out.
+    /// The client's name for this intent; if absent, the server makes up an id and returns it.
     id: Option<CommandId>,
-    /// Business time; the time of the clock if left out.
+    /// Business time; if absent, the time of the server's clock.
     occurred_at: Option<Timestamp>,
-    /// The stream version that the client saw; 0: no events yet.
+    /// The stream version that the client saw; 0 means no events yet.
     expected_version: Option<u64>,
-    /// The number of the data's shape; the current one if left out.
+    /// The schema version of the data; the current one if absent.
     #[schemars(range(min = 1))]
     schema: Option<u16>,
     /// The conversation; the command's own if left out.
     correlation_id: Option<CorrelationId>,
-    /// The direct parent.
+    /// The direct cause of the command.
     causation_id: Option<CausationId>,
-    /// Who asks.
+    /// Who sends the command.
     actor: Option<Actor>,
     /// The command's data.
     #[schemars(with = "serde_json::Value")]

@@ -30,7 +30,7 @@ type ByName = BTreeMap<&'static str, Vec<(&'static str, Value)>>;
 pub fn fragment(registry: &Registry) -> Fragment {
     let mut generator = Registry::schema_generator(SCHEMAS_PATH);
     let mut fragment = Fragment::default();
-    fragment.tag("commands", "Ask for a change, and learn what became of it.");
+    fragment.tag("commands", "Send commands, and learn their outcomes.");
     fragment.codes(crate::code::ALL);
     let mut open_categories = Vec::new();
     for (name, owners) in by_name(registry, &mut generator, &mut open_categories) {
@@ -96,7 +96,7 @@ fn command_operation(name: &str, categories: &[&str], body: &Value) -> Value {
     let category = categories.first().copied().unwrap_or("stream");
     let mut parameters = vec![json!({
         "name": "stream", "in": "path", "required": true,
-        "description": "The stream: category, dash, id.",
+        "description": "The stream: its category, a dash and its id.",
         "schema": {
             "type": "string",
             "pattern": format!("^({})-{STREAM_ID_PATTERN}$", categories.join("|")),
@@ -124,44 +124,46 @@ fn command_headers() -> Vec<Value> {
     vec![
         header(
             "Idempotency-Key",
-            "The command's id: your name for this intent, quoted or bare. The same id again gives \
-             the first answer again. Made up and returned if absent.",
+            "The command's id: your name for this intent, with or without quotes. The same id \
+             again gives the same answer. If it is absent, the server makes up an id and returns \
+             it.",
             pattern(&format!("^(\"{ID_PATTERN}\"|{ID_PATTERN})$")),
             "\"3f8c2a52-0f5e-4b7e-9d57-2b1f1c4f7a10\"",
         ),
         header(
             "If-Match",
-            "The stream version that you saw; refused with 412 if there is another.",
+            "The stream version that you saw; the command is refused with 412 if the stream has \
+             another version.",
             pattern("^\"[0-9]{1,18}\"$"),
             "\"3\"",
         ),
         header(
             "If-None-Match",
-            "The stream has no events yet; refused with 412 if it has.",
+            "The stream has no events yet; the command is refused with 412 if it has events.",
             json!({"type": "string", "const": "*"}),
             "*",
         ),
         header(
             "Annals-Actor",
-            "Who asks: kind:id. Never personal.",
+            "Who sends the command: kind:id. Never personal data.",
             pattern("^(user|service|process|import):[!-~]{1,255}$"),
             "service:checkout",
         ),
         header(
             "Annals-Causation-Id",
-            "What directly led to this command.",
+            "The direct cause of this command.",
             pattern(&format!("^{ID_PATTERN}$")),
             "01890a5d-ac96-774b-bcce-b302099a8057",
         ),
         header(
             "Annals-Occurred-At",
-            "Business time; the time of the clock if absent.",
+            "Business time; if absent, the time of the server's clock.",
             json!({"type": "string", "format": "date-time"}),
             "2018-06-04T16:44:48Z",
         ),
         header(
             "traceparent",
-            "W3C Trace Context; a malformed one is ignored.",
+            "W3C Trace Context; a malformed value is ignored.",
             json!({"type": "string"}),
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ),
@@ -173,7 +175,7 @@ fn command_headers() -> Vec<Value> {
 
 fn accepted() -> Value {
     json!({
-        "description": "Accepted, and durable.",
+        "description": "The command is accepted, and its commit is durable.",
         "headers": {
             "ETag": {
                 "description": "The stream's version, for If-Match.",
@@ -197,8 +199,8 @@ fn batch_operation() -> Value {
     responses.insert(
         "200".to_owned(),
         json!({
-            "description": "One answer for each line that is not blank, in the order of the lines, \
-                            while you are still writing. Each line is an `AnswerLine`.",
+            "description": "One `AnswerLine` for each line that is not blank, in the order of the \
+                            lines. Answers begin while the client still sends.",
             "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
             "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
         }),
@@ -207,12 +209,12 @@ fn batch_operation() -> Value {
         "operationId": "submit_commands",
         "tags": ["commands"],
         "summary": "Many commands, as NDJSON",
-        "description": "Each line is a `CommandLine` of at most 256 KiB, with an outcome of its own; \
-                        a line that cannot be read costs only itself. Commands for one stream are \
-                        decided in the order of their lines; after one that had no answer (503), \
-                        later ones for the same stream are not attempted. `Annals-Timeout-Ms` counts \
-                        for each line, `Annals-Correlation-Id` and `traceparent` are those of the \
-                        lines without their own.",
+        "description": "Each line is a `CommandLine` of at most 256 KiB and has its own outcome. \
+                        An unreadable line does not affect other lines. Commands for one stream \
+                        are decided in the order of their lines. After a command without an \
+                        answer (503), later commands for the same stream are not attempted. \
+                        `Annals-Timeout-Ms` applies to each line. `Annals-Correlation-Id` applies \
+                        to lines without a `correlation_id`, and `traceparent` to all lines.",
         "parameters": [parameter_ref("CorrelationId"), parameter_ref("TimeoutMs")],
         "requestBody": {
             "required": true,
@@ -227,7 +229,7 @@ fn outcome_operation() -> Value {
     responses.insert(
         "200".to_owned(),
         json!({
-            "description": "What the log says of it.",
+            "description": "The outcome in the log.",
             "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
             "content": {"application/json": {"schema": schema_ref("CommandOutcome")}},
         }),
@@ -235,7 +237,7 @@ fn outcome_operation() -> Value {
     json!({
         "operationId": "command_outcome",
         "tags": ["commands"],
-        "summary": "What became of a command",
+        "summary": "The outcome of a command",
         "parameters": [
             parameter_ref("Stream"),
             {
@@ -257,15 +259,15 @@ fn answer_properties() -> Map<String, Value> {
         "stream": {"type": "string", "description": "The stream."},
         "version": {
             "type": "integer", "minimum": 0,
-            "description": "The stream's version behind the command.",
+            "description": "The stream's version after the command.",
         },
         "position": {
             "type": "string",
-            "description": "The place of its commit: a position token.",
+            "description": "The place of the command's commit, as a position token.",
         },
         "events": {
             "type": "array",
-            "description": "The events; none where the intent already held.",
+            "description": "The events; none if the intent was already fulfilled.",
             "items": schema_ref("EventReference"),
         },
     });
@@ -283,7 +285,7 @@ fn answer_schemas() -> [(&'static str, Value); 4] {
     };
     let repeated = json!({
         "type": "boolean",
-        "description": "Whether this is the answer to an earlier sending of the same id.",
+        "description": "Whether the same id was already answered; this is the same answer.",
     });
     let command_id = json!({"type": "string", "description": "The command's id."});
     let answer = json!({
@@ -303,7 +305,7 @@ fn answer_schemas() -> [(&'static str, Value); 4] {
     });
     let outcome = json!({
         "type": "object",
-        "description": "What the log says of a command: its events, or its rejection.",
+        "description": "The outcome of a command in the log: its events, or its rejection.",
         "properties": with(json!({
             "command_id": command_id,
             "outcome": {"type": "string", "enum": ["accepted", "rejected"]},
@@ -321,8 +323,8 @@ fn answer_schemas() -> [(&'static str, Value); 4] {
     });
     let line = json!({
         "type": "object",
-        "description": "The outcome of one line: with status 200 the members of `CommandAnswer`, \
-                        else those of `Problem`.",
+        "description": "The outcome of one line. With status 200 it also has the members of \
+                        `CommandAnswer`, otherwise those of `Problem`.",
         "properties": {
             "line_number": {"type": "integer", "minimum": 1},
             "status": {"type": "integer"},

@@ -117,8 +117,8 @@ fn not_in_log(stream: &StreamName, id: &CommandId, up_to: &PositionToken) -> Pro
     let places = places.map(|(partition, position)| format!("{position} of partition {partition}"));
     let places: Vec<String> = places.collect();
     let detail = format!(
-        "command {id} on {stream} is not in the log up to position {}; it may still land: send it \
-         again under the same id",
+        "command {id} on {stream} is not in the log up to position {}; it may still reach the \
+         log: send it again with the same id",
         places.join(", ")
     );
     Problem::new(code::COMMAND_NOT_IN_LOG, detail)

@@ -41,7 +41,7 @@ codes! {
     REQUEST_INVALID = ("request_invalid", 400, "The request is malformed",
         "The request is malformed as a whole.");
     PATH_INVALID = ("path_invalid", 400, "The path is malformed",
-        "A part of the path has the wrong shape; `parameter` names it where it is known.");
+        "A part of the path has the wrong shape; `parameter` names it if it is known.");
     QUERY_INVALID = ("query_invalid", 400, "The query is malformed",
         "A query parameter is unknown, repeated or has the wrong shape.");
     HEADER_INVALID = ("header_invalid", 400, "A header is malformed",
@@ -49,32 +49,33 @@ codes! {
     JSON_INVALID = ("json_invalid", 400, "The body is not JSON",
         "The body is not one JSON text in UTF-8.");
     SHAPE_INVALID = ("shape_invalid", 400, "A field is missing, unknown or of the wrong shape",
-        "The place that `pointer` (RFC 6901) names does not fit the JSON schema. Not recorded.");
+        "The value at `pointer` (RFC 6901) does not fit the JSON schema. Not recorded.");
     ORIGIN_FOREIGN = ("origin_foreign", 403, "The request comes from a foreign page",
-        "`Origin` names a page that was not served here. Nothing was attempted.");
-    NOT_FOUND = ("not_found", 404, "There is nothing here",
-        "No route has this path.");
+        "`Origin` names a page that this server did not serve. Nothing was attempted.");
+    NOT_FOUND = ("not_found", 404, "No route has this path",
+        "Check the path against `/openapi.json`.");
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "The method is not allowed here",
-        "The path exists, but not with this method; `Allow` lists those that it has.");
+        "The path exists, but not with this method; `Allow` lists its methods.");
     REQUEST_TIMEOUT = ("request_timeout", 408, "The request came too slowly",
         "The body did not arrive in time. Nothing was attempted.");
     BODY_TOO_LARGE = ("body_too_large", 413, "The body is too large",
         "The body or the line is larger than `max` bytes.");
     MEDIA_TYPE_UNSUPPORTED = ("media_type_unsupported", 415, "The media type is not supported",
-        "The body's `Content-Type` or `Content-Encoding` is missing or not one that is read here; \
-         `Accept` says which are.");
+        "The body's `Content-Type` is missing or not supported, or the body is compressed; \
+         `Accept` lists the supported types.");
     HOST_UNKNOWN = ("host_unknown", 421, "The request was meant for another host",
-        "`Host` is no name under which this server is reached: loopback's, or one of the setting \
-         `hosts`. Nothing was attempted.");
-    INTERNAL = ("internal", 500, "Something went wrong here",
-        "A bug of ours. The log of the server says more under the correlation id.");
+        "`Host` is not a name of this server: a name of loopback, or one in the setting `hosts`. \
+         Nothing was attempted.");
+    INTERNAL = ("internal", 500, "Internal error",
+        "A bug of the server. The server's own log says more under the correlation id.");
     NOT_READY = ("not_ready", 503, "The server is not ready",
-        "A part of the server is not up, or not yet; `checks` says which where it is known.");
-    CONNECTIONS_EXHAUSTED = ("connections_exhausted", 503, "All connections are taken",
-        "Nothing was attempted. Use fewer connections, or send it again after `Retry-After`.");
+        "A part of the server is not ready, or not ready yet; `checks` names it if it is known.");
+    CONNECTIONS_EXHAUSTED = ("connections_exhausted", 503, "All connections are in use",
+        "Nothing was attempted. Use fewer connections, or send the request again after \
+         `Retry-After`.");
     MEMORY_EXHAUSTED = ("memory_exhausted", 503, "There is no memory for the request or its answer",
-        "Send it again after `Retry-After`. Of a command, the outcome may not be known: the same \
-         `command_id` tells it.");
+        "Send the request again after `Retry-After`. The outcome of a command may be unknown: \
+         send the command again with the same `command_id` to learn it.");
 }
 
 /// The code for an error response without a code of its own, by its status.

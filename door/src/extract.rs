@@ -91,7 +91,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonText {
 #[must_use]
 pub fn broken_off(error: &axum::Error) -> Problem {
     if TooSlow::is_cause_of(error) {
-        let detail = "the body came too slowly; send it faster, or in smaller requests";
+        let detail = "the body came too slowly; send it faster, or send smaller requests";
         return Problem::new(code::REQUEST_TIMEOUT, detail);
     }
     let detail = "the body could not be read to its end";
@@ -158,7 +158,7 @@ pub fn require_media_type(headers: &HeaderMap, accepted: &[&str]) -> Result<(), 
     }
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            refuse("compressed bodies are not read".to_owned())
+            refuse("compressed bodies are not supported".to_owned())
         }
         _ => Ok(()),
     }

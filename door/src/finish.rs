@@ -171,7 +171,9 @@ fn unnamed(status: StatusCode, path: &str) -> Problem {
     let code = code::of_status(status.as_u16());
     let detail = match code {
         code::NOT_FOUND => format!("no route has the path {path}"),
-        code::METHOD_NOT_ALLOWED => format!("{path} has other methods; see Allow"),
+        code::METHOD_NOT_ALLOWED => {
+            format!("{path} does not have this method; the header Allow lists its methods")
+        }
         _ => code.title.to_lowercase(),
     };
     Problem::new(code, detail)

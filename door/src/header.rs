@@ -43,7 +43,7 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(invalid(name, "it may be given once"));
+        return Err(invalid(name, "it may be given only once"));
     }
     let text = value
         .to_str()

@@ -234,28 +234,33 @@ pub fn fragment() -> Fragment {
     let role = json!({
         "name": "role",
         "in": "query",
-        "description": "Whose readiness. Absent: the process's, which is `degraded` (with 200) as \
-                        long as it takes commands and only reading fails. `all`: every role's.",
+        "description": "The role to ask about. Without it, the answer is about the process, which \
+                        is `degraded` (with 200) as long as it takes commands and only reading \
+                        fails. `all` asks about every role.",
         "schema": {"type": "string", "enum": ["command-api", "projector", "query-api", "all"]},
     });
     let mut fragment = Fragment::default();
     fragment.tag(
         "health",
-        "Whether the server lives, is ready, and what it measures.",
+        "Whether the server is alive and ready, and its metrics.",
     );
     for (path, id, summary, ok) in [
         (
             "/livez",
             "livez",
             "Whether the process answers",
-            answer("It does.", "application/json", status(&["live"])),
+            answer(
+                "The process answers.",
+                "application/json",
+                status(&["live"]),
+            ),
         ),
         (
             "/readyz",
             "readyz",
             "Whether a role is ready",
             answer(
-                "It is, or the process takes commands.",
+                "The role is ready; without `role`, the process takes commands.",
                 "application/json",
                 status(&["ready", "degraded"]),
             ),
@@ -265,7 +270,7 @@ pub fn fragment() -> Fragment {
             "metrics",
             "All metrics",
             answer(
-                "In Prometheus' text format.",
+                "The metrics in Prometheus' text format.",
                 "text/plain",
                 json!({"type": "string"}),
             ),

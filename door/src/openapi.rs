@@ -146,9 +146,10 @@ pub fn router(document: &Value) -> Router {
 
 /// The codes form an open set: the rules add their own.
 fn code_schema(codes: &[Code]) -> Value {
-    let mut description = "Stable; what programs look at. A rejection has the code of its rule; \
-                           the others are:\n\n| code | status | meaning |\n|---|---|---|\n"
-        .to_owned();
+    let mut description =
+        "The stable name of the problem, for programs. A rejection has the code of its rule. The \
+         other codes are:\n\n| code | status | meaning |\n|---|---|---|\n"
+            .to_owned();
     for code in codes {
         let row = format!("| `{}` | {} | {} |\n", code.name, code.status, code.meaning);
         description.push_str(&row);
@@ -159,11 +160,11 @@ fn code_schema(codes: &[Code]) -> Value {
 fn problem_schema() -> Value {
     json!({
         "type": "object",
-        "description": "A problem document (RFC 9457). Further members hold the facts of a \
-                        rejection.",
+        "description": "A problem document (RFC 9457). A rejection has further members with its \
+                        facts.",
         "properties": {
             "type": {"type": "string", "format": "uri-reference",
-                     "description": "`urn:annals:problem:` and the code."},
+                     "description": "`urn:annals:problem:` followed by the code."},
             "title": {"type": "string"},
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": {"type": "string"},
@@ -171,8 +172,8 @@ fn problem_schema() -> Value {
             "code": schema_ref("ProblemCode"),
             "correlation_id": {"type": "string"},
             "pointer": {"type": "string", "format": "json-pointer",
-                        "description": "Where in the body (RFC 6901)."},
-            "header": {"type": "string", "description": "Which header."},
+                        "description": "The place in the body (RFC 6901)."},
+            "header": {"type": "string", "description": "The header that is malformed."},
             "command_id": {"type": "string"},
             "current_version": {"type": "integer", "minimum": 0},
             "expected_version": {"type": "integer", "minimum": 0},
@@ -196,18 +197,19 @@ fn parameters() -> Value {
     json!({
         "Stream": {
             "name": "stream", "in": "path", "required": true,
-            "description": "A stream's name: category, dash, id.",
+            "description": "A stream's name: its category, a dash and its id.",
             "schema": {"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,62}-[A-Za-z0-9._~-]{1,128}$"},
             "example": "order-1",
         },
         "Tenant": {
             "name": "Annals-Tenant", "in": "header",
-            "description": "For whom the stream is kept.",
+            "description": "The tenant of the stream.",
             "schema": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$", "default": "main"},
         },
         "CorrelationId": {
             "name": "Annals-Correlation-Id", "in": "header",
-            "description": "The conversation that the request belongs to; made up if absent.",
+            "description": "The conversation that the request belongs to; the server makes up an \
+                            id if it is absent.",
             "schema": {"type": "string", "pattern": id_pattern},
         },
         "TimeoutMs": {
@@ -227,12 +229,12 @@ fn headers() -> Value {
             "schema": {"type": "string"},
         },
         "Position": {
-            "description": "A position token: a query that brings it waits until the read model has \
-                            reached this place.",
+            "description": "A position token. A query with this token waits until the read model \
+                            has reached this place.",
             "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
         },
         "RetryAfter": {
-            "description": "When another try makes sense, in seconds.",
+            "description": "How long to wait before another try, in seconds.",
             "schema": {"type": "integer", "minimum": 1},
         },
     })
@@ -247,34 +249,39 @@ fn problem_responses() -> Value {
         ),
         (
             403,
-            "The request comes from a page that was not served here. Nothing was attempted.",
+            "The request comes from a page that this server did not serve. Nothing was attempted.",
         ),
-        (404, "There is no such thing."),
+        (404, "What the path names does not exist."),
         (
             408,
             "The body did not arrive in time. Nothing was attempted.",
         ),
         (
             412,
-            "The stream has another version than expected. Recorded as a refusal.",
+            "The stream does not have the expected version. Recorded as a refusal.",
         ),
-        (413, "The body, or what it would leave, is too large."),
-        (415, "The body is of another media type."),
+        (
+            413,
+            "The body is too large, or the command would make the commit or the stream's state \
+               too large.",
+        ),
+        (415, "The media type of the body is not supported."),
         (
             422,
-            "A rule refused the command (recorded), or its id was used for another (not).",
+            "A rule refused the command (recorded), or its id was used for another command (not \
+             recorded).",
         ),
         (
             421,
-            "The request was meant for a host that is not served here. Nothing was attempted.",
+            "The request names a host that is not this server. Nothing was attempted.",
         ),
         (
             500,
-            "A bug. The body says nothing more; the server's log does.",
+            "A bug of the server. The body gives no details; the server's own log does.",
         ),
         (
             503,
-            "Not attempted, outcome unknown, or not there yet: `code` says which.",
+            "Not attempted, outcome unknown, not ready or not available: `code` says which.",
         ),
     ] {
         let mut headers = Map::new();
@@ -293,8 +300,8 @@ fn problem_responses() -> Value {
         responses.insert(format!("Problem{status}"), response);
     }
     // The HTTP library sends this answer itself, before any code of this crate sees the request.
-    let description = "Request line and headers are longer than 16 KiB together. Without a body; \
-                       nothing was attempted.";
+    let description = "The request line and the headers together are longer than 16 KiB. Nothing was attempted. \
+         The answer has no body.";
     responses.insert("Problem431".to_owned(), json!({"description": description}));
     Value::Object(responses)
 }

@@ -85,7 +85,7 @@ impl Problem {
     /// A bug of this program: the client sees no details; `cause` goes into the log, once.
     #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {
-        let detail = "the server met a bug; its log says more under the correlation id";
+        let detail = "a bug of the server; the server's own log says more under the correlation id";
         let mut problem = Self::new(code::INTERNAL, detail);
         problem.0.cause = Some(cause.to_string());
         problem

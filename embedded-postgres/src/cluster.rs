@@ -126,7 +126,7 @@ impl Home {
         if let Some(user) = &self.user {
             tracing::info!(
                 user = user.name,
-                "Postgres refuses to run as root, so it runs as another user"
+                "Postgres refuses to run as root; it runs as another user"
             );
         }
         let partial = self.path.join("data.partial");
@@ -285,7 +285,7 @@ fn reachable_home(asked: &Path, user: &User) -> Result<PathBuf, Error> {
         user = user.name,
         asked = %asked.display(),
         used = %path.display(),
-        "Postgres refuses to run as root, and the user it runs as cannot enter the folder"
+        "Postgres refuses to run as root, and the user that it runs as cannot enter the folder"
     );
     Ok(path)
 }

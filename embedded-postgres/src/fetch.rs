@@ -27,7 +27,7 @@ pub(super) fn server() -> Result<Server, Error> {
         tracing::info!(
             version = POSTGRES_VERSION,
             folder = %folder.display(),
-            "no Postgres server is installed; fetching one, once (15 MB)"
+            "no Postgres server is installed; downloading one for all later runs (15 MB)"
         );
         fs::create_dir_all(&tools).map_err(Error::io("create", &tools))?;
         // On a thread of its own, because the caller may be inside a runtime.

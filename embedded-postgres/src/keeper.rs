@@ -129,7 +129,10 @@ impl Keeper {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the keeper of the private Postgres panicked; it may still be running");
+            tracing::error!(
+                "the thread that watches the private Postgres panicked; the server may still be \
+                 running"
+            );
         }
     }
 }
@@ -233,7 +236,10 @@ impl Server {
         };
         let watchdog = Watchdog::over(child.id(), cluster)
             .inspect_err(|error| {
-                tracing::warn!(%error, "if this process is killed, its private Postgres goes on");
+                tracing::warn!(
+                    %error,
+                    "the private Postgres will go on running if this process is killed"
+                );
             })
             .ok();
         Ok(Self {
@@ -272,7 +278,7 @@ impl Server {
                 return;
             }
             if let Err(error) = kill_process(Pid::from_child(&self.child), signal) {
-                tracing::warn!(%error, "the private Postgres takes no signal");
+                tracing::warn!(%error, "could not send a signal to the private Postgres");
             }
             let deadline = Instant::now() + STOP_TIMEOUT;
             while Instant::now() < deadline {
@@ -283,7 +289,7 @@ impl Server {
             }
             tracing::warn!(
                 signal = signal.as_raw(),
-                "private Postgres does not stop; trying harder"
+                "the private Postgres did not stop after this signal"
             );
         }
     }

@@ -115,8 +115,8 @@ pub enum Error {
     },
     /// The cluster was made by a version of Postgres that is no longer there.
     #[error(
-        "{} was made by Postgres {made_by}, and no server of that version was found: install it, \
-         or delete the folder (read models are made again from the log)", .home.display()
+        "{} was created by Postgres {made_by}, and no server of that version was found: install \
+         that version, or delete the folder (the read models will be rebuilt from the log)", .home.display()
     )]
     OtherVersion {
         /// The folder of the cluster.
@@ -126,7 +126,8 @@ pub enum Error {
     },
     /// Another process of this program uses the folder.
     #[error(
-        "another annals is using {}: stop it, or give this one a folder of its own with --data",
+        "another annals process is using {}: stop it, or name another folder for this process \
+         with --data",
         .home.display()
     )]
     InUse {
@@ -202,10 +203,10 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// This process is ending and starts no server any more.
-    #[error("the Postgres server was not started: this process is about to end")]
+    #[error("the Postgres server was not started, because this process is ending")]
     Ending,
     /// The thread that was to start or stop the server is gone.
-    #[error("the task that ran the Postgres server broke off")]
+    #[error("the task that ran the Postgres server failed")]
     BrokeOff(#[from] tokio::task::JoinError),
 }
 
@@ -260,7 +261,7 @@ impl EmbeddedPostgres {
             port,
             folder = %home.path().display(),
             took_ms = started_at.elapsed().as_millis() as u64,
-            "private Postgres is ready"
+            "the private Postgres is ready"
         );
         Ok(Self {
             keeper,

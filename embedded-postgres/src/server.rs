@@ -37,7 +37,7 @@ impl Server {
         };
         for program in ["postgres", "initdb"] {
             if !bin.join(program).is_file() {
-                return Err(unusable(format!("there is no `{program}` in it")));
+                return Err(unusable(format!("the folder has no `{program}`")));
             }
         }
         let output = Command::new(bin.join("postgres")).arg("--version").output();
@@ -47,7 +47,7 @@ impl Server {
             .ok_or_else(|| unusable(format!("`postgres --version` says {:?}", banner.trim())))?;
         if major < POSTGRES_MAJOR_MIN {
             return Err(unusable(format!(
-                "it is version {major}, and {POSTGRES_MAJOR_MIN} is the oldest that will do"
+                "its version is {major}, and the oldest supported version is {POSTGRES_MAJOR_MIN}"
             )));
         }
         Ok(Self {

@@ -107,7 +107,7 @@ impl Report {
                     self.changed.add(Unreadable {
                         file: line.origin.file.to_owned(),
                         line: line.origin.line,
-                        reason: format!("{} was answered before, for other data", line.command),
+                        reason: format!("{} was already answered for other data", line.command),
                     });
                 }
             }

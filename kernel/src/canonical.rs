@@ -75,14 +75,14 @@ impl Fault {
                 Err(error) => error.to_string(),
                 Ok(_) => "this is not JSON".to_owned(),
             },
-            What::Twice => "a member of this name comes twice".to_owned(),
-            What::Surrogate => "a string holds half of a surrogate pair".to_owned(),
+            What::Twice => "an object has two members with this name".to_owned(),
+            What::Surrogate => "a string contains half of a surrogate pair".to_owned(),
             What::Exponent => format!(
                 "a number's exponent has more than {} digits",
                 number::EXPONENT_DIGITS_MAX
             ),
             What::Depth => {
-                format!("more than {JSON_DEPTH_MAX} arrays and objects lie within each other")
+                format!("more than {JSON_DEPTH_MAX} arrays and objects are nested")
             }
         };
         let mut pointer = String::new();

@@ -42,14 +42,14 @@ impl Context {
     }
 }
 
-/// Who issued a command, as the client says until there is authentication.
+/// Who sent a command. The client says so: nothing is authenticated yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
-    /// A name within its kind, never personal data; 1 to 255 characters.
+    /// The actor's name within its kind, never personal data; 1 to 255 characters.
     #[schemars(length(min = 1, max = 255))]
     pub id: String,
-    /// What kind of actor it is.
+    /// The kind of actor.
     pub kind: ActorKind,
 }
 

@@ -38,8 +38,8 @@ pub enum RuntimeError {
     Stop(#[from] Stop),
     /// Another projector moved a checkpoint: nothing was changed.
     #[error(
-        "superseded: another projector moved a checkpoint of {projections}; this one changed \
-         nothing and stopped"
+        "superseded: another projector moved a checkpoint of {projections}; this projector \
+         changed nothing and stopped"
     )]
     Superseded {
         /// The projections of the transaction, separated by commas.
@@ -52,7 +52,7 @@ pub enum RuntimeError {
     #[error(transparent)]
     Stopped(#[from] StoppedProjection),
     /// There is no such projection.
-    #[error("there is no projection {name:?}; there are: {known}")]
+    #[error("there is no projection {name:?}; the projections are: {known}")]
     Unknown {
         /// The unknown name.
         name: String,
@@ -61,10 +61,10 @@ pub enum RuntimeError {
     },
     /// The database holds the read models of another log.
     #[error(
-        "this database holds the read models of log {held} ({held_address}), not of {log} ({address}): \
-         name that log with --log, or another database with --postgres; to give this one to {address}, \
-         empty it with DROP SCHEMA annals, projection, read CASCADE, and make it anew with: annals \
-         migrate --postgres URL"
+        "this database holds the read models of log {held} ({held_address}), not of {log} \
+         ({address}): name that log with --log, or another database with --postgres; to use this \
+         database for {address}, empty it with DROP SCHEMA annals, projection, read CASCADE, and \
+         create the schema again with: annals migrate --postgres URL"
     )]
     OtherLog {
         /// The log whose read models they are.
@@ -107,7 +107,7 @@ impl StoppedProjection {
         if self.reason.contains("annals projections") {
             return self.to_string();
         }
-        format!("{self}; once its cause is gone, go on with: annals projections resume {name}")
+        format!("{self}; remove the cause, then run: annals projections resume {name}")
     }
 }
 

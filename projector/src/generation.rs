@@ -73,16 +73,16 @@ impl Live {
         let (name, version) = (projection.name(), projection.version());
         if self.version != version_of(projection) {
             return Some(format!(
-                "the live tables are of version {}, this program has version {version}; build \
-                 them anew, with the --log and --postgres of this process: annals projections \
-                 rebuild {name}",
+                "the live tables have version {}, and this program has version {version}; rebuild \
+                 them with the --log and --postgres of this process: annals projections rebuild \
+                 {name}",
                 self.version
             ));
         }
         (self.declaration != declaration(projection)).then(|| {
             format!(
-                "its declarations changed and its version did not; build it anew, with the --log \
-                 and --postgres of this process: annals projections rebuild {name}"
+                "the projection's declarations changed, but its version did not; rebuild it with \
+                 the --log and --postgres of this process: annals projections rebuild {name}"
             )
         })
     }
@@ -95,7 +95,7 @@ pub(crate) async fn live(
 ) -> Result<Option<Live>, RuntimeError> {
     let select = "SELECT generation, version, declaration, tables, views \
                   FROM annals.generation WHERE projection = $1 AND state = 'live'";
-    let failed = || RuntimeError::postgres("look for a projection's live tables");
+    let failed = || RuntimeError::postgres("find a projection's live tables");
     let row = sqlx::query(select)
         .bind(projection)
         .fetch_optional(connection)
@@ -150,7 +150,7 @@ async fn make_first(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
 ) -> Result<(), RuntimeError> {
-    let failed = || RuntimeError::postgres("make a projection's tables");
+    let failed = || RuntimeError::postgres("create a projection's tables");
     let mut tx = connection.begin().await.map_err(failed())?;
     lock_making(&mut tx).await?;
     if live(&mut tx, projection.name()).await?.is_none() {
@@ -160,7 +160,7 @@ async fn make_first(
             projection = projection.name(),
             version = projection.version(),
             generation = generation.number,
-            "made the tables"
+            "created the tables of a projection"
         );
     }
     tx.commit().await.map_err(failed())
@@ -171,7 +171,7 @@ async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> 
         .bind(MAKING)
         .execute(connection)
         .await
-        .map_err(RuntimeError::postgres("wait for the making of tables"))?;
+        .map_err(RuntimeError::postgres("wait for the lock to create tables"))?;
     Ok(())
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn make_building(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
 ) -> Result<Generation, RuntimeError> {
-    let failed = || RuntimeError::postgres("make a projection's tables");
+    let failed = || RuntimeError::postgres("create a projection's tables");
     let mut tx = connection.begin().await.map_err(failed())?;
     lock_making(&mut tx).await?;
     let left = "DELETE FROM annals.generation WHERE projection = $1 AND state = 'building' \
@@ -201,7 +201,7 @@ async fn make_tables(
     projection: &Arc<dyn Projection>,
     state: &'static str,
 ) -> Result<Generation, RuntimeError> {
-    let failed = || RuntimeError::postgres("make a projection's tables");
+    let failed = || RuntimeError::postgres("create a projection's tables");
     let number: i32 = sqlx::query_scalar(
         "SELECT coalesce(max(generation), 0) + 1 FROM annals.generation WHERE projection = $1",
     )

@@ -57,7 +57,7 @@ pub async fn require_log(log: &dyn EventLog, url: &str) -> Result<(), RuntimeErr
 /// # Errors
 /// As [`require_log`].
 pub async fn require(connection: &mut PgConnection, log: &NamedLog) -> Result<(), RuntimeError> {
-    let failed = || RuntimeError::postgres("look whose read models these are");
+    let failed = || RuntimeError::postgres("read which log the read models belong to");
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('annals.log') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await
@@ -100,6 +100,8 @@ pub(crate) async fn take(
         .bind(&named.address)
         .execute(&mut *connection)
         .await
-        .map_err(RuntimeError::postgres("note whose read models these are"))?;
+        .map_err(RuntimeError::postgres(
+            "record which log the read models belong to",
+        ))?;
     require(connection, &named).await
 }

@@ -238,7 +238,7 @@ async fn ends(log: &dyn EventLog) -> Vec<(Partition, Bounds)> {
         match log.bounds(partition).await {
             Ok(bounds) => ends.push((partition, bounds)),
             Err(error) => {
-                tracing::debug!(error = explained(&error), "no look at the log's end");
+                tracing::debug!(error = explained(&error), "could not read the log's end");
                 break;
             }
         }
@@ -263,7 +263,7 @@ async fn ask(options: &PgConnectOptions, kept: &mut Option<PgConnection>) -> Opt
     match tokio::time::timeout(ANSWER_WAIT, asking).await {
         Ok(Ok(answered)) => Some(answered),
         Ok(Err(error)) => {
-            tracing::debug!(error = explained(&error), "no look at the checkpoints");
+            tracing::debug!(error = explained(&error), "could not read the checkpoints");
             None
         }
         Err(_) => None,

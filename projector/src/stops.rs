@@ -112,7 +112,7 @@ async fn record(
 }
 
 async fn look(connection: &mut PgConnection) -> Result<Look, RuntimeError> {
-    let failed = || RuntimeError::postgres("look which projections are live");
+    let failed = || RuntimeError::postgres("read which projections are live");
     let select = "SELECT projection, generation FROM annals.generation WHERE state = 'live'";
     let live: Vec<(String, i32)> = sqlx::query_as(select)
         .fetch_all(&mut *connection)
@@ -128,7 +128,7 @@ async fn look(connection: &mut PgConnection) -> Result<Look, RuntimeError> {
 
 /// Every stop of a live read model.
 pub(crate) async fn live(connection: &mut PgConnection) -> Result<Vec<Stopped>, RuntimeError> {
-    let failed = || RuntimeError::postgres("look which projections stopped");
+    let failed = || RuntimeError::postgres("read which projections are stopped");
     let select = "SELECT s.projection, s.generation, s.partition, s.\"offset\", s.reason \
                   FROM annals.stop AS s JOIN annals.generation AS g \
                   ON g.projection = s.projection AND g.generation = s.generation \
@@ -167,7 +167,7 @@ pub(crate) async fn forget(
         .bind(partitions)
         .execute(connection)
         .await
-        .map_err(RuntimeError::postgres("forget earlier stops"))?;
+        .map_err(RuntimeError::postgres("delete earlier stops"))?;
     Ok(())
 }
 

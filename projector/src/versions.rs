@@ -48,7 +48,7 @@ pub(super) async fn gaps(
 /// The first commit of a batch that does not follow the stored version of its stream, if any. All
 /// commits before the batch must be durable.
 async fn gap(connection: &mut PgConnection, batch: &Batch) -> Result<Option<Damage>, RuntimeError> {
-    let failed = || RuntimeError::postgres("look up the versions of streams");
+    let failed = || RuntimeError::postgres("read the versions of streams");
     let reached: Option<i64> = sqlx::query_scalar(REACHED)
         .bind(STREAM_INDEX)
         .bind(i64::from(batch.partition.0))

@@ -125,7 +125,7 @@ async fn hold(
         .bind(numbers)
         .fetch_all(tx)
         .await
-        .map_err(RuntimeError::postgres("hold the live tables"))?;
+        .map_err(RuntimeError::postgres("lock the live tables"))?;
     if rows.len() == folds.len() {
         Ok(())
     } else {
@@ -149,7 +149,7 @@ fn classify(error: sqlx::Error, index: usize, table: &str) -> WriteError {
             .any(|class| code.starts_with(class))
     });
     if is_data {
-        let reason = format!("its rows cannot be stored in {table}: {error}");
+        let reason = format!("the projection's rows cannot be stored in {table}: {error}");
         return WriteError::Data { index, reason };
     }
     RuntimeError::postgres("write rows")(error).into()

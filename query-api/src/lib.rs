@@ -190,7 +190,7 @@ fn failed(error: &sqlx::Error) -> Problem {
     {
         return Problem::internal(error);
     }
-    tracing::warn!(%error, "a query failed");
+    tracing::warn!(%error, "a query to Postgres failed");
     let detail = "the read models do not answer";
     Problem::new(code::READ_MODEL_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
 }

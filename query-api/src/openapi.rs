@@ -23,7 +23,10 @@ use super::rows::{ShownModel, shown_models};
 pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fragment {
     let mut fragment = Fragment::default();
     fragment.tag("read models", "Rows made from the events.");
-    fragment.tag("streams", "What the log holds of a stream.");
+    fragment.tag(
+        "streams",
+        "The events and the state of a stream, from the log.",
+    );
     fragment.operation("/v1/read", "get", models_operation());
     for shown in shown_models(projections) {
         let name = shown.model.name;
@@ -119,7 +122,7 @@ fn problems(statuses: &[u16]) -> Map<String, Value> {
         })
     };
     let mut all = responses(statuses);
-    let absent = "There is no such thing, as far as the read model has come.";
+    let absent = "What the path names does not exist, as far as the read model has read the log.";
     all.insert("404".to_owned(), problem(absent));
     let another_log = "The position token belongs to another log.";
     all.insert("409".to_owned(), problem(another_log));
@@ -147,17 +150,18 @@ fn headers() -> Value {
 
 fn lag_header() -> Value {
     json!({
-        "description": "For how long the oldest record that the read model lacks has been in the \
-                        log, in seconds, as of at most some seconds ago; 0 where none is missing, \
-                        absent where it is not known.",
+        "description": "How long the oldest record that the read model lacks has been in the log, \
+                        in seconds. The value may be some seconds old. It is 0 if no record is \
+                        missing, and absent if it is not known.",
         "schema": {"type": "number", "minimum": 0},
     })
 }
 
 fn stale_header() -> Value {
     let about = format!(
-        "Present where the rows, or that there are none, are not to be taken for what is: `stopped` \
-         where the read model met what it cannot take up, `behind` where its lag is {} s or more.",
+        "Present if the answer may be out of date, even if it says that there is no row: \
+         `stopped` if the read model stopped at something that it cannot take up, `behind` if its \
+         lag is {} s or more.",
         STALE_FROM.as_secs()
     );
     json!({
@@ -168,15 +172,16 @@ fn stale_header() -> Value {
 
 fn position_header() -> Value {
     json!({
-        "description": "Where the read model stood; absent where it has read nothing yet.",
+        "description": "The position token of the place up to which the read model had read; \
+                        absent if it has read nothing yet.",
         "schema": {"type": "string"},
     })
 }
 
 /// The parameters of every query: tenant, correlation, and what to wait for.
 fn common_parameters() -> Vec<Value> {
-    let about = "Waits until the read model has reached this place: the position token of a \
-                 command's or a query's answer.";
+    let about = "The position token from the answer to a command or a query. The query waits until the \
+         read model has reached this place.";
     let wait_ms = u64::try_from(WAIT_DEFAULT.as_millis()).unwrap_or(u64::MAX);
     vec![
         json!({"name": "min_position", "in": "query", "description": about,
@@ -193,7 +198,7 @@ fn common_parameters() -> Vec<Value> {
 }
 
 fn limit_parameter(of: &str) -> Value {
-    json!({"name": "limit", "in": "query", "description": format!("The most {of} of a page."),
+    json!({"name": "limit", "in": "query", "description": format!("The most {of} in a page."),
            "schema": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX,
                       "default": LIMIT_DEFAULT}})
 }
@@ -203,7 +208,7 @@ fn models_operation() -> Value {
     responses.insert(
         "200".to_owned(),
         json!({
-            "description": "The read models in order of name.",
+            "description": "The read models, ordered by name.",
             "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
             "content": {"application/json": {"schema": {
                 "type": "object",
@@ -225,8 +230,8 @@ fn page_operation(shown: &ShownModel, row: &str) -> Value {
     let mut parameters = vec![
         limit_parameter("rows"),
         json!({"name": "after", "in": "query",
-               "description": "Where the page begins: `next` of the page before. 404 for what is \
-                               no cursor of this read model.",
+               "description": "Where the page begins: the `next` of the page before. A value that \
+                               is not a cursor of this read model is answered with 404.",
                "schema": {"type": "string", "minLength": 1, "maxLength": CURSOR_LENGTH_MAX}}),
     ];
     parameters.extend(common_parameters());
@@ -237,13 +242,14 @@ fn page_operation(shown: &ShownModel, row: &str) -> Value {
             "model": {"type": "string", "const": shown.model.name},
             "rows": {"type": "array", "items": schema_ref(row), "maxItems": LIMIT_MAX},
             "next": {"type": ["string", "null"],
-                     "description": "What `after` takes for the next page; null on the last."},
+                     "description": "The value of `after` for the next page; null on the last \
+                                     page."},
             "position": nullable(position_schema()),
         },
         "required": ["model", "rows", "next", "position"],
     });
     let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
-    let ordered = format!("Rows in order of {}.", keys.join(", "));
+    let ordered = format!("Rows, ordered by {}.", keys.join(", "));
     responses.insert("200".to_owned(), ok(&ordered, page));
     json!({
         "operationId": format!("read_{}", shown.model.name),
@@ -259,7 +265,10 @@ fn one_operation(shown: &ShownModel, row: &str) -> Value {
     let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
     let mut parameters = vec![json!({
         "name": "key", "in": "path", "required": true,
-        "description": format!("{}. 404 for what no row can have as its key.", keys.join(",")),
+        "description": format!(
+            "{}. A value that cannot be a key is answered with 404.",
+            keys.join(",")
+        ),
         "schema": {"type": "string", "minLength": 1},
     })];
     parameters.extend(common_parameters());
@@ -289,23 +298,26 @@ fn events_operation() -> Value {
         "properties": {
             "stream": {"type": "string"},
             "version": {"type": "integer", "minimum": 0,
-                        "description": "The stream's version as far as the index has read."},
+                        "description": "The stream's version, as far as the index has read the \
+                                        log."},
             "events": {"type": "array", "items": schema_ref("RecordedEvent"),
                        "maxItems": LIMIT_MAX},
             "next": {"type": ["integer", "null"], "minimum": 1,
-                     "description": "What `from_version` takes for the next page."},
+                     "description": "The value of `from_version` for the next page; null on the \
+                                     last page."},
             "position": nullable(position_schema()),
         },
         "required": ["stream", "version", "events", "next", "position"],
     });
     let mut responses = problems(&[400, 404, 503]);
-    responses.insert("200".to_owned(), ok("Events in order of version.", page));
+    responses.insert("200".to_owned(), ok("Events, ordered by version.", page));
     json!({
         "operationId": "stream_events",
         "tags": ["streams"],
         "summary": "The events of a stream",
-        "description": "Read from the log; each record is held against the hash it had when it was \
-                        indexed. A page ends early where its data grows large.",
+        "description": "The events are read from the log. Each record is checked against the hash \
+                        that it had when it was indexed. A page ends early if its data grows \
+                        large.",
         "parameters": parameters,
         "responses": responses,
     })
@@ -319,12 +331,12 @@ fn state_operation(registry: &Registry) -> Value {
         "properties": {
             "stream": {"type": "string"},
             "version": {"type": "integer", "minimum": 0},
-            "state": {"description": "The aggregate's state, in a form of its own."},
+            "state": {"description": "The aggregate's state, in the aggregate's own form."},
             "position": nullable(position_schema()),
         },
         "required": ["stream", "version", "state", "position"],
     });
-    let mut found = ok("The state behind the last event.", state);
+    let mut found = ok("The state after the last event.", state);
     found["headers"]["ETag"] = json!({
         "description": "The stream's version, for If-Match.",
         "required": true,
@@ -336,7 +348,7 @@ fn state_operation(registry: &Registry) -> Value {
         "operationId": "stream_state",
         "tags": ["streams"],
         "summary": "The state that a stream's events fold to",
-        "description": format!("For streams of: {}.", registry.categories()),
+        "description": format!("For streams of these categories: {}.", registry.categories()),
         "parameters": parameters,
         "responses": responses,
     })
@@ -368,7 +380,7 @@ fn model_schema() -> Value {
 fn event_schema() -> Value {
     json!({
         "type": "object",
-        "description": "An event with its whole envelope.",
+        "description": "An event with its complete envelope.",
         "properties": {
             "id": {"type": "string", "format": "uuid"},
             "type": {"type": "string"},
@@ -376,7 +388,7 @@ fn event_schema() -> Value {
             "version": {"type": "integer", "minimum": 1},
             "occurred_at": {"type": "string", "format": "date-time"},
             "recorded_at": {"type": "string", "format": "date-time"},
-            "data": {"description": "As its type says."},
+            "data": {"description": "The event's data, in the shape of its type."},
             "command_id": {"type": "string"},
             "command": {"type": "string"},
             "correlation_id": {"type": "string"},

@@ -60,7 +60,7 @@ impl PageParameters {
         if after.is_none_or(|after| (1..=CURSOR_LENGTH_MAX).contains(&after.chars().count())) {
             return Ok(after);
         }
-        let detail = format!("after: 1 to {CURSOR_LENGTH_MAX} characters");
+        let detail = format!("after must have 1 to {CURSOR_LENGTH_MAX} characters");
         let problem = Problem::new(door::code::QUERY_INVALID, detail);
         Err(problem.member("parameter", "after"))
     }
@@ -108,7 +108,7 @@ fn number(name: &'static str, text: Option<&str>, absent: u64, max: u64) -> Resu
     number
         .filter(|number| (1..=max).contains(number))
         .ok_or_else(|| {
-            let detail = format!("{name}: an integer from 1 to {max}");
+            let detail = format!("{name} must be an integer from 1 to {max}");
             Problem::new(door::code::QUERY_INVALID, detail).member("parameter", name)
         })
 }

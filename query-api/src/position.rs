@@ -53,7 +53,7 @@ fn is_reached(
         return Ok(false);
     };
     if reached.log != wanted.log {
-        let detail = "the position token belongs to another log than this read model";
+        let detail = "the position token belongs to another log than this read model's";
         return Err(Problem::new(code::POSITION_OF_OTHER_LOG, detail));
     }
     if wanted.positions.keys().any(|p| p.0 >= partition_count) {

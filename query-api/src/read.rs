@@ -90,7 +90,7 @@ async fn page_of(
     let wait = parameters.wait(headers)?;
     let after = after.map(|cursor| {
         shown.key_of_cursor(cursor).ok_or_else(|| {
-            let detail = format!("after is no cursor of {}", shown.model.name);
+            let detail = format!("after is not a cursor of {}", shown.model.name);
             Problem::new(code::CURSOR_UNKNOWN, detail)
         })
     });

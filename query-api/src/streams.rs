@@ -56,7 +56,7 @@ struct Events<'a> {
     position: Option<&'a PositionToken>,
 }
 
-/// An event with its whole envelope.
+/// An event with its complete envelope.
 #[derive(Serialize)]
 struct ShownEvent {
     id: Uuid,
@@ -287,7 +287,7 @@ impl Inner {
     ) -> Result<StreamPlaces, Problem> {
         let places = StreamPlaces::of(&self.pool, tenant, stream, from, limit).await;
         places.map_err(|error| failed(&error))?.ok_or_else(|| {
-            let detail = format!("nothing was recorded for {stream}");
+            let detail = format!("nothing is recorded for {stream}");
             Problem::new(code::STREAM_NOT_FOUND, detail)
         })
     }
@@ -365,7 +365,7 @@ fn log_unavailable(error: &LogError) -> Problem {
 
 fn too_large(stream: &StreamName) -> Problem {
     let detail = format!(
-        "the state of {stream} has more bytes than are shown at once; read its events page by page \
+        "the state of {stream} is too large to be shown at once; read its events page by page \
          from /v1/streams/{stream}/events"
     );
     Problem::new(code::STATE_TOO_LARGE, detail).member("max", STATE_BYTES_MAX)
@@ -373,9 +373,9 @@ fn too_large(stream: &StreamName) -> Problem {
 
 /// The rules fail on a recorded event. The owner fails on it, too, and freezes the stream.
 fn frozen(stream: &StreamName, error: &RuleError) -> Problem {
-    tracing::error!(%stream, %error, "the rules fail over a stream");
-    let detail = "the rules of this program cannot take up what the stream holds; an operator has to \
-                  look at it";
+    tracing::error!(%stream, %error, "the rules fail on a stream");
+    let detail =
+        "the rules of this program fail on an event of the stream; an operator must examine it";
     Problem::new(code::STREAM_FROZEN, detail).retry_after(DAMAGED_RETRY_AFTER)
 }
 
@@ -387,6 +387,6 @@ fn damaged(
     why: &dyn std::fmt::Display,
 ) -> Problem {
     tracing::error!(%stream, %partition, %offset, %why, "a record of the log is damaged");
-    let detail = "an operator has to look at the records of this stream";
+    let detail = "a record of this stream was changed or is gone; an operator must examine the log";
     Problem::new(code::STREAM_DAMAGED, detail).retry_after(DAMAGED_RETRY_AFTER)
 }

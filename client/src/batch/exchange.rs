@@ -201,7 +201,7 @@ impl<'a> Exchange<'a> {
                 }
                 Event::Silence => {
                     let seconds = self.silence_max.as_secs_f64();
-                    let cause = format!("the server said nothing for {seconds:.1} s");
+                    let cause = format!("the server sent nothing for {seconds:.1} s");
                     return Ok(Again::because(cause));
                 }
             }
@@ -296,12 +296,12 @@ impl<'a> Exchange<'a> {
                 continue;
             }
             let answer = Answer::read(line)
-                .map_err(|error| self.not_a_door(format!("a line is no answer ({error})")))?;
+                .map_err(|error| self.not_a_door(format!("a line is not an answer ({error})")))?;
             match backlog.answered(answer, observer) {
                 Effect::Done => {}
                 Effect::TurnedAway(code, after) => self.remember(&code, after),
                 Effect::Unasked => {
-                    return Err(self.not_a_door("more answers than lines".to_owned()));
+                    return Err(self.not_a_door("there are more answers than lines".to_owned()));
                 }
             }
         }

@@ -76,8 +76,8 @@ pub trait Observer {
 pub enum SendError {
     /// There was no progress for too long.
     #[error(
-        "no progress for {} s: {cause}; {lines_open} lines sent without an outcome; repeat the \
-         same, what was done is not done twice", waited.as_secs_f64().round()
+        "no progress for {} s: {cause}; {lines_open} lines were sent and have no outcome; repeat \
+         the same lines, no command takes effect twice", waited.as_secs_f64().round()
     )]
     GaveUp {
         /// How long.

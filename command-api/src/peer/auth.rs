@@ -55,7 +55,7 @@ pub struct Secret(String);
 
 /// The text is too short for a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a secret has at least {SECRET_SIZE_MIN} bytes; this one has {size}")]
+#[error("a secret needs at least {SECRET_SIZE_MIN} bytes; this one has {size}")]
 pub struct SecretTooShort {
     /// Its size in bytes.
     pub size: usize,
@@ -84,8 +84,8 @@ impl fmt::Debug for Secret {
 /// Why the configuration does not let nodes talk to each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "without a cluster secret nodes speak to each other on loopback only, and {address} is another \
-     address"
+    "without a cluster secret, nodes talk to each other on loopback only, and {address} is not a \
+     loopback address"
 )]
 pub struct Unprotected {
     /// The address on which the node listens, or which it advertises.
@@ -147,7 +147,7 @@ pub fn is_loopback(address: &str) -> bool {
 
 /// The text is not a node's address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a node's address is http://HOST:PORT, not {address:?}")]
+#[error("a node's address must be http://HOST:PORT, not {address:?}")]
 pub struct AddressError {
     /// The text.
     pub address: String,
@@ -332,8 +332,8 @@ impl Guard {
         let Some(text) = door::header::single(headers, &PEER)? else {
             return Err(refused("Annals-Peer is missing"));
         };
-        let (parts, code) =
-            Parts::read(text).ok_or_else(|| refused("Annals-Peer has a form not known here"))?;
+        let (parts, code) = Parts::read(text)
+            .ok_or_else(|| refused("Annals-Peer has a form that this node does not know"))?;
         // Checked before the HMAC, since without a secret the key depends on the log's id. The id
         // is public.
         if parts.log != self.identity.log {
@@ -361,7 +361,7 @@ impl Guard {
         }
         let up = now.monotonic.saturating_duration_since(self.started) + START_SLACK;
         if age_ms > millis(up) {
-            return Err(refused("it was made before this node started"));
+            return Err(refused("Annals-Peer was made before this node started"));
         }
         Ok(())
     }
@@ -376,11 +376,11 @@ impl Guard {
         }
         if seen.order.len() >= NONCES_MAX {
             // Forgetting a nonce early would let its header be used again.
-            let detail = "peers ask too often";
+            let detail = "peers send too many requests";
             return Err(Problem::new(code::LINKS_EXHAUSTED, detail).retry_after(NONCE_LIFE));
         }
         if !seen.nonces.insert(nonce) {
-            return Err(refused("it was used before"));
+            return Err(refused("Annals-Peer was already used"));
         }
         seen.order.push_back((now, nonce));
         Ok(())

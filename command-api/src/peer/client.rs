@@ -184,7 +184,7 @@ impl Peers for HttpPeers {
             .ask(address, &path, body, self.options.outcome_wait)
             .await?;
         read_outcome(&answer).ok_or_else(|| {
-            PeerError::Refused("no answer of a peer: its form is strange".to_owned())
+            PeerError::Refused("no answer of a peer: its form is unknown".to_owned())
         })
     }
 

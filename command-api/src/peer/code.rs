@@ -13,10 +13,10 @@ door::codes! {
         "Partitions are numbered from 0.");
     LINKS_EXHAUSTED = ("links_exhausted", 503, "Too many links are open",
         "Nothing was attempted.");
-    NOT_HANDED_OVER = ("not_handed_over", 503, "The partition was not let go in time",
-        "The owner was still finishing what it had begun.");
+    NOT_HANDED_OVER = ("not_handed_over", 503, "The partition was not handed over in time",
+        "The owner was still answering commands in flight.");
     NOT_TAKEN_OVER = ("not_taken_over", 503, "The node does not own the partition yet",
-        "It was asked to take it over and did not in time.");
+        "The node was asked to take the partition over and did not do so in time.");
 }
 
 #[cfg(test)]

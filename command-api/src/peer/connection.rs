@@ -114,7 +114,7 @@ where
         match self.drive(tokio::time::timeout(wait, read)).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) => Err(explained(&*error)),
-            Err(_) => Err(format!("no whole answer within {} ms", wait.as_millis())),
+            Err(_) => Err(format!("no complete answer within {} ms", wait.as_millis())),
         }
     }
 }
@@ -128,6 +128,6 @@ pub(super) fn problem(status: StatusCode, body: &[u8]) -> String {
     }
     match serde_json::from_slice::<Said>(body) {
         Ok(Said { code, detail }) => format!("{} {code}: {detail}", status.as_u16()),
-        Err(_) => format!("it answered {status}"),
+        Err(_) => format!("the node answered {status}"),
     }
 }

@@ -73,7 +73,10 @@ where
                 .reset(Instant::now() + this.silence_max);
         }
         this.silence.as_mut().poll(context).map(|()| {
-            let why = format!("it said nothing for {} ms", this.silence_max.as_millis());
+            let why = format!(
+                "the node sent nothing for {} ms",
+                this.silence_max.as_millis()
+            );
             this.end(why)
         })
     }

@@ -139,7 +139,7 @@ async fn only_peers(
     let checked = guard.check(request.method(), path, request.headers(), guard.now());
     match checked {
         Ok(peer) => {
-            tracing::debug!(peer, path, "a peer asks");
+            tracing::debug!(peer, path, "a peer sent a request");
             Ok(next.run(request).await)
         }
         Err(problem) => {
@@ -148,7 +148,7 @@ async fn only_peers(
                     path,
                     untold,
                     code = problem.code(),
-                    "refused what does not seem to be a peer"
+                    "refused a request that does not seem to come from a peer"
                 );
             }
             Err(problem)
@@ -172,7 +172,10 @@ async fn hand_over(
     match let_go.await {
         Some(let_go) => Ok(Json(LetGo { let_go })),
         None => {
-            let detail = format!("not within {} ms", deadline.wait.as_millis());
+            let detail = format!(
+                "the partition was not handed over within {} ms",
+                deadline.wait.as_millis()
+            );
             Err(Problem::new(code::NOT_HANDED_OVER, detail).retry_after(RETRY_AFTER))
         }
     }

@@ -80,12 +80,12 @@ async fn show(State(service): State<Arc<dyn PeerService>>, _: NoQuery) -> Json<S
 
 /// Adds the route to the OpenAPI document.
 pub(crate) fn describe(fragment: &mut Fragment) {
-    fragment.tag("cluster", "Which nodes there are, and who owns what.");
+    fragment.tag("cluster", "The nodes, and the owners of the partitions.");
     let mut responses = responses(&[400]);
     responses.insert(
         "200".to_owned(),
         json!({
-            "description": "What this node knows of the owners.",
+            "description": "The owners that this node knows.",
             "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
             "content": {"application/json": {"schema": schema_ref("Topology")}},
         }),
@@ -93,9 +93,9 @@ pub(crate) fn describe(fragment: &mut Fragment) {
     let operation = json!({
         "operationId": "topology",
         "tags": ["cluster"],
-        "summary": "Who owns which partition",
-        "description": "Hints, so that a client may send each command to its owner and save a hop. \
-                        Any node takes any command.",
+        "summary": "The owners of the partitions",
+        "description": "The answer is a hint: a client that sends each command to its owner saves \
+                        a hop. Any node takes any command.",
         "parameters": [parameter_ref("CorrelationId")],
         "responses": responses,
     });
@@ -108,18 +108,19 @@ pub(crate) fn describe(fragment: &mut Fragment) {
 fn schemas() -> [(&'static str, Value); 3] {
     let text = |description: &str| json!({"type": "string", "description": description});
     let number = json!({"type": "integer", "minimum": 0});
-    let address = text("The base address of its doors: `http://HOST:PORT`.");
+    let address = text("The base address of the node's doors: `http://HOST:PORT`.");
     let topology = json!({
         "type": "object",
         "properties": {
             "log": {"type": "string", "format": "uuid", "description": "The log's identity."},
-            "node": text("The node that says so."),
+            "node": text("The node that gives this answer."),
             "partition_count": {"type": "integer", "minimum": 1,
-                                "description": "It never changes."},
+                                "description": "The number of partitions, which never changes."},
             "partitioner": {
                 "type": "string", "const": PARTITIONER,
-                "description": "Kafka's murmur2, modulo the partition count, over the tenant, a \
-                                slash and the routing key: the stream's name, unless its category \
+                "description": "How a stream's partition is computed: Kafka's murmur2 over the \
+                                tenant, a slash and the routing key, modulo the partition count. \
+                                The routing key is the stream's name, unless its category \
                                 declares another.",
             },
             "partitions": {"type": "array", "items": {
@@ -136,11 +137,12 @@ fn schemas() -> [(&'static str, Value); 3] {
     });
     let owner = json!({
         "type": "object",
-        "description": "Who is said to own a partition.",
+        "description": "The node that is said to own a partition.",
         "properties": {
-            "node": text("Its name."),
+            "node": text("The node's name."),
             "address": address,
-            "term": {"type": "integer", "minimum": 1, "description": "The number of its claim."},
+            "term": {"type": "integer", "minimum": 1, "description": "The number of the node's \
+                                                                      claim."},
         },
         "required": ["node", "address", "term"],
     });
@@ -148,15 +150,18 @@ fn schemas() -> [(&'static str, Value); 3] {
         "type": "object",
         "description": "A node that writes the log or follows it.",
         "properties": {
-            "node": text("Its name."),
+            "node": text("The node's name."),
             "address": address,
-            "decides": {"type": "boolean", "description": "Whether it takes commands."},
+            "decides": {"type": "boolean", "description": "Whether the node takes commands."},
             "reads_record_version": number,
-            "program": text("The version of its program."),
+            "program": text("The version of the node's program."),
             "seen_at": {"type": "string", "format": "date-time",
-                        "description": "When it last said that it is there, by its clock."},
-            "acknowledged": text("A digest of the damage that its settings acknowledge; absent where \
-                                  they name none. Nodes whose lists differ do not own together."),
+                        "description": "When the node last reported itself, by its own clock."},
+            "acknowledged": text(
+                "A digest of the damage that the node's settings acknowledge; absent if they name \
+                 none. A node does not own partitions while its list differs from that of the \
+                 nodes that own."
+            ),
         },
         "required": ["node", "address", "decides", "reads_record_version", "program",
                      "seen_at"],

@@ -9,18 +9,18 @@ use crate::vocabulary::{City, Name, PostcodePrefix, StateName};
 messages! {
     /// The commands of a customer.
     pub enum Command {
-        /// Makes a customer known.
+        /// Registers a customer.
         RegisterCustomer,
-        /// Gives their address anew.
+        /// Corrects their address.
         CorrectAddress,
     }
 }
 
-/// Makes a customer known, with their address.
+/// Registers a customer, with their address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterCustomer {
-    /// The person's name, where it is known.
+    /// The person's name, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// The city they live in.
@@ -31,7 +31,7 @@ pub struct RegisterCustomer {
     pub postcode_prefix: PostcodePrefix,
 }
 
-/// Gives a customer's address anew.
+/// Corrects a customer's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorrectAddress {

@@ -9,18 +9,18 @@ use crate::vocabulary::{City, Name, PostcodePrefix, StateName};
 messages! {
     /// The events of a customer.
     pub enum Event {
-        /// The customer became known.
+        /// The customer was registered.
         CustomerRegistered,
-        /// Their address was given anew.
+        /// Their address was corrected.
         AddressCorrected,
     }
 }
 
-/// A customer became known, with their address.
+/// A customer was registered, with their address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomerRegistered {
-    /// The person's name, where it is known.
+    /// The person's name, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// The city they live in.
@@ -31,7 +31,7 @@ pub struct CustomerRegistered {
     pub postcode_prefix: PostcodePrefix,
 }
 
-/// A customer's address was given anew.
+/// A customer's address was corrected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddressCorrected {

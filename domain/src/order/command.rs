@@ -19,21 +19,21 @@ messages! {
     pub enum Command {
         /// Orders goods.
         PlaceOrder,
-        /// Says that the order will be paid for.
+        /// Approves the order: it will be paid for.
         ApproveOrder,
-        /// Says that the goods are being gathered.
+        /// Records that the goods are being gathered.
         StartProcessing,
-        /// Says that the invoice is written.
+        /// Records that the invoice is written.
         InvoiceOrder,
         /// Hands the goods to the carrier.
         ShipOrder,
         /// Hands the goods to the customer.
         DeliverOrder,
-        /// Gives the order up.
+        /// Cancels the order.
         CancelOrder,
-        /// Says that the goods cannot be had.
+        /// Records that the goods are not available.
         MarkUnavailable,
-        /// Says what the customer thinks of it.
+        /// Records the customer's review.
         ReviewOrder,
     }
 }
@@ -42,13 +42,13 @@ messages! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceOrder {
-    /// Who orders.
+    /// The customer who orders.
     pub customer: CustomerId,
-    /// What they order, at most 200 items.
+    /// The ordered items, at most 200.
     #[serde(deserialize_with = "list::<_, _, ITEMS_MAX>")]
     #[schemars(length(max = ITEMS_MAX))]
     pub items: Vec<Item>,
-    /// When it should be delivered.
+    /// When the order should be delivered.
     pub estimated_delivery: Timestamp,
 }
 
@@ -56,31 +56,31 @@ pub struct PlaceOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Item {
-    /// Its line number in the order.
+    /// The item's line number in the order.
     #[serde(deserialize_with = "integer::<_, _, 1, LINE_MAX>")]
     #[schemars(range(min = 1, max = LINE_MAX))]
     pub line: u32,
-    /// What it is.
+    /// The product.
     pub product: ProductId,
-    /// Who sells it.
+    /// The seller.
     pub seller: SellerId,
-    /// What it costs.
+    /// What the item costs.
     pub price: Money,
-    /// What its way to the customer costs.
+    /// What the delivery of the item costs.
     pub freight: Money,
 }
 
-/// Says that the order will be paid for.
+/// Approves the order: it will be paid for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveOrder {}
 
-/// Says that the goods are being gathered.
+/// Records that the goods are being gathered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartProcessing {}
 
-/// Says that the invoice is written.
+/// Records that the invoice is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InvoiceOrder {}
@@ -95,20 +95,20 @@ pub struct ShipOrder {}
 #[serde(deny_unknown_fields)]
 pub struct DeliverOrder {}
 
-/// Gives the order up.
+/// Cancels the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelOrder {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Says that the goods cannot be had.
+/// Records that the goods are not available.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MarkUnavailable {}
 
-/// Says what the customer thinks of the order.
+/// Records the customer's review of the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReviewOrder {
@@ -118,10 +118,10 @@ pub struct ReviewOrder {
     #[serde(deserialize_with = "integer::<_, _, 1, 5>")]
     #[schemars(range(min = 1, max = 5))]
     pub score: u8,
-    /// Its title, if any.
+    /// The review's title, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<ReviewTitle>,
-    /// Its words, if any.
+    /// The review's text, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<ReviewComment>,
 }

@@ -17,7 +17,7 @@ messages! {
     pub enum Event {
         /// Goods were ordered.
         OrderPlaced,
-        /// The order will be paid for.
+        /// The order was approved: it will be paid for.
         OrderApproved,
         /// The goods are being gathered.
         ProcessingStarted,
@@ -27,11 +27,11 @@ messages! {
         OrderShipped,
         /// The goods went to the customer.
         OrderDelivered,
-        /// The order was given up.
+        /// The order was canceled.
         OrderCanceled,
-        /// The goods could not be had.
+        /// The goods were not available.
         OrderMarkedUnavailable,
-        /// The customer said what they think of it.
+        /// The customer reviewed the order.
         OrderReviewed,
     }
 }
@@ -40,9 +40,9 @@ messages! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderPlaced {
-    /// Who ordered.
+    /// The customer who ordered.
     pub customer: CustomerId,
-    /// What they ordered, at most 200 items.
+    /// The ordered items, at most 200.
     #[serde(deserialize_with = "list::<_, _, ITEMS_MAX>")]
     #[schemars(length(max = ITEMS_MAX))]
     pub items: Vec<Item>,
@@ -54,13 +54,13 @@ pub struct OrderPlaced {
     #[serde(deserialize_with = "integer::<_, _, 0, AMOUNT_MINOR_MAX>")]
     #[schemars(range(min = 0, max = AMOUNT_MINOR_MAX))]
     pub freight_minor: i64,
-    /// The one currency of all prices and freights.
+    /// The currency of all prices and freights.
     pub currency: Currency,
-    /// When it should be delivered.
+    /// When the order should be delivered.
     pub estimated_delivery: Timestamp,
 }
 
-/// The order will be paid for.
+/// The order was approved: it will be paid for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderApproved {}
@@ -86,24 +86,24 @@ pub struct OrderShipped {}
 pub struct OrderDelivered {
     /// When the order had been placed.
     pub placed_at: Timestamp,
-    /// When it should have been delivered.
+    /// When the order should have been delivered.
     pub estimated_delivery: Timestamp,
 }
 
-/// The order was given up.
+/// The order was canceled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderCanceled {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// The goods could not be had.
+/// The goods were not available.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderMarkedUnavailable {}
 
-/// The customer said what they think of the order.
+/// The customer reviewed the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderReviewed {
@@ -113,10 +113,10 @@ pub struct OrderReviewed {
     #[serde(deserialize_with = "integer::<_, _, 1, 5>")]
     #[schemars(range(min = 1, max = 5))]
     pub score: u8,
-    /// Its title, if any.
+    /// The review's title, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<ReviewTitle>,
-    /// Its words, if any.
+    /// The review's text, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<ReviewComment>,
 }

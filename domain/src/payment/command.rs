@@ -24,9 +24,9 @@ messages! {
 pub struct CapturePayment {
     /// The order that is paid for.
     pub order: OrderId,
-    /// How it is paid.
+    /// The payment method.
     pub method: Method,
-    /// In how many instalments; 0 where the method knows none.
+    /// The number of instalments; 0 if the method has none.
     #[serde(deserialize_with = "integer::<_, _, AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX>")]
     #[schemars(range(min = AMOUNT_MINOR_MIN, max = AMOUNT_MINOR_MAX))]
     pub instalments: i64,

@@ -23,9 +23,9 @@ messages! {
 pub struct PaymentCaptured {
     /// The order that is paid for.
     pub order: OrderId,
-    /// How it is paid.
+    /// The payment method.
     pub method: Method,
-    /// In how many instalments; 0 where the method knows none.
+    /// The number of instalments; 0 if the method has none.
     #[serde(deserialize_with = "integer::<_, _, 0, AMOUNT_MINOR_MAX>")]
     #[schemars(range(min = 0, max = AMOUNT_MINOR_MAX))]
     pub instalments: i64,
@@ -39,7 +39,7 @@ pub struct PaymentCaptured {
 pub struct PaymentRefunded {
     /// The order that was paid for.
     pub order: OrderId,
-    /// How it had been paid.
+    /// The payment method of the capture.
     pub method: Method,
     /// How much was given back this time.
     pub amount: Money,

@@ -20,13 +20,13 @@ pub enum Rejection {
         captured_at: Timestamp,
     },
     /// No amount is below zero.
-    #[error("an amount of {amount} is negative")]
+    #[error("the amount, {amount}, is negative")]
     AmountNegative {
         /// The amount of the command.
         amount: Money,
     },
     /// No number of instalments is below zero.
-    #[error("{instalments} instalments are less than none")]
+    #[error("the number of instalments, {instalments}, is negative")]
     InstalmentsNegative {
         /// The number in the command.
         instalments: i64,

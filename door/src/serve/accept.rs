@@ -64,8 +64,8 @@ impl AcceptErrors {
         tracing::error!(
             %error,
             times = self.unsaid,
-            "cannot take connections; if files are short, raise the limit (ulimit -n, or \
-             LimitNOFILE of the service) or lower connections_max"
+            "cannot accept connections; if too few files may be open, raise the limit (ulimit -n, \
+             or LimitNOFILE of the service) or lower connections_max"
         );
         self.said_at = Some(Instant::now());
         self.unsaid = 0;

@@ -40,10 +40,10 @@ impl Hosts {
         let mut given = headers.get_all(header::HOST).iter();
         let host = match (given.next(), given.next()) {
             (Some(host), None) => authority_of(host.as_bytes()),
-            _ => return Err(invalid(&header::HOST, "exactly one is needed")),
+            _ => return Err(invalid(&header::HOST, "there must be exactly one")),
         };
         let Some(host) = host else {
-            return Err(invalid(&header::HOST, "it is HOST or HOST:PORT"));
+            return Err(invalid(&header::HOST, "it must be HOST or HOST:PORT"));
         };
         let in_line = uri.authority();
         if in_line.is_some_and(|line| !line.as_str().eq_ignore_ascii_case(host.as_str())) {
@@ -52,7 +52,7 @@ impl Hosts {
         }
         if !self.is_ours(host.host()) {
             let detail = format!(
-                "nothing is served here for {:?}; if this name is meant to lead here, add it to \
+                "{:?} is not a name of this server; if clients should use this name, add it to \
                  the setting hosts",
                 host.host()
             );
@@ -60,8 +60,8 @@ impl Hosts {
         }
         for origin in headers.get_all(header::ORIGIN) {
             if !self.is_own_page(origin.as_bytes(), &host) {
-                let detail = "a page that was not served here asks; if it is meant to, add its \
-                              host to the setting hosts";
+                let detail = "the request comes from a page that this server did not serve; if the page \
+                     should be allowed, add its host to the setting hosts";
                 return Err(Problem::new(code::ORIGIN_FOREIGN, detail));
             }
         }

@@ -147,7 +147,12 @@ impl Server {
         stage.send_replace(Stage::Draining);
         tasks.close();
         if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
-            tracing::warn!(grace_ms = grace.as_millis(), "connections were still open");
+            tracing::warn!(
+                grace_ms = grace.as_millis(),
+                "the time for open requests is over; \
+                                                          closing the connections that are still \
+                                                          open"
+            );
             stage.send_replace(Stage::Ended);
             tasks.wait().await;
         }
@@ -273,7 +278,7 @@ fn admitted(
 ) -> Result<(), Problem> {
     shared.hosts.check(&parts.uri, &parts.headers)?;
     if connection.is_reserve && !is_health {
-        let detail = "all connections are taken; use fewer, or come again later";
+        let detail = "all connections are in use; use fewer connections, or try again later";
         let problem = Problem::new(code::CONNECTIONS_EXHAUSTED, detail);
         return Err(problem.retry_after(RETRY_AFTER));
     }

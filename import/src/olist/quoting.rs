@@ -23,7 +23,7 @@ pub enum QuoteFault {
     /// A quoted field continues after its closing quote.
     #[error(
         "the quote that opens field {field} is closed before the field ends, in line {line}: \
-         within quotes a quote is written twice"
+         write a quote within quotes twice"
     )]
     ClosedEarly {
         /// The field's place in the record, from 1.
@@ -32,13 +32,13 @@ pub enum QuoteFault {
         line: u64,
     },
     /// A quote is inside a field that does not begin with a quote.
-    #[error("a quote stands in the middle of field {field}, which does not begin with one")]
+    #[error("field {field} has a quote in its middle, but does not begin with a quote")]
     Stray {
         /// The field's place in the record, from 1.
         field: usize,
     },
     /// A quoted field spans several lines, and what follows it is no row.
-    #[error("a quote is not closed in its line, and what follows line {last_line} is no row")]
+    #[error("a quote is not closed in its line, and the text after line {last_line} is not a row")]
     Runaway {
         /// The line in which the quote would be closed.
         last_line: u64,

@@ -255,7 +255,7 @@ impl PaymentRow {
         let sequence = number(ordinal.0, "a payment's number", range, ordinal.1)?;
         let stream = format!("payment-{order}-{sequence}");
         if stream.parse::<StreamName>().is_err() {
-            let expected = "an id short enough for a payment's number behind it";
+            let expected = "an id short enough to append a payment's number";
             return Err(unknown_word(record.field(0)?.0, expected, order));
         }
         let methods = [

@@ -21,7 +21,7 @@ const KEY_SIZE_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The row has too few or too many fields.
-    #[error("the row has {found} fields where the header has {expected}{reach}")]
+    #[error("the row has {found} fields, but the header has {expected}{reach}")]
     FieldCount {
         /// Fields in the row.
         found: usize,
@@ -64,7 +64,7 @@ pub enum Reason {
         source: VocabularyError,
     },
     /// Another row has the same key.
-    #[error("{column} {key} stands in line {line} already")]
+    #[error("{column} {key} is already in line {line}")]
     Repeated {
         /// The key's column.
         column: &'static str,
@@ -104,8 +104,8 @@ pub enum Reason {
     },
     /// An item of the order cannot be read.
     #[error(
-        "an item of the order, in line {line} of the items file, cannot be read; until it can, \
-         nothing of the order is sent"
+        "an item of the order, in line {line} of the items file, cannot be read; no command for \
+         the order is sent until it can be read"
     )]
     ItemUnreadable {
         /// The line of the item's row.
@@ -126,7 +126,7 @@ pub enum Reason {
         line: u64,
     },
     /// The order has more items than a command may hold.
-    #[error("the order has {items} items, more than the {items_max} that a command may hold")]
+    #[error("the order has {items} items, and a command may have at most {items_max}")]
     TooManyItems {
         /// Items of the order.
         items: usize,
@@ -157,7 +157,10 @@ impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             None => Ok(()),
-            Some(line) => write!(f, "; it reaches to line {line}: is a quote missing?"),
+            Some(line) => write!(
+                f,
+                "; the row reaches to line {line}: perhaps a quote is missing"
+            ),
         }
     }
 }

@@ -312,7 +312,7 @@ impl<T: Adoption> Message for AdoptedEvent<T> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum AdoptedRejection {
     /// The aggregate cannot be copied through serde, so no decision can be tried on it.
-    #[error("the aggregate's state does not survive a copy through JSON: {detail}")]
+    #[error("the aggregate's state cannot be copied through JSON: {detail}")]
     NotCopied {
         /// The error of serde.
         detail: String,
@@ -324,7 +324,9 @@ pub enum AdoptedRejection {
         detail: String,
     },
     /// The aggregate awaits something. Look it up beforehand and put it into the command.
-    #[error("the aggregate awaits in its decision; what it needs must come with the command")]
+    #[error(
+        "the aggregate waits for something while it decides; put what it needs into the command"
+    )]
     Awaited,
     /// The aggregate's own refusal.
     #[error("{detail}")]

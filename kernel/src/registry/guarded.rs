@@ -48,7 +48,7 @@ pub(super) fn guarded<T, E: From<RuleError>>(
 fn message_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").to_owned()
+    text.unwrap_or("no message").to_owned()
 }
 
 /// Drops a value whose drop may panic.

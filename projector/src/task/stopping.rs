@@ -23,7 +23,7 @@ impl Task {
                 Err(error) => {
                     tracing::debug!(
                         reason = explained(&error),
-                        "a stopped projector looks again"
+                        "a stopped projector tries again"
                     );
                     connection = None;
                 }
@@ -63,7 +63,7 @@ impl Task {
             partition = stopped.partition.map(|p| p.0),
             offset = stopped.offset.map(|o| o.0),
             reason = stopped.reason,
-            "the projection stopped here; the others go on"
+            "the projection stopped; the other projections go on"
         );
         measure::stopped(stopped.projection);
     }

@@ -192,7 +192,7 @@ async fn a_header_is_accepted_only_once() {
     assert_eq!(status, "HTTP/1.1 200 OK");
     let (status, lines) = answered(really, &head, "\n").await;
     assert_eq!(status, "HTTP/1.1 401 Unauthorized");
-    assert_eq!(lines[0]["detail"], "it was used before");
+    assert_eq!(lines[0]["detail"], "Annals-Peer was already used");
     // A stolen head does not open another route either.
     let head = stolen_head(&between)
         .await
