@@ -355,7 +355,7 @@ fn the_evidence_leads_to_the_lines_and_the_record() {
     world.history[at].what = ok(3, &[("b-e", "Added", 3)]);
     let report = finds(&world, Kind::AnswerContradicted);
     let text = report.violations[0].to_string();
-    let expected = "answer_contradicted: main/s-1 command b: its version or events are others than \
-                    were answered (c1.jsonl:4, partition 0 offset 2)";
+    let expected = "answer_contradicted: main/s-1 command b: its version or events differ from the \
+                    answer (c1.jsonl:4, partition 0 offset 2)";
     assert_eq!(text, expected);
 }

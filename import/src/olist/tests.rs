@@ -358,7 +358,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 ..WHOLE
             },
             HELD_BACK.to_vec(),
-            "order_items:2 the row has 6 fields where the header has 7",
+            "order_items:2 the row has 6 fields, but the header has 7",
         ),
         (
             Folder {
@@ -408,7 +408,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 ..WHOLE
             },
             vec!["RegisterCustomer"],
-            "customers:2 the row has 4 fields where the header has 5",
+            "customers:2 the row has 4 fields, but the header has 5",
         ),
         (
             Folder {
@@ -416,7 +416,7 @@ fn an_unreadable_row_makes_unreadable_only_what_contains_it() {
                 ..WHOLE
             },
             [&HELD_BACK[..], &["RegisterCustomer"]].concat(),
-            "customers:2 the row has 1 fields where the header has 5",
+            "customers:2 the row has 1 fields, but the header has 5",
         ),
         (
             Folder {
@@ -475,7 +475,7 @@ fn rows_without_a_readable_order_are_listed_and_nothing_is_sent_for_them() {
             "order_payments:2 its order o1, in line 2 of the orders file, cannot be read",
             "order_reviews:2 its order o1, in line 2 of the orders file, cannot be read",
             "orders:2 order_status is not a known status: \"lost\"",
-            "orders:4 order_id o2 stands in line 3 already",
+            "orders:4 order_id o2 is already in line 3",
             "orders:5 order_estimated_delivery_date is not a date and time, such as 2018-06-04 \
              16:44:48: \"\"",
         ]
@@ -498,7 +498,7 @@ fn a_person_whose_first_row_cannot_be_read_registers_with_the_next_one() {
     );
     assert_eq!(
         folder.unreadable(),
-        ["customers:2 the row has 4 fields where the header has 5"]
+        ["customers:2 the row has 4 fields, but the header has 5"]
     );
 }
 
@@ -515,6 +515,6 @@ fn an_order_may_not_have_more_items_than_a_command_may_hold() {
     assert!(!rows(201).commands().contains(&"PlaceOrder".to_owned()));
     assert_eq!(
         rows(201).unreadable()[2],
-        "orders:2 the order has 201 items, more than the 200 that a command may hold"
+        "orders:2 the order has 201 items, and a command may have at most 200"
     );
 }

@@ -190,7 +190,7 @@ async fn a_stopped_read_model_is_counted_and_reported() {
     let said = server.said();
     let line = said
         .lines()
-        .find(|line| line.contains("ERROR") && line.contains("the projection stopped here"));
+        .find(|line| line.contains("ERROR") && line.contains("the projection stopped;"));
     let line = line.unwrap_or_else(|| panic!("no line of the log: {said}"));
     assert!(
         line.contains("order_summary") && line.contains("projections rebuild"),
