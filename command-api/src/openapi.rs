@@ -285,7 +285,8 @@ fn answer_schemas() -> [(&'static str, Value); 4] {
     };
     let repeated = json!({
         "type": "boolean",
-        "description": "Whether the same id was already answered; this is the same answer.",
+        "description": "True if a command with this id was already answered; this is then the \
+                        same answer.",
     });
     let command_id = json!({"type": "string", "description": "The command's id."});
     let answer = json!({
