@@ -84,7 +84,7 @@ fn a_real_broker_keeps_every_guarantee_that_can_be_tried() {
     assert!(records >= 1_000, "{records}");
     let done = row("no_duplicates")["done"].as_str().unwrap();
     assert!(!done.starts_with("0 connections"), "{done}");
-    assert!(done.contains(" 5 producers thrown away"), "{done}");
+    assert!(done.contains(" 5 producers discarded"), "{done}");
     assert!(row("one_writer_counts")["times"].as_u64().unwrap() >= 11);
     let deadline = Instant::now() + PATIENCE;
     let topic = said

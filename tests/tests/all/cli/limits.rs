@@ -55,7 +55,7 @@ async fn a_node_may_open_as_many_files_as_it_can_get_and_says_when_it_has_none()
     let authority = server.url.trim_start_matches("http://");
     let _waiting = TcpStream::connect(authority).unwrap();
     until("it says so", async || {
-        server.said().contains("cannot take connections")
+        server.said().contains("cannot accept connections")
     })
     .await;
     assert!(

@@ -107,7 +107,7 @@ async fn a_node_that_freezes_breaks_the_link_on_both_sides() {
     way.send_replace(Way::Frozen);
     opened.send(2);
     let why = breaks_in_time(&mut opened).await;
-    assert!(why.contains("said nothing for 1500 ms"), "{why}");
+    assert!(why.contains("sent nothing for 1500 ms"), "{why}");
     // The node also ends the link by itself: from its side, the client is frozen.
     has_no_link(&node).await;
     assert_eq!(node.fake.noted.attempted.lock().unwrap().len(), 1);
