@@ -188,7 +188,7 @@ mod tests {
         let error = find(Some(Path::new("/nowhere")), None, Path::new("/home")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "/nowhere holds no usable Postgres server: there is no `postgres` in it"
+            "/nowhere holds no usable Postgres server: the folder has no `postgres`"
         );
     }
 }

@@ -47,7 +47,7 @@ fn a_peer_is_known_by_name_and_only_once() {
         let guard = Guard::new(identity.clone());
         let headers = made(&identity);
         assert_eq!(check(&guard, &headers).unwrap(), "öne");
-        refuses(check(&guard, &headers), 401, "used before");
+        refuses(check(&guard, &headers), 401, "already used");
         assert!(check(&guard, &made(&identity)).is_ok());
     }
 }
