@@ -157,8 +157,7 @@ fn write_all(mut sink: impl Write, lines: &Receiver<Vec<u8>>, state: &State) {
             // This is a log line, too, and goes through the same queue.
             tracing::warn!(
                 lines = dropped - told,
-                "lines of the log were dropped: stderr did not \
-                                                    take them in time"
+                "lines of the log were dropped: stderr did not take them in time"
             );
             (told, told_at) = (dropped, Some(Instant::now()));
         }

@@ -324,8 +324,8 @@ impl Charge {
             Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) | Err(_) => {
                 share.memory.refused.increment(1);
-                let detail = "the memory for bodies and answers is in use; send smaller requests, or send \
-                     this request again later";
+                let detail = "the memory for bodies and answers is in use; send smaller requests, \
+                              or send this request again later";
                 Err(Problem::new(code::MEMORY_EXHAUSTED, detail).retry_after(RETRY_AFTER))
             }
         }

@@ -263,7 +263,7 @@ fn problem_responses() -> Value {
         (
             413,
             "The body is too large, or the command would make the commit or the stream's state \
-               too large.",
+             too large.",
         ),
         (415, "The media type of the body is not supported."),
         (
@@ -300,8 +300,8 @@ fn problem_responses() -> Value {
         responses.insert(format!("Problem{status}"), response);
     }
     // The HTTP library sends this answer itself, before any code of this crate sees the request.
-    let description = "The request line and the headers together are longer than 16 KiB. Nothing was attempted. \
-         The answer has no body.";
+    let description = "The request line and the headers together are longer than 16 KiB. Nothing \
+                       was attempted. The answer has no body.";
     responses.insert("Problem431".to_owned(), json!({"description": description}));
     Value::Object(responses)
 }

@@ -180,8 +180,8 @@ fn position_header() -> Value {
 
 /// The parameters of every query: tenant, correlation, and what to wait for.
 fn common_parameters() -> Vec<Value> {
-    let about = "The position token from the answer to a command or a query. The query waits until the \
-         read model has reached this place.";
+    let about = "The position token from the answer to a command or a query. The query waits \
+                 until the read model has reached this place.";
     let wait_ms = u64::try_from(WAIT_DEFAULT.as_millis()).unwrap_or(u64::MAX);
     vec![
         json!({"name": "min_position", "in": "query", "description": about,

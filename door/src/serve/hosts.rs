@@ -60,8 +60,8 @@ impl Hosts {
         }
         for origin in headers.get_all(header::ORIGIN) {
             if !self.is_own_page(origin.as_bytes(), &host) {
-                let detail = "the request comes from a page that this server did not serve; if the page \
-                     should be allowed, add its host to the setting hosts";
+                let detail = "the request comes from a page that this server did not serve; if \
+                              the page should be allowed, add its host to the setting hosts";
                 return Err(Problem::new(code::ORIGIN_FOREIGN, detail));
             }
         }

@@ -149,9 +149,7 @@ impl Server {
         if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
             tracing::warn!(
                 grace_ms = grace.as_millis(),
-                "the time for open requests is over; \
-                                                          closing the connections that are still \
-                                                          open"
+                "the time for open requests is over; closing the connections that are still open"
             );
             stage.send_replace(Stage::Ended);
             tasks.wait().await;

@@ -243,8 +243,8 @@ mod tests {
         let reason = rows[0].1.as_ref().unwrap_err().to_string();
         assert_eq!(
             reason,
-            "the row has 2 fields, but the header has 3; the row reaches to line 4: perhaps a quote is \
-             missing"
+            "the row has 2 fields, but the header has 3; the row reaches to line 4: perhaps a \
+             quote is missing"
         );
     }
 }

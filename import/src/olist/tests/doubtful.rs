@@ -16,8 +16,8 @@ fn of_an_order_that_cannot_be_placed_every_row_is_listed_and_nothing_is_sent() {
             "order_items:3 price is not an amount with at most two decimals, such as 21.99: \"1,5\"",
             "order_payments:2 its order o1, in line 2 of the orders file, cannot be placed",
             "order_reviews:2 its order o1, in line 2 of the orders file, cannot be placed",
-            "orders:2 an item of the order, in line 3 of the items file, cannot be read; no command \
-             for the order is sent until it can be read",
+            "orders:2 an item of the order, in line 3 of the items file, cannot be read; no \
+             command for the order is sent until it can be read",
         ]
     );
 }
