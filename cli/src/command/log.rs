@@ -58,7 +58,8 @@ Example:
 const DUMP_HELP: &str = "\
 Writes every record of the log as JSON lines on stdout, including records that no reader accepts.
 The first line holds the partitions and their offsets. Each further line is a record, with key,
-value and headers in base64. The command checks nothing. annals check-history can read such a dump.
+value and headers in base64. The command checks nothing.
+Such a dump is read by annals check-history.
 
 Example:
   annals log dump --log kafka://localhost:9092/orders | zstd > orders.ndjson.zst";
