@@ -59,7 +59,7 @@ impl World {
         if !history.has(key) {
             return differs("is not in the log".to_owned());
         }
-        let position = answer.position.positions.get(&history.partition());
+        let position = answer.position.positions.get(&history.partition);
         let counted = history
             .of(key)
             .find(|counted| position == Some(&counted.position));
@@ -178,7 +178,7 @@ impl World {
             for (partition, task) in node.tasks.iter().enumerate() {
                 let target = task.as_ref().and_then(|task| task.seat().target());
                 if let Some(hint) = target
-                    && hint.term > self.histories[partition].term()
+                    && hint.term > self.histories[partition].term
                 {
                     return Some(format!(
                         "node {number} takes {} for the owner of partition {partition} in term {}",
@@ -196,7 +196,7 @@ impl World {
                 let task = node.tasks.get(partition).and_then(Option::as_ref);
                 task.is_some_and(|task| {
                     let term = task.seat().owner().held_term();
-                    let current = term == Some(self.histories[partition].term());
+                    let current = term == Some(self.histories[partition].term);
                     current && task.seat().not_owning().is_none()
                 })
             };

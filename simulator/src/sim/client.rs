@@ -228,7 +228,7 @@ impl World {
                     occurred_at,
                     after,
                 };
-                self.asked.note(key.clone(), asked);
+                self.asked.entry(key.clone()).or_insert(asked);
             }
             let request = Request {
                 tenant: TenantId::default(),

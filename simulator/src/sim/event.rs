@@ -20,11 +20,8 @@ pub enum Event {
         incarnation: u32,
         event: NodeEvent,
     },
-    /// The next records of a producer reach the log.
-    Land {
-        producer: usize,
-        partition: usize,
-    },
+    /// The next records of a producer reach a partition.
+    Land(usize, usize),
     Client {
         client: usize,
         event: ClientEvent,
@@ -137,6 +134,13 @@ pub enum NodeEvent {
     Leave,
 }
 
+/// One process of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub node: usize,
+    pub incarnation: u32,
+}
+
 /// A question of one node's process to another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -199,6 +203,17 @@ impl Schedule {
     pub fn at(&mut self, at_us: u64, event: Event) {
         self.count += 1;
         self.events.insert((at_us, self.count), event);
+    }
+
+    /// Schedules an event for a node's process.
+    pub fn tell(&mut self, at_us: u64, process: Process, event: NodeEvent) {
+        let Process { node, incarnation } = process;
+        let event = Event::Node {
+            node,
+            incarnation,
+            event,
+        };
+        self.at(at_us, event);
     }
 
     /// The next event and its time.

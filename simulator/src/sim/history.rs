@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use event_log::commit::{Commit, Outcome};
 use event_log::record::{self, CommitHeaders, Kind, Record};
-use kernel::Timestamp;
+use kernel::{CommandId, StreamName, Timestamp};
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 
 use super::book::{Account, Post, Posted};
@@ -24,7 +24,12 @@ const CLOCKS_APART_MS: i64 = 260_000;
 /// How far a recorded time may be ahead of the append time, if the log was not ahead before.
 const CLOCK_AHEAD_MAX_MS: i64 = 125_000;
 
+/// A command's stream and id.
 pub type CommandKey = (String, String);
+
+pub fn key_of(stream: &StreamName, id: &CommandId) -> CommandKey {
+    (stream.as_str().to_owned(), id.as_str().to_owned())
+}
 
 /// Why a promise is broken.
 pub type Broken = (Invariant, String);
@@ -61,9 +66,9 @@ pub struct Row {
 
 /// What counts in one partition.
 pub struct PartitionHistory {
-    partition: Partition,
+    pub partition: Partition,
     log: Option<LogId>,
-    term: Term,
+    pub term: Term,
     writer: WriterId,
     /// The chain head after each position, from 0.
     heads: Vec<ChainHash>,
@@ -76,31 +81,10 @@ pub struct PartitionHistory {
     window_ms: u64,
     intents: BTreeSet<u64>,
     last_recorded_at: Option<Timestamp>,
-    /// How many records did not count.
-    pub orphans: u64,
 }
 
-/// What clients asked for, over all partitions.
-#[derive(Default)]
-pub struct AskedFor(BTreeMap<CommandKey, Asked>);
-
-impl AskedFor {
-    /// Notes a command before it is sent for the first time.
-    pub fn note(&mut self, key: CommandKey, asked: Asked) {
-        self.0.entry(key).or_insert(asked);
-    }
-}
-
-/// The verdict on one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// A claim that counts.
-    Claim,
-    /// A commit that counts.
-    Commit,
-    /// It does not count.
-    Orphan,
-}
+/// What clients asked for, over all partitions: each command as it was sent first.
+pub type AskedFor = BTreeMap<CommandKey, Asked>;
 
 impl PartitionHistory {
     #[must_use]
@@ -117,7 +101,6 @@ impl PartitionHistory {
             ids: BTreeMap::new(),
             intents: BTreeSet::new(),
             last_recorded_at: None,
-            orphans: 0,
         }
     }
 
@@ -129,11 +112,6 @@ impl PartitionHistory {
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.heads.len() as u64 - 1)
-    }
-
-    #[must_use]
-    pub fn term(&self) -> Term {
-        self.term
     }
 
     /// The chain head after a position, if the chain is that long.
@@ -175,11 +153,8 @@ impl PartitionHistory {
             && (commit.position, commit.previous) == (self.position().next(), self.head())
     }
 
-    /// Judges a record that landed.
-    ///
-    /// # Errors
-    /// The promise that it breaks.
-    pub fn land(&mut self, record: &Record, asked: &AskedFor) -> Result<Judgement, Broken> {
+    /// Judges a record that landed: what it is to every reader, or the promise that it breaks.
+    pub fn land(&mut self, record: &Record, asked: &AskedFor) -> Result<&'static str, Broken> {
         match Kind::of(record) {
             Kind::Foreign => {}
             Kind::Claim(claim) => {
@@ -191,13 +166,12 @@ impl PartitionHistory {
                     self.heads.push(head);
                     self.log = Some(claim.log);
                     (self.term, self.writer) = (claim.term, claim.writer);
-                    return Ok(Judgement::Claim);
+                    return Ok("claim");
                 }
             }
             Kind::Commit(commit) => {
-                let current = (commit.term, commit.writer) == (self.term, self.writer);
                 let next = self.position().next();
-                if current && commit.position == next && commit.previous == self.head() {
+                if self.is_continued_by(&commit) {
                     let key = record.key.as_deref().unwrap_or_default();
                     let value = record.value.as_deref().unwrap_or_default();
                     let head = record::chain_commit(&commit, key, value);
@@ -208,16 +182,16 @@ impl PartitionHistory {
                     })?;
                     let appended_at_ms = record.appended_at_ms.unwrap_or_default();
                     self.count(commit, (record.offset, appended_at_ms), next, asked)?;
-                    return Ok(Judgement::Commit);
+                    return Ok("commit");
                 }
+                let current = (commit.term, commit.writer) == (self.term, self.writer);
                 if commit.term > self.term || (current && commit.position >= next) {
                     let what = format!("offset {} is linked to nothing", record.offset);
                     return Err((Invariant::DecidedOnHistory, what));
                 }
             }
         }
-        self.orphans += 1;
-        Ok(Judgement::Orphan)
+        Ok("orphan")
     }
 
     fn count(
@@ -227,8 +201,8 @@ impl PartitionHistory {
         position: Position,
         asked: &AskedFor,
     ) -> Result<(), Broken> {
-        let (stream, id) = (commit.stream.as_str(), commit.command.id.as_str());
-        let key = (stream.to_owned(), id.to_owned());
+        let key = key_of(&commit.stream, &commit.command.id);
+        let (stream, id) = (&key.0, &key.1);
         let post: Post = serde_json::from_str(commit.command.data.get())
             .map_err(|error| (Invariant::Asked, format!("{id}: {error}")))?;
         let is_again = match self.ids.get(&key) {
@@ -239,7 +213,7 @@ impl PartitionHistory {
             let what = format!("{id} of {stream} counts again at offset {offset}");
             return Err((Invariant::AtMostOnce, what));
         }
-        let asked = asked.0.get(&key);
+        let asked = asked.get(&key);
         let asked = asked.filter(|asked| {
             asked.intent == post.intent && asked.occurred_at == commit.command.occurred_at
         });
@@ -322,11 +296,6 @@ impl PartitionHistory {
             }
         }
         history
-    }
-
-    #[must_use]
-    pub fn partition(&self) -> Partition {
-        self.partition
     }
 }
 

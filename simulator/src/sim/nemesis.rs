@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::event::{Ask, ClientEvent, Event, Loss, NodeEvent};
 use super::faults::Fault;
+use super::net::Link;
 use super::store;
 use super::trace::Who;
 use super::world::World;
@@ -220,7 +221,7 @@ impl World {
                 self.schedule.at(at_us, Event::Share);
             }
             Fault::WrongHint => {
-                let term = self.histories[partition].term();
+                let term = self.histories[partition].term;
                 // Outdated hints, hints that were never true, and hints of another log.
                 let term = match self.random.chance(500) {
                     true => self.random.below(term.0),
@@ -253,8 +254,7 @@ impl World {
         let partition = self.random.index(self.logs.len());
         match fault {
             Fault::LinkCut => {
-                let open = self.links.iter().filter(|(_, link)| link.open);
-                let open: Vec<u64> = open.map(|(number, _)| *number).collect();
+                let open = self.open_links(|_| true);
                 if open.is_empty() {
                     return;
                 }
@@ -266,10 +266,10 @@ impl World {
                 let now_us = self.now_us;
                 if let Some(link) = self.links.get_mut(&number) {
                     if which != 1 {
-                        link.forth_cut_us = now_us;
+                        link.forth.cut_us = now_us;
                     }
                     if which != 0 {
-                        link.back_cut_us = now_us;
+                        link.back.cut_us = now_us;
                     }
                 }
                 let at_us = self.later_us(500, 1_500_000);
@@ -279,15 +279,8 @@ impl World {
                 self.note(fault, || format!("from node {one} to node {other}"));
                 let until_us = self.later_us(100_000, 4_000_000);
                 self.blocked[one][other] = until_us;
-                let links = self.links.iter();
-                let between: Vec<u64> = links
-                    .filter(|(_, link)| link.open)
-                    .filter(|(_, link)| {
-                        [(one, other), (other, one)].contains(&(link.from, link.to))
-                    })
-                    .map(|(number, _)| *number)
-                    .collect();
-                for number in between {
+                let ends = [(one, other), (other, one)];
+                for number in self.open_links(|link| ends.contains(&link.ends())) {
                     if self.random.chance(700) {
                         let at_us = self.later_us(300_000, 1_200_000);
                         self.break_link(number, at_us - self.now_us);
@@ -311,7 +304,7 @@ impl World {
                         partition,
                         successor: Hint {
                             log: self.log_id,
-                            term: Term(self.histories[partition].term().0 + 1),
+                            term: Term(self.histories[partition].term.0 + 1),
                             node: format!("node-{other}"),
                             address: super::node::address(other),
                         },
@@ -330,6 +323,12 @@ impl World {
         if node.store_away_until_us <= self.now_us {
             node.stores.iter().for_each(|store| store.set_away(false));
         }
+    }
+
+    fn open_links(&self, are_meant: impl Fn(&Link) -> bool) -> Vec<u64> {
+        let links = self.links.iter();
+        let open = links.filter(|(_, link)| link.open && are_meant(link));
+        open.map(|(number, _)| *number).collect()
     }
 
     /// Ends a node's process without warning.
@@ -359,18 +358,13 @@ impl World {
         gone.served.clear();
         gone.asks.clear();
         gone.leaving = None;
-        let links = self.links.iter().filter(|(_, link)| link.open);
-        let concerned: Vec<(u64, bool)> = links
-            .filter(|(_, link)| link.from == node || link.to == node)
-            .map(|(number, link)| (*number, link.from == node))
-            .collect();
-        for (number, is_own) in concerned {
-            if is_own {
+        let concerned = |link: &Link| link.ends().0 == node || link.ends().1 == node;
+        for number in self.open_links(concerned) {
+            let link = self.links.get_mut(&number).expect("it is open");
+            if link.ends().0 == node {
                 self.close_link(number);
             } else {
-                if let Some(link) = self.links.get_mut(&number) {
-                    link.forth_cut_us = now_us;
-                }
+                link.forth.cut_us = now_us;
                 let after_us = self.random.between(100, 1_000_000);
                 self.break_link(number, after_us);
             }

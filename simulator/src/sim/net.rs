@@ -12,11 +12,11 @@ use engine::command::{Request, TurnedAway, turned_away};
 use engine::peers::{LinkAnswer, LinkEvent, LinkId};
 use engine::seat::{Control, Guard, Input, Peer, Waiter};
 use event_log::directory::Hint;
-use kernel::CommandId;
 
-use super::event::{Ask, Event, NodeEvent};
+use super::event::{Ask, NodeEvent, Process};
 use super::node::node_at;
 use super::plan::Mistake;
+use super::trace::Who;
 use super::world::World;
 
 /// How long a question to another node may take, in microseconds.
@@ -45,22 +45,30 @@ impl Peer for SimPeer {
 
 /// A link, for both of its ends.
 pub struct Link {
-    /// The node that opened it.
-    pub from: usize,
-    from_incarnation: u32,
-    /// The node at the other end.
-    pub to: usize,
-    to_incarnation: u32,
     partition: usize,
     id: LinkId,
     /// Whether the node that opened it still uses it.
     pub open: bool,
-    forth_us: u64,
-    back_us: u64,
-    /// From when on nothing arrives at the other end, in microseconds.
-    pub forth_cut_us: u64,
-    /// From when on nothing comes back, in microseconds.
-    pub back_cut_us: u64,
+    /// The way to the node that serves it.
+    pub forth: Way,
+    /// The way back to the node that opened it.
+    pub back: Way,
+}
+
+/// One direction of a link.
+pub struct Way {
+    pub to: Process,
+    /// When the last thing sent arrives, in microseconds.
+    last_us: u64,
+    /// From when on nothing arrives, in microseconds.
+    pub cut_us: u64,
+}
+
+impl Link {
+    /// The node that opened it, and the one that serves it.
+    pub fn ends(&self) -> (usize, usize) {
+        (self.back.to.node, self.forth.to.node)
+    }
 }
 
 /// The subject of a question to another node.
@@ -86,6 +94,12 @@ impl World {
         free_us + self.delay_us() + self.slow_us()
     }
 
+    /// A node's present process.
+    pub(super) fn process_of(&self, node: usize) -> Process {
+        let incarnation = self.nodes[node].incarnation;
+        Process { node, incarnation }
+    }
+
     pub(super) fn open_link(
         &mut self,
         node: usize,
@@ -94,22 +108,20 @@ impl World {
         address: &str,
     ) -> u64 {
         let number = self.number();
-        let to = node_at(address)
-            .filter(|to| *to < self.nodes.len())
-            .unwrap_or(node);
+        let to = node_at(address).filter(|to| *to < self.nodes.len());
+        let to = to.unwrap_or(node);
         let refused = !self.nodes[to].up || to == node;
+        let way = |to, cut_us| Way {
+            to: self.process_of(to),
+            last_us: self.now_us,
+            cut_us,
+        };
         let link = Link {
-            from: node,
-            from_incarnation: self.nodes[node].incarnation,
-            to,
-            to_incarnation: self.nodes[to].incarnation,
             partition,
             id,
             open: true,
-            forth_us: self.now_us,
-            back_us: self.now_us,
-            forth_cut_us: if refused { 0 } else { u64::MAX },
-            back_cut_us: u64::MAX,
+            forth: way(to, if refused { 0 } else { u64::MAX }),
+            back: way(node, u64::MAX),
         };
         self.links.insert(number, link);
         if refused {
@@ -136,39 +148,27 @@ impl World {
         let Some(link) = self.links.get(&number) else {
             return;
         };
-        let (from, to) = (link.from, link.to);
+        let (from, to) = link.ends();
         let arrives_us = self.path_us(from, to);
         if self.plan.mistake == Some(Mistake::ForwardsUnderNewId) {
             let id = format!("{}-{}", request.id.as_str(), self.number());
-            request.id = id
-                .parse::<CommandId>()
-                .expect("it is as short as the first");
+            request.id = id.parse().expect("it is as short as the first");
         }
         let left_us = deadline_us.saturating_sub(self.now_us);
         let said = || format!("#{sequence} {} to node {to}", request.id.as_str());
         self.trace
-            .say(self.now_us, super::trace::Who::Node(from), "forwards", said);
-        let link = self.links.get_mut(&number).expect("it was looked at");
-        let at_us = arrives_us.max(link.forth_us);
-        link.forth_us = at_us;
-        let incarnation = link.to_incarnation;
-        if at_us >= link.forth_cut_us {
-            return;
+            .say(self.now_us, Who::Node(from), "forwards", said);
+        let forth = &mut self.links.get_mut(&number).expect("it was looked at").forth;
+        forth.last_us = forth.last_us.max(arrives_us);
+        if forth.last_us < forth.cut_us {
+            let event = NodeEvent::Forwarded {
+                link: number,
+                sequence,
+                request: Box::new(request),
+                left_us,
+            };
+            self.schedule.tell(forth.last_us, forth.to, event);
         }
-        let event = NodeEvent::Forwarded {
-            link: number,
-            sequence,
-            request: Box::new(request),
-            left_us,
-        };
-        self.schedule.at(
-            at_us,
-            Event::Node {
-                node: to,
-                incarnation,
-                event,
-            },
-        );
     }
 
     /// The node that opened a link closes it; what was sent may still arrive.
@@ -177,36 +177,21 @@ impl World {
             return;
         };
         link.open = false;
-        let (from, to, incarnation) = (link.from, link.to, link.to_incarnation);
-        let forth_us = link.forth_us;
-        let at_us = self.path_us(from, to).max(forth_us);
-        let event = NodeEvent::LinkClosed(number);
-        self.schedule.at(
-            at_us,
-            Event::Node {
-                node: to,
-                incarnation,
-                event,
-            },
-        );
+        let (from, to) = link.ends();
+        let arrives_us = self.path_us(from, to);
+        let forth = &self.links[&number].forth;
+        let at_us = forth.last_us.max(arrives_us);
+        self.schedule
+            .tell(at_us, forth.to, NodeEvent::LinkClosed(number));
     }
 
     /// The node that opened a link finds it broken after a while.
     pub(super) fn break_link(&mut self, number: u64, after_us: u64) {
-        let Some(link) = self.links.get(&number).filter(|link| link.open) else {
-            return;
-        };
-        let (node, incarnation) = (link.from, link.from_incarnation);
-        let at_us = self.now_us + after_us;
-        let event = NodeEvent::LinkBroken(number);
-        self.schedule.at(
-            at_us,
-            Event::Node {
-                node,
-                incarnation,
-                event,
-            },
-        );
+        if let Some(link) = self.links.get(&number).filter(|link| link.open) {
+            let at_us = self.now_us + after_us;
+            self.schedule
+                .tell(at_us, link.back.to, NodeEvent::LinkBroken(number));
+        }
     }
 
     pub(super) fn link_broken(&mut self, node: usize, number: u64) {
@@ -216,7 +201,7 @@ impl World {
         if !std::mem::replace(&mut link.open, false) {
             return;
         }
-        link.back_cut_us = 0;
+        link.back.cut_us = 0;
         let (partition, id) = (link.partition, link.id);
         let broken = LinkEvent::Broken("it broke".to_owned());
         self.input(node, partition, Input::Link(id, broken));
@@ -232,17 +217,14 @@ impl World {
         left_us: u64,
     ) {
         let deadline_us = self.now_us + left_us;
-        let late = self
-            .links
-            .get(&number)
-            .is_none_or(|link| self.now_us >= link.forth_cut_us);
+        let link = self.links.get(&number);
+        let late = link.is_none_or(|link| self.now_us >= link.forth.cut_us);
         let Some(served) = self.nodes[node].served.get_mut(&number).filter(|_| !late) else {
             return;
         };
         let partition = served.partition;
         served.pending.push_back((sequence, request, deadline_us));
-        let event = NodeEvent::NoRoom(number, sequence);
-        self.tell_node(deadline_us, node, event);
+        self.tell_node(deadline_us, node, NodeEvent::NoRoom(number, sequence));
         self.feed_links(node, partition);
     }
 
@@ -278,11 +260,9 @@ impl World {
                     waiter: Waiter::new(Some(guard)),
                     clock: Rc::clone(&self.clock),
                 };
-                let submission = self.submission(request);
-                self.task(node, partition)
-                    .queues
-                    .from_peers
-                    .push_back((submission, peer));
+                let forwarded = (self.submission(request), peer);
+                let queues = &mut self.task(node, partition).queues;
+                queues.from_peers.push_back(forwarded);
                 self.wake(node, partition);
             }
         }
@@ -293,16 +273,14 @@ impl World {
         let Some(served) = self.nodes[node].served.get_mut(&number) else {
             return;
         };
-        let is_first = served
-            .pending
-            .front()
-            .is_some_and(|first| first.0 == sequence);
-        if is_first {
+        if let Some((first, ..)) = served.pending.front()
+            && *first == sequence
+        {
             served.pending.pop_front();
             served.guard.close();
+            let partition = served.partition;
             let error = turned_away(TurnedAway::Overloaded);
             self.answer_link(number, sequence, LinkAnswer::Answered(Err(error)));
-            let partition = self.nodes[node].served[&number].partition;
             self.feed_links(node, partition);
         }
     }
@@ -317,15 +295,10 @@ impl World {
         if let LinkAnswer::Answered(Ok(answer)) = &answer {
             self.check_answer(answer);
         }
-        let said = || {
-            format!(
-                "partition {partition} #{}: {}",
-                peer.sequence,
-                described(&answer)
-            )
-        };
-        let who = super::trace::Who::Node(node);
-        self.trace.say(self.now_us, who, "answers peer", said);
+        let sequence = peer.sequence;
+        let said = || format!("partition {partition} #{sequence}: {}", described(&answer));
+        self.trace
+            .say(self.now_us, Who::Node(node), "answers peer", said);
         self.answer_link(peer.link, peer.sequence, answer);
     }
 
@@ -333,21 +306,12 @@ impl World {
         let Some(link) = self.links.get(&number) else {
             return;
         };
-        let (from, to) = (link.from, link.to);
-        let arrives_us = self.path_us(to, from);
-        let link = self.links.get_mut(&number).expect("it was looked at");
-        let at_us = arrives_us.max(link.back_us);
-        link.back_us = at_us;
-        let incarnation = link.from_incarnation;
+        let (opened_by, served_by) = link.ends();
+        let arrives_us = self.path_us(served_by, opened_by);
+        let back = &mut self.links.get_mut(&number).expect("it was looked at").back;
+        back.last_us = back.last_us.max(arrives_us);
         let event = NodeEvent::LinkAnswer(number, sequence, Box::new(answer));
-        self.schedule.at(
-            at_us,
-            Event::Node {
-                node: from,
-                incarnation,
-                event,
-            },
-        );
+        self.schedule.tell(back.last_us, back.to, event);
     }
 
     pub(super) fn link_answered(
@@ -360,7 +324,7 @@ impl World {
         let Some(link) = self.links.get(&number) else {
             return;
         };
-        if !link.open || self.now_us >= link.back_cut_us {
+        if !link.open || self.now_us >= link.back.cut_us {
             return;
         }
         let (partition, id) = (link.partition, link.id);
@@ -433,15 +397,12 @@ impl World {
             return;
         }
         let at_us = self.path_us(node, ask.node);
-        let event = NodeEvent::AskAnswered(ask.number);
-        self.schedule.at(
-            at_us,
-            Event::Node {
-                node: ask.node,
-                incarnation: ask.incarnation,
-                event,
-            },
-        );
+        let process = Process {
+            node: ask.node,
+            incarnation: ask.incarnation,
+        };
+        self.schedule
+            .tell(at_us, process, NodeEvent::AskAnswered(ask.number));
     }
 
     /// A question was answered, or its time is over.

@@ -9,12 +9,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use event_log::commit::{Commit, Outcome};
 use event_log::log::Appended;
-use event_log::record::{Kind, NewRecord, Record};
-use position::Partition;
+use event_log::record::{Kind, NewRecord, Record, record_hash};
+use position::{Offset, Partition};
 
 use super::book::Post;
-use super::event::{Event, NodeEvent};
-use super::history::Asked;
+use super::event::{Event, NodeEvent, Process};
+use super::history::{Asked, key_of};
 use super::trace::Who;
 use super::world::World;
 
@@ -28,23 +28,21 @@ pub struct Pipe {
     is_landing: bool,
     last_acknowledged_us: u64,
     /// Records that landed and are not acknowledged yet.
-    unacknowledged: BTreeSet<u64>,
+    pub unacknowledged: BTreeSet<u64>,
 }
 
 pub struct Producer {
-    node: usize,
-    incarnation: u32,
+    process: Process,
     /// Whether it accepts nothing more.
     pub failed: bool,
-    pipes: Vec<Pipe>,
+    pub pipes: Vec<Pipe>,
 }
 
 impl World {
     pub(super) fn new_producer(&mut self, node: usize) -> usize {
         let pipes = (0..self.plan.partitions).map(|_| Pipe::default());
         self.producers.push(Producer {
-            node,
-            incarnation: self.nodes[node].incarnation,
+            process: self.process_of(node),
             failed: false,
             pipes: pipes.collect(),
         });
@@ -59,41 +57,30 @@ impl World {
         sequence: u64,
         record: NewRecord,
     ) -> Option<NewRecord> {
-        let node = self.producers[producer].node;
+        let node = self.producers[producer].process.node;
         let full = self.nodes[node].queue_full_until_us > self.now_us;
         let pipe = &mut self.producers[producer].pipes[partition];
         if full || pipe.queue.len() >= PIPE_MAX {
             return Some(record);
         }
         pipe.queue.push_back((sequence, record));
-        if !pipe.is_landing {
-            pipe.is_landing = true;
+        if !std::mem::replace(&mut pipe.is_landing, true) {
             let at_us = self.now_us + self.delay_us();
-            self.schedule.at(
-                at_us,
-                Event::Land {
-                    producer,
-                    partition,
-                },
-            );
+            self.schedule.at(at_us, Event::Land(producer, partition));
         }
         None
     }
 
     /// Lets the next records of a pipe land in the log.
     pub(super) fn land(&mut self, producer: usize, partition: usize) {
-        let held_until_us = self.nodes[self.producers[producer].node].appends_held_until_us;
+        let Producer {
+            process, failed, ..
+        } = self.producers[producer];
+        let held_until_us = self.nodes[process.node].appends_held_until_us;
         let slow_until_us = self.logs[partition].slow_until_us.max(held_until_us);
         if slow_until_us > self.now_us {
             let at_us = slow_until_us + self.random.below(1_000);
-            self.schedule.at(
-                at_us,
-                Event::Land {
-                    producer,
-                    partition,
-                },
-            );
-            return;
+            return self.schedule.at(at_us, Event::Land(producer, partition));
         }
         let length = self.producers[producer].pipes[partition].queue.len();
         let count = 1 + self.random.index(length.max(1));
@@ -102,8 +89,7 @@ impl World {
             let Some((sequence, record)) = pipe.queue.pop_front() else {
                 break;
             };
-            if !self.producers[producer].failed {
-                let pipe = &mut self.producers[producer].pipes[partition];
+            if !failed {
                 pipe.unacknowledged.insert(sequence);
             }
             if self.is_to_be_imitated(producer, partition, &record) {
@@ -113,12 +99,11 @@ impl World {
                 return self.fail_producer(producer, 0);
             }
             let twice = std::mem::take(&mut self.duplicate_next);
-            let copy = twice.then(|| record.clone());
-            let offset = self.append_to_log(partition, record);
-            if let Some(copy) = copy {
-                self.append_to_log(partition, copy);
+            let offset = self.append_to_log(partition, record.clone());
+            if twice {
+                self.append_to_log(partition, record);
             }
-            if !self.producers[producer].failed {
+            if !failed {
                 self.acknowledge(producer, partition, sequence, offset);
             }
         }
@@ -126,13 +111,7 @@ impl World {
         pipe.is_landing = !pipe.queue.is_empty();
         if pipe.is_landing {
             let at_us = self.now_us + self.delay_us();
-            self.schedule.at(
-                at_us,
-                Event::Land {
-                    producer,
-                    partition,
-                },
-            );
+            self.schedule.at(at_us, Event::Land(producer, partition));
         }
     }
 
@@ -157,28 +136,20 @@ impl World {
         let Ok(mut commit) = Commit::read(key, value) else {
             return;
         };
-        let intent = self.number();
-        let post = Post {
-            intent,
-            amounts: Vec::new(),
-        };
+        let (intent, amounts) = (self.number(), Vec::new());
+        let post = Post { intent, amounts };
         let data = serde_json::value::to_raw_value(&post).expect("plain data");
         commit.command.id = format!("stranger-{intent}").parse().expect("an id");
         (commit.command.data, commit.command.expected_version) = (data, None);
         (commit.outcome, commit.rejection) = (Outcome::Accepted, None);
         commit.events.clear();
-        let key = (
-            commit.stream.as_str().to_owned(),
-            commit.command.id.as_str().to_owned(),
-        );
-        let after = None;
-        let occurred_at = commit.command.occurred_at;
         let asked = Asked {
             intent,
-            occurred_at,
-            after,
+            occurred_at: commit.command.occurred_at,
+            after: None,
         };
-        self.asked.note(key, asked);
+        let key = key_of(&commit.stream, &commit.command.id);
+        self.asked.entry(key).or_insert(asked);
         let value = commit.to_value().expect("a commit is plain data");
         let record = NewRecord {
             value: Some(value),
@@ -187,53 +158,24 @@ impl World {
         self.append_to_log(partition, record);
     }
 
-    fn acknowledge(
-        &mut self,
-        producer: usize,
-        partition: usize,
-        sequence: u64,
-        offset: position::Offset,
-    ) {
+    fn acknowledge(&mut self, producer: usize, partition: usize, sequence: u64, offset: Offset) {
         let knows = self.no_offsets_until_us <= self.now_us;
         let appended = Appended {
             offset: knows.then_some(offset),
             appended_at_ms: knows.then(|| self.wall_ms()),
         };
-        let delay_us = self.delay_us();
-        let slow_until_us = self.slow_acknowledgements_until_us;
+        let least_us = (self.now_us + self.delay_us()).max(self.slow_acknowledgements_until_us);
         let pipe = &mut self.producers[producer].pipes[partition];
-        let least_us = (self.now_us + delay_us).max(slow_until_us);
-        let at_us = least_us.max(pipe.last_acknowledged_us);
-        pipe.last_acknowledged_us = at_us;
+        pipe.last_acknowledged_us = pipe.last_acknowledged_us.max(least_us);
         let event = NodeEvent::Appended {
             partition,
             sequence,
             producer,
             appended: Some(appended),
         };
-        let (node, incarnation) = (
-            self.producers[producer].node,
-            self.producers[producer].incarnation,
-        );
-        self.schedule.at(
-            at_us,
-            Event::Node {
-                node,
-                incarnation,
-                event,
-            },
-        );
-    }
-
-    /// Whether an acknowledgement still counts: no longer after its producer has failed.
-    pub(super) fn take_acknowledgement(
-        &mut self,
-        producer: usize,
-        partition: usize,
-        sequence: u64,
-    ) -> bool {
-        let pipe = &mut self.producers[producer].pipes[partition];
-        pipe.unacknowledged.remove(&sequence)
+        let at_us = pipe.last_acknowledged_us;
+        let process = self.producers[producer].process;
+        self.schedule.tell(at_us, process, event);
     }
 
     /// Makes a producer fail. Each of its pipes loses everything from a random place on; the
@@ -242,15 +184,10 @@ impl World {
         if std::mem::replace(&mut self.producers[producer].failed, true) {
             return;
         }
-        let (node, incarnation) = (
-            self.producers[producer].node,
-            self.producers[producer].incarnation,
-        );
+        let process = self.producers[producer].process;
         for partition in 0..self.logs.len() {
             let pipe = &mut self.producers[producer].pipes[partition];
-            let mut lost: Vec<u64> = std::mem::take(&mut pipe.unacknowledged)
-                .into_iter()
-                .collect();
+            let mut lost = Vec::from_iter(std::mem::take(&mut pipe.unacknowledged));
             lost.extend(pipe.queue.iter().map(|(sequence, _)| *sequence));
             let kept = self.random.index(pipe.queue.len() + 1);
             pipe.queue.truncate(kept);
@@ -258,13 +195,7 @@ impl World {
                 // If another landing is scheduled already, this one does no harm.
                 let delay_us = self.random.below(late_us + 1);
                 let at_us = self.until_us(delay_us);
-                self.schedule.at(
-                    at_us,
-                    Event::Land {
-                        producer,
-                        partition,
-                    },
-                );
+                self.schedule.at(at_us, Event::Land(producer, partition));
             }
             for sequence in lost {
                 let at_us = self.now_us + self.delay_us();
@@ -274,50 +205,36 @@ impl World {
                     producer,
                     appended: None,
                 };
-                self.schedule.at(
-                    at_us,
-                    Event::Node {
-                        node,
-                        incarnation,
-                        event,
-                    },
-                );
+                self.schedule.tell(at_us, process, event);
             }
         }
     }
 
     /// Appends a record to a partition, and checks it against all promises.
-    pub(super) fn append_to_log(
-        &mut self,
-        partition: usize,
-        record: NewRecord,
-    ) -> position::Offset {
+    pub(super) fn append_to_log(&mut self, partition: usize, record: NewRecord) -> Offset {
         let at_ms = self.wall_ms();
-        let record = self.logs[partition].append(record, at_ms).clone();
-        let judged = self.histories[partition].land(&record, &self.asked);
+        let record = self.logs[partition].append(record, at_ms);
         let offset = record.offset;
-        self.trace
-            .mix(event_log::record::record_hash(&record).0[0].into());
-        let history = &self.histories[partition];
+        self.trace.mix(record_hash(record).0[0].into());
+        let judged = self.histories[partition].land(record, &self.asked);
         let described = || {
             let what = match &judged {
-                Ok(judgement) => format!("{judgement:?}").to_lowercase(),
+                Ok(kind) => (*kind).to_owned(),
                 Err((invariant, _)) => format!("{invariant:?}"),
             };
-            let key = record.key.as_deref().unwrap_or_default();
-            let key = String::from_utf8_lossy(key).into_owned();
-            let term = history.term();
+            let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+            let term = self.histories[partition].term;
             format!("partition {partition} offset {offset} {what} {key} (term {term})")
         };
         self.trace.say(self.now_us, Who::Log, "record", described);
-        match judged {
-            Ok(_) => {}
-            // After a cut, records that were decided on lost records are linked to nothing.
-            Err(_) if self.was_cut => {}
-            Err((invariant, what)) => {
-                let what = format!("{}: {what}", Partition(partition as u32));
-                self.break_off(invariant, what);
-            }
+        // After a cut, records that were decided on lost records are linked to nothing.
+        if let Err((invariant, what)) = judged
+            && !self.was_cut
+        {
+            self.break_off(
+                invariant,
+                format!("{}: {what}", Partition(partition as u32)),
+            );
         }
         offset
     }

@@ -274,7 +274,7 @@ impl World {
             occurred_at: None,
             after: None,
         };
-        self.asked.note((stream.clone(), id), asked);
+        self.asked.insert((stream.clone(), id), asked);
         let key = [TenantId::default().as_str(), "/", &stream].concat();
         let value = value.to_string();
         self.append_to_log(partition, headers.record(key.into(), value.into()));
@@ -303,10 +303,7 @@ impl World {
                     self.node_event(node, event);
                 }
             }
-            Event::Land {
-                producer,
-                partition,
-            } => self.land(producer, partition),
+            Event::Land(producer, partition) => self.land(producer, partition),
             Event::Client { client, event } => self.client_event(client, event),
             Event::Projector {
                 projector,
@@ -367,18 +364,17 @@ impl World {
                 producer,
                 appended,
             } => {
-                if appended.is_none() || self.take_acknowledgement(producer, partition, sequence) {
-                    self.input(
-                        node,
-                        partition,
-                        Input::Appended(sequence, appended.ok_or_else(away)),
-                    );
+                // An acknowledgement counts no longer after its producer has failed.
+                let pipe = &mut self.producers[producer].pipes[partition];
+                if appended.is_none() || pipe.unacknowledged.remove(&sequence) {
+                    let input = Input::Appended(sequence, appended.ok_or_else(away));
+                    self.input(node, partition, input);
                 }
             }
             NodeEvent::ServeRead(partition, from) => {
                 let log = &self.logs[partition];
                 let away = log.away_until_us > self.now_us;
-                let number = self.histories[partition].partition();
+                let number = self.histories[partition].partition;
                 // Small pieces allow events in between, which matters near the end. A node that
                 // lost its store would read one record at a time for longer than a partition may
                 // stand still.
