@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use engine::command::{Answer, Request, SubmitError};
 use engine::peers::LinkAnswer;
+use engine::seat::{Control, Input};
 use event_log::directory::Hint;
 use event_log::log::{Appended, Chunk};
 use event_log::record::Record;
@@ -82,12 +83,8 @@ pub enum NodeEvent {
     ServeLook(usize, Offset),
     /// The log reports its end.
     ServePeek(usize),
-    /// The result of a read.
-    Read(usize, Option<Chunk>),
-    /// The result of a look.
-    Looked(usize, Offset, Option<(Offset, Option<Record>)>),
-    /// The log's end is known.
-    Peeked(usize, Option<Offset>),
+    /// The log's answer reaches a partition's task.
+    Input(usize, Input),
     /// A forwarded command arrives over a link.
     Forwarded {
         link: u64,
@@ -105,18 +102,10 @@ pub enum NodeEvent {
     LinkAnswer(u64, u64, Box<LinkAnswer>),
     /// A link is found broken.
     LinkBroken(u64),
-    /// Another node asks this one to hand a partition over.
-    HandOver {
-        partition: usize,
-        /// The node that asks.
-        successor: Hint,
-        /// The question to answer.
-        ask: Ask,
-    },
+    /// Another node asks this one to hand a partition over, or to take it over.
+    Control(usize, Control<Ask>),
     /// A question to another node was answered, or its time is over.
     AskAnswered(u64),
-    /// Another node asks this one to take a partition over.
-    TakeOver(usize, Ask),
     /// The group says whether the node should own a partition.
     Assign(usize, bool),
     /// The directory says who owns a partition.
@@ -182,7 +171,7 @@ pub type Look = (usize, Option<(Offset, Option<Record>)>);
 pub enum ProjectorEvent {
     Read,
     /// The result of its read.
-    Took(Vec<Option<Chunk>>),
+    Took(Vec<Chunk>),
     /// The result of its looks for proofs.
     Looked(Vec<Look>),
     /// Its transaction commits in the database.

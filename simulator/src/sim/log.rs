@@ -5,9 +5,11 @@
 //! cut removes records. Deliberately absent: which records are appended when (`producer`), and
 //! which records count (`history`).
 
-use event_log::log::Chunk;
+use event_log::log::{Chunk, LogError};
 use event_log::record::{NewRecord, Record};
 use position::{Offset, Partition};
+
+use super::node::away;
 
 #[derive(Default)]
 pub struct PartitionLog {
@@ -40,6 +42,14 @@ impl PartitionLog {
     #[must_use]
     pub fn end(&self) -> Offset {
         Offset(self.next)
+    }
+
+    /// The log, unless it cannot be read now.
+    pub fn reached(&self, now_us: u64) -> Result<&Self, LogError> {
+        match self.away_until_us > now_us {
+            true => Err(away()),
+            false => Ok(self),
+        }
     }
 
     /// The records from an offset on, at most `records_max` of them.

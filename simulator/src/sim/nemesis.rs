@@ -4,6 +4,7 @@
 //! by then.
 
 use bytes::Bytes;
+use engine::seat::Control;
 use event_log::directory::Hint;
 use event_log::record::NewRecord;
 use position::{LogId, Term};
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use super::event::{Ask, ClientEvent, Event, Loss, NodeEvent};
 use super::faults::Fault;
 use super::net::Link;
+use super::node::address;
 use super::store;
 use super::trace::Who;
 use super::world::World;
@@ -233,9 +235,7 @@ impl World {
                 };
                 let hint = Hint {
                     log,
-                    term: Term(term),
-                    node: format!("node-{one}"),
-                    address: super::node::address(one),
+                    ..self.hint(one, term)
                 };
                 self.group.directory[partition] = self.random.chance(500).then(|| hint.clone());
                 if self.nodes[other].up {
@@ -243,6 +243,15 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn hint(&self, node: usize, term: u64) -> Hint {
+        Hint {
+            log: self.log_id,
+            term: Term(term),
+            node: format!("node-{node}"),
+            address: address(node),
         }
     }
 
@@ -293,25 +302,19 @@ impl World {
             }
             Fault::StrayHandOver | Fault::StrayTakeOver if self.nodes[one].up => {
                 self.note(fault, || format!("node {one} partition {partition}"));
-                let ask = Ask {
+                let reply = Ask {
                     node: other,
                     incarnation: self.nodes[other].incarnation,
                     number: 0,
                 };
-                let event = match fault {
-                    Fault::StrayTakeOver => NodeEvent::TakeOver(partition, ask),
-                    _ => NodeEvent::HandOver {
-                        partition,
-                        successor: Hint {
-                            log: self.log_id,
-                            term: Term(self.histories[partition].term.0 + 1),
-                            node: format!("node-{other}"),
-                            address: super::node::address(other),
-                        },
-                        ask,
-                    },
+                let control = match fault {
+                    Fault::StrayTakeOver => Control::TakeOver { reply },
+                    _ => {
+                        let successor = self.hint(other, self.histories[partition].term.0 + 1);
+                        Control::HandOver { successor, reply }
+                    }
                 };
-                self.tell_node(self.now_us, one, event);
+                self.tell_node(self.now_us, one, NodeEvent::Control(partition, control));
             }
             _ => {}
         }

@@ -344,17 +344,13 @@ impl World {
         owner: &Hint,
         successor: Hint,
     ) {
-        let (ask, number) = self.new_ask(node, About::HandOver(partition));
+        let (reply, number) = self.new_ask(node, About::HandOver(partition));
         let to = node_at(&owner.address).filter(|to| *to < self.nodes.len());
         let give_up_us = match to {
             Some(to) if self.nodes[to].up => {
-                let event = NodeEvent::HandOver {
-                    partition,
-                    successor,
-                    ask,
-                };
+                let control = Control::HandOver { successor, reply };
                 let at_us = self.path_us(node, to);
-                self.tell_node(at_us, to, event);
+                self.tell_node(at_us, to, NodeEvent::Control(partition, control));
                 ASK_US
             }
             _ => self.delay_us(),
@@ -373,16 +369,17 @@ impl World {
         if !self.nodes[to].up {
             return None;
         }
-        let (ask, number) = self.new_ask(node, About::TakeOver(partition));
+        let (reply, number) = self.new_ask(node, About::TakeOver(partition));
         let at_us = self.path_us(node, to);
-        self.tell_node(at_us, to, NodeEvent::TakeOver(partition, ask));
+        let control = Control::TakeOver { reply };
+        self.tell_node(at_us, to, NodeEvent::Control(partition, control));
         Some(number)
     }
 
     fn new_ask(&mut self, node: usize, about: About) -> (Ask, u64) {
         let number = self.number();
         self.nodes[node].asks.insert(number, about);
-        let incarnation = self.nodes[node].incarnation;
+        let Process { node, incarnation } = self.process_of(node);
         let ask = Ask {
             node,
             incarnation,
@@ -417,10 +414,13 @@ impl World {
     }
 
     pub(super) fn control(&mut self, node: usize, partition: usize, control: Control<Ask>) {
-        if self.task(node, partition).ended {
+        let is_leaving = self.nodes[node].leaving.is_some();
+        let task = self.task(node, partition);
+        // A stopping node takes nothing over.
+        if task.ended || (is_leaving && matches!(control, Control::TakeOver { .. })) {
             return;
         }
-        self.task(node, partition).control.push_back(control);
+        task.control.push_back(control);
         self.wake(node, partition);
     }
 }

@@ -123,24 +123,21 @@ impl World {
 
     fn read_log(&mut self, number: usize) {
         let mut chunks = Vec::new();
-        for (partition, log) in (0..).zip(&self.logs) {
+        for (place, log) in self.logs.iter().enumerate() {
             if log.away_until_us > self.now_us {
                 return self.interrupted(number);
             }
-            let follower = &self.projectors[number].followers[partition as usize];
-            chunks.push(Some(log.read(
-                Partition(partition),
-                follower.next_offset(),
-                PROJECTOR_READ_MAX,
-            )));
+            let partition = self.histories[place].partition;
+            let from = self.projectors[number].followers[place].next_offset();
+            chunks.push(log.read(partition, from, PROJECTOR_READ_MAX));
         }
         let delay_us = self.delay_us();
         self.tell_projector(delay_us, number, ProjectorEvent::Took(chunks));
     }
 
-    fn take_chunks(&mut self, number: usize, chunks: Vec<Option<Chunk>>) {
+    fn take_chunks(&mut self, number: usize, chunks: Vec<Chunk>) {
         let projector = &mut self.projectors[number];
-        for chunk in chunks.into_iter().flatten() {
+        for chunk in chunks {
             let place = chunk.partition.0 as usize;
             let follower = &mut projector.followers[place];
             for record in chunk.records {
@@ -167,8 +164,7 @@ impl World {
                 ProofNeed::Foreign => !lately,
             };
             if due && projector.stopped[place].is_none() {
-                let log = &self.logs[place];
-                let look = (log.away_until_us <= self.now_us).then(|| {
+                let look = self.logs[place].reached(self.now_us).ok().map(|log| {
                     let place = follower.places_to_prove().first().copied();
                     let found = place.and_then(|offset| log.at(offset)).cloned();
                     (log.end(), found)

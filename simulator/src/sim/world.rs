@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use engine::command::{Answer, SubmitError};
-use engine::seat::{Control, Input};
+use engine::seat::Input;
 use event_log::claim::Claim;
-use event_log::log::Bounds;
+use event_log::log::{Bounds, LogError};
 use event_log::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
 use kernel::registry::Registry;
 use kernel::{TenantId, Timestamp};
@@ -139,6 +139,11 @@ pub struct World {
     pub(super) finished: bool,
     numbers: u64,
     streams: BTreeMap<String, usize>,
+}
+
+/// How long it takes, beyond the usual, to learn that the log cannot be read, in microseconds.
+fn timeout_us<T>(answer: &Result<T, LogError>) -> u64 {
+    if answer.is_err() { 200_000 } else { 0 }
 }
 
 impl World {
@@ -372,46 +377,38 @@ impl World {
                 }
             }
             NodeEvent::ServeRead(partition, from) => {
-                let log = &self.logs[partition];
-                let away = log.away_until_us > self.now_us;
                 let number = self.histories[partition].partition;
-                // Small pieces allow events in between, which matters near the end. A node that
-                // lost its store would read one record at a time for longer than a partition may
-                // stand still.
-                let behind = usize::try_from(log.end().0.saturating_sub(from.0)).unwrap_or(0);
-                let read_max = self.plan.read_max.max(behind / PIECES);
-                let chunk = (!away).then(|| log.read(number, from, read_max));
-                let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
-                self.tell_node(at_us, node, NodeEvent::Read(partition, chunk));
+                let chunk = self.logs[partition].reached(self.now_us).map(|log| {
+                    // Small pieces allow events in between, which matters near the end. A node
+                    // that lost its store would read one record at a time for longer than a
+                    // partition may stand still.
+                    let behind = usize::try_from(log.end().0.saturating_sub(from.0)).unwrap_or(0);
+                    log.read(number, from, self.plan.read_max.max(behind / PIECES))
+                });
+                let at_us = self.now_us + self.delay_us() + timeout_us(&chunk);
+                self.tell_node(at_us, node, NodeEvent::Input(partition, Input::Read(chunk)));
             }
             NodeEvent::ServeLook(partition, offset) => {
-                let log = &self.logs[partition];
-                let away = log.away_until_us > self.now_us;
-                let look = (!away).then(|| (log.end(), log.at(offset).cloned()));
-                let at_us = self.now_us + self.delay_us() + if away { 200_000 } else { 0 };
-                self.tell_node(at_us, node, NodeEvent::Looked(partition, offset, look));
+                let log = self.logs[partition].reached(self.now_us);
+                let look = log.map(|log| (log.end(), log.at(offset).cloned()));
+                let at_us = self.now_us + self.delay_us() + timeout_us(&look);
+                let input = Input::Proven(offset, look);
+                self.tell_node(at_us, node, NodeEvent::Input(partition, input));
             }
             NodeEvent::ServePeek(partition) => {
-                let log = &self.logs[partition];
-                let end = (log.away_until_us <= self.now_us).then(|| log.end());
+                let (first, log) = (Offset(0), self.logs[partition].reached(self.now_us));
+                let bounds = log.map(|log| Bounds {
+                    first,
+                    end: log.end(),
+                });
                 let at_us = self.now_us + self.delay_us();
-                self.tell_node(at_us, node, NodeEvent::Peeked(partition, end));
-            }
-            NodeEvent::Peeked(partition, end) => {
-                let first = Offset(0);
-                let bounds = end.map(|end| Bounds { first, end });
-                self.input(node, partition, Input::Peeked(bounds.ok_or_else(away)));
-            }
-            NodeEvent::Read(partition, chunk) => {
-                self.input(node, partition, Input::Read(chunk.ok_or_else(away)));
-            }
-            NodeEvent::Looked(partition, offset, look) => {
-                self.input(
+                self.tell_node(
+                    at_us,
                     node,
-                    partition,
-                    Input::Proven(offset, look.ok_or_else(away)),
+                    NodeEvent::Input(partition, Input::Peeked(bounds)),
                 );
             }
+            NodeEvent::Input(partition, input) => self.input(node, partition, input),
             NodeEvent::Forwarded {
                 link,
                 sequence,
@@ -424,25 +421,8 @@ impl World {
                 self.link_answered(node, link, sequence, *answer);
             }
             NodeEvent::LinkBroken(link) => self.link_broken(node, link),
-            NodeEvent::HandOver {
-                partition,
-                successor,
-                ask,
-            } => self.control(
-                node,
-                partition,
-                Control::HandOver {
-                    successor,
-                    reply: ask,
-                },
-            ),
+            NodeEvent::Control(partition, control) => self.control(node, partition, control),
             NodeEvent::AskAnswered(number) => self.ask_answered(node, number),
-            NodeEvent::TakeOver(partition, ask) => {
-                // A stopping node refuses.
-                if self.nodes[node].leaving.is_none() {
-                    self.control(node, partition, Control::TakeOver { reply: ask });
-                }
-            }
             NodeEvent::Assign(partition, assigned) => {
                 self.task(node, partition).assigned = Some(assigned);
                 self.wake(node, partition);
