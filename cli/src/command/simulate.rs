@@ -188,8 +188,6 @@ impl Sums {
     fn show(&self, settings: &Settings, took: Duration) -> Result<(), Failure> {
         let counts = &self.counts;
         if settings.output == OutputFormat::Json {
-            let injected = |(fault, count): (&sim::Fault, &u64)| (fault.name(), *count);
-            let faults: BTreeMap<_, _> = counts.faults.iter().map(injected).collect();
             return output::record(
                 settings.output,
                 &[],
@@ -203,7 +201,7 @@ impl Sums {
                     "refused": counts.refused,
                     "unknown": counts.unknown,
                     "turned_away": counts.turned_away,
-                    "faults": faults,
+                    "faults": counts.faults,
                     "cuts": counts.cuts,
                     "violations": self.violations,
                 }),
@@ -220,8 +218,8 @@ impl Sums {
         row("  unknown", counts.unknown);
         row("  turned away", counts.turned_away);
         for fault in FAULTS {
-            let count = counts.faults.get(&fault).copied().unwrap_or_default();
-            row(&format!("fault: {}", fault.name()), count);
+            let count = counts.faults.get(fault.name).copied().unwrap_or_default();
+            row(&format!("fault: {}", fault.name), count);
         }
         row("fault: records cut off", counts.cuts);
         row("violations", self.violations.len() as u64);

@@ -132,8 +132,7 @@ impl World {
 
     /// Ends the faults: everything that is broken is repaired.
     pub(super) fn end_faults(&mut self) {
-        self.trace
-            .say(self.now_us, Who::Fault, "the faults end", String::new);
+        self.say(Who::Fault, "the faults end", String::new);
         self.quiet = true;
         self.disconnects = false;
         self.duplicate_next = false;
@@ -223,7 +222,7 @@ impl World {
             }
         }
         for (partition, history) in self.histories.iter().enumerate() {
-            let reached = self.database.checkpoints[partition].as_ref();
+            let reached = self.database[partition].checkpoint.as_ref();
             let reached = reached.map(|checkpoint| checkpoint.position);
             if reached != Some(history.position()) {
                 let (at, end) = (reached.unwrap_or_default(), history.position());
@@ -287,13 +286,14 @@ impl World {
                     return self.break_off(Invariant::CutIsNoticed, what);
                 }
             }
-            let stopped = self.projectors[0].stopped[partition].is_some();
-            let Some(checkpoint) = &self.database.checkpoints[partition] else {
+            let stopped = self.projectors[0].readers[partition].stopped.is_some();
+            let tables = &self.database[partition];
+            let Some(checkpoint) = &tables.checkpoint else {
                 continue;
             };
             let history = &self.histories[partition];
             let continues = history.head_at(checkpoint.position) == Some(checkpoint.head)
-                && history.rows_at(checkpoint.position) == self.database.rows[partition];
+                && history.rows_at(checkpoint.position) == tables.rows;
             if !stopped && !continues {
                 let what = format!("a projector goes on in partition {partition}");
                 return self.break_off(Invariant::CutIsNoticed, what);

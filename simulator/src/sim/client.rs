@@ -17,6 +17,7 @@ use super::book::{
 use super::event::{ClientEvent, Event, Line, Loss, NodeEvent};
 use super::history::{Asked, CommandKey};
 use super::random::Random;
+use super::trace::Who;
 use super::violation::Invariant;
 use super::world::World;
 
@@ -79,8 +80,7 @@ impl World {
                     return;
                 };
                 let said = || format!("{loss:?}, {} lines open", waiting.len());
-                let who = super::trace::Who::Client(client);
-                self.trace.say(self.now_us, who, "lost a connection", said);
+                self.say(Who::Client(client), "lost a connection", said);
                 for open in &mut self.clients[client].open {
                     open.uncertain |= loss == Loss::Broken && waiting.contains(&open.line.number);
                 }
@@ -165,8 +165,7 @@ impl World {
         );
         self.counts.sent += lines.len() as u64;
         let sent = || format!("{} lines to node {node}", lines.len());
-        let who = super::trace::Who::Client(client);
-        self.trace.say(now_us, who, "sends", sent);
+        self.say(Who::Client(client), "sends", sent);
         let count = lines.len() as u64;
         let at_us = now_us + self.delay_us();
         self.tell_node(at_us, node, NodeEvent::Lines(connection, lines));

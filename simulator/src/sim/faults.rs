@@ -3,8 +3,26 @@
 //! Deliberately absent: what each one does (`nemesis`).
 
 /// A fault that may be injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub(super) kind: Kind,
+    pub(super) target: Target,
+    /// Its name in tables and traces.
+    pub name: &'static str,
+}
+
+/// What a fault strikes: one of the nodes, the log in one of its partitions, and so on.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    Node,
+    Log,
+    Group,
+    Net,
+    World,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     /// A node dies and comes back with its local store.
     Crash,
     /// A node dies and comes back without its local store, or without its last save.
@@ -75,81 +93,47 @@ pub enum Fault {
     LockLost,
 }
 
+const fn fault(kind: Kind, target: Target, name: &'static str) -> Fault {
+    Fault { kind, target, name }
+}
+
 /// All faults.
 pub const FAULTS: [Fault; 33] = [
-    Fault::Crash,
-    Fault::CrashWithLoss,
-    Fault::Pause,
-    Fault::PlannedStop,
-    Fault::SmallClockJump,
-    Fault::LargeClockJump,
-    Fault::Suspension,
-    Fault::Night,
-    Fault::ProducerFails,
-    Fault::StoreAway,
-    Fault::HeldAppends,
-    Fault::SlowAcknowledgements,
-    Fault::NoOffsets,
-    Fault::DuplicateRecord,
-    Fault::QueueFull,
-    Fault::SlowLog,
-    Fault::LogAway,
-    Fault::ForeignRecord,
-    Fault::Imitation,
-    Fault::SkippedOffset,
-    Fault::LeaderChange,
-    Fault::Churn,
-    Fault::Nobody,
-    Fault::TwoBelieve,
-    Fault::WrongHint,
-    Fault::LinkCut,
-    Fault::OneWayPartition,
-    Fault::SlowNetwork,
-    Fault::StrayHandOver,
-    Fault::StrayTakeOver,
-    Fault::Disconnect,
-    Fault::ProjectorCrash,
-    Fault::LockLost,
+    fault(Kind::Crash, Target::Node, "crash"),
+    fault(Kind::CrashWithLoss, Target::Node, "crash, store lost"),
+    fault(Kind::Pause, Target::Node, "pause"),
+    fault(Kind::PlannedStop, Target::Node, "planned stop"),
+    fault(Kind::SmallClockJump, Target::Node, "clock jump < 1 min"),
+    fault(Kind::LargeClockJump, Target::Node, "clock jump > 1 min"),
+    fault(Kind::Suspension, Target::Node, "suspended machine"),
+    fault(Kind::Night, Target::World, "all suspended"),
+    fault(Kind::ProducerFails, Target::Node, "producer fails"),
+    fault(Kind::StoreAway, Target::Node, "store away"),
+    fault(Kind::HeldAppends, Target::Node, "appends held up"),
+    fault(
+        Kind::SlowAcknowledgements,
+        Target::Log,
+        "slow acknowledgements",
+    ),
+    fault(Kind::NoOffsets, Target::Log, "no offsets"),
+    fault(Kind::DuplicateRecord, Target::Log, "duplicate record"),
+    fault(Kind::QueueFull, Target::Node, "queue full"),
+    fault(Kind::SlowLog, Target::Log, "slow log"),
+    fault(Kind::LogAway, Target::Log, "log away"),
+    fault(Kind::ForeignRecord, Target::Log, "foreign record"),
+    fault(Kind::Imitation, Target::Log, "imitated record"),
+    fault(Kind::SkippedOffset, Target::Log, "skipped offset"),
+    fault(Kind::LeaderChange, Target::Log, "leader change"),
+    fault(Kind::Churn, Target::Group, "assignment churn"),
+    fault(Kind::Nobody, Target::Group, "assigned to nobody"),
+    fault(Kind::TwoBelieve, Target::Group, "two believe"),
+    fault(Kind::WrongHint, Target::Group, "wrong hint"),
+    fault(Kind::LinkCut, Target::Net, "link cut"),
+    fault(Kind::OneWayPartition, Target::Net, "one-way partition"),
+    fault(Kind::SlowNetwork, Target::Net, "slow network"),
+    fault(Kind::StrayHandOver, Target::Net, "stray hand-over"),
+    fault(Kind::StrayTakeOver, Target::Net, "stray take-over"),
+    fault(Kind::Disconnect, Target::World, "client disconnected"),
+    fault(Kind::ProjectorCrash, Target::World, "projector crash"),
+    fault(Kind::LockLost, Target::World, "projector lock lost"),
 ];
-
-impl Fault {
-    /// Its name in tables and traces.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Crash => "crash",
-            Self::CrashWithLoss => "crash, store lost",
-            Self::Pause => "pause",
-            Self::PlannedStop => "planned stop",
-            Self::SmallClockJump => "clock jump < 1 min",
-            Self::LargeClockJump => "clock jump > 1 min",
-            Self::Suspension => "suspended machine",
-            Self::Night => "all suspended",
-            Self::ProducerFails => "producer fails",
-            Self::StoreAway => "store away",
-            Self::HeldAppends => "appends held up",
-            Self::SlowAcknowledgements => "slow acknowledgements",
-            Self::NoOffsets => "no offsets",
-            Self::DuplicateRecord => "duplicate record",
-            Self::QueueFull => "queue full",
-            Self::SlowLog => "slow log",
-            Self::LogAway => "log away",
-            Self::ForeignRecord => "foreign record",
-            Self::Imitation => "imitated record",
-            Self::SkippedOffset => "skipped offset",
-            Self::LeaderChange => "leader change",
-            Self::Churn => "assignment churn",
-            Self::Nobody => "assigned to nobody",
-            Self::TwoBelieve => "two believe",
-            Self::WrongHint => "wrong hint",
-            Self::LinkCut => "link cut",
-            Self::OneWayPartition => "one-way partition",
-            Self::SlowNetwork => "slow network",
-            Self::StrayHandOver => "stray hand-over",
-            Self::StrayTakeOver => "stray take-over",
-            Self::Disconnect => "client disconnected",
-            Self::ProjectorCrash => "projector crash",
-            Self::LockLost => "projector lock lost",
-        }
-    }
-}

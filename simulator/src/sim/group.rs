@@ -92,7 +92,7 @@ impl World {
     pub(super) fn assign(&mut self, partition: usize, nodes: Vec<usize>) {
         let before = std::mem::replace(&mut self.group.assigned[partition], nodes.clone());
         let said = || format!("partition {partition} to {nodes:?}");
-        self.trace.say(self.now_us, Who::Group, "assigns", said);
+        self.say(Who::Group, "assigns", said);
         for node in 0..self.nodes.len() {
             let (was, is) = (before.contains(&node), nodes.contains(&node));
             // A new process does not know its assignment yet.

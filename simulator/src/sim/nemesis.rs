@@ -11,7 +11,7 @@ use position::{LogId, Term};
 use uuid::Uuid;
 
 use super::event::{Ask, ClientEvent, Event, Loss, NodeEvent};
-use super::faults::Fault;
+use super::faults::{Fault, Kind, Target};
 use super::net::Link;
 use super::node::address;
 use super::store;
@@ -26,8 +26,7 @@ impl World {
         }
         let total: u64 = self.plan.faults.iter().map(|(_, share)| share).sum();
         let mut drawn = self.random.below(total);
-        let faults = self.plan.faults.clone();
-        for (fault, share) in faults {
+        for (fault, share) in self.plan.faults.clone() {
             if drawn < share {
                 self.inject(fault);
                 break;
@@ -45,71 +44,57 @@ impl World {
         free.then_some(node)
     }
 
+    fn any_partition(&mut self, fault: Fault) -> usize {
+        let partition = self.random.index(self.logs.len());
+        self.note(fault, || format!("partition {partition}"));
+        partition
+    }
+
     fn later_us(&mut self, least_us: u64, most_us: u64) -> u64 {
         let after_us = self.random.between(least_us, most_us);
         self.until_us(after_us)
     }
 
     fn note(&mut self, fault: Fault, text: impl FnOnce() -> String) {
-        *self.counts.faults.entry(fault).or_default() += 1;
-        self.trace.say(self.now_us, Who::Fault, fault.name(), text);
+        *self.counts.faults.entry(fault.name).or_default() += 1;
+        self.say(Who::Fault, fault.name, text);
     }
 
     fn inject(&mut self, fault: Fault) {
-        match fault {
-            Fault::Crash
-            | Fault::CrashWithLoss
-            | Fault::Pause
-            | Fault::PlannedStop
-            | Fault::SmallClockJump
-            | Fault::LargeClockJump
-            | Fault::Suspension
-            | Fault::ProducerFails
-            | Fault::QueueFull
-            | Fault::StoreAway
-            | Fault::HeldAppends => {
+        match fault.target {
+            Target::Node => {
                 if let Some(node) = self.any_node() {
                     self.note(fault, || format!("node {node}"));
-                    self.inject_into(fault, node);
+                    self.inject_into_node(fault.kind, node);
                 }
             }
-            Fault::SlowAcknowledgements
-            | Fault::NoOffsets
-            | Fault::DuplicateRecord
-            | Fault::Imitation
-            | Fault::SlowLog
-            | Fault::LogAway
-            | Fault::ForeignRecord
-            | Fault::SkippedOffset
-            | Fault::LeaderChange => {
-                let partition = self.random.index(self.logs.len());
-                self.note(fault, || format!("partition {partition}"));
-                self.inject_into_log(fault, partition);
+            Target::Log => {
+                let partition = self.any_partition(fault);
+                self.inject_into_log(fault.kind, partition);
             }
-            Fault::Churn | Fault::Nobody | Fault::TwoBelieve | Fault::WrongHint => {
-                let partition = self.random.index(self.logs.len());
-                self.note(fault, || format!("partition {partition}"));
-                self.inject_into_group(fault, partition);
+            Target::Group => {
+                let partition = self.any_partition(fault);
+                self.inject_into_group(fault.kind, partition);
             }
-            Fault::LinkCut
-            | Fault::OneWayPartition
-            | Fault::SlowNetwork
-            | Fault::StrayHandOver
-            | Fault::StrayTakeOver => self.inject_into_net(fault),
-            Fault::Night => {
-                let minutes = match self.aside.chance(500) {
-                    true => self.aside.between(1, 30),
-                    false => self.aside.between(60, 3 * 24 * 60),
-                };
-                self.note(fault, || format!("{minutes} minutes"));
-                self.slept_us += minutes * 60_000_000;
-            }
-            Fault::Disconnect => {
-                self.note(fault, String::new);
-                self.disconnects = true;
-            }
-            Fault::ProjectorCrash => {
-                self.note(fault, String::new);
+            Target::Net => self.inject_into_net(fault),
+            Target::World => self.inject_into_world(fault),
+        }
+    }
+
+    fn inject_into_world(&mut self, fault: Fault) {
+        if fault.kind == Kind::Night {
+            let minutes = match self.aside.chance(500) {
+                true => self.aside.between(1, 30),
+                false => self.aside.between(60, 3 * 24 * 60),
+            };
+            self.note(fault, || format!("{minutes} minutes"));
+            self.slept_us += minutes * 60_000_000;
+            return;
+        }
+        self.note(fault, String::new);
+        match fault.kind {
+            Kind::Disconnect => self.disconnects = true,
+            Kind::ProjectorCrash => {
                 let projector = self.random.index(self.projectors.len());
                 if self.projectors[projector].up {
                     self.stop_projector(projector);
@@ -117,58 +102,53 @@ impl World {
                     self.schedule.at(at_us, Event::StartProjector(projector));
                 }
             }
-            Fault::LockLost => {
-                self.note(fault, String::new);
-                if !self.projectors[1].up {
-                    self.start_projector(1);
-                }
-            }
+            Kind::LockLost if !self.projectors[1].up => self.start_projector(1),
+            _ => {}
         }
     }
 
-    fn inject_into(&mut self, fault: Fault, node: usize) {
-        match fault {
-            Fault::Crash => self.crash(node, store::Loss::None),
-            Fault::CrashWithLoss => {
+    fn inject_into_node(&mut self, kind: Kind, node: usize) {
+        match kind {
+            Kind::Crash => self.crash(node, store::Loss::None),
+            Kind::CrashWithLoss => {
                 let loss = match self.random.chance(500) {
                     true => store::Loss::LastSave,
                     false => store::Loss::Everything,
                 };
                 self.crash(node, loss);
             }
-            Fault::Pause | Fault::Suspension => {
+            Kind::Pause | Kind::Suspension => {
                 let until_us = self.later_us(10_000, 4_000_000);
                 self.nodes[node].paused_until_us = until_us;
-                if fault == Fault::Suspension {
+                if kind == Kind::Suspension {
                     self.nodes[node].suspended_from_us = self.now_us;
                 }
                 self.schedule.at(until_us, Event::Resume(node));
                 self.notice_gone(node);
             }
-            Fault::PlannedStop if self.nodes[node].leaving.is_some() => {}
-            Fault::PlannedStop => self.begin_leave(node),
-            Fault::SmallClockJump => self.jump(node, 1, 55),
-            Fault::LargeClockJump => {
+            Kind::PlannedStop if self.nodes[node].leaving.is_some() => {}
+            Kind::PlannedStop => self.begin_leave(node),
+            Kind::SmallClockJump => self.jump(node, 1, 55),
+            Kind::LargeClockJump => {
                 let most_s = [600, 3 * 86_400][self.aside.index(2)];
                 self.jump(node, 61, most_s);
             }
-            Fault::ProducerFails => {
+            Kind::ProducerFails => {
                 let producer = self.nodes[node].producer;
                 self.fail_producer(producer, 3_000_000);
             }
-            Fault::QueueFull => {
+            Kind::QueueFull => {
                 self.nodes[node].queue_full_until_us = self.later_us(10_000, 1_000_000);
             }
-            Fault::HeldAppends => {
+            Kind::HeldAppends => {
                 self.nodes[node].appends_held_until_us = self.later_us(10_000, 4_000_000);
             }
-            Fault::StoreAway => {
+            Kind::StoreAway => {
                 let until_us = self.later_us(10_000, 8_000_000);
                 self.nodes[node].store_away_until_us = until_us;
-                self.nodes[node]
-                    .stores
-                    .iter()
-                    .for_each(|store| store.set_away(true));
+                for store in &self.nodes[node].stores {
+                    store.set_away(true);
+                }
                 self.schedule.at(until_us, Event::StoreBack(node));
             }
             _ => {}
@@ -181,17 +161,17 @@ impl World {
         self.nodes[node].clock_off_us = if forward { off_us } else { -off_us };
     }
 
-    fn inject_into_log(&mut self, fault: Fault, partition: usize) {
+    fn inject_into_log(&mut self, kind: Kind, partition: usize) {
         let until_us = self.later_us(20_000, 4_000_000);
         let soon_us = self.later_us(20_000, 1_000_000);
-        match fault {
-            Fault::SlowAcknowledgements => self.slow_acknowledgements_until_us = until_us,
-            Fault::NoOffsets => self.no_offsets_until_us = soon_us,
-            Fault::DuplicateRecord => self.duplicate_next = true,
-            Fault::Imitation => self.imitate_next = true,
-            Fault::SlowLog => self.logs[partition].slow_until_us = until_us,
-            Fault::LogAway => self.logs[partition].away_until_us = soon_us,
-            Fault::ForeignRecord => {
+        match kind {
+            Kind::SlowAcknowledgements => self.slow_acknowledgements_until_us = until_us,
+            Kind::NoOffsets => self.no_offsets_until_us = soon_us,
+            Kind::DuplicateRecord => self.duplicate_next = true,
+            Kind::Imitation => self.imitate_next = true,
+            Kind::SlowLog => self.logs[partition].slow_until_us = until_us,
+            Kind::LogAway => self.logs[partition].away_until_us = soon_us,
+            Kind::ForeignRecord => {
                 let record = NewRecord {
                     key: None,
                     value: Some(Bytes::from_static(b"hello")),
@@ -199,30 +179,28 @@ impl World {
                 };
                 self.append_to_log(partition, record);
             }
-            Fault::SkippedOffset => self.logs[partition].skip(),
-            Fault::LeaderChange => self.logs[partition].epoch += 1,
+            Kind::SkippedOffset => self.logs[partition].skip(),
+            Kind::LeaderChange => self.logs[partition].epoch += 1,
             _ => {}
         }
     }
 
-    fn inject_into_group(&mut self, fault: Fault, partition: usize) {
-        let (one, other) = (
-            self.random.index(self.nodes.len()),
-            self.random.index(self.nodes.len()),
-        );
-        match fault {
-            Fault::Churn => self.assign(partition, vec![one]),
-            Fault::Nobody => {
+    fn inject_into_group(&mut self, kind: Kind, partition: usize) {
+        let nodes = self.nodes.len();
+        let (one, other) = (self.random.index(nodes), self.random.index(nodes));
+        match kind {
+            Kind::Churn => self.assign(partition, vec![one]),
+            Kind::Nobody => {
                 self.assign(partition, Vec::new());
                 let at_us = self.later_us(100_000, 2_000_000);
                 self.schedule.at(at_us, Event::Share);
             }
-            Fault::TwoBelieve => {
+            Kind::TwoBelieve => {
                 self.assign(partition, vec![one, other]);
                 let at_us = self.later_us(100_000, 3_000_000);
                 self.schedule.at(at_us, Event::Share);
             }
-            Fault::WrongHint => {
+            Kind::WrongHint => {
                 let term = self.histories[partition].term;
                 // Outdated hints, hints that were never true, and hints of another log.
                 let term = match self.random.chance(500) {
@@ -256,13 +234,11 @@ impl World {
     }
 
     fn inject_into_net(&mut self, fault: Fault) {
-        let (one, other) = (
-            self.random.index(self.nodes.len()),
-            self.random.index(self.nodes.len()),
-        );
+        let nodes = self.nodes.len();
+        let (one, other) = (self.random.index(nodes), self.random.index(nodes));
         let partition = self.random.index(self.logs.len());
-        match fault {
-            Fault::LinkCut => {
+        match fault.kind {
+            Kind::LinkCut => {
                 let open = self.open_links(|_| true);
                 if open.is_empty() {
                     return;
@@ -284,7 +260,7 @@ impl World {
                 let at_us = self.later_us(500, 1_500_000);
                 self.break_link(number, at_us - now_us);
             }
-            Fault::OneWayPartition if one != other => {
+            Kind::OneWayPartition if one != other => {
                 self.note(fault, || format!("from node {one} to node {other}"));
                 let until_us = self.later_us(100_000, 4_000_000);
                 self.blocked[one][other] = until_us;
@@ -296,19 +272,19 @@ impl World {
                     }
                 }
             }
-            Fault::SlowNetwork => {
+            Kind::SlowNetwork => {
                 self.note(fault, String::new);
                 self.slow_network_until_us = self.later_us(200_000, 3_000_000);
             }
-            Fault::StrayHandOver | Fault::StrayTakeOver if self.nodes[one].up => {
+            Kind::StrayHandOver | Kind::StrayTakeOver if self.nodes[one].up => {
                 self.note(fault, || format!("node {one} partition {partition}"));
                 let reply = Ask {
                     node: other,
                     incarnation: self.nodes[other].incarnation,
                     number: 0,
                 };
-                let control = match fault {
-                    Fault::StrayTakeOver => Control::TakeOver { reply },
+                let control = match fault.kind {
+                    Kind::StrayTakeOver => Control::TakeOver { reply },
                     _ => {
                         let successor = self.hint(other, self.histories[partition].term.0 + 1);
                         Control::HandOver { successor, reply }
@@ -346,8 +322,7 @@ impl World {
     /// Applies the end of a process to everything around it; the node starts again after a while.
     pub(super) fn end_process(&mut self, node: usize) {
         let now_us = self.now_us;
-        self.trace
-            .say(now_us, Who::Node(node), "is gone", String::new);
+        self.say(Who::Node(node), "is gone", String::new);
         let producer = self.nodes[node].producer;
         self.fail_producer(producer, 3_000_000);
         let gone = &mut self.nodes[node];
@@ -393,8 +368,7 @@ impl World {
         let end = self.logs[partition].cut(count);
         self.was_cut = true;
         let said = || format!("partition {partition} ends at offset {end} now");
-        self.trace
-            .say(self.now_us, Who::Fault, "records are cut off", said);
+        self.say(Who::Fault, "records are cut off", said);
         let records = self.logs[partition].records();
         self.histories[partition] = self.histories[partition].read_again(records, &self.asked);
         self.counts.cuts += 1;

@@ -156,8 +156,7 @@ impl World {
         }
         let left_us = deadline_us.saturating_sub(self.now_us);
         let said = || format!("#{sequence} {} to node {to}", request.id.as_str());
-        self.trace
-            .say(self.now_us, Who::Node(from), "forwards", said);
+        self.say(Who::Node(from), "forwards", said);
         let forth = &mut self.links.get_mut(&number).expect("it was looked at").forth;
         forth.last_us = forth.last_us.max(arrives_us);
         if forth.last_us < forth.cut_us {
@@ -297,8 +296,7 @@ impl World {
         }
         let sequence = peer.sequence;
         let said = || format!("partition {partition} #{sequence}: {}", described(&answer));
-        self.trace
-            .say(self.now_us, Who::Node(node), "answers peer", said);
+        self.say(Who::Node(node), "answers peer", said);
         self.answer_link(peer.link, peer.sequence, answer);
     }
 

@@ -6,7 +6,7 @@ use engine::owner::OwnerSettings;
 use event_log::claim::IDEMPOTENCY_WINDOW_MS;
 use event_log::known_bad::Flaw;
 
-use super::faults::{FAULTS, Fault};
+use super::faults::{FAULTS, Fault, Kind};
 use super::random::Random;
 
 /// A known-bad change in the parts around the engine: a mistake built in on purpose, which the
@@ -78,26 +78,6 @@ pub struct Plan {
     pub flaw: Flaw,
 }
 
-impl Options {
-    /// All defaults, with a mistake.
-    #[must_use]
-    pub fn with_mistake(mistake: Mistake) -> Self {
-        Self {
-            mistake: Some(mistake),
-            ..Self::default()
-        }
-    }
-
-    /// All defaults, with a change of the engine that breaks the protocol.
-    #[must_use]
-    pub fn with_flaw(flaw: Flaw) -> Self {
-        Self {
-            flaw,
-            ..Self::default()
-        }
-    }
-}
-
 impl Plan {
     #[must_use]
     pub fn draw(random: &mut Random, options: &Options) -> Self {
@@ -129,11 +109,11 @@ impl Plan {
         // Each run has only some of the faults, so that frequent ones do not hide rare ones.
         let mut faults: Vec<(Fault, u64)> = Vec::new();
         for fault in FAULTS {
-            let source = match fault {
-                Fault::Suspension | Fault::Night => &mut aside,
+            let source = match fault.kind {
+                Kind::Suspension | Kind::Night => &mut aside,
                 _ => &mut *random,
             };
-            let is_possible = nights || fault != Fault::Night;
+            let is_possible = nights || fault.kind != Kind::Night;
             if source.chance(450) && is_possible {
                 faults.push((fault, source.between(1, 8)));
             }

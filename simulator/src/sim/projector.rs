@@ -10,7 +10,6 @@ use event_log::chain::Stop;
 use event_log::checkpoint::Checkpoint;
 use event_log::log::Chunk;
 use event_log::subscription::{Batch, Follower, ProofNeed};
-use position::Partition;
 
 use super::event::{Event, Look, ProjectorEvent};
 use super::history::{Row, take};
@@ -27,68 +26,62 @@ const FOREIGN_PROOF_EVERY_US: u64 = 1_000_000;
 /// The pause after a failure, in microseconds.
 const RETRY_AFTER_US: u64 = 200_000;
 
-/// The database that all projectors write.
-pub struct Database {
-    /// The checkpoint of each partition.
-    pub checkpoints: Vec<Option<Checkpoint>>,
-    /// The rows of each partition, by stream.
-    pub rows: Vec<BTreeMap<String, Row>>,
+/// What the database that all projectors write holds of one partition.
+#[derive(Default)]
+pub struct Tables {
+    pub checkpoint: Option<Checkpoint>,
+    /// The rows, by stream.
+    pub rows: BTreeMap<String, Row>,
 }
 
 #[derive(Default)]
 pub struct Projector {
     pub up: bool,
     life: u32,
-    followers: Vec<Follower>,
-    /// Why a partition's follower goes no further.
-    pub stopped: Vec<Option<Stop>>,
-    /// Whether a reader is open; opening one needs a proof first.
+    /// The state of its reading of each partition.
+    pub readers: Vec<Reader>,
+    /// Whether the log is open for it; opening it needs a proof first.
     is_open: bool,
-    proved_us: Vec<Option<u64>>,
     batches: VecDeque<Batch>,
 }
 
-impl Database {
-    pub(super) fn new(partitions: usize) -> Self {
-        Self {
-            checkpoints: vec![None; partitions],
-            rows: vec![BTreeMap::new(); partitions],
-        }
-    }
+pub struct Reader {
+    follower: Follower,
+    /// Why the follower goes no further.
+    pub stopped: Option<Stop>,
+    proved_us: Option<u64>,
 }
 
 impl World {
     fn tell_projector(&mut self, after_us: u64, projector: usize, event: ProjectorEvent) {
         let life = self.projectors[projector].life;
-        self.schedule.at(
-            self.now_us + after_us,
-            Event::Projector {
-                projector,
-                life,
-                event,
-            },
-        );
+        let event = Event::Projector {
+            projector,
+            life,
+            event,
+        };
+        self.schedule.at(self.now_us + after_us, event);
     }
 
     /// Starts a projector, or restarts it.
     pub(super) fn start_projector(&mut self, number: usize) {
-        let flaw = self.plan.flaw;
-        let followers = self.database.checkpoints.iter().enumerate();
-        let followers = followers.map(|(partition, durable)| {
-            let partition = u32::try_from(partition).expect("there are few");
-            Follower::new(Partition(partition), durable.clone()).flawed(flaw)
+        let partitions = self.histories.iter().map(|history| history.partition);
+        let readers = partitions.zip(&self.database).map(|(partition, tables)| {
+            let follower = Follower::new(partition, tables.checkpoint.clone());
+            Reader {
+                follower: follower.flawed(self.plan.flaw),
+                stopped: None,
+                proved_us: None,
+            }
         });
-        let followers: Vec<Follower> = followers.collect();
-        let projector = &mut self.projectors[number];
-        projector.up = true;
-        projector.life += 1;
-        projector.stopped = vec![None; followers.len()];
-        projector.proved_us = vec![None; followers.len()];
-        projector.followers = followers;
-        projector.is_open = false;
-        projector.batches.clear();
-        self.trace
-            .say(self.now_us, Who::Projector(number), "starts", String::new);
+        self.projectors[number] = Projector {
+            up: true,
+            life: self.projectors[number].life + 1,
+            readers: readers.collect(),
+            is_open: false,
+            batches: VecDeque::new(),
+        };
+        self.say(Who::Projector(number), "starts", String::new);
         self.tell_projector(0, number, ProjectorEvent::Read);
     }
 
@@ -114,10 +107,9 @@ impl World {
     fn interrupted(&mut self, number: usize) {
         let projector = &mut self.projectors[number];
         projector.is_open = false;
-        projector
-            .followers
-            .iter_mut()
-            .for_each(Follower::interrupted);
+        for reader in &mut projector.readers {
+            reader.follower.interrupted();
+        }
         self.tell_projector(RETRY_AFTER_US, number, ProjectorEvent::Read);
     }
 
@@ -128,7 +120,9 @@ impl World {
                 return self.interrupted(number);
             }
             let partition = self.histories[place].partition;
-            let from = self.projectors[number].followers[place].next_offset();
+            let from = self.projectors[number].readers[place]
+                .follower
+                .next_offset();
             chunks.push(log.read(partition, from, PROJECTOR_READ_MAX));
         }
         let delay_us = self.delay_us();
@@ -136,34 +130,30 @@ impl World {
     }
 
     fn take_chunks(&mut self, number: usize, chunks: Vec<Chunk>) {
-        let projector = &mut self.projectors[number];
         for chunk in chunks {
             let place = chunk.partition.0 as usize;
-            let follower = &mut projector.followers[place];
-            for record in chunk.records {
-                if let Err(stop) = follower.take(record) {
-                    projector.stopped[place] = Some(stop);
-                    break;
-                }
+            let reader = &mut self.projectors[number].readers[place];
+            let mut records = chunk.records.into_iter();
+            if let Err(stop) = records.try_for_each(|record| reader.follower.take(record)) {
+                reader.stopped = Some(stop);
             }
-            follower.set_at_end(chunk.at_end);
+            reader.follower.set_at_end(chunk.at_end);
         }
         self.look_where_due(number);
     }
 
     fn look_where_due(&mut self, number: usize) {
         let mut looks = Vec::new();
-        for place in 0..self.logs.len() {
-            let projector = &self.projectors[number];
-            let follower = &projector.followers[place];
-            let lately = projector.proved_us[place]
-                .is_some_and(|at_us| self.now_us < at_us + FOREIGN_PROOF_EVERY_US);
+        for (place, reader) in self.projectors[number].readers.iter().enumerate() {
+            let follower = &reader.follower;
             let due = match follower.proof_need() {
                 ProofNeed::None => false,
                 ProofNeed::Due => true,
-                ProofNeed::Foreign => !lately,
+                ProofNeed::Foreign => reader
+                    .proved_us
+                    .is_none_or(|at_us| self.now_us >= at_us + FOREIGN_PROOF_EVERY_US),
             };
-            if due && projector.stopped[place].is_none() {
+            if due && reader.stopped.is_none() {
                 let look = self.logs[place].reached(self.now_us).ok().map(|log| {
                     let place = follower.places_to_prove().first().copied();
                     let found = place.and_then(|offset| log.at(offset)).cloned();
@@ -181,23 +171,18 @@ impl World {
             let Some((end, found)) = look else {
                 return self.interrupted(number);
             };
-            let projector = &mut self.projectors[number];
-            let follower = &mut projector.followers[place];
-            projector.proved_us[place] = Some(self.now_us);
-            if let Err(damage) = follower.prove(end, found.as_ref()) {
-                projector.stopped[place] = Some(damage.into());
+            let reader = &mut self.projectors[number].readers[place];
+            reader.proved_us = Some(self.now_us);
+            if let Err(damage) = reader.follower.prove(end, found.as_ref()) {
+                reader.stopped = Some(damage.into());
             }
         }
         let projector = &mut self.projectors[number];
         if !std::mem::replace(&mut projector.is_open, true) {
             return self.tell_projector(0, number, ProjectorEvent::Read);
         }
-        let places = 0..projector.followers.len();
-        let batches = places.filter_map(|place| {
-            let going = projector.stopped[place].is_none();
-            going.then(|| projector.followers[place].batch()).flatten()
-        });
-        projector.batches = batches.collect();
+        let going = projector.readers.iter_mut().filter(|r| r.stopped.is_none());
+        projector.batches = going.filter_map(|r| r.follower.batch()).collect();
         self.next_batch(number);
     }
 
@@ -222,16 +207,17 @@ impl World {
         let Some(batch) = self.projectors[number].batches.front() else {
             return;
         };
-        let continues = self.database.checkpoints[partition] == batch.before
+        let tables = &mut self.database[partition];
+        let continues = tables.checkpoint == batch.before
             || mistake == Some(Mistake::ProjectorWithoutCompareAndSet);
         if continues {
             for placed in &batch.commits {
                 let stream = placed.commit.stream.as_str().to_owned();
-                let row = self.database.rows[partition].entry(stream).or_default();
+                let row = tables.rows.entry(stream).or_default();
                 take(row, &placed.commit);
             }
             if mistake != Some(Mistake::ProjectorInTwoSteps) {
-                self.database.checkpoints[partition] = Some(batch.after.clone());
+                tables.checkpoint = Some(batch.after.clone());
                 self.check_rows(partition);
             }
         }
@@ -244,9 +230,7 @@ impl World {
         if !done {
             // Another projector is at work. This one stops, and later continues from the checkpoint
             // stored then.
-            let who = Who::Projector(number);
-            self.trace
-                .say(self.now_us, who, "lost a checkpoint", String::new);
+            self.say(Who::Projector(number), "lost a checkpoint", String::new);
             self.stop_projector(number);
             let at_us = self.now_us + self.random.between(10_000, RETRY_AFTER_US);
             return self.schedule.at(at_us, Event::StartProjector(number));
@@ -255,35 +239,28 @@ impl World {
             return;
         };
         if self.plan.mistake == Some(Mistake::ProjectorInTwoSteps) {
-            self.database.checkpoints[partition] = Some(batch.after.clone());
+            self.database[partition].checkpoint = Some(batch.after.clone());
             self.check_rows(partition);
         }
         let position = batch.after.position;
         let said = || format!("partition {partition} at position {position}");
-        self.trace
-            .say(self.now_us, Who::Projector(number), "has written", said);
+        self.say(Who::Projector(number), "has written", said);
         self.next_batch(number);
     }
 
     /// Compares the rows of a partition with an independent fold at their checkpoint.
     pub(super) fn check_rows(&mut self, partition: usize) {
-        let Some(checkpoint) = &self.database.checkpoints[partition] else {
+        let tables = &self.database[partition];
+        let Some(checkpoint) = tables.checkpoint.as_ref().filter(|_| !self.was_cut) else {
             return;
         };
-        if self.was_cut {
-            return;
-        }
         let history = &self.histories[partition];
         let position = checkpoint.position;
-        let head = history.head_at(position);
-        if head != Some(checkpoint.head) {
-            let what =
-                format!("a projector's chain at position {position} of partition {partition}");
-            return self.break_off(Invariant::ReadersAgree, what);
-        }
-        if history.rows_at(position) != self.database.rows[partition] {
-            let what = format!("rows at position {position} of partition {partition}");
-            self.break_off(Invariant::RowsAreTheFold, what);
+        let at = format!("at position {position} of partition {partition}");
+        if history.head_at(position) != Some(checkpoint.head) {
+            self.break_off(Invariant::ReadersAgree, format!("a projector's chain {at}"));
+        } else if history.rows_at(position) != tables.rows {
+            self.break_off(Invariant::RowsAreTheFold, format!("rows {at}"));
         }
     }
 }

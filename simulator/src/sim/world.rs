@@ -21,7 +21,6 @@ use uuid::Uuid;
 use super::book::{self, Accounts};
 use super::client::{Client, Connection};
 use super::event::{ClientEvent, Event, NodeEvent, Schedule};
-use super::faults::Fault;
 use super::group::Group;
 use super::history::{Asked, AskedFor, PartitionHistory};
 use super::log::PartitionLog;
@@ -29,9 +28,9 @@ use super::net::Link;
 use super::node::{Node, away};
 use super::plan::Plan;
 use super::producer::Producer;
-use super::projector::{Database, Projector};
+use super::projector::{Projector, Tables};
 use super::random::Random;
-use super::trace::Trace;
+use super::trace::{Trace, Who};
 use super::violation::{Invariant, Violation};
 
 /// The moment at which every run begins, in microseconds since 1970.
@@ -46,8 +45,8 @@ const PIECES: usize = 256;
 /// Counters of what happened in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Faults that were injected.
-    pub faults: BTreeMap<Fault, u64>,
+    /// Faults that were injected, by name.
+    pub faults: BTreeMap<&'static str, u64>,
     /// Cuts of the log.
     pub cuts: u64,
     /// Lines that were sent, repetitions included.
@@ -60,9 +59,7 @@ pub struct Counts {
     pub unknown: u64,
     /// Answers *turned away*.
     pub turned_away: u64,
-    /// Answers that an id was used for another command.
-    pub reused: u64,
-    /// All other answers.
+    /// All other answers, except that an id was used for another command.
     pub other: u64,
 }
 
@@ -70,7 +67,7 @@ impl Counts {
     /// Adds the counters of another run.
     pub fn add(&mut self, other: &Self) {
         for (fault, count) in &other.faults {
-            *self.faults.entry(*fault).or_default() += count;
+            *self.faults.entry(fault).or_default() += count;
         }
         self.cuts += other.cuts;
         self.sent += other.sent;
@@ -78,16 +75,14 @@ impl Counts {
         self.refused += other.refused;
         self.unknown += other.unknown;
         self.turned_away += other.turned_away;
-        self.reused += other.reused;
         self.other += other.other;
     }
 
     pub(super) fn answered(&mut self, result: &Result<Answer, SubmitError>) {
         match result {
-            Ok(_) => {}
             Err(SubmitError::Unknown) => self.unknown += 1,
             Err(SubmitError::TurnedAway { .. }) => self.turned_away += 1,
-            Err(SubmitError::IdReused) => self.reused += 1,
+            Ok(_) | Err(SubmitError::IdReused) => {}
             Err(_) => self.other += 1,
         }
     }
@@ -122,7 +117,7 @@ pub struct World {
     pub(super) clients: Vec<Client>,
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) projectors: Vec<Projector>,
-    pub(super) database: Database,
+    pub(super) database: Vec<Tables>,
     pub(super) slow_acknowledgements_until_us: u64,
     pub(super) no_offsets_until_us: u64,
     pub(super) slow_network_until_us: u64,
@@ -180,7 +175,7 @@ impl World {
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             connections: BTreeMap::new(),
             projectors: (0..2).map(|_| Projector::default()).collect(),
-            database: Database::new(partitions),
+            database: numbered().map(|_| Tables::default()).collect(),
             slow_acknowledgements_until_us: 0,
             no_offsets_until_us: 0,
             slow_network_until_us: 0,
@@ -346,8 +341,7 @@ impl World {
         if suspended_from_us > 0 {
             self.nodes[node].suspended_us += self.now_us - suspended_from_us;
         }
-        let who = super::trace::Who::Node(node);
-        self.trace.say(self.now_us, who, "goes on", String::new);
+        self.say(Who::Node(node), "goes on", String::new);
         let incarnation = self.nodes[node].incarnation;
         for event in std::mem::take(&mut self.nodes[node].backlog) {
             // One of these events may be the one that ends the planned stop.
@@ -440,12 +434,16 @@ impl World {
         }
     }
 
+    /// Notes an event in the trace.
+    pub(super) fn say(&mut self, who: Who, what: &str, text: impl FnOnce() -> String) {
+        self.trace.say(self.now_us, who, what, text);
+    }
+
     /// Notes the first broken promise; it ends the run.
     pub(super) fn break_off(&mut self, invariant: Invariant, what: String) {
         if self.violation.is_none() {
-            let said = || format!("{}: {what}", invariant.sentence());
-            let who = super::trace::Who::Log;
-            self.trace.say(self.now_us, who, "VIOLATION", said);
+            let said = || format!("{invariant}: {what}");
+            self.say(Who::Log, "VIOLATION", said);
             self.violation = Some(Violation {
                 invariant,
                 at_us: self.now_us,

@@ -31,8 +31,22 @@ fn breaks_beside(options: &Options, promises: &[Invariant], beside: &[Invariant]
     panic!("{seeds_max} seeds found nothing");
 }
 
+fn flaw(bad: KnownBad) -> Options {
+    Options {
+        flaw: bad.into(),
+        ..Options::default()
+    }
+}
+
+fn mistake(mistake: Mistake) -> Options {
+    Options {
+        mistake: Some(mistake),
+        ..Options::default()
+    }
+}
+
 fn flawed(bad: KnownBad, promises: &[Invariant]) {
-    breaks(&Options::with_flaw(bad.into()), promises);
+    breaks(&flaw(bad), promises);
 }
 
 #[test]
@@ -62,7 +76,7 @@ fn looking_once_at_the_end_of_the_log_after_a_doubt() {
     ];
     // An owner gets a new producer with each claim. This one goes on without a claim, and stands
     // still if its producer has failed; its lies come where the producer lives.
-    let options = Options::with_flaw(KnownBad::LooksOnceAfterDoubt.into());
+    let options = flaw(KnownBad::LooksOnceAfterDoubt);
     breaks_beside(&options, &promises, &[Invariant::MovesAgain], SEEDS_MAX);
 }
 
@@ -74,7 +88,7 @@ fn taking_whatever_counts_under_the_own_headers_for_the_own_record() {
 
 #[test]
 fn sending_what_was_held_back_although_the_claim_is_in_doubt() {
-    let options = Options::with_flaw(KnownBad::SendsAfterDoubt.into());
+    let options = flaw(KnownBad::SendsAfterDoubt);
     breaks_beside(
         &options,
         &[Invariant::SilentAfterDoubt],
@@ -98,7 +112,7 @@ fn claiming_and_appending_by_a_clock_that_is_a_day_off() {
 fn appending_what_was_not_read_again() {
     let options = Options {
         unreadable: true,
-        ..Options::with_flaw(KnownBad::AppendsUnread.into())
+        ..flaw(KnownBad::AppendsUnread)
     };
     breaks(&options, &[Invariant::Readable]);
 }
@@ -136,7 +150,7 @@ fn taking_the_recorded_time_for_the_business_time() {
 fn resuming_without_a_proof() {
     let options = Options {
         cuts: Some(true),
-        ..Options::with_flaw(KnownBad::NeverProves.into())
+        ..flaw(KnownBad::NeverProves)
     };
     breaks(&options, &[Invariant::CutIsNoticed]);
 }
@@ -147,7 +161,7 @@ fn trusting_what_was_acknowledged_while_leaders_changed() {
     // owner's next claim lands.
     let options = Options {
         cuts: Some(true),
-        ..Options::with_flaw(KnownBad::TrustsAcrossLeaders.into())
+        ..flaw(KnownBad::TrustsAcrossLeaders)
     };
     breaks_beside(&options, &[Invariant::CutIsNoticed], &[], SEEDS_RARE_MAX);
 }
@@ -167,18 +181,18 @@ fn stopping_a_partition_where_the_rules_fail() {
 
 #[test]
 fn forwarding_with_a_new_command_id() {
-    let options = Options::with_mistake(Mistake::ForwardsUnderNewId);
+    let options = mistake(Mistake::ForwardsUnderNewId);
     breaks(&options, &[Invariant::AtMostOnce, Invariant::Asked]);
 }
 
 #[test]
 fn a_projector_without_compare_and_set() {
-    let options = Options::with_mistake(Mistake::ProjectorWithoutCompareAndSet);
+    let options = mistake(Mistake::ProjectorWithoutCompareAndSet);
     breaks(&options, &[Invariant::RowsAreTheFold]);
 }
 
 #[test]
 fn a_projector_that_writes_rows_and_checkpoint_apart() {
-    let options = Options::with_mistake(Mistake::ProjectorInTwoSteps);
+    let options = mistake(Mistake::ProjectorInTwoSteps);
     breaks(&options, &[Invariant::RowsAreTheFold]);
 }
