@@ -5,13 +5,14 @@
 use engine::command::{Answer, Decision};
 use engine::owner::Phase;
 use engine::seat::Seat;
-use event_log::commit::Outcome;
+use event_log::commit::{Commit, Outcome};
 use event_log::record::NewRecord;
 
 use super::door::SimClient;
-use super::history::CommandKey;
+use super::event::Event;
+use super::history::{Broken, CommandKey, key_of};
 use super::net::SimPeer;
-use super::node::Task;
+use super::node::{Node, Task};
 use super::trace::Who;
 use super::violation::Invariant;
 use super::world::{RECOVERY_US, World};
@@ -19,10 +20,17 @@ use super::world::{RECOVERY_US, World};
 /// How many commands may wait in a seat: one batch of inputs, what an owner gave back, and what was
 /// open on a link.
 const WAITING_MAX: usize = 256 + 1_024 + 1_024;
+/// How often the promises that need time are checked, in microseconds.
+const PROBE_EVERY_US: u64 = 100_000;
 /// When everything is started once more after a cut, and when the result is checked, in
 /// microseconds.
 const CUT_RESTART_US: u64 = 2_000_000;
 const CUT_LOOK_US: u64 = 5_000_000;
+
+/// A node's task in a partition, if the node is up.
+fn task_of(node: &Node, partition: usize) -> Option<&Task> {
+    node.tasks.get(partition).and_then(Option::as_ref)
+}
 
 impl World {
     /// Checks an answer against the log at the moment when it is given.
@@ -30,57 +38,38 @@ impl World {
         if self.was_cut {
             return;
         }
-        let key = (
-            answer.stream.as_str().to_owned(),
-            answer.command_id.as_str().to_owned(),
-        );
-        let partition = self.partition_of(&key.0);
-        if let Some((invariant, what)) = self.held_against_log(partition, &key, answer) {
+        let key = key_of(&answer.stream, &answer.command_id);
+        if let Some((invariant, what)) = self.held_against_log(&key, answer) {
             self.break_off(invariant, what);
         }
     }
 
-    /// How an answer differs from the log, if it does.
-    pub(super) fn held_against_log(
-        &self,
-        partition: usize,
-        key: &CommandKey,
-        answer: &Answer,
-    ) -> Option<(Invariant, String)> {
-        let differs = |what: String| {
-            let (stream, id) = key;
-            let what = format!("{id} of {stream} was answered, and {what}");
-            Some((Invariant::AnsweredIsThere, what))
-        };
-        let history = &self.histories[partition];
-        if answer.command_id.as_str() != key.1 {
-            return differs(format!("the answer is of {}", answer.command_id.as_str()));
-        }
-        if !history.has(key) {
-            return differs("is not in the log".to_owned());
-        }
+    /// How an answer to a command differs from the log, if it does.
+    pub(super) fn held_against_log(&self, key: &CommandKey, answer: &Answer) -> Option<Broken> {
+        let (stream, id) = key;
+        let history = &self.histories[self.partition_of(stream)];
         let position = answer.position.positions.get(&history.partition);
-        let counted = history
-            .of(key)
-            .find(|counted| position == Some(&counted.position));
-        let Some(commit) = counted.map(|counted| &counted.commit) else {
-            return differs("stands elsewhere".to_owned());
-        };
-        if answer.version != commit.version() {
-            return differs("stands elsewhere".to_owned());
-        }
-        let agrees = match &answer.decision {
+        let counted = history.of(key).find(|c| position == Some(&c.position));
+        let commit = counted.map(|counted| &counted.commit);
+        let commit = commit.filter(|commit| commit.version() == answer.version);
+        let agrees = |commit: &Commit| match &answer.decision {
             Decision::Accepted(events) => {
                 let ids = commit.events.iter().map(|event| event.id);
                 commit.outcome == Outcome::Accepted && events.iter().map(|e| e.id).eq(ids)
             }
             Decision::Rejected(rejection) => commit.rejection.as_ref() == Some(rejection),
         };
-        if agrees {
-            None
-        } else {
-            differs("the log says otherwise".to_owned())
-        }
+        let differs = match commit {
+            _ if answer.command_id.as_str() != id => {
+                format!("the answer is of {}", answer.command_id.as_str())
+            }
+            _ if !history.has(key) => "is not in the log".to_owned(),
+            None => "stands elsewhere".to_owned(),
+            Some(commit) if !agrees(commit) => "the log says otherwise".to_owned(),
+            Some(_) => return None,
+        };
+        let what = format!("{id} of {stream} was answered, and {differs}");
+        Some((Invariant::AnsweredIsThere, what))
     }
 
     /// Checks that the owner's state allows the append that is handed to the log.
@@ -99,33 +88,24 @@ impl World {
 
     /// Checks a task after it ran.
     pub(super) fn look_at(&mut self, node: usize, partition: usize, task: &Task) {
-        let owner = task.seat().owner();
-        let chain = owner.chain();
         if self.was_cut {
             return;
         }
+        let (seat, owner) = (task.seat(), task.seat().owner());
+        let position = owner.chain().position;
+        let (in_flight, frozen) = (owner.in_flight(), owner.frozen_streams());
+        let waits = seat.waiting() + seat.forwarded_waiting();
         if let Phase::Stopped(stop) = owner.phase() {
-            let what = format!("node {node}: {stop}");
-            return self.break_off(Invariant::NoFalseAlarm, what);
-        }
-        if self.histories[partition].head_at(chain.position) != Some(chain.head) {
-            let position = chain.position;
+            self.break_off(Invariant::NoFalseAlarm, format!("node {node}: {stop}"));
+        } else if self.histories[partition].head_at(position) != Some(owner.chain().head) {
             let what = format!("node {node} at position {position} of partition {partition}");
-            return self.break_off(Invariant::ReadersAgree, what);
-        }
-        if owner.frozen_streams() > 0 && !self.nodes[node].is_broken {
-            let frozen = owner.frozen_streams();
+            self.break_off(Invariant::ReadersAgree, what);
+        } else if frozen > 0 && !self.nodes[node].is_broken {
             let what =
                 format!("node {node} has {frozen} frozen streams, and its rules do not fail");
-            return self.break_off(Invariant::FailuresStayAlone, what);
-        }
-        let most = self.plan.settings.in_flight_max;
-        let waits = task.seat().waiting() + task.seat().forwarded_waiting();
-        if owner.in_flight() > most || waits > WAITING_MAX {
-            let what = format!(
-                "node {node} has {} in flight, and {waits} wait",
-                owner.in_flight()
-            );
+            self.break_off(Invariant::FailuresStayAlone, what);
+        } else if in_flight > self.plan.settings.in_flight_max || waits > WAITING_MAX {
+            let what = format!("node {node} has {in_flight} in flight, and {waits} wait");
             self.break_off(Invariant::Bounded, what);
         }
     }
@@ -152,7 +132,11 @@ impl World {
             self.start_projector(0);
         }
         self.share();
-        self.begin_probes();
+        self.probe_later();
+    }
+
+    pub(super) fn probe_later(&mut self) {
+        self.schedule.at(self.now_us + PROBE_EVERY_US, Event::Probe);
     }
 
     /// Checks whether everything that should work again does.
@@ -170,50 +154,36 @@ impl World {
         }
     }
 
-    /// A node that believes in an owner whom the log does not know. A node that knows only a former
-    /// owner is no problem: each node that it asks corrects it.
-    fn who_is_led_astray(&self) -> Option<String> {
+    fn what_stands_still(&self) -> Option<String> {
+        for (partition, history) in self.histories.iter().enumerate() {
+            let owns = |task: &Task| {
+                let current = task.seat().owner().held_term() == Some(history.term);
+                current && task.seat().not_owning().is_none()
+            };
+            let mut tasks = self.nodes.iter().map(|node| task_of(node, partition));
+            if !tasks.any(|task| task.is_some_and(owns)) {
+                let said = self.nodes.iter().enumerate().map(|(number, node)| {
+                    let phase = task_of(node, partition).map(|task| task.seat().owner().phase());
+                    format!("node {number}: {phase:?}")
+                });
+                let said = said.collect::<Vec<_>>().join("; ");
+                return Some(format!("nobody owns partition {partition}; {said}"));
+            }
+        }
         for (number, node) in self.nodes.iter().enumerate() {
             for (partition, task) in node.tasks.iter().enumerate() {
-                let target = task.as_ref().and_then(|task| task.seat().target());
-                if let Some(hint) = target
+                // A node that believes in an owner whom the log does not know. A node that knows
+                // only a former owner is no problem: each node that it asks corrects it.
+                if let Some(hint) = task.as_ref().and_then(|task| task.seat().target())
                     && hint.term > self.histories[partition].term
                 {
+                    let (owner, term) = (&hint.node, hint.term);
                     return Some(format!(
-                        "node {number} takes {} for the owner of partition {partition} in term {}",
-                        hint.node, hint.term
+                        "node {number} takes {owner} for the owner of partition {partition} in \
+                         term {term}"
                     ));
                 }
             }
-        }
-        None
-    }
-
-    fn what_stands_still(&self) -> Option<String> {
-        for partition in 0..self.logs.len() {
-            let owns = |node: &super::node::Node| {
-                let task = node.tasks.get(partition).and_then(Option::as_ref);
-                task.is_some_and(|task| {
-                    let term = task.seat().owner().held_term();
-                    let current = term == Some(self.histories[partition].term);
-                    current && task.seat().not_owning().is_none()
-                })
-            };
-            if !self.nodes.iter().any(owns) {
-                let said = self.nodes.iter().enumerate().map(|(number, node)| {
-                    let task = node.tasks.get(partition).and_then(Option::as_ref);
-                    let phase = task.map(|task| task.seat().owner().phase().clone());
-                    format!("node {number}: {phase:?}")
-                });
-                let said: Vec<String> = said.collect();
-                return Some(format!(
-                    "nobody owns partition {partition}; {}",
-                    said.join("; ")
-                ));
-            }
-        }
-        if let Some(what) = self.who_is_led_astray() {
-            return Some(what);
         }
         for (number, client) in self.clients.iter().enumerate() {
             if !client.finished {
@@ -224,8 +194,9 @@ impl World {
         for (partition, history) in self.histories.iter().enumerate() {
             let reached = self.database[partition].checkpoint.as_ref();
             let reached = reached.map(|checkpoint| checkpoint.position);
-            if reached != Some(history.position()) {
-                let (at, end) = (reached.unwrap_or_default(), history.position());
+            let end = history.position();
+            if reached != Some(end) {
+                let at = reached.unwrap_or_default();
                 return Some(format!(
                     "rows of partition {partition} are at {at} of {end}"
                 ));
@@ -239,12 +210,10 @@ impl World {
         self.finished = true;
         for partition in 0..self.logs.len() {
             // Reading the whole log again must give what was found record by record.
-            let records = self.logs[partition].records();
-            let again = self.histories[partition].read_again(records, &self.asked);
+            let (records, found) = (self.logs[partition].records(), &self.histories[partition]);
+            let again = found.read_again(records, &self.asked);
             let position = again.position();
-            if again.head_at(position) != self.histories[partition].head_at(position)
-                || position != self.histories[partition].position()
-            {
+            if (position, again.head_at(position)) != (found.position(), found.head_at(position)) {
                 let what = format!("partition {partition} read once more");
                 self.break_off(Invariant::ReadersAgree, what);
             }
@@ -268,21 +237,17 @@ impl World {
             return;
         }
         for partition in 0..self.logs.len() {
-            for node in 0..self.nodes.len() {
-                let task = self.nodes[node]
-                    .tasks
-                    .get(partition)
-                    .and_then(Option::as_ref);
-                let Some(task) = task else { continue };
-                let chain = task.seat().owner().chain();
+            let history = &self.histories[partition];
+            for (number, node) in self.nodes.iter().enumerate() {
+                let Some(task) = task_of(node, partition) else {
+                    continue;
+                };
+                let owner = task.seat().owner();
+                let chain = owner.chain();
                 // A node that stands by proves before it continues.
-                let stopped = matches!(
-                    task.seat().owner().phase(),
-                    Phase::Stopped(_) | Phase::StandingBy { .. }
-                );
-                let head = self.histories[partition].head_at(chain.position);
-                if !stopped && head != Some(chain.head) {
-                    let what = format!("node {node} goes on in partition {partition}");
+                let stopped = matches!(owner.phase(), Phase::Stopped(_) | Phase::StandingBy { .. });
+                if !stopped && history.head_at(chain.position) != Some(chain.head) {
+                    let what = format!("node {number} goes on in partition {partition}");
                     return self.break_off(Invariant::CutIsNoticed, what);
                 }
             }
@@ -291,7 +256,6 @@ impl World {
             let Some(checkpoint) = &tables.checkpoint else {
                 continue;
             };
-            let history = &self.histories[partition];
             let continues = history.head_at(checkpoint.position) == Some(checkpoint.head)
                 && history.rows_at(checkpoint.position) == tables.rows;
             if !stopped && !continues {

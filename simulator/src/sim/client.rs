@@ -28,7 +28,6 @@ const LINES_MAX: u64 = 6;
 pub struct Open {
     line: Line,
     key: CommandKey,
-    partition: usize,
     /// Whether its id is that of another command.
     reuses: bool,
     /// The amount on which the rules fail, if it has one.
@@ -65,18 +64,16 @@ impl World {
         match event {
             ClientEvent::Go => self.go(client),
             ClientEvent::Answer(connection, line, result) => {
-                let current = self.clients[client].connection.as_mut();
-                let current = current.filter(|(open, _)| *open == connection);
+                let current = &mut self.clients[client].connection;
+                let current = current.as_mut().filter(|(open, _)| *open == connection);
                 if current.is_some_and(|(_, waiting)| waiting.remove(&line)) {
                     self.take_answer(client, line, *result);
                     self.go_on(client);
                 }
             }
             ClientEvent::Lost(connection, loss) => {
-                let current = self.clients[client]
-                    .connection
-                    .take_if(|c| c.0 == connection);
-                let Some((_, waiting)) = current else {
+                let current = &mut self.clients[client].connection;
+                let Some((_, waiting)) = current.take_if(|(open, _)| *open == connection) else {
                     return;
                 };
                 let said = || format!("{loss:?}, {} lines open", waiting.len());
@@ -119,8 +116,16 @@ impl World {
             _ => 150_000,
         };
         let at_us = self.now_us + self.random.between(100, most_us);
-        let event = ClientEvent::Go;
+        self.tell_client(at_us, client, ClientEvent::Go);
+    }
+
+    pub(super) fn tell_client(&mut self, at_us: u64, client: usize, event: ClientEvent) {
         self.schedule.at(at_us, Event::Client { client, event });
+    }
+
+    /// Whether a command left a commit.
+    fn is_there(&self, key: &CommandKey) -> bool {
+        self.histories[self.partition_of(&key.0)].has(key)
     }
 
     fn go(&mut self, client: usize) {
@@ -131,18 +136,15 @@ impl World {
             self.clients[client].is_last = self.quiet;
             self.new_batch(client);
         }
-        let mut lines = Vec::new();
         let (timeout_us, now_us) = (self.random.between(20_000, 1_500_000), self.now_us);
-        for open in &mut self.clients[client].open {
-            open.line.timeout_us = timeout_us;
-            lines.push(open.line.clone());
-        }
-        let open = self.clients[client].open.iter();
-        let untouched = open.filter(|open| !open.uncertain && !open.reuses);
-        let found = untouched
-            .map(|open| (open.partition, open.key.clone()))
-            .find(|(partition, key)| self.histories[*partition].has(key));
-        if let Some((_, (stream, id))) = found {
+        let open = &mut self.clients[client].open;
+        open.iter_mut()
+            .for_each(|open| open.line.timeout_us = timeout_us);
+        let lines: Vec<Line> = open.iter().map(|open| open.line.clone()).collect();
+        let untouched = |open: &&Open| !open.uncertain && !open.reuses;
+        let mut untouched = self.clients[client].open.iter().filter(untouched);
+        if let Some(open) = untouched.find(|open| self.is_there(&open.key)) {
+            let (stream, id) = &open.key;
             let what = format!("{id} of {stream}, said not to have been attempted, is there");
             return self.break_off(Invariant::RefusedLeftNothing, what);
         }
@@ -151,33 +153,29 @@ impl World {
         let waiting = lines.iter().map(|line| line.number).collect();
         self.clients[client].connection = Some((connection, waiting));
         if !self.nodes[node].up {
-            let at_us = now_us + 1_000;
-            let event = ClientEvent::Lost(connection, Loss::Refused);
-            return self.schedule.at(at_us, Event::Client { client, event });
+            let lost = ClientEvent::Lost(connection, Loss::Refused);
+            return self.tell_client(now_us + 1_000, client, lost);
         }
-        self.connections.insert(
-            connection,
-            Connection {
-                client,
-                node,
-                last_us: now_us,
-            },
-        );
-        self.counts.sent += lines.len() as u64;
-        let sent = || format!("{} lines to node {node}", lines.len());
-        self.say(Who::Client(client), "sends", sent);
+        let last_us = now_us;
+        let open = Connection {
+            client,
+            node,
+            last_us,
+        };
+        self.connections.insert(connection, open);
         let count = lines.len() as u64;
+        self.counts.sent += count;
+        let sent = || format!("{count} lines to node {node}");
+        self.say(Who::Client(client), "sends", sent);
         let at_us = now_us + self.delay_us();
         self.tell_node(at_us, node, NodeEvent::Lines(connection, lines));
         // The time of each line starts at its turn.
         let gives_up_us = at_us + timeout_us * count.min(2) + 200_000;
-        let event = ClientEvent::Lost(connection, Loss::Broken);
-        self.schedule
-            .at(gives_up_us, Event::Client { client, event });
+        let lost = || ClientEvent::Lost(connection, Loss::Broken);
+        self.tell_client(gives_up_us, client, lost());
         if !self.quiet && self.disconnects && self.random.chance(150) {
             let at_us = now_us + self.random.below(timeout_us);
-            let event = ClientEvent::Lost(connection, Loss::Broken);
-            self.schedule.at(at_us, Event::Client { client, event });
+            self.tell_client(at_us, client, lost());
         }
     }
 
@@ -197,11 +195,8 @@ impl World {
             let unreadable = is_unreadable.then_some(UNREADABLE);
             let fails = self.failing(intent).or(unreadable);
             amounts.extend(fails);
-            let known = self.clients[client]
-                .done
-                .iter()
-                .filter(|key| key.0 == stream);
-            let known: Vec<CommandKey> = known.cloned().collect();
+            let done = self.clients[client].done.iter();
+            let known: Vec<&CommandKey> = done.filter(|key| key.0 == stream).collect();
             let reuses = !known.is_empty() && !self.plan.nights && self.random.chance(40);
             let id = match reuses {
                 true => known[self.random.index(known.len())].1.clone(),
@@ -248,11 +243,9 @@ impl World {
                 request,
                 timeout_us: 0,
             };
-            let partition = self.partition_of(&stream);
             self.clients[client].open.push(Open {
                 line,
                 key,
-                partition,
                 reuses,
                 fails: fails.filter(|_| !reuses),
                 uncertain: false,
@@ -277,23 +270,22 @@ impl World {
         (random.below(self.plan.failing_of) == 0).then(|| amounts[random.index(4)])
     }
 
-    /// Whether an answer shows that a failure of the rules affected something else.
+    /// How an answer shows that a failure of the rules affected something else, if it does.
     fn failure_spreads(
         &self,
-        (stream, fails, uncertain): (&str, Option<i64>, bool),
+        stream: &str,
+        fails: Option<i64>,
         result: &Result<Answer, SubmitError>,
     ) -> Option<String> {
-        let may_fail = fails.is_some();
         let must_fail =
             fails.is_some_and(|amount| ![FAILS_IF_BROKEN, UNREADABLE].contains(&amount));
         match result {
             Ok(answer) if must_fail && matches!(answer.decision, Decision::Accepted(_)) => {
                 Some(format!("what the rules fail over is accepted in {stream}"))
             }
-            Err(SubmitError::Failed) if !may_fail => {
+            Err(SubmitError::Failed) if fails.is_none() => {
                 Some(format!("the rules fail in {stream} over what they do not"))
             }
-            Err(SubmitError::Failed) if !uncertain && must_fail => None,
             Err(SubmitError::Frozen(frozen)) if !self.has_broken.contains(stream) => {
                 Some(format!("{stream} is frozen: {frozen}"))
             }
@@ -302,51 +294,43 @@ impl World {
     }
 
     fn take_answer(&mut self, client: usize, line: u64, result: Result<Answer, SubmitError>) {
-        let place = self.clients[client]
-            .open
-            .iter()
-            .position(|open| open.line.number == line);
-        let Some(place) = place else {
+        let mut open = self.clients[client].open.iter();
+        let Some(place) = open.position(|open| open.line.number == line) else {
             return;
         };
         let open = &self.clients[client].open[place];
-        let (key, partition, reuses) = (open.key.clone(), open.partition, open.reuses);
-        let (stream, id) = (key.0.clone(), key.1.clone());
-        let (uncertain, fails) = (open.uncertain, open.fails);
-        if let Some(what) = self.failure_spreads((&stream, fails, uncertain), &result)
+        let (key, reuses, uncertain) = (open.key.clone(), open.reuses, open.uncertain);
+        let (stream, id) = &key;
+        if let Some(what) = self.failure_spreads(stream, open.fails, &result)
             && !self.was_cut
         {
             return self.break_off(Invariant::FailuresStayAlone, what);
         }
+        let left_something = !uncertain && !reuses && self.is_there(&key);
+        let wrong = |invariant, how: &str| Some((invariant, format!("{id} of {stream}{how}")));
         let broken = match &result {
-            Ok(_) if reuses => {
-                let what = format!("{id} of {stream} was used again and is answered");
-                Some((Invariant::RefusedLeftNothing, what))
+            Ok(_) if reuses => wrong(
+                Invariant::RefusedLeftNothing,
+                " was used again and is answered",
+            ),
+            Ok(answer) => self.held_against_log(&key, answer),
+            Err(SubmitError::IdReused) if !reuses => wrong(
+                Invariant::AnsweredIsThere,
+                " is said to be of another command",
+            ),
+            Err(SubmitError::TurnedAway { reason, .. }) if left_something => {
+                let how = format!(" is there, but was turned away: {reason}");
+                wrong(Invariant::RefusedLeftNothing, &how)
             }
-            Ok(answer) => self.held_against_log(partition, &key, answer),
-            Err(SubmitError::IdReused) if !reuses => {
-                let what = format!("{id} of {stream} is said to be of another command");
-                Some((Invariant::AnsweredIsThere, what))
-            }
-            Err(SubmitError::TurnedAway { reason, .. })
-                if !uncertain && !reuses && self.histories[partition].has(&key) =>
-            {
-                let what = format!("{id} of {stream} is there, but was turned away: {reason}");
-                Some((Invariant::RefusedLeftNothing, what))
-            }
-            Err(SubmitError::Failed)
-                if !uncertain && !reuses && self.histories[partition].has(&key) =>
-            {
-                let what = format!("{id} of {stream} failed, and is there");
-                Some((Invariant::RefusedLeftNothing, what))
+            Err(SubmitError::Failed) if left_something => {
+                wrong(Invariant::RefusedLeftNothing, " failed, and is there")
             }
             Err(error @ (SubmitError::TooLarge { .. } | SubmitError::StreamTooLarge { .. })) => {
-                Some((Invariant::MovesAgain, format!("{id} of {stream}: {error}")))
+                wrong(Invariant::MovesAgain, &format!(": {error}"))
             }
-            Err(SubmitError::Damaged(damage)) if !self.was_cut => Some((
-                Invariant::NoFalseAlarm,
-                format!("{id} of {stream}: {damage}"),
-            )),
+            Err(SubmitError::Damaged(damage)) => {
+                wrong(Invariant::NoFalseAlarm, &format!(": {damage}"))
+            }
             Err(_) => None,
         };
         self.counts.answered(&result);
@@ -359,12 +343,12 @@ impl World {
         match result {
             Ok(answer) => {
                 open.settled = true;
-                if let Decision::Accepted(_) = answer.decision {
-                    self.counts.accepted += 1;
-                } else {
-                    self.counts.refused += 1;
+                match answer.decision {
+                    Decision::Accepted(_) => self.counts.accepted += 1,
+                    Decision::Rejected(_) => self.counts.refused += 1,
                 }
-                self.clients[client].versions.insert(stream, answer.version);
+                let versions = &mut self.clients[client].versions;
+                versions.insert(key.0.clone(), answer.version);
                 self.clients[client].done.push(key);
             }
             Err(SubmitError::Unknown) => open.uncertain = true,

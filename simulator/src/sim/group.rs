@@ -35,8 +35,7 @@ impl Group {
 impl World {
     /// The group learns that a node is up.
     pub(super) fn join(&mut self, node: usize, incarnation: u32) {
-        let there = self.nodes[node].up && self.nodes[node].incarnation == incarnation;
-        if there && self.nodes[node].leaving.is_none() {
+        if self.runs(node, incarnation) && self.nodes[node].leaving.is_none() {
             self.group.members[node] = Some(incarnation);
             self.share();
         }
@@ -47,7 +46,7 @@ impl World {
         if self.group.members[node] != Some(incarnation) {
             return;
         }
-        let there = self.nodes[node].up && self.nodes[node].incarnation == incarnation;
+        let there = self.runs(node, incarnation);
         if there && self.nodes[node].paused_until_us == 0 {
             return;
         }

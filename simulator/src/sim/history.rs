@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use event_log::commit::{Commit, Outcome};
 use event_log::record::{self, CommitHeaders, Kind, Record};
-use kernel::{CommandId, StreamName, Timestamp};
+use kernel::{CommandId, RecordedRejection, StreamName, Timestamp};
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 
 use super::book::{Account, Post, Posted};
@@ -222,37 +222,31 @@ impl PartitionHistory {
         // After a cut, each of these may happen without a fault; so the commit is counted all the
         // same.
         let broken = match (asked, before) {
-            (None, _) => {
-                let what = format!("{id} of {stream} at offset {offset}");
-                Some((Invariant::Asked, what))
-            }
-            (Some(_), Some(before)) => {
-                let what = format!("{id} of {stream} counts before {}", before.1);
+            (None, _) => Some((
+                Invariant::Asked,
+                format!("{id} of {stream} at offset {offset}"),
+            )),
+            (Some(_), Some((_, before))) => {
+                let what = format!("{id} of {stream} counts before {before}");
                 Some((Invariant::BatchOrder, what))
             }
             (Some(_), None) => None,
         };
-        if self
-            .last_recorded_at
-            .is_some_and(|last| last >= commit.recorded_at)
-        {
-            let what = format!("at offset {offset}, {}", commit.recorded_at);
-            return Err((Invariant::RecordedTime, what));
-        }
         if let Some(last) = self.last_recorded_at {
             let latest_us = (appended_at_ms + CLOCK_AHEAD_MAX_MS) * 1_000;
+            let what = || format!("at offset {offset}, {}", commit.recorded_at);
+            if last >= commit.recorded_at {
+                return Err((Invariant::RecordedTime, what()));
+            }
             if commit.recorded_at.micros() > latest_us.max(last.micros() + 1) {
-                let what = format!("at offset {offset}, {}", commit.recorded_at);
-                return Err((Invariant::TimesAreTrue, what));
+                return Err((Invariant::TimesAreTrue, what()));
             }
         }
         self.last_recorded_at = Some(commit.recorded_at);
         let row = self.rows.entry(key.0.clone()).or_default();
         fold(row, &commit, &post).map_err(|(invariant, what)| {
-            (
-                invariant,
-                format!("{id} of {stream} at offset {offset}: {what}"),
-            )
+            let what = format!("{id} of {stream} at offset {offset}: {what}");
+            (invariant, what)
         })?;
         let row = *row;
         self.ids.entry(key).or_default().push(self.commits.len());
@@ -266,23 +260,19 @@ impl PartitionHistory {
     }
 
     /// Each stream as it was after a position: an independent fold.
-    #[must_use]
     pub fn rows_at(&self, position: Position) -> BTreeMap<String, Row> {
-        let count = self
-            .commits
-            .partition_point(|counted| counted.position <= position);
+        let commits = &self.commits;
+        let count = commits.partition_point(|counted| counted.position <= position);
         let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
-        for counted in self.commits[..count].iter().rev() {
-            rows.entry(counted.commit.stream.as_str())
-                .or_insert(counted.row);
+        for counted in commits[..count].iter().rev() {
+            let stream = counted.commit.stream.as_str();
+            rows.entry(stream).or_insert(counted.row);
             if rows.len() == self.rows.len() {
                 break;
             }
         }
-        let owned = rows
-            .into_iter()
-            .map(|(stream, row)| (stream.to_owned(), row));
-        owned.collect()
+        let rows = rows.into_iter();
+        rows.map(|(stream, row)| (stream.to_owned(), row)).collect()
     }
 
     /// The history that a reader of these records finds now, up to the first record that breaks a
@@ -309,6 +299,13 @@ pub fn take(row: &mut Row, commit: &Commit) {
     }
 }
 
+fn fact(rejection: &RecordedRejection, name: &str) -> Option<u64> {
+    rejection
+        .facts
+        .get(name)
+        .and_then(serde_json::Value::as_u64)
+}
+
 /// Applies a commit, and checks its contents against the state before it.
 fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
     let (seen, digest) = (row.account.count, row.account.digest);
@@ -325,16 +322,7 @@ fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
     }
     if let Some(rejection) = &commit.rejection
         && rejection.code == "overdrawn"
-        && (rejection
-            .facts
-            .get("seen")
-            .and_then(serde_json::Value::as_u64)
-            != Some(seen)
-            || rejection
-                .facts
-                .get("digest")
-                .and_then(serde_json::Value::as_u64)
-                != Some(digest))
+        && (fact(rejection, "seen"), fact(rejection, "digest")) != (Some(seen), Some(digest))
     {
         let what = format!("refused on another history than the {seen} events before it");
         return Err((Invariant::DecidedOnHistory, what));

@@ -354,8 +354,7 @@ impl World {
             .collect();
         for (connection, client) in lost {
             let at_us = now_us + self.random.between(100, 50_000);
-            let event = ClientEvent::Lost(connection, Loss::Broken);
-            self.schedule.at(at_us, Event::Client { client, event });
+            self.tell_client(at_us, client, ClientEvent::Lost(connection, Loss::Broken));
         }
         let starts_us = self.later_us(20_000, 3_000_000);
         self.schedule.at(starts_us, Event::Start(node));

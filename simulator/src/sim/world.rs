@@ -37,8 +37,6 @@ use super::violation::{Invariant, Violation};
 const EPOCH_US: i64 = 1_750_000_000_000_000;
 /// How long everything may take to work again after the faults have ended, in microseconds.
 pub const RECOVERY_US: u64 = 10_000_000;
-/// How often the promises that need time are checked, in microseconds.
-const PROBE_EVERY_US: u64 = 100_000;
 /// A read returns at least one such part of what remains to be read.
 const PIECES: usize = 256;
 
@@ -133,7 +131,6 @@ pub struct World {
     pub(super) violation: Option<Violation>,
     pub(super) finished: bool,
     numbers: u64,
-    streams: BTreeMap<String, usize>,
 }
 
 /// How long it takes, beyond the usual, to learn that the log cannot be read, in microseconds.
@@ -146,12 +143,6 @@ impl World {
     pub fn new(mut random: Random, plan: Plan, trace: Trace) -> Self {
         let partitions = plan.partitions as usize;
         let numbered = || (0..plan.partitions).map(Partition);
-        let tenant = TenantId::default();
-        let streams = (0..plan.streams).map(|stream| {
-            let name = format!("{}-{stream}", super::book::CATEGORY);
-            let partition = partition_of(&tenant, &name, plan.partitions).0 as usize;
-            (name, partition)
-        });
         let mut world = Self {
             now_us: 0,
             slept_us: 0,
@@ -189,7 +180,6 @@ impl World {
             violation: None,
             finished: false,
             numbers: 0,
-            streams: streams.collect(),
             aside: random.aside(),
             random: random.fork(),
             plan,
@@ -225,8 +215,7 @@ impl World {
         }
         for client in 0..self.clients.len() {
             let at_us = self.random.below(500_000);
-            let event = ClientEvent::Go;
-            self.schedule.at(at_us, Event::Client { client, event });
+            self.tell_client(at_us, client, ClientEvent::Go);
         }
         self.schedule.at(0, Event::StartProjector(0));
         if !self.plan.faults.is_empty() {
@@ -296,11 +285,11 @@ impl World {
                 incarnation,
                 event,
             } => {
-                let there = self.nodes[node].up && self.nodes[node].incarnation == incarnation;
-                if there && self.nodes[node].paused_until_us > 0 {
-                    self.nodes[node].backlog.push(event);
-                } else if there {
-                    self.node_event(node, event);
+                if self.runs(node, incarnation) {
+                    match self.nodes[node].paused_until_us {
+                        0 => self.node_event(node, event),
+                        _ => self.nodes[node].backlog.push(event),
+                    }
                 }
             }
             Event::Land(producer, partition) => self.land(producer, partition),
@@ -326,7 +315,7 @@ impl World {
             Event::Quiet => self.end_faults(),
             Event::Probe => {
                 self.probe();
-                self.schedule.at(self.now_us + PROBE_EVERY_US, Event::Probe);
+                self.probe_later();
             }
         }
         true
@@ -345,10 +334,15 @@ impl World {
         let incarnation = self.nodes[node].incarnation;
         for event in std::mem::take(&mut self.nodes[node].backlog) {
             // One of these events may be the one that ends the planned stop.
-            if self.nodes[node].up && self.nodes[node].incarnation == incarnation {
+            if self.runs(node, incarnation) {
                 self.node_event(node, event);
             }
         }
+    }
+
+    /// Whether this process of a node still runs.
+    pub(super) fn runs(&self, node: usize, incarnation: u32) -> bool {
+        self.nodes[node].up && self.nodes[node].incarnation == incarnation
     }
 
     fn node_event(&mut self, node: usize, event: NodeEvent) {
@@ -459,7 +453,7 @@ impl World {
     }
 
     pub(super) fn partition_of(&self, stream: &str) -> usize {
-        self.streams[stream]
+        partition_of(&TenantId::default(), stream, self.plan.partitions).0 as usize
     }
 
     /// The brokers' clock, which is right.
@@ -487,10 +481,9 @@ impl World {
 
     /// The additional delay in a slow network, in microseconds.
     pub(super) fn slow_us(&mut self) -> u64 {
-        if self.slow_network_until_us > self.now_us {
-            self.random.below(300_000)
-        } else {
-            0
+        match self.slow_network_until_us > self.now_us {
+            true => self.random.below(300_000),
+            false => 0,
         }
     }
 
@@ -498,10 +491,5 @@ impl World {
     pub(super) fn until_us(&self, after_us: u64) -> u64 {
         let end_us = self.plan.quiet_from_us.max(self.now_us);
         (self.now_us + after_us).min(end_us)
-    }
-
-    /// Schedules the first check; called when the faults have ended.
-    pub(super) fn begin_probes(&mut self) {
-        self.schedule.at(self.now_us + PROBE_EVERY_US, Event::Probe);
     }
 }
