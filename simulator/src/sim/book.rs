@@ -51,17 +51,13 @@ pub const COMMAND: &str = "Post";
 pub struct Post {
     /// Names the client's intent, whatever command id it travels under.
     pub intent: u64,
-    /// What is posted.
     pub amounts: Vec<i64>,
 }
 
-/// An amount was posted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Posted {
-    /// The intent of its command.
     pub intent: u64,
-    /// What was posted.
     #[serde(serialize_with = "written")]
     pub amount: i64,
     /// Whether the client gave the business time.
@@ -84,11 +80,9 @@ fn written<S: Serializer>(amount: &i64, serializer: S) -> Result<S::Ok, S::Error
 }
 
 messages! {
-    /// Its commands.
     pub enum Command { Post }
 }
 messages! {
-    /// Its events.
     pub enum Event { Posted }
 }
 

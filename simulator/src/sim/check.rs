@@ -86,7 +86,6 @@ impl World {
         }
     }
 
-    /// Checks a task after it ran.
     pub(super) fn look_at(&mut self, node: usize, partition: usize, task: &Task) {
         if self.was_cut {
             return;
@@ -210,7 +209,7 @@ impl World {
         self.finished = true;
         for partition in 0..self.logs.len() {
             // Reading the whole log again must give what was found record by record.
-            let (records, found) = (self.logs[partition].records(), &self.histories[partition]);
+            let (records, found) = (&self.logs[partition].records, &self.histories[partition]);
             let again = found.read_again(records, &self.asked);
             let position = again.position();
             if (position, again.head_at(position)) != (found.position(), found.head_at(position)) {

@@ -68,7 +68,12 @@ impl World {
                 let current = current.as_mut().filter(|(open, _)| *open == connection);
                 if current.is_some_and(|(_, waiting)| waiting.remove(&line)) {
                     self.take_answer(client, line, *result);
-                    self.go_on(client);
+                    // It goes on once every line that was sent is answered.
+                    let current = &mut self.clients[client].connection;
+                    if current.take_if(|(_, waiting)| waiting.is_empty()).is_some() {
+                        self.connections.remove(&connection);
+                        self.again(client);
+                    }
                 }
             }
             ClientEvent::Lost(connection, loss) => {
@@ -92,18 +97,6 @@ impl World {
         }
     }
 
-    /// Continues once every line that was sent is answered.
-    fn go_on(&mut self, client: usize) {
-        let waits = |(_, waiting): &(u64, BTreeSet<u64>)| !waiting.is_empty();
-        if self.clients[client].connection.as_ref().is_none_or(waits) {
-            return;
-        }
-        if let Some((connection, _)) = self.clients[client].connection.take() {
-            self.connections.remove(&connection);
-        }
-        self.again(client);
-    }
-
     fn again(&mut self, client: usize) {
         self.clients[client].open.retain(|open| !open.settled);
         let done = self.clients[client].open.is_empty();
@@ -123,7 +116,6 @@ impl World {
         self.schedule.at(at_us, Event::Client { client, event });
     }
 
-    /// Whether a command left a commit.
     fn is_there(&self, key: &CommandKey) -> bool {
         self.histories[self.partition_of(&key.0)].has(key)
     }
@@ -137,10 +129,11 @@ impl World {
             self.new_batch(client);
         }
         let (timeout_us, now_us) = (self.random.between(20_000, 1_500_000), self.now_us);
-        let open = &mut self.clients[client].open;
-        open.iter_mut()
-            .for_each(|open| open.line.timeout_us = timeout_us);
-        let lines: Vec<Line> = open.iter().map(|open| open.line.clone()).collect();
+        let lines = self.clients[client].open.iter_mut().map(|open| {
+            open.line.timeout_us = timeout_us;
+            open.line.clone()
+        });
+        let lines: Vec<Line> = lines.collect();
         let untouched = |open: &&Open| !open.uncertain && !open.reuses;
         let mut untouched = self.clients[client].open.iter().filter(untouched);
         if let Some(open) = untouched.find(|open| self.is_there(&open.key)) {
@@ -361,7 +354,6 @@ impl World {
 
 /// The business time that a client gives for an intent: for every third intent, a moment long ago.
 fn given_time(intent: u64) -> Option<Timestamp> {
-    let micros = i64::try_from(intent).ok()?;
-    let moment = Timestamp::from_micros(micros).ok()?;
+    let moment = Timestamp::from_micros(i64::try_from(intent).ok()?).ok()?;
     intent.is_multiple_of(3).then_some(moment)
 }

@@ -17,7 +17,6 @@ pub enum Event {
     /// An event for a node's process, if that process still runs.
     Node {
         node: usize,
-        /// Which of the node's processes is meant.
         incarnation: u32,
         event: NodeEvent,
     },
@@ -27,13 +26,8 @@ pub enum Event {
         client: usize,
         event: ClientEvent,
     },
-    /// An event for a projector, if it still runs.
-    Projector {
-        projector: usize,
-        /// Which of its lives is meant.
-        life: u32,
-        event: ProjectorEvent,
-    },
+    /// An event for one life of a projector, if it still runs.
+    Projector(usize, u32, ProjectorEvent),
     StartProjector(usize),
     Start(usize),
     /// A paused node continues.
@@ -50,9 +44,7 @@ pub enum Event {
         node: usize,
         incarnation: u32,
     },
-    /// The group assigns the partitions.
     Share,
-    /// The next fault is due.
     Fault,
     /// Records are cut off.
     Cut,
@@ -67,21 +59,18 @@ pub enum NodeEvent {
     /// time.
     Time(u64, Timestamp),
     Tick,
-    /// A partition's task runs.
     Run(usize),
     /// The result of an append.
     Appended {
         partition: usize,
         sequence: u64,
         producer: usize,
-        /// The result; `None`: unknown.
+        /// `None`: its fate is unknown.
         appended: Option<Appended>,
     },
-    /// The log serves a read.
+    /// The log serves what a partition's task asked of it.
     ServeRead(usize, Offset),
-    /// The log serves a look.
     ServeLook(usize, Offset),
-    /// The log reports its end.
     ServePeek(usize),
     /// The log's answer reaches a partition's task.
     Input(usize, Input),
@@ -100,7 +89,6 @@ pub enum NodeEvent {
     LinkClosed(u64),
     /// An answer arrives over a link.
     LinkAnswer(u64, u64, Box<LinkAnswer>),
-    /// A link is found broken.
     LinkBroken(u64),
     /// Another node asks this one to hand a partition over, or to take it over.
     Control(usize, Control<Ask>),
@@ -175,9 +163,9 @@ pub enum ProjectorEvent {
     /// The result of its looks for proofs.
     Looked(Vec<Look>),
     /// Its transaction commits in the database.
-    Commit(usize),
+    Commit,
     /// It learns whether the transaction was committed.
-    Committed(usize, bool),
+    Committed(bool),
 }
 
 /// The scheduled events, in the order of their time.
@@ -188,7 +176,6 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Schedules an event.
     pub fn at(&mut self, at_us: u64, event: Event) {
         self.count += 1;
         self.events.insert((at_us, self.count), event);

@@ -33,7 +33,6 @@ impl Group {
 }
 
 impl World {
-    /// The group learns that a node is up.
     pub(super) fn join(&mut self, node: usize, incarnation: u32) {
         if self.runs(node, incarnation) && self.nodes[node].leaving.is_none() {
             self.group.members[node] = Some(incarnation);

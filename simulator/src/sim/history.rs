@@ -87,7 +87,6 @@ pub struct PartitionHistory {
 pub type AskedFor = BTreeMap<CommandKey, Asked>;
 
 impl PartitionHistory {
-    #[must_use]
     pub fn new(partition: Partition, window_ms: u64) -> Self {
         Self {
             window_ms,
@@ -108,14 +107,11 @@ impl PartitionHistory {
         *self.heads.last().expect("there is always the genesis")
     }
 
-    /// The position of the last record that counts.
-    #[must_use]
     pub fn position(&self) -> Position {
         Position(self.heads.len() as u64 - 1)
     }
 
     /// The chain head after a position, if the chain is that long.
-    #[must_use]
     pub fn head_at(&self, position: Position) -> Option<ChainHash> {
         let index = usize::try_from(position.0).ok()?;
         self.heads.get(index).copied()
@@ -127,8 +123,6 @@ impl PartitionHistory {
         places.map(|&index| &self.commits[index])
     }
 
-    /// Whether a command left a commit.
-    #[must_use]
     pub fn has(&self, key: &CommandKey) -> bool {
         self.ids.contains_key(key)
     }
@@ -147,7 +141,6 @@ impl PartitionHistory {
     }
 
     /// Whether a commit would count now.
-    #[must_use]
     pub fn is_continued_by(&self, commit: &CommitHeaders) -> bool {
         (commit.term, commit.writer) == (self.term, self.writer)
             && (commit.position, commit.previous) == (self.position().next(), self.head())
@@ -277,7 +270,6 @@ impl PartitionHistory {
 
     /// The history that a reader of these records finds now, up to the first record that breaks a
     /// promise.
-    #[must_use]
     pub fn read_again(&self, records: &[Record], asked: &AskedFor) -> Self {
         let mut history = Self::new(self.partition, self.window_ms);
         for record in records {

@@ -13,7 +13,7 @@ use super::node::away;
 
 #[derive(Default)]
 pub struct PartitionLog {
-    records: Vec<Record>,
+    pub records: Vec<Record>,
     next: u64,
     pub epoch: i32,
     /// Until when it accepts no appends, in microseconds.
@@ -23,7 +23,6 @@ pub struct PartitionLog {
 }
 
 impl PartitionLog {
-    /// Appends a record.
     pub fn append(&mut self, record: NewRecord, at_ms: i64) -> &Record {
         let mut record = Record::at(Offset(self.next), record);
         record.appended_at_ms = Some(at_ms);
@@ -39,7 +38,6 @@ impl PartitionLog {
     }
 
     /// The offset after the last record.
-    #[must_use]
     pub fn end(&self) -> Offset {
         Offset(self.next)
     }
@@ -53,7 +51,6 @@ impl PartitionLog {
     }
 
     /// The records from an offset on, at most `records_max` of them.
-    #[must_use]
     pub fn read(&self, partition: Partition, from: Offset, records_max: usize) -> Chunk {
         let first = self.records.partition_point(|record| record.offset < from);
         let rest = &self.records[first..];
@@ -71,16 +68,9 @@ impl PartitionLog {
         }
     }
 
-    #[must_use]
     pub fn at(&self, offset: Offset) -> Option<&Record> {
         let place = self.records.binary_search_by_key(&offset, |r| r.offset);
         place.ok().map(|place| &self.records[place])
-    }
-
-    /// All records, in order.
-    #[must_use]
-    pub fn records(&self) -> &[Record] {
-        &self.records
     }
 
     /// Removes the last `count` records, but never the very first: as after an unclean election, or

@@ -60,7 +60,11 @@ pub struct Report {
 pub fn run(seed: u64, options: &Options, listener: Option<Listener>) -> Report {
     let mut random = Random::new(seed);
     let plan = Plan::draw(&mut random, options);
-    let mut world = World::new(random, plan, Trace::new(listener));
+    let trace = Trace {
+        digest: 0,
+        listener,
+    };
+    let mut world = World::new(random, plan, trace);
     let mut steps = 0;
     while options.steps.is_none_or(|most| steps < most) && world.step() {
         steps += 1;
@@ -69,7 +73,7 @@ pub fn run(seed: u64, options: &Options, listener: Option<Listener>) -> Report {
         seed,
         steps,
         took_us: world.now_us,
-        digest: world.trace.digest(),
+        digest: world.trace.digest,
         counts: world.counts,
         violation: world.violation,
     }

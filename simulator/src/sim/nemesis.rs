@@ -360,15 +360,14 @@ impl World {
         self.schedule.at(starts_us, Event::Start(node));
     }
 
-    /// Removes the end of a partition's log.
     pub(super) fn cut(&mut self) {
         let partition = self.random.index(self.logs.len());
-        let count = usize::try_from(self.random.between(1, 10)).unwrap_or(1);
+        let count = 1 + self.random.index(10);
         let end = self.logs[partition].cut(count);
         self.was_cut = true;
         let said = || format!("partition {partition} ends at offset {end} now");
         self.say(Who::Fault, "records are cut off", said);
-        let records = self.logs[partition].records();
+        let records = &self.logs[partition].records;
         self.histories[partition] = self.histories[partition].read_again(records, &self.asked);
         self.counts.cuts += 1;
     }

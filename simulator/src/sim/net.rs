@@ -43,7 +43,7 @@ impl Peer for SimPeer {
     }
 }
 
-/// A link, for both of its ends.
+/// A link, for both of its ends. It stays in the world once it is closed.
 pub struct Link {
     partition: usize,
     id: LinkId,
@@ -74,9 +74,7 @@ impl Link {
 /// The subject of a question to another node.
 #[derive(Clone, Copy, Debug)]
 pub enum About {
-    /// The other node should hand this partition over.
     HandOver(usize),
-    /// The other node should take this partition over.
     TakeOver(usize),
 }
 
@@ -94,7 +92,6 @@ impl World {
         free_us + self.delay_us() + self.slow_us()
     }
 
-    /// A node's present process.
     pub(super) fn process_of(&self, node: usize) -> Process {
         let incarnation = self.nodes[node].incarnation;
         Process { node, incarnation }
@@ -145,10 +142,7 @@ impl World {
         mut request: Request,
         deadline_us: u64,
     ) {
-        let Some(link) = self.links.get(&number) else {
-            return;
-        };
-        let (from, to) = link.ends();
+        let (from, to) = self.links[&number].ends();
         let arrives_us = self.path_us(from, to);
         if self.plan.mistake == Some(Mistake::ForwardsUnderNewId) {
             let id = format!("{}-{}", request.id.as_str(), self.number());
@@ -157,7 +151,7 @@ impl World {
         let left_us = deadline_us.saturating_sub(self.now_us);
         let said = || format!("#{sequence} {} to node {to}", request.id.as_str());
         self.say(Who::Node(from), "forwards", said);
-        let forth = &mut self.links.get_mut(&number).expect("it was looked at").forth;
+        let forth = &mut self.links.get_mut(&number).expect("links stay").forth;
         forth.last_us = forth.last_us.max(arrives_us);
         if forth.last_us < forth.cut_us {
             let event = NodeEvent::Forwarded {
@@ -172,9 +166,7 @@ impl World {
 
     /// The node that opened a link closes it; what was sent may still arrive.
     pub(super) fn close_link(&mut self, number: u64) {
-        let Some(link) = self.links.get_mut(&number) else {
-            return;
-        };
+        let link = self.links.get_mut(&number).expect("links stay");
         link.open = false;
         let (from, to) = link.ends();
         let arrives_us = self.path_us(from, to);
@@ -186,7 +178,8 @@ impl World {
 
     /// The node that opened a link finds it broken after a while.
     pub(super) fn break_link(&mut self, number: u64, after_us: u64) {
-        if let Some(link) = self.links.get(&number).filter(|link| link.open) {
+        let link = &self.links[&number];
+        if link.open {
             let at_us = self.now_us + after_us;
             self.schedule
                 .tell(at_us, link.back.to, NodeEvent::LinkBroken(number));
@@ -194,9 +187,7 @@ impl World {
     }
 
     pub(super) fn link_broken(&mut self, node: usize, number: u64) {
-        let Some(link) = self.links.get_mut(&number) else {
-            return;
-        };
+        let link = self.links.get_mut(&number).expect("links stay");
         if !std::mem::replace(&mut link.open, false) {
             return;
         }
@@ -216,8 +207,7 @@ impl World {
         left_us: u64,
     ) {
         let deadline_us = self.now_us + left_us;
-        let link = self.links.get(&number);
-        let late = link.is_none_or(|link| self.now_us >= link.forth.cut_us);
+        let late = self.now_us >= self.links[&number].forth.cut_us;
         let Some(served) = self.nodes[node].served.get_mut(&number).filter(|_| !late) else {
             return;
         };
@@ -229,41 +219,36 @@ impl World {
 
     /// Moves commands of links into a partition's queue, as far as there is room.
     pub(super) fn feed_links(&mut self, node: usize, partition: usize) {
-        let served = self.nodes[node].served.iter();
-        let waiting: Vec<u64> = served
-            .filter(|(_, served)| served.partition == partition && !served.pending.is_empty())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in waiting {
-            loop {
-                let task = self.task(node, partition);
-                let ended = task.ended;
-                if !ended && task.queues.from_peers.len() >= FORWARDED_MAX {
-                    return;
-                }
-                let served = self.nodes[node].served.get_mut(&number);
-                let served = served.expect("it was looked at");
-                let guard = Arc::clone(&served.guard);
-                let Some((sequence, request, deadline_us)) = served.pending.pop_front() else {
-                    break;
-                };
-                if ended {
-                    guard.close();
-                    self.answer_link(number, sequence, LinkAnswer::Moved(None));
-                    continue;
-                }
-                let peer = SimPeer {
-                    link: number,
-                    sequence,
-                    deadline_us,
-                    waiter: Waiter::new(Some(guard)),
-                    clock: Rc::clone(&self.clock),
-                };
-                let forwarded = (self.submission(request), peer);
-                let queues = &mut self.task(node, partition).queues;
-                queues.from_peers.push_back(forwarded);
-                self.wake(node, partition);
+        loop {
+            let task = self.task(node, partition);
+            let ended = task.ended;
+            if !ended && task.queues.from_peers.len() >= FORWARDED_MAX {
+                return;
             }
+            let mut served = self.nodes[node].served.iter_mut();
+            let waits = |s: &Served| s.partition == partition && !s.pending.is_empty();
+            let Some((&link, served)) = served.find(|(_, served)| waits(served)) else {
+                return;
+            };
+            let first = served.pending.pop_front();
+            let (sequence, request, deadline_us) = first.expect("one waits");
+            let guard = Arc::clone(&served.guard);
+            if ended {
+                guard.close();
+                self.answer_link(link, sequence, LinkAnswer::Moved(None));
+                continue;
+            }
+            let peer = SimPeer {
+                link,
+                sequence,
+                deadline_us,
+                waiter: Waiter::new(Some(guard)),
+                clock: Rc::clone(&self.clock),
+            };
+            let forwarded = (self.submission(request), peer);
+            let queues = &mut self.task(node, partition).queues;
+            queues.from_peers.push_back(forwarded);
+            self.wake(node, partition);
         }
     }
 
@@ -301,12 +286,9 @@ impl World {
     }
 
     fn answer_link(&mut self, number: u64, sequence: u64, answer: LinkAnswer) {
-        let Some(link) = self.links.get(&number) else {
-            return;
-        };
-        let (opened_by, served_by) = link.ends();
+        let (opened_by, served_by) = self.links[&number].ends();
         let arrives_us = self.path_us(served_by, opened_by);
-        let back = &mut self.links.get_mut(&number).expect("it was looked at").back;
+        let back = &mut self.links.get_mut(&number).expect("links stay").back;
         back.last_us = back.last_us.max(arrives_us);
         let event = NodeEvent::LinkAnswer(number, sequence, Box::new(answer));
         self.schedule.tell(back.last_us, back.to, event);
@@ -319,9 +301,7 @@ impl World {
         sequence: u64,
         answer: LinkAnswer,
     ) {
-        let Some(link) = self.links.get(&number) else {
-            return;
-        };
+        let link = &self.links[&number];
         if !link.open || self.now_us >= link.back.cut_us {
             return;
         }
@@ -334,7 +314,6 @@ impl World {
         self.nodes[node].served.remove(&number);
     }
 
-    /// Asks the owner of a partition to hand over.
     pub(super) fn ask_owner(
         &mut self,
         node: usize,

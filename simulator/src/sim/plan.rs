@@ -79,7 +79,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    #[must_use]
     pub fn draw(random: &mut Random, options: &Options) -> Self {
         let nodes = match random.below(10) {
             0 => 1,
@@ -126,8 +125,8 @@ impl Plan {
         Self {
             nodes: options.nodes.unwrap_or(nodes).max(1),
             partitions: options.partitions.unwrap_or(2).max(1),
-            clients: usize::try_from(random.between(1, 6)).unwrap_or(1),
-            streams: usize::try_from(random.between(1, 8)).unwrap_or(1),
+            clients: 1 + random.index(6),
+            streams: 1 + random.index(8),
             quiet_from_us,
             faults,
             fault_every_us: random.between(60_000, 900_000),

@@ -30,7 +30,6 @@ const RETRY_AFTER_US: u64 = 200_000;
 #[derive(Default)]
 pub struct Tables {
     pub checkpoint: Option<Checkpoint>,
-    /// The rows, by stream.
     pub rows: BTreeMap<String, Row>,
 }
 
@@ -54,16 +53,10 @@ pub struct Reader {
 
 impl World {
     fn tell_projector(&mut self, after_us: u64, projector: usize, event: ProjectorEvent) {
-        let life = self.projectors[projector].life;
-        let event = Event::Projector {
-            projector,
-            life,
-            event,
-        };
+        let event = Event::Projector(projector, self.projectors[projector].life, event);
         self.schedule.at(self.now_us + after_us, event);
     }
 
-    /// Starts a projector, or restarts it.
     pub(super) fn start_projector(&mut self, number: usize) {
         let partitions = self.histories.iter().map(|history| history.partition);
         let readers = partitions.zip(&self.database).map(|(partition, tables)| {
@@ -99,8 +92,8 @@ impl World {
             ProjectorEvent::Read => self.read_log(number),
             ProjectorEvent::Took(chunks) => self.take_chunks(number, chunks),
             ProjectorEvent::Looked(looks) => self.take_looks(number, looks),
-            ProjectorEvent::Commit(partition) => self.commit_batch(number, partition),
-            ProjectorEvent::Committed(partition, done) => self.committed(number, partition, done),
+            ProjectorEvent::Commit => self.commit_batch(number),
+            ProjectorEvent::Committed(done) => self.committed(number, done),
         }
     }
 
@@ -187,26 +180,23 @@ impl World {
     }
 
     fn next_batch(&mut self, number: usize) {
-        let next = self.projectors[number].batches.front();
-        match next.map(|batch| batch.partition.0 as usize) {
-            Some(partition) => {
-                let delay_us = self.delay_us();
-                self.tell_projector(delay_us, number, ProjectorEvent::Commit(partition));
-            }
-            None => {
-                let pause_us = self.random.between(5_000, 60_000);
-                self.tell_projector(pause_us, number, ProjectorEvent::Read);
-            }
+        if self.projectors[number].batches.is_empty() {
+            let pause_us = self.random.between(5_000, 60_000);
+            self.tell_projector(pause_us, number, ProjectorEvent::Read);
+        } else {
+            let delay_us = self.delay_us();
+            self.tell_projector(delay_us, number, ProjectorEvent::Commit);
         }
     }
 
     /// Runs the transaction: writes rows and checkpoint if the stored checkpoint is the one that
     /// the batch continues.
-    fn commit_batch(&mut self, number: usize, partition: usize) {
+    fn commit_batch(&mut self, number: usize) {
         let mistake = self.plan.mistake;
         let Some(batch) = self.projectors[number].batches.front() else {
             return;
         };
+        let partition = batch.partition.0 as usize;
         let tables = &mut self.database[partition];
         let continues = tables.checkpoint == batch.before
             || mistake == Some(Mistake::ProjectorWithoutCompareAndSet);
@@ -222,11 +212,10 @@ impl World {
             }
         }
         let delay_us = self.delay_us();
-        let event = ProjectorEvent::Committed(partition, continues);
-        self.tell_projector(delay_us, number, event);
+        self.tell_projector(delay_us, number, ProjectorEvent::Committed(continues));
     }
 
-    fn committed(&mut self, number: usize, partition: usize, done: bool) {
+    fn committed(&mut self, number: usize, done: bool) {
         if !done {
             // Another projector is at work. This one stops, and later continues from the checkpoint
             // stored then.
@@ -238,6 +227,7 @@ impl World {
         let Some(batch) = self.projectors[number].batches.pop_front() else {
             return;
         };
+        let partition = batch.partition.0 as usize;
         if self.plan.mistake == Some(Mistake::ProjectorInTwoSteps) {
             self.database[partition].checkpoint = Some(batch.after.clone());
             self.check_rows(partition);

@@ -23,8 +23,6 @@ fn split_mix(state: &mut u64) -> u64 {
 }
 
 impl Random {
-    /// The source for a seed.
-    #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut state = seed;
         Self {
@@ -34,7 +32,6 @@ impl Random {
 
     /// A separate source that takes no number from this one. Parts that were added to the simulator
     /// later draw from it, so that the runs of known seeds stay the same.
-    #[must_use]
     pub fn aside(&self) -> Self {
         Self::new(self.clone().number() ^ ASIDE)
     }

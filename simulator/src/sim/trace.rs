@@ -20,26 +20,11 @@ pub enum Who {
 pub type Listener = Box<dyn FnMut(&str)>;
 
 pub struct Trace {
-    digest: u64,
-    listener: Option<Listener>,
+    pub(super) digest: u64,
+    pub(super) listener: Option<Listener>,
 }
 
 impl Trace {
-    /// A trace whose lines go to `listener`, if there is one.
-    #[must_use]
-    pub fn new(listener: Option<Listener>) -> Self {
-        Self {
-            digest: 0,
-            listener,
-        }
-    }
-
-    /// The digest of everything so far.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        self.digest
-    }
-
     /// Mixes a number into the digest.
     pub fn mix(&mut self, number: u64) {
         let mixed = (self.digest ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);

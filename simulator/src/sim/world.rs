@@ -139,7 +139,6 @@ fn timeout_us<T>(answer: &Result<T, LogError>) -> u64 {
 }
 
 impl World {
-    #[must_use]
     pub fn new(mut random: Random, plan: Plan, trace: Trace) -> Self {
         let partitions = plan.partitions as usize;
         let numbered = || (0..plan.partitions).map(Partition);
@@ -294,11 +293,9 @@ impl World {
             }
             Event::Land(producer, partition) => self.land(producer, partition),
             Event::Client { client, event } => self.client_event(client, event),
-            Event::Projector {
-                projector,
-                life,
-                event,
-            } => self.projector_event(projector, life, event),
+            Event::Projector(projector, life, event) => {
+                self.projector_event(projector, life, event);
+            }
             Event::StartProjector(projector) => {
                 if !self.projectors[projector].up && (!self.quiet || projector == 0) {
                     self.start_projector(projector);
@@ -428,7 +425,6 @@ impl World {
         }
     }
 
-    /// Notes an event in the trace.
     pub(super) fn say(&mut self, who: Who, what: &str, text: impl FnOnce() -> String) {
         self.trace.say(self.now_us, who, what, text);
     }
