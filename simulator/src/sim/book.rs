@@ -9,17 +9,24 @@ use std::cell::Cell;
 use kernel::schemars::JsonSchema;
 use kernel::{Context, Decider, Rejection, Timestamp, messages};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub const CATEGORY: &str = "account";
 /// An amount on which `decide` panics.
-pub const FAILS_IN_DECIDE: i64 = 900;
+const FAILS_IN_DECIDE: i64 = 900;
 /// An amount on which `evolve` panics.
-pub const FAILS_IN_EVOLVE: i64 = 901;
+const FAILS_IN_EVOLVE: i64 = 901;
 /// An amount on which `evolve` panics in a broken program ([`set_broken`]).
 pub const FAILS_IF_BROKEN: i64 = 902;
 /// An amount that makes it impossible to write the state.
-pub const FAILS_IN_WRITING: i64 = 1_000_000;
+const FAILS_IN_WRITING: i64 = 1_000_000;
+/// The amounts on which rules fail.
+pub const FAILING: [i64; 4] = [
+    FAILS_IN_DECIDE,
+    FAILS_IN_EVOLVE,
+    FAILS_IN_WRITING,
+    FAILS_IF_BROKEN,
+];
 
 thread_local! {
     static IS_BROKEN: Cell<bool> = const { Cell::new(false) };
@@ -100,10 +107,8 @@ impl Rejection for Overdrawn {
     }
 
     fn facts(&self) -> Map<String, Value> {
-        match json!({"seen": self.seen, "digest": self.digest}) {
-            Value::Object(facts) => facts,
-            _ => Map::new(),
-        }
+        let facts = [("seen", self.seen), ("digest", self.digest)];
+        Map::from_iter(facts.map(|(name, fact)| (name.to_owned(), fact.into())))
     }
 }
 

@@ -22,9 +22,9 @@ use super::world::{RECOVERY_US, World};
 const WAITING_MAX: usize = 256 + 1_024 + 1_024;
 /// How often the promises that need time are checked, in microseconds.
 const PROBE_EVERY_US: u64 = 100_000;
-/// When everything is started once more after a cut, and when the result is checked, in
-/// microseconds.
-const CUT_RESTART_US: u64 = 2_000_000;
+/// When everything is started once more after a cut (at a check), and when the result is looked at,
+/// in microseconds.
+const CUT_RESTART_US: u64 = 20 * PROBE_EVERY_US;
 const CUT_LOOK_US: u64 = 5_000_000;
 
 /// A node's task in a partition, if the node is up.
@@ -113,12 +113,9 @@ impl World {
     pub(super) fn end_faults(&mut self) {
         self.say(Who::Fault, "the faults end", String::new);
         self.quiet = true;
-        self.disconnects = false;
         self.duplicate_next = false;
         self.imitate_next = false;
-        let nodes = self.nodes.len();
-        self.blocked = vec![vec![0; nodes]; nodes];
-        for node in 0..nodes {
+        for node in 0..self.nodes.len() {
             self.nodes[node].clock_off_us = 0;
             if self.nodes[node].up && self.nodes[node].is_broken {
                 // The node starts with a program whose rules are correct.
@@ -184,18 +181,19 @@ impl World {
                 }
             }
         }
-        for (number, client) in self.clients.iter().enumerate() {
-            if !client.finished {
-                let open = client.open.len();
-                return Some(format!("client {number} waits for {open} commands"));
-            }
+        if let Some(number) = self
+            .clients
+            .iter()
+            .position(|client| !client.has_finished())
+        {
+            let open = self.clients[number].open.len();
+            return Some(format!("client {number} waits for {open} commands"));
         }
         for (partition, history) in self.histories.iter().enumerate() {
             let reached = self.database[partition].checkpoint.as_ref();
             let reached = reached.map(|checkpoint| checkpoint.position);
-            let end = history.position();
+            let (at, end) = (reached.unwrap_or_default(), history.position());
             if reached != Some(end) {
-                let at = reached.unwrap_or_default();
                 return Some(format!(
                     "rows of partition {partition} are at {at} of {end}"
                 ));
@@ -223,8 +221,7 @@ impl World {
     /// After a cut: all nodes are started once more, and every node that continues must continue
     /// from the log as it is now.
     fn probe_after_cut(&mut self, since_us: u64) {
-        if since_us >= CUT_RESTART_US && !self.started_again {
-            self.started_again = true;
+        if since_us == CUT_RESTART_US {
             for node in 0..self.nodes.len() {
                 if self.nodes[node].up {
                     self.end_process(node);
@@ -250,14 +247,15 @@ impl World {
                     return self.break_off(Invariant::CutIsNoticed, what);
                 }
             }
-            let stopped = self.projectors[0].readers[partition].stopped.is_some();
-            let tables = &self.database[partition];
-            let Some(checkpoint) = &tables.checkpoint else {
-                continue;
-            };
-            let continues = history.head_at(checkpoint.position) == Some(checkpoint.head)
-                && history.rows_at(checkpoint.position) == tables.rows;
-            if !stopped && !continues {
+            let (reader, tables) = (
+                &self.projectors[0].readers[partition],
+                &self.database[partition],
+            );
+            if let Some(checkpoint) = &tables.checkpoint
+                && reader.stopped.is_none()
+                && (history.head_at(checkpoint.position) != Some(checkpoint.head)
+                    || history.rows_at(checkpoint.position) != tables.rows)
+            {
                 let what = format!("a projector goes on in partition {partition}");
                 return self.break_off(Invariant::CutIsNoticed, what);
             }

@@ -10,10 +10,7 @@ use engine::command::{Answer, Decision, Request, SubmitError};
 use kernel::{TenantId, Timestamp};
 use serde_json::value::RawValue;
 
-use super::book::{
-    CATEGORY, COMMAND, FAILS_IF_BROKEN, FAILS_IN_DECIDE, FAILS_IN_EVOLVE, FAILS_IN_WRITING, Post,
-    UNREADABLE,
-};
+use super::book::{CATEGORY, COMMAND, FAILING, FAILS_IF_BROKEN, Post, UNREADABLE};
 use super::event::{ClientEvent, Event, Line, Loss, NodeEvent};
 use super::history::{Asked, CommandKey};
 use super::random::Random;
@@ -47,9 +44,14 @@ pub struct Client {
     versions: BTreeMap<String, u64>,
     /// Answered commands, whose ids may be used again.
     done: Vec<CommandKey>,
-    /// Whether it has sent its last batch, after the faults ended.
-    pub finished: bool,
+    /// Whether its batch is the last one, sent after the faults ended.
     is_last: bool,
+}
+
+impl Client {
+    pub fn has_finished(&self) -> bool {
+        self.is_last && self.open.is_empty()
+    }
 }
 
 pub struct Connection {
@@ -99,11 +101,10 @@ impl World {
 
     fn again(&mut self, client: usize) {
         self.clients[client].open.retain(|open| !open.settled);
-        let done = self.clients[client].open.is_empty();
-        if done && self.clients[client].is_last {
-            self.clients[client].finished = true;
+        if self.clients[client].has_finished() {
             return;
         }
+        let done = self.clients[client].open.is_empty();
         let most_us = match (done, self.quiet) {
             (true, false) => self.plan.think_us,
             _ => 150_000,
@@ -121,7 +122,8 @@ impl World {
     }
 
     fn go(&mut self, client: usize) {
-        if self.clients[client].connection.is_some() || self.clients[client].finished {
+        let state = &self.clients[client];
+        if state.connection.is_some() || state.has_finished() {
             return;
         }
         if self.clients[client].open.is_empty() {
@@ -158,8 +160,9 @@ impl World {
         self.connections.insert(connection, open);
         let count = lines.len() as u64;
         self.counts.sent += count;
-        let sent = || format!("{count} lines to node {node}");
-        self.say(Who::Client(client), "sends", sent);
+        self.say(Who::Client(client), "sends", || {
+            format!("{count} lines to node {node}")
+        });
         let at_us = now_us + self.delay_us();
         self.tell_node(at_us, node, NodeEvent::Lines(connection, lines));
         // The time of each line starts at its turn.
@@ -185,8 +188,7 @@ impl World {
             }
             // Not random, so that runs without it stay the same.
             let is_unreadable = self.plan.unreadable && intent.is_multiple_of(7);
-            let unreadable = is_unreadable.then_some(UNREADABLE);
-            let fails = self.failing(intent).or(unreadable);
+            let fails = self.failing(intent).or(is_unreadable.then_some(UNREADABLE));
             amounts.extend(fails);
             let done = self.clients[client].done.iter();
             let known: Vec<&CommandKey> = done.filter(|key| key.0 == stream).collect();
@@ -254,13 +256,7 @@ impl World {
         }
         // A source of its own, so that no other draw changes.
         let mut random = Random::new(intent ^ self.plan.quiet_from_us);
-        let amounts = [
-            FAILS_IN_DECIDE,
-            FAILS_IN_EVOLVE,
-            FAILS_IN_WRITING,
-            FAILS_IF_BROKEN,
-        ];
-        (random.below(self.plan.failing_of) == 0).then(|| amounts[random.index(4)])
+        (random.below(self.plan.failing_of) == 0).then(|| FAILING[random.index(4)])
     }
 
     /// How an answer shows that a failure of the rules affected something else, if it does.

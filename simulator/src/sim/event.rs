@@ -30,9 +30,7 @@ pub enum Event {
     Projector(usize, u32, ProjectorEvent),
     StartProjector(usize),
     Start(usize),
-    /// A paused node continues.
     Resume(usize),
-    /// A node's local store works again.
     StoreBack(usize),
     /// The group notices that a node's process is gone or silent.
     Gone {
@@ -46,9 +44,7 @@ pub enum Event {
     },
     Share,
     Fault,
-    /// Records are cut off.
     Cut,
-    /// The faults end.
     Quiet,
     /// The promises that need time are checked.
     Probe,
@@ -85,9 +81,7 @@ pub enum NodeEvent {
     },
     /// A forwarded command waited too long for a place in the queue.
     NoRoom(u64, u64),
-    /// The other end closed a link.
     LinkClosed(u64),
-    /// An answer arrives over a link.
     LinkAnswer(u64, u64, Box<LinkAnswer>),
     LinkBroken(u64),
     /// Another node asks this one to hand a partition over, or to take it over.
@@ -98,9 +92,7 @@ pub enum NodeEvent {
     Assign(usize, bool),
     /// The directory says who owns a partition.
     Hint(usize, Hint),
-    /// A client's commands arrive.
     Lines(u64, Vec<Line>),
-    /// A client's connection is gone.
     Disconnected(u64),
     /// The client that waited for a command is gone.
     Abandoned(u64),
@@ -137,7 +129,6 @@ pub struct Line {
 }
 
 pub enum ClientEvent {
-    /// The client continues its work.
     Go,
     Answer(u64, u64, Box<Result<Answer, SubmitError>>),
     /// A connection was lost, or was never made.

@@ -46,11 +46,8 @@ pub enum Kind {
     StoreAway,
     /// A node's appends are held up on their way, and land late.
     HeldAppends,
-    /// Acknowledgements are held back.
     SlowAcknowledgements,
-    /// Acknowledgements come without offsets.
     NoOffsets,
-    /// A record lands twice.
     DuplicateRecord,
     /// The queue of the Kafka client library is full.
     QueueFull,
@@ -63,9 +60,7 @@ pub enum Kind {
     /// A stranger writes a record with the headers of an owner's record and another value, and it
     /// lands before the owner's.
     Imitation,
-    /// An offset has no record.
     SkippedOffset,
-    /// A partition gets another leader.
     LeaderChange,
     /// The group assigns the partitions anew.
     Churn,
@@ -79,15 +74,12 @@ pub enum Kind {
     LinkCut,
     /// For a while, nothing passes from one node to another.
     OneWayPartition,
-    /// Everything between nodes is slow.
     SlowNetwork,
     /// A node is asked to hand over although no other node should own.
     StrayHandOver,
     /// A node is asked to take over although another should own.
     StrayTakeOver,
-    /// A client's connection is lost.
     Disconnect,
-    /// A projector dies.
     ProjectorCrash,
     /// Two projectors work on the same partitions.
     LockLost,

@@ -40,7 +40,6 @@ impl World {
         }
     }
 
-    /// The group notices that a process is gone, or was silent for too long.
     pub(super) fn gone(&mut self, node: usize, incarnation: u32) {
         if self.group.members[node] != Some(incarnation) {
             return;
@@ -72,11 +71,8 @@ impl World {
 
     /// Assigns the partitions to the members.
     pub(super) fn share(&mut self) {
-        let members = self.group.members.iter().enumerate();
-        let there: Vec<usize> = members
-            .filter(|(_, member)| member.is_some())
-            .map(|(node, _)| node)
-            .collect();
+        let nodes = 0..self.nodes.len();
+        let there: Vec<usize> = nodes.filter(|&n| self.group.members[n].is_some()).collect();
         let shift = self.random.index(there.len().max(1));
         for partition in 0..self.logs.len() {
             let owner = (!there.is_empty()).then(|| there[(partition + shift) % there.len()]);
@@ -89,8 +85,9 @@ impl World {
     /// Sets which nodes should own a partition; each node learns of it after a delay of its own.
     pub(super) fn assign(&mut self, partition: usize, nodes: Vec<usize>) {
         let before = std::mem::replace(&mut self.group.assigned[partition], nodes.clone());
-        let said = || format!("partition {partition} to {nodes:?}");
-        self.say(Who::Group, "assigns", said);
+        self.say(Who::Group, "assigns", || {
+            format!("partition {partition} to {nodes:?}")
+        });
         for node in 0..self.nodes.len() {
             let (was, is) = (before.contains(&node), nodes.contains(&node));
             // A new process does not know its assignment yet.
@@ -112,10 +109,9 @@ impl World {
         }
         self.group.directory[partition] = Some(hint.clone());
         for node in 0..self.nodes.len() {
-            let late_us = if self.random.chance(200) {
-                500_000
-            } else {
-                20_000
+            let late_us = match self.random.chance(200) {
+                true => 500_000,
+                false => 20_000,
             };
             let lost = !self.quiet && self.random.chance(100);
             if self.nodes[node].up && !lost {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use event_log::commit::{Commit, Outcome};
 use event_log::record::{self, CommitHeaders, Kind, Record};
 use kernel::{CommandId, RecordedRejection, StreamName, Timestamp};
-use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
+use position::{ChainHash, LogId, Partition, Position, Term, WriterId};
 
 use super::book::{Account, Post, Posted};
 use super::violation::Invariant;
@@ -131,13 +131,10 @@ impl PartitionHistory {
     /// append time and its recorded time counts: a record that was in transit while all machines
     /// slept was recorded before its append.
     fn has_expired(&self, places: &[usize], now_ms: i64) -> bool {
-        let last = places.last().map(|&index| {
-            let counted = &self.commits[index];
-            let recorded_at_ms = counted.commit.recorded_at.micros() / 1_000;
-            counted.appended_at_ms.min(recorded_at_ms)
-        });
-        let window_ms = i64::try_from(self.window_ms).unwrap_or(i64::MAX);
-        last.is_none_or(|last| now_ms - last + CLOCKS_APART_MS >= window_ms)
+        let counted = &self.commits[*places.last().expect("a command has a commit")];
+        let recorded_at_ms = counted.commit.recorded_at.micros() / 1_000;
+        let last_ms = counted.appended_at_ms.min(recorded_at_ms);
+        now_ms - last_ms + CLOCKS_APART_MS >= i64::try_from(self.window_ms).unwrap_or(i64::MAX)
     }
 
     /// Whether a commit would count now.
@@ -148,35 +145,31 @@ impl PartitionHistory {
 
     /// Judges a record that landed: what it is to every reader, or the promise that it breaks.
     pub fn land(&mut self, record: &Record, asked: &AskedFor) -> Result<&'static str, Broken> {
+        let next = self.position().next();
+        let key = record.key.as_deref().unwrap_or_default();
+        let value = record.value.as_deref().unwrap_or_default();
         match Kind::of(record) {
             Kind::Foreign => {}
             Kind::Claim(claim) => {
                 let follows = claim.term > self.term && claim.term.0 <= self.term.0 + 1_000;
                 if follows && self.log.is_none_or(|log| log == claim.log) {
-                    let position = self.position().next();
-                    let value = record.value.as_deref().unwrap_or_default();
-                    let head = record::chain_claim(&claim, self.head(), position, value);
+                    let head = record::chain_claim(&claim, self.head(), next, value);
                     self.heads.push(head);
                     self.log = Some(claim.log);
                     (self.term, self.writer) = (claim.term, claim.writer);
                     return Ok("claim");
                 }
             }
+            Kind::Commit(commit) if self.is_continued_by(&commit) => {
+                self.heads.push(record::chain_commit(&commit, key, value));
+                let commit = Commit::read(key, value).map_err(|error| {
+                    let what = format!("offset {}: {error}", record.offset);
+                    (Invariant::Readable, what)
+                })?;
+                self.count(commit, record, asked)?;
+                return Ok("commit");
+            }
             Kind::Commit(commit) => {
-                let next = self.position().next();
-                if self.is_continued_by(&commit) {
-                    let key = record.key.as_deref().unwrap_or_default();
-                    let value = record.value.as_deref().unwrap_or_default();
-                    let head = record::chain_commit(&commit, key, value);
-                    self.heads.push(head);
-                    let commit = Commit::read(key, value).map_err(|error| {
-                        let what = format!("offset {}: {error}", record.offset);
-                        (Invariant::Readable, what)
-                    })?;
-                    let appended_at_ms = record.appended_at_ms.unwrap_or_default();
-                    self.count(commit, (record.offset, appended_at_ms), next, asked)?;
-                    return Ok("commit");
-                }
                 let current = (commit.term, commit.writer) == (self.term, self.writer);
                 if commit.term > self.term || (current && commit.position >= next) {
                     let what = format!("offset {} is linked to nothing", record.offset);
@@ -187,13 +180,9 @@ impl PartitionHistory {
         Ok("orphan")
     }
 
-    fn count(
-        &mut self,
-        commit: Commit,
-        (offset, appended_at_ms): (Offset, i64),
-        position: Position,
-        asked: &AskedFor,
-    ) -> Result<(), Broken> {
+    fn count(&mut self, commit: Commit, record: &Record, asked: &AskedFor) -> Result<(), Broken> {
+        let appended_at_ms = record.appended_at_ms.unwrap_or_default();
+        let offset = record.offset;
         let key = key_of(&commit.stream, &commit.command.id);
         let (stream, id) = (&key.0, &key.1);
         let post: Post = serde_json::from_str(commit.command.data.get())
@@ -206,25 +195,22 @@ impl PartitionHistory {
             let what = format!("{id} of {stream} counts again at offset {offset}");
             return Err((Invariant::AtMostOnce, what));
         }
-        let asked = asked.get(&key);
-        let asked = asked.filter(|asked| {
+        let asked = asked.get(&key).filter(|asked| {
             asked.intent == post.intent && asked.occurred_at == commit.command.occurred_at
         });
         let before = asked.and_then(|asked| asked.after.as_ref());
-        let before = before.filter(|before| !self.ids.contains_key(before));
+        let missing = before.filter(|before| !self.ids.contains_key(before));
         // After a cut, each of these may happen without a fault; so the commit is counted all the
         // same.
-        let broken = match (asked, before) {
-            (None, _) => Some((
-                Invariant::Asked,
-                format!("{id} of {stream} at offset {offset}"),
-            )),
-            (Some(_), Some((_, before))) => {
-                let what = format!("{id} of {stream} counts before {before}");
-                Some((Invariant::BatchOrder, what))
+        let broken = match (asked, missing) {
+            (None, _) => Some((Invariant::Asked, format!("at offset {offset}"))),
+            (_, Some((_, before))) => {
+                Some((Invariant::BatchOrder, format!("counts before {before}")))
             }
             (Some(_), None) => None,
         };
+        let broken =
+            broken.map(|(invariant, what)| (invariant, format!("{id} of {stream} {what}")));
         if let Some(last) = self.last_recorded_at {
             let latest_us = (appended_at_ms + CLOCK_AHEAD_MAX_MS) * 1_000;
             let what = || format!("at offset {offset}, {}", commit.recorded_at);
@@ -244,7 +230,7 @@ impl PartitionHistory {
         let row = *row;
         self.ids.entry(key).or_default().push(self.commits.len());
         self.commits.push(Counted {
-            position,
+            position: self.position(),
             commit,
             row,
             appended_at_ms,
@@ -292,20 +278,15 @@ pub fn take(row: &mut Row, commit: &Commit) {
 }
 
 fn fact(rejection: &RecordedRejection, name: &str) -> Option<u64> {
-    rejection
-        .facts
-        .get(name)
-        .and_then(serde_json::Value::as_u64)
+    rejection.facts.get(name)?.as_u64()
 }
 
 /// Applies a commit, and checks its contents against the state before it.
 fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
     let (seen, digest) = (row.account.count, row.account.digest);
-    if commit.from_version != seen {
-        let what = format!(
-            "decided on version {}, which is {seen}",
-            commit.from_version
-        );
+    let from = commit.from_version;
+    if from != seen {
+        let what = format!("decided on version {from}, which is {seen}");
         return Err((Invariant::Versions, what));
     }
     if commit.outcome == Outcome::Accepted && commit.events.len() != post.amounts.len() {
@@ -321,10 +302,8 @@ fn fold(row: &mut Row, commit: &Commit, post: &Post) -> Result<(), Broken> {
     }
     let stale = commit.command.expected_version.is_some_and(|e| e != seen);
     let overdraws = row.account.balance + post.amounts.iter().sum::<i64>() < 0;
-    let judged = commit
-        .rejection
-        .as_ref()
-        .map(|rejection| rejection.code.as_str());
+    let rejection = commit.rejection.as_ref();
+    let judged = rejection.map(|rejection| rejection.code.as_str());
     let right = match (stale, overdraws) {
         (true, _) => Some(VERSION_CONFLICT),
         (false, true) => Some("overdrawn"),

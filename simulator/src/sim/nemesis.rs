@@ -10,11 +10,11 @@ use event_log::record::NewRecord;
 use position::{LogId, Term};
 use uuid::Uuid;
 
-use super::event::{Ask, ClientEvent, Event, Loss, NodeEvent};
+use super::event::{ClientEvent, Event, Loss, NodeEvent};
 use super::faults::{Fault, Kind, Target};
 use super::net::Link;
 use super::node::address;
-use super::store;
+use super::store::LocalStore;
 use super::trace::Who;
 use super::world::World;
 
@@ -38,21 +38,17 @@ impl World {
         self.schedule.at(at_us, Event::Fault);
     }
 
-    fn any_node(&mut self) -> Option<usize> {
-        let node = self.random.index(self.nodes.len());
-        let free = self.nodes[node].up && self.nodes[node].paused_until_us == 0;
-        free.then_some(node)
-    }
-
     fn any_partition(&mut self, fault: Fault) -> usize {
         let partition = self.random.index(self.logs.len());
         self.note(fault, || format!("partition {partition}"));
         partition
     }
 
-    fn later_us(&mut self, least_us: u64, most_us: u64) -> u64 {
+    /// A moment after now, but no later than the end of the faults.
+    pub(super) fn later_us(&mut self, least_us: u64, most_us: u64) -> u64 {
         let after_us = self.random.between(least_us, most_us);
-        self.until_us(after_us)
+        let end_us = self.plan.quiet_from_us.max(self.now_us);
+        (self.now_us + after_us).min(end_us)
     }
 
     fn note(&mut self, fault: Fault, text: impl FnOnce() -> String) {
@@ -62,20 +58,9 @@ impl World {
 
     fn inject(&mut self, fault: Fault) {
         match fault.target {
-            Target::Node => {
-                if let Some(node) = self.any_node() {
-                    self.note(fault, || format!("node {node}"));
-                    self.inject_into_node(fault.kind, node);
-                }
-            }
-            Target::Log => {
-                let partition = self.any_partition(fault);
-                self.inject_into_log(fault.kind, partition);
-            }
-            Target::Group => {
-                let partition = self.any_partition(fault);
-                self.inject_into_group(fault.kind, partition);
-            }
+            Target::Node => self.inject_into_node(fault),
+            Target::Log => self.inject_into_log(fault),
+            Target::Group => self.inject_into_group(fault),
             Target::Net => self.inject_into_net(fault),
             Target::World => self.inject_into_world(fault),
         }
@@ -107,20 +92,26 @@ impl World {
         }
     }
 
-    fn inject_into_node(&mut self, kind: Kind, node: usize) {
-        match kind {
-            Kind::Crash => self.crash(node, store::Loss::None),
+    fn inject_into_node(&mut self, fault: Fault) {
+        let node = self.random.index(self.nodes.len());
+        if !self.nodes[node].up || self.nodes[node].paused_until_us > 0 {
+            return;
+        }
+        self.note(fault, || format!("node {node}"));
+        match fault.kind {
+            Kind::Crash => self.crash(node),
             Kind::CrashWithLoss => {
-                let loss = match self.random.chance(500) {
-                    true => store::Loss::LastSave,
-                    false => store::Loss::Everything,
+                let lose = match self.random.chance(500) {
+                    true => LocalStore::lose_last_save,
+                    false => LocalStore::lose_all,
                 };
-                self.crash(node, loss);
+                self.nodes[node].stores.iter().for_each(lose);
+                self.crash(node);
             }
             Kind::Pause | Kind::Suspension => {
                 let until_us = self.later_us(10_000, 4_000_000);
                 self.nodes[node].paused_until_us = until_us;
-                if kind == Kind::Suspension {
+                if fault.kind == Kind::Suspension {
                     self.nodes[node].suspended_from_us = self.now_us;
                 }
                 self.schedule.at(until_us, Event::Resume(node));
@@ -161,10 +152,11 @@ impl World {
         self.nodes[node].clock_off_us = if forward { off_us } else { -off_us };
     }
 
-    fn inject_into_log(&mut self, kind: Kind, partition: usize) {
+    fn inject_into_log(&mut self, fault: Fault) {
+        let partition = self.any_partition(fault);
         let until_us = self.later_us(20_000, 4_000_000);
         let soon_us = self.later_us(20_000, 1_000_000);
-        match kind {
+        match fault.kind {
             Kind::SlowAcknowledgements => self.slow_acknowledgements_until_us = until_us,
             Kind::NoOffsets => self.no_offsets_until_us = soon_us,
             Kind::DuplicateRecord => self.duplicate_next = true,
@@ -185,10 +177,11 @@ impl World {
         }
     }
 
-    fn inject_into_group(&mut self, kind: Kind, partition: usize) {
+    fn inject_into_group(&mut self, fault: Fault) {
+        let partition = self.any_partition(fault);
         let nodes = self.nodes.len();
         let (one, other) = (self.random.index(nodes), self.random.index(nodes));
-        match kind {
+        match fault.kind {
             Kind::Churn => self.assign(partition, vec![one]),
             Kind::Nobody => {
                 self.assign(partition, Vec::new());
@@ -244,21 +237,17 @@ impl World {
                     return;
                 }
                 let number = open[self.random.index(open.len())];
-                let which = self.random.below(3);
-                self.note(fault, || {
-                    ["requests", "answers", "both"][which as usize].to_owned()
-                });
-                let now_us = self.now_us;
-                if let Some(link) = self.links.get_mut(&number) {
-                    if which != 1 {
-                        link.forth.cut_us = now_us;
-                    }
-                    if which != 0 {
-                        link.back.cut_us = now_us;
-                    }
+                let which = self.random.index(3);
+                self.note(fault, || ["requests", "answers", "both"][which].to_owned());
+                let link = self.links.get_mut(&number).expect("it is open");
+                if which != 1 {
+                    link.forth.cut_us = self.now_us;
+                }
+                if which != 0 {
+                    link.back.cut_us = self.now_us;
                 }
                 let at_us = self.later_us(500, 1_500_000);
-                self.break_link(number, at_us - now_us);
+                self.break_link(number, at_us);
             }
             Kind::OneWayPartition if one != other => {
                 self.note(fault, || format!("from node {one} to node {other}"));
@@ -268,7 +257,7 @@ impl World {
                 for number in self.open_links(|link| ends.contains(&link.ends())) {
                     if self.random.chance(700) {
                         let at_us = self.later_us(300_000, 1_200_000);
-                        self.break_link(number, at_us - self.now_us);
+                        self.break_link(number, at_us);
                     }
                 }
             }
@@ -278,11 +267,7 @@ impl World {
             }
             Kind::StrayHandOver | Kind::StrayTakeOver if self.nodes[one].up => {
                 self.note(fault, || format!("node {one} partition {partition}"));
-                let reply = Ask {
-                    node: other,
-                    incarnation: self.nodes[other].incarnation,
-                    number: 0,
-                };
+                let reply = self.ask(other, 0);
                 let control = match fault.kind {
                     Kind::StrayTakeOver => Control::TakeOver { reply },
                     _ => {
@@ -311,10 +296,7 @@ impl World {
     }
 
     /// Ends a node's process without warning.
-    fn crash(&mut self, node: usize, loss: store::Loss) {
-        for store in &self.nodes[node].stores {
-            store.lose(loss);
-        }
+    fn crash(&mut self, node: usize) {
         self.notice_gone(node);
         self.end_process(node);
     }
@@ -343,18 +325,15 @@ impl World {
                 self.close_link(number);
             } else {
                 link.forth.cut_us = now_us;
-                let after_us = self.random.between(100, 1_000_000);
-                self.break_link(number, after_us);
+                let at_us = now_us + self.random.between(100, 1_000_000);
+                self.break_link(number, at_us);
             }
         }
-        let connections = self.connections.iter();
-        let lost: Vec<(u64, usize)> = connections
-            .filter(|(_, connection)| connection.node == node)
-            .map(|(number, connection)| (*number, connection.client))
-            .collect();
-        for (connection, client) in lost {
+        for (&number, connection) in self.connections.iter().filter(|(_, c)| c.node == node) {
             let at_us = now_us + self.random.between(100, 50_000);
-            self.tell_client(at_us, client, ClientEvent::Lost(connection, Loss::Broken));
+            let event = ClientEvent::Lost(number, Loss::Broken);
+            let client = connection.client;
+            self.schedule.at(at_us, Event::Client { client, event });
         }
         let starts_us = self.later_us(20_000, 3_000_000);
         self.schedule.at(starts_us, Event::Start(node));

@@ -82,14 +82,19 @@ pub enum About {
 pub struct Served {
     partition: usize,
     guard: Arc<Guard>,
-    /// Commands for which there is no room yet: number, command, and deadline.
-    pending: VecDeque<(u64, Request, u64)>,
+    /// Commands for which there is no room yet.
+    pending: VecDeque<(Request, SimPeer)>,
 }
 
 impl World {
     fn path_us(&mut self, from: usize, to: usize) -> u64 {
         let free_us = self.blocked[from][to].max(self.now_us);
-        free_us + self.delay_us() + self.slow_us()
+        let delay_us = self.delay_us();
+        let slow_us = match self.slow_network_until_us > self.now_us {
+            true => self.random.below(300_000),
+            false => 0,
+        };
+        free_us + delay_us + slow_us
     }
 
     pub(super) fn process_of(&self, node: usize) -> Process {
@@ -105,8 +110,9 @@ impl World {
         address: &str,
     ) -> u64 {
         let number = self.number();
-        let to = node_at(address).filter(|to| *to < self.nodes.len());
-        let to = to.unwrap_or(node);
+        let to = node_at(address)
+            .filter(|to| *to < self.nodes.len())
+            .unwrap_or(node);
         let refused = !self.nodes[to].up || to == node;
         let way = |to, cut_us| Way {
             to: self.process_of(to),
@@ -176,43 +182,42 @@ impl World {
             .tell(at_us, forth.to, NodeEvent::LinkClosed(number));
     }
 
-    /// The node that opened a link finds it broken after a while.
-    pub(super) fn break_link(&mut self, number: u64, after_us: u64) {
+    /// The node that opened a link finds it broken.
+    pub(super) fn break_link(&mut self, number: u64, at_us: u64) {
         let link = &self.links[&number];
         if link.open {
-            let at_us = self.now_us + after_us;
             self.schedule
                 .tell(at_us, link.back.to, NodeEvent::LinkBroken(number));
         }
     }
 
-    pub(super) fn link_broken(&mut self, node: usize, number: u64) {
+    pub(super) fn link_broken(&mut self, number: u64) {
         let link = self.links.get_mut(&number).expect("links stay");
         if !std::mem::replace(&mut link.open, false) {
             return;
         }
         link.back.cut_us = 0;
-        let (partition, id) = (link.partition, link.id);
+        let (node, partition, id) = (link.back.to.node, link.partition, link.id);
         let broken = LinkEvent::Broken("it broke".to_owned());
         self.input(node, partition, Input::Link(id, broken));
     }
 
-    /// A forwarded command arrives.
-    pub(super) fn forwarded(
-        &mut self,
-        node: usize,
-        number: u64,
-        sequence: u64,
-        request: Request,
-        left_us: u64,
-    ) {
+    pub(super) fn forwarded(&mut self, number: u64, sequence: u64, request: Request, left_us: u64) {
         let deadline_us = self.now_us + left_us;
-        let late = self.now_us >= self.links[&number].forth.cut_us;
+        let Way { to, cut_us, .. } = self.links[&number].forth;
+        let (node, late) = (to.node, self.now_us >= cut_us);
         let Some(served) = self.nodes[node].served.get_mut(&number).filter(|_| !late) else {
             return;
         };
+        let peer = SimPeer {
+            link: number,
+            sequence,
+            deadline_us,
+            waiter: Waiter::new(Some(Arc::clone(&served.guard))),
+            clock: Rc::clone(&self.clock),
+        };
+        served.pending.push_back((request, peer));
         let partition = served.partition;
-        served.pending.push_back((sequence, request, deadline_us));
         self.tell_node(deadline_us, node, NodeEvent::NoRoom(number, sequence));
         self.feed_links(node, partition);
     }
@@ -225,26 +230,16 @@ impl World {
             if !ended && task.queues.from_peers.len() >= FORWARDED_MAX {
                 return;
             }
-            let mut served = self.nodes[node].served.iter_mut();
-            let waits = |s: &Served| s.partition == partition && !s.pending.is_empty();
-            let Some((&link, served)) = served.find(|(_, served)| waits(served)) else {
+            let served = self.nodes[node].served.values_mut();
+            let mut served = served.filter(|served| served.partition == partition);
+            let Some((request, peer)) = served.find_map(|served| served.pending.pop_front()) else {
                 return;
             };
-            let first = served.pending.pop_front();
-            let (sequence, request, deadline_us) = first.expect("one waits");
-            let guard = Arc::clone(&served.guard);
             if ended {
-                guard.close();
-                self.answer_link(link, sequence, LinkAnswer::Moved(None));
+                peer.waiter.give_up();
+                self.answer_link(peer.link, peer.sequence, LinkAnswer::Moved(None));
                 continue;
             }
-            let peer = SimPeer {
-                link,
-                sequence,
-                deadline_us,
-                waiter: Waiter::new(Some(guard)),
-                clock: Rc::clone(&self.clock),
-            };
             let forwarded = (self.submission(request), peer);
             let queues = &mut self.task(node, partition).queues;
             queues.from_peers.push_back(forwarded);
@@ -257,8 +252,8 @@ impl World {
         let Some(served) = self.nodes[node].served.get_mut(&number) else {
             return;
         };
-        if let Some((first, ..)) = served.pending.front()
-            && *first == sequence
+        if let Some((_, first)) = served.pending.front()
+            && first.sequence == sequence
         {
             served.pending.pop_front();
             served.guard.close();
@@ -294,24 +289,12 @@ impl World {
         self.schedule.tell(back.last_us, back.to, event);
     }
 
-    pub(super) fn link_answered(
-        &mut self,
-        node: usize,
-        number: u64,
-        sequence: u64,
-        answer: LinkAnswer,
-    ) {
+    pub(super) fn link_answered(&mut self, number: u64, sequence: u64, answer: LinkAnswer) {
         let link = &self.links[&number];
-        if !link.open || self.now_us >= link.back.cut_us {
-            return;
+        if link.open && self.now_us < link.back.cut_us {
+            let event = Input::Link(link.id, LinkEvent::Answer(sequence, answer));
+            self.input(link.back.to.node, link.partition, event);
         }
-        let (partition, id) = (link.partition, link.id);
-        let event = LinkEvent::Answer(sequence, answer);
-        self.input(node, partition, Input::Link(id, event));
-    }
-
-    pub(super) fn link_closed(&mut self, node: usize, number: u64) {
-        self.nodes[node].served.remove(&number);
     }
 
     pub(super) fn ask_owner(
@@ -321,7 +304,7 @@ impl World {
         owner: &Hint,
         successor: Hint,
     ) {
-        let (reply, number) = self.new_ask(node, About::HandOver(partition));
+        let reply = self.new_ask(node, About::HandOver(partition));
         let to = node_at(&owner.address).filter(|to| *to < self.nodes.len());
         let give_up_us = match to {
             Some(to) if self.nodes[to].up => {
@@ -333,7 +316,7 @@ impl World {
             _ => self.delay_us(),
         };
         let at_us = self.now_us + give_up_us;
-        self.tell_node(at_us, node, NodeEvent::AskAnswered(number));
+        self.tell_node(at_us, node, NodeEvent::AskAnswered(reply.number));
     }
 
     /// Asks a node to take a partition over; `None` if that node is not running.
@@ -346,23 +329,25 @@ impl World {
         if !self.nodes[to].up {
             return None;
         }
-        let (reply, number) = self.new_ask(node, About::TakeOver(partition));
+        let reply = self.new_ask(node, About::TakeOver(partition));
         let at_us = self.path_us(node, to);
         let control = Control::TakeOver { reply };
         self.tell_node(at_us, to, NodeEvent::Control(partition, control));
-        Some(number)
+        Some(reply.number)
     }
 
-    fn new_ask(&mut self, node: usize, about: About) -> (Ask, u64) {
+    fn new_ask(&mut self, node: usize, about: About) -> Ask {
         let number = self.number();
         self.nodes[node].asks.insert(number, about);
-        let Process { node, incarnation } = self.process_of(node);
-        let ask = Ask {
+        self.ask(node, number)
+    }
+
+    pub(super) fn ask(&self, node: usize, number: u64) -> Ask {
+        Ask {
             node,
-            incarnation,
+            incarnation: self.nodes[node].incarnation,
             number,
-        };
-        (ask, number)
+        }
     }
 
     /// Answers a question of another node; the answer may get lost.
@@ -371,10 +356,8 @@ impl World {
             return;
         }
         let at_us = self.path_us(node, ask.node);
-        let process = Process {
-            node: ask.node,
-            incarnation: ask.incarnation,
-        };
+        let (node, incarnation) = (ask.node, ask.incarnation);
+        let process = Process { node, incarnation };
         self.schedule
             .tell(at_us, process, NodeEvent::AskAnswered(ask.number));
     }

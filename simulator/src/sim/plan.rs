@@ -62,7 +62,6 @@ pub struct Plan {
     /// How far the newest record is ahead of the clock when the run begins, in milliseconds; 0: not
     /// at all.
     pub log_ahead_ms: u64,
-    /// Whether rules sometimes decide events that nobody can read.
     pub unreadable: bool,
     /// The owners' settings, without names.
     pub settings: OwnerSettings,

@@ -193,8 +193,7 @@ impl World {
             pipe.queue.truncate(kept);
             if kept > 0 {
                 // If another landing is scheduled already, this one does no harm.
-                let delay_us = self.random.below(late_us + 1);
-                let at_us = self.until_us(delay_us);
+                let at_us = self.later_us(0, late_us);
                 self.schedule.at(at_us, Event::Land(producer, partition));
             }
             for sequence in lost {

@@ -113,9 +113,8 @@ impl World {
                 return self.interrupted(number);
             }
             let partition = self.histories[place].partition;
-            let from = self.projectors[number].readers[place]
-                .follower
-                .next_offset();
+            let follower = &self.projectors[number].readers[place].follower;
+            let from = follower.next_offset();
             chunks.push(log.read(partition, from, PROJECTOR_READ_MAX));
         }
         let delay_us = self.delay_us();
@@ -193,9 +192,8 @@ impl World {
     /// the batch continues.
     fn commit_batch(&mut self, number: usize) {
         let mistake = self.plan.mistake;
-        let Some(batch) = self.projectors[number].batches.front() else {
-            return;
-        };
+        let batch = self.projectors[number].batches.front();
+        let batch = batch.expect("a batch is due");
         let partition = batch.partition.0 as usize;
         let tables = &mut self.database[partition];
         let continues = tables.checkpoint == batch.before
@@ -224,9 +222,8 @@ impl World {
             let at_us = self.now_us + self.random.between(10_000, RETRY_AFTER_US);
             return self.schedule.at(at_us, Event::StartProjector(number));
         }
-        let Some(batch) = self.projectors[number].batches.pop_front() else {
-            return;
-        };
+        let batch = self.projectors[number].batches.pop_front();
+        let batch = batch.expect("it was written");
         let partition = batch.partition.0 as usize;
         if self.plan.mistake == Some(Mistake::ProjectorInTwoSteps) {
             self.database[partition].checkpoint = Some(batch.after.clone());

@@ -45,17 +45,6 @@ fn put_back<T>(map: &mut BTreeMap<Bytes, T>, before: Vec<(Bytes, Option<T>)>) {
     }
 }
 
-/// What a crash does to a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// Nothing.
-    None,
-    /// The last save.
-    LastSave,
-    /// All of it.
-    Everything,
-}
-
 /// The store of one partition; its contents outlive the node's process.
 #[derive(Clone, Default)]
 pub struct LocalStore(Arc<Mutex<Kept>>);
@@ -65,21 +54,19 @@ impl LocalStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies the loss of a crash.
-    pub fn lose(&self, loss: Loss) {
+    /// Loses the last save, if nothing else was lost since.
+    pub fn lose_last_save(&self) {
         let mut kept = self.kept();
-        match loss {
-            Loss::None => {}
-            Loss::LastSave => {
-                let Some(before) = kept.before.take() else {
-                    return;
-                };
-                put_back(&mut kept.now.states, before.states);
-                put_back(&mut kept.now.ids, before.ids);
-                kept.now.saved = before.saved;
-            }
-            Loss::Everything => kept.empty(),
+        if let Some(before) = kept.before.take() {
+            put_back(&mut kept.now.states, before.states);
+            put_back(&mut kept.now.ids, before.ids);
+            kept.now.saved = before.saved;
         }
+    }
+
+    pub fn lose_all(&self) {
+        let mut kept = self.kept();
+        (kept.now, kept.before) = Default::default();
     }
 
     /// Makes the store fail, or work again.
@@ -93,12 +80,6 @@ impl LocalStore {
             true => Err(StoreError::Closed),
             false => Ok(kept),
         }
-    }
-}
-
-impl Kept {
-    fn empty(&mut self) {
-        (self.now, self.before) = Default::default();
     }
 }
 
@@ -122,13 +103,13 @@ impl StateStore for LocalStore {
             saved: now.saved.take(),
             ..Before::default()
         };
-        if let Some(moment) = batch
+        let oldest = now.oldest;
+        let due = batch
             .forget_before
-            .filter(|&m| now.oldest.is_some_and(|o| o < m))
-        {
-            let old = now
-                .ids
-                .extract_if(.., |_, known| known.recorded_at() < Some(moment));
+            .filter(|&moment| oldest.is_some_and(|o| o < moment));
+        if let Some(moment) = due {
+            let is_old = |_: &Bytes, known: &mut StoredId| known.recorded_at() < Some(moment);
+            let old = now.ids.extract_if(.., is_old);
             before
                 .ids
                 .extend(old.map(|(key, known)| (key, Some(known))));
@@ -139,9 +120,7 @@ impl StateStore for LocalStore {
         }
         for (key, known) in &batch.ids {
             let recorded_at = known.recorded_at();
-            now.oldest = now
-                .oldest
-                .map_or(recorded_at, |oldest| recorded_at.min(Some(oldest)));
+            now.oldest = now.oldest.map_or(recorded_at, |o| recorded_at.min(Some(o)));
             let old = now.ids.insert(key.clone(), known.clone());
             before.ids.push((key.clone(), old));
         }
@@ -151,7 +130,8 @@ impl StateStore for LocalStore {
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
-        self.used()?.empty();
+        let mut kept = self.used()?;
+        (kept.now, kept.before) = Default::default();
         Ok(())
     }
 

@@ -18,8 +18,7 @@ pub enum Invariant {
     /// The log contains nothing that no client asked for.
     #[error("nothing is in the log that nobody asked for")]
     Asked,
-    /// A stream's versions are 1 to n without gaps, and the log has all of a command's events or
-    /// none.
+    /// Versions have no gaps, and a command's events are in the log together.
     #[error("versions are 1 to n, and a command's events are all or none")]
     Versions,
     /// Every reader can read what counts.
@@ -38,8 +37,7 @@ pub enum Invariant {
     /// rules know which of the two it is.
     #[error("an event happened when the client says, if it says so")]
     BusinessTime,
-    /// A recorded time is never ahead of the true time of recording, unless the log was ahead
-    /// before.
+    /// No commit is recorded ahead of the true time, unless the log was ahead before.
     #[error("recorded time is not ahead of the true one")]
     TimesAreTrue,
     /// The commands of one batch for one stream are decided in the order of their lines.
@@ -57,8 +55,7 @@ pub enum Invariant {
     /// Everybody who had read records that were cut off notices the cut.
     #[error("whoever had read what was cut off notices")]
     CutIsNoticed,
-    /// Once the faults end, every command is answered and every partition is owned, within the time
-    /// limit.
+    /// Every command is answered and every partition owned, within the time limit.
     #[error("once the faults end everything moves again within 10 s")]
     MovesAgain,
     /// Every queue keeps its limit.

@@ -126,8 +126,6 @@ pub struct World {
     pub(super) was_cut: bool,
     /// The streams with a command on which a broken program's rules fail.
     pub(super) has_broken: BTreeSet<String>,
-    /// Whether all nodes were started once more after a cut.
-    pub(super) started_again: bool,
     pub(super) violation: Option<Violation>,
     pub(super) finished: bool,
     numbers: u64,
@@ -175,7 +173,6 @@ impl World {
             quiet: false,
             was_cut: false,
             has_broken: BTreeSet::new(),
-            started_again: false,
             violation: None,
             finished: false,
             numbers: 0,
@@ -222,9 +219,8 @@ impl World {
             self.schedule.at(first_us, Event::Fault);
         }
         if self.plan.cuts {
-            let at_us = self
-                .random
-                .between(1_000_000, self.plan.quiet_from_us - 500_000);
+            let last_us = self.plan.quiet_from_us - 500_000;
+            let at_us = self.random.between(1_000_000, last_us);
             self.schedule.at(at_us, Event::Cut);
         }
         self.schedule.at(self.plan.quiet_from_us, Event::Quiet);
@@ -240,7 +236,7 @@ impl World {
             position: position.next(),
             previous: history.head_at(position).expect("the claim was read"),
         };
-        let stream = format!("{}-ahead-{partition}", super::book::CATEGORY);
+        let stream = format!("{}-ahead-{partition}", book::CATEGORY);
         let (id, intent) = (format!("ahead-{partition}"), self.number());
         let ahead_us = self.plan.log_ahead_ms.cast_signed() * 1_000;
         let recorded_at = Timestamp::from_micros(self.wall_us() + ahead_us).unwrap_or_default();
@@ -251,7 +247,7 @@ impl World {
             "recorded_at": recorded_at,
             "command": {
                 "id": id,
-                "type": super::book::COMMAND,
+                "type": book::COMMAND,
                 "schema": 1,
                 "data": {"intent": intent, "amounts": []},
             },
@@ -399,13 +395,13 @@ impl World {
                 sequence,
                 request,
                 left_us,
-            } => self.forwarded(node, link, sequence, *request, left_us),
+            } => self.forwarded(link, sequence, *request, left_us),
             NodeEvent::NoRoom(link, sequence) => self.no_room(node, link, sequence),
-            NodeEvent::LinkClosed(link) => self.link_closed(node, link),
+            NodeEvent::LinkClosed(link) => drop(self.nodes[node].served.remove(&link)),
             NodeEvent::LinkAnswer(link, sequence, answer) => {
-                self.link_answered(node, link, sequence, *answer);
+                self.link_answered(link, sequence, *answer);
             }
-            NodeEvent::LinkBroken(link) => self.link_broken(node, link),
+            NodeEvent::LinkBroken(link) => self.link_broken(link),
             NodeEvent::Control(partition, control) => self.control(node, partition, control),
             NodeEvent::AskAnswered(number) => self.ask_answered(node, number),
             NodeEvent::Assign(partition, assigned) => {
@@ -432,8 +428,7 @@ impl World {
     /// Notes the first broken promise; it ends the run.
     pub(super) fn break_off(&mut self, invariant: Invariant, what: String) {
         if self.violation.is_none() {
-            let said = || format!("{invariant}: {what}");
-            self.say(Who::Log, "VIOLATION", said);
+            self.say(Who::Log, "VIOLATION", || format!("{invariant}: {what}"));
             self.violation = Some(Violation {
                 invariant,
                 at_us: self.now_us,
@@ -473,19 +468,5 @@ impl World {
             1..=9 => self.random.between(500, 5_000),
             _ => self.random.between(50, 800),
         }
-    }
-
-    /// The additional delay in a slow network, in microseconds.
-    pub(super) fn slow_us(&mut self) -> u64 {
-        match self.slow_network_until_us > self.now_us {
-            true => self.random.below(300_000),
-            false => 0,
-        }
-    }
-
-    /// A moment after now, but no later than the end of the faults.
-    pub(super) fn until_us(&self, after_us: u64) -> u64 {
-        let end_us = self.plan.quiet_from_us.max(self.now_us);
-        (self.now_us + after_us).min(end_us)
     }
 }
