@@ -36,7 +36,6 @@ pub struct Open {
 
 #[derive(Default)]
 pub struct Client {
-    /// Its open lines, in order.
     pub open: Vec<Open>,
     /// The connection on which the client waits, and the lines without an answer there.
     connection: Option<(u64, BTreeSet<u64>)>,
@@ -70,7 +69,7 @@ impl World {
                 let current = current.as_mut().filter(|(open, _)| *open == connection);
                 if current.is_some_and(|(_, waiting)| waiting.remove(&line)) {
                     self.take_answer(client, line, *result);
-                    // It goes on once every line that was sent is answered.
+                    // The client goes on once every line that it sent is answered.
                     let current = &mut self.clients[client].connection;
                     if current.take_if(|(_, waiting)| waiting.is_empty()).is_some() {
                         self.connections.remove(&connection);
@@ -151,11 +150,10 @@ impl World {
             let lost = ClientEvent::Lost(connection, Loss::Refused);
             return self.tell_client(now_us + 1_000, client, lost);
         }
-        let last_us = now_us;
         let open = Connection {
             client,
             node,
-            last_us,
+            last_us: now_us,
         };
         self.connections.insert(connection, open);
         let count = lines.len() as u64;
@@ -266,8 +264,7 @@ impl World {
         fails: Option<i64>,
         result: &Result<Answer, SubmitError>,
     ) -> Option<String> {
-        let must_fail =
-            fails.is_some_and(|amount| ![FAILS_IF_BROKEN, UNREADABLE].contains(&amount));
+        let must_fail = fails.is_some_and(|a| ![FAILS_IF_BROKEN, UNREADABLE].contains(&a));
         match result {
             Ok(answer) if must_fail && matches!(answer.decision, Decision::Accepted(_)) => {
                 Some(format!("what the rules fail over is accepted in {stream}"))
@@ -284,9 +281,8 @@ impl World {
 
     fn take_answer(&mut self, client: usize, line: u64, result: Result<Answer, SubmitError>) {
         let mut open = self.clients[client].open.iter();
-        let Some(place) = open.position(|open| open.line.number == line) else {
-            return;
-        };
+        let place = open.position(|open| open.line.number == line);
+        let place = place.expect("it waits for an answer");
         let open = &self.clients[client].open[place];
         let (key, reuses, uncertain) = (open.key.clone(), open.reuses, open.uncertain);
         let (stream, id) = &key;
@@ -295,25 +291,20 @@ impl World {
         {
             return self.break_off(Invariant::FailuresStayAlone, what);
         }
-        let left_something = !uncertain && !reuses && self.is_there(&key);
+        let is_left = !uncertain && !reuses && self.is_there(&key);
         let wrong = |invariant, how: &str| Some((invariant, format!("{id} of {stream}{how}")));
+        let left = |how: &str| wrong(Invariant::RefusedLeftNothing, how);
         let broken = match &result {
-            Ok(_) if reuses => wrong(
-                Invariant::RefusedLeftNothing,
-                " was used again and is answered",
-            ),
+            Ok(_) if reuses => left(" was used again and is answered"),
             Ok(answer) => self.held_against_log(&key, answer),
             Err(SubmitError::IdReused) if !reuses => wrong(
                 Invariant::AnsweredIsThere,
                 " is said to be of another command",
             ),
-            Err(SubmitError::TurnedAway { reason, .. }) if left_something => {
-                let how = format!(" is there, but was turned away: {reason}");
-                wrong(Invariant::RefusedLeftNothing, &how)
+            Err(SubmitError::TurnedAway { reason, .. }) if is_left => {
+                left(&format!(" is there, but was turned away: {reason}"))
             }
-            Err(SubmitError::Failed) if left_something => {
-                wrong(Invariant::RefusedLeftNothing, " failed, and is there")
-            }
+            Err(SubmitError::Failed) if is_left => left(" failed, and is there"),
             Err(error @ (SubmitError::TooLarge { .. } | SubmitError::StreamTooLarge { .. })) => {
                 wrong(Invariant::MovesAgain, &format!(": {error}"))
             }

@@ -51,8 +51,7 @@ pub enum Event {
 }
 
 pub enum NodeEvent {
-    /// The brokers' answer to a probe: the boot time at which the probe was sent, and the brokers'
-    /// time.
+    /// The brokers' answer to a probe: the boot time of its sending, and the brokers' time.
     Time(u64, Timestamp),
     Tick,
     Run(usize),
@@ -143,8 +142,7 @@ pub enum Loss {
     Broken,
 }
 
-/// The result of a look for a proof in one partition: the log's end, and the record; `None` if the
-/// log was unavailable.
+/// What a look for a proof in one partition found: the log's end, and the record; `None`: no log.
 pub type Look = (usize, Option<(Offset, Option<Record>)>);
 
 pub enum ProjectorEvent {

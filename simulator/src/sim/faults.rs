@@ -2,23 +2,15 @@
 //!
 //! Deliberately absent: what each one does (`nemesis`).
 
+use super::world::World;
+
 /// A fault that may be injected.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub(super) kind: Kind,
-    pub(super) target: Target,
+    pub(super) inject: Inject,
     /// Its name in tables and traces.
     pub name: &'static str,
-}
-
-/// What a fault strikes: one of the nodes, the log in one of its partitions, and so on.
-#[derive(Clone, Copy, Debug)]
-pub enum Target {
-    Node,
-    Log,
-    Group,
-    Net,
-    World,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,47 +77,52 @@ pub enum Kind {
     LockLost,
 }
 
-const fn fault(kind: Kind, target: Target, name: &'static str) -> Fault {
-    Fault { kind, target, name }
+/// Injects a fault into a part of the world that is drawn.
+type Inject = fn(&mut World, Fault);
+
+const NODE: Inject = World::inject_into_node;
+const LOG: Inject = World::inject_into_log;
+const GROUP: Inject = World::inject_into_group;
+const NET: Inject = World::inject_into_net;
+const WORLD: Inject = World::inject_into_world;
+
+const fn fault(kind: Kind, inject: Inject, name: &'static str) -> Fault {
+    Fault { kind, inject, name }
 }
 
 /// All faults.
 pub const FAULTS: [Fault; 33] = [
-    fault(Kind::Crash, Target::Node, "crash"),
-    fault(Kind::CrashWithLoss, Target::Node, "crash, store lost"),
-    fault(Kind::Pause, Target::Node, "pause"),
-    fault(Kind::PlannedStop, Target::Node, "planned stop"),
-    fault(Kind::SmallClockJump, Target::Node, "clock jump < 1 min"),
-    fault(Kind::LargeClockJump, Target::Node, "clock jump > 1 min"),
-    fault(Kind::Suspension, Target::Node, "suspended machine"),
-    fault(Kind::Night, Target::World, "all suspended"),
-    fault(Kind::ProducerFails, Target::Node, "producer fails"),
-    fault(Kind::StoreAway, Target::Node, "store away"),
-    fault(Kind::HeldAppends, Target::Node, "appends held up"),
-    fault(
-        Kind::SlowAcknowledgements,
-        Target::Log,
-        "slow acknowledgements",
-    ),
-    fault(Kind::NoOffsets, Target::Log, "no offsets"),
-    fault(Kind::DuplicateRecord, Target::Log, "duplicate record"),
-    fault(Kind::QueueFull, Target::Node, "queue full"),
-    fault(Kind::SlowLog, Target::Log, "slow log"),
-    fault(Kind::LogAway, Target::Log, "log away"),
-    fault(Kind::ForeignRecord, Target::Log, "foreign record"),
-    fault(Kind::Imitation, Target::Log, "imitated record"),
-    fault(Kind::SkippedOffset, Target::Log, "skipped offset"),
-    fault(Kind::LeaderChange, Target::Log, "leader change"),
-    fault(Kind::Churn, Target::Group, "assignment churn"),
-    fault(Kind::Nobody, Target::Group, "assigned to nobody"),
-    fault(Kind::TwoBelieve, Target::Group, "two believe"),
-    fault(Kind::WrongHint, Target::Group, "wrong hint"),
-    fault(Kind::LinkCut, Target::Net, "link cut"),
-    fault(Kind::OneWayPartition, Target::Net, "one-way partition"),
-    fault(Kind::SlowNetwork, Target::Net, "slow network"),
-    fault(Kind::StrayHandOver, Target::Net, "stray hand-over"),
-    fault(Kind::StrayTakeOver, Target::Net, "stray take-over"),
-    fault(Kind::Disconnect, Target::World, "client disconnected"),
-    fault(Kind::ProjectorCrash, Target::World, "projector crash"),
-    fault(Kind::LockLost, Target::World, "projector lock lost"),
+    fault(Kind::Crash, NODE, "crash"),
+    fault(Kind::CrashWithLoss, NODE, "crash, store lost"),
+    fault(Kind::Pause, NODE, "pause"),
+    fault(Kind::PlannedStop, NODE, "planned stop"),
+    fault(Kind::SmallClockJump, NODE, "clock jump < 1 min"),
+    fault(Kind::LargeClockJump, NODE, "clock jump > 1 min"),
+    fault(Kind::Suspension, NODE, "suspended machine"),
+    fault(Kind::Night, WORLD, "all suspended"),
+    fault(Kind::ProducerFails, NODE, "producer fails"),
+    fault(Kind::StoreAway, NODE, "store away"),
+    fault(Kind::HeldAppends, NODE, "appends held up"),
+    fault(Kind::SlowAcknowledgements, LOG, "slow acknowledgements"),
+    fault(Kind::NoOffsets, LOG, "no offsets"),
+    fault(Kind::DuplicateRecord, LOG, "duplicate record"),
+    fault(Kind::QueueFull, NODE, "queue full"),
+    fault(Kind::SlowLog, LOG, "slow log"),
+    fault(Kind::LogAway, LOG, "log away"),
+    fault(Kind::ForeignRecord, LOG, "foreign record"),
+    fault(Kind::Imitation, LOG, "imitated record"),
+    fault(Kind::SkippedOffset, LOG, "skipped offset"),
+    fault(Kind::LeaderChange, LOG, "leader change"),
+    fault(Kind::Churn, GROUP, "assignment churn"),
+    fault(Kind::Nobody, GROUP, "assigned to nobody"),
+    fault(Kind::TwoBelieve, GROUP, "two believe"),
+    fault(Kind::WrongHint, GROUP, "wrong hint"),
+    fault(Kind::LinkCut, NET, "link cut"),
+    fault(Kind::OneWayPartition, NET, "one-way partition"),
+    fault(Kind::SlowNetwork, NET, "slow network"),
+    fault(Kind::StrayHandOver, NET, "stray hand-over"),
+    fault(Kind::StrayTakeOver, NET, "stray take-over"),
+    fault(Kind::Disconnect, WORLD, "client disconnected"),
+    fault(Kind::ProjectorCrash, WORLD, "projector crash"),
+    fault(Kind::LockLost, WORLD, "projector lock lost"),
 ];

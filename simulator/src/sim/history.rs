@@ -74,7 +74,6 @@ pub struct PartitionHistory {
     heads: Vec<ChainHash>,
     /// The commits that count, in order.
     pub commits: Vec<Counted>,
-    /// Each stream in its present state.
     pub rows: BTreeMap<String, Row>,
     /// The commits of each command; more than one only if its id had expired.
     ids: BTreeMap<CommandKey, Vec<usize>>,

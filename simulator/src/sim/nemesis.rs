@@ -11,7 +11,7 @@ use position::{LogId, Term};
 use uuid::Uuid;
 
 use super::event::{ClientEvent, Event, Loss, NodeEvent};
-use super::faults::{Fault, Kind, Target};
+use super::faults::{Fault, Kind};
 use super::net::Link;
 use super::node::address;
 use super::store::LocalStore;
@@ -28,7 +28,7 @@ impl World {
         let mut drawn = self.random.below(total);
         for (fault, share) in self.plan.faults.clone() {
             if drawn < share {
-                self.inject(fault);
+                (fault.inject)(self, fault);
                 break;
             }
             drawn -= share;
@@ -56,17 +56,7 @@ impl World {
         self.say(Who::Fault, fault.name, text);
     }
 
-    fn inject(&mut self, fault: Fault) {
-        match fault.target {
-            Target::Node => self.inject_into_node(fault),
-            Target::Log => self.inject_into_log(fault),
-            Target::Group => self.inject_into_group(fault),
-            Target::Net => self.inject_into_net(fault),
-            Target::World => self.inject_into_world(fault),
-        }
-    }
-
-    fn inject_into_world(&mut self, fault: Fault) {
+    pub(super) fn inject_into_world(&mut self, fault: Fault) {
         if fault.kind == Kind::Night {
             let minutes = match self.aside.chance(500) {
                 true => self.aside.between(1, 30),
@@ -92,7 +82,7 @@ impl World {
         }
     }
 
-    fn inject_into_node(&mut self, fault: Fault) {
+    pub(super) fn inject_into_node(&mut self, fault: Fault) {
         let node = self.random.index(self.nodes.len());
         if !self.nodes[node].up || self.nodes[node].paused_until_us > 0 {
             return;
@@ -117,17 +107,13 @@ impl World {
                 self.schedule.at(until_us, Event::Resume(node));
                 self.notice_gone(node);
             }
-            Kind::PlannedStop if self.nodes[node].leaving.is_some() => {}
-            Kind::PlannedStop => self.begin_leave(node),
+            Kind::PlannedStop if self.nodes[node].leaving.is_none() => self.begin_leave(node),
             Kind::SmallClockJump => self.jump(node, 1, 55),
             Kind::LargeClockJump => {
                 let most_s = [600, 3 * 86_400][self.aside.index(2)];
                 self.jump(node, 61, most_s);
             }
-            Kind::ProducerFails => {
-                let producer = self.nodes[node].producer;
-                self.fail_producer(producer, 3_000_000);
-            }
+            Kind::ProducerFails => self.fail_producer(self.nodes[node].producer, 3_000_000),
             Kind::QueueFull => {
                 self.nodes[node].queue_full_until_us = self.later_us(10_000, 1_000_000);
             }
@@ -152,7 +138,7 @@ impl World {
         self.nodes[node].clock_off_us = if forward { off_us } else { -off_us };
     }
 
-    fn inject_into_log(&mut self, fault: Fault) {
+    pub(super) fn inject_into_log(&mut self, fault: Fault) {
         let partition = self.any_partition(fault);
         let until_us = self.later_us(20_000, 4_000_000);
         let soon_us = self.later_us(20_000, 1_000_000);
@@ -177,7 +163,7 @@ impl World {
         }
     }
 
-    fn inject_into_group(&mut self, fault: Fault) {
+    pub(super) fn inject_into_group(&mut self, fault: Fault) {
         let partition = self.any_partition(fault);
         let nodes = self.nodes.len();
         let (one, other) = (self.random.index(nodes), self.random.index(nodes));
@@ -200,14 +186,10 @@ impl World {
                     true => self.random.below(term.0),
                     false => term.0 + self.random.between(1, 1_000_000),
                 };
-                let log = match self.random.chance(200) {
-                    true => LogId(Uuid::from_u128(1)),
-                    false => self.log_id,
-                };
-                let hint = Hint {
-                    log,
-                    ..self.hint(one, term)
-                };
+                let mut hint = self.hint(one, term);
+                if self.random.chance(200) {
+                    hint.log = LogId(Uuid::from_u128(1));
+                }
                 self.group.directory[partition] = self.random.chance(500).then(|| hint.clone());
                 if self.nodes[other].up {
                     self.tell_node(self.now_us, other, NodeEvent::Hint(partition, hint));
@@ -226,7 +208,7 @@ impl World {
         }
     }
 
-    fn inject_into_net(&mut self, fault: Fault) {
+    pub(super) fn inject_into_net(&mut self, fault: Fault) {
         let nodes = self.nodes.len();
         let (one, other) = (self.random.index(nodes), self.random.index(nodes));
         let partition = self.random.index(self.logs.len());
@@ -251,8 +233,7 @@ impl World {
             }
             Kind::OneWayPartition if one != other => {
                 self.note(fault, || format!("from node {one} to node {other}"));
-                let until_us = self.later_us(100_000, 4_000_000);
-                self.blocked[one][other] = until_us;
+                self.blocked[one][other] = self.later_us(100_000, 4_000_000);
                 let ends = [(one, other), (other, one)];
                 for number in self.open_links(|link| ends.contains(&link.ends())) {
                     if self.random.chance(700) {
@@ -268,12 +249,10 @@ impl World {
             Kind::StrayHandOver | Kind::StrayTakeOver if self.nodes[one].up => {
                 self.note(fault, || format!("node {one} partition {partition}"));
                 let reply = self.ask(other, 0);
+                let successor = self.hint(other, self.histories[partition].term.0 + 1);
                 let control = match fault.kind {
                     Kind::StrayTakeOver => Control::TakeOver { reply },
-                    _ => {
-                        let successor = self.hint(other, self.histories[partition].term.0 + 1);
-                        Control::HandOver { successor, reply }
-                    }
+                    _ => Control::HandOver { successor, reply },
                 };
                 self.tell_node(self.now_us, one, NodeEvent::Control(partition, control));
             }
@@ -305,8 +284,7 @@ impl World {
     pub(super) fn end_process(&mut self, node: usize) {
         let now_us = self.now_us;
         self.say(Who::Node(node), "is gone", String::new);
-        let producer = self.nodes[node].producer;
-        self.fail_producer(producer, 3_000_000);
+        self.fail_producer(self.nodes[node].producer, 3_000_000);
         let gone = &mut self.nodes[node];
         gone.up = false;
         gone.paused_until_us = 0;

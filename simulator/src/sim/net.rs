@@ -110,9 +110,7 @@ impl World {
         address: &str,
     ) -> u64 {
         let number = self.number();
-        let to = node_at(address)
-            .filter(|to| *to < self.nodes.len())
-            .unwrap_or(node);
+        let to = node_at(address).unwrap_or(node);
         let refused = !self.nodes[to].up || to == node;
         let way = |to, cut_us| Way {
             to: self.process_of(to),
@@ -305,8 +303,7 @@ impl World {
         successor: Hint,
     ) {
         let reply = self.new_ask(node, About::HandOver(partition));
-        let to = node_at(&owner.address).filter(|to| *to < self.nodes.len());
-        let give_up_us = match to {
+        let give_up_us = match node_at(&owner.address) {
             Some(to) if self.nodes[to].up => {
                 let control = Control::HandOver { successor, reply };
                 let at_us = self.path_us(node, to);
@@ -315,8 +312,8 @@ impl World {
             }
             _ => self.delay_us(),
         };
-        let at_us = self.now_us + give_up_us;
-        self.tell_node(at_us, node, NodeEvent::AskAnswered(reply.number));
+        let answered = NodeEvent::AskAnswered(reply.number);
+        self.tell_node(self.now_us + give_up_us, node, answered);
     }
 
     /// Asks a node to take a partition over; `None` if that node is not running.
@@ -365,9 +362,7 @@ impl World {
     /// A question was answered, or its time is over.
     pub(super) fn ask_answered(&mut self, node: usize, number: u64) {
         match self.nodes[node].asks.remove(&number) {
-            Some(About::HandOver(partition)) => {
-                self.input(node, partition, Input::OwnerAnswered);
-            }
+            Some(About::HandOver(partition)) => self.input(node, partition, Input::OwnerAnswered),
             Some(About::TakeOver(partition)) => self.taken_over(node, partition),
             None => {}
         }

@@ -36,8 +36,7 @@ pub struct Options {
     pub unreadable: bool,
     /// A mistake to build in.
     pub mistake: Option<Mistake>,
-    /// A change of the engine that breaks the protocol; it has no effect without the feature
-    /// `known-bad`.
+    /// A known-bad change of the engine; it has no effect without the feature `known-bad`.
     pub flaw: Flaw,
 }
 
@@ -59,8 +58,7 @@ pub struct Plan {
     /// Whether all machines sometimes sleep together for minutes or days. Ids expire during that
     /// time, so in such a run clients never use an id again for another command.
     pub nights: bool,
-    /// How far the newest record is ahead of the clock when the run begins, in milliseconds; 0: not
-    /// at all.
+    /// How far the newest record is ahead of the clock at the beginning, in milliseconds.
     pub log_ahead_ms: u64,
     pub unreadable: bool,
     /// The owners' settings, without names.
@@ -118,8 +116,7 @@ impl Plan {
         }
         let cuts = random.below(8) == 0;
         // Drawn from a copy, so that runs without failing commands stay the same.
-        let mut apart = random.clone();
-        let failing_of = [0, 0, 12, 40][apart.fork().index(4)];
+        let failing_of = [0, 0, 12, 40][random.clone().fork().index(4)];
         let quiet_from_us = random.between(4_000_000, 10_000_000);
         Self {
             nodes: options.nodes.unwrap_or(nodes).max(1),

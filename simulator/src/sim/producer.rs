@@ -121,10 +121,10 @@ impl World {
         let producer = &self.producers[producer];
         let is_last = !producer.failed && producer.pipes[partition].queue.is_empty();
         let record = Record::at(self.logs[partition].end(), record.clone());
-        let counts = match Kind::of(&record) {
-            Kind::Commit(commit) => self.histories[partition].is_continued_by(&commit),
-            Kind::Claim(_) | Kind::Foreign => false,
+        let Kind::Commit(commit) = Kind::of(&record) else {
+            return false;
         };
+        let counts = self.histories[partition].is_continued_by(&commit);
         is_last && counts && std::mem::take(&mut self.imitate_next)
     }
 

@@ -25,7 +25,6 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Mixes a number into the digest.
     pub fn mix(&mut self, number: u64) {
         let mixed = (self.digest ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.digest = mixed.rotate_left(23);

@@ -215,8 +215,7 @@ impl World {
         }
         self.schedule.at(0, Event::StartProjector(0));
         if !self.plan.faults.is_empty() {
-            let first_us = self.random.below(1_000_000);
-            self.schedule.at(first_us, Event::Fault);
+            self.schedule.at(self.random.below(1_000_000), Event::Fault);
         }
         if self.plan.cuts {
             let last_us = self.plan.quiet_from_us - 500_000;
@@ -290,7 +289,7 @@ impl World {
             Event::Land(producer, partition) => self.land(producer, partition),
             Event::Client { client, event } => self.client_event(client, event),
             Event::Projector(projector, life, event) => {
-                self.projector_event(projector, life, event);
+                self.projector_event(projector, life, event)
             }
             Event::StartProjector(projector) => {
                 if !self.projectors[projector].up && (!self.quiet || projector == 0) {
@@ -377,17 +376,13 @@ impl World {
                 self.tell_node(at_us, node, NodeEvent::Input(partition, input));
             }
             NodeEvent::ServePeek(partition) => {
-                let (first, log) = (Offset(0), self.logs[partition].reached(self.now_us));
-                let bounds = log.map(|log| Bounds {
-                    first,
-                    end: log.end(),
-                });
+                let end = self.logs[partition]
+                    .reached(self.now_us)
+                    .map(PartitionLog::end);
+                let first = Offset(0);
+                let input = Input::Peeked(end.map(|end| Bounds { first, end }));
                 let at_us = self.now_us + self.delay_us();
-                self.tell_node(
-                    at_us,
-                    node,
-                    NodeEvent::Input(partition, Input::Peeked(bounds)),
-                );
+                self.tell_node(at_us, node, NodeEvent::Input(partition, input));
             }
             NodeEvent::Input(partition, input) => self.input(node, partition, input),
             NodeEvent::Forwarded {
@@ -399,7 +394,7 @@ impl World {
             NodeEvent::NoRoom(link, sequence) => self.no_room(node, link, sequence),
             NodeEvent::LinkClosed(link) => drop(self.nodes[node].served.remove(&link)),
             NodeEvent::LinkAnswer(link, sequence, answer) => {
-                self.link_answered(link, sequence, *answer);
+                self.link_answered(link, sequence, *answer)
             }
             NodeEvent::LinkBroken(link) => self.link_broken(link),
             NodeEvent::Control(partition, control) => self.control(node, partition, control),
