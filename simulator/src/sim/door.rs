@@ -247,8 +247,7 @@ impl World {
         if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
             self.give_up(node, &waiting);
             let said = || format!("line {}", waiting.line);
-            self.trace
-                .say(self.now_us, Who::Node(node), "abandons", said);
+            self.say(Who::Node(node), "abandons", said);
         }
     }
 

@@ -85,6 +85,7 @@ impl Task {
     }
 }
 
+#[derive(Default)]
 pub struct Node {
     /// Whether its process runs.
     pub up: bool,
@@ -128,27 +129,8 @@ pub struct Node {
 impl Node {
     pub(super) fn new(partitions: usize) -> Self {
         Self {
-            up: false,
-            incarnation: 0,
-            paused_until_us: 0,
-            backlog: Vec::new(),
-            is_broken: false,
-            clock_off_us: 0,
-            suspended_us: 0,
-            suspended_from_us: 0,
-            reference: None,
-            probe_at_us: 0,
-            tasks: Vec::new(),
-            producer: 0,
             stores: (0..partitions).map(|_| LocalStore::default()).collect(),
-            queue_full_until_us: 0,
-            appends_held_until_us: 0,
-            store_away_until_us: 0,
-            handlers: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            served: BTreeMap::new(),
-            asks: BTreeMap::new(),
-            leaving: None,
+            ..Self::default()
         }
     }
 
@@ -187,7 +169,7 @@ impl World {
             return;
         }
         let now = self.now_us;
-        self.trace.say(now, Who::Node(node), "starts", String::new);
+        self.say(Who::Node(node), "starts", String::new);
         self.nodes[node].up = true;
         self.nodes[node].incarnation += 1;
         self.nodes[node].is_broken = self.starts_broken(node);
@@ -346,7 +328,7 @@ impl World {
                     None => "does not own",
                 };
                 let said = || format!("asked by node {}", reply.node);
-                self.trace.say(self.now_us, Who::Node(node), what, said);
+                self.say(Who::Node(node), what, said);
             }
             let (driver, mut effects) = self.at_work(node, partition, task);
             driver.control(control, &mut effects);
@@ -416,8 +398,7 @@ struct SimEffects<'w> {
 
 impl SimEffects<'_> {
     fn say(&mut self, what: &'static str, said: impl FnOnce() -> String) {
-        let who = Who::Node(self.node);
-        self.world.trace.say(self.world.now_us, who, what, said);
+        self.world.say(Who::Node(self.node), what, said);
     }
 
     /// Sends a request to the log, which serves it after a while.
