@@ -24,14 +24,14 @@ use async_trait::async_trait;
 pub use acknowledging::acknowledging;
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
-#[cfg(feature = "kafka")]
-pub use kafka::KafkaLog;
 pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
-#[cfg(feature = "sqlite")]
-pub use sqlite::SqliteLog;
 pub use watch::{Beginnings, LOOK_EVERY, LogWatch};
 
+#[cfg(feature = "kafka")]
+use kafka::{KafkaLog, Topic};
 use position::{LogId, Offset, Partition};
+#[cfg(feature = "sqlite")]
+use sqlite::SqliteLog;
 
 use crate::chain::Acknowledged;
 use crate::directory::{Directory, NoDirectory};
@@ -217,7 +217,7 @@ pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogEr
         LogAddress::Sqlite { path } => Arc::new(SqliteLog::open(path).await?),
         #[cfg(feature = "kafka")]
         LogAddress::Kafka { brokers, topic } => {
-            Arc::new(KafkaLog::open(brokers, topic, &place.kafka).await?)
+            Arc::new(KafkaLog::open(Topic::new(brokers, topic, &place.kafka)).await?)
         }
         #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
         other => return Err(LogError::not_built(other)),
@@ -251,7 +251,8 @@ pub async fn create_store(
         LogAddress::Sqlite { path } => SqliteLog::create(path, options.partition_count).await,
         #[cfg(feature = "kafka")]
         LogAddress::Kafka { brokers, topic } => {
-            KafkaLog::create(brokers, topic, options, &place.kafka).await
+            let topic = Topic::new(brokers, topic, &place.kafka);
+            topic.create(options).await
         }
         #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
         other => Err(LogError::not_built(other)),

@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{KafkaLog, LogAddress, LogError, LogPlace};
+use super::kafka::{self, Topic};
+use super::{LogAddress, LogError, LogPlace};
 use crate::membership::MembershipOptions;
 
 /// The prefix of the names of test topics.
@@ -17,14 +18,12 @@ pub const PREFIX: &str = "annals-verify-";
 /// # Errors
 /// `Unavailable`; also if the store is not a test's.
 pub async fn remove(place: &LogPlace) -> Result<(), LogError> {
-    match &place.address {
-        LogAddress::Kafka { brokers, topic } if topic.starts_with(PREFIX) => {
-            KafkaLog::remove(brokers, topic, &place.kafka).await
-        }
-        address @ (LogAddress::Kafka { .. } | LogAddress::Sqlite { .. }) => Err(
-            LogError::unavailable("remove a log", format!("{address} is no trial's")),
-        ),
-    }
+    let trials = topic(place).filter(|topic| topic.name.starts_with(PREFIX));
+    let not_a_trials = || {
+        let why = format!("{} is no trial's", place.address);
+        LogError::unavailable("remove a log", why)
+    };
+    trials.ok_or_else(not_a_trials)?.remove().await
 }
 
 /// The number of brokers; 0 for a file.
@@ -32,11 +31,9 @@ pub async fn remove(place: &LogPlace) -> Result<(), LogError> {
 /// # Errors
 /// `Unavailable`.
 pub async fn broker_count(place: &LogPlace) -> Result<usize, LogError> {
-    match &place.address {
-        LogAddress::Kafka { brokers, topic } => {
-            KafkaLog::broker_count(brokers, topic, &place.kafka).await
-        }
-        LogAddress::Sqlite { .. } => Ok(0),
+    match topic(place) {
+        Some(topic) => topic.broker_count().await,
+        None => Ok(0),
     }
 }
 
@@ -51,15 +48,16 @@ pub async fn fall_silent(
     options: &MembershipOptions,
     wait: Duration,
 ) -> Result<Instant, LogError> {
+    let why = "a log in a file has no group";
+    let no_group = || LogError::unavailable("join the nodes' group", why);
+    let topic = topic(place).ok_or_else(no_group)?;
+    kafka::fall_silent(&topic, partition_count, options, wait).await
+}
+
+fn topic(place: &LogPlace) -> Option<Topic> {
     match &place.address {
-        LogAddress::Kafka { brokers, topic } => {
-            let taken = (topic.as_str(), partition_count);
-            KafkaLog::fall_silent(brokers, taken, &place.kafka, options, wait).await
-        }
-        LogAddress::Sqlite { .. } => {
-            let why = "a log in a file has no group";
-            Err(LogError::unavailable("join the nodes' group", why))
-        }
+        LogAddress::Kafka { brokers, topic } => Some(Topic::new(brokers, topic, &place.kafka)),
+        LogAddress::Sqlite { .. } => None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The cluster: the addresses of its brokers, the settings of clients, and the errors to show if
-//! the brokers refuse a client.
+//! A topic and its brokers: the settings of clients, what the brokers say of the topic, and the
+//! errors to show if they refuse a client.
 //!
 //! Invariant: every client of ours starts from the settings here, and no error shows a password.
 
@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::{REQUEST_TIMEOUT, failed};
+use super::{REQUEST_TIMEOUT, blocking, failed};
 use crate::log::{KafkaSecurity, LogError, Sasl, SaslMechanism, Tls};
 
 /// How long the first attempt to reach a broker may take; each further attempt may take twice as
@@ -26,30 +26,34 @@ const ANSWER_WITHIN_MS: &str = "6000";
 /// How many reports of a client are examined after a failed attempt.
 const REPORTS_MAX: usize = 100;
 
-/// A cluster's brokers, and how a client authenticates.
+/// A topic, the brokers that keep it, and how a client authenticates.
 #[derive(Clone, Debug)]
-pub(super) struct Brokers {
-    addresses: String,
+pub(in crate::log) struct Topic {
+    pub(in crate::log) name: String,
+    /// `HOST:PORT[,HOST:PORT…]`.
+    pub(super) brokers: String,
     security: KafkaSecurity,
 }
 
-impl Brokers {
-    pub(super) fn new(addresses: &str, security: KafkaSecurity) -> Self {
+impl Topic {
+    pub(in crate::log) fn new(brokers: &str, name: &str, security: &KafkaSecurity) -> Self {
         Self {
-            addresses: addresses.to_owned(),
-            security,
+            name: name.to_owned(),
+            brokers: brokers.to_owned(),
+            security: security.clone(),
         }
     }
 
-    /// `HOST:PORT[,HOST:PORT…]`.
-    pub(super) fn addresses(&self) -> &str {
-        &self.addresses
+    /// The directory's topic that belongs to this topic of a log.
+    pub(super) fn owners(&self) -> Self {
+        let name = format!("{}.owners", self.name);
+        Self::new(&self.brokers, &name, &self.security)
     }
 
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
-            .set("bootstrap.servers", &self.addresses)
+            .set("bootstrap.servers", &self.brokers)
             .set("client.id", "annals")
             .set("socket.nagle.disable", "true")
             .set("socket.timeout.ms", ANSWER_WITHIN_MS)
@@ -99,10 +103,11 @@ impl Brokers {
         }
     }
 
-    /// Asks for the number of a topic's partitions; `None` if there is no such topic.
-    pub(super) fn partition_count(&self, topic: &str) -> Result<Option<u32>, LogError> {
-        let metadata = self.metadata(topic)?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+    /// The number of partitions; `None` if there is no such topic.
+    pub(super) async fn partition_count(&self) -> Result<Option<u32>, LogError> {
+        let metadata = self.metadata().await?;
+        let mut topics = metadata.topics().iter();
+        let Some(found) = topics.find(|found| found.name() == self.name) else {
             return Ok(None);
         };
         match found.error().map(RDKafkaErrorCode::from) {
@@ -116,14 +121,28 @@ impl Brokers {
         }
     }
 
-    /// The number of brokers. Every answer about a topic names them.
-    pub(super) fn count(&self, topic: &str) -> Result<usize, LogError> {
-        Ok(self.metadata(topic)?.brokers().len())
+    /// The least number of replicas of any partition; 0 if the topic does not exist.
+    pub(super) async fn replicas(&self) -> Result<usize, LogError> {
+        let metadata = self.metadata().await?;
+        let topics = metadata.topics().iter();
+        let partitions = topics.flat_map(|topic| topic.partitions());
+        let replicas = partitions.map(|partition| partition.replicas().len());
+        Ok(replicas.min().unwrap_or(0))
     }
 
-    /// Asks about a topic with a client that records its own reports. If no answer comes, the
+    /// The number of brokers, also if the topic does not exist.
+    pub(in crate::log) async fn broker_count(&self) -> Result<usize, LogError> {
+        Ok(self.metadata().await?.brokers().len())
+    }
+
+    async fn metadata(&self) -> Result<Metadata, LogError> {
+        let topic = self.clone();
+        blocking(move || topic.ask()).await
+    }
+
+    /// Asks about the topic with a client that records its own reports. If no answer comes, the
     /// request's error gives no reason; the reports do.
-    fn metadata(&self, topic: &str) -> Result<Metadata, LogError> {
+    fn ask(&self) -> Result<Metadata, LogError> {
         let consumer: BaseConsumer<Reports> = self
             .client()
             .create_with_context(Reports::default())
@@ -132,7 +151,7 @@ impl Brokers {
         let mut patience = FIRST_ATTEMPT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let error = match consumer.fetch_metadata(Some(topic), patience.min(left)) {
+            let error = match consumer.fetch_metadata(Some(&self.name), patience.min(left)) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => error,
             };
@@ -228,14 +247,14 @@ mod tests {
             (Some(tls), Some(sasl), "sasl_ssl"),
         ] {
             let (has_tls, has_sasl) = (tls.is_some(), sasl.is_some());
-            let brokers = Brokers::new("a:1", KafkaSecurity { tls, sasl });
-            let config = brokers.client();
+            let topic = Topic::new("a:1", "t", &KafkaSecurity { tls, sasl });
+            let config = topic.client();
             assert_eq!(config.get("security.protocol"), Some(protocol));
             assert_eq!(config.get("ssl.ca.location"), has_tls.then_some("ca.pem"));
             assert_eq!(config.get("ssl.key.location"), has_tls.then_some("own.key"));
             let mechanism = has_sasl.then_some("SCRAM-SHA-512");
             assert_eq!(config.get("sasl.mechanism"), mechanism);
-            assert!(!format!("{brokers:?}").contains("sesame"));
+            assert!(!format!("{topic:?}").contains("sesame"));
         }
     }
 }

@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -21,7 +19,7 @@ use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
 use super::left::Left;
-use super::{Brokers, PROBE_TIMEOUT, failed};
+use super::{PROBE_TIMEOUT, Topic, failed};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Headers, Packing, Record};
 
@@ -50,8 +48,8 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// How long the brokers may delay the answer to a probe at the end of the log, in milliseconds.
 const PROBE_WAIT_MS: &str = "10";
 
-fn consumer(brokers: &Brokers, wait_ms: &str, ahead_kb: &str) -> Result<BaseConsumer, LogError> {
-    brokers
+fn consumer(topic: &Topic, wait_ms: &str, ahead_kb: &str) -> Result<BaseConsumer, LogError> {
+    topic
         .client()
         .set("group.id", "annals-unused")
         .set("enable.auto.commit", "false")
@@ -222,11 +220,10 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn connect(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
-        let consumer = consumer(brokers, PROBE_WAIT_MS, PROBE_AHEAD_KB)?;
+    pub(super) fn connect(topic: &Topic) -> Result<Self, LogError> {
         Ok(Self {
-            consumer,
-            topic: topic.to_owned(),
+            consumer: consumer(topic, PROBE_WAIT_MS, PROBE_AHEAD_KB)?,
+            topic: topic.name.clone(),
             assigned: None,
             place: None,
             reads_on: false,
@@ -446,45 +443,28 @@ pub(super) struct KafkaReader {
     chunks: mpsc::Receiver<Result<Vec<Chunk>, LogError>>,
     /// An error that came after chunks that were handed out.
     failed: Option<LogError>,
-    stop: Arc<AtomicBool>,
 }
 
 impl KafkaReader {
-    pub(super) fn open(
-        brokers: &Brokers,
-        topic: &str,
-        from: &[(Partition, Offset)],
-    ) -> Result<Self, LogError> {
-        let consumer = consumer(brokers, "500", FOLLOW_AHEAD_KB)?;
-        assign(&consumer, topic, from)?;
+    pub(super) fn open(topic: &Topic, from: &[(Partition, Offset)]) -> Result<Self, LogError> {
+        let consumer = consumer(topic, "500", FOLLOW_AHEAD_KB)?;
+        assign(&consumer, &topic.name, from)?;
         let (sender, chunks) = mpsc::channel(AHEAD_MAX);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
         std::thread::Builder::new()
             .name("annals-follow".to_owned())
-            .spawn(move || follow(&consumer, &sender, &stopped))
+            .spawn(move || follow(&consumer, &sender))
             .map_err(|error| LogError::unavailable("start a reading thread", error))?;
         Ok(Self {
             chunks,
             failed: None,
-            stop,
         })
     }
 }
 
-impl Drop for KafkaReader {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn follow(
-    consumer: &BaseConsumer,
-    chunks: &mpsc::Sender<Result<Vec<Chunk>, LogError>>,
-    stopped: &AtomicBool,
-) {
+/// Reads until an error, or until the reader is dropped.
+fn follow(consumer: &BaseConsumer, chunks: &mpsc::Sender<Result<Vec<Chunk>, LogError>>) {
     let mut room = BytesMut::with_capacity(ROOM_SIZE);
-    while !stopped.load(Ordering::Relaxed) {
+    while !chunks.is_closed() {
         let gathered = gather(consumer, &mut room);
         let ended = gathered.is_err();
         if matches!(&gathered, Ok(chunks) if chunks.is_empty()) {
@@ -571,7 +551,6 @@ mod tests {
         let mut reader = KafkaReader {
             chunks,
             failed: None,
-            stop: Arc::default(),
         };
         for offset in 1..=3 {
             sender.send(Ok(set(offset))).await.unwrap();

@@ -23,7 +23,7 @@ use rdkafka::{
 use tokio::sync::{oneshot, watch};
 
 use super::hints::{Heard, Said, node_key, owner_key};
-use super::{Brokers, REQUEST_TIMEOUT, failed, topic};
+use super::{REQUEST_TIMEOUT, Topic, failed};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
@@ -47,8 +47,8 @@ const MISSING_MS: &str = "1000";
 /// The key of records that are sent only to learn the time of their append.
 const PROBE_KEY: &str = "clock";
 
-fn directory_client(brokers: &Brokers) -> ClientConfig {
-    let mut config = brokers.client();
+fn directory_client(topic: &Topic) -> ClientConfig {
+    let mut config = topic.client();
     config
         .set("topic.metadata.refresh.interval.ms", BELIEVE_MS)
         .set("topic.metadata.propagation.max.ms", MISSING_MS);
@@ -138,14 +138,13 @@ pub(super) struct KafkaDirectory {
 
 impl KafkaDirectory {
     pub(super) async fn open(
-        brokers: &Brokers,
-        topic: &str,
+        topic: &Topic,
         (log, partition_count): (LogId, u32),
     ) -> Result<Self, LogError> {
-        topic::ensure_owners_topic(brokers, topic).await?;
+        topic.ensure_owners().await?;
         // A separate producer, because a failure here must not put a partition in doubt. With one
         // request at a time the entries keep their order, also when a request is repeated.
-        let producer = directory_client(brokers)
+        let producer = directory_client(topic)
             .set("acks", "all")
             .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", SAY_WITHIN_MS)
@@ -154,15 +153,14 @@ impl KafkaDirectory {
             .create_with_context(Deliveries)
             .map_err(failed("make a Kafka producer"))?;
         let speaker = Arc::new(Speaker {
-            topic: topic::owners_topic(topic),
+            topic: topic.owners().name,
             producer,
             said: Mutex::default(),
         });
         let (sender, known) = watch::channel(DirectoryEntries::default());
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower {
-            brokers: brokers.clone(),
-            log_topic: topic.to_owned(),
+            topic: topic.clone(),
             partition_count,
             speaker: Arc::clone(&speaker),
             heard: Heard::of(log),
@@ -239,8 +237,8 @@ impl Directory for KafkaDirectory {
 /// The reading side: a thread that reads the topic from its beginning, and starts again whenever
 /// the topic may be another one.
 struct Follower {
-    brokers: Brokers,
-    log_topic: String,
+    /// The log's topic.
+    topic: Topic,
     partition_count: u32,
     speaker: Arc<Speaker>,
     heard: Heard,
@@ -276,9 +274,9 @@ impl Follower {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .build()
                 .map_err(|error| LogError::unavailable("make the directory's topic", error))?;
-            runtime.block_on(topic::ensure_owners_topic(&self.brokers, &self.log_topic))?;
+            runtime.block_on(self.topic.ensure_owners())?;
         }
-        let consumer: BaseConsumer = directory_client(&self.brokers)
+        let consumer: BaseConsumer = directory_client(&self.topic)
             .set("group.id", "annals-unused")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")

@@ -19,7 +19,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::{oneshot, watch};
 
-use super::{Brokers, failed};
+use super::{Topic, blocking, failed};
 use crate::log::LogError;
 use crate::membership::{Assignment, Membership, MembershipOptions};
 
@@ -44,8 +44,9 @@ struct Assigned {
 }
 
 /// The client's callbacks.
+#[derive(Clone)]
 struct Noting {
-    assigned: Arc<watch::Sender<Assigned>>,
+    assigned: watch::Sender<Assigned>,
     partition_count: u32,
 }
 
@@ -118,27 +119,20 @@ pub(super) struct KafkaMembership {
 
 impl KafkaMembership {
     pub(super) fn join(
-        brokers: &Brokers,
-        topic: &str,
+        topic: &Topic,
         partition_count: u32,
         options: &MembershipOptions,
     ) -> Result<Self, LogError> {
-        let (sender, assigned) = watch::channel(Assigned::default());
+        let (member, assigned) = Member::new(topic, partition_count, config(topic, options));
         let (ending, ended) = oneshot::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let member = Member {
-            config: config(brokers, options),
-            topic: topic.to_owned(),
-            assigned: Arc::new(sender),
-            partition_count,
-            stop: Arc::clone(&stop),
-        };
+        let stopped = Arc::clone(&stop);
         // Make the first client here, so that wrong settings fail here and not in the thread.
         let first = member.consumer().map_err(failed("join the nodes' group"))?;
         std::thread::Builder::new()
             .name("annals-group".to_owned())
             .spawn(move || {
-                member.take_part(first);
+                member.take_part(first, &stopped);
                 // The receiver may be gone.
                 let _ = ending.send(());
             })
@@ -201,7 +195,7 @@ impl Drop for KafkaMembership {
     }
 }
 
-fn config(brokers: &Brokers, options: &MembershipOptions) -> ClientConfig {
+fn config(topic: &Topic, options: &MembershipOptions) -> ClientConfig {
     let session = options.session_timeout;
     let heartbeat_ms = (session.as_millis() / 10)
         .clamp(*HEARTBEAT.start(), *HEARTBEAT.end())
@@ -210,7 +204,7 @@ fn config(brokers: &Brokers, options: &MembershipOptions) -> ClientConfig {
     // How long the group waits for a member to rejoin. The client requires at least the session
     // timeout.
     let rejoin_within = session.max(REJOIN_WITHIN_MIN);
-    let mut config = brokers.client();
+    let mut config = topic.client();
     config
         .set("client.id", &options.node)
         .set("group.id", &options.group)
@@ -229,39 +223,22 @@ fn config(brokers: &Brokers, options: &MembershipOptions) -> ClientConfig {
     config
 }
 
-/// A member that disappears without leaving once it has partitions. It has an id of its own
-/// (`group.instance.id`), and such a member does not leave the group when its client closes.
-pub(super) struct Silent {
-    member: Member,
-    assigned: watch::Receiver<Assigned>,
-}
-
-impl Silent {
-    pub(super) fn new(
-        brokers: &Brokers,
-        topic: &str,
-        partition_count: u32,
-        options: &MembershipOptions,
-    ) -> Self {
-        let mut config = config(brokers, options);
-        config.set("group.instance.id", &options.node);
-        let (sender, assigned) = watch::channel(Assigned::default());
-        let member = Member {
-            config,
-            topic: topic.to_owned(),
-            assigned: Arc::new(sender),
-            partition_count,
-            stop: Arc::default(),
-        };
-        Self { member, assigned }
-    }
-
-    /// Returns the time since which the member is silent.
-    pub(super) fn join_and_close(self, wait: Duration) -> Result<Instant, LogError> {
-        let consumer = self.member.consumer();
-        let consumer = consumer.map_err(failed("join the nodes' group"))?;
+/// Joins the nodes' group, and disappears without leaving once it has partitions. Returns the time
+/// since which it is silent. It has an id of its own (`group.instance.id`), and such a member does
+/// not leave the group when its client closes.
+pub(in crate::log) async fn fall_silent(
+    topic: &Topic,
+    partition_count: u32,
+    options: &MembershipOptions,
+    wait: Duration,
+) -> Result<Instant, LogError> {
+    let mut config = config(topic, options);
+    config.set("group.instance.id", &options.node);
+    let (member, assigned) = Member::new(topic, partition_count, config);
+    blocking(move || {
+        let consumer = member.consumer().map_err(failed("join the nodes' group"))?;
         let deadline = Instant::now() + wait;
-        while self.assigned.borrow().partitions.is_empty() {
+        while assigned.borrow().partitions.is_empty() {
             if Instant::now() >= deadline {
                 let why = "no partition was assigned in time";
                 return Err(LogError::unavailable("join the nodes' group", why));
@@ -270,56 +247,63 @@ impl Silent {
                 tracing::debug!(%error, "the nodes' group cannot be reached; trying on");
             }
         }
-        let silent_at = Instant::now();
-        drop(consumer);
-        Ok(silent_at)
-    }
+        Ok(Instant::now())
+    })
+    .await
 }
 
-/// The state of the thread.
+/// What the thread works with.
 struct Member {
     config: ClientConfig,
     topic: String,
-    assigned: Arc<watch::Sender<Assigned>>,
-    partition_count: u32,
-    stop: Arc<AtomicBool>,
+    noting: Noting,
 }
 
 impl Member {
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+    fn new(
+        topic: &Topic,
+        partition_count: u32,
+        config: ClientConfig,
+    ) -> (Self, watch::Receiver<Assigned>) {
+        let (sender, assigned) = watch::channel(Assigned::default());
+        let member = Self {
+            config,
+            topic: topic.name.clone(),
+            noting: Noting {
+                assigned: sender,
+                partition_count,
+            },
+        };
+        (member, assigned)
     }
 
     fn consumer(&self) -> Result<BaseConsumer<Noting>, KafkaError> {
-        let consumer: BaseConsumer<Noting> = self.config.create_with_context(Noting {
-            assigned: Arc::clone(&self.assigned),
-            partition_count: self.partition_count,
-        })?;
+        let consumer: BaseConsumer<_> = self.config.create_with_context(self.noting.clone())?;
         consumer.subscribe(&[&self.topic])?;
         Ok(consumer)
     }
 
     /// Runs one client after another, each until it fails for good, until the member is stopped.
-    fn take_part(&self, first: BaseConsumer<Noting>) {
+    fn take_part(&self, first: BaseConsumer<Noting>, stopped: &AtomicBool) {
+        let is_stopped = || stopped.load(Ordering::Relaxed);
         let mut consumer = Ok(first);
         loop {
             match consumer {
                 Ok(consumer) => {
-                    self.poll(&consumer);
-                    let context = Arc::clone(consumer.context());
+                    self.poll(&consumer, is_stopped);
                     // The drop closes the client. That leaves the group and notes the lost
                     // partitions.
                     drop(consumer);
-                    context.forget_all();
+                    self.noting.forget_all();
                 }
                 Err(error) => tracing::warn!(%error, "no client for the nodes' group"),
             }
             let mut waited = Duration::ZERO;
-            while !self.is_stopped() && waited < RENEW_AFTER {
+            while !is_stopped() && waited < RENEW_AFTER {
                 std::thread::sleep(POLL_EVERY);
                 waited += POLL_EVERY;
             }
-            if self.is_stopped() {
+            if is_stopped() {
                 return;
             }
             consumer = self.consumer();
@@ -327,10 +311,9 @@ impl Member {
     }
 
     /// Polls the client until it fails for good or the member is stopped.
-    fn poll(&self, consumer: &BaseConsumer<Noting>) {
-        let mut complaint: Option<RDKafkaErrorCode> = None;
-        let mut complained_at = 0;
-        while !self.is_stopped() {
+    fn poll(&self, consumer: &BaseConsumer<Noting>, is_stopped: impl Fn() -> bool) {
+        let mut complaint: Option<(Option<RDKafkaErrorCode>, u64)> = None;
+        while !is_stopped() {
             match consumer.poll(POLL_EVERY) {
                 // Partitions are paused: such a record was on its way before the pause.
                 None | Some(Ok(_)) => {}
@@ -339,14 +322,14 @@ impl Member {
                     return;
                 }
                 Some(Err(error)) => {
-                    let assignments = self.assigned.borrow().assignments;
-                    let code = error.rdkafka_error_code();
-                    if code == complaint && complained_at == assignments {
+                    let assignments = self.noting.assigned.borrow().assignments;
+                    let this = Some((error.rdkafka_error_code(), assignments));
+                    if complaint == this {
                         tracing::debug!(%error, "the nodes' group still cannot be reached");
                     } else {
                         tracing::warn!(%error, "the nodes' group cannot be reached; trying on");
                     }
-                    (complaint, complained_at) = (code, assignments);
+                    complaint = this;
                 }
             }
             // The client's main thread checks for a due heartbeat only when one of its timers wakes

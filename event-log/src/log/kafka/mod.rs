@@ -22,17 +22,16 @@ use async_trait::async_trait;
 use position::{LogId, Offset, Partition};
 use tokio::sync::Semaphore;
 
-use super::{
-    Appender, Bounds, Chunk, EventLog, KafkaSecurity, LogAddress, LogError, LogReader, StoreOptions,
-};
+use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
 use crate::directory::Directory;
 use crate::membership::{Membership, MembershipOptions};
 use crate::record::Record;
-use brokers::Brokers;
+pub(super) use brokers::Topic;
 use consumer::{KafkaReader, Probe};
 use directory::KafkaDirectory;
 use left::Left;
 use membership::KafkaMembership;
+pub(super) use membership::fall_silent;
 use producer::KafkaAppender;
 
 /// How long a broker may believe that it is still the leader. This is a little more than the time
@@ -56,10 +55,9 @@ const PROBES_MIN: usize = 2;
 const PROBE_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// A log in a Kafka topic.
-pub struct KafkaLog {
+pub(super) struct KafkaLog {
     address: LogAddress,
-    brokers: Brokers,
-    topic: String,
+    topic: Topic,
     partition_count: u32,
     probes: Arc<Mutex<Vec<Probe>>>,
     probing: Arc<Semaphore>,
@@ -75,79 +73,23 @@ impl KafkaLog {
     /// # Errors
     /// `Missing` if there is no such topic; `Unavailable` if no broker answers or accepts this
     /// client.
-    pub async fn open(
-        brokers: &str,
-        topic: &str,
-        security: &KafkaSecurity,
-    ) -> Result<Self, LogError> {
+    pub(super) async fn open(topic: Topic) -> Result<Self, LogError> {
         let address = LogAddress::Kafka {
-            brokers: brokers.to_owned(),
-            topic: topic.to_owned(),
+            brokers: topic.brokers.clone(),
+            topic: topic.name.clone(),
         };
-        let brokers = Brokers::new(brokers, security.clone());
-        let (asking, name) = (brokers.clone(), topic.to_owned());
-        let partition_count = blocking(move || asking.partition_count(&name)).await?;
-        let Some(partition_count) = partition_count else {
+        let Some(partition_count) = topic.partition_count().await? else {
             return Err(LogError::Missing {
                 address: address.to_string(),
             });
         };
         Ok(Self {
             address,
-            brokers,
-            topic: topic.to_owned(),
+            topic,
             partition_count,
             probes: Arc::default(),
             probing: Arc::new(Semaphore::new(PROBES_MAX)),
         })
-    }
-
-    /// Creates the topics that do not exist yet.
-    ///
-    /// # Errors
-    /// `Unavailable` if no broker answers or accepts this client.
-    pub async fn create(
-        brokers: &str,
-        topic: &str,
-        options: StoreOptions,
-        security: &KafkaSecurity,
-    ) -> Result<(), LogError> {
-        let brokers = Brokers::new(brokers, security.clone());
-        topic::create_topic(&brokers, topic, options).await
-    }
-
-    pub(super) async fn remove(
-        brokers: &str,
-        topic: &str,
-        security: &KafkaSecurity,
-    ) -> Result<(), LogError> {
-        let brokers = Brokers::new(brokers, security.clone());
-        topic::remove_topic(&brokers, topic).await
-    }
-
-    /// The number of brokers, also if the topic does not exist.
-    pub(super) async fn broker_count(
-        brokers: &str,
-        topic: &str,
-        security: &KafkaSecurity,
-    ) -> Result<usize, LogError> {
-        let brokers = Brokers::new(brokers, security.clone());
-        let topic = topic.to_owned();
-        blocking(move || brokers.count(&topic)).await
-    }
-
-    /// Joins the nodes' group of a topic and falls silent. The topic has `partition_count`
-    /// partitions.
-    pub(super) async fn fall_silent(
-        brokers: &str,
-        (topic, partition_count): (&str, u32),
-        security: &KafkaSecurity,
-        options: &MembershipOptions,
-        wait: Duration,
-    ) -> Result<Instant, LogError> {
-        let brokers = Brokers::new(brokers, security.clone());
-        let member = membership::Silent::new(&brokers, topic, partition_count, options);
-        blocking(move || member.join_and_close(wait)).await
     }
 
     /// Runs `work` with a client for a single look.
@@ -163,7 +105,7 @@ impl KafkaLog {
         which: impl FnOnce(&[Left], bool) -> Option<usize> + Send + 'static,
         work: impl FnOnce(&mut Probe) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
-        let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
+        let topic = self.topic.clone();
         let (probes, probing) = (Arc::clone(&self.probes), Arc::clone(&self.probing));
         // The semaphore is never closed. The permit moves into the work, which always ends.
         let permit = Arc::clone(&probing).acquire_owned().await.ok();
@@ -177,7 +119,7 @@ impl KafkaLog {
             };
             let mut probe = match kept {
                 Some(probe) => probe,
-                None => Probe::connect(&brokers, &topic)?,
+                None => Probe::connect(&topic)?,
             };
             let result = work(&mut probe)?;
             probe.rest();
@@ -246,7 +188,7 @@ impl EventLog for KafkaLog {
     }
 
     async fn check(&self) -> Result<Vec<String>, LogError> {
-        topic::check(&self.brokers, &self.topic).await
+        topic::check(&self.topic).await
     }
 
     async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
@@ -302,20 +244,15 @@ impl EventLog for KafkaLog {
     }
 
     fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {
-        Ok(Box::new(KafkaReader::open(
-            &self.brokers,
-            &self.topic,
-            from,
-        )?))
+        Ok(Box::new(KafkaReader::open(&self.topic, from)?))
     }
 
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
-        Ok(Arc::new(KafkaAppender::open(&self.brokers, &self.topic)?))
+        Ok(Arc::new(KafkaAppender::open(&self.topic)?))
     }
 
     fn membership(&self, options: &MembershipOptions) -> Result<Box<dyn Membership>, LogError> {
         Ok(Box::new(KafkaMembership::join(
-            &self.brokers,
             &self.topic,
             self.partition_count,
             options,
@@ -324,7 +261,7 @@ impl EventLog for KafkaLog {
 
     async fn directory(&self, log: LogId) -> Result<Arc<dyn Directory>, LogError> {
         let of = (log, self.partition_count);
-        let directory = KafkaDirectory::open(&self.brokers, &self.topic, of).await?;
+        let directory = KafkaDirectory::open(&self.topic, of).await?;
         Ok(Arc::new(directory))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::{ClientContext, Statistics};
 
 use super::statistics::{self, Figures};
-use super::{Brokers, failed};
+use super::{Topic, failed};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogError};
 use crate::record::NewRecord;
 
@@ -26,7 +26,7 @@ const QUEUE_RECORDS_MAX: &str = "100000";
 const QUEUE_KB_MAX: &str = "65536";
 
 struct Deliveries {
-    failed: Arc<AtomicBool>,
+    failed: AtomicBool,
     figures: Figures,
 }
 
@@ -66,19 +66,12 @@ impl ProducerContext for Deliveries {
 struct KafkaSession {
     topic: String,
     producer: Elsewhere<ThreadedProducer<Deliveries>>,
-    failed: Arc<AtomicBool>,
 }
 
 /// Drops its value on a thread of its own. Dropping a producer joins the thread that runs its
 /// callbacks. The thread that drops the last reference may be such a callback, or hold a lock that
 /// a callback waits for.
 struct Elsewhere<T: Send + 'static>(Option<T>);
-
-impl<T: Send + 'static> Elsewhere<T> {
-    fn new(value: T) -> Self {
-        Self(Some(value))
-    }
-}
 
 impl<T: Send + 'static> Deref for Elsewhere<T> {
     type Target = T;
@@ -99,30 +92,26 @@ impl<T: Send + 'static> Drop for Elsewhere<T> {
 }
 
 pub(super) struct KafkaAppender {
-    brokers: Brokers,
-    topic: String,
+    topic: Topic,
     current: Mutex<Arc<KafkaSession>>,
 }
 
 impl KafkaAppender {
-    pub(super) fn open(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
-        let session = Arc::new(KafkaSession::open(brokers, topic)?);
+    pub(super) fn open(topic: &Topic) -> Result<Self, LogError> {
         Ok(Self {
-            brokers: brokers.clone(),
-            topic: topic.to_owned(),
-            current: Mutex::new(session),
+            topic: topic.clone(),
+            current: Mutex::new(Arc::new(KafkaSession::open(topic)?)),
         })
     }
 
-    fn current(&self) -> Arc<KafkaSession> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    fn current(&self) -> MutexGuard<'_, Arc<KafkaSession>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl KafkaSession {
-    fn open(brokers: &Brokers, topic: &str) -> Result<Self, LogError> {
-        let failed_flag = Arc::new(AtomicBool::new(false));
-        let producer = brokers
+    fn open(topic: &Topic) -> Result<Self, LogError> {
+        let producer = topic
             .client()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -134,34 +123,33 @@ impl KafkaSession {
             .set("queue.buffering.max.kbytes", QUEUE_KB_MAX)
             .set("statistics.interval.ms", statistics::EVERY_MS)
             .create_with_context(Deliveries {
-                failed: Arc::clone(&failed_flag),
+                failed: AtomicBool::new(false),
                 figures: Figures::of("producer"),
             })
             .map_err(failed("make a Kafka producer"))?;
         Ok(Self {
-            topic: topic.to_owned(),
-            producer: Elsewhere::new(producer),
-            failed: failed_flag,
+            topic: topic.name.clone(),
+            producer: Elsewhere(Some(producer)),
         })
     }
 
     fn is_failed(&self) -> bool {
-        self.failed.load(Ordering::SeqCst)
+        self.producer.context().failed.load(Ordering::SeqCst)
     }
 }
 
 #[async_trait]
 impl Appender for KafkaAppender {
     fn session(&self) -> Result<Arc<dyn AppendSession>, LogError> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current();
         if current.is_failed() {
-            *current = Arc::new(KafkaSession::open(&self.brokers, &self.topic)?);
+            *current = Arc::new(KafkaSession::open(&self.topic)?);
         }
         Ok(Arc::clone(&*current) as Arc<dyn AppendSession>)
     }
 
     async fn flush(&self, wait: Duration) {
-        let session = self.current();
+        let session = Arc::clone(&self.current());
         let flushed = tokio::task::spawn_blocking(move || session.producer.flush(wait)).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "not every append had an answer in time");
@@ -204,7 +192,8 @@ impl AppendSession for KafkaSession {
             .map_err(|(error, _)| match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => LogError::Full,
                 _ => {
-                    self.failed.store(true, Ordering::SeqCst);
+                    let failed = &self.producer.context().failed;
+                    failed.store(true, Ordering::SeqCst);
                     LogError::unavailable("append to the topic", error)
                 }
             })
@@ -235,7 +224,7 @@ mod tests {
     fn nobody_who_lets_go_of_a_producer_waits_for_its_end() {
         let (allow, may_end) = mpsc::channel();
         let (ended, end) = mpsc::channel();
-        drop(Elsewhere::new(Slow { may_end, ended }));
+        drop(Elsewhere(Some(Slow { may_end, ended })));
         // If the drop ran on this thread, the test would not reach this line.
         allow.send(()).expect("it waits on its thread");
         let thread = end.recv().expect("it ends");

@@ -5,13 +5,13 @@
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    TopicResult,
 };
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{Brokers, REQUEST_TIMEOUT, blocking, failed};
+use super::{REQUEST_TIMEOUT, Topic, failed};
 use crate::log::{LogError, SettingProblem, StoreOptions};
-use rdkafka::consumer::{BaseConsumer, Consumer};
 
 /// The least value of `max.message.bytes`, the limit on a record's size.
 const MESSAGE_BYTES_MIN: u64 = 1 << 20;
@@ -37,94 +37,95 @@ const OWNERS: [(&str, &str); 8] = [
     ("message.timestamp.type", "LogAppendTime"),
 ];
 
-/// The name of the directory's topic that belongs to a log's topic.
-pub(super) fn owners_topic(topic: &str) -> String {
-    format!("{topic}.owners")
-}
-
-fn admin(brokers: &Brokers) -> Result<AdminClient<DefaultClientContext>, LogError> {
-    brokers
-        .client()
-        .create()
-        .map_err(failed("make a Kafka client"))
-}
-
-pub(super) async fn create_topic(
-    brokers: &Brokers,
-    topic: &str,
-    options: StoreOptions,
-) -> Result<(), LogError> {
-    // Ask first: this request gives a better reason than the request below if the brokers refuse
-    // the client.
-    let (asking, name) = (brokers.clone(), topic.to_owned());
-    blocking(move || asking.partition_count(&name)).await?;
-    let partitions = i32::try_from(options.partition_count).unwrap_or(i32::MAX);
-    let replication = i32::from(options.replication);
-    let insync = if options.replication >= 3 { "2" } else { "1" };
-    let mut log = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication))
-        .set("max.message.bytes", "2097152")
-        .set("min.insync.replicas", insync)
-        .set("unclean.leader.election.enable", "false");
-    log.config.extend(EXACT);
-    let owners = owners_topic(topic);
-    let mut directory = NewTopic::new(&owners, 1, TopicReplication::Fixed(replication));
-    directory.config.extend(OWNERS);
-    make(brokers, &[log, directory]).await
-}
-
-/// Creates the directory's topic if it does not exist, with as many replicas as the log's topic.
-pub(super) async fn ensure_owners_topic(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
-    let owners = owners_topic(topic);
-    if replicas(brokers, &owners).await? > 0 {
-        return Ok(());
+impl Topic {
+    /// Creates the log's topic and the directory's topic, unless they exist.
+    ///
+    /// # Errors
+    /// `Unavailable` if no broker answers or accepts this client.
+    pub(in crate::log) async fn create(&self, options: StoreOptions) -> Result<(), LogError> {
+        // Ask first: this request gives a better reason than the request below if the brokers
+        // refuse the client.
+        self.partition_count().await?;
+        let partitions = i32::try_from(options.partition_count).unwrap_or(i32::MAX);
+        let replication = i32::from(options.replication);
+        let insync = if options.replication >= 3 { "2" } else { "1" };
+        let mut log = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(replication))
+            .set("max.message.bytes", "2097152")
+            .set("min.insync.replicas", insync)
+            .set("unclean.leader.election.enable", "false");
+        log.config.extend(EXACT);
+        self.make(&[log, owners(&self.owners().name, replication)])
+            .await
     }
-    let count = i32::try_from(replicas(brokers, topic).await?.max(1)).unwrap_or(i32::MAX);
-    let mut directory = NewTopic::new(&owners, 1, TopicReplication::Fixed(count));
-    directory.config.extend(OWNERS);
-    make(brokers, &[directory]).await
-}
 
-async fn make(brokers: &Brokers, topics: &[NewTopic<'_>]) -> Result<(), LogError> {
-    let timeouts = AdminOptions::new()
-        .operation_timeout(Some(REQUEST_TIMEOUT))
-        .request_timeout(Some(REQUEST_TIMEOUT));
-    let results = admin(brokers)?
-        .create_topics(topics, &timeouts)
-        .await
-        .map_err(failed("make the topic"))?;
-    for result in results {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => return Err(LogError::unavailable("make the topic", code)),
+    /// Creates the directory's topic if it does not exist, with as many replicas as this topic of a
+    /// log.
+    pub(super) async fn ensure_owners(&self) -> Result<(), LogError> {
+        let topic = self.owners();
+        if topic.replicas().await? > 0 {
+            return Ok(());
         }
+        let replication = i32::try_from(self.replicas().await?.max(1)).unwrap_or(i32::MAX);
+        self.make(&[owners(&topic.name, replication)]).await
     }
-    Ok(())
+
+    async fn make(&self, topics: &[NewTopic<'_>]) -> Result<(), LogError> {
+        let made = self.admin()?.create_topics(topics, &timeouts()).await;
+        require("make the topic", made, RDKafkaErrorCode::TopicAlreadyExists)
+    }
+
+    /// Removes the log's topic and the directory's topic.
+    pub(in crate::log) async fn remove(&self) -> Result<(), LogError> {
+        let topics = [&*self.name, &self.owners().name];
+        let removed = self.admin()?.delete_topics(&topics, &timeouts()).await;
+        require(
+            "remove the topic",
+            removed,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+        )
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
+        let admin = self.client().create();
+        admin.map_err(failed("make a Kafka client"))
+    }
 }
 
-/// Removes a topic and the directory's topic that belongs to it.
-pub(super) async fn remove_topic(brokers: &Brokers, topic: &str) -> Result<(), LogError> {
-    let owners = owners_topic(topic);
-    let timeouts = AdminOptions::new()
+fn timeouts() -> AdminOptions {
+    AdminOptions::new()
         .operation_timeout(Some(REQUEST_TIMEOUT))
-        .request_timeout(Some(REQUEST_TIMEOUT));
-    let results = admin(brokers)?
-        .delete_topics(&[topic, &owners], &timeouts)
-        .await
-        .map_err(failed("remove the topic"))?;
-    for result in results {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
-            Err((_, code)) => return Err(LogError::unavailable("remove the topic", code)),
+        .request_timeout(Some(REQUEST_TIMEOUT))
+}
+
+/// The settings of a new topic for the directory.
+fn owners(name: &str, replication: i32) -> NewTopic<'_> {
+    let mut topic = NewTopic::new(name, 1, TopicReplication::Fixed(replication));
+    topic.config.extend(OWNERS);
+    topic
+}
+
+/// Fails with the first error of `results` that does not say that the topic is as it should be.
+fn require(
+    operation: &'static str,
+    results: Result<Vec<TopicResult>, KafkaError>,
+    is_so: RDKafkaErrorCode,
+) -> Result<(), LogError> {
+    for result in results.map_err(failed(operation))? {
+        if let Err((_, code)) = result
+            && code != is_so
+        {
+            return Err(LogError::unavailable(operation, code));
         }
     }
     Ok(())
 }
 
 /// Returns warnings about settings that are allowed but risky. Unsafe settings are errors.
-pub(super) async fn check(brokers: &Brokers, topic: &str) -> Result<Vec<String>, LogError> {
-    let resource = [ResourceSpecifier::Topic(topic)];
+pub(super) async fn check(topic: &Topic) -> Result<Vec<String>, LogError> {
+    let resource = [ResourceSpecifier::Topic(&topic.name)];
     let timeouts = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    let described = admin(brokers)?
+    let described = topic
+        .admin()?
         .describe_configs(&resource, &timeouts)
         .await
         .map_err(failed("ask the brokers for the topic's settings"))?;
@@ -133,80 +134,46 @@ pub(super) async fn check(brokers: &Brokers, topic: &str) -> Result<Vec<String>,
         .next()
         .ok_or_else(|| LogError::unavailable("read the topic's settings", "no answer"))?
         .map_err(|code| LogError::unavailable("read the topic's settings", code))?;
-    let problems = problems(brokers, topic, &config);
+    let problems = problems(topic, &config);
     if !problems.is_empty() {
         return Err(LogError::Settings(problems));
     }
-    let value = |name| {
-        config
-            .get(name)
-            .and_then(|entry| entry.value.clone())
-            .unwrap_or_default()
-    };
-    let replicas = replicas(brokers, topic).await?;
-    Ok(warnings(
-        replicas,
-        &value("min.insync.replicas"),
-        &value("unclean.leader.election.enable"),
-    ))
+    Ok(warnings(topic.replicas().await?, &config))
 }
 
-fn problems(brokers: &Brokers, topic: &str, config: &ConfigResource) -> Vec<SettingProblem> {
-    let addresses = brokers.addresses();
+fn value<'a>(config: &'a ConfigResource, name: &str) -> Option<&'a str> {
+    config.get(name)?.value.as_deref()
+}
+
+fn problems(topic: &Topic, config: &ConfigResource) -> Vec<SettingProblem> {
+    let Topic { name, brokers, .. } = topic;
     let problem = |setting: &str, found: &str, needed: &str, set: &str| SettingProblem {
         setting: setting.to_owned(),
         found: found.to_owned(),
         needed: needed.to_owned(),
         mend: format!(
-            "kafka-configs.sh --bootstrap-server {addresses} --alter --entity-type topics \
-             --entity-name {topic} --add-config {setting}={set}"
+            "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics \
+             --entity-name {name} --add-config {setting}={set}"
         ),
     };
-    let value = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
+    let found = |setting| value(config, setting).unwrap_or("unknown");
     let mut problems = Vec::new();
-    for (name, needed) in EXACT {
-        let found = value(name).unwrap_or("unknown");
-        if found != needed {
-            problems.push(problem(name, found, needed, needed));
+    for (setting, needed) in EXACT {
+        if found(setting) != needed {
+            problems.push(problem(setting, found(setting), needed, needed));
         }
     }
-    let bytes = value("max.message.bytes").unwrap_or("unknown");
-    if bytes
-        .parse::<u64>()
-        .is_ok_and(|bytes| bytes >= MESSAGE_BYTES_MIN)
-    {
+    let (setting, needed) = ("max.message.bytes", "at least 1048576");
+    let bytes = found(setting).parse::<u64>();
+    if bytes.is_ok_and(|bytes| bytes >= MESSAGE_BYTES_MIN) {
         return problems;
     }
-    problems.push(problem(
-        "max.message.bytes",
-        bytes,
-        "at least 1048576",
-        "2097152",
-    ));
+    problems.push(problem(setting, found(setting), needed, "2097152"));
     problems
 }
 
-/// The least number of replicas of any partition of the topic; 0 if the topic does not exist.
-async fn replicas(brokers: &Brokers, topic: &str) -> Result<usize, LogError> {
-    let (config, topic) = (brokers.client(), topic.to_owned());
-    blocking(move || {
-        let consumer: BaseConsumer = config.create().map_err(failed("make a Kafka client"))?;
-        let metadata = consumer
-            .fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
-            .map_err(failed("ask the brokers for the topic"))?;
-        let partitions = metadata
-            .topics()
-            .iter()
-            .flat_map(|topic| topic.partitions());
-        Ok(partitions
-            .map(|partition| partition.replicas().len())
-            .min()
-            .unwrap_or(0))
-    })
-    .await
-}
-
-fn warnings(replicas: usize, min_insync: &str, unclean: &str) -> Vec<String> {
+fn warnings(replicas: usize, config: &ConfigResource) -> Vec<String> {
+    let min_insync = value(config, "min.insync.replicas").unwrap_or_default();
     let mut warnings = Vec::new();
     if replicas < 3 {
         warnings.push(format!(
@@ -217,7 +184,7 @@ fn warnings(replicas: usize, min_insync: &str, unclean: &str) -> Vec<String> {
     if replicas >= 3 && min_insync.parse::<u32>().is_ok_and(|count| count < 2) {
         warnings.push("min.insync.replicas is below 2: one broker's loss can lose records".into());
     }
-    if unclean == "true" {
+    if value(config, "unclean.leader.election.enable") == Some("true") {
         warnings.push(
             "unclean.leader.election.enable is true: an election can lose acknowledged records"
                 .into(),

@@ -53,7 +53,7 @@ const SCHEMA: &str = "
 ";
 
 /// A log in a SQLite file.
-pub struct SqliteLog {
+pub(super) struct SqliteLog {
     address: LogAddress,
     path: PathBuf,
     partition_count: u32,
@@ -85,7 +85,7 @@ impl SqliteLog {
     ///
     /// # Errors
     /// `Unavailable` with SQLite's reason.
-    pub async fn create(path: &Path, partition_count: u32) -> Result<(), LogError> {
+    pub(super) async fn create(path: &Path, partition_count: u32) -> Result<(), LogError> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
                 .map_err(|error| LogError::unavailable("make the log's folder", error))?;
@@ -107,7 +107,7 @@ impl SqliteLog {
     ///
     /// # Errors
     /// `Missing` if the file does not exist; `Unavailable` if it cannot be read.
-    pub async fn open(path: &Path) -> Result<Self, LogError> {
+    pub(super) async fn open(path: &Path) -> Result<Self, LogError> {
         let address = LogAddress::Sqlite {
             path: path.to_owned(),
         };

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use engine::{Engine, EngineOptions, StartError};
 use event_log::create::{CreateOptions, create};
-use event_log::log::{
-    self, EventLog, KafkaLog, KafkaSecurity, LogAddress, LogError, SettingProblem,
-};
+use event_log::log::{self, EventLog, LogAddress, LogError, SettingProblem};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::{kafka, unique_name};
@@ -33,18 +31,19 @@ const WRONG: [(&str, &str); 7] = [
     ("max.message.bytes", "1000"),
 ];
 
-async fn topic_with(settings: &BTreeMap<&str, &str>) -> (String, KafkaLog) {
+async fn topic_with(settings: &BTreeMap<&str, &str>) -> (String, Arc<dyn EventLog>) {
     let topic = unique_name("settings");
     let settings: Vec<(&str, &str)> = settings.iter().map(|(k, v)| (*k, *v)).collect();
     kafka::shared().create_topic(&topic, 2, &settings).await;
-    let log = KafkaLog::open(
-        kafka::shared().bootstrap(),
-        &topic,
-        &KafkaSecurity::default(),
-    )
-    .await
-    .unwrap();
+    let log = log::open(&address(&topic)).await.unwrap();
     (topic, log)
+}
+
+fn address(topic: &str) -> LogAddress {
+    LogAddress::Kafka {
+        brokers: kafka::shared().bootstrap().to_owned(),
+        topic: topic.to_owned(),
+    }
 }
 
 async fn problems(log: &dyn EventLog) -> Vec<SettingProblem> {
@@ -89,7 +88,7 @@ async fn each_wrong_setting_of_a_topic_is_named_with_the_command_that_mends_it()
         let mut settings = right.clone();
         settings.insert(name, value);
         let (topic, log) = topic_with(&settings).await;
-        let found = problems(&log).await;
+        let found = problems(&*log).await;
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&*found[0].setting, &*found[0].found), (name, value));
         let message = log.check().await.unwrap_err().to_string();
@@ -98,7 +97,7 @@ async fn each_wrong_setting_of_a_topic_is_named_with_the_command_that_mends_it()
         }
         settings.remove(name);
         mend(&topic, &settings, &found[0].mend).await;
-        super::until("it is mended", async || problems(&log).await.is_empty()).await;
+        super::until("it is mended", async || problems(&*log).await.is_empty()).await;
     }
 }
 
@@ -106,24 +105,21 @@ async fn each_wrong_setting_of_a_topic_is_named_with_the_command_that_mends_it()
 async fn all_wrong_settings_are_named_at_once_and_nobody_writes() {
     let wrong: BTreeMap<&str, &str> = WRONG.into_iter().rev().collect();
     let (topic, log) = topic_with(&wrong).await;
-    let named: Vec<String> = problems(&log)
+    let named: Vec<String> = problems(&*log)
         .await
         .into_iter()
         .map(|p| p.setting)
         .collect();
     assert_eq!(named.len(), 5, "{named:?}");
     let options = EngineOptions::alone(None);
-    let Err(error) = Engine::start(Arc::new(log), shop(), options).await else {
+    let Err(error) = Engine::start(log, shop(), options).await else {
         panic!("it started on unsafe settings")
     };
     assert!(
         matches!(&error, StartError::Log(LogError::Settings(_))),
         "{error}"
     );
-    let address = LogAddress::Kafka {
-        brokers: kafka::shared().bootstrap().to_owned(),
-        topic,
-    };
+    let address = address(&topic);
     let making = CreateOptions {
         store: log::StoreOptions {
             partition_count: 2,
