@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::StartError;
 use event_log::claim::IDEMPOTENCY_WINDOW_MS;
 use event_log::create::{CreateOptions, create, first_claim};
-use event_log::log::{EventLog, LogAddress, LogError, StoreOptions, acknowledging};
+use event_log::log::{EventLog, LogAddress, LogError, StoreOptions};
 use position::Partition;
 
 use crate::exit::{Exit, Failure};
@@ -26,7 +26,8 @@ pub const PARTITIONS_DEFAULT: u32 = 16;
 pub async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, LogError> {
     private_files(&settings.log);
     let log = event_log::log::open(settings.log_place()).await?;
-    Ok(passing(settings, log))
+    warn_of_acknowledged(&*log);
+    Ok(log)
 }
 
 /// Makes the files of an embedded log private to their owner. A process of another user may read
@@ -40,12 +41,10 @@ fn private_files(log: &LogAddress) {
     }
 }
 
-fn passing(settings: &Settings, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
-    let acknowledged = &settings.acknowledged_damage;
-    if acknowledged.iter().next().is_none() {
-        return log;
+fn warn_of_acknowledged(log: &dyn EventLog) {
+    for ((partition, offset), reason) in log.acknowledged().iter() {
+        tracing::warn!(%partition, %offset, reason, "readers pass damage that was acknowledged");
     }
-    acknowledging(log, acknowledged.clone())
 }
 
 /// The number of partitions of the log, or the default if there is no log yet.
@@ -80,7 +79,8 @@ pub async fn open_or_make(settings: &Settings) -> Result<Arc<dyn EventLog>, Fail
     if made {
         tracing::info!(log = %log.address(), %id, "created the log");
     }
-    Ok(passing(settings, log))
+    warn_of_acknowledged(&*log);
+    Ok(log)
 }
 
 /// Opens a log. Its settings must be safe, and each of its partitions must have a claim.

@@ -412,18 +412,21 @@ impl Settings {
         Err(Failure::new(Exit::Usage, message))
     }
 
-    /// The log's address, and how to connect to its brokers.
+    /// The log's address, how to connect to its brokers, and the acknowledged damage.
     #[must_use]
     pub fn log_place(&self) -> LogPlace {
-        self.place_of(&self.log)
+        LogPlace {
+            acknowledged: self.acknowledged_damage.clone(),
+            ..self.place_of(&self.log)
+        }
     }
 
     /// Another log's address, with the same connection settings.
     #[must_use]
     pub fn place_of(&self, address: &LogAddress) -> LogPlace {
         LogPlace {
-            address: address.clone(),
             kafka: self.kafka.clone(),
+            ..LogPlace::from(address)
         }
     }
 

@@ -4,7 +4,6 @@
 //! partition come in the order of its appends. Deliberately absent: the meaning of records, and
 //! conditional appends; every reader decides which records count (`chain`).
 
-mod acknowledging;
 mod address;
 mod error;
 #[cfg(feature = "kafka")]
@@ -21,7 +20,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use acknowledging::acknowledging;
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
 pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
@@ -214,10 +212,10 @@ pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogEr
     let place = place.into();
     Ok(match &place.address {
         #[cfg(feature = "sqlite")]
-        LogAddress::Sqlite { path } => Arc::new(SqliteLog::open(path).await?),
+        LogAddress::Sqlite { path } => Arc::new(SqliteLog::open(path, &place).await?),
         #[cfg(feature = "kafka")]
         LogAddress::Kafka { brokers, topic } => {
-            Arc::new(KafkaLog::open(Topic::new(brokers, topic, &place.kafka)).await?)
+            Arc::new(KafkaLog::open(Topic::new(brokers, topic, &place.kafka), &place).await?)
         }
         #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
         other => return Err(LogError::not_built(other)),

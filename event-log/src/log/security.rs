@@ -7,14 +7,17 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::LogAddress;
+use crate::chain::Acknowledged;
 
-/// Where a log is, and how to authenticate there.
+/// Where a log is, how to authenticate there, and which damage its readers pass.
 #[derive(Clone, Debug)]
 pub struct LogPlace {
     /// The address.
     pub address: LogAddress,
     /// What a Kafka cluster asks for; ignored for SQLite.
     pub kafka: KafkaSecurity,
+    /// The damaged places that an operator has acknowledged.
+    pub acknowledged: Acknowledged,
 }
 
 impl From<&LogAddress> for LogPlace {
@@ -22,6 +25,7 @@ impl From<&LogAddress> for LogPlace {
         Self {
             address: address.clone(),
             kafka: KafkaSecurity::default(),
+            acknowledged: Acknowledged::default(),
         }
     }
 }
@@ -106,10 +110,6 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         let place = LogPlace {
-            address: LogAddress::Kafka {
-                brokers: "a:1".to_owned(),
-                topic: "t".to_owned(),
-            },
             kafka: KafkaSecurity {
                 tls: None,
                 sasl: Some(Sasl {
@@ -118,6 +118,7 @@ mod tests {
                     password: Password::new("open sesame"),
                 }),
             },
+            ..LogPlace::from(&"kafka://a:1/t".parse().unwrap())
         };
         let shown = format!("{place:?} {}", place.address);
         assert!(

@@ -12,8 +12,7 @@ use checker::dump::RawRecord;
 use checker::report::{Evidence, Kind as Fault};
 use engine::owner::{Action, Entropy, LogAction, NoStore, Now, Owner, OwnerSettings, Phase};
 use event_log::chain::{Acknowledged, Stop};
-use event_log::log::Chunk;
-use event_log::log::acknowledging;
+use event_log::log::{self, Chunk, LogPlace};
 use event_log::record::{Kind, NewRecord, Record};
 use event_log::subscription::Follower;
 use event_log::verify::verify;
@@ -149,7 +148,11 @@ fn checkers_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {
 
 /// All verdicts on one log; the readers pass the acknowledged places.
 async fn verdicts(raw: &RawLog, acknowledged: Acknowledged) -> Vec<(&'static str, Place)> {
-    let log = acknowledging(std::sync::Arc::clone(&raw.log), acknowledged.clone());
+    let place = LogPlace {
+        acknowledged: acknowledged.clone(),
+        ..LogPlace::from(&raw.address)
+    };
+    let log = log::open(place).await.unwrap();
     let records = log.read(P0, Offset(0)).await.unwrap().records;
     let report = verify(&*log, &Registry::new(), &[], |_, _| {})
         .await

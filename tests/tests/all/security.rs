@@ -32,7 +32,10 @@ fn place(door: &str, kafka: KafkaSecurity) -> LogPlace {
         brokers: door.to_owned(),
         topic: unique_name("log"),
     };
-    LogPlace { address, kafka }
+    LogPlace {
+        kafka,
+        ..LogPlace::from(&address)
+    }
 }
 
 fn options() -> CreateOptions {

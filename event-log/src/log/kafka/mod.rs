@@ -22,7 +22,8 @@ use async_trait::async_trait;
 use position::{LogId, Offset, Partition};
 use tokio::sync::Semaphore;
 
-use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
+use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogPlace, LogReader};
+use crate::chain::Acknowledged;
 use crate::directory::Directory;
 use crate::membership::{Membership, MembershipOptions};
 use crate::record::Record;
@@ -56,7 +57,7 @@ const PROBE_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// A log in a Kafka topic.
 pub(super) struct KafkaLog {
-    address: LogAddress,
+    place: LogPlace,
     topic: Topic,
     partition_count: u32,
     probes: Arc<Mutex<Vec<Probe>>>,
@@ -73,18 +74,14 @@ impl KafkaLog {
     /// # Errors
     /// `Missing` if there is no such topic; `Unavailable` if no broker answers or accepts this
     /// client.
-    pub(super) async fn open(topic: Topic) -> Result<Self, LogError> {
-        let address = LogAddress::Kafka {
-            brokers: topic.brokers.clone(),
-            topic: topic.name.clone(),
-        };
+    pub(super) async fn open(topic: Topic, place: &LogPlace) -> Result<Self, LogError> {
         let Some(partition_count) = topic.partition_count().await? else {
             return Err(LogError::Missing {
-                address: address.to_string(),
+                address: place.address.to_string(),
             });
         };
         Ok(Self {
-            address,
+            place: place.clone(),
             topic,
             partition_count,
             probes: Arc::default(),
@@ -180,7 +177,11 @@ async fn blocking<T: Send + 'static>(
 #[async_trait]
 impl EventLog for KafkaLog {
     fn address(&self) -> &LogAddress {
-        &self.address
+        &self.place.address
+    }
+
+    fn acknowledged(&self) -> Acknowledged {
+        self.place.acknowledged.clone()
     }
 
     fn partition_count(&self) -> u32 {

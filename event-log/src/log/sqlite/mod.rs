@@ -23,7 +23,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Row, Sqlite};
 use tokio::sync::Notify;
 
-use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogReader};
+use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogPlace, LogReader};
+use crate::chain::Acknowledged;
 use crate::record::{Headers, Record};
 use appender::SqliteAppender;
 use named::Named;
@@ -54,7 +55,7 @@ const SCHEMA: &str = "
 
 /// A log in a SQLite file.
 pub(super) struct SqliteLog {
-    address: LogAddress,
+    place: LogPlace,
     path: PathBuf,
     partition_count: u32,
     pool: SqlitePool,
@@ -107,15 +108,12 @@ impl SqliteLog {
     ///
     /// # Errors
     /// `Missing` if the file does not exist; `Unavailable` if it cannot be read.
-    pub(super) async fn open(path: &Path) -> Result<Self, LogError> {
-        let address = LogAddress::Sqlite {
-            path: path.to_owned(),
-        };
+    pub(super) async fn open(path: &Path, place: &LogPlace) -> Result<Self, LogError> {
         let named = match Named::look(path) {
             Ok(named) => Arc::new(named),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(LogError::Missing {
-                    address: address.to_string(),
+                    address: place.address.to_string(),
                 });
             }
             Err(error) => return Err(LogError::unavailable("look at the log's file", error)),
@@ -132,7 +130,7 @@ impl SqliteLog {
         named.require()?;
         let appended = Arc::new(Notify::new());
         Ok(Self {
-            address,
+            place: place.clone(),
             path: path.to_owned(),
             partition_count,
             pool,
@@ -172,7 +170,11 @@ async fn connect_to_new(options: &SqliteConnectOptions) -> Result<SqliteConnecti
 #[async_trait]
 impl EventLog for SqliteLog {
     fn address(&self) -> &LogAddress {
-        &self.address
+        &self.place.address
+    }
+
+    fn acknowledged(&self) -> Acknowledged {
+        self.place.acknowledged.clone()
     }
 
     fn partition_count(&self) -> u32 {
@@ -239,7 +241,7 @@ impl EventLog for SqliteLog {
 
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
         let (named, appended) = (Arc::clone(&self.named), Arc::clone(&self.appended));
-        let appender = SqliteAppender::open(&self.path, &self.address, named, appended).await?;
+        let appender = SqliteAppender::open(&self.path, self.address(), named, appended).await?;
         Ok(Arc::new(appender))
     }
 }
@@ -470,7 +472,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.db");
         SqliteLog::create(&path, 2).await.unwrap();
-        let log = SqliteLog::open(&path).await.unwrap();
+        let place = LogPlace::from(&LogAddress::Sqlite { path: path.clone() });
+        let log = SqliteLog::open(&path, &place).await.unwrap();
         let (long, short) = (Partition(0), Partition(1));
         let fill = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2499) \
                     INSERT INTO record (id, headers, appended_at_ms) \
