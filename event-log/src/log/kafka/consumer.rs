@@ -18,7 +18,6 @@ use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
 use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
-use super::left::Left;
 use super::{PROBE_TIMEOUT, Topic, failed};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Headers, Packing, Record};
@@ -211,12 +210,35 @@ pub(super) struct Probe {
     topic: String,
     /// The partition that is assigned to the client.
     assigned: Option<Partition>,
-    /// The place at which the next record can be read without a seek.
-    place: Option<(Partition, Offset)>,
-    /// Whether the client got to `place` by reading on, so that a reader will most likely continue
-    /// there.
-    reads_on: bool,
+    /// Where the next record can be read without a seek.
+    left: Left,
     left_at: Instant,
+}
+
+/// Where an idle client for proofs and gap reads stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Left {
+    /// At no useful place, or at the end of a partition.
+    Nowhere,
+    /// After a single record that was looked at.
+    Looked(Partition, Offset),
+    /// Where a reader will most likely continue, because the client got there by reading on.
+    Reading(Partition, Offset),
+}
+
+impl Left {
+    pub(super) fn reads_on(&self) -> bool {
+        matches!(self, Self::Reading(..))
+    }
+
+    pub(super) fn stands_at(&self, place: (Partition, Offset)) -> bool {
+        match *self {
+            Self::Nowhere => false,
+            Self::Looked(partition, offset) | Self::Reading(partition, offset) => {
+                (partition, offset) == place
+            }
+        }
+    }
 }
 
 impl Probe {
@@ -225,8 +247,7 @@ impl Probe {
             consumer: consumer(topic, PROBE_WAIT_MS, PROBE_AHEAD_KB)?,
             topic: topic.name.clone(),
             assigned: None,
-            place: None,
-            reads_on: false,
+            left: Left::Nowhere,
             left_at: Instant::now(),
         })
     }
@@ -238,11 +259,7 @@ impl Probe {
 
     /// Where the last use left the client.
     pub(super) fn left(&self) -> Left {
-        match self.place {
-            None => Left::Nowhere,
-            Some((partition, offset)) if self.reads_on => Left::Reading(partition, offset),
-            Some((partition, offset)) => Left::Looked(partition, offset),
-        }
+        self.left
     }
 
     /// Stops the client from fetching, unless a reader will most likely continue with it. At the
@@ -250,10 +267,10 @@ impl Probe {
     /// more.
     pub(super) fn rest(&mut self) {
         self.left_at = Instant::now();
-        if self.left().reads_on() || self.assigned.take().is_none() {
+        if self.left.reads_on() || self.assigned.take().is_none() {
             return;
         }
-        self.place = None;
+        self.left = Left::Nowhere;
         // Wait for an answer as in `assign`. If the client cannot answer, it goes on fetching.
         let _ = self.consumer.unassign();
         let _ = self.consumer.assignment();
@@ -273,9 +290,9 @@ impl Probe {
     /// Moves the client to an offset. Returns `true` if the client stood there already after the
     /// call before. Then the client may report an end of the log that it fetched long ago.
     fn seek(&mut self, partition: Partition, from: Offset) -> Result<bool, LogError> {
-        let goes_on = self.place == Some((partition, from));
+        let goes_on = self.left.stands_at((partition, from));
         // Whatever happens below, the client no longer stands at `from`.
-        self.place = None;
+        self.left = Left::Nowhere;
         if goes_on {
             return Ok(true);
         }
@@ -332,8 +349,9 @@ impl Probe {
             .chunks
             .remove(&partition)
             .expect("it was made above");
-        self.place = (!chunk.at_end).then_some((partition, chunk.next));
-        self.reads_on = true;
+        if !chunk.at_end {
+            self.left = Left::Reading(partition, chunk.next);
+        }
         Ok(chunk)
     }
 
@@ -365,7 +383,7 @@ impl Probe {
         offsets: &[Offset],
     ) -> Result<Vec<Option<Record>>, LogError> {
         let bounds = self.bounds(partition)?;
-        self.place = None;
+        self.left = Left::Nowhere;
         let found = offsets.iter();
         found
             .map(|offset| self.read_inside(bounds, partition, *offset))
@@ -398,7 +416,7 @@ impl Probe {
                 .map_err(failed("ask the brokers who leads"))?;
         }
         let bounds = self.bounds(partition)?;
-        self.place = None;
+        self.left = Left::Nowhere;
         Ok((bounds, self.read_inside(bounds, partition, offset)?))
     }
 
@@ -412,8 +430,7 @@ impl Probe {
             Some(Err(KafkaError::PartitionEOF(_))) if goes_on => self.read_one(partition, offset),
             Some(Ok(message)) => {
                 let record = record_of(&message, &mut BytesMut::new());
-                self.place = Some((partition, record.offset.next()));
-                self.reads_on = false;
+                self.left = Left::Looked(partition, record.offset.next());
                 Ok((record.offset == offset).then_some(record))
             }
             Some(Err(KafkaError::PartitionEOF(_))) => self.none_at(partition, offset),
