@@ -91,7 +91,7 @@ impl RawProducer {
     pub fn send(&self, partition: Partition, record: &NewRecord, waiter: Waiter) {
         let number = i32::try_from(partition.0).expect("a few partitions");
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
-        for (name, value) in &record.headers {
+        for (name, value) in record.headers.iter() {
             headers = headers.insert(Header {
                 key: std::str::from_utf8(name).expect("names of ours are UTF-8"),
                 value,

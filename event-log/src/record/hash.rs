@@ -56,7 +56,7 @@ pub fn record_hash(record: &Record) -> RecordHash {
     hasher.update(record.offset.0.to_be_bytes());
     optional(&mut hasher, record.key.as_deref());
     optional(&mut hasher, record.value.as_deref());
-    for (name, value) in &record.headers {
+    for (name, value) in record.headers.iter() {
         optional(&mut hasher, Some(name));
         optional(&mut hasher, value);
     }

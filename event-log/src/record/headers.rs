@@ -36,40 +36,30 @@ impl Headers {
     }
 
     /// The headers in order.
-    #[must_use]
-    pub fn iter(&self) -> Iter<'_> {
-        Iter(&self.0)
+    pub fn iter(&self) -> impl Iterator<Item = Header<'_>> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || take(&mut rest))
     }
-}
 
-/// Iterates over headers.
-#[derive(Clone)]
-pub struct Iter<'a>(&'a [u8]);
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = Header<'a>;
-
-    fn next(&mut self) -> Option<Header<'a>> {
-        take(&mut self.0)
-    }
-}
-
-impl<'a> IntoIterator for &'a Headers {
-    type Item = Header<'a>;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
+    /// Packs headers into the memory of `room`, which must be empty and may be shared with other
+    /// parts of records.
+    pub(crate) fn pack<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        room: &mut BytesMut,
+        headers: impl IntoIterator<Item = (N, Option<V>)>,
+    ) -> Self {
+        debug_assert!(room.is_empty());
+        for (name, value) in headers {
+            push_sized(room, name.as_ref());
+            room.extend_from_slice(&[u8::from(value.is_some())]);
+            push_sized(room, value.as_ref().map(V::as_ref).unwrap_or_default());
+        }
+        Self(room.split().freeze())
     }
 }
 
 impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, Option<V>)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, Option<V>)>>(headers: I) -> Self {
-        let mut packing = Packing::in_room(BytesMut::with_capacity(OURS_SIZE));
-        for (name, value) in headers {
-            packing.push((name.as_ref(), value.as_ref().map(V::as_ref)));
-        }
-        packing.finish().0
+        Self::pack(&mut BytesMut::with_capacity(OURS_SIZE), headers)
     }
 }
 
@@ -83,38 +73,10 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Headers during packing. The memory may also hold other parts of records.
-pub struct Packing(BytesMut);
-
-impl Packing {
-    /// Starts with no headers. They are written into the memory of `room`, which must be empty.
-    #[must_use]
-    pub fn in_room(room: BytesMut) -> Self {
-        debug_assert!(room.is_empty());
-        Self(room)
-    }
-
-    /// Appends a header.
-    ///
-    /// # Panics
-    /// If the name or the value has 4 GiB or more.
-    pub fn push(&mut self, (name, value): Header<'_>) {
-        self.sized(name);
-        self.0.extend_from_slice(&[u8::from(value.is_some())]);
-        self.sized(value.unwrap_or_default());
-    }
-
-    fn sized(&mut self, bytes: &[u8]) {
-        let length = u32::try_from(bytes.len()).expect("headers are short");
-        self.0.extend_from_slice(&length.to_be_bytes());
-        self.0.extend_from_slice(bytes);
-    }
-
-    /// The packed headers, and the room left after them.
-    #[must_use]
-    pub fn finish(mut self) -> (Headers, BytesMut) {
-        (Headers(self.0.split().freeze()), self.0)
-    }
+fn push_sized(room: &mut BytesMut, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("headers are short");
+    room.extend_from_slice(&length.to_be_bytes());
+    room.extend_from_slice(bytes);
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<Header<'a>> {

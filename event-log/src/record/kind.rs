@@ -60,28 +60,27 @@ pub enum Kind {
     Foreign,
 }
 
-fn header<'a>(name: &'static str, value: &'a [u8]) -> Header<'a> {
-    (name.as_bytes(), Some(value))
+fn record(key: Option<Bytes>, value: Bytes, headers: [(&str, &[u8]); 5]) -> NewRecord {
+    let headers = headers.map(|(name, value)| (name, Some(value)));
+    NewRecord {
+        key,
+        value: Some(value),
+        headers: headers.into_iter().collect(),
+    }
 }
 
 impl ClaimHeaders {
     /// The record of this claim with its JSON value.
     #[must_use]
     pub fn record(&self, value: Bytes) -> NewRecord {
-        let headers = [
-            header(KIND, b"claim"),
-            header(TERM, &self.term.0.to_be_bytes()),
-            header(WRITER, self.writer.0.as_bytes()),
-            header(LOG, self.log.0.as_bytes()),
-            header(VERSION, &self.version.to_be_bytes()),
-        ]
-        .into_iter()
-        .collect();
-        NewRecord {
-            key: None,
-            value: Some(value),
-            headers,
-        }
+        let headers: [(&str, &[u8]); 5] = [
+            (KIND, b"claim"),
+            (TERM, &self.term.0.to_be_bytes()),
+            (WRITER, self.writer.0.as_bytes()),
+            (LOG, self.log.0.as_bytes()),
+            (VERSION, &self.version.to_be_bytes()),
+        ];
+        record(None, value, headers)
     }
 }
 
@@ -89,20 +88,14 @@ impl CommitHeaders {
     /// The record of this commit with its key (`tenant/stream`) and JSON value.
     #[must_use]
     pub fn record(&self, key: Bytes, value: Bytes) -> NewRecord {
-        let headers = [
-            header(KIND, b"commit"),
-            header(TERM, &self.term.0.to_be_bytes()),
-            header(WRITER, self.writer.0.as_bytes()),
-            header(POSITION, &self.position.0.to_be_bytes()),
-            header(PREVIOUS, &self.previous.0),
-        ]
-        .into_iter()
-        .collect();
-        NewRecord {
-            key: Some(key),
-            value: Some(value),
-            headers,
-        }
+        let headers: [(&str, &[u8]); 5] = [
+            (KIND, b"commit"),
+            (TERM, &self.term.0.to_be_bytes()),
+            (WRITER, self.writer.0.as_bytes()),
+            (POSITION, &self.position.0.to_be_bytes()),
+            (PREVIOUS, &self.previous.0),
+        ];
+        record(Some(key), value, headers)
     }
 }
 

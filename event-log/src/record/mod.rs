@@ -9,7 +9,7 @@ mod kind;
 mod partitioner;
 
 pub use hash::{chain_claim, chain_commit, genesis, record_hash};
-pub use headers::{Header, Headers, Packing};
+pub use headers::{Header, Headers};
 pub use kind::{ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, RECORD_VERSION_FIRST};
 pub use partitioner::{murmur2, partition_of};
 

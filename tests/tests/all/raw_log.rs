@@ -142,7 +142,7 @@ fn header_blob(headers: &Headers) -> Vec<u8> {
         blob.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
         blob.extend(bytes);
     };
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         put(name, None);
         put(value.unwrap_or_default(), Some(u8::from(value.is_some())));
     }

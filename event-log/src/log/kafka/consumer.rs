@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::{PROBE_TIMEOUT, Topic, failed};
 use crate::log::{Bounds, Chunk, LogError, LogReader};
-use crate::record::{Headers, Packing, Record};
+use crate::record::{Header, Headers, Record};
 
 /// How many records one chunk holds at most.
 const CHUNK_RECORDS_MAX: usize = 2_000;
@@ -125,9 +125,9 @@ fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
     if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || list.is_null() {
         return Headers::default();
     }
-    let mut packing = Packing::in_room(std::mem::take(room));
     // SAFETY: `list` was just filled.
-    for index in 0..unsafe { native::rd_kafka_header_cnt(list) } {
+    let count = unsafe { native::rd_kafka_header_cnt(list) };
+    let header = |index| -> Option<Header<'_>> {
         let mut name = std::ptr::null();
         let mut value: *const c_void = std::ptr::null();
         let mut size = 0;
@@ -142,19 +142,16 @@ fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
             )
         };
         if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            break;
+            return None;
         }
         // SAFETY: the name is a C string; the value, unless null, has `size` bytes.
-        let header = unsafe {
+        unsafe {
             let name = std::ffi::CStr::from_ptr(name).to_bytes();
             let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size));
-            (name, value)
-        };
-        packing.push(header);
-    }
-    let (headers, rest) = packing.finish();
-    *room = rest;
-    headers
+            Some((name, value))
+        }
+    };
+    Headers::pack(room, (0..count).map_while(header))
 }
 
 /// The chunks of several partitions while they are filled.

@@ -168,7 +168,7 @@ impl AppendSession for KafkaSession {
             return Err(LogError::Closed);
         }
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
-        for (name, value) in &record.headers {
+        for (name, value) in record.headers.iter() {
             let Ok(key) = std::str::from_utf8(name) else {
                 return Err(LogError::unavailable(
                     "append to the topic",
