@@ -155,12 +155,12 @@ impl Failure {
 fn of_log(error: &LogError) -> Exit {
     match error {
         LogError::Unavailable { .. } | LogError::Full | LogError::Closed => Exit::Unavailable,
-        LogError::Missing { .. } | LogError::Settings(_) => Exit::Unprepared,
-        LogError::NotBuilt { .. } => Exit::Usage,
-        LogError::Locked { .. } => Exit::Failed,
-        LogError::OffsetGone { .. }
-        | LogError::Replaced { .. }
-        | LogError::BeginningGone { .. } => Exit::Damage,
+        LogError::Missing(_) | LogError::Settings(_) => Exit::Unprepared,
+        LogError::NotBuilt(_) => Exit::Usage,
+        LogError::Locked(_) => Exit::Failed,
+        LogError::OffsetGone { .. } | LogError::Replaced(_) | LogError::BeginningGone { .. } => {
+            Exit::Damage
+        }
     }
 }
 

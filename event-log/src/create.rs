@@ -82,7 +82,7 @@ pub(crate) async fn open_new(place: &LogPlace) -> Result<Arc<dyn EventLog>, LogE
     let deadline = Instant::now() + SETTLE_WAIT;
     loop {
         match open_whole(place).await {
-            Err(LogError::Missing { .. } | LogError::Unavailable { .. })
+            Err(LogError::Missing(_) | LogError::Unavailable { .. })
                 if Instant::now() < deadline =>
             {
                 tokio::time::sleep(SETTLE_RETRY_EVERY).await;

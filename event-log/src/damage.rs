@@ -2,8 +2,6 @@
 //!
 //! Deliberately absent: orphans; `chain` only counts them.
 
-use std::fmt;
-
 use position::{Offset, Partition, Position};
 
 /// A place in the log past which no reader goes unless an operator has acknowledged it.
@@ -19,9 +17,15 @@ pub struct Damage {
 }
 
 /// The kinds of damage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DamageKind {
     /// A commit of the current claim that does not link to the accepted record before it.
+    #[error(
+        "unlinked: this commit (position {found}) does not link to position {}, which should \
+         precede it{}",
+        .expected.0 - 1,
+        since(.after)
+    )]
     Unlinked {
         /// The position that should come next.
         expected: Position,
@@ -32,10 +36,15 @@ pub enum DamageKind {
         after: Option<Offset>,
     },
     /// A commit of a term that no claim has announced.
+    #[error("unclaimed: a commit of a term above every claim")]
     Unclaimed,
     /// An accepted commit whose value cannot be read.
+    #[error("unreadable: {0}")]
     Unreadable(String),
     /// An accepted commit that was decided on another version than its stream has.
+    #[error(
+        "version gap: stream {stream} is at version {expected}, the commit was decided upon {found}"
+    )]
     VersionGap {
         /// The stream.
         stream: String,
@@ -45,43 +54,16 @@ pub enum DamageKind {
         found: u64,
     },
     /// The log is not the log that was read before.
+    #[error("proof failed: {0}")]
     ProofFailed(String),
 }
 
-impl fmt::Display for DamageKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unlinked {
-                expected,
-                found,
-                after,
-            } => {
-                write!(
-                    f,
-                    "unlinked: this commit (position {found}) does not link to position "
-                )?;
-                write!(f, "{}, which should precede it", expected.0 - 1)?;
-                match after {
-                    Some(after) => write!(
-                        f,
-                        "; the accepted record at offset {after}, or one between, was changed, \
-                         removed or inserted"
-                    ),
-                    None => Ok(()),
-                }
-            }
-            Self::Unclaimed => f.write_str("unclaimed: a commit of a term above every claim"),
-            Self::Unreadable(reason) => write!(f, "unreadable: {reason}"),
-            Self::VersionGap {
-                stream,
-                expected,
-                found,
-            } => write!(
-                f,
-                "version gap: stream {stream} is at version {expected}, the commit was decided \
-                 upon {found}"
-            ),
-            Self::ProofFailed(reason) => write!(f, "proof failed: {reason}"),
-        }
-    }
+fn since(accepted: &Option<Offset>) -> String {
+    let text = |offset| {
+        format!(
+            "; the accepted record at offset {offset}, or one between, was changed, removed or \
+             inserted"
+        )
+    };
+    accepted.map(text).unwrap_or_default()
 }

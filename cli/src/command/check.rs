@@ -143,7 +143,7 @@ async fn log(settings: &Settings, rows: &mut Rows) -> Option<std::sync::Arc<dyn 
     let make = format!("annals log create --log {}", settings.log);
     let log = match open_log(settings).await {
         Ok(log) => log,
-        Err(error @ LogError::Missing { .. }) => {
+        Err(error @ LogError::Missing(_)) => {
             rows.add("log", Status::Fail, error.to_string(), make);
             return None;
         }

@@ -54,7 +54,7 @@ fn warn_of_acknowledged(log: &dyn EventLog) {
 pub async fn partition_count(settings: &Settings) -> Result<u32, Failure> {
     match event_log::log::open(settings.log_place()).await {
         Ok(log) => Ok(log.partition_count()),
-        Err(LogError::Missing { .. }) => Ok(PARTITIONS_DEFAULT),
+        Err(LogError::Missing(_)) => Ok(PARTITIONS_DEFAULT),
         Err(error) => Err(error.into()),
     }
 }

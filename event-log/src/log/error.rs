@@ -3,12 +3,14 @@
 //! Deliberately absent: damage (`damage`), which no retry repairs.
 
 use std::error::Error;
-use std::fmt;
 
 use position::{Offset, Partition};
 
+use super::LogAddress;
+
 /// A setting of the log's store that breaks a condition of the protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} is {found} and must be {needed}; mend it with: {mend}")]
 pub struct SettingProblem {
     /// The setting's name.
     pub setting: String,
@@ -18,21 +20,6 @@ pub struct SettingProblem {
     pub needed: String,
     /// A command that corrects the setting.
     pub mend: String,
-}
-
-impl fmt::Display for SettingProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            setting,
-            found,
-            needed,
-            mend,
-        } = self;
-        write!(
-            f,
-            "{setting} is {found} and must be {needed}; mend it with: {mend}"
-        )
-    }
 }
 
 /// A failed operation on a log.
@@ -47,41 +34,26 @@ pub enum LogError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// There is no log at the address.
-    #[error("there is no log at {address}; make one with: annals log create --log {address}")]
-    Missing {
-        /// The address.
-        address: String,
-    },
+    #[error("there is no log at {0}; make one with: annals log create --log {0}")]
+    Missing(LogAddress),
     /// This program was built without the store that keeps the log.
-    #[error(
-        "this program was built without what reads {address}; use one that has it, such as annals"
-    )]
-    NotBuilt {
-        /// The address.
-        address: String,
-    },
+    #[error("this program was built without what reads {0}; use one that has it, such as annals")]
+    NotBuilt(LogAddress),
     /// The store's settings would lose or change records.
     #[error("the log's settings are unsafe: {}", list(.0))]
     Settings(Vec<SettingProblem>),
     /// Another process holds the log for writing.
-    #[error("another process writes to {address}; stop it first")]
-    Locked {
-        /// The address.
-        address: String,
-    },
+    #[error("another process writes to {0}; stop it first")]
+    Locked(LogAddress),
     /// The file at the address is not the file that was opened: that one was deleted, moved or
-    /// replaced.
+    /// replaced. The text says which file, and what happened to it.
     #[error(
-        "{what} while it was open; nothing more is read or written: as long as process {process} \
+        "{0} while it was open; nothing more is read or written: as long as process {process} \
          runs, the files in /proc/{process}/fd still hold all of it; put back the file with its -wal \
-         file, or a copy, and start again"
+         file, or a copy, and start again",
+        process = std::process::id()
     )]
-    Replaced {
-        /// Which file, and what happened to it.
-        what: String,
-        /// This process.
-        process: u32,
-    },
+    Replaced(String),
     /// The log's first records are gone, so no reader can fold the log any more.
     #[error(
         "the beginning of partition {partition} was deleted: its first record is at offset {first}, \
@@ -115,15 +87,7 @@ impl LogError {
     /// that was opened.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Replaced { .. })
-    }
-
-    /// The error for a log in a store that this program was built without.
-    #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
-    pub(super) fn not_built(address: &super::LogAddress) -> Self {
-        Self::NotBuilt {
-            address: address.to_string(),
-        }
+        matches!(self, Self::Replaced(_))
     }
 
     /// A failed operation, with the error of the store's client.

@@ -218,7 +218,7 @@ pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogEr
             Arc::new(KafkaLog::open(Topic::new(brokers, topic, &place.kafka), &place).await?)
         }
         #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
-        other => return Err(LogError::not_built(other)),
+        other => return Err(LogError::NotBuilt(other.clone())),
     })
 }
 
@@ -253,6 +253,6 @@ pub async fn create_store(
             topic.create(options).await
         }
         #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
-        other => Err(LogError::not_built(other)),
+        other => Err(LogError::NotBuilt(other.clone())),
     }
 }

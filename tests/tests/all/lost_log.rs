@@ -115,7 +115,7 @@ async fn no_command_is_accepted_once_the_logs_path_leads_elsewhere() {
         );
         let read = log.log.bounds(Partition(0)).await;
         assert!(
-            matches!(read, Err(LogError::Replaced { .. })),
+            matches!(read, Err(LogError::Replaced(_))),
             "{harm}: {read:?}"
         );
         until("the watch says so", async || watch.verdict().is_err()).await;

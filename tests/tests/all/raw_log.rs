@@ -121,7 +121,7 @@ async fn make_store(address: &LogAddress, partition_count: u32) -> Arc<dyn Event
     loop {
         match log::open(address).await {
             Ok(log) => return log,
-            Err(error @ LogError::Missing { .. }) => assert!(Instant::now() < deadline, "{error}"),
+            Err(error @ LogError::Missing(_)) => assert!(Instant::now() < deadline, "{error}"),
             Err(error) => panic!("{error}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -154,7 +154,7 @@ pub(crate) async fn delete_topic(brokers: &str, topic: &str, address: &LogAddres
     let deleted = admin(brokers).delete_topics(&[topic], &options).await;
     deleted.unwrap()[0].as_ref().unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while !matches!(log::open(address).await, Err(LogError::Missing { .. })) {
+    while !matches!(log::open(address).await, Err(LogError::Missing(_))) {
         assert!(Instant::now() < deadline, "the topic is still there");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

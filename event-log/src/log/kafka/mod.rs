@@ -74,9 +74,7 @@ impl KafkaLog {
     /// client.
     pub(super) async fn open(topic: Topic, place: &LogPlace) -> Result<Self, LogError> {
         let Some(partition_count) = topic.partition_count().await? else {
-            return Err(LogError::Missing {
-                address: place.address.to_string(),
-            });
+            return Err(LogError::Missing(place.address.clone()));
         };
         Ok(Self {
             place: place.clone(),

@@ -94,9 +94,7 @@ async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
                 tokio::time::sleep(LOCK_RETRY_EVERY).await;
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(LogError::Locked {
-                    address: address.to_string(),
-                });
+                return Err(LogError::Locked(address.clone()));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(LogError::unavailable("lock the file beside the log", error));
@@ -201,10 +199,7 @@ impl Writer {
                 }
                 for append in group {
                     (append.done)(Err(match &error {
-                        LogError::Replaced { what, process } => LogError::Replaced {
-                            what: what.clone(),
-                            process: *process,
-                        },
+                        LogError::Replaced(what) => LogError::Replaced(what.clone()),
                         error => LogError::unavailable("append to the log", error.to_string()),
                     }));
                 }

@@ -112,9 +112,7 @@ impl SqliteLog {
         let named = match Named::look(path) {
             Ok(named) => Arc::new(named),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(LogError::Missing {
-                    address: place.address.to_string(),
-                });
+                return Err(LogError::Missing(place.address.clone()));
             }
             Err(error) => return Err(LogError::unavailable("look at the log's file", error)),
         };

@@ -143,10 +143,7 @@ impl Named {
     }
 
     fn replaced(&self, what: String) -> LogError {
-        LogError::Replaced {
-            what: format!("the log's file {} {what}", self.path.display()),
-            process: std::process::id(),
-        }
+        LogError::Replaced(format!("the log's file {} {what}", self.path.display()))
     }
 }
 

@@ -349,10 +349,7 @@ async fn there_is_no_log_where_none_was_made() {
         let Err(error) = log::open(&address).await else {
             panic!("{kind:?}: opening made a log")
         };
-        assert!(
-            matches!(error, LogError::Missing { .. }),
-            "{kind:?}: {error}"
-        );
+        assert!(matches!(error, LogError::Missing(_)), "{kind:?}: {error}");
         let command = format!("annals log create --log {address}");
         assert!(error.to_string().contains(&command), "{error}");
         assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
