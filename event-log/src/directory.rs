@@ -78,9 +78,7 @@ impl DirectoryEntries {
         let alive = self.nodes.values().filter(|node| node.seems_alive(now));
         alive.map(|node| node.reads_record_version).min()
     }
-}
 
-impl DirectoryEntries {
     /// The digests of the lists of acknowledged damage, of all live nodes that take commands;
     /// absent while no node is known.
     #[must_use]
@@ -114,22 +112,13 @@ pub trait Directory: Send + Sync + 'static {
     }
 
     /// The present entries, and every change of them.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    fn known(&self) -> Result<watch::Receiver<DirectoryEntries>, LogError>;
+    fn known(&self) -> watch::Receiver<DirectoryEntries>;
 }
 
 /// The directory of a single node: it knows no other node.
+#[derive(Default)]
 pub struct NoDirectory {
     known: watch::Sender<DirectoryEntries>,
-}
-
-impl Default for NoDirectory {
-    fn default() -> Self {
-        let (known, _) = watch::channel(DirectoryEntries::default());
-        Self { known }
-    }
 }
 
 #[async_trait]
@@ -140,8 +129,8 @@ impl Directory for NoDirectory {
 
     async fn say_gone(&self, _: &str) {}
 
-    fn known(&self) -> Result<watch::Receiver<DirectoryEntries>, LogError> {
-        Ok(self.known.subscribe())
+    fn known(&self) -> watch::Receiver<DirectoryEntries> {
+        self.known.subscribe()
     }
 }
 

@@ -92,7 +92,7 @@ impl Cluster {
             Some(_) => log.directory(log_id).await?,
             None => Arc::new(NoDirectory::default()),
         };
-        let known = directory.known()?;
+        let known = directory.known();
         let entry = settings.address.clone().map(|address| NodeEntry {
             node: settings.node.clone(),
             address,

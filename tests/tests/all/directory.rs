@@ -54,7 +54,7 @@ fn entry(node: &str, seen_at: i64) -> NodeEntry {
 async fn listen(address: &LogAddress) -> (Arc<dyn Directory>, watch::Receiver<DirectoryEntries>) {
     let log = log::open(address).await.unwrap();
     let directory = log.directory(log_id()).await.unwrap();
-    let known = directory.known().unwrap();
+    let known = directory.known();
     (directory, known)
 }
 
@@ -311,7 +311,7 @@ async fn the_directory_of_a_log_that_has_none_yet_is_made_by_many_at_once() {
     for directory in futures::future::join_all(opening).await {
         let (directory, mut known) = {
             let directory = directory.unwrap();
-            let known = directory.known().unwrap();
+            let known = directory.known();
             (directory, known)
         };
         let term = known.borrow().owners.len() as u64 + 1;

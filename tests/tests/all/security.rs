@@ -125,7 +125,7 @@ async fn is_of_use(log: &dyn EventLog, id: LogId) {
         address: "http://test.example".to_owned(),
     };
     directory.say_owner(partition, &hint).await;
-    let mut known = directory.known().unwrap();
+    let mut known = directory.known();
     let heard = known.wait_for(|known| known.owners.get(&partition) == Some(&hint));
     tokio::time::timeout(PATIENCE, heard)
         .await

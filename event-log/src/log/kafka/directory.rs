@@ -6,7 +6,7 @@
 //! an entry may be (the reader of the entry decides).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -22,7 +22,7 @@ use rdkafka::{
 };
 use tokio::sync::{oneshot, watch};
 
-use super::hints::{Heard, Said, node_key, owner_key};
+use super::hints::{Heard, give_way, newer, node_key, owner_key};
 use super::{REQUEST_TIMEOUT, Topic, failed};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
@@ -87,16 +87,14 @@ impl ProducerContext for Deliveries {
 struct Speaker {
     topic: String,
     producer: ThreadedProducer<Deliveries>,
-    said: Mutex<Said>,
+    /// What this node has written and would write again: its own entry, and its hints that no other
+    /// hint has replaced.
+    said: Mutex<DirectoryEntries>,
 }
 
 impl Speaker {
-    fn said<T>(&self, look: impl FnOnce(&mut Said) -> T) -> T {
-        look(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn say(&self, key: &str, value: Option<&[u8]>) {
-        self.send(key, value, None);
+    fn said(&self) -> MutexGuard<'_, DirectoryEntries> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, key: &str, value: Option<&[u8]>, probe: Option<Probe>) {
@@ -113,19 +111,19 @@ impl Speaker {
 
     fn say_value(&self, key: &str, value: &impl serde::Serialize) {
         match serde_json::to_vec(value) {
-            Ok(json) => self.say(key, Some(&json)),
+            Ok(json) => self.send(key, Some(&json), None),
             Err(error) => tracing::debug!(%error, key, "a hint that cannot be written"),
         }
     }
 
     /// Writes all entries of this node again, for readers of a topic that was created again.
     fn repeat_all(&self) {
-        let (owners, nodes) = self.said(|said| said.all());
+        let DirectoryEntries { owners, nodes } = self.said().clone();
         for (partition, hint) in owners {
             self.say_value(&owner_key(partition), &hint);
         }
-        for entry in nodes {
-            self.say_value(&node_key(&entry.node), &entry);
+        for (node, entry) in nodes {
+            self.say_value(&node_key(&node), &entry);
         }
     }
 }
@@ -188,18 +186,21 @@ impl Drop for KafkaDirectory {
 #[async_trait]
 impl Directory for KafkaDirectory {
     async fn say_owner(&self, partition: Partition, hint: &Hint) {
-        self.speaker.said(|said| said.owner(partition, hint));
+        self.speaker.said().owners.insert(partition, hint.clone());
         self.speaker.say_value(&owner_key(partition), hint);
     }
 
     async fn say_node(&self, entry: &NodeEntry) {
-        self.speaker.said(|said| said.node(entry));
+        self.speaker
+            .said()
+            .nodes
+            .insert(entry.node.clone(), entry.clone());
         self.speaker.say_value(&node_key(&entry.node), entry);
     }
 
     async fn say_gone(&self, node: &str) {
-        self.speaker.said(|said| said.gone(node));
-        self.speaker.say(&node_key(node), None);
+        self.speaker.said().nodes.remove(node);
+        self.speaker.send(&node_key(node), None, None);
         // Wait for it: this is mostly the last record that a process writes.
         let speaker = Arc::clone(&self.speaker);
         let flushed =
@@ -229,8 +230,8 @@ impl Directory for KafkaDirectory {
         }
     }
 
-    fn known(&self) -> Result<watch::Receiver<DirectoryEntries>, LogError> {
-        Ok(self.known.clone())
+    fn known(&self) -> watch::Receiver<DirectoryEntries> {
+        self.known.clone()
     }
 }
 
@@ -350,15 +351,14 @@ impl Follower {
             }
             is_change
         });
-        self.speaker.said(|said| said.give_way(heard));
+        give_way(&mut self.speaker.said(), heard);
     }
 
     /// Writes this node's hint again if an older hint of another node was written after it.
     fn correct(&mut self) {
         for partition in std::mem::take(&mut self.heard.said_of) {
-            let known = &self.heard.known;
-            let newer = |said: &mut Said| said.newer_than(known, partition).cloned();
-            if let Some(hint) = self.speaker.said(newer) {
+            let newer = newer(&self.speaker.said(), &self.heard.known, partition).cloned();
+            if let Some(hint) = newer {
                 self.speaker.say_value(&owner_key(partition), &hint);
             }
         }

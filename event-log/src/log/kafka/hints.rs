@@ -6,7 +6,7 @@
 //! reader of the log decides which of two hints is right. Deliberately absent: the client
 //! (`directory`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use position::{LogId, Partition};
 
@@ -107,51 +107,23 @@ fn read<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
     serde_json::from_slice(value).map_err(|_| Unread::Value)
 }
 
-/// What this node has written and would write again: its own entry, and its hints that no other
-/// hint has replaced.
-#[derive(Debug, Default)]
-pub(super) struct Said {
-    owners: BTreeMap<Partition, Hint>,
-    nodes: BTreeMap<String, NodeEntry>,
+/// Forgets the hints of this node for which a hint of a higher term is known.
+pub(super) fn give_way(said: &mut DirectoryEntries, known: &DirectoryEntries) {
+    said.owners.retain(|partition, said| {
+        let known = known.owners.get(partition);
+        known.is_none_or(|known| known.term <= said.term)
+    });
 }
 
-impl Said {
-    pub(super) fn owner(&mut self, partition: Partition, hint: &Hint) {
-        self.owners.insert(partition, hint.clone());
-    }
-
-    pub(super) fn node(&mut self, entry: &NodeEntry) {
-        self.nodes.insert(entry.node.clone(), entry.clone());
-    }
-
-    pub(super) fn gone(&mut self, node: &str) {
-        self.nodes.remove(node);
-    }
-
-    /// Forgets the hints for which a hint of a higher term is known.
-    pub(super) fn give_way(&mut self, known: &DirectoryEntries) {
-        self.owners.retain(|partition, said| {
-            let known = known.owners.get(partition);
-            known.is_none_or(|known| known.term <= said.term)
-        });
-    }
-
-    /// This node's hint for a partition, if an older hint was read after it.
-    pub(super) fn newer_than(
-        &self,
-        known: &DirectoryEntries,
-        partition: Partition,
-    ) -> Option<&Hint> {
-        let said = self.owners.get(&partition)?;
-        let heard = known.owners.get(&partition)?;
-        (heard.term < said.term).then_some(said)
-    }
-
-    /// All entries, to be written again.
-    pub(super) fn all(&self) -> (Vec<(Partition, Hint)>, Vec<NodeEntry>) {
-        let owners = self.owners.iter().map(|(p, hint)| (*p, hint.clone()));
-        (owners.collect(), self.nodes.values().cloned().collect())
-    }
+/// This node's hint for a partition, if an older hint was read after it.
+pub(super) fn newer<'a>(
+    said: &'a DirectoryEntries,
+    known: &DirectoryEntries,
+    partition: Partition,
+) -> Option<&'a Hint> {
+    let said = said.owners.get(&partition)?;
+    let heard = known.owners.get(&partition)?;
+    (heard.term < said.term).then_some(said)
 }
 
 #[cfg(test)]
@@ -188,13 +160,13 @@ mod tests {
 
     #[test]
     fn what_was_said_last_is_known_and_whoever_said_something_newer_says_it_again() {
-        let (mut heard, mut said) = (heard(), Said::default());
-        said.owner(Partition(1), &hint(3, "me"));
+        let (mut heard, mut said) = (heard(), DirectoryEntries::default());
+        said.owners.insert(Partition(1), hint(3, "me"));
         for (term, node, again) in [(3, "me", false), (2, "b", true), (4, "c", false)] {
             hear(&mut heard, "owner/1", Some(&json(&hint(term, node)))).unwrap();
             assert_eq!(heard.known.owners[&Partition(1)].node, node);
             assert!(heard.said_of.remove(&Partition(1)));
-            let newer = said.newer_than(&heard.known, Partition(1));
+            let newer = newer(&said, &heard.known, Partition(1));
             assert_eq!(newer.is_some(), again, "{node}");
         }
     }
@@ -283,14 +255,14 @@ mod tests {
 
     #[test]
     fn a_node_says_again_only_what_nobody_has_outdone() {
-        let mut said = Said::default();
-        said.owner(Partition(0), &hint(5, "me"));
-        said.owner(Partition(1), &hint(5, "me"));
+        let mut said = DirectoryEntries::default();
+        said.owners.insert(Partition(0), hint(5, "me"));
+        said.owners.insert(Partition(1), hint(5, "me"));
         let mut known = DirectoryEntries::default();
         known.owners.insert(Partition(0), hint(6, "you"));
         known.owners.insert(Partition(1), hint(4, "you"));
-        said.give_way(&known);
-        assert_eq!(said.newer_than(&known, Partition(0)), None);
-        assert_eq!(said.all().0, [(Partition(1), hint(5, "me"))]);
+        give_way(&mut said, &known);
+        assert_eq!(newer(&said, &known, Partition(0)), None);
+        assert_eq!(said.owners, [(Partition(1), hint(5, "me"))].into());
     }
 }
