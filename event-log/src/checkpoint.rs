@@ -92,11 +92,8 @@ impl Checkpoint {
                 "the log ends at offset {end}, but more had been read"
             ));
         }
-        match found {
+        match found.filter(|record| record.offset == self.offset) {
             None => failed("the record that was read here is gone".to_owned()),
-            Some(record) if record.offset != self.offset => {
-                failed("the record that was read here is gone".to_owned())
-            }
             Some(record) if record::record_hash(record) != self.record_hash => {
                 failed("another record stands where one was read before".to_owned())
             }

@@ -34,7 +34,7 @@ pub struct Report {
 }
 
 /// What was found in one partition.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct PartitionReport {
     /// The partition.
     pub partition: Partition,
@@ -231,23 +231,7 @@ impl<'a> Auditor<'a> {
             partition,
             first_offset: bounds.first,
             end_offset: bounds.end,
-            records: 0,
-            position: Position(0),
-            head: chain.head,
-            term: Term(0),
-            claims: 0,
-            accepted: 0,
-            rejected: 0,
-            events: 0,
-            streams: 0,
-            idempotency_window_ms: None,
-            recorded: None,
-            orphans: BTreeMap::new(),
-            orphan_places: Vec::new(),
-            unreadable_events: 0,
-            unreadable_places: Vec::new(),
-            damage: None,
-            damage_offset: None,
+            ..PartitionReport::default()
         };
         Self {
             chain,
@@ -269,11 +253,8 @@ impl<'a> Auditor<'a> {
             self.report.damage_offset = Some(record.offset);
             return;
         }
-        if self
-            .known
-            .iter()
-            .any(|known| known.checkpoint.offset == record.offset)
-        {
+        let mut known = self.known.iter();
+        if known.any(|known| known.checkpoint.offset == record.offset) {
             let seen = (
                 record::record_hash(record),
                 self.chain.head,
@@ -344,11 +325,10 @@ impl<'a> Auditor<'a> {
             Outcome::Rejected => self.report.rejected += 1,
         }
         self.report.events += commit.events.len() as u64;
-        let first = self
-            .report
-            .recorded
-            .map_or(commit.recorded_at, |(first, _)| first);
-        self.report.recorded = Some((first, commit.recorded_at));
+        let recorded = &mut self.report.recorded;
+        recorded
+            .get_or_insert((commit.recorded_at, commit.recorded_at))
+            .1 = commit.recorded_at;
     }
 
     fn finish(mut self, log: Option<LogId>) -> (PartitionReport, Vec<Mismatch>, Option<LogId>) {
@@ -364,11 +344,8 @@ impl<'a> Auditor<'a> {
             self.report.damage = Some(reason);
             self.report.damage_offset = Some(self.report.first_offset);
         }
-        let mismatches = self
-            .known
-            .iter()
-            .filter_map(|known| self.compare(known))
-            .collect();
+        let known = self.known.iter();
+        let mismatches = known.filter_map(|known| self.compare(known)).collect();
         (self.report, mismatches, self.chain.log)
     }
 

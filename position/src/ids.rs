@@ -85,7 +85,7 @@ impl fmt::Display for LogId {
 macro_rules! hash {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
         pub struct $type(pub [u8; 32]);
 
         impl fmt::Display for $type {

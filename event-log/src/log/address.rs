@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, de};
 
 /// Where a log is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +35,9 @@ impl FromStr for LogAddress {
         let error = || AddressError(text.to_owned());
         if let Some(path) = text.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() {
-                Err(error())
-            } else {
-                Ok(Self::Sqlite { path: path.into() })
-            };
+            let path = Some(path).filter(|path| !path.is_empty());
+            let path = path.ok_or_else(error)?.into();
+            return Ok(Self::Sqlite { path });
         }
         let rest = text.strip_prefix("kafka://").ok_or_else(error)?;
         let (brokers, topic) = rest.split_once('/').ok_or_else(error)?;
@@ -69,12 +67,6 @@ impl fmt::Display for LogAddress {
             Self::Sqlite { path } => write!(f, "sqlite:{}", path.display()),
             Self::Kafka { brokers, topic } => write!(f, "kafka://{brokers}/{topic}"),
         }
-    }
-}
-
-impl Serialize for LogAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
