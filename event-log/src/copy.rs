@@ -4,18 +4,20 @@
 //! Invariant: an interrupted copy goes on where it stopped, and only if the target is the beginning
 //! of the source. Nobody may write to the source or the target during the copy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use position::{ChainHash, LogId, Offset, Partition, Term, WriterId};
+use position::{ChainHash, LogId, Partition, Term, WriterId};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::chain::{Chain, Stop};
-use crate::claim::{Claim, CopiedFrom};
+use crate::claim::{Claim, CopiedFrom, IDEMPOTENCY_WINDOW_MS};
 use crate::create::CreateError;
-use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
+use crate::log::{
+    self, AppendResult, AppendSession, EventLog, LogError, LogPlace, Pieces, StoreOptions,
+};
 use crate::record::{ClaimHeaders, NewRecord, RECORD_VERSION, Record};
 
 /// How many copied records may wait for the target's acknowledgement.
@@ -81,186 +83,140 @@ pub async fn copy(
 ) -> Result<Copied, CopyError> {
     let asked = from.partition_count();
     let to = to.into();
-    log::create_store(
-        to.clone(),
-        StoreOptions {
-            partition_count: asked,
-            ..store
-        },
-    )
-    .await?;
+    let store = StoreOptions {
+        partition_count: asked,
+        ..store
+    };
+    log::create_store(to.clone(), store).await?;
     let target = crate::create::open_new(&to).await?;
     let found = target.partition_count();
     if found != asked {
         return Err(CopyError::Partitions { found, asked });
     }
     target.check().await?;
-    let appender = target.appender().await?;
-    let session = appender.session()?;
+    let mut appends = Appends {
+        session: target.appender().await?.session()?,
+        waiting: VecDeque::new(),
+    };
     let mut copied = Copied {
-        log_id: LogId(Uuid::nil()),
+        log_id: LogId::default(),
         records: 0,
         present: 0,
         heads: BTreeMap::new(),
     };
     let mut terms = BTreeMap::new();
     for partition in (0..asked).map(Partition) {
-        let mut one = PartitionCopy {
-            chain: Chain::genesis(partition),
-            target: Prefix {
-                log: &*target,
-                partition,
-                next: Some(Offset(0)),
-                records: Vec::new(),
-            },
-            session: &session,
-            acknowledgements: Acknowledgements::new(),
-            number: 0,
-            copied: &mut copied,
+        let mut present = Present {
+            pieces: Pieces::of(&*target, partition).await?,
+            records: Vec::new().into_iter(),
         };
-        one.run(from, &mut progress).await?;
-        let closed = one.target.next().await?.is_some();
-        let chain = one.chain;
+        let pieces = Pieces::of(from, partition).await?;
+        let chain = copy_all(
+            pieces,
+            &mut present,
+            &mut appends,
+            &mut copied,
+            &mut progress,
+        )
+        .await?;
         copied.log_id = chain.log.ok_or(CopyError::Unclaimed(partition))?;
         copied.heads.insert(partition, chain.head);
-        if !closed {
+        let is_closed = present.next().await?.is_some();
+        if !is_closed {
             terms.insert(partition, chain.term);
         }
     }
-    close(from, &session, &copied, &terms).await?;
+    close(from, &mut appends, &copied, &terms).await?;
     Ok(copied)
 }
 
-struct PartitionCopy<'a> {
-    chain: Chain,
-    target: Prefix<'a>,
-    session: &'a Arc<dyn AppendSession>,
-    acknowledgements: Acknowledgements,
-    number: u64,
-    copied: &'a mut Copied,
-}
-
-impl PartitionCopy<'_> {
-    async fn run(
-        &mut self,
-        from: &dyn EventLog,
-        progress: &mut impl FnMut(u64),
-    ) -> Result<(), CopyError> {
-        let partition = self.chain.partition;
-        let bounds = from.bounds(partition).await?;
-        let mut next = bounds.first;
-        while next < bounds.end {
-            let chunk = from.read(partition, next).await?;
-            for record in chunk.records {
-                self.chain.judge(&record)?;
-                self.take(record).await?;
+/// Copies the records of one partition after those that are present, and returns its chain.
+async fn copy_all(
+    mut from: Pieces<'_>,
+    present: &mut Present<'_>,
+    appends: &mut Appends,
+    copied: &mut Copied,
+    progress: &mut impl FnMut(u64),
+) -> Result<Chain, CopyError> {
+    let partition = from.partition;
+    let mut chain = Chain::genesis(partition);
+    let mut number = 0;
+    while let Some(records) = from.next().await? {
+        for record in records {
+            chain.judge(&record)?;
+            let new = NewRecord {
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+            };
+            let is_same = |there: Record| {
+                (&there.key, &there.value, &there.headers) == (&new.key, &new.value, &new.headers)
+            };
+            match present.next().await?.map(is_same) {
+                Some(true) => copied.present += 1,
+                Some(false) => return Err(CopyError::OtherTarget { partition, number }),
+                None => {
+                    appends.append(partition, &new).await?;
+                    copied.records += 1;
+                }
             }
-            progress(self.copied.records + self.copied.present);
-            if chunk.at_end {
-                break;
-            }
-            next = chunk.next;
+            number += 1;
         }
-        self.acknowledgements.all(0).await?;
-        Ok(())
+        progress(copied.records + copied.present);
     }
-
-    async fn take(&mut self, record: Record) -> Result<(), CopyError> {
-        let number = self.number;
-        self.number += 1;
-        let new = NewRecord {
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-        };
-        if let Some(there) = self.target.next().await? {
-            let same =
-                (&there.key, &there.value, &there.headers) == (&new.key, &new.value, &new.headers);
-            if !same {
-                let partition = self.chain.partition;
-                return Err(CopyError::OtherTarget { partition, number });
-            }
-            self.copied.present += 1;
-            return Ok(());
-        }
-        self.acknowledgements
-            .append(&**self.session, self.chain.partition, &new)
-            .await?;
-        self.copied.records += 1;
-        Ok(())
-    }
+    appends.wait(0).await?;
+    Ok(chain)
 }
 
 /// The records that the target holds already, one by one.
-struct Prefix<'a> {
-    log: &'a dyn EventLog,
-    partition: Partition,
-    /// The next offset to read; absent after the end of the target.
-    next: Option<Offset>,
-    /// Records that were read and not yet compared, in reverse order.
-    records: Vec<Record>,
+struct Present<'a> {
+    pieces: Pieces<'a>,
+    records: std::vec::IntoIter<Record>,
 }
 
-impl Prefix<'_> {
+impl Present<'_> {
     async fn next(&mut self) -> Result<Option<Record>, LogError> {
-        while self.records.is_empty() {
-            let Some(from) = self.next else {
-                return Ok(None);
-            };
-            let from = from.max(self.log.bounds(self.partition).await?.first);
-            let chunk = self.log.read(self.partition, from).await?;
-            self.next = (!chunk.at_end).then_some(chunk.next);
-            self.records = chunk.records;
-            self.records.reverse();
+        loop {
+            if let Some(record) = self.records.next() {
+                return Ok(Some(record));
+            }
+            match self.pieces.next().await? {
+                Some(records) => self.records = records.into_iter(),
+                None => return Ok(None),
+            }
         }
-        Ok(self.records.pop())
     }
 }
 
 /// Appends that wait for their acknowledgement.
-struct Acknowledgements {
-    sender: mpsc::UnboundedSender<log::AppendResult>,
-    results: mpsc::UnboundedReceiver<log::AppendResult>,
-    waiting: usize,
+struct Appends {
+    session: Arc<dyn AppendSession>,
+    waiting: VecDeque<oneshot::Receiver<AppendResult>>,
 }
 
-impl Acknowledgements {
-    fn new() -> Self {
-        let (sender, results) = mpsc::unbounded_channel();
-        Self {
-            sender,
-            results,
-            waiting: 0,
-        }
-    }
-
-    async fn append(
-        &mut self,
-        session: &dyn AppendSession,
-        partition: Partition,
-        record: &NewRecord,
-    ) -> Result<(), LogError> {
-        self.all(IN_FLIGHT_MAX).await?;
+impl Appends {
+    async fn append(&mut self, partition: Partition, record: &NewRecord) -> Result<(), LogError> {
+        self.wait(IN_FLIGHT_MAX).await?;
         loop {
-            let sender = self.sender.clone();
-            let done = Box::new(move |result| {
-                let _ = sender.send(result);
-            });
-            match session.append(partition, record, done) {
-                Ok(()) => break,
-                Err(LogError::Full) if self.waiting > 0 => self.all(self.waiting - 1).await?,
+            match log::append(&*self.session, partition, record) {
+                Ok(acknowledged) => {
+                    self.waiting.push_back(acknowledged);
+                    return Ok(());
+                }
+                Err(LogError::Full) if !self.waiting.is_empty() => {
+                    self.wait(self.waiting.len() - 1).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
-        self.waiting += 1;
-        Ok(())
     }
 
     /// Waits until at most `left` appends are unacknowledged.
-    async fn all(&mut self, left: usize) -> Result<(), LogError> {
-        while self.waiting > left {
-            self.results.recv().await.ok_or(LogError::Closed)??;
-            self.waiting -= 1;
+    async fn wait(&mut self, left: usize) -> Result<(), LogError> {
+        while self.waiting.len() > left
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            oldest.await.map_err(|_| LogError::Closed)??;
         }
         Ok(())
     }
@@ -269,11 +225,10 @@ impl Acknowledgements {
 /// Ends every partition of the copy with a claim that names the source.
 async fn close(
     from: &dyn EventLog,
-    session: &Arc<dyn AppendSession>,
+    appends: &mut Appends,
     copied: &Copied,
     terms: &BTreeMap<Partition, Term>,
 ) -> Result<(), LogError> {
-    let mut acknowledgements = Acknowledgements::new();
     for (&partition, term) in terms {
         let headers = ClaimHeaders {
             term: Term(term.0 + 1),
@@ -284,16 +239,15 @@ async fn close(
         let value = Claim {
             node: "annals log copy".to_owned(),
             address: None,
-            idempotency_window_ms: crate::claim::IDEMPOTENCY_WINDOW_MS,
+            idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
             acknowledged: None,
             copied: Some(CopiedFrom {
                 from: from.address().to_string(),
                 heads: copied.heads.clone(),
             }),
         };
-        acknowledgements
-            .append(&**session, partition, &headers.record(value.to_value()))
-            .await?;
+        let record = headers.record(value.to_value());
+        appends.append(partition, &record).await?;
     }
-    acknowledgements.all(0).await
+    appends.wait(0).await
 }

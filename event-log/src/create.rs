@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use position::{LogId, Offset, Partition, Term, WriterId};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::chain::{Chain, Stop, Verdict};
 use crate::claim::Claim;
-use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, StoreOptions};
+use crate::log::{self, AppendSession, EventLog, LogError, LogPlace, Pieces, StoreOptions};
 use crate::record::{ClaimHeaders, RECORD_VERSION};
 
 /// How long a new store may take until it answers for all its partitions.
@@ -127,11 +126,8 @@ async fn claim(
         Some(session) => session,
         None => session.insert(log.appender().await?.session()?),
     };
-    let (done, acknowledged) = oneshot::channel();
-    let done = Box::new(move |result| {
-        let _ = done.send(result);
-    });
-    session.append(partition, &headers.record(value.to_value()), done)?;
+    let record = headers.record(value.to_value());
+    let acknowledged = log::append(&**session, partition, &record)?;
     acknowledged.await.map_err(|_| LogError::Closed)??;
     match first_claim(log, partition).await? {
         Some(claimed) => Ok((claimed.log, true)),
@@ -147,15 +143,13 @@ pub async fn first_claim(
     log: &dyn EventLog,
     partition: Partition,
 ) -> Result<Option<ClaimHeaders>, LogError> {
-    let bounds = log.bounds(partition).await?;
+    let mut pieces = Pieces::of(log, partition).await?;
     let mut chain = Chain::genesis(partition);
-    let mut from = bounds.first;
-    let first = bounds.first;
+    let first = pieces.next;
     let is_cut = first > Offset(0);
     let gone = || LogError::BeginningGone { partition, first };
-    while from < bounds.end {
-        let chunk = log.read(partition, from).await?;
-        for record in &chunk.records {
+    while let Some(records) = pieces.next().await? {
+        for record in &records {
             // Ignore damage before the first claim: a reader that folds the partition reports it.
             match chain.judge(record) {
                 Ok(Verdict::Claim(claim, _)) if is_cut && claim.term > Term(1) => {
@@ -165,10 +159,6 @@ pub async fn first_claim(
                 _ => {}
             }
         }
-        if chunk.at_end {
-            break;
-        }
-        from = chunk.next;
     }
     // The log's first claim may have been among the deleted records. A new claim would make another
     // log of the remaining records.

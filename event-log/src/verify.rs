@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
 use crate::keyed::Keyed;
-use crate::log::{Bounds, EventLog, LogError};
+use crate::log::{EventLog, LogError, Pieces};
 use crate::record::{self, Record};
 use crate::verdict::{self, Content, Streams};
 
@@ -145,11 +145,11 @@ pub async fn verify(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, LogError> {
     let mut total = 0;
-    let mut bounds = Vec::new();
+    let mut partitions = Vec::new();
     for partition in (0..log.partition_count()).map(Partition) {
-        let found = log.bounds(partition).await?;
-        total += found.end.0 - found.first.0;
-        bounds.push((partition, found));
+        let pieces = Pieces::of(log, partition).await?;
+        total += pieces.end.0 - pieces.next.0;
+        partitions.push(pieces);
     }
     let mut report = Report {
         log: log.address().to_string(),
@@ -158,22 +158,16 @@ pub async fn verify(
         mismatches: Vec::new(),
     };
     let mut read = 0;
-    for (partition, bounds) in bounds {
-        let held: Vec<&HeldCheckpoint> = known
-            .iter()
-            .filter(|one| one.partition == partition)
-            .collect();
-        let mut auditor = Auditor::new(partition, bounds, &held, registry, log.acknowledged());
-        let mut from = bounds.first;
-        while from < bounds.end && auditor.report.damage.is_none() {
-            let chunk = log.read(partition, from).await?;
-            read += chunk.records.len() as u64;
-            chunk.records.iter().for_each(|record| auditor.take(record));
+    for mut pieces in partitions {
+        let held = known.iter().filter(|one| one.partition == pieces.partition);
+        let held: Vec<&HeldCheckpoint> = held.collect();
+        let mut auditor = Auditor::new(&pieces, &held, registry, log.acknowledged());
+        while auditor.report.damage.is_none()
+            && let Some(records) = pieces.next().await?
+        {
+            read += records.len() as u64;
+            records.iter().for_each(|record| auditor.take(record));
             progress(read, total.max(read));
-            if chunk.at_end {
-                break;
-            }
-            from = chunk.next;
         }
         let (part, mismatches, log_id) = auditor.finish(report.log_id);
         report.log_id = report.log_id.or(log_id);
@@ -217,20 +211,19 @@ struct Auditor<'a> {
 
 impl<'a> Auditor<'a> {
     fn new(
-        partition: Partition,
-        bounds: Bounds,
+        pieces: &Pieces<'_>,
         known: &'a [&'a HeldCheckpoint],
         registry: &'a Registry,
         acknowledged: Acknowledged,
     ) -> Self {
         let chain = Chain {
             acknowledged,
-            ..Chain::genesis(partition)
+            ..Chain::genesis(pieces.partition)
         };
         let report = PartitionReport {
-            partition,
-            first_offset: bounds.first,
-            end_offset: bounds.end,
+            partition: pieces.partition,
+            first_offset: pieces.next,
+            end_offset: pieces.end,
             ..PartitionReport::default()
         };
         Self {

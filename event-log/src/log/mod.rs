@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
@@ -202,6 +203,54 @@ pub trait AppendSession: Send + Sync + 'static {
         record: &NewRecord,
         done: AppendDone,
     ) -> Result<(), LogError>;
+}
+
+/// Hands over a record, and returns where its result arrives.
+pub(crate) fn append(
+    session: &dyn AppendSession,
+    partition: Partition,
+    record: &NewRecord,
+) -> Result<oneshot::Receiver<AppendResult>, LogError> {
+    let (done, result) = oneshot::channel();
+    let done = Box::new(move |appended| {
+        // The receiver may be gone.
+        let _ = done.send(appended);
+    });
+    session.append(partition, record, done)?;
+    Ok(result)
+}
+
+/// The records of a partition, piece by piece, up to the end that the log had at the start.
+pub(crate) struct Pieces<'a> {
+    log: &'a dyn EventLog,
+    pub(crate) partition: Partition,
+    /// Where the next piece begins; at the start, the first offset that is kept.
+    pub(crate) next: Offset,
+    pub(crate) end: Offset,
+}
+
+impl<'a> Pieces<'a> {
+    pub(crate) async fn of(log: &'a dyn EventLog, partition: Partition) -> Result<Self, LogError> {
+        let Bounds { first, end } = log.bounds(partition).await?;
+        Ok(Self {
+            log,
+            partition,
+            next: first,
+            end,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Record>>, LogError> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let chunk = self.log.read(self.partition, self.next).await?;
+        self.next = match chunk.at_end {
+            true => self.end,
+            false => chunk.next,
+        };
+        Ok(Some(chunk.records))
+    }
 }
 
 /// Opens the log at a place, or at an address that needs no authentication.
