@@ -383,20 +383,8 @@ impl Probe {
         self.left = Left::Nowhere;
         let found = offsets.iter();
         found
-            .map(|offset| self.read_inside(bounds, partition, *offset))
+            .map(|offset| self.read_one(bounds, partition, *offset))
             .collect()
-    }
-
-    fn read_inside(
-        &mut self,
-        bounds: Bounds,
-        partition: Partition,
-        offset: Offset,
-    ) -> Result<Option<Record>, LogError> {
-        if offset < bounds.first || offset >= bounds.end {
-            return Ok(None);
-        }
-        self.read_one(partition, offset)
     }
 
     /// The bounds of a partition and the record at an offset. With `anew`, the client first asks
@@ -414,17 +402,23 @@ impl Probe {
         }
         let bounds = self.bounds(partition)?;
         self.left = Left::Nowhere;
-        Ok((bounds, self.read_inside(bounds, partition, offset)?))
+        Ok((bounds, self.read_one(bounds, partition, offset)?))
     }
 
     fn read_one(
         &mut self,
+        bounds: Bounds,
         partition: Partition,
         offset: Offset,
     ) -> Result<Option<Record>, LogError> {
+        if offset < bounds.first || offset >= bounds.end {
+            return Ok(None);
+        }
         let goes_on = self.seek(partition, offset)?;
         match self.consumer.poll(PROBE_TIMEOUT) {
-            Some(Err(KafkaError::PartitionEOF(_))) if goes_on => self.read_one(partition, offset),
+            Some(Err(KafkaError::PartitionEOF(_))) if goes_on => {
+                self.read_one(bounds, partition, offset)
+            }
             Some(Ok(message)) => {
                 let record = record_of(&message, &mut BytesMut::new());
                 self.left = Left::Looked(partition, record.offset.next());

@@ -85,17 +85,11 @@ impl KafkaLog {
         })
     }
 
-    /// Runs `work` with a client for a single look.
+    /// Runs `work` with a client that reads on at `place`, or without a place with one for a single
+    /// look.
     async fn probe<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Probe) -> Result<T, LogError> + Send + 'static,
-    ) -> Result<T, LogError> {
-        self.with_probe(|left, _| which_to_look(left), work).await
-    }
-
-    async fn with_probe<T: Send + 'static>(
-        &self,
-        which: impl FnOnce(&[Left], bool) -> Option<usize> + Send + 'static,
+        place: Option<(Partition, Offset)>,
         work: impl FnOnce(&mut Probe) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
         let topic = self.topic.clone();
@@ -108,7 +102,11 @@ impl KafkaLog {
                 let left: Vec<Left> = kept.iter().map(Probe::left).collect();
                 // Open clients: the idle ones, and one for each held permit, including this one.
                 let may_connect = kept.len() <= probing.available_permits();
-                which(&left, may_connect).map(|index| kept.remove(index))
+                let which = match place {
+                    Some(place) => which_to_read(&left, place, may_connect),
+                    None => which_to_look(&left),
+                };
+                which.map(|index| kept.remove(index))
             };
             let mut probe = match kept {
                 Some(probe) => probe,
@@ -189,13 +187,12 @@ impl EventLog for KafkaLog {
     }
 
     async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError> {
-        self.probe(move |probe| probe.bounds(partition)).await
+        self.probe(None, move |probe| probe.bounds(partition)).await
     }
 
     async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
-        let which =
-            move |left: &[Left], may_connect| which_to_read(left, (partition, from), may_connect);
-        self.with_probe(which, move |probe| probe.read(partition, from))
+        let place = Some((partition, from));
+        self.probe(place, move |probe| probe.read(partition, from))
             .await
     }
 
@@ -208,7 +205,7 @@ impl EventLog for KafkaLog {
             return Ok(Vec::new());
         }
         let offsets = offsets.to_vec();
-        self.probe(move |probe| probe.read_at(partition, &offsets))
+        self.probe(None, move |probe| probe.read_at(partition, &offsets))
             .await
     }
 
@@ -224,7 +221,7 @@ impl EventLog for KafkaLog {
         let mut again = false;
         loop {
             let look = move |probe: &mut Probe| probe.look(partition, offset, again);
-            let (bounds, found) = self.probe(look).await?;
+            let (bounds, found) = self.probe(None, look).await?;
             let end = bounds.end;
             // Records below the first offset were deleted by retention and stay gone under any
             // leader.

@@ -38,21 +38,18 @@ impl Figures {
             counter.increment(0);
             counter
         };
-        let figures = Self {
-            counters: COUNTERS.map(zero),
-            queued_records: gauge!("annals_kafka_queued_records", "client" => client),
-            queued_bytes: gauge!("annals_kafka_queued_bytes", "client" => client),
-            round_trip: gauge!("annals_kafka_round_trip_p99_seconds", "client" => client),
-            before: Mutex::default(),
-        };
-        for gauge in [
-            &figures.queued_records,
-            &figures.queued_bytes,
-            &figures.round_trip,
-        ] {
+        let gauge = |name: &'static str| {
+            let gauge = gauge!(name, "client" => client);
             gauge.set(0.0);
+            gauge
+        };
+        Self {
+            counters: COUNTERS.map(zero),
+            queued_records: gauge("annals_kafka_queued_records"),
+            queued_bytes: gauge("annals_kafka_queued_bytes"),
+            round_trip: gauge("annals_kafka_round_trip_p99_seconds"),
+            before: Mutex::default(),
         }
-        figures
     }
 
     // The figures are for people. The precision that a float loses in a large count does not
