@@ -51,10 +51,7 @@ impl From<Damage> for SubscriptionError {
 
 /// A named follower of some partitions of a log.
 pub struct Subscription {
-    /// What is to be driven, until the first request.
-    idle: Option<Drive>,
     asks: mpsc::Sender<Ask>,
-    asked: Option<mpsc::Receiver<Ask>>,
     /// The one task that drives. It ends when the subscription is dropped.
     task: JoinSet<()>,
 }
@@ -66,7 +63,11 @@ struct Ask {
 }
 
 impl Subscription {
-    /// Follows `partitions`, each from its durable checkpoint or from its first record.
+    /// Follows `partitions`, each from its durable checkpoint or from its first record. The first
+    /// request starts the reading.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, partitions: Vec<(Partition, Option<Checkpoint>)>) -> Self {
         let followers = partitions
@@ -87,12 +88,9 @@ impl Subscription {
             failed: None,
         };
         let (asks, asked) = mpsc::channel(1);
-        Self {
-            idle: Some(drive),
-            asks,
-            asked: Some(asked),
-            task: JoinSet::new(),
-        }
+        let mut task = JoinSet::new();
+        task.spawn(drive.run(asked));
+        Self { asks, task }
     }
 
     /// Waits up to `wait` for records and returns what may become durable: at most one batch for
@@ -106,9 +104,6 @@ impl Subscription {
     /// # Panics
     /// If the driving task panicked.
     pub async fn next(&mut self, wait: Duration) -> Result<Vec<Batch>, SubscriptionError> {
-        if let (Some(drive), Some(asked)) = (self.idle.take(), self.asked.take()) {
-            self.task.spawn(drive.run(asked));
-        }
         let (reply, answer) = oneshot::channel();
         if self.asks.send(Ask { wait, reply }).await.is_ok()
             && let Ok(answer) = answer.await
@@ -198,10 +193,8 @@ impl Drive {
 
     /// Whether there are records that may be handed out, possibly after a proof.
     fn has_some(&self) -> bool {
-        let has_some = |follower: &Follower| {
-            follower.has_read() && follower.proof_need() != ProofNeed::Foreign
-        };
-        self.followers.values().any(has_some)
+        let mut followers = self.followers.values();
+        followers.any(|one| one.has_read() && one.proof_need() != ProofNeed::Foreign)
     }
 
     fn is_far_ahead(&self) -> bool {
@@ -242,11 +235,8 @@ impl Drive {
             };
             count += chunk.records.len();
             follower.set_at_end(chunk.at_end);
-            let stop = chunk
-                .records
-                .into_iter()
-                .find_map(|record| follower.take(record).err());
-            if let Some(stop) = stop {
+            let mut records = chunk.records.into_iter();
+            if let Some(stop) = records.find_map(|record| follower.take(record).err()) {
                 self.stop(chunk.partition, stop);
             }
         }
@@ -272,11 +262,9 @@ impl Drive {
             if places.is_empty() {
                 continue;
             }
-            let found = self.log.read_at(partition, &places).await?;
-            found
-                .iter()
-                .flatten()
-                .for_each(|record| follower.recall(record));
+            for record in self.log.read_at(partition, &places).await?.iter().flatten() {
+                follower.recall(record);
+            }
         }
         self.are_recalled = true;
         Ok(())
@@ -284,17 +272,18 @@ impl Drive {
 
     /// How long batches that only foreign records hold back still have to wait.
     fn until_next_proof(&self) -> Duration {
-        let held_back = self
-            .followers
-            .iter()
-            .filter(|(_, follower)| follower.proof_need() == ProofNeed::Foreign);
-        let waits = held_back.map(|(partition, _)| {
-            let last = self.last_proof.get(partition);
-            last.map_or(Duration::ZERO, |at| {
-                FOREIGN_PROOF_EVERY.saturating_sub(at.elapsed())
-            })
-        });
+        let followers = self.followers.iter();
+        let held_back = followers.filter(|(_, one)| one.proof_need() == ProofNeed::Foreign);
+        let waits = held_back.map(|(partition, _)| self.foreign_wait(*partition));
         waits.min().unwrap_or(Duration::MAX)
+    }
+
+    /// How long a proof still has to wait for which only foreign records ask.
+    fn foreign_wait(&self, partition: Partition) -> Duration {
+        let last = self.last_proof.get(&partition);
+        last.map_or(Duration::ZERO, |at| {
+            FOREIGN_PROOF_EVERY.saturating_sub(at.elapsed())
+        })
     }
 
     async fn prove_where_due(&mut self) -> Result<(), SubscriptionError> {

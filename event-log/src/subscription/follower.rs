@@ -167,19 +167,14 @@ impl Follower {
     /// from a checkpoint needs a proof.
     #[must_use]
     pub fn new(partition: Partition, from: Option<Checkpoint>) -> Self {
-        let chain = match &from {
-            Some(checkpoint) => checkpoint.chain(partition),
-            None => Chain::genesis(partition),
+        let (chain, need, last_recorded_at) = match &from {
+            Some(from) => (from.chain(partition), ProofNeed::Due, from.last_recorded_at),
+            None => (Chain::genesis(partition), ProofNeed::None, None),
         };
         Self {
-            need: match &from {
-                Some(_) => ProofNeed::Due,
-                None => ProofNeed::None,
-            },
+            need,
             unproven: from.iter().cloned().collect(),
-            last_recorded_at: from
-                .as_ref()
-                .and_then(|checkpoint| checkpoint.last_recorded_at),
+            last_recorded_at,
             streams: Followed {
                 is_complete: from.is_none(),
                 ..Followed::default()
@@ -207,14 +202,10 @@ impl Follower {
     /// records at these places to [`Self::recall`] before the first record is taken.
     #[must_use]
     pub fn places_to_recall(&self) -> Vec<Offset> {
-        let from = self.handed_out.as_ref();
-        let places = from.map(|from| {
-            let acknowledged = &self.chain.acknowledged;
-            acknowledged
-                .up_to(self.chain.partition, from.offset)
-                .collect()
-        });
-        places.unwrap_or_default()
+        let (partition, acknowledged) = (self.chain.partition, &self.chain.acknowledged);
+        let from = self.handed_out.iter();
+        from.flat_map(|from| acknowledged.up_to(partition, from.offset))
+            .collect()
     }
 
     /// Freezes the stream of an acknowledged place that lies before the follower's start.
@@ -235,8 +226,8 @@ impl Follower {
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         let last = self.last().map(|record| record.offset);
-        last.or(self.handed_out.as_ref().map(|checkpoint| checkpoint.offset))
-            .map_or(Offset(0), Offset::next)
+        let last = last.or_else(|| Some(self.handed_out.as_ref()?.offset));
+        last.map_or(Offset(0), Offset::next)
     }
 
     /// The chain as folded so far.
@@ -331,12 +322,9 @@ impl Follower {
                 // An orphan does not move the chain, so the place before it is still known here.
                 place = place.or_else(|| self.place());
                 if place.is_some() && self.need != ProofNeed::Due {
-                    self.need = match reason {
-                        Orphan::Foreign => ProofNeed::Foreign,
-                        Orphan::Late
-                        | Orphan::Losing
-                        | Orphan::Duplicate
-                        | Orphan::Acknowledged => ProofNeed::Due,
+                    self.need = match reason == Orphan::Foreign {
+                        true => ProofNeed::Foreign,
+                        false => ProofNeed::Due,
                     };
                 }
             }
@@ -378,12 +366,9 @@ impl Follower {
     /// Whether another leader served this record than the record before it. `false` if there is no
     /// record before it.
     fn is_of_another_leader(&self, record: &Record) -> bool {
-        let before = match (self.last(), &self.handed_out) {
-            (Some(last), _) => last.leader_epoch,
-            (None, Some(handed_out)) => handed_out.leader_epoch,
-            (None, None) => return false,
-        };
-        record.leader_epoch != before
+        let last = self.last().map(|record| record.leader_epoch);
+        let before = last.or_else(|| Some(self.handed_out.as_ref()?.leader_epoch));
+        before.is_some_and(|before| before != record.leader_epoch)
     }
 
     /// The place after everything that was read.
