@@ -213,11 +213,8 @@ impl EventLog for SqliteLog {
                 .fetch_optional(&mut *connection)
                 .await
                 .map_err(failed("read the log"))?;
-            found.push(
-                row.map(|row| record_of(&row))
-                    .transpose()?
-                    .map(|(_, record)| record),
-            );
+            let record = row.map(|row| record_of(&row)).transpose()?;
+            found.push(record.map(|(_, record)| record));
         }
         self.named.require()?;
         Ok(found)
@@ -392,15 +389,14 @@ struct SqliteReader {
 
 impl SqliteReader {
     async fn poll(&mut self) -> Result<Vec<Chunk>, LogError> {
-        if self.connection.is_none() {
-            let connection = self
-                .options
-                .connect()
-                .await
-                .map_err(failed("open the log"))?;
-            self.connection = Some(connection);
-        }
-        let connection = self.connection.as_mut().expect("it was opened above");
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => {
+                let connected = self.options.connect().await;
+                let connection = connected.map_err(failed("open the log"))?;
+                self.connection.insert(connection)
+            }
+        };
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&mut *connection)
             .await

@@ -20,20 +20,11 @@ use crate::log::LogError;
 /// index of it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// What identifies a file apart from its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-}
+/// What identifies a file apart from its path: its device and its inode.
+type FileId = (u64, u64);
 
-impl FileId {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
+fn id_of(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
 }
 
 /// The file that was opened, and whether the path has named it ever since.
@@ -57,7 +48,7 @@ impl Named {
         let metadata = path.metadata()?;
         Ok(Self {
             path: path.to_owned(),
-            opened: FileId::of(&metadata),
+            opened: id_of(&metadata),
             length: AtomicU64::new(metadata.len()),
             lost: OnceLock::new(),
         })
@@ -73,14 +64,8 @@ impl Named {
         }
         // Read the length before the look: another thread may see the file grow during this look.
         let length_min = self.length.load(Ordering::Acquire);
-        let metadata = match self.path.metadata() {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(self.lose("was deleted or moved"));
-            }
-            Err(error) => return Err(LogError::unavailable("look at the log's file", error)),
-        };
-        if FileId::of(&metadata) != self.opened {
+        let metadata = self.metadata(&self.path, "was deleted or moved")?;
+        if id_of(&metadata) != self.opened {
             return Err(self.lose("was replaced by another file"));
         }
         if metadata.len() < length_min {
@@ -98,16 +83,20 @@ impl Named {
     pub(super) fn require_with(&self, beside: &Beside) -> Result<(), LogError> {
         self.require()?;
         for (suffix, opened) in BESIDE.into_iter().zip(beside.0) {
-            match self.beside(suffix).metadata() {
-                Ok(metadata) if FileId::of(&metadata) == opened => {}
-                Ok(_) => return Err(self.lose(&format!("lost its {suffix} file to another"))),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(self.lose(&format!("lost its {suffix} file")));
-                }
-                Err(error) => return Err(LogError::unavailable("look at the log's file", error)),
+            let what = format!("lost its {suffix} file");
+            if id_of(&self.metadata(&self.beside(suffix), &what)?) != opened {
+                return Err(self.lose(&format!("{what} to another")));
             }
         }
         Ok(())
+    }
+
+    /// Looks at a file; if it is not there, the log is lost, and `what` says what happened.
+    fn metadata(&self, path: &Path, what: &str) -> Result<Metadata, LogError> {
+        path.metadata().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => self.lose(what),
+            _ => LogError::unavailable("look at the log's file", error),
+        })
     }
 
     /// The present files beside the log's file. A connection that has read keeps them open.
@@ -115,7 +104,7 @@ impl Named {
         let mut ids = [self.opened; BESIDE.len()];
         for (suffix, id) in BESIDE.into_iter().zip(&mut ids) {
             let metadata = self.beside(suffix).metadata();
-            *id = FileId::of(&metadata.map_err(|error| {
+            *id = id_of(&metadata.map_err(|error| {
                 LogError::unavailable("look at the files beside the log's", error)
             })?);
         }
