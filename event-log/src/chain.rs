@@ -73,7 +73,7 @@ impl FromIterator<((Partition, Offset), String)> for Acknowledged {
 }
 
 /// What is known of a partition after the records folded so far.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// The partition.
     pub partition: Partition,
@@ -92,13 +92,10 @@ pub struct Chain {
     /// The offset of the last accepted record; used for messages only.
     pub accepted_offset: Option<Offset>,
     /// The newest record format that this reader reads.
-    #[serde(skip, default = "record_version")]
     pub reads: u16,
     /// The damaged places that this reader passes.
-    #[serde(skip)]
     pub acknowledged: Acknowledged,
     /// The known-bad change that is on in this reader.
-    #[serde(skip)]
     pub flaw: Flaw,
 }
 
@@ -182,10 +179,6 @@ impl Stop {
             Self::Gone(_) => None,
         }
     }
-}
-
-fn record_version() -> u16 {
-    RECORD_VERSION
 }
 
 impl Chain {

@@ -7,11 +7,14 @@
 //! If a program's rules fail, the program freezes the stream (`frozen`), and the log counts as
 //! whole.
 
+use std::collections::BTreeSet;
+
 use position::Offset;
 
 use crate::chain::{Chain, Orphan, Verdict};
 use crate::commit::Commit;
 use crate::damage::{Damage, DamageKind};
+use crate::keyed::Keyed;
 use crate::record::{Kind, Record};
 
 /// What a reader knows of the streams in its partition.
@@ -24,6 +27,69 @@ pub trait Streams {
 
     /// Freezes the stream, because of an acknowledged place.
     fn freeze(&mut self, key: &[u8], offset: Offset, reason: &str);
+}
+
+/// What a reader without a store knows of the streams in its partition.
+#[derive(Clone)]
+pub(crate) struct StreamVersions {
+    versions: Keyed<u64, Box<[u8]>>,
+    versions_max: usize,
+    /// Whether a stream that is missing here has no events. True if the log was read from its first
+    /// record and no version was thrown away since.
+    is_complete: bool,
+    /// The streams that acknowledged places froze.
+    frozen: BTreeSet<Box<[u8]>>,
+}
+
+impl StreamVersions {
+    /// For a reader that begins at the first record.
+    pub(crate) fn of_all(versions_max: usize) -> Self {
+        Self {
+            is_complete: true,
+            ..Self::of_some(versions_max)
+        }
+    }
+
+    pub(crate) fn of_some(versions_max: usize) -> Self {
+        Self {
+            versions: Keyed::default(),
+            versions_max,
+            is_complete: false,
+            frozen: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn note(&mut self, key: &[u8], version: u64) {
+        if let Some(known) = self.versions.get_mut(key) {
+            *known = version;
+            return;
+        }
+        if self.versions.len() >= self.versions_max {
+            self.versions.clear();
+            self.is_complete = false;
+        }
+        // Copied, because the record's own bytes may share a piece of memory with other records.
+        self.versions.insert(key.into(), version);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.versions.len()
+    }
+}
+
+impl Streams for StreamVersions {
+    fn version(&mut self, key: &[u8]) -> Option<u64> {
+        let known = self.versions.get(key).copied();
+        known.or(self.is_complete.then_some(0))
+    }
+
+    fn is_frozen(&mut self, key: &[u8]) -> bool {
+        !self.frozen.is_empty() && self.frozen.contains(key)
+    }
+
+    fn freeze(&mut self, key: &[u8], _: Offset, _: &str) {
+        self.frozen.insert(key.into());
+    }
 }
 
 /// What the verdict makes of a record.

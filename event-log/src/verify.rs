@@ -1,6 +1,6 @@
 //! Reads a log from its first record to its end, and compares it with checkpoints that others hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use kernel::Timestamp;
 use kernel::registry::Registry;
@@ -11,10 +11,9 @@ use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
-use crate::keyed::Keyed;
 use crate::log::{EventLog, LogError, Pieces};
 use crate::record::{self, Record};
-use crate::verdict::{self, Content, Streams};
+use crate::verdict::{self, Content, StreamVersions};
 
 /// How many orphans of a partition, and how many unreadable events, are listed with their places at
 /// most.
@@ -79,15 +78,11 @@ pub struct PartitionReport {
     pub damage_offset: Option<Offset>,
 }
 
-/// The holder of a checkpoint.
-#[derive(Clone, Debug, Serialize)]
-pub struct Source(pub String);
-
 /// A checkpoint that a reader holds.
 #[derive(Clone, Debug)]
 pub struct HeldCheckpoint {
     /// Who holds the checkpoint.
-    pub source: Source,
+    pub source: String,
     /// The partition.
     pub partition: Partition,
     /// The checkpoint.
@@ -98,7 +93,7 @@ pub struct HeldCheckpoint {
 #[derive(Clone, Debug, Serialize)]
 pub struct Mismatch {
     /// Who holds the checkpoint.
-    pub source: Source,
+    pub source: String,
     /// The partition.
     pub partition: Partition,
     /// The offset at which the log differs.
@@ -117,11 +112,7 @@ impl Report {
     /// Whether no record is missing or altered.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.mismatches.is_empty()
-            && self
-                .partitions
-                .iter()
-                .all(|partition| partition.damage.is_none())
+        self.mismatches.is_empty() && self.partitions.iter().all(|part| part.damage.is_none())
     }
 
     /// How many events this program cannot read.
@@ -177,31 +168,10 @@ pub async fn verify(
     Ok(report)
 }
 
-/// What the audit knows of all streams of a partition.
-#[derive(Default)]
-struct Audited {
-    versions: Keyed<u64, Box<[u8]>>,
-    frozen: BTreeSet<Box<[u8]>>,
-}
-
-impl Streams for Audited {
-    fn version(&mut self, key: &[u8]) -> Option<u64> {
-        Some(self.versions.get(key).copied().unwrap_or_default())
-    }
-
-    fn is_frozen(&mut self, key: &[u8]) -> bool {
-        self.frozen.contains(key)
-    }
-
-    fn freeze(&mut self, key: &[u8], _: Offset, _: &str) {
-        self.frozen.insert(key.into());
-    }
-}
-
 struct Auditor<'a> {
     chain: Chain,
     registry: &'a Registry,
-    streams: Audited,
+    streams: StreamVersions,
     report: PartitionReport,
     known: &'a [&'a HeldCheckpoint],
     /// The checkpoints of `known` that were reached: at their offset, the record's hash, the chain
@@ -229,7 +199,7 @@ impl<'a> Auditor<'a> {
         Self {
             chain,
             registry,
-            streams: Audited::default(),
+            streams: StreamVersions::of_all(usize::MAX),
             report,
             known,
             met: HashMap::new(),
@@ -304,15 +274,7 @@ impl<'a> Auditor<'a> {
 
     fn count(&mut self, record: &Record, commit: &Commit) {
         let key = record.key.as_deref().unwrap_or_default();
-        let version = commit.version();
-        match self.streams.versions.get_mut(key) {
-            Some(known) => *known = version,
-            // Copied, because the record's own bytes may share a piece of memory with other
-            // records.
-            None => {
-                self.streams.versions.insert(key.into(), version);
-            }
-        }
+        self.streams.note(key, commit.version());
         match commit.outcome {
             Outcome::Accepted => self.report.accepted += 1,
             Outcome::Rejected => self.report.rejected += 1,
@@ -328,7 +290,7 @@ impl<'a> Auditor<'a> {
         self.report.position = self.chain.position;
         self.report.head = self.chain.head;
         self.report.term = self.chain.term;
-        self.report.streams = self.streams.versions.len() as u64;
+        self.report.streams = self.streams.count() as u64;
         if let (Some(log), Some(own)) = (log, self.chain.log)
             && log != own
             && self.report.damage.is_none()

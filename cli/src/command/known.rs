@@ -10,7 +10,7 @@ use event_log::chain::{Chain, Verdict};
 use event_log::checkpoint::Checkpoint;
 use event_log::claim::Claim;
 use event_log::log::{EventLog, LogError};
-use event_log::verify::{HeldCheckpoint, Source};
+use event_log::verify::HeldCheckpoint;
 use kernel::Timestamp;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use serde::Serialize;
@@ -73,7 +73,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<HeldCheckpoint>,
         let mut store = store.partition(partition);
         if let Some(saved) = store.load().map_err(failed)? {
             known.push(HeldCheckpoint {
-                source: Source(format!("the owner's checkpoint in {shown}")),
+                source: format!("the owner's checkpoint in {shown}"),
                 partition,
                 checkpoint: saved.checkpoint,
             });
@@ -118,7 +118,7 @@ fn known_of(row: &PgRow) -> Result<HeldCheckpoint, sqlx::Error> {
         last_recorded_at: recorded.and_then(|at| Timestamp::from_utc(at).ok()),
     };
     Ok(HeldCheckpoint {
-        source: Source(format!("projection {projection}, generation {generation}")),
+        source: format!("projection {projection}, generation {generation}"),
         partition: Partition(row.try_get::<i32, _>("partition")?.cast_unsigned()),
         checkpoint,
     })

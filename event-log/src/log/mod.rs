@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 pub use address::{AddressError, LogAddress};
 pub use error::{LogError, SettingProblem};
 pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, TlsIdentity};
-pub use watch::{Beginnings, LOOK_EVERY, LogWatch};
+pub use watch::{LOOK_EVERY, LogWatch};
 
 #[cfg(feature = "kafka")]
 use kafka::{KafkaLog, Topic};

@@ -20,16 +20,14 @@ use crate::record::{Record, record_hash};
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// The first record of each partition, as of the first check.
-#[derive(Debug, Default)]
-pub struct Beginnings(BTreeMap<Partition, (Offset, RecordHash)>);
+#[derive(Default)]
+struct Beginnings(BTreeMap<Partition, (Offset, RecordHash)>);
 
 impl Beginnings {
     /// Compares a partition's present bounds and first record with those of the first check.
-    /// `first` is the first record that is kept, if there is one.
-    ///
-    /// # Errors
-    /// What happened to the log, in words, if it no longer begins with the same record.
-    pub fn compare(
+    /// `first` is the first record that is kept, if there is one. Says in words what happened to the
+    /// log if it no longer begins with the same record.
+    fn compare(
         &mut self,
         partition: Partition,
         bounds: Bounds,

@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 use super::{Batch, Follower, ProofNeed};
 use crate::chain::Stop;
 use crate::checkpoint::Checkpoint;
-use crate::damage::Damage;
 use crate::log::{EventLog, LogError, LogReader};
 
 /// The least time between two proofs if only foreign records ask for them.
@@ -41,12 +40,6 @@ pub enum SubscriptionError {
     /// The log did not answer. The same subscription can be asked again; it proves first.
     #[error(transparent)]
     Log(#[from] LogError),
-}
-
-impl From<Damage> for SubscriptionError {
-    fn from(damage: Damage) -> Self {
-        Self::Stop(Stop::Damage(damage))
-    }
 }
 
 /// A named follower of some partitions of a log.
@@ -274,16 +267,12 @@ impl Drive {
     fn until_next_proof(&self) -> Duration {
         let followers = self.followers.iter();
         let held_back = followers.filter(|(_, one)| one.proof_need() == ProofNeed::Foreign);
-        let waits = held_back.map(|(partition, _)| self.foreign_wait(*partition));
+        let since_last = held_back.map(|(partition, _)| {
+            let last = self.last_proof.get(partition);
+            last.map_or(Duration::MAX, Instant::elapsed)
+        });
+        let waits = since_last.map(|since| FOREIGN_PROOF_EVERY.saturating_sub(since));
         waits.min().unwrap_or(Duration::MAX)
-    }
-
-    /// How long a proof still has to wait for which only foreign records ask.
-    fn foreign_wait(&self, partition: Partition) -> Duration {
-        let last = self.last_proof.get(&partition);
-        last.map_or(Duration::ZERO, |at| {
-            FOREIGN_PROOF_EVERY.saturating_sub(at.elapsed())
-        })
     }
 
     async fn prove_where_due(&mut self) -> Result<(), SubscriptionError> {
@@ -336,7 +325,7 @@ async fn prove(
 ) -> Result<(), SubscriptionError> {
     while let Some(offset) = follower.places_to_prove().first().copied() {
         let (end, found) = log.look(partition, offset).await?;
-        follower.prove(end, found.as_ref())?;
+        follower.prove(end, found.as_ref()).map_err(Stop::from)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A reader of one partition, as a state machine: records and proofs go in, batches and requests
 //! for proofs come out. Deliberately absent: I/O, a clock.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use kernel::Timestamp;
 use position::{Offset, Partition, Position, RecordHash};
@@ -10,55 +10,13 @@ use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::damage::Damage;
-use crate::keyed::Keyed;
 use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{self, Kind, Record};
-use crate::verdict::{self, Content, Streams};
+use crate::verdict::{self, Content, StreamVersions, Streams as _};
 
 /// How many stream versions a follower keeps, to check that each commit follows its stream's
 /// version.
 const VERSIONS_MAX: usize = 100_000;
-
-/// What a follower knows of the streams in its partition.
-#[derive(Clone, Default)]
-struct Followed {
-    versions: Keyed<u64, Box<[u8]>>,
-    /// Whether a stream that is missing here has no events. True if the log was followed from its
-    /// first record and no version was thrown away since.
-    is_complete: bool,
-    /// The streams that acknowledged places froze.
-    frozen: BTreeSet<Box<[u8]>>,
-}
-
-impl Streams for Followed {
-    fn version(&mut self, key: &[u8]) -> Option<u64> {
-        let known = self.versions.get(key).copied();
-        known.or(self.is_complete.then_some(0))
-    }
-
-    fn is_frozen(&mut self, key: &[u8]) -> bool {
-        !self.frozen.is_empty() && self.frozen.contains(key)
-    }
-
-    fn freeze(&mut self, key: &[u8], _: Offset, _: &str) {
-        self.frozen.insert(key.into());
-    }
-}
-
-impl Followed {
-    fn note(&mut self, key: &[u8], version: u64) {
-        if let Some(known) = self.versions.get_mut(key) {
-            *known = version;
-            return;
-        }
-        if self.versions.len() >= VERSIONS_MAX {
-            self.versions.clear();
-            self.is_complete = false;
-        }
-        // Copied, because the record's own bytes may share a piece of memory with other records.
-        self.versions.insert(key.into(), version);
-    }
-}
 
 /// An accepted commit and its place.
 #[derive(Clone, Debug)]
@@ -134,7 +92,7 @@ pub struct Follower {
     /// The checkpoint of the last batch, or the one that the follower started from.
     handed_out: Option<Checkpoint>,
     chain: Chain,
-    streams: Followed,
+    streams: StreamVersions,
     need: ProofNeed,
     /// The places that must still be in the log before anything after them counts. There is one for
     /// each leader: the last place read under that leader. Records of a later leader continue the
@@ -175,9 +133,9 @@ impl Follower {
             need,
             unproven: from.iter().cloned().collect(),
             last_recorded_at,
-            streams: Followed {
-                is_complete: from.is_none(),
-                ..Followed::default()
+            streams: match &from {
+                Some(_) => StreamVersions::of_some(VERSIONS_MAX),
+                None => StreamVersions::of_all(VERSIONS_MAX),
             },
             handed_out: from,
             chain,

@@ -5,7 +5,7 @@ use event_log::chain::Orphan;
 use event_log::checkpoint::Checkpoint;
 use event_log::log::{EventLog, LogAddress};
 use event_log::record::{NewRecord, RECORD_VERSION};
-use event_log::verify::{HeldCheckpoint, Report, Source, verify};
+use event_log::verify::{HeldCheckpoint, Report, verify};
 use position::{LogId, Offset, Partition};
 use sqlx::Executor;
 use tests::harness::logs::Kind;
@@ -22,7 +22,7 @@ async fn audit(log: &dyn EventLog, known: &[HeldCheckpoint]) -> Report {
 
 fn known(checkpoint: Checkpoint) -> HeldCheckpoint {
     HeldCheckpoint {
-        source: Source("a projection".to_owned()),
+        source: "a projection".to_owned(),
         partition: Partition(0),
         checkpoint,
     }
@@ -324,7 +324,7 @@ async fn what_the_chain_cannot_show_is_found_with_checkpoints_that_others_hold()
             };
             assert_eq!(mismatch.partition, Partition(0));
             assert_eq!(mismatch.offset, Offset(HISTORY - 1));
-            assert_eq!(mismatch.source.0, "a projection");
+            assert_eq!(mismatch.source, "a projection");
             assert!(
                 mismatch.reason.contains(what),
                 "{name}: {}",
