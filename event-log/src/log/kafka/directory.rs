@@ -302,7 +302,13 @@ impl Follower {
             match consumer.poll(POLL_EVERY) {
                 Some(Ok(message)) => {
                     next = message.offset() + 1;
-                    self.hear(message.key(), message.payload());
+                    let key = message.key().unwrap_or_default();
+                    let heard = self
+                        .heard
+                        .hear(self.partition_count, key, message.payload());
+                    if let Err(reason) = heard {
+                        tracing::debug!(%reason, "a record of the directory is skipped");
+                    }
                     if has_caught_up {
                         self.publish();
                     }
@@ -332,13 +338,6 @@ impl Follower {
                 }
                 look_at = Instant::now() + LOOK_EVERY;
             }
-        }
-    }
-
-    fn hear(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
-        let key = key.unwrap_or_default();
-        if let Err(reason) = self.heard.hear(self.partition_count, key, value) {
-            tracing::debug!(%reason, "a record of the directory is skipped");
         }
     }
 

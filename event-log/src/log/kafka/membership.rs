@@ -17,7 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::{Topic, blocking, failed};
 use crate::log::LogError;
@@ -114,7 +114,6 @@ pub(super) struct KafkaMembership {
     /// The assignments that `next` has reported so far.
     told: BTreeMap<Partition, u64>,
     stop: Arc<AtomicBool>,
-    ended: Option<oneshot::Receiver<()>>,
 }
 
 impl KafkaMembership {
@@ -124,24 +123,18 @@ impl KafkaMembership {
         options: &MembershipOptions,
     ) -> Result<Self, LogError> {
         let (member, assigned) = Member::new(topic, partition_count, config(topic, options));
-        let (ending, ended) = oneshot::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         // Make the first client here, so that wrong settings fail here and not in the thread.
         let first = member.consumer().map_err(failed("join the nodes' group"))?;
         std::thread::Builder::new()
             .name("annals-group".to_owned())
-            .spawn(move || {
-                member.take_part(first, &stopped);
-                // The receiver may be gone.
-                let _ = ending.send(());
-            })
+            .spawn(move || member.take_part(first, &stopped))
             .map_err(|error| LogError::unavailable("start a thread for the group", error))?;
         Ok(Self {
             assigned,
             told: BTreeMap::new(),
             stop,
-            ended: Some(ended),
         })
     }
 
@@ -181,9 +174,9 @@ impl Membership for KafkaMembership {
 
     async fn leave(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(ended) = self.ended.take()
-            && tokio::time::timeout(LEAVE_WITHIN, ended).await.is_err()
-        {
+        // The channel closes when the thread ends.
+        let ended = async { while self.assigned.changed().await.is_ok() {} };
+        if tokio::time::timeout(LEAVE_WITHIN, ended).await.is_err() {
             tracing::warn!("the nodes' group did not confirm in time that this node leaves");
         }
     }

@@ -132,10 +132,7 @@ impl KafkaLog {
 
 /// How many idle clients to close. `idle` says how long each has been idle, the longest first.
 fn not_needed(idle: &[Duration]) -> usize {
-    let old = idle
-        .iter()
-        .take_while(|idle| **idle > PROBE_IDLE_MAX)
-        .count();
+    let old = idle.partition_point(|idle| *idle > PROBE_IDLE_MAX);
     old.min(idle.len().saturating_sub(PROBES_MIN))
 }
 
@@ -159,13 +156,8 @@ fn which_to_read(left: &[Left], place: (Partition, Offset), may_connect: bool) -
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(LogError::unavailable(
-            "run a call of the Kafka client",
-            error,
-        )),
-    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| LogError::unavailable("run a call of the Kafka client", error))?
 }
 
 #[async_trait]
@@ -221,11 +213,10 @@ impl EventLog for KafkaLog {
         let mut again = false;
         loop {
             let look = move |probe: &mut Probe| probe.look(partition, offset, again);
-            let (bounds, found) = self.probe(None, look).await?;
-            let end = bounds.end;
+            let (Bounds { first, end }, found) = self.probe(None, look).await?;
             // Records below the first offset were deleted by retention and stay gone under any
             // leader.
-            let is_certain = offset < bounds.first || Instant::now() >= certain_at;
+            let is_certain = offset < first || Instant::now() >= certain_at;
             if found.is_some() || is_certain {
                 return Ok((end, found));
             }
