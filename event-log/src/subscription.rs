@@ -10,4 +10,4 @@ mod driver;
 mod follower;
 
 pub use driver::{Subscription, SubscriptionError};
-pub use follower::{Batch, Follower, OrphanCounts, Placed, ProofNeed, Unchecked};
+pub use follower::{Batch, Follower, OrphanCounts, Placed, ProofNeed};

@@ -270,6 +270,7 @@ mod tests {
             position: Position(position),
             record: Record::at(Offset(position), record),
             commit: Commit::read(b"main/s-1", value.as_bytes()).unwrap(),
+            is_checked: true,
         }
     }
 

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use event_log::commit::Commit;
+use event_log::record::record_hash;
 use event_log::subscription::Placed;
 use kernel::{Message, ShapeError, TypeName};
 use position::{Offset, Partition, Position, RecordHash};
@@ -90,7 +91,7 @@ impl<'a> Entry<'a> {
     /// The hash of its record, computed at each call.
     #[must_use]
     pub fn record_hash(&self) -> RecordHash {
-        self.placed.record_hash()
+        record_hash(&self.placed.record)
     }
 
     /// One of its events, decoded once for all projections.

@@ -364,7 +364,8 @@ impl Task {
         session: &mut Session,
         mut batches: Vec<Batch>,
     ) -> Result<Vec<Batch>, RuntimeError> {
-        if batches.iter().all(|batch| batch.unchecked.is_empty()) {
+        let mut commits = batches.iter().flat_map(|batch| &batch.commits);
+        if commits.all(|placed| placed.is_checked) {
             return Ok(batches);
         }
         self.settle(session).await?;

@@ -4,7 +4,7 @@
 //! Deliberately absent: the checks that the reader makes itself (`event_log::subscription`).
 
 use event_log::damage::{Damage, DamageKind};
-use event_log::subscription::Batch;
+use event_log::subscription::{Batch, Placed};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
@@ -38,11 +38,18 @@ pub(super) async fn gaps(
         }
     };
     let mut damaged = Vec::new();
-    for batch in batches.iter().filter(|batch| !batch.unchecked.is_empty()) {
-        damaged.extend(gap(&mut connection, batch).await?);
+    for batch in batches {
+        if unchecked(batch).next().is_some() {
+            damaged.extend(gap(&mut connection, batch).await?);
+        }
     }
     *looking = Some(connection);
     Ok(damaged)
+}
+
+/// The commits whose stream's version the reader did not know.
+fn unchecked(batch: &Batch) -> impl Iterator<Item = &Placed> {
+    batch.commits.iter().filter(|placed| !placed.is_checked)
 }
 
 /// The first commit of a batch that does not follow the stored version of its stream, if any. All
@@ -65,12 +72,10 @@ async fn gap(connection: &mut PgConnection, batch: &Batch) -> Result<Option<Dama
         return Ok(None);
     }
     let (mut tenants, mut streams, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    for one in &batch.unchecked {
-        let key = std::str::from_utf8(&one.key).unwrap_or_default();
-        let (tenant, stream) = key.split_once('/').unwrap_or_default();
-        tenants.push(tenant);
-        streams.push(stream);
-        places.push(one.offset.0.cast_signed());
+    for placed in unchecked(batch) {
+        tenants.push(placed.commit.tenant.as_str());
+        streams.push(placed.commit.stream.as_str());
+        places.push(placed.record.offset.0.cast_signed());
     }
     let versions: Vec<i64> = sqlx::query_scalar(BEFORE)
         .bind(&tenants)
@@ -79,15 +84,16 @@ async fn gap(connection: &mut PgConnection, batch: &Batch) -> Result<Option<Dama
         .fetch_all(connection)
         .await
         .map_err(failed())?;
-    let found = batch.unchecked.iter().zip(versions);
-    let mut gaps = found.filter(|(one, version)| one.from_version != version.cast_unsigned());
-    Ok(gaps.next().map(|(one, version)| Damage {
+    let versions = versions.into_iter().map(i64::cast_unsigned);
+    let mut found = unchecked(batch).zip(versions);
+    let gap = found.find(|(placed, version)| placed.commit.from_version != *version);
+    Ok(gap.map(|(Placed { record, commit, .. }, expected)| Damage {
         partition: batch.partition,
-        offset: one.offset,
+        offset: record.offset,
         kind: DamageKind::VersionGap {
-            stream: String::from_utf8_lossy(&one.key).into_owned(),
-            expected: version.cast_unsigned(),
-            found: one.from_version,
+            stream: format!("{}/{}", commit.tenant, commit.stream),
+            expected,
+            found: commit.from_version,
         },
     }))
 }

@@ -294,7 +294,7 @@ fn verdict(report: &Report) -> Exit {
             mismatch.partition,
             mismatch.offset,
             mismatch.reason,
-            mismatch.source.0
+            mismatch.source
         );
     }
     if report.is_clean() {

@@ -97,12 +97,6 @@ impl LogWatch {
     pub fn verdict(&self) -> Result<(), String> {
         self.found.borrow().clone().map_or(Ok(()), Err)
     }
-
-    /// The same result as a channel, for a reader that follows it.
-    #[must_use]
-    pub fn found(&self) -> watch::Receiver<Option<String>> {
-        self.found.clone()
-    }
 }
 
 impl Drop for LogWatch {

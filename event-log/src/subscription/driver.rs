@@ -227,7 +227,6 @@ impl Drive {
                 continue;
             };
             count += chunk.records.len();
-            follower.set_at_end(chunk.at_end);
             let mut records = chunk.records.into_iter();
             if let Some(stop) = records.find_map(|record| follower.take(record).err()) {
                 self.stop(chunk.partition, stop);

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kernel::Timestamp;
-use position::{Offset, Partition, Position, RecordHash};
+use position::{Offset, Partition, Position};
 
 use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::damage::Damage;
 use crate::known_bad::{Flaw, KnownBad};
-use crate::record::{self, Kind, Record};
+use crate::record::{Kind, Record};
 use crate::verdict::{self, Content, StreamVersions, Streams as _};
 
 /// How many stream versions a follower keeps, to check that each commit follows its stream's
@@ -29,31 +29,13 @@ pub struct Placed {
     pub record: Record,
     /// The commit in the record's value.
     pub commit: Commit,
-}
-
-impl Placed {
-    /// The record's hash. With it a reader recognises the record when it reads the record again.
-    /// Computed on each call.
-    #[must_use]
-    pub fn record_hash(&self) -> RecordHash {
-        record::record_hash(&self.record)
-    }
+    /// Whether the stream's version was known, and the commit follows it. Otherwise a consumer that
+    /// stores stream versions must check the commit before the batch becomes durable.
+    pub is_checked: bool,
 }
 
 /// How many orphans were met, by reason.
 pub type OrphanCounts = BTreeMap<Orphan, u64>;
-
-/// A commit whose stream's version this reader did not know. A consumer that stores stream versions
-/// must check the commit before the batch becomes durable.
-#[derive(Clone, Debug)]
-pub struct Unchecked {
-    /// The stream's key.
-    pub key: Box<[u8]>,
-    /// The version upon which the commit was decided.
-    pub from_version: u64,
-    /// The commit's place.
-    pub offset: Offset,
-}
 
 /// The records of one partition since the last batch.
 #[derive(Clone, Debug)]
@@ -66,12 +48,8 @@ pub struct Batch {
     pub after: Checkpoint,
     /// The accepted commits in order.
     pub commits: Vec<Placed>,
-    /// The commits whose stream's version was not known here.
-    pub unchecked: Vec<Unchecked>,
     /// The orphans among the records.
     pub orphans: OrphanCounts,
-    /// Whether the log ended here when it was read.
-    pub at_end: bool,
 }
 
 /// Whether a proof must be made before the batch may become durable.
@@ -102,11 +80,9 @@ pub struct Follower {
     last: Option<Last>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
-    unchecked: Vec<Unchecked>,
     /// The total size of the commits' records, in bytes.
     commits_bytes: usize,
     orphans: OrphanCounts,
-    at_end: bool,
     /// Why the follower takes and hands out nothing more, for good.
     stopped: Option<Stop>,
 }
@@ -141,10 +117,8 @@ impl Follower {
             chain,
             last: None,
             commits: Vec::new(),
-            unchecked: Vec::new(),
             commits_bytes: 0,
             orphans: BTreeMap::new(),
-            at_end: false,
             stopped: None,
         }
     }
@@ -259,17 +233,11 @@ impl Follower {
             Verdict::Commit(headers) => match content {
                 Content::Commit(read) => {
                     let key = record.key.as_deref().unwrap_or_default();
-                    if self.streams.version(key).is_none() {
-                        self.unchecked.push(Unchecked {
-                            key: key.into(),
-                            from_version: read.from_version,
-                            offset: record.offset,
-                        });
-                    }
+                    let is_checked = self.streams.version(key).is_some();
                     self.streams.note(key, read.version());
                     // Older records may have a time that is equal to or lower than the one before.
                     self.last_recorded_at = self.last_recorded_at.max(Some(read.recorded_at));
-                    commit = Some((read, headers.position));
+                    commit = Some((read, headers.position, is_checked));
                 }
                 Content::Frozen | Content::Nothing => {
                     *self.orphans.entry(verdict::FROZEN).or_default() += 1;
@@ -292,24 +260,20 @@ impl Follower {
         } else if is_of_another_leader || is_orphan {
             self.suspect(place);
         }
-        if let Some((commit, position)) = commit {
+        if let Some((commit, position, is_checked)) = commit {
             self.commits_bytes += record.size();
             self.commits.push(Placed {
                 partition,
                 position,
                 record,
                 commit,
+                is_checked,
             });
             self.last = Some(Last::Commit);
         } else if !(is_orphan && self.chain.flaw.is(KnownBad::ProvesLastAcceptedOnly)) {
             self.last = Some(Last::Other(record));
         }
         Ok(())
-    }
-
-    /// Notes whether the log ended after the last record.
-    pub fn set_at_end(&mut self, at_end: bool) {
-        self.at_end = at_end;
     }
 
     /// Notes that the client library reported an error or was replaced.
@@ -396,9 +360,7 @@ impl Follower {
             before: self.handed_out.replace(after.clone()),
             after,
             commits: std::mem::take(&mut self.commits),
-            unchecked: std::mem::take(&mut self.unchecked),
             orphans: std::mem::take(&mut self.orphans),
-            at_end: self.at_end,
         })
     }
 }

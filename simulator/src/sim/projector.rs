@@ -129,7 +129,6 @@ impl World {
             if let Err(stop) = records.try_for_each(|record| reader.follower.take(record)) {
                 reader.stopped = Some(stop);
             }
-            reader.follower.set_at_end(chunk.at_end);
         }
         self.look_where_due(number);
     }
