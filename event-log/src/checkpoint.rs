@@ -97,9 +97,9 @@ impl Checkpoint {
             Some(record) if record::record_hash(record) != self.record_hash => {
                 failed("another record stands where one was read before".to_owned())
             }
-            Some(record) if self.is_of_another_leader(record) => {
-                failed("the record that was read here is gone, and its like was written".to_owned())
-            }
+            Some(record) if self.is_of_another_leader(record) => failed(
+                "the record that was read here is gone, and an equal one was written".to_owned(),
+            ),
             Some(_) => Ok(()),
         }
     }

@@ -79,10 +79,7 @@ impl LogWatch {
                 match look(&*log, &mut beginnings).await {
                     Ok(found) => say(&tell, found),
                     Err(error) => {
-                        tracing::debug!(
-                            error = explained(&error),
-                            "the log could not be looked at"
-                        );
+                        tracing::debug!(error = explained(&error), "the log could not be checked");
                     }
                 }
             }

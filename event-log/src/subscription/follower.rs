@@ -228,22 +228,20 @@ impl Follower {
         let is_orphan = matches!(verdict, Verdict::Orphan(_));
         let mut commit = None;
         let content = verdict::content(&self.chain, &verdict, &record, &mut self.streams)?;
-        match verdict {
-            Verdict::Claim(..) => {}
-            Verdict::Commit(headers) => match content {
-                Content::Commit(read) => {
-                    let key = record.key.as_deref().unwrap_or_default();
-                    let is_checked = self.streams.version(key).is_some();
-                    self.streams.note(key, read.version());
-                    // Older records may have a time that is equal to or lower than the one before.
-                    self.last_recorded_at = self.last_recorded_at.max(Some(read.recorded_at));
-                    commit = Some((read, headers.position, is_checked));
-                }
-                Content::Frozen | Content::Nothing => {
-                    *self.orphans.entry(verdict::FROZEN).or_default() += 1;
-                }
-            },
-            Verdict::Orphan(reason) => {
+        match (verdict, content) {
+            (Verdict::Claim(..), _) => {}
+            (Verdict::Commit(headers), Content::Commit(read)) => {
+                let key = record.key.as_deref().unwrap_or_default();
+                let is_checked = self.streams.version(key).is_some();
+                self.streams.note(key, read.version());
+                // Older records may have a time that is equal to or lower than the one before.
+                self.last_recorded_at = self.last_recorded_at.max(Some(read.recorded_at));
+                commit = Some((read, headers.position, is_checked));
+            }
+            (Verdict::Commit(_), Content::Frozen | Content::Nothing) => {
+                *self.orphans.entry(verdict::FROZEN).or_default() += 1;
+            }
+            (Verdict::Orphan(reason), _) => {
                 *self.orphans.entry(reason).or_default() += 1;
                 // An orphan does not move the chain, so the place before it is still known here.
                 place = place.or_else(|| self.place());

@@ -109,7 +109,7 @@ fn by_hand_record(
     };
     part(key);
     part(value);
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         part(Some(name));
         part(value);
     }

@@ -351,7 +351,7 @@ impl RawProducer {
         push(vtype::RD_KAFKA_VTYPE_KEY, union { mem: key });
         let value = mem(record.value.as_deref());
         push(vtype::RD_KAFKA_VTYPE_VALUE, union { mem: value });
-        for (name, (_, value)) in names.iter().zip(&record.headers) {
+        for (name, (_, value)) in names.iter().zip(record.headers.iter()) {
             let header = native::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_2 {
                 name: name.as_ptr(),
                 val: value.map_or(std::ptr::null(), |v| v.as_ptr().cast::<c_void>()),

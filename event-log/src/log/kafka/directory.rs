@@ -73,7 +73,7 @@ impl ProducerContext for Deliveries {
         let result = match result {
             Ok(message) => Ok(message.timestamp()),
             Err((error, _)) => {
-                tracing::debug!(%error, "a hint was not taken by the brokers");
+                tracing::debug!(%error, "the brokers did not take a hint");
                 Err(error.clone())
             }
         };
@@ -112,7 +112,7 @@ impl Speaker {
     fn say_value(&self, key: &str, value: &impl serde::Serialize) {
         match serde_json::to_vec(value) {
             Ok(json) => self.send(key, Some(&json), None),
-            Err(error) => tracing::debug!(%error, key, "a hint that cannot be written"),
+            Err(error) => tracing::debug!(%error, key, "a hint cannot be serialised"),
         }
     }
 
@@ -206,7 +206,7 @@ impl Directory for KafkaDirectory {
         let flushed =
             tokio::task::spawn_blocking(move || speaker.producer.flush(GONE_WITHIN)).await;
         if let Ok(Err(error)) = flushed {
-            tracing::debug!(%error, "that a node is gone was not said in time");
+            tracing::debug!(%error, "the record that a node has left was not written in time");
         }
     }
 
@@ -259,7 +259,7 @@ impl Follower {
                 Ok(consumer) => self.follow(&consumer, is_first),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "the directory of owners cannot be read; trying on");
+                    tracing::warn!(error, "the directory cannot be read; retrying");
                 }
             }
             is_first = false;
@@ -322,7 +322,7 @@ impl Follower {
                     self.correct();
                 }
                 Some(Err(error)) if must_begin_again(&error) => {
-                    tracing::debug!(%error, "the directory is read from its beginning");
+                    tracing::debug!(%error, "the directory is read again from its beginning");
                     return;
                 }
                 Some(Err(error)) => tracing::debug!(%error, "the directory's reader reports"),

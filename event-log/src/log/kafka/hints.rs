@@ -28,16 +28,16 @@ pub(super) fn node_key(node: &str) -> String {
 /// Why a record is ignored.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unread {
-    #[error("its key is none of ours")]
+    #[error("its key is unknown")]
     Key,
-    #[error("its value is not what its key asks for")]
+    #[error("its value does not fit its key")]
     Value,
     /// There are `NODES_MAX` nodes already.
-    #[error("there are more nodes than can be")]
+    #[error("there are too many nodes")]
     TooMany,
     /// The hint is about another log. Such hints are left if the log's topic was deleted and
     /// created again.
-    #[error("it speaks of another log")]
+    #[error("it is about another log")]
     OtherLog,
 }
 

@@ -103,7 +103,7 @@ impl ConsumerContext for Noting {
             consumer.incremental_unassign(list)
         };
         if let Err(error) = done {
-            tracing::warn!(%error, "the client does not do what the group asks of it");
+            tracing::warn!(%error, "the client could not apply the group's assignment");
         }
     }
 }
@@ -237,7 +237,7 @@ pub(in crate::log) async fn fall_silent(
                 return Err(LogError::unavailable("join the nodes' group", why));
             }
             if let Some(Err(error)) = consumer.poll(POLL_EVERY) {
-                tracing::debug!(%error, "the nodes' group cannot be reached; trying on");
+                tracing::debug!(%error, "the nodes' group cannot be reached; retrying");
             }
         }
         Ok(Instant::now())
@@ -289,7 +289,9 @@ impl Member {
                     drop(consumer);
                     self.noting.forget_all();
                 }
-                Err(error) => tracing::warn!(%error, "no client for the nodes' group"),
+                Err(error) => {
+                    tracing::warn!(%error, "a client for the nodes' group could not be made; retrying")
+                }
             }
             let mut waited = Duration::ZERO;
             while !is_stopped() && waited < RENEW_AFTER {
@@ -311,7 +313,7 @@ impl Member {
                 // Partitions are paused: such a record was on its way before the pause.
                 None | Some(Ok(_)) => {}
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                    tracing::warn!(%error, "this node's place in the group failed; it joins anew");
+                    tracing::warn!(%error, "this node's membership in the group failed; it joins again");
                     return;
                 }
                 Some(Err(error)) => {
@@ -320,7 +322,7 @@ impl Member {
                     if complaint == this {
                         tracing::debug!(%error, "the nodes' group still cannot be reached");
                     } else {
-                        tracing::warn!(%error, "the nodes' group cannot be reached; trying on");
+                        tracing::warn!(%error, "the nodes' group cannot be reached; retrying");
                     }
                     complaint = this;
                 }
