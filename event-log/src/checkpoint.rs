@@ -79,29 +79,24 @@ impl Checkpoint {
         end: Offset,
         found: Option<&Record>,
     ) -> Result<(), Damage> {
-        let failed = |reason: String| {
-            let kind = DamageKind::ProofFailed(reason);
-            Err(Damage {
-                partition,
-                offset: self.offset,
-                kind,
-            })
-        };
-        if end <= self.offset {
-            return failed(format!(
-                "the log ends at offset {end}, but more had been read"
-            ));
-        }
-        match found.filter(|record| record.offset == self.offset) {
-            None => failed("the record that was read here is gone".to_owned()),
-            Some(record) if record::record_hash(record) != self.record_hash => {
-                failed("another record stands where one was read before".to_owned())
+        let reason = match found.filter(|record| record.offset == self.offset) {
+            _ if end <= self.offset => {
+                &*format!("the log ends at offset {end}, but more had been read")
             }
-            Some(record) if self.is_of_another_leader(record) => failed(
-                "the record that was read here is gone, and an equal one was written".to_owned(),
-            ),
-            Some(_) => Ok(()),
-        }
+            None => "the record that was read here is gone",
+            Some(record) if record::record_hash(record) != self.record_hash => {
+                "another record stands where one was read before"
+            }
+            Some(record) if self.is_of_another_leader(record) => {
+                "the record that was read here is gone, and an equal one was written"
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(Damage {
+            partition,
+            offset: self.offset,
+            kind: DamageKind::ProofFailed(reason.to_owned()),
+        })
     }
 
     /// Whether `found` is the record that was read here, with changed content. `found` is known to

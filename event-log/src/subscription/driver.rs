@@ -304,13 +304,11 @@ async fn open(
 ) -> Result<Box<dyn LogReader>, LogError> {
     let mut from = Vec::with_capacity(followers.len());
     for (&partition, follower) in followers {
-        let next = follower.next_offset();
-        // The first offset need not be 0: the topic may have held other records before, now
-        // deleted.
-        let next = if next == Offset(0) {
-            log.bounds(partition).await?.first
-        } else {
-            next
+        let next = match follower.next_offset() {
+            // The first offset need not be 0: the topic may have held other records before, now
+            // deleted.
+            Offset(0) => log.bounds(partition).await?.first,
+            next => next,
         };
         from.push((partition, next));
     }

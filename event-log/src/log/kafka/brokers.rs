@@ -3,7 +3,7 @@
 //!
 //! Invariant: every client of ours starts from the settings here, and no error shows a password.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -158,7 +158,7 @@ impl Topic {
             let is_refused = (0..REPORTS_MAX)
                 .filter_map(|_| consumer.poll(Duration::ZERO))
                 .any(|report| report.is_err_and(|report| is_refusal(&report)));
-            let last = consumer.context().last();
+            let last = consumer.context().last().clone();
             if is_refused || last.as_deref().is_some_and(is_alert) || Instant::now() >= deadline {
                 let protocol = self.protocol();
                 return Err(match last {
@@ -196,14 +196,11 @@ fn is_alert(report: &str) -> bool {
 
 /// The client's last report about its connections.
 #[derive(Default)]
-struct Reports {
-    last: Mutex<Option<String>>,
-}
+struct Reports(Mutex<Option<String>>);
 
 impl Reports {
-    fn last(&self) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clone()
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,8 +210,7 @@ impl ClientContext for Reports {
         if facility == "FAIL" {
             // "[thrd:sasl_ssl://127.0.0.1:9093/bootstrap]: sasl_ssl://…/bootstrap: what happened"
             let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some(message.to_owned());
+            *self.last() = Some(message.to_owned());
         }
     }
 }
