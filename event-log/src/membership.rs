@@ -47,23 +47,20 @@ pub trait Membership: Send {
 }
 
 /// The membership of a single node: every partition is assigned to it.
-pub struct Everything {
-    gained: Option<Vec<Partition>>,
-}
+pub struct Everything(Option<Vec<Partition>>);
 
 impl Everything {
     /// The membership of the only node of a log with `partition_count` partitions.
     #[must_use]
     pub fn of(partition_count: u32) -> Self {
-        let all = (0..partition_count).map(Partition).collect();
-        Self { gained: Some(all) }
+        Self(Some((0..partition_count).map(Partition).collect()))
     }
 }
 
 #[async_trait]
 impl Membership for Everything {
     async fn next(&mut self) -> Result<Assignment, LogError> {
-        match self.gained.take() {
+        match self.0.take() {
             Some(all) => Ok(Assignment::Gained(all)),
             None => std::future::pending().await,
         }

@@ -7,7 +7,7 @@ use kernel::registry::Registry;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
 use serde::Serialize;
 
-use crate::chain::{Acknowledged, Chain, Orphan, Stop, Verdict};
+use crate::chain::{Chain, Orphan, Stop, Verdict};
 use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
@@ -152,7 +152,22 @@ pub async fn verify(
     for mut pieces in partitions {
         let held = known.iter().filter(|one| one.partition == pieces.partition);
         let held: Vec<&HeldCheckpoint> = held.collect();
-        let mut auditor = Auditor::new(&pieces, &held, registry, log.acknowledged());
+        let mut auditor = Auditor {
+            chain: Chain {
+                acknowledged: log.acknowledged(),
+                ..Chain::genesis(pieces.partition)
+            },
+            registry,
+            streams: StreamVersions::of_all(usize::MAX),
+            report: PartitionReport {
+                partition: pieces.partition,
+                first_offset: pieces.next,
+                end_offset: pieces.end,
+                ..PartitionReport::default()
+            },
+            known: &held,
+            met: HashMap::new(),
+        };
         while auditor.report.damage.is_none()
             && let Some(records) = pieces.next().await?
         {
@@ -179,33 +194,7 @@ struct Auditor<'a> {
     met: HashMap<Offset, (RecordHash, ChainHash, Position)>,
 }
 
-impl<'a> Auditor<'a> {
-    fn new(
-        pieces: &Pieces<'_>,
-        known: &'a [&'a HeldCheckpoint],
-        registry: &'a Registry,
-        acknowledged: Acknowledged,
-    ) -> Self {
-        let chain = Chain {
-            acknowledged,
-            ..Chain::genesis(pieces.partition)
-        };
-        let report = PartitionReport {
-            partition: pieces.partition,
-            first_offset: pieces.next,
-            end_offset: pieces.end,
-            ..PartitionReport::default()
-        };
-        Self {
-            chain,
-            registry,
-            streams: StreamVersions::of_all(usize::MAX),
-            report,
-            known,
-            met: HashMap::new(),
-        }
-    }
-
+impl Auditor<'_> {
     fn take(&mut self, record: &Record) {
         if self.report.damage.is_some() {
             return;

@@ -38,6 +38,10 @@ use crate::membership::{Everything, Membership, MembershipOptions};
 use crate::record::{NewRecord, Record};
 
 /// A log in any store.
+///
+/// # Errors
+/// Every operation fails with `Unavailable` if the store does not answer, or with what its own
+/// documentation names.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
     /// The log's address.
@@ -55,13 +59,10 @@ pub trait EventLog: Send + Sync + 'static {
     /// prevent the use of the log (such as a single broker).
     ///
     /// # Errors
-    /// `Settings` with every wrong setting and the command that corrects it; `Unavailable`.
+    /// `Settings` with every wrong setting and the command that corrects it.
     async fn check(&self) -> Result<Vec<String>, LogError>;
 
     /// The first offset that is kept, and the offset after the last record.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     async fn bounds(&self, partition: Partition) -> Result<Bounds, LogError>;
 
     /// Reads a piece of a partition from an offset on; used for take-overs, gaps and proofs.
@@ -69,13 +70,10 @@ pub trait EventLog: Send + Sync + 'static {
     /// At the log's end it returns at once.
     ///
     /// # Errors
-    /// `Unavailable`; `OffsetGone` if `from` lies below the first offset or above the end.
+    /// `OffsetGone` if `from` lies below the first offset or above the end.
     async fn read(&self, partition: Partition, from: Offset) -> Result<Chunk, LogError>;
 
     /// Reads single records; `None` for an offset without a record.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     async fn read_at(
         &self,
         partition: Partition,
@@ -85,9 +83,6 @@ pub trait EventLog: Send + Sync + 'static {
     /// For a proof: the log's end, and the record at an offset that was read or acknowledged
     /// before. A record is reported as gone only after it is certain that the answer came from the
     /// partition's present leader.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     async fn look(
         &self,
         partition: Partition,
@@ -99,30 +94,21 @@ pub trait EventLog: Send + Sync + 'static {
     }
 
     /// Follows some partitions from given offsets on, until the reader is dropped.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError>;
 
     /// The node's one way to append to all partitions.
     ///
     /// # Errors
-    /// `Locked` if another process may be writing; `Unavailable`.
+    /// `Locked` if another process may be writing.
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError>;
 
     /// This node's place in the group that shares the partitions. A log that only one process at a
     /// time can write assigns all partitions to each caller.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     fn membership(&self, _options: &MembershipOptions) -> Result<Box<dyn Membership>, LogError> {
         Ok(Box::new(Everything::of(self.partition_count())))
     }
 
     /// The directory in which the nodes that write this `log` tell each other who owns what.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     async fn directory(&self, _log: LogId) -> Result<Arc<dyn Directory>, LogError> {
         Ok(Arc::new(NoDirectory::default()))
     }
