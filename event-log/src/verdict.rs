@@ -30,35 +30,18 @@ pub trait Streams {
 }
 
 /// What a reader without a store knows of the streams in its partition.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct StreamVersions {
-    versions: Keyed<u64, Box<[u8]>>,
-    versions_max: usize,
+    pub(crate) versions: Keyed<u64, Box<[u8]>>,
+    pub(crate) versions_max: usize,
     /// Whether a stream that is missing here has no events. True if the log was read from its first
     /// record and no version was thrown away since.
-    is_complete: bool,
+    pub(crate) is_complete: bool,
     /// The streams that acknowledged places froze.
-    frozen: BTreeSet<Box<[u8]>>,
+    pub(crate) frozen: BTreeSet<Box<[u8]>>,
 }
 
 impl StreamVersions {
-    /// For a reader that begins at the first record.
-    pub(crate) fn of_all(versions_max: usize) -> Self {
-        Self {
-            is_complete: true,
-            ..Self::of_some(versions_max)
-        }
-    }
-
-    pub(crate) fn of_some(versions_max: usize) -> Self {
-        Self {
-            versions: Keyed::default(),
-            versions_max,
-            is_complete: false,
-            frozen: BTreeSet::new(),
-        }
-    }
-
     pub(crate) fn note(&mut self, key: &[u8], version: u64) {
         if let Some(known) = self.versions.get_mut(key) {
             *known = version;
@@ -70,10 +53,6 @@ impl StreamVersions {
         }
         // Copied, because the record's own bytes may share a piece of memory with other records.
         self.versions.insert(key.into(), version);
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.versions.len()
     }
 }
 

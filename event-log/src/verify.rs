@@ -158,7 +158,11 @@ pub async fn verify(
                 ..Chain::genesis(pieces.partition)
             },
             registry,
-            streams: StreamVersions::of_all(usize::MAX),
+            streams: StreamVersions {
+                versions_max: usize::MAX,
+                is_complete: true,
+                ..StreamVersions::default()
+            },
             report: PartitionReport {
                 partition: pieces.partition,
                 first_offset: pieces.next,
@@ -279,7 +283,7 @@ impl Auditor<'_> {
         self.report.position = self.chain.position;
         self.report.head = self.chain.head;
         self.report.term = self.chain.term;
-        self.report.streams = self.streams.count() as u64;
+        self.report.streams = self.streams.versions.len() as u64;
         if let (Some(log), Some(own)) = (log, self.chain.log)
             && log != own
             && self.report.damage.is_none()

@@ -109,9 +109,10 @@ impl Follower {
             need,
             unproven: from.iter().cloned().collect(),
             last_recorded_at,
-            streams: match &from {
-                Some(_) => StreamVersions::of_some(VERSIONS_MAX),
-                None => StreamVersions::of_all(VERSIONS_MAX),
+            streams: StreamVersions {
+                versions_max: VERSIONS_MAX,
+                is_complete: from.is_none(),
+                ..StreamVersions::default()
             },
             handed_out: from,
             chain,

@@ -167,19 +167,15 @@ impl Gathered {
         self.records >= CHUNK_RECORDS_MAX || self.bytes >= CHUNK_BYTES_MAX
     }
 
-    fn chunk(&mut self, partition: Partition, next: Offset) -> &mut Chunk {
-        self.chunks.entry(partition).or_insert_with(|| Chunk {
-            partition,
-            records: Vec::new(),
-            next,
-            at_end: false,
-        })
-    }
-
     fn push(&mut self, partition: Partition, record: Record) {
         self.records += 1;
         self.bytes += record.size();
-        let chunk = self.chunk(partition, record.offset);
+        let chunk = self.chunks.entry(partition).or_insert_with(|| Chunk {
+            partition,
+            records: Vec::new(),
+            next: record.offset,
+            at_end: false,
+        });
         chunk.next = record.offset.next();
         chunk.at_end = false;
         chunk.records.push(record);
@@ -229,12 +225,8 @@ impl Left {
     }
 
     pub(super) fn stands_at(&self, place: (Partition, Offset)) -> bool {
-        match *self {
-            Self::Nowhere => false,
-            Self::Looked(partition, offset) | Self::Reading(partition, offset) => {
-                (partition, offset) == place
-            }
-        }
+        matches!(*self, Self::Looked(partition, offset) | Self::Reading(partition, offset)
+            if (partition, offset) == place)
     }
 }
 
@@ -311,41 +303,36 @@ impl Probe {
     pub(super) fn read(&mut self, partition: Partition, from: Offset) -> Result<Chunk, LogError> {
         let mut goes_on = self.seek(partition, from)?;
         let deadline = Instant::now() + PROBE_TIMEOUT;
-        let mut gathered = Gathered::default();
         let mut room = BytesMut::with_capacity(ROOM_SIZE);
-        gathered.chunk(partition, from);
-        while !gathered.is_full() {
+        let mut bytes = 0;
+        let mut chunk = Chunk {
+            partition,
+            records: Vec::new(),
+            next: from,
+            at_end: false,
+        };
+        while !chunk.at_end && chunk.records.len() < CHUNK_RECORDS_MAX && bytes < CHUNK_BYTES_MAX {
             let wait = deadline.saturating_duration_since(Instant::now());
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     let record = record_of(&message, &mut room);
-                    let next = record.offset.next();
-                    gathered.push(partition, record);
+                    bytes += record.size();
+                    chunk.next = record.offset.next();
+                    chunk.records.push(record);
                     // Without this check, the brokers would delay their answer that nothing
                     // follows.
-                    if !goes_on && self.heard_end(partition) == Some(next) {
-                        gathered.chunk(partition, next).at_end = true;
-                        break;
-                    }
+                    chunk.at_end = !goes_on && self.heard_end(partition) == Some(chunk.next);
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) if goes_on => {
-                    let next = gathered.chunk(partition, from).next;
-                    goes_on = self.seek(partition, next)?;
+                    goes_on = self.seek(partition, chunk.next)?;
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    gathered.chunk(partition, from).at_end = true;
-                    break;
-                }
+                Some(Err(KafkaError::PartitionEOF(_))) => chunk.at_end = true,
                 Some(Err(error)) => return Err(read_error(error, partition, from)),
                 None => {
                     return Err(LogError::unavailable("read the topic", "no answer in time"));
                 }
             }
         }
-        let chunk = gathered
-            .chunks
-            .remove(&partition)
-            .expect("it was made above");
         if !chunk.at_end {
             self.left = Left::Reading(partition, chunk.next);
         }
@@ -381,9 +368,8 @@ impl Probe {
     ) -> Result<Vec<Option<Record>>, LogError> {
         let bounds = self.bounds(partition)?;
         self.left = Left::Nowhere;
-        let found = offsets.iter();
-        found
-            .map(|offset| self.read_one(bounds, partition, *offset))
+        let each = offsets.iter();
+        each.map(|offset| self.read_one(bounds, partition, *offset))
             .collect()
     }
 
