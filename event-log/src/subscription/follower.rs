@@ -182,14 +182,12 @@ impl Follower {
     }
 
     /// How many bytes the records of the waiting commits have.
-    #[must_use]
-    pub fn waiting_bytes(&self) -> usize {
+    pub(super) fn waiting_bytes(&self) -> usize {
         self.commits_bytes
     }
 
     /// Whether anything was read since the last batch.
-    #[must_use]
-    pub fn has_read(&self) -> bool {
+    pub(super) fn has_read(&self) -> bool {
         self.last.is_some()
     }
 

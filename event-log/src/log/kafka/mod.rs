@@ -102,11 +102,7 @@ impl KafkaLog {
                 let left: Vec<Left> = kept.iter().map(Probe::left).collect();
                 // Open clients: the idle ones, and one for each held permit, including this one.
                 let may_connect = kept.len() <= probing.available_permits();
-                let which = match place {
-                    Some(place) => which_to_read(&left, place, may_connect),
-                    None => which_to_look(&left),
-                };
-                which.map(|index| kept.remove(index))
+                which(&left, place, may_connect).map(|index| kept.remove(index))
             };
             let mut probe = match kept {
                 Some(probe) => probe,
@@ -136,21 +132,20 @@ fn not_needed(idle: &[Duration]) -> usize {
     old.min(idle.len().saturating_sub(PROBES_MIN))
 }
 
-/// Which client makes a single look: the last one on which no reader continues, otherwise the last
-/// one; `None` if there is no idle client. All other clients stand still meanwhile, with everything
-/// that they fetched ahead.
-fn which_to_look(left: &[Left]) -> Option<usize> {
-    let idle = left.iter().rposition(|left| !left.reads_on());
-    idle.or(left.len().checked_sub(1))
-}
-
-/// Which client continues to read at a place; `None` asks for a new client. A client that is taken
-/// from another reader discards what it has fetched ahead, and that reader must fetch it again.
-fn which_to_read(left: &[Left], place: (Partition, Offset), may_connect: bool) -> Option<usize> {
-    let standing = left.iter().position(|left| left.stands_at(place));
+/// Which idle client continues to read at `place`, or makes a single look if there is no place;
+/// `None` asks for a new client.
+///
+/// A client that is taken from another reader discards what it has fetched ahead, and that reader
+/// must fetch it again. So a reader takes the client that stands at its place, or the last one on
+/// which no reader continues, and another one only if it may not connect. A look takes the last
+/// client on which no reader continues, otherwise the last one: all other clients stand still
+/// meanwhile, with everything that they fetched ahead.
+fn which(left: &[Left], place: Option<(Partition, Offset)>, may_connect: bool) -> Option<usize> {
+    let stands = |place| left.iter().position(|left| left.stands_at(place));
     let idle = || left.iter().rposition(|left| !left.reads_on());
-    let last = || left.len().checked_sub(1).filter(|_| !may_connect);
-    standing.or_else(idle).or_else(last)
+    let may_take = place.is_none() || !may_connect;
+    let last = || left.len().checked_sub(1).filter(|_| may_take);
+    place.and_then(stands).or_else(idle).or_else(last)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -255,8 +250,8 @@ impl EventLog for KafkaLog {
 mod tests {
     use super::*;
 
-    const fn at(partition: u32, offset: u64) -> (Partition, Offset) {
-        (Partition(partition), Offset(offset))
+    const fn at(partition: u32, offset: u64) -> Option<(Partition, Offset)> {
+        Some((Partition(partition), Offset(offset)))
     }
 
     const ONE: Left = Left::Reading(Partition(1), Offset(10));
@@ -265,15 +260,12 @@ mod tests {
 
     #[test]
     fn who_reads_on_takes_no_client_from_another_reader_while_there_may_be_more() {
-        assert_eq!(
-            which_to_read(&[ONE, OTHER, LOOKED], at(1, 10), false),
-            Some(0)
-        );
-        assert_eq!(which_to_read(&[ONE, OTHER], at(3, 0), true), None);
-        assert_eq!(which_to_read(&[ONE, OTHER], at(3, 0), false), Some(1));
-        assert_eq!(which_to_read(&[], at(3, 0), false), None);
-        assert_eq!(which_to_look(&[ONE, OTHER]), Some(1));
-        assert_eq!(which_to_look(&[]), None);
+        assert_eq!(which(&[ONE, OTHER, LOOKED], at(1, 10), false), Some(0));
+        assert_eq!(which(&[ONE, OTHER], at(3, 0), true), None);
+        assert_eq!(which(&[ONE, OTHER], at(3, 0), false), Some(1));
+        assert_eq!(which(&[], at(3, 0), false), None);
+        assert_eq!(which(&[ONE, OTHER], None, true), Some(1));
+        assert_eq!(which(&[], None, true), None);
     }
 
     #[test]
@@ -291,12 +283,8 @@ mod tests {
     #[test]
     fn whoever_only_looks_makes_do_with_the_client_that_looked_last() {
         let idle = [LOOKED, Left::Nowhere, ONE];
-        assert_eq!(
-            which_to_read(&idle, at(4, 40), true),
-            Some(0),
-            "it stands there"
-        );
-        assert_eq!(which_to_read(&idle, at(4, 41), true), Some(1));
-        assert_eq!(which_to_look(&idle), Some(1));
+        assert_eq!(which(&idle, at(4, 40), true), Some(0), "it stands there");
+        assert_eq!(which(&idle, at(4, 41), true), Some(1));
+        assert_eq!(which(&idle, None, true), Some(1));
     }
 }
