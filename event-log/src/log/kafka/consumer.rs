@@ -204,8 +204,8 @@ pub(super) struct Probe {
     /// The partition that is assigned to the client.
     assigned: Option<Partition>,
     /// Where the next record can be read without a seek.
-    left: Left,
-    left_at: Instant,
+    pub(super) left: Left,
+    pub(super) left_at: Instant,
 }
 
 /// Where an idle client for proofs and gap reads stands.
@@ -239,16 +239,6 @@ impl Probe {
             left: Left::Nowhere,
             left_at: Instant::now(),
         })
-    }
-
-    /// How long this client has been unused.
-    pub(super) fn idle(&self) -> Duration {
-        self.left_at.elapsed()
-    }
-
-    /// Where the last use left the client.
-    pub(super) fn left(&self) -> Left {
-        self.left
     }
 
     /// Stops the client from fetching, unless a reader will most likely continue with it. At the

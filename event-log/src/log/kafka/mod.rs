@@ -67,11 +67,6 @@ fn failed(operation: &'static str) -> impl FnOnce(rdkafka::error::KafkaError) ->
 }
 
 impl KafkaLog {
-    /// Connects to the topic.
-    ///
-    /// # Errors
-    /// `Missing` if there is no such topic; `Unavailable` if no broker answers or accepts this
-    /// client.
     pub(super) async fn open(topic: Topic, place: &LogPlace) -> Result<Self, LogError> {
         let Some(partition_count) = topic.partition_count().await? else {
             return Err(LogError::Missing(place.address.clone()));
@@ -99,7 +94,7 @@ impl KafkaLog {
         blocking(move || {
             let kept = {
                 let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
-                let left: Vec<Left> = kept.iter().map(Probe::left).collect();
+                let left: Vec<Left> = kept.iter().map(|probe| probe.left).collect();
                 // Open clients: the idle ones, and one for each held permit, including this one.
                 let may_connect = kept.len() <= probing.available_permits();
                 which(&left, place, may_connect).map(|index| kept.remove(index))
@@ -111,7 +106,8 @@ impl KafkaLog {
             let result = work(&mut probe)?;
             probe.rest();
             let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle: Vec<Duration> = kept.iter().map(Probe::idle).collect();
+            let idle = kept.iter().map(|probe| probe.left_at.elapsed());
+            let idle: Vec<Duration> = idle.collect();
             let old: Vec<Probe> = kept.drain(..not_needed(&idle)).collect();
             kept.push(probe);
             drop(kept);

@@ -39,9 +39,6 @@ const OWNERS: [(&str, &str); 8] = [
 
 impl Topic {
     /// Creates the log's topic and the directory's topic, unless they exist.
-    ///
-    /// # Errors
-    /// `Unavailable` if no broker answers or accepts this client.
     pub(in crate::log) async fn create(&self, options: StoreOptions) -> Result<(), LogError> {
         // Ask first: this request gives a better reason than the request below if the brokers
         // refuse the client.
@@ -104,15 +101,15 @@ fn owners(name: &str, replication: i32) -> NewTopic<'_> {
     topic
 }
 
-/// Fails with the first error of `results` that does not say that the topic is as it should be.
+/// Fails with the first error of `results` that is not `expected`.
 fn require(
     operation: &'static str,
     results: Result<Vec<TopicResult>, KafkaError>,
-    is_so: RDKafkaErrorCode,
+    expected: RDKafkaErrorCode,
 ) -> Result<(), LogError> {
     for result in results.map_err(failed(operation))? {
         if let Err((_, code)) = result
-            && code != is_so
+            && code != expected
         {
             return Err(LogError::unavailable(operation, code));
         }

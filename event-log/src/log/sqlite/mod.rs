@@ -83,9 +83,6 @@ fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> LogError {
 
 impl SqliteLog {
     /// Creates the file if it does not exist.
-    ///
-    /// # Errors
-    /// `Unavailable` with SQLite's reason.
     pub(super) async fn create(path: &Path, partition_count: u32) -> Result<(), LogError> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
@@ -104,10 +101,6 @@ impl SqliteLog {
         Ok(())
     }
 
-    /// Opens the log in a file.
-    ///
-    /// # Errors
-    /// `Missing` if the file does not exist; `Unavailable` if it cannot be read.
     pub(super) async fn open(path: &Path, place: &LogPlace) -> Result<Self, LogError> {
         let named = match Named::look(path) {
             Ok(named) => Arc::new(named),

@@ -77,9 +77,6 @@ impl Named {
 
     /// Like [`Self::require`], and also checks that the files beside the log's file are those in
     /// `beside`.
-    ///
-    /// # Errors
-    /// As [`Self::require`].
     pub(super) fn require_with(&self, beside: &Beside) -> Result<(), LogError> {
         self.require()?;
         for (suffix, opened) in BESIDE.into_iter().zip(beside.0) {
