@@ -34,7 +34,10 @@ pub enum LogError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// There is no log at the address.
-    #[error("there is no log at {0}; make one with: annals log create --log {0}")]
+    #[error(
+        "there is no log at {address}; make one with: annals log create --log {address}",
+        address = .0
+    )]
     Missing(LogAddress),
     /// This program was built without the store that keeps the log.
     #[error("this program was built without what reads {0}; use one that has it, such as annals")]
