@@ -220,7 +220,7 @@ impl Desk {
                 }
                 let is_over = !is_open || work.driver.seat().is_done();
                 let now = Instant::now();
-                let is_save_due = work.driver.seat().is_save_due(now >= save_at);
+                let is_save_due = work.driver.seat().owner().is_save_due(now >= save_at);
                 // Also if nothing was saved: otherwise all partitions would save at the first
                 // command.
                 while save_at <= now {
@@ -296,7 +296,7 @@ impl Desk {
 
     /// Writes the local checkpoint, which blocks for long.
     fn save(&self) -> Option<()> {
-        aside(|| self.with(|work| work.driver.seat_mut().save()))
+        aside(|| self.with(|work| work.driver.seat_mut().owner_mut().save()))
     }
 }
 

@@ -192,7 +192,7 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
 
     fn take_reference(&mut self, effects: &impl Effects<C, P, Reply = R>) {
         if let Some(reference) = effects.reference() {
-            self.seat.set_reference(reference);
+            self.seat.owner.set_reference(reference);
         }
     }
 

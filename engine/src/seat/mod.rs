@@ -33,9 +33,8 @@ use event_log::chain::Stop;
 use event_log::directory::Hint;
 use position::{LogId, Offset, Partition, Term};
 
-use crate::clock::Reference;
 use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
-use crate::owner::{Inquired, Inquiry, Lists, LogAction, NotOwning, Now, Owner, Phase, Submission};
+use crate::owner::{Inquired, Inquiry, LogAction, NotOwning, Now, Owner, Phase, Submission};
 use crate::peers::{LinkAnswer, LinkId};
 use heard::Heard;
 
@@ -154,6 +153,19 @@ pub struct Identity {
     pub log: LogId,
 }
 
+impl Identity {
+    /// The hint that this node owns a partition; `None` if other nodes cannot reach it.
+    #[must_use]
+    pub fn hint(&self, term: Term) -> Option<Hint> {
+        Some(Hint {
+            log: self.log,
+            term,
+            node: self.node.clone(),
+            address: self.address.clone()?,
+        })
+    }
+}
+
 /// A node's seat for one partition.
 pub struct Seat<C, P> {
     identity: Identity,
@@ -223,6 +235,12 @@ impl<C: Client, P: Peer> Seat<C, P> {
     #[must_use]
     pub fn owner(&self) -> &Owner<Ticket<C, P>> {
         &self.owner
+    }
+
+    /// The owner, for what does not concern the seat: the reference of its clock, the formats and
+    /// lists of the other nodes, and its local checkpoint.
+    pub fn owner_mut(&mut self) -> &mut Owner<Ticket<C, P>> {
+        &mut self.owner
     }
 
     /// The partition.
@@ -322,24 +340,9 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.said = None;
     }
 
-    /// Sets the newest record format that every node can read, as far as this node knows.
-    pub fn set_read_by_all(&mut self, version: Option<u16>) {
-        self.owner.set_read_by_all(version);
-    }
-
-    /// Notes what is known about the other nodes' lists of acknowledged damage.
-    pub fn set_lists(&mut self, lists: Lists, now: Now) {
-        self.owner.set_lists(lists, now);
-    }
-
     /// From now on, only decides what has begun.
     pub fn stop(&mut self) {
         self.stopping = true;
-    }
-
-    /// Takes a newer reference for this node's clock.
-    pub fn set_reference(&mut self, reference: Reference) {
-        self.owner.set_reference(reference);
     }
 
     /// Takes the present time, and starts what is due.
@@ -389,18 +392,6 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    /// Writes the local checkpoint, if anything has changed.
-    pub fn save(&mut self) {
-        self.owner.save();
-    }
-
-    /// Whether to write the local checkpoint now: enough has changed, or `it_is_time` and anything
-    /// has changed.
-    #[must_use]
-    pub fn is_save_due(&self, it_is_time: bool) -> bool {
-        self.owner.is_save_due(it_is_time)
-    }
-
     /// Whether the seat was stopped and no command is open: in the log, at other nodes, or waiting.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -428,15 +419,6 @@ impl<C: Client, P: Peer> Seat<C, P> {
         }
     }
 
-    fn own_hint(&self, term: Term) -> Option<Hint> {
-        Some(Hint {
-            log: self.identity.log,
-            term,
-            node: self.identity.node.clone(),
-            address: self.identity.address.clone()?,
-        })
-    }
-
     /// Announces what has changed about owning.
     fn tell_moves(&mut self) {
         if self.letting_go && !self.owner.is_letting_go() {
@@ -447,7 +429,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         if self.owner.not_owning().is_none() && term != self.said {
             self.said = term;
             self.actions.push(SeatAction::TookOver);
-            let hint = term.and_then(|term| self.own_hint(term));
+            let hint = term.and_then(|term| self.identity.hint(term));
             self.actions.extend(hint.map(SeatAction::SayOwner));
         }
     }

@@ -152,7 +152,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
 
     /// Asks the owner to hand over; if no other owner is known, goes on at once.
     fn ask_owner(&mut self, now: Now) {
-        let own = self.own_hint(Term(self.owner.chain().term.0 + 1));
+        let own = self.identity.hint(Term(self.owner.chain().term.0 + 1));
         match (self.target().cloned(), own) {
             (Some(owner), Some(successor)) => {
                 self.actions.push(SeatAction::AskOwner { owner, successor });

@@ -124,7 +124,7 @@ impl World {
         let mut world = Self::not_started_with(forgetful(1, store)).started();
         world.command("known");
         world.land();
-        world.seat.save();
+        world.seat.owner.save();
         let now = world.now();
         world.seat.assign(false, now);
         world.seat.expect(there(2), now);

@@ -90,8 +90,8 @@ impl Work {
         };
         let now = self.effects.now();
         let seat = self.driver.seat_mut();
-        seat.set_read_by_all(version);
-        seat.set_lists(lists, now);
+        seat.owner_mut().set_read_by_all(version);
+        seat.owner_mut().set_lists(lists, now);
         if let Some(hint) = known.owners.get(&seat.partition()) {
             seat.learn(hint.clone(), now);
         }

@@ -209,20 +209,34 @@ impl Engine {
             stream: stream.clone(),
             id: id.clone(),
         };
-        match self.inquire(partition, inquiry.clone(), deadline).await? {
+        let inquired = self.inquire(partition, inquiry.clone(), deadline).await?;
+        let up_to = match self.became(partition, inquired) {
+            Ok(outcome) => return outcome,
+            Err(up_to) => up_to,
+        };
+        match self.ask_elsewhere(partition, &inquiry, deadline).await {
+            Some(outcome) => outcome,
+            // No owner can be asked: only what this node has read is known.
+            None if up_to > Position(0) => Ok(self.not_in_log(partition, up_to)),
+            None => Err(turned_away(TurnedAway::NotReady)),
+        }
+    }
+
+    /// What an inquiry's result means.
+    ///
+    /// # Errors
+    /// Another node should be asked; with the position up to which this node has read.
+    fn became(
+        &self,
+        partition: Partition,
+        inquired: Inquired,
+    ) -> Result<Result<Became, SubmitError>, Position> {
+        Ok(match inquired {
             Inquired::Known(answer) => Ok(Became::Answered(answer)),
             Inquired::InFlight => Err(SubmitError::Unknown),
             Inquired::NotKnown { up_to } => Ok(self.not_in_log(partition, up_to)),
-            Inquired::NotHere { up_to } => {
-                let elsewhere = self.ask_elsewhere(partition, &inquiry, deadline).await;
-                match elsewhere {
-                    Some(outcome) => outcome,
-                    // No owner can be asked: only what this node has read is known.
-                    None if up_to > Position(0) => Ok(self.not_in_log(partition, up_to)),
-                    None => Err(turned_away(TurnedAway::NotReady)),
-                }
-            }
-        }
+            Inquired::NotHere { up_to } => return Err(up_to),
+        })
     }
 
     fn not_in_log(&self, partition: Partition, up_to: Position) -> Became {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use event_log::directory::{Directory, DirectoryEntries, Hint, NoDirectory, NodeEntry};
+use event_log::directory::{Directory, DirectoryEntries, NoDirectory, NodeEntry};
 use event_log::log::{EventLog, LogError};
 use event_log::membership::{Assignment, Membership, MembershipOptions};
-use position::{LogId, Partition, Term};
+use position::{LogId, Partition};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,7 +19,7 @@ use super::Engine;
 use crate::clock::LogClock;
 use crate::owner::OwnerSettings;
 use crate::peers::{NoPeers, Peers};
-use crate::seat::Unfit;
+use crate::seat::{Identity, Unfit};
 
 /// How often a node announces itself.
 const SAY_EVERY: Duration = Duration::from_secs(3);
@@ -51,8 +51,7 @@ impl ClusterOptions {
 }
 
 pub(super) struct Cluster {
-    pub(super) node: String,
-    log_id: LogId,
+    pub(super) identity: Identity,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) directory: Arc<dyn Directory>,
     pub(super) known: watch::Receiver<DirectoryEntries>,
@@ -105,8 +104,11 @@ impl Cluster {
         let is_alone = group.is_none();
         let senders = (0..log.partition_count()).map(|_| watch::channel(is_alone).0);
         Ok(Self {
-            node: settings.node.clone(),
-            log_id,
+            identity: Identity {
+                node: settings.node.clone(),
+                address: settings.address.clone(),
+                log: log_id,
+            },
             peers,
             directory,
             known,
@@ -154,15 +156,6 @@ impl Cluster {
         };
         let task = tokio::spawn(following.run(end));
         *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(task);
-    }
-
-    pub(super) fn own_hint(&self, term: Term) -> Option<Hint> {
-        Some(Hint {
-            log: self.log_id,
-            term,
-            node: self.node.clone(),
-            address: self.entry.as_ref()?.address.clone(),
-        })
     }
 
     /// The other nodes that seem to be alive and take partitions, in order of name.

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Engine, Inner, Load, Prepared, Sender, Share, sides};
 use crate::command::{Became, Request, SubmitError, TurnedAway, turned_away};
-use crate::owner::{Inquired, Inquiry};
+use crate::owner::Inquiry;
 use crate::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
 use crate::seat::{Control, Guard, NodeControl};
 
@@ -167,13 +167,10 @@ impl PeerService for Engine {
     ) -> Result<Became, SubmitError> {
         let not_ready = || turned_away(TurnedAway::NotReady);
         self.control(partition).ok_or_else(not_ready)?;
-        match self.inquire(partition, inquiry, deadline).await? {
-            Inquired::Known(answer) => Ok(Became::Answered(answer)),
-            Inquired::InFlight => Err(SubmitError::Unknown),
-            Inquired::NotKnown { up_to } => Ok(self.not_in_log(partition, up_to)),
-            // One hop only, for questions too.
-            Inquired::NotHere { .. } => Err(not_ready()),
-        }
+        let inquired = self.inquire(partition, inquiry, deadline).await?;
+        // One hop only, for questions too.
+        self.became(partition, inquired)
+            .unwrap_or_else(|_| Err(not_ready()))
     }
 
     fn topology(&self) -> Topology {
@@ -182,14 +179,14 @@ impl PeerService for Engine {
         let owners = owners.filter_map(|(partition, desk)| {
             let status = desk.status.borrow().clone();
             let owner = match status.term {
-                Some(term) => self.inner.cluster.own_hint(term),
+                Some(term) => self.inner.cluster.identity.hint(term),
                 None => status.elsewhere,
             };
             Some((partition, owner?))
         });
         Topology {
             log: self.inner.log_id,
-            node: self.inner.cluster.node.clone(),
+            node: self.inner.cluster.identity.node.clone(),
             partition_count: self.partition_count(),
             owners: owners.collect(),
             nodes: known.nodes.clone(),

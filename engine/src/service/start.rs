@@ -20,7 +20,7 @@ use super::shares::{MEMORY_BYTES, Shares};
 use super::yielding::Yielding;
 use super::{Engine, Inner, measure, time};
 use crate::owner::{Entropy, NoStore, Owner, OwnerSettings, StateStore, Store, StoreError};
-use crate::seat::{Desk, Identity, News, Seat, Shared};
+use crate::seat::{Desk, News, Seat, Shared};
 
 /// How many commands may wait for one partition, unless configured otherwise.
 pub const QUEUE_MAX: usize = 1_024;
@@ -136,11 +136,6 @@ impl Engine {
             log_clock: cluster.log_clock.clone(),
             started,
         };
-        let identity = Identity {
-            node: settings.node.clone(),
-            address: settings.address.clone(),
-            log: log_id,
-        };
         let (mut partitions, mut tasks) = (Vec::new(), Vec::new());
         for partition in (0..partition_count).map(Partition) {
             let mut owner = Owner::new(
@@ -157,7 +152,7 @@ impl Engine {
                 known: cluster.known.clone(),
                 stopping: stopped.clone(),
             };
-            let seat = Seat::new(owner, identity.clone());
+            let seat = Seat::new(owner, cluster.identity.clone());
             let (desk, task) = Desk::start(seat, shared.clone(), options.queue_max, news);
             partitions.push(desk);
             tasks.push(task);

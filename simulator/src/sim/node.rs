@@ -203,7 +203,7 @@ impl World {
             }
             let at_start = Reference::at_start(self.node_now(node));
             self.nodes[node].reference = Some(at_start);
-            seat.set_reference(at_start);
+            seat.owner_mut().set_reference(at_start);
             seat.start(Offset(0), false, self.node_now(node));
             tasks.push(Some(Task {
                 driver: Driver::new(seat),
@@ -284,8 +284,8 @@ impl World {
             }
             driver.turn(&mut effects);
             let it_is_time = self.now_us >= task.saved_at_us + SAVE_EVERY_US;
-            if task.seat().is_save_due(it_is_time) {
-                task.driver.seat_mut().save();
+            if task.seat().owner().is_save_due(it_is_time) {
+                task.driver.seat_mut().owner_mut().save();
                 task.saved_at_us = self.now_us;
             }
             if task.seat().is_done() {
@@ -368,7 +368,7 @@ impl World {
     fn end_task(&mut self, node: usize, partition: usize, task: &mut Task) {
         let (driver, mut effects) = self.at_work(node, partition, task);
         driver.end(&mut effects);
-        driver.seat_mut().save();
+        driver.seat_mut().owner_mut().save();
         task.ended = true;
     }
 
