@@ -44,7 +44,7 @@ pub use fair::{FairQueue, Place, Sender};
 pub use input::Input;
 pub(crate) use queue::Load;
 pub use route::Command;
-pub use router::{LocalOwner, Routed, Router, Settled, Step};
+pub use router::{LocalOwner, Routed, Router, Step};
 pub(crate) use shared::{Shared, Status};
 pub use turns::Turns;
 pub(crate) use unfit::Unfit;

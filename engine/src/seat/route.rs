@@ -5,7 +5,7 @@
 use event_log::directory::Hint;
 use position::Term;
 
-use super::{Client, Hindrance, LocalOwner, Peer, Routed, Seat, SeatAction, Settled, Step, Ticket};
+use super::{Client, Hindrance, LocalOwner, Peer, Routed, Seat, SeatAction, Step, Ticket};
 use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Action, LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkEvent, LinkId};
@@ -187,7 +187,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     fn take_own(&mut self, now: Now) -> bool {
         if let Some(error) = self.damage() {
             for command in self.router.take_all() {
-                self.answer_all(command, &error);
+                self.answer_all(command, Err(error.clone()));
             }
             return false;
         }
@@ -253,11 +253,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
                     self.learn(hint.clone(), now);
                 }
                 let settled = self.router.answered(id, sequence, answer, now.monotonic_ms);
-                if let Some(Settled { command, answer }) = settled {
-                    let answer = command.told(answer);
-                    for (client, _) in command.waiters {
-                        self.tell(client, answer.clone());
-                    }
+                if let Some((command, answer)) = settled {
+                    self.answer_all(command, answer);
                 }
             }
             LinkEvent::Broken(reason) => {
@@ -297,8 +294,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
         true
     }
 
-    fn answer_all(&mut self, command: Command<C>, error: &SubmitError) {
-        let answer = command.told(Err(error.clone()));
+    fn answer_all(&mut self, command: Command<C>, answer: Result<Answer, SubmitError>) {
+        let answer = command.told(answer);
         for (client, _) in command.waiters {
             self.tell(client, answer.clone());
         }
@@ -313,12 +310,11 @@ impl<C: Client, P: Peer> Seat<C, P> {
                 .iter()
                 .any(|(client, _)| client.waiter().is_taken());
             command.take_up();
-            let error = if attempted {
-                SubmitError::Unknown
-            } else {
-                turned_away(TurnedAway::Stopping)
+            let error = match attempted {
+                true => SubmitError::Unknown,
+                false => turned_away(TurnedAway::Stopping),
             };
-            self.answer_all(command, &error);
+            self.answer_all(command, Err(error));
         }
     }
 
@@ -327,7 +323,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.stopping = true;
         self.turn_away_waiting();
         for command in self.router.take_all() {
-            self.answer_all(command, &SubmitError::Unknown);
+            self.answer_all(command, Err(SubmitError::Unknown));
         }
         while let Some((_, peer)) = self.from_peers.pop_front() {
             self.moved(peer);
