@@ -25,7 +25,7 @@ pub const TERM_STEP_MAX: u64 = 1_000;
 /// At an acknowledged place, an unlinked commit is accepted as it stands and the chain goes on from
 /// it; an unclaimed commit is left out. In both cases every reader freezes the stream that the
 /// commit's key names: nothing of that stream counts from there on, and all other streams go on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Acknowledged(Arc<BTreeMap<(Partition, Offset), String>>);
 
 impl Acknowledged {
@@ -73,7 +73,7 @@ impl FromIterator<((Partition, Offset), String)> for Acknowledged {
 }
 
 /// What is known of a partition after the records folded so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// The partition.
     pub partition: Partition,

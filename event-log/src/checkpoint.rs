@@ -12,7 +12,7 @@ use crate::damage::{Damage, DamageKind};
 use crate::record::{self, Kind, Record};
 
 /// A reader's place in one partition. The rows made from the log are exactly as of this place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The log that was read; absent while only foreign records were read.
     pub log: Option<LogId>,

@@ -106,7 +106,7 @@ impl KnownBad {
 }
 
 /// Which change is on. Without the feature: none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flaw {
     #[cfg(feature = "known-bad")]
     on: Option<KnownBad>,

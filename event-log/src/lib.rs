@@ -16,6 +16,7 @@ pub mod keyed;
 pub mod known_bad;
 pub mod log;
 pub mod membership;
+pub mod reading;
 pub mod record;
 pub mod subscription;
 pub mod verdict;

@@ -120,7 +120,10 @@ impl<T> Owner<T> {
             }
             return None;
         }
-        let recorded_at = self.speculation.recorded_at.or(self.last_recorded_at);
+        let recorded_at = self
+            .speculation
+            .recorded_at
+            .or(self.reader.last_recorded_at);
         let early = self.is(KnownBad::ForgetsIdsEarly);
         let known = match self.memory.id_of(key, id_key, recorded_at) {
             Ok(known) => known.filter(|_| !early),
@@ -144,7 +147,7 @@ impl<T> Owner<T> {
         let who = (&request.tenant, &request.stream, &request.id);
         let again = |(ticket, _)| (ticket, true);
         self.answer_each(
-            answer_again(&self.chain, who, known),
+            answer_again(&self.reader.chain, who, known),
             waiters.into_iter().map(again).collect(),
         );
         None
@@ -176,12 +179,12 @@ impl<T> Owner<T> {
         let (previous, position) = self
             .speculation
             .head
-            .unwrap_or((self.chain.head, self.chain.position));
+            .unwrap_or((self.reader.chain.head, self.reader.chain.position));
         // Records carry this owner's own claim even if another claim was read since: the owner
         // never writes in another writer's name.
         let claimed = self.claimed;
         let claimed = claimed.filter(|_| !self.is(KnownBad::DecidesBehindAnothersClaim));
-        let (term, writer) = claimed.unwrap_or((self.chain.term, self.chain.writer));
+        let (term, writer) = claimed.unwrap_or((self.reader.chain.term, self.reader.chain.writer));
         let headers = CommitHeaders {
             term,
             writer,
@@ -195,7 +198,7 @@ impl<T> Owner<T> {
         };
         let occurred_at = submission.request.occurred_at.unwrap_or(default);
         let answer =
-            answer_of(&self.chain, &commit, headers.position).ok_or(SubmitError::Failed)?;
+            answer_of(&self.reader.chain, &commit, headers.position).ok_or(SubmitError::Failed)?;
         let events = decided.unwrap_or_default();
         Ok(Made {
             key: key.clone(),
@@ -212,7 +215,10 @@ impl<T> Owner<T> {
     /// When the next commit is recorded, and its business time if the client gives none: the wall
     /// clock's, even if the log is ahead of this clock.
     fn times(&self, now: Now) -> Result<Times, SubmitError> {
-        let last = self.speculation.recorded_at.or(self.last_recorded_at);
+        let last = self
+            .speculation
+            .recorded_at
+            .or(self.reader.last_recorded_at);
         let recorded_at = match last {
             Some(last) if last >= now.wall && self.is(KnownBad::RepeatsRecordedTime) => last,
             Some(last) if last >= now.wall => next_micro(last).map_err(|error| {

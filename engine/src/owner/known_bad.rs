@@ -15,11 +15,11 @@ use crate::command::{SubmitError, TurnedAway};
 impl<T> Owner<T> {
     /// Turns a known-bad change on; it stays on for this owner.
     pub fn set_flaw(&mut self, flaw: Flaw) {
-        self.chain.flaw = flaw;
+        self.reader.chain.flaw = flaw;
     }
 
     pub(super) fn is(&self, bad: KnownBad) -> bool {
-        self.chain.flaw.is(bad)
+        self.reader.chain.flaw.is(bad)
     }
 
     pub(super) fn refuses_now(&self, commit: &Commit) -> bool {
@@ -68,7 +68,7 @@ impl<T> Owner<T> {
     /// Folds the own claim as if no record stood between it and what was folded.
     pub(super) fn skip_to(&mut self, claim: ClaimHeaders, offset: Offset) -> Option<Record> {
         let record = Record::at(offset, claim.record(self.claim_value()));
-        self.chain.judge(&record).ok()?;
+        self.reader.chain.judge(&record).ok()?;
         Some(record)
     }
 }

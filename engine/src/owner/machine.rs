@@ -4,7 +4,6 @@
 
 mod fold;
 pub(in crate::owner) mod image;
-mod prove;
 mod settle;
 mod take_over;
 mod time;
@@ -14,18 +13,16 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use event_log::chain::{Acknowledged, Chain, Orphan, Stop};
-use event_log::checkpoint::Checkpoint;
 use event_log::commit::stream_key;
 use event_log::directory::Hint;
 use event_log::keyed::Keyed;
 use event_log::known_bad::KnownBad;
-use event_log::log::Chunk;
-use event_log::record::{ClaimHeaders, CommitHeaders, NewRecord, Record};
+use event_log::reading::Reader;
+use event_log::record::{ClaimHeaders, CommitHeaders, NewRecord};
 use kernel::Timestamp;
 use kernel::registry::{DecidedEvent, Opaque, Registry};
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 
-use self::prove::{Proof, Reading, Reread};
 use self::without_store::Refusals;
 use super::memory::fingerprint::Fingerprint;
 use super::memory::size::StateSize;
@@ -162,19 +159,14 @@ pub enum Lists {
     Of(BTreeSet<Option<String>>),
 }
 
-/// How far the owner must read before the phase goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Goal {
-    End,
-    Behind(Offset),
-}
-
 /// The owner of one partition. `T` identifies a client that waits for an answer.
 pub struct Owner<T> {
     pub(super) settings: OwnerSettings,
     pub(super) entropy: Box<dyn Entropy>,
     pub(super) memory: Memory,
-    pub(super) chain: Chain,
+    /// What was folded, and what is to be read and proven next. The phase goes on once its goal is
+    /// reached.
+    pub(super) reader: Reader<Now>,
     pub(super) speculation: Speculation,
     /// This owner's records that are not yet found in the log, in order.
     pub(super) window: VecDeque<InFlight<T>>,
@@ -182,15 +174,9 @@ pub struct Owner<T> {
     /// Commands to be decided again, in order: their records are orphans, or they could not be
     /// decided.
     pub(super) again: VecDeque<(Submission, Vec<(T, bool)>)>,
-    /// The latest time at which a commit of the partition was recorded.
-    pub(super) last_recorded_at: Option<Timestamp>,
     pub(super) actions: Vec<Action<T>>,
     pub(super) next_sequence: u64,
     phase: Phase,
-    last: Option<Record>,
-    /// The place of the local checkpoint; used until a record after it was folded.
-    resumed: Option<Checkpoint>,
-    first_offset: Offset,
     /// The last claim of this owner that counted.
     pub(super) claimed: Option<(Term, WriterId)>,
     /// What is known of this node's clock.
@@ -221,22 +207,6 @@ pub struct Owner<T> {
     new_log: Option<LogId>,
     /// The log that was opened; absent: any log is accepted.
     opened_log: Option<LogId>,
-    goal: Option<Goal>,
-    reading: Reading,
-    /// How many reads were requested, which of them was the last to be processed (`taken_up`), and
-    /// which was the last to reach the log's end (`end_was_read_by`).
-    reads: u64,
-    taken_up: u64,
-    end_was_read_by: u64,
-    /// A chunk that was read and waits for a proof that it continues what was folded.
-    held: Option<(Chunk, Now)>,
-    /// The wanted proof that the log is still the one that was folded.
-    proof: Proof,
-    /// The last place up to which the log is known, by reading or by a proof, to hold what was
-    /// folded; with its leader.
-    seen: Option<Checkpoint>,
-    /// The second reading of records that were folded without being read.
-    reread: Option<Reread>,
     /// Whether the local checkpoint was read since the process began.
     has_loaded: bool,
     /// How often the local checkpoint store failed since it last took something.
@@ -248,11 +218,6 @@ pub struct Owner<T> {
     /// When an owner next reads on although nothing is in doubt, as a monotonic time in
     /// milliseconds.
     look_at_ms: u64,
-    /// Whether something happened since the last proof that may mean another log.
-    unproven: bool,
-    /// Whether the read under way was requested after the goal was set. Only then does the end of
-    /// the log that it reports count.
-    end_counts: bool,
     orphans: HashMap<Orphan, u64>,
 }
 
@@ -273,21 +238,17 @@ impl<T> Owner<T> {
             settings,
             entropy,
             memory,
-            chain: Chain {
+            reader: Reader::new(Chain {
                 reads: record_version,
                 ..Chain::genesis(partition)
-            },
+            }),
             speculation: Speculation::default(),
             window: VecDeque::new(),
             window_bytes: 0,
             again: VecDeque::new(),
-            last_recorded_at: None,
             actions: Vec::new(),
             next_sequence: 1,
             phase: Phase::Following,
-            last: None,
-            resumed: None,
-            first_offset: Offset(0),
             claimed: None,
             clock: Clock::default(),
             wanted: true,
@@ -302,22 +263,11 @@ impl<T> Owner<T> {
             found_at: None,
             new_log: None,
             opened_log: None,
-            goal: None,
-            reading: Reading::Nothing,
-            reads: 0,
-            taken_up: 0,
-            end_was_read_by: 0,
-            held: None,
-            proof: Proof::default(),
-            seen: None,
-            reread: None,
             has_loaded: false,
             store_failures: 0,
             refusals: Refusals::default(),
             without_room: false,
             look_at_ms: 0,
-            unproven: false,
-            end_counts: false,
             orphans: HashMap::new(),
         }
     }
@@ -341,13 +291,13 @@ impl<T> Owner<T> {
 
     /// Lets the owner pass damaged places that an operator has acknowledged.
     pub fn pass(&mut self, acknowledged: Acknowledged) {
-        self.chain.acknowledged = acknowledged;
+        self.reader.chain.acknowledged = acknowledged;
     }
 
     /// Begins to follow the partition, from the local checkpoint if there is one. `first_offset` is
     /// the first that the log keeps.
     pub fn start(&mut self, first_offset: Offset) {
-        self.first_offset = first_offset;
+        self.reader.first_offset = first_offset;
         match self.memory.load() {
             Ok(saved) if self.may_stand_at(saved.as_ref()) => self.stand_at(saved),
             Ok(_) => return self.start_over(),
@@ -369,7 +319,7 @@ impl<T> Owner<T> {
     /// The chain as folded so far.
     #[must_use]
     pub fn chain(&self) -> &Chain {
-        &self.chain
+        &self.reader.chain
     }
 
     /// How many orphans were found, by reason.
@@ -441,8 +391,8 @@ impl<T> Owner<T> {
     /// if the newest claim names another list, and either a present node has that list or nothing
     /// is known of other nodes yet.
     fn differs(&self) -> bool {
-        let is_another =
-            self.chain.log.is_some() && self.claimed_list != self.chain.acknowledged.digest();
+        let is_another = self.reader.chain.log.is_some()
+            && self.claimed_list != self.reader.chain.acknowledged.digest();
         is_another
             && match &self.lists {
                 Lists::Alone => false,
@@ -461,8 +411,10 @@ impl<T> Owner<T> {
 
     /// The acknowledged places of the partition up to `last`.
     fn acknowledged_up_to(&self, last: Offset) -> Vec<Offset> {
-        let acknowledged = &self.chain.acknowledged;
-        acknowledged.up_to(self.chain.partition, last).collect()
+        let acknowledged = &self.reader.chain.acknowledged;
+        acknowledged
+            .up_to(self.reader.chain.partition, last)
+            .collect()
     }
 
     /// Whether the owner can go on from a local checkpoint, or from the log's beginning (`None`).
@@ -493,7 +445,7 @@ impl<T> Owner<T> {
     /// The term of this owner's last claim that counted, if no other claim has counted since.
     #[must_use]
     pub fn held_term(&self) -> Option<Term> {
-        self.holds().then_some(self.chain.term)
+        self.holds().then_some(self.reader.chain.term)
     }
 
     /// Whether an append may be handed to the log now. Under a claim that is in doubt, lost or
@@ -514,14 +466,14 @@ impl<T> Owner<T> {
     /// The number that the next requested read will have.
     #[must_use]
     pub fn next_read(&self) -> u64 {
-        self.reads + 1
+        self.reader.reads + 1
     }
 
     /// The last read that came to the log's end. Everything that the log held when this read was
     /// requested is folded.
     #[must_use]
     pub fn end_was_read_by(&self) -> u64 {
-        self.end_was_read_by
+        self.reader.end_was_read_by
     }
 
     /// Whether the owner was asked to let go and has not yet done so.
@@ -562,11 +514,14 @@ impl<T> Owner<T> {
         if self.speculation.ids.contains_key(&key) || self.again.iter().any(is_open) {
             return Inquired::InFlight;
         }
-        let up_to = self.chain.position;
-        match self.memory.id(&stream_key, &key, self.last_recorded_at) {
+        let up_to = self.reader.chain.position;
+        match self
+            .memory
+            .id(&stream_key, &key, self.reader.last_recorded_at)
+        {
             Ok(Some(known)) => {
                 let who = (&inquiry.tenant, &inquiry.stream, &inquiry.id);
-                Inquired::Known(answer_again(&self.chain, who, known))
+                Inquired::Known(answer_again(&self.reader.chain, who, known))
             }
             Err(_) => Inquired::InFlight,
             Ok(None) if self.phase == Phase::Owning => Inquired::NotKnown { up_to },

@@ -27,12 +27,12 @@ const SPARE_PART: usize = 4;
 
 impl<T> Owner<T> {
     pub(super) fn fold(&mut self, record: Record) -> Result<(), Stop> {
-        let verdict = self.chain.judge(&record)?;
+        let verdict = self.reader.chain.judge(&record)?;
         let is_acknowledged = self.is_acknowledged(record.offset);
         if is_acknowledged && !matches!(verdict, Verdict::Commit(_)) {
             // An acknowledged place may freeze a stream even if its record is not a commit that
             // counts.
-            verdict::content(&self.chain, &verdict, &record, &mut self.memory)?;
+            verdict::content(&self.reader.chain, &verdict, &record, &mut self.memory)?;
         }
         match verdict {
             Verdict::Claim(claim, position) => {
@@ -60,9 +60,8 @@ impl<T> Owner<T> {
                         address,
                     })
                 });
-                tracing::debug!(partition = %self.chain.partition, term = %claim.term, "claim");
+                tracing::debug!(partition = %self.reader.chain.partition, term = %claim.term, "claim");
                 self.note_claim(claim, &record);
-                self.last = Some(record);
             }
             Verdict::Commit(headers) => {
                 if !is_acknowledged && self.is_own_next(headers) {
@@ -70,17 +69,15 @@ impl<T> Owner<T> {
                     let offset = record.offset;
                     self.found_at = record.appended_at_ms.map(|at| (entry.sent_at.wall, at));
                     self.verified(entry, offset);
-                    self.last = Some(record);
                 } else {
                     self.fold_commit(&record, &verdict, headers.position)?;
-                    self.last = Some(record);
                 }
             }
             Verdict::Orphan(reason) => {
                 *self.orphans.entry(reason).or_default() += 1;
-                self.last = Some(record);
             }
         }
+        self.reader.last = Some(record);
         Ok(())
     }
 
@@ -89,7 +86,7 @@ impl<T> Owner<T> {
     fn is_own_next(&self, headers: CommitHeaders) -> bool {
         self.window.front().is_some_and(|entry| {
             entry.headers == headers
-                && (entry.head == self.chain.head || self.is(KnownBad::KnowsOwnByHeaders))
+                && (entry.head == self.reader.chain.head || self.is(KnownBad::KnowsOwnByHeaders))
         })
     }
 
@@ -118,16 +115,17 @@ impl<T> Owner<T> {
         verdict: &Verdict,
         position: Position,
     ) -> Result<(), Stop> {
-        match verdict::content(&self.chain, verdict, record, &mut self.memory)? {
+        match verdict::content(&self.reader.chain, verdict, record, &mut self.memory)? {
             Content::Commit(commit) => {
                 // In older records, the recorded time may stand still or go back.
-                self.last_recorded_at = self.last_recorded_at.max(Some(commit.recorded_at));
+                self.reader.last_recorded_at =
+                    self.reader.last_recorded_at.max(Some(commit.recorded_at));
                 let key = record.key.as_deref().unwrap_or_default();
                 let frozen = self.memory.frozen_count();
                 self.memory.fold(key, &commit, (record.offset, position));
                 if self.is(KnownBad::StopsWhereRulesFail) && self.memory.frozen_count() > frozen {
                     return Err(Stop::Damage(Damage {
-                        partition: self.chain.partition,
+                        partition: self.reader.chain.partition,
                         offset: record.offset,
                         kind: DamageKind::Unreadable("the rules fail".to_owned()),
                     }));
@@ -142,15 +140,15 @@ impl<T> Owner<T> {
 
     /// Whether an operator has acknowledged this place as damaged.
     fn is_acknowledged(&self, offset: Offset) -> bool {
-        let acknowledged = &self.chain.acknowledged;
-        acknowledged.contains(self.chain.partition, offset)
+        let acknowledged = &self.reader.chain.acknowledged;
+        acknowledged.contains(self.reader.chain.partition, offset)
     }
 
     /// Folds a record of this owner that the log holds, and answers.
     pub(super) fn verified(&mut self, entry: InFlight<T>, offset: Offset) {
         let size = entry.record.value.as_ref().map_or(0, Bytes::len);
         self.window_bytes = self.window_bytes.saturating_sub(size);
-        self.last_recorded_at = Some(entry.recorded_at);
+        self.reader.last_recorded_at = Some(entry.recorded_at);
         let state = self.forget_speculation(&entry);
         self.memory.fold_own(OwnCommit {
             key: &entry.key,
@@ -169,7 +167,7 @@ impl<T> Owner<T> {
             decision: &entry.answer.decision,
         });
         self.answer_each(entry.answer, entry.waiters);
-        self.last = Some(Record::at(offset, entry.record));
+        self.reader.last = Some(Record::at(offset, entry.record));
     }
 
     /// Gives an answer to all clients that wait. The flag of each says whether it gets a

@@ -8,13 +8,9 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
-use event_log::chain::Chain;
-use event_log::checkpoint::Checkpoint;
-use event_log::record::record_hash;
 use kernel::registry::Registry;
-use position::{Offset, RecordHash};
 
-use super::{InFlight, Owner, Phase, Proof, Reread, Speculation, SpeculativeStream};
+use super::{InFlight, Owner, Phase, Speculation, SpeculativeStream};
 use crate::owner::memory::image::{category_of, digest_state};
 use crate::owner::{Entropy, StateStore, Submission};
 
@@ -45,18 +41,12 @@ impl<T: Clone> Owner<T> {
             settings: self.settings.clone(),
             entropy,
             memory: self.memory.fork(store),
-            chain: self.chain.clone(),
+            reader: self.reader.clone(),
             speculation: self.speculation.fork(self.memory.registry()),
             window: self.window.clone(),
             again: self.again.clone(),
             actions: self.actions.clone(),
             phase: self.phase.clone(),
-            last: self.last.clone(),
-            resumed: self.resumed.clone(),
-            held: self.held.clone(),
-            proof: self.proof.clone(),
-            seen: self.seen.clone(),
-            reread: self.reread.clone(),
             claimed_list: self.claimed_list.clone(),
             lists: self.lists.clone(),
             holder: self.holder.clone(),
@@ -113,18 +103,14 @@ impl<T: Hash> Owner<T> {
             settings: _,
             entropy: _,
             memory,
-            chain,
+            reader,
             speculation,
             window,
             window_bytes,
             again,
-            last_recorded_at,
             actions,
             next_sequence,
             phase,
-            last,
-            resumed,
-            first_offset,
             claimed,
             clock: _,
             wanted,
@@ -136,15 +122,6 @@ impl<T: Hash> Owner<T> {
             sent_after_read,
             found_at: _,
             new_log,
-            goal,
-            reading,
-            reads: _,
-            taken_up: _,
-            end_was_read_by: _,
-            held,
-            proof,
-            seen,
-            reread,
             claimed_list,
             lists,
             has_loaded,
@@ -152,13 +129,11 @@ impl<T: Hash> Owner<T> {
             refusals,
             without_room,
             look_at_ms: _,
-            unproven,
-            end_counts,
             orphans: _,
             opened_log: _,
         } = self;
         memory.digest(hasher);
-        digest_chain(chain, hasher);
+        reader.digest(hasher);
         speculation.digest(memory.registry(), hasher);
         window.len().hash(hasher);
         window.iter().for_each(|entry| digest_entry(entry, hasher));
@@ -167,73 +142,13 @@ impl<T: Hash> Owner<T> {
             digest_submission(submission, hasher);
             waiters.hash(hasher);
         }
-        (window_bytes, last_recorded_at, actions.len(), next_sequence).hash(hasher);
+        (window_bytes, actions.len(), next_sequence, claimed).hash(hasher);
         digest_phase(phase, hasher);
-        last.as_ref()
-            .map(|last| (last.offset, record_hash(last)))
-            .hash(hasher);
-        (place_digest(resumed), first_offset, claimed).hash(hasher);
         let holder = holder.as_ref().map(|hint| (hint.term, &hint.address));
         (wanted, letting_go, holder, sent_after_read, new_log).hash(hasher);
-        std::mem::discriminant(goal).hash(hasher);
-        if let Some(goal) = goal {
-            goal.hash(hasher);
-        }
-        (reading, end_counts, unproven).hash(hasher);
         (store_failures, without_room, refusals.given_up, has_loaded).hash(hasher);
-        let held = held.as_ref().map(|(chunk, _)| {
-            (
-                chunk.next,
-                chunk.at_end,
-                chunk.records.last().map(record_hash),
-            )
-        });
-        held.hash(hasher);
-        let Proof {
-            place,
-            is_asked,
-            answer_is_old,
-        } = proof;
-        (place_digest(place), is_asked, answer_is_old).hash(hasher);
-        let seen_under = seen.as_ref().map(|seen| seen.leader_epoch);
-        (place_digest(seen), seen_under).hash(hasher);
         (claimed_list, lists).hash(hasher);
-        reread.is_some().hash(hasher);
-        if let Some(Reread {
-            from,
-            chain,
-            next,
-            to,
-        }) = reread
-        {
-            digest_chain(chain, hasher);
-            (place_digest(from), next, to.offset, to.record_hash).hash(hasher);
-        }
     }
-}
-
-/// What identifies a place.
-fn place_digest(place: &Option<Checkpoint>) -> Option<(Offset, RecordHash)> {
-    let place = place.as_ref()?;
-    Some((place.offset, place.record_hash))
-}
-
-fn digest_chain(chain: &Chain, hasher: &mut impl Hasher) {
-    let Chain {
-        partition,
-        log,
-        version,
-        term,
-        writer,
-        head,
-        position,
-        accepted_offset,
-        reads: _,
-        acknowledged: _,
-        flaw: _,
-    } = chain;
-    (partition, log, version, term, writer).hash(hasher);
-    (head, position, accepted_offset).hash(hasher);
 }
 
 fn digest_entry<T: Hash>(entry: &InFlight<T>, hasher: &mut impl Hasher) {

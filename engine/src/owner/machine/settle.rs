@@ -4,16 +4,16 @@
 //! counts without being read; everything else is looked up in the log.
 
 use event_log::chain::Stop;
-use event_log::checkpoint::Checkpoint;
 use event_log::damage::{Damage, DamageKind};
 use event_log::known_bad::KnownBad;
 use event_log::log::Appended;
+use event_log::reading::Goal;
 use event_log::record::Record;
 use kernel::{Timestamp, explained};
 use position::Offset;
 
 use super::without_store::Refusals;
-use super::{Goal, Owner, Phase};
+use super::{Owner, Phase};
 use crate::owner::memory::Standing;
 use crate::owner::{Action, LogAction, NotOwning, Now};
 
@@ -48,7 +48,7 @@ impl<T> Owner<T> {
                 && let (Phase::Claiming { claim, .. }, Some(at)) = (&self.phase, appended.offset)
                 && let Some(record) = self.skip_to(*claim, at)
             {
-                self.last = Some(record);
+                self.reader.last = Some(record);
                 return self.own(now);
             }
             return self.claim_acknowledged(appended.offset, now);
@@ -68,7 +68,7 @@ impl<T> Owner<T> {
         if self.phase != Phase::Owning {
             return;
         }
-        let behind_last = appended.offset == Some(self.next_offset());
+        let behind_last = appended.offset == Some(self.reader.next_offset());
         if self.is(KnownBad::AnswersOnAcknowledgement)
             || (self.is(KnownBad::AnswersNotTheOldest) && behind_last)
         {
@@ -79,7 +79,7 @@ impl<T> Owner<T> {
             return self.doubt();
         }
         if let Some(offset) = appended.offset
-            && offset < self.next_offset()
+            && offset < self.reader.next_offset()
         {
             if sequence < self.sent_after_read {
                 // The record was read before its acknowledgement came, and did not count.
@@ -87,7 +87,7 @@ impl<T> Owner<T> {
             }
             let reason = "an append was acknowledged at an offset that had been read before";
             let kind = DamageKind::ProofFailed(reason.to_owned());
-            let partition = self.chain.partition;
+            let partition = self.reader.chain.partition;
             return self.stop(Stop::Damage(Damage {
                 partition,
                 offset,
@@ -106,13 +106,13 @@ impl<T> Owner<T> {
         let Some(offset) = offset else {
             return self.read_to(Goal::End);
         };
-        if offset < self.next_offset() {
+        if offset < self.reader.next_offset() {
             return self.reached(now);
         }
-        let is_proven = !self.unproven && self.held.is_none();
         if let Phase::Claiming { claim, .. } = &self.phase
-            && offset == self.next_offset()
-            && is_proven
+            && offset == self.reader.next_offset()
+            && !self.reader.is_suspicious
+            && !self.reader.awaits_proof()
         {
             let record = Record::at(offset, claim.record(self.claim_value()));
             return match self.fold(record) {
@@ -157,18 +157,20 @@ impl<T> Owner<T> {
     /// Answers the oldest unverified appends, as long as each stands right after the last verified
     /// offset; for any other acknowledged append, reads the log.
     pub(super) fn settle(&mut self, now: Now) {
-        if self.goal.is_some() {
+        if self.reader.goal.is_some() {
             return;
         }
         while let Some(front) = self.window.front()
             && let Some(Some(offset)) = front.acknowledged
-            && offset == self.next_offset()
+            && offset == self.reader.next_offset()
         {
-            if !self.chain.is_continued_by(&front.headers) {
+            if !self.reader.chain.is_continued_by(&front.headers) {
                 return self.doubt();
             }
             let entry = self.window.pop_front().expect("it was looked at");
-            self.chain.accept_commit(entry.headers, entry.head, offset);
+            self.reader
+                .chain
+                .accept_commit(entry.headers, entry.head, offset);
             self.verified(entry, offset);
         }
         if self.memory.is_stale() {
@@ -187,7 +189,7 @@ impl<T> Owner<T> {
 
     /// The log was read up to everything that was acknowledged when the reading began.
     pub(super) fn settle_gap(&mut self, now: Now) {
-        let next = self.next_offset();
+        let next = self.reader.next_offset();
         // Acknowledged, read past, and not accepted: the append is an orphan.
         let orphaned = self
             .window
@@ -224,7 +226,7 @@ impl<T> Owner<T> {
     /// was sent.
     pub(in crate::owner) fn doubt(&mut self) {
         tracing::warn!(
-            partition = %self.chain.partition,
+            partition = %self.reader.chain.partition,
             in_flight = self.window.len(),
             "appends are in doubt; reading the log"
         );
@@ -233,7 +235,7 @@ impl<T> Owner<T> {
             return self.go_back();
         }
         // An append may fail because the log lost what it had acknowledged.
-        self.unproven = true;
+        self.reader.is_suspicious = true;
         self.read_to(Goal::End);
     }
 
@@ -298,14 +300,13 @@ impl<T> Owner<T> {
         if !self.is_save_due(true) {
             return;
         }
-        let Some(last) = &self.last else {
+        let Some(checkpoint) = self.reader.place() else {
             return;
         };
-        let checkpoint = Checkpoint::new(&self.chain, last, self.last_recorded_at);
         let standing = Standing {
             acknowledged: self.acknowledged_up_to(checkpoint.offset),
             checkpoint,
-            seen: self.seen.clone(),
+            seen: self.reader.seen.clone(),
             holder: self.holder.clone(),
             claimed_list: self.claimed_list.clone(),
         };
@@ -318,7 +319,7 @@ impl<T> Owner<T> {
             Err(error) => {
                 let error = explained(&error);
                 if self.refusals.reason.is_none() {
-                    let partition = self.chain.partition;
+                    let partition = self.reader.chain.partition;
                     tracing::warn!(
                         error,
                         %partition,

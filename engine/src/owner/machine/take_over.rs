@@ -1,21 +1,22 @@
 //! Taking a partition over: prove, fold to the end, ask the present owner to hand over, claim, fold
 //! to the own claim. Also letting the partition go, and what follows a lost claim or a stop.
 //!
-//! Deliberately absent: how a record is folded (`fold`), what an acknowledgement means (`settle`),
-//! and a local store that fails (`without_store`).
+//! Deliberately absent: what is read and proven, and when (`event_log::reading`), how a record is
+//! folded (`fold`), what an acknowledgement means (`settle`), and a local store that fails
+//! (`without_store`).
 
 use bytes::Bytes;
-use event_log::chain::{Chain, Stop};
+use event_log::chain::Stop;
 use event_log::claim::Claim;
 use event_log::known_bad::KnownBad;
 use event_log::log::Chunk;
-use event_log::record::ClaimHeaders;
+use event_log::reading::{Goal, Step};
+use event_log::record::{ClaimHeaders, Record};
 use kernel::{Timestamp, explained};
 use position::{Offset, Term, WriterId};
 use uuid::Uuid;
 
-use super::prove::Reading;
-use super::{Goal, Owner, Phase, Speculation};
+use super::{Owner, Phase, Speculation};
 use crate::command::SubmitError;
 use crate::owner::store::Saved;
 use crate::owner::{Action, LogAction, NotOwning, Now};
@@ -62,7 +63,7 @@ impl<T> Owner<T> {
             // meanwhile, this claim loses. The records that are there by now are read while the
             // claim is on its way.
             self.claim(now);
-            self.request_read();
+            self.read_once();
         } else {
             self.stand_by(now);
         }
@@ -75,7 +76,7 @@ impl<T> Owner<T> {
             return;
         }
         match end {
-            Some(end) if end != self.next_offset() => self.resume(),
+            Some(end) if end != self.reader.next_offset() => self.resume(),
             Some(_) | None => self.stand_by(now),
         }
     }
@@ -90,9 +91,9 @@ impl<T> Owner<T> {
     /// Reads up to the present end of the log, unless reading is under way already.
     pub fn read_to_end(&mut self) {
         match self.phase {
-            Phase::Owning if !self.is_reading() => {
-                self.unproven = true;
-                self.request_read();
+            Phase::Owning if !self.reader.is_busy() => {
+                self.reader.is_suspicious = true;
+                self.read_once();
             }
             _ => self.look(),
         }
@@ -125,7 +126,7 @@ impl<T> Owner<T> {
         if self.without_room {
             return self.await_room();
         }
-        self.goal = None;
+        self.reader.goal = None;
         let every_ms = self.settings.standby_read_every_ms;
         self.phase = Phase::StandingBy {
             read_at_ms: every_ms.map(|every_ms| now.monotonic_ms + every_ms),
@@ -152,12 +153,9 @@ impl<T> Owner<T> {
 
     /// Reads on after the last folded record, with a proof.
     pub(super) fn resume(&mut self) {
-        let nothing_folded = self.last.is_none() && self.resumed.is_none();
-        if nothing_folded || self.is(KnownBad::NeverProves) {
-            self.follow();
-        } else {
-            self.prove();
-        }
+        self.phase = Phase::Proving;
+        let step = self.reader.prove();
+        self.carry_out(step);
     }
 
     /// Deletes the local state and folds from the first record.
@@ -167,57 +165,49 @@ impl<T> Owner<T> {
             tracing::warn!(error, "the local checkpoint store could not be cleared");
         }
         self.stand_at(None);
-        self.follow();
+        self.catch_up();
     }
 
     /// Moves to the place of the local checkpoint, or before the first record.
     pub(super) fn stand_at(&mut self, saved: Option<Saved>) {
-        let partition = self.chain.partition;
-        let (checkpoint, seen, holder) = match saved {
-            Some(saved) => {
-                self.claimed_list = saved.claimed_list;
-                (Some(saved.checkpoint), saved.seen, saved.holder)
-            }
-            None => {
-                self.claimed_list = None;
-                (None, None, None)
-            }
-        };
-        let chain = checkpoint.as_ref().map(|place| place.chain(partition));
-        self.go_on_with(chain.unwrap_or_else(|| Chain::genesis(partition)));
-        self.last = None;
-        self.seen = seen;
+        let known = saved.map(|it| (Some(it.checkpoint), it.seen, it.holder, it.claimed_list));
+        let (place, seen, holder, claimed_list) = known.unwrap_or_default();
+        self.reader.stand_at(place, seen);
         self.holder = holder;
-        self.last_recorded_at = checkpoint.as_ref().and_then(|place| place.last_recorded_at);
-        self.resumed = checkpoint;
-        self.stop_reading();
+        self.claimed_list = claimed_list;
     }
 
-    pub(super) fn go_on_with(&mut self, chain: Chain) {
-        let acknowledged = std::mem::take(&mut self.chain.acknowledged);
-        self.chain = Chain {
-            acknowledged,
-            reads: self.chain.reads,
-            flaw: self.chain.flaw,
-            ..chain
-        };
+    /// Does what the reader needs next.
+    fn carry_out(&mut self, step: Step<Now>) {
+        match step {
+            Step::Wait => {}
+            Step::Read(from) => self.actions.push(Action::Log(LogAction::Read { from })),
+            Step::Prove(offset) => self.actions.push(Action::Log(LogAction::Prove { offset })),
+            Step::Fold(chunk, now) => self.take_up(chunk, now),
+            Step::Proven => self.catch_up(),
+            Step::Changed(stop) => self.stop(stop),
+            // It gave answers about records that are gone.
+            Step::Disproven(stop) if self.claimed.is_some() => self.stop(stop),
+            Step::Disproven(stop) => {
+                tracing::warn!(%stop, "the local checkpoint is not of this log as it is now; folding again");
+                self.start_over();
+            }
+        }
     }
 
-    pub(super) fn follow(&mut self) {
+    fn catch_up(&mut self) {
         self.phase = Phase::Following;
         self.read_to(Goal::End);
     }
 
-    pub(super) fn next_offset(&self) -> Offset {
-        let last = self.last.as_ref().map(|record| record.offset);
-        last.or(self.resumed.as_ref().map(|place| place.offset))
-            .map_or(self.first_offset, Offset::next)
+    pub(super) fn read_to(&mut self, goal: Goal) {
+        let step = self.reader.read_to(goal);
+        self.carry_out(step);
     }
 
-    pub(super) fn read_to(&mut self, goal: Goal) {
-        self.goal = Some(goal);
-        self.end_counts = !self.is_reading();
-        self.request_read();
+    fn read_once(&mut self) {
+        let step = self.reader.read_once();
+        self.carry_out(step);
     }
 
     /// Reads on, and proves that the log still holds what was folded, while commands go on.
@@ -225,35 +215,51 @@ impl<T> Owner<T> {
         let Some(every_ms) = self.settings.look_every_ms else {
             return;
         };
-        if now.monotonic_ms >= self.look_at_ms && self.held.is_none() {
+        if now.monotonic_ms >= self.look_at_ms && !self.reader.awaits_proof() {
             self.look_at_ms = now.monotonic_ms + every_ms;
             self.speculation.drop_spares();
-            self.unproven = true;
-            self.request_read();
+            self.reader.is_suspicious = true;
+            self.read_once();
         }
     }
 
-    /// Takes a requested chunk of the log. If it may belong to another log, nothing of it is folded
-    /// before a proof.
+    /// Takes a requested chunk of the log.
     pub fn read(&mut self, chunk: Chunk, now: Now) {
-        if std::mem::replace(&mut self.reading, Reading::Nothing) == Reading::NotWanted {
-            return self.read_on();
-        }
-        let Some(chunk) = self.read_again(chunk) else {
-            return;
-        };
-        self.taken_up = self.reads;
-        match self.phase {
-            Phase::Stopped(_) => {}
-            _ if self.may_be_another_log(&chunk) => self.hold(chunk, now),
-            _ => self.take_up(chunk, now),
+        if !matches!(self.phase, Phase::Stopped(_)) {
+            let step = self.reader.read(chunk, now);
+            self.carry_out(step);
         }
     }
 
-    pub(super) fn take_up(&mut self, chunk: Chunk, now: Now) {
-        let is_all_seen = self.is_all_seen();
+    /// Takes the answer to a [`LogAction::Prove`]: the log's end, and its record at `offset`.
+    pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
+        let step = self.reader.proven(offset, end, found);
+        self.carry_out(step);
+    }
+
+    /// Notes that a proof could not be made.
+    pub fn proof_failed(&mut self) {
+        let step = self.reader.proof_failed();
+        self.carry_out(step);
+    }
+
+    /// Notes that a read failed.
+    pub fn read_failed(&mut self) {
+        let step = self.reader.read_failed();
+        self.carry_out(step);
+    }
+
+    /// Notes that the log has no record at the offset to be read.
+    pub fn offset_gone(&mut self, now: Now) {
+        let step = self.reader.offset_gone(now);
+        self.carry_out(step);
+    }
+
+    /// Folds a chunk of the log.
+    fn take_up(&mut self, chunk: Chunk, now: Now) {
+        let were_seen = self.reader.is_all_seen();
         for record in chunk.records {
-            if record.offset < self.next_offset() {
+            if record.offset < self.reader.next_offset() {
                 continue;
             }
             if let Err(stop) = self.fold(record) {
@@ -263,33 +269,18 @@ impl<T> Owner<T> {
                 return self.go_back();
             }
         }
-        if chunk.at_end {
-            self.end_was_read_by = self.taken_up;
-        }
-        self.note_seen(is_all_seen);
+        self.reader.folded(chunk.at_end, were_seen);
         self.sent_after_read = self.next_sequence;
         if self.phase == Phase::Owning && !self.may_go_on() {
             // Nothing is decided any more, however much is still to be read.
             return self.doubt();
         }
-        let Some(goal) = self.goal else {
-            if self.phase == Phase::Owning {
-                self.compare_what_was_found(now);
-                self.settle_gap(now);
-            }
-            return;
-        };
-        let at_end = chunk.at_end && self.end_counts;
-        let reached = match goal {
-            Goal::End => at_end,
-            Goal::Behind(offset) => at_end || self.next_offset() > offset,
-        };
-        if reached {
-            self.goal = None;
-            self.reached(now);
-        } else {
-            self.end_counts = true;
-            self.request_read();
+        if self.phase == Phase::Owning && self.reader.goal.is_none() {
+            return self.reached(now);
+        }
+        match self.reader.go_on(chunk.at_end) {
+            Some(step) => self.carry_out(step),
+            None => self.reached(now),
         }
     }
 
@@ -298,7 +289,7 @@ impl<T> Owner<T> {
     /// a record that is not in the chain.
     fn may_go_on(&self) -> bool {
         let front = self.window.front();
-        let continues = front.is_none_or(|entry| self.chain.is_continued_by(&entry.headers));
+        let continues = front.is_none_or(|entry| self.reader.chain.is_continued_by(&entry.headers));
         (self.holds() && continues) || self.is(KnownBad::DecidesBehindAnothersClaim)
     }
 
@@ -318,7 +309,8 @@ impl<T> Owner<T> {
         match &self.phase {
             Phase::Following => self.caught_up(now),
             Phase::Claiming { claim, counts, .. } => {
-                let by_term = self.is(KnownBad::OwnsByTermAlone) && claim.term == self.chain.term;
+                let by_term =
+                    self.is(KnownBad::OwnsByTermAlone) && claim.term == self.reader.chain.term;
                 if *counts || by_term {
                     self.own(now)
                 } else {
@@ -364,11 +356,11 @@ impl<T> Owner<T> {
         if self.clock_is_off(now) {
             return self.back_off(now, NotOwning::TakingOver);
         }
-        let Some(log) = self.chain.log.or(self.new_log) else {
+        let Some(log) = self.reader.chain.log.or(self.new_log) else {
             return self.back_off(now, NotOwning::TakingOver);
         };
         let claim = ClaimHeaders {
-            term: Term(self.chain.term.0 + 1),
+            term: Term(self.reader.chain.term.0 + 1),
             writer: WriterId(uuid::Builder::from_random_bytes(self.entropy.writer()).into_uuid()),
             log,
             version: self.record_version,
@@ -395,7 +387,7 @@ impl<T> Owner<T> {
             node: self.settings.node.clone(),
             address: self.settings.address.clone(),
             idempotency_window_ms: self.settings.idempotency_window_ms,
-            acknowledged: self.chain.acknowledged.digest(),
+            acknowledged: self.reader.chain.acknowledged.digest(),
             copied: None,
         };
         value.to_value()
@@ -407,7 +399,7 @@ impl<T> Owner<T> {
         self.phase = Phase::Owning;
         let every_ms = self.settings.look_every_ms.unwrap_or_default();
         self.look_at_ms = now.monotonic_ms + every_ms;
-        self.claimed = Some((self.chain.term, self.chain.writer));
+        self.claimed = Some((self.reader.chain.term, self.reader.chain.writer));
         self.speculation = Speculation::default();
         self.window_bytes = 0;
         if self.is(KnownBad::ForgetsIdsAtTakeOver) {
@@ -458,7 +450,7 @@ impl<T> Owner<T> {
             _ => self.settings.back_off_ms,
         };
         let pause_ms = least_ms * (256 + chance) / 256;
-        self.goal = None;
+        self.reader.goal = None;
         self.phase = Phase::BackingOff {
             until_ms: now.monotonic_ms + pause_ms,
             reason,
@@ -467,7 +459,7 @@ impl<T> Owner<T> {
 
     /// Whether no other claim has counted since ours.
     pub(super) fn holds(&self) -> bool {
-        self.claimed == Some((self.chain.term, self.chain.writer))
+        self.claimed == Some((self.reader.chain.term, self.reader.chain.writer))
     }
 
     /// Stops for good: the log is no longer the one that was opened.
@@ -479,8 +471,7 @@ impl<T> Owner<T> {
 
     pub(super) fn stop(&mut self, stop: Stop) {
         tracing::error!(%stop, "the owner stops: an operator must look at the log");
-        self.goal = None;
-        self.stop_reading();
+        self.reader.stop();
         self.letting_go = false;
         self.phase = Phase::Stopped(stop);
         let window = std::mem::take(&mut self.window)

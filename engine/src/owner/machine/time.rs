@@ -22,7 +22,7 @@ impl<T> Owner<T> {
             true => i64::MAX,
             false => self.settings.clock_skew_max_ms,
         };
-        let partition = self.chain.partition;
+        let partition = self.reader.chain.partition;
         match self.clock.look(now, most_ms) {
             Change::None => {}
             Change::WentOff(off) => {
@@ -43,11 +43,11 @@ impl<T> Owner<T> {
 
     /// Warns once that the log's recorded times are ahead of this clock.
     pub(super) fn tell_if_log_is_ahead(&mut self, now: Now) {
-        if let Some(last) = self.last_recorded_at
+        if let Some(last) = self.reader.last_recorded_at
             && self.clock.tells_ahead(last, now)
         {
             tracing::warn!(
-                partition = %self.chain.partition,
+                partition = %self.reader.chain.partition,
                 last_recorded_at = %last,
                 "the log is ahead of this clock: whoever wrote it had a clock that was. Recorded times go \
                  on from there, a microsecond each, until this clock has reached them"

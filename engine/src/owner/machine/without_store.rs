@@ -37,7 +37,7 @@ impl<T> Owner<T> {
         if !std::mem::replace(&mut self.without_room, true) {
             self.refusals.given_up += 1;
             self.refusals.bytes = self.memory.unsaved_bytes();
-            let partition = self.chain.partition;
+            let partition = self.reader.chain.partition;
             tracing::error!(%partition, "given up: {}", self.without_store());
         }
         match &self.phase {
@@ -65,8 +65,7 @@ impl<T> Owner<T> {
     pub(super) fn await_room(&mut self) {
         self.release();
         self.memory.drop_all();
-        self.goal = None;
-        self.stop_reading();
+        self.reader.stop();
         self.phase = Phase::AwaitingStore { retry_at_ms: None };
     }
 
@@ -82,7 +81,7 @@ impl<T> Owner<T> {
 
     /// Waits for the local checkpoint; after too many failures in a row, folds the log without it.
     pub(super) fn await_store(&mut self, reason: &dyn Display) {
-        let partition = self.chain.partition;
+        let partition = self.reader.chain.partition;
         match self.store_failures {
             0 => tracing::warn!(%reason, %partition, "waiting for the local checkpoint store"),
             _ => {
@@ -95,8 +94,7 @@ impl<T> Owner<T> {
             return self.start_over();
         }
         self.release_unless_mine();
-        self.goal = None;
-        self.stop_reading();
+        self.reader.stop();
         self.phase = Phase::AwaitingStore { retry_at_ms: None };
     }
 
@@ -113,7 +111,7 @@ impl<T> Owner<T> {
             if let Err(error) = self.memory.try_store(self.refusals.bytes) {
                 return self.await_store(&explained(&error));
             }
-            tracing::info!(partition = %self.chain.partition, "the local checkpoint store has room again");
+            tracing::info!(partition = %self.reader.chain.partition, "the local checkpoint store has room again");
             self.without_room = false;
             self.store_failures = 0;
         }
