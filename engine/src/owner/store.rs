@@ -152,34 +152,18 @@ pub struct SaveBatch {
 /// one would decide on streams as if they were new.
 pub trait StateStore: Send {
     /// The place of the checkpoint, if there is one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     fn load(&mut self) -> Result<Option<Saved>, StoreError>;
     /// A stream's state.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError>;
     /// A command id, if it has a row of its own.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError>;
-    /// Saves the place and everything with it, in one step.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the earlier place still stands.
+    /// Saves the place and everything with it, in one step. After an error, the earlier place still
+    /// stands.
     fn save(&mut self, saved: &Saved, batch: &SaveBatch) -> Result<(), StoreError>;
     /// Forgets everything.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     fn clear(&mut self) -> Result<(), StoreError>;
-    /// Writes a trial value of this many bytes, and removes it again.
-    ///
-    /// # Errors
-    /// [`StoreError`]; a save of as much would most likely fail, too.
+    /// Writes a trial value of this many bytes, and removes it again. After an error, a save of as
+    /// much would most likely fail, too.
     fn try_out(&mut self, bytes: usize) -> Result<(), StoreError>;
     /// Whether what is saved can be read again; if not, everything stays in memory.
     fn keeps(&self) -> bool;
@@ -303,21 +287,15 @@ fn open(folder: &Path, room: Room) -> Result<Database, StoreError> {
 
 /// Whether the machine lacks something now, and the store is not damaged.
 fn is_of_the_moment(error: &fjall::Error) -> bool {
+    use rustix::io::Errno;
     use std::io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            let lacks_files = error.raw_os_error().is_some_and(|code| {
-                [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
-                    .iter()
-                    .any(|errno| errno.raw_os_error() == code)
-            });
-            let kind = error.kind();
-            return lacks_files
-                || matches!(
-                    kind,
-                    OutOfMemory | QuotaExceeded | ReadOnlyFilesystem | StorageFull
-                );
+            let errno = error.raw_os_error();
+            let lacks_files = [Errno::MFILE, Errno::NFILE].map(|it| Some(it.raw_os_error()));
+            let lacks = [OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+            return lacks_files.contains(&errno) || lacks.contains(&error.kind());
         }
         cause = error.source();
     }
@@ -447,10 +425,7 @@ struct PartitionStore {
 }
 
 fn key(kind: u8, name: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(1 + name.len());
-    key.push(kind);
-    key.extend_from_slice(name);
-    key
+    [&[kind], name].concat()
 }
 
 impl Part<'_> {

@@ -102,8 +102,6 @@ impl Memory {
             }
         }
         let hash: [u8; 32] = hasher.finalize().into();
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&hash[..16]);
-        fingerprint
+        *hash.first_chunk().expect("16 of its 32 bytes")
     }
 }

@@ -39,9 +39,6 @@ pub struct StoredId(Box<[u8]>);
 
 impl StoredId {
     /// What is known of a command that left these events.
-    ///
-    /// # Panics
-    /// Where the name of an event has more than four gigabytes: it would not be in a record.
     pub(in crate::owner) fn accepted<'a>(
         head: &IdHead,
         events: impl Iterator<Item = (Uuid, &'a str)> + Clone,
@@ -51,7 +48,7 @@ impl StoredId {
         let size = events.clone().map(each).sum();
         let mut bytes = Self::begun(head, ACCEPTED, size);
         for (id, name) in events {
-            let length = u32::try_from(name.len()).expect("a name that is in a record");
+            let length = u32::try_from(name.len()).expect("a name that fits into a record");
             bytes.put_slice(id.as_bytes());
             bytes.put_u32(length);
             bytes.put_slice(name.as_bytes());
@@ -60,9 +57,6 @@ impl StoredId {
     }
 
     /// What is known of a command that was refused.
-    ///
-    /// # Panics
-    /// Never: facts are JSON.
     pub(in crate::owner) fn rejected(head: &IdHead, rejection: &RecordedRejection) -> Self {
         let mut bytes = Self::begun(head, REJECTED, 128);
         serde_json::to_writer(&mut bytes, rejection).expect("facts that are JSON");
@@ -74,10 +68,7 @@ impl StoredId {
         match decision {
             Decision::Accepted(events) => {
                 let events = events.iter();
-                Self::accepted(
-                    head,
-                    events.map(|event| (event.id, event.type_name.as_str())),
-                )
+                Self::accepted(head, events.map(|event| (event.id, &*event.type_name)))
             }
             Decision::Rejected(rejection) => Self::rejected(head, rejection),
         }
@@ -109,18 +100,12 @@ impl StoredId {
     }
 
     /// Decodes the stored form.
-    ///
-    /// # Errors
-    /// [`StoreError::Form`]: the bytes have another form.
     pub(in crate::owner) fn read(&self) -> Result<(IdHead, Decision), StoreError> {
         take(&self.0).ok_or(StoreError::Form)
     }
 }
 
 /// A stream's row: its version, the command with which it begins, why it is frozen, its state.
-///
-/// # Panics
-/// Where a part has more than four gigabytes: it would not be in a record.
 pub(super) fn row_of(stored: &StoredState) -> Vec<u8> {
     const EACH: usize = size_of::<u32>();
     let first = stored.first.as_ref();
@@ -134,7 +119,7 @@ pub(super) fn row_of(stored: &StoredState) -> Vec<u8> {
     let mut row = Vec::with_capacity(size + stored.state.len());
     row.put_u64(stored.version);
     for part in [first.0, first.1, &frozen] {
-        row.put_u32(u32::try_from(part.len()).expect("a part of a record"));
+        row.put_u32(u32::try_from(part.len()).expect("a part that fits into a record"));
         row.put_slice(part);
     }
     row.put_slice(&stored.state);
