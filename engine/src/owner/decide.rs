@@ -13,15 +13,15 @@ use event_log::known_bad::KnownBad;
 use event_log::record::{self, CommitHeaders};
 use kernel::RecordedRejection;
 use kernel::registry::{Decided, DecidedEvent};
-use kernel::{Context, Timestamp, TimestampError, explained};
+use kernel::{Context, Timestamp, explained};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
-use super::machine::{InFlight, Owner};
+use super::machine::{InFlight, OwnCommit, Owner};
 use super::memory::fingerprint::{DataDigest, Fingerprint, SentData, data_digest};
 use super::memory::{answer_again, answer_of, id_key};
 use super::{Action, LogAction, Now, Submission};
-use crate::command::{Answer, SubmitError};
+use crate::command::SubmitError;
 
 /// How far `recorded_at` may be ahead of the wall clock and still serve as business time, in
 /// microseconds: all commands of a turn share one reading of the clock, and each is recorded a
@@ -63,23 +63,14 @@ impl<T> Owner<T> {
         else {
             return;
         };
-        match self.make(&submission, &key, now) {
+        match self.make(&submission, (key, id_key, fingerprint), now) {
             _ if self.memory.is_stale() => self.again.push_front((submission, waiters)),
-            Ok(made) if self.refuses_now(&made.commit) => {
-                self.answer_each(made.answer, waiters);
-            }
-            Ok(made) => match self.speculate(&made) {
+            Ok(commit) if self.refuses_now(&commit) => self.answer_each(commit.answer, waiters),
+            Ok(commit) => match self.speculate(&submission, &commit) {
                 Err(error) if !self.is(KnownBad::AppendsUntried) => {
                     self.answer_all(waiters, &error);
                 }
-                Ok(()) | Err(_) => {
-                    let sent = Sent {
-                        submission,
-                        id_key,
-                        fingerprint,
-                    };
-                    self.append(made, sent, waiters, now);
-                }
+                Ok(()) | Err(_) => self.append(commit, submission, waiters, now),
             },
             Err(error) => self.answer_all(waiters, &error),
         }
@@ -88,7 +79,7 @@ impl<T> Owner<T> {
         }
     }
 
-    fn answer_all(&mut self, waiters: Vec<(T, bool)>, error: &SubmitError) {
+    pub(super) fn answer_all(&mut self, waiters: Vec<(T, bool)>, error: &SubmitError) {
         for (ticket, _) in waiters {
             self.actions.push(Action::Answer {
                 ticket,
@@ -108,13 +99,11 @@ impl<T> Owner<T> {
         waiters: Vec<(T, bool)>,
     ) -> Option<Vec<(T, bool)>> {
         if let Some(sequence) = self.speculation.ids.get(id_key) {
-            let first = self.window.front().map_or(0, |entry| entry.sequence);
-            let index = usize::try_from(sequence - first).expect("the window is small");
+            let index = self.in_window(*sequence).expect("it is speculated upon");
             let entry = &mut self.window[index];
-            if entry.fingerprint == fingerprint {
-                entry
-                    .waiters
-                    .extend(waiters.into_iter().map(|(ticket, _)| (ticket, true)));
+            if entry.commit.fingerprint == fingerprint {
+                let again = waiters.into_iter().map(|(ticket, _)| (ticket, true));
+                entry.waiters.extend(again);
             } else {
                 self.answer_all(waiters, &SubmitError::IdReused);
             }
@@ -157,11 +146,11 @@ impl<T> Owner<T> {
     fn make(
         &mut self,
         submission: &Submission,
-        key: &Bytes,
+        (key, id_key, fingerprint): (Bytes, Bytes, Fingerprint),
         now: Now,
-    ) -> Result<Made, SubmitError> {
+    ) -> Result<OwnCommit, SubmitError> {
         let times = self.times(now)?;
-        let (from_version, mut decided) = self.judge(submission, key, times)?;
+        let (from_version, mut decided) = self.judge(submission, &key, times)?;
         let commit = self.commit(submission, from_version, times, &decided);
         let value = commit.to_value().map_err(|error| {
             tracing::error!(%error, "a commit could not be written as JSON");
@@ -191,23 +180,23 @@ impl<T> Owner<T> {
             position: position.next(),
             previous,
         };
-        let head = record::chain_commit(&headers, key, &value);
+        let head = record::chain_commit(&headers, &key, &value);
         let default = match self.is(KnownBad::FoldsAtRecordedTime) {
             true => times.recorded_at,
             false => times.default,
         };
         let occurred_at = submission.request.occurred_at.unwrap_or(default);
-        let answer =
-            answer_of(&self.reader.chain, &commit, headers.position).ok_or(SubmitError::Failed)?;
-        let events = decided.unwrap_or_default();
-        Ok(Made {
-            key: key.clone(),
+        let answer = answer_of(&self.reader.chain, &commit, headers.position);
+        Ok(OwnCommit {
             headers,
             head,
-            value,
-            commit,
+            record: headers.record(key.clone(), value),
+            key,
+            id_key,
+            recorded_at: times.recorded_at,
             occurred_at,
-            events,
+            events: decided.unwrap_or_default(),
+            fingerprint,
             answer,
         })
     }
@@ -221,10 +210,12 @@ impl<T> Owner<T> {
             .or(self.reader.last_recorded_at);
         let recorded_at = match last {
             Some(last) if last >= now.wall && self.is(KnownBad::RepeatsRecordedTime) => last,
-            Some(last) if last >= now.wall => next_micro(last).map_err(|error| {
-                tracing::error!(%error, "the log's time has come to its end");
-                SubmitError::Failed
-            })?,
+            Some(last) if last >= now.wall => {
+                Timestamp::from_micros(last.micros() + 1).map_err(|error| {
+                    tracing::error!(%error, "the log's time has come to its end");
+                    SubmitError::Failed
+                })?
+            }
             Some(_) | None => now.wall,
         };
         let ahead_us = recorded_at.micros() - now.wall.micros();
@@ -260,7 +251,7 @@ impl<T> Owner<T> {
         let Ok(events) = decided else {
             return Ok(());
         };
-        let aggregate = self.memory.registry().get(commit.stream.category());
+        let aggregate = self.memory.registry.get(commit.stream.category());
         let aggregate = aggregate.ok_or(SubmitError::Failed)?;
         for (event, written) in events.iter_mut().zip(&commit.events) {
             let read = event.read_back(&**aggregate, &written.data);
@@ -277,7 +268,7 @@ impl<T> Owner<T> {
     ) -> Result<(u64, Decided), SubmitError> {
         let Submission { request, command } = submission;
         let category = request.stream.category();
-        let aggregate = self.memory.registry().get(category).cloned();
+        let aggregate = self.memory.registry.get(category).cloned();
         let aggregate = aggregate.ok_or(SubmitError::Failed)?;
         if let Some(frozen) = self.memory.frozen(key) {
             return Err(SubmitError::Frozen(frozen));
@@ -327,12 +318,17 @@ impl<T> Owner<T> {
         let occurred_at = (!follows).then_some(times.default);
         let (outcome, events, rejection) = match decided {
             Ok(events) => {
-                let events = self.events(events, recorded_at, occurred_at);
-                (Outcome::Accepted, events, None)
+                let part = |event: &DecidedEvent| EventPart {
+                    id: self.uuid_v7(recorded_at),
+                    type_name: event.type_name.clone(),
+                    schema: event.schema,
+                    occurred_at,
+                    data: event.data.clone(),
+                };
+                (Outcome::Accepted, events.iter().map(part).collect(), None)
             }
             Err(rejection) => (Outcome::Rejected, Vec::new(), Some(rejection.clone())),
         };
-        let other = |given: &str| given != id;
         Commit {
             commit: self.uuid_v7(recorded_at),
             tenant: request.tenant.clone(),
@@ -351,11 +347,11 @@ impl<T> Owner<T> {
             correlation_id: request
                 .correlation_id
                 .clone()
-                .filter(|given| other(given.as_str())),
+                .filter(|given| given.as_str() != id),
             causation_id: request
                 .causation_id
                 .clone()
-                .filter(|given| other(given.as_str())),
+                .filter(|given| given.as_str() != id),
             trace: request.trace.clone(),
             outcome,
             rejection,
@@ -363,62 +359,28 @@ impl<T> Owner<T> {
         }
     }
 
-    fn events(
-        &mut self,
-        events: &[DecidedEvent],
-        recorded_at: Timestamp,
-        occurred_at: Option<Timestamp>,
-    ) -> Vec<EventPart> {
-        let part = |event: &DecidedEvent| EventPart {
-            id: self.uuid_v7(recorded_at),
-            type_name: event.type_name.clone(),
-            schema: event.schema,
-            occurred_at,
-            data: event.data.clone(),
-        };
-        events.iter().map(part).collect()
-    }
-
     /// Hands the record to the log and adds the commit to the speculation.
-    fn append(&mut self, made: Made, sent: Sent, waiters: Vec<(T, bool)>, now: Now) {
-        let Sent {
-            submission,
-            id_key,
-            fingerprint,
-        } = sent;
-        let Made {
-            key,
-            headers,
-            head,
-            value,
-            commit,
-            occurred_at,
-            events,
-            answer,
-        } = made;
+    fn append(
+        &mut self,
+        commit: OwnCommit,
+        submission: Submission,
+        waiters: Vec<(T, bool)>,
+        now: Now,
+    ) {
         let sequence = self.sequence();
-        self.speculation.head = Some((head, headers.position));
+        self.speculation.head = Some((commit.head, commit.headers.position));
         self.speculation.recorded_at = Some(commit.recorded_at);
-        self.speculation.ids.insert(id_key.clone(), sequence);
-        self.window_bytes += value.len();
-        let record = headers.record(key.clone(), value);
+        let id_key = commit.id_key.clone();
+        self.speculation.ids.insert(id_key, sequence);
+        self.window_bytes += commit.size();
         self.actions.push(Action::Log(LogAction::Append {
             sequence,
-            record: record.clone(),
+            record: commit.record.clone(),
             claim: false,
         }));
         self.window.push_back(InFlight {
             sequence,
-            headers,
-            head,
-            record,
-            key,
-            id_key,
-            recorded_at: commit.recorded_at,
-            occurred_at,
-            events,
-            fingerprint,
-            answer,
+            commit,
             submission,
             waiters,
             sent_at: now,
@@ -430,26 +392,6 @@ impl<T> Owner<T> {
     }
 }
 
-/// A command as it was sent, with the key of its id and its fingerprint.
-struct Sent {
-    submission: Submission,
-    id_key: Bytes,
-    fingerprint: Fingerprint,
-}
-
-/// A judged command with its record.
-struct Made {
-    key: Bytes,
-    headers: CommitHeaders,
-    head: position::ChainHash,
-    value: Bytes,
-    commit: Commit,
-    /// The business time of its events.
-    occurred_at: Timestamp,
-    events: Vec<DecidedEvent>,
-    answer: Answer,
-}
-
 /// The times of one commit.
 #[derive(Clone, Copy)]
 struct Times {
@@ -458,20 +400,15 @@ struct Times {
     default: Timestamp,
 }
 
-/// The moment one microsecond later.
-fn next_micro(last: Timestamp) -> Result<Timestamp, TimestampError> {
-    Timestamp::from_micros(last.micros() + 1)
-}
-
 fn version_conflict(expected: u64, current: u64) -> RecordedRejection {
-    let facts = json!({"expected_version": expected, "current_version": current});
+    let facts = [("expected_version", expected), ("current_version", current)];
     RecordedRejection {
         code: VERSION_CONFLICT.to_owned(),
         detail: format!("the stream is at version {current}, not at {expected}"),
-        facts: match facts {
-            Value::Object(facts) => facts,
-            _ => Map::new(),
-        },
+        facts: facts
+            .map(|(name, version)| (name.to_owned(), version.into()))
+            .into_iter()
+            .collect(),
     }
 }
 

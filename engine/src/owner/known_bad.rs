@@ -2,15 +2,13 @@
 //!
 //! Invariant: called only where [`Flaw::is`] is true, hence never without the feature.
 
-use event_log::commit::{Commit, Outcome};
 use event_log::known_bad::{Flaw, KnownBad};
 use event_log::record::{ClaimHeaders, Record};
 use kernel::Timestamp;
 use position::Offset;
 
-use super::machine::{Owner, Speculation};
-use super::{Action, Submission};
-use crate::command::{SubmitError, TurnedAway};
+use super::machine::{OwnCommit, Owner};
+use crate::command::{Decision, SubmitError, TurnedAway};
 
 impl<T> Owner<T> {
     /// Turns a known-bad change on; it stays on for this owner.
@@ -22,8 +20,9 @@ impl<T> Owner<T> {
         self.reader.chain.flaw.is(bad)
     }
 
-    pub(super) fn refuses_now(&self, commit: &Commit) -> bool {
-        self.is(KnownBad::RefusesFromMemory) && commit.outcome == Outcome::Rejected
+    pub(super) fn refuses_now(&self, commit: &OwnCommit) -> bool {
+        let is_refusal = matches!(commit.answer.decision, Decision::Rejected(_));
+        self.is(KnownBad::RefusesFromMemory) && is_refusal
     }
 
     /// The business time as the client sent it, which a commit records.
@@ -39,29 +38,20 @@ impl<T> Owner<T> {
     }
 
     pub(super) fn answer_early(&mut self, index: usize) {
-        let Some(entry) = self.window.get_mut(index) else {
-            return;
-        };
-        let answer = entry.answer.clone();
+        let entry = &mut self.window[index];
         let waiters = std::mem::take(&mut entry.waiters);
+        let answer = entry.commit.answer.clone();
         self.answer_each(answer, waiters);
     }
 
     /// Answers for all commands in flight that they were not attempted.
     pub(super) fn deny_window(&mut self) {
-        self.speculation = Speculation::default();
-        self.window_bytes = 0;
-        for entry in std::mem::take(&mut self.window) {
-            let _: Submission = entry.submission;
-            for (ticket, _) in entry.waiters {
-                self.actions.push(Action::Answer {
-                    ticket,
-                    answer: Err(SubmitError::TurnedAway {
-                        reason: TurnedAway::NotReady,
-                        retry_after: std::time::Duration::ZERO,
-                    }),
-                });
-            }
+        let error = SubmitError::TurnedAway {
+            reason: TurnedAway::NotReady,
+            retry_after: std::time::Duration::ZERO,
+        };
+        for (_, waiters) in self.take_window() {
+            self.answer_all(waiters, &error);
         }
     }
 

@@ -9,10 +9,10 @@ mod take_over;
 mod time;
 mod without_store;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use event_log::chain::{Acknowledged, Chain, Orphan, Stop};
+use event_log::chain::{Acknowledged, Chain, Stop};
 use event_log::commit::stream_key;
 use event_log::directory::Hint;
 use event_log::keyed::Keyed;
@@ -89,10 +89,9 @@ pub enum Phase {
     Stopped(Stop),
 }
 
-/// A record of this owner that was appended and not yet found in the log.
+/// A commit that this owner decided, with its record.
 #[derive(Clone)]
-pub(super) struct InFlight<T> {
-    pub(super) sequence: u64,
+pub(super) struct OwnCommit {
     pub(super) headers: CommitHeaders,
     pub(super) head: ChainHash,
     pub(super) record: NewRecord,
@@ -104,6 +103,20 @@ pub(super) struct InFlight<T> {
     pub(super) events: Vec<DecidedEvent>,
     pub(super) fingerprint: Fingerprint,
     pub(super) answer: Answer,
+}
+
+impl OwnCommit {
+    /// The size of its value, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.record.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A record of this owner that was appended and not yet found in the log.
+#[derive(Clone)]
+pub(super) struct InFlight<T> {
+    pub(super) sequence: u64,
+    pub(super) commit: OwnCommit,
     pub(super) submission: Submission,
     pub(super) waiters: Vec<(T, bool)>,
     pub(super) sent_at: Now,
@@ -218,7 +231,6 @@ pub struct Owner<T> {
     /// When an owner next reads on although nothing is in doubt, as a monotonic time in
     /// milliseconds.
     look_at_ms: u64,
-    orphans: HashMap<Orphan, u64>,
 }
 
 impl<T> Owner<T> {
@@ -268,7 +280,6 @@ impl<T> Owner<T> {
             refusals: Refusals::default(),
             without_room: false,
             look_at_ms: 0,
-            orphans: HashMap::new(),
         }
     }
 
@@ -320,12 +331,6 @@ impl<T> Owner<T> {
     #[must_use]
     pub fn chain(&self) -> &Chain {
         &self.reader.chain
-    }
-
-    /// How many orphans were found, by reason.
-    #[must_use]
-    pub fn orphans(&self) -> &HashMap<Orphan, u64> {
-        &self.orphans
     }
 
     /// Why the owner does not decide commands; `None` if it does.
@@ -452,15 +457,18 @@ impl<T> Owner<T> {
     /// given up, nothing more is sent, even if it was decided before.
     #[must_use]
     pub fn sends(&self, sequence: u64) -> bool {
-        let is_in_window = || {
-            let first = self.window.front().map(|entry| entry.sequence);
-            first.is_some_and(|first| sequence >= first)
-        };
         match &self.phase {
-            Phase::Owning => is_in_window(),
+            Phase::Owning => self.in_window(sequence).is_some(),
             Phase::Claiming { sequence: own, .. } => *own == sequence,
             _ => self.is(KnownBad::SendsAfterDoubt),
         }
+    }
+
+    /// The index of an append in the window, if it is there.
+    pub(super) fn in_window(&self, sequence: u64) -> Option<usize> {
+        let index = sequence.checked_sub(self.window.front()?.sequence)?;
+        let index = usize::try_from(index).ok()?;
+        (index < self.window.len()).then_some(index)
     }
 
     /// The number that the next requested read will have.
@@ -491,7 +499,7 @@ impl<T> Owner<T> {
     /// How many streams are frozen.
     #[must_use]
     pub fn frozen_streams(&self) -> u64 {
-        self.memory.frozen_count()
+        self.memory.frozen_count
     }
 
     /// How many of this owner's records are appended and not yet found in the log.

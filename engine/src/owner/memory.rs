@@ -23,10 +23,10 @@ use event_log::commit::Commit;
 use event_log::keyed::Keyed;
 use event_log::verdict;
 use kernel::explained;
-use kernel::registry::{Aggregate, DecidedEvent, Opaque, Registry};
+use kernel::registry::{Aggregate, Opaque, Registry};
 
+use super::machine::OwnCommit;
 use super::store::{FirstId, IdHead, Saved, StateStore, StoreError, StoredId};
-use crate::command::Decision;
 use crate::frozen::{Frozen, FrozenBy};
 use streams::{StreamEntry, Streams};
 
@@ -42,7 +42,7 @@ const LOOKED_UP: &str = "a stream that was looked up is in memory";
 const NO_STATE: &str = "the state before any event could not be made";
 
 pub(super) struct Memory {
-    registry: Registry,
+    pub(super) registry: Registry,
     store: Box<dyn StateStore>,
     streams: Streams,
     /// All ids that the local store lacks, except those with which streams begin.
@@ -52,8 +52,8 @@ pub(super) struct Memory {
     /// None of `ids` was recorded before this; absent: there are none.
     ids_since: Option<Timestamp>,
     fingerprint_key: [u8; 16],
-    idempotency_window_ms: u64,
-    unsaved_commits: usize,
+    pub(super) idempotency_window_ms: u64,
+    pub(super) unsaved_commits: usize,
     /// Why nothing may be decided on this memory, if so.
     doubt: Option<Doubt>,
     /// The local store cannot be used: memory holds everything, until a full save has succeeded.
@@ -61,7 +61,7 @@ pub(super) struct Memory {
     /// The last record that was folded, for messages about streams that are frozen there.
     place: (Partition, Offset),
     /// How many streams are frozen, in memory and in the local store.
-    frozen: u64,
+    pub(super) frozen_count: u64,
     /// How many of them by the program's rules.
     frozen_by_rules: u64,
     /// Whether the log was folded again because a state in the local store could not be understood.
@@ -90,11 +90,7 @@ impl Doubt {
 
 /// The key of a command id: the stream's key, a zero byte, the id.
 pub(super) fn id_key(stream_key: &[u8], id: &CommandId) -> Bytes {
-    let mut key = Vec::with_capacity(stream_key.len() + 1 + id.as_str().len());
-    key.extend_from_slice(stream_key);
-    key.push(0);
-    key.extend_from_slice(id.as_str().as_bytes());
-    key.into()
+    [stream_key, b"\0", id.as_str().as_bytes()].concat().into()
 }
 
 impl Memory {
@@ -118,16 +114,13 @@ impl Memory {
             doubt: None,
             alone: false,
             place: (partition, Offset(0)),
-            frozen: 0,
+            frozen_count: 0,
             frozen_by_rules: 0,
             is_folded_again: false,
         }
     }
 
     /// Empties memory, and returns the place of the local checkpoint, if there is one.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the local store cannot be read now.
     pub(super) fn load(&mut self) -> Result<Option<Saved>, StoreError> {
         self.forget_all();
         self.doubt = Some(Doubt::Unread);
@@ -149,7 +142,7 @@ impl Memory {
             self.fingerprint_key = saved.fingerprint_key;
             self.idempotency_window_ms = saved.idempotency_window_ms;
             self.place.1 = saved.checkpoint.offset;
-            (self.frozen, self.frozen_by_rules) = (saved.frozen, saved.frozen_by_rules);
+            (self.frozen_count, self.frozen_by_rules) = (saved.frozen, saved.frozen_by_rules);
         }
         Ok(saved)
     }
@@ -168,7 +161,7 @@ impl Memory {
         self.streams.clear();
         self.let_ids_go();
         self.unsaved_commits = 0;
-        (self.frozen, self.frozen_by_rules) = (0, 0);
+        (self.frozen_count, self.frozen_by_rules) = (0, 0);
     }
 
     fn let_ids_go(&mut self) {
@@ -183,14 +176,6 @@ impl Memory {
         self.streams.forget_all_firsts();
     }
 
-    pub(super) fn set_idempotency_window_ms(&mut self, window_ms: u64) {
-        self.idempotency_window_ms = window_ms;
-    }
-
-    pub(super) fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
     /// Whether something in the local store could not be read: the owner must go back to the local
     /// checkpoint, or to the first record.
     pub(super) fn is_stale(&self) -> bool {
@@ -200,10 +185,6 @@ impl Memory {
     /// Whether the store may be read again later, rather than be thrown away.
     pub(super) fn may_read_again(&self) -> bool {
         self.doubt == Some(Doubt::Unread)
-    }
-
-    pub(super) fn unsaved_commits(&self) -> usize {
-        self.unsaved_commits
     }
 
     /// A stream as the accepted history left it; version 0 if it has none.
@@ -245,7 +226,7 @@ impl Memory {
 
     /// Why a stream is frozen, if it is.
     pub(super) fn frozen(&mut self, stream_key: &[u8]) -> Option<Frozen> {
-        if self.frozen == 0 {
+        if self.frozen_count == 0 {
             return None;
         }
         let category = image::category_of(stream_key);
@@ -265,7 +246,7 @@ impl Memory {
         };
         let is_acknowledged = matches!(frozen.why, FrozenBy::Acknowledged(_));
         match entry.frozen.as_deref().map(|before| &before.why) {
-            None => self.frozen += 1,
+            None => self.frozen_count += 1,
             // Every reader skips an acknowledged place, whatever its rules say: this reason
             // replaces the rules' one.
             Some(FrozenBy::Rules(_)) if is_acknowledged => self.frozen_by_rules -= 1,
@@ -278,15 +259,7 @@ impl Memory {
         entry.freeze(frozen);
     }
 
-    /// How many streams are frozen.
-    pub(super) fn frozen_count(&self) -> u64 {
-        self.frozen
-    }
-
     /// The same as [`Self::id`], for a stream that is about to be decided on.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the id cannot be looked up now.
     pub(super) fn id_of(
         &mut self,
         stream_key: &Bytes,
@@ -294,16 +267,13 @@ impl Memory {
         last_recorded_at: Option<Timestamp>,
     ) -> Result<Option<KnownId>, StoreError> {
         let category = image::category_of(stream_key);
-        if self.stream(stream_key, category).is_new() {
-            return Ok(None);
+        match self.stream(stream_key, category).is_new() {
+            true => Ok(None),
+            false => self.id(stream_key, id_key, last_recorded_at),
         }
-        self.id(stream_key, id_key, last_recorded_at)
     }
 
     /// What is known of a command id, if it is remembered at `last_recorded_at`.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the id cannot be looked up now.
     pub(super) fn id(
         &self,
         stream_key: &Bytes,
@@ -365,101 +335,100 @@ impl Memory {
         commit: &Commit,
         (offset, position): (Offset, Position),
     ) {
-        let category = commit.stream.category();
-        let aggregate = self.registry.get(category).cloned();
+        let head = IdHead {
+            offset,
+            position,
+            recorded_at: commit.recorded_at,
+            fingerprint: self.fingerprint(commit),
+            version: commit.version(),
+        };
+        let events = commit.events.iter();
+        let known = match &commit.rejection {
+            Some(rejection) => StoredId::rejected(&head, rejection),
+            None => {
+                let events = events.clone();
+                StoredId::accepted(&head, events.map(|event| (event.id, &*event.type_name)))
+            }
+        };
+        let id = (&commit.command.id, id_key(key, &commit.command.id));
+        self.take(key, id, &head, known, |entry, aggregate| {
+            entry.size = entry.size.with(events.map(|event| event.data.get()));
+            match (aggregate, &mut entry.state) {
+                (Some(aggregate), Some(state)) => evolve_all(aggregate, state, commit),
+                (Some(_), None) if entry.frozen.is_none() => Err(NO_STATE.to_owned()),
+                _ => Ok(()),
+            }
+        });
+    }
+
+    /// Folds an accepted commit that this owner decided. `state` is the stream's state after the
+    /// commit, and its size, if they are known.
+    pub(super) fn fold_own(
+        &mut self,
+        commit: &OwnCommit,
+        offset: Offset,
+        state: Option<(Opaque, StateSize)>,
+    ) {
+        let head = IdHead {
+            offset,
+            position: commit.headers.position,
+            recorded_at: commit.recorded_at,
+            fingerprint: commit.fingerprint,
+            version: commit.answer.version,
+        };
+        let known = StoredId::of(&head, &commit.answer.decision);
+        let id = (&commit.answer.command_id, commit.id_key.clone());
+        self.take(&commit.key, id, &head, known, |entry, aggregate| {
+            match (state, &mut entry.state, aggregate) {
+                _ if entry.frozen.is_some() => {}
+                (Some((state, size)), _, _) => (entry.state, entry.size) = (Some(state), size),
+                (None, Some(state), Some(aggregate)) => {
+                    let mut events = commit.events.iter();
+                    entry.size = entry
+                        .size
+                        .with(events.clone().map(|event| event.data.get()));
+                    let evolved = events
+                        .try_for_each(|event| aggregate.evolve(state, event, commit.occurred_at));
+                    return evolved.map_err(|error| error.to_string());
+                }
+                (None, _, _) => {}
+            }
+            Ok(())
+        });
+    }
+
+    /// Folds one accepted commit. `change` changes the stream's state, or returns what the rules
+    /// say against it.
+    fn take(
+        &mut self,
+        key: &[u8],
+        (id, id_key): (&CommandId, Bytes),
+        head: &IdHead,
+        known: StoredId,
+        change: impl FnOnce(&mut StreamEntry, Option<&dyn Aggregate>) -> Result<(), String>,
+    ) {
+        let category = image::category_of(key);
         self.stream(key, category);
         if self.is_stale() {
             // The stream could not be read: the owner goes back.
             return;
         }
-        self.place.1 = offset;
-        let fingerprint = self.fingerprint(commit);
-        let (entry, was_new) = self.streams.changed(key).expect(LOOKED_UP);
-        let failed = match (aggregate, &mut entry.state) {
-            (Some(aggregate), Some(state)) => evolve_all(&*aggregate, state, commit).err(),
-            (Some(_), None) if entry.frozen.is_none() => Some(NO_STATE.to_owned()),
-            _ => None,
-        };
-        entry.version = commit.version();
-        entry.size = entry
-            .size
-            .with(commit.events.iter().map(|event| event.data.get()));
-        let head = IdHead {
-            offset,
-            position,
-            recorded_at: commit.recorded_at,
-            fingerprint,
-            version: commit.version(),
-        };
-        let known = match &commit.rejection {
-            Some(rejection) => StoredId::rejected(&head, rejection),
-            None => {
-                let events = commit.events.iter();
-                StoredId::accepted(
-                    &head,
-                    events.map(|event| (event.id, event.type_name.as_str())),
-                )
-            }
-        };
-        let id = commit.command.id.clone();
-        match was_new {
-            true => entry.first = Some(FirstId { id, known }),
-            false => self.remember(id_key(key, &id), known, commit.recorded_at),
-        }
-        self.unsaved_commits += 1;
-        if let Some(said) = failed {
-            self.freeze(key, FrozenBy::Rules(said));
-        }
-    }
-
-    /// Folds an accepted commit that this owner decided.
-    pub(super) fn fold_own(&mut self, own: OwnCommit<'_>) {
-        let OwnCommit {
-            key,
-            events,
-            occurred_at,
-            state,
-            id,
-            id_key,
-            head,
-            decision,
-        } = own;
-        let category = image::category_of(key);
-        self.stream(key, category);
-        if self.is_stale() {
-            return;
-        }
         self.place.1 = head.offset;
         let (entry, was_new) = self.streams.changed(key).expect(LOOKED_UP);
-        let mut failed = None;
-        match (state, &mut entry.state, self.registry.get(category)) {
-            _ if entry.frozen.is_some() => {}
-            (Some((state, size)), _, _) => (entry.state, entry.size) = (Some(state), size),
-            (None, Some(state), Some(aggregate)) => {
-                entry.size = entry.size.with(events.iter().map(|event| event.data.get()));
-                let evolved = events
-                    .iter()
-                    .try_for_each(|event| aggregate.evolve(state, event, occurred_at));
-                failed = evolved.err();
-            }
-            (None, _, _) => {}
-        }
+        let changed = change(entry, self.registry.get(category).map(|it| &**it));
         entry.version = head.version;
-        let known = StoredId::of(&head, decision);
-        match was_new {
-            true => entry.first = Some(FirstId { id, known }),
-            false => self.remember(id_key, known, head.recorded_at),
+        if was_new {
+            let id = id.clone();
+            entry.first = Some(FirstId { id, known });
+        } else {
+            self.ids.insert(id_key, known);
+            let since = self.ids_since.unwrap_or(head.recorded_at);
+            self.ids_since = Some(since.min(head.recorded_at));
         }
         self.unsaved_commits += 1;
-        if let Some(error) = failed {
-            self.freeze(key, FrozenBy::Rules(error.to_string()));
+        if let Err(said) = changed {
+            self.freeze(key, FrozenBy::Rules(said));
         }
-    }
-
-    fn remember(&mut self, id_key: Bytes, known: StoredId, recorded_at: Timestamp) {
-        self.ids.insert(id_key, known);
-        let since = self.ids_since.unwrap_or(recorded_at);
-        self.ids_since = Some(since.min(recorded_at));
     }
 
     /// The approximate memory of what the local store was to take and has not taken, in bytes.
@@ -477,10 +446,7 @@ impl Memory {
         self.doubt = Some(Doubt::Unread);
     }
 
-    /// Whether the local store takes a trial write of this size now.
-    ///
-    /// # Errors
-    /// [`StoreError`]: it does not.
+    /// Fails unless the local store takes a trial write of this size now.
     pub(super) fn try_store(&mut self, bytes: usize) -> Result<(), StoreError> {
         self.store.try_out(bytes)
     }
@@ -559,18 +525,4 @@ impl verdict::Streams for Memory {
         self.place.1 = offset;
         Self::freeze(self, key, FrozenBy::Acknowledged(reason.to_owned()));
     }
-}
-
-/// A commit that this owner decided.
-pub(super) struct OwnCommit<'a> {
-    pub(super) key: &'a Bytes,
-    pub(super) events: &'a [DecidedEvent],
-    /// The business time of the events.
-    pub(super) occurred_at: Timestamp,
-    /// The stream's state after the commit, and its size, if they are known.
-    pub(super) state: Option<(Opaque, StateSize)>,
-    pub(super) id: CommandId,
-    pub(super) id_key: Bytes,
-    pub(super) head: IdHead,
-    pub(super) decision: &'a Decision,
 }

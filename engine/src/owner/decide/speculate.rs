@@ -8,13 +8,12 @@
 use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
-use event_log::commit::Commit;
 use kernel::registry::{Aggregate, RuleError};
 
-use super::Made;
 use crate::command::SubmitError;
 use crate::frozen::FrozenBy;
-use crate::owner::machine::{Owner, Speculation, SpeculativeStream};
+use crate::owner::Submission;
+use crate::owner::machine::{OwnCommit, Owner, Speculation, SpeculativeStream};
 use crate::owner::memory::size::StateSize;
 
 /// By how many bytes a command may enlarge a state that is too large: enough to note that something
@@ -25,31 +24,35 @@ impl<T> Owner<T> {
     /// Adds a commit to the speculation before it is appended, or refuses it. If the rules fail
     /// over it here, it would freeze the stream in every node once the log has it. If it makes the
     /// stream too large, it would slow down all other streams.
-    pub(super) fn speculate(&mut self, made: &Made) -> Result<(), SubmitError> {
-        if made.events.is_empty() {
+    pub(super) fn speculate(
+        &mut self,
+        submission: &Submission,
+        commit: &OwnCommit,
+    ) -> Result<(), SubmitError> {
+        if commit.events.is_empty() {
             return Ok(());
         }
-        let (key, category) = (&made.key, made.commit.stream.category());
-        let aggregate = self.memory.registry().get(category).cloned();
+        let (key, category) = (&commit.key, submission.request.stream.category());
+        let aggregate = self.memory.registry.get(category).cloned();
         let aggregate = &*aggregate.ok_or(SubmitError::Failed)?;
         let max = self.settings.stream_state_bytes_max;
         let taken = self
-            .evolve_copy(aggregate, made)
+            .evolve_copy(aggregate, commit)
             .and_then(|(before, after)| {
                 if after.bytes() <= max / 2 || before.bytes() > max / 2 && after.bytes() <= max {
                     return Ok(None);
                 }
                 if after.bytes() <= max {
-                    warn_of_half(&made.commit, after, max);
+                    warn_of_half(submission, after, max);
                     return Ok(None);
                 }
-                self.enlarged(aggregate, made, before, after)
+                self.enlarged(aggregate, commit, before, after)
             });
         match taken {
             Ok(None) => {}
             Ok(Some(size)) => return Err(SubmitError::StreamTooLarge { size, max }),
             Err(error) => {
-                let command = &made.commit.command.type_name;
+                let command = &submission.request.command;
                 tracing::error!(%error, category, %command, "a rule failed over what it decided");
                 self.speculate_anew(aggregate, key);
                 return Err(SubmitError::Failed);
@@ -57,7 +60,7 @@ impl<T> Owner<T> {
         }
         let stream = self.speculation.streams.get_mut(key);
         let stream = stream.ok_or(SubmitError::Failed)?;
-        stream.version = made.commit.version();
+        stream.version = commit.answer.version;
         stream.in_flight += 1;
         Ok(())
     }
@@ -68,14 +71,14 @@ impl<T> Owner<T> {
     fn evolve_copy(
         &mut self,
         aggregate: &dyn Aggregate,
-        made: &Made,
+        commit: &OwnCommit,
     ) -> Result<(StateSize, StateSize), RuleError> {
         let Speculation {
             streams,
             spare_bytes,
             ..
         } = &mut self.speculation;
-        let stream = match streams.entry(made.key.clone()) {
+        let stream = match streams.entry(commit.key.clone()) {
             Entry::Occupied(there) => {
                 let stream = there.into_mut();
                 if stream.in_flight == 0 {
@@ -84,7 +87,7 @@ impl<T> Owner<T> {
                 stream
             }
             Entry::Vacant(free) => {
-                let accepted = self.memory.stream(&made.key, aggregate.category());
+                let accepted = self.memory.stream(&commit.key, aggregate.category());
                 let Some(state) = &accepted.state else {
                     return Ok((accepted.size, accepted.size));
                 };
@@ -97,11 +100,11 @@ impl<T> Owner<T> {
                 })
             }
         };
-        for event in &made.events {
-            aggregate.evolve(&mut stream.state, event, made.occurred_at)?;
+        for event in &commit.events {
+            aggregate.evolve(&mut stream.state, event, commit.occurred_at)?;
         }
         let before = stream.size;
-        let mut after = before.with(made.events.iter().map(|event| event.data.get()));
+        let mut after = before.with(commit.events.iter().map(|event| event.data.get()));
         if after.is_due(self.settings.stream_state_bytes_max) {
             after = StateSize::of(aggregate, &stream.state)?;
         }
@@ -116,7 +119,7 @@ impl<T> Owner<T> {
     fn enlarged(
         &mut self,
         aggregate: &dyn Aggregate,
-        made: &Made,
+        commit: &OwnCommit,
         before: StateSize,
         after: StateSize,
     ) -> Result<Option<usize>, RuleError> {
@@ -129,11 +132,11 @@ impl<T> Owner<T> {
         }
         // Go back to the state before the command. If its size was only an estimate, measure it
         // now; if the command then turns out to add little, apply it again.
-        self.speculate_anew(aggregate, &made.key);
-        let state = match self.speculation.streams.get(&made.key) {
+        self.speculate_anew(aggregate, &commit.key);
+        let state = match self.speculation.streams.get(&commit.key) {
             Some(stream) => Some(&stream.state),
             None => {
-                let accepted = self.memory.stream(&made.key, aggregate.category());
+                let accepted = self.memory.stream(&commit.key, aggregate.category());
                 accepted.state.as_ref()
             }
         };
@@ -141,14 +144,14 @@ impl<T> Owner<T> {
             Some(state) if !before.is_exact() => StateSize::of(aggregate, state)?,
             _ => before,
         };
-        match self.speculation.streams.get_mut(&made.key) {
+        match self.speculation.streams.get_mut(&commit.key) {
             Some(stream) => stream.size = exact,
-            None => self.memory.stream(&made.key, aggregate.category()).size = exact,
+            None => self.memory.stream(&commit.key, aggregate.category()).size = exact,
         }
         if !is_small(exact) {
             return Ok(Some(after.bytes()));
         }
-        self.evolve_copy(aggregate, made)?;
+        self.evolve_copy(aggregate, commit)?;
         Ok(None)
     }
 
@@ -164,9 +167,9 @@ impl<T> Owner<T> {
         let made = accepted.state.as_ref().map(|state| aggregate.copy(state));
         let made = made.map(|state| {
             let mut state = state?;
-            for entry in self.window.iter().filter(|entry| entry.key == *key) {
-                for event in &entry.events {
-                    aggregate.evolve(&mut state, event, entry.occurred_at)?;
+            for entry in self.window.iter().filter(|entry| entry.commit.key == *key) {
+                for event in &entry.commit.events {
+                    aggregate.evolve(&mut state, event, entry.commit.occurred_at)?;
                 }
             }
             Ok::<_, RuleError>(state)
@@ -182,8 +185,9 @@ impl<T> Owner<T> {
     }
 }
 
-fn warn_of_half(commit: &Commit, size: StateSize, max: usize) {
-    let (tenant, stream, bytes) = (&commit.tenant, &commit.stream, size.bytes());
+fn warn_of_half(submission: &Submission, size: StateSize, max: usize) {
+    let (request, bytes) = (&submission.request, size.bytes());
+    let (tenant, stream) = (&request.tenant, &request.stream);
     tracing::warn!(%tenant, %stream, bytes, max, "a stream's state takes more than half of what it may");
     metrics::counter!("annals_streams_half_full_total").increment(1);
 }

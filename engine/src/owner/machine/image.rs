@@ -42,7 +42,7 @@ impl<T: Clone> Owner<T> {
             entropy,
             memory: self.memory.fork(store),
             reader: self.reader.clone(),
-            speculation: self.speculation.fork(self.memory.registry()),
+            speculation: self.speculation.fork(&self.memory.registry),
             window: self.window.clone(),
             again: self.again.clone(),
             actions: self.actions.clone(),
@@ -50,7 +50,6 @@ impl<T: Clone> Owner<T> {
             claimed_list: self.claimed_list.clone(),
             lists: self.lists.clone(),
             holder: self.holder.clone(),
-            orphans: self.orphans.clone(),
             refusals: self.refusals.clone(),
             ..*self
         }
@@ -129,12 +128,11 @@ impl<T: Hash> Owner<T> {
             refusals,
             without_room,
             look_at_ms: _,
-            orphans: _,
             opened_log: _,
         } = self;
         memory.digest(hasher);
         reader.digest(hasher);
-        speculation.digest(memory.registry(), hasher);
+        speculation.digest(&memory.registry, hasher);
         window.len().hash(hasher);
         window.iter().for_each(|entry| digest_entry(entry, hasher));
         again.len().hash(hasher);
@@ -154,22 +152,14 @@ impl<T: Hash> Owner<T> {
 fn digest_entry<T: Hash>(entry: &InFlight<T>, hasher: &mut impl Hasher) {
     let InFlight {
         sequence,
-        headers: _,
-        // The hash covers headers, key and value: the record and the commit.
-        head,
-        record: _,
-        key: _,
-        id_key: _,
-        recorded_at: _,
-        occurred_at: _,
-        events: _,
-        fingerprint,
-        answer: _,
+        commit,
         submission: _,
         waiters,
         sent_at: _,
         acknowledged,
     } = entry;
+    // The hash covers headers, key and value: the record and the commit.
+    let (head, fingerprint) = (&commit.head, &commit.fingerprint);
     (sequence, head, fingerprint, waiters, acknowledged).hash(hasher);
 }
 

@@ -3,14 +3,12 @@
 //! Invariant: only the oldest unverified append, acknowledged right after the last verified offset,
 //! counts without being read; everything else is looked up in the log.
 
-use event_log::chain::Stop;
-use event_log::damage::{Damage, DamageKind};
+use event_log::damage::DamageKind;
 use event_log::known_bad::KnownBad;
 use event_log::log::Appended;
 use event_log::reading::Goal;
 use event_log::record::Record;
 use kernel::{Timestamp, explained};
-use position::Offset;
 
 use super::without_store::Refusals;
 use super::{Owner, Phase};
@@ -25,10 +23,8 @@ const ROOM_RETRY_MS: u64 = 1_000;
 impl<T> Owner<T> {
     /// Takes the log's acknowledgement of an append.
     pub fn acknowledged(&mut self, sequence: u64, appended: Appended, now: Now) {
-        if matches!(self.phase, Phase::Stopped(_)) {
-            return;
-        }
-        let claimed = match &mut self.phase {
+        match &mut self.phase {
+            Phase::Stopped(_) => return,
             Phase::Claiming {
                 sequence: own,
                 sent_at,
@@ -36,30 +32,12 @@ impl<T> Owner<T> {
                 ..
             } if *own == sequence => {
                 *acknowledged = Some(appended.offset);
-                Some(*sent_at)
+                let sent_at = *sent_at;
+                return self.claim_acknowledged(sent_at, appended, now);
             }
-            _ => None,
-        };
-        if let Some(sent_at) = claimed {
-            if self.differs_from_broker(sent_at, appended.appended_at_ms, now) {
-                return self.back_off(now, NotOwning::TakingOver);
-            }
-            if self.is(KnownBad::FoldsToBeforeOwnClaim)
-                && let (Phase::Claiming { claim, .. }, Some(at)) = (&self.phase, appended.offset)
-                && let Some(record) = self.skip_to(*claim, at)
-            {
-                self.reader.last = Some(record);
-                return self.own(now);
-            }
-            return self.claim_acknowledged(appended.offset, now);
+            _ => {}
         }
-        let Some(first) = self.window.front().map(|entry| entry.sequence) else {
-            return;
-        };
-        let index = sequence
-            .checked_sub(first)
-            .and_then(|index| usize::try_from(index).ok());
-        let Some(index) = index.filter(|index| *index < self.window.len()) else {
+        let Some(index) = self.in_window(sequence) else {
             return;
         };
         let entry = &mut self.window[index];
@@ -87,12 +65,7 @@ impl<T> Owner<T> {
             }
             let reason = "an append was acknowledged at an offset that had been read before";
             let kind = DamageKind::ProofFailed(reason.to_owned());
-            let partition = self.reader.chain.partition;
-            return self.stop(Stop::Damage(Damage {
-                partition,
-                offset,
-                kind,
-            }));
+            return self.stop(self.damage(offset, kind));
         }
         if self.differs_from_broker(sent_at, appended.appended_at_ms, now) {
             self.letting_go = true;
@@ -102,10 +75,20 @@ impl<T> Owner<T> {
 
     /// Owns once everything up to the claim is folded. A claim right after the last folded record
     /// is folded at once without being read, as commits are.
-    fn claim_acknowledged(&mut self, offset: Option<Offset>, now: Now) {
-        let Some(offset) = offset else {
+    fn claim_acknowledged(&mut self, sent_at: Timestamp, appended: Appended, now: Now) {
+        if self.differs_from_broker(sent_at, appended.appended_at_ms, now) {
+            return self.back_off(now, NotOwning::TakingOver);
+        }
+        let Some(offset) = appended.offset else {
             return self.read_to(Goal::End);
         };
+        if self.is(KnownBad::FoldsToBeforeOwnClaim)
+            && let Phase::Claiming { claim, .. } = &self.phase
+            && let Some(record) = self.skip_to(*claim, offset)
+        {
+            self.reader.last = Some(record);
+            return self.own(now);
+        }
         if offset < self.reader.next_offset() {
             return self.reached(now);
         }
@@ -164,13 +147,12 @@ impl<T> Owner<T> {
             && let Some(Some(offset)) = front.acknowledged
             && offset == self.reader.next_offset()
         {
-            if !self.reader.chain.is_continued_by(&front.headers) {
+            if !self.reader.chain.is_continued_by(&front.commit.headers) {
                 return self.doubt();
             }
             let entry = self.window.pop_front().expect("it was looked at");
-            self.reader
-                .chain
-                .accept_commit(entry.headers, entry.head, offset);
+            let (headers, head) = (entry.commit.headers, entry.commit.head);
+            self.reader.chain.accept_commit(headers, head, offset);
             self.verified(entry, offset);
         }
         if self.memory.is_stale() {
@@ -191,15 +173,9 @@ impl<T> Owner<T> {
     pub(super) fn settle_gap(&mut self, now: Now) {
         let next = self.reader.next_offset();
         // Acknowledged, read past, and not accepted: the append is an orphan.
-        let orphaned = self
-            .window
-            .front()
-            .is_some_and(|entry| match entry.acknowledged {
-                Some(Some(offset)) => offset < next,
-                Some(None) => true,
-                None => false,
-            });
-        if orphaned || !self.holds() {
+        let acknowledged = self.window.front().and_then(|entry| entry.acknowledged);
+        let is_orphan = acknowledged.is_some_and(|at| at.is_none_or(|offset| offset < next));
+        if is_orphan || !self.holds() {
             self.doubt()
         } else {
             self.settle(now)
@@ -212,12 +188,7 @@ impl<T> Owner<T> {
             Phase::Claiming { sequence: own, .. } if *own == sequence => {
                 self.back_off(now, NotOwning::TakingOver);
             }
-            Phase::Owning => {
-                let first = self.window.front().map(|entry| entry.sequence);
-                if first.is_some_and(|first| sequence >= first) {
-                    self.doubt();
-                }
-            }
+            Phase::Owning if self.in_window(sequence).is_some() => self.doubt(),
             _ => {}
         }
     }
@@ -251,18 +222,17 @@ impl<T> Owner<T> {
                 ..
             } if now.monotonic_ms >= *until_ms => self.back_off(now, NotOwning::TakingOver),
             Phase::AwaitingStore { .. } if self.is_refused_for_good() => {}
-            Phase::AwaitingStore { retry_at_ms } => match retry_at_ms {
-                None => {
-                    let pause_ms = match self.without_room {
-                        true => ROOM_RETRY_MS,
-                        false => STORE_RETRY_MS,
-                    };
-                    let retry_at_ms = Some(now.monotonic_ms + pause_ms);
-                    self.phase = Phase::AwaitingStore { retry_at_ms };
-                }
-                Some(at_ms) if now.monotonic_ms >= *at_ms => self.try_store(),
-                Some(_) => {}
-            },
+            Phase::AwaitingStore { retry_at_ms: None } => {
+                let pause_ms = match self.without_room {
+                    true => ROOM_RETRY_MS,
+                    false => STORE_RETRY_MS,
+                };
+                let retry_at_ms = Some(now.monotonic_ms + pause_ms);
+                self.phase = Phase::AwaitingStore { retry_at_ms };
+            }
+            Phase::AwaitingStore {
+                retry_at_ms: Some(at_ms),
+            } if now.monotonic_ms >= *at_ms => self.try_store(),
             Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => {
                 self.owner_answered(now);
             }
@@ -289,7 +259,7 @@ impl<T> Owner<T> {
     /// Whether a save is due: enough commits are unsaved, or `it_is_time` and any are.
     #[must_use]
     pub fn is_save_due(&self, it_is_time: bool) -> bool {
-        let unsaved = self.memory.unsaved_commits();
+        let unsaved = self.memory.unsaved_commits;
         let is_worth_it =
             unsaved >= self.settings.save_every_commits || (it_is_time && unsaved > 0);
         is_worth_it && !matches!(self.phase, Phase::Stopped(_) | Phase::AwaitingStore { .. })

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{Owner, Phase, Speculation};
 use crate::command::SubmitError;
 use crate::owner::store::Saved;
-use crate::owner::{Action, LogAction, NotOwning, Now};
+use crate::owner::{Action, LogAction, NotOwning, Now, Submission};
 
 /// A loss within this time after another belongs to the same struggle between two nodes, in
 /// milliseconds.
@@ -136,19 +136,25 @@ impl<T> Owner<T> {
     /// Releases the commands in flight and those that wait. They do not count: there is another
     /// claim, or none of this owner's.
     pub(super) fn release(&mut self) {
-        self.speculation = Speculation::default();
-        self.window_bytes = 0;
-        let window = std::mem::take(&mut self.window);
+        let window = self.take_window();
         let again = std::mem::take(&mut self.again);
-        let window = window
-            .into_iter()
-            .map(|entry| (entry.submission, entry.waiters));
-        for (submission, waiters) in window.chain(again) {
-            self.actions.push(Action::Release {
+        let released = window
+            .chain(again)
+            .map(|(submission, waiters)| Action::Release {
                 submission,
                 waiters,
             });
-        }
+        self.actions.extend(released);
+    }
+
+    /// Takes the commands in flight out of the window, with everything that was speculated.
+    pub(in crate::owner) fn take_window(
+        &mut self,
+    ) -> impl DoubleEndedIterator<Item = (Submission, Vec<(T, bool)>)> + use<T> {
+        self.speculation = Speculation::default();
+        self.window_bytes = 0;
+        let window = std::mem::take(&mut self.window).into_iter();
+        window.map(|entry| (entry.submission, entry.waiters))
     }
 
     /// Reads on after the last folded record, with a proof.
@@ -289,7 +295,8 @@ impl<T> Owner<T> {
     /// a record that is not in the chain.
     fn may_go_on(&self) -> bool {
         let front = self.window.front();
-        let continues = front.is_none_or(|entry| self.reader.chain.is_continued_by(&entry.headers));
+        let continues =
+            front.is_none_or(|entry| self.reader.chain.is_continued_by(&entry.commit.headers));
         (self.holds() && continues) || self.is(KnownBad::DecidesBehindAnothersClaim)
     }
 
@@ -400,14 +407,11 @@ impl<T> Owner<T> {
         let every_ms = self.settings.look_every_ms.unwrap_or_default();
         self.look_at_ms = now.monotonic_ms + every_ms;
         self.claimed = Some((self.reader.chain.term, self.reader.chain.writer));
-        self.speculation = Speculation::default();
-        self.window_bytes = 0;
         if self.is(KnownBad::ForgetsIdsAtTakeOver) {
             self.memory.forget_ids();
         }
-        let orphaned = std::mem::take(&mut self.window);
-        for entry in orphaned.into_iter().rev() {
-            self.again.push_front((entry.submission, entry.waiters));
+        for orphaned in self.take_window().rev() {
+            self.again.push_front(orphaned);
         }
         self.tell_if_log_is_ahead(now);
         self.letting_go |= self.clock_is_off(now);
@@ -474,18 +478,12 @@ impl<T> Owner<T> {
         self.reader.stop();
         self.letting_go = false;
         self.phase = Phase::Stopped(stop);
-        let window = std::mem::take(&mut self.window)
-            .into_iter()
-            .map(|entry| entry.waiters);
-        let again = std::mem::take(&mut self.again)
-            .into_iter()
-            .map(|(_, waiters)| waiters);
+        let window = std::mem::take(&mut self.window).into_iter();
+        let again = std::mem::take(&mut self.again).into_iter();
+        let again = again.map(|(_, waiters)| waiters);
         // What was in flight may be in the log, so the only true answer is unknown.
-        for (ticket, _) in window.chain(again).flatten() {
-            self.actions.push(Action::Answer {
-                ticket,
-                answer: Err(SubmitError::Unknown),
-            });
+        for waiters in window.map(|entry| entry.waiters).chain(again) {
+            self.answer_all(waiters, &SubmitError::Unknown);
         }
     }
 

@@ -41,7 +41,7 @@ impl Memory {
             doubt,
             alone,
             place,
-            frozen,
+            frozen_count,
             frozen_by_rules,
             is_folded_again,
         } = self;
@@ -55,8 +55,8 @@ impl Memory {
         unordered(streams.iter(), hasher, stream);
         unordered(ids.iter(), hasher, |id, hasher| id.hash(hasher));
         (fingerprint_key, idempotency_window_ms).hash(hasher);
-        (streams.generation(), unsaved_commits, doubt, alone).hash(hasher);
-        (place, frozen, frozen_by_rules, is_folded_again).hash(hasher);
+        (streams.generation, unsaved_commits, doubt, alone).hash(hasher);
+        (place, frozen_count, frozen_by_rules, is_folded_again).hash(hasher);
     }
 }
 

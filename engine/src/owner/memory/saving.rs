@@ -10,7 +10,7 @@ use kernel::registry::{Registry, RuleError};
 use position::Offset;
 
 use super::streams::StreamEntry;
-use super::{Memory, image};
+use super::{LOOKED_UP, Memory, image};
 use crate::frozen::FrozenBy;
 use crate::owner::store::{FirstId, SaveBatch, Saved, StoreError, StoredState};
 
@@ -25,10 +25,7 @@ pub(in crate::owner) struct Standing {
 
 impl Memory {
     /// Writes what changed to the local store, at the place that `standing` names, and evicts
-    /// states beyond `states_bytes_max`.
-    ///
-    /// # Errors
-    /// [`StoreError`]: memory goes on keeping what changed.
+    /// states beyond `states_bytes_max`. After an error, memory goes on keeping what changed.
     pub(in crate::owner) fn save(
         &mut self,
         standing: Standing,
@@ -52,7 +49,7 @@ impl Memory {
             acknowledged: standing.acknowledged,
             idempotency_window_ms: self.idempotency_window_ms,
             fingerprint_key: self.fingerprint_key,
-            frozen: self.frozen,
+            frozen: self.frozen_count,
             frozen_by_rules: self.frozen_by_rules,
         };
         let written = self.write(&saved, &batch);
@@ -74,35 +71,24 @@ impl Memory {
             forget_before,
             ..SaveBatch::default()
         };
-        let is_kept = |first: &&FirstId| {
+        let is_kept = |first: &FirstId| {
             forget_before.is_none_or(|before| first.known.recorded_at() > Some(before))
         };
-        let (mut too_old, mut unwritable) = (Vec::new(), Vec::new());
-        for (key, entry) in self.streams.dirty() {
-            let first = entry.first.as_ref().filter(is_kept);
-            if first.is_none() && entry.first.is_some() {
-                too_old.push(key.clone());
-            }
-            let encoded = encode(&self.registry, key, entry);
+        for key in self.streams.dirty_keys() {
+            let (entry, _) = self.streams.changed(&key).expect(LOOKED_UP);
+            entry.first.take_if(|first| !is_kept(first));
+            let state = encode(&self.registry, &key, entry).unwrap_or_else(|error| {
+                self.freeze(&key, FrozenBy::Rules(error.to_string()));
+                Vec::new()
+            });
+            let entry = self.streams.get(&key).expect(LOOKED_UP);
             let stored = StoredState {
                 version: entry.version,
-                first: first.cloned(),
+                first: entry.first.clone(),
                 frozen: entry.frozen.as_deref().cloned(),
-                state: encoded.unwrap_or_else(|error| {
-                    unwritable.push((batch.states.len(), error));
-                    Vec::new()
-                }),
+                state,
             };
-            batch.states.push((key.clone(), stored));
-        }
-        self.streams.forget_firsts(&too_old);
-        for (index, error) in unwritable {
-            let (key, stored) = &mut batch.states[index];
-            self.freeze(key, FrozenBy::Rules(error.to_string()));
-            stored.frozen = self
-                .streams
-                .get(key)
-                .and_then(|entry| entry.frozen.as_deref().cloned());
+            batch.states.push((key, stored));
         }
         batch.ids = std::mem::take(&mut self.ids);
         batch

@@ -96,14 +96,10 @@ pub(super) struct Streams {
     /// The approximate memory of all entries, in bytes.
     bytes: usize,
     /// Counts the saves; tells which entries were used lately.
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 impl Streams {
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Bytes, &StreamEntry)> {
         self.entries.iter()
     }
@@ -149,20 +145,15 @@ impl Streams {
         Some((entry, was_new))
     }
 
-    /// Forgets the commands with which these streams begin.
-    pub(super) fn forget_firsts(&mut self, keys: &[Bytes]) {
-        for key in keys {
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.first = None;
-            }
-        }
-    }
-
     /// Forgets the commands with which all streams begin.
     pub(super) fn forget_all_firsts(&mut self) {
         self.entries
             .values_mut()
             .for_each(|entry| entry.first = None);
+    }
+
+    pub(super) fn dirty_keys(&self) -> Vec<Bytes> {
+        self.dirty.clone()
     }
 
     /// The unsaved entries.
@@ -220,17 +211,13 @@ impl Streams {
     /// A copy, with states copied by `copy`.
     pub(super) fn fork(&self, copy: impl Fn(&Bytes, &Opaque) -> Option<Opaque>) -> Self {
         let copy = |(key, entry): (&Bytes, &StreamEntry)| {
-            let state = entry.state.as_ref().and_then(|state| copy(key, state));
-            let first = entry.first.clone();
-            (
-                key.clone(),
-                StreamEntry {
-                    state,
-                    frozen: entry.frozen.clone(),
-                    first,
-                    ..*entry
-                },
-            )
+            let entry = StreamEntry {
+                state: entry.state.as_ref().and_then(|state| copy(key, state)),
+                frozen: entry.frozen.clone(),
+                first: entry.first.clone(),
+                ..*entry
+            };
+            (key.clone(), entry)
         };
         Self {
             entries: self.entries.iter().map(copy).collect(),
