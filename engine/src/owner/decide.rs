@@ -114,8 +114,18 @@ impl<T> Owner<T> {
             .recorded_at
             .or(self.reader.last_recorded_at);
         let early = self.is(KnownBad::ForgetsIdsEarly);
-        let known = match self.memory.id_of(key, id_key, recorded_at) {
-            Ok(known) => known.filter(|_| !early),
+        match self.memory.id_of(key, id_key, recorded_at) {
+            Ok(Some((head, _))) if !early && head.fingerprint != fingerprint => {
+                self.answer_all(waiters, &SubmitError::IdReused);
+            }
+            Ok(Some(known)) if !early => {
+                let request = &submission.request;
+                let who = (&request.tenant, &request.stream, &request.id);
+                let answer = answer_again(&self.reader.chain, who, known);
+                let again = waiters.into_iter().map(|(ticket, _)| (ticket, true));
+                self.answer_each(answer, again.collect());
+            }
+            Ok(_) => return Some(waiters),
             Err(error) => {
                 tracing::warn!(
                     error = explained(&error),
@@ -124,21 +134,7 @@ impl<T> Owner<T> {
                 self.memory.doubts_the_store(&error);
                 return Some(waiters);
             }
-        };
-        let Some(known) = known else {
-            return Some(waiters);
-        };
-        if known.0.fingerprint != fingerprint {
-            self.answer_all(waiters, &SubmitError::IdReused);
-            return None;
         }
-        let request = &submission.request;
-        let who = (&request.tenant, &request.stream, &request.id);
-        let again = |(ticket, _)| (ticket, true);
-        self.answer_each(
-            answer_again(&self.reader.chain, who, known),
-            waiters.into_iter().map(again).collect(),
-        );
         None
     }
 
@@ -316,6 +312,8 @@ impl<T> Owner<T> {
         let recorded_at = times.recorded_at;
         let follows = request.occurred_at.is_some() || times.default == recorded_at;
         let occurred_at = (!follows).then_some(times.default);
+        let records_default = self.is(KnownBad::RecordsDefaultAsGiven);
+        let sent_time = request.occurred_at;
         let (outcome, events, rejection) = match decided {
             Ok(events) => {
                 let part = |event: &DecidedEvent| EventPart {
@@ -339,7 +337,7 @@ impl<T> Owner<T> {
                 id: request.id.clone(),
                 type_name: request.command.clone(),
                 schema: request.schema,
-                occurred_at: self.sent_time(request.occurred_at, times.default),
+                occurred_at: sent_time.or(records_default.then_some(times.default)),
                 expected_version: request.expected_version,
                 data: kept_data(&command.data, outcome),
             },

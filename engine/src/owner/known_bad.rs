@@ -4,7 +4,6 @@
 
 use event_log::known_bad::{Flaw, KnownBad};
 use event_log::record::{ClaimHeaders, Record};
-use kernel::Timestamp;
 use position::Offset;
 
 use super::machine::{OwnCommit, Owner};
@@ -23,18 +22,6 @@ impl<T> Owner<T> {
     pub(super) fn refuses_now(&self, commit: &OwnCommit) -> bool {
         let is_refusal = matches!(commit.answer.decision, Decision::Rejected(_));
         self.is(KnownBad::RefusesFromMemory) && is_refusal
-    }
-
-    /// The business time as the client sent it, which a commit records.
-    pub(super) fn sent_time(
-        &self,
-        sent: Option<Timestamp>,
-        default: Timestamp,
-    ) -> Option<Timestamp> {
-        match self.is(KnownBad::RecordsDefaultAsGiven) {
-            true => sent.or(Some(default)),
-            false => sent,
-        }
     }
 
     pub(super) fn answer_early(&mut self, index: usize) {

@@ -283,30 +283,23 @@ impl Memory {
         // After a failed read, memory holds the stream as if it were new.
         let held = self.streams.get(stream_key).filter(|_| !self.is_stale());
         let is_stored = !self.alone && held.is_none_or(|entry| entry.is_stored);
+        // If the local store has nothing of a stream, it has none of its ids.
         let known = match self.ids.get(id_key) {
-            Some(known) => Some(known.read()?),
-            // If the local store has nothing of a stream, it has none of its ids.
-            None if !is_stored => None,
-            None => {
-                let stored = self.store.id(id_key)?;
-                stored.map(|known| known.read()).transpose()?
-            }
+            None if is_stored => self.store.id(id_key)?,
+            known => known.cloned(),
         };
-        let begins = |first: Option<&FirstId>| {
-            let known = first.and_then(|first| first.known_as(stream_key, id_key));
-            known.map(StoredId::read).transpose()
+        let stored = match held {
+            None if is_stored && known.is_none() => self.store.state(stream_key)?,
+            _ => None,
         };
-        let known = match (known, held) {
-            // This id comes first even if the stream begins with it: then it was forgotten and came
-            // again.
-            (Some(known), _) => Some(known),
-            (None, Some(entry)) => begins(entry.first.as_ref())?,
-            (None, None) if !is_stored => None,
-            (None, None) => {
-                let stored = self.store.state(stream_key)?;
-                begins(stored.as_ref().and_then(|stored| stored.first.as_ref()))?
-            }
+        let first = match (held, &stored) {
+            (Some(entry), _) => entry.first.as_ref(),
+            (None, stored) => stored.as_ref().and_then(|stored| stored.first.as_ref()),
         };
+        let first = || first?.known_as(stream_key, id_key).cloned();
+        // The other one comes first even if the stream begins with this id: then it was forgotten
+        // and came again.
+        let known = known.or_else(first).map(|known| known.read()).transpose()?;
         let is_remembered = |(head, _): &KnownId| {
             last_recorded_at.is_some_and(|last| {
                 let age_micros = last.micros().saturating_sub(head.recorded_at.micros());

@@ -7,7 +7,6 @@ mod form;
 mod sweep;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -353,14 +352,13 @@ struct Part<'a> {
 }
 
 impl Shared {
-    /// Runs `act` on a partition's keyspace. A closed database is opened again first, if the pause
-    /// since the last try is over.
+    /// Runs `act` on a partition's keyspace, which is opened first if it is not open.
     fn with<R>(
         &self,
         partition: Partition,
         act: impl FnOnce(Part<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        {
+        loop {
             let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
             if let Some((database, keyspaces)) = &opened.database
                 && let Some(keyspace) = keyspaces.get(&partition)
@@ -372,7 +370,14 @@ impl Shared {
                     opening,
                 });
             }
+            drop(opened);
+            self.open(partition)?;
         }
+    }
+
+    /// Opens a partition's keyspace. A closed database is opened again first, if the pause since
+    /// the last try is over.
+    fn open(&self, partition: Partition) -> Result<(), StoreError> {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         if opened.database.is_none() {
             if opened.tried_at.elapsed() < OPEN_AGAIN_AFTER {
@@ -383,28 +388,16 @@ impl Shared {
             opened.opening += 1;
             tracing::info!("the local checkpoint store is open again");
         }
-        let opening = opened.opening;
-        let Some((database, keyspaces)) = &mut opened.database else {
-            return Err(StoreError::Closed);
+        let (database, keyspaces) = opened.database.as_mut().ok_or(StoreError::Closed)?;
+        let options = || {
+            let files = Leveled::default().with_table_target_size(FILE_BYTES);
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(self.room.memtable_bytes)
+                .compaction_strategy(Arc::new(files))
         };
-        let keyspace = match keyspaces.entry(partition) {
-            Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(free) => {
-                let most = self.room.memtable_bytes;
-                let options = || {
-                    let files = Leveled::default().with_table_target_size(FILE_BYTES);
-                    KeyspaceCreateOptions::default()
-                        .max_memtable_size(most)
-                        .compaction_strategy(Arc::new(files))
-                };
-                free.insert(database.keyspace(&format!("partition-{partition}"), options)?)
-            }
-        };
-        act(Part {
-            database,
-            keyspace,
-            opening,
-        })
+        let keyspace = database.keyspace(&format!("partition-{partition}"), options)?;
+        keyspaces.insert(partition, keyspace);
+        Ok(())
     }
 
     /// Closes the database that failed, unless it has been opened again since.

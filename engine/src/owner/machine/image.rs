@@ -61,20 +61,15 @@ impl Speculation {
         let copy = |(key, stream): (&Bytes, &SpeculativeStream)| {
             let aggregate = registry.get(category_of(key))?;
             let stream = SpeculativeStream {
-                version: stream.version,
                 state: aggregate.copy(&stream.state).ok()?,
-                size: stream.size,
-                in_flight: stream.in_flight,
-                is_used: stream.is_used,
+                ..*stream
             };
             Some((key.clone(), stream))
         };
         Self {
-            head: self.head,
-            recorded_at: self.recorded_at,
             streams: self.streams.iter().filter_map(copy).collect(),
             ids: self.ids.clone(),
-            spare_bytes: self.spare_bytes,
+            ..*self
         }
     }
 
@@ -165,12 +160,7 @@ fn digest_entry<T: Hash>(entry: &InFlight<T>, hasher: &mut impl Hasher) {
 
 fn digest_submission(submission: &Submission, hasher: &mut impl Hasher) {
     let request = &submission.request;
-    (
-        request.tenant.as_str(),
-        request.stream.as_str(),
-        request.id.as_str(),
-    )
-        .hash(hasher);
+    (&request.tenant, &request.stream, &request.id).hash(hasher);
     (&request.command, request.schema, request.expected_version).hash(hasher);
     submission.command.data.get().hash(hasher);
 }
