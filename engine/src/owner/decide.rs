@@ -127,11 +127,8 @@ impl<T> Owner<T> {
             }
             Ok(_) => return Some(waiters),
             Err(error) => {
-                tracing::warn!(
-                    error = explained(&error),
-                    "a command id cannot be looked up"
-                );
-                self.memory.doubts_the_store(&error);
+                let error = explained(&error);
+                tracing::warn!(error, "a command id cannot be looked up");
                 return Some(waiters);
             }
         }

@@ -192,7 +192,6 @@ pub struct Owner<T> {
     phase: Phase,
     /// The last claim of this owner that counted.
     pub(super) claimed: Option<(Term, WriterId)>,
-    /// What is known of this node's clock.
     clock: Clock,
     /// Whether this node should own.
     wanted: bool,

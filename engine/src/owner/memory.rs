@@ -259,7 +259,8 @@ impl Memory {
         entry.freeze(frozen);
     }
 
-    /// The same as [`Self::id`], for a stream that is about to be decided on.
+    /// The same as [`Self::id`], for a stream that is about to be decided on: if the id cannot be
+    /// looked up now, the owner must go back.
     pub(super) fn id_of(
         &mut self,
         stream_key: &Bytes,
@@ -267,10 +268,11 @@ impl Memory {
         last_recorded_at: Option<Timestamp>,
     ) -> Result<Option<KnownId>, StoreError> {
         let category = image::category_of(stream_key);
-        match self.stream(stream_key, category).is_new() {
-            true => Ok(None),
-            false => self.id(stream_key, id_key, last_recorded_at),
+        if self.stream(stream_key, category).is_new() {
+            return Ok(None);
         }
+        let known = self.id(stream_key, id_key, last_recorded_at);
+        known.inspect_err(|error| self.doubt = Some(Doubt::of(error)))
     }
 
     /// What is known of a command id, if it is remembered at `last_recorded_at`.
@@ -307,11 +309,6 @@ impl Memory {
             })
         };
         Ok(known.filter(is_remembered))
-    }
-
-    /// Notes that something in the local store could not be read.
-    pub(super) fn doubts_the_store(&mut self, error: &StoreError) {
-        self.doubt = Some(Doubt::of(error));
     }
 
     fn window_micros(&self) -> i64 {

@@ -152,23 +152,19 @@ impl Streams {
             .for_each(|entry| entry.first = None);
     }
 
+    /// The keys of the unsaved entries.
     pub(super) fn dirty_keys(&self) -> Vec<Bytes> {
         self.dirty.clone()
     }
 
-    /// The unsaved entries.
-    pub(super) fn dirty(&self) -> impl Iterator<Item = (&Bytes, &StreamEntry)> {
-        let entry = |key| Some((key, self.entries.get(key)?));
-        self.dirty.iter().filter_map(entry)
-    }
-
     /// The approximate memory of the unsaved entries, in bytes.
     pub(super) fn dirty_bytes(&self) -> usize {
-        self.dirty().map(|(key, entry)| entry.weight(key)).sum()
+        let weight = |key| Some(self.get(key)?.weight(key));
+        self.dirty.iter().filter_map(|key| weight(key)).sum()
     }
 
     /// Notes that the local store took all unsaved entries; `sizes` are the sizes of their states
-    /// there, in the order of [`Self::dirty`].
+    /// there, in the order of [`Self::dirty_keys`].
     pub(super) fn stored(&mut self, sizes: impl IntoIterator<Item = usize>) {
         for (key, size) in self.dirty.drain(..).zip(sizes) {
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -278,8 +274,7 @@ mod tests {
         for _ in 0..3 {
             streams.evict(0);
         }
-        let held: Vec<_> = streams.dirty().map(|(key, _)| key.clone()).collect();
-        assert_eq!(held, [key(3)]);
+        assert_eq!(streams.dirty_keys(), [key(3)]);
         assert_eq!(streams.iter().count(), 1);
         assert_eq!(streams.dirty_bytes(), weighed(&streams));
         streams.stored([100]);
