@@ -9,7 +9,6 @@ use event_log::commit::{Commit, Outcome};
 use event_log::record::NewRecord;
 
 use super::door::SimClient;
-use super::event::Event;
 use super::history::{Broken, CommandKey, key_of};
 use super::net::SimPeer;
 use super::node::{Node, Task};
@@ -131,12 +130,15 @@ impl World {
         self.probe_later();
     }
 
-    pub(super) fn probe_later(&mut self) {
-        self.schedule.at(self.now_us + PROBE_EVERY_US, Event::Probe);
+    fn probe_later(&mut self) {
+        self.schedule.at(self.now_us + PROBE_EVERY_US, |world| {
+            world.probe();
+            world.probe_later();
+        });
     }
 
     /// Checks whether everything that should work again does.
-    pub(super) fn probe(&mut self) {
+    fn probe(&mut self) {
         let since_us = self.now_us - self.plan.quiet_from_us;
         if self.was_cut {
             return self.probe_after_cut(since_us);

@@ -11,7 +11,7 @@ use kernel::{TenantId, Timestamp};
 use serde_json::value::RawValue;
 
 use super::book::{CATEGORY, COMMAND, FAILING, FAILS_IF_BROKEN, Post, UNREADABLE};
-use super::event::{ClientEvent, Event, Line, Loss, NodeEvent};
+use super::event::Line;
 use super::history::{Asked, CommandKey};
 use super::random::Random;
 use super::trace::Who;
@@ -53,6 +53,14 @@ impl Client {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It was refused: nothing was sent.
+    Refused,
+    /// It broke, or nothing came in time.
+    Broken,
+}
+
 pub struct Connection {
     pub client: usize,
     pub node: usize,
@@ -61,41 +69,48 @@ pub struct Connection {
 }
 
 impl World {
-    pub(super) fn client_event(&mut self, client: usize, event: ClientEvent) {
-        match event {
-            ClientEvent::Go => self.go(client),
-            ClientEvent::Answer(connection, line, result) => {
-                let current = &mut self.clients[client].connection;
-                let current = current.as_mut().filter(|(open, _)| *open == connection);
-                if current.is_some_and(|(_, waiting)| waiting.remove(&line)) {
-                    self.take_answer(client, line, *result);
-                    // The client goes on once every line that it sent is answered.
-                    let current = &mut self.clients[client].connection;
-                    if current.take_if(|(_, waiting)| waiting.is_empty()).is_some() {
-                        self.connections.remove(&connection);
-                        self.again(client);
-                    }
-                }
-            }
-            ClientEvent::Lost(connection, loss) => {
-                let current = &mut self.clients[client].connection;
-                let Some((_, waiting)) = current.take_if(|(open, _)| *open == connection) else {
-                    return;
-                };
-                let said = || format!("{loss:?}, {} lines open", waiting.len());
-                self.say(Who::Client(client), "lost a connection", said);
-                for open in &mut self.clients[client].open {
-                    open.uncertain |= loss == Loss::Broken && waiting.contains(&open.line.number);
-                }
-                if let Some(lost) = self.connections.remove(&connection)
-                    && loss == Loss::Broken
-                {
-                    let at_us = self.now_us + self.random.below(300_000);
-                    self.tell_node(at_us, lost.node, NodeEvent::Disconnected(connection));
-                }
-                self.again(client);
-            }
+    /// An answer to a line reaches the client.
+    pub(super) fn answered(
+        &mut self,
+        client: usize,
+        connection: u64,
+        line: u64,
+        result: Result<Answer, SubmitError>,
+    ) {
+        let current = &mut self.clients[client].connection;
+        let current = current.as_mut().filter(|(open, _)| *open == connection);
+        if !current.is_some_and(|(_, waiting)| waiting.remove(&line)) {
+            return;
         }
+        self.take_answer(client, line, result);
+        // The client goes on once every line that it sent is answered.
+        let current = &mut self.clients[client].connection;
+        if current.take_if(|(_, waiting)| waiting.is_empty()).is_some() {
+            self.connections.remove(&connection);
+            self.again(client);
+        }
+    }
+
+    /// A connection was lost, or was never made.
+    pub(super) fn lost(&mut self, client: usize, connection: u64, loss: Loss) {
+        let current = &mut self.clients[client].connection;
+        let Some((_, waiting)) = current.take_if(|(open, _)| *open == connection) else {
+            return;
+        };
+        let said = || format!("{loss:?}, {} lines open", waiting.len());
+        self.say(Who::Client(client), "lost a connection", said);
+        for open in &mut self.clients[client].open {
+            open.uncertain |= loss == Loss::Broken && waiting.contains(&open.line.number);
+        }
+        if let Some(lost) = self.connections.remove(&connection)
+            && loss == Loss::Broken
+        {
+            let at_us = self.now_us + self.random.below(300_000);
+            self.tell_node(at_us, lost.node, move |world, node| {
+                world.disconnected(node, connection);
+            });
+        }
+        self.again(client);
     }
 
     fn again(&mut self, client: usize) {
@@ -109,18 +124,14 @@ impl World {
             _ => 150_000,
         };
         let at_us = self.now_us + self.random.between(100, most_us);
-        self.tell_client(at_us, client, ClientEvent::Go);
-    }
-
-    pub(super) fn tell_client(&mut self, at_us: u64, client: usize, event: ClientEvent) {
-        self.schedule.at(at_us, Event::Client { client, event });
+        self.schedule.at(at_us, move |world| world.go(client));
     }
 
     fn is_there(&self, key: &CommandKey) -> bool {
         self.histories[self.partition_of(&key.0)].has(key)
     }
 
-    fn go(&mut self, client: usize) {
+    pub(super) fn go(&mut self, client: usize) {
         let state = &self.clients[client];
         if state.connection.is_some() || state.has_finished() {
             return;
@@ -147,8 +158,8 @@ impl World {
         let waiting = lines.iter().map(|line| line.number).collect();
         self.clients[client].connection = Some((connection, waiting));
         if !self.nodes[node].up {
-            let lost = ClientEvent::Lost(connection, Loss::Refused);
-            return self.tell_client(now_us + 1_000, client, lost);
+            let refused = move |world: &mut Self| world.lost(client, connection, Loss::Refused);
+            return self.schedule.at(now_us + 1_000, refused);
         }
         let open = Connection {
             client,
@@ -162,14 +173,16 @@ impl World {
             format!("{count} lines to node {node}")
         });
         let at_us = now_us + self.delay_us();
-        self.tell_node(at_us, node, NodeEvent::Lines(connection, lines));
+        self.tell_node(at_us, node, move |world, node| {
+            world.take_lines(node, connection, lines);
+        });
         // The time of each line starts at its turn.
         let gives_up_us = at_us + timeout_us * count.min(2) + 200_000;
-        let lost = || ClientEvent::Lost(connection, Loss::Broken);
-        self.tell_client(gives_up_us, client, lost());
+        let lost = move |world: &mut Self| world.lost(client, connection, Loss::Broken);
+        self.schedule.at(gives_up_us, lost);
         if !self.quiet && self.disconnects && self.random.chance(150) {
             let at_us = now_us + self.random.below(timeout_us);
-            self.tell_client(at_us, client, lost());
+            self.schedule.at(at_us, lost);
         }
     }
 

@@ -11,7 +11,7 @@ use engine::command::{Answer, SubmitError, TurnedAway, turned_away};
 use engine::owner::Submission;
 use engine::seat::{Client, Guard, Place, Sender, Waiter};
 
-use super::event::{ClientEvent, Event, Line, NodeEvent};
+use super::event::Line;
 use super::trace::Who;
 use super::violation::Invariant;
 use super::world::World;
@@ -109,9 +109,9 @@ impl World {
                     let handler = handler.expect("it was looked at");
                     handler.blocked_on = Some(partition);
                     handler.lines.push_front(line);
-                    let event = NodeEvent::LineDeadline(connection, number);
-                    self.tell_node(deadline_us, node, event);
-                    return;
+                    return self.tell_node(deadline_us, node, move |world, node| {
+                        world.line_late(node, connection, number);
+                    });
                 }
             }
         }
@@ -161,7 +161,9 @@ impl World {
         };
         self.nodes[node].waiting.insert(ticket, waiting);
         self.wake(node, partition);
-        self.tell_node(deadline_us, node, NodeEvent::Deadline(ticket));
+        self.tell_node(deadline_us, node, move |world, node| {
+            world.deadline(node, ticket)
+        });
     }
 
     /// Decodes a request's data, as a door does.
@@ -190,7 +192,7 @@ impl World {
     }
 
     /// A line has waited too long for room.
-    pub(super) fn line_late(&mut self, node: usize, connection: u64, number: u64) {
+    fn line_late(&mut self, node: usize, connection: u64, number: u64) {
         let Some(handler) = self.nodes[node].handlers.get_mut(&connection) else {
             return;
         };
@@ -210,7 +212,7 @@ impl World {
     }
 
     /// A command's deadline has come: a client that still waits gets its answer.
-    pub(super) fn deadline(&mut self, node: usize, ticket: u64) {
+    fn deadline(&mut self, node: usize, ticket: u64) {
         let Some(waiting) = self.nodes[node].waiting.remove(&ticket) else {
             return;
         };
@@ -239,11 +241,14 @@ impl World {
         let mut at_us = self.now_us;
         for ticket in tickets {
             at_us += self.random.below(50);
-            self.tell_node(at_us, node, NodeEvent::Abandoned(ticket));
+            self.tell_node(at_us, node, move |world, node| {
+                world.abandoned(node, ticket)
+            });
         }
     }
 
-    pub(super) fn abandoned(&mut self, node: usize, ticket: u64) {
+    /// The client that waited for a command is gone.
+    fn abandoned(&mut self, node: usize, ticket: u64) {
         if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
             self.give_up(node, &waiting);
             let said = || format!("line {}", waiting.line);
@@ -274,20 +279,19 @@ impl World {
         line: u64,
         answer: Result<Answer, SubmitError>,
     ) {
-        let delay_us = self.delay_us();
-        let now_us = self.now_us;
+        let at_us = self.now_us + self.delay_us();
         let Some(open) = self.connections.get_mut(&connection) else {
             return;
         };
-        let at_us = (now_us + delay_us).max(open.last_us);
-        open.last_us = at_us;
-        let client = open.client;
+        open.last_us = open.last_us.max(at_us);
+        let (client, at_us) = (open.client, open.last_us);
         let said = || match &answer {
             Ok(answer) => format!("line {line}: version {}", answer.version),
             Err(error) => format!("line {line}: {error}"),
         };
-        self.trace.say(now_us, Who::Node(node), "answers", said);
-        let event = ClientEvent::Answer(connection, line, Box::new(answer));
-        self.schedule.at(at_us, Event::Client { client, event });
+        self.say(Who::Node(node), "answers", said);
+        self.schedule.at(at_us, move |world| {
+            world.answered(client, connection, line, answer);
+        });
     }
 }

@@ -6,7 +6,7 @@
 
 use event_log::directory::Hint;
 
-use super::event::{Event, NodeEvent};
+use super::event::Process;
 use super::trace::Who;
 use super::world::World;
 
@@ -15,7 +15,7 @@ const SESSION_US: u64 = 1_500_000;
 
 pub struct Group {
     /// The process of each node that the group knows.
-    members: Vec<Option<u32>>,
+    members: Vec<Option<Process>>,
     /// The nodes that should own each partition: one, none, or two.
     assigned: Vec<Vec<usize>>,
     /// The supposed owner of each partition.
@@ -33,35 +33,39 @@ impl Group {
 }
 
 impl World {
-    pub(super) fn join(&mut self, node: usize, incarnation: u32) {
-        if self.runs(node, incarnation) && self.nodes[node].leaving.is_none() {
-            self.group.members[node] = Some(incarnation);
-            self.share();
-        }
+    /// Schedules the moment at which the group learns that a process is up.
+    pub(super) fn join_at(&mut self, at_us: u64, process: Process) {
+        self.schedule.at(at_us, move |world| {
+            if world.runs(process) && world.nodes[process.node].leaving.is_none() {
+                world.group.members[process.node] = Some(process);
+                world.share();
+            }
+        });
     }
 
-    pub(super) fn gone(&mut self, node: usize, incarnation: u32) {
-        if self.group.members[node] != Some(incarnation) {
+    /// The group notices that a process is gone or silent.
+    fn gone(&mut self, process: Process) {
+        let node = process.node;
+        if self.group.members[node] != Some(process) {
             return;
         }
-        let there = self.runs(node, incarnation);
+        let there = self.runs(process);
         if there && self.nodes[node].paused_until_us == 0 {
             return;
         }
-        self.group.members[node] = None;
-        self.share();
+        self.leave_group(node);
         if there {
             // The node joins again once it continues.
             let at_us = self.nodes[node].paused_until_us + self.random.below(SESSION_US);
-            self.schedule.at(at_us, Event::Join { node, incarnation });
+            self.join_at(at_us, process);
         }
     }
 
     /// Schedules the moment at which the group notices that a process is gone.
     pub(super) fn notice_gone(&mut self, node: usize) {
-        let incarnation = self.nodes[node].incarnation;
+        let process = self.process_of(node);
         let at_us = self.now_us + self.random.between(SESSION_US / 3, SESSION_US);
-        self.schedule.at(at_us, Event::Gone { node, incarnation });
+        self.schedule.at(at_us, move |world| world.gone(process));
     }
 
     pub(super) fn leave_group(&mut self, node: usize) {
@@ -97,7 +101,10 @@ impl World {
                 // A node gets these events in order, and the latest one last.
                 let at_us = at_us.max(self.told_us[node]);
                 self.told_us[node] = at_us;
-                self.tell_node(at_us, node, NodeEvent::Assign(partition, is));
+                self.tell_node(at_us, node, move |world, node| {
+                    world.task(node, partition).assigned = Some(is);
+                    world.wake(node, partition);
+                });
             }
         }
     }
@@ -116,8 +123,16 @@ impl World {
             let lost = !self.quiet && self.random.chance(100);
             if self.nodes[node].up && !lost {
                 let at_us = self.now_us + self.random.below(late_us);
-                self.tell_node(at_us, node, NodeEvent::Hint(partition, hint.clone()));
+                self.tell_hint(at_us, node, partition, hint.clone());
             }
         }
+    }
+
+    /// Schedules the moment at which a node learns from the directory who owns a partition.
+    pub(super) fn tell_hint(&mut self, at_us: u64, node: usize, partition: usize, hint: Hint) {
+        self.tell_node(at_us, node, move |world, node| {
+            world.task(node, partition).hint = Some(hint);
+            world.wake(node, partition);
+        });
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use super::event::NodeEvent;
 use super::trace::Who;
 use super::world::World;
 
@@ -28,9 +27,7 @@ pub struct Leaving {
 impl World {
     /// Begins a planned stop.
     pub(super) fn begin_leave(&mut self, node: usize) {
-        let now_us = self.now_us;
-        self.trace
-            .say(now_us, Who::Node(node), "stops in order", String::new);
+        self.say(Who::Node(node), "stops in order", String::new);
         let others: Vec<usize> = (0..self.nodes.len())
             .filter(|other| *other != node && self.nodes[*other].up)
             .collect();
@@ -51,7 +48,7 @@ impl World {
         for partition in partitions {
             self.ask_next(node, partition);
         }
-        self.tell_node(now_us, node, NodeEvent::Leave);
+        self.tell_node(self.now_us, node, Self::leave_step);
     }
 
     fn ask_next(&mut self, node: usize, partition: usize) {
@@ -66,7 +63,9 @@ impl World {
             };
             if let Some(number) = self.ask_take_over(node, candidate, partition) {
                 let at_us = self.now_us + TAKE_OVER_US;
-                self.tell_node(at_us, node, NodeEvent::AskAnswered(number));
+                self.tell_node(at_us, node, move |world, node| {
+                    world.ask_answered(node, number)
+                });
                 return;
             }
         }
@@ -88,7 +87,7 @@ impl World {
     }
 
     /// Takes the next step of a planned stop.
-    pub(super) fn leave_step(&mut self, node: usize) {
+    fn leave_step(&mut self, node: usize) {
         let now_us = self.now_us;
         let Some(leaving) = &mut self.nodes[node].leaving else {
             return;
@@ -114,6 +113,6 @@ impl World {
                 }
             }
         }
-        self.tell_node(now_us + LOOK_EVERY_US, node, NodeEvent::Leave);
+        self.tell_node(now_us + LOOK_EVERY_US, node, Self::leave_step);
     }
 }

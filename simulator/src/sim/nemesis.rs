@@ -10,7 +10,8 @@ use event_log::record::NewRecord;
 use position::{LogId, Term};
 use uuid::Uuid;
 
-use super::event::{ClientEvent, Event, Loss, NodeEvent};
+use super::client::Loss;
+use super::event::Ask;
 use super::faults::{Fault, Kind};
 use super::net::Link;
 use super::node::address;
@@ -35,7 +36,7 @@ impl World {
         }
         let mean_us = self.plan.fault_every_us;
         let at_us = self.now_us + self.random.between(mean_us / 4, 2 * mean_us);
-        self.schedule.at(at_us, Event::Fault);
+        self.schedule.at(at_us, Self::next_fault);
     }
 
     fn any_partition(&mut self, fault: Fault) -> usize {
@@ -74,7 +75,7 @@ impl World {
                 if self.projectors[projector].up {
                     self.stop_projector(projector);
                     let at_us = self.later_us(1_000, 1_000_000);
-                    self.schedule.at(at_us, Event::StartProjector(projector));
+                    self.start_projector_at(at_us, projector);
                 }
             }
             Kind::LockLost if !self.projectors[1].up => self.start_projector(1),
@@ -104,7 +105,7 @@ impl World {
                 if fault.kind == Kind::Suspension {
                     self.nodes[node].suspended_from_us = self.now_us;
                 }
-                self.schedule.at(until_us, Event::Resume(node));
+                self.schedule.at(until_us, move |world| world.resume(node));
                 self.notice_gone(node);
             }
             Kind::PlannedStop if self.nodes[node].leaving.is_none() => self.begin_leave(node),
@@ -126,7 +127,8 @@ impl World {
                 for store in &self.nodes[node].stores {
                     store.set_away(true);
                 }
-                self.schedule.at(until_us, Event::StoreBack(node));
+                self.schedule
+                    .at(until_us, move |world| world.store_back(node));
             }
             _ => {}
         }
@@ -172,12 +174,12 @@ impl World {
             Kind::Nobody => {
                 self.assign(partition, Vec::new());
                 let at_us = self.later_us(100_000, 2_000_000);
-                self.schedule.at(at_us, Event::Share);
+                self.schedule.at(at_us, Self::share);
             }
             Kind::TwoBelieve => {
                 self.assign(partition, vec![one, other]);
                 let at_us = self.later_us(100_000, 3_000_000);
-                self.schedule.at(at_us, Event::Share);
+                self.schedule.at(at_us, Self::share);
             }
             Kind::WrongHint => {
                 let term = self.histories[partition].term;
@@ -192,7 +194,7 @@ impl World {
                 }
                 self.group.directory[partition] = self.random.chance(500).then(|| hint.clone());
                 if self.nodes[other].up {
-                    self.tell_node(self.now_us, other, NodeEvent::Hint(partition, hint));
+                    self.tell_hint(self.now_us, other, partition, hint);
                 }
             }
             _ => {}
@@ -248,20 +250,21 @@ impl World {
             }
             Kind::StrayHandOver | Kind::StrayTakeOver if self.nodes[one].up => {
                 self.note(fault, || format!("node {one} partition {partition}"));
-                let reply = self.ask(other, 0);
+                let from = self.process_of(other);
+                let reply = Ask { from, number: 0 };
                 let successor = self.hint(other, self.histories[partition].term.0 + 1);
                 let control = match fault.kind {
                     Kind::StrayTakeOver => Control::TakeOver { reply },
                     _ => Control::HandOver { successor, reply },
                 };
-                self.tell_node(self.now_us, one, NodeEvent::Control(partition, control));
+                self.tell_control(self.now_us, one, partition, control);
             }
             _ => {}
         }
     }
 
     /// Lets a node's local store work again, unless it has failed once more since.
-    pub(super) fn store_back(&mut self, node: usize) {
+    fn store_back(&mut self, node: usize) {
         let node = &self.nodes[node];
         if node.store_away_until_us <= self.now_us {
             node.stores.iter().for_each(|store| store.set_away(false));
@@ -309,12 +312,13 @@ impl World {
         }
         for (&number, connection) in self.connections.iter().filter(|(_, c)| c.node == node) {
             let at_us = now_us + self.random.between(100, 50_000);
-            let event = ClientEvent::Lost(number, Loss::Broken);
             let client = connection.client;
-            self.schedule.at(at_us, Event::Client { client, event });
+            let lost = move |world: &mut Self| world.lost(client, number, Loss::Broken);
+            self.schedule.at(at_us, lost);
         }
         let starts_us = self.later_us(20_000, 3_000_000);
-        self.schedule.at(starts_us, Event::Start(node));
+        self.schedule
+            .at(starts_us, move |world| world.start_node(node));
     }
 
     pub(super) fn cut(&mut self) {

@@ -13,7 +13,7 @@ use engine::peers::{LinkAnswer, LinkEvent, LinkId};
 use engine::seat::{Control, Guard, Input, Peer, Waiter};
 use event_log::directory::Hint;
 
-use super::event::{Ask, NodeEvent, Process};
+use super::event::{Ask, Process};
 use super::node::node_at;
 use super::plan::Mistake;
 use super::trace::Who;
@@ -127,7 +127,7 @@ impl World {
         self.links.insert(number, link);
         if refused {
             let at_us = self.now_us + self.delay_us();
-            self.tell_node(at_us, node, NodeEvent::LinkBroken(number));
+            self.tell_node(at_us, node, move |world, _| world.link_broken(number));
         } else {
             let served = Served {
                 partition,
@@ -158,13 +158,10 @@ impl World {
         let forth = &mut self.links.get_mut(&number).expect("links stay").forth;
         forth.last_us = forth.last_us.max(arrives_us);
         if forth.last_us < forth.cut_us {
-            let event = NodeEvent::Forwarded {
-                link: number,
-                sequence,
-                request: Box::new(request),
-                left_us,
-            };
-            self.schedule.tell(forth.last_us, forth.to, event);
+            self.schedule
+                .tell(forth.last_us, forth.to, move |world, _| {
+                    world.forwarded(number, sequence, request, left_us);
+                });
         }
     }
 
@@ -176,20 +173,22 @@ impl World {
         let arrives_us = self.path_us(from, to);
         let forth = &self.links[&number].forth;
         let at_us = forth.last_us.max(arrives_us);
-        self.schedule
-            .tell(at_us, forth.to, NodeEvent::LinkClosed(number));
+        self.schedule.tell(at_us, forth.to, move |world, node| {
+            world.nodes[node].served.remove(&number);
+        });
     }
 
-    /// The node that opened a link finds it broken.
+    /// Lets the node that opened a link find it broken at some moment.
     pub(super) fn break_link(&mut self, number: u64, at_us: u64) {
         let link = &self.links[&number];
         if link.open {
-            self.schedule
-                .tell(at_us, link.back.to, NodeEvent::LinkBroken(number));
+            let broken = move |world: &mut Self, _| world.link_broken(number);
+            self.schedule.tell(at_us, link.back.to, broken);
         }
     }
 
-    pub(super) fn link_broken(&mut self, number: u64) {
+    /// The node that opened a link finds it broken.
+    fn link_broken(&mut self, number: u64) {
         let link = self.links.get_mut(&number).expect("links stay");
         if !std::mem::replace(&mut link.open, false) {
             return;
@@ -200,7 +199,8 @@ impl World {
         self.input(node, partition, Input::Link(id, broken));
     }
 
-    pub(super) fn forwarded(&mut self, number: u64, sequence: u64, request: Request, left_us: u64) {
+    /// A forwarded command arrives over a link. Its sender still waits for `left_us`.
+    fn forwarded(&mut self, number: u64, sequence: u64, request: Request, left_us: u64) {
         let deadline_us = self.now_us + left_us;
         let Way { to, cut_us, .. } = self.links[&number].forth;
         let (node, late) = (to.node, self.now_us >= cut_us);
@@ -216,7 +216,9 @@ impl World {
         };
         served.pending.push_back((request, peer));
         let partition = served.partition;
-        self.tell_node(deadline_us, node, NodeEvent::NoRoom(number, sequence));
+        self.tell_node(deadline_us, node, move |world, node| {
+            world.no_room(node, number, sequence);
+        });
         self.feed_links(node, partition);
     }
 
@@ -246,7 +248,7 @@ impl World {
     }
 
     /// A forwarded command has waited for room until its deadline.
-    pub(super) fn no_room(&mut self, node: usize, number: u64, sequence: u64) {
+    fn no_room(&mut self, node: usize, number: u64, sequence: u64) {
         let Some(served) = self.nodes[node].served.get_mut(&number) else {
             return;
         };
@@ -283,11 +285,12 @@ impl World {
         let arrives_us = self.path_us(served_by, opened_by);
         let back = &mut self.links.get_mut(&number).expect("links stay").back;
         back.last_us = back.last_us.max(arrives_us);
-        let event = NodeEvent::LinkAnswer(number, sequence, Box::new(answer));
-        self.schedule.tell(back.last_us, back.to, event);
+        self.schedule.tell(back.last_us, back.to, move |world, _| {
+            world.link_answered(number, sequence, answer);
+        });
     }
 
-    pub(super) fn link_answered(&mut self, number: u64, sequence: u64, answer: LinkAnswer) {
+    fn link_answered(&mut self, number: u64, sequence: u64, answer: LinkAnswer) {
         let link = &self.links[&number];
         if link.open && self.now_us < link.back.cut_us {
             let event = Input::Link(link.id, LinkEvent::Answer(sequence, answer));
@@ -307,13 +310,15 @@ impl World {
             Some(to) if self.nodes[to].up => {
                 let control = Control::HandOver { successor, reply };
                 let at_us = self.path_us(node, to);
-                self.tell_node(at_us, to, NodeEvent::Control(partition, control));
+                self.tell_control(at_us, to, partition, control);
                 ASK_US
             }
             _ => self.delay_us(),
         };
-        let answered = NodeEvent::AskAnswered(reply.number);
-        self.tell_node(self.now_us + give_up_us, node, answered);
+        let at_us = self.now_us + give_up_us;
+        self.tell_node(at_us, node, move |world, node| {
+            world.ask_answered(node, reply.number)
+        });
     }
 
     /// Asks a node to take a partition over; `None` if that node is not running.
@@ -328,23 +333,15 @@ impl World {
         }
         let reply = self.new_ask(node, About::TakeOver(partition));
         let at_us = self.path_us(node, to);
-        let control = Control::TakeOver { reply };
-        self.tell_node(at_us, to, NodeEvent::Control(partition, control));
+        self.tell_control(at_us, to, partition, Control::TakeOver { reply });
         Some(reply.number)
     }
 
     fn new_ask(&mut self, node: usize, about: About) -> Ask {
         let number = self.number();
         self.nodes[node].asks.insert(number, about);
-        self.ask(node, number)
-    }
-
-    pub(super) fn ask(&self, node: usize, number: u64) -> Ask {
-        Ask {
-            node,
-            incarnation: self.nodes[node].incarnation,
-            number,
-        }
+        let from = self.process_of(node);
+        Ask { from, number }
     }
 
     /// Answers a question of another node; the answer may get lost.
@@ -352,11 +349,10 @@ impl World {
         if !self.quiet && self.random.chance(50) {
             return;
         }
-        let at_us = self.path_us(node, ask.node);
-        let (node, incarnation) = (ask.node, ask.incarnation);
-        let process = Process { node, incarnation };
-        self.schedule
-            .tell(at_us, process, NodeEvent::AskAnswered(ask.number));
+        let at_us = self.path_us(node, ask.from.node);
+        self.schedule.tell(at_us, ask.from, move |world, node| {
+            world.ask_answered(node, ask.number);
+        });
     }
 
     /// A question was answered, or its time is over.
@@ -368,15 +364,23 @@ impl World {
         }
     }
 
-    pub(super) fn control(&mut self, node: usize, partition: usize, control: Control<Ask>) {
-        let is_leaving = self.nodes[node].leaving.is_some();
-        let task = self.task(node, partition);
-        // A stopping node takes nothing over.
-        if task.ended || (is_leaving && matches!(control, Control::TakeOver { .. })) {
-            return;
-        }
-        task.control.push_back(control);
-        self.wake(node, partition);
+    /// Asks a node to hand a partition over, or to take it over.
+    pub(super) fn tell_control(
+        &mut self,
+        at_us: u64,
+        node: usize,
+        partition: usize,
+        control: Control<Ask>,
+    ) {
+        self.tell_node(at_us, node, move |world, node| {
+            let is_leaving = world.nodes[node].leaving.is_some();
+            let task = world.task(node, partition);
+            // A stopping node takes nothing over.
+            if !task.ended && !(is_leaving && matches!(control, Control::TakeOver { .. })) {
+                task.control.push_back(control);
+                world.wake(node, partition);
+            }
+        });
     }
 }
 

@@ -14,13 +14,14 @@ use engine::seat::{
     Command, Control, Driver, Effects, FairQueue, Identity, Input, Peer as _, Seat,
 };
 use event_log::directory::Hint;
-use event_log::log::LogError;
+use event_log::log::{Bounds, LogError};
 use event_log::record::NewRecord;
 use position::{Offset, Partition, Term};
 
 use super::book;
 use super::door::{Handler, SimClient, Waiting};
-use super::event::{Ask, Event, NodeEvent};
+use super::event::{Ask, NodeEvent};
+use super::log::PartitionLog;
 use super::net::{About, Served, SimPeer};
 use super::random::Random;
 use super::store::LocalStore;
@@ -31,6 +32,11 @@ use super::world::World;
 const TICK_US: u64 = 50_000;
 /// How often the local checkpoint is written while little changes, in microseconds.
 const SAVE_EVERY_US: u64 = 1_000_000;
+/// How long it takes, beyond the usual, to learn that the log cannot be read, in microseconds.
+const TIMEOUT_US: u64 = 200_000;
+/// A read returns at least one such part of what remains to be read.
+const PIECES: usize = 256;
+
 /// One partition's task in a node's process.
 pub struct Task {
     pub(super) driver: Driver<SimClient, SimPeer, Ask>,
@@ -152,16 +158,13 @@ pub fn node_at(address: &str) -> Option<usize> {
 
 impl World {
     /// Schedules an event for a node's present process.
-    pub(super) fn tell_node(&mut self, at_us: u64, node: usize, event: NodeEvent) {
-        let incarnation = self.nodes[node].incarnation;
-        self.schedule.at(
-            at_us,
-            Event::Node {
-                node,
-                incarnation,
-                event,
-            },
-        );
+    pub(super) fn tell_node(
+        &mut self,
+        at_us: u64,
+        node: usize,
+        event: impl FnOnce(&mut Self, usize) + 'static,
+    ) {
+        self.schedule.tell(at_us, self.process_of(node), event);
     }
 
     pub(super) fn start_node(&mut self, node: usize) {
@@ -223,11 +226,9 @@ impl World {
             self.wake(node, partition);
         }
         let first_tick_us = now + self.random.below(TICK_US);
-        self.tell_node(first_tick_us, node, NodeEvent::Tick);
+        self.tell_node(first_tick_us, node, Self::tick);
         let joins_us = now + self.random.between(1_000, 300_000);
-        let incarnation = self.nodes[node].incarnation;
-        self.schedule
-            .at(joins_us, Event::Join { node, incarnation });
+        self.join_at(joins_us, self.process_of(node));
     }
 
     /// Whether a process that starts now has a program whose rules fail.
@@ -252,7 +253,9 @@ impl World {
         let at_us = self.now_us + jitter_us;
         let task = self.task(node, partition);
         if !std::mem::replace(&mut task.is_running, true) {
-            self.tell_node(at_us, node, NodeEvent::Run(partition));
+            self.tell_node(at_us, node, move |world, node| {
+                world.run_task(node, partition)
+            });
         }
     }
 
@@ -261,17 +264,17 @@ impl World {
         self.wake(node, partition);
     }
 
-    pub(super) fn tick(&mut self, node: usize) {
+    fn tick(&mut self, node: usize) {
         self.probe_time(node);
         for partition in 0..self.logs.len() {
             self.task(node, partition).ticked = true;
             self.wake(node, partition);
         }
-        self.tell_node(self.now_us + TICK_US, node, NodeEvent::Tick);
+        self.tell_node(self.now_us + TICK_US, node, Self::tick);
     }
 
     /// Runs a task until it has nothing to do, as the engine's own task does (`seat::desk`).
-    pub(super) fn run_task(&mut self, node: usize, partition: usize) {
+    fn run_task(&mut self, node: usize, partition: usize) {
         let Some(mut task) = self.nodes[node].tasks[partition].take() else {
             return;
         };
@@ -327,7 +330,7 @@ impl World {
                     Some(_) => "hands over",
                     None => "does not own",
                 };
-                let said = || format!("asked by node {}", reply.node);
+                let said = || format!("asked by node {}", reply.from.node);
                 self.say(Who::Node(node), what, said);
             }
             let (driver, mut effects) = self.at_work(node, partition, task);
@@ -401,10 +404,25 @@ impl SimEffects<'_> {
         self.world.say(Who::Node(self.node), what, said);
     }
 
-    /// Sends a request to the log, which serves it after a while.
-    fn ask_log(&mut self, event: NodeEvent) {
+    /// Takes a look at the log after a while; what it finds comes back as an input. If the log is
+    /// away, that takes longer by `timeout_us`.
+    fn ask_log<T>(
+        &mut self,
+        timeout_us: u64,
+        look: impl FnOnce(&PartitionLog) -> T + 'static,
+        input: impl FnOnce(Result<T, LogError>) -> Input + 'static,
+    ) {
+        let partition = self.partition;
         let at_us = self.world.now_us + self.world.delay_us();
-        self.world.tell_node(at_us, self.node, event);
+        self.world.tell_node(at_us, self.node, move |world, node| {
+            let answer = world.logs[partition].reached(world.now_us).map(look);
+            let late_us = if answer.is_err() { timeout_us } else { 0 };
+            let at_us = world.now_us + world.delay_us() + late_us;
+            let answer = input(answer);
+            world.tell_node(at_us, node, move |world, node| {
+                world.input(node, partition, answer)
+            });
+        });
     }
 }
 
@@ -476,15 +494,31 @@ impl Effects<SimClient, SimPeer> for SimEffects<'_> {
     }
 
     fn read(&mut self, from: Offset) {
-        self.ask_log(NodeEvent::ServeRead(self.partition, from));
+        let number = self.world.histories[self.partition].partition;
+        let read_max = self.world.plan.read_max;
+        let look = move |log: &PartitionLog| {
+            // Small pieces allow events in between, which matters near the end. A node that lost
+            // its store would read one record at a time for longer than a partition may stand
+            // still.
+            let behind = usize::try_from(log.end().0.saturating_sub(from.0)).unwrap_or(0);
+            log.read(number, from, read_max.max(behind / PIECES))
+        };
+        self.ask_log(TIMEOUT_US, look, Input::Read);
     }
 
     fn prove(&mut self, offset: Offset) {
-        self.ask_log(NodeEvent::ServeLook(self.partition, offset));
+        let look = move |log: &PartitionLog| (log.end(), log.at(offset).cloned());
+        self.ask_log(TIMEOUT_US, look, move |found| Input::Proven(offset, found));
     }
 
     fn peek(&mut self) {
-        self.ask_log(NodeEvent::ServePeek(self.partition));
+        let bounds = |end| Bounds {
+            first: Offset(0),
+            end,
+        };
+        self.ask_log(0, PartitionLog::end, move |end| {
+            Input::Peeked(end.map(bounds))
+        });
     }
 
     fn ask_owner(&mut self, owner: Hint, successor: Hint) {

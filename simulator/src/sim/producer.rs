@@ -7,14 +7,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use engine::seat::Input;
 use event_log::commit::{Commit, Outcome};
 use event_log::log::Appended;
 use event_log::record::{Kind, NewRecord, Record, record_hash};
 use position::{Offset, Partition};
 
 use super::book::Post;
-use super::event::{Event, NodeEvent, Process};
+use super::event::Process;
 use super::history::{Asked, key_of};
+use super::node::away;
 use super::trace::Who;
 use super::world::World;
 
@@ -28,14 +30,14 @@ pub struct Pipe {
     is_landing: bool,
     last_acknowledged_us: u64,
     /// Records that landed and are not acknowledged yet.
-    pub unacknowledged: BTreeSet<u64>,
+    unacknowledged: BTreeSet<u64>,
 }
 
 pub struct Producer {
     process: Process,
     /// Whether it accepts nothing more.
     pub failed: bool,
-    pub pipes: Vec<Pipe>,
+    pipes: Vec<Pipe>,
 }
 
 impl World {
@@ -66,13 +68,18 @@ impl World {
         pipe.queue.push_back((sequence, record));
         if !std::mem::replace(&mut pipe.is_landing, true) {
             let at_us = self.now_us + self.delay_us();
-            self.schedule.at(at_us, Event::Land(producer, partition));
+            self.land_at(at_us, producer, partition);
         }
         None
     }
 
+    fn land_at(&mut self, at_us: u64, producer: usize, partition: usize) {
+        let land = move |world: &mut Self| world.land(producer, partition);
+        self.schedule.at(at_us, land);
+    }
+
     /// Lets the next records of a pipe land in the log.
-    pub(super) fn land(&mut self, producer: usize, partition: usize) {
+    fn land(&mut self, producer: usize, partition: usize) {
         let Producer {
             process, failed, ..
         } = self.producers[producer];
@@ -80,7 +87,7 @@ impl World {
         let slow_until_us = self.logs[partition].slow_until_us.max(held_until_us);
         if slow_until_us > self.now_us {
             let at_us = slow_until_us + self.random.below(1_000);
-            return self.schedule.at(at_us, Event::Land(producer, partition));
+            return self.land_at(at_us, producer, partition);
         }
         let length = self.producers[producer].pipes[partition].queue.len();
         let count = 1 + self.random.index(length.max(1));
@@ -111,7 +118,7 @@ impl World {
         pipe.is_landing = !pipe.queue.is_empty();
         if pipe.is_landing {
             let at_us = self.now_us + self.delay_us();
-            self.schedule.at(at_us, Event::Land(producer, partition));
+            self.land_at(at_us, producer, partition);
         }
     }
 
@@ -167,15 +174,15 @@ impl World {
         let least_us = (self.now_us + self.delay_us()).max(self.slow_acknowledgements_until_us);
         let pipe = &mut self.producers[producer].pipes[partition];
         pipe.last_acknowledged_us = pipe.last_acknowledged_us.max(least_us);
-        let event = NodeEvent::Appended {
-            partition,
-            sequence,
-            producer,
-            appended: Some(appended),
-        };
         let at_us = pipe.last_acknowledged_us;
         let process = self.producers[producer].process;
-        self.schedule.tell(at_us, process, event);
+        self.schedule.tell(at_us, process, move |world, node| {
+            // An acknowledgement counts no longer after its producer has failed.
+            let pipe = &mut world.producers[producer].pipes[partition];
+            if pipe.unacknowledged.remove(&sequence) {
+                world.input(node, partition, Input::Appended(sequence, Ok(appended)));
+            }
+        });
     }
 
     /// Makes a producer fail. Each of its pipes loses everything from a random place on; the
@@ -194,17 +201,13 @@ impl World {
             if kept > 0 {
                 // If another landing is scheduled already, this one does no harm.
                 let at_us = self.later_us(0, late_us);
-                self.schedule.at(at_us, Event::Land(producer, partition));
+                self.land_at(at_us, producer, partition);
             }
             for sequence in lost {
                 let at_us = self.now_us + self.delay_us();
-                let event = NodeEvent::Appended {
-                    partition,
-                    sequence,
-                    producer,
-                    appended: None,
-                };
-                self.schedule.tell(at_us, process, event);
+                self.schedule.tell(at_us, process, move |world, node| {
+                    world.input(node, partition, Input::Appended(sequence, Err(away())));
+                });
             }
         }
     }

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use event_log::chain::Stop;
 use event_log::checkpoint::Checkpoint;
 use event_log::log::Chunk;
+use event_log::record::Record;
 use event_log::subscription::{Batch, Follower, ProofNeed};
+use position::Offset;
 
-use super::event::{Event, Look, ProjectorEvent};
 use super::history::{Row, take};
 use super::plan::Mistake;
 use super::trace::Who;
@@ -33,6 +34,9 @@ pub struct Tables {
     pub rows: BTreeMap<String, Row>,
 }
 
+/// What a look for a proof in one partition found: the log's end, and the record; `None`: no log.
+type Look = (usize, Option<(Offset, Option<Record>)>);
+
 #[derive(Default)]
 pub struct Projector {
     pub up: bool,
@@ -52,9 +56,29 @@ pub struct Reader {
 }
 
 impl World {
-    fn tell_projector(&mut self, after_us: u64, projector: usize, event: ProjectorEvent) {
-        let event = Event::Projector(projector, self.projectors[projector].life, event);
-        self.schedule.at(self.now_us + after_us, event);
+    /// Schedules an event for this life of a projector. It happens if the projector still runs then.
+    fn tell_projector(
+        &mut self,
+        after_us: u64,
+        number: usize,
+        event: impl FnOnce(&mut Self, usize) + 'static,
+    ) {
+        let life = self.projectors[number].life;
+        self.schedule.at(self.now_us + after_us, move |world| {
+            let projector = &world.projectors[number];
+            if projector.up && projector.life == life {
+                event(world, number);
+            }
+        });
+    }
+
+    /// Schedules the start of a projector. Once the faults have ended, only the first one starts.
+    pub(super) fn start_projector_at(&mut self, at_us: u64, number: usize) {
+        self.schedule.at(at_us, move |world| {
+            if !world.projectors[number].up && (!world.quiet || number == 0) {
+                world.start_projector(number);
+            }
+        });
     }
 
     pub(super) fn start_projector(&mut self, number: usize) {
@@ -75,26 +99,12 @@ impl World {
             batches: VecDeque::new(),
         };
         self.say(Who::Projector(number), "starts", String::new);
-        self.tell_projector(0, number, ProjectorEvent::Read);
+        self.tell_projector(0, number, Self::read_log);
     }
 
     pub(super) fn stop_projector(&mut self, number: usize) {
         self.projectors[number].up = false;
         self.projectors[number].life += 1;
-    }
-
-    pub(super) fn projector_event(&mut self, number: usize, life: u32, event: ProjectorEvent) {
-        if !self.projectors[number].up || self.projectors[number].life != life {
-            return;
-        }
-        match event {
-            ProjectorEvent::Read if !self.projectors[number].is_open => self.look_where_due(number),
-            ProjectorEvent::Read => self.read_log(number),
-            ProjectorEvent::Took(chunks) => self.take_chunks(number, chunks),
-            ProjectorEvent::Looked(looks) => self.take_looks(number, looks),
-            ProjectorEvent::Commit => self.commit_batch(number),
-            ProjectorEvent::Committed(done) => self.committed(number, done),
-        }
     }
 
     fn interrupted(&mut self, number: usize) {
@@ -103,10 +113,13 @@ impl World {
         for reader in &mut projector.readers {
             reader.follower.interrupted();
         }
-        self.tell_projector(RETRY_AFTER_US, number, ProjectorEvent::Read);
+        self.tell_projector(RETRY_AFTER_US, number, Self::read_log);
     }
 
     fn read_log(&mut self, number: usize) {
+        if !self.projectors[number].is_open {
+            return self.look_where_due(number);
+        }
         let mut chunks = Vec::new();
         for (place, log) in self.logs.iter().enumerate() {
             if log.away_until_us > self.now_us {
@@ -118,7 +131,9 @@ impl World {
             chunks.push(log.read(partition, from, PROJECTOR_READ_MAX));
         }
         let delay_us = self.delay_us();
-        self.tell_projector(delay_us, number, ProjectorEvent::Took(chunks));
+        self.tell_projector(delay_us, number, |world, number| {
+            world.take_chunks(number, chunks);
+        });
     }
 
     fn take_chunks(&mut self, number: usize, chunks: Vec<Chunk>) {
@@ -154,7 +169,9 @@ impl World {
             }
         }
         let delay_us = self.delay_us();
-        self.tell_projector(delay_us, number, ProjectorEvent::Looked(looks));
+        self.tell_projector(delay_us, number, |world, number| {
+            world.take_looks(number, looks);
+        });
     }
 
     fn take_looks(&mut self, number: usize, looks: Vec<Look>) {
@@ -170,7 +187,7 @@ impl World {
         }
         let projector = &mut self.projectors[number];
         if !std::mem::replace(&mut projector.is_open, true) {
-            return self.tell_projector(0, number, ProjectorEvent::Read);
+            return self.tell_projector(0, number, Self::read_log);
         }
         let going = projector.readers.iter_mut().filter(|r| r.stopped.is_none());
         projector.batches = going.filter_map(|r| r.follower.batch()).collect();
@@ -180,10 +197,10 @@ impl World {
     fn next_batch(&mut self, number: usize) {
         if self.projectors[number].batches.is_empty() {
             let pause_us = self.random.between(5_000, 60_000);
-            self.tell_projector(pause_us, number, ProjectorEvent::Read);
+            self.tell_projector(pause_us, number, Self::read_log);
         } else {
             let delay_us = self.delay_us();
-            self.tell_projector(delay_us, number, ProjectorEvent::Commit);
+            self.tell_projector(delay_us, number, Self::commit_batch);
         }
     }
 
@@ -209,9 +226,12 @@ impl World {
             }
         }
         let delay_us = self.delay_us();
-        self.tell_projector(delay_us, number, ProjectorEvent::Committed(continues));
+        self.tell_projector(delay_us, number, move |world, number| {
+            world.committed(number, continues);
+        });
     }
 
+    /// The projector learns whether its transaction was committed.
     fn committed(&mut self, number: usize, done: bool) {
         if !done {
             // Another projector is at work. This one stops, and later continues from the checkpoint
@@ -219,7 +239,7 @@ impl World {
             self.say(Who::Projector(number), "lost a checkpoint", String::new);
             self.stop_projector(number);
             let at_us = self.now_us + self.random.between(10_000, RETRY_AFTER_US);
-            return self.schedule.at(at_us, Event::StartProjector(number));
+            return self.start_projector_at(at_us, number);
         }
         let batch = self.projectors[number].batches.pop_front();
         let batch = batch.expect("it was written");

@@ -6,7 +6,6 @@ use engine::clock::Reference;
 use engine::owner::Now;
 use kernel::Timestamp;
 
-use super::event::NodeEvent;
 use super::world::World;
 
 impl World {
@@ -34,13 +33,10 @@ impl World {
         let heard_at_us = appended_at_us + self.aside.between(50, slow_us);
         let passed_us = (appended_at_us - self.now_us).cast_signed();
         let at = Timestamp::from_micros(self.wall_us() + passed_us).unwrap_or_default();
-        self.tell_node(heard_at_us, node, NodeEvent::Time(sent_ms, at));
-    }
-
-    /// Takes the brokers' answer.
-    pub(super) fn hear_time(&mut self, node: usize, sent_ms: u64, at: Timestamp) {
-        let reference = Reference::from_probe(sent_ms, self.boottime_ms(), at);
-        let known = &mut self.nodes[node].reference;
-        *known = reference.or(*known);
+        self.tell_node(heard_at_us, node, move |world, node| {
+            let reference = Reference::from_probe(sent_ms, world.boottime_ms(), at);
+            let known = &mut world.nodes[node].reference;
+            *known = reference.or(*known);
+        });
     }
 }

@@ -8,24 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use engine::command::{Answer, SubmitError};
-use engine::seat::Input;
 use event_log::claim::Claim;
-use event_log::log::{Bounds, LogError};
 use event_log::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
 use kernel::registry::Registry;
 use kernel::{TenantId, Timestamp};
-use position::{LogId, Offset, Partition, Term, WriterId};
+use position::{LogId, Partition, Term, WriterId};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::book::{self, Accounts};
 use super::client::{Client, Connection};
-use super::event::{ClientEvent, Event, NodeEvent, Schedule};
+use super::event::{NodeEvent, Process, Schedule};
 use super::group::Group;
 use super::history::{Asked, AskedFor, PartitionHistory};
 use super::log::PartitionLog;
 use super::net::Link;
-use super::node::{Node, away};
+use super::node::Node;
 use super::plan::Plan;
 use super::producer::Producer;
 use super::projector::{Projector, Tables};
@@ -37,8 +35,6 @@ use super::violation::{Invariant, Violation};
 const EPOCH_US: i64 = 1_750_000_000_000_000;
 /// How long everything may take to work again after the faults have ended, in microseconds.
 pub const RECOVERY_US: u64 = 10_000_000;
-/// A read returns at least one such part of what remains to be read.
-const PIECES: usize = 256;
 
 /// Counters of what happened in a run.
 #[derive(Clone, Debug, Default)]
@@ -131,11 +127,6 @@ pub struct World {
     numbers: u64,
 }
 
-/// How long it takes, beyond the usual, to learn that the log cannot be read, in microseconds.
-fn timeout_us<T>(answer: &Result<T, LogError>) -> u64 {
-    if answer.is_err() { 200_000 } else { 0 }
-}
-
 impl World {
     pub fn new(mut random: Random, plan: Plan, trace: Trace) -> Self {
         let partitions = plan.partitions as usize;
@@ -207,22 +198,23 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             let at_us = self.random.below(300_000);
-            self.schedule.at(at_us, Event::Start(node));
+            self.schedule.at(at_us, move |world| world.start_node(node));
         }
         for client in 0..self.clients.len() {
             let at_us = self.random.below(500_000);
-            self.tell_client(at_us, client, ClientEvent::Go);
+            self.schedule.at(at_us, move |world| world.go(client));
         }
-        self.schedule.at(0, Event::StartProjector(0));
+        self.start_projector_at(0, 0);
         if !self.plan.faults.is_empty() {
-            self.schedule.at(self.random.below(1_000_000), Event::Fault);
+            let at_us = self.random.below(1_000_000);
+            self.schedule.at(at_us, Self::next_fault);
         }
         if self.plan.cuts {
             let last_us = self.plan.quiet_from_us - 500_000;
             let at_us = self.random.between(1_000_000, last_us);
-            self.schedule.at(at_us, Event::Cut);
+            self.schedule.at(at_us, Self::cut);
         }
-        self.schedule.at(self.plan.quiet_from_us, Event::Quiet);
+        self.schedule.at(self.plan.quiet_from_us, Self::end_faults);
     }
 
     /// Appends a commit as from an owner whose clock was ahead: a command without effect.
@@ -273,47 +265,11 @@ impl World {
         };
         self.now_us = at_us;
         self.clock.set(at_us);
-        match event {
-            Event::Node {
-                node,
-                incarnation,
-                event,
-            } => {
-                if self.runs(node, incarnation) {
-                    match self.nodes[node].paused_until_us {
-                        0 => self.node_event(node, event),
-                        _ => self.nodes[node].backlog.push(event),
-                    }
-                }
-            }
-            Event::Land(producer, partition) => self.land(producer, partition),
-            Event::Client { client, event } => self.client_event(client, event),
-            Event::Projector(projector, life, event) => {
-                self.projector_event(projector, life, event)
-            }
-            Event::StartProjector(projector) => {
-                if !self.projectors[projector].up && (!self.quiet || projector == 0) {
-                    self.start_projector(projector);
-                }
-            }
-            Event::Start(node) => self.start_node(node),
-            Event::Resume(node) => self.resume(node),
-            Event::StoreBack(node) => self.store_back(node),
-            Event::Gone { node, incarnation } => self.gone(node, incarnation),
-            Event::Join { node, incarnation } => self.join(node, incarnation),
-            Event::Share => self.share(),
-            Event::Fault => self.next_fault(),
-            Event::Cut => self.cut(),
-            Event::Quiet => self.end_faults(),
-            Event::Probe => {
-                self.probe();
-                self.probe_later();
-            }
-        }
+        event(self);
         true
     }
 
-    fn resume(&mut self, node: usize) {
+    pub(super) fn resume(&mut self, node: usize) {
         if self.nodes[node].paused_until_us != self.now_us {
             return;
         }
@@ -323,96 +279,28 @@ impl World {
             self.nodes[node].suspended_us += self.now_us - suspended_from_us;
         }
         self.say(Who::Node(node), "goes on", String::new);
-        let incarnation = self.nodes[node].incarnation;
+        let process = self.process_of(node);
         for event in std::mem::take(&mut self.nodes[node].backlog) {
-            // One of these events may be the one that ends the planned stop.
-            if self.runs(node, incarnation) {
-                self.node_event(node, event);
-            }
+            self.node_event(process, event);
         }
     }
 
     /// Whether this process of a node still runs.
-    pub(super) fn runs(&self, node: usize, incarnation: u32) -> bool {
-        self.nodes[node].up && self.nodes[node].incarnation == incarnation
+    pub(super) fn runs(&self, process: Process) -> bool {
+        let node = &self.nodes[process.node];
+        node.up && node.incarnation == process.incarnation
     }
 
-    fn node_event(&mut self, node: usize, event: NodeEvent) {
-        book::set_broken(self.nodes[node].is_broken);
-        match event {
-            NodeEvent::Tick => self.tick(node),
-            NodeEvent::Time(sent_ms, at) => self.hear_time(node, sent_ms, at),
-            NodeEvent::Run(partition) => self.run_task(node, partition),
-            NodeEvent::Appended {
-                partition,
-                sequence,
-                producer,
-                appended,
-            } => {
-                // An acknowledgement counts no longer after its producer has failed.
-                let pipe = &mut self.producers[producer].pipes[partition];
-                if appended.is_none() || pipe.unacknowledged.remove(&sequence) {
-                    let input = Input::Appended(sequence, appended.ok_or_else(away));
-                    self.input(node, partition, input);
-                }
-            }
-            NodeEvent::ServeRead(partition, from) => {
-                let number = self.histories[partition].partition;
-                let chunk = self.logs[partition].reached(self.now_us).map(|log| {
-                    // Small pieces allow events in between, which matters near the end. A node
-                    // that lost its store would read one record at a time for longer than a
-                    // partition may stand still.
-                    let behind = usize::try_from(log.end().0.saturating_sub(from.0)).unwrap_or(0);
-                    log.read(number, from, self.plan.read_max.max(behind / PIECES))
-                });
-                let at_us = self.now_us + self.delay_us() + timeout_us(&chunk);
-                self.tell_node(at_us, node, NodeEvent::Input(partition, Input::Read(chunk)));
-            }
-            NodeEvent::ServeLook(partition, offset) => {
-                let log = self.logs[partition].reached(self.now_us);
-                let look = log.map(|log| (log.end(), log.at(offset).cloned()));
-                let at_us = self.now_us + self.delay_us() + timeout_us(&look);
-                let input = Input::Proven(offset, look);
-                self.tell_node(at_us, node, NodeEvent::Input(partition, input));
-            }
-            NodeEvent::ServePeek(partition) => {
-                let end = self.logs[partition]
-                    .reached(self.now_us)
-                    .map(PartitionLog::end);
-                let first = Offset(0);
-                let input = Input::Peeked(end.map(|end| Bounds { first, end }));
-                let at_us = self.now_us + self.delay_us();
-                self.tell_node(at_us, node, NodeEvent::Input(partition, input));
-            }
-            NodeEvent::Input(partition, input) => self.input(node, partition, input),
-            NodeEvent::Forwarded {
-                link,
-                sequence,
-                request,
-                left_us,
-            } => self.forwarded(link, sequence, *request, left_us),
-            NodeEvent::NoRoom(link, sequence) => self.no_room(node, link, sequence),
-            NodeEvent::LinkClosed(link) => drop(self.nodes[node].served.remove(&link)),
-            NodeEvent::LinkAnswer(link, sequence, answer) => {
-                self.link_answered(link, sequence, *answer)
-            }
-            NodeEvent::LinkBroken(link) => self.link_broken(link),
-            NodeEvent::Control(partition, control) => self.control(node, partition, control),
-            NodeEvent::AskAnswered(number) => self.ask_answered(node, number),
-            NodeEvent::Assign(partition, assigned) => {
-                self.task(node, partition).assigned = Some(assigned);
-                self.wake(node, partition);
-            }
-            NodeEvent::Hint(partition, hint) => {
-                self.task(node, partition).hint = Some(hint);
-                self.wake(node, partition);
-            }
-            NodeEvent::Lines(connection, lines) => self.take_lines(node, connection, lines),
-            NodeEvent::Disconnected(connection) => self.disconnected(node, connection),
-            NodeEvent::Abandoned(ticket) => self.abandoned(node, ticket),
-            NodeEvent::Deadline(ticket) => self.deadline(node, ticket),
-            NodeEvent::LineDeadline(connection, line) => self.line_late(node, connection, line),
-            NodeEvent::Leave => self.leave_step(node),
+    pub(super) fn node_event(&mut self, process: Process, event: NodeEvent) {
+        if !self.runs(process) {
+            return;
+        }
+        let node = &mut self.nodes[process.node];
+        if node.paused_until_us > 0 {
+            node.backlog.push(event);
+        } else {
+            book::set_broken(node.is_broken);
+            event(self, process.node);
         }
     }
 
