@@ -54,16 +54,13 @@ pub struct Handler {
 impl World {
     /// Takes the lines of a client.
     pub(super) fn take_lines(&mut self, node: usize, connection: u64, lines: Vec<Line>) {
-        let is_batch = lines.len() > 1 || self.random.chance(500);
-        self.nodes[node].handlers.insert(
-            connection,
-            Handler {
-                lines: lines.into(),
-                guards: BTreeMap::new(),
-                is_batch,
-                blocked_on: None,
-            },
-        );
+        let handler = Handler {
+            is_batch: lines.len() > 1 || self.random.chance(500),
+            lines: lines.into(),
+            guards: BTreeMap::new(),
+            blocked_on: None,
+        };
+        self.nodes[node].handlers.insert(connection, handler);
         self.go_on_with(node, connection);
     }
 
@@ -82,7 +79,6 @@ impl World {
             let guard = handler
                 .is_batch
                 .then(|| Arc::clone(handler.guards.entry(stream.clone()).or_default()));
-            let is_batch = handler.is_batch;
             if guard.as_ref().is_some_and(|guard| guard.is_closed()) {
                 let error = turned_away(TurnedAway::AfterUnanswered);
                 self.tell(node, connection, line.number, Err(error));
@@ -90,29 +86,22 @@ impl World {
             }
             let partition = self.partition_of(&stream);
             let task = self.task(node, partition);
-            let full = !task.queues.commands.has_room_for(Sender(connection));
-            let refusal = match (task.ended, full, is_batch) {
-                (true, _, _) => Some(TurnedAway::Stopping),
-                (false, true, false) => Some(TurnedAway::Overloaded),
-                (false, true, true) => None,
-                (false, false, _) => {
-                    self.queue(node, partition, connection, &line, guard);
-                    continue;
-                }
-            };
-            match refusal {
-                Some(reason) => self.refuse(node, connection, line.number, guard, reason),
-                None => {
-                    let deadline_us = self.now_us + line.timeout_us;
-                    let number = line.number;
-                    let handler = self.nodes[node].handlers.get_mut(&connection);
-                    let handler = handler.expect("it was looked at");
-                    handler.blocked_on = Some(partition);
-                    handler.lines.push_front(line);
-                    return self.tell_node(deadline_us, node, move |world, node| {
-                        world.line_late(node, connection, number);
-                    });
-                }
+            let has_room = task.queues.commands.has_room_for(Sender(connection));
+            if task.ended {
+                self.refuse(node, connection, line.number, guard, TurnedAway::Stopping);
+            } else if has_room {
+                self.queue(node, partition, connection, &line, guard);
+            } else if guard.is_none() {
+                self.refuse(node, connection, line.number, guard, TurnedAway::Overloaded);
+            } else {
+                let (deadline_us, number) = (self.now_us + line.timeout_us, line.number);
+                let handler = self.nodes[node].handlers.get_mut(&connection);
+                let handler = handler.expect("it was looked at");
+                handler.blocked_on = Some(partition);
+                handler.lines.push_front(line);
+                return self.tell_node(deadline_us, node, move |world, node| {
+                    world.line_late(node, connection, number);
+                });
             }
         }
     }
@@ -196,14 +185,11 @@ impl World {
         let Some(handler) = self.nodes[node].handlers.get_mut(&connection) else {
             return;
         };
-        let is_first = handler
-            .lines
-            .front()
-            .is_some_and(|line| line.number == number);
-        if handler.blocked_on.is_none() || !is_first {
+        if handler.blocked_on.is_none() {
             return;
         }
-        let Some(line) = handler.lines.pop_front() else {
+        let is_late = |line: &mut Line| line.number == number;
+        let Some(line) = handler.lines.pop_front_if(is_late) else {
             return;
         };
         let guard = handler.guards.get(line.request.stream.as_str()).cloned();
@@ -213,11 +199,10 @@ impl World {
 
     /// A command's deadline has come: a client that still waits gets its answer.
     fn deadline(&mut self, node: usize, ticket: u64) {
-        let Some(waiting) = self.nodes[node].waiting.remove(&ticket) else {
-            return;
-        };
-        let error = self.give_up(node, &waiting);
-        self.tell(node, waiting.connection, waiting.line, Err(error));
+        if let Some(waiting) = self.nodes[node].waiting.remove(&ticket) {
+            let error = self.give_up(node, &waiting);
+            self.tell(node, waiting.connection, waiting.line, Err(error));
+        }
     }
 
     /// Gives up a command for which nobody waits any more, and frees its place.

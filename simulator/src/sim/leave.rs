@@ -31,20 +31,17 @@ impl World {
         let others: Vec<usize> = (0..self.nodes.len())
             .filter(|other| *other != node && self.nodes[*other].up)
             .collect();
-        let mut moves = BTreeMap::new();
+        let mut leaving = Leaving::default();
         for partition in 0..self.logs.len() {
             if self.task(node, partition).seat().not_owning().is_none() && !others.is_empty() {
                 let mut candidates = others.clone();
                 candidates.rotate_left(partition % others.len());
                 candidates.reverse();
-                moves.insert(partition, candidates);
+                leaving.moves.insert(partition, candidates);
             }
         }
-        let partitions: Vec<usize> = moves.keys().copied().collect();
-        self.nodes[node].leaving = Some(Leaving {
-            moves,
-            drains_from_us: None,
-        });
+        let partitions: Vec<usize> = leaving.moves.keys().copied().collect();
+        self.nodes[node].leaving = Some(leaving);
         for partition in partitions {
             self.ask_next(node, partition);
         }
@@ -73,13 +70,8 @@ impl World {
 
     /// A successor took a partition over, or did not in time.
     pub(super) fn taken_over(&mut self, node: usize, partition: usize) {
-        let owned = self
-            .task(node, partition)
-            .seat()
-            .owner()
-            .held_term()
-            .is_some();
-        if owned {
+        let owner = self.task(node, partition).seat().owner();
+        if owner.held_term().is_some() {
             self.ask_next(node, partition);
         } else if let Some(leaving) = &mut self.nodes[node].leaving {
             leaving.moves.remove(&partition);

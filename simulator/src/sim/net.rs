@@ -71,13 +71,6 @@ impl Link {
     }
 }
 
-/// The subject of a question to another node.
-#[derive(Clone, Copy, Debug)]
-pub enum About {
-    HandOver(usize),
-    TakeOver(usize),
-}
-
 /// A link, on the side of the node that serves it.
 pub struct Served {
     partition: usize,
@@ -305,7 +298,9 @@ impl World {
         owner: &Hint,
         successor: Hint,
     ) {
-        let reply = self.new_ask(node, About::HandOver(partition));
+        let reply = self.new_ask(node, move |world, node| {
+            world.input(node, partition, Input::OwnerAnswered);
+        });
         let give_up_us = match node_at(&owner.address) {
             Some(to) if self.nodes[to].up => {
                 let control = Control::HandOver { successor, reply };
@@ -331,15 +326,15 @@ impl World {
         if !self.nodes[to].up {
             return None;
         }
-        let reply = self.new_ask(node, About::TakeOver(partition));
+        let reply = self.new_ask(node, move |world, node| world.taken_over(node, partition));
         let at_us = self.path_us(node, to);
         self.tell_control(at_us, to, partition, Control::TakeOver { reply });
         Some(reply.number)
     }
 
-    fn new_ask(&mut self, node: usize, about: About) -> Ask {
+    fn new_ask(&mut self, node: usize, then: impl FnOnce(&mut Self, usize) + 'static) -> Ask {
         let number = self.number();
-        self.nodes[node].asks.insert(number, about);
+        self.nodes[node].asks.insert(number, Box::new(then));
         let from = self.process_of(node);
         Ask { from, number }
     }
@@ -357,10 +352,8 @@ impl World {
 
     /// A question was answered, or its time is over.
     pub(super) fn ask_answered(&mut self, node: usize, number: u64) {
-        match self.nodes[node].asks.remove(&number) {
-            Some(About::HandOver(partition)) => self.input(node, partition, Input::OwnerAnswered),
-            Some(About::TakeOver(partition)) => self.taken_over(node, partition),
-            None => {}
+        if let Some(then) = self.nodes[node].asks.remove(&number) {
+            then(self, node);
         }
     }
 

@@ -16,13 +16,13 @@ use engine::seat::{
 use event_log::directory::Hint;
 use event_log::log::{Bounds, LogError};
 use event_log::record::NewRecord;
-use position::{Offset, Partition, Term};
+use position::{Offset, Term};
 
 use super::book;
 use super::door::{Handler, SimClient, Waiting};
 use super::event::{Ask, NodeEvent};
 use super::log::PartitionLog;
-use super::net::{About, Served, SimPeer};
+use super::net::{Served, SimPeer};
 use super::random::Random;
 use super::store::LocalStore;
 use super::trace::Who;
@@ -127,8 +127,8 @@ pub struct Node {
     pub(super) waiting: BTreeMap<u64, Waiting>,
     /// Links that other nodes opened.
     pub(super) served: BTreeMap<u64, Served>,
-    /// Questions to other nodes that have no answer yet.
-    pub(super) asks: BTreeMap<u64, About>,
+    /// What happens once a question to another node is answered, or its time is over.
+    pub(super) asks: BTreeMap<u64, NodeEvent>,
     pub(super) leaving: Option<super::leave::Leaving>,
 }
 
@@ -171,13 +171,15 @@ impl World {
         if self.nodes[node].up {
             return;
         }
-        let now = self.now_us;
         self.say(Who::Node(node), "starts", String::new);
         self.nodes[node].up = true;
         self.nodes[node].incarnation += 1;
         self.nodes[node].is_broken = self.starts_broken(node);
         book::set_broken(self.nodes[node].is_broken);
         self.nodes[node].producer = self.new_producer(node);
+        let now = self.node_now(node);
+        let reference = Reference::at_start(now);
+        self.nodes[node].reference = Some(reference);
         let mut tasks = Vec::new();
         for partition in 0..self.logs.len() {
             let settings = OwnerSettings {
@@ -186,7 +188,7 @@ impl World {
                 ..self.plan.settings.clone()
             };
             let mut owner = Owner::new(
-                Partition(u32::try_from(partition).expect("there are few partitions")),
+                self.histories[partition].partition,
                 self.registry.clone(),
                 settings.clone(),
                 Box::new(self.nodes[node].stores[partition].clone()),
@@ -202,12 +204,10 @@ impl World {
             if let Some(hint) = self.group.directory[partition].clone()
                 && self.random.chance(700)
             {
-                seat.learn(hint, self.node_now(node));
+                seat.learn(hint, now);
             }
-            let at_start = Reference::at_start(self.node_now(node));
-            self.nodes[node].reference = Some(at_start);
-            seat.owner_mut().set_reference(at_start);
-            seat.start(Offset(0), false, self.node_now(node));
+            seat.owner_mut().set_reference(reference);
+            seat.start(Offset(0), false, now);
             tasks.push(Some(Task {
                 driver: Driver::new(seat),
                 queues: TaskQueues::new(self.plan.queue_max),
@@ -217,7 +217,7 @@ impl World {
                 ticked: false,
                 ended: false,
                 is_running: false,
-                saved_at_us: now,
+                saved_at_us: self.now_us,
                 traced: None,
             }));
         }
@@ -225,9 +225,9 @@ impl World {
         for partition in 0..self.logs.len() {
             self.wake(node, partition);
         }
-        let first_tick_us = now + self.random.below(TICK_US);
+        let first_tick_us = self.now_us + self.random.below(TICK_US);
         self.tell_node(first_tick_us, node, Self::tick);
-        let joins_us = now + self.random.between(1_000, 300_000);
+        let joins_us = self.now_us + self.random.between(1_000, 300_000);
         self.join_at(joins_us, self.process_of(node));
     }
 
@@ -473,16 +473,13 @@ impl Effects<SimClient, SimPeer> for SimEffects<'_> {
         sequence: u64,
         record: NewRecord,
     ) -> Option<NewRecord> {
-        let producer = match self.queues.session {
-            Some(producer) => producer,
-            None => {
-                if self.world.producers[self.world.nodes[self.node].producer].failed {
-                    self.world.nodes[self.node].producer = self.world.new_producer(self.node);
-                }
-                let producer = self.world.nodes[self.node].producer;
-                *self.queues.session.insert(producer)
+        let (world, node) = (&mut *self.world, self.node);
+        let producer = *self.queues.session.get_or_insert_with(|| {
+            if world.producers[world.nodes[node].producer].failed {
+                world.nodes[node].producer = world.new_producer(node);
             }
-        };
+            world.nodes[node].producer
+        });
         if self.world.producers[producer].failed {
             let failed = Input::Appended(sequence, Err(away()));
             self.queues.inputs.push_back(failed);
@@ -512,12 +509,9 @@ impl Effects<SimClient, SimPeer> for SimEffects<'_> {
     }
 
     fn peek(&mut self) {
-        let bounds = |end| Bounds {
-            first: Offset(0),
-            end,
-        };
+        let first = Offset(0);
         self.ask_log(0, PartitionLog::end, move |end| {
-            Input::Peeked(end.map(bounds))
+            Input::Peeked(end.map(|end| Bounds { first, end }))
         });
     }
 
@@ -527,8 +521,7 @@ impl Effects<SimClient, SimPeer> for SimEffects<'_> {
     }
 
     fn open_link(&mut self, id: LinkId, address: &str) {
-        let (node, partition) = (self.node, self.partition);
-        let link = self.world.open_link(node, partition, id, address);
+        let link = self.world.open_link(self.node, self.partition, id, address);
         self.queues.link = Some((id, link));
     }
 
