@@ -183,11 +183,7 @@ impl World {
                 }
             }
         }
-        if let Some(number) = self
-            .clients
-            .iter()
-            .position(|client| !client.has_finished())
-        {
+        if let Some(number) = self.clients.iter().position(|c| !c.has_finished()) {
             let open = self.clients[number].open.len();
             return Some(format!("client {number} waits for {open} commands"));
         }
@@ -249,10 +245,8 @@ impl World {
                     return self.break_off(Invariant::CutIsNoticed, what);
                 }
             }
-            let (reader, tables) = (
-                &self.projectors[0].readers[partition],
-                &self.database[partition],
-            );
+            let reader = &self.projectors[0].readers[partition];
+            let tables = &self.database[partition];
             if let Some(checkpoint) = &tables.checkpoint
                 && reader.stopped.is_none()
                 && (history.head_at(checkpoint.position) != Some(checkpoint.head)

@@ -182,12 +182,10 @@ impl World {
 
     /// A line has waited too long for room.
     fn line_late(&mut self, node: usize, connection: u64, number: u64) {
-        let Some(handler) = self.nodes[node].handlers.get_mut(&connection) else {
+        let handler = self.nodes[node].handlers.get_mut(&connection);
+        let Some(handler) = handler.filter(|handler| handler.blocked_on.is_some()) else {
             return;
         };
-        if handler.blocked_on.is_none() {
-            return;
-        }
         let is_late = |line: &mut Line| line.number == number;
         let Some(line) = handler.lines.pop_front_if(is_late) else {
             return;

@@ -99,7 +99,10 @@ impl World {
                 let ended = self.nodes[node].tasks().all(|task| task.ended);
                 if ended || now_us >= since_us + DRAIN_US {
                     for partition in 0..self.logs.len() {
-                        self.force_end(node, partition);
+                        let task = self.nodes[node].tasks[partition].take();
+                        if let Some(mut task) = task.filter(|task| !task.ended) {
+                            self.end_task(node, partition, &mut task);
+                        }
                     }
                     return self.end_process(node);
                 }

@@ -245,10 +245,8 @@ impl World {
         let Some(served) = self.nodes[node].served.get_mut(&number) else {
             return;
         };
-        if let Some((_, first)) = served.pending.front()
-            && first.sequence == sequence
-        {
-            served.pending.pop_front();
+        let is_late = |(_, peer): &mut (Request, SimPeer)| peer.sequence == sequence;
+        if served.pending.pop_front_if(is_late).is_some() {
             served.guard.close();
             let partition = served.partition;
             let error = turned_away(TurnedAway::Overloaded);

@@ -368,21 +368,11 @@ impl World {
             .say(self.now_us, Who::Node(node), "stands", described);
     }
 
-    fn end_task(&mut self, node: usize, partition: usize, task: &mut Task) {
+    pub(super) fn end_task(&mut self, node: usize, partition: usize, task: &mut Task) {
         let (driver, mut effects) = self.at_work(node, partition, task);
         driver.end(&mut effects);
         driver.seat_mut().owner_mut().save();
         task.ended = true;
-    }
-
-    /// Ends a task, whether it is done or not.
-    pub(super) fn force_end(&mut self, node: usize, partition: usize) {
-        if let Some(mut task) = self.nodes[node].tasks[partition].take() {
-            if !task.ended {
-                self.end_task(node, partition, &mut task);
-            }
-            self.nodes[node].tasks[partition] = Some(task);
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use engine::seat::Input;
 use event_log::commit::{Commit, Outcome};
 use event_log::log::Appended;
 use event_log::record::{Kind, NewRecord, Record, record_hash};
-use position::{Offset, Partition};
+use position::Offset;
 
 use super::book::Post;
 use super::event::Process;
@@ -233,10 +233,8 @@ impl World {
         if let Err((invariant, what)) = judged
             && !self.was_cut
         {
-            self.break_off(
-                invariant,
-                format!("{}: {what}", Partition(partition as u32)),
-            );
+            let number = self.histories[partition].partition;
+            self.break_off(invariant, format!("{number}: {what}"));
         }
         offset
     }

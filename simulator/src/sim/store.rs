@@ -104,15 +104,11 @@ impl StateStore for LocalStore {
             ..Before::default()
         };
         let oldest = now.oldest;
-        let due = batch
-            .forget_before
-            .filter(|&moment| oldest.is_some_and(|o| o < moment));
-        if let Some(moment) = due {
+        let is_due = |moment: &Timestamp| oldest.is_some_and(|o| o < *moment);
+        if let Some(moment) = batch.forget_before.filter(is_due) {
             let is_old = |_: &Bytes, known: &mut StoredId| known.recorded_at() < Some(moment);
             let old = now.ids.extract_if(.., is_old);
-            before
-                .ids
-                .extend(old.map(|(key, known)| (key, Some(known))));
+            before.ids = old.map(|(key, known)| (key, Some(known))).collect();
         }
         for (key, state) in &batch.states {
             let old = now.states.insert(key.clone(), state.clone());
