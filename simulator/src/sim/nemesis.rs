@@ -316,9 +316,8 @@ impl World {
             let lost = move |world: &mut Self| world.lost(client, number, Loss::Broken);
             self.schedule.at(at_us, lost);
         }
-        let starts_us = self.later_us(20_000, 3_000_000);
-        self.schedule
-            .at(starts_us, move |world| world.start_node(node));
+        let at_us = self.later_us(20_000, 3_000_000);
+        self.schedule.at(at_us, move |world| world.start_node(node));
     }
 
     pub(super) fn cut(&mut self) {

@@ -64,19 +64,6 @@ pub(super) struct TaskQueues {
     pub(super) link: Option<(LinkId, u64)>,
 }
 
-impl TaskQueues {
-    fn new(commands_max: usize) -> Self {
-        Self {
-            inputs: VecDeque::new(),
-            from_peers: VecDeque::new(),
-            commands: FairQueue::new(commands_max),
-            given_up: false,
-            session: None,
-            link: None,
-        }
-    }
-}
-
 impl Task {
     #[must_use]
     pub fn seat(&self) -> &Seat<SimClient, SimPeer> {
@@ -178,50 +165,10 @@ impl World {
         book::set_broken(self.nodes[node].is_broken);
         self.nodes[node].producer = self.new_producer(node);
         let now = self.node_now(node);
-        let reference = Reference::at_start(now);
-        self.nodes[node].reference = Some(reference);
-        let mut tasks = Vec::new();
-        for partition in 0..self.logs.len() {
-            let settings = OwnerSettings {
-                node: format!("node-{node}"),
-                address: Some(address(node)),
-                ..self.plan.settings.clone()
-            };
-            let mut owner = Owner::new(
-                self.histories[partition].partition,
-                self.registry.clone(),
-                settings.clone(),
-                Box::new(self.nodes[node].stores[partition].clone()),
-                Box::new(self.random.fork()),
-            );
-            let identity = Identity {
-                node: settings.node,
-                address: settings.address,
-                log: self.log_id,
-            };
-            owner.set_flaw(self.plan.flaw);
-            let mut seat = Seat::new(owner, identity);
-            if let Some(hint) = self.group.directory[partition].clone()
-                && self.random.chance(700)
-            {
-                seat.learn(hint, now);
-            }
-            seat.owner_mut().set_reference(reference);
-            seat.start(Offset(0), false, now);
-            tasks.push(Some(Task {
-                driver: Driver::new(seat),
-                queues: TaskQueues::new(self.plan.queue_max),
-                control: VecDeque::new(),
-                assigned: None,
-                hint: None,
-                ticked: false,
-                ended: false,
-                is_running: false,
-                saved_at_us: self.now_us,
-                traced: None,
-            }));
-        }
-        self.nodes[node].tasks = tasks;
+        self.nodes[node].reference = Some(Reference::at_start(now));
+        let partitions = 0..self.logs.len();
+        let tasks = partitions.map(|partition| Some(self.new_task(node, partition, now)));
+        self.nodes[node].tasks = tasks.collect();
         for partition in 0..self.logs.len() {
             self.wake(node, partition);
         }
@@ -229,6 +176,55 @@ impl World {
         self.tell_node(first_tick_us, node, Self::tick);
         let joins_us = self.now_us + self.random.between(1_000, 300_000);
         self.join_at(joins_us, self.process_of(node));
+    }
+
+    fn new_task(&mut self, node: usize, partition: usize, now: Now) -> Task {
+        let settings = OwnerSettings {
+            node: format!("node-{node}"),
+            address: Some(address(node)),
+            ..self.plan.settings.clone()
+        };
+        let mut owner = Owner::new(
+            self.histories[partition].partition,
+            self.registry.clone(),
+            settings.clone(),
+            Box::new(self.nodes[node].stores[partition].clone()),
+            Box::new(self.random.fork()),
+        );
+        let identity = Identity {
+            node: settings.node,
+            address: settings.address,
+            log: self.log_id,
+        };
+        owner.set_flaw(self.plan.flaw);
+        let mut seat = Seat::new(owner, identity);
+        if let Some(hint) = self.group.directory[partition].clone()
+            && self.random.chance(700)
+        {
+            seat.learn(hint, now);
+        }
+        seat.owner_mut().set_reference(Reference::at_start(now));
+        seat.start(Offset(0), false, now);
+        let queues = TaskQueues {
+            inputs: VecDeque::new(),
+            from_peers: VecDeque::new(),
+            commands: FairQueue::new(self.plan.queue_max),
+            given_up: false,
+            session: None,
+            link: None,
+        };
+        Task {
+            driver: Driver::new(seat),
+            queues,
+            control: VecDeque::new(),
+            assigned: None,
+            hint: None,
+            ticked: false,
+            ended: false,
+            is_running: false,
+            saved_at_us: self.now_us,
+            traced: None,
+        }
     }
 
     /// Whether a process that starts now has a program whose rules fail.
