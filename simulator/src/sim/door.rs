@@ -44,9 +44,8 @@ pub struct Waiting {
 /// The state of serving one connection.
 pub struct Handler {
     lines: VecDeque<Line>,
-    guards: BTreeMap<String, Arc<Guard>>,
-    /// Whether it is a batch; a single command does not wait for room.
-    is_batch: bool,
+    /// The guards of a batch's streams; `None`: a single command, which does not wait for room.
+    guards: Option<BTreeMap<String, Arc<Guard>>>,
     /// The partition whose queue has no room for the first line.
     blocked_on: Option<usize>,
 }
@@ -55,9 +54,8 @@ impl World {
     /// Takes the lines of a client.
     pub(super) fn take_lines(&mut self, node: usize, connection: u64, lines: Vec<Line>) {
         let handler = Handler {
-            is_batch: lines.len() > 1 || self.random.chance(500),
+            guards: (lines.len() > 1 || self.random.chance(500)).then(BTreeMap::new),
             lines: lines.into(),
-            guards: BTreeMap::new(),
             blocked_on: None,
         };
         self.nodes[node].handlers.insert(connection, handler);
@@ -76,9 +74,8 @@ impl World {
                 return;
             };
             let stream = line.request.stream.as_str().to_owned();
-            let guard = handler
-                .is_batch
-                .then(|| Arc::clone(handler.guards.entry(stream.clone()).or_default()));
+            let guards = handler.guards.as_mut();
+            let guard = guards.map(|of| Arc::clone(of.entry(stream.clone()).or_default()));
             if guard.as_ref().is_some_and(|guard| guard.is_closed()) {
                 let error = turned_away(TurnedAway::AfterUnanswered);
                 self.tell(node, connection, line.number, Err(error));
@@ -190,7 +187,8 @@ impl World {
         let Some(line) = handler.lines.pop_front_if(is_late) else {
             return;
         };
-        let guard = handler.guards.get(line.request.stream.as_str()).cloned();
+        let guards = handler.guards.as_ref();
+        let guard = guards.and_then(|of| of.get(line.request.stream.as_str()).cloned());
         self.refuse(node, connection, number, guard, TurnedAway::Overloaded);
         self.go_on_with(node, connection);
     }

@@ -72,8 +72,8 @@ impl Link {
 }
 
 /// A link, on the side of the node that serves it.
+#[derive(Default)]
 pub struct Served {
-    partition: usize,
     guard: Arc<Guard>,
     /// Commands for which there is no room yet.
     pending: VecDeque<(Request, SimPeer)>,
@@ -122,12 +122,7 @@ impl World {
             let at_us = self.now_us + self.delay_us();
             self.tell_node(at_us, node, move |world, _| world.link_broken(number));
         } else {
-            let served = Served {
-                partition,
-                guard: Arc::default(),
-                pending: VecDeque::new(),
-            };
-            self.nodes[to].served.insert(number, served);
+            self.nodes[to].served.insert(number, Served::default());
         }
         number
     }
@@ -195,6 +190,7 @@ impl World {
     /// A forwarded command arrives over a link. Its sender still waits for `left_us`.
     fn forwarded(&mut self, number: u64, sequence: u64, request: Request, left_us: u64) {
         let deadline_us = self.now_us + left_us;
+        let Link { partition, .. } = self.links[&number];
         let Way { to, cut_us, .. } = self.links[&number].forth;
         let (node, late) = (to.node, self.now_us >= cut_us);
         let Some(served) = self.nodes[node].served.get_mut(&number).filter(|_| !late) else {
@@ -208,7 +204,6 @@ impl World {
             clock: Rc::clone(&self.clock),
         };
         served.pending.push_back((request, peer));
-        let partition = served.partition;
         self.tell_node(deadline_us, node, move |world, node| {
             world.no_room(node, number, sequence);
         });
@@ -223,9 +218,10 @@ impl World {
             if !ended && task.queues.from_peers.len() >= FORWARDED_MAX {
                 return;
             }
-            let served = self.nodes[node].served.values_mut();
-            let mut served = served.filter(|served| served.partition == partition);
-            let Some((request, peer)) = served.find_map(|served| served.pending.pop_front()) else {
+            let served = self.nodes[node].served.iter_mut();
+            let mut served = served.filter(|(link, _)| self.links[link].partition == partition);
+            let first = served.find_map(|(_, served)| served.pending.pop_front());
+            let Some((request, peer)) = first else {
                 return;
             };
             if ended {
@@ -248,10 +244,9 @@ impl World {
         let is_late = |(_, peer): &mut (Request, SimPeer)| peer.sequence == sequence;
         if served.pending.pop_front_if(is_late).is_some() {
             served.guard.close();
-            let partition = served.partition;
             let error = turned_away(TurnedAway::Overloaded);
             self.answer_link(number, sequence, LinkAnswer::Answered(Err(error)));
-            self.feed_links(node, partition);
+            self.feed_links(node, self.links[&number].partition);
         }
     }
 
