@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use super::trace::Who;
 use super::world::World;
 
-/// How long another node may take for the take-over of one partition, in microseconds.
-const TAKE_OVER_US: u64 = 1_500_000;
 /// How long a node drains at most, in microseconds.
 const DRAIN_US: u64 = 1_500_000;
 /// How often a stopping node checks how far it is, in microseconds.
@@ -49,21 +47,14 @@ impl World {
     }
 
     fn ask_next(&mut self, node: usize, partition: usize) {
-        loop {
-            let Some(leaving) = &mut self.nodes[node].leaving else {
-                return;
-            };
+        while let Some(leaving) = &mut self.nodes[node].leaving {
             let candidate = leaving.moves.get_mut(&partition).and_then(Vec::pop);
             let Some(candidate) = candidate else {
                 leaving.moves.remove(&partition);
                 return;
             };
-            if let Some(number) = self.ask_take_over(node, candidate, partition) {
-                let at_us = self.now_us + TAKE_OVER_US;
-                self.tell_node(at_us, node, move |world, node| {
-                    world.ask_answered(node, number)
-                });
-                return;
+            if self.nodes[candidate].up {
+                return self.ask_take_over(node, candidate, partition);
             }
         }
     }
@@ -96,7 +87,11 @@ impl World {
             }
             None => {}
             Some(since_us) => {
-                let ended = self.nodes[node].tasks().all(|task| task.ended);
+                let ended = self.nodes[node]
+                    .tasks
+                    .iter()
+                    .flatten()
+                    .all(|task| task.ended);
                 if ended || now_us >= since_us + DRAIN_US {
                     for partition in 0..self.logs.len() {
                         let task = self.nodes[node].tasks[partition].take();

@@ -124,11 +124,15 @@ impl World {
             Kind::StoreAway => {
                 let until_us = self.later_us(10_000, 8_000_000);
                 self.nodes[node].store_away_until_us = until_us;
-                for store in &self.nodes[node].stores {
-                    store.set_away(true);
-                }
-                self.schedule
-                    .at(until_us, move |world| world.store_back(node));
+                let stores = &self.nodes[node].stores;
+                stores.iter().for_each(|store| store.set_away(true));
+                self.schedule.at(until_us, move |world| {
+                    let node = &world.nodes[node];
+                    // It may have failed once more since.
+                    if node.store_away_until_us <= world.now_us {
+                        node.stores.iter().for_each(|store| store.set_away(false));
+                    }
+                });
             }
             _ => {}
         }
@@ -260,14 +264,6 @@ impl World {
                 self.tell_control(self.now_us, one, partition, control);
             }
             _ => {}
-        }
-    }
-
-    /// Lets a node's local store work again, unless it has failed once more since.
-    fn store_back(&mut self, node: usize) {
-        let node = &self.nodes[node];
-        if node.store_away_until_us <= self.now_us {
-            node.stores.iter().for_each(|store| store.set_away(false));
         }
     }
 

@@ -21,6 +21,8 @@ use super::world::World;
 
 /// How long a question to another node may take, in microseconds.
 const ASK_US: u64 = 1_000_000;
+/// How long another node may take for the take-over of one partition, in microseconds.
+const TAKE_OVER_US: u64 = 1_500_000;
 /// How many forwarded commands may wait for one partition.
 const FORWARDED_MAX: usize = 8;
 
@@ -303,26 +305,15 @@ impl World {
             }
             _ => self.delay_us(),
         };
-        let at_us = self.now_us + give_up_us;
-        self.tell_node(at_us, node, move |world, node| {
-            world.ask_answered(node, reply.number)
-        });
+        self.answer_ask_at(self.now_us + give_up_us, reply);
     }
 
-    /// Asks a node to take a partition over; `None` if that node is not running.
-    pub(super) fn ask_take_over(
-        &mut self,
-        node: usize,
-        to: usize,
-        partition: usize,
-    ) -> Option<u64> {
-        if !self.nodes[to].up {
-            return None;
-        }
+    /// Asks a node to take a partition over.
+    pub(super) fn ask_take_over(&mut self, node: usize, to: usize, partition: usize) {
         let reply = self.new_ask(node, move |world, node| world.taken_over(node, partition));
         let at_us = self.path_us(node, to);
         self.tell_control(at_us, to, partition, Control::TakeOver { reply });
-        Some(reply.number)
+        self.answer_ask_at(self.now_us + TAKE_OVER_US, reply);
     }
 
     fn new_ask(&mut self, node: usize, then: impl FnOnce(&mut Self, usize) + 'static) -> Ask {
@@ -338,16 +329,16 @@ impl World {
             return;
         }
         let at_us = self.path_us(node, ask.from.node);
-        self.schedule.tell(at_us, ask.from, move |world, node| {
-            world.ask_answered(node, ask.number);
-        });
+        self.answer_ask_at(at_us, ask);
     }
 
-    /// A question was answered, or its time is over.
-    pub(super) fn ask_answered(&mut self, node: usize, number: u64) {
-        if let Some(then) = self.nodes[node].asks.remove(&number) {
-            then(self, node);
-        }
+    /// Schedules the answer to a question, or the end of its time.
+    fn answer_ask_at(&mut self, at_us: u64, ask: Ask) {
+        self.schedule.tell(at_us, ask.from, move |world, node| {
+            if let Some(then) = world.nodes[node].asks.remove(&ask.number) {
+                then(world, node);
+            }
+        });
     }
 
     /// Asks a node to hand a partition over, or to take it over.

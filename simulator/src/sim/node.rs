@@ -65,7 +65,6 @@ pub(super) struct TaskQueues {
 }
 
 impl Task {
-    #[must_use]
     pub fn seat(&self) -> &Seat<SimClient, SimPeer> {
         self.driver.seat()
     }
@@ -126,19 +125,12 @@ impl Node {
             ..Self::default()
         }
     }
-
-    /// The tasks that are not running at this moment.
-    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.iter().flatten()
-    }
 }
 
-#[must_use]
 pub fn address(node: usize) -> String {
     format!("http://node-{node}")
 }
 
-#[must_use]
 pub fn node_at(address: &str) -> Option<usize> {
     address.strip_prefix("http://node-")?.parse().ok()
 }
