@@ -122,7 +122,7 @@ impl World {
             }
             self.start_node(node);
         }
-        self.stop_projector(1);
+        self.projectors[1].up = false;
         if !self.projectors[0].up {
             self.start_projector(0);
         }

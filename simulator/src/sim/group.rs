@@ -99,8 +99,8 @@ impl World {
                 let most_us = if self.quiet { 50_000 } else { 400_000 };
                 let at_us = self.now_us + self.random.below(most_us);
                 // A node gets these events in order, and the latest one last.
-                let at_us = at_us.max(self.told_us[node]);
-                self.told_us[node] = at_us;
+                let at_us = at_us.max(self.nodes[node].told_us);
+                self.nodes[node].told_us = at_us;
                 self.tell_node(at_us, node, move |world, node| {
                     world.task(node, partition).assigned = Some(is);
                     world.wake(node, partition);

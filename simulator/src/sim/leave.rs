@@ -87,12 +87,8 @@ impl World {
             }
             None => {}
             Some(since_us) => {
-                let ended = self.nodes[node]
-                    .tasks
-                    .iter()
-                    .flatten()
-                    .all(|task| task.ended);
-                if ended || now_us >= since_us + DRAIN_US {
+                let mut tasks = self.nodes[node].tasks.iter().flatten();
+                if tasks.all(|task| task.ended) || now_us >= since_us + DRAIN_US {
                     for partition in 0..self.logs.len() {
                         let task = self.nodes[node].tasks[partition].take();
                         if let Some(mut task) = task.filter(|task| !task.ended) {

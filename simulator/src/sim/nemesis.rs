@@ -73,7 +73,7 @@ impl World {
             Kind::ProjectorCrash => {
                 let projector = self.random.index(self.projectors.len());
                 if self.projectors[projector].up {
-                    self.stop_projector(projector);
+                    self.projectors[projector].up = false;
                     let at_us = self.later_us(1_000, 1_000_000);
                     self.start_projector_at(at_us, projector);
                 }

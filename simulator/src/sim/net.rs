@@ -353,7 +353,8 @@ impl World {
             let is_leaving = world.nodes[node].leaving.is_some();
             let task = world.task(node, partition);
             // A stopping node takes nothing over.
-            if !task.ended && !(is_leaving && matches!(control, Control::TakeOver { .. })) {
+            let refuses = is_leaving && matches!(control, Control::TakeOver { .. });
+            if !task.ended && !refuses {
                 task.control.push_back(control);
                 world.wake(node, partition);
             }

@@ -104,6 +104,8 @@ pub struct Node {
     /// The contents of its disk.
     pub stores: Vec<LocalStore>,
     pub(super) queue_full_until_us: u64,
+    /// The time of the last assignment that the group sent to it, in microseconds.
+    pub(super) told_us: u64,
     /// Until when its appends are held up on their way.
     pub(super) appends_held_until_us: u64,
     /// Until when its local store fails.

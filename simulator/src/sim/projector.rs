@@ -95,16 +95,10 @@ impl World {
             up: true,
             life: self.projectors[number].life + 1,
             readers: readers.collect(),
-            is_open: false,
-            batches: VecDeque::new(),
+            ..Projector::default()
         };
         self.say(Who::Projector(number), "starts", String::new);
         self.tell_projector(0, number, Self::read_log);
-    }
-
-    pub(super) fn stop_projector(&mut self, number: usize) {
-        self.projectors[number].up = false;
-        self.projectors[number].life += 1;
     }
 
     fn interrupted(&mut self, number: usize) {
@@ -237,7 +231,7 @@ impl World {
             // Another projector is at work. This one stops, and later continues from the checkpoint
             // stored then.
             self.say(Who::Projector(number), "lost a checkpoint", String::new);
-            self.stop_projector(number);
+            self.projectors[number].up = false;
             let at_us = self.now_us + self.random.between(10_000, RETRY_AFTER_US);
             return self.start_projector_at(at_us, number);
         }

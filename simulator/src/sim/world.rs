@@ -105,8 +105,6 @@ pub struct World {
     pub(super) links: BTreeMap<u64, Link>,
     /// Until when nothing passes from one node to another, in microseconds.
     pub(super) blocked: Vec<Vec<u64>>,
-    /// The time of the last event that the group sent to each node.
-    pub(super) told_us: Vec<u64>,
     pub(super) group: Group,
     pub(super) clients: Vec<Client>,
     pub(super) connections: BTreeMap<u64, Connection>,
@@ -149,7 +147,6 @@ impl World {
             nodes: (0..plan.nodes).map(|_| Node::new(partitions)).collect(),
             links: BTreeMap::new(),
             blocked: vec![vec![0; plan.nodes]; plan.nodes],
-            told_us: vec![0; plan.nodes],
             group: Group::new(plan.nodes, partitions),
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             connections: BTreeMap::new(),
