@@ -129,6 +129,9 @@ pub struct EventRef {
     pub version: u64,
 }
 
+/// What a client is told: the log's answer, or why there is none.
+pub type Reply = Result<Answer, SubmitError>;
+
 /// Why there is no answer from the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {

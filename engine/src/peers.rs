@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use position::{LogId, Partition};
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Answer, Became, Request, SubmitError};
+use crate::command::{Became, Reply, Request, SubmitError};
 use crate::owner::Inquiry;
 
 /// Identifies a link among all links that a node has ever opened.
@@ -38,7 +38,7 @@ pub struct CommandForPeer {
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkAnswer {
     /// What the log says, or why there is no answer.
-    Answered(Result<Answer, SubmitError>),
+    Answered(Reply),
     /// The node does not own the partition: the command was not attempted there, or was not
     /// accepted there and in the form that was sent never will be. With the owner that the node
     /// believes in, if any.

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock::ClockOff;
-use crate::command::{Answer, Request, SubmitError};
+use crate::command::{Answer, Reply, Request};
 
 pub use decide::VERSION_CONFLICT;
 pub use machine::{Lists, Owner, Phase};
@@ -224,7 +224,7 @@ pub enum Action<T> {
         /// The client that waits.
         ticket: T,
         /// The answer.
-        answer: Result<Answer, SubmitError>,
+        answer: Reply,
     },
 }
 

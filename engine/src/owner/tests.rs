@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::*;
-use crate::command::Decision;
+use crate::command::{Decision, Reply, SubmitError};
 
 mod adopted;
 mod clock;
@@ -109,7 +109,7 @@ struct World {
     /// The leader of the log.
     leader_epoch: i32,
     appended: VecDeque<(u64, event_log::record::NewRecord)>,
-    answers: Vec<(&'static str, Result<Answer, SubmitError>)>,
+    answers: Vec<(&'static str, Reply)>,
     /// What the owner gave back; it is offered again as soon as it takes commands.
     released: VecDeque<(Submission, Vec<(&'static str, bool)>)>,
     /// How often the owner asked to be handed the partition.
@@ -355,7 +355,7 @@ impl World {
         self.perform();
     }
 
-    fn answer(&self, ticket: &str) -> Option<&Result<Answer, SubmitError>> {
+    fn answer(&self, ticket: &str) -> Option<&Reply> {
         self.answers
             .iter()
             .find(|(name, _)| *name == ticket)

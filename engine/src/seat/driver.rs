@@ -12,7 +12,7 @@ use position::Offset;
 
 use super::{Client, Command, Input, Peer, Seat, SeatAction};
 use crate::clock::Reference;
-use crate::command::{Answer, SubmitError};
+use crate::command::Reply;
 use crate::owner::{LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkId};
 
@@ -42,7 +42,7 @@ pub enum Control<R> {
 /// holds no I/O.
 pub trait Effects<C: Client, P: Peer> {
     /// Carries the reply to a node that asked for a hand-over or a take-over.
-    type Reply;
+    type Asker;
 
     /// The time.
     fn now(&self) -> Now;
@@ -97,13 +97,13 @@ pub trait Effects<C: Client, P: Peer> {
     fn say_owner(&mut self, hint: Hint);
 
     /// Answers a client.
-    fn answer(&mut self, client: C, answer: Result<Answer, SubmitError>);
+    fn answer(&mut self, client: C, answer: Reply);
 
     /// Answers another node that forwarded a command.
     fn answer_peer(&mut self, peer: P, answer: LinkAnswer);
 
     /// Replies to a node that asked for a hand-over or a take-over.
-    fn reply(&mut self, reply: Self::Reply, is_so: bool);
+    fn reply(&mut self, reply: Self::Asker, is_so: bool);
 }
 
 /// A seat with the appends and replies that wait.
@@ -151,14 +151,14 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
         &mut self,
         first_offset: Offset,
         assigned: bool,
-        effects: &impl Effects<C, P, Reply = R>,
+        effects: &impl Effects<C, P, Asker = R>,
     ) {
         self.take_reference(effects);
         self.seat.start(first_offset, assigned, effects.now());
     }
 
     /// Takes a request of another node.
-    pub fn control(&mut self, control: Control<R>, effects: &mut impl Effects<C, P, Reply = R>) {
+    pub fn control(&mut self, control: Control<R>, effects: &mut impl Effects<C, P, Asker = R>) {
         let now = effects.now();
         match control {
             Control::HandOver { successor, reply } => {
@@ -179,7 +179,7 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
     }
 
     /// Lets time pass.
-    pub fn tick(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+    pub fn tick(&mut self, effects: &mut impl Effects<C, P, Asker = R>) {
         self.append(effects);
         self.take_reference(effects);
         self.seat.tick(effects.now());
@@ -190,14 +190,14 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
         self.seat.dismiss_hindered();
     }
 
-    fn take_reference(&mut self, effects: &impl Effects<C, P, Reply = R>) {
+    fn take_reference(&mut self, effects: &impl Effects<C, P, Asker = R>) {
         if let Some(reference) = effects.reference() {
             self.seat.owner.set_reference(reference);
         }
     }
 
     /// Takes inputs and commands as far as the seat has room, and performs the actions.
-    pub fn turn(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+    pub fn turn(&mut self, effects: &mut impl Effects<C, P, Asker = R>) {
         let now = effects.now();
         for _ in 0..TAKEN_MAX {
             let Some(input) = effects.next_input() else {
@@ -218,7 +218,7 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
     }
 
     /// Takes commands out of their queues if the seat has room; `false` if none was taken.
-    fn take_commands(&mut self, effects: &mut impl Effects<C, P, Reply = R>) -> bool {
+    fn take_commands(&mut self, effects: &mut impl Effects<C, P, Asker = R>) -> bool {
         let mut took = false;
         if self.seat.takes_forwarded() {
             for _ in 0..TAKEN_AT_ONCE_MAX {
@@ -242,7 +242,7 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
     }
 
     /// Turns away all commands that still wait, before the end.
-    pub fn end(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+    pub fn end(&mut self, effects: &mut impl Effects<C, P, Asker = R>) {
         while let Some((submission, client)) = effects.next_command() {
             self.seat.command(submission, client);
         }
@@ -253,7 +253,7 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
         self.turn(effects);
     }
 
-    fn perform(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+    fn perform(&mut self, effects: &mut impl Effects<C, P, Asker = R>) {
         for action in self.seat.take_actions(effects.now()) {
             match action {
                 SeatAction::Answer(client, answer) => effects.answer(client, answer),
@@ -297,7 +297,7 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
     }
 
     /// Hands appends to the log's session, in order, as far as it has room.
-    fn append(&mut self, effects: &mut impl Effects<C, P, Reply = R>) {
+    fn append(&mut self, effects: &mut impl Effects<C, P, Asker = R>) {
         while let Some((sequence, record)) = self.appends.pop_front() {
             if !self.seat.owner.sends(sequence) {
                 continue;

@@ -18,7 +18,7 @@ use super::shared::{Queues, Shared, Status};
 use super::work::NodeSeat;
 use super::{Command, Input, Peer as _, SentByClient, SentByPeer};
 use crate::clock::{self, Reference};
-use crate::command::{Answer, SubmitError};
+use crate::command::Reply;
 use crate::owner::{Inquired, NotOwning, Now, Submission};
 use crate::peers::{CommandForPeer, LinkAnswer, LinkId, PeerLink};
 
@@ -155,7 +155,7 @@ impl NodeEffects {
 }
 
 impl Effects<SentByClient, SentByPeer> for NodeEffects {
-    type Reply = oneshot::Sender<bool>;
+    type Asker = oneshot::Sender<bool>;
 
     fn now(&self) -> Now {
         clock::system::now(self.shared.started)
@@ -295,7 +295,7 @@ impl Effects<SentByClient, SentByPeer> for NodeEffects {
         tokio::spawn(async move { directory.say_owner(partition, &hint).await });
     }
 
-    fn answer(&mut self, client: SentByClient, answer: Result<Answer, SubmitError>) {
+    fn answer(&mut self, client: SentByClient, answer: Reply) {
         client.answer(answer);
     }
 

@@ -33,7 +33,7 @@ use event_log::chain::Stop;
 use event_log::directory::Hint;
 use position::{LogId, Offset, Partition, Term};
 
-use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
+use crate::command::{Reply, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Inquired, Inquiry, LogAction, NotOwning, Now, Owner, Phase, Submission};
 use crate::peers::{LinkAnswer, LinkId};
 use heard::Heard;
@@ -117,7 +117,7 @@ pub enum SeatAction<C, P> {
     /// Perform an action on the log.
     Log(LogAction),
     /// Answer a client.
-    Answer(C, Result<Answer, SubmitError>),
+    Answer(C, Reply),
     /// Answer another node.
     AnswerPeer(P, LinkAnswer),
     /// Ask the owning node to hand over to `successor`, and report the end of that with

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::fair::{FairQueue, Place, Sender};
 use super::waiter::{Sent, Waiting};
-use crate::command::{Answer, SubmitError, TurnedAway};
+use crate::command::{Reply, TurnedAway};
 use crate::owner::{Inquired, Inquiry, Submission};
 use crate::peers::LinkAnswer;
 
@@ -22,7 +22,7 @@ use crate::peers::LinkAnswer;
 const QUESTIONS_MAX: usize = 256;
 
 /// Commands of this node's clients.
-pub(crate) type OwnCommands = Queue<Result<Answer, SubmitError>>;
+pub(crate) type OwnCommands = Queue<Reply>;
 /// Commands that other nodes forwarded.
 pub(crate) type ForwardedCommands = Queue<LinkAnswer>;
 

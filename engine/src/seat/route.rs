@@ -6,7 +6,7 @@ use event_log::directory::Hint;
 use position::Term;
 
 use super::{Client, Hindrance, LocalOwner, Peer, Routed, Seat, SeatAction, Step, Ticket};
-use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
+use crate::command::{Reply, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Action, LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkEvent, LinkId};
 
@@ -34,7 +34,7 @@ impl<C> Command<C> {
 
     /// The clients' answer, given the answer of the owner or of this node. If the fate of an
     /// earlier attempt is unknown, "not attempted this time" becomes *unknown*.
-    fn told(&self, answer: Result<Answer, SubmitError>) -> Result<Answer, SubmitError> {
+    fn told(&self, answer: Reply) -> Reply {
         match answer {
             Err(
                 SubmitError::TurnedAway { .. } | SubmitError::Damaged(_) | SubmitError::Frozen(_),
@@ -133,14 +133,14 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.router.put_back(released.into_iter());
     }
 
-    fn answer(&mut self, ticket: Ticket<C, P>, answer: Result<Answer, SubmitError>) {
+    fn answer(&mut self, ticket: Ticket<C, P>, answer: Reply) {
         match ticket {
             Ticket::Client(client) => self.tell(client, answer),
             Ticket::Peer(peer) => self.tell_peer(peer, LinkAnswer::Answered(answer)),
         }
     }
 
-    fn tell(&mut self, client: C, answer: Result<Answer, SubmitError>) {
+    fn tell(&mut self, client: C, answer: Reply) {
         client.waiter().settle(&answer);
         self.actions.push(SeatAction::Answer(client, answer));
     }
@@ -294,7 +294,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
         true
     }
 
-    fn answer_all(&mut self, command: Command<C>, answer: Result<Answer, SubmitError>) {
+    fn answer_all(&mut self, command: Command<C>, answer: Reply) {
         let answer = command.told(answer);
         for (client, _) in command.waiters {
             self.tell(client, answer.clone());

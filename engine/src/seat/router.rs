@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use event_log::directory::Hint;
 
 use super::window::Window;
-use crate::command::{Answer, SubmitError};
+use crate::command::Reply;
 use crate::peers::{LinkAnswer, LinkId};
 
 /// An owner counts as answering if its last answer, and its oldest unanswered command, are more
@@ -262,7 +262,7 @@ impl<C: Routed> Router<C> {
         sequence: u64,
         answer: LinkAnswer,
         now_ms: u64,
-    ) -> Option<(C, Result<Answer, SubmitError>)> {
+    ) -> Option<(C, Reply)> {
         let link = self.link.as_mut().filter(|link| link.id == link_id)?;
         match answer {
             LinkAnswer::Answered(answer) => {
@@ -368,6 +368,8 @@ impl<C: Routed> Router<C> {
 #[cfg(test)]
 mod tests {
     use position::{LogId, Term};
+
+    use crate::command::SubmitError;
 
     use super::super::window::{WINDOW_FIRST, WINDOW_MAX};
     use super::*;

@@ -64,7 +64,7 @@ struct World {
     /// Ids of commands in the order in which they were sent over a link.
     forwarded: Vec<String>,
     links: Vec<LinkId>,
-    answers: Vec<Result<Answer, SubmitError>>,
+    answers: Vec<Reply>,
     answered_peers: usize,
     /// Whether reads stay unanswered.
     holds_reads: bool,

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::queue::Queue;
 use super::turns::Turns;
 use super::{Client, Peer, Place};
-use crate::command::{Answer, SubmitError, TurnedAway, turned_away};
+use crate::command::{Reply, SubmitError, TurnedAway, turned_away};
 use crate::peers::LinkAnswer;
 use crate::service::Part;
 
@@ -44,7 +44,7 @@ impl Guard {
     }
 
     /// Takes the answer to one of a batch's commands for the guard's stream.
-    pub fn settle(&self, answer: &Result<Answer, SubmitError>) {
+    pub fn settle(&self, answer: &Reply) {
         // A node with other rules may take up the record that froze the stream here. That node
         // could then decide this command before the later ones.
         let is_frozen = matches!(answer, Err(SubmitError::Frozen(_)));
@@ -63,7 +63,7 @@ impl Guard {
 }
 
 /// Whether the command has no final outcome: its client may send it again.
-fn is_unanswered(answer: &Result<Answer, SubmitError>) -> bool {
+fn is_unanswered(answer: &Reply) -> bool {
     match answer {
         Err(SubmitError::Unknown | SubmitError::TurnedAway { .. }) => true,
         Ok(_)
@@ -153,7 +153,7 @@ impl Waiter {
     }
 
     /// Takes the answer that a client is about to get, before the seat routes anything else.
-    pub(super) fn settle(&self, answer: &Result<Answer, SubmitError>) {
+    pub(super) fn settle(&self, answer: &Reply) {
         self.guard.iter().for_each(|guard| guard.settle(answer));
         self.state.fetch_or(ANSWERED, Ordering::AcqRel);
     }
@@ -169,7 +169,7 @@ impl Waiter {
 }
 
 /// The seat's side of a command of this node's clients.
-pub(crate) type SentByClient = Sent<Result<Answer, SubmitError>>;
+pub(crate) type SentByClient = Sent<Reply>;
 /// The seat's side of a command that another node forwarded.
 pub(crate) type SentByPeer = Sent<LinkAnswer>;
 
@@ -291,7 +291,7 @@ mod tests {
         Instant::now() + Duration::from_secs(60)
     }
 
-    fn waits(guard: &Arc<Guard>) -> (SentByClient, Waiting<Result<Answer, SubmitError>>) {
+    fn waits(guard: &Arc<Guard>) -> (SentByClient, Waiting<Reply>) {
         sides(Some(Arc::clone(guard)), in_a_minute(), None, None)
     }
 

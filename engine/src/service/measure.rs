@@ -11,7 +11,7 @@ use metrics::{Counter, counter, gauge};
 
 use super::shares::Shares;
 use super::{Engine, unready};
-use crate::command::{Answer, Decision, SubmitError, TurnedAway};
+use crate::command::{Answer, Decision, Reply, SubmitError, TurnedAway};
 use crate::owner::VERSION_CONFLICT;
 
 /// The outcomes of a command, as labels.
@@ -102,7 +102,7 @@ impl Counts {
     }
 
     /// Counts the outcome of a command.
-    pub(super) fn note(&self, kind: Option<Kind>, result: &Result<Answer, SubmitError>) {
+    pub(super) fn note(&self, kind: Option<Kind>, result: &Reply) {
         if let Some(Kind(number)) = kind {
             self.outcomes[number][place_of(outcome(result), &OUTCOMES)].increment(1);
         }
@@ -144,7 +144,7 @@ fn place_of(label: &str, labels: &[&str]) -> usize {
     place.expect("every label is in its list")
 }
 
-fn outcome(result: &Result<Answer, SubmitError>) -> &'static str {
+fn outcome(result: &Reply) -> &'static str {
     match result {
         Ok(answer) if answer.repeated => "repeated",
         Ok(answer) => match answer.decision {

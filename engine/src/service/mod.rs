@@ -36,7 +36,7 @@ pub use shares::{MEMORY_BYTES, MEMORY_BYTES_MIN};
 pub use start::{EngineOptions, QUEUE_MAX, StartError};
 use yielding::Yielding;
 
-use crate::command::{Answer, Became, Request, RequestError, SubmitError, TurnedAway, turned_away};
+use crate::command::{Became, Reply, Request, RequestError, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Inquired, Inquiry, NotOwning, Submission};
 use crate::seat::{Desk, Load, Sender, Status, Waiting, sides};
 
@@ -48,7 +48,7 @@ pub struct Prepared {
 }
 
 /// The future outcome of one command of a batch.
-pub type Pending = Pin<Box<dyn Future<Output = Result<Answer, SubmitError>> + Send>>;
+pub type Pending = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// A handle to the write side; cheap to clone.
 #[derive(Clone)]
@@ -135,11 +135,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`SubmitError`].
-    pub async fn submit(
-        &self,
-        command: Prepared,
-        deadline: Instant,
-    ) -> Result<Answer, SubmitError> {
+    pub async fn submit(&self, command: Prepared, deadline: Instant) -> Reply {
         let kind = command.kind;
         let result = match self.queue(command, deadline) {
             Ok(waiting) => waiting.answer_until(deadline).await.unwrap_or_else(Err),
@@ -150,11 +146,7 @@ impl Engine {
     }
 
     /// Queues a command that does not wait for room.
-    fn queue(
-        &self,
-        command: Prepared,
-        deadline: Instant,
-    ) -> Result<Waiting<Result<Answer, SubmitError>>, SubmitError> {
+    fn queue(&self, command: Prepared, deadline: Instant) -> Result<Waiting<Reply>, SubmitError> {
         let inner = &*self.inner;
         inner.yielding.single();
         let size = command.submission.size();

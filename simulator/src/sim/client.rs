@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{Answer, Decision, Request, SubmitError};
+use engine::command::{Decision, Reply, Request, SubmitError};
 use kernel::{TenantId, Timestamp};
 use serde_json::value::RawValue;
 
@@ -70,13 +70,7 @@ pub struct Connection {
 
 impl World {
     /// An answer to a line reaches the client.
-    pub(super) fn answered(
-        &mut self,
-        client: usize,
-        connection: u64,
-        line: u64,
-        result: Result<Answer, SubmitError>,
-    ) {
+    pub(super) fn answered(&mut self, client: usize, connection: u64, line: u64, result: Reply) {
         let current = &mut self.clients[client].connection;
         let current = current.as_mut().filter(|(open, _)| *open == connection);
         if !current.is_some_and(|(_, waiting)| waiting.remove(&line)) {
@@ -271,12 +265,7 @@ impl World {
     }
 
     /// How an answer shows that a failure of the rules affected something else, if it does.
-    fn failure_spreads(
-        &self,
-        stream: &str,
-        fails: Option<i64>,
-        result: &Result<Answer, SubmitError>,
-    ) -> Option<String> {
+    fn failure_spreads(&self, stream: &str, fails: Option<i64>, result: &Reply) -> Option<String> {
         let must_fail = fails.is_some_and(|a| ![FAILS_IF_BROKEN, UNREADABLE].contains(&a));
         match result {
             Ok(answer) if must_fail && matches!(answer.decision, Decision::Accepted(_)) => {
@@ -292,7 +281,7 @@ impl World {
         }
     }
 
-    fn take_answer(&mut self, client: usize, line: u64, result: Result<Answer, SubmitError>) {
+    fn take_answer(&mut self, client: usize, line: u64, result: Reply) {
         let mut open = self.clients[client].open.iter();
         let place = open.position(|open| open.line.number == line);
         let place = place.expect("it waits for an answer");

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use engine::command::{Answer, SubmitError, TurnedAway, turned_away};
+use engine::command::{Reply, SubmitError, TurnedAway, turned_away};
 use engine::owner::Submission;
 use engine::seat::{Client, Guard, Place, Sender, Waiter};
 
@@ -238,12 +238,7 @@ impl World {
     }
 
     /// Answers the client that waits for a command.
-    pub(super) fn answer_client(
-        &mut self,
-        node: usize,
-        ticket: u64,
-        answer: Result<Answer, SubmitError>,
-    ) {
+    pub(super) fn answer_client(&mut self, node: usize, ticket: u64, answer: Reply) {
         if let Ok(answer) = &answer {
             self.check_answer(answer);
         }
@@ -253,13 +248,7 @@ impl World {
     }
 
     /// Sends an answer to a client, after all earlier answers.
-    fn tell(
-        &mut self,
-        node: usize,
-        connection: u64,
-        line: u64,
-        answer: Result<Answer, SubmitError>,
-    ) {
+    fn tell(&mut self, node: usize, connection: u64, line: u64, answer: Reply) {
         let at_us = self.now_us + self.delay_us();
         let Some(open) = self.connections.get_mut(&connection) else {
             return;

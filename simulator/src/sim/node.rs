@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
 
 use engine::clock::Reference;
-use engine::command::{Answer, SubmitError};
+use engine::command::Reply;
 use engine::owner::{Now, Owner, OwnerSettings, Phase, Submission};
 use engine::peers::{LinkAnswer, LinkId};
 use engine::seat::{
@@ -407,7 +407,7 @@ impl SimEffects<'_> {
 }
 
 impl Effects<SimClient, SimPeer> for SimEffects<'_> {
-    type Reply = Ask;
+    type Asker = Ask;
 
     fn now(&self) -> Now {
         self.world.node_now(self.node)
@@ -529,7 +529,7 @@ impl Effects<SimClient, SimPeer> for SimEffects<'_> {
         self.world.say_owner(partition, hint);
     }
 
-    fn answer(&mut self, client: SimClient, answer: Result<Answer, SubmitError>) {
+    fn answer(&mut self, client: SimClient, answer: Reply) {
         self.world.answer_client(self.node, client.ticket, answer);
     }
 

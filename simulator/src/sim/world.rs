@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use engine::command::{Answer, SubmitError};
+use engine::command::{Reply, SubmitError};
 use event_log::claim::Claim;
 use event_log::record::{ClaimHeaders, CommitHeaders, RECORD_VERSION, partition_of};
 use kernel::registry::Registry;
@@ -72,7 +72,7 @@ impl Counts {
         self.other += other.other;
     }
 
-    pub(super) fn answered(&mut self, result: &Result<Answer, SubmitError>) {
+    pub(super) fn answered(&mut self, result: &Reply) {
         match result {
             Err(SubmitError::Unknown) => self.unknown += 1,
             Err(SubmitError::TurnedAway { .. }) => self.turned_away += 1,

@@ -129,7 +129,7 @@ impl World {
                 taken += 1;
             }
             self.settle();
-            let full = |(_, answer): &(_, Result<Answer, SubmitError>)| {
+            let full = |(_, answer): &(_, Reply)| {
                 matches!(answer, Err(SubmitError::StreamTooLarge { .. }))
             };
             if self.answers.iter().any(full) {
