@@ -121,7 +121,7 @@ pub enum SeatAction<C, P> {
     /// Answer another node.
     AnswerPeer(P, LinkAnswer),
     /// Ask the owning node to hand over to `successor`, and report the end of that with
-    /// [`Seat::owner_answered`].
+    /// [`Input::OwnerAnswered`].
     AskOwner {
         /// The node that is asked.
         owner: Hint,

@@ -35,7 +35,8 @@ pub struct EngineOptions {
     /// node's clients, and as many again of other nodes.
     pub queue_max: usize,
     /// The node's memory budget, in bytes; the states of streams, waiting commands and records in
-    /// flight each get a part of it. At least [`MEMORY_BYTES_MIN`].
+    /// flight each get a part of it. At least
+    /// [`MEMORY_BYTES_MIN`](super::MEMORY_BYTES_MIN).
     pub memory_bytes: usize,
     /// The other nodes on the same log; [`ClusterOptions::alone`] if there are none.
     pub cluster: ClusterOptions,

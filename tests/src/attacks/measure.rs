@@ -329,7 +329,7 @@ impl Drop for Helper {
 /// The work of a helper process; `arguments` come after its name.
 ///
 /// # Panics
-/// If the arguments are not those of [`Helper`].
+/// If the arguments are not those of `Helper`.
 pub async fn help(arguments: &[String]) {
     let [what, how, authority, millis] = arguments else {
         panic!("a helper has four arguments, not {arguments:?}");
