@@ -23,9 +23,7 @@ use crate::frozen::Frozen;
 pub struct Request {
     /// The tenant for whom the stream is kept.
     pub tenant: TenantId,
-    /// The stream that the command is for.
     pub stream: StreamName,
-    /// The name of the command's type.
     pub command: TypeName,
     /// The schema version of the command's data; `None`: the current one.
     pub schema: Option<u16>,
@@ -43,7 +41,6 @@ pub struct Request {
     pub actor: Option<Actor>,
     /// W3C `traceparent`.
     pub trace: Option<String>,
-    /// The command's data.
     pub data: Box<RawValue>,
 }
 
@@ -80,9 +77,7 @@ impl From<MessageError> for RequestError {
 pub struct Answer {
     /// The tenant for whom the stream is kept.
     pub tenant: TenantId,
-    /// The stream.
     pub stream: StreamName,
-    /// The command's id.
     pub command_id: CommandId,
     /// The stream's version after the command.
     pub version: u64,
@@ -120,7 +115,6 @@ pub enum Decision {
 /// One event of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventRef {
-    /// The event's id.
     pub id: Uuid,
     /// The frozen name of its type.
     #[serde(rename = "type")]
@@ -144,7 +138,6 @@ pub enum SubmitError {
     /// The command was not attempted.
     #[error("the command was not attempted: {reason}")]
     TurnedAway {
-        /// Why.
         reason: TurnedAway,
         /// After what time another attempt makes sense.
         retry_after: Duration,

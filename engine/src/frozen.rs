@@ -12,11 +12,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("the stream is frozen at offset {offset} of partition {partition}: {why}")]
 pub struct Frozen {
-    /// The partition.
     pub partition: Partition,
     /// The offset of the record that froze it.
     pub offset: Offset,
-    /// Why.
     pub why: FrozenBy,
 }
 

@@ -167,15 +167,12 @@ pub trait AcceptedLink: Send {
 /// Who owns which partition, as far as one node knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// The log's identity.
     pub log: LogId,
     /// The node that gives this information.
     pub node: String,
-    /// The number of partitions.
     pub partition_count: u32,
     /// The owner of each partition whose owner is known.
     pub owners: BTreeMap<Partition, Hint>,
-    /// The nodes by name.
     pub nodes: BTreeMap<String, NodeEntry>,
 }
 

@@ -54,7 +54,6 @@ pub enum Phase {
     },
     /// A claim was appended.
     Claiming {
-        /// The claim.
         claim: ClaimHeaders,
         /// Identifies its append.
         sequence: u64,
@@ -76,7 +75,6 @@ pub enum Phase {
     BackingOff {
         /// The end of the wait.
         until_ms: u64,
-        /// Why.
         reason: NotOwning,
     },
     /// The local checkpoint cannot be read now, or its store takes nothing; the owner will try

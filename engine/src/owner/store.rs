@@ -82,7 +82,6 @@ impl StoreError {
 /// The place of a local checkpoint, and what else a fold needs there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
-    /// The place.
     pub checkpoint: Checkpoint,
     /// The last place at or before `checkpoint` up to which the log was seen to hold what was
     /// folded.
@@ -120,7 +119,6 @@ pub struct StoredState {
 /// stream of one command takes one row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FirstId {
-    /// The id.
     pub id: CommandId,
     /// What is known of it.
     pub known: StoredId,
@@ -152,7 +150,6 @@ pub struct SaveBatch {
 pub trait StateStore: Send {
     /// The place of the checkpoint, if there is one.
     fn load(&mut self) -> Result<Option<Saved>, StoreError>;
-    /// A stream's state.
     fn state(&self, stream_key: &[u8]) -> Result<Option<StoredState>, StoreError>;
     /// A command id, if it has a row of its own.
     fn id(&self, id_key: &[u8]) -> Result<Option<StoredId>, StoreError>;

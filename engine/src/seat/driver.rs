@@ -44,7 +44,6 @@ pub trait Effects<C: Client, P: Peer> {
     /// Carries the reply to a node that asked for a hand-over or a take-over.
     type Asker;
 
-    /// The time.
     fn now(&self) -> Now;
 
     /// The reference for this node's clock, if there is one yet.
@@ -96,7 +95,6 @@ pub trait Effects<C: Client, P: Peer> {
     /// Announces to all nodes that this node owns the partition.
     fn say_owner(&mut self, hint: Hint);
 
-    /// Answers a client.
     fn answer(&mut self, client: C, answer: Reply);
 
     /// Answers another node that forwarded a command.
@@ -118,7 +116,6 @@ pub struct Driver<C, P, R> {
 }
 
 impl<C: Client, P: Peer, R> Driver<C, P, R> {
-    /// A driver of a seat.
     #[must_use]
     pub fn new(seat: Seat<C, P>) -> Self {
         Self {
@@ -129,7 +126,6 @@ impl<C: Client, P: Peer, R> Driver<C, P, R> {
         }
     }
 
-    /// The seat, for inspection.
     #[must_use]
     pub fn seat(&self) -> &Seat<C, P> {
         &self.seat

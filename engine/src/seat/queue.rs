@@ -234,7 +234,6 @@ impl Questions {
         self.waiting().as_ref().is_none_or(VecDeque::is_empty)
     }
 
-    /// Takes all questions.
     pub(super) fn take(&self) -> VecDeque<Question> {
         let mut waiting = self.waiting();
         waiting.as_mut().map(std::mem::take).unwrap_or_default()

@@ -12,7 +12,6 @@ use crate::peers::{LinkAnswer, LinkEvent, LinkId};
 
 /// A command of this node's clients on its way to the owner.
 pub struct Command<C> {
-    /// The command.
     pub submission: Submission,
     /// The clients that wait, each with whether the first answer counts as repeated for it.
     pub waiters: Vec<(C, bool)>,
@@ -244,7 +243,6 @@ impl<C: Client, P: Peer> Seat<C, P> {
         self.owner.is_reading_up() && self.target().is_some_and(answers)
     }
 
-    /// Takes an event of a link.
     pub fn link_event(&mut self, id: LinkId, event: LinkEvent, now: Now) {
         let had_link = self.router.has_link(id);
         match event {

@@ -16,7 +16,6 @@ use super::shared::{Queues, Shared, Status};
 use super::{Seat, SentByClient, SentByPeer};
 use crate::owner::Lists;
 
-/// A seat in a real node.
 pub(crate) type NodeSeat = Seat<SentByClient, SentByPeer>;
 /// A request of another node, apart from commands. The reply says whether this node owned the
 /// partition (a hand-over) or owns it (a take-over).

@@ -98,7 +98,6 @@ impl Engine {
         &self.inner.registry
     }
 
-    /// The identity of the log.
     #[must_use]
     pub fn log_id(&self) -> LogId {
         self.inner.log_id

@@ -68,19 +68,12 @@ pub enum StartError {
          {address}"
     )]
     Unclaimed {
-        /// The partition.
         partition: Partition,
-        /// The log's address.
         address: String,
     },
     /// The local checkpoint store cannot be used.
     #[error("the local checkpoint store in {folder} cannot be used; it may be deleted")]
-    Store {
-        /// Its folder.
-        folder: String,
-        /// Why.
-        source: StoreError,
-    },
+    Store { folder: String, source: StoreError },
 }
 
 struct SystemEntropy;

@@ -249,7 +249,6 @@ impl<T> Owner<T> {
         self.carry_out(step);
     }
 
-    /// Notes that a read failed.
     pub fn read_failed(&mut self) {
         let step = self.reader.read_failed();
         self.carry_out(step);
