@@ -340,7 +340,7 @@ impl Memory {
                 StoredId::accepted(&head, events.map(|event| (event.id, &*event.type_name)))
             }
         };
-        let id = (&commit.command.id, id_key(key, &commit.command.id));
+        let id = (&commit.command.id, || id_key(key, &commit.command.id));
         self.take(key, id, &head, known, |entry, aggregate| {
             entry.size = entry.size.with(events.map(|event| event.data.get()));
             match (aggregate, &mut entry.state) {
@@ -367,7 +367,7 @@ impl Memory {
             version: commit.answer.version,
         };
         let known = StoredId::of(&head, &commit.answer.decision);
-        let id = (&commit.answer.command_id, commit.id_key.clone());
+        let id = (&commit.answer.command_id, || commit.id_key.clone());
         self.take(&commit.key, id, &head, known, |entry, aggregate| {
             match (state, &mut entry.state, aggregate) {
                 _ if entry.frozen.is_some() => {}
@@ -392,7 +392,7 @@ impl Memory {
     fn take(
         &mut self,
         key: &[u8],
-        (id, id_key): (&CommandId, Bytes),
+        (id, id_key): (&CommandId, impl FnOnce() -> Bytes),
         head: &IdHead,
         known: StoredId,
         change: impl FnOnce(&mut StreamEntry, Option<&dyn Aggregate>) -> Result<(), String>,
@@ -411,7 +411,7 @@ impl Memory {
             let id = id.clone();
             entry.first = Some(FirstId { id, known });
         } else {
-            self.ids.insert(id_key, known);
+            self.ids.insert(id_key(), known);
             let since = self.ids_since.unwrap_or(head.recorded_at);
             self.ids_since = Some(since.min(head.recorded_at));
         }
