@@ -129,7 +129,7 @@ pub struct Reader<M> {
     /// The chain as folded so far.
     pub chain: Chain,
     /// The last record that was folded, read or acknowledged; absent: none since
-    /// [`Self::stand_at`].
+    /// [`Self::go_to`].
     pub last: Option<Record>,
     /// The latest time at which a commit of the partition was recorded.
     pub last_recorded_at: Option<Timestamp>,
@@ -188,7 +188,7 @@ impl<M> Reader<M> {
 
     /// Goes to a checkpoint, or before the first record. `seen` is the place at or before it up to
     /// which the log was seen to hold what was folded.
-    pub fn stand_at(&mut self, place: Option<Checkpoint>, seen: Option<Checkpoint>) {
+    pub fn go_to(&mut self, place: Option<Checkpoint>, seen: Option<Checkpoint>) {
         self.stop();
         self.chain = self.chain_at(place.as_ref());
         self.last = None;

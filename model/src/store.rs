@@ -35,7 +35,7 @@ impl MemoryStore {
         let mut hasher = DefaultHasher::new();
         self.with(|content| {
             let place = content.saved.as_ref().map(|saved| {
-                let place = &saved.checkpoint;
+                let place = &saved.place.checkpoint;
                 (place.offset, place.record_hash, place.head, place.position)
             });
             place.hash(&mut hasher);

@@ -75,7 +75,7 @@ fn of_owners(folder: &Path, partition_count: u32) -> Result<Vec<HeldCheckpoint>,
             known.push(HeldCheckpoint {
                 source: format!("the owner's checkpoint in {shown}"),
                 partition,
-                checkpoint: saved.checkpoint,
+                checkpoint: saved.place.checkpoint,
             });
         }
     }

@@ -307,7 +307,9 @@ impl<T> Owner<T> {
     pub fn start(&mut self, first_offset: Offset) {
         self.reader.first_offset = first_offset;
         match self.memory.load() {
-            Ok(saved) if self.may_stand_at(saved.as_ref()) => self.stand_at(saved),
+            Ok(saved) if self.may_go_on_from(saved.as_ref()) => {
+                self.go_to(saved.map(|saved| saved.place));
+            }
             Ok(_) => return self.start_over(),
             Err(error) => return self.await_store(&error),
         }
@@ -423,11 +425,11 @@ impl<T> Owner<T> {
     /// It cannot if the checkpoint was folded with another list of acknowledged places. Nor can it
     /// when the process begins, if rules froze a stream in the checkpoint: this program's rules may
     /// be mended.
-    fn may_stand_at(&mut self, saved: Option<&Saved>) -> bool {
+    fn may_go_on_from(&mut self, saved: Option<&Saved>) -> bool {
         let is_first = !std::mem::replace(&mut self.has_loaded, true);
         saved.is_none_or(|saved| {
             let is_of_this_list =
-                saved.acknowledged == self.acknowledged_up_to(saved.checkpoint.offset);
+                saved.place.acknowledged == self.acknowledged_up_to(saved.place.checkpoint.offset);
             is_of_this_list && !(is_first && saved.frozen_by_rules > 0)
         })
     }

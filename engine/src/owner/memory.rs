@@ -15,7 +15,6 @@ use kernel::{CommandId, Timestamp};
 
 pub(super) use answers::{KnownId, answer_again, answer_of};
 use position::{Offset, Partition, Position};
-pub(super) use saving::Standing;
 use size::StateSize;
 pub(super) use streams::STATE_TIMES;
 
@@ -141,7 +140,7 @@ impl Memory {
         if let Some(saved) = &saved {
             self.fingerprint_key = saved.fingerprint_key;
             self.idempotency_window_ms = saved.idempotency_window_ms;
-            self.place.1 = saved.checkpoint.offset;
+            self.place.1 = saved.place.checkpoint.offset;
             (self.frozen_count, self.frozen_by_rules) = (saved.frozen, saved.frozen_by_rules);
         }
         Ok(saved)

@@ -31,7 +31,8 @@ use crate::command::{Answer, Reply, Request};
 pub use decide::VERSION_CONFLICT;
 pub use machine::{Lists, Owner, Phase};
 pub use store::{
-    FirstId, NoStore, SaveBatch, Saved, StateStore, Store, StoreError, StoredId, StoredState,
+    FirstId, NoStore, SaveBatch, Saved, SavedPlace, StateStore, Store, StoreError, StoredId,
+    StoredState,
 };
 
 /// The approximate memory of a command apart from its data, in bytes.

@@ -79,9 +79,9 @@ impl StoreError {
     }
 }
 
-/// The place of a local checkpoint, and what else a fold needs there.
+/// The place of a local checkpoint, and what an owner knows there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Saved {
+pub struct SavedPlace {
     pub checkpoint: Checkpoint,
     /// The last place at or before `checkpoint` up to which the log was seen to hold what was
     /// folded.
@@ -92,6 +92,12 @@ pub struct Saved {
     pub claimed_list: Option<String>,
     /// The acknowledged places up to there: another list would freeze other streams.
     pub acknowledged: Vec<Offset>,
+}
+
+/// A local checkpoint apart from states and command ids.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    pub place: SavedPlace,
     /// The idempotency window of the log, in milliseconds.
     pub idempotency_window_ms: u64,
     /// The key of the fingerprints that are stored.
@@ -222,7 +228,7 @@ struct Opened {
 const PLACE: &[u8] = b"c";
 /// The version of the stored form; it stands before the place. If the stored form is another one,
 /// the log is folded again.
-const FORM: u8 = 3;
+const FORM: u8 = 4;
 const STATE: u8 = b's';
 const ID: u8 = b'i';
 /// The key of a value that is written to see whether the disk takes it.
@@ -335,7 +341,7 @@ impl Store {
         PartitionStore {
             shared: Arc::clone(&self.shared),
             partition,
-            stands: None,
+            left: None,
             sweep: Sweep::default(),
         }
     }
@@ -410,7 +416,7 @@ struct PartitionStore {
     shared: Arc<Shared>,
     partition: Partition,
     /// The opening in which the partition was last used, and the place at which it was left.
-    stands: Option<(u64, Option<Vec<u8>>)>,
+    left: Option<(u64, Option<Vec<u8>>)>,
     sweep: Sweep,
 }
 
@@ -425,8 +431,8 @@ impl Part<'_> {
 
     /// Checks that the partition is still at the place where it was left, if the database was
     /// opened again meanwhile.
-    fn check(&self, stands: Option<&(u64, Option<Vec<u8>>)>) -> Result<(), StoreError> {
-        match stands {
+    fn check(&self, left: Option<&(u64, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        match left {
             Some((opening, _)) if *opening == self.opening => Ok(()),
             Some((_, place)) if self.get(PLACE)?.as_deref() == place.as_deref() => Ok(()),
             Some(_) => Err(StoreError::Lost),
@@ -457,7 +463,7 @@ impl PartitionStore {
         let mut seen = None;
         let done = self.shared.with(self.partition, |part| {
             seen = Some(part.opening);
-            part.check(self.stands.as_ref())?;
+            part.check(self.left.as_ref())?;
             Ok((part.opening, act(&part)?))
         });
         if let (Err(StoreError::Fjall(_)), Some(opening)) = (&done, seen) {
@@ -469,7 +475,7 @@ impl PartitionStore {
 
 impl StateStore for PartitionStore {
     fn load(&mut self) -> Result<Option<Saved>, StoreError> {
-        self.stands = None;
+        self.left = None;
         let (opening, (place, sweep)) =
             self.with(|part| Ok((part.get(PLACE)?, Sweep::load(part.keyspace)?)))?;
         let place = place.map(|place| place.to_vec());
@@ -479,7 +485,7 @@ impl StateStore for PartitionStore {
             _ => Err(StoreError::Form),
         });
         let saved = saved.transpose();
-        self.stands = Some((opening, place));
+        self.left = Some((opening, place));
         saved
     }
 
@@ -500,15 +506,15 @@ impl StateStore for PartitionStore {
         let mut sweep = self.sweep.clone();
         let (opening, ()) = self.with(|part| part.save(&place, changes, &mut sweep))?;
         self.sweep = sweep;
-        self.stands = Some((opening, Some(place)));
+        self.left = Some((opening, Some(place)));
         Ok(())
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {
-        self.stands = None;
+        self.left = None;
         let (opening, ()) = self.with(|part| Ok(part.keyspace.clear()?))?;
         self.sweep = Sweep::default();
-        self.stands = Some((opening, None));
+        self.left = Some((opening, None));
         Ok(())
     }
 

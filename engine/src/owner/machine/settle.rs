@@ -12,7 +12,7 @@ use kernel::{Timestamp, explained};
 
 use super::without_store::Refusals;
 use super::{Owner, Phase};
-use crate::owner::memory::Standing;
+use crate::owner::store::SavedPlace;
 use crate::owner::{Action, LogAction, NotOwning, Now};
 
 /// The pause before the local checkpoint is tried again, in milliseconds.
@@ -273,7 +273,7 @@ impl<T> Owner<T> {
         let Some(checkpoint) = self.reader.place() else {
             return;
         };
-        let standing = Standing {
+        let place = SavedPlace {
             acknowledged: self.acknowledged_up_to(checkpoint.offset),
             checkpoint,
             seen: self.reader.seen.clone(),
@@ -281,7 +281,7 @@ impl<T> Owner<T> {
             claimed_list: self.claimed_list.clone(),
         };
         let most = self.settings.states_bytes_max;
-        match self.memory.save(standing, most) {
+        match self.memory.save(place, most) {
             Ok(()) => {
                 self.store_failures = 0;
                 self.refusals = Refusals::default();

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{Owner, Phase, Speculation};
 use crate::command::SubmitError;
-use crate::owner::store::Saved;
+use crate::owner::store::SavedPlace;
 use crate::owner::{Action, LogAction, NotOwning, Now, Submission};
 
 /// A loss within this time after another belongs to the same struggle between two nodes, in
@@ -170,15 +170,15 @@ impl<T> Owner<T> {
             let error = explained(&error);
             tracing::warn!(error, "the local checkpoint store could not be cleared");
         }
-        self.stand_at(None);
+        self.go_to(None);
         self.catch_up();
     }
 
     /// Moves to the place of the local checkpoint, or before the first record.
-    pub(super) fn stand_at(&mut self, saved: Option<Saved>) {
-        let known = saved.map(|it| (Some(it.checkpoint), it.seen, it.holder, it.claimed_list));
+    pub(super) fn go_to(&mut self, place: Option<SavedPlace>) {
+        let known = place.map(|it| (Some(it.checkpoint), it.seen, it.holder, it.claimed_list));
         let (place, seen, holder, claimed_list) = known.unwrap_or_default();
-        self.reader.stand_at(place, seen);
+        self.reader.go_to(place, seen);
         self.holder = holder;
         self.claimed_list = claimed_list;
     }

@@ -116,9 +116,9 @@ impl<T> Owner<T> {
             self.store_failures = 0;
         }
         match self.memory.load() {
-            Ok(saved) if !self.may_stand_at(saved.as_ref()) => self.start_over(),
+            Ok(saved) if !self.may_go_on_from(saved.as_ref()) => self.start_over(),
             Ok(saved) => {
-                self.stand_at(saved);
+                self.go_to(saved.map(|saved| saved.place));
                 self.resume();
             }
             Err(error) => self.await_store(&explained(&error)),

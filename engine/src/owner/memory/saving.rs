@@ -3,50 +3,34 @@
 //! Invariant: data that cannot be written does not keep other data from being written.
 
 use bytes::Bytes;
-use event_log::checkpoint::Checkpoint;
-use event_log::directory::Hint;
 use kernel::Timestamp;
 use kernel::registry::{Registry, RuleError};
-use position::Offset;
 
 use super::streams::StreamEntry;
 use super::{LOOKED_UP, Memory, image};
 use crate::frozen::FrozenBy;
-use crate::owner::store::{FirstId, SaveBatch, Saved, StoreError, StoredState};
-
-/// The place of an owner at a save, and what is saved with it.
-pub(in crate::owner) struct Standing {
-    pub(in crate::owner) checkpoint: Checkpoint,
-    pub(in crate::owner) seen: Option<Checkpoint>,
-    pub(in crate::owner) holder: Option<Hint>,
-    pub(in crate::owner) claimed_list: Option<String>,
-    pub(in crate::owner) acknowledged: Vec<Offset>,
-}
+use crate::owner::store::{FirstId, SaveBatch, Saved, SavedPlace, StoreError, StoredState};
 
 impl Memory {
-    /// Writes what changed to the local store, at the place that `standing` names, and evicts
-    /// states beyond `states_bytes_max`. After an error, memory goes on keeping what changed.
+    /// Writes what changed to the local store, at `place`, and evicts states
+    /// beyond `states_bytes_max`. After an error, memory goes on keeping what changed.
     pub(in crate::owner) fn save(
         &mut self,
-        standing: Standing,
+        place: SavedPlace,
         states_bytes_max: usize,
     ) -> Result<(), StoreError> {
         self.unsaved_commits = 0;
         if self.is_stale() {
             return Ok(());
         }
-        let forget_before = self.forget_before(standing.checkpoint.last_recorded_at);
+        let forget_before = self.forget_before(place.checkpoint.last_recorded_at);
         if !self.store.keeps() {
             self.forget_in_memory(forget_before);
             return Ok(());
         }
         let batch = self.batch(forget_before);
         let saved = Saved {
-            checkpoint: standing.checkpoint,
-            seen: standing.seen,
-            holder: standing.holder,
-            claimed_list: standing.claimed_list,
-            acknowledged: standing.acknowledged,
+            place,
             idempotency_window_ms: self.idempotency_window_ms,
             fingerprint_key: self.fingerprint_key,
             frozen: self.frozen_count,

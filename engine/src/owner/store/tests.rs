@@ -14,12 +14,15 @@ fn saved(offset: u64) -> Saved {
         headers: Headers::default(),
     };
     let last = Record::at(Offset(offset), record);
-    Saved {
+    let place = SavedPlace {
         holder: None,
         checkpoint: Checkpoint::new(&chain, &last, None),
         seen: None,
         claimed_list: None,
         acknowledged: Vec::new(),
+    };
+    Saved {
+        place,
         idempotency_window_ms: 1,
         fingerprint_key: [0; 16],
         frozen: 0,

@@ -61,7 +61,10 @@ impl Frail {
     /// The place of the checkpoint.
     pub(crate) fn saved_at(&self) -> Option<Offset> {
         let content = self.content.lock().unwrap();
-        content.saved.as_ref().map(|saved| saved.checkpoint.offset)
+        content
+            .saved
+            .as_ref()
+            .map(|saved| saved.place.checkpoint.offset)
     }
 
     /// How many streams are stored with the id with which they begin.

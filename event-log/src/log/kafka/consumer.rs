@@ -224,7 +224,7 @@ impl Left {
         matches!(self, Self::Reading(..))
     }
 
-    pub(super) fn stands_at(&self, place: (Partition, Offset)) -> bool {
+    pub(super) fn is_at(&self, place: (Partition, Offset)) -> bool {
         matches!(*self, Self::Looked(partition, offset) | Self::Reading(partition, offset)
             if (partition, offset) == place)
     }
@@ -269,7 +269,7 @@ impl Probe {
     /// Moves the client to an offset. Returns `true` if the client stood there already after the
     /// call before. Then the client may report an end of the log that it fetched long ago.
     fn seek(&mut self, partition: Partition, from: Offset) -> Result<bool, LogError> {
-        let goes_on = self.left.stands_at((partition, from));
+        let goes_on = self.left.is_at((partition, from));
         // Whatever happens below, the client no longer stands at `from`.
         self.left = Left::Nowhere;
         if goes_on {

@@ -137,11 +137,11 @@ fn not_needed(idle: &[Duration]) -> usize {
 /// client on which no reader continues, otherwise the last one: all other clients stand still
 /// meanwhile, with everything that they fetched ahead.
 fn which(left: &[Left], place: Option<(Partition, Offset)>, may_connect: bool) -> Option<usize> {
-    let stands = |place| left.iter().position(|left| left.stands_at(place));
+    let at = |place| left.iter().position(|left| left.is_at(place));
     let idle = || left.iter().rposition(|left| !left.reads_on());
     let may_take = place.is_none() || !may_connect;
     let last = || left.len().checked_sub(1).filter(|_| may_take);
-    place.and_then(stands).or_else(idle).or_else(last)
+    place.and_then(at).or_else(idle).or_else(last)
 }
 
 async fn blocking<T: Send + 'static>(
