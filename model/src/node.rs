@@ -103,7 +103,7 @@ pub fn now() -> Now {
 fn awaited_ms(owner: &Owner<Ticket>) -> Option<u64> {
     match owner.phase() {
         Phase::BackingOff { until_ms, .. } | Phase::Asking { until_ms } => Some(*until_ms),
-        Phase::StandingBy { read_at_ms } => *read_at_ms,
+        Phase::Standby { read_at_ms } => *read_at_ms,
         Phase::AwaitingStore { retry_at_ms } => Some(retry_at_ms.unwrap_or_default()),
         Phase::Claiming {
             acknowledged,

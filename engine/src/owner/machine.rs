@@ -47,7 +47,7 @@ pub enum Phase {
         until_ms: u64,
     },
     /// Folded up to the log's end, and not wanted.
-    StandingBy {
+    Standby {
         /// When to look for new records, as a monotonic time in milliseconds; absent: never, or a
         /// look is under way.
         read_at_ms: Option<u64>,
@@ -316,7 +316,7 @@ impl<T> Owner<T> {
         if self.wanted || self.settings.standby_read_every_ms.is_some() {
             self.resume();
         } else {
-            self.phase = Phase::StandingBy { read_at_ms: None };
+            self.phase = Phase::Standby { read_at_ms: None };
         }
     }
 
@@ -342,12 +342,12 @@ impl<T> Owner<T> {
         }
         match &self.phase {
             Phase::Owning => None,
-            Phase::StandingBy { .. } if self.differs() => Some(NotOwning::OtherList),
-            Phase::Proving | Phase::Following if !self.wanted => Some(NotOwning::StandingBy),
+            Phase::Standby { .. } if self.differs() => Some(NotOwning::OtherList),
+            Phase::Proving | Phase::Following if !self.wanted => Some(NotOwning::Standby),
             Phase::Proving | Phase::Following | Phase::Asking { .. } | Phase::Claiming { .. } => {
                 Some(NotOwning::TakingOver)
             }
-            Phase::StandingBy { .. } => Some(NotOwning::StandingBy),
+            Phase::Standby { .. } => Some(NotOwning::Standby),
             Phase::Doubt => Some(NotOwning::InDoubt),
             Phase::AwaitingStore { .. } if self.without_room => Some(self.without_store()),
             Phase::AwaitingStore { .. } => Some(NotOwning::StoreAway),
@@ -381,7 +381,7 @@ impl<T> Owner<T> {
             Phase::BackingOff { reason, .. } => {
                 matches!(reason, NotOwning::TakingOver) && self.may_claim()
             }
-            Phase::StandingBy { .. } | Phase::Stopped(_) => false,
+            Phase::Standby { .. } | Phase::Stopped(_) => false,
         }
     }
 
@@ -408,7 +408,7 @@ impl<T> Owner<T> {
     /// Sets what is known of other nodes' lists of acknowledged places.
     pub fn set_lists(&mut self, lists: Lists, now: Now) {
         self.lists = lists;
-        if self.wanted && matches!(self.phase, Phase::StandingBy { .. }) && self.may_claim() {
+        if self.wanted && matches!(self.phase, Phase::Standby { .. }) && self.may_claim() {
             self.want(true, now);
         }
     }

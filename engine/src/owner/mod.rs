@@ -234,7 +234,7 @@ pub enum Action<T> {
 pub enum NotOwning {
     /// Another node should own the partition.
     #[error("another node should own the partition")]
-    StandingBy,
+    Standby,
     /// The owner reads the log, or waits for its claim.
     #[error("taking the partition over")]
     TakingOver,

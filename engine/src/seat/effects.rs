@@ -315,7 +315,7 @@ impl Drop for NodeEffects {
         self.status.send_if_modified(|status| {
             let is_news = status.not_owning.is_none();
             if is_news {
-                status.not_owning = Some(NotOwning::StandingBy);
+                status.not_owning = Some(NotOwning::Standby);
                 status.term = None;
             }
             is_news

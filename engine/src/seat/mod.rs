@@ -364,7 +364,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// If this node owned the partition before its restart and no other node has claimed it since,
     /// claims it again at once. The group would take longer to assign it.
     fn look_back(&mut self, now: Now) {
-        if self.looked_back || !matches!(self.owner.phase(), Phase::StandingBy { .. }) {
+        if self.looked_back || !matches!(self.owner.phase(), Phase::Standby { .. }) {
             return;
         }
         self.looked_back = true;

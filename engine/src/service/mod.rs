@@ -339,7 +339,7 @@ impl Engine {
 /// Why commands for a partition find no owner, if they find none.
 fn unready(status: &Status) -> Option<NotOwning> {
     match &status.not_owning {
-        Some(NotOwning::StandingBy) if status.elsewhere.is_some() => None,
+        Some(NotOwning::Standby) if status.elsewhere.is_some() => None,
         reason => reason.clone(),
     }
 }

@@ -239,7 +239,7 @@ impl World {
                 let owner = task.seat().owner();
                 let chain = owner.chain();
                 // A node that stands by proves before it continues.
-                let stopped = matches!(owner.phase(), Phase::Stopped(_) | Phase::StandingBy { .. });
+                let stopped = matches!(owner.phase(), Phase::Stopped(_) | Phase::Standby { .. });
                 if !stopped && history.head_at(chain.position) != Some(chain.head) {
                     let what = format!("node {number} goes on in partition {partition}");
                     return self.break_off(Invariant::CutIsNoticed, what);

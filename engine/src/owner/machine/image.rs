@@ -180,7 +180,7 @@ fn digest_phase(phase: &Phase, hasher: &mut impl Hasher) {
             until_ms: _,
             reason,
         } => std::mem::discriminant(reason).hash(hasher),
-        Phase::StandingBy { read_at_ms } => read_at_ms.is_some().hash(hasher),
+        Phase::Standby { read_at_ms } => read_at_ms.is_some().hash(hasher),
         Phase::AwaitingStore { retry_at_ms } => retry_at_ms.is_some().hash(hasher),
         Phase::Proving
         | Phase::Following

@@ -236,10 +236,10 @@ impl<T> Owner<T> {
             Phase::Asking { until_ms } if now.monotonic_ms >= *until_ms => {
                 self.owner_answered(now);
             }
-            Phase::StandingBy {
+            Phase::Standby {
                 read_at_ms: Some(read_at_ms),
             } if now.monotonic_ms >= *read_at_ms => {
-                self.phase = Phase::StandingBy { read_at_ms: None };
+                self.phase = Phase::Standby { read_at_ms: None };
                 self.actions.push(Action::Log(LogAction::Peek));
             }
             Phase::Owning => {

@@ -33,7 +33,7 @@ impl<T> Owner<T> {
     pub fn want(&mut self, wanted: bool, now: Now) {
         self.wanted = wanted;
         match &self.phase {
-            Phase::StandingBy { .. } if wanted => self.resume(),
+            Phase::Standby { .. } if wanted => self.resume(),
             Phase::BackingOff { .. } if !wanted && !self.must_settle() => self.stand_by(now),
             Phase::AwaitingStore { .. } => self.release_unless_mine(),
             _ => {}
@@ -72,7 +72,7 @@ impl<T> Owner<T> {
     /// Takes the log's end; `None` if it could not be found out. A standby reads on only if there
     /// is something to read.
     pub fn peeked(&mut self, end: Option<Offset>, now: Now) {
-        if !matches!(self.phase, Phase::StandingBy { .. }) {
+        if !matches!(self.phase, Phase::Standby { .. }) {
             return;
         }
         match end {
@@ -83,7 +83,7 @@ impl<T> Owner<T> {
 
     /// Reads on in the log now, if the owner stands by.
     pub fn look(&mut self) {
-        if matches!(self.phase, Phase::StandingBy { .. }) {
+        if matches!(self.phase, Phase::Standby { .. }) {
             self.resume();
         }
     }
@@ -128,7 +128,7 @@ impl<T> Owner<T> {
         }
         self.reader.goal = None;
         let every_ms = self.settings.standby_read_every_ms;
-        self.phase = Phase::StandingBy {
+        self.phase = Phase::Standby {
             read_at_ms: every_ms.map(|every_ms| now.monotonic_ms + every_ms),
         };
     }
@@ -332,7 +332,7 @@ impl<T> Owner<T> {
             Phase::Doubt => self.back_off(now, NotOwning::Deposed),
             Phase::Proving
             | Phase::Asking { .. }
-            | Phase::StandingBy { .. }
+            | Phase::Standby { .. }
             | Phase::BackingOff { .. }
             | Phase::AwaitingStore { .. }
             | Phase::Stopped(_) => {}

@@ -33,7 +33,7 @@ impl<T> Owner<T> {
             }
             Change::Agrees => {
                 tracing::info!(%partition, "the clock agrees again");
-                if matches!(self.phase, Phase::StandingBy { .. }) && self.may_claim() {
+                if matches!(self.phase, Phase::Standby { .. }) && self.may_claim() {
                     self.resume();
                 }
             }

@@ -13,7 +13,7 @@ fn standing_by() -> World {
     world.owner.want(false, now);
     world.owner.start(Offset(0));
     world.settle();
-    assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::Standby));
     world
 }
 
@@ -122,11 +122,11 @@ fn whoever_lost_the_partition_in_the_group_goes_on_deciding_until_asked() {
     world.foreign_claim();
     world.send("two", "b", 1);
     world.settle();
-    assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::Standby));
     assert_eq!(world.released.len(), 1, "the command is for the new owner");
     world.pass(60_000);
     world.settle();
-    assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::Standby));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn what_is_found_while_looking_on_is_answered_and_handed_over() {
     world.land();
     world.pass(2_500);
     assert_eq!(world.version("one"), 1);
-    assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::Standby));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_hand_over_waits_until_everything_in_flight_is_answered() {
     world.settle();
     assert_eq!((world.version("one"), world.version("two")), (1, 2));
     assert!(!world.owner.is_letting_go());
-    assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::Standby));
     assert!(world.released.is_empty());
 }
 
@@ -197,7 +197,7 @@ fn a_hand_over_in_doubt_finds_out_first() {
     assert!(world.owner.is_letting_go(), "the log has not spoken yet");
     world.settle();
     assert_eq!((world.version("one"), world.version("two")), (1, 2));
-    assert_eq!(world.owner.not_owning(), Some(NotOwning::StandingBy));
+    assert_eq!(world.owner.not_owning(), Some(NotOwning::Standby));
     let offset = world.end();
     world.records.push(Record::at(offset, lost.1));
     assert_eq!(world.accepted(), ["a", "b"]);
