@@ -54,7 +54,7 @@ pub(super) struct Memory {
     pub(super) idempotency_window_ms: u64,
     pub(super) unsaved_commits: usize,
     /// Why nothing may be decided on this memory, if so.
-    doubt: Option<Doubt>,
+    fault: Option<StoreFault>,
     /// The local store cannot be used: memory holds everything, until a full save has succeeded.
     alone: bool,
     /// The last record that was folded, for messages about streams that are frozen there.
@@ -71,14 +71,14 @@ pub(super) struct Memory {
 
 /// What was wrong with the local store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Doubt {
+enum StoreFault {
     /// The store could not be read.
     Unread,
     /// The store was read, and its content was not understood.
     Unreadable,
 }
 
-impl Doubt {
+impl StoreFault {
     fn of(error: &StoreError) -> Self {
         match error.may_pass() {
             true => Self::Unread,
@@ -110,7 +110,7 @@ impl Memory {
             fingerprint_key,
             idempotency_window_ms,
             unsaved_commits: 0,
-            doubt: None,
+            fault: None,
             alone: false,
             place: (partition, Offset(0)),
             frozen_count: 0,
@@ -122,7 +122,7 @@ impl Memory {
     /// Empties memory, and returns the place of the local checkpoint, if there is one.
     pub(super) fn load(&mut self) -> Result<Option<Saved>, StoreError> {
         self.forget_all();
-        self.doubt = Some(Doubt::Unread);
+        self.fault = Some(StoreFault::Unread);
         let saved = match self.store.load() {
             Err(error) if !error.may_pass() => {
                 let error = explained(&error);
@@ -135,7 +135,7 @@ impl Memory {
             }
             loaded => loaded?,
         };
-        self.doubt = None;
+        self.fault = None;
         self.alone = false;
         if let Some(saved) = &saved {
             self.fingerprint_key = saved.fingerprint_key;
@@ -148,11 +148,11 @@ impl Memory {
 
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
         self.forget_all();
-        self.is_folded_again |= self.doubt == Some(Doubt::Unreadable);
-        let had_doubts = self.doubt.take().is_some();
+        self.is_folded_again |= self.fault == Some(StoreFault::Unreadable);
+        let was_faulty = self.fault.take().is_some();
         let cleared = self.store.clear();
         // After a failure of the store, ignore it until a full save has succeeded.
-        self.alone = had_doubts || cleared.is_err();
+        self.alone = was_faulty || cleared.is_err();
         cleared
     }
 
@@ -178,17 +178,17 @@ impl Memory {
     /// Whether something in the local store could not be read: the owner must go back to the local
     /// checkpoint, or to the first record.
     pub(super) fn is_stale(&self) -> bool {
-        self.doubt.is_some()
+        self.fault.is_some()
     }
 
     /// Whether the store may be read again later, rather than be thrown away.
     pub(super) fn may_read_again(&self) -> bool {
-        self.doubt == Some(Doubt::Unread)
+        self.fault == Some(StoreFault::Unread)
     }
 
     /// A stream as the accepted history left it; version 0 if it has none.
     pub(super) fn stream(&mut self, stream_key: &[u8], category: &str) -> &mut StreamEntry {
-        let (registry, store, doubt) = (&self.registry, &self.store, &mut self.doubt);
+        let (registry, store, fault) = (&self.registry, &self.store, &mut self.fault);
         let (alone, place, is_folded_again) = (self.alone, self.place, self.is_folded_again);
         self.streams.used(stream_key, || {
             let aggregate = registry.get(category);
@@ -197,7 +197,7 @@ impl Memory {
                 Ok(stored) => stored,
                 Err(error) => {
                     tracing::warn!(error = explained(&error), "a stream's state cannot be read");
-                    *doubt = Some(Doubt::of(&error));
+                    *fault = Some(StoreFault::of(&error));
                     return StreamEntry::new(0, None, None, None);
                 }
             };
@@ -212,7 +212,7 @@ impl Memory {
                 entry.state = aggregate.decode_state(&stored.state);
                 match (&entry.state, is_folded_again) {
                     (Some(_), _) => {}
-                    (None, false) => *doubt = Some(Doubt::Unreadable),
+                    (None, false) => *fault = Some(StoreFault::Unreadable),
                     (None, true) => {
                         let said = "the state that they wrote is not one that they read";
                         entry.freeze(frozen_by_rules(place, said.to_owned()));
@@ -271,7 +271,7 @@ impl Memory {
             return Ok(None);
         }
         let known = self.id(stream_key, id_key, last_recorded_at);
-        known.inspect_err(|error| self.doubt = Some(Doubt::of(error)))
+        known.inspect_err(|error| self.fault = Some(StoreFault::of(error)))
     }
 
     /// What is known of a command id, if it is remembered at `last_recorded_at`.
@@ -432,7 +432,7 @@ impl Memory {
     /// Empties memory, which must not be used until the local store is loaded again.
     pub(super) fn drop_all(&mut self) {
         self.forget_all();
-        self.doubt = Some(Doubt::Unread);
+        self.fault = Some(StoreFault::Unread);
     }
 
     /// Fails unless the local store takes a trial write of this size now.

@@ -38,7 +38,7 @@ impl Memory {
             fingerprint_key,
             idempotency_window_ms,
             unsaved_commits,
-            doubt,
+            fault,
             alone,
             place,
             frozen_count,
@@ -55,7 +55,7 @@ impl Memory {
         unordered(streams.iter(), hasher, stream);
         unordered(ids.iter(), hasher, |id, hasher| id.hash(hasher));
         (fingerprint_key, idempotency_window_ms).hash(hasher);
-        (streams.generation, unsaved_commits, doubt, alone).hash(hasher);
+        (streams.generation, unsaved_commits, fault, alone).hash(hasher);
         (place, frozen_count, frozen_by_rules, is_folded_again).hash(hasher);
     }
 }
