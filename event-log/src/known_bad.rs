@@ -4,8 +4,10 @@
 //! Invariant: without the cargo feature `known-bad` no change can be turned on, and every query for
 //! one is compiled to `false`. Deliberately absent: changes outside the engine.
 
+use serde::Deserialize;
+
 /// A change that breaks the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum KnownBad {
     /// The owner answers when it hands the record to the log.
     AnswersBeforeAcknowledgement,
@@ -68,41 +70,6 @@ pub enum KnownBad {
     ProvesLastAcceptedOnly,
     /// A follower hands out a batch before the due proof.
     MovesBeforeProof,
-}
-
-impl KnownBad {
-    /// All of them.
-    pub const ALL: [Self; 29] = [
-        Self::AnswersBeforeAcknowledgement,
-        Self::AnswersOnAcknowledgement,
-        Self::AnswersNotTheOldest,
-        Self::CallsOrphanByGap,
-        Self::LooksOnceAfterDoubt,
-        Self::AppendsByAnyClock,
-        Self::ForgetsIdsAtTakeOver,
-        Self::ForgetsIdsEarly,
-        Self::FoldsToBeforeOwnClaim,
-        Self::OwnsByTermAlone,
-        Self::KnowsOwnByHeaders,
-        Self::SendsAfterDoubt,
-        Self::BelievesHints,
-        Self::DecidesBehindAnothersClaim,
-        Self::AppendsUnread,
-        Self::RepeatsRecordedTime,
-        Self::RecordsDefaultAsGiven,
-        Self::FoldsAtRecordedTime,
-        Self::RefusesFromMemory,
-        Self::NeverProves,
-        Self::TrustsAcrossLeaders,
-        Self::ChecksNoLink,
-        Self::ChecksNoPrevious,
-        Self::ChecksNoPosition,
-        Self::AppendsUntried,
-        Self::StopsWhereRulesFail,
-        Self::ProvesOnResumeOnly,
-        Self::ProvesLastAcceptedOnly,
-        Self::MovesBeforeProof,
-    ];
 }
 
 /// Which change is on. Without the feature: none.

@@ -39,9 +39,9 @@ fn main() {
             }
             #[cfg(feature = "known-bad")]
             "bad" => {
-                let all = event_log::known_bad::KnownBad::ALL.iter();
-                let bad = all.copied().find(|bad| format!("{bad:?}") == value);
-                config.flaw = bad.expect("the name of a known-bad change").into();
+                let bad: event_log::known_bad::KnownBad =
+                    serde_json::from_value(value.into()).expect("the name of a known-bad change");
+                config.flaw = bad.into();
             }
             _ => panic!("no such bound: {name}"),
         }
