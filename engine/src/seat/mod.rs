@@ -44,7 +44,7 @@ pub use fair::{FairQueue, Place, Sender};
 pub use input::Input;
 pub(crate) use queue::Load;
 pub use route::Command;
-pub use router::{LocalOwner, Routed, Router, Step};
+pub use router::{LocalOwner, Router, Step};
 pub(crate) use shared::{Shared, Status};
 pub use turns::Turns;
 pub(crate) use unfit::Unfit;
@@ -170,7 +170,7 @@ impl Identity {
 pub struct Seat<C, P> {
     identity: Identity,
     owner: Owner<Ticket<C, P>>,
-    router: Router<Command<C>>,
+    router: Router<C>,
     /// Commands that other nodes forwarded, in order.
     from_peers: VecDeque<(Submission, P)>,
     /// The newest hint about the owner that came from elsewhere than the log.

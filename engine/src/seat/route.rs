@@ -5,7 +5,7 @@
 use event_log::directory::Hint;
 use position::Term;
 
-use super::{Client, Hindrance, LocalOwner, Peer, Routed, Seat, SeatAction, Step, Ticket};
+use super::{Client, Hindrance, LocalOwner, Peer, Seat, SeatAction, Step, Ticket};
 use crate::command::{Reply, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Action, LogAction, Now, Submission};
 use crate::peers::{LinkAnswer, LinkEvent, LinkId};
@@ -17,8 +17,8 @@ pub struct Command<C> {
     pub waiters: Vec<(C, bool)>,
     /// Clients that get another answer than the command's.
     dismissed: Vec<(C, SubmitError)>,
-    /// Whether the command was sent to a node and its fate there is unknown.
-    is_lost: bool,
+    /// Whether the command was sent to a node and its fate there is unknown: it may be in the log.
+    pub(super) is_lost: bool,
 }
 
 impl<C> Command<C> {
@@ -43,8 +43,10 @@ impl<C> Command<C> {
     }
 }
 
-impl<C: Client> Routed for Command<C> {
-    fn take_up(&mut self) -> bool {
+impl<C: Client> Command<C> {
+    /// Takes the command up; `false`: nobody waits for it any more, and it is to be dropped. Once
+    /// this was `true`, the command may be in the log.
+    pub(super) fn take_up(&mut self) -> bool {
         let mut kept = Vec::with_capacity(self.waiters.len());
         for (mut client, repeated) in self.waiters.drain(..) {
             match client.take_up() {
@@ -57,17 +59,15 @@ impl<C: Client> Routed for Command<C> {
         !self.waiters.is_empty()
     }
 
-    fn lost_sight(&mut self) {
-        self.is_lost = true;
-    }
-
-    fn is_given_up(&self) -> bool {
+    /// Whether nobody waits for the command any more.
+    pub(super) fn is_given_up(&self) -> bool {
         self.waiters
             .iter()
             .all(|(client, _)| client.waiter().is_gone())
     }
 
-    fn strip(&mut self) {
+    /// Frees everything that the command holds except its name. It is never sent or decided again.
+    pub(super) fn strip(&mut self) {
         self.waiters = Vec::new();
         self.submission.strip();
     }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use event_log::directory::Hint;
 
 use super::window::Window;
+use super::{Client, Command};
 use crate::command::Reply;
 use crate::peers::{LinkAnswer, LinkId};
 
@@ -28,19 +29,6 @@ const RETRY_AFTER_MS: u64 = 10;
 /// The longest such pause.
 const RETRY_AFTER_MAX_MS: u64 = 320;
 
-/// A command on its way, as far as the router is concerned.
-pub trait Routed {
-    /// Takes the command up. `false`: nobody waits for the command any more, and it is to be
-    /// dropped. Once this was `true`, the command may be in the log.
-    fn take_up(&mut self) -> bool;
-    /// Notes that the command was sent and that its fate is unknown: it may be in the log.
-    fn lost_sight(&mut self);
-    /// Whether nobody waits for the command any more.
-    fn is_given_up(&self) -> bool;
-    /// Frees everything that the command holds except its name. It is never sent or decided again.
-    fn strip(&mut self);
-}
-
 /// The state of the owner in this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalOwner {
@@ -53,10 +41,13 @@ pub enum LocalOwner {
 }
 
 /// What to do next.
-#[derive(Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a step is taken at once, never kept"
+)]
 pub enum Step<C> {
     /// Give the command to the owner in this node.
-    Decide(C),
+    Decide(Command<C>),
     /// Open a link to the node at this address.
     Open(LinkId, String),
     /// Send a command over the open link; [`Router::sent`] returns the command.
@@ -70,7 +61,7 @@ struct Link<C> {
     address: String,
     /// Commands without an answer and those answered *moved*, by sequence, each with its time of
     /// sending.
-    sent: BTreeMap<u64, (C, u64)>,
+    sent: BTreeMap<u64, (Command<C>, u64)>,
     /// The commands among them that were answered *moved*. After the first of these, nothing more
     /// is sent on this link.
     moved: BTreeSet<u64>,
@@ -80,9 +71,9 @@ struct Link<C> {
 
 /// The commands of one partition that this node's clients sent.
 pub struct Router<C> {
-    waiting: VecDeque<C>,
+    waiting: VecDeque<Command<C>>,
     /// Commands for which nobody waited any more at their turn.
-    dropped: Vec<C>,
+    dropped: Vec<Command<C>>,
     link: Option<Link<C>>,
     next_link: u64,
     next_sequence: u64,
@@ -110,14 +101,14 @@ impl<C> Default for Router<C> {
     }
 }
 
-impl<C: Routed> Router<C> {
+impl<C: Client> Router<C> {
     /// Adds a command after all others.
-    pub fn push(&mut self, command: C) {
+    pub fn push(&mut self, command: Command<C>) {
         self.waiting.push_back(command);
     }
 
     /// Puts commands back, in their order, before all that wait.
-    pub fn put_back(&mut self, commands: impl DoubleEndedIterator<Item = C>) {
+    pub fn put_back(&mut self, commands: impl DoubleEndedIterator<Item = Command<C>>) {
         for command in commands.rev() {
             self.waiting.push_front(command);
         }
@@ -157,13 +148,13 @@ impl<C: Routed> Router<C> {
 
     /// A command that is to be sent over the link, or was sent.
     #[must_use]
-    pub fn sent(&self, sequence: u64) -> Option<&C> {
+    pub fn sent(&self, sequence: u64) -> Option<&Command<C>> {
         let (command, _) = self.link.as_ref()?.sent.get(&sequence)?;
         Some(command)
     }
 
     /// Like [`Self::sent`], but mutable.
-    pub fn sent_mut(&mut self, sequence: u64) -> Option<&mut C> {
+    pub fn sent_mut(&mut self, sequence: u64) -> Option<&mut Command<C>> {
         let (command, _) = self.link.as_mut()?.sent.get_mut(&sequence)?;
         Some(command)
     }
@@ -245,7 +236,7 @@ impl<C: Routed> Router<C> {
         self.link.take().map(|link| Step::Close(link.id))
     }
 
-    fn take_waiting(&mut self) -> Option<C> {
+    fn take_waiting(&mut self) -> Option<Command<C>> {
         while let Some(mut command) = self.waiting.pop_front() {
             if command.take_up() {
                 return Some(command);
@@ -262,7 +253,7 @@ impl<C: Routed> Router<C> {
         sequence: u64,
         answer: LinkAnswer,
         now_ms: u64,
-    ) -> Option<(C, Reply)> {
+    ) -> Option<(Command<C>, Reply)> {
         let link = self.link.as_mut().filter(|link| link.id == link_id)?;
         match answer {
             LinkAnswer::Answered(answer) => {
@@ -299,7 +290,7 @@ impl<C: Routed> Router<C> {
         if let Some(link) = self.link.as_mut().filter(|link| link.id == link_id) {
             for (sequence, (command, _)) in &mut link.sent {
                 if !link.moved.contains(sequence) {
-                    command.lost_sight();
+                    command.is_lost = true;
                 }
             }
             self.take_link_back(now_ms);
@@ -317,7 +308,7 @@ impl<C: Routed> Router<C> {
     }
 
     /// Whether `is` holds for any command that waits or is open on a link.
-    pub fn any(&self, is: impl FnMut(&C) -> bool) -> bool {
+    pub fn any(&self, is: impl FnMut(&Command<C>) -> bool) -> bool {
         let sent = self.link.iter().flat_map(|link| link.sent.values());
         let sent = sent.map(|(command, _)| command);
         sent.chain(&self.waiting).any(is)
@@ -339,7 +330,7 @@ impl<C: Routed> Router<C> {
     }
 
     /// The commands that were dropped since the last call, because nobody waited for them.
-    pub fn take_dropped(&mut self) -> Vec<C> {
+    pub fn take_dropped(&mut self) -> Vec<Command<C>> {
         std::mem::take(&mut self.dropped)
     }
 
@@ -350,13 +341,13 @@ impl<C: Routed> Router<C> {
     }
 
     /// Takes all commands that wait and are open nowhere, in order.
-    pub fn take_waiting_all(&mut self) -> VecDeque<C> {
+    pub fn take_waiting_all(&mut self) -> VecDeque<Command<C>> {
         std::mem::take(&mut self.waiting)
     }
 
     /// Takes all commands that wait or are open on a link, in order. For the end, when nothing more
     /// is routed.
-    pub fn take_all(&mut self) -> Vec<C> {
+    pub fn take_all(&mut self) -> Vec<Command<C>> {
         let sent = self.link.take().map(|link| link.sent).unwrap_or_default();
         sent.into_values()
             .map(|(command, _)| command)
@@ -369,26 +360,48 @@ impl<C: Routed> Router<C> {
 mod tests {
     use position::{LogId, Term};
 
-    use crate::command::SubmitError;
-
+    use super::super::Waiter;
     use super::super::window::{WINDOW_FIRST, WINDOW_MAX};
     use super::*;
+    use crate::command::SubmitError;
+    use crate::owner::Submission;
+    use crate::owner::tests::submission;
 
-    #[derive(Debug, PartialEq, Eq)]
-    struct Number(u32);
+    /// A client that waits, or has given up.
+    #[derive(Default)]
+    struct Waits(Waiter);
 
-    impl Routed for Number {
-        fn take_up(&mut self) -> bool {
-            self.0 != 0
+    impl Client for Waits {
+        fn waiter(&self) -> &Waiter {
+            &self.0
         }
+    }
 
-        fn lost_sight(&mut self) {}
+    thread_local! {
+        static ONE: Submission = submission("1", 1, None);
+    }
 
-        fn is_given_up(&self) -> bool {
-            self.0 == 0
+    /// The command with this number; nobody waits for number 0.
+    fn command(number: u32) -> Command<Waits> {
+        let mut submission = ONE.with(Clone::clone);
+        submission.request.id = number.to_string().parse().unwrap();
+        let client = Waits::default();
+        if number == 0 {
+            client.0.give_up();
         }
+        Command::new(submission, vec![(client, false)])
+    }
 
-        fn strip(&mut self) {}
+    fn number_of(command: &Command<Waits>) -> u32 {
+        command.submission.request.id.as_str().parse().unwrap()
+    }
+
+    /// The number of the next command that is decided here.
+    fn decided(router: &mut Router<Waits>) -> Option<u32> {
+        match router.next(LocalOwner::Takes, None, 0)? {
+            Step::Decide(command) => Some(number_of(&command)),
+            _ => None,
+        }
     }
 
     fn at(address: &str) -> Hint {
@@ -400,9 +413,9 @@ mod tests {
         }
     }
 
-    fn router(numbers: &[u32]) -> Router<Number> {
+    fn router(numbers: &[u32]) -> Router<Waits> {
         let mut router = Router::default();
-        numbers.iter().for_each(|n| router.push(Number(*n)));
+        numbers.iter().for_each(|n| router.push(command(*n)));
         router
     }
 
@@ -415,11 +428,11 @@ mod tests {
     }
 
     /// What is sent to `owner`, without the opening of the link.
-    fn sends(router: &mut Router<Number>, owner: &Hint, now_ms: u64) -> Vec<(u64, u32)> {
+    fn sends(router: &mut Router<Waits>, owner: &Hint, now_ms: u64) -> Vec<(u64, u32)> {
         let mut sent = Vec::new();
         while let Some(step) = router.next(LocalOwner::Elsewhere, Some(owner), now_ms) {
             if let Step::Send(_, sequence) = step {
-                sent.push((sequence, router.sent(sequence).unwrap().0));
+                sent.push((sequence, number_of(router.sent(sequence).unwrap())));
             }
         }
         sent
@@ -428,18 +441,17 @@ mod tests {
     #[test]
     fn decides_here_in_order_and_leaves_out_what_nobody_waits_for() {
         let mut router = router(&[1, 0, 2]);
-        assert_eq!(router.next(LocalOwner::Busy, None, 0), None);
+        assert!(router.next(LocalOwner::Busy, None, 0).is_none());
         for number in [1, 2] {
-            let step = router.next(LocalOwner::Takes, None, 0);
-            assert_eq!(step, Some(Step::Decide(Number(number))));
+            assert_eq!(decided(&mut router), Some(number));
         }
-        assert_eq!(router.next(LocalOwner::Takes, None, 0), None);
+        assert!(router.next(LocalOwner::Takes, None, 0).is_none());
     }
 
     #[test]
     fn waits_where_no_owner_is_known() {
         let mut router = router(&[1]);
-        assert_eq!(router.next(LocalOwner::Elsewhere, None, 0), None);
+        assert!(router.next(LocalOwner::Elsewhere, None, 0).is_none());
         assert_eq!(router.waiting(), 1);
     }
 
@@ -448,14 +460,14 @@ mod tests {
         let mut router = router(&[1, 2, 3]);
         assert_eq!(sends(&mut router, &at("a"), 0), [(1, 1), (2, 2), (3, 3)]);
         let link = LinkId(1);
-        router.push(Number(4));
+        router.push(command(4));
         assert!(router.answered(link, 2, moved(), 0).is_none());
         assert!(router.answered(link, 3, moved(), 0).is_none());
         // The first is still open there, so nothing goes elsewhere, not even to this node.
         assert_eq!(sends(&mut router, &at("b"), 1_000), []);
-        assert_eq!(router.next(LocalOwner::Takes, None, 1_000), None);
+        assert!(router.next(LocalOwner::Takes, None, 1_000).is_none());
         let settled = router.answered(link, 1, failed(), 1_000).unwrap();
-        assert_eq!(settled.0, Number(1));
+        assert_eq!(number_of(&settled.0), 1);
         assert_eq!(sends(&mut router, &at("a"), 1_000), [], "a little later");
         assert_eq!(
             sends(&mut router, &at("b"), 1_000),
@@ -493,15 +505,14 @@ mod tests {
             "the link is gone"
         );
         for number in [1, 3] {
-            let step = router.next(LocalOwner::Takes, None, 0);
-            assert_eq!(step, Some(Step::Decide(Number(number))));
+            assert_eq!(decided(&mut router), Some(number));
         }
     }
 
     #[test]
     fn released_commands_go_before_those_that_wait() {
         let mut router = router(&[3]);
-        router.put_back([Number(1), Number(2)].into_iter());
+        router.put_back([command(1), command(2)].into_iter());
         assert_eq!(
             sends(&mut router, &at("a"), 0),
             [(1, 1), (2, 2), (3, 3)],
@@ -511,7 +522,7 @@ mod tests {
 
     /// Sends commands to one owner in rounds.
     struct Rounds {
-        router: Router<Number>,
+        router: Router<Waits>,
         open: Vec<u64>,
         now_ms: u64,
     }
@@ -562,12 +573,12 @@ mod tests {
     fn a_link_that_was_never_full_begins_an_overload_with_little() {
         let mut rounds = rounds(0);
         for _ in 0..10 * WINDOW_MAX {
-            rounds.router.push(Number(7));
+            rounds.router.push(command(7));
             assert_eq!(rounds.next(1), 1);
         }
         assert_eq!(rounds.next(1), 0, "all is answered");
         for _ in 0..WINDOW_MAX {
-            rounds.router.push(Number(7));
+            rounds.router.push(command(7));
         }
         assert_eq!(rounds.next(1), WINDOW_FIRST);
     }
