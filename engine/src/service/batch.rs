@@ -54,9 +54,9 @@ impl Batch {
     pub async fn submit(&mut self, command: Prepared, deadline: Instant) -> Pending {
         let request = &command.submission.request;
         let guard = self.guards.of(stream_key(&request.tenant, &request.stream));
-        let behind_unanswered = turned_away(TurnedAway::AfterUnanswered);
         if guard.is_closed() {
-            return Box::pin(std::future::ready(Err(behind_unanswered)));
+            let error = turned_away(TurnedAway::AfterUnanswered);
+            return Box::pin(std::future::ready(Err(error)));
         }
         let desk = self.inner.desk(command.partition);
         let size = command.submission.size();

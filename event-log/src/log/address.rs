@@ -35,9 +35,10 @@ impl FromStr for LogAddress {
         let error = || AddressError(text.to_owned());
         if let Some(path) = text.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            let path = Some(path).filter(|path| !path.is_empty());
-            let path = path.ok_or_else(error)?.into();
-            return Ok(Self::Sqlite { path });
+            return match path {
+                "" => Err(error()),
+                path => Ok(Self::Sqlite { path: path.into() }),
+            };
         }
         let rest = text.strip_prefix("kafka://").ok_or_else(error)?;
         let (brokers, topic) = rest.split_once('/').ok_or_else(error)?;

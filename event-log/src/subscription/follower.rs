@@ -245,9 +245,12 @@ impl Follower {
                 // An orphan does not move the chain, so the place before it is still known here.
                 place = place.or_else(|| self.place());
                 if place.is_some() && self.need != ProofNeed::Due {
-                    self.need = match reason == Orphan::Foreign {
-                        true => ProofNeed::Foreign,
-                        false => ProofNeed::Due,
+                    self.need = match reason {
+                        Orphan::Foreign => ProofNeed::Foreign,
+                        Orphan::Late
+                        | Orphan::Losing
+                        | Orphan::Duplicate
+                        | Orphan::Acknowledged => ProofNeed::Due,
                     };
                 }
             }

@@ -42,7 +42,8 @@ impl<T> Owner<T> {
                 (Verdict::Commit(headers), Content::Commit(commit)) => {
                     self.fold_commit(&record, &commit, headers.position)?;
                 }
-                _ => {}
+                (Verdict::Commit(_), Content::Frozen | Content::Nothing)
+                | (Verdict::Orphan(_), _) => {}
             }
         }
         self.reader.last = Some(record);
