@@ -36,21 +36,20 @@ impl<T> Owner<T> {
         let aggregate = self.memory.registry.get(category).cloned();
         let aggregate = &*aggregate.ok_or(SubmitError::Failed)?;
         let max = self.settings.stream_state_bytes_max;
-        let taken = self
-            .evolve_copy(aggregate, commit)
-            .and_then(|(before, after)| {
-                if after.bytes() <= max / 2 || before.bytes() > max / 2 && after.bytes() <= max {
-                    return Ok(None);
+        match self.evolve_copy(aggregate, commit) {
+            Ok((before, after)) if is_too_large(before, after, max) => {
+                self.speculate_anew(aggregate, key);
+                match self.speculation.streams.get_mut(key) {
+                    Some(stream) => stream.size = before,
+                    None => self.memory.stream(key, category).size = before,
                 }
-                if after.bytes() <= max {
-                    warn_of_half(submission, after, max);
-                    return Ok(None);
-                }
-                self.enlarged(aggregate, commit, before, after)
-            });
-        match taken {
-            Ok(None) => {}
-            Ok(Some(size)) => return Err(SubmitError::StreamTooLarge { size, max }),
+                let size = after.bytes();
+                return Err(SubmitError::StreamTooLarge { size, max });
+            }
+            Ok((before, after)) if before.bytes() <= max / 2 && after.bytes() > max / 2 => {
+                warn_of_half(submission, after, max);
+            }
+            Ok(_) => {}
             Err(error) => {
                 let command = &submission.request.command;
                 tracing::error!(%error, category, %command, "a rule failed over what it decided");
@@ -66,8 +65,8 @@ impl<T> Owner<T> {
     }
 
     /// Applies the commit's events to the copy of the stream's state, and tries whether the result
-    /// can be written as JSON. Returns the state's size before and after. After an error, the copy
-    /// is half changed.
+    /// can be written as JSON. Returns the state's size before and after; the size before is exact
+    /// if the state may be too large after. After an error, the copy is half changed.
     fn evolve_copy(
         &mut self,
         aggregate: &dyn Aggregate,
@@ -100,59 +99,21 @@ impl<T> Owner<T> {
                 })
             }
         };
+        let max = self.settings.stream_state_bytes_max;
+        let data = commit.events.iter().map(|event| event.data.get());
+        if !stream.size.is_exact() && stream.size.with(data.clone()).bytes() > max {
+            stream.size = StateSize::of(aggregate, &stream.state)?;
+        }
         for event in &commit.events {
             aggregate.evolve(&mut stream.state, event, commit.occurred_at)?;
         }
         let before = stream.size;
-        let mut after = before.with(commit.events.iter().map(|event| event.data.get()));
-        if after.is_due(self.settings.stream_state_bytes_max) {
+        let mut after = before.with(data);
+        if after.is_due(max) {
             after = StateSize::of(aggregate, &stream.state)?;
         }
         (stream.size, stream.is_used) = (after, true);
         Ok((before, after))
-    }
-
-    /// Decides about a command after which the state is too large. Returns the state's size if the
-    /// command is refused; then nothing of the command is left. A command that hardly enlarges the
-    /// state is taken, up to twice the limit: a cancellation, say, must note a flag or a moment,
-    /// which takes some bytes.
-    fn enlarged(
-        &mut self,
-        aggregate: &dyn Aggregate,
-        commit: &OwnCommit,
-        before: StateSize,
-        after: StateSize,
-    ) -> Result<Option<usize>, RuleError> {
-        let max = self.settings.stream_state_bytes_max;
-        let is_small = |before: StateSize| {
-            after.bytes() <= before.bytes() + STATE_STEP_BYTES && after.bytes() <= 2 * max
-        };
-        if before.is_exact() && is_small(before) {
-            return Ok(None);
-        }
-        // Go back to the state before the command. If its size was only an estimate, measure it
-        // now; if the command then turns out to add little, apply it again.
-        self.speculate_anew(aggregate, &commit.key);
-        let state = match self.speculation.streams.get(&commit.key) {
-            Some(stream) => Some(&stream.state),
-            None => {
-                let accepted = self.memory.stream(&commit.key, aggregate.category());
-                accepted.state.as_ref()
-            }
-        };
-        let exact = match state {
-            Some(state) if !before.is_exact() => StateSize::of(aggregate, state)?,
-            _ => before,
-        };
-        match self.speculation.streams.get_mut(&commit.key) {
-            Some(stream) => stream.size = exact,
-            None => self.memory.stream(&commit.key, aggregate.category()).size = exact,
-        }
-        if !is_small(exact) {
-            return Ok(Some(after.bytes()));
-        }
-        self.evolve_copy(aggregate, commit)?;
-        Ok(None)
     }
 
     /// Makes the copy again, from the accepted state and the commits in flight.
@@ -183,6 +144,14 @@ impl<T> Owner<T> {
             None => {}
         }
     }
+}
+
+/// Whether a command is refused because of the size of the state after it. A command that hardly
+/// enlarges the state is taken, up to twice the limit: a cancellation, say, must note a flag or a
+/// moment, which takes some bytes.
+fn is_too_large(before: StateSize, after: StateSize, max: usize) -> bool {
+    let is_small = after.bytes() <= before.bytes() + STATE_STEP_BYTES && after.bytes() <= 2 * max;
+    after.bytes() > max && !is_small
 }
 
 fn warn_of_half(submission: &Submission, size: StateSize, max: usize) {
