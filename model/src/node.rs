@@ -13,7 +13,7 @@ use engine::command::{Answer, SubmitError};
 use engine::owner::{
     Action, LogAction, NoStore, Now, Owner, OwnerSettings, Phase, StateStore, Submission,
 };
-use event_log::log::{Appended, Chunk};
+use event_log::log::{Appended, Chunk, LogError};
 use event_log::record::NewRecord;
 use kernel::Timestamp;
 use kernel::registry::Registry;
@@ -148,7 +148,7 @@ fn new_owner(
         Box::new(names.clone()),
     );
     owner.set_flaw(config.flaw);
-    owner.allow_first_claim(log_id());
+    owner.new_log = Some(log_id());
     owner
 }
 
@@ -422,17 +422,15 @@ impl Node {
             Some(Reading::Served(chunk)) => Some(Chunk::clone(&chunk)),
             None => return,
         };
-        self.step(config, log, effects, |owner| match chunk {
-            Some(chunk) => owner.read(chunk, now()),
-            None => owner.read_failed(),
-        });
+        let read = chunk.ok_or_else(|| LogError::unavailable("read the log", "it was cut off"));
+        self.step(config, log, effects, |owner| owner.read(read, now()));
     }
 
     /// Gives the node a command to decide: a new one, or one that an owner gave back.
     pub fn submit(&mut self, command: Released, config: &Config, log: &Log, effects: &mut Effects) {
         let (submission, waiters) = command;
         self.step(config, log, effects, |owner| {
-            owner.released(submission, waiters, now());
+            owner.decide(submission, waiters, now());
         });
     }
 
@@ -507,10 +505,10 @@ impl Node {
             Action::AskOwner => owner.owner_answered(now()),
             Action::Log(LogAction::Peek) => owner.peeked(Some(log.end()), now()),
             Action::Log(LogAction::Prove { offset }) => {
-                owner.proven(offset, log.end(), log.at(offset))
+                owner.proven(offset, Ok((log.end(), log.at(offset).cloned())))
             }
             Action::Log(LogAction::Read { from }) => match log.read(from, usize::MAX) {
-                Some(chunk) if config.reads == Reads::AtOnce => owner.read(chunk, now()),
+                Some(chunk) if config.reads == Reads::AtOnce => owner.read(Ok(chunk), now()),
                 _ => self.reading = Some(Reading::Asked(from)),
             },
         }

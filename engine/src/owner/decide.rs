@@ -37,15 +37,10 @@ impl<T> Owner<T> {
         self.decide(submission, vec![(ticket, false)], now);
     }
 
-    /// Takes a released command back, with the clients that wait for it. Only to be called while
+    /// Decides a command for the clients that wait for it, or keeps it until the local store can be
+    /// read: an error reply would let the stream's next command run first. Only to be called while
     /// [`Owner::takes_commands`] holds.
-    pub fn released(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
-        self.decide(submission, waiters, now);
-    }
-
-    /// Decides a command, or keeps it until the local store can be read: an error reply would let
-    /// the stream's next command run first.
-    pub(super) fn decide(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
+    pub fn decide(&mut self, submission: Submission, waiters: Vec<(T, bool)>, now: Now) {
         if self.clock_is_off(now) {
             self.again.push_front((submission, waiters));
             return self.let_go_if_drained(now);
@@ -339,14 +334,8 @@ impl<T> Owner<T> {
                 data: kept_data(&command.data, outcome),
             },
             actor: request.actor.clone(),
-            correlation_id: request
-                .correlation_id
-                .clone()
-                .filter(|given| given.as_str() != id),
-            causation_id: request
-                .causation_id
-                .clone()
-                .filter(|given| given.as_str() != id),
+            correlation_id: (request.correlation_id.clone()).filter(|it| it.as_str() != id),
+            causation_id: (request.causation_id.clone()).filter(|it| it.as_str() != id),
             trace: request.trace.clone(),
             outcome,
             rejection,

@@ -177,7 +177,7 @@ pub struct Owner<T> {
     pub(super) memory: Memory,
     /// What was folded, and what is to be read and proven next. The phase goes on once its goal is
     /// reached.
-    pub(super) reader: Reader<Now>,
+    pub(crate) reader: Reader<Now>,
     pub(super) speculation: Speculation,
     /// This owner's records that are not yet found in the log, in order.
     pub(super) window: VecDeque<InFlight<T>>,
@@ -213,10 +213,12 @@ pub struct Owner<T> {
     /// The newest append of this owner that reading found: when it was sent, and the log's
     /// timestamp in milliseconds. Kept until this node's clock is compared with it.
     found_at: Option<(Timestamp, i64)>,
-    /// The id of a new log, for the first claim; a log has no id until a claim has fixed it.
-    new_log: Option<LogId>,
-    /// The log that was opened; absent: any log is accepted.
-    opened_log: Option<LogId>,
+    /// The id of a new log, in which the owner may claim a partition that nobody has claimed yet: a
+    /// log has no id until a claim has fixed it.
+    pub new_log: Option<LogId>,
+    /// The log that was opened: the owner stops if it finds another one. Absent: any log is
+    /// accepted.
+    pub opened_log: Option<LogId>,
     /// Whether the local checkpoint was read since the process began.
     has_loaded: bool,
     /// How often the local checkpoint store failed since it last took something.
@@ -278,16 +280,6 @@ impl<T> Owner<T> {
             without_room: false,
             look_at_ms: 0,
         }
-    }
-
-    /// Lets the owner claim a partition that nobody has claimed yet, in a new log with this id.
-    pub fn allow_first_claim(&mut self, log: LogId) {
-        self.new_log = Some(log);
-    }
-
-    /// Makes the owner stop if it finds another log than this.
-    pub fn expect_log(&mut self, log: LogId) {
-        self.opened_log = Some(log);
     }
 
     /// Sets the newest record format that all known nodes read; `None`: no limit is known. Later
@@ -468,19 +460,6 @@ impl<T> Owner<T> {
         let index = sequence.checked_sub(self.window.front()?.sequence)?;
         let index = usize::try_from(index).ok()?;
         (index < self.window.len()).then_some(index)
-    }
-
-    /// The number that the next requested read will have.
-    #[must_use]
-    pub fn next_read(&self) -> u64 {
-        self.reader.reads + 1
-    }
-
-    /// The last read that came to the log's end. Everything that the log held when this read was
-    /// requested is folded.
-    #[must_use]
-    pub fn end_was_read_by(&self) -> u64 {
-        self.reader.end_was_read_by
     }
 
     /// Whether the owner was asked to let go and has not yet done so.

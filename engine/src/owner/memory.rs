@@ -215,7 +215,12 @@ impl Memory {
                     (None, false) => *fault = Some(StoreFault::Unreadable),
                     (None, true) => {
                         let said = "the state that they wrote is not one that they read";
-                        entry.freeze(frozen_by_rules(place, said.to_owned()));
+                        let (partition, offset) = place;
+                        entry.freeze(Frozen {
+                            partition,
+                            offset,
+                            why: FrozenBy::Rules(said.to_owned()),
+                        });
                     }
                 }
             }
@@ -488,14 +493,6 @@ fn evolve_all(
         evolved.map_err(|error| error.to_string())?;
     }
     Ok(())
-}
-
-fn frozen_by_rules((partition, offset): (Partition, Offset), said: String) -> Frozen {
-    Frozen {
-        partition,
-        offset,
-        why: FrozenBy::Rules(said),
-    }
 }
 
 impl verdict::Streams for Memory {

@@ -144,7 +144,7 @@ pub(crate) fn owner_with<T>(seed: u128, settings: OwnerSettings) -> Owner<T> {
         Box::new(NoStore),
         Box::new(Counting(seed << 64)),
     );
-    owner.allow_first_claim(log_id());
+    owner.new_log = Some(log_id());
     owner
 }
 
@@ -222,7 +222,7 @@ impl World {
                 let now = self.now();
                 match self.released.pop_front() {
                     Some((submission, waiters)) if self.owner.takes_commands() => {
-                        self.owner.released(submission, waiters, now);
+                        self.owner.decide(submission, waiters, now);
                         continue;
                     }
                     Some(released) => self.released.push_front(released),
@@ -262,7 +262,7 @@ impl World {
                     Action::Log(LogAction::Prove { offset }) => {
                         let end = self.end();
                         let found = self.records.iter().find(|r| r.offset == offset).cloned();
-                        self.owner.proven(offset, end, found.as_ref());
+                        self.owner.proven(offset, Ok((end, found)));
                     }
                 }
             }
@@ -286,7 +286,7 @@ impl World {
             records,
         };
         let now = self.now();
-        self.owner.read(chunk, now);
+        self.owner.read(Ok(chunk), now);
     }
 
     fn end(&self) -> Offset {

@@ -75,8 +75,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
             return;
         };
         if heard.hint.term > read && now.monotonic_ms >= heard.prove_at_ms {
-            let next = self.owner.next_read();
-            heard.proof.get_or_insert(next);
+            let next_read = self.owner.reader.reads + 1;
+            heard.proof.get_or_insert(next_read);
             self.owner.read_to_end();
         }
     }
@@ -85,7 +85,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
     /// the hint came.
     pub(super) fn drop_disproven(&mut self) {
         let read = self.owner.chain().term;
-        let end_was_read_by = self.owner.end_was_read_by();
+        let end_was_read_by = self.owner.reader.end_was_read_by;
         let believes = self.believes_hints();
         let disproven = self.hint.take_if(|heard| {
             let was_read = heard.proof.is_some_and(|proof| end_was_read_by >= proof);

@@ -32,6 +32,9 @@ impl<C: Client, P: Peer> Seat<C, P> {
     pub fn input(&mut self, input: Input, now: Now) {
         let partition = self.partition();
         let owner = &mut self.owner;
+        let warn = |error: &LogError| {
+            tracing::warn!(error = explained(error), %partition, "reading the log failed");
+        };
         match input {
             Input::Appended(_, Err(error))
             | Input::Read(Err(error))
@@ -46,20 +49,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
                 tracing::warn!(error = explained(&error), %partition, "an append failed");
                 owner.append_failed(sequence, now);
             }
-            Input::Read(Ok(chunk)) => owner.read(chunk, now),
-            Input::Read(Err(LogError::OffsetGone { offset, .. })) => {
-                tracing::warn!(%partition, %offset, "the log has no record at this offset");
-                owner.offset_gone(now);
-            }
-            Input::Read(Err(error)) => {
-                tracing::warn!(error = explained(&error), %partition, "reading the log failed");
-                owner.read_failed();
-            }
-            Input::Proven(offset, Ok((end, found))) => owner.proven(offset, end, found.as_ref()),
-            Input::Proven(_, Err(error)) => {
-                tracing::warn!(error = explained(&error), %partition, "reading the log failed");
-                owner.proof_failed();
-            }
+            Input::Read(read) => owner.read(read.inspect_err(warn), now),
+            Input::Proven(offset, found) => owner.proven(offset, found.inspect_err(warn)),
             Input::Peeked(bounds) => owner.peeked(bounds.ok().map(|bounds| bounds.end), now),
             Input::OwnerAnswered => owner.owner_answered(now),
             Input::Link(link, event) => self.link_event(link, event, now),

@@ -222,7 +222,7 @@ impl<C: Client, P: Peer> Seat<C, P> {
                     .into_iter()
                     .map(|(client, repeated)| (Ticket::Client(client), repeated));
                 self.owner
-                    .released(command.submission, waiters.collect(), now);
+                    .decide(command.submission, waiters.collect(), now);
             }
             Some(Step::Open(id, address)) => self.actions.push(SeatAction::Open(id, address)),
             Some(Step::Send(id, sequence)) => {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use event_log::claim::Claim;
-use event_log::log::{Appended, Chunk};
+use event_log::log::{Appended, Chunk, LogError};
 use event_log::record::{ClaimHeaders, NewRecord, RECORD_VERSION, Record};
 use kernel::Timestamp;
 use position::WriterId;
@@ -172,7 +172,7 @@ impl World {
     /// Serves the read that is under way.
     fn read_again(&mut self) {
         let now = self.now();
-        self.seat.owner.read_failed();
+        self.seat.owner.read(Err(LogError::Closed), now);
         self.seat.tick(now);
         self.perform();
     }
@@ -219,11 +219,12 @@ impl World {
                             next: self.end(),
                             at_end: true,
                         };
-                        self.seat.owner.read(chunk, now);
+                        self.seat.owner.read(Ok(chunk), now);
                     }
                     SeatAction::Log(LogAction::Prove { offset }) => {
                         let found = self.records.iter().find(|r| r.offset == offset);
-                        self.seat.owner.proven(offset, self.end(), found);
+                        let found = (self.end(), found.cloned());
+                        self.seat.owner.proven(offset, Ok(found));
                     }
                     SeatAction::Log(LogAction::Peek) => {
                         self.seat.owner.peeked(Some(self.end()), now)

@@ -140,7 +140,7 @@ impl Engine {
                 Box::new(SystemEntropy),
             );
             owner.pass(log.acknowledged());
-            owner.expect_log(log_id);
+            owner.opened_log = Some(log_id);
             let news = News {
                 assigned: cluster.assigned[partition.0 as usize].subscribe(),
                 known: cluster.known.clone(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use event_log::chain::Stop;
 use event_log::claim::Claim;
 use event_log::known_bad::KnownBad;
-use event_log::log::Chunk;
+use event_log::log::{Chunk, LogError};
 use event_log::reading::{Goal, Step};
 use event_log::record::{ClaimHeaders, Record};
 use kernel::{Timestamp, explained};
@@ -229,34 +229,25 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Takes a requested chunk of the log.
-    pub fn read(&mut self, chunk: Chunk, now: Now) {
-        if !matches!(self.phase, Phase::Stopped(_)) {
-            let step = self.reader.read(chunk, now);
-            self.carry_out(step);
+    /// Takes the result of a [`LogAction::Read`].
+    pub fn read(&mut self, read: Result<Chunk, LogError>, now: Now) {
+        if matches!(self.phase, Phase::Stopped(_)) {
+            return;
         }
-    }
-
-    /// Takes the answer to a [`LogAction::Prove`]: the log's end, and its record at `offset`.
-    pub fn proven(&mut self, offset: Offset, end: Offset, found: Option<&Record>) {
-        let step = self.reader.proven(offset, end, found);
+        let step = match read {
+            Ok(chunk) => self.reader.read(chunk, now),
+            Err(LogError::OffsetGone { .. }) => self.reader.offset_gone(now),
+            Err(_) => self.reader.read_failed(),
+        };
         self.carry_out(step);
     }
 
-    /// Notes that a proof could not be made.
-    pub fn proof_failed(&mut self) {
-        let step = self.reader.proof_failed();
-        self.carry_out(step);
-    }
-
-    pub fn read_failed(&mut self) {
-        let step = self.reader.read_failed();
-        self.carry_out(step);
-    }
-
-    /// Notes that the log has no record at the offset to be read.
-    pub fn offset_gone(&mut self, now: Now) {
-        let step = self.reader.offset_gone(now);
+    /// Takes the result of a [`LogAction::Prove`]: the log's end, and its record at `offset`.
+    pub fn proven(&mut self, offset: Offset, found: Result<(Offset, Option<Record>), LogError>) {
+        let step = match found {
+            Ok((end, record)) => self.reader.proven(offset, end, record.as_ref()),
+            Err(_) => self.reader.proof_failed(),
+        };
         self.carry_out(step);
     }
 

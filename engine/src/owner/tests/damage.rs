@@ -1,6 +1,7 @@
 //! Places in the log past which no owner goes: damage, and a log that was cut.
 
 use event_log::chain::Acknowledged;
+use event_log::log::LogError;
 use event_log::record::Headers;
 
 use super::failing_store::{Frail, forgetful};
@@ -148,9 +149,9 @@ fn a_proof_that_was_asked_for_before_a_suspicion_does_not_dispel_it() {
     // The log finds the record, and loses it before the answer arrives.
     let found = world.records.pop();
     let end = place.next();
-    world.owner.read_failed();
+    world.owner.read(Err(LogError::Closed), now);
     world.owner.hand_over(now);
-    world.owner.proven(place, end, found.as_ref());
+    world.owner.proven(place, Ok((end, found)));
     world.perform();
     world.pass(2_500);
     assert!(matches!(world.owner.phase(), Phase::Stopped(_)));
@@ -198,7 +199,7 @@ fn a_folder_of_another_log_is_made_anew() {
     let store = Frail::default();
     let world = read_and_saved(&store);
     let mut other = owner_with(3, OwnerSettings::default());
-    other.allow_first_claim(LogId(Uuid::from_u128(78)));
+    other.new_log = Some(LogId(Uuid::from_u128(78)));
     let other = World::owning_with(other);
     let world = World {
         records: other.records,

@@ -143,7 +143,7 @@ pub(crate) fn forgetful<T>(seed: u128, store: &Frail) -> Owner<T> {
         Box::new(store.clone()),
         Box::new(Counting(seed << 64)),
     );
-    owner.allow_first_claim(log_id());
+    owner.new_log = Some(log_id());
     owner
 }
 

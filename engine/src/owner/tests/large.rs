@@ -94,7 +94,7 @@ fn hoarding() -> World {
     let registry = Registry::new().with::<Counter>().with::<Hoard>();
     let entropy = Box::new(Counting(1 << 64));
     let mut owner = Owner::new(Partition(0), registry, settings, Box::new(NoStore), entropy);
-    owner.allow_first_claim(log_id());
+    owner.new_log = Some(log_id());
     World::owning_with(owner)
 }
 

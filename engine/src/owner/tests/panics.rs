@@ -123,7 +123,7 @@ fn fragile_owner(seed: u128, store: &Frail) -> Owner<&'static str> {
     };
     let (store, entropy) = (Box::new(store.clone()), Box::new(Counting(seed << 64)));
     let mut owner = Owner::new(Partition(0), registry(), settings, store, entropy);
-    owner.allow_first_claim(log_id());
+    owner.new_log = Some(log_id());
     owner
 }
 

@@ -92,7 +92,7 @@ fn bags<C: Amount>(seed: u128) -> Owner<&'static str> {
     let settings = OwnerSettings::default();
     let entropy = Box::new(Counting(seed << 64));
     let mut owner = Owner::new(Partition(0), registry, settings, Box::new(NoStore), entropy);
-    owner.allow_first_claim(log_id());
+    owner.new_log = Some(log_id());
     owner
 }
 
