@@ -42,7 +42,6 @@ pub(crate) use desk::{Desk, News};
 pub use driver::{Control, Driver, Effects};
 pub use fair::{FairQueue, Place, Sender};
 pub use input::Input;
-pub(crate) use queue::Load;
 pub use route::Command;
 pub use router::{LocalOwner, Router, Step};
 pub(crate) use shared::{Shared, Status};

@@ -65,14 +65,6 @@ struct State<A> {
     is_closed: bool,
 }
 
-/// What a new command counts as: its sender, its tenant, and its size in bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct Load<'a> {
-    pub(crate) sender: Sender,
-    pub(crate) tenant: &'a TenantId,
-    pub(crate) bytes: u32,
-}
-
 impl<A> Queue<A> {
     pub(crate) fn new(capacity: usize, task: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
@@ -90,24 +82,20 @@ impl<A> Queue<A> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a command behind those of its sender.
+    /// Puts a command behind those of its sender for this tenant.
     ///
     /// # Errors
     /// The command, and why there is no place for it.
     pub(crate) fn try_push(
         self: &Arc<Self>,
-        load: Load<'_>,
+        (sender, tenant): (Sender, &TenantId),
         (command, mut waiting): Unplaced<A>,
     ) -> Result<Waiting<A>, (Unplaced<A>, NoPlace)> {
         let mut state = self.state();
         if state.is_closed {
             return Err(((command, waiting), NoPlace::Closed));
         }
-        let Load {
-            sender,
-            tenant,
-            bytes,
-        } = load;
+        let bytes = command.0.size();
         match state.fair.push(sender, tenant, bytes, command) {
             Ok(place) => {
                 waiting.place = Some((Arc::clone(self), place));
@@ -123,14 +111,14 @@ impl<A> Queue<A> {
     /// `Closed`.
     pub(crate) async fn push(
         self: &Arc<Self>,
-        load: Load<'_>,
+        (sender, tenant): (Sender, &TenantId),
         mut command: Unplaced<A>,
     ) -> Result<Waiting<A>, NoPlace> {
         loop {
             let freed = self.freed.notified();
             let mut freed = std::pin::pin!(freed);
             freed.as_mut().enable();
-            match self.try_push(load, command) {
+            match self.try_push((sender, tenant), command) {
                 Ok(waiting) => return Ok(waiting),
                 Err((_, NoPlace::Closed)) => return Err(NoPlace::Closed),
                 Err((back, NoPlace::Full)) => command = back,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use event_log::commit::stream_key;
 
-use super::{Inner, Load, Pending, Prepared, Sender, Share, sides};
+use super::{Inner, Pending, Prepared, Sender, Share, sides};
 use crate::command::{TurnedAway, turned_away};
 use crate::seat::Guard;
 
@@ -61,18 +61,17 @@ impl Batch {
         let desk = self.inner.desk(command.partition);
         let size = command.submission.size();
         let tenant = request.tenant.clone();
-        let load = Load {
-            sender: self.sender,
-            tenant: &tenant,
-            bytes: size,
-        };
         let (inner, kind) = (Arc::clone(&self.inner), command.kind);
         let queued = async {
             let under_way = self.inner.yielding.begin().await;
             let part = self.inner.room.take(&self.share, size).await;
             let (sent, waiting) = sides(Some(Arc::clone(&guard)), deadline, None, Some(part));
             let command = (Box::new((command.submission, sent)), waiting);
-            let waiting = desk.queues.commands.push(load, command).await;
+            let waiting = desk
+                .queues
+                .commands
+                .push((self.sender, &tenant), command)
+                .await;
             waiting.map(|waiting| (waiting, under_way))
         };
         let queued = tokio::time::timeout_at(deadline.into(), queued).await;

@@ -38,7 +38,7 @@ use yielding::Yielding;
 
 use crate::command::{Became, Reply, Request, RequestError, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Inquired, Inquiry, NotOwning, Submission};
-use crate::seat::{Desk, Load, Sender, Status, Waiting, sides};
+use crate::seat::{Desk, Sender, Status, Waiting, sides};
 
 /// A request with the right shape, on its way to its partition.
 pub struct Prepared {
@@ -153,15 +153,10 @@ impl Engine {
         let part = part.ok_or_else(|| turned_away(TurnedAway::Overloaded))?;
         let desk = inner.desk(command.partition);
         // A connection waits for one such answer at a time, so each command is a sender of its own.
-        let (tenant, sender) = (command.submission.request.tenant.clone(), inner.sender());
-        let load = Load {
-            sender,
-            tenant: &tenant,
-            bytes: size,
-        };
+        let (sender, tenant) = (inner.sender(), command.submission.request.tenant.clone());
         let (sent, waiting) = sides(None, deadline, Some(&desk.queues.turns), Some(part));
         let command = (Box::new((command.submission, sent)), waiting);
-        let waiting = desk.queues.commands.try_push(load, command);
+        let waiting = desk.queues.commands.try_push((sender, &tenant), command);
         let waiting = waiting.map_err(|(_, why)| turned_away(why.into()))?;
         desk.work();
         Ok(waiting)

@@ -15,7 +15,7 @@ use kernel::TenantId;
 use position::{LogId, Partition};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Engine, Inner, Load, Prepared, Sender, Share, sides};
+use super::{Engine, Inner, Prepared, Sender, Share, sides};
 use crate::command::{Became, Request, SubmitError, TurnedAway, turned_away};
 use crate::owner::Inquiry;
 use crate::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
@@ -42,16 +42,14 @@ impl Link {
         let desk = inner.desk(self.partition);
         // One tenant stands for all tenants: a link keeps the order of all its commands.
         let tenant = TenantId::default();
-        let load = Load {
-            sender: self.sender,
-            tenant: &tenant,
-            bytes: size,
-        };
         let queued = async {
             let part = inner.room.take(&self.share, size).await;
             let (sent, waiting) = sides(Some(Arc::clone(&self.guard)), deadline, None, Some(part));
             let command = (Box::new((command.submission, sent)), waiting);
-            desk.queues.from_peers.push(load, command).await
+            desk.queues
+                .from_peers
+                .push((self.sender, &tenant), command)
+                .await
         };
         match tokio::time::timeout_at(deadline.into(), queued).await {
             Ok(Ok(waiting)) => {
