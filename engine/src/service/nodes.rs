@@ -5,7 +5,7 @@
 //! log decides. Deliberately absent: how nodes talk (`peers`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_log::directory::{Directory, DirectoryEntries, NoDirectory, NodeEntry};
@@ -56,11 +56,11 @@ pub(super) struct Cluster {
     pub(super) directory: Arc<dyn Directory>,
     pub(super) known: watch::Receiver<DirectoryEntries>,
     pub(super) log_clock: LogClock,
-    entry: Option<NodeEntry>,
     /// By partition: whether the group says that this node should own it.
     pub(super) assigned: Vec<watch::Sender<bool>>,
-    /// The group to follow; `None` once a task follows it.
-    group: Option<Group>,
+    /// Whether there may be other nodes, so that the directory must be read first.
+    pub(super) in_group: bool,
+    /// The task that follows the group.
     task: Mutex<Option<JoinHandle<()>>>,
     leaving: watch::Sender<bool>,
     /// What keeps this node from owning the partitions that the group gives it.
@@ -70,17 +70,14 @@ pub(super) struct Cluster {
     declines: Arc<AtomicBool>,
 }
 
-/// The group that distributes the partitions.
-struct Group {
-    log: Arc<dyn EventLog>,
-    options: MembershipOptions,
-}
-
 impl Cluster {
+    /// Starts the task that tells the partitions' tasks what the group says, and announces this
+    /// node to the others, until this node leaves or `stopped`.
     pub(super) async fn join(
         (log, log_id): (&Arc<dyn EventLog>, LogId),
         options: ClusterOptions,
         settings: &OwnerSettings,
+        mut stopped: watch::Receiver<bool>,
     ) -> Result<Self, LogError> {
         let ClusterOptions {
             peers,
@@ -91,77 +88,65 @@ impl Cluster {
             Some(_) => log.directory(log_id).await?,
             None => Arc::new(NoDirectory::default()),
         };
-        let known = directory.known();
-        let entry = settings.address.clone().map(|address| NodeEntry {
-            node: settings.node.clone(),
-            address,
-            decides: true,
-            reads_record_version: settings.record_version_max,
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            acknowledged: log.acknowledged().digest(),
-            seen_at: clock.now(),
-        });
-        let is_alone = group.is_none();
-        let senders = (0..log.partition_count()).map(|_| watch::channel(is_alone).0);
-        Ok(Self {
+        let in_group = group.is_some();
+        let assigned = (0..log.partition_count()).map(|_| watch::channel(!in_group).0);
+        let cluster = Self {
             identity: Identity {
                 node: settings.node.clone(),
                 address: settings.address.clone(),
                 log: log_id,
             },
             peers,
+            known: directory.known(),
             directory,
-            known,
             log_clock: clock,
-            entry: entry.filter(|_| !is_alone),
-            assigned: senders.collect(),
-            group: group.map(|options| Group {
-                log: Arc::clone(log),
-                options,
-            }),
+            assigned: assigned.collect(),
+            in_group,
             task: Mutex::new(None),
             leaving: watch::channel(false).0,
             unfit: watch::channel(Unfit::default()).0,
             declines: Arc::default(),
-        })
+        };
+        if let Some(group) = group {
+            let mut leaving = cluster.leaving.subscribe();
+            let end = async move {
+                tokio::select! {
+                    _ = leaving.wait_for(|leaving| *leaving) => {}
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                }
+            };
+            let entry = settings.address.clone().map(|address| NodeEntry {
+                node: settings.node.clone(),
+                address,
+                decides: true,
+                reads_record_version: settings.record_version_max,
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+                acknowledged: log.acknowledged().digest(),
+                seen_at: cluster.log_clock.now(),
+            });
+            let following = Following {
+                log: Arc::clone(log),
+                group,
+                assigned: cluster.assigned.clone(),
+                directory: Arc::clone(&cluster.directory),
+                entry,
+                log_clock: cluster.log_clock.clone(),
+                declines: Arc::clone(&cluster.declines),
+                unfit: cluster.unfit.subscribe(),
+            };
+            *cluster.task() = Some(tokio::spawn(following.run(end)));
+        }
+        Ok(cluster)
     }
 
-    /// Whether there may be other nodes, so that the directory must be read first.
-    pub(super) fn is_in_group(&self) -> bool {
-        self.entry.is_some()
-    }
-
-    /// Starts the task that tells the partitions' tasks what the group says, and announces this
-    /// node to the others, until this node leaves.
-    pub(super) fn follow_the_group(&mut self, stopped: watch::Receiver<bool>) {
-        let Some(group) = self.group.take() else {
-            return;
-        };
-        let mut leaving = self.leaving.subscribe();
-        let mut stopped = stopped;
-        let end = async move {
-            tokio::select! {
-                _ = leaving.wait_for(|leaving| *leaving) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-            }
-        };
-        let following = Following {
-            group,
-            assigned: self.assigned.clone(),
-            directory: Arc::clone(&self.directory),
-            entry: self.entry.clone(),
-            log_clock: self.log_clock.clone(),
-            declines: Arc::clone(&self.declines),
-            unfit: self.unfit.subscribe(),
-        };
-        let task = tokio::spawn(following.run(end));
-        *self.task.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    fn task(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The other nodes that seem to be alive and take partitions, in order of name.
     pub(super) fn others(&self) -> Vec<NodeEntry> {
         let now = self.log_clock.now();
-        let own = self.entry.as_ref().map(|entry| &entry.address);
+        let own = self.identity.address.as_ref();
         let known = self.known.borrow();
         let others = known
             .nodes
@@ -179,10 +164,7 @@ impl Cluster {
     /// Leaves the group. After that, this node should own nothing.
     async fn leave(&self) {
         self.leaving.send_replace(true);
-        let task = {
-            let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-            task.take()
-        };
+        let task = self.task().take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
@@ -200,7 +182,8 @@ fn leave_to_others(assigned: &[watch::Sender<bool>]) {
 
 /// The task that follows the group.
 struct Following {
-    group: Group,
+    log: Arc<dyn EventLog>,
+    group: MembershipOptions,
     assigned: Vec<watch::Sender<bool>>,
     directory: Arc<dyn Directory>,
     entry: Option<NodeEntry>,
@@ -220,7 +203,7 @@ impl Following {
         let mut rests = false;
         self.unfit.mark_changed();
         loop {
-            let change = Self::next(&self.group, &mut membership);
+            let change = Self::next((&*self.log, &self.group), &mut membership);
             tokio::select! {
                 change = change, if !rests => self.tell(&change),
                 _ = say.tick() => self.say(!rests).await,
@@ -272,11 +255,14 @@ impl Following {
     }
 
     /// The next change of the assignment. Joins the group first, as often as necessary.
-    async fn next(group: &Group, membership: &mut Option<Box<dyn Membership>>) -> Assignment {
+    async fn next(
+        (log, group): (&dyn EventLog, &MembershipOptions),
+        membership: &mut Option<Box<dyn Membership>>,
+    ) -> Assignment {
         loop {
             let change = match membership {
                 Some(joined) => joined.next().await,
-                None => match group.log.membership(&group.options) {
+                None => match log.membership(group) {
                     Ok(joined) => {
                         *membership = Some(joined);
                         continue;

@@ -111,14 +111,15 @@ impl Engine {
         settings.unsaved_bytes_max = shares.states;
         settings.in_flight_bytes_max = settings.in_flight_bytes_max.min(shares.in_flight);
         let (stopping, stopped) = watch::channel(false);
-        let mut cluster = Cluster::join((&log, log_id), options.cluster, &settings).await?;
+        let cluster =
+            Cluster::join((&log, log_id), options.cluster, &settings, stopped.clone()).await?;
         let started = Instant::now();
-        let keeper = time::Timekeeper::of(
-            cluster.log_clock.clone(),
-            Arc::clone(&cluster.directory),
+        let keeper = time::Timekeeper {
+            directory: Arc::clone(&cluster.directory),
+            log_clock: cluster.log_clock.clone(),
             started,
-            settings.clock_skew_max_ms,
-        );
+            off_max_ms: settings.clock_skew_max_ms,
+        };
         tokio::spawn(keeper.run(stopped.clone()));
         let shared = Shared {
             log: Arc::clone(&log),
@@ -126,7 +127,7 @@ impl Engine {
             peers: Arc::clone(&cluster.peers),
             directory: Arc::clone(&cluster.directory),
             unfit: cluster.unfit.clone(),
-            in_group: cluster.is_in_group(),
+            in_group: cluster.in_group,
             log_clock: cluster.log_clock.clone(),
             started,
         };
@@ -151,7 +152,6 @@ impl Engine {
             partitions.push(desk);
             tasks.push(task);
         }
-        cluster.follow_the_group(stopped);
         measure::budget(&shares, partition_count);
         let inner = Inner {
             counts: measure::Counts::of(&registry),
@@ -197,14 +197,10 @@ async fn claimed_log(log: &dyn EventLog) -> Result<LogId, StartError> {
 }
 
 fn open_store(folder: &Path, bytes: usize, partitions: u32) -> Result<Store, StartError> {
-    Store::open(folder, bytes as u64, partitions).map_err(|source| store_error(folder, source))
-}
-
-fn store_error(folder: &Path, source: StoreError) -> StartError {
-    StartError::Store {
+    Store::open(folder, bytes as u64, partitions).map_err(|source| StartError::Store {
         folder: folder.display().to_string(),
         source,
-    }
+    })
 }
 
 fn partition_store(store: Option<&Store>, partition: Partition) -> Box<dyn StateStore> {

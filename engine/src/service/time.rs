@@ -21,29 +21,15 @@ const PROBE_SOON: Duration = Duration::from_secs(2);
 /// How long the brokers may take to answer.
 const PROBE_WAIT: Duration = Duration::from_secs(5);
 
+/// Sets `log_clock` by the time of the brokers that hold the directory.
 pub(super) struct Timekeeper {
-    directory: Arc<dyn Directory>,
-    log_clock: LogClock,
-    started: Instant,
-    off_max_ms: i64,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) log_clock: LogClock,
+    pub(super) started: Instant,
+    pub(super) off_max_ms: i64,
 }
 
 impl Timekeeper {
-    /// Sets `log_clock` by the time of the brokers that hold the directory.
-    pub(super) fn of(
-        log_clock: LogClock,
-        directory: Arc<dyn Directory>,
-        started: Instant,
-        off_max_ms: i64,
-    ) -> Self {
-        Self {
-            directory,
-            log_clock,
-            started,
-            off_max_ms,
-        }
-    }
-
     /// Runs until the node stops.
     pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
