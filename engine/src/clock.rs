@@ -12,6 +12,7 @@ pub(crate) mod system;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kernel::Timestamp;
 use tokio::sync::watch;
@@ -85,9 +86,7 @@ impl Reference {
     /// How far the clock is ahead of the reference (negative: behind it), in milliseconds.
     #[must_use]
     pub fn off_ms(&self, now: Now) -> i64 {
-        let wall_ms = (now.wall.micros() - self.at.micros()) / 1_000;
-        let passed_ms = now.boottime_ms.saturating_sub(self.boottime_ms);
-        wall_ms.saturating_sub(i64::try_from(passed_ms).unwrap_or(i64::MAX))
+        (now.wall.micros() - self.at(now.boottime_ms).micros()) / 1_000
     }
 }
 
@@ -100,11 +99,7 @@ pub struct LogClock(Arc<watch::Sender<Reference>>);
 impl Default for LogClock {
     /// Starts with the present time of this machine's clock.
     fn default() -> Self {
-        let reference = Reference {
-            at: system::wall_clock(),
-            boottime_ms: system::boottime_ms(),
-            source: Source::Start,
-        };
+        let reference = Reference::at_start(system::now(Instant::now()));
         Self(Arc::new(watch::Sender::new(reference)))
     }
 }
@@ -189,16 +184,11 @@ impl Clock {
     /// only once it is off by at most half of `most_ms`.
     pub fn look(&mut self, now: Now, most_ms: i64) -> Change {
         let before = self.off();
-        if self
-            .refused
-            .is_some_and(|(_, until)| now.monotonic_ms >= until)
-        {
-            self.refused = None;
-        }
-        let bound_ms = if self.off.is_some() {
-            most_ms / 2
-        } else {
-            most_ms
+        self.refused
+            .take_if(|(_, until_ms)| now.monotonic_ms >= *until_ms);
+        let bound_ms = match self.off {
+            Some(_) => most_ms / 2,
+            None => most_ms,
         };
         self.off = self.reference.and_then(|reference| {
             let ms = reference.off_ms(now);

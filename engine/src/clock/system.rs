@@ -31,7 +31,7 @@ pub(crate) fn boottime_ms() -> u64 {
 }
 
 /// The wall clock, to the microsecond.
-pub(crate) fn wall_clock() -> Timestamp {
+fn wall_clock() -> Timestamp {
     let elapsed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
