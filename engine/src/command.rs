@@ -188,7 +188,7 @@ pub enum TurnedAway {
     #[error("its deadline passed while it waited")]
     Late,
     /// The node does not own the partition, or not yet.
-    #[error("this node is not ready to decide upon the stream")]
+    #[error("this node is not ready to decide commands for the stream")]
     NotReady,
     /// The node is shutting down.
     #[error("this node is shutting down")]

@@ -34,7 +34,7 @@ impl std::fmt::Display for FrozenBy {
         match self {
             Self::Rules(said) => write!(
                 f,
-                "the rules cannot take this record up ({said}); start a program whose rules can"
+                "the rules of this program cannot apply this record ({said}); start a program whose rules can"
             ),
             Self::Acknowledged(reason) => write!(
                 f,

@@ -200,7 +200,7 @@ impl<T> Owner<T> {
             Some(last) if last >= now.wall && self.is(KnownBad::RepeatsRecordedTime) => last,
             Some(last) if last >= now.wall => {
                 Timestamp::from_micros(last.micros() + 1).map_err(|error| {
-                    tracing::error!(%error, "the log's time has come to its end");
+                    tracing::error!(%error, "the recorded time of the log cannot go any further");
                     SubmitError::Failed
                 })?
             }
@@ -231,7 +231,7 @@ impl<T> Owner<T> {
                 error = explained(error),
                 category = stream.category(),
                 %command,
-                "a rule decided what cannot be read again, so nothing was appended"
+                "a rule decided events that cannot be read back; nothing was appended"
             );
             SubmitError::Failed
         };

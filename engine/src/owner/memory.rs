@@ -128,7 +128,7 @@ impl Memory {
                 let error = explained(&error);
                 tracing::warn!(
                     error,
-                    "the local checkpoint is not one that this program reads; it is made again from the log"
+                    "this program cannot read the local checkpoint; it is made again from the log"
                 );
                 self.store.clear()?;
                 None
@@ -476,8 +476,10 @@ impl Memory {
 fn initial(aggregate: &dyn Aggregate) -> Option<Opaque> {
     let made = aggregate.initial();
     let category = aggregate.category();
-    made.inspect_err(|error| tracing::error!(%error, category, "no stream can begin"))
-        .ok()
+    made.inspect_err(
+        |error| tracing::error!(%error, category, "the state before any event could not be made"),
+    )
+    .ok()
 }
 
 /// Changes a state by the events of a commit from the log; on failure, returns what the rules say.

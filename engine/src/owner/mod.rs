@@ -239,15 +239,15 @@ pub enum NotOwning {
     #[error("taking the partition over")]
     TakingOver,
     /// Some of the owner's appends are in doubt.
-    #[error("finding out what became of appends in doubt")]
+    #[error("finding out whether appends without an answer are in the log")]
     InDoubt,
     /// The local checkpoint cannot be read now.
     #[error("the local checkpoint cannot be read; trying again")]
     StoreAway,
     /// The local checkpoint store takes nothing, and memory has no room for more unsaved data.
     #[error(
-        "the local checkpoint store takes nothing, and memory has no room for more; make room on its \
-         disk"
+        "the local checkpoint store cannot be written, and memory has no room for more; make room on \
+         its disk"
     )]
     NoRoom,
     /// The local checkpoint store has room, but refuses the data of this partition again and again.
@@ -265,12 +265,12 @@ pub enum NotOwning {
     Clock(ClockOff),
     /// The nodes that own have another list of acknowledged damage.
     #[error(
-        "another node acknowledges other damaged places: make `acknowledged_damage` the same in all \
-         nodes, and start them again"
+        "another node has another list of acknowledged damage: make `acknowledged_damage` the same in \
+         all nodes, and start them again"
     )]
     OtherList,
     /// A defect of this program ended what this node does for the partition.
-    #[error("a defect has ended this node's part in the partition: start the node again")]
+    #[error("an internal error has ended this node's work on the partition: start the node again")]
     Defect,
     /// The reader must not go on.
     #[error(transparent)]

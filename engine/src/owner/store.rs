@@ -51,13 +51,13 @@ pub enum StoreError {
     #[error("the local checkpoint store failed")]
     Fjall(#[from] fjall::Error),
     /// The store failed before, and could not be opened again yet.
-    #[error("the local checkpoint store is closed since it failed")]
+    #[error("the local checkpoint store is closed because it failed")]
     Closed,
     /// The store was opened again, and is not at the place where it was left.
-    #[error("the local checkpoint store lost what it had taken")]
+    #[error("the local checkpoint store lost data that it had confirmed")]
     Lost,
     /// The stored data has another form, or the data to be written has none.
-    #[error("what is in the local checkpoint store is not understood")]
+    #[error("the content of the local checkpoint store has an unknown form")]
     Form,
     /// What was to be written has no JSON form.
     #[error("a checkpoint could not be written as JSON")]
@@ -279,7 +279,7 @@ fn open(folder: &Path, room: Room) -> Result<Database, StoreError> {
         Err(error) => {
             tracing::warn!(
                 error = explained(&error),
-                "the local checkpoint store is unreadable and made again"
+                "the local checkpoint store is unreadable; it is deleted and made again"
             );
             std::fs::remove_dir_all(folder).map_err(fjall::Error::from)?;
             Ok(open()?)

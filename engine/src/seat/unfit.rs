@@ -45,10 +45,10 @@ impl Unfit {
     /// Why this node should rest, if so, as a text for an operator.
     pub(crate) fn reason(&self) -> Option<&'static str> {
         if !self.without_room.is_empty() {
-            return Some("the local checkpoint store takes nothing more");
+            return Some("the local checkpoint store cannot be written");
         }
         if !self.of_other_list.is_empty() {
-            return Some("its list of acknowledged damage differs from the others'");
+            return Some("its list of acknowledged damage differs from the other nodes'");
         }
         (!self.clock_off.is_empty()).then_some("its clock is wrong")
     }

@@ -52,7 +52,7 @@ impl<T> Owner<T> {
             Ok(_) => {}
             Err(error) => {
                 let command = &submission.request.command;
-                tracing::error!(%error, category, %command, "a rule failed over what it decided");
+                tracing::error!(%error, category, %command, "a rule failed on the events that it decided");
                 self.speculate_anew(aggregate, key);
                 return Err(SubmitError::Failed);
             }

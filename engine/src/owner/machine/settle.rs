@@ -128,10 +128,7 @@ impl<T> Owner<T> {
                 return false;
             }
         };
-        tracing::warn!(
-            off_ms,
-            "this node's clock and the broker's lie too far apart"
-        );
+        tracing::warn!(off_ms, "this node's clock and the broker's differ too much");
         self.clock
             .refuse(off_ms, now, self.settings.clock_back_off_ms);
         true
@@ -199,7 +196,7 @@ impl<T> Owner<T> {
         tracing::warn!(
             partition = %self.reader.chain.partition,
             in_flight = self.window.len(),
-            "appends are in doubt; reading the log"
+            "the outcome of appends is unknown; reading the log to learn it"
         );
         self.phase = Phase::Doubt;
         if self.memory.is_stale() {
@@ -293,7 +290,7 @@ impl<T> Owner<T> {
                     tracing::warn!(
                         error,
                         %partition,
-                        "the local checkpoint was not written; memory keeps it"
+                        "the local checkpoint could not be written; its data stays in memory"
                     );
                 }
                 self.refusals.reason = Some(error);

@@ -195,7 +195,7 @@ impl<T> Owner<T> {
             // It gave answers about records that are gone.
             Step::Disproven(stop) if self.claimed.is_some() => self.stop(stop),
             Step::Disproven(stop) => {
-                tracing::warn!(%stop, "the local checkpoint is not of this log as it is now; folding again");
+                tracing::warn!(%stop, "the local checkpoint does not match the log; folding the log from its beginning");
                 self.start_over();
             }
         }

@@ -26,7 +26,7 @@ impl<T> Owner<T> {
         match self.clock.look(now, most_ms) {
             Change::None => {}
             Change::WentOff(off) => {
-                tracing::warn!(%partition, "left to others: {off}");
+                tracing::warn!(%partition, "the partition is left to other nodes: {off}");
                 if matches!(self.phase, Phase::Owning | Phase::Doubt) {
                     self.letting_go = true;
                 }
@@ -49,8 +49,9 @@ impl<T> Owner<T> {
             tracing::warn!(
                 partition = %self.reader.chain.partition,
                 last_recorded_at = %last,
-                "the log is ahead of this clock: whoever wrote it had a clock that was. Recorded times go \
-                 on from there, a microsecond each, until this clock has reached them"
+                "the log's last recorded time is ahead of this clock: the clock of an earlier writer was \
+                 wrong. Until this clock has reached it, each commit is recorded a microsecond after the \
+                 one before"
             );
         }
     }

@@ -38,7 +38,7 @@ impl<T> Owner<T> {
             self.refusals.given_up += 1;
             self.refusals.bytes = self.memory.unsaved_bytes();
             let partition = self.reader.chain.partition;
-            tracing::error!(%partition, "given up: {}", self.without_store());
+            tracing::error!(%partition, "the partition is given up: {}", self.without_store());
         }
         match &self.phase {
             Phase::Stopped(_) => {}
