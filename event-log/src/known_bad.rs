@@ -74,33 +74,19 @@ pub enum KnownBad {
 
 /// Which change is on. Without the feature: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Flaw {
-    #[cfg(feature = "known-bad")]
-    on: Option<KnownBad>,
-}
+pub struct Flaw(Option<KnownBad>);
 
 #[cfg(feature = "known-bad")]
 impl From<KnownBad> for Flaw {
     fn from(bad: KnownBad) -> Self {
-        Self { on: Some(bad) }
+        Self(Some(bad))
     }
 }
 
 impl Flaw {
     /// Whether `bad` is on.
-    #[cfg(feature = "known-bad")]
     #[must_use]
-    pub const fn is(self, bad: KnownBad) -> bool {
-        match self.on {
-            Some(on) => on as u8 == bad as u8,
-            None => false,
-        }
-    }
-
-    /// Whether a change is on: never, without the feature.
-    #[cfg(not(feature = "known-bad"))]
-    #[must_use]
-    pub const fn is(self, _: KnownBad) -> bool {
-        false
+    pub fn is(self, bad: KnownBad) -> bool {
+        cfg!(feature = "known-bad") && self.0 == Some(bad)
     }
 }
