@@ -5,8 +5,7 @@
 //! dropped, and nodes write their entries again if the topic was lost. Deliberately absent: how old
 //! an entry may be (the reader of the entry decides).
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -23,7 +22,7 @@ use rdkafka::{
 use tokio::sync::{oneshot, watch};
 
 use super::hints::{Heard, give_way, newer, node_key, owner_key};
-use super::{REQUEST_TIMEOUT, Topic, failed};
+use super::{REQUEST_TIMEOUT, Topic, failed, is_dropped_within};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
@@ -131,7 +130,8 @@ impl Speaker {
 pub(super) struct KafkaDirectory {
     speaker: Arc<Speaker>,
     known: watch::Receiver<DirectoryEntries>,
-    stop: Arc<AtomicBool>,
+    /// The follower's thread ends when this is dropped.
+    _running: mpsc::Sender<()>,
 }
 
 impl KafkaDirectory {
@@ -156,14 +156,14 @@ impl KafkaDirectory {
             said: Mutex::default(),
         });
         let (sender, known) = watch::channel(DirectoryEntries::default());
-        let stop = Arc::new(AtomicBool::new(false));
+        let (running, stop) = mpsc::channel();
         let follower = Follower {
             topic: topic.clone(),
             partition_count,
             speaker: Arc::clone(&speaker),
             heard: Heard::of(log),
             known: sender,
-            stop: Arc::clone(&stop),
+            stop,
         };
         std::thread::Builder::new()
             .name("annals-owners".to_owned())
@@ -172,14 +172,8 @@ impl KafkaDirectory {
         Ok(Self {
             speaker,
             known,
-            stop,
+            _running: running,
         })
-    }
-}
-
-impl Drop for KafkaDirectory {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -244,17 +238,13 @@ struct Follower {
     speaker: Arc<Speaker>,
     heard: Heard,
     known: watch::Sender<DirectoryEntries>,
-    stop: Arc<AtomicBool>,
+    stop: mpsc::Receiver<()>,
 }
 
 impl Follower {
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
     fn run(mut self) {
         let mut is_first = true;
-        while !self.is_stopped() {
+        loop {
             match self.connect(is_first) {
                 Ok(consumer) => self.follow(&consumer, is_first),
                 Err(error) => {
@@ -263,9 +253,8 @@ impl Follower {
                 }
             }
             is_first = false;
-            let begin_at = Instant::now() + BEGIN_AGAIN_AFTER;
-            while !self.is_stopped() && Instant::now() < begin_at {
-                std::thread::sleep(POLL_EVERY);
+            if is_dropped_within(BEGIN_AGAIN_AFTER, &self.stop) {
+                return;
             }
         }
     }
@@ -298,7 +287,7 @@ impl Follower {
     fn follow(&mut self, consumer: &BaseConsumer, is_first: bool) {
         let (mut next, mut has_caught_up) = (0, false);
         let mut look_at = Instant::now() + LOOK_EVERY;
-        while !self.is_stopped() {
+        while !is_dropped_within(Duration::ZERO, &self.stop) {
             match consumer.poll(POLL_EVERY) {
                 Some(Ok(message)) => {
                     next = message.offset() + 1;

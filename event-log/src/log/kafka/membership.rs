@@ -7,8 +7,7 @@
 //! protocol (KIP-848), in which the session timeout is a setting of the brokers and not ours.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -19,7 +18,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::watch;
 
-use super::{Topic, blocking, failed};
+use super::{Topic, blocking, failed, is_dropped_within};
 use crate::log::LogError;
 use crate::membership::{Assignment, Membership, MembershipOptions};
 
@@ -113,7 +112,8 @@ pub(super) struct KafkaMembership {
     assigned: watch::Receiver<Assigned>,
     /// The assignments that `next` has reported so far.
     told: BTreeMap<Partition, u64>,
-    stop: Arc<AtomicBool>,
+    /// The thread ends when this is dropped.
+    running: Option<mpsc::Sender<()>>,
 }
 
 impl KafkaMembership {
@@ -123,18 +123,17 @@ impl KafkaMembership {
         options: &MembershipOptions,
     ) -> Result<Self, LogError> {
         let (member, assigned) = Member::new(topic, partition_count, config(topic, options));
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (running, stop) = mpsc::channel();
         // Make the first client here, so that wrong settings fail here and not in the thread.
         let first = member.consumer().map_err(failed("join the nodes' group"))?;
         std::thread::Builder::new()
             .name("annals-group".to_owned())
-            .spawn(move || member.take_part(first, &stopped))
+            .spawn(move || member.take_part(first, &stop))
             .map_err(|error| LogError::unavailable("start a thread for the group", error))?;
         Ok(Self {
             assigned,
             told: BTreeMap::new(),
-            stop,
+            running: Some(running),
         })
     }
 
@@ -173,18 +172,12 @@ impl Membership for KafkaMembership {
     }
 
     async fn leave(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.running = None;
         // The channel closes when the thread ends.
         let ended = async { while self.assigned.changed().await.is_ok() {} };
         if tokio::time::timeout(LEAVE_WITHIN, ended).await.is_err() {
             tracing::warn!("the nodes' group did not confirm in time that this node leaves");
         }
-    }
-}
-
-impl Drop for KafkaMembership {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -277,13 +270,12 @@ impl Member {
     }
 
     /// Runs one client after another, each until it fails for good, until the member is stopped.
-    fn take_part(&self, first: BaseConsumer<Noting>, stopped: &AtomicBool) {
-        let is_stopped = || stopped.load(Ordering::Relaxed);
+    fn take_part(&self, first: BaseConsumer<Noting>, stop: &mpsc::Receiver<()>) {
         let mut consumer = Ok(first);
         loop {
             match consumer {
                 Ok(consumer) => {
-                    self.poll(&consumer, is_stopped);
+                    self.poll(&consumer, stop);
                     // The drop closes the client. That leaves the group and notes the lost
                     // partitions.
                     drop(consumer);
@@ -293,12 +285,7 @@ impl Member {
                     tracing::warn!(%error, "a client for the nodes' group could not be made; retrying")
                 }
             }
-            let mut waited = Duration::ZERO;
-            while !is_stopped() && waited < RENEW_AFTER {
-                std::thread::sleep(POLL_EVERY);
-                waited += POLL_EVERY;
-            }
-            if is_stopped() {
+            if is_dropped_within(RENEW_AFTER, stop) {
                 return;
             }
             consumer = self.consumer();
@@ -306,9 +293,9 @@ impl Member {
     }
 
     /// Polls the client until it fails for good or the member is stopped.
-    fn poll(&self, consumer: &BaseConsumer<Noting>, is_stopped: impl Fn() -> bool) {
+    fn poll(&self, consumer: &BaseConsumer<Noting>, stop: &mpsc::Receiver<()>) {
         let mut complaint: Option<(Option<RDKafkaErrorCode>, u64)> = None;
-        while !is_stopped() {
+        while !is_dropped_within(Duration::ZERO, stop) {
             match consumer.poll(POLL_EVERY) {
                 // Partitions are paused: such a record was on its way before the pause.
                 None | Some(Ok(_)) => {}

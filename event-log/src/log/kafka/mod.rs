@@ -14,7 +14,7 @@ mod producer;
 mod statistics;
 mod topic;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -142,6 +142,12 @@ fn which(left: &[Left], place: Option<(Partition, Offset)>, may_connect: bool) -
     let may_take = place.is_none() || !may_connect;
     let last = || left.len().checked_sub(1).filter(|_| may_take);
     place.and_then(at).or_else(idle).or_else(last)
+}
+
+/// Whether the other end of the channel is dropped, or will be within `wait`. A thread of a client
+/// ends with the value that holds the other end.
+fn is_dropped_within(wait: Duration, stop: &mpsc::Receiver<()>) -> bool {
+    stop.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Disconnected)
 }
 
 async fn blocking<T: Send + 'static>(
