@@ -105,6 +105,14 @@ impl LogError {
     }
 }
 
+/// Makes a store client's error the error of `operation`.
+#[cfg(any(feature = "kafka", feature = "sqlite"))]
+pub(super) fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
+    operation: &'static str,
+) -> impl FnOnce(E) -> LogError {
+    move |error| LogError::unavailable(operation, error)
+}
+
 fn list(problems: &[SettingProblem]) -> String {
     problems
         .iter()

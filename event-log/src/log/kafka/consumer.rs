@@ -437,7 +437,7 @@ impl KafkaReader {
         std::thread::Builder::new()
             .name("annals-follow".to_owned())
             .spawn(move || follow(&consumer, &sender))
-            .map_err(|error| LogError::unavailable("start a reading thread", error))?;
+            .map_err(failed("start a reading thread"))?;
         Ok(Self {
             chunks,
             failed: None,

@@ -168,7 +168,7 @@ impl KafkaDirectory {
         std::thread::Builder::new()
             .name("annals-owners".to_owned())
             .spawn(move || follower.run())
-            .map_err(|error| LogError::unavailable("start a reading thread", error))?;
+            .map_err(failed("start a reading thread"))?;
         Ok(Self {
             speaker,
             known,
@@ -263,7 +263,7 @@ impl Follower {
         if !is_first {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .build()
-                .map_err(|error| LogError::unavailable("make the directory's topic", error))?;
+                .map_err(failed("make the directory's topic"))?;
             runtime.block_on(self.topic.ensure_owners())?;
         }
         let consumer: BaseConsumer = directory_client(&self.topic)

@@ -129,7 +129,7 @@ impl KafkaMembership {
         std::thread::Builder::new()
             .name("annals-group".to_owned())
             .spawn(move || member.take_part(first, &stop))
-            .map_err(|error| LogError::unavailable("start a thread for the group", error))?;
+            .map_err(failed("start a thread for the group"))?;
         Ok(Self {
             assigned,
             told: BTreeMap::new(),

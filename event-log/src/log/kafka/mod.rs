@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use position::{LogId, Offset, Partition};
 use tokio::sync::Semaphore;
 
+use super::error::failed;
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogPlace, LogReader};
 use crate::chain::Acknowledged;
 use crate::directory::Directory;
@@ -60,10 +61,6 @@ pub(super) struct KafkaLog {
     partition_count: u32,
     probes: Arc<Mutex<Vec<Probe>>>,
     probing: Arc<Semaphore>,
-}
-
-fn failed(operation: &'static str) -> impl FnOnce(rdkafka::error::KafkaError) -> LogError {
-    move |error| LogError::unavailable(operation, error)
 }
 
 impl KafkaLog {
@@ -154,7 +151,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| LogError::unavailable("run a call of the Kafka client", error))?
+    done.map_err(failed("run a call of the Kafka client"))?
 }
 
 #[async_trait]

@@ -79,13 +79,10 @@ impl SqliteAppender {
 /// Takes the lock. Waits a little for another writer that is releasing it.
 async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
     // One lock for the file, whatever path names it.
-    let path = path
-        .canonicalize()
-        .map_err(|error| LogError::unavailable("find the log's file", error))?;
+    let path = path.canonicalize().map_err(failed("find the log's file"))?;
     let mut name = path.into_os_string();
     name.push(".lock");
-    let file = File::create(&name)
-        .map_err(|error| LogError::unavailable("make the lock file beside the log", error))?;
+    let file = File::create(&name).map_err(failed("make the lock file beside the log"))?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match file.try_lock() {

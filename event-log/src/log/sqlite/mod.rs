@@ -23,6 +23,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Row, Sqlite};
 use tokio::sync::Notify;
 
+use super::error::failed;
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogPlace, LogReader};
 use crate::chain::Acknowledged;
 use crate::record::{Headers, Record};
@@ -77,16 +78,11 @@ fn row_id(partition: Partition, offset: Offset) -> i64 {
         | i64::try_from(offset.0).expect("no partition has 2^40 records")
 }
 
-fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> LogError {
-    move |error| LogError::unavailable(operation, error)
-}
-
 impl SqliteLog {
     /// Creates the file if it does not exist.
     pub(super) async fn create(path: &Path, partition_count: u32) -> Result<(), LogError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| LogError::unavailable("make the log's folder", error))?;
+            std::fs::create_dir_all(folder).map_err(failed("make the log's folder"))?;
         }
         let mut connection = connect_to_new(&options(path).create_if_missing(true)).await?;
         sqlx::raw_sql(SCHEMA)

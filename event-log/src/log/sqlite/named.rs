@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::log::LogError;
+use crate::log::error::failed;
 
 /// The files beside the log's file: SQLite keeps committed data in the first, and the second is the
 /// index of it.
@@ -101,9 +102,7 @@ impl Named {
         let mut ids = [self.opened; BESIDE.len()];
         for (suffix, id) in BESIDE.into_iter().zip(&mut ids) {
             let metadata = self.beside(suffix).metadata();
-            *id = id_of(&metadata.map_err(|error| {
-                LogError::unavailable("look at the files beside the log's", error)
-            })?);
+            *id = id_of(&metadata.map_err(failed("look at the files beside the log's"))?);
         }
         Ok(Beside(ids))
     }
