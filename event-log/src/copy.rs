@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use crate::chain::{Chain, Stop};
 use crate::claim::{Claim, CopiedFrom, IDEMPOTENCY_WINDOW_MS};
-use crate::create::CreateError;
 use crate::log::{
     self, AppendResult, AppendSession, EventLog, LogError, LogPlace, Pieces, StoreOptions,
 };
@@ -42,9 +41,6 @@ pub enum CopyError {
     /// Source or target did not answer.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The target could not be created.
-    #[error(transparent)]
-    Create(#[from] CreateError),
     /// The source is damaged: a copy would be of no use.
     #[error(transparent)]
     Stop(#[from] Stop),
@@ -121,8 +117,8 @@ pub async fn copy(
         .await?;
         copied.log_id = chain.log.ok_or(CopyError::Unclaimed(partition))?;
         copied.heads.insert(partition, chain.head);
-        let is_closed = present.next().await?.is_some();
-        if !is_closed {
+        // Otherwise an earlier run has appended the closing claim.
+        if present.next().await?.is_none() {
             terms.insert(partition, chain.term);
         }
     }

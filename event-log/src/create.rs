@@ -129,10 +129,8 @@ async fn claim(
     let record = headers.record(value.to_value());
     let acknowledged = log::append(&**session, partition, &record)?;
     acknowledged.await.map_err(|_| LogError::Closed)??;
-    match first_claim(log, partition).await? {
-        Some(claimed) => Ok((claimed.log, true)),
-        None => Err(LogError::Closed.into()),
-    }
+    let claimed = first_claim(log, partition).await?;
+    Ok((claimed.ok_or(LogError::Closed)?.log, true))
 }
 
 /// The first claim that counts in a partition; `None` if there is none yet.

@@ -210,18 +210,13 @@ impl Directory for KafkaDirectory {
         // A record without a value, so that compaction removes it.
         self.speaker.send(PROBE_KEY, None, Some(probe));
         let dropped = |_| LogError::unavailable(OPERATION, "the question was dropped");
-        match answer.await.map_err(dropped)? {
-            Ok(KafkaTimestamp::LogAppendTime(ms)) => {
-                let at = Timestamp::from_micros(ms.saturating_mul(1_000));
-                at.map(Some)
-                    .map_err(|error| LogError::unavailable(OPERATION, error))
-            }
-            Ok(_) => Err(LogError::unavailable(
-                OPERATION,
-                "the directory's topic has another message.timestamp.type than LogAppendTime",
-            )),
-            Err(error) => Err(LogError::unavailable(OPERATION, error)),
-        }
+        let appended = answer.await.map_err(dropped)?.map_err(failed(OPERATION))?;
+        let KafkaTimestamp::LogAppendTime(ms) = appended else {
+            let why = "the directory's topic has another message.timestamp.type than LogAppendTime";
+            return Err(LogError::unavailable(OPERATION, why));
+        };
+        let at = Timestamp::from_micros(ms.saturating_mul(1_000));
+        at.map(Some).map_err(failed(OPERATION))
     }
 
     fn known(&self) -> watch::Receiver<DirectoryEntries> {
