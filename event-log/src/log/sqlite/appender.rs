@@ -159,11 +159,16 @@ impl Writer {
             let mut flushed = Vec::new();
             for job in jobs.drain(..) {
                 match job {
+                    Job::Append(append) if append.failed.load(Ordering::SeqCst) => {
+                        (append.done)(Err(LogError::Closed));
+                    }
                     Job::Append(append) => group.push(append),
                     Job::Flush(done) => flushed.push(done),
                 }
             }
-            self.append_group(group).await;
+            if !group.is_empty() {
+                self.append_group(group).await;
+            }
             for done in flushed {
                 let _ = done.send(());
             }
@@ -171,14 +176,6 @@ impl Writer {
     }
 
     async fn append_group(&mut self, group: Vec<Append>) {
-        let is_closed = |append: &Append| append.failed.load(Ordering::SeqCst);
-        let (closed, group): (Vec<_>, Vec<_>) = group.into_iter().partition(is_closed);
-        for append in closed {
-            (append.done)(Err(LogError::Closed));
-        }
-        if group.is_empty() {
-            return;
-        }
         match self.insert(&group).await {
             Ok(places) => {
                 for (append, appended) in group.into_iter().zip(places) {

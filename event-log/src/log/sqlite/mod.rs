@@ -38,8 +38,7 @@ const READ_RECORDS_MAX: u32 = 2_000;
 const READ_BYTES_MAX: usize = 4 << 20;
 /// How often a reader checks for records that another process wrote.
 const POLL_EVERY: Duration = Duration::from_millis(10);
-/// The least time between two checks of a reader that the log was not cut, and that the file is the
-/// log's.
+/// The least time between two checks of a reader that the log was not cut.
 const CHECK_EVERY: Duration = Duration::from_millis(200);
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -217,7 +216,6 @@ impl EventLog for SqliteLog {
             is_check_owed: true,
             checked: None,
             next: from.to_vec(),
-            looked: None,
             named: Arc::clone(&self.named),
             appended: Arc::clone(&self.appended),
         }))
@@ -370,8 +368,6 @@ struct SqliteReader {
     /// When the reader last checked that the log still holds the places where it continues.
     checked: Option<Instant>,
     next: Vec<(Partition, Offset)>,
-    /// When the reader last checked that the file is still the log's.
-    looked: Option<Instant>,
     named: Arc<Named>,
     appended: Arc<Notify>,
 }
@@ -391,11 +387,8 @@ impl SqliteReader {
             .await
             .map_err(failed("read the log"))?;
         let changed = self.version != Some(version);
-        // Check regularly also without a change: a file that was replaced never changes again.
-        if changed || self.looked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
-            self.named.require()?;
-            self.looked = Some(Instant::now());
-        }
+        // Check also without a change: a file that was replaced never changes again.
+        self.named.require()?;
         self.is_check_owed |= changed;
         if self.is_check_owed && self.checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
             for &(partition, next) in &self.next {
