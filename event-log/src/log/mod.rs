@@ -6,6 +6,8 @@
 
 mod address;
 mod error;
+#[cfg(any(feature = "kafka", feature = "sqlite"))]
+mod gathered;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod security;

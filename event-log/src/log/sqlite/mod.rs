@@ -24,6 +24,7 @@ use sqlx::{ConnectOptions, Row, Sqlite};
 use tokio::sync::Notify;
 
 use super::error::failed;
+use super::gathered::Gathered;
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogPlace, LogReader};
 use crate::chain::Acknowledged;
 use crate::record::{Headers, Record};
@@ -32,10 +33,6 @@ use named::Named;
 
 /// How many bits of a row's id hold the offset.
 const OFFSET_BITS: u32 = 40;
-/// How many records one read returns at most.
-const READ_RECORDS_MAX: u32 = 2_000;
-/// How many bytes of records one read returns at most. The last record may exceed this.
-const READ_BYTES_MAX: usize = 4 << 20;
 /// How often a reader checks for records that another process wrote.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 /// The least time between two checks of a reader that the log was not cut.
@@ -259,13 +256,9 @@ async fn read_from(
     partition: Partition,
     from: Offset,
 ) -> Result<Chunk, LogError> {
-    let (mut chunks, at_end) = read_rows(connection, &[(partition, from)]).await?;
-    let chunk = chunks.pop().unwrap_or(Chunk {
-        partition,
-        records: Vec::new(),
-        next: from,
-        at_end,
-    });
+    let gathered = read_rows(connection, &[(partition, from)]).await?;
+    let at_end = !gathered.is_full();
+    let chunk = gathered.one(partition, from, at_end);
     if chunk.records.first().map(|first| first.offset) != Some(from) {
         require_kept(connection, partition, from).await?;
     }
@@ -287,12 +280,11 @@ async fn require_kept(
     Ok(())
 }
 
-/// The records at or after each of these places, in order, up to a limit; and whether these are
-/// all.
+/// The records at or after each of these places, in order: all of them, unless the result is full.
 async fn read_rows(
     connection: &mut SqliteConnection,
     places: &[(Partition, Offset)],
-) -> Result<(Vec<Chunk>, bool), LogError> {
+) -> Result<Gathered, LogError> {
     // One statement for all places, since each statement goes to another thread and back. CROSS
     // JOIN goes through the places as given, and through each place by id.
     let ranges = "SELECT record.id, CAST(record.key AS BLOB) AS key, \
@@ -300,40 +292,25 @@ async fn read_rows(
                   appended_at_ms \
                   FROM json_each(?) AS place CROSS JOIN record \
                   WHERE record.id >= place.value \
-                  AND record.id < ((place.value >> 40) + 1) << 40 LIMIT ?";
+                  AND record.id < ((place.value >> 40) + 1) << 40";
     let from = places
         .iter()
         .map(|&(partition, from)| row_id(partition, from));
     let from = serde_json::Value::from_iter(from).to_string();
-    let mut rows = sqlx::query(ranges)
-        .bind(from)
-        .bind(READ_RECORDS_MAX)
-        .fetch(&mut *connection);
-    let mut chunks: Vec<Chunk> = Vec::new();
-    let (mut records, mut bytes) = (0, 0);
-    let mut is_full = false;
-    while !is_full && let Some(row) = rows.try_next().await.map_err(failed("read the log"))? {
+    let mut rows = sqlx::query(ranges).bind(from).fetch(connection);
+    let mut gathered = Gathered::default();
+    while !gathered.is_full()
+        && let Some(row) = rows.try_next().await.map_err(failed("read the log"))?
+    {
         let (partition, record) = record_of(&row)?;
-        records += 1;
-        bytes += record.size();
-        is_full = records >= READ_RECORDS_MAX || bytes >= READ_BYTES_MAX;
-        match chunks.last_mut().filter(|last| last.partition == partition) {
-            Some(chunk) => {
-                chunk.next = record.offset.next();
-                chunk.records.push(record);
-            }
-            None => chunks.push(Chunk {
-                partition,
-                next: record.offset.next(),
-                records: vec![record],
-                at_end: true,
-            }),
-        }
+        gathered.push(partition, record);
     }
-    if let Some(last) = chunks.last_mut() {
+    let is_full = gathered.is_full();
+    if let Some((last, before)) = gathered.chunks.split_last_mut() {
         last.at_end = !is_full;
+        before.iter_mut().for_each(|chunk| chunk.at_end = true);
     }
-    Ok((chunks, !is_full))
+    Ok(gathered)
 }
 
 fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
@@ -400,14 +377,15 @@ impl SqliteReader {
         if !changed {
             return Ok(Vec::new());
         }
-        let (chunks, at_end) = read_rows(connection, &self.next).await?;
-        for chunk in &chunks {
+        let gathered = read_rows(connection, &self.next).await?;
+        let at_end = !gathered.is_full();
+        for chunk in &gathered.chunks {
             let next = self.next.iter_mut();
             for (_, next) in next.filter(|(partition, _)| *partition == chunk.partition) {
                 *next = chunk.next;
             }
         }
-        if let Some(last) = chunks.last().filter(|_| !at_end) {
+        if let Some(last) = gathered.chunks.last().filter(|_| !at_end) {
             // The other partitions first, so that they do not wait for as long as this one has
             // more.
             let is_last = |(partition, _): &(Partition, Offset)| *partition == last.partition;
@@ -416,7 +394,7 @@ impl SqliteReader {
         }
         // The version was read before the records: a change after that is read in the next poll.
         self.version = at_end.then_some(version);
-        Ok(chunks)
+        Ok(gathered.chunks)
     }
 }
 
