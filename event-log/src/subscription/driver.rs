@@ -76,9 +76,8 @@ impl Subscription {
             followers,
             last_proof: BTreeMap::new(),
             are_recalled: false,
-            stopped: VecDeque::new(),
+            unreported: VecDeque::new(),
             last_stop: None,
-            failed: None,
         };
         let (asks, asked) = mpsc::channel(1);
         let mut task = JoinSet::new();
@@ -118,12 +117,10 @@ struct Drive {
     last_proof: BTreeMap<Partition, Instant>,
     /// Whether the streams that earlier acknowledged places froze were looked up.
     are_recalled: bool,
-    /// Why partitions were stopped, not yet reported.
-    stopped: VecDeque<Stop>,
+    /// Why partitions were stopped, and an error of reading ahead; not yet reported.
+    unreported: VecDeque<SubscriptionError>,
     /// Why the last partition was stopped. Once no partition is left, every call reports this.
     last_stop: Option<Stop>,
-    /// An error of reading ahead, not yet reported.
-    failed: Option<SubscriptionError>,
 }
 
 impl Drive {
@@ -138,10 +135,10 @@ impl Drive {
     }
 
     async fn hand_out(&mut self, wait: Duration) -> Result<Vec<Batch>, SubscriptionError> {
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.unreported.pop_front() {
             return Err(error);
         }
-        if !self.is_far_ahead() && self.stopped.is_empty() {
+        if !self.is_far_ahead() {
             let wait = match self.has_some() {
                 true => Duration::ZERO,
                 false => wait,
@@ -149,8 +146,8 @@ impl Drive {
             self.read(wait).await?;
         }
         self.prove_where_due().await?;
-        if let Some(stop) = self.stopped.pop_front() {
-            return Err(stop.into());
+        if let Some(error) = self.unreported.pop_front() {
+            return Err(error);
         }
         if let (true, Some(stop)) = (self.followers.is_empty(), &self.last_stop) {
             return Err(stop.clone().into());
@@ -164,7 +161,7 @@ impl Drive {
 
     /// Reads ahead, up to the limits, until the next request. `None` if no more requests can come.
     async fn read_ahead(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Option<Ask> {
-        while self.failed.is_none() && self.stopped.is_empty() && !self.is_far_ahead() {
+        while self.unreported.is_empty() && !self.is_far_ahead() {
             let wait = match self.followers.values().any(|one| one.waiting() > 0) {
                 true => Duration::ZERO,
                 false => AHEAD_WAIT,
@@ -173,7 +170,7 @@ impl Drive {
                 Ok(0) => AHEAD_PAUSE,
                 Ok(_) => Duration::ZERO,
                 Err(error) => {
-                    self.failed = Some(error);
+                    self.unreported.push_back(error);
                     break;
                 }
             };
@@ -239,7 +236,7 @@ impl Drive {
     fn stop(&mut self, partition: Partition, stop: Stop) {
         self.followers.remove(&partition);
         self.last_stop = Some(stop.clone());
-        self.stopped.push_back(stop);
+        self.unreported.push_back(stop.into());
         self.reader = None;
     }
 
@@ -266,11 +263,12 @@ impl Drive {
     fn until_next_proof(&self) -> Duration {
         let followers = self.followers.iter();
         let held_back = followers.filter(|(_, one)| one.proof_need() == ProofNeed::Foreign);
-        let since_last = held_back.map(|(partition, _)| {
+        let waits = held_back.map(|(partition, _)| {
             let last = self.last_proof.get(partition);
-            last.map_or(Duration::MAX, Instant::elapsed)
+            last.map_or(Duration::ZERO, |at| {
+                FOREIGN_PROOF_EVERY.saturating_sub(at.elapsed())
+            })
         });
-        let waits = since_last.map(|since| FOREIGN_PROOF_EVERY.saturating_sub(since));
         waits.min().unwrap_or(Duration::MAX)
     }
 

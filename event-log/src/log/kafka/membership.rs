@@ -65,14 +65,6 @@ impl Noting {
             }
         });
     }
-
-    fn forget_all(&self) {
-        self.assigned.send_if_modified(|assigned| {
-            let is_change = !assigned.partitions.is_empty();
-            assigned.partitions.clear();
-            is_change
-        });
-    }
 }
 
 impl ClientContext for Noting {}
@@ -122,7 +114,8 @@ impl KafkaMembership {
         partition_count: u32,
         options: &MembershipOptions,
     ) -> Result<Self, LogError> {
-        let (member, assigned) = Member::new(topic, partition_count, config(topic, options));
+        let member = Member::new(topic, partition_count, config(topic, options));
+        let assigned = member.noting.assigned.subscribe();
         let (running, stop) = mpsc::channel();
         // Make the first client here, so that wrong settings fail here and not in the thread.
         let first = member.consumer().map_err(failed("join the nodes' group"))?;
@@ -220,11 +213,11 @@ pub(in crate::log) async fn fall_silent(
 ) -> Result<Instant, LogError> {
     let mut config = config(topic, options);
     config.set("group.instance.id", &options.node);
-    let (member, assigned) = Member::new(topic, partition_count, config);
+    let member = Member::new(topic, partition_count, config);
     blocking(move || {
         let consumer = member.consumer().map_err(failed("join the nodes' group"))?;
         let deadline = Instant::now() + wait;
-        while assigned.borrow().partitions.is_empty() {
+        while member.noting.assigned.borrow().partitions.is_empty() {
             if Instant::now() >= deadline {
                 let why = "no partition was assigned in time";
                 return Err(LogError::unavailable("join the nodes' group", why));
@@ -246,21 +239,15 @@ struct Member {
 }
 
 impl Member {
-    fn new(
-        topic: &Topic,
-        partition_count: u32,
-        config: ClientConfig,
-    ) -> (Self, watch::Receiver<Assigned>) {
-        let (sender, assigned) = watch::channel(Assigned::default());
-        let member = Self {
+    fn new(topic: &Topic, partition_count: u32, config: ClientConfig) -> Self {
+        Self {
             config,
             topic: topic.name.clone(),
             noting: Noting {
-                assigned: sender,
+                assigned: watch::Sender::default(),
                 partition_count,
             },
-        };
-        (member, assigned)
+        }
     }
 
     fn consumer(&self) -> Result<BaseConsumer<Noting>, KafkaError> {
@@ -279,7 +266,8 @@ impl Member {
                     // The drop closes the client. That leaves the group and notes the lost
                     // partitions.
                     drop(consumer);
-                    self.noting.forget_all();
+                    let assigned = &self.noting.assigned;
+                    assigned.send_modify(|assigned| assigned.partitions.clear());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a client for the nodes' group could not be made; retrying")

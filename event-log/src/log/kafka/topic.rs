@@ -161,11 +161,10 @@ fn problems(topic: &Topic, config: &ConfigResource) -> Vec<SettingProblem> {
         }
     }
     let (setting, needed) = ("max.message.bytes", "at least 1048576");
-    let bytes = found(setting).parse::<u64>();
-    if bytes.is_ok_and(|bytes| bytes >= MESSAGE_BYTES_MIN) {
-        return problems;
+    let bytes = found(setting).parse::<u64>().ok();
+    if bytes.is_none_or(|bytes| bytes < MESSAGE_BYTES_MIN) {
+        problems.push(problem(setting, found(setting), needed, "2097152"));
     }
-    problems.push(problem(setting, found(setting), needed, "2097152"));
     problems
 }
 

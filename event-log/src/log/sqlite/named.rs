@@ -61,7 +61,7 @@ impl Named {
     /// `Replaced`, also for all later calls; `Unavailable` if the file could not be examined.
     pub(super) fn require(&self) -> Result<(), LogError> {
         if let Some(what) = self.lost.get() {
-            return Err(self.replaced(what.clone()));
+            return Err(self.replaced(what));
         }
         // Read the length before the look: another thread may see the file grow during this look.
         let length_min = self.length.load(Ordering::Acquire);
@@ -115,19 +115,15 @@ impl Named {
 
     /// Notes for good that the file is lost, and logs it once.
     fn lose(&self, what: &str) -> LogError {
-        let mut is_news = false;
-        let what = self.lost.get_or_init(|| {
-            is_news = true;
-            what.to_owned()
-        });
-        let error = self.replaced(what.clone());
+        let is_news = self.lost.set(what.to_owned()).is_ok();
+        let error = self.replaced(self.lost.get().map_or(what, |first| first));
         if is_news {
             tracing::error!("{error}");
         }
         error
     }
 
-    fn replaced(&self, what: String) -> LogError {
+    fn replaced(&self, what: &str) -> LogError {
         LogError::Replaced(format!("the log's file {} {what}", self.path.display()))
     }
 }
