@@ -5,7 +5,7 @@
 //! dropped, and nodes write their entries again if the topic was lost. Deliberately absent: how old
 //! an entry may be (the reader of the entry decides).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -22,7 +22,7 @@ use rdkafka::{
 use tokio::sync::{oneshot, watch};
 
 use super::hints::{Heard, give_way, newer, node_key, owner_key};
-use super::{REQUEST_TIMEOUT, Topic, failed, is_dropped_within};
+use super::{REQUEST_TIMEOUT, Topic, failed, is_dropped_within, locked};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
@@ -92,10 +92,6 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn said(&self) -> MutexGuard<'_, DirectoryEntries> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn send(&self, key: &str, value: Option<&[u8]>, probe: Option<Probe>) {
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(probe))
             .partition(0)
@@ -117,7 +113,7 @@ impl Speaker {
 
     /// Writes all entries of this node again, for readers of a topic that was created again.
     fn repeat_all(&self) {
-        let DirectoryEntries { owners, nodes } = self.said().clone();
+        let DirectoryEntries { owners, nodes } = locked(&self.said).clone();
         for (partition, hint) in owners {
             self.say_value(&owner_key(partition), &hint);
         }
@@ -180,20 +176,20 @@ impl KafkaDirectory {
 #[async_trait]
 impl Directory for KafkaDirectory {
     async fn say_owner(&self, partition: Partition, hint: &Hint) {
-        self.speaker.said().owners.insert(partition, hint.clone());
+        locked(&self.speaker.said)
+            .owners
+            .insert(partition, hint.clone());
         self.speaker.say_value(&owner_key(partition), hint);
     }
 
     async fn say_node(&self, entry: &NodeEntry) {
-        self.speaker
-            .said()
-            .nodes
-            .insert(entry.node.clone(), entry.clone());
+        let node = entry.node.clone();
+        locked(&self.speaker.said).nodes.insert(node, entry.clone());
         self.speaker.say_value(&node_key(&entry.node), entry);
     }
 
     async fn say_gone(&self, node: &str) {
-        self.speaker.said().nodes.remove(node);
+        locked(&self.speaker.said).nodes.remove(node);
         self.speaker.send(&node_key(node), None, None);
         // Wait for it: this is mostly the last record that a process writes.
         let speaker = Arc::clone(&self.speaker);
@@ -334,13 +330,13 @@ impl Follower {
             }
             is_change
         });
-        give_way(&mut self.speaker.said(), heard);
+        give_way(&mut locked(&self.speaker.said), heard);
     }
 
     /// Writes this node's hint again if an older hint of another node was written after it.
     fn correct(&mut self) {
         for partition in std::mem::take(&mut self.heard.said_of) {
-            let newer = newer(&self.speaker.said(), &self.heard.known, partition).cloned();
+            let newer = newer(&locked(&self.speaker.said), &self.heard.known, partition).cloned();
             if let Some(hint) = newer {
                 self.speaker.say_value(&owner_key(partition), &hint);
             }

@@ -14,7 +14,7 @@ mod producer;
 mod statistics;
 mod topic;
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -90,7 +90,7 @@ impl KafkaLog {
         let permit = Arc::clone(&probing).acquire_owned().await.ok();
         blocking(move || {
             let kept = {
-                let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = locked(&probes);
                 let left: Vec<Left> = kept.iter().map(|probe| probe.left).collect();
                 // Open clients: the idle ones, and one for each held permit, including this one.
                 let may_connect = kept.len() <= probing.available_permits();
@@ -102,7 +102,7 @@ impl KafkaLog {
             };
             let result = work(&mut probe)?;
             probe.rest();
-            let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = locked(&probes);
             let idle = kept.iter().map(|probe| probe.left_at.elapsed());
             let idle: Vec<Duration> = idle.collect();
             let old: Vec<Probe> = kept.drain(..not_needed(&idle)).collect();
@@ -139,6 +139,10 @@ fn which(left: &[Left], place: Option<(Partition, Offset)>, may_connect: bool) -
     let may_take = place.is_none() || !may_connect;
     let last = || left.len().checked_sub(1).filter(|_| may_take);
     place.and_then(at).or_else(idle).or_else(last)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the other end of the channel is dropped, or will be within `wait`. A thread of a client

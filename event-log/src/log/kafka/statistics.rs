@@ -3,10 +3,12 @@
 //! Invariant: counters continue when a new client replaces an old one. Deliberately absent: names
 //! of brokers, topics and partitions, so that the number of metrics stays bounded.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::Statistics;
+
+use super::locked;
 
 /// How often a client reports, in milliseconds.
 pub(super) const EVERY_MS: &str = "5000";
@@ -63,7 +65,7 @@ impl Figures {
         let slowest = micros.max().unwrap_or_default();
         self.round_trip.set(slowest as f64 / 1e6);
         let now = counted(statistics);
-        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = locked(&self.before);
         for ((counter, now), before) in self.counters.iter().zip(now).zip(*before) {
             counter.increment(now.saturating_sub(before));
         }
