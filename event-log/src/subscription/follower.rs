@@ -76,8 +76,8 @@ pub struct Follower {
     /// each leader: the last place read under that leader. Records of a later leader continue the
     /// earlier ones only if the log still holds all of these places.
     unproven: VecDeque<Checkpoint>,
-    /// The last record read since the last batch.
-    last: Option<Last>,
+    /// The last record since the last batch that is not a commit to be handed out.
+    last_other: Option<Record>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
     /// The total size of the commits' records, in bytes.
@@ -85,15 +85,6 @@ pub struct Follower {
     orphans: OrphanCounts,
     /// Why the follower takes and hands out nothing more, for good.
     stopped: Option<Stop>,
-}
-
-/// Where the last record is kept.
-#[derive(Clone)]
-enum Last {
-    /// It is the record of the last commit.
-    Commit,
-    /// It is not a commit that counts.
-    Other(Record),
 }
 
 impl Follower {
@@ -116,7 +107,7 @@ impl Follower {
             },
             handed_out: from,
             chain,
-            last: None,
+            last_other: None,
             commits: Vec::new(),
             commits_bytes: 0,
             orphans: BTreeMap::new(),
@@ -188,14 +179,16 @@ impl Follower {
 
     /// Whether anything was read since the last batch.
     pub(super) fn has_read(&self) -> bool {
-        self.last.is_some()
+        self.last().is_some()
     }
 
+    /// The last record read since the last batch.
     fn last(&self) -> Option<&Record> {
-        match self.last.as_ref()? {
-            Last::Commit => self.commits.last().map(|placed| &placed.record),
-            Last::Other(record) => Some(record),
-        }
+        let commit = self.commits.last().map(|placed| &placed.record);
+        commit
+            .into_iter()
+            .chain(&self.last_other)
+            .max_by_key(|record| record.offset)
     }
 
     /// Takes the next record.
@@ -269,9 +262,8 @@ impl Follower {
                 commit,
                 is_checked,
             });
-            self.last = Some(Last::Commit);
         } else if !(is_orphan && self.chain.flaw.is(KnownBad::ProvesLastAcceptedOnly)) {
-            self.last = Some(Last::Other(record));
+            self.last_other = Some(record);
         }
         Ok(())
     }
@@ -353,7 +345,7 @@ impl Follower {
             return None;
         }
         let after = Checkpoint::new(&self.chain, self.last()?, self.last_recorded_at);
-        self.last = None;
+        self.last_other = None;
         self.commits_bytes = 0;
         Some(Batch {
             partition: self.chain.partition,

@@ -235,11 +235,8 @@ impl EventLog for KafkaLog {
     }
 
     fn membership(&self, options: &MembershipOptions) -> Result<Box<dyn Membership>, LogError> {
-        Ok(Box::new(KafkaMembership::join(
-            &self.topic,
-            self.partition_count,
-            options,
-        )?))
+        let member = KafkaMembership::join(&self.topic, self.partition_count, options)?;
+        Ok(Box::new(member))
     }
 
     async fn directory(&self, log: LogId) -> Result<Arc<dyn Directory>, LogError> {

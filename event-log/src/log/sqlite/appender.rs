@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use position::{Offset, Partition};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -56,15 +56,13 @@ struct SqliteSession {
 
 impl SqliteAppender {
     pub(super) async fn open(
-        path: &Path,
         address: &LogAddress,
         named: Arc<Named>,
         appended: Arc<Notify>,
     ) -> Result<Self, LogError> {
-        let lock = lock(path, address).await?;
+        let lock = lock(&named.path, address).await?;
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let writer = Writer {
-            options: options(path),
             connection: None,
             ends: HashMap::new(),
             named,
@@ -141,7 +139,6 @@ impl AppendSession for SqliteSession {
 }
 
 struct Writer {
-    options: SqliteConnectOptions,
     /// The connection, and the identities of the files beside the log's file that it uses.
     connection: Option<(SqliteConnection, Beside)>,
     /// The end of each partition after the last transaction; empty after a failed transaction.
@@ -203,7 +200,7 @@ impl Writer {
 
     async fn connect(&self) -> Result<(SqliteConnection, Beside), LogError> {
         self.named.require()?;
-        let connected = self.options.connect().await;
+        let connected = options(&self.named.path).connect().await;
         let mut connection = connected.map_err(failed("open the log's file"))?;
         // A read creates the files beside the log's file if they do not exist.
         bounds_of(&mut connection, Partition(0)).await?;

@@ -7,7 +7,7 @@
 mod appender;
 mod named;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,6 @@ const SCHEMA: &str = "
 /// A log in a SQLite file.
 pub(super) struct SqliteLog {
     place: LogPlace,
-    path: PathBuf,
     partition_count: u32,
     pool: SqlitePool,
     named: Arc<Named>,
@@ -114,7 +113,6 @@ impl SqliteLog {
         let appended = Arc::new(Notify::new());
         Ok(Self {
             place: place.clone(),
-            path: path.to_owned(),
             partition_count,
             pool,
             named,
@@ -207,7 +205,6 @@ impl EventLog for SqliteLog {
 
     fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {
         Ok(Box::new(SqliteReader {
-            options: options(&self.path),
             connection: None,
             version: None,
             is_check_owed: true,
@@ -220,7 +217,7 @@ impl EventLog for SqliteLog {
 
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
         let (named, appended) = (Arc::clone(&self.named), Arc::clone(&self.appended));
-        let appender = SqliteAppender::open(&self.path, self.address(), named, appended).await?;
+        let appender = SqliteAppender::open(self.address(), named, appended).await?;
         Ok(Arc::new(appender))
     }
 }
@@ -336,7 +333,6 @@ fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
 }
 
 struct SqliteReader {
-    options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
     /// SQLite's counter of changes made through other connections, as last read.
     version: Option<i64>,
@@ -354,7 +350,7 @@ impl SqliteReader {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let connected = self.options.connect().await;
+                let connected = options(&self.named.path).connect().await;
                 let connection = connected.map_err(failed("open the log"))?;
                 self.connection.insert(connection)
             }

@@ -31,7 +31,7 @@ fn id_of(metadata: &Metadata) -> FileId {
 /// The file that was opened, and whether the path has named it ever since.
 #[derive(Debug)]
 pub(super) struct Named {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     opened: FileId,
     /// The largest length seen, in bytes. Records are never deleted, so the file never shrinks.
     length: AtomicU64,
