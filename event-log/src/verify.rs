@@ -178,10 +178,7 @@ pub async fn verify(
             records.iter().for_each(|record| auditor.take(record));
             progress(read, total.max(read));
         }
-        let (part, mismatches, log_id) = auditor.finish(report.log_id);
-        report.log_id = report.log_id.or(log_id);
-        report.partitions.push(part);
-        report.mismatches.extend(mismatches);
+        auditor.finish(&mut report);
     }
     Ok(report)
 }
@@ -274,12 +271,12 @@ impl Auditor<'_> {
         self.report.recorded = Some((first, commit.recorded_at));
     }
 
-    fn finish(mut self, log: Option<LogId>) -> (PartitionReport, Vec<Mismatch>, Option<LogId>) {
+    fn finish(mut self, whole: &mut Report) {
         self.report.position = self.chain.position;
         self.report.head = self.chain.head;
         self.report.term = self.chain.term;
         self.report.streams = self.streams.versions.len() as u64;
-        if let (Some(log), Some(own)) = (log, self.chain.log)
+        if let (Some(log), Some(own)) = (whole.log_id, self.chain.log)
             && log != own
             && self.report.damage.is_none()
         {
@@ -287,9 +284,11 @@ impl Auditor<'_> {
             self.report.damage = Some(reason);
             self.report.damage_offset = Some(self.report.first_offset);
         }
+        whole.log_id = whole.log_id.or(self.chain.log);
         let known = self.known.iter();
-        let mismatches = known.filter_map(|known| self.compare(known)).collect();
-        (self.report, mismatches, self.chain.log)
+        let mismatches = known.filter_map(|known| self.compare(known));
+        whole.mismatches.extend(mismatches);
+        whole.partitions.push(self.report);
     }
 
     fn compare(&self, known: &HeldCheckpoint) -> Option<Mismatch> {

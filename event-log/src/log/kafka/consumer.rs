@@ -13,7 +13,7 @@ use position::{Offset, Partition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList};
 use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
@@ -40,12 +40,17 @@ const ROOM_SIZE: usize = 64 << 10;
 const AHEAD_MAX: usize = 4;
 /// How long a follower's thread waits before it checks whether to stop.
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// How long the brokers may delay the answer to a probe at the end of the log, in milliseconds.
+/// How long the brokers may delay their answer at the end of a topic, in milliseconds.
+pub(super) const FOLLOW_WAIT_MS: &str = "500";
 const PROBE_WAIT_MS: &str = "10";
 
-fn consumer(topic: &Topic, wait_ms: &str, ahead_kb: &str) -> Result<BaseConsumer, LogError> {
-    topic
-        .client()
+/// A client that reads what is assigned to it, joins no group and commits no offset.
+pub(super) fn consumer(
+    mut config: ClientConfig,
+    wait_ms: &str,
+    ahead_kb: &str,
+) -> Result<BaseConsumer, LogError> {
+    config
         .set("group.id", "annals-unused")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -201,7 +206,7 @@ impl Left {
 impl Probe {
     pub(super) fn connect(topic: &Topic) -> Result<Self, LogError> {
         Ok(Self {
-            consumer: consumer(topic, PROBE_WAIT_MS, PROBE_AHEAD_KB)?,
+            consumer: consumer(topic.client(), PROBE_WAIT_MS, PROBE_AHEAD_KB)?,
             topic: topic.name.clone(),
             assigned: None,
             left: Left::Nowhere,
@@ -280,9 +285,7 @@ impl Probe {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => at_end = true,
                 Some(Err(error)) => return Err(read_error(error, partition, from)),
-                None => {
-                    return Err(LogError::unavailable("read the topic", "no answer in time"));
-                }
+                None => return Err(LogError::unavailable("read the topic", "no answer in time")),
             }
         }
         if !at_end {
@@ -393,7 +396,7 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     pub(super) fn open(topic: &Topic, from: &[(Partition, Offset)]) -> Result<Self, LogError> {
-        let consumer = consumer(topic, "500", FOLLOW_AHEAD_KB)?;
+        let consumer = consumer(topic.client(), FOLLOW_WAIT_MS, FOLLOW_AHEAD_KB)?;
         assign(&consumer, &topic.name, from)?;
         let (sender, reads) = mpsc::channel(AHEAD_MAX);
         std::thread::Builder::new()

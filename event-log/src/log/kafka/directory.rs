@@ -21,11 +21,14 @@ use rdkafka::{
 };
 use tokio::sync::{oneshot, watch};
 
+use super::consumer::{FOLLOW_WAIT_MS, consumer};
 use super::hints::{Heard, give_way, newer, node_key, owner_key};
 use super::{REQUEST_TIMEOUT, Topic, failed, is_dropped_within, locked};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
+/// How much the follower's client fetches ahead at most, in kilobytes.
+const FOLLOW_AHEAD_KB: &str = "1024";
 /// How many records may wait to be written.
 const QUEUE_RECORDS_MAX: &str = "10000";
 /// How long a record may wait to be written, in milliseconds.
@@ -257,16 +260,11 @@ impl Follower {
                 .map_err(failed("make the directory's topic"))?;
             runtime.block_on(self.topic.ensure_owners())?;
         }
-        let consumer: BaseConsumer = directory_client(&self.topic)
-            .set("group.id", "annals-unused")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
-            .set("fetch.error.backoff.ms", "50")
-            .set("queued.max.messages.kbytes", "1024")
-            .create()
-            .map_err(failed("make a Kafka consumer"))?;
+        let consumer = consumer(
+            directory_client(&self.topic),
+            FOLLOW_WAIT_MS,
+            FOLLOW_AHEAD_KB,
+        )?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.speaker.topic, 0, KafkaOffset::Beginning)
             .and_then(|()| consumer.assign(&list))

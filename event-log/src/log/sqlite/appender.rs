@@ -88,9 +88,7 @@ async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 tokio::time::sleep(LOCK_RETRY_EVERY).await;
             }
-            Err(TryLockError::WouldBlock) => {
-                return Err(LogError::Locked(address.clone()));
-            }
+            Err(TryLockError::WouldBlock) => return Err(LogError::Locked(address.clone())),
             Err(TryLockError::Error(error)) => {
                 return Err(LogError::unavailable("lock the file beside the log", error));
             }
