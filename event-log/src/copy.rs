@@ -68,9 +68,6 @@ pub enum CopyError {
 }
 
 /// Copies the log `from` to the place `to`, and creates the target's store if there is none.
-///
-/// # Errors
-/// [`CopyError`].
 pub async fn copy(
     from: &dyn EventLog,
     to: impl Into<LogPlace>,

@@ -17,7 +17,6 @@ use crate::record::{ClaimHeaders, RECORD_VERSION};
 
 /// How long a new store may take until it answers for all its partitions.
 const SETTLE_WAIT: Duration = Duration::from_secs(15);
-/// The time between two attempts meanwhile.
 const SETTLE_RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// How a log is created.
@@ -51,9 +50,6 @@ pub enum CreateError {
 }
 
 /// Creates a log, or finishes a log whose creation was interrupted; `true` if anything was written.
-///
-/// # Errors
-/// [`CreateError`].
 pub async fn create(
     place: impl Into<LogPlace>,
     options: &CreateOptions,

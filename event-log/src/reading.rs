@@ -80,7 +80,6 @@ impl Request {
 struct Reread {
     /// The chain after the records that were read again.
     chain: Chain,
-    /// The next offset to be read.
     next: Offset,
     /// The proven place that the chain must come to.
     to: Checkpoint,
@@ -360,7 +359,6 @@ impl<M> Reader<M> {
         self.hold(nothing, moment)
     }
 
-    /// Keeps a chunk until a proof shows that it continues what was folded.
     fn hold(&mut self, chunk: Chunk, moment: M) -> Step<M> {
         self.held = Some((chunk, moment));
         self.ask_for_proof()
@@ -389,7 +387,6 @@ impl<M> Reader<M> {
         None
     }
 
-    /// Asks the log for its record at the present place.
     fn ask_for_proof(&mut self) -> Step<M> {
         self.is_suspicious = false;
         self.to_prove = self.place();
@@ -456,7 +453,6 @@ impl<M> Reader<M> {
         self.read_on()
     }
 
-    /// Takes a chunk of the second reading.
     fn read_again(&mut self, mut reread: Reread, chunk: &Chunk) -> Step<M> {
         for record in &chunk.records {
             match reread.judge(self.seen.as_ref(), record) {

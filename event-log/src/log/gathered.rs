@@ -7,9 +7,8 @@ use position::{Offset, Partition};
 use super::Chunk;
 use crate::record::Record;
 
-/// How many records one read returns at most.
 const RECORDS_MAX: usize = 2_000;
-/// How many bytes of records one read returns at most; the last record may exceed this.
+/// The last record of a read may exceed this.
 const BYTES_MAX: usize = 4 << 20;
 
 /// Chunks of several partitions while they are filled, in the order of their first records.
@@ -30,7 +29,6 @@ impl Gathered {
         chunks.rfind(|chunk| chunk.partition == partition)
     }
 
-    /// Adds the next record of a partition.
     pub(super) fn push(&mut self, partition: Partition, record: Record) {
         self.records += 1;
         self.bytes += record.size();

@@ -109,7 +109,6 @@ impl Subscription {
     }
 }
 
-/// The log, its reader, and the followers that it is read for.
 struct Drive {
     log: Arc<dyn EventLog>,
     reader: Option<Box<dyn LogReader>>,

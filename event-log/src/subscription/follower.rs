@@ -80,7 +80,6 @@ pub struct Follower {
     last_other: Option<Record>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
-    /// The total size of the commits' records, in bytes.
     commits_bytes: usize,
     orphans: OrphanCounts,
     /// Why the follower takes and hands out nothing more, for good.
@@ -172,7 +171,6 @@ impl Follower {
         self.commits.len()
     }
 
-    /// How many bytes the records of the waiting commits have.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.commits_bytes
     }

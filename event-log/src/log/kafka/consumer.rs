@@ -22,11 +22,9 @@ use crate::log::gathered::Gathered;
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Header, Headers, Record};
 
-/// How much a follower's client fetches ahead at most, in kilobytes.
 const FOLLOW_AHEAD_KB: &str = "8192";
-/// How much a probe's client fetches ahead at most, in kilobytes. An idle probe fetches until it
-/// holds this much, so each part of the log that was read once would stay in memory with this much
-/// after it.
+/// An idle probe fetches until it holds this much, so each part of the log that was read once would
+/// stay in memory with this much after it.
 const PROBE_AHEAD_KB: &str = "1024";
 /// How long a client that has fetched enough ahead waits before it checks whether to fetch more, in
 /// milliseconds. With the library's default it pauses for a second whenever its reader is faster
@@ -106,7 +104,6 @@ fn record_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Record {
     }
 }
 
-/// Copies bytes into `room`, after the bytes that are there.
 fn copy(room: &mut BytesMut, bytes: &[u8]) -> Bytes {
     room.extend_from_slice(bytes);
     room.split().freeze()
@@ -118,7 +115,6 @@ fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
 
-/// The headers of a message. Their names may be any bytes.
 fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is valid; on success `list` points to headers that it owns.
@@ -174,7 +170,6 @@ fn read_error(error: KafkaError, partition: Partition, offset: Offset) -> LogErr
 pub(super) struct Probe {
     consumer: BaseConsumer,
     topic: String,
-    /// The partition that is assigned to the client.
     assigned: Option<Partition>,
     /// Where the next record can be read without a seek.
     pub(super) left: Left,

@@ -27,9 +27,7 @@ use super::{REQUEST_TIMEOUT, Topic, failed, is_dropped_within, locked};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
-/// How much the follower's client fetches ahead at most, in kilobytes.
 const FOLLOW_AHEAD_KB: &str = "1024";
-/// How many records may wait to be written.
 const QUEUE_RECORDS_MAX: &str = "10000";
 /// How long a record may wait to be written, in milliseconds.
 const SAY_WITHIN_MS: &str = "10000";

@@ -12,7 +12,6 @@ use position::{LogId, Partition};
 
 use crate::directory::{DirectoryEntries, Hint, NodeEntry};
 
-/// How many bytes a value may have.
 const VALUE_BYTES_MAX: usize = 16 << 10;
 /// How many nodes are kept at most; entries of further nodes are ignored.
 const NODES_MAX: usize = 1_000;
@@ -32,7 +31,6 @@ pub(super) enum Unread {
     Key,
     #[error("its value does not fit its key")]
     Value,
-    /// There are `NODES_MAX` nodes already.
     #[error("there are too many nodes")]
     TooMany,
     /// The hint is about another log. Such hints are left if the log's topic was deleted and
@@ -53,7 +51,6 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// No entry was read yet.
     pub(super) fn of(log: LogId) -> Self {
         Self {
             log,

@@ -231,7 +231,6 @@ pub(in crate::log) async fn fall_silent(
     .await
 }
 
-/// What the thread works with.
 struct Member {
     config: ClientConfig,
     topic: String,
@@ -280,7 +279,6 @@ impl Member {
         }
     }
 
-    /// Polls the client until it fails for good or the member is stopped.
     fn poll(&self, consumer: &BaseConsumer<Noting>, stop: &mpsc::Receiver<()>) {
         let mut complaint: Option<(Option<RDKafkaErrorCode>, u64)> = None;
         while !is_dropped_within(Duration::ZERO, stop) {

@@ -38,9 +38,7 @@ use producer::KafkaAppender;
 /// that a broker may be silent before the controller replaces it
 /// (`broker.session.timeout.ms`, 9 s).
 const DEPOSED_LEADER_MAX: Duration = Duration::from_secs(10);
-/// The time between two looks meanwhile.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// How long a request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proof or a gap read may wait for a broker. A broker that does not answer must not
 /// keep the clients from partitions whose leaders answer.
@@ -54,7 +52,6 @@ const PROBES_MIN: usize = 2;
 /// partitions move.
 const PROBE_IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// A log in a Kafka topic.
 pub(super) struct KafkaLog {
     place: LogPlace,
     topic: Topic,

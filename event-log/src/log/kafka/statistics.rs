@@ -22,7 +22,6 @@ const COUNTERS: [&str; 6] = [
     "annals_kafka_disconnects_total",
 ];
 
-/// The metrics of one client.
 pub(super) struct Figures {
     counters: [Counter; COUNTERS.len()],
     queued_records: Gauge,

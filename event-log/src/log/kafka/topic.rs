@@ -94,7 +94,6 @@ fn timeouts() -> AdminOptions {
         .request_timeout(Some(REQUEST_TIMEOUT))
 }
 
-/// The settings of a new topic for the directory.
 fn owners(name: &str, replication: i32) -> NewTopic<'_> {
     let mut topic = NewTopic::new(name, 1, TopicReplication::Fixed(replication));
     topic.config.extend(OWNERS);

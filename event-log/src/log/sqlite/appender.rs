@@ -23,13 +23,11 @@ use crate::record::NewRecord;
 
 /// How long to wait for another writer that is releasing the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// The time between two attempts meanwhile.
 const LOCK_RETRY_EVERY: Duration = Duration::from_millis(20);
 /// How many appends may wait for the writing task.
 const QUEUE_MAX: usize = 16_384;
 /// How many appends one transaction takes at most.
 const GROUP_MAX: usize = 2_048;
-/// How many rows one statement inserts at most.
 const ROWS_PER_STATEMENT: usize = 64;
 
 struct Append {
@@ -74,7 +72,6 @@ impl SqliteAppender {
     }
 }
 
-/// Takes the lock. Waits a little for another writer that is releasing it.
 async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
     // One lock for the file, whatever path names it.
     let path = path.canonicalize().map_err(failed("find the log's file"))?;

@@ -50,7 +50,6 @@ const SCHEMA: &str = "
         \"offset\" INTEGER GENERATED ALWAYS AS (id & 1099511627775) VIRTUAL);
 ";
 
-/// A log in a SQLite file.
 pub(super) struct SqliteLog {
     place: LogPlace,
     partition_count: u32,
@@ -262,8 +261,6 @@ async fn read_from(
     Ok(chunk)
 }
 
-/// # Errors
-/// `OffsetGone` if `from` lies below the first offset or above the end.
 async fn require_kept(
     connection: &mut SqliteConnection,
     partition: Partition,
