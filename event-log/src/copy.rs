@@ -1,5 +1,4 @@
-//! Copies a log: every record in order, also orphans, and at the end a claim that names the source
-//! and its heads.
+//! Copies a log: every record in order, also orphans, then a claim that names source and heads.
 //!
 //! Invariant: an interrupted copy goes on where it stopped, and only if the target is the beginning
 //! of the source. Nobody may write to the source or the target during the copy.

@@ -16,8 +16,7 @@ pub enum KnownBad {
     /// The owner answers on an acknowledgement at the offset right after the last verified one,
     /// although the record is not the oldest in flight.
     AnswersNotTheOldest,
-    /// The owner calls its record an orphan because another record stands before it, without
-    /// folding that record.
+    /// The owner calls its record an orphan without folding the record that stands before it.
     CallsOrphanByGap,
     /// After a doubt, the owner looks once at the log's end instead of claiming again.
     LooksOnceAfterDoubt,

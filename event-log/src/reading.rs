@@ -31,8 +31,7 @@ pub enum Step<M> {
     Wait,
     /// Read the log from this offset on, and report with [`Reader::read`].
     Read(Offset),
-    /// Look at the log's end and at the record at this offset, and report with
-    /// [`Reader::proven`].
+    /// Look at the log's end and the record at this offset, and report with [`Reader::proven`].
     Prove(Offset),
     /// Fold the records that are not folded yet, then call [`Reader::folded`].
     Fold(Chunk, M),
@@ -127,8 +126,7 @@ impl Reread {
 pub struct Reader<M> {
     /// The chain as folded so far.
     pub chain: Chain,
-    /// The last record that was folded, read or acknowledged; absent: none since
-    /// [`Self::go_to`].
+    /// The last record that was folded, read or acknowledged; absent: none since `go_to`.
     pub last: Option<Record>,
     /// The latest time at which a commit of the partition was recorded.
     pub last_recorded_at: Option<Timestamp>,

@@ -15,8 +15,7 @@ use crate::log::{EventLog, LogError, Pieces};
 use crate::record::Record;
 use crate::verdict::{self, Content, StreamVersions};
 
-/// How many orphans of a partition, and how many unreadable events, are listed with their places at
-/// most.
+/// How many orphans, and how many unreadable events, of a partition are listed with their places.
 const LISTED_MAX: usize = 100;
 
 /// What was found in a log.

@@ -86,8 +86,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether every other try in this process will fail, too, because the log is no longer the log
-    /// that was opened.
+    /// Whether every other try in this process fails, too: the log is not the one that was opened.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Replaced(_))

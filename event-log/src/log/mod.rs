@@ -179,8 +179,7 @@ pub trait Appender: Send + Sync + 'static {
 
 /// The way to append under one claim.
 pub trait AppendSession: Send + Sync + 'static {
-    /// Hands over a record. `done` is called when the record is durable or when its fate is in
-    /// doubt.
+    /// Hands over a record. `done` is called when the record is durable or its fate is in doubt.
     ///
     /// # Errors
     /// `Full`: the record was not taken; try again a little later. `Closed` and all other errors:

@@ -33,8 +33,7 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 /// Why a subscription ended or paused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscriptionError {
-    /// One partition must not be read any further. This is reported once; the other partitions go
-    /// on with the next call.
+    /// One partition is read no further. This is reported once; the others go on with the next call.
     #[error(transparent)]
     Stop(#[from] Stop),
     /// The log did not answer. The same subscription can be asked again; it proves first.
@@ -192,8 +191,7 @@ impl Drive {
             || followers().map(Follower::waiting_bytes).sum::<usize>() >= AHEAD_BYTES_MAX
     }
 
-    /// Reads once and returns the number of records. After an error, the next call opens a new
-    /// reader.
+    /// Reads once and counts the records. After an error, the next call opens a new reader.
     async fn read(&mut self, wait: Duration) -> Result<usize, SubscriptionError> {
         let read = self.try_read(wait).await;
         if read.is_err() {
@@ -302,8 +300,7 @@ async fn open(
     let mut from = Vec::with_capacity(followers.len());
     for (&partition, follower) in followers {
         let next = match follower.next_offset() {
-            // The first offset need not be 0: the topic may have held other records before, now
-            // deleted.
+            // The first offset need not be 0: records that the topic held before may be deleted.
             Offset(0) => log.bounds(partition).await?.first,
             next => next,
         };

@@ -14,8 +14,7 @@ use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{Kind, Record};
 use crate::verdict::{self, Content, StreamVersions, Streams as _};
 
-/// How many stream versions a follower keeps, to check that each commit follows its stream's
-/// version.
+/// How many streams' versions a follower keeps, to check that commits follow them.
 const VERSIONS_MAX: usize = 100_000;
 
 /// An accepted commit and its place.
@@ -57,8 +56,7 @@ pub struct Batch {
 pub enum ProofNeed {
     /// Nothing asks for one.
     None,
-    /// Only foreign records ask for one. It is made at most once a second, and the batch waits for
-    /// it.
+    /// Only foreign records ask for one: made at most once a second, and the batch waits for it.
     Foreign,
     /// One is due now.
     Due,
@@ -275,8 +273,7 @@ impl Follower {
         }
     }
 
-    /// Whether another leader served this record than the record before it. `false` if there is no
-    /// record before it.
+    /// Whether another leader served the record before this one, if there is one.
     fn is_of_another_leader(&self, record: &Record) -> bool {
         let last = self.last().map(|record| record.leader_epoch);
         let before = last.or_else(|| Some(self.handed_out.as_ref()?.leader_epoch));
@@ -305,8 +302,7 @@ impl Follower {
         }
     }
 
-    /// The places at which the log must be compared with what was read, in this order, while a
-    /// proof is needed.
+    /// Where the log must be compared with what was read, in this order, while a proof is needed.
     #[must_use]
     pub fn places_to_prove(&self) -> Vec<Offset> {
         self.unproven.iter().map(|place| place.offset).collect()

@@ -16,8 +16,7 @@ use rdkafka::metadata::Metadata;
 use super::{REQUEST_TIMEOUT, blocking, failed, locked};
 use crate::log::{KafkaSecurity, LogError, Sasl, SaslMechanism, Tls};
 
-/// How long the first attempt to reach a broker may take; each further attempt may take twice as
-/// long.
+/// How long the first attempt to reach a broker may take; each further one may take twice as long.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a request may go unanswered before its connection is given up, in milliseconds. If a
 /// machine or a network is gone without closing its connections, only this timeout notices. The

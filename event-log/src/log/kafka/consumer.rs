@@ -210,8 +210,7 @@ impl Probe {
     }
 
     /// Stops the client from fetching, unless a reader will most likely continue with it. At the
-    /// end of a partition the client would otherwise ask a broker a hundred times a second for
-    /// more.
+    /// end of a partition it would otherwise ask a broker for more a hundred times a second.
     pub(super) fn rest(&mut self) {
         self.left_at = Instant::now();
         if self.left.reads_on() || self.assigned.take().is_none() {
@@ -271,8 +270,7 @@ impl Probe {
                     let record = record_of(&message, &mut room);
                     next = record.offset.next();
                     gathered.push(partition, record);
-                    // Without this check, the brokers would delay their answer that nothing
-                    // follows.
+                    // Otherwise the brokers would delay their answer that nothing follows.
                     at_end = !goes_on && self.heard_end(partition) == Some(next);
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) if goes_on => {
@@ -308,9 +306,8 @@ impl Probe {
         u64::try_from(end).ok().filter(|_| is_known).map(Offset)
     }
 
-    /// Single records as they are now. Records that stand close together are read in one go. What
-    /// the client fetched ahead in an earlier call proves nothing, because it may be gone from the
-    /// log.
+    /// Single records as they are now; those that stand close together are read in one go. What the
+    /// client fetched ahead in an earlier call proves nothing: it may be gone from the log.
     pub(super) fn read_at(
         &mut self,
         partition: Partition,

@@ -1,5 +1,4 @@
-//! The records of the directory's topic: their keys and values, and the entries that a reader takes
-//! from them.
+//! The records of the directory's topic: keys, values, and the entries that a reader takes.
 //!
 //! Invariant: whatever is in the topic, the known entries stay bounded and belong to the log that
 //! is asked for. The last record of a key wins, because that is the record that compaction keeps. A
@@ -33,8 +32,7 @@ pub(super) enum Unread {
     Value,
     #[error("there are too many nodes")]
     TooMany,
-    /// The hint is about another log. Such hints are left if the log's topic was deleted and
-    /// created again.
+    /// Such hints are left if the log's topic was deleted and created again.
     #[error("it is about another log")]
     OtherLog,
 }
@@ -44,9 +42,8 @@ pub(super) enum Unread {
 pub(super) struct Heard {
     log: LogId,
     pub(super) known: DirectoryEntries,
-    /// The partitions of which a hint was read. Compaction keeps the last record of a key and drops
-    /// earlier ones, which may have been newer hints. So the node that wrote a newer hint writes it
-    /// again.
+    /// The partitions of which a hint was read. Compaction keeps the last record of a key, and an
+    /// earlier one may have been a newer hint; so the node that wrote that hint writes it again.
     pub(super) said_of: BTreeSet<Partition>,
 }
 

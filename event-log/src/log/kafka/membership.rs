@@ -54,8 +54,7 @@ impl Noting {
         let elements = list.elements();
         let partitions = elements.iter().filter_map(|element| {
             let number = u32::try_from(element.partition()).ok()?;
-            // A log's partition count never changes, so ignore partitions that were added to the
-            // topic.
+            // A log's partition count never changes: ignore partitions added to the topic.
             (number < self.partition_count).then_some(Partition(number))
         });
         self.assigned.send_modify(|assigned| {
@@ -180,8 +179,7 @@ fn config(topic: &Topic, options: &MembershipOptions) -> ClientConfig {
         .clamp(*HEARTBEAT.start(), *HEARTBEAT.end())
         .min(session.as_millis() / 3)
         .max(1);
-    // How long the group waits for a member to rejoin. The client requires at least the session
-    // timeout.
+    // How long the group waits for a member to rejoin; the client requires at least the session.
     let rejoin_within = session.max(REJOIN_WITHIN_MIN);
     let mut config = topic.client();
     config
@@ -262,8 +260,7 @@ impl Member {
             match consumer {
                 Ok(consumer) => {
                     self.poll(&consumer, stop);
-                    // The drop closes the client. That leaves the group and notes the lost
-                    // partitions.
+                    // This closes the client, which leaves the group and notes what it lost.
                     drop(consumer);
                     let assigned = &self.noting.assigned;
                     assigned.send_modify(|assigned| assigned.partitions.clear());

@@ -48,8 +48,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 const PROBES_MAX: usize = 16;
 /// How many of these clients stay open even if they are idle.
 const PROBES_MIN: usize = 2;
-/// How long further idle clients stay open. Many clients are needed at the start and when
-/// partitions move.
+/// How long further idle clients stay open. Many are needed at the start and when partitions move.
 const PROBE_IDLE_MAX: Duration = Duration::from_secs(30);
 
 pub(super) struct KafkaLog {
@@ -74,8 +73,7 @@ impl KafkaLog {
         })
     }
 
-    /// Runs `work` with a client that reads on at `place`, or without a place with one for a single
-    /// look.
+    /// Runs `work` with a client that reads on at `place`; without a place, with one for a look.
     async fn probe<T: Send + 'static>(
         &self,
         place: Option<(Partition, Offset)>,
@@ -209,8 +207,7 @@ impl EventLog for KafkaLog {
         loop {
             let look = move |probe: &mut Probe| probe.look(partition, offset, again);
             let (Bounds { first, end }, found) = self.probe(None, look).await?;
-            // Records below the first offset were deleted by retention and stay gone under any
-            // leader.
+            // What retention deleted stays gone under any leader.
             let is_certain = offset < first || Instant::now() >= certain_at;
             if found.is_some() || is_certain {
                 return Ok((end, found));

@@ -53,8 +53,7 @@ impl Figures {
         }
     }
 
-    // The figures are for people. The precision that a float loses in a large count does not
-    // matter.
+    // The figures are for people: what a float loses of a large count does not matter.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn take(&self, statistics: &Statistics) {
         self.queued_records.set(statistics.msg_cnt as f64);

@@ -231,8 +231,7 @@ async fn bounds_of(
     connection: &mut SqliteConnection,
     partition: Partition,
 ) -> Result<Bounds, LogError> {
-    // Two subqueries, because each is one search in the B-tree. MIN and MAX in one query would
-    // scan.
+    // Each subquery is one search in the B-tree; MIN and MAX in one query would scan.
     let ends = "SELECT (SELECT MIN(id) FROM record WHERE id >= ?1 AND id < ?2), \
                        (SELECT MAX(id) FROM record WHERE id >= ?1 AND id < ?2)";
     let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(ends)
@@ -379,8 +378,7 @@ impl SqliteReader {
             }
         }
         if let Some(last) = gathered.chunks.last().filter(|_| !at_end) {
-            // The other partitions first, so that they do not wait for as long as this one has
-            // more.
+            // The other partitions first, so that they do not wait while this one has more.
             let is_last = |(partition, _): &(Partition, Offset)| *partition == last.partition;
             let last = self.next.iter().position(is_last).unwrap_or_default();
             self.next.rotate_left(last + 1);

@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::log::LogError;
 use crate::log::error::failed;
 
-/// The files beside the log's file: SQLite keeps committed data in the first, and the second is the
-/// index of it.
+/// The files beside the log's file: committed data of SQLite, and the index of it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// What identifies a file apart from its path: its device and its inode.
@@ -76,8 +75,7 @@ impl Named {
         Ok(())
     }
 
-    /// Like [`Self::require`], and also checks that the files beside the log's file are those in
-    /// `beside`.
+    /// As [`Self::require`], and the files beside the log's file must be those in `beside`, too.
     pub(super) fn require_with(&self, beside: &Beside) -> Result<(), LogError> {
         self.require()?;
         for (suffix, opened) in BESIDE.into_iter().zip(beside.0) {
