@@ -168,9 +168,6 @@ pub struct Appended {
 pub trait Appender: Send + Sync + 'static {
     /// Opens a way to append under one claim. Every claim needs a new session. A session whose
     /// client failed takes no more records, ever, so that no record follows a record that was lost.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     fn session(&self) -> Result<Arc<dyn AppendSession>, LogError>;
 
     /// Waits up to `wait` until every record that was handed over has an answer.
