@@ -263,11 +263,9 @@ impl Auditor<'_> {
             Outcome::Rejected => self.report.rejected += 1,
         }
         self.report.events += commit.events.len() as u64;
-        let first = self
-            .report
-            .recorded
-            .map_or(commit.recorded_at, |(first, _)| first);
-        self.report.recorded = Some((first, commit.recorded_at));
+        let last = commit.recorded_at;
+        let (first, _) = self.report.recorded.unwrap_or((last, last));
+        self.report.recorded = Some((first, last));
     }
 
     fn finish(mut self, whole: &mut Report) {

@@ -262,9 +262,8 @@ impl Drive {
         let held_back = followers.filter(|(_, one)| one.proof_need() == ProofNeed::Foreign);
         let waits = held_back.map(|(partition, _)| {
             let last = self.last_proof.get(partition);
-            last.map_or(Duration::ZERO, |at| {
-                FOREIGN_PROOF_EVERY.saturating_sub(at.elapsed())
-            })
+            let since = last.map_or(Duration::MAX, Instant::elapsed);
+            FOREIGN_PROOF_EVERY.saturating_sub(since)
         });
         waits.min().unwrap_or(Duration::MAX)
     }

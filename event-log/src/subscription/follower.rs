@@ -181,10 +181,8 @@ impl Follower {
     /// The last record read since the last batch.
     fn last(&self) -> Option<&Record> {
         let commit = self.commits.last().map(|placed| &placed.record);
-        commit
-            .into_iter()
-            .chain(&self.last_other)
-            .max_by_key(|record| record.offset)
+        let both = commit.into_iter().chain(&self.last_other);
+        both.max_by_key(|record| record.offset)
     }
 
     /// Takes the next record.

@@ -34,7 +34,7 @@ const AHEAD_PAUSE_MS: &str = "10";
 /// allocation for each part of each record would cost more, and another thread would have to free
 /// it. Whoever keeps one part of a record keeps the whole piece alive.
 const ROOM_SIZE: usize = 64 << 10;
-/// How many reads a follower's thread is ahead.
+/// How many reads a follower's thread is ahead at most.
 const AHEAD_MAX: usize = 4;
 /// How long a follower's thread waits before it checks whether to stop.
 const POLL_EVERY: Duration = Duration::from_millis(100);

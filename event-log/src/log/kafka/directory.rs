@@ -258,11 +258,8 @@ impl Follower {
                 .map_err(failed("make the directory's topic"))?;
             runtime.block_on(self.topic.ensure_owners())?;
         }
-        let consumer = consumer(
-            directory_client(&self.topic),
-            FOLLOW_WAIT_MS,
-            FOLLOW_AHEAD_KB,
-        )?;
+        let config = directory_client(&self.topic);
+        let consumer = consumer(config, FOLLOW_WAIT_MS, FOLLOW_AHEAD_KB)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.speaker.topic, 0, KafkaOffset::Beginning)
             .and_then(|()| consumer.assign(&list))
