@@ -212,7 +212,6 @@ impl From<CopyError> for Failure {
     fn from(error: CopyError) -> Self {
         let exit = match &error {
             CopyError::Log(error) => of_log(error),
-            CopyError::Create(error) => of_create(error),
             CopyError::Stop(stop) => of_stop(stop),
             CopyError::Unclaimed(_) => Exit::Unprepared,
             CopyError::Partitions { .. } | CopyError::OtherTarget { .. } => Exit::Failed,

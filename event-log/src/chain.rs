@@ -19,8 +19,7 @@ use crate::record::{self, ClaimHeaders, CommitHeaders, Kind, RECORD_VERSION, Rec
 /// How far above the current term a claim may be.
 pub const TERM_STEP_MAX: u64 = 1_000;
 
-/// Damaged places that an operator has examined and that readers therefore pass, each with a
-/// reason.
+/// Damaged places that an operator has examined and readers therefore pass, each with a reason.
 ///
 /// At an acknowledged place, an unlinked commit is accepted as it stands and the chain goes on from
 /// it; an unclaimed commit is left out. In both cases every reader freezes the stream that the

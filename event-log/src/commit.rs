@@ -144,8 +144,7 @@ impl Commit {
     /// # Errors
     /// [`CommitError`]. For an accepted record this is damage.
     pub fn read(key: &[u8], value: &[u8]) -> Result<Self, CommitError> {
-        // Check UTF-8 once for the whole value. If it were read from bytes, each string would be
-        // checked separately.
+        // Check UTF-8 once for the whole value; a reader of bytes checks each string separately.
         let text = std::str::from_utf8(value).map_err(serde_json::Error::custom)?;
         let commit = match written::read(text) {
             Some(commit) => commit,
@@ -195,8 +194,7 @@ impl Commit {
         event.occurred_at.unwrap_or_else(|| self.asked_at())
     }
 
-    /// The business time of the command itself: the time that the client gave, otherwise the time
-    /// of recording.
+    /// The command's own business time: the client's, otherwise the time of recording.
     #[must_use]
     pub fn asked_at(&self) -> Timestamp {
         self.command.occurred_at.unwrap_or(self.recorded_at)

@@ -1,5 +1,4 @@
-//! Copies a log: every record in order, also orphans, and at the end a claim that names the source
-//! and its heads.
+//! Copies a log: every record in order, also orphans, then a claim that names source and heads.
 //!
 //! Invariant: an interrupted copy goes on where it stopped, and only if the target is the beginning
 //! of the source. Nobody may write to the source or the target during the copy.
@@ -14,7 +13,6 @@ use uuid::Uuid;
 
 use crate::chain::{Chain, Stop};
 use crate::claim::{Claim, CopiedFrom, IDEMPOTENCY_WINDOW_MS};
-use crate::create::CreateError;
 use crate::log::{
     self, AppendResult, AppendSession, EventLog, LogError, LogPlace, Pieces, StoreOptions,
 };
@@ -42,9 +40,6 @@ pub enum CopyError {
     /// Source or target did not answer.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The target could not be created.
-    #[error(transparent)]
-    Create(#[from] CreateError),
     /// The source is damaged: a copy would be of no use.
     #[error(transparent)]
     Stop(#[from] Stop),
@@ -72,9 +67,6 @@ pub enum CopyError {
 }
 
 /// Copies the log `from` to the place `to`, and creates the target's store if there is none.
-///
-/// # Errors
-/// [`CopyError`].
 pub async fn copy(
     from: &dyn EventLog,
     to: impl Into<LogPlace>,
@@ -121,8 +113,8 @@ pub async fn copy(
         .await?;
         copied.log_id = chain.log.ok_or(CopyError::Unclaimed(partition))?;
         copied.heads.insert(partition, chain.head);
-        let is_closed = present.next().await?.is_some();
-        if !is_closed {
+        // Otherwise an earlier run has appended the closing claim.
+        if present.next().await?.is_none() {
             terms.insert(partition, chain.term);
         }
     }

@@ -17,7 +17,6 @@ use crate::record::{ClaimHeaders, RECORD_VERSION};
 
 /// How long a new store may take until it answers for all its partitions.
 const SETTLE_WAIT: Duration = Duration::from_secs(15);
-/// The time between two attempts meanwhile.
 const SETTLE_RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// How a log is created.
@@ -51,9 +50,6 @@ pub enum CreateError {
 }
 
 /// Creates a log, or finishes a log whose creation was interrupted; `true` if anything was written.
-///
-/// # Errors
-/// [`CreateError`].
 pub async fn create(
     place: impl Into<LogPlace>,
     options: &CreateOptions,
@@ -129,10 +125,8 @@ async fn claim(
     let record = headers.record(value.to_value());
     let acknowledged = log::append(&**session, partition, &record)?;
     acknowledged.await.map_err(|_| LogError::Closed)??;
-    match first_claim(log, partition).await? {
-        Some(claimed) => Ok((claimed.log, true)),
-        None => Err(LogError::Closed.into()),
-    }
+    let claimed = first_claim(log, partition).await?;
+    Ok((claimed.ok_or(LogError::Closed)?.log, true))
 }
 
 /// The first claim that counts in a partition; `None` if there is none yet.

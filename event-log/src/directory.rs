@@ -104,9 +104,6 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The present time by the clock of the brokers that keep the directory: the append time of a
     /// record that is sent for this purpose. Absent if no broker stamps records.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     async fn time(&self) -> Result<Option<Timestamp>, LogError> {
         Ok(None)
     }

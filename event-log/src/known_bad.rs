@@ -16,8 +16,7 @@ pub enum KnownBad {
     /// The owner answers on an acknowledgement at the offset right after the last verified one,
     /// although the record is not the oldest in flight.
     AnswersNotTheOldest,
-    /// The owner calls its record an orphan because another record stands before it, without
-    /// folding that record.
+    /// The owner calls its record an orphan without folding the record that stands before it.
     CallsOrphanByGap,
     /// After a doubt, the owner looks once at the log's end instead of claiming again.
     LooksOnceAfterDoubt,
@@ -74,33 +73,19 @@ pub enum KnownBad {
 
 /// Which change is on. Without the feature: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Flaw {
-    #[cfg(feature = "known-bad")]
-    on: Option<KnownBad>,
-}
+pub struct Flaw(Option<KnownBad>);
 
 #[cfg(feature = "known-bad")]
 impl From<KnownBad> for Flaw {
     fn from(bad: KnownBad) -> Self {
-        Self { on: Some(bad) }
+        Self(Some(bad))
     }
 }
 
 impl Flaw {
     /// Whether `bad` is on.
-    #[cfg(feature = "known-bad")]
     #[must_use]
-    pub const fn is(self, bad: KnownBad) -> bool {
-        match self.on {
-            Some(on) => on as u8 == bad as u8,
-            None => false,
-        }
-    }
-
-    /// Whether a change is on: never, without the feature.
-    #[cfg(not(feature = "known-bad"))]
-    #[must_use]
-    pub const fn is(self, _: KnownBad) -> bool {
-        false
+    pub fn is(self, bad: KnownBad) -> bool {
+        cfg!(feature = "known-bad") && self.0 == Some(bad)
     }
 }

@@ -35,8 +35,7 @@ pub enum Assignment {
 /// A node's place in its group.
 #[async_trait]
 pub trait Membership: Send {
-    /// Waits for the next change. Safe to cancel: a change that was not returned is returned by a
-    /// later call.
+    /// Waits for the next change. Safe to cancel: a later call returns the same change.
     ///
     /// # Errors
     /// `Unavailable`: the group cannot be reached, for good. What was assigned stays assigned.

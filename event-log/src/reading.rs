@@ -31,8 +31,7 @@ pub enum Step<M> {
     Wait,
     /// Read the log from this offset on, and report with [`Reader::read`].
     Read(Offset),
-    /// Look at the log's end and at the record at this offset, and report with
-    /// [`Reader::proven`].
+    /// Look at the log's end and the record at this offset, and report with [`Reader::proven`].
     Prove(Offset),
     /// Fold the records that are not folded yet, then call [`Reader::folded`].
     Fold(Chunk, M),
@@ -80,7 +79,6 @@ impl Request {
 struct Reread {
     /// The chain after the records that were read again.
     chain: Chain,
-    /// The next offset to be read.
     next: Offset,
     /// The proven place that the chain must come to.
     to: Checkpoint,
@@ -128,8 +126,7 @@ impl Reread {
 pub struct Reader<M> {
     /// The chain as folded so far.
     pub chain: Chain,
-    /// The last record that was folded, read or acknowledged; absent: none since
-    /// [`Self::go_to`].
+    /// The last record that was folded, read or acknowledged; absent: none since `go_to`.
     pub last: Option<Record>,
     /// The latest time at which a commit of the partition was recorded.
     pub last_recorded_at: Option<Timestamp>,
@@ -360,7 +357,6 @@ impl<M> Reader<M> {
         self.hold(nothing, moment)
     }
 
-    /// Keeps a chunk until a proof shows that it continues what was folded.
     fn hold(&mut self, chunk: Chunk, moment: M) -> Step<M> {
         self.held = Some((chunk, moment));
         self.ask_for_proof()
@@ -389,7 +385,6 @@ impl<M> Reader<M> {
         None
     }
 
-    /// Asks the log for its record at the present place.
     fn ask_for_proof(&mut self) -> Step<M> {
         self.is_suspicious = false;
         self.to_prove = self.place();
@@ -456,7 +451,6 @@ impl<M> Reader<M> {
         self.read_on()
     }
 
-    /// Takes a chunk of the second reading.
     fn read_again(&mut self, mut reread: Reread, chunk: &Chunk) -> Step<M> {
         for record in &chunk.records {
             match reread.judge(self.seen.as_ref(), record) {

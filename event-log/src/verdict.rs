@@ -37,7 +37,6 @@ pub(crate) struct StreamVersions {
     /// Whether a stream that is missing here has no events. True if the log was read from its first
     /// record and no version was thrown away since.
     pub(crate) is_complete: bool,
-    /// The streams that acknowledged places froze.
     pub(crate) frozen: BTreeSet<Box<[u8]>>,
 }
 

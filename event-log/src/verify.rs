@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kernel::Timestamp;
 use kernel::registry::Registry;
-use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term};
+use position::{ChainHash, LogId, Offset, Partition, Position, Term};
 use serde::Serialize;
 
 use crate::chain::{Chain, Orphan, Stop, Verdict};
@@ -12,11 +12,10 @@ use crate::checkpoint::Checkpoint;
 use crate::claim::Claim;
 use crate::commit::{Commit, Outcome};
 use crate::log::{EventLog, LogError, Pieces};
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::verdict::{self, Content, StreamVersions};
 
-/// How many orphans of a partition, and how many unreadable events, are listed with their places at
-/// most.
+/// How many orphans, and how many unreadable events, of a partition are listed with their places.
 const LISTED_MAX: usize = 100;
 
 /// What was found in a log.
@@ -151,7 +150,6 @@ pub async fn verify(
     let mut read = 0;
     for mut pieces in partitions {
         let held = known.iter().filter(|one| one.partition == pieces.partition);
-        let held: Vec<&HeldCheckpoint> = held.collect();
         let mut auditor = Auditor {
             chain: Chain {
                 acknowledged: log.acknowledged(),
@@ -169,7 +167,7 @@ pub async fn verify(
                 end_offset: pieces.end,
                 ..PartitionReport::default()
             },
-            known: &held,
+            known: held.collect(),
             met: HashMap::new(),
         };
         while auditor.report.damage.is_none()
@@ -179,10 +177,7 @@ pub async fn verify(
             records.iter().for_each(|record| auditor.take(record));
             progress(read, total.max(read));
         }
-        let (part, mismatches, log_id) = auditor.finish(report.log_id);
-        report.log_id = report.log_id.or(log_id);
-        report.partitions.push(part);
-        report.mismatches.extend(mismatches);
+        auditor.finish(&mut report);
     }
     Ok(report)
 }
@@ -192,10 +187,9 @@ struct Auditor<'a> {
     registry: &'a Registry,
     streams: StreamVersions,
     report: PartitionReport,
-    known: &'a [&'a HeldCheckpoint],
-    /// The checkpoints of `known` that were reached: at their offset, the record's hash, the chain
-    /// head and the position.
-    met: HashMap<Offset, (RecordHash, ChainHash, Position)>,
+    known: Vec<&'a HeldCheckpoint>,
+    /// What this reader's own checkpoints are at the offsets of `known`, as far as it has come.
+    met: HashMap<Offset, Checkpoint>,
 }
 
 impl Auditor<'_> {
@@ -211,12 +205,8 @@ impl Auditor<'_> {
         }
         let mut known = self.known.iter();
         if known.any(|known| known.checkpoint.offset == record.offset) {
-            let seen = (
-                record::record_hash(record),
-                self.chain.head,
-                self.chain.position,
-            );
-            self.met.insert(record.offset, seen);
+            let own = Checkpoint::new(&self.chain, record, None);
+            self.met.insert(record.offset, own);
         }
     }
 
@@ -273,18 +263,17 @@ impl Auditor<'_> {
             Outcome::Rejected => self.report.rejected += 1,
         }
         self.report.events += commit.events.len() as u64;
-        let recorded = &mut self.report.recorded;
-        recorded
-            .get_or_insert((commit.recorded_at, commit.recorded_at))
-            .1 = commit.recorded_at;
+        let last = commit.recorded_at;
+        let (first, _) = self.report.recorded.unwrap_or((last, last));
+        self.report.recorded = Some((first, last));
     }
 
-    fn finish(mut self, log: Option<LogId>) -> (PartitionReport, Vec<Mismatch>, Option<LogId>) {
+    fn finish(mut self, whole: &mut Report) {
         self.report.position = self.chain.position;
         self.report.head = self.chain.head;
         self.report.term = self.chain.term;
         self.report.streams = self.streams.versions.len() as u64;
-        if let (Some(log), Some(own)) = (log, self.chain.log)
+        if let (Some(log), Some(own)) = (whole.log_id, self.chain.log)
             && log != own
             && self.report.damage.is_none()
         {
@@ -292,9 +281,11 @@ impl Auditor<'_> {
             self.report.damage = Some(reason);
             self.report.damage_offset = Some(self.report.first_offset);
         }
+        whole.log_id = whole.log_id.or(self.chain.log);
         let known = self.known.iter();
-        let mismatches = known.filter_map(|known| self.compare(known)).collect();
-        (self.report, mismatches, self.chain.log)
+        let mismatches = known.filter_map(|known| self.compare(known));
+        whole.mismatches.extend(mismatches);
+        whole.partitions.push(self.report);
     }
 
     fn compare(&self, known: &HeldCheckpoint) -> Option<Mismatch> {
@@ -307,16 +298,14 @@ impl Auditor<'_> {
                 "the record that had been read here is gone; the log ends at offset {}",
                 self.report.end_offset
             ),
-            Some((hash, ..)) if *hash != checkpoint.record_hash => {
+            Some(own) if own.record_hash != checkpoint.record_hash => {
                 "another record stands where one had been read".to_owned()
             }
-            Some((_, head, position))
-                if (*head, *position) != (checkpoint.head, checkpoint.position) =>
-            {
+            Some(own) if (own.head, own.position) != (checkpoint.head, checkpoint.position) => {
                 format!(
-                    "what precedes this record was changed: the chain's head is {head} at \
-                     position {position}, and was {} at {}",
-                    checkpoint.head, checkpoint.position
+                    "what precedes this record was changed: the chain's head is {} at position {}, \
+                     and was {} at {}",
+                    own.head, own.position, checkpoint.head, checkpoint.position
                 )
             }
             Some(_) => return None,

@@ -63,8 +63,7 @@ impl<'a> Written<'a> {
         read(self)
     }
 
-    /// As `behind`, for a member that may be absent. The outer `None` means that the text has
-    /// another form.
+    /// As `behind`, for a member that may be absent. The outer `None`: the text has another form.
     fn member<T>(
         &mut self,
         name: &str,

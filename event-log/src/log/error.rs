@@ -86,8 +86,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether every other try in this process will fail, too, because the log is no longer the log
-    /// that was opened.
+    /// Whether every other try in this process fails, too: the log is not the one that was opened.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Replaced(_))
@@ -103,6 +102,14 @@ impl LogError {
             source: source.into(),
         }
     }
+}
+
+/// Makes a store client's error the error of `operation`.
+#[cfg(any(feature = "kafka", feature = "sqlite"))]
+pub(super) fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
+    operation: &'static str,
+) -> impl FnOnce(E) -> LogError {
+    move |error| LogError::unavailable(operation, error)
 }
 
 fn list(problems: &[SettingProblem]) -> String {

@@ -6,6 +6,8 @@
 
 mod address;
 mod error;
+#[cfg(any(feature = "kafka", feature = "sqlite"))]
+mod gathered;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod security;
@@ -166,9 +168,6 @@ pub struct Appended {
 pub trait Appender: Send + Sync + 'static {
     /// Opens a way to append under one claim. Every claim needs a new session. A session whose
     /// client failed takes no more records, ever, so that no record follows a record that was lost.
-    ///
-    /// # Errors
-    /// `Unavailable`.
     fn session(&self) -> Result<Arc<dyn AppendSession>, LogError>;
 
     /// Waits up to `wait` until every record that was handed over has an answer.
@@ -177,8 +176,7 @@ pub trait Appender: Send + Sync + 'static {
 
 /// The way to append under one claim.
 pub trait AppendSession: Send + Sync + 'static {
-    /// Hands over a record. `done` is called when the record is durable or when its fate is in
-    /// doubt.
+    /// Hands over a record. `done` is called when the record is durable or its fate is in doubt.
     ///
     /// # Errors
     /// `Full`: the record was not taken; try again a little later. `Closed` and all other errors:

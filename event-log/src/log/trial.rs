@@ -27,9 +27,6 @@ pub async fn remove(place: &LogPlace) -> Result<(), LogError> {
 }
 
 /// The number of brokers; 0 for a file.
-///
-/// # Errors
-/// `Unavailable`.
 pub async fn broker_count(place: &LogPlace) -> Result<usize, LogError> {
     match topic(place) {
         Some(topic) => topic.broker_count().await,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use kernel::explained;
 use position::{Offset, Partition, RecordHash};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::{Bounds, EventLog, LogError};
 use crate::record::{Record, record_hash};
@@ -48,21 +48,21 @@ impl Beginnings {
                  records, and go on with a copy of the log that is whole"
             ));
         }
-        match first {
-            Some(first) if (first.offset, record_hash(first)) == (*began_at, *hash) => Ok(()),
-            Some(_) | None => Err(format!(
-                "partition {partition} does not begin with the record that it began with: the log was \
-                 deleted and made anew, or another one put in its place; bring it back, and start \
-                 this process again"
-            )),
+        if first.is_some_and(|first| (first.offset, record_hash(first)) == (*began_at, *hash)) {
+            return Ok(());
         }
+        Err(format!(
+            "partition {partition} does not begin with the record that it began with: the log was \
+             deleted and made anew, or another one put in its place; bring it back, and start \
+             this process again"
+        ))
     }
 }
 
 /// Checks a log regularly until it is dropped.
 pub struct LogWatch {
     found: watch::Receiver<Option<String>>,
-    task: JoinHandle<()>,
+    _task: JoinSet<()>,
 }
 
 impl LogWatch {
@@ -70,7 +70,8 @@ impl LogWatch {
     #[must_use]
     pub fn begin(log: Arc<dyn EventLog>, every: Duration) -> Self {
         let (tell, found) = watch::channel(None);
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut beginnings = Beginnings::default();
             let mut looks = tokio::time::interval(every);
             looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -84,7 +85,7 @@ impl LogWatch {
                 }
             }
         });
-        Self { found, task }
+        Self { found, _task: task }
     }
 
     /// The result of the last check, for health.
@@ -93,12 +94,6 @@ impl LogWatch {
     /// What is wrong with the log, and what to do about it.
     pub fn verdict(&self) -> Result<(), String> {
         self.found.borrow().clone().map_or(Ok(()), Err)
-    }
-}
-
-impl Drop for LogWatch {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

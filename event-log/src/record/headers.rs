@@ -41,8 +41,7 @@ impl Headers {
         std::iter::from_fn(move || take(&mut rest))
     }
 
-    /// Packs headers into the memory of `room`, which must be empty and may be shared with other
-    /// parts of records.
+    /// Packs headers into the memory of `room`, which is empty and may be shared with other parts.
     pub(crate) fn pack<N: AsRef<[u8]>, V: AsRef<[u8]>>(
         room: &mut BytesMut,
         headers: impl IntoIterator<Item = (N, Option<V>)>,

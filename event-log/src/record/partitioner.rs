@@ -1,7 +1,6 @@
 //! Which partition a stream belongs to.
 //!
-//! Invariant: a routing key always gives the same partition. Therefore the partition count of a log
-//! never changes.
+//! Invariant: a routing key always gives the same partition, so a log's partition count is fixed.
 
 use kernel::TenantId;
 use position::Partition;

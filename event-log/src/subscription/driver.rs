@@ -33,8 +33,7 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 /// Why a subscription ended or paused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscriptionError {
-    /// One partition must not be read any further. This is reported once; the other partitions go
-    /// on with the next call.
+    /// One partition is read no further. This is reported once; the others go on with the next call.
     #[error(transparent)]
     Stop(#[from] Stop),
     /// The log did not answer. The same subscription can be asked again; it proves first.
@@ -76,9 +75,8 @@ impl Subscription {
             followers,
             last_proof: BTreeMap::new(),
             are_recalled: false,
-            stopped: VecDeque::new(),
+            unreported: VecDeque::new(),
             last_stop: None,
-            failed: None,
         };
         let (asks, asked) = mpsc::channel(1);
         let mut task = JoinSet::new();
@@ -110,7 +108,6 @@ impl Subscription {
     }
 }
 
-/// The log, its reader, and the followers that it is read for.
 struct Drive {
     log: Arc<dyn EventLog>,
     reader: Option<Box<dyn LogReader>>,
@@ -118,12 +115,10 @@ struct Drive {
     last_proof: BTreeMap<Partition, Instant>,
     /// Whether the streams that earlier acknowledged places froze were looked up.
     are_recalled: bool,
-    /// Why partitions were stopped, not yet reported.
-    stopped: VecDeque<Stop>,
+    /// Why partitions were stopped, and an error of reading ahead; not yet reported.
+    unreported: VecDeque<SubscriptionError>,
     /// Why the last partition was stopped. Once no partition is left, every call reports this.
     last_stop: Option<Stop>,
-    /// An error of reading ahead, not yet reported.
-    failed: Option<SubscriptionError>,
 }
 
 impl Drive {
@@ -138,10 +133,10 @@ impl Drive {
     }
 
     async fn hand_out(&mut self, wait: Duration) -> Result<Vec<Batch>, SubscriptionError> {
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.unreported.pop_front() {
             return Err(error);
         }
-        if !self.is_far_ahead() && self.stopped.is_empty() {
+        if !self.is_far_ahead() {
             let wait = match self.has_some() {
                 true => Duration::ZERO,
                 false => wait,
@@ -149,8 +144,8 @@ impl Drive {
             self.read(wait).await?;
         }
         self.prove_where_due().await?;
-        if let Some(stop) = self.stopped.pop_front() {
-            return Err(stop.into());
+        if let Some(error) = self.unreported.pop_front() {
+            return Err(error);
         }
         if let (true, Some(stop)) = (self.followers.is_empty(), &self.last_stop) {
             return Err(stop.clone().into());
@@ -164,7 +159,7 @@ impl Drive {
 
     /// Reads ahead, up to the limits, until the next request. `None` if no more requests can come.
     async fn read_ahead(&mut self, asks: &mut mpsc::Receiver<Ask>) -> Option<Ask> {
-        while self.failed.is_none() && self.stopped.is_empty() && !self.is_far_ahead() {
+        while self.unreported.is_empty() && !self.is_far_ahead() {
             let wait = match self.followers.values().any(|one| one.waiting() > 0) {
                 true => Duration::ZERO,
                 false => AHEAD_WAIT,
@@ -173,7 +168,7 @@ impl Drive {
                 Ok(0) => AHEAD_PAUSE,
                 Ok(_) => Duration::ZERO,
                 Err(error) => {
-                    self.failed = Some(error);
+                    self.unreported.push_back(error);
                     break;
                 }
             };
@@ -196,8 +191,7 @@ impl Drive {
             || followers().map(Follower::waiting_bytes).sum::<usize>() >= AHEAD_BYTES_MAX
     }
 
-    /// Reads once and returns the number of records. After an error, the next call opens a new
-    /// reader.
+    /// Reads once and counts the records. After an error, the next call opens a new reader.
     async fn read(&mut self, wait: Duration) -> Result<usize, SubscriptionError> {
         let read = self.try_read(wait).await;
         if read.is_err() {
@@ -239,7 +233,7 @@ impl Drive {
     fn stop(&mut self, partition: Partition, stop: Stop) {
         self.followers.remove(&partition);
         self.last_stop = Some(stop.clone());
-        self.stopped.push_back(stop);
+        self.unreported.push_back(stop.into());
         self.reader = None;
     }
 
@@ -266,11 +260,11 @@ impl Drive {
     fn until_next_proof(&self) -> Duration {
         let followers = self.followers.iter();
         let held_back = followers.filter(|(_, one)| one.proof_need() == ProofNeed::Foreign);
-        let since_last = held_back.map(|(partition, _)| {
+        let waits = held_back.map(|(partition, _)| {
             let last = self.last_proof.get(partition);
-            last.map_or(Duration::MAX, Instant::elapsed)
+            let since = last.map_or(Duration::MAX, Instant::elapsed);
+            FOREIGN_PROOF_EVERY.saturating_sub(since)
         });
-        let waits = since_last.map(|since| FOREIGN_PROOF_EVERY.saturating_sub(since));
         waits.min().unwrap_or(Duration::MAX)
     }
 
@@ -305,8 +299,7 @@ async fn open(
     let mut from = Vec::with_capacity(followers.len());
     for (&partition, follower) in followers {
         let next = match follower.next_offset() {
-            // The first offset need not be 0: the topic may have held other records before, now
-            // deleted.
+            // The first offset need not be 0: records that the topic held before may be deleted.
             Offset(0) => log.bounds(partition).await?.first,
             next => next,
         };

@@ -14,8 +14,7 @@ use crate::known_bad::{Flaw, KnownBad};
 use crate::record::{Kind, Record};
 use crate::verdict::{self, Content, StreamVersions, Streams as _};
 
-/// How many stream versions a follower keeps, to check that each commit follows its stream's
-/// version.
+/// How many streams' versions a follower keeps, to check that commits follow them.
 const VERSIONS_MAX: usize = 100_000;
 
 /// An accepted commit and its place.
@@ -57,8 +56,7 @@ pub struct Batch {
 pub enum ProofNeed {
     /// Nothing asks for one.
     None,
-    /// Only foreign records ask for one. It is made at most once a second, and the batch waits for
-    /// it.
+    /// Only foreign records ask for one: made at most once a second, and the batch waits for it.
     Foreign,
     /// One is due now.
     Due,
@@ -76,24 +74,14 @@ pub struct Follower {
     /// each leader: the last place read under that leader. Records of a later leader continue the
     /// earlier ones only if the log still holds all of these places.
     unproven: VecDeque<Checkpoint>,
-    /// The last record read since the last batch.
-    last: Option<Last>,
+    /// The last record since the last batch that is not a commit to be handed out.
+    last_other: Option<Record>,
     last_recorded_at: Option<Timestamp>,
     commits: Vec<Placed>,
-    /// The total size of the commits' records, in bytes.
     commits_bytes: usize,
     orphans: OrphanCounts,
     /// Why the follower takes and hands out nothing more, for good.
     stopped: Option<Stop>,
-}
-
-/// Where the last record is kept.
-#[derive(Clone)]
-enum Last {
-    /// It is the record of the last commit.
-    Commit,
-    /// It is not a commit that counts.
-    Other(Record),
 }
 
 impl Follower {
@@ -116,7 +104,7 @@ impl Follower {
             },
             handed_out: from,
             chain,
-            last: None,
+            last_other: None,
             commits: Vec::new(),
             commits_bytes: 0,
             orphans: BTreeMap::new(),
@@ -181,21 +169,20 @@ impl Follower {
         self.commits.len()
     }
 
-    /// How many bytes the records of the waiting commits have.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.commits_bytes
     }
 
     /// Whether anything was read since the last batch.
     pub(super) fn has_read(&self) -> bool {
-        self.last.is_some()
+        self.last().is_some()
     }
 
+    /// The last record read since the last batch.
     fn last(&self) -> Option<&Record> {
-        match self.last.as_ref()? {
-            Last::Commit => self.commits.last().map(|placed| &placed.record),
-            Last::Other(record) => Some(record),
-        }
+        let commit = self.commits.last().map(|placed| &placed.record);
+        let both = commit.into_iter().chain(&self.last_other);
+        both.max_by_key(|record| record.offset)
     }
 
     /// Takes the next record.
@@ -269,9 +256,8 @@ impl Follower {
                 commit,
                 is_checked,
             });
-            self.last = Some(Last::Commit);
         } else if !(is_orphan && self.chain.flaw.is(KnownBad::ProvesLastAcceptedOnly)) {
-            self.last = Some(Last::Other(record));
+            self.last_other = Some(record);
         }
         Ok(())
     }
@@ -285,8 +271,7 @@ impl Follower {
         }
     }
 
-    /// Whether another leader served this record than the record before it. `false` if there is no
-    /// record before it.
+    /// Whether another leader served the record before this one, if there is one.
     fn is_of_another_leader(&self, record: &Record) -> bool {
         let last = self.last().map(|record| record.leader_epoch);
         let before = last.or_else(|| Some(self.handed_out.as_ref()?.leader_epoch));
@@ -315,8 +300,7 @@ impl Follower {
         }
     }
 
-    /// The places at which the log must be compared with what was read, in this order, while a
-    /// proof is needed.
+    /// Where the log must be compared with what was read, in this order, while a proof is needed.
     #[must_use]
     pub fn places_to_prove(&self) -> Vec<Offset> {
         self.unproven.iter().map(|place| place.offset).collect()
@@ -353,7 +337,7 @@ impl Follower {
             return None;
         }
         let after = Checkpoint::new(&self.chain, self.last()?, self.last_recorded_at);
-        self.last = None;
+        self.last_other = None;
         self.commits_bytes = 0;
         Some(Batch {
             partition: self.chain.partition,

@@ -3,7 +3,7 @@
 //!
 //! Invariant: every client of ours starts from the settings here, and no error shows a password.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -13,11 +13,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::{REQUEST_TIMEOUT, blocking, failed};
+use super::{REQUEST_TIMEOUT, blocking, failed, locked};
 use crate::log::{KafkaSecurity, LogError, Sasl, SaslMechanism, Tls};
 
-/// How long the first attempt to reach a broker may take; each further attempt may take twice as
-/// long.
+/// How long the first attempt to reach a broker may take; each further one may take twice as long.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a request may go unanswered before its connection is given up, in milliseconds. If a
 /// machine or a network is gone without closing its connections, only this timeout notices. The
@@ -158,7 +157,7 @@ impl Topic {
             let is_refused = (0..REPORTS_MAX)
                 .filter_map(|_| consumer.poll(Duration::ZERO))
                 .any(|report| report.is_err_and(|report| is_refusal(&report)));
-            let last = consumer.context().last().clone();
+            let last = locked(&consumer.context().0).clone();
             if is_refused || last.as_deref().is_some_and(is_alert) || Instant::now() >= deadline {
                 let protocol = self.protocol();
                 return Err(match last {
@@ -198,19 +197,13 @@ fn is_alert(report: &str) -> bool {
 #[derive(Default)]
 struct Reports(Mutex<Option<String>>);
 
-impl Reports {
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl ClientContext for Reports {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         // Only failed connections count. Other log lines only count such failures.
         if facility == "FAIL" {
             // "[thrd:sasl_ssl://127.0.0.1:9093/bootstrap]: sasl_ssl://…/bootstrap: what happened"
             let message = message.split_once("]: ").map_or(message, |(_, rest)| rest);
-            *self.last() = Some(message.to_owned());
+            *locked(&self.0) = Some(message.to_owned());
         }
     }
 }

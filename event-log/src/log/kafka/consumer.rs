@@ -4,7 +4,6 @@
 //! Invariant: no record, however hostile, stops a reader. Header names need not be UTF-8 (the
 //! library's own accessor would panic), and keys and values may be absent.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
 use std::time::{Duration, Instant};
 
@@ -14,23 +13,18 @@ use position::{Offset, Partition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList};
 use rdkafka_sys as native;
 use tokio::sync::mpsc;
 
 use super::{PROBE_TIMEOUT, Topic, failed};
+use crate::log::gathered::Gathered;
 use crate::log::{Bounds, Chunk, LogError, LogReader};
 use crate::record::{Header, Headers, Record};
 
-/// How many records one chunk holds at most.
-const CHUNK_RECORDS_MAX: usize = 2_000;
-/// How many bytes of records one chunk holds at most. Its last record may exceed this.
-const CHUNK_BYTES_MAX: usize = 4 << 20;
-/// How much a follower's client fetches ahead at most, in kilobytes.
 const FOLLOW_AHEAD_KB: &str = "8192";
-/// How much a probe's client fetches ahead at most, in kilobytes. An idle probe fetches until it
-/// holds this much, so each part of the log that was read once would stay in memory with this much
-/// after it.
+/// An idle probe fetches until it holds this much, so each part of the log that was read once would
+/// stay in memory with this much after it.
 const PROBE_AHEAD_KB: &str = "1024";
 /// How long a client that has fetched enough ahead waits before it checks whether to fetch more, in
 /// milliseconds. With the library's default it pauses for a second whenever its reader is faster
@@ -40,16 +34,21 @@ const AHEAD_PAUSE_MS: &str = "10";
 /// allocation for each part of each record would cost more, and another thread would have to free
 /// it. Whoever keeps one part of a record keeps the whole piece alive.
 const ROOM_SIZE: usize = 64 << 10;
-/// How many sets of chunks a follower's thread reads ahead.
+/// How many reads a follower's thread is ahead at most.
 const AHEAD_MAX: usize = 4;
 /// How long a follower's thread waits before it checks whether to stop.
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// How long the brokers may delay the answer to a probe at the end of the log, in milliseconds.
+/// How long the brokers may delay their answer at the end of a topic, in milliseconds.
+pub(super) const FOLLOW_WAIT_MS: &str = "500";
 const PROBE_WAIT_MS: &str = "10";
 
-fn consumer(topic: &Topic, wait_ms: &str, ahead_kb: &str) -> Result<BaseConsumer, LogError> {
-    topic
-        .client()
+/// A client that reads what is assigned to it, joins no group and commits no offset.
+pub(super) fn consumer(
+    mut config: ClientConfig,
+    wait_ms: &str,
+    ahead_kb: &str,
+) -> Result<BaseConsumer, LogError> {
+    config
         .set("group.id", "annals-unused")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -105,7 +104,6 @@ fn record_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Record {
     }
 }
 
-/// Copies bytes into `room`, after the bytes that are there.
 fn copy(room: &mut BytesMut, bytes: &[u8]) -> Bytes {
     room.extend_from_slice(bytes);
     room.split().freeze()
@@ -117,7 +115,6 @@ fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
 
-/// The headers of a message. Their names may be any bytes.
 fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
     let mut list = std::ptr::null_mut();
     // SAFETY: the message is valid; on success `list` points to headers that it owns.
@@ -154,34 +151,6 @@ fn headers_of(message: &BorrowedMessage<'_>, room: &mut BytesMut) -> Headers {
     Headers::pack(room, (0..count).map_while(header))
 }
 
-/// The chunks of several partitions while they are filled.
-#[derive(Default)]
-struct Gathered {
-    chunks: BTreeMap<Partition, Chunk>,
-    records: usize,
-    bytes: usize,
-}
-
-impl Gathered {
-    fn is_full(&self) -> bool {
-        self.records >= CHUNK_RECORDS_MAX || self.bytes >= CHUNK_BYTES_MAX
-    }
-
-    fn push(&mut self, partition: Partition, record: Record) {
-        self.records += 1;
-        self.bytes += record.size();
-        let chunk = self.chunks.entry(partition).or_insert_with(|| Chunk {
-            partition,
-            records: Vec::new(),
-            next: record.offset,
-            at_end: false,
-        });
-        chunk.next = record.offset.next();
-        chunk.at_end = false;
-        chunk.records.push(record);
-    }
-}
-
 fn partition_of(number: i32) -> Partition {
     Partition(number.cast_unsigned())
 }
@@ -201,7 +170,6 @@ fn read_error(error: KafkaError, partition: Partition, offset: Offset) -> LogErr
 pub(super) struct Probe {
     consumer: BaseConsumer,
     topic: String,
-    /// The partition that is assigned to the client.
     assigned: Option<Partition>,
     /// Where the next record can be read without a seek.
     pub(super) left: Left,
@@ -233,7 +201,7 @@ impl Left {
 impl Probe {
     pub(super) fn connect(topic: &Topic) -> Result<Self, LogError> {
         Ok(Self {
-            consumer: consumer(topic, PROBE_WAIT_MS, PROBE_AHEAD_KB)?,
+            consumer: consumer(topic.client(), PROBE_WAIT_MS, PROBE_AHEAD_KB)?,
             topic: topic.name.clone(),
             assigned: None,
             left: Left::Nowhere,
@@ -242,8 +210,7 @@ impl Probe {
     }
 
     /// Stops the client from fetching, unless a reader will most likely continue with it. At the
-    /// end of a partition the client would otherwise ask a broker a hundred times a second for
-    /// more.
+    /// end of a partition it would otherwise ask a broker for more a hundred times a second.
     pub(super) fn rest(&mut self) {
         self.left_at = Instant::now();
         if self.left.reads_on() || self.assigned.take().is_none() {
@@ -294,39 +261,30 @@ impl Probe {
         let mut goes_on = self.seek(partition, from)?;
         let deadline = Instant::now() + PROBE_TIMEOUT;
         let mut room = BytesMut::with_capacity(ROOM_SIZE);
-        let mut bytes = 0;
-        let mut chunk = Chunk {
-            partition,
-            records: Vec::new(),
-            next: from,
-            at_end: false,
-        };
-        while !chunk.at_end && chunk.records.len() < CHUNK_RECORDS_MAX && bytes < CHUNK_BYTES_MAX {
+        let mut gathered = Gathered::default();
+        let (mut next, mut at_end) = (from, false);
+        while !at_end && !gathered.is_full() {
             let wait = deadline.saturating_duration_since(Instant::now());
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     let record = record_of(&message, &mut room);
-                    bytes += record.size();
-                    chunk.next = record.offset.next();
-                    chunk.records.push(record);
-                    // Without this check, the brokers would delay their answer that nothing
-                    // follows.
-                    chunk.at_end = !goes_on && self.heard_end(partition) == Some(chunk.next);
+                    next = record.offset.next();
+                    gathered.push(partition, record);
+                    // Otherwise the brokers would delay their answer that nothing follows.
+                    at_end = !goes_on && self.heard_end(partition) == Some(next);
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) if goes_on => {
-                    goes_on = self.seek(partition, chunk.next)?;
+                    goes_on = self.seek(partition, next)?;
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => chunk.at_end = true,
+                Some(Err(KafkaError::PartitionEOF(_))) => at_end = true,
                 Some(Err(error)) => return Err(read_error(error, partition, from)),
-                None => {
-                    return Err(LogError::unavailable("read the topic", "no answer in time"));
-                }
+                None => return Err(LogError::unavailable("read the topic", "no answer in time")),
             }
         }
-        if !chunk.at_end {
-            self.left = Left::Reading(partition, chunk.next);
+        if !at_end {
+            self.left = Left::Reading(partition, next);
         }
-        Ok(chunk)
+        Ok(gathered.one(partition, from, at_end))
     }
 
     /// The end of a partition when its records were last fetched.
@@ -348,9 +306,8 @@ impl Probe {
         u64::try_from(end).ok().filter(|_| is_known).map(Offset)
     }
 
-    /// Single records as they are now. Records that stand close together are read in one go. What
-    /// the client fetched ahead in an earlier call proves nothing, because it may be gone from the
-    /// log.
+    /// Single records as they are now; those that stand close together are read in one go. What the
+    /// client fetched ahead in an earlier call proves nothing: it may be gone from the log.
     pub(super) fn read_at(
         &mut self,
         partition: Partition,
@@ -424,44 +381,44 @@ impl Probe {
 
 /// A follower: a polling thread and a bounded channel.
 pub(super) struct KafkaReader {
-    chunks: mpsc::Receiver<Result<Vec<Chunk>, LogError>>,
+    reads: mpsc::Receiver<Result<Gathered, LogError>>,
     /// An error that came after chunks that were handed out.
     failed: Option<LogError>,
 }
 
 impl KafkaReader {
     pub(super) fn open(topic: &Topic, from: &[(Partition, Offset)]) -> Result<Self, LogError> {
-        let consumer = consumer(topic, "500", FOLLOW_AHEAD_KB)?;
+        let consumer = consumer(topic.client(), FOLLOW_WAIT_MS, FOLLOW_AHEAD_KB)?;
         assign(&consumer, &topic.name, from)?;
-        let (sender, chunks) = mpsc::channel(AHEAD_MAX);
+        let (sender, reads) = mpsc::channel(AHEAD_MAX);
         std::thread::Builder::new()
             .name("annals-follow".to_owned())
             .spawn(move || follow(&consumer, &sender))
-            .map_err(|error| LogError::unavailable("start a reading thread", error))?;
+            .map_err(failed("start a reading thread"))?;
         Ok(Self {
-            chunks,
+            reads,
             failed: None,
         })
     }
 }
 
 /// Reads until an error, or until the reader is dropped.
-fn follow(consumer: &BaseConsumer, chunks: &mpsc::Sender<Result<Vec<Chunk>, LogError>>) {
+fn follow(consumer: &BaseConsumer, reads: &mpsc::Sender<Result<Gathered, LogError>>) {
     let mut room = BytesMut::with_capacity(ROOM_SIZE);
-    while !chunks.is_closed() {
+    while !reads.is_closed() {
         let gathered = gather(consumer, &mut room);
         let ended = gathered.is_err();
-        if matches!(&gathered, Ok(chunks) if chunks.is_empty()) {
+        if matches!(&gathered, Ok(gathered) if gathered.chunks.is_empty()) {
             continue;
         }
-        if chunks.blocking_send(gathered).is_err() || ended {
+        if reads.blocking_send(gathered).is_err() || ended {
             return;
         }
     }
 }
 
 /// The records that are available, after a short wait for the first one.
-fn gather(consumer: &BaseConsumer, room: &mut BytesMut) -> Result<Vec<Chunk>, LogError> {
+fn gather(consumer: &BaseConsumer, room: &mut BytesMut) -> Result<Gathered, LogError> {
     let mut gathered = Gathered::default();
     let mut wait = POLL_EVERY;
     while !gathered.is_full() {
@@ -471,7 +428,7 @@ fn gather(consumer: &BaseConsumer, room: &mut BytesMut) -> Result<Vec<Chunk>, Lo
                 gathered.push(partition_of(message.partition()), record_of(&message, room));
             }
             Some(Err(KafkaError::PartitionEOF(number))) => {
-                if let Some(chunk) = gathered.chunks.get_mut(&partition_of(number)) {
+                if let Some(chunk) = gathered.chunk_of(partition_of(number)) {
                     chunk.at_end = true;
                 }
             }
@@ -479,32 +436,25 @@ fn gather(consumer: &BaseConsumer, room: &mut BytesMut) -> Result<Vec<Chunk>, Lo
         }
         wait = Duration::ZERO;
     }
-    Ok(gathered.chunks.into_values().collect())
-}
-
-/// Whether the chunks together reach the limits of one chunk.
-fn is_enough(chunks: &[Chunk]) -> bool {
-    let records = || chunks.iter().flat_map(|chunk| &chunk.records);
-    records().count() >= CHUNK_RECORDS_MAX
-        || records().map(Record::size).sum::<usize>() >= CHUNK_BYTES_MAX
+    Ok(gathered)
 }
 
 #[async_trait]
 impl LogReader for KafkaReader {
     /// Returns everything that was read meanwhile, up to a limit. Otherwise a caller that is slow
-    /// with each result would always be `AHEAD_MAX` sets behind.
+    /// with each result would always be `AHEAD_MAX` reads behind.
     async fn next(&mut self, wait: Duration) -> Result<Vec<Chunk>, LogError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let mut chunks = match tokio::time::timeout(wait, self.chunks.recv()).await {
+        let mut gathered = match tokio::time::timeout(wait, self.reads.recv()).await {
             Err(_elapsed) => return Ok(Vec::new()),
-            Ok(Some(chunks)) => chunks?,
+            Ok(Some(gathered)) => gathered?,
             Ok(None) => return Err(LogError::Closed),
         };
-        while !is_enough(&chunks) {
-            match self.chunks.try_recv() {
-                Ok(Ok(more)) => chunks.extend(more),
+        while !gathered.is_full() {
+            match self.reads.try_recv() {
+                Ok(Ok(more)) => gathered.extend(more),
                 Ok(Err(error)) => {
                     self.failed = Some(error);
                     break;
@@ -512,31 +462,34 @@ impl LogReader for KafkaReader {
                 Err(_) => break,
             }
         }
-        Ok(chunks)
+        Ok(gathered.chunks)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::NewRecord;
 
-    fn set(offset: u64) -> Vec<Chunk> {
-        vec![Chunk {
-            partition: Partition(0),
-            records: Vec::new(),
-            next: Offset(offset),
-            at_end: false,
-        }]
+    fn set(offset: u64) -> Gathered {
+        let record = NewRecord {
+            key: None,
+            value: None,
+            headers: Headers::default(),
+        };
+        let mut gathered = Gathered::default();
+        gathered.push(Partition(0), Record::at(Offset(offset), record));
+        gathered
     }
 
     #[tokio::test]
     async fn who_took_long_gets_all_that_was_read_meanwhile_and_then_what_went_wrong() {
-        let (sender, chunks) = mpsc::channel(AHEAD_MAX);
+        let (sender, reads) = mpsc::channel(AHEAD_MAX);
         let mut reader = KafkaReader {
-            chunks,
+            reads,
             failed: None,
         };
-        for offset in 1..=3 {
+        for offset in 0..3 {
             sender.send(Ok(set(offset))).await.unwrap();
         }
         let gone = LogError::OffsetGone {

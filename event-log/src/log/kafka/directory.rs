@@ -5,8 +5,7 @@
 //! dropped, and nodes write their entries again if the topic was lost. Deliberately absent: how old
 //! an entry may be (the reader of the entry decides).
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -22,12 +21,13 @@ use rdkafka::{
 };
 use tokio::sync::{oneshot, watch};
 
+use super::consumer::{FOLLOW_WAIT_MS, consumer};
 use super::hints::{Heard, give_way, newer, node_key, owner_key};
-use super::{REQUEST_TIMEOUT, Topic, failed};
+use super::{REQUEST_TIMEOUT, Topic, failed, is_dropped_within, locked};
 use crate::directory::{Directory, DirectoryEntries, Hint, NodeEntry};
 use crate::log::LogError;
 
-/// How many records may wait to be written.
+const FOLLOW_AHEAD_KB: &str = "1024";
 const QUEUE_RECORDS_MAX: &str = "10000";
 /// How long a record may wait to be written, in milliseconds.
 const SAY_WITHIN_MS: &str = "10000";
@@ -93,10 +93,6 @@ struct Speaker {
 }
 
 impl Speaker {
-    fn said(&self) -> MutexGuard<'_, DirectoryEntries> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn send(&self, key: &str, value: Option<&[u8]>, probe: Option<Probe>) {
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(probe))
             .partition(0)
@@ -118,7 +114,7 @@ impl Speaker {
 
     /// Writes all entries of this node again, for readers of a topic that was created again.
     fn repeat_all(&self) {
-        let DirectoryEntries { owners, nodes } = self.said().clone();
+        let DirectoryEntries { owners, nodes } = locked(&self.said).clone();
         for (partition, hint) in owners {
             self.say_value(&owner_key(partition), &hint);
         }
@@ -131,7 +127,8 @@ impl Speaker {
 pub(super) struct KafkaDirectory {
     speaker: Arc<Speaker>,
     known: watch::Receiver<DirectoryEntries>,
-    stop: Arc<AtomicBool>,
+    /// The follower's thread ends when this is dropped.
+    _running: mpsc::Sender<()>,
 }
 
 impl KafkaDirectory {
@@ -156,50 +153,44 @@ impl KafkaDirectory {
             said: Mutex::default(),
         });
         let (sender, known) = watch::channel(DirectoryEntries::default());
-        let stop = Arc::new(AtomicBool::new(false));
+        let (running, stop) = mpsc::channel();
         let follower = Follower {
             topic: topic.clone(),
             partition_count,
             speaker: Arc::clone(&speaker),
             heard: Heard::of(log),
             known: sender,
-            stop: Arc::clone(&stop),
+            stop,
         };
         std::thread::Builder::new()
             .name("annals-owners".to_owned())
             .spawn(move || follower.run())
-            .map_err(|error| LogError::unavailable("start a reading thread", error))?;
+            .map_err(failed("start a reading thread"))?;
         Ok(Self {
             speaker,
             known,
-            stop,
+            _running: running,
         })
-    }
-}
-
-impl Drop for KafkaDirectory {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
 #[async_trait]
 impl Directory for KafkaDirectory {
     async fn say_owner(&self, partition: Partition, hint: &Hint) {
-        self.speaker.said().owners.insert(partition, hint.clone());
+        locked(&self.speaker.said)
+            .owners
+            .insert(partition, hint.clone());
         self.speaker.say_value(&owner_key(partition), hint);
     }
 
     async fn say_node(&self, entry: &NodeEntry) {
-        self.speaker
-            .said()
-            .nodes
-            .insert(entry.node.clone(), entry.clone());
+        let node = entry.node.clone();
+        locked(&self.speaker.said).nodes.insert(node, entry.clone());
         self.speaker.say_value(&node_key(&entry.node), entry);
     }
 
     async fn say_gone(&self, node: &str) {
-        self.speaker.said().nodes.remove(node);
+        locked(&self.speaker.said).nodes.remove(node);
         self.speaker.send(&node_key(node), None, None);
         // Wait for it: this is mostly the last record that a process writes.
         let speaker = Arc::clone(&self.speaker);
@@ -216,18 +207,13 @@ impl Directory for KafkaDirectory {
         // A record without a value, so that compaction removes it.
         self.speaker.send(PROBE_KEY, None, Some(probe));
         let dropped = |_| LogError::unavailable(OPERATION, "the question was dropped");
-        match answer.await.map_err(dropped)? {
-            Ok(KafkaTimestamp::LogAppendTime(ms)) => {
-                let at = Timestamp::from_micros(ms.saturating_mul(1_000));
-                at.map(Some)
-                    .map_err(|error| LogError::unavailable(OPERATION, error))
-            }
-            Ok(_) => Err(LogError::unavailable(
-                OPERATION,
-                "the directory's topic has another message.timestamp.type than LogAppendTime",
-            )),
-            Err(error) => Err(LogError::unavailable(OPERATION, error)),
-        }
+        let appended = answer.await.map_err(dropped)?.map_err(failed(OPERATION))?;
+        let KafkaTimestamp::LogAppendTime(ms) = appended else {
+            let why = "the directory's topic has another message.timestamp.type than LogAppendTime";
+            return Err(LogError::unavailable(OPERATION, why));
+        };
+        let at = Timestamp::from_micros(ms.saturating_mul(1_000));
+        at.map(Some).map_err(failed(OPERATION))
     }
 
     fn known(&self) -> watch::Receiver<DirectoryEntries> {
@@ -244,17 +230,13 @@ struct Follower {
     speaker: Arc<Speaker>,
     heard: Heard,
     known: watch::Sender<DirectoryEntries>,
-    stop: Arc<AtomicBool>,
+    stop: mpsc::Receiver<()>,
 }
 
 impl Follower {
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
     fn run(mut self) {
         let mut is_first = true;
-        while !self.is_stopped() {
+        loop {
             match self.connect(is_first) {
                 Ok(consumer) => self.follow(&consumer, is_first),
                 Err(error) => {
@@ -263,9 +245,8 @@ impl Follower {
                 }
             }
             is_first = false;
-            let begin_at = Instant::now() + BEGIN_AGAIN_AFTER;
-            while !self.is_stopped() && Instant::now() < begin_at {
-                std::thread::sleep(POLL_EVERY);
+            if is_dropped_within(BEGIN_AGAIN_AFTER, &self.stop) {
+                return;
             }
         }
     }
@@ -274,19 +255,11 @@ impl Follower {
         if !is_first {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .build()
-                .map_err(|error| LogError::unavailable("make the directory's topic", error))?;
+                .map_err(failed("make the directory's topic"))?;
             runtime.block_on(self.topic.ensure_owners())?;
         }
-        let consumer: BaseConsumer = directory_client(&self.topic)
-            .set("group.id", "annals-unused")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
-            .set("fetch.error.backoff.ms", "50")
-            .set("queued.max.messages.kbytes", "1024")
-            .create()
-            .map_err(failed("make a Kafka consumer"))?;
+        let config = directory_client(&self.topic);
+        let consumer = consumer(config, FOLLOW_WAIT_MS, FOLLOW_AHEAD_KB)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.speaker.topic, 0, KafkaOffset::Beginning)
             .and_then(|()| consumer.assign(&list))
@@ -298,7 +271,7 @@ impl Follower {
     fn follow(&mut self, consumer: &BaseConsumer, is_first: bool) {
         let (mut next, mut has_caught_up) = (0, false);
         let mut look_at = Instant::now() + LOOK_EVERY;
-        while !self.is_stopped() {
+        while !is_dropped_within(Duration::ZERO, &self.stop) {
             match consumer.poll(POLL_EVERY) {
                 Some(Ok(message)) => {
                     next = message.offset() + 1;
@@ -350,13 +323,13 @@ impl Follower {
             }
             is_change
         });
-        give_way(&mut self.speaker.said(), heard);
+        give_way(&mut locked(&self.speaker.said), heard);
     }
 
     /// Writes this node's hint again if an older hint of another node was written after it.
     fn correct(&mut self) {
         for partition in std::mem::take(&mut self.heard.said_of) {
-            let newer = newer(&self.speaker.said(), &self.heard.known, partition).cloned();
+            let newer = newer(&locked(&self.speaker.said), &self.heard.known, partition).cloned();
             if let Some(hint) = newer {
                 self.speaker.say_value(&owner_key(partition), &hint);
             }

@@ -1,5 +1,4 @@
-//! The records of the directory's topic: their keys and values, and the entries that a reader takes
-//! from them.
+//! The records of the directory's topic: keys, values, and the entries that a reader takes.
 //!
 //! Invariant: whatever is in the topic, the known entries stay bounded and belong to the log that
 //! is asked for. The last record of a key wins, because that is the record that compaction keeps. A
@@ -12,7 +11,6 @@ use position::{LogId, Partition};
 
 use crate::directory::{DirectoryEntries, Hint, NodeEntry};
 
-/// How many bytes a value may have.
 const VALUE_BYTES_MAX: usize = 16 << 10;
 /// How many nodes are kept at most; entries of further nodes are ignored.
 const NODES_MAX: usize = 1_000;
@@ -32,11 +30,9 @@ pub(super) enum Unread {
     Key,
     #[error("its value does not fit its key")]
     Value,
-    /// There are `NODES_MAX` nodes already.
     #[error("there are too many nodes")]
     TooMany,
-    /// The hint is about another log. Such hints are left if the log's topic was deleted and
-    /// created again.
+    /// Such hints are left if the log's topic was deleted and created again.
     #[error("it is about another log")]
     OtherLog,
 }
@@ -46,14 +42,12 @@ pub(super) enum Unread {
 pub(super) struct Heard {
     log: LogId,
     pub(super) known: DirectoryEntries,
-    /// The partitions of which a hint was read. Compaction keeps the last record of a key and drops
-    /// earlier ones, which may have been newer hints. So the node that wrote a newer hint writes it
-    /// again.
+    /// The partitions of which a hint was read. Compaction keeps the last record of a key, and an
+    /// earlier one may have been a newer hint; so the node that wrote that hint writes it again.
     pub(super) said_of: BTreeSet<Partition>,
 }
 
 impl Heard {
-    /// No entry was read yet.
     pub(super) fn of(log: LogId) -> Self {
         Self {
             log,

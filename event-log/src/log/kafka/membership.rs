@@ -7,8 +7,7 @@
 //! protocol (KIP-848), in which the session timeout is a setting of the brokers and not ours.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -19,7 +18,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::watch;
 
-use super::{Topic, blocking, failed};
+use super::{Topic, blocking, failed, is_dropped_within};
 use crate::log::LogError;
 use crate::membership::{Assignment, Membership, MembershipOptions};
 
@@ -55,8 +54,7 @@ impl Noting {
         let elements = list.elements();
         let partitions = elements.iter().filter_map(|element| {
             let number = u32::try_from(element.partition()).ok()?;
-            // A log's partition count never changes, so ignore partitions that were added to the
-            // topic.
+            // A log's partition count never changes: ignore partitions added to the topic.
             (number < self.partition_count).then_some(Partition(number))
         });
         self.assigned.send_modify(|assigned| {
@@ -64,14 +62,6 @@ impl Noting {
             for partition in partitions {
                 change(assigned, partition);
             }
-        });
-    }
-
-    fn forget_all(&self) {
-        self.assigned.send_if_modified(|assigned| {
-            let is_change = !assigned.partitions.is_empty();
-            assigned.partitions.clear();
-            is_change
         });
     }
 }
@@ -113,7 +103,8 @@ pub(super) struct KafkaMembership {
     assigned: watch::Receiver<Assigned>,
     /// The assignments that `next` has reported so far.
     told: BTreeMap<Partition, u64>,
-    stop: Arc<AtomicBool>,
+    /// The thread ends when this is dropped.
+    running: Option<mpsc::Sender<()>>,
 }
 
 impl KafkaMembership {
@@ -122,19 +113,19 @@ impl KafkaMembership {
         partition_count: u32,
         options: &MembershipOptions,
     ) -> Result<Self, LogError> {
-        let (member, assigned) = Member::new(topic, partition_count, config(topic, options));
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let member = Member::new(topic, partition_count, config(topic, options));
+        let assigned = member.noting.assigned.subscribe();
+        let (running, stop) = mpsc::channel();
         // Make the first client here, so that wrong settings fail here and not in the thread.
         let first = member.consumer().map_err(failed("join the nodes' group"))?;
         std::thread::Builder::new()
             .name("annals-group".to_owned())
-            .spawn(move || member.take_part(first, &stopped))
-            .map_err(|error| LogError::unavailable("start a thread for the group", error))?;
+            .spawn(move || member.take_part(first, &stop))
+            .map_err(failed("start a thread for the group"))?;
         Ok(Self {
             assigned,
             told: BTreeMap::new(),
-            stop,
+            running: Some(running),
         })
     }
 
@@ -173,18 +164,12 @@ impl Membership for KafkaMembership {
     }
 
     async fn leave(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.running = None;
         // The channel closes when the thread ends.
         let ended = async { while self.assigned.changed().await.is_ok() {} };
         if tokio::time::timeout(LEAVE_WITHIN, ended).await.is_err() {
             tracing::warn!("the nodes' group did not confirm in time that this node leaves");
         }
-    }
-}
-
-impl Drop for KafkaMembership {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -194,8 +179,7 @@ fn config(topic: &Topic, options: &MembershipOptions) -> ClientConfig {
         .clamp(*HEARTBEAT.start(), *HEARTBEAT.end())
         .min(session.as_millis() / 3)
         .max(1);
-    // How long the group waits for a member to rejoin. The client requires at least the session
-    // timeout.
+    // How long the group waits for a member to rejoin; the client requires at least the session.
     let rejoin_within = session.max(REJOIN_WITHIN_MIN);
     let mut config = topic.client();
     config
@@ -227,11 +211,11 @@ pub(in crate::log) async fn fall_silent(
 ) -> Result<Instant, LogError> {
     let mut config = config(topic, options);
     config.set("group.instance.id", &options.node);
-    let (member, assigned) = Member::new(topic, partition_count, config);
+    let member = Member::new(topic, partition_count, config);
     blocking(move || {
         let consumer = member.consumer().map_err(failed("join the nodes' group"))?;
         let deadline = Instant::now() + wait;
-        while assigned.borrow().partitions.is_empty() {
+        while member.noting.assigned.borrow().partitions.is_empty() {
             if Instant::now() >= deadline {
                 let why = "no partition was assigned in time";
                 return Err(LogError::unavailable("join the nodes' group", why));
@@ -245,7 +229,6 @@ pub(in crate::log) async fn fall_silent(
     .await
 }
 
-/// What the thread works with.
 struct Member {
     config: ClientConfig,
     topic: String,
@@ -253,21 +236,15 @@ struct Member {
 }
 
 impl Member {
-    fn new(
-        topic: &Topic,
-        partition_count: u32,
-        config: ClientConfig,
-    ) -> (Self, watch::Receiver<Assigned>) {
-        let (sender, assigned) = watch::channel(Assigned::default());
-        let member = Self {
+    fn new(topic: &Topic, partition_count: u32, config: ClientConfig) -> Self {
+        Self {
             config,
             topic: topic.name.clone(),
             noting: Noting {
-                assigned: sender,
+                assigned: watch::Sender::default(),
                 partition_count,
             },
-        };
-        (member, assigned)
+        }
     }
 
     fn consumer(&self) -> Result<BaseConsumer<Noting>, KafkaError> {
@@ -277,38 +254,31 @@ impl Member {
     }
 
     /// Runs one client after another, each until it fails for good, until the member is stopped.
-    fn take_part(&self, first: BaseConsumer<Noting>, stopped: &AtomicBool) {
-        let is_stopped = || stopped.load(Ordering::Relaxed);
+    fn take_part(&self, first: BaseConsumer<Noting>, stop: &mpsc::Receiver<()>) {
         let mut consumer = Ok(first);
         loop {
             match consumer {
                 Ok(consumer) => {
-                    self.poll(&consumer, is_stopped);
-                    // The drop closes the client. That leaves the group and notes the lost
-                    // partitions.
+                    self.poll(&consumer, stop);
+                    // This closes the client, which leaves the group and notes what it lost.
                     drop(consumer);
-                    self.noting.forget_all();
+                    let assigned = &self.noting.assigned;
+                    assigned.send_modify(|assigned| assigned.partitions.clear());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a client for the nodes' group could not be made; retrying")
                 }
             }
-            let mut waited = Duration::ZERO;
-            while !is_stopped() && waited < RENEW_AFTER {
-                std::thread::sleep(POLL_EVERY);
-                waited += POLL_EVERY;
-            }
-            if is_stopped() {
+            if is_dropped_within(RENEW_AFTER, stop) {
                 return;
             }
             consumer = self.consumer();
         }
     }
 
-    /// Polls the client until it fails for good or the member is stopped.
-    fn poll(&self, consumer: &BaseConsumer<Noting>, is_stopped: impl Fn() -> bool) {
+    fn poll(&self, consumer: &BaseConsumer<Noting>, stop: &mpsc::Receiver<()>) {
         let mut complaint: Option<(Option<RDKafkaErrorCode>, u64)> = None;
-        while !is_stopped() {
+        while !is_dropped_within(Duration::ZERO, stop) {
             match consumer.poll(POLL_EVERY) {
                 // Partitions are paused: such a record was on its way before the pause.
                 None | Some(Ok(_)) => {}

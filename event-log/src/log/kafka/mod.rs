@@ -14,13 +14,14 @@ mod producer;
 mod statistics;
 mod topic;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use position::{LogId, Offset, Partition};
 use tokio::sync::Semaphore;
 
+use super::error::failed;
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogPlace, LogReader};
 use crate::chain::Acknowledged;
 use crate::directory::Directory;
@@ -37,9 +38,7 @@ use producer::KafkaAppender;
 /// that a broker may be silent before the controller replaces it
 /// (`broker.session.timeout.ms`, 9 s).
 const DEPOSED_LEADER_MAX: Duration = Duration::from_secs(10);
-/// The time between two looks meanwhile.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// How long a request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proof or a gap read may wait for a broker. A broker that does not answer must not
 /// keep the clients from partitions whose leaders answer.
@@ -49,21 +48,15 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 const PROBES_MAX: usize = 16;
 /// How many of these clients stay open even if they are idle.
 const PROBES_MIN: usize = 2;
-/// How long further idle clients stay open. Many clients are needed at the start and when
-/// partitions move.
+/// How long further idle clients stay open. Many are needed at the start and when partitions move.
 const PROBE_IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// A log in a Kafka topic.
 pub(super) struct KafkaLog {
     place: LogPlace,
     topic: Topic,
     partition_count: u32,
     probes: Arc<Mutex<Vec<Probe>>>,
     probing: Arc<Semaphore>,
-}
-
-fn failed(operation: &'static str) -> impl FnOnce(rdkafka::error::KafkaError) -> LogError {
-    move |error| LogError::unavailable(operation, error)
 }
 
 impl KafkaLog {
@@ -80,8 +73,7 @@ impl KafkaLog {
         })
     }
 
-    /// Runs `work` with a client that reads on at `place`, or without a place with one for a single
-    /// look.
+    /// Runs `work` with a client that reads on at `place`; without a place, with one for a look.
     async fn probe<T: Send + 'static>(
         &self,
         place: Option<(Partition, Offset)>,
@@ -93,7 +85,7 @@ impl KafkaLog {
         let permit = Arc::clone(&probing).acquire_owned().await.ok();
         blocking(move || {
             let kept = {
-                let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = locked(&probes);
                 let left: Vec<Left> = kept.iter().map(|probe| probe.left).collect();
                 // Open clients: the idle ones, and one for each held permit, including this one.
                 let may_connect = kept.len() <= probing.available_permits();
@@ -105,7 +97,7 @@ impl KafkaLog {
             };
             let result = work(&mut probe)?;
             probe.rest();
-            let mut kept = probes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = locked(&probes);
             let idle = kept.iter().map(|probe| probe.left_at.elapsed());
             let idle: Vec<Duration> = idle.collect();
             let old: Vec<Probe> = kept.drain(..not_needed(&idle)).collect();
@@ -144,11 +136,21 @@ fn which(left: &[Left], place: Option<(Partition, Offset)>, may_connect: bool) -
     place.and_then(at).or_else(idle).or_else(last)
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the other end of the channel is dropped, or will be within `wait`. A thread of a client
+/// ends with the value that holds the other end.
+fn is_dropped_within(wait: Duration, stop: &mpsc::Receiver<()>) -> bool {
+    stop.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Disconnected)
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| LogError::unavailable("run a call of the Kafka client", error))?
+    done.map_err(failed("run a call of the Kafka client"))?
 }
 
 #[async_trait]
@@ -205,8 +207,7 @@ impl EventLog for KafkaLog {
         loop {
             let look = move |probe: &mut Probe| probe.look(partition, offset, again);
             let (Bounds { first, end }, found) = self.probe(None, look).await?;
-            // Records below the first offset were deleted by retention and stay gone under any
-            // leader.
+            // What retention deleted stays gone under any leader.
             let is_certain = offset < first || Instant::now() >= certain_at;
             if found.is_some() || is_certain {
                 return Ok((end, found));
@@ -228,11 +229,8 @@ impl EventLog for KafkaLog {
     }
 
     fn membership(&self, options: &MembershipOptions) -> Result<Box<dyn Membership>, LogError> {
-        Ok(Box::new(KafkaMembership::join(
-            &self.topic,
-            self.partition_count,
-            options,
-        )?))
+        let member = KafkaMembership::join(&self.topic, self.partition_count, options)?;
+        Ok(Box::new(member))
     }
 
     async fn directory(&self, log: LogId) -> Result<Arc<dyn Directory>, LogError> {

@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::{ClientContext, Statistics};
 
 use super::statistics::{self, Figures};
-use super::{Topic, failed};
+use super::{Topic, failed, locked};
 use crate::log::{AppendDone, AppendSession, Appended, Appender, LogError};
 use crate::record::NewRecord;
 
@@ -103,10 +103,6 @@ impl KafkaAppender {
             current: Mutex::new(Arc::new(KafkaSession::open(topic)?)),
         })
     }
-
-    fn current(&self) -> MutexGuard<'_, Arc<KafkaSession>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl KafkaSession {
@@ -141,7 +137,7 @@ impl KafkaSession {
 #[async_trait]
 impl Appender for KafkaAppender {
     fn session(&self) -> Result<Arc<dyn AppendSession>, LogError> {
-        let mut current = self.current();
+        let mut current = locked(&self.current);
         if current.is_failed() {
             *current = Arc::new(KafkaSession::open(&self.topic)?);
         }
@@ -149,7 +145,7 @@ impl Appender for KafkaAppender {
     }
 
     async fn flush(&self, wait: Duration) {
-        let session = Arc::clone(&self.current());
+        let session = Arc::clone(&*locked(&self.current));
         let flushed = tokio::task::spawn_blocking(move || session.producer.flush(wait)).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "not every append had an answer in time");

@@ -3,10 +3,12 @@
 //! Invariant: counters continue when a new client replaces an old one. Deliberately absent: names
 //! of brokers, topics and partitions, so that the number of metrics stays bounded.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::Statistics;
+
+use super::locked;
 
 /// How often a client reports, in milliseconds.
 pub(super) const EVERY_MS: &str = "5000";
@@ -20,7 +22,6 @@ const COUNTERS: [&str; 6] = [
     "annals_kafka_disconnects_total",
 ];
 
-/// The metrics of one client.
 pub(super) struct Figures {
     counters: [Counter; COUNTERS.len()],
     queued_records: Gauge,
@@ -52,8 +53,7 @@ impl Figures {
         }
     }
 
-    // The figures are for people. The precision that a float loses in a large count does not
-    // matter.
+    // The figures are for people: what a float loses of a large count does not matter.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn take(&self, statistics: &Statistics) {
         self.queued_records.set(statistics.msg_cnt as f64);
@@ -63,7 +63,7 @@ impl Figures {
         let slowest = micros.max().unwrap_or_default();
         self.round_trip.set(slowest as f64 / 1e6);
         let now = counted(statistics);
-        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = locked(&self.before);
         for ((counter, now), before) in self.counters.iter().zip(now).zip(*before) {
             counter.increment(now.saturating_sub(before));
         }

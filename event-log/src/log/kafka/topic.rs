@@ -1,7 +1,6 @@
 //! Creates topics, and compares the log's settings with what the protocol needs.
 //!
-//! Invariant: creating a topic that exists is not an error, so several processes may create it at
-//! once.
+//! Invariant: several processes may create a topic at once; one that exists is not an error.
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -40,8 +39,7 @@ const OWNERS: [(&str, &str); 8] = [
 impl Topic {
     /// Creates the log's topic and the directory's topic, unless they exist.
     pub(in crate::log) async fn create(&self, options: StoreOptions) -> Result<(), LogError> {
-        // Ask first: this request gives a better reason than the request below if the brokers
-        // refuse the client.
+        // Ask first: if the brokers refuse the client, this request gives a better reason.
         self.partition_count().await?;
         let partitions = i32::try_from(options.partition_count).unwrap_or(i32::MAX);
         let replication = i32::from(options.replication);
@@ -55,8 +53,7 @@ impl Topic {
             .await
     }
 
-    /// Creates the directory's topic if it does not exist, with as many replicas as this topic of a
-    /// log.
+    /// Creates the directory's topic if it does not exist, with as many replicas as this topic.
     pub(super) async fn ensure_owners(&self) -> Result<(), LogError> {
         let topic = self.owners();
         if topic.replicas().await? > 0 {
@@ -94,7 +91,6 @@ fn timeouts() -> AdminOptions {
         .request_timeout(Some(REQUEST_TIMEOUT))
 }
 
-/// The settings of a new topic for the directory.
 fn owners(name: &str, replication: i32) -> NewTopic<'_> {
     let mut topic = NewTopic::new(name, 1, TopicReplication::Fixed(replication));
     topic.config.extend(OWNERS);
@@ -161,11 +157,10 @@ fn problems(topic: &Topic, config: &ConfigResource) -> Vec<SettingProblem> {
         }
     }
     let (setting, needed) = ("max.message.bytes", "at least 1048576");
-    let bytes = found(setting).parse::<u64>();
-    if bytes.is_ok_and(|bytes| bytes >= MESSAGE_BYTES_MIN) {
-        return problems;
+    let bytes = found(setting).parse::<u64>().ok();
+    if bytes.is_none_or(|bytes| bytes < MESSAGE_BYTES_MIN) {
+        problems.push(problem(setting, found(setting), needed, "2097152"));
     }
-    problems.push(problem(setting, found(setting), needed, "2097152"));
     problems
 }
 

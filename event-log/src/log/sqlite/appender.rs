@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use position::{Offset, Partition};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -23,13 +23,11 @@ use crate::record::NewRecord;
 
 /// How long to wait for another writer that is releasing the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// The time between two attempts meanwhile.
 const LOCK_RETRY_EVERY: Duration = Duration::from_millis(20);
 /// How many appends may wait for the writing task.
 const QUEUE_MAX: usize = 16_384;
 /// How many appends one transaction takes at most.
 const GROUP_MAX: usize = 2_048;
-/// How many rows one statement inserts at most.
 const ROWS_PER_STATEMENT: usize = 64;
 
 struct Append {
@@ -56,15 +54,13 @@ struct SqliteSession {
 
 impl SqliteAppender {
     pub(super) async fn open(
-        path: &Path,
         address: &LogAddress,
         named: Arc<Named>,
         appended: Arc<Notify>,
     ) -> Result<Self, LogError> {
-        let lock = lock(path, address).await?;
+        let lock = lock(&named.path, address).await?;
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let writer = Writer {
-            options: options(path),
             connection: None,
             ends: HashMap::new(),
             named,
@@ -76,16 +72,12 @@ impl SqliteAppender {
     }
 }
 
-/// Takes the lock. Waits a little for another writer that is releasing it.
 async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
     // One lock for the file, whatever path names it.
-    let path = path
-        .canonicalize()
-        .map_err(|error| LogError::unavailable("find the log's file", error))?;
+    let path = path.canonicalize().map_err(failed("find the log's file"))?;
     let mut name = path.into_os_string();
     name.push(".lock");
-    let file = File::create(&name)
-        .map_err(|error| LogError::unavailable("make the lock file beside the log", error))?;
+    let file = File::create(&name).map_err(failed("make the lock file beside the log"))?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match file.try_lock() {
@@ -93,9 +85,7 @@ async fn lock(path: &Path, address: &LogAddress) -> Result<File, LogError> {
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 tokio::time::sleep(LOCK_RETRY_EVERY).await;
             }
-            Err(TryLockError::WouldBlock) => {
-                return Err(LogError::Locked(address.clone()));
-            }
+            Err(TryLockError::WouldBlock) => return Err(LogError::Locked(address.clone())),
             Err(TryLockError::Error(error)) => {
                 return Err(LogError::unavailable("lock the file beside the log", error));
             }
@@ -144,7 +134,6 @@ impl AppendSession for SqliteSession {
 }
 
 struct Writer {
-    options: SqliteConnectOptions,
     /// The connection, and the identities of the files beside the log's file that it uses.
     connection: Option<(SqliteConnection, Beside)>,
     /// The end of each partition after the last transaction; empty after a failed transaction.
@@ -162,11 +151,16 @@ impl Writer {
             let mut flushed = Vec::new();
             for job in jobs.drain(..) {
                 match job {
+                    Job::Append(append) if append.failed.load(Ordering::SeqCst) => {
+                        (append.done)(Err(LogError::Closed));
+                    }
                     Job::Append(append) => group.push(append),
                     Job::Flush(done) => flushed.push(done),
                 }
             }
-            self.append_group(group).await;
+            if !group.is_empty() {
+                self.append_group(group).await;
+            }
             for done in flushed {
                 let _ = done.send(());
             }
@@ -174,14 +168,6 @@ impl Writer {
     }
 
     async fn append_group(&mut self, group: Vec<Append>) {
-        let is_closed = |append: &Append| append.failed.load(Ordering::SeqCst);
-        let (closed, group): (Vec<_>, Vec<_>) = group.into_iter().partition(is_closed);
-        for append in closed {
-            (append.done)(Err(LogError::Closed));
-        }
-        if group.is_empty() {
-            return;
-        }
         match self.insert(&group).await {
             Ok(places) => {
                 for (append, appended) in group.into_iter().zip(places) {
@@ -209,7 +195,7 @@ impl Writer {
 
     async fn connect(&self) -> Result<(SqliteConnection, Beside), LogError> {
         self.named.require()?;
-        let connected = self.options.connect().await;
+        let connected = options(&self.named.path).connect().await;
         let mut connection = connected.map_err(failed("open the log's file"))?;
         // A read creates the files beside the log's file if they do not exist.
         bounds_of(&mut connection, Partition(0)).await?;

@@ -7,7 +7,7 @@
 mod appender;
 mod named;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Row, Sqlite};
 use tokio::sync::Notify;
 
+use super::error::failed;
+use super::gathered::Gathered;
 use super::{Appender, Bounds, Chunk, EventLog, LogAddress, LogError, LogPlace, LogReader};
 use crate::chain::Acknowledged;
 use crate::record::{Headers, Record};
@@ -31,14 +33,9 @@ use named::Named;
 
 /// How many bits of a row's id hold the offset.
 const OFFSET_BITS: u32 = 40;
-/// How many records one read returns at most.
-const READ_RECORDS_MAX: u32 = 2_000;
-/// How many bytes of records one read returns at most. The last record may exceed this.
-const READ_BYTES_MAX: usize = 4 << 20;
 /// How often a reader checks for records that another process wrote.
 const POLL_EVERY: Duration = Duration::from_millis(10);
-/// The least time between two checks of a reader that the log was not cut, and that the file is the
-/// log's.
+/// The least time between two checks of a reader that the log was not cut.
 const CHECK_EVERY: Duration = Duration::from_millis(200);
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,10 +50,8 @@ const SCHEMA: &str = "
         \"offset\" INTEGER GENERATED ALWAYS AS (id & 1099511627775) VIRTUAL);
 ";
 
-/// A log in a SQLite file.
 pub(super) struct SqliteLog {
     place: LogPlace,
-    path: PathBuf,
     partition_count: u32,
     pool: SqlitePool,
     named: Arc<Named>,
@@ -77,16 +72,11 @@ fn row_id(partition: Partition, offset: Offset) -> i64 {
         | i64::try_from(offset.0).expect("no partition has 2^40 records")
 }
 
-fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> LogError {
-    move |error| LogError::unavailable(operation, error)
-}
-
 impl SqliteLog {
     /// Creates the file if it does not exist.
     pub(super) async fn create(path: &Path, partition_count: u32) -> Result<(), LogError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| LogError::unavailable("make the log's folder", error))?;
+            std::fs::create_dir_all(folder).map_err(failed("make the log's folder"))?;
         }
         let mut connection = connect_to_new(&options(path).create_if_missing(true)).await?;
         sqlx::raw_sql(SCHEMA)
@@ -122,7 +112,6 @@ impl SqliteLog {
         let appended = Arc::new(Notify::new());
         Ok(Self {
             place: place.clone(),
-            path: path.to_owned(),
             partition_count,
             pool,
             named,
@@ -215,13 +204,11 @@ impl EventLog for SqliteLog {
 
     fn follow(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn LogReader>, LogError> {
         Ok(Box::new(SqliteReader {
-            options: options(&self.path),
             connection: None,
             version: None,
             is_check_owed: true,
             checked: None,
             next: from.to_vec(),
-            looked: None,
             named: Arc::clone(&self.named),
             appended: Arc::clone(&self.appended),
         }))
@@ -229,7 +216,7 @@ impl EventLog for SqliteLog {
 
     async fn appender(&self) -> Result<Arc<dyn Appender>, LogError> {
         let (named, appended) = (Arc::clone(&self.named), Arc::clone(&self.appended));
-        let appender = SqliteAppender::open(&self.path, self.address(), named, appended).await?;
+        let appender = SqliteAppender::open(self.address(), named, appended).await?;
         Ok(Arc::new(appender))
     }
 }
@@ -244,8 +231,7 @@ async fn bounds_of(
     connection: &mut SqliteConnection,
     partition: Partition,
 ) -> Result<Bounds, LogError> {
-    // Two subqueries, because each is one search in the B-tree. MIN and MAX in one query would
-    // scan.
+    // Each subquery is one search in the B-tree; MIN and MAX in one query would scan.
     let ends = "SELECT (SELECT MIN(id) FROM record WHERE id >= ?1 AND id < ?2), \
                        (SELECT MAX(id) FROM record WHERE id >= ?1 AND id < ?2)";
     let (first, last): (Option<i64>, Option<i64>) = sqlx::query_as(ends)
@@ -265,21 +251,15 @@ async fn read_from(
     partition: Partition,
     from: Offset,
 ) -> Result<Chunk, LogError> {
-    let (mut chunks, at_end) = read_rows(connection, &[(partition, from)]).await?;
-    let chunk = chunks.pop().unwrap_or(Chunk {
-        partition,
-        records: Vec::new(),
-        next: from,
-        at_end,
-    });
+    let gathered = read_rows(connection, &[(partition, from)]).await?;
+    let at_end = !gathered.is_full();
+    let chunk = gathered.one(partition, from, at_end);
     if chunk.records.first().map(|first| first.offset) != Some(from) {
         require_kept(connection, partition, from).await?;
     }
     Ok(chunk)
 }
 
-/// # Errors
-/// `OffsetGone` if `from` lies below the first offset or above the end.
 async fn require_kept(
     connection: &mut SqliteConnection,
     partition: Partition,
@@ -293,12 +273,11 @@ async fn require_kept(
     Ok(())
 }
 
-/// The records at or after each of these places, in order, up to a limit; and whether these are
-/// all.
+/// The records at or after each of these places, in order: all of them, unless the result is full.
 async fn read_rows(
     connection: &mut SqliteConnection,
     places: &[(Partition, Offset)],
-) -> Result<(Vec<Chunk>, bool), LogError> {
+) -> Result<Gathered, LogError> {
     // One statement for all places, since each statement goes to another thread and back. CROSS
     // JOIN goes through the places as given, and through each place by id.
     let ranges = "SELECT record.id, CAST(record.key AS BLOB) AS key, \
@@ -306,40 +285,25 @@ async fn read_rows(
                   appended_at_ms \
                   FROM json_each(?) AS place CROSS JOIN record \
                   WHERE record.id >= place.value \
-                  AND record.id < ((place.value >> 40) + 1) << 40 LIMIT ?";
+                  AND record.id < ((place.value >> 40) + 1) << 40";
     let from = places
         .iter()
         .map(|&(partition, from)| row_id(partition, from));
     let from = serde_json::Value::from_iter(from).to_string();
-    let mut rows = sqlx::query(ranges)
-        .bind(from)
-        .bind(READ_RECORDS_MAX)
-        .fetch(&mut *connection);
-    let mut chunks: Vec<Chunk> = Vec::new();
-    let (mut records, mut bytes) = (0, 0);
-    let mut is_full = false;
-    while !is_full && let Some(row) = rows.try_next().await.map_err(failed("read the log"))? {
+    let mut rows = sqlx::query(ranges).bind(from).fetch(connection);
+    let mut gathered = Gathered::default();
+    while !gathered.is_full()
+        && let Some(row) = rows.try_next().await.map_err(failed("read the log"))?
+    {
         let (partition, record) = record_of(&row)?;
-        records += 1;
-        bytes += record.size();
-        is_full = records >= READ_RECORDS_MAX || bytes >= READ_BYTES_MAX;
-        match chunks.last_mut().filter(|last| last.partition == partition) {
-            Some(chunk) => {
-                chunk.next = record.offset.next();
-                chunk.records.push(record);
-            }
-            None => chunks.push(Chunk {
-                partition,
-                next: record.offset.next(),
-                records: vec![record],
-                at_end: true,
-            }),
-        }
+        gathered.push(partition, record);
     }
-    if let Some(last) = chunks.last_mut() {
+    let is_full = gathered.is_full();
+    if let Some((last, before)) = gathered.chunks.split_last_mut() {
         last.at_end = !is_full;
+        before.iter_mut().for_each(|chunk| chunk.at_end = true);
     }
-    Ok((chunks, !is_full))
+    Ok(gathered)
 }
 
 fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
@@ -365,7 +329,6 @@ fn record_of(row: &SqliteRow) -> Result<(Partition, Record), LogError> {
 }
 
 struct SqliteReader {
-    options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
     /// SQLite's counter of changes made through other connections, as last read.
     version: Option<i64>,
@@ -374,8 +337,6 @@ struct SqliteReader {
     /// When the reader last checked that the log still holds the places where it continues.
     checked: Option<Instant>,
     next: Vec<(Partition, Offset)>,
-    /// When the reader last checked that the file is still the log's.
-    looked: Option<Instant>,
     named: Arc<Named>,
     appended: Arc<Notify>,
 }
@@ -385,7 +346,7 @@ impl SqliteReader {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let connected = self.options.connect().await;
+                let connected = options(&self.named.path).connect().await;
                 let connection = connected.map_err(failed("open the log"))?;
                 self.connection.insert(connection)
             }
@@ -395,11 +356,8 @@ impl SqliteReader {
             .await
             .map_err(failed("read the log"))?;
         let changed = self.version != Some(version);
-        // Check regularly also without a change: a file that was replaced never changes again.
-        if changed || self.looked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
-            self.named.require()?;
-            self.looked = Some(Instant::now());
-        }
+        // Check also without a change: a file that was replaced never changes again.
+        self.named.require()?;
         self.is_check_owed |= changed;
         if self.is_check_owed && self.checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
             for &(partition, next) in &self.next {
@@ -411,23 +369,23 @@ impl SqliteReader {
         if !changed {
             return Ok(Vec::new());
         }
-        let (chunks, at_end) = read_rows(connection, &self.next).await?;
-        for chunk in &chunks {
+        let gathered = read_rows(connection, &self.next).await?;
+        let at_end = !gathered.is_full();
+        for chunk in &gathered.chunks {
             let next = self.next.iter_mut();
             for (_, next) in next.filter(|(partition, _)| *partition == chunk.partition) {
                 *next = chunk.next;
             }
         }
-        if let Some(last) = chunks.last().filter(|_| !at_end) {
-            // The other partitions first, so that they do not wait for as long as this one has
-            // more.
+        if let Some(last) = gathered.chunks.last().filter(|_| !at_end) {
+            // The other partitions first, so that they do not wait while this one has more.
             let is_last = |(partition, _): &(Partition, Offset)| *partition == last.partition;
             let last = self.next.iter().position(is_last).unwrap_or_default();
             self.next.rotate_left(last + 1);
         }
         // The version was read before the records: a change after that is read in the next poll.
         self.version = at_end.then_some(version);
-        Ok(chunks)
+        Ok(gathered.chunks)
     }
 }
 

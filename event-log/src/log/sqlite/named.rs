@@ -15,9 +15,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::log::LogError;
+use crate::log::error::failed;
 
-/// The files beside the log's file: SQLite keeps committed data in the first, and the second is the
-/// index of it.
+/// The files beside the log's file: committed data of SQLite, and the index of it.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// What identifies a file apart from its path: its device and its inode.
@@ -30,7 +30,7 @@ fn id_of(metadata: &Metadata) -> FileId {
 /// The file that was opened, and whether the path has named it ever since.
 #[derive(Debug)]
 pub(super) struct Named {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     opened: FileId,
     /// The largest length seen, in bytes. Records are never deleted, so the file never shrinks.
     length: AtomicU64,
@@ -60,7 +60,7 @@ impl Named {
     /// `Replaced`, also for all later calls; `Unavailable` if the file could not be examined.
     pub(super) fn require(&self) -> Result<(), LogError> {
         if let Some(what) = self.lost.get() {
-            return Err(self.replaced(what.clone()));
+            return Err(self.replaced(what));
         }
         // Read the length before the look: another thread may see the file grow during this look.
         let length_min = self.length.load(Ordering::Acquire);
@@ -75,8 +75,7 @@ impl Named {
         Ok(())
     }
 
-    /// Like [`Self::require`], and also checks that the files beside the log's file are those in
-    /// `beside`.
+    /// As [`Self::require`], and the files beside the log's file must be those in `beside`, too.
     pub(super) fn require_with(&self, beside: &Beside) -> Result<(), LogError> {
         self.require()?;
         for (suffix, opened) in BESIDE.into_iter().zip(beside.0) {
@@ -101,9 +100,7 @@ impl Named {
         let mut ids = [self.opened; BESIDE.len()];
         for (suffix, id) in BESIDE.into_iter().zip(&mut ids) {
             let metadata = self.beside(suffix).metadata();
-            *id = id_of(&metadata.map_err(|error| {
-                LogError::unavailable("look at the files beside the log's", error)
-            })?);
+            *id = id_of(&metadata.map_err(failed("look at the files beside the log's"))?);
         }
         Ok(Beside(ids))
     }
@@ -116,19 +113,15 @@ impl Named {
 
     /// Notes for good that the file is lost, and logs it once.
     fn lose(&self, what: &str) -> LogError {
-        let mut is_news = false;
-        let what = self.lost.get_or_init(|| {
-            is_news = true;
-            what.to_owned()
-        });
-        let error = self.replaced(what.clone());
+        let is_news = self.lost.set(what.to_owned()).is_ok();
+        let error = self.replaced(self.lost.get().map_or(what, |first| first));
         if is_news {
             tracing::error!("{error}");
         }
         error
     }
 
-    fn replaced(&self, what: String) -> LogError {
+    fn replaced(&self, what: &str) -> LogError {
         LogError::Replaced(format!("the log's file {} {what}", self.path.display()))
     }
 }
