@@ -115,7 +115,7 @@ impl World {
         let settings = OwnerSettings::default();
         let (store, entropy) = (Box::new(NoStore), Box::new(Counting(0)));
         let mut owner = Owner::new(PARTITION, shop(), settings, store, entropy);
-        owner.allow_first_claim(LogId(Uuid::from_u128(7)));
+        owner.new_log = Some(LogId(Uuid::from_u128(7)));
         owner.start(Offset(0));
         let mut world = Self {
             owner,
@@ -154,12 +154,13 @@ impl World {
                         records,
                         at_end: true,
                     };
-                    self.owner.read(chunk, Self::now());
+                    self.owner.read(Ok(chunk), Self::now());
                 }
                 Action::Log(LogAction::Prove { offset }) => {
                     let end = Offset(self.records.len() as u64);
                     let at = usize::try_from(offset.0).expect("a short log");
-                    self.owner.proven(offset, end, self.records.get(at));
+                    let found = self.records.get(at).cloned();
+                    self.owner.proven(offset, Ok((end, found)));
                 }
                 Action::Log(LogAction::Peek) => {
                     let end = Offset(self.records.len() as u64);

@@ -72,7 +72,7 @@ fn owners_verdict(records: &[Record], acknowledged: &Acknowledged) -> Place {
                 next: records.last().map_or(from, |last| last.offset.next()),
                 at_end: true,
             };
-            owner.read(chunk, now);
+            owner.read(Ok(chunk), now);
         }
     }
     match owner.phase() {
