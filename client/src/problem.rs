@@ -221,6 +221,8 @@ codes! {
     PreconditionsContradict = "preconditions_contradict",
     /// The command's commit would be too large (413).
     CommitTooLarge = "commit_too_large",
+    /// The batch has too many commands (413).
+    BatchTooLong = "batch_too_long",
     /// The command id was used for another command (422).
     CommandIdReused = "command_id_reused",
     /// The outcome is unknown (503).

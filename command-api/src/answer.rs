@@ -15,8 +15,6 @@ use serde::Serialize;
 
 use crate::code;
 
-/// The code of the rejection for an expected version that does not match.
-const VERSION_CONFLICT: &str = "version_conflict";
 /// When to try again after an unknown outcome.
 const UNKNOWN_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to try again if the log is damaged: an operator must act first.
@@ -91,7 +89,7 @@ pub(crate) fn quoted(id: &CommandId) -> String {
 fn refused(answer: &Answer, rejection: &RecordedRejection, asked: &Asked) -> Problem {
     let conflict = asked
         .expected_version
-        .filter(|_| rejection.code == VERSION_CONFLICT);
+        .filter(|_| rejection.code == code::VERSION_CONFLICT.name);
     let status = match conflict {
         Some(_) => StatusCode::PRECONDITION_FAILED,
         None => StatusCode::UNPROCESSABLE_ENTITY,

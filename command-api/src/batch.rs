@@ -1,4 +1,5 @@
-//! A batch of commands: lines in, lines out, both as streams.
+//! A batch of commands: lines in, lines out, both as streams. Or one JSON array in, and one out, for
+//! clients that cannot write lines; it becomes lines and goes the same way.
 //!
 //! The request's body is read only as fast as answers are sent: at most
 //! [`Options::batch_in_flight_max`](crate::Options) commands wait at once, and when the client
@@ -13,26 +14,32 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, BodyDataStream};
+use axum::extract::FromRequest as _;
 use axum::extract::{Extension, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use door::extract::require_media_type;
-use door::{BODY_SIZE_MAX, Charge, Correlation, Deadline, Held, NoQuery, Owed, Problem};
+use door::extract::{is_of_media_type, require_media_type};
+use door::{BODY_SIZE_MAX, Charge, Correlation, Deadline, Held, JsonText, NoQuery, Owed, Problem};
 use engine::command::{Answer, SubmitError};
 use engine::{Batch, Pending};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::Door;
 use crate::answer::{Accepted, Asked, malformed, said, unanswered};
 use crate::headers::{given, trace};
 use crate::line::{self, Defaults};
 use crate::lines::{Line, Lines};
+use crate::{Door, code};
 
-/// The media type of a batch and of its answers.
+/// The media type of a batch of lines and of its answers.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
+/// The media type of a batch as one array, and of its answers.
+const ARRAY_TYPE: &str = "application/json";
+/// The most commands in an array.
+pub(crate) const ARRAY_COMMANDS_MAX: usize = 1_000;
 /// The most answers in one chunk.
 const ANSWERS_PER_CHUNK_MAX: usize = 256;
 /// The typical size of an answer, in bytes.
@@ -45,27 +52,76 @@ pub(crate) async fn submit(
     Extension(correlation): Extension<Correlation>,
     request: Request,
 ) -> Result<Response, Problem> {
-    require_media_type(request.headers(), &[MEDIA_TYPE])?;
+    require_media_type(request.headers(), &[MEDIA_TYPE, ARRAY_TYPE])?;
+    let form = match is_of_media_type(request.headers(), ARRAY_TYPE) {
+        true => Form::Array,
+        false => Form::Lines,
+    };
     let origin = Origin {
         instance: request.uri().path().to_owned(),
         correlation_id: correlation.id.as_str().to_owned(),
     };
     let charge = Charge::of_request(request.extensions());
+    let wait = Deadline::of(request.headers())?.wait;
+    let defaults = Defaults {
+        correlation_id: given(&correlation),
+        trace: trace(request.headers()),
+    };
+    let body = match form {
+        Form::Lines => request.into_body(),
+        Form::Array => {
+            let JsonText(text) = JsonText::from_request(request, &()).await?;
+            lines_of(&text)?.into()
+        }
+    };
     let intake = Intake {
         budget: Budget::of(door.options.batch_in_flight_bytes_max),
-        wait: Deadline::of(request.headers())?.wait,
-        defaults: Defaults {
-            correlation_id: given(&correlation),
-            trace: trace(request.headers()),
-        },
-        lines: Lines::new(request.into_body().into_data_stream(), BODY_SIZE_MAX)
-            .charged(charge.clone()),
+        wait,
+        defaults,
+        lines: Lines::new(body.into_data_stream(), BODY_SIZE_MAX).charged(charge.clone()),
         charge,
         batch: door.engine.batch(),
         door,
     };
-    let body = Body::from_stream(answers(intake, origin));
-    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
+    let answers = answers(intake, origin, form);
+    let (media_type, body) = match form {
+        Form::Lines => (MEDIA_TYPE, Body::from_stream(answers)),
+        Form::Array => {
+            let bracket = |text| stream::iter([Ok(Bytes::from_static(text))]);
+            let whole = bracket(b"[").chain(answers).chain(bracket(b"]"));
+            (ARRAY_TYPE, Body::from_stream(whole))
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
+}
+
+/// How a batch and its answers are written.
+#[derive(Clone, Copy)]
+enum Form {
+    Lines,
+    Array,
+}
+
+/// The commands of an array, one in each line.
+fn lines_of(text: &str) -> Result<String, Problem> {
+    let commands: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
+        let code = match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => door::code::SHAPE_INVALID,
+            Err(_) => door::code::JSON_INVALID,
+        };
+        Problem::new(code, error.to_string())
+    })?;
+    if commands.len() > ARRAY_COMMANDS_MAX {
+        let detail = format!(
+            "the array has {} commands, and may have {ARRAY_COMMANDS_MAX}; send more as {MEDIA_TYPE}",
+            commands.len()
+        );
+        let problem = Problem::new(code::BATCH_TOO_LONG, detail);
+        return Err(problem.member("max", ARRAY_COMMANDS_MAX));
+    }
+    // Within a JSON text, a line break is always white space: in strings it is escaped.
+    let line = |command: &&RawValue| command.get().replace(['\n', '\r'], " ") + "\n";
+    Ok(commands.iter().map(line).collect())
 }
 
 /// Reads lines and submits them to the engine.
@@ -103,7 +159,11 @@ enum Outcome {
     Said(Answer, Asked),
 }
 
-fn answers(intake: Intake, origin: Origin) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+fn answers(
+    intake: Intake,
+    origin: Origin,
+    form: Form,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let in_flight_max = intake.door.options.batch_in_flight_max.max(1);
     stream::unfold(Box::new(intake), |mut intake| async move {
         let line = intake.lines.next().await?;
@@ -113,7 +173,7 @@ fn answers(intake: Intake, origin: Origin) -> impl Stream<Item = Result<Bytes, I
     })
     .buffered(in_flight_max)
     .ready_chunks(ANSWERS_PER_CHUNK_MAX)
-    .map(move |outcomes| Ok(written(outcomes, &origin)))
+    .map(move |outcomes| Ok(written(outcomes, &origin, form)))
 }
 
 async fn outcome(number: u64, asking: Asking) -> (u64, Outcome) {
@@ -212,9 +272,12 @@ struct ProblemLine<'a> {
     problem: &'a Problem,
 }
 
-fn written(outcomes: Vec<(u64, Outcome)>, origin: &Origin) -> Bytes {
+fn written(outcomes: Vec<(u64, Outcome)>, origin: &Origin, form: Form) -> Bytes {
     let mut text = Vec::with_capacity(outcomes.len() * ANSWER_SIZE_TYPICAL);
     for (number, outcome) in outcomes {
+        if matches!(form, Form::Array) && number > 1 {
+            text.push(b',');
+        }
         write(&mut text, number, outcome, origin);
         text.push(b'\n');
     }

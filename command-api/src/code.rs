@@ -1,7 +1,6 @@
 //! The stable codes of this door's problems that are not rejections.
 //!
-//! Invariant: as in [`door::code`]. A rejection has the code of its rule and status 422;
-//! `version_conflict` has 412 if the client named the version that it expected.
+//! Invariant: as in [`door::code`]. A rejection has the code of its rule and status 422.
 
 door::codes! {
     CATEGORY_UNKNOWN = ("category_unknown", 404, "No aggregate has this category",
@@ -14,8 +13,14 @@ door::codes! {
          with the same `command_id` to learn its outcome.");
     PRECONDITIONS_CONTRADICT = ("preconditions_contradict", 412, "The preconditions contradict each other",
         "`If-Match` and `If-None-Match: *` can never both be true. Not attempted, not recorded.");
+    VERSION_CONFLICT = ("version_conflict", 412, "Version conflict",
+        "The stream has another version than the command expected; `current_version` says which. \
+         Recorded as a refusal. Read the stream again, and decide again.");
     COMMIT_TOO_LARGE = ("commit_too_large", 413, "The command's commit would be too large",
         "The commit would have `size` bytes, and one record may hold at most `max`. Not recorded.");
+    BATCH_TOO_LONG = ("batch_too_long", 413, "The batch has too many commands",
+        "A batch that is one JSON array may have at most `max` commands. Nothing was attempted. \
+         Send it as lines, or in parts.");
     COMMAND_ID_REUSED = ("command_id_reused", 422, "The command id was used for another command",
         "On this stream, a command with this id but with another type, schema, data, time or \
          expected version was already answered. Not recorded. Send the new intent with a new id.");

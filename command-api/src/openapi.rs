@@ -6,18 +6,22 @@
 
 use std::collections::BTreeMap;
 
-use door::openapi::{Fragment, SCHEMAS_PATH, header_ref, parameter_ref, responses, schema_ref};
+use door::openapi::{
+    DOMAIN_PATH, Fragment, SCHEMAS_PATH, header_ref, integer, parameter_ref, responses, schema_ref,
+};
 use kernel::registry::{Registry, definitions_of};
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
-use crate::batch::MEDIA_TYPE;
+use crate::batch::{ARRAY_COMMANDS_MAX, MEDIA_TYPE};
 use crate::line::CommandLine;
 
 /// The pattern of an id in a stream's name, as in JSON Schema.
 const STREAM_ID_PATTERN: &str = "[A-Za-z0-9._~-]{1,128}";
 /// The pattern of a command id without quotes.
 const ID_PATTERN: &str = r"[!#-\[\]-~]{1,255}";
+/// The name of this door in the document.
+pub(crate) const DOOR: &str = "Command";
 /// The statuses of the problems that can answer a command.
 const COMMAND_PROBLEMS: [u16; 8] = [400, 404, 408, 412, 413, 415, 422, 503];
 
@@ -25,16 +29,37 @@ const COMMAND_PROBLEMS: [u16; 8] = [400, 404, 408, 412, 413, 415, 422, 503];
 /// name.
 type ByName = BTreeMap<&'static str, Vec<(&'static str, Value)>>;
 
+/// What the document says of a command without members.
+const NO_BODY: &str = "It has no members: the body may be left out if there is an `Idempotency-Key` or a \
+                       `Content-Type`.";
+
+/// The definition that a command's schema refers to.
+fn definition(generator: &mut SchemaGenerator, body: &Value) -> Option<Value> {
+    let name = body["$ref"].as_str()?.strip_prefix('#')?;
+    let name = name.strip_prefix(DOMAIN_PATH)?;
+    generator.definitions().get(name).cloned()
+}
+
+fn has_no_members(schema: &Value) -> bool {
+    let is_empty = |properties: &Value| properties.as_object().is_some_and(Map::is_empty);
+    schema["type"] == "object" && schema.get("properties").is_none_or(is_empty)
+}
+
 /// The routes of this door, for the commands of `registry`.
 #[must_use]
 pub fn fragment(registry: &Registry) -> Fragment {
-    let mut generator = Registry::schema_generator(SCHEMAS_PATH);
-    let mut fragment = Fragment::default();
+    let mut generator = Registry::schema_generator(DOMAIN_PATH);
+    let mut fragment = Fragment::of(DOOR, crate::code::ALL);
     fragment.tag("commands", "Send commands, and learn their outcomes.");
-    fragment.codes(crate::code::ALL);
     let mut open_categories = Vec::new();
     for (name, owners) in by_name(registry, &mut generator, &mut open_categories) {
         let categories: Vec<_> = owners.iter().map(|(category, _)| *category).collect();
+        let schemas: Vec<_> = owners
+            .iter()
+            .filter_map(|(_, body)| definition(&mut generator, body))
+            .collect();
+        let said = schemas.first().map(|schema| schema["description"].clone());
+        let needs_body = schemas.len() < owners.len() || !schemas.iter().any(has_no_members);
         let body = match <[_; 1]>::try_from(owners) {
             Ok([(_, schema)]) => schema,
             Err(owners) => {
@@ -42,11 +67,19 @@ pub fn fragment(registry: &Registry) -> Fragment {
             }
         };
         let path = format!("/v1/streams/{{stream}}/{name}");
-        fragment.operation(&path, "post", command_operation(name, &categories, &body));
+        let mut operation = command_operation(name, &categories, &body, needs_body);
+        let said = said.filter(Value::is_string);
+        operation["description"] = said.unwrap_or_else(|| format!("The command {name}.").into());
+        if !needs_body {
+            let about = operation["description"].as_str().unwrap_or_default();
+            operation["description"] = format!("{about} {NO_BODY}").into();
+        }
+        fragment.operation(&path, "post", operation);
     }
     if !open_categories.is_empty() {
-        let mut operation = command_operation("any", &open_categories, &json!({}));
+        let mut operation = command_operation("any", &open_categories, &json!({}), true);
         let command = json!({"name": "command", "in": "path", "required": true,
+                             "description": "The name of the command's type.",
                              "schema": {"type": "string"}});
         operation["parameters"]
             .as_array_mut()
@@ -60,6 +93,10 @@ pub fn fragment(registry: &Registry) -> Fragment {
         "get",
         outcome_operation(),
     );
+    for (name, schema) in definitions_of(generator) {
+        fragment.domain_schema(&name, schema.to_value());
+    }
+    let mut generator = Registry::schema_generator(SCHEMAS_PATH);
     generator.subschema_for::<CommandLine>();
     for (name, schema) in definitions_of(generator) {
         fragment.schema(&name, schema.to_value());
@@ -90,8 +127,9 @@ fn by_name(
     commands
 }
 
-fn command_operation(name: &str, categories: &[&str], body: &Value) -> Value {
-    let mut responses = responses(&COMMAND_PROBLEMS);
+/// An operation that sends a command. A command without members needs no body.
+fn command_operation(name: &str, categories: &[&str], body: &Value, needs_body: bool) -> Value {
+    let mut responses = responses(DOOR, &COMMAND_PROBLEMS);
     responses.insert("200".to_owned(), accepted());
     let category = categories.first().copied().unwrap_or("stream");
     let mut parameters = vec![json!({
@@ -109,14 +147,17 @@ fn command_operation(name: &str, categories: &[&str], body: &Value) -> Value {
         "tags": ["commands"],
         "summary": format!("{name} ({})", categories.join(", ")),
         "parameters": parameters,
-        "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+        "requestBody": {
+            "required": needs_body,
+            "content": {"application/json": {"schema": body}},
+        },
         "responses": responses,
     })
 }
 
-fn header(name: &str, description: &str, schema: Value, example: &str) -> Value {
-    json!({"name": name, "in": "header", "description": description, "schema": schema,
-           "example": example})
+/// An optional header. It has no example: a page that tries requests out would send it.
+fn header(name: &str, description: &str, schema: Value) -> Value {
+    json!({"name": name, "in": "header", "description": description, "schema": schema})
 }
 
 fn command_headers() -> Vec<Value> {
@@ -128,44 +169,38 @@ fn command_headers() -> Vec<Value> {
              again gives the same answer. If it is absent, the server makes up an id and returns \
              it.",
             pattern(&format!("^(\"{ID_PATTERN}\"|{ID_PATTERN})$")),
-            "\"3f8c2a52-0f5e-4b7e-9d57-2b1f1c4f7a10\"",
         ),
         header(
             "If-Match",
             "The stream version that you saw; the command is refused with 412 if the stream has \
              another version.",
             pattern("^\"[0-9]{1,18}\"$"),
-            "\"3\"",
         ),
         header(
             "If-None-Match",
-            "The stream has no events yet; the command is refused with 412 if it has events.",
-            json!({"type": "string", "const": "*"}),
-            "*",
+            "`*`: the stream has no events yet; the command is refused with 412 if it has events.",
+            pattern(r"^\*$"),
         ),
         header(
             "Annals-Actor",
             "Who sends the command: kind:id. Never personal data.",
             pattern("^(user|service|process|import):[!-~]{1,255}$"),
-            "service:checkout",
         ),
         header(
             "Annals-Causation-Id",
             "The direct cause of this command.",
             pattern(&format!("^{ID_PATTERN}$")),
-            "01890a5d-ac96-774b-bcce-b302099a8057",
         ),
         header(
             "Annals-Occurred-At",
-            "Business time; if absent, the time of the server's clock.",
-            json!({"type": "string", "format": "date-time"}),
-            "2018-06-04T16:44:48Z",
+            "Business time (RFC 3339), as in `2018-06-04T16:44:48Z`; if absent, the time of the \
+             server's clock. It is no `date-time` here: clients would send their own form of dates.",
+            json!({"type": "string"}),
         ),
         header(
             "traceparent",
             "W3C Trace Context; a malformed value is ignored.",
             json!({"type": "string"}),
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ),
         parameter_ref("Tenant"),
         parameter_ref("CorrelationId"),
@@ -195,22 +230,27 @@ fn accepted() -> Value {
 }
 
 fn batch_operation() -> Value {
-    let mut responses = responses(&[400, 415]);
+    let mut responses = responses(DOOR, &[400, 408, 413, 415]);
     responses.insert(
         "200".to_owned(),
         json!({
-            "description": "One `AnswerLine` for each line that is not blank, in the order of the \
-                            lines. Answers begin while the client still sends.",
+            "description": "One `AnswerLine` for each command, in the order of the commands. Answers \
+                            to lines begin while the client still sends.",
             "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
-            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "content": {
+                "application/json": {"schema": {"type": "array", "items": schema_ref("AnswerLine")}},
+                MEDIA_TYPE: {"schema": {"type": "string"}},
+            },
         }),
     );
     json!({
         "operationId": "submit_commands",
         "tags": ["commands"],
-        "summary": "Many commands, as NDJSON",
-        "description": "Each line is a `CommandLine` of at most 256 KiB and has its own outcome. \
-                        An unreadable line does not affect other lines. Commands for one stream \
+        "summary": "Many commands, as a JSON array or as NDJSON",
+        "description": "Each command is a `CommandLine` with its own outcome: a batch is not atomic. \
+                        An array may have 1,000 commands and 256 KiB; there may be any number of \
+                        lines, each of at most 256 KiB. An unreadable line does not affect other \
+                        lines; an array that is not JSON is refused whole. Commands for one stream \
                         are decided in the order of their lines. After a command without an \
                         answer (503), later commands for the same stream are not attempted. \
                         `Annals-Timeout-Ms` applies to each line. `Annals-Correlation-Id` applies \
@@ -218,14 +258,20 @@ fn batch_operation() -> Value {
         "parameters": [parameter_ref("CorrelationId"), parameter_ref("TimeoutMs")],
         "requestBody": {
             "required": true,
-            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "content": {
+                "application/json": {"schema": {
+                    "type": "array", "items": schema_ref("CommandLine"),
+                    "maxItems": ARRAY_COMMANDS_MAX,
+                }},
+                MEDIA_TYPE: {"schema": {"type": "string"}},
+            },
         },
         "responses": responses,
     })
 }
 
 fn outcome_operation() -> Value {
-    let mut responses = responses(&[400, 404, 503]);
+    let mut responses = responses(DOOR, &[400, 404, 503]);
     responses.insert(
         "200".to_owned(),
         json!({
@@ -238,6 +284,7 @@ fn outcome_operation() -> Value {
         "operationId": "command_outcome",
         "tags": ["commands"],
         "summary": "The outcome of a command",
+        "description": "What became of a command that was sent earlier, by its id: as the log says.",
         "parameters": [
             parameter_ref("Stream"),
             {
@@ -257,10 +304,7 @@ fn outcome_operation() -> Value {
 fn answer_properties() -> Map<String, Value> {
     let properties = json!({
         "stream": {"type": "string", "description": "The stream."},
-        "version": {
-            "type": "integer", "minimum": 0,
-            "description": "The stream's version after the command.",
-        },
+        "version": integer(0, "The stream's version after the command."),
         "position": {
             "type": "string",
             "description": "The place of the command's commit, as a position token.",
@@ -277,7 +321,7 @@ fn answer_properties() -> Map<String, Value> {
     }
 }
 
-fn answer_schemas() -> [(&'static str, Value); 4] {
+fn answer_schemas() -> [(&'static str, Value); 5] {
     let with = |more: Value| {
         let mut properties = answer_properties();
         properties.extend(more.as_object().cloned().into_iter().flatten());
@@ -292,15 +336,27 @@ fn answer_schemas() -> [(&'static str, Value); 4] {
     let answer = json!({
         "type": "object",
         "description": "An accepted command.",
-        "properties": with(json!({"repeated": repeated})),
+        "properties": with(json!({"repeated": &repeated})),
         "required": ["stream", "version", "position", "events", "repeated"],
+    });
+    let rejection = json!({
+        "type": "object",
+        "description": "Why a rule refused a command.",
+        "properties": {
+            "code": {"type": "string", "description": "The stable code of the rule."},
+            "detail": {"type": "string", "description": "A sentence for people."},
+            "facts": {"type": "object", "description": "The facts that explain the refusal.",
+                      "additionalProperties": true},
+        },
+        "required": ["code", "detail"],
     });
     let event = json!({
         "type": "object",
+        "description": "An event of an answer.",
         "properties": {
-            "id": {"type": "string", "format": "uuid"},
-            "type": {"type": "string"},
-            "version": {"type": "integer", "minimum": 1},
+            "id": {"type": "string", "format": "uuid", "description": "The event's id."},
+            "type": {"type": "string", "description": "The name of the event's type."},
+            "version": integer(1, "The stream's version with the event."),
         },
         "required": ["id", "type", "version"],
     });
@@ -309,16 +365,9 @@ fn answer_schemas() -> [(&'static str, Value); 4] {
         "description": "The outcome of a command in the log: its events, or its rejection.",
         "properties": with(json!({
             "command_id": command_id,
-            "outcome": {"type": "string", "enum": ["accepted", "rejected"]},
-            "rejection": {
-                "type": "object",
-                "properties": {
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                    "facts": {"type": "object"},
-                },
-                "required": ["code", "detail"],
-            },
+            "outcome": {"type": "string", "enum": ["accepted", "rejected"],
+                        "description": "What was decided."},
+            "rejection": schema_ref("CommandRejection"),
         })),
         "required": ["stream", "command_id", "outcome", "version", "position"],
     });
@@ -326,17 +375,28 @@ fn answer_schemas() -> [(&'static str, Value); 4] {
         "type": "object",
         "description": "The outcome of one line. With status 200 it also has the members of \
                         `CommandAnswer`, otherwise those of `Problem`.",
-        "properties": {
-            "line_number": {"type": "integer", "minimum": 1},
-            "status": {"type": "integer"},
+        "properties": with(json!({
+            "line_number": integer(1, "The number of the line, or of the command in the array."),
+            "status": {"type": "integer", "format": "int32",
+                       "description": "The status that the command alone would have."},
             "command_id": command_id,
-        },
+            "repeated": repeated,
+            "type": {"type": "string", "format": "uri-reference",
+                     "description": "`urn:annals:problem:` followed by the code."},
+            "title": {"type": "string", "description": "The kind of problem, for people."},
+            "detail": {"type": "string", "description": "A sentence about this occurrence."},
+            "instance": {"type": "string", "description": "The path of the request."},
+            "code": schema_ref("ProblemCode"),
+            "correlation_id": {"type": "string", "description": "The conversation."},
+        })),
         "required": ["line_number", "status"],
+        "additionalProperties": true,
     });
     [
         ("CommandAnswer", answer),
         ("EventReference", event),
         ("CommandOutcome", outcome),
+        ("CommandRejection", rejection),
         ("AnswerLine", line),
     ]
 }

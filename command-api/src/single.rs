@@ -4,9 +4,12 @@
 //! Deliberately absent: what the engine's answers mean in HTTP (`answer`).
 
 use axum::Json;
+use axum::body::HttpBody as _;
 use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use door::extract::is_of_media_type;
 use door::header::{IDEMPOTENCY_KEY, tenant};
 use door::{Correlation, Deadline, JsonText, NoQuery, Path, Problem};
 use engine::command::{Answer, Became, Decision};
@@ -32,9 +35,12 @@ pub(crate) async fn submit(
     let headers = CommandHeaders::of(request.headers(), &correlation)?;
     let id = headers.id.clone();
     let with_id = |problem: Problem| problem.header(IDEMPOTENCY_KEY, &quoted(&id));
-    let JsonText(text) = JsonText::from_request(request, &())
-        .await
-        .map_err(with_id)?;
+    let JsonText(text) = match is_without_body(&request) {
+        true => JsonText("{}".to_owned()),
+        false => JsonText::from_request(request, &())
+            .await
+            .map_err(with_id)?,
+    };
     let precondition = headers.expected.version();
     let data = RawValue::from_string(text)
         .map_err(|error| with_id(Problem::new(door::code::JSON_INVALID, error.to_string())))?;
@@ -65,6 +71,18 @@ pub(crate) async fn submit(
         .map_err(|error| unanswered(&error, &asked.id))?;
     let body = said(&answer, &asked)?;
     Ok((answer::headers(&answer), Json(body)).into_response())
+}
+
+/// Whether a request has no body, which stands for a command without members. It must say that it
+/// would be JSON, as some clients do, or have an `Idempotency-Key`: a page in a browser can send a
+/// request without a body anywhere without asking first, but not with these headers.
+fn is_without_body(request: &Request) -> bool {
+    let headers = request.headers();
+    let is_typed = match headers.contains_key(CONTENT_TYPE) {
+        true => is_of_media_type(headers, "application/json"),
+        false => headers.contains_key(IDEMPOTENCY_KEY),
+    };
+    is_typed && request.body().is_end_stream()
 }
 
 /// What became of a command, as a resource of its own: if the command was refused, this request

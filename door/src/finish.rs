@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use axum::middleware::Next;
@@ -182,9 +182,9 @@ fn unnamed(status: StatusCode, path: &str) -> Problem {
 /// A request's body that can be read further after its route has dropped it.
 type Shared = Arc<Mutex<BodyDataStream>>;
 
-/// Keeps a handle on the request's body, if the method allows a body.
+/// Keeps a handle on the request's body, if it has one.
 fn share_body(request: &mut Request) -> Option<Shared> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    if matches!(*request.method(), Method::GET | Method::HEAD) || request.body().is_end_stream() {
         return None;
     }
     let body = std::mem::take(request.body_mut()).into_data_stream();

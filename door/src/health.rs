@@ -210,6 +210,9 @@ async fn metrics(State(health): State<Health>, _: NoQuery) -> Response {
     ([(header::CONTENT_TYPE, media_type)], (health.metrics)()).into_response()
 }
 
+/// The name of these routes in the OpenAPI document.
+const DOOR: &str = "Health";
+
 /// The routes as a fragment of the OpenAPI document.
 #[must_use]
 pub fn fragment() -> Fragment {
@@ -220,17 +223,26 @@ pub fn fragment() -> Fragment {
             "content": {media_type: {"schema": schema}},
         })
     };
-    let status = |words: &[&str]| {
-        json!({
-            "type": "object",
-            "properties": {
-                "status": {"type": "string", "enum": words},
-                "roles": {"type": "object", "additionalProperties": {"type": "string"}},
-                "checks": {"type": "object", "additionalProperties": {"type": "string"}},
-            },
-            "required": ["status"],
-        })
+    let by_name = |description: &str| {
+        json!({"type": "object", "additionalProperties": {"type": "string"},
+               "description": description})
     };
+    let alive = json!({
+        "type": "object",
+        "properties": {"status": {"type": "string", "enum": ["live"]}},
+        "required": ["status"],
+    });
+    let ready = json!({
+        "type": "object",
+        "properties": {
+            "status": {"type": "string", "enum": ["ready", "degraded"],
+                       "description": "`degraded`: the process takes commands, and a role that \
+                                       only reads fails."},
+            "roles": by_name("For each role: `ready`, or why it is not."),
+            "checks": by_name("For each check: `ready`, or why it failed."),
+        },
+        "required": ["status", "roles", "checks"],
+    });
     let role = json!({
         "name": "role",
         "in": "query",
@@ -239,36 +251,47 @@ pub fn fragment() -> Fragment {
                         fails. `all` asks about every role.",
         "schema": {"type": "string", "enum": ["command-api", "projector", "query-api", "all"]},
     });
-    let mut fragment = Fragment::default();
+    let mut fragment = Fragment::of(DOOR, &[]);
     fragment.tag(
         "health",
         "Whether the server is alive and ready, and its metrics.",
     );
-    for (path, id, summary, ok) in [
+    fragment.schema("Alive", alive);
+    fragment.schema("Ready", ready);
+    for (path, id, (summary, description), ok) in [
         (
             "/livez",
             "livez",
-            "Whether the process answers",
+            (
+                "Whether the process answers",
+                "Asks nothing else: a process that answers need not be restarted.",
+            ),
             answer(
                 "The process answers.",
                 "application/json",
-                status(&["live"]),
+                openapi::schema_ref("Alive"),
             ),
         ),
         (
             "/readyz",
             "readyz",
-            "Whether a role is ready",
+            (
+                "Whether a role is ready",
+                "For a load balancer: send a role's requests here only while it is ready.",
+            ),
             answer(
                 "The role is ready; without `role`, the process takes commands.",
                 "application/json",
-                status(&["ready", "degraded"]),
+                openapi::schema_ref("Ready"),
             ),
         ),
         (
             "/metrics",
             "metrics",
-            "All metrics",
+            (
+                "All metrics",
+                "For Prometheus; `docs/metrics.md` describes each of them.",
+            ),
             answer(
                 "The metrics in Prometheus' text format.",
                 "text/plain",
@@ -276,11 +299,11 @@ pub fn fragment() -> Fragment {
             ),
         ),
     ] {
-        let mut responses = openapi::responses(if path == "/readyz" {
-            &[400, 503]
-        } else {
-            &[400]
-        });
+        let statuses: &[u16] = match path {
+            "/readyz" => &[400, 503],
+            _ => &[400],
+        };
+        let mut responses = openapi::responses(DOOR, statuses);
         responses.insert("200".to_owned(), ok);
         let mut parameters = vec![openapi::parameter_ref("CorrelationId")];
         parameters.extend((path == "/readyz").then(|| role.clone()));
@@ -291,6 +314,7 @@ pub fn fragment() -> Fragment {
                 "operationId": id,
                 "tags": ["health"],
                 "summary": summary,
+                "description": description,
                 "parameters": parameters,
                 "responses": responses,
             }),

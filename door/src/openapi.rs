@@ -1,7 +1,10 @@
 //! Assembles the OpenAPI 3.1 document of the doors that are served.
 //!
-//! Invariant: a fragment refers only to its own components and to the common ones made here.
-//! Deliberately absent: any route but `/openapi.json` itself.
+//! Invariants: a fragment refers only to its own components and to the common ones made here; no
+//! type of a domain takes the place of a schema of ours. Deliberately absent: any route but
+//! `/openapi.json` itself.
+
+use std::collections::BTreeMap;
 
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -14,29 +17,45 @@ use crate::extract::NoQuery;
 use crate::header::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
 use crate::problem::PROBLEM_MEDIA_TYPE;
 
-/// The path of schemas in the document. A `SchemaGenerator` must be made with it.
+/// The path of our schemas in the document. A `SchemaGenerator` for them must be made with it.
 pub const SCHEMAS_PATH: &str = "/components/schemas/";
+/// The path with which a `SchemaGenerator` for a domain's types must be made. [`document`] moves
+/// them to our schemas, under names that are free there.
+pub const DOMAIN_PATH: &str = "/components/domain/";
 
 /// A door's part of the document.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fragment {
+    /// The name of the door, with which the names of its problem responses begin.
+    door: &'static str,
+    /// The codes of the door's problems, besides those of every door.
+    codes: &'static [Code],
     paths: Map<String, Value>,
     schemas: Map<String, Value>,
+    domain: Map<String, Value>,
     headers: Map<String, Value>,
     tags: Vec<Value>,
-    codes: Vec<Code>,
 }
 
 impl Fragment {
+    /// The part of a door with these codes, which the document lists with their meanings.
+    #[must_use]
+    pub fn of(door: &'static str, codes: &'static [Code]) -> Self {
+        Self {
+            door,
+            codes,
+            paths: Map::new(),
+            schemas: Map::new(),
+            domain: Map::new(),
+            headers: Map::new(),
+            tags: Vec::new(),
+        }
+    }
+
     /// Names a group of operations.
     pub fn tag(&mut self, name: &str, description: &str) {
         self.tags
             .push(json!({"name": name, "description": description}));
-    }
-
-    /// Adds the codes of the door's problems, which the document lists with their meanings.
-    pub fn codes(&mut self, codes: &[Code]) {
-        self.codes.extend_from_slice(codes);
     }
 
     /// Adds an operation; `method` in lower case.
@@ -48,6 +67,11 @@ impl Fragment {
     /// Adds a schema under its name.
     pub fn schema(&mut self, name: &str, schema: Value) {
         self.schemas.insert(name.to_owned(), schema);
+    }
+
+    /// Adds the schema of a domain's type, made with [`DOMAIN_PATH`].
+    pub fn domain_schema(&mut self, name: &str, schema: Value) {
+        self.domain.insert(name.to_owned(), schema);
     }
 
     /// Adds a response header under its name.
@@ -75,15 +99,34 @@ pub fn header_ref(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
 }
 
-/// The problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), and of those
-/// that every operation can give: 403, 421, 431, 500, 503.
+/// The schema of a value that may be null.
 #[must_use]
-pub fn responses(statuses: &[u16]) -> Map<String, Value> {
+pub fn nullable(schema: &Value) -> Value {
+    match schema.get("type").and_then(Value::as_str) {
+        Some(one) => {
+            let mut schema = schema.clone();
+            schema["type"] = json!([one, "null"]);
+            schema
+        }
+        None => json!({"anyOf": [schema, {"type": "null"}]}),
+    }
+}
+
+/// The schema of an integer from `minimum` on, wide enough for every version and count.
+#[must_use]
+pub fn integer(minimum: u64, description: &str) -> Value {
+    json!({"type": "integer", "format": "int64", "minimum": minimum, "description": description})
+}
+
+/// A door's problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), and of
+/// those that every operation can give: 403, 421, 431, 500, 503.
+#[must_use]
+pub fn responses(door: &str, statuses: &[u16]) -> Map<String, Value> {
     statuses
         .iter()
         .chain(&[403, 421, 431, 500, 503])
         .map(|status| {
-            let reference = format!("#/components/responses/Problem{status}");
+            let reference = format!("#/components/responses/{door}Problem{status}");
             (status.to_string(), json!({"$ref": reference}))
         })
         .collect()
@@ -96,8 +139,10 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
     let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
     let mut headers = headers();
     let mut tags = Vec::new();
+    let (mut domain, mut problems) = (Map::new(), Map::new());
     let mut codes = code::ALL.to_vec();
     for fragment in fragments {
+        problems.extend(problem_responses(fragment.door, fragment.codes));
         for (path, item) in fragment.paths {
             let merged = paths.entry(path).or_insert_with(|| json!({}));
             for (method, operation) in item.as_object().into_iter().flatten() {
@@ -105,6 +150,7 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
             }
         }
         schemas.extend(fragment.schemas);
+        domain.extend(fragment.domain);
         for (name, header) in fragment.headers {
             headers[name] = header;
         }
@@ -112,7 +158,13 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
         codes.extend(fragment.codes);
     }
     schemas.insert("ProblemCode".to_owned(), code_schema(&codes));
-    json!({
+    let used = Value::Object(paths.clone()).to_string();
+    problems.retain(|name, _| used.contains(&format!("\"#/components/responses/{name}\"")));
+    let names = names_of(&domain, &schemas);
+    for (name, schema) in domain {
+        schemas.insert(names[&name].clone(), schema);
+    }
+    let mut document = json!({
         "openapi": "3.1.1",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
@@ -120,18 +172,65 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "An event-sourced engine: it takes commands, keeps chained events and \
                         fills read models.",
+            "description": ABOUT,
+            "contact": {"name": "The operator of this server"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "/", "description": "This server."}],
+        // Nothing is authenticated yet.
+        "security": [],
         "tags": tags,
         "paths": paths,
         "components": {
             "schemas": schemas,
             "parameters": parameters(),
             "headers": headers,
-            "responses": problem_responses(),
+            "responses": problems,
         },
-    })
+    });
+    name_references(&mut document, &names);
+    document
+}
+
+/// What a reader of the document should know before any operation.
+const ABOUT: &str = "\
+Send a command with `POST /v1/streams/{stream}/{command}`; the answer says what the log says. Send it \
+with an `Idempotency-Key`, so that it can be sent again without counting twice. The answer has a \
+position token: pass it to a query as `min_position`, and the query waits until the read model has \
+reached your write. Every error is a problem document (RFC 9457) with a stable `code`.";
+
+/// A name for each type of a domain that no schema of ours has.
+fn names_of(domain: &Map<String, Value>, ours: &Map<String, Value>) -> BTreeMap<String, String> {
+    let name = |name: &String| match ours.contains_key(name) {
+        true => (name.clone(), format!("Domain{name}")),
+        false => (name.clone(), name.clone()),
+    };
+    domain.keys().map(name).collect()
+}
+
+/// Lets references to a domain's types lead to their names in the document.
+fn name_references(at: &mut Value, names: &BTreeMap<String, String>) {
+    match at {
+        Value::Object(members) => {
+            if let Some(Value::String(reference)) = members.get_mut("$ref")
+                && let Some(name) = reference
+                    .strip_prefix('#')
+                    .and_then(|path| path.strip_prefix(DOMAIN_PATH))
+                && let Some(name) = names.get(name)
+            {
+                *reference = format!("#{SCHEMAS_PATH}{name}");
+            }
+            for value in members.values_mut() {
+                name_references(value, names);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                name_references(item, names);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Serves the document at `/openapi.json`.
@@ -158,6 +257,7 @@ fn code_schema(codes: &[Code]) -> Value {
 }
 
 fn problem_schema() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
     json!({
         "type": "object",
         "description": "A problem document (RFC 9457). A rejection has further members with its \
@@ -165,21 +265,24 @@ fn problem_schema() -> Value {
         "properties": {
             "type": {"type": "string", "format": "uri-reference",
                      "description": "`urn:annals:problem:` followed by the code."},
-            "title": {"type": "string"},
-            "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": {"type": "string"},
-            "instance": {"type": "string"},
+            "title": text("The kind of problem, for people."),
+            "status": {"type": "integer", "format": "int32", "minimum": 400, "maximum": 599,
+                       "description": "The HTTP status."},
+            "detail": text("A sentence about this occurrence."),
+            "instance": text("The path of the request."),
             "code": schema_ref("ProblemCode"),
-            "correlation_id": {"type": "string"},
+            "correlation_id": text("The conversation; the server's log has it, too."),
             "pointer": {"type": "string", "format": "json-pointer",
                         "description": "The place in the body (RFC 6901)."},
-            "header": {"type": "string", "description": "The header that is malformed."},
-            "command_id": {"type": "string"},
-            "current_version": {"type": "integer", "minimum": 0},
-            "expected_version": {"type": "integer", "minimum": 0},
-            "retry_after_ms": {"type": "integer", "minimum": 0},
+            "header": text("The header that is malformed."),
+            "parameter": text("The parameter that is malformed."),
+            "command_id": text("The id of the command."),
+            "current_version": integer(0, "The stream's version."),
+            "expected_version": integer(0, "The version that the client expected."),
+            "retry_after_ms": integer(0, "How long to wait before another try, in milliseconds."),
         },
         "required": ["type", "title", "status", "detail", "instance", "code", "correlation_id"],
+        "additionalProperties": true,
         "examples": [{
             "type": "urn:annals:problem:order_not_placed",
             "title": "Order not placed",
@@ -215,8 +318,8 @@ fn parameters() -> Value {
         "TimeoutMs": {
             "name": "Annals-Timeout-Ms", "in": "header",
             "description": "How long the client waits for the answer, in milliseconds.",
-            "schema": {"type": "integer", "minimum": 1, "maximum": TIMEOUT_MS_MAX,
-                       "default": TIMEOUT_MS_DEFAULT},
+            "schema": {"type": "integer", "format": "int64", "minimum": 1,
+                       "maximum": TIMEOUT_MS_MAX, "default": TIMEOUT_MS_DEFAULT},
         },
     })
 }
@@ -235,12 +338,25 @@ fn headers() -> Value {
         },
         "RetryAfter": {
             "description": "How long to wait before another try, in seconds.",
-            "schema": {"type": "integer", "minimum": 1},
+            "schema": {"type": "integer", "format": "int64", "minimum": 1},
         },
     })
 }
 
-fn problem_responses() -> Value {
+/// What a status means, and with which codes a door gives it.
+#[must_use]
+pub fn with_codes(description: &str, status: u16, codes: &[Code]) -> String {
+    let all = code::ALL.iter().chain(codes);
+    let names = all
+        .filter(|code| code.status == status)
+        .map(|code| code.name);
+    match names.collect::<Vec<_>>().join("`, `") {
+        names if names.is_empty() => description.to_owned(),
+        names => format!("{description} Codes: `{names}`."),
+    }
+}
+
+fn problem_responses(door: &str, codes: &[Code]) -> Map<String, Value> {
     let mut responses = Map::new();
     for (status, description) in [
         (
@@ -293,17 +409,18 @@ fn problem_responses() -> Value {
             headers.insert("Retry-After".to_owned(), header_ref("RetryAfter"));
         }
         let response = json!({
-            "description": description,
+            "description": with_codes(description, status, codes),
             "headers": headers,
             "content": {PROBLEM_MEDIA_TYPE: {"schema": schema_ref("Problem")}},
         });
-        responses.insert(format!("Problem{status}"), response);
+        responses.insert(format!("{door}Problem{status}"), response);
     }
     // The HTTP library sends this answer itself, before any code of this crate sees the request.
     let description = "The request line and the headers together are longer than 16 KiB. Nothing \
                        was attempted. The answer has no body.";
-    responses.insert("Problem431".to_owned(), json!({"description": description}));
-    Value::Object(responses)
+    let response = json!({"description": description});
+    responses.insert(format!("{door}Problem431"), response);
+    responses
 }
 
 #[cfg(test)]
@@ -332,16 +449,36 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let mut fragment = Fragment::default();
+        let mut fragment = Fragment::of("X", &[]);
         fragment.operation(
             "/x",
             "post",
-            json!({"responses": responses(&[400, 404, 408, 412, 413, 415, 422, 503])}),
+            json!({"responses": responses("X", &[400, 404, 408, 412, 413, 415, 422, 503])}),
         );
         let document = document([fragment, crate::health::fragment()]);
         let mut found = Vec::new();
         dangling(&document, &document, &mut found);
         assert!(found.is_empty(), "{found:?}");
         assert!(document["paths"]["/readyz"]["get"].is_object());
+    }
+
+    #[test]
+    fn a_domains_type_takes_the_place_of_none_of_ours() {
+        let mut fragment = Fragment::of("X", &[]);
+        let domain = |name: &str| json!({"$ref": format!("#{DOMAIN_PATH}{name}")});
+        fragment.domain_schema("Problem", json!({"properties": {"of": domain("Order")}}));
+        fragment.domain_schema("Order", json!({"title": "an order"}));
+        let body = json!({"schema": domain("Problem")});
+        fragment.operation("/x", "post", json!({"requestBody": body}));
+        let document = document([fragment]);
+        let schemas = &document["components"]["schemas"];
+        assert_eq!(schemas["Problem"], problem_schema(), "it is ours");
+        let own = schema_ref("DomainProblem");
+        assert_eq!(
+            document["paths"]["/x"]["post"]["requestBody"]["schema"],
+            own
+        );
+        let of = &schemas["DomainProblem"]["properties"]["of"];
+        assert_eq!(*of, schema_ref("Order"), "a name that is free stays");
     }
 }

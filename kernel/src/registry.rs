@@ -6,6 +6,7 @@
 
 mod guarded;
 mod json_size;
+mod plain_schema;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
+use crate::schemars::generate::SchemaSettings;
+use crate::schemars::transform::RecursiveTransform;
+use crate::schemars::{Schema, SchemaGenerator};
 use crate::{
     Context, Decider, Message, MessageType, RecordedRejection, Rejection, ShapeError, Timestamp,
     TypeName, canonical_json,
@@ -234,13 +237,17 @@ impl Registry {
             .join(", ")
     }
 
-    /// A generator of JSON Schema 2020-12 whose definitions are placed under `definitions_path`.
+    /// A generator of JSON Schema 2020-12 whose definitions are placed under `definitions_path`. A
+    /// choice of values is an `enum`, and integers have the formats `int32` or `int64`, as client
+    /// generators need it.
     #[must_use]
     pub fn schema_generator(definitions_path: &'static str) -> SchemaGenerator {
         let mut settings = SchemaSettings::draft2020_12();
         settings.definitions_path = definitions_path.into();
         settings.meta_schema = None;
-        settings.into_generator()
+        settings
+            .with_transform(RecursiveTransform(plain_schema::plain))
+            .into_generator()
     }
 }
 
@@ -248,7 +255,7 @@ impl Registry {
 #[must_use]
 pub fn definitions_of(mut generator: SchemaGenerator) -> BTreeMap<String, Schema> {
     generator
-        .take_definitions(false)
+        .take_definitions(true)
         .into_iter()
         .filter_map(|(name, schema)| Some((name, Schema::try_from(schema).ok()?)))
         .collect()

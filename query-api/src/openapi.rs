@@ -7,21 +7,27 @@ use std::sync::Arc;
 
 use door::PROBLEM_MEDIA_TYPE;
 use door::header::TIMEOUT_MS_MAX;
-use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
+use door::openapi::{
+    Fragment, header_ref, integer, nullable, parameter_ref, responses, schema_ref, with_codes,
+};
 use kernel::registry::Registry;
 use projector::{ColumnType, Null, Projection};
 use serde_json::{Map, Value, json};
 
+use super::code;
 use super::freshness::STALE_FROM;
 use super::parameters::{
     CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, VERSION_MAX, WAIT_DEFAULT,
 };
 use super::rows::{ShownModel, shown_models};
 
+/// The name of this door in the document.
+const DOOR: &str = "Query";
+
 /// The routes of this door, for the read models of `projections` and the streams of `registry`.
 #[must_use]
 pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fragment {
-    let mut fragment = Fragment::default();
+    let mut fragment = Fragment::of(DOOR, code::ALL);
     fragment.tag("read models", "Rows made from the events.");
     fragment.tag(
         "streams",
@@ -30,12 +36,16 @@ pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fra
     fragment.operation("/v1/read", "get", models_operation());
     for shown in shown_models(projections) {
         let name = shown.model.name;
-        let row = format!("{}Row", camel(name));
+        let (row, page) = (
+            format!("{}Row", camel(name)),
+            format!("{}Page", camel(name)),
+        );
         fragment.schema(&row, row_schema(&shown));
+        fragment.schema(&page, page_schema(&shown, &row));
         fragment.operation(
             &format!("/v1/read/{name}"),
             "get",
-            page_operation(&shown, &row),
+            page_operation(&shown, &page),
         );
         let path = format!("/v1/read/{name}/{{key}}");
         fragment.operation(&path, "get", one_operation(&shown, &row));
@@ -46,8 +56,13 @@ pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fra
         "get",
         state_operation(registry),
     );
+    fragment.schema("ReadModels", models_schema());
     fragment.schema("ReadModel", model_schema());
+    fragment.schema("Column", read_column_schema());
+    fragment.schema("StreamEvents", events_schema());
+    fragment.schema("StreamState", state_schema());
     fragment.schema("RecordedEvent", event_schema());
+    fragment.schema("EventActor", actor_schema());
     fragment.header("Lag", lag_header());
     fragment.header("Stale", stale_header());
     fragment.header("ReadPosition", position_header());
@@ -72,17 +87,11 @@ fn position_schema() -> Value {
     })
 }
 
-fn nullable(mut schema: Value) -> Value {
-    if let Some(name) = schema["type"].as_str() {
-        schema["type"] = json!([name, "null"]);
-    }
-    schema
-}
-
 fn column_schema(column_type: ColumnType) -> Value {
     match column_type {
         ColumnType::Text => json!({"type": "string"}),
-        ColumnType::Bigint | ColumnType::Numeric => json!({"type": "integer"}),
+        ColumnType::Bigint => json!({"type": "integer", "format": "int64"}),
+        ColumnType::Numeric => json!({"type": "integer"}),
         ColumnType::Timestamptz => json!({"type": "string", "format": "date-time"}),
         ColumnType::Date => json!({"type": "string", "format": "date"}),
         ColumnType::Bytea => json!({"type": "string", "pattern": "^([0-9a-f]{2})*$"}),
@@ -95,7 +104,7 @@ fn row_schema(shown: &ShownModel) -> Value {
         let schema = column_schema(column.column_type);
         let mut schema = match column.null {
             Null::Never => schema,
-            Null::Possible => nullable(schema),
+            Null::Possible => nullable(&schema),
         };
         schema["description"] = column.about.into();
         properties.insert(column.name.to_owned(), schema);
@@ -114,18 +123,18 @@ fn row_schema(shown: &ShownModel) -> Value {
 /// means not found up to the place that the read model has reached; the answer says how far it is
 /// behind.
 fn problems(statuses: &[u16]) -> Map<String, Value> {
-    let problem = |description: &str| {
+    let problem = |status: u16, description: &str| {
         json!({
-            "description": description,
+            "description": with_codes(description, status, code::ALL),
             "headers": headers(),
             "content": {PROBLEM_MEDIA_TYPE: {"schema": schema_ref("Problem")}},
         })
     };
-    let mut all = responses(statuses);
+    let mut all = responses(DOOR, statuses);
     let absent = "What the path names does not exist, as far as the read model has read the log.";
-    all.insert("404".to_owned(), problem(absent));
+    all.insert("404".to_owned(), problem(404, absent));
     let another_log = "The position token belongs to another log.";
-    all.insert("409".to_owned(), problem(another_log));
+    all.insert("409".to_owned(), problem(409, another_log));
     all
 }
 
@@ -190,8 +199,8 @@ fn common_parameters() -> Vec<Value> {
                "schema": {"type": "string", "pattern": POSITION_PATTERN}}),
         json!({"name": "Annals-Timeout-Ms", "in": "header",
                "description": "How long to wait for min_position, in milliseconds.",
-               "schema": {"type": "integer", "minimum": 1, "maximum": TIMEOUT_MS_MAX,
-                          "default": wait_ms}}),
+               "schema": {"type": "integer", "format": "int64", "minimum": 1,
+                          "maximum": TIMEOUT_MS_MAX, "default": wait_ms}}),
         parameter_ref("Tenant"),
         parameter_ref("CorrelationId"),
     ]
@@ -199,34 +208,49 @@ fn common_parameters() -> Vec<Value> {
 
 fn limit_parameter(of: &str) -> Value {
     json!({"name": "limit", "in": "query", "description": format!("The most {of} in a page."),
-           "schema": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX,
+           "schema": {"type": "integer", "format": "int32", "minimum": 1, "maximum": LIMIT_MAX,
                       "default": LIMIT_DEFAULT}})
 }
 
 fn models_operation() -> Value {
-    let mut responses = responses(&[400]);
+    let mut responses = responses(DOOR, &[400]);
     responses.insert(
         "200".to_owned(),
         json!({
             "description": "The read models, ordered by name.",
             "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
-            "content": {"application/json": {"schema": {
-                "type": "object",
-                "properties": {"models": {"type": "array", "items": schema_ref("ReadModel")}},
-                "required": ["models"],
-            }}},
+            "content": {"application/json": {"schema": schema_ref("ReadModels")}},
         }),
     );
     json!({
         "operationId": "read_models",
         "tags": ["read models"],
         "summary": "The read models and their columns",
+        "description": "What can be read here, and what each column means.",
         "parameters": [parameter_ref("CorrelationId")],
         "responses": responses,
     })
 }
 
-fn page_operation(shown: &ShownModel, row: &str) -> Value {
+fn page_schema(shown: &ShownModel, row: &str) -> Value {
+    json!({
+        "type": "object",
+        "description": format!("A page of {}.", shown.model.name),
+        "properties": {
+            "model": {"type": "string", "enum": [shown.model.name],
+                      "description": "The read model."},
+            "rows": {"type": "array", "items": schema_ref(row), "maxItems": LIMIT_MAX,
+                     "description": "The rows, in the order of their keys."},
+            "next": {"type": ["string", "null"],
+                     "description": "The value of `after` for the next page; null on the last \
+                                     page."},
+            "position": nullable(&position_schema()),
+        },
+        "required": ["model", "rows", "next", "position"],
+    })
+}
+
+fn page_operation(shown: &ShownModel, page: &str) -> Value {
     let mut parameters = vec![
         limit_parameter("rows"),
         json!({"name": "after", "in": "query",
@@ -236,21 +260,9 @@ fn page_operation(shown: &ShownModel, row: &str) -> Value {
     ];
     parameters.extend(common_parameters());
     let mut responses = problems(&[400, 404, 503]);
-    let page = json!({
-        "type": "object",
-        "properties": {
-            "model": {"type": "string", "const": shown.model.name},
-            "rows": {"type": "array", "items": schema_ref(row), "maxItems": LIMIT_MAX},
-            "next": {"type": ["string", "null"],
-                     "description": "The value of `after` for the next page; null on the last \
-                                     page."},
-            "position": nullable(position_schema()),
-        },
-        "required": ["model", "rows", "next", "position"],
-    });
     let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
     let ordered = format!("Rows, ordered by {}.", keys.join(", "));
-    responses.insert("200".to_owned(), ok(&ordered, page));
+    responses.insert("200".to_owned(), ok(&ordered, schema_ref(page)));
     json!({
         "operationId": format!("read_{}", shown.model.name),
         "tags": ["read models"],
@@ -289,28 +301,16 @@ fn events_operation() -> Value {
         parameter_ref("Stream"),
         json!({"name": "from_version", "in": "query",
                "description": "The version of the first event.",
-               "schema": {"type": "integer", "minimum": 1, "maximum": VERSION_MAX, "default": 1}}),
+               "schema": {"type": "integer", "format": "int64", "minimum": 1,
+                          "maximum": VERSION_MAX, "default": 1}}),
         limit_parameter("events"),
     ];
     parameters.extend(common_parameters());
-    let page = json!({
-        "type": "object",
-        "properties": {
-            "stream": {"type": "string"},
-            "version": {"type": "integer", "minimum": 0,
-                        "description": "The stream's version, as far as the index has read the \
-                                        log."},
-            "events": {"type": "array", "items": schema_ref("RecordedEvent"),
-                       "maxItems": LIMIT_MAX},
-            "next": {"type": ["integer", "null"], "minimum": 1,
-                     "description": "The value of `from_version` for the next page; null on the \
-                                     last page."},
-            "position": nullable(position_schema()),
-        },
-        "required": ["stream", "version", "events", "next", "position"],
-    });
     let mut responses = problems(&[400, 404, 503]);
-    responses.insert("200".to_owned(), ok("Events, ordered by version.", page));
+    responses.insert(
+        "200".to_owned(),
+        ok("Events, ordered by version.", schema_ref("StreamEvents")),
+    );
     json!({
         "operationId": "stream_events",
         "tags": ["streams"],
@@ -326,17 +326,7 @@ fn events_operation() -> Value {
 fn state_operation(registry: &Registry) -> Value {
     let mut parameters = vec![parameter_ref("Stream")];
     parameters.extend(common_parameters());
-    let state = json!({
-        "type": "object",
-        "properties": {
-            "stream": {"type": "string"},
-            "version": {"type": "integer", "minimum": 0},
-            "state": {"description": "The aggregate's state, in the aggregate's own form."},
-            "position": nullable(position_schema()),
-        },
-        "required": ["stream", "version", "state", "position"],
-    });
-    let mut found = ok("The state after the last event.", state);
+    let mut found = ok("The state after the last event.", schema_ref("StreamState"));
     found["headers"]["ETag"] = json!({
         "description": "The stream's version, for If-Match.",
         "required": true,
@@ -354,26 +344,99 @@ fn state_operation(registry: &Registry) -> Value {
     })
 }
 
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+fn moment(description: &str) -> Value {
+    json!({"type": "string", "format": "date-time", "description": description})
+}
+
+fn events_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "A page of a stream's events.",
+        "properties": {
+            "stream": text("The stream."),
+            "version": integer(0, "The stream's version, as far as the index has read the log."),
+            "events": {"type": "array", "items": schema_ref("RecordedEvent"),
+                       "maxItems": LIMIT_MAX, "description": "The events, in their order."},
+            "next": nullable(&integer(1, "The value of `from_version` for the next page; null on \
+                                         the last page.")),
+            "position": nullable(&position_schema()),
+        },
+        "required": ["stream", "version", "events", "next", "position"],
+    })
+}
+
+fn state_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "The state that a stream's events fold to.",
+        "properties": {
+            "stream": text("The stream."),
+            "version": integer(0, "The stream's version."),
+            "state": {"description": "The aggregate's state, in the aggregate's own form."},
+            "position": nullable(&position_schema()),
+        },
+        "required": ["stream", "version", "state", "position"],
+    })
+}
+
+fn models_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "The read models.",
+        "properties": {
+            "models": {"type": "array", "items": schema_ref("ReadModel"),
+                       "description": "The read models, ordered by name."},
+        },
+        "required": ["models"],
+    })
+}
+
 fn model_schema() -> Value {
     json!({
         "type": "object",
+        "description": "A read model.",
         "properties": {
-            "name": {"type": "string"},
-            "about": {"type": "string"},
-            "key": {"type": "array", "items": {"type": "string"}},
-            "columns": {"type": "array", "items": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string"},
-                    "type": {"type": "string",
-                             "enum": ["text", "bigint", "timestamptz", "date", "bytea"]},
-                    "nullable": {"type": "boolean"},
-                    "about": {"type": "string"},
-                },
-                "required": ["name", "type", "nullable", "about"],
-            }},
+            "name": text("Its name."),
+            "about": text("What its rows are."),
+            "key": {"type": "array", "items": {"type": "string"},
+                    "description": "The columns that together are the key of a row."},
+            "columns": {"type": "array", "items": schema_ref("Column"),
+                        "description": "Its columns, in order."},
         },
         "required": ["name", "about", "key", "columns"],
+    })
+}
+
+fn read_column_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "A column of a read model.",
+        "properties": {
+            "name": text("Its name."),
+            "type": {"type": "string",
+                     "enum": ["text", "bigint", "numeric", "timestamptz", "date", "bytea"],
+                     "description": "Its type in Postgres."},
+            "nullable": {"type": "boolean", "description": "Whether a row may have no value here."},
+            "about": text("What it means."),
+        },
+        "required": ["name", "type", "nullable", "about"],
+    })
+}
+
+fn actor_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Who sent a command.",
+        "properties": {
+            "id": text("The actor's name within its kind."),
+            "kind": {"type": "string", "enum": ["user", "service", "process", "import"],
+                     "description": "The kind of actor."},
+        },
+        "required": ["id", "kind"],
     })
 }
 
@@ -382,27 +445,21 @@ fn event_schema() -> Value {
         "type": "object",
         "description": "An event with its complete envelope.",
         "properties": {
-            "id": {"type": "string", "format": "uuid"},
-            "type": {"type": "string"},
-            "schema": {"type": "integer", "minimum": 1},
-            "version": {"type": "integer", "minimum": 1},
-            "occurred_at": {"type": "string", "format": "date-time"},
-            "recorded_at": {"type": "string", "format": "date-time"},
+            "id": {"type": "string", "format": "uuid", "description": "The event's id."},
+            "type": text("The name of its type."),
+            "schema": {"type": "integer", "format": "int32", "minimum": 1,
+                       "description": "The number of the shape of its data."},
+            "version": integer(1, "The stream's version with the event."),
+            "occurred_at": moment("Business time."),
+            "recorded_at": moment("When the engine recorded it."),
             "data": {"description": "The event's data, in the shape of its type."},
-            "command_id": {"type": "string"},
-            "command": {"type": "string"},
-            "correlation_id": {"type": "string"},
-            "causation_id": {"type": "string"},
-            "actor": {
-                "type": ["object", "null"],
-                "properties": {
-                    "id": {"type": "string"},
-                    "kind": {"type": "string", "enum": ["user", "service", "process", "import"]},
-                },
-                "required": ["id", "kind"],
-            },
-            "traceparent": {"type": ["string", "null"]},
-            "position": nullable(position_schema()),
+            "command_id": text("The id of the command that caused it."),
+            "command": text("The name of that command's type."),
+            "correlation_id": text("The conversation."),
+            "causation_id": text("The direct cause of the command."),
+            "actor": nullable(&schema_ref("EventActor")),
+            "traceparent": nullable(&text("W3C Trace Context of the command.")),
+            "position": nullable(&position_schema()),
         },
         "required": ["id", "type", "schema", "version", "occurred_at", "recorded_at", "data",
                      "command_id", "command", "correlation_id", "causation_id", "actor",

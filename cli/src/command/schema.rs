@@ -114,7 +114,9 @@ pub fn files(domain: &Domain) -> BTreeMap<PathBuf, String> {
             for message in types {
                 let name = format!("{}.v{}.json", message.name, message.schema_version);
                 let path = Path::new(kind).join(category).join(name);
-                files.insert(path, text(&whole(&message, &definitions)));
+                let id = format!("urn:annals:{kind}:{category}:{}", message.name);
+                let id = format!("{id}:v{}", message.schema_version);
+                files.insert(path, text(&whole(&message, &id, &definitions)));
             }
         }
     }
@@ -128,7 +130,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A self-contained schema: with its name, and with the definitions that it uses.
-fn whole(message: &MessageType, definitions: &Map<String, Value>) -> Value {
+fn whole(message: &MessageType, id: &str, definitions: &Map<String, Value>) -> Value {
     let mut schema = message.schema.clone().to_value();
     // If the schema only refers to a definition, the file shows that definition itself.
     if let Some(own) = referred(&schema).and_then(|name| definitions.get(name)) {
@@ -138,7 +140,7 @@ fn whole(message: &MessageType, definitions: &Map<String, Value>) -> Value {
     collect(&schema, definitions, &mut used);
     let mut file = Map::from_iter([
         ("$schema".to_owned(), json!(DIALECT)),
-        ("title".to_owned(), json!(message.name)),
+        ("$id".to_owned(), json!(id)),
     ]);
     if let Value::Object(members) = schema {
         file.extend(members);

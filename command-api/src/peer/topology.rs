@@ -10,12 +10,16 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use door::NoQuery;
-use door::openapi::{Fragment, header_ref, parameter_ref, responses, schema_ref};
+use door::openapi::{
+    Fragment, header_ref, integer, nullable, parameter_ref, responses, schema_ref,
+};
 use engine::peers::PeerService;
 use event_log::directory::{Hint, NodeEntry};
 use position::{LogId, Partition, Term};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::openapi::DOOR;
 
 /// How a stream's partition is computed.
 const PARTITIONER: &str = "murmur2 over tenant/routing key";
@@ -81,7 +85,7 @@ async fn show(State(service): State<Arc<dyn PeerService>>, _: NoQuery) -> Json<S
 /// Adds the route to the OpenAPI document.
 pub(crate) fn describe(fragment: &mut Fragment) {
     fragment.tag("cluster", "The nodes, and the owners of the partitions.");
-    let mut responses = responses(&[400]);
+    let mut responses = responses(DOOR, &[400]);
     responses.insert(
         "200".to_owned(),
         json!({
@@ -105,35 +109,38 @@ pub(crate) fn describe(fragment: &mut Fragment) {
     }
 }
 
-fn schemas() -> [(&'static str, Value); 3] {
+fn schemas() -> [(&'static str, Value); 4] {
     let text = |description: &str| json!({"type": "string", "description": description});
-    let number = json!({"type": "integer", "minimum": 0});
     let address = text("The base address of the node's doors: `http://HOST:PORT`.");
     let topology = json!({
         "type": "object",
         "properties": {
             "log": {"type": "string", "format": "uuid", "description": "The log's identity."},
             "node": text("The node that gives this answer."),
-            "partition_count": {"type": "integer", "minimum": 1,
-                                "description": "The number of partitions, which never changes."},
+            "partition_count": integer(1, "The number of partitions, which never changes."),
             "partitioner": {
-                "type": "string", "const": PARTITIONER,
+                "type": "string", "enum": [PARTITIONER],
                 "description": "How a stream's partition is computed: Kafka's murmur2 over the \
                                 tenant, a slash and the routing key, modulo the partition count. \
                                 The routing key is the stream's name, unless its category \
                                 declares another.",
             },
-            "partitions": {"type": "array", "items": {
-                "type": "object",
-                "properties": {
-                    "partition": number,
-                    "owner": {"oneOf": [schema_ref("PartitionOwner"), {"type": "null"}]},
-                },
-                "required": ["partition", "owner"],
-            }},
-            "nodes": {"type": "array", "items": schema_ref("Node")},
+            "partitions": {"type": "array", "items": schema_ref("PartitionInfo"),
+                           "description": "Every partition, in order."},
+            "nodes": {"type": "array", "items": schema_ref("Node"),
+                      "description": "The nodes that have announced themselves."},
         },
+        "description": "Which nodes there are, and who is said to own which partition.",
         "required": ["log", "node", "partition_count", "partitioner", "partitions", "nodes"],
+    });
+    let partition = json!({
+        "type": "object",
+        "description": "A partition and its owner.",
+        "properties": {
+            "partition": integer(0, "The number of the partition."),
+            "owner": nullable(&schema_ref("PartitionOwner")),
+        },
+        "required": ["partition", "owner"],
     });
     let owner = json!({
         "type": "object",
@@ -141,8 +148,7 @@ fn schemas() -> [(&'static str, Value); 3] {
         "properties": {
             "node": text("The node's name."),
             "address": address,
-            "term": {"type": "integer", "minimum": 1, "description": "The number of the node's \
-                                                                      claim."},
+            "term": integer(1, "The number of the node's claim."),
         },
         "required": ["node", "address", "term"],
     });
@@ -153,7 +159,7 @@ fn schemas() -> [(&'static str, Value); 3] {
             "node": text("The node's name."),
             "address": address,
             "decides": {"type": "boolean", "description": "Whether the node takes commands."},
-            "reads_record_version": number,
+            "reads_record_version": integer(0, "The newest record format that the node reads."),
             "program": text("The version of the node's program."),
             "seen_at": {"type": "string", "format": "date-time",
                         "description": "When the node last reported itself, by its own clock."},
@@ -168,6 +174,7 @@ fn schemas() -> [(&'static str, Value); 3] {
     });
     [
         ("Topology", topology),
+        ("PartitionInfo", partition),
         ("PartitionOwner", owner),
         ("Node", node),
     ]

@@ -19,6 +19,9 @@ messages! {
 /// Registers a customer, with their address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "name": "Ana Souza", "city": "sao paulo", "state": "SP", "postcode_prefix": "01310"
+}]))]
 pub struct RegisterCustomer {
     /// The person's name, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,6 +37,9 @@ pub struct RegisterCustomer {
 /// Corrects a customer's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "city": "campinas", "state": "SP", "postcode_prefix": "13010"
+}]))]
 pub struct CorrectAddress {
     /// The city they live in.
     pub city: City,

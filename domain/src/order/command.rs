@@ -41,6 +41,20 @@ messages! {
 /// Orders goods from sellers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "customer": "ana-souza",
+    "items": [
+        {"line": 1, "product": "desk-lamp",
+         "seller": "casa-da-luz",
+         "price": {"amount_minor": 5890, "currency": "BRL"},
+         "freight": {"amount_minor": 1329, "currency": "BRL"}},
+        {"line": 2, "product": "office-chair",
+         "seller": "moveis-silva",
+         "price": {"amount_minor": 23990, "currency": "BRL"},
+         "freight": {"amount_minor": 1993, "currency": "BRL"}}
+    ],
+    "estimated_delivery": "2030-06-29T00:00:00Z"
+}]))]
 pub struct PlaceOrder {
     /// The customer who orders.
     pub customer: CustomerId,
@@ -98,6 +112,7 @@ pub struct DeliverOrder {}
 /// Cancels the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{"reason": "ordered twice"}]))]
 pub struct CancelOrder {
     /// The reason.
     pub reason: Reason,
@@ -111,6 +126,12 @@ pub struct MarkUnavailable {}
 /// Records the customer's review of the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "review": "review-1",
+    "score": 5,
+    "title": "Recommended",
+    "comment": "It came before the promised day."
+}]))]
 pub struct ReviewOrder {
     /// The review's id, taken once per order.
     pub review: ReviewId,

@@ -21,6 +21,12 @@ messages! {
 /// Takes money for an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "order": "1",
+    "method": "credit_card",
+    "instalments": 3,
+    "amount": {"amount_minor": 33202, "currency": "BRL"}
+}]))]
 pub struct CapturePayment {
     /// The order that is paid for.
     pub order: OrderId,
@@ -37,6 +43,9 @@ pub struct CapturePayment {
 /// Gives back all or a part of what was captured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{
+    "amount": {"amount_minor": 25983, "currency": "BRL"}
+}]))]
 pub struct RefundPayment {
     /// How much is given back.
     pub amount: Money,

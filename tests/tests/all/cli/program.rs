@@ -28,7 +28,7 @@ pub(crate) fn annals(folder: &Path) -> Command {
 }
 
 /// A folder that the operating system's user of Postgres can enter.
-pub(super) fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let permissions = std::fs::Permissions::from_mode(0o755);
     let mut builder = tempfile::Builder::new();
     builder.prefix("annals-cli-").permissions(permissions);
@@ -76,11 +76,11 @@ pub(super) async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMu
 }
 
 /// The program as a server. It is ended in good order on drop, so that its Postgres ends with it.
-pub(super) struct Server {
+pub(crate) struct Server {
     process: Process,
     output: PathBuf,
     pub(super) ready: Value,
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 impl Server {
@@ -139,7 +139,7 @@ impl Server {
     }
 
     /// `annals dev` on the data in `folder`.
-    pub(super) fn dev(folder: &Path) -> Self {
+    pub(crate) fn dev(folder: &Path) -> Self {
         Self::start(folder, &["dev"])
     }
 

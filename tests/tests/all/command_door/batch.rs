@@ -101,6 +101,75 @@ async fn every_line_has_its_own_outcome_in_order() {
     }
 }
 
+/// Sends a batch as one JSON text.
+async fn send_array(served: &Served, body: impl Into<reqwest::Body>) -> Answered {
+    let request = served.request(reqwest::Method::POST, "/v1/commands");
+    let request = request.header("Content-Type", "application/json");
+    ask(request.body(body)).await
+}
+
+#[tokio::test]
+async fn an_array_of_commands_is_answered_with_an_array() {
+    let served = Served::start().await;
+    let command = |stream: &str, command: &str, id: &str, data: Value| json!({"stream": stream, "command": command, "id": id, "data": data});
+    let commands = json!([
+        command("order-1", "PlaceOrder", "a", place()),
+        command("order-1", "ShipOrder", "b", json!({})),
+        "no command",
+        command("order-1", "ApproveOrder", "c", json!({})),
+    ]);
+    // However the text is broken into lines.
+    for (repeated, text) in [
+        (false, format!("{commands:#}").replace('\n', "\r\n")),
+        (true, commands.to_string()),
+    ] {
+        let answered = send_array(&served, text).await;
+        assert_eq!(answered.header("content-type"), "application/json");
+        let answers = answered.body.as_array().expect("an array");
+        let seen: Vec<_> = answers
+            .iter()
+            .map(|answer| {
+                (
+                    &answer["line_number"],
+                    &answer["status"],
+                    &answer["repeated"],
+                )
+            })
+            .collect();
+        let (said, none) = (json!(repeated), Value::Null);
+        assert_eq!(
+            seen,
+            [
+                (&json!(1), &json!(200), &said),
+                (&json!(2), &json!(422), &said),
+                (&json!(3), &json!(400), &none),
+                (&json!(4), &json!(200), &said),
+            ]
+        );
+    }
+    assert_eq!(send_array(&served, "[]").await.body, json!([]));
+}
+
+#[tokio::test]
+async fn an_array_that_is_none_or_too_long_is_refused_whole() {
+    let served = Served::start().await;
+    let one = json!({"stream": "order-1", "command": "PlaceOrder", "data": place()});
+    for (body, status, code) in [
+        ("[1, 2".to_owned(), 400, "json_invalid"),
+        (one.to_string(), 400, "shape_invalid"),
+        (json!(vec![0; 1_001]).to_string(), 413, "batch_too_long"),
+    ] {
+        let answered = send_array(&served, body).await;
+        answered.is_problem(status, code);
+    }
+    let placed = served.command("order-1", "PlaceOrder", &place());
+    assert_eq!(
+        ask(placed).await.body["version"],
+        1,
+        "nothing was attempted"
+    );
+}
+
 #[tokio::test]
 async fn answers_flow_while_the_client_still_writes() {
     let served = Served::start().await;

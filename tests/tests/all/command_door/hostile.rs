@@ -29,7 +29,8 @@ async fn a_body_of_the_wrong_shape_is_refused_where_it_is_wrong() {
     let deep_inside =
         with("/items/0/price", json!(0)).replace("\"price\":0", &format!("\"price\":{deep}"));
     for (body, code, pointer) in [
-        (String::new(), "json_invalid", "-"),
+        // It stands for a command without members, which this is not.
+        (String::new(), "shape_invalid", ""),
         ("{".to_owned(), "json_invalid", "-"),
         ("{} {}".to_owned(), "json_invalid", "-"),
         ("{\"a\":\"\u{1}\"}".to_owned(), "json_invalid", "-"),
@@ -261,6 +262,30 @@ async fn odd_headers_are_named() {
 }
 
 #[tokio::test]
+async fn a_command_without_members_needs_no_body_but_then_an_id() {
+    let served = Served::start().await;
+    ask(served.command("order-1", "PlaceOrder", &place())).await;
+    let approve = || served.request(Method::POST, "/v1/streams/order-1/ApproveOrder");
+    // A page in a browser may send this to any address without asking first.
+    ask(approve())
+        .await
+        .is_problem(415, "media_type_unsupported");
+    // It may not send this without asking.
+    let typed = approve().header("Content-Type", "application/json");
+    let stale = ask(typed.header("If-Match", "\"7\"")).await;
+    stale.is_problem(412, "version_conflict");
+    let approved = ask(approve().header("Idempotency-Key", "approve")).await;
+    assert_eq!(approved.status, 200, "{approved:?}");
+    let again = served.command("order-1", "ApproveOrder", &json!({}));
+    let again = ask(again.header("Idempotency-Key", "approve")).await;
+    assert_eq!(again.body["repeated"], true, "it is the same command");
+    let place = served.request(Method::POST, "/v1/streams/order-2/PlaceOrder");
+    ask(place.header("Idempotency-Key", "place"))
+        .await
+        .is_problem(400, "shape_invalid");
+}
+
+#[tokio::test]
 async fn large_bodies_and_other_media_types_are_refused_wherever_they_are_sent() {
     let served = Served::start().await;
     let large = vec![b' '; 2_000_000];
@@ -279,12 +304,8 @@ async fn large_bodies_and_other_media_types_are_refused_wherever_they_are_sent()
             415,
             "media_type_unsupported",
         ),
-        (
-            "/v1/commands",
-            "application/json",
-            415,
-            "media_type_unsupported",
-        ),
+        ("/v1/commands", "application/json", 413, "body_too_large"),
+        ("/v1/commands", "text/plain", 415, "media_type_unsupported"),
         ("/v1/nowhere", "application/json", 404, "not_found"),
         ("/livez", "application/json", 405, "method_not_allowed"),
     ] {

@@ -3,6 +3,7 @@
 import json
 
 import schemathesis
+from schemathesis.core import NotSet
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
@@ -33,7 +34,16 @@ def refuses_what_is_malformed(context, response, case):
 
 @schemathesis.hook
 def before_call(_context, case, _kwargs):
-    """An empty value stands in good requests where no value for a pattern was found: none is sent."""
-    if case.meta is not None and case.meta.generation.mode.is_positive:
-        for name in [name for name, value in (case.headers or {}).items() if value == ""]:
-            del case.headers[name]
+    """What the document says in words of good requests.
+
+    An empty value stands where no value for a pattern was found: none is sent. A business time is one
+    that there is. A request without a body has an id.
+    """
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    for name in [name for name, value in (case.headers or {}).items() if value == ""]:
+        del case.headers[name]
+    if "Annals-Occurred-At" in (case.headers or {}):
+        case.headers["Annals-Occurred-At"] = "2018-06-04T16:44:48Z"
+    if case.method.upper() == "POST" and isinstance(case.body, NotSet):
+        case.headers["Idempotency-Key"] = "without-a-body"
