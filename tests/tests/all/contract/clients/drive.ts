@@ -1,0 +1,94 @@
+// Drives a node through openapi-fetch and the types that openapi-typescript made.
+import createClient from "openapi-fetch";
+import type { components, paths } from "./annals.js";
+
+declare const process: { argv: string[] };
+declare const console: { log(text: string): void };
+
+type Schemas = components["schemas"];
+const annals = createClient<paths>({ baseUrl: process.argv[2] });
+
+function assert(holds: unknown, what: unknown): asserts holds {
+  if (!holds) throw new Error(JSON.stringify(what));
+}
+
+const real = (minor: number): Schemas["Money"] => ({ amount_minor: minor, currency: "BRL" });
+const order = (customer: string): Schemas["PlaceOrder"] => ({
+  customer,
+  items: [{ line: 1, product: "book", seller: "shop", price: real(5e9), freight: real(800) }],
+  estimated_delivery: "2030-01-01T00:00:00Z",
+});
+
+// A command, and the same again.
+const place = () =>
+  annals.POST("/v1/streams/{stream}/PlaceOrder", {
+    params: { path: { stream: "order-1" }, header: { "Idempotency-Key": "place-1" } },
+    body: order("me"),
+  });
+const placed = await place();
+assert(placed.data?.version === 1 && !placed.data.repeated, placed);
+const again = await place();
+assert(again.data?.repeated && again.data.position === placed.data.position, again);
+
+// Refused by a rule, with its facts; refused because of the version.
+const ship = await annals.POST("/v1/streams/{stream}/ShipOrder", {
+  params: { path: { stream: "order-1" } },
+  body: {},
+});
+assert(ship.response.status === 422 && ship.error?.code === "order_not_approved", ship);
+assert(typeof ship.error["placed_at"] === "string", ship);
+const stale = await annals.POST("/v1/streams/{stream}/ApproveOrder", {
+  params: { path: { stream: "order-1" }, header: { "If-Match": '"7"' } },
+  body: {},
+});
+assert(stale.response.status === 412 && stale.error?.current_version === 1, stale);
+
+// A payment: a choice of values, and more than 32 bits of money.
+const paid = await annals.POST("/v1/streams/{stream}/CapturePayment", {
+  params: { path: { stream: "payment-1" } },
+  body: { order: "1", method: "credit_card", instalments: 3, amount: real(5e9 + 800) },
+});
+assert(paid.data?.version === 1, paid);
+
+// A batch: each command has its own outcome.
+const lines: Schemas["CommandLine"][] = [2, 3, 4].map((n) => ({
+  stream: `order-${n}`,
+  command: "PlaceOrder",
+  data: order("me"),
+}));
+lines.push({ stream: "order-2", command: "ShipOrder", data: {} });
+const batch = await annals.POST("/v1/commands", { body: lines });
+const answers = batch.data;
+assert(Array.isArray(answers), batch);
+assert(answers.map((answer) => answer.status).join() === "200,200,200,422", answers);
+
+// Reading one's own write.
+const row = await annals.GET("/v1/read/order_summary/{key}", {
+  params: { path: { key: "1" }, query: { min_position: placed.data.position } },
+});
+assert(row.data?.items_minor === 5e9, row);
+
+// Pages.
+for (const answer of answers.slice(0, 3)) {
+  await annals.GET("/v1/read/order_summary/{key}", {
+    params: { path: { key: "1" }, query: { min_position: answer.position } },
+  });
+}
+const seen: string[] = [];
+let after: string | undefined;
+do {
+  const page = await annals.GET("/v1/read/order_summary", { params: { query: { limit: 3, after } } });
+  assert(page.data, page);
+  seen.push(...page.data.rows.map((row) => row.order_id));
+  after = page.data.next ?? undefined;
+} while (after);
+assert(seen.join() === "1,2,3,4", seen);
+
+// Events of a command that nobody was named for.
+const events = await annals.GET("/v1/streams/{stream}/events", {
+  params: { path: { stream: "order-1" }, query: { min_position: placed.data.position } },
+});
+assert(events.data?.version === 1 && events.data.next === null, events);
+const event = events.data.events[0];
+assert(event?.actor === null && event.type === "OrderPlaced", event);
+console.log("driven");
