@@ -13,8 +13,17 @@ pub fn is_valid(schema: &Value, value: &Value, definitions: &Map<String, Value>)
     let schema = schema.as_object().expect("a schema is an object");
     schema.iter().all(|(keyword, rule)| match keyword.as_str() {
         "description" | "title" => true,
-        // The widths of Rust's integers; the schema's bounds are what is checked.
-        "format" if rule != "date-time" => ["int64", "uint32", "uint8"].contains(&text(rule)),
+        // An example shows a value that is valid.
+        "examples" => {
+            let mut own = schema.clone();
+            own.remove("examples");
+            let own = Value::Object(own);
+            list(rule)
+                .iter()
+                .all(|one| is_valid(&own, one, definitions))
+        }
+        // How wide a client's integer must be; the schema's bounds are what is checked.
+        "format" if rule != "date-time" => ["int32", "int64"].contains(&text(rule)),
         "format" => value.as_str().is_none_or(is_date_time),
         "$ref" => {
             let name = text(rule)

@@ -4,8 +4,7 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use domain::{customer, order, payment};
-use kernel::schemars::SchemaGenerator;
-use kernel::schemars::generate::SchemaSettings;
+use kernel::registry::Registry;
 use kernel::{Message, ShapeError, canonical_json};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -25,7 +24,7 @@ struct Schemas {
 
 impl Schemas {
     fn of<M: Message>() -> Self {
-        let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
+        let mut generator = Registry::schema_generator("/$defs/");
         let types = M::types(&mut generator)
             .into_iter()
             .map(|message| (message.name, message.schema.to_value()))
