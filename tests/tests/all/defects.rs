@@ -47,7 +47,7 @@ async fn a_partition_whose_desk_died_is_not_owned_and_all_others_go_on() {
     );
     assert_eq!(engine.owned().len(), partitions - 1);
     let said = engine.readiness().unwrap_err();
-    assert!(said.contains("defect"), "{said}");
+    assert!(said.contains("internal error"), "{said}");
     let mut accepted = 0;
     for number in 0..4 * partitions {
         let stream = format!("order-{number}");
