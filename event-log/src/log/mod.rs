@@ -243,16 +243,17 @@ impl<'a> Pieces<'a> {
 /// `Missing` if there is no log; `Unavailable`; `NotBuilt`.
 pub async fn open(place: impl Into<LogPlace>) -> Result<Arc<dyn EventLog>, LogError> {
     let place = place.into();
-    Ok(match &place.address {
+    match &place.address {
         #[cfg(feature = "sqlite")]
-        LogAddress::Sqlite { path } => Arc::new(SqliteLog::open(path, &place).await?),
+        LogAddress::Sqlite { path } => Ok(Arc::new(SqliteLog::open(path, &place).await?)),
         #[cfg(feature = "kafka")]
         LogAddress::Kafka { brokers, topic } => {
-            Arc::new(KafkaLog::open(Topic::new(brokers, topic, &place.kafka), &place).await?)
+            let topic = Topic::new(brokers, topic, &place.kafka);
+            Ok(Arc::new(KafkaLog::open(topic, &place).await?))
         }
         #[cfg(not(all(feature = "kafka", feature = "sqlite")))]
-        other => return Err(LogError::NotBuilt(other.clone())),
-    })
+        other => Err(LogError::NotBuilt(other.clone())),
+    }
 }
 
 /// How the store of a new log is created.
