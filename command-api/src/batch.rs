@@ -109,7 +109,8 @@ fn lines_of(text: &str) -> Result<String, Problem> {
             Ok(_) => door::code::SHAPE_INVALID,
             Err(_) => door::code::JSON_INVALID,
         };
-        Problem::new(code, error.to_string())
+        let detail = format!("a batch is an array of commands, or lines ({MEDIA_TYPE}): {error}");
+        Problem::new(code, detail)
     })?;
     if commands.len() > ARRAY_COMMANDS_MAX {
         let detail = format!(

@@ -6,7 +6,7 @@
 use schemars::Schema;
 use serde_json::{Map, Value, json};
 
-/// The integer formats of the OpenAPI format registry; all others are unknown to strict tools.
+/// The formats of integers that fit into 32 bits, beside `int32` itself.
 const SMALL: [&str; 4] = ["int8", "uint8", "int16", "uint16"];
 
 /// Changes one schema; its sub-schemas are changed by themselves.

@@ -44,44 +44,39 @@ fn a_generated_python_client_does_all_that_a_shop_needs() {
 
 #[test]
 fn a_generated_typescript_client_does_all_that_a_shop_needs() {
-    let made = folder();
-    write(
-        made.path(),
-        &[
-            ("package.json", r#"{"type": "module"}"#),
-            ("tsconfig.json", include_str!("clients/tsconfig.json")),
-            ("drive.ts", include_str!("clients/drive.ts")),
-        ],
-    );
-    let mut generator = tool("openapi-typescript", made.path());
-    generator.arg(schemas().join("openapi.json"));
-    run(generator.args(["--output", "annals.ts", "--enum-values"]));
-    drive_typescript(made.path());
+    drive_typescript(include_str!("clients/drive.ts"), |made| {
+        let mut generator = tool("openapi-typescript", made);
+        generator.arg(schemas().join("openapi.json"));
+        run(generator.args(["--output", "annals.ts", "--enum-values"]));
+    });
 }
 
 #[test]
 fn a_client_of_openapi_generator_does_all_that_a_shop_needs() {
-    let made = folder();
+    drive_typescript(include_str!("clients/drive-fetch.ts"), |made| {
+        let mut generator = tool("java", made);
+        generator
+            .arg("-jar")
+            .arg(tools().join("openapi-generator.jar"));
+        generator.args(["generate", "-g", "typescript-fetch", "-o", "annals", "-i"]);
+        generator.arg(schemas().join("openapi.json"));
+        run(generator.arg("--additional-properties=importFileExtension=.js,stringEnums=true"));
+    });
+}
+
+/// Compiles a script with the client that `generate` makes, and drives a node with it.
+fn drive_typescript(script: &str, generate: impl FnOnce(&Path)) {
+    let folder_of_client = folder();
+    let made = folder_of_client.path();
     write(
-        made.path(),
+        made,
         &[
             ("package.json", r#"{"type": "module"}"#),
             ("tsconfig.json", include_str!("clients/tsconfig.json")),
-            ("drive.ts", include_str!("clients/drive-fetch.ts")),
+            ("drive.ts", script),
         ],
     );
-    let mut generator = tool("java", made.path());
-    generator
-        .arg("-jar")
-        .arg(tools().join("openapi-generator.jar"));
-    generator.args(["generate", "-g", "typescript-fetch", "-o", "annals", "-i"]);
-    generator.arg(schemas().join("openapi.json"));
-    run(generator.arg("--additional-properties=importFileExtension=.js,stringEnums=true"));
-    drive_typescript(made.path());
-}
-
-/// Compiles `drive.ts` and drives a node with it.
-fn drive_typescript(made: &Path) {
+    generate(made);
     let packages = tools().join("node_modules");
     std::os::unix::fs::symlink(packages, made.join("node_modules")).unwrap();
     run(tool("tsc", made).args(["--project", "."]));
