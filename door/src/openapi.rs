@@ -201,11 +201,14 @@ reached your write. Every error is a problem document (RFC 9457) with a stable `
 
 /// A name for each type of a domain that no schema of ours has.
 fn names_of(domain: &Map<String, Value>, ours: &Map<String, Value>) -> BTreeMap<String, String> {
-    let name = |name: &String| match ours.contains_key(name) {
-        true => (name.clone(), format!("Domain{name}")),
-        false => (name.clone(), name.clone()),
+    let free = |name: &String| {
+        let mut free = name.clone();
+        while ours.contains_key(&free) || (free != *name && domain.contains_key(&free)) {
+            free.insert_str(0, "Domain");
+        }
+        (name.clone(), free)
     };
-    domain.keys().map(name).collect()
+    domain.keys().map(free).collect()
 }
 
 /// Lets references to a domain's types lead to their names in the document.
@@ -468,17 +471,19 @@ mod tests {
         let domain = |name: &str| json!({"$ref": format!("#{DOMAIN_PATH}{name}")});
         fragment.domain_schema("Problem", json!({"properties": {"of": domain("Order")}}));
         fragment.domain_schema("Order", json!({"title": "an order"}));
+        fragment.domain_schema("DomainProblem", json!({"title": "a type of its own"}));
         let body = json!({"schema": domain("Problem")});
         fragment.operation("/x", "post", json!({"requestBody": body}));
         let document = document([fragment]);
         let schemas = &document["components"]["schemas"];
         assert_eq!(schemas["Problem"], problem_schema(), "it is ours");
-        let own = schema_ref("DomainProblem");
+        let own = schema_ref("DomainDomainProblem");
         assert_eq!(
             document["paths"]["/x"]["post"]["requestBody"]["schema"],
             own
         );
-        let of = &schemas["DomainProblem"]["properties"]["of"];
+        assert_eq!(schemas["DomainProblem"]["title"], "a type of its own");
+        let of = &schemas["DomainDomainProblem"]["properties"]["of"];
         assert_eq!(*of, schema_ref("Order"), "a name that is free stays");
     }
 }
