@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use door::openapi::{
-    DOMAIN_PATH, Fragment, SCHEMAS_PATH, header_ref, integer, parameter_ref, responses, schema_ref,
+    DOMAIN_PATH, Fragment, SCHEMAS_PATH, header_ref, integer, object, parameter_ref, responses,
+    schema_ref, text,
 };
 use kernel::registry::{Registry, definitions_of};
 use schemars::SchemaGenerator;
@@ -332,7 +333,7 @@ fn answer_schemas() -> [(&'static str, Value); 5] {
         "description": "True if a command with this id was already answered; this is then the \
                         same answer.",
     });
-    let command_id = json!({"type": "string", "description": "The command's id."});
+    let command_id = text("The command's id.");
     let answer = json!({
         "type": "object",
         "description": "An accepted command.",
@@ -343,23 +344,21 @@ fn answer_schemas() -> [(&'static str, Value); 5] {
         "type": "object",
         "description": "Why a rule refused a command.",
         "properties": {
-            "code": {"type": "string", "description": "The stable code of the rule."},
-            "detail": {"type": "string", "description": "A sentence for people."},
+            "code": text("The stable code of the rule."),
+            "detail": text("A sentence for people."),
             "facts": {"type": "object", "description": "The facts that explain the refusal.",
                       "additionalProperties": true},
         },
         "required": ["code", "detail"],
     });
-    let event = json!({
-        "type": "object",
-        "description": "An event of an answer.",
-        "properties": {
+    let event = object(
+        "An event of an answer.",
+        json!({
             "id": {"type": "string", "format": "uuid", "description": "The event's id."},
-            "type": {"type": "string", "description": "The name of the event's type."},
+            "type": text("The name of the event's type."),
             "version": integer(1, "The stream's version with the event."),
-        },
-        "required": ["id", "type", "version"],
-    });
+        }),
+    );
     let outcome = json!({
         "type": "object",
         "description": "The outcome of a command in the log: its events, or its rejection.",
@@ -383,11 +382,11 @@ fn answer_schemas() -> [(&'static str, Value); 5] {
             "repeated": repeated,
             "type": {"type": "string", "format": "uri-reference",
                      "description": "`urn:annals:problem:` followed by the code."},
-            "title": {"type": "string", "description": "The kind of problem, for people."},
-            "detail": {"type": "string", "description": "A sentence about this occurrence."},
-            "instance": {"type": "string", "description": "The path of the request."},
+            "title": text("The kind of problem, for people."),
+            "detail": text("A sentence about this occurrence."),
+            "instance": text("The path of the request."),
             "code": schema_ref("ProblemCode"),
-            "correlation_id": {"type": "string", "description": "The conversation."},
+            "correlation_id": text("The conversation."),
         })),
         "required": ["line_number", "status"],
         "additionalProperties": true,

@@ -118,6 +118,22 @@ pub fn integer(minimum: u64, description: &str) -> Value {
     json!({"type": "integer", "format": "int64", "minimum": minimum, "description": description})
 }
 
+/// The schema of a text.
+#[must_use]
+pub fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+/// The schema of an object that always has all of its properties.
+#[must_use]
+pub fn object(description: &str, properties: Value) -> Value {
+    let names = properties.as_object().into_iter().flatten();
+    let names: Vec<&String> = names.map(|(name, _)| name).collect();
+    let mut schema = json!({"type": "object", "description": description, "required": names});
+    schema["properties"] = properties;
+    schema
+}
+
 /// A door's problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), and of
 /// those that every operation can give: 403, 421, 431, 500, 503.
 #[must_use]
@@ -238,10 +254,10 @@ fn name_references(at: &mut Value, names: &BTreeMap<String, String>) {
 
 /// Serves the document at `/openapi.json`.
 pub fn router(document: &Value) -> Router {
-    let text = Bytes::from(document.to_string());
+    let body = Bytes::from(document.to_string());
     let serve = move |_: NoQuery| {
-        let text = text.clone();
-        async move { ([(header::CONTENT_TYPE, "application/json")], text).into_response() }
+        let body = body.clone();
+        async move { ([(header::CONTENT_TYPE, "application/json")], body).into_response() }
     };
     Router::new().route("/openapi.json", get(serve))
 }
@@ -260,7 +276,6 @@ fn code_schema(codes: &[Code]) -> Value {
 }
 
 fn problem_schema() -> Value {
-    let text = |description: &str| json!({"type": "string", "description": description});
     json!({
         "type": "object",
         "description": "A problem document (RFC 9457). A rejection has further members with its \

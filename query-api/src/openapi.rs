@@ -8,7 +8,8 @@ use std::sync::Arc;
 use door::PROBLEM_MEDIA_TYPE;
 use door::header::TIMEOUT_MS_MAX;
 use door::openapi::{
-    Fragment, header_ref, integer, nullable, parameter_ref, responses, schema_ref, with_codes,
+    Fragment, header_ref, integer, nullable, object, parameter_ref, responses, schema_ref, text,
+    with_codes,
 };
 use kernel::registry::Registry;
 use projector::{ColumnType, Null, Projection};
@@ -233,10 +234,9 @@ fn models_operation() -> Value {
 }
 
 fn page_schema(shown: &ShownModel, row: &str) -> Value {
-    json!({
-        "type": "object",
-        "description": format!("A page of {}.", shown.model.name),
-        "properties": {
+    object(
+        &format!("A page of {}.", shown.model.name),
+        json!({
             "model": {"type": "string", "enum": [shown.model.name],
                       "description": "The read model."},
             "rows": {"type": "array", "items": schema_ref(row), "maxItems": LIMIT_MAX,
@@ -245,9 +245,8 @@ fn page_schema(shown: &ShownModel, row: &str) -> Value {
                      "description": "The value of `after` for the next page; null on the last \
                                      page."},
             "position": nullable(&position_schema()),
-        },
-        "required": ["model", "rows", "next", "position"],
-    })
+        }),
+    )
 }
 
 fn page_operation(shown: &ShownModel, page: &str) -> Value {
@@ -344,19 +343,14 @@ fn state_operation(registry: &Registry) -> Value {
     })
 }
 
-fn text(description: &str) -> Value {
-    json!({"type": "string", "description": description})
-}
-
 fn moment(description: &str) -> Value {
     json!({"type": "string", "format": "date-time", "description": description})
 }
 
 fn events_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "A page of a stream's events.",
-        "properties": {
+    object(
+        "A page of a stream's events.",
+        json!({
             "stream": text("The stream."),
             "version": integer(0, "The stream's version, as far as the index has read the log."),
             "events": {"type": "array", "items": schema_ref("RecordedEvent"),
@@ -364,87 +358,75 @@ fn events_schema() -> Value {
             "next": nullable(&integer(1, "The value of `from_version` for the next page; null on \
                                          the last page.")),
             "position": nullable(&position_schema()),
-        },
-        "required": ["stream", "version", "events", "next", "position"],
-    })
+        }),
+    )
 }
 
 fn state_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "The state that a stream's events fold to.",
-        "properties": {
+    object(
+        "The state that a stream's events fold to.",
+        json!({
             "stream": text("The stream."),
             "version": integer(0, "The stream's version."),
             "state": {"description": "The aggregate's state, in the aggregate's own form."},
             "position": nullable(&position_schema()),
-        },
-        "required": ["stream", "version", "state", "position"],
-    })
+        }),
+    )
 }
 
 fn models_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "The read models.",
-        "properties": {
+    object(
+        "The read models.",
+        json!({
             "models": {"type": "array", "items": schema_ref("ReadModel"),
                        "description": "The read models, ordered by name."},
-        },
-        "required": ["models"],
-    })
+        }),
+    )
 }
 
 fn model_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "A read model.",
-        "properties": {
+    object(
+        "A read model.",
+        json!({
             "name": text("Its name."),
             "about": text("What its rows are."),
             "key": {"type": "array", "items": {"type": "string"},
                     "description": "The columns that together are the key of a row."},
             "columns": {"type": "array", "items": schema_ref("Column"),
                         "description": "Its columns, in order."},
-        },
-        "required": ["name", "about", "key", "columns"],
-    })
+        }),
+    )
 }
 
 fn read_column_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "A column of a read model.",
-        "properties": {
+    object(
+        "A column of a read model.",
+        json!({
             "name": text("Its name."),
             "type": {"type": "string",
                      "enum": ["text", "bigint", "numeric", "timestamptz", "date", "bytea"],
                      "description": "Its type in Postgres."},
             "nullable": {"type": "boolean", "description": "Whether a row may have no value here."},
             "about": text("What it means."),
-        },
-        "required": ["name", "type", "nullable", "about"],
-    })
+        }),
+    )
 }
 
 fn actor_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "Who sent a command.",
-        "properties": {
+    object(
+        "Who sent a command.",
+        json!({
             "id": text("The actor's name within its kind."),
             "kind": {"type": "string", "enum": ["user", "service", "process", "import"],
                      "description": "The kind of actor."},
-        },
-        "required": ["id", "kind"],
-    })
+        }),
+    )
 }
 
 fn event_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "An event with its complete envelope.",
-        "properties": {
+    object(
+        "An event with its complete envelope.",
+        json!({
             "id": {"type": "string", "format": "uuid", "description": "The event's id."},
             "type": text("The name of its type."),
             "schema": {"type": "integer", "format": "int32", "minimum": 1,
@@ -460,9 +442,6 @@ fn event_schema() -> Value {
             "actor": nullable(&schema_ref("EventActor")),
             "traceparent": nullable(&text("W3C Trace Context of the command.")),
             "position": nullable(&position_schema()),
-        },
-        "required": ["id", "type", "schema", "version", "occurred_at", "recorded_at", "data",
-                     "command_id", "command", "correlation_id", "causation_id", "actor",
-                     "traceparent", "position"],
-    })
+        }),
+    )
 }

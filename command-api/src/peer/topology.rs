@@ -11,7 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use door::NoQuery;
 use door::openapi::{
-    Fragment, header_ref, integer, nullable, parameter_ref, responses, schema_ref,
+    Fragment, header_ref, integer, nullable, object, parameter_ref, responses, schema_ref, text,
 };
 use engine::peers::PeerService;
 use event_log::directory::{Hint, NodeEntry};
@@ -110,11 +110,10 @@ pub(crate) fn describe(fragment: &mut Fragment) {
 }
 
 fn schemas() -> [(&'static str, Value); 4] {
-    let text = |description: &str| json!({"type": "string", "description": description});
     let address = text("The base address of the node's doors: `http://HOST:PORT`.");
-    let topology = json!({
-        "type": "object",
-        "properties": {
+    let topology = object(
+        "Which nodes there are, and who is said to own which partition.",
+        json!({
             "log": {"type": "string", "format": "uuid", "description": "The log's identity."},
             "node": text("The node that gives this answer."),
             "partition_count": integer(1, "The number of partitions, which never changes."),
@@ -129,29 +128,23 @@ fn schemas() -> [(&'static str, Value); 4] {
                            "description": "Every partition, in order."},
             "nodes": {"type": "array", "items": schema_ref("Node"),
                       "description": "The nodes that have announced themselves."},
-        },
-        "description": "Which nodes there are, and who is said to own which partition.",
-        "required": ["log", "node", "partition_count", "partitioner", "partitions", "nodes"],
-    });
-    let partition = json!({
-        "type": "object",
-        "description": "A partition and its owner.",
-        "properties": {
+        }),
+    );
+    let partition = object(
+        "A partition and its owner.",
+        json!({
             "partition": integer(0, "The number of the partition."),
             "owner": nullable(&schema_ref("PartitionOwner")),
-        },
-        "required": ["partition", "owner"],
-    });
-    let owner = json!({
-        "type": "object",
-        "description": "The node that is said to own a partition.",
-        "properties": {
+        }),
+    );
+    let owner = object(
+        "The node that is said to own a partition.",
+        json!({
             "node": text("The node's name."),
             "address": address,
             "term": integer(1, "The number of the node's claim."),
-        },
-        "required": ["node", "address", "term"],
-    });
+        }),
+    );
     let node = json!({
         "type": "object",
         "description": "A node that writes the log or follows it.",

@@ -17,6 +17,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rustix::process::Signal;
 
+pub use self::broker::java;
 use self::broker::{Broker, asking};
 use super::ports;
 

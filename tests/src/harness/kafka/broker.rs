@@ -92,9 +92,7 @@ impl Broker {
             no_tools(&format!("{} is not there", libs.display()));
         }
         let folder = self.folder.path();
-        let java = env::var_os("JAVA_HOME").filter(|home| !home.is_empty());
-        let java = java.map_or("java".into(), |home| PathBuf::from(home).join("bin/java"));
-        let mut command = Command::new(java);
+        let mut command = Command::new(java());
         command.args(flags).arg("-cp").arg(libs.join("*"));
         command.arg(property(
             "log4j2.configurationFile",
@@ -199,6 +197,13 @@ pub(super) fn asking(bootstrap: &str) -> BaseConsumer {
 
 fn property(name: &str, value: &Path) -> String {
     format!("-D{name}={}", value.display())
+}
+
+/// The Java program, where `ops/setup` looks for it, too.
+#[must_use]
+pub fn java() -> PathBuf {
+    let home = env::var_os("JAVA_HOME").filter(|home| !home.is_empty());
+    home.map_or("java".into(), |home| PathBuf::from(home).join("bin/java"))
 }
 
 /// The folder of the jars: `ANNALS_KAFKA_DIR`, or else the folder that `ops/setup` uses.

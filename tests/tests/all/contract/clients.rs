@@ -2,6 +2,9 @@
 //! same again, refusals with their facts, a payment, pages, reading one's own write, events, a batch.
 
 use std::path::Path;
+use std::process::Command;
+
+use tests::harness::kafka::java;
 
 use super::{run, schemas, tool, tools};
 use crate::cli::program::{Server, folder};
@@ -54,8 +57,9 @@ fn a_generated_typescript_client_does_all_that_a_shop_needs() {
 #[test]
 fn a_client_of_openapi_generator_does_all_that_a_shop_needs() {
     drive_typescript(include_str!("clients/drive-fetch.ts"), |made| {
-        let mut generator = tool("java", made);
+        let mut generator = Command::new(java());
         generator
+            .current_dir(made)
             .arg("-jar")
             .arg(tools().join("openapi-generator.jar"));
         generator.args(["generate", "-g", "typescript-fetch", "-o", "annals", "-i"]);
