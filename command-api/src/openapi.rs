@@ -4,6 +4,8 @@
 //! command's category, and its body is the command's JSON Schema. Deliberately absent: components
 //! that both doors use ([`door::openapi`]).
 
+mod refusals;
+
 use std::collections::BTreeMap;
 
 use door::openapi::{
@@ -16,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::batch::{ARRAY_COMMANDS_MAX, MEDIA_TYPE};
 use crate::line::CommandLine;
+use refusals::Refusals;
 
 /// The pattern of an id in a stream's name, as in JSON Schema.
 const STREAM_ID_PATTERN: &str = "[A-Za-z0-9._~-]{1,128}";
@@ -46,18 +49,20 @@ fn has_no_members(schema: &Value) -> bool {
     schema["type"] == "object" && schema.get("properties").is_none_or(is_empty)
 }
 
-/// The routes of this door, for the commands of `registry`.
+/// The routes of this door, for the commands of `registry`. `domain` makes the schemas of their
+/// types ([`door::openapi::domain_generator`]).
 #[must_use]
-pub fn fragment(registry: &Registry) -> Fragment {
-    let mut generator = Registry::schema_generator(DOMAIN_PATH);
+pub fn fragment(registry: &Registry, domain: &mut SchemaGenerator) -> Fragment {
     let mut fragment = Fragment::of(DOOR, crate::code::ALL);
     fragment.tag("commands", "Send commands, and learn their outcomes.");
     let mut open_categories = Vec::new();
-    for (name, owners) in by_name(registry, &mut generator, &mut open_categories) {
+    let aggregates = registry.iter().map(AsRef::as_ref);
+    let refusals = Refusals::of(aggregates, domain);
+    for (name, owners) in by_name(registry, domain, &mut open_categories) {
         let categories: Vec<_> = owners.iter().map(|(category, _)| *category).collect();
         let schemas: Vec<_> = owners
             .iter()
-            .filter_map(|(_, body)| definition(&mut generator, body))
+            .filter_map(|(_, body)| definition(domain, body))
             .collect();
         let said = schemas.first().map(|schema| schema["description"].clone());
         let needs_body = schemas.len() < owners.len() || !schemas.iter().any(has_no_members);
@@ -69,6 +74,9 @@ pub fn fragment(registry: &Registry) -> Fragment {
         };
         let path = format!("/v1/streams/{{stream}}/{name}");
         let mut operation = command_operation(name, &categories, &body, needs_body);
+        if let Some(refusal) = refusals.response(&categories) {
+            operation["responses"]["422"] = refusal;
+        }
         let said = said.filter(Value::is_string);
         operation["description"] = said.unwrap_or_else(|| format!("The command {name}.").into());
         if !needs_body {
@@ -94,8 +102,8 @@ pub fn fragment(registry: &Registry) -> Fragment {
         "get",
         outcome_operation(),
     );
-    for (name, schema) in definitions_of(generator) {
-        fragment.domain_schema(&name, schema.to_value());
+    for (name, schema) in refusals.schemas() {
+        fragment.schema(&name, schema);
     }
     let mut generator = Registry::schema_generator(SCHEMAS_PATH);
     generator.subschema_for::<CommandLine>();

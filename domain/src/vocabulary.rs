@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use kernel::deserialize_text;
+use kernel::{Timestamp, deserialize_text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -289,6 +289,24 @@ impl Money {
             amount_minor,
             currency,
         }
+    }
+}
+
+/// Facts, and when they came to be so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Dated{T}")]
+pub struct Dated<T> {
+    /// The business time of the event.
+    pub at: Timestamp,
+    /// The facts that the event gave.
+    pub facts: T,
+}
+
+impl<T> Dated<T> {
+    /// Facts since this time.
+    pub fn new(at: Timestamp, facts: T) -> Self {
+        Self { at, facts }
     }
 }
 

@@ -10,6 +10,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, body::Bytes};
+use kernel::registry::{Registry, definitions_of};
+use kernel::schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::code::{self, Code};
@@ -19,8 +21,7 @@ use crate::problem::PROBLEM_MEDIA_TYPE;
 
 /// The path of our schemas in the document. A `SchemaGenerator` for them must be made with it.
 pub const SCHEMAS_PATH: &str = "/components/schemas/";
-/// The path with which a `SchemaGenerator` for a domain's types must be made. [`document`] moves
-/// them to our schemas, under names that are free there.
+/// The path of a domain's types until [`document`] moves them to our schemas.
 pub const DOMAIN_PATH: &str = "/components/domain/";
 
 /// A door's part of the document.
@@ -32,7 +33,6 @@ pub struct Fragment {
     codes: &'static [Code],
     paths: Map<String, Value>,
     schemas: Map<String, Value>,
-    domain: Map<String, Value>,
     headers: Map<String, Value>,
     tags: Vec<Value>,
 }
@@ -46,7 +46,6 @@ impl Fragment {
             codes,
             paths: Map::new(),
             schemas: Map::new(),
-            domain: Map::new(),
             headers: Map::new(),
             tags: Vec::new(),
         }
@@ -69,15 +68,17 @@ impl Fragment {
         self.schemas.insert(name.to_owned(), schema);
     }
 
-    /// Adds the schema of a domain's type, made with [`DOMAIN_PATH`].
-    pub fn domain_schema(&mut self, name: &str, schema: Value) {
-        self.domain.insert(name.to_owned(), schema);
-    }
-
     /// Adds a response header under its name.
     pub fn header(&mut self, name: &str, header: Value) {
         self.headers.insert(name.to_owned(), header);
     }
+}
+
+/// The generator of the schemas of a domain's types. All fragments of a document use the same one,
+/// so that two types with the same name get two names.
+#[must_use]
+pub fn domain_generator() -> SchemaGenerator {
+    Registry::schema_generator(DOMAIN_PATH)
 }
 
 /// A reference to a schema of the document.
@@ -118,6 +119,37 @@ pub fn integer(minimum: u64, description: &str) -> Value {
     json!({"type": "integer", "format": "int64", "minimum": minimum, "description": description})
 }
 
+/// The schema of a text that is always this one.
+#[must_use]
+pub fn one_text(value: &str, description: &str) -> Value {
+    json!({"type": "string", "enum": [value], "description": description})
+}
+
+/// These names, each with its category before it if two categories have it.
+pub fn distinct<'a>(
+    named: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> impl Iterator<Item = String> {
+    let mut uses = BTreeMap::<&str, usize>::new();
+    for (_, name) in named.clone() {
+        *uses.entry(name).or_default() += 1;
+    }
+    named.map(move |(category, name)| match uses[name] {
+        1 => name.to_owned(),
+        _ => format!("{}{name}", camel(category)),
+    })
+}
+
+/// `order_summary` becomes `OrderSummary`.
+#[must_use]
+pub fn camel(name: &str) -> String {
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect::<String>()
+    };
+    name.split('_').map(capital).collect()
+}
+
 /// The schema of a text.
 #[must_use]
 pub fn text(description: &str) -> Value {
@@ -148,14 +180,15 @@ pub fn responses(door: &str, statuses: &[u16]) -> Map<String, Value> {
         .collect()
 }
 
-/// Merges fragments into one document.
+/// Merges fragments into one document, with the types of `domain` to which they refer, under names
+/// that no schema of ours has.
 #[must_use]
-pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
+pub fn document(fragments: impl IntoIterator<Item = Fragment>, domain: SchemaGenerator) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
     let mut headers = headers();
     let mut tags = Vec::new();
-    let (mut domain, mut problems) = (Map::new(), Map::new());
+    let mut problems = Map::new();
     let mut codes = code::ALL.to_vec();
     for fragment in fragments {
         problems.extend(problem_responses(fragment.door, fragment.codes));
@@ -166,7 +199,6 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
             }
         }
         schemas.extend(fragment.schemas);
-        domain.extend(fragment.domain);
         for (name, header) in fragment.headers {
             headers[name] = header;
         }
@@ -176,9 +208,10 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>) -> Value {
     schemas.insert("ProblemCode".to_owned(), code_schema(&codes));
     let used = Value::Object(paths.clone()).to_string();
     problems.retain(|name, _| used.contains(&format!("\"#/components/responses/{name}\"")));
+    let domain = definitions_of(domain);
     let names = names_of(&domain, &schemas);
     for (name, schema) in domain {
-        schemas.insert(names[&name].clone(), schema);
+        schemas.insert(names[&name].clone(), schema.to_value());
     }
     let mut document = json!({
         "openapi": "3.1.1",
@@ -216,7 +249,10 @@ position token: pass it to a query as `min_position`, and the query waits until 
 reached your write. Every error is a problem document (RFC 9457) with a stable `code`.";
 
 /// A name for each type of a domain that no schema of ours has.
-fn names_of(domain: &Map<String, Value>, ours: &Map<String, Value>) -> BTreeMap<String, String> {
+fn names_of(
+    domain: &BTreeMap<String, Schema>,
+    ours: &Map<String, Value>,
+) -> BTreeMap<String, String> {
     let free = |name: &String| {
         let mut free = name.clone();
         while ours.contains_key(&free) || (free != *name && domain.contains_key(&free)) {
@@ -374,6 +410,18 @@ pub fn with_codes(description: &str, status: u16, codes: &[Code]) -> String {
     }
 }
 
+/// The headers of a problem response.
+#[must_use]
+pub fn problem_headers(status: u16) -> Map<String, Value> {
+    let mut headers = Map::new();
+    let correlation = "Annals-Correlation-Id".to_owned();
+    headers.insert(correlation, header_ref("CorrelationId"));
+    if status == 503 {
+        headers.insert("Retry-After".to_owned(), header_ref("RetryAfter"));
+    }
+    headers
+}
+
 fn problem_responses(door: &str, codes: &[Code]) -> Map<String, Value> {
     let mut responses = Map::new();
     for (status, description) in [
@@ -418,17 +466,9 @@ fn problem_responses(door: &str, codes: &[Code]) -> Map<String, Value> {
             "Not attempted, outcome unknown, not ready or not available: `code` says which.",
         ),
     ] {
-        let mut headers = Map::new();
-        headers.insert(
-            "Annals-Correlation-Id".to_owned(),
-            header_ref("CorrelationId"),
-        );
-        if status == 503 {
-            headers.insert("Retry-After".to_owned(), header_ref("RetryAfter"));
-        }
         let response = json!({
             "description": with_codes(description, status, codes),
-            "headers": headers,
+            "headers": problem_headers(status),
             "content": {PROBLEM_MEDIA_TYPE: {"schema": schema_ref("Problem")}},
         });
         responses.insert(format!("{door}Problem{status}"), response);
@@ -443,6 +483,8 @@ fn problem_responses(door: &str, codes: &[Code]) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use kernel::schemars::JsonSchema;
+
     use super::*;
 
     /// Every `$ref` of a document that refers to nothing.
@@ -473,23 +515,39 @@ mod tests {
             "post",
             json!({"responses": responses("X", &[400, 404, 408, 412, 413, 415, 422, 503])}),
         );
-        let document = document([fragment, crate::health::fragment()]);
+        let document = document([fragment, crate::health::fragment()], domain_generator());
         let mut found = Vec::new();
         dangling(&document, &document, &mut found);
         assert!(found.is_empty(), "{found:?}");
         assert!(document["paths"]["/readyz"]["get"].is_object());
     }
 
+    /// A type of a domain with the name of one of ours.
+    #[derive(JsonSchema)]
+    #[schemars(crate = "kernel::schemars")]
+    struct Problem {
+        #[allow(dead_code, reason = "only its schema is used")]
+        of: Order,
+    }
+
+    /// An order.
+    #[derive(JsonSchema)]
+    #[schemars(crate = "kernel::schemars")]
+    struct Order {}
+
+    /// A type of its own.
+    #[derive(JsonSchema)]
+    #[schemars(crate = "kernel::schemars")]
+    struct DomainProblem {}
+
     #[test]
     fn a_domains_type_takes_the_place_of_none_of_ours() {
         let mut fragment = Fragment::of("X", &[]);
-        let domain = |name: &str| json!({"$ref": format!("#{DOMAIN_PATH}{name}")});
-        fragment.domain_schema("Problem", json!({"properties": {"of": domain("Order")}}));
-        fragment.domain_schema("Order", json!({"title": "an order"}));
-        fragment.domain_schema("DomainProblem", json!({"title": "a type of its own"}));
-        let body = json!({"schema": domain("Problem")});
+        let mut domain = domain_generator();
+        domain.subschema_for::<DomainProblem>();
+        let body = json!({"schema": domain.subschema_for::<Problem>().to_value()});
         fragment.operation("/x", "post", json!({"requestBody": body}));
-        let document = document([fragment]);
+        let document = document([fragment], domain);
         let schemas = &document["components"]["schemas"];
         assert_eq!(schemas["Problem"], problem_schema(), "it is ours");
         let own = schema_ref("DomainDomainProblem");
@@ -497,7 +555,10 @@ mod tests {
             document["paths"]["/x"]["post"]["requestBody"]["schema"],
             own
         );
-        assert_eq!(schemas["DomainProblem"]["title"], "a type of its own");
+        assert_eq!(
+            schemas["DomainProblem"]["description"],
+            "A type of its own."
+        );
         let of = &schemas["DomainDomainProblem"]["properties"]["of"];
         assert_eq!(*of, schema_ref("Order"), "a name that is free stays");
     }

@@ -36,6 +36,16 @@ const RESERVED: [&str; 7] = [
     "correlation_id",
 ];
 
+/// The name of the member that holds a fact.
+#[must_use]
+pub fn fact_member(fact: &str) -> Cow<'_, str> {
+    if RESERVED.contains(&fact) {
+        format!("fact_{fact}").into()
+    } else {
+        fact.into()
+    }
+}
+
 /// An error as a client reads it.
 #[derive(Clone, PartialEq)]
 pub struct Problem(Box<Inner>);
@@ -72,11 +82,7 @@ impl Problem {
         let title = title_of(code).into();
         let mut problem = Self::with(code.to_owned().into(), title, status, detail.into());
         for (name, value) in facts {
-            let name = if RESERVED.contains(&name.as_str()) {
-                format!("fact_{name}")
-            } else {
-                name.clone()
-            };
+            let name = fact_member(name).into_owned();
             problem.0.members.insert(name.into(), value.clone());
         }
         problem

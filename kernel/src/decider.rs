@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: how commands arrive, where events go, ids, retries. The engine does these.
 
+use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,5 +45,13 @@ pub trait Decider: 'static {
     /// another category declares the same key here (co-location). Frozen once streams exist.
     fn routing_key(stream: &str) -> &str {
         stream
+    }
+
+    /// The JSON Schema of the state's serialised form, which the query door shows to people and
+    /// programs. By default there is none, and the state is any JSON.
+    #[must_use]
+    fn state_schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        let _ = generator;
+        None
     }
 }

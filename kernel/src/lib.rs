@@ -26,11 +26,13 @@ pub use message::{Message, MessageType, Payload, ShapeError, decode_json};
 pub use name::{
     Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId, TypeName,
 };
-pub use rejection::{RecordedRejection, Rejection, facts_of};
+pub use rejection::{RecordedRejection, Rejection, RejectionType, facts_of};
 pub use text::deserialize_text;
 pub use timestamp::{Timestamp, TimestampError};
 
-// The macro `messages!` refers to these through `$crate`, so that users need no dependency of their
-// own.
+// The macros `messages!` and `rejections!` refer to these through `$crate`, so that users need no
+// dependency of their own.
+#[doc(hidden)]
+pub use rejection::{described, doc_text};
 #[doc(hidden)]
 pub use {schemars, serde, serde_json};

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::schemars::generate::SchemaSettings;
-use crate::schemars::transform::RecursiveTransform;
+use crate::schemars::transform::{RecursiveTransform, Transform};
 use crate::schemars::{Schema, SchemaGenerator};
 use crate::{
-    Context, Decider, Message, MessageType, RecordedRejection, Rejection, ShapeError, Timestamp,
-    TypeName, canonical_json,
+    Context, Decider, Message, MessageType, RecordedRejection, Rejection, RejectionType,
+    ShapeError, Timestamp, TypeName, canonical_json,
 };
 
 pub use self::guarded::RuleError;
@@ -170,6 +170,10 @@ pub trait Aggregate: Send + Sync + 'static {
     fn command_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType>;
     /// The types of its events.
     fn event_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType>;
+    /// The rules that its commands may break.
+    fn rejection_types(&self, generator: &mut SchemaGenerator) -> Vec<RejectionType>;
+    /// The schema of its state as JSON; absent if the state has no declared form.
+    fn state_schema(&self, generator: &mut SchemaGenerator) -> Option<Schema>;
 }
 
 /// Why a command or event could not be read or applied.
@@ -419,5 +423,17 @@ impl<D: Decider> Aggregate for Erased<D> {
 
     fn event_types(&self, generator: &mut SchemaGenerator) -> Vec<MessageType> {
         D::Event::types(generator)
+    }
+
+    fn rejection_types(&self, generator: &mut SchemaGenerator) -> Vec<RejectionType> {
+        let mut rules = D::Rejection::types(generator);
+        for (_, schema) in rules.iter_mut().flat_map(|rule| &mut rule.facts) {
+            RecursiveTransform(plain_schema::plain).transform(schema);
+        }
+        rules
+    }
+
+    fn state_schema(&self, generator: &mut SchemaGenerator) -> Option<Schema> {
+        D::state_schema(generator)
     }
 }

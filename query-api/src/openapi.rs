@@ -3,22 +3,25 @@
 //! Invariant: each read model has its own paths with the schema of its rows; every status that can
 //! occur is listed. Deliberately absent: components that both doors use ([`door::openapi`]).
 
+mod streams;
+
 use std::sync::Arc;
 
 use door::PROBLEM_MEDIA_TYPE;
 use door::header::TIMEOUT_MS_MAX;
 use door::openapi::{
-    Fragment, header_ref, integer, nullable, object, parameter_ref, responses, schema_ref, text,
+    Fragment, camel, header_ref, nullable, object, parameter_ref, responses, schema_ref, text,
     with_codes,
 };
 use kernel::registry::Registry;
+use kernel::schemars::SchemaGenerator;
 use projector::{ColumnType, Null, Projection};
 use serde_json::{Map, Value, json};
 
 use super::code;
 use super::freshness::STALE_FROM;
 use super::parameters::{
-    CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, VERSION_MAX, WAIT_DEFAULT,
+    CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, WAIT_DEFAULT,
 };
 use super::rows::{ShownModel, shown_models};
 
@@ -26,14 +29,15 @@ use super::rows::{ShownModel, shown_models};
 const DOOR: &str = "Query";
 
 /// The routes of this door, for the read models of `projections` and the streams of `registry`.
+/// `domain` makes the schemas of their types ([`door::openapi::domain_generator`]).
 #[must_use]
-pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fragment {
+pub fn fragment(
+    projections: &[Arc<dyn Projection>],
+    registry: &Registry,
+    domain: &mut SchemaGenerator,
+) -> Fragment {
     let mut fragment = Fragment::of(DOOR, code::ALL);
     fragment.tag("read models", "Rows made from the events.");
-    fragment.tag(
-        "streams",
-        "The events and the state of a stream, from the log.",
-    );
     fragment.operation("/v1/read", "get", models_operation());
     for shown in shown_models(projections) {
         let name = shown.model.name;
@@ -51,33 +55,14 @@ pub fn fragment(projections: &[Arc<dyn Projection>], registry: &Registry) -> Fra
         let path = format!("/v1/read/{name}/{{key}}");
         fragment.operation(&path, "get", one_operation(&shown, &row));
     }
-    fragment.operation("/v1/streams/{stream}/events", "get", events_operation());
-    fragment.operation(
-        "/v1/streams/{stream}/state",
-        "get",
-        state_operation(registry),
-    );
+    streams::describe(&mut fragment, registry, domain);
     fragment.schema("ReadModels", models_schema());
     fragment.schema("ReadModel", model_schema());
     fragment.schema("Column", read_column_schema());
-    fragment.schema("StreamEvents", events_schema());
-    fragment.schema("StreamState", state_schema());
-    fragment.schema("RecordedEvent", event_schema());
-    fragment.schema("EventActor", actor_schema());
     fragment.header("Lag", lag_header());
     fragment.header("Stale", stale_header());
     fragment.header("ReadPosition", position_header());
     fragment
-}
-
-/// `order_summary` becomes `OrderSummary`.
-fn camel(name: &str) -> String {
-    let capital = |word: &str| {
-        let mut letters = word.chars();
-        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-        first.into_iter().chain(letters).collect::<String>()
-    };
-    name.split('_').map(capital).collect()
 }
 
 fn position_schema() -> Value {
@@ -295,85 +280,6 @@ fn one_operation(shown: &ShownModel, row: &str) -> Value {
     })
 }
 
-fn events_operation() -> Value {
-    let mut parameters = vec![
-        parameter_ref("Stream"),
-        json!({"name": "from_version", "in": "query",
-               "description": "The version of the first event.",
-               "schema": {"type": "integer", "format": "int64", "minimum": 1,
-                          "maximum": VERSION_MAX, "default": 1}}),
-        limit_parameter("events"),
-    ];
-    parameters.extend(common_parameters());
-    let mut responses = problems(&[400, 404, 503]);
-    responses.insert(
-        "200".to_owned(),
-        ok("Events, ordered by version.", schema_ref("StreamEvents")),
-    );
-    json!({
-        "operationId": "stream_events",
-        "tags": ["streams"],
-        "summary": "The events of a stream",
-        "description": "The events are read from the log. Each record is checked against the hash \
-                        that it had when it was indexed. A page ends early if its data grows \
-                        large.",
-        "parameters": parameters,
-        "responses": responses,
-    })
-}
-
-fn state_operation(registry: &Registry) -> Value {
-    let mut parameters = vec![parameter_ref("Stream")];
-    parameters.extend(common_parameters());
-    let mut found = ok("The state after the last event.", schema_ref("StreamState"));
-    found["headers"]["ETag"] = json!({
-        "description": "The stream's version, for If-Match.",
-        "required": true,
-        "schema": {"type": "string", "pattern": "^\"[0-9]+\"$"},
-    });
-    let mut responses = problems(&[400, 404, 422, 503]);
-    responses.insert("200".to_owned(), found);
-    json!({
-        "operationId": "stream_state",
-        "tags": ["streams"],
-        "summary": "The state that a stream's events fold to",
-        "description": format!("For streams of these categories: {}.", registry.categories()),
-        "parameters": parameters,
-        "responses": responses,
-    })
-}
-
-fn moment(description: &str) -> Value {
-    json!({"type": "string", "format": "date-time", "description": description})
-}
-
-fn events_schema() -> Value {
-    object(
-        "A page of a stream's events.",
-        json!({
-            "stream": text("The stream."),
-            "version": integer(0, "The stream's version, as far as the index has read the log."),
-            "events": {"type": "array", "items": schema_ref("RecordedEvent"),
-                       "maxItems": LIMIT_MAX, "description": "The events, in their order."},
-            "next": nullable(&integer(1, "The value of `from_version` for the next page; null on \
-                                         the last page.")),
-            "position": nullable(&position_schema()),
-        }),
-    )
-}
-
-fn state_schema() -> Value {
-    object(
-        "The state that a stream's events fold to.",
-        json!({
-            "stream": text("The stream."),
-            "version": integer(0, "The stream's version."),
-            "state": {"description": "The aggregate's state, in the aggregate's own form."},
-            "position": nullable(&position_schema()),
-        }),
-    )
-}
-
 fn models_schema() -> Value {
     object(
         "The read models.",
@@ -408,40 +314,6 @@ fn read_column_schema() -> Value {
                      "description": "Its type in Postgres."},
             "nullable": {"type": "boolean", "description": "Whether a row may have no value here."},
             "about": text("What it means."),
-        }),
-    )
-}
-
-fn actor_schema() -> Value {
-    object(
-        "Who sent a command.",
-        json!({
-            "id": text("The actor's name within its kind."),
-            "kind": {"type": "string", "enum": ["user", "service", "process", "import"],
-                     "description": "The kind of actor."},
-        }),
-    )
-}
-
-fn event_schema() -> Value {
-    object(
-        "An event with its complete envelope.",
-        json!({
-            "id": {"type": "string", "format": "uuid", "description": "The event's id."},
-            "type": text("The name of its type."),
-            "schema": {"type": "integer", "format": "int32", "minimum": 1,
-                       "description": "The number of the shape of its data."},
-            "version": integer(1, "The stream's version with the event."),
-            "occurred_at": moment("Business time."),
-            "recorded_at": moment("When the engine recorded it."),
-            "data": {"description": "The event's data, in the shape of its type."},
-            "command_id": text("The id of the command that caused it."),
-            "command": text("The name of that command's type."),
-            "correlation_id": text("The conversation."),
-            "causation_id": text("The direct cause of the command."),
-            "actor": nullable(&schema_ref("EventActor")),
-            "traceparent": nullable(&text("W3C Trace Context of the command.")),
-            "position": nullable(&position_schema()),
         }),
     )
 }

@@ -79,6 +79,7 @@ struct ShownEvent {
 #[derive(Serialize)]
 struct Folded<'a> {
     stream: &'a StreamName,
+    category: &'a str,
     version: u64,
     state: Box<RawValue>,
     position: Option<&'a PositionToken>,
@@ -212,6 +213,7 @@ async fn state_of(
     }
     let body = Folded {
         stream,
+        category: stream.category(),
         version,
         state: RawValue::from_string(json).map_err(Problem::internal)?,
         position: position.as_ref(),

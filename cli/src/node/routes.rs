@@ -87,15 +87,16 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
 /// The OpenAPI document of a process with these roles.
 #[must_use]
 pub fn document(domain: &Domain, roles: Roles) -> Value {
+    let mut schemas = openapi::domain_generator();
     let mut fragments = vec![health::fragment()];
     if roles.command_api {
-        fragments.push(command_api::fragment(&domain.registry));
+        fragments.push(command_api::fragment(&domain.registry, &mut schemas));
     }
     if roles.query_api {
-        let fragment = query_api::fragment(&domain.projections, &domain.registry);
+        let fragment = query_api::fragment(&domain.projections, &domain.registry, &mut schemas);
         fragments.push(fragment);
     }
-    openapi::document(fragments)
+    openapi::document(fragments, schemas)
 }
 
 /// The roles that read or write the log.

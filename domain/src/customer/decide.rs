@@ -6,6 +6,7 @@ use super::{
     Address, AddressCorrected, Command, CorrectAddress, CustomerRegistered, Event,
     RegisterCustomer, Rejection, State,
 };
+use crate::vocabulary::Dated;
 
 pub(super) fn decide(
     state: &State,
@@ -30,13 +31,9 @@ fn register_customer(
         postcode_prefix: command.postcode_prefix.clone(),
     };
     match &state.registered {
-        Some((registered_at, facts))
-            if context.is_dated(*registered_at) && *facts == registered =>
-        {
-            Ok(vec![])
-        }
-        Some((registered_at, _)) => Err(Rejection::AlreadyRegistered {
-            registered_at: *registered_at,
+        Some(earlier) if context.is_dated(earlier.at) && earlier.facts == registered => Ok(vec![]),
+        Some(earlier) => Err(Rejection::AlreadyRegistered {
+            registered_at: earlier.at,
         }),
         None => Ok(vec![registered.into()]),
     }
@@ -50,7 +47,11 @@ fn correct_address(
     command: &CorrectAddress,
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    let Some((address_since, address)) = &state.address else {
+    let Some(Dated {
+        at: address_since,
+        facts: address,
+    }) = &state.address
+    else {
         return Err(Rejection::NotRegistered);
     };
     let corrected = AddressCorrected {

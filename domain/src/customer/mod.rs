@@ -9,6 +9,7 @@ mod rejection;
 mod state;
 
 use kernel::{Context, Decider, Timestamp};
+use schemars::{Schema, SchemaGenerator};
 
 pub use command::{Command, CorrectAddress, RegisterCustomer};
 pub use event::{AddressCorrected, CustomerRegistered, Event};
@@ -32,5 +33,9 @@ impl Decider for Customer {
 
     fn evolve(state: &mut State, event: &Event, occurred_at: Timestamp) {
         state.evolve(event, occurred_at);
+    }
+
+    fn state_schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<State>())
     }
 }

@@ -1,40 +1,26 @@
 //! Why a request to a customer is refused, in order of precedence.
 
-use kernel::{Timestamp, facts_of};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use kernel::{Timestamp, rejections};
 
-/// The rules of customers that a command may break.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(untagged)]
-pub enum Rejection {
-    /// The address of an unknown customer cannot be corrected.
-    #[error("the customer is not registered")]
-    NotRegistered,
-    /// A customer is registered once.
-    #[error("the customer was already registered at {registered_at}")]
-    AlreadyRegistered {
-        /// When they were registered.
-        registered_at: Timestamp,
-    },
-    /// An address with an older date does not replace a newer one.
-    #[error("the customer has had another address since {address_since}")]
-    AddressSuperseded {
-        /// Since when the present address is valid.
-        address_since: Timestamp,
-    },
-}
-
-impl kernel::Rejection for Rejection {
-    fn code(&self) -> &str {
-        match self {
-            Self::NotRegistered => "customer_not_registered",
-            Self::AlreadyRegistered { .. } => "customer_already_registered",
-            Self::AddressSuperseded { .. } => "customer_address_superseded",
-        }
-    }
-
-    fn facts(&self) -> Map<String, Value> {
-        facts_of(self)
+rejections! {
+    /// The rules of customers that a command may break.
+    #[derive(Eq)]
+    pub enum Rejection {
+        /// The address of an unknown customer cannot be corrected.
+        NotRegistered => "customer_not_registered", "the customer is not registered",
+        /// A customer is registered once.
+        AlreadyRegistered {
+            /// When they were registered.
+            registered_at: Timestamp,
+        } =>
+            "customer_already_registered",
+            "the customer was already registered at {registered_at}",
+        /// An address with an older date does not replace a newer one.
+        AddressSuperseded {
+            /// Since when the present address is valid.
+            address_since: Timestamp,
+        } =>
+            "customer_address_superseded",
+            "the customer has had another address since {address_since}",
     }
 }

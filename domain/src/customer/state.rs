@@ -3,22 +3,24 @@
 //! Deliberately absent: earlier addresses. The events hold them; no rule needs them.
 
 use kernel::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AddressCorrected, CustomerRegistered, Event};
-use crate::vocabulary::{City, PostcodePrefix, StateName};
+use crate::vocabulary::{City, Dated, PostcodePrefix, StateName};
 
 /// The state of a customer after the events so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CustomerState")]
 pub struct State {
     /// When they were registered, and with which facts.
-    pub registered: Option<(Timestamp, CustomerRegistered)>,
+    pub registered: Option<Dated<CustomerRegistered>>,
     /// The present address, and the business time of the event that gave it.
-    pub address: Option<(Timestamp, Address)>,
+    pub address: Option<Dated<Address>>,
 }
 
 /// Where a customer lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
     /// The city.
     pub city: City,
@@ -32,11 +34,11 @@ impl State {
     pub(super) fn evolve(&mut self, event: &Event, occurred_at: Timestamp) {
         match event {
             Event::CustomerRegistered(registered) => {
-                self.address = Some((occurred_at, Address::from(registered)));
-                self.registered = Some((occurred_at, registered.clone()));
+                self.address = Some(Dated::new(occurred_at, Address::from(registered)));
+                self.registered = Some(Dated::new(occurred_at, registered.clone()));
             }
             Event::AddressCorrected(corrected) => {
-                self.address = Some((occurred_at, Address::from(corrected)));
+                self.address = Some(Dated::new(occurred_at, Address::from(corrected)));
             }
         }
     }

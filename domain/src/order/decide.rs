@@ -13,7 +13,7 @@ use super::{
     OrderMarkedUnavailable, OrderPlaced, OrderReviewed, OrderShipped, PlaceOrder,
     ProcessingStarted, Rejection, ReviewOrder, State,
 };
-use crate::vocabulary::{AMOUNT_MINOR_MAX, Currency};
+use crate::vocabulary::{AMOUNT_MINOR_MAX, Currency, Dated};
 
 pub(super) fn decide(
     state: &State,
@@ -38,7 +38,11 @@ fn place_order(
     command: &PlaceOrder,
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    if let Some((placed_at, placed)) = &state.placed {
+    if let Some(Dated {
+        at: placed_at,
+        facts: placed,
+    }) = &state.placed
+    {
         let same = context.is_dated(*placed_at)
             && placed.customer == command.customer
             && placed.items == command.items
@@ -128,7 +132,7 @@ fn approve_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejecti
 }
 
 fn start_processing(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
-    let (placed_at, _) = state.placed()?;
+    let placed_at = state.placed()?.at;
     if state.processing_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
@@ -146,7 +150,7 @@ fn start_processing(state: &State, context: &Context) -> Result<Vec<Event>, Reje
 }
 
 fn invoice_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
-    let (placed_at, _) = state.placed()?;
+    let placed_at = state.placed()?.at;
     if state.invoiced_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
@@ -164,7 +168,7 @@ fn invoice_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejecti
 }
 
 fn ship_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
-    let (placed_at, _) = state.placed()?;
+    let placed_at = state.placed()?.at;
     if state.shipped_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
@@ -179,17 +183,22 @@ fn ship_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection>
 }
 
 fn deliver_order(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
-    let (placed_at, placed) = state.placed()?;
+    let Dated {
+        at: placed_at,
+        facts: placed,
+    } = state.placed()?;
     if state.delivered_at.is_some_and(|at| context.is_dated(at)) {
         return Ok(vec![]);
     }
     state.open()?;
     if state.shipped_at.is_none() {
-        return Err(Rejection::NotShipped { placed_at });
+        return Err(Rejection::NotShipped {
+            placed_at: *placed_at,
+        });
     }
     Ok(vec![
         OrderDelivered {
-            placed_at,
+            placed_at: *placed_at,
             estimated_delivery: placed.estimated_delivery,
         }
         .into(),
@@ -202,9 +211,9 @@ fn cancel_order(
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     state.placed()?;
-    if let Some((canceled_at, canceled)) = &state.canceled
-        && context.is_dated(*canceled_at)
-        && canceled.reason == command.reason
+    if let Some(canceled) = &state.canceled
+        && context.is_dated(canceled.at)
+        && canceled.facts.reason == command.reason
     {
         return Ok(vec![]);
     }
@@ -243,12 +252,10 @@ fn review_order(
         comment: command.comment.clone(),
     };
     match state.reviews.get(&command.review) {
-        Some((reviewed_at, given)) if context.is_dated(*reviewed_at) && *given == reviewed => {
-            Ok(vec![])
-        }
-        Some((reviewed_at, _)) => Err(Rejection::ReviewAlreadyGiven {
+        Some(given) if context.is_dated(given.at) && given.facts == reviewed => Ok(vec![]),
+        Some(given) => Err(Rejection::ReviewAlreadyGiven {
             review: command.review.clone(),
-            reviewed_at: *reviewed_at,
+            reviewed_at: given.at,
         }),
         None => Ok(vec![reviewed.into()]),
     }

@@ -12,6 +12,7 @@ mod rejection;
 mod state;
 
 use kernel::{Context, Decider, Timestamp};
+use schemars::{Schema, SchemaGenerator};
 
 pub use command::{
     ApproveOrder, CancelOrder, Command, DeliverOrder, ITEMS_MAX, InvoiceOrder, Item, LINE_MAX,
@@ -41,5 +42,9 @@ impl Decider for Order {
 
     fn evolve(state: &mut State, event: &Event, occurred_at: Timestamp) {
         state.evolve(event, occurred_at);
+    }
+
+    fn state_schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<State>())
     }
 }

@@ -6,6 +6,7 @@ use super::{
     CapturePayment, Command, Event, PaymentCaptured, PaymentRefunded, RefundPayment, Rejection,
     State,
 };
+use crate::vocabulary::Dated;
 
 pub(super) fn decide(
     state: &State,
@@ -30,12 +31,12 @@ fn capture_payment(
         instalments: command.instalments,
         amount: command.amount,
     };
-    if let Some((captured_at, facts)) = &state.captured {
-        if context.is_dated(*captured_at) && *facts == captured {
+    if let Some(earlier) = &state.captured {
+        if context.is_dated(earlier.at) && earlier.facts == captured {
             return Ok(vec![]);
         }
         return Err(Rejection::AlreadyCaptured {
-            captured_at: *captured_at,
+            captured_at: earlier.at,
         });
     }
     if command.amount.amount_minor < 0 {
@@ -54,7 +55,10 @@ fn capture_payment(
 /// A payment may be refunded in any number of parts. Every refund counts, even if an earlier one
 /// has the same amount and time: the earlier one does not mean that no more is to be given back.
 fn refund_payment(state: &State, command: &RefundPayment) -> Result<Vec<Event>, Rejection> {
-    let Some((_, captured)) = &state.captured else {
+    let Some(Dated {
+        facts: captured, ..
+    }) = &state.captured
+    else {
         return Err(Rejection::NotCaptured);
     };
     let amount = command.amount;

@@ -10,6 +10,7 @@ mod rejection;
 mod state;
 
 use kernel::{Context, Decider, Timestamp};
+use schemars::{Schema, SchemaGenerator};
 
 pub use command::{CapturePayment, Command, Method, RefundPayment};
 pub use event::{Event, PaymentCaptured, PaymentRefunded};
@@ -33,5 +34,9 @@ impl Decider for Payment {
 
     fn evolve(state: &mut State, event: &Event, occurred_at: Timestamp) {
         state.evolve(event, occurred_at);
+    }
+
+    fn state_schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<State>())
     }
 }

@@ -74,14 +74,20 @@ pub fn is_valid(schema: &Value, value: &Value, definitions: &Map<String, Value>)
             })
         }),
         "additionalProperties" => {
-            assert_eq!(rule, &Value::Bool(false));
             let known = schema.get("properties").and_then(Value::as_object);
+            let is_known = |name: &str| known.is_some_and(|known| known.contains_key(name));
             value.as_object().is_none_or(|object| {
-                object
-                    .keys()
-                    .all(|name| known.is_some_and(|known| known.contains_key(name)))
+                let mut more = object.iter().filter(|(name, _)| !is_known(name));
+                more.all(|(_, one)| match rule {
+                    Value::Bool(allowed) => *allowed,
+                    rule => is_valid(rule, one, definitions),
+                })
             })
         }
+        "propertyNames" => value.as_object().is_none_or(|object| {
+            let mut names = object.keys().map(|name| Value::from(name.as_str()));
+            names.all(|name| is_valid(rule, &name, definitions))
+        }),
         other => panic!("the keyword {other} is not known here"),
     })
 }

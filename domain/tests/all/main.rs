@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod customers;
+mod declared;
 mod given;
 mod json_schema;
 mod order_steps;

@@ -6,6 +6,7 @@ use domain::customer::{Address, AddressCorrected, Command as CustomerCommand, Cu
 use domain::order::{OrderApproved, ShipOrder, State};
 use domain::payment::{CapturePayment, Command as PaymentCommand, Event as PaymentEvent};
 use domain::payment::{Method, PaymentCaptured, PaymentRefunded, RefundPayment};
+use domain::vocabulary::Dated;
 use domain::{Customer, Order, Payment};
 use kernel::{Context, Decider, Rejection as _, Timestamp};
 use proptest::prelude::*;
@@ -151,8 +152,8 @@ proptest! {
         let last = outcome.accepted.last().map(|last| (last.context.occurred_at, told(&last.command)));
         let last_event = outcome.accepted.iter().rfind(|accepted| !accepted.events.is_empty());
         prop_assert_eq!(outcome.state.address.is_some(), last.is_some());
-        if let (Some((since, address)), Some(last)) = (&outcome.state.address, last_event) {
-            prop_assert_eq!((*since, address), (last.context.occurred_at, &told(&last.command)));
+        if let (Some(address), Some(last)) = (&outcome.state.address, last_event) {
+            prop_assert_eq!((address.at, &address.facts), (last.context.occurred_at, &told(&last.command)));
         }
         let counted: Vec<_> = outcome.accepted.iter().filter(|it| !it.events.is_empty()).collect();
         for pair in counted.windows(2) {
@@ -178,7 +179,7 @@ proptest! {
         let requests = requests.into_iter().map(|(command, at)| (command, by_the_clock(at)));
         let outcome = check::<Customer>(requests.collect())?;
         prop_assert_eq!(outcome.history.len(), counted.len());
-        let last = counted.last().map(|(command, at)| (*at, told(command)));
+        let last = counted.last().map(|(command, at)| Dated::new(*at, told(command)));
         prop_assert_eq!(outcome.state.address, last);
     }
 

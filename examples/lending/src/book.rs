@@ -3,10 +3,9 @@
 //! Read it from top to bottom; an aggregate of your own has the same six parts. Deliberately
 //! absent: data about the readers. They would be an aggregate of their own, in another file.
 
-use kernel::{Context, Decider, Timestamp, facts_of, messages};
+use kernel::{Context, Decider, Timestamp, messages, rejections};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 // 1. The commands. Names are imperative and frozen: clients send them, and the log keeps them.
 messages! {
@@ -69,46 +68,27 @@ pub struct BookReturned {
 }
 
 // 3. Why a command is refused: one variant for each rule, with the facts that explain it.
-/// The rules of books that a command may break.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(untagged)]
-pub enum Rejection {
-    /// A lent book cannot be lent again.
-    #[error("the book is lent until {due}")]
-    AlreadyLent {
-        /// When it must be back.
-        due: Timestamp,
-    },
-    /// A book is due only after it is lent.
-    #[error("the book would be due at {due}, which is not after it is lent")]
-    DueTooEarly {
-        /// When it would be due.
-        due: Timestamp,
-    },
-    /// A book that is not lent cannot be returned.
-    #[error("the book is not lent")]
-    NotLent,
-    /// A command with a date before the last loan or return is refused.
-    #[error("the book was lent or returned since then, at {since}")]
-    Superseded {
-        /// When it was last lent or returned.
-        since: Timestamp,
-    },
-}
-
-impl kernel::Rejection for Rejection {
-    /// Codes are frozen, as names are: clients branch on them.
-    fn code(&self) -> &str {
-        match self {
-            Self::AlreadyLent { .. } => "book_already_lent",
-            Self::DueTooEarly { .. } => "book_due_too_early",
-            Self::NotLent => "book_not_lent",
-            Self::Superseded { .. } => "book_superseded",
-        }
-    }
-
-    fn facts(&self) -> Map<String, Value> {
-        facts_of(self)
+rejections! {
+    /// The rules of books that a command may break.
+    #[derive(Eq)]
+    pub enum Rejection {
+        /// A lent book cannot be lent again.
+        AlreadyLent {
+            /// When it must be back.
+            due: Timestamp,
+        } => "book_already_lent", "the book is lent until {due}",
+        /// A book is due only after it is lent.
+        DueTooEarly {
+            /// When it would be due.
+            due: Timestamp,
+        } => "book_due_too_early", "the book would be due at {due}, which is not after it is lent",
+        /// A book that is not lent cannot be returned.
+        NotLent => "book_not_lent", "the book is not lent",
+        /// A command with a date before the last loan or return is refused.
+        Superseded {
+            /// When it was last lent or returned.
+            since: Timestamp,
+        } => "book_superseded", "the book was lent or returned since then, at {since}",
     }
 }
 

@@ -16,6 +16,23 @@ pub(super) fn plain(schema: &mut Schema) {
     };
     list_values(members);
     name_integer_format(members);
+    name_map(members);
+}
+
+/// Writes a map whose keys have a pattern as `additionalProperties` with `propertyNames`: a generator
+/// that does not know `patternProperties` would make an object without members of it.
+fn name_map(members: &mut Map<String, Value>) {
+    let is_map = members.get("additionalProperties") == Some(&Value::Bool(false))
+        && !members.contains_key("properties");
+    let patterns = members.get("patternProperties").and_then(Value::as_object);
+    let mut patterns = patterns.into_iter().flatten();
+    let (true, Some((pattern, value)), None) = (is_map, patterns.next(), patterns.next()) else {
+        return;
+    };
+    let (names, value) = (json!({"pattern": pattern}), value.clone());
+    members.remove("patternProperties");
+    members.insert("propertyNames".to_owned(), names);
+    members.insert("additionalProperties".to_owned(), value);
 }
 
 /// Writes one constant as a list of one value, and a choice of constants as a list of values; what
@@ -120,5 +137,17 @@ mod tests {
             assert_eq!(payment[name]["format"], format, "{name}");
         }
         assert_eq!(payment["version"]["type"], json!(["integer", "null"]));
+    }
+
+    #[test]
+    fn a_map_says_what_its_values_are() {
+        let value = json!({"type": "integer", "format": "int64"});
+        let map = json!({"type": "object", "additionalProperties": false,
+                         "patternProperties": {"^[a-z]+$": value}});
+        let mut schema = map.try_into().unwrap();
+        super::plain(&mut schema);
+        let expected = json!({"type": "object", "additionalProperties": value,
+                              "propertyNames": {"pattern": "^[a-z]+$"}});
+        assert_eq!(schema.to_value(), expected);
     }
 }

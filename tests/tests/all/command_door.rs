@@ -70,10 +70,12 @@ impl Served {
     async fn start() -> Self {
         let log = NewLog::make(Kind::Sqlite, 4).await;
         let engine = start(&log).await;
-        let document = door::openapi::document([
-            command_api::fragment(engine.registry()),
+        let mut schemas = door::openapi::domain_generator();
+        let fragments = [
+            command_api::fragment(engine.registry(), &mut schemas),
             door::health::fragment(),
-        ]);
+        ];
+        let document = door::openapi::document(fragments, schemas);
         let health = {
             let engine = engine.clone();
             let role = door::health::Role::CommandApi;

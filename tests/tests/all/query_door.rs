@@ -46,10 +46,12 @@ impl Served {
         let all = read_models();
         let projector = Projector::spawn(&log.log, &postgres_url, &all, 2).unwrap();
         let registry = engine.registry().clone();
-        let document = door::openapi::document([
-            query_api::fragment(&all, &registry),
+        let mut schemas = door::openapi::domain_generator();
+        let fragments = [
+            query_api::fragment(&all, &registry, &mut schemas),
             door::health::fragment(),
-        ]);
+        ];
+        let document = door::openapi::document(fragments, schemas);
         let query = QueryDoor::new(&log.log, &postgres_url, &all, registry).unwrap();
         let sampler = Arc::new(Sampler::spawn(&log.log, &postgres_url).unwrap());
         let query = query.with_sampler(&sampler);
@@ -145,7 +147,7 @@ async fn a_query_that_brings_its_position_reads_its_own_write() {
             assert_eq!(response.headers()["etag"], "\"1\"");
             assert!(response.headers().contains_key("annals-position"));
             let state: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-            assert_eq!(state["state"]["placed"][1]["customer"], "c1");
+            assert_eq!(state["state"]["placed"]["facts"]["customer"], "c1");
         }
     }
 }

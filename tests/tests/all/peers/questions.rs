@@ -256,7 +256,9 @@ async fn the_topology_names_owners_and_nodes() {
     assert_eq!(shown["nodes"][0]["seen_at"], "2018-06-04T16:44:48Z");
 
     // The OpenAPI document has the same fields, and no route that only nodes use.
-    let document = door::openapi::document([command_api::fragment(&shop())]);
+    let mut schemas = door::openapi::domain_generator();
+    let fragment = command_api::fragment(&shop(), &mut schemas);
+    let document = door::openapi::document([fragment], schemas);
     let schemas = &document["components"]["schemas"];
     for (schema, value) in [
         ("Topology", &shown),

@@ -1,0 +1,221 @@
+//! What the document says of streams: their events and states, typed by the domain's declarations.
+//!
+//! Invariant: a program that knows an event's type, or a state's category, finds the form of the data
+//! by it; a program that does not know it reads the last form of the choice, whose data is any JSON.
+//! So a domain may add types without breaking anybody. Deliberately absent: the envelope's meaning,
+//! which the log's format gives.
+
+use door::openapi::{
+    Fragment, camel, distinct, integer, nullable, object, one_text, parameter_ref, schema_ref, text,
+};
+use kernel::MessageType;
+use kernel::registry::Registry;
+use kernel::schemars::SchemaGenerator;
+use serde_json::{Value, json};
+
+use super::{common_parameters, limit_parameter, ok, position_schema, problems};
+use crate::parameters::{LIMIT_MAX, VERSION_MAX};
+
+/// Adds the routes of streams.
+pub(super) fn describe(fragment: &mut Fragment, registry: &Registry, domain: &mut SchemaGenerator) {
+    fragment.tag(
+        "streams",
+        "The events and the state of a stream, from the log.",
+    );
+    fragment.operation("/v1/streams/{stream}/events", "get", events_operation());
+    fragment.operation(
+        "/v1/streams/{stream}/state",
+        "get",
+        state_operation(registry),
+    );
+    fragment.schema("StreamEvents", events_schema());
+    fragment.schema("EventActor", actor_schema());
+    let mut events = Vec::new();
+    let mut states = Vec::new();
+    for aggregate in registry.iter() {
+        let category = aggregate.category();
+        let types = aggregate.event_types(domain);
+        events.extend(types.into_iter().map(|event| (category, event)));
+        if let Some(state) = aggregate.state_schema(domain) {
+            states.push((category, state.to_value()));
+        }
+    }
+    let named = events
+        .iter()
+        .map(|(category, event)| (*category, event.name));
+    let mut names: Vec<_> = distinct(named).map(|name| format!("{name}Event")).collect();
+    for (name, (_, event)) in names.iter().zip(&events) {
+        fragment.schema(name, event_schema(Some(event)));
+    }
+    fragment.schema("OtherEvent", event_schema(None));
+    names.push("OtherEvent".to_owned());
+    fragment.schema(
+        "RecordedEvent",
+        choice(
+            "An event with its complete envelope, in the form of its type.",
+            &names,
+        ),
+    );
+    let mut names = Vec::new();
+    for (category, state) in states {
+        let name = format!("{}StreamState", camel(category));
+        fragment.schema(&name, state_schema(Some((category, state))));
+        names.push(name);
+    }
+    fragment.schema("OtherStreamState", state_schema(None));
+    names.push("OtherStreamState".to_owned());
+    fragment.schema(
+        "StreamState",
+        choice(
+            "The state that a stream's events fold to, in the form of its category.",
+            &names,
+        ),
+    );
+}
+
+/// The first of these schemas that fits; the last one always does.
+fn choice(description: &str, names: &[String]) -> Value {
+    let schemas: Vec<_> = names.iter().map(|name| schema_ref(name)).collect();
+    json!({"description": description, "anyOf": schemas})
+}
+
+fn events_operation() -> Value {
+    let mut parameters = vec![
+        parameter_ref("Stream"),
+        json!({"name": "from_version", "in": "query",
+               "description": "The version of the first event.",
+               "schema": {"type": "integer", "format": "int64", "minimum": 1,
+                          "maximum": VERSION_MAX, "default": 1}}),
+        limit_parameter("events"),
+    ];
+    parameters.extend(common_parameters());
+    let mut responses = problems(&[400, 404, 503]);
+    responses.insert(
+        "200".to_owned(),
+        ok("Events, ordered by version.", schema_ref("StreamEvents")),
+    );
+    json!({
+        "operationId": "stream_events",
+        "tags": ["streams"],
+        "summary": "The events of a stream",
+        "description": "The events are read from the log. Each record is checked against the hash \
+                        that it had when it was indexed. A page ends early if its data grows \
+                        large.",
+        "parameters": parameters,
+        "responses": responses,
+    })
+}
+
+fn state_operation(registry: &Registry) -> Value {
+    let mut parameters = vec![parameter_ref("Stream")];
+    parameters.extend(common_parameters());
+    let mut found = ok("The state after the last event.", schema_ref("StreamState"));
+    found["headers"]["ETag"] = json!({
+        "description": "The stream's version, for If-Match.",
+        "required": true,
+        "schema": {"type": "string", "pattern": "^\"[0-9]+\"$"},
+    });
+    let mut responses = problems(&[400, 404, 422, 503]);
+    responses.insert("200".to_owned(), found);
+    json!({
+        "operationId": "stream_state",
+        "tags": ["streams"],
+        "summary": "The state that a stream's events fold to",
+        "description": format!("For streams of these categories: {}.", registry.categories()),
+        "parameters": parameters,
+        "responses": responses,
+    })
+}
+
+fn moment(description: &str) -> Value {
+    json!({"type": "string", "format": "date-time", "description": description})
+}
+
+fn events_schema() -> Value {
+    object(
+        "A page of a stream's events.",
+        json!({
+            "stream": text("The stream."),
+            "version": integer(0, "The stream's version, as far as the index has read the log."),
+            "events": {"type": "array", "items": schema_ref("RecordedEvent"),
+                       "maxItems": LIMIT_MAX, "description": "The events, in their order."},
+            "next": nullable(&integer(1, "The value of `from_version` for the next page; null on \
+                                         the last page.")),
+            "position": nullable(&position_schema()),
+        }),
+    )
+}
+
+fn state_schema(known: Option<(&str, Value)>) -> Value {
+    let (about, category, state) = match known {
+        Some((category, state)) => (
+            format!("The state of a stream of the category {category}."),
+            one_text(category, "The stream's category."),
+            state,
+        ),
+        None => (
+            "The state of a stream of another category.".to_owned(),
+            text("The stream's category."),
+            json!({"description": "The aggregate's state, in the aggregate's own form."}),
+        ),
+    };
+    object(
+        &about,
+        json!({
+            "stream": text("The stream."),
+            "category": category,
+            "version": integer(0, "The stream's version."),
+            "state": state,
+            "position": nullable(&position_schema()),
+        }),
+    )
+}
+
+fn actor_schema() -> Value {
+    object(
+        "Who sent a command.",
+        json!({
+            "id": text("The actor's name within its kind."),
+            "kind": {"type": "string", "enum": ["user", "service", "process", "import"],
+                     "description": "The kind of actor."},
+        }),
+    )
+}
+
+fn event_schema(known: Option<&MessageType>) -> Value {
+    let number = "The number of the shape of its data.";
+    let (about, type_name, schema, data) = match known {
+        Some(event) => (
+            format!("An event of the type {}, with its envelope.", event.name),
+            one_text(event.name, "The name of its type."),
+            json!({"type": "integer", "format": "int32", "minimum": event.schema_version,
+                   "maximum": event.schema_version, "description": number}),
+            event.schema.clone().to_value(),
+        ),
+        None => (
+            "An event of another type, with its envelope.".to_owned(),
+            text("The name of its type."),
+            json!({"type": "integer", "format": "int32", "minimum": 1, "description": number}),
+            json!({"description": "The event's data, in the shape of its type."}),
+        ),
+    };
+    object(
+        &about,
+        json!({
+            "id": {"type": "string", "format": "uuid", "description": "The event's id."},
+            "type": type_name,
+            "schema": schema,
+            "version": integer(1, "The stream's version with the event."),
+            "occurred_at": moment("Business time."),
+            "recorded_at": moment("When the engine recorded it."),
+            "data": data,
+            "command_id": text("The id of the command that caused it."),
+            "command": text("The name of that command's type."),
+            "correlation_id": text("The conversation."),
+            "causation_id": text("The direct cause of the command."),
+            "actor": nullable(&schema_ref("EventActor")),
+            "traceparent": nullable(&text("W3C Trace Context of the command.")),
+            "position": nullable(&position_schema()),
+        }),
+    )
+}
