@@ -13,7 +13,7 @@ from annals_client.api.commands import (
     submit_commands,
 )
 from annals_client.api.read_models import read_one_of_order_summary, read_order_summary
-from annals_client.api.streams import stream_events
+from annals_client.api.streams import stream_events, stream_state
 from annals_client.models import (
     ApproveOrder,
     CapturePayment,
@@ -22,6 +22,9 @@ from annals_client.models import (
     CommandLine,
     Item,
     Money,
+    OrderNotApprovedRefusal,
+    OrderPlacedEvent,
+    OrderStreamState,
     PlaceOrder,
     Problem,
     ShipOrder,
@@ -50,9 +53,10 @@ assert again.events[0].id == placed.events[0].id
 
 # Refused by a rule, with its facts; refused because of the version.
 refused = order_ship_order.sync("order-1", client=client, body=ShipOrder())
-assert isinstance(refused, Problem) and refused.status == 422, refused
-assert refused.code == "order_not_approved", refused
-assert refused["placed_at"] and refused["stream"] == "order-1", refused.additional_properties
+assert isinstance(refused, OrderNotApprovedRefusal) and refused.status == 422, refused
+assert isinstance(refused.placed_at, datetime) and refused.stream == "order-1", refused
+reused = order_ship_order.sync("order-1", client=client, body=ShipOrder(), idempotency_key=key)
+assert isinstance(reused, Problem) and reused.code == "command_id_reused", reused
 stale = order_approve_order.sync("order-1", client=client, body=ApproveOrder(), if_match='"7"')
 assert isinstance(stale, Problem) and stale.code == "version_conflict", stale
 assert (stale.status, stale.current_version, stale.expected_version) == (412, 1, 7), stale
@@ -96,6 +100,10 @@ assert seen == ["1", "2", "3", "4"], seen
 events = stream_events.sync("order-1", client=client, min_position=placed.position)
 assert events.version == 1 and events.next_ is None, events
 event = events.events[0]
-assert event.actor is None and event.type_ == "OrderPlaced", event
-assert event.recorded_at.tzinfo is not None and event.data["customer"] == "me", event
+assert isinstance(event, OrderPlacedEvent) and event.actor is None, event
+assert event.recorded_at.tzinfo is not None and event.data.customer == "me", event
+
+# The state, in the form of its category.
+state = stream_state.sync("order-1", client=client, min_position=placed.position)
+assert isinstance(state, OrderStreamState) and state.state.placed.facts.items_minor == 5_000_000_000
 print("driven")

@@ -12,6 +12,13 @@ function assert(holds: unknown, what: unknown): asserts holds {
   if (!holds) throw new Error(JSON.stringify(what));
 }
 
+// The form of a refusal with this code, and of an event of this type.
+type Refusal<Of, Code> = Extract<Of, { code: Code }>;
+type RecordedEvent = Schemas["RecordedEvent"];
+function is<T extends string>(event: RecordedEvent, type: T): event is Extract<RecordedEvent, { type: T }> {
+  return event.type === type;
+}
+
 const real = (minor: number): Schemas["Money"] => ({ amount_minor: minor, currency: "BRL" });
 const order = (customer: string): Schemas["PlaceOrder"] => ({
   customer,
@@ -36,12 +43,14 @@ const ship = await annals.POST("/v1/streams/{stream}/ShipOrder", {
   body: {},
 });
 assert(ship.response.status === 422 && ship.error?.code === "order_not_approved", ship);
-assert(typeof ship.error["placed_at"] === "string", ship);
+const refusal = ship.error as Refusal<Schemas["RefusalOfOrder"], "order_not_approved">;
+assert(new Date(refusal.placed_at).getTime() > 0, ship);
 const stale = await annals.POST("/v1/streams/{stream}/ApproveOrder", {
   params: { path: { stream: "order-1" }, header: { "If-Match": '"7"' } },
   body: {},
 });
-assert(stale.response.status === 412 && stale.error?.current_version === 1, stale);
+assert(stale.response.status === 412 && stale.error?.code === "version_conflict", stale);
+assert(stale.error.current_version === 1, stale);
 
 // A payment: a choice of values, and more than 32 bits of money.
 const paid = await annals.POST("/v1/streams/{stream}/CapturePayment", {
@@ -90,5 +99,14 @@ const events = await annals.GET("/v1/streams/{stream}/events", {
 });
 assert(events.data?.version === 1 && events.data.next === null, events);
 const event = events.data.events[0];
-assert(event?.actor === null && event.type === "OrderPlaced", event);
+assert(event?.actor === null && is(event, "OrderPlaced"), event);
+assert(event.data.items_minor === 5e9, event);
+
+// The state, in the form of its category.
+const state = await annals.GET("/v1/streams/{stream}/state", {
+  params: { path: { stream: "order-1" }, query: { min_position: placed.data.position } },
+});
+assert(state.data?.category === "order", state);
+const order1 = state.data as Schemas["OrderStreamState"];
+assert(order1.state.placed?.facts.items_minor === 5e9, order1);
 console.log("driven");
