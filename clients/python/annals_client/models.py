@@ -1,0 +1,3 @@
+"""The types of the OpenAPI document."""
+
+from .generated.models import *  # noqa: F403
