@@ -1,5 +1,5 @@
-"""Writes `annals_client/domain.py`: the client's methods, typed by the commands and read models of an
-OpenAPI document.
+"""Writes `annals_client/domain.py`: the client's methods, typed by the commands and read models of
+an OpenAPI document.
 
 Usage: python domain.py DOCUMENT > annals_client/domain.py
 """
@@ -92,7 +92,8 @@ def write(document: dict[str, Any]) -> str:
     if len(commands) > 1:
         for name, data in commands.items():
             name = f"Literal[{json.dumps(name)}]"
-            text += SEND.format(overload="@overload\n    ", name=name, data=data).rstrip() + " ...\n"
+            send = SEND.format(overload="@overload\n    ", name=name, data=data)
+            text += send.rstrip() + " ...\n"
     data = next(iter(commands.values())) if len(commands) == 1 else "Any"
     text += SEND.format(overload="", name="CommandName", data=data) + SEND_BODY
     for name, row in rows.items():

@@ -73,8 +73,9 @@ class Core:
         """A client of the server at `url`; nothing is sent yet. Times are in seconds.
 
         A command without an answer is sent again for `retry_for`. A query may take `read_for` with
-        all its tries. The server may take `attempt` for one try of a command. `actor` says who sends
-        the commands, as `kind:id`. `http` has what else your server needs, such as certificates.
+        all its tries. The server may take `attempt` for one try of a command. `actor` says who
+        sends the commands, as `kind:id`. `http` has what else your server needs, such as
+        certificates.
         """
         self._url = url.rstrip("/")
         self._retry_for, self._read_for, self._attempt = retry_for, read_for, attempt
@@ -157,8 +158,8 @@ class Core:
     ) -> Iterator[Outcome]:
         """Sends many commands, in order for each stream, and yields their outcomes as they come.
 
-        Each request has `lines_max` lines, unless they are large or the last ones. Raises `NoAnswer`
-        after `retry_for` without any progress.
+        Each request has `lines_max` lines, unless they are large or the last ones. Raises
+        `NoAnswer` after `retry_for` without any progress.
         """
         kind, _, name = (self._actor or "").partition(":")
         actor = {"kind": kind, "id": name} if name else None
@@ -246,7 +247,7 @@ class Core:
     def _path(self, *parts: str) -> str:
         return "/".join([self._url, "v1", *(quote(part, safe="") for part in parts)])
 
-    def _headers(self, own: dict[str, str | None]) -> dict[str, str]:
+    def _headers(self, own: Mapping[str, str | None]) -> dict[str, str]:
         headers = {"Annals-Tenant": self._tenant, **own}
         return {name: value for name, value in headers.items() if value is not None}
 

@@ -42,7 +42,8 @@ class Backoff:
         self._pause = _PAUSE_FIRST
 
     def wait(self, deadline: Deadline, asked: float) -> bool:
-        """Waits: at least as long as the server asks. False, at once, if too little time is left."""
+        """Waits: at least as long as the server asks. False, at once, if too little time is left.
+        """
         pause = max(asked, self._pause * random.uniform(0.5, 1))
         self._pause = min(self._pause * 2, _PAUSE_MAX)
         if pause >= deadline.left():
@@ -84,7 +85,7 @@ def problem_document(response: httpx.Response) -> dict[str, Any]:
 def retry_after(headers: httpx.Headers, document: dict[str, Any]) -> float:
     """How long the server asks to wait before another try, in seconds."""
     if "retry_after_ms" in document:
-        return document["retry_after_ms"] / 1000
+        return float(document["retry_after_ms"]) / 1000
     seconds = headers.get("retry-after", "")
     return float(seconds) if seconds.isdecimal() else 0.0
 

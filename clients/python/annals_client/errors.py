@@ -37,11 +37,11 @@ class VersionConflict(Problem):
 
     @property
     def current_version(self) -> int:
-        return self.document["current_version"]
+        return int(self.document["current_version"])
 
     @property
     def expected_version(self) -> int:
-        return self.document["expected_version"]
+        return int(self.document["expected_version"])
 
 
 class NoAnswer(Exception):

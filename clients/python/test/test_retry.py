@@ -12,8 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from annals_client import Annals, NoAnswer, Problem
 
-POSITION = "AQ" + 37 * "A"  # of some log, in no partition's later place
-ACCEPTED = {"stream": "order-1", "version": 1, "position": POSITION, "events": [], "repeated": False}
+POSITION = "AQ" + 37 * "A"  # the first place of partition 0
+ACCEPTED = {
+    "stream": "order-1",
+    "version": 1,
+    "position": POSITION,
+    "events": [],
+    "repeated": False,
+}
 
 
 @contextmanager

@@ -1,9 +1,17 @@
 // Many commands: sent in requests of lines, and sent again until each has an outcome.
 //
-// A line counts as done only when the server has told its outcome. The lines that are not done open
-// the next request, in their order and under the same ids; so the lines of a stream keep their order.
+// A line counts as done only when the server has told its outcome. The lines that are not done are
+// sent again before any new line, in their order and under the same ids; so the lines of a stream
+// keep their order.
 import { isRefusal, NoAnswer, Problem } from "./errors.js";
-import type { CommandAnswer, CommandName, Line, Outcome, ProblemDocument, Refusal } from "./types.js";
+import type {
+  CommandAnswer,
+  CommandName,
+  Line,
+  Outcome,
+  ProblemDocument,
+  Refusal,
+} from "./types.js";
 import { Backoff, Deadline, isRepeatable, problemOf, retryAfterMs, within } from "./wire.js";
 
 /** The most characters of new lines in one request, unless a single line has more. */

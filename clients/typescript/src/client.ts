@@ -108,7 +108,7 @@ export class Annals {
     });
   }
 
-  /** The position of what this client wrote: hand it to another client, such as a page's next one. */
+  /** The position of what this client wrote, for `observe` of another one. */
   get position(): string | undefined {
     return this.#position;
   }
@@ -119,8 +119,8 @@ export class Annals {
   }
 
   /**
-   * Sends a command until it has an answer. A refusal by a rule is returned; everything else that is
-   * not an answer is thrown: `VersionConflict`, another `Problem`, or `NoAnswer`.
+   * Sends a command until it has an answer. A refusal by a rule is returned. Thrown are
+   * `VersionConflict`, any other `Problem`, and `NoAnswer`.
    */
   async send<Name extends CommandName>(
     stream: string,
@@ -196,7 +196,9 @@ export class Annals {
 
   /** A read model: its rows one by one (`for await`), or one row by its key. */
   read<Name extends ModelName>(model: Name): ReadModel<Row<Name>> {
-    return new ReadModel((path, query, options) => this.#ask(["read", model, ...path], query, options));
+    return new ReadModel((key, query, options) =>
+      this.#ask(["read", model, ...key], query, options),
+    );
   }
 
   /** The events of a stream in their order; with `follow`, also those that come later. */

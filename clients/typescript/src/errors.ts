@@ -36,8 +36,8 @@ export class VersionConflict extends Problem {
 }
 
 /**
- * There was no answer in time; `cause` says why the last try failed. A command may have taken effect
- * or not: send the same command with the same id again to learn it.
+ * There was no answer in time; `cause` says why the last try failed. A command may have taken
+ * effect or not: send the same command with the same id again to learn it.
  */
 export class NoAnswer extends Error {
   constructor(
@@ -45,7 +45,7 @@ export class NoAnswer extends Error {
     /** The id of the command, if the request was one. */
     readonly commandId?: string,
   ) {
-    super(`no answer in time: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    super(`no answer in time: ${cause instanceof Error ? cause.message : cause}`, { cause });
     this.name = new.target.name;
   }
 }

@@ -2,7 +2,7 @@
 import { NoAnswer, Problem } from "./errors.js";
 import type { ProblemDocument } from "./types.js";
 
-/** The statuses after which the same may be sent again: not attempted, or the outcome is unknown. */
+/** After these, the same may be sent again: it was not attempted, or its outcome is unknown. */
 const REPEATABLE = [408, 429, 502, 503, 504];
 const PAUSE_FIRST_MS = 100;
 const PAUSE_MAX_MS = 5_000;

@@ -68,7 +68,12 @@ const reused = await thrown(annals.send("order-1", "ApproveOrder", {}, { id: "pl
 assert(reused instanceof Problem && reused.code === "command_id_reused", reused);
 
 // A payment: a choice of values, and more than 32 bits of money.
-const payment = { order: "1", method: "credit_card", instalments: 3, amount: real(5e9 + 800) } as const;
+const payment: CommandData<"CapturePayment"> = {
+  order: "1",
+  method: "credit_card",
+  instalments: 3,
+  amount: real(5e9 + 800),
+};
 const paid = accepted(await annals.send("payment-1", "CapturePayment", payment));
 assert(paid.version === 1, paid);
 
@@ -93,7 +98,8 @@ assert(outcomes[29].line.id === "mine" && outcomes[0]?.line.id, outcomes);
 
 // Pages, with all that was written.
 const seen: string[] = [];
-for await (const { order_id } of annals.read("order_summary").rows({ limit: 10 })) seen.push(order_id);
+const rows = annals.read("order_summary").rows({ limit: 10 });
+for await (const { order_id } of rows) seen.push(order_id);
 const all = Array.from({ length: 29 }, (_, n) => String(n + 1)).sort();
 assert(seen.join() === all.join(), seen);
 const other = new Annals({ url });
@@ -101,9 +107,8 @@ other.observe(annals.position ?? "");
 assert(await other.read("order_summary").get("29", { readForMs: 20_000 }), "order 29");
 
 // The events of a stream, and one that comes later.
-const stop = new AbortController();
 const types: string[] = [];
-for await (const event of annals.events("order-1", { follow: true, pollMs: 20, signal: stop.signal })) {
+for await (const event of annals.events("order-1", { follow: true, pollMs: 20 })) {
   types.push(event.type);
   assert(event.actor?.id === "shop" && event.version === types.length, event);
   if (types.length === 1) accepted(await annals.send("order-1", "ApproveOrder", {}));
