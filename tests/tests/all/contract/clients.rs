@@ -1,6 +1,8 @@
 //! Clients that generators make from the document, driven against the real program: a command, the
 //! same again, refusals with their facts, a payment, pages, reading one's own write, events, a batch.
 
+mod packages;
+
 use std::path::Path;
 use std::process::Command;
 
