@@ -14,7 +14,15 @@ from typing import Any
 
 import httpx
 
-from ._wire import MISTAKES, REPEATABLE, Backoff, Deadline, problem_document, retry_after
+from ._wire import (
+    IDEMPOTENCY_WINDOW,
+    MISTAKES,
+    REPEATABLE,
+    Backoff,
+    Deadline,
+    problem_document,
+    retry_after,
+)
 from .errors import NoAnswer, Problem, Refused, problem_of
 from .generated.models import CommandAnswer
 
@@ -52,6 +60,8 @@ class Batch:
     def outcomes(self, documents: Iterable[dict[str, Any]]) -> Iterator[Outcome]:
         for lines in self._chunks(documents):
             deadline, backoff = Deadline(self.retry_for), Backoff()
+            # The reader of the outcomes may be slow; then the server may have forgotten the ids.
+            remembered = Deadline(IDEMPOTENCY_WINDOW)
             while lines:
                 turned_away: list[Line] = []
                 answered, asked = 0, 0.0
@@ -76,7 +86,9 @@ class Batch:
                         raise
                     asked, failure = error.document["retry_after_ms"] / 1000, error
                 lines = turned_away + lines[answered:]
-                if lines and not backoff.wait(deadline, asked):
+                if not lines:
+                    break
+                if not remembered.left() or not backoff.wait(deadline, asked):
                     raise NoAnswer(failure, lines[0].document["id"]) from failure
 
     def _chunks(self, documents: Iterable[dict[str, Any]]) -> Iterator[list[Line]]:

@@ -18,7 +18,7 @@ import httpx
 
 from ._batch import Batch, Outcome
 from ._position import merge
-from ._wire import Deadline, Request, ask
+from ._wire import IDEMPOTENCY_WINDOW, Deadline, Request, ask
 from .errors import Problem
 from .generated import Client
 from .generated.models import CommandAnswer, CommandLine, RecordedEvent
@@ -26,8 +26,6 @@ from .generated.models import CommandAnswer, CommandLine, RecordedEvent
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# How long a server remembers a command's id, unless its log was created with another window.
-_IDEMPOTENCY_WINDOW = 24 * 60 * 60.0
 # What an answer may take on its way, in addition to the server's own time limit.
 _GRACE = 5.0
 
@@ -236,7 +234,7 @@ class Core:
 
     def _limit(self, retry_for: float | None) -> float:
         retry_for = self._retry_for if retry_for is None else retry_for
-        if retry_for >= _IDEMPOTENCY_WINDOW:
+        if retry_for >= IDEMPOTENCY_WINDOW:
             raise ValueError("retry_for must be shorter than the time for which ids are remembered")
         return retry_for
 

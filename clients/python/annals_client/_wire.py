@@ -14,6 +14,8 @@ from .errors import NoAnswer, problem_of
 
 # The statuses after which the same may be sent again: not attempted, or the outcome is unknown.
 REPEATABLE = frozenset((408, 429, 502, 503, 504))
+# How long a server remembers a command's id, unless its log was created with another window.
+IDEMPOTENCY_WINDOW = 24 * 60 * 60.0
 # Mistakes of the program: no request was sent, and none could be.
 MISTAKES = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 _PAUSE_FIRST = 0.1

@@ -12,7 +12,15 @@ import type {
   ProblemDocument,
   Refusal,
 } from "./types.js";
-import { Backoff, Deadline, isRepeatable, problemOf, retryAfterMs, within } from "./wire.js";
+import {
+  Backoff,
+  Deadline,
+  IDEMPOTENCY_WINDOW_MS,
+  isRepeatable,
+  problemOf,
+  retryAfterMs,
+  within,
+} from "./wire.js";
 
 /** The most characters of new lines in one request, unless a single line has more. */
 const CHARS_MAX = 256 * 1024;
@@ -49,6 +57,8 @@ export async function* runBatch(
   const chunks = chunksOf(lines, batch);
   for await (let open of chunks) {
     let [deadline, backoff] = [batch.deadline(), new Backoff()];
+    // The reader of the outcomes may be slow; then the server may have forgotten the ids.
+    const remembered = new Deadline(IDEMPOTENCY_WINDOW_MS);
     while (open.length > 0) {
       const turnedAway: Entry[] = [];
       let [answered, askedMs] = [0, 0];
@@ -73,7 +83,8 @@ export async function* runBatch(
         failure = error;
       }
       open = [...turnedAway, ...open.slice(answered)];
-      if (open.length > 0 && !(await backoff.wait(deadline, askedMs))) {
+      if (open.length === 0) break;
+      if (remembered.left() === 0 || !(await backoff.wait(deadline, askedMs))) {
         throw new NoAnswer(failure, open[0]?.line.id);
       }
     }

@@ -20,10 +20,8 @@ import type {
   Schemas,
   Sent,
 } from "./types.js";
-import { ask, Deadline, type Request, sleep } from "./wire.js";
+import { ask, Deadline, IDEMPOTENCY_WINDOW_MS, type Request, sleep } from "./wire.js";
 
-/** How long a server remembers a command's id, unless its log was created with another window. */
-const IDEMPOTENCY_WINDOW_MS = 24 * 60 * 60 * 1_000;
 /** What an answer may take on its way, in addition to the server's own time limit. */
 const GRACE_MS = 5_000;
 

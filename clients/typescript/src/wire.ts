@@ -4,6 +4,8 @@ import type { ProblemDocument } from "./types.js";
 
 /** After these, the same may be sent again: it was not attempted, or its outcome is unknown. */
 const REPEATABLE = [408, 429, 502, 503, 504];
+/** How long a server remembers a command's id, unless its log was created with another window. */
+export const IDEMPOTENCY_WINDOW_MS = 24 * 60 * 60 * 1_000;
 const PAUSE_FIRST_MS = 100;
 const PAUSE_MAX_MS = 5_000;
 
