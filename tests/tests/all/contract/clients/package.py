@@ -3,6 +3,7 @@
 import sys
 from datetime import datetime, timezone
 
+import httpx
 from annals_client import Annals, NoAnswer, Problem, Refused, VersionConflict
 from annals_client.models import (
     ApproveOrder,
@@ -70,7 +71,32 @@ assert (row.items_minor, row.captured_minor) == (5_000_000_000, 5_000_000_800), 
 assert annals.read("order_summary").get("nobody") is None
 
 
-# A batch in several requests: each command has its own outcome.
+class Cutting(httpx.HTTPTransport):
+    """A network that ends the first answers after some bytes."""
+
+    cuts_left = 3
+
+    def handle_request(self, request):
+        response = super().handle_request(request)
+        self.cuts_left -= 1
+        if self.cuts_left >= 0:
+            response.stream = Cut(response.stream)
+        return response
+
+
+class Cut(httpx.SyncByteStream):
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __iter__(self):
+        yield next(iter(self.whole))[:1_000]
+        raise httpx.ReadError("the connection is cut")
+
+    def close(self):
+        self.whole.close()
+
+
+# A batch in several requests, which the network interrupts: each command takes effect once.
 def lines():
     for n in range(2, 30):
         yield CommandLine(stream=f"order-{n}", command="PlaceOrder", data=order)
@@ -78,14 +104,18 @@ def lines():
     yield {"stream": "nothing-2", "command": "ShipOrder", "data": {}, "id": "mine"}
 
 
-outcomes = list(annals.batch(lines(), lines_max=7))
-assert len(outcomes) == 30, outcomes
+network = Cutting()
+batching = Annals(url, actor="service:shop", http=httpx.Client(transport=network))
+outcomes = list(batching.batch(lines(), lines_max=7))
+assert len(outcomes) == 30 and network.cuts_left < 0, outcomes
+assert any(outcome.accepted and outcome.accepted.repeated for outcome in outcomes), outcomes
 assert all(outcome.accepted.version == 1 for outcome in outcomes[:28]), outcomes
 assert outcomes[28].refused.code == "order_not_approved", outcomes[28]
 assert outcomes[29].problem.code == "category_unknown", outcomes[29]
 assert outcomes[29].line["id"] == "mine" and outcomes[0].line["id"], outcomes
 
 # Pages, with all that was written.
+annals.observe(batching.position)
 seen = [row.order_id for row in annals.read("order_summary").rows(limit=10)]
 assert seen == sorted(str(n) for n in range(1, 30)), seen
 other = Annals(url)

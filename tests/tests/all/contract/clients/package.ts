@@ -82,21 +82,40 @@ const row = await annals.read("order_summary").get("1");
 assert(row?.items_minor === 5e9 && row.captured_minor === 5e9 + 800, row);
 assert((await annals.read("order_summary").get("nobody")) === undefined, "a row of nobody");
 
-// A batch in several requests: each command has its own outcome.
+/** A network that ends the first answers after some bytes. */
+let cutsLeft = 3;
+const cutting: typeof fetch = async (input, init) => {
+  const response = await fetch(input, init);
+  if (cutsLeft-- <= 0 || !response.body) return response;
+  const reader = response.body.getReader();
+  let isCut = false;
+  const pull = async (body: ReadableStreamDefaultController<Uint8Array>) => {
+    const { value } = await reader.read();
+    if (isCut || !value) return body.error(new Error("the connection is cut"));
+    isCut = true;
+    body.enqueue(value.subarray(0, 1_000));
+  };
+  return new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), response);
+};
+
+// A batch in several requests, which the network interrupts: each command takes effect once.
 async function* lines(): AsyncGenerator<Line> {
   for (let n = 2; n < 30; n++) yield { stream: `order-${n}`, command: "PlaceOrder", data: order };
   yield { stream: "order-2", command: "ShipOrder", data: {} };
   yield { stream: "nothing-2", command: "ShipOrder", data: {}, id: "mine" };
 }
 const outcomes = [];
-for await (const outcome of annals.batch(lines(), { linesMax: 7 })) outcomes.push(outcome);
-assert(outcomes.length === 30, outcomes);
+const batching = new Annals({ url, actor: "service:shop", fetch: cutting });
+for await (const outcome of batching.batch(lines(), { linesMax: 7 })) outcomes.push(outcome);
+assert(outcomes.length === 30 && cutsLeft < 0, outcomes);
+assert(outcomes.some(({ accepted }) => accepted?.repeated), outcomes);
 assert(outcomes.slice(0, 28).every(({ accepted }) => accepted?.version === 1), outcomes);
 assert(outcomes[28]?.refused?.code === "order_not_approved", outcomes[28]);
 assert(outcomes[29]?.problem?.code === "category_unknown", outcomes[29]);
 assert(outcomes[29].line.id === "mine" && outcomes[0]?.line.id, outcomes);
 
 // Pages, with all that was written.
+annals.observe(batching.position ?? "");
 const seen: string[] = [];
 const rows = annals.read("order_summary").rows({ limit: 10 });
 for await (const { order_id } of rows) seen.push(order_id);
