@@ -8,8 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::super::{run, schemas, tool, tools};
-use super::write;
+use super::{run, schemas, tool, tools, write};
 use crate::cli::program::{Server, folder};
 
 const README_OUTPUT: &str = "version 1\nrefused order_not_approved\nitems 4200\n";
@@ -70,8 +69,7 @@ fn the_typescript_package_does_all_that_a_shop_needs() {
     let made = made.path();
     let readme = program_of(&sources().join("typescript/README.md"), "ts");
     let readme = format!("declare const process: {{ argv: string[] }};\n{readme}");
-    let settings: Value = serde_json::from_str(include_str!("tsconfig.json")).unwrap();
-    let mut settings = settings;
+    let mut settings: Value = serde_json::from_str(include_str!("tsconfig.json")).unwrap();
     settings["files"] = json!(["package.ts", "readme.ts"]);
     write(
         made,
