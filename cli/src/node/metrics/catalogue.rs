@@ -372,10 +372,25 @@ the end of a name. Counters exist from the start, at 0; only the code of a refus
 its first refusal. A process shows the metrics of its roles. `/readyz?role=command-api`, `projector` or
 `query-api` tells whether a role is ready, and why not.
 
-Alerts that should page somebody: `annals_unowned_partitions > 0` for a minute;
-`annals_projection_lag_seconds` above the delay that your screens may have; any increase of
-`annals_projection_stopped_total`; `annals_projection_sample_age_seconds > 60` (then gap and lag are
-old).
+## Alerts and dashboards
+
+- [ops/prometheus/prometheus.yml](../ops/prometheus/prometheus.yml) is an example of how Prometheus is
+  configured: put your nodes in. Name the job `annals`, or `annals-…` where you watch several logs.
+- [ops/prometheus/alerts.yml](../ops/prometheus/alerts.yml) has the alerts. Name it in `rule_files`.
+  Alerts of severity `page` need somebody at once, those of `ticket` within days. Each names a page of
+  [ops/runbooks](../ops/runbooks). Change the numbers whose comment begins with *Set*: they depend on
+  `queue_max`, and on the delays that your clients and screens may have.
+- [ops/grafana/annals-write-side.json](../ops/grafana/annals-write-side.json) and
+  [ops/grafana/annals-read-side.json](../ops/grafana/annals-read-side.json) are dashboards for Grafana 11
+  or newer. Choose *Dashboards, New, Import*, upload the file, and choose the data source on the
+  dashboard.
+- `promtool test rules ops/prometheus/alerts_*_test.yml` tests the alerts, as `make test` does. Repeat it
+  after each change.
+
+No metric tells how much room a disk has: watch the disks of `--data`, of the brokers and of Postgres with
+the exporter of the machine.
+
+## The list
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
