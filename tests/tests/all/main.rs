@@ -13,6 +13,7 @@ mod command_door;
 mod contract;
 mod crashes;
 mod damage;
+mod dashboards;
 mod defects;
 mod directory;
 mod event_log_contract;
