@@ -190,11 +190,9 @@ fn collect(place: &str, value: &Value, used: &mut Vec<Used>) {
             let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
             let mut expression = text("expr").replace("$__rate_interval", "5m");
             let legend = [text("legendFormat"), text("titleFormat")].concat();
-            let pattern = Regex::new(r"\{\{(\w+)\}\}").unwrap();
-            let mut shown: Vec<String> = pattern
-                .captures_iter(&legend)
-                .map(|found| found[1].to_owned())
-                .collect();
+            let labels = legend.split("{{").skip(1);
+            let labels = labels.map(|rest| rest.split("}}").next().unwrap());
+            let mut shown: Vec<String> = labels.map(str::to_owned).collect();
             let listed = text("definition").strip_prefix("label_values(");
             if let Some((selector, label)) = listed.and_then(|rest| rest.rsplit_once(", ")) {
                 selector.clone_into(&mut expression);
@@ -290,14 +288,16 @@ fn shown_values(metrics: &str) -> BTreeSet<(String, String, String)> {
 fn strange_values(expression: &str, shown: &BTreeSet<(String, String, String)>) -> Vec<String> {
     let mut strange = Vec::new();
     for one in needs(expression).selected {
+        // A record is named after its metric: `level:metric:operation`.
+        let name = one.name.split(':').nth(1).unwrap_or(&one.name);
         for Matcher { label, value, .. } in &one.matchers {
             let is_open = OPEN.contains(&label.as_str());
             if is_open || value.contains(['$', '.', '+', '*', '(', '[']) {
                 continue;
             }
             for value in value.split('|') {
-                if !shown.contains(&(one.name.clone(), label.clone(), value.to_owned())) {
-                    strange.push(format!("{} has no {label} {value}", one.name));
+                if !shown.contains(&(name.to_owned(), label.clone(), value.to_owned())) {
+                    strange.push(format!("{name} has no {label} {value}"));
                 }
             }
         }
@@ -320,12 +320,13 @@ async fn every_value_that_an_expression_asks_for_is_one_that_a_node_shows() {
     let batch = reqwest::Client::new().post(format!("{}/v1/commands", server.url));
     let batch = batch.header("content-type", "application/x-ndjson");
     batch.body("{\n").send().await.unwrap();
+    let expressions: Vec<Used> = in_rules().into_iter().chain(on_dashboards()).collect();
     let mut left = Vec::new();
     // A request is counted after its answer, so the node is asked more than once.
     for _ in 0..100 {
         let shown = shown_values(&get("/metrics").await);
-        let expressions = in_rules().into_iter().chain(on_dashboards());
         left = expressions
+            .iter()
             .flat_map(|used| strange_values(&used.expression, &shown))
             .collect();
         if left.is_empty() {
