@@ -288,15 +288,19 @@ fn shown_values(metrics: &str) -> BTreeSet<(String, String, String)> {
 fn strange_values(expression: &str, shown: &BTreeSet<(String, String, String)>) -> Vec<String> {
     let mut strange = Vec::new();
     for one in needs(expression).selected {
-        // A record is named after its metric: `level:metric:operation`.
-        let name = one.name.split(':').nth(1).unwrap_or(&one.name);
+        // A record is named after its metric, and a rate loses `_total`: `level:metric:rate5m`.
+        let name = match one.name.split(':').nth(1) {
+            Some(metric) if one.name.contains(":rate") => format!("{metric}_total"),
+            Some(metric) => metric.to_owned(),
+            None => one.name,
+        };
         for Matcher { label, value, .. } in &one.matchers {
             let is_open = OPEN.contains(&label.as_str());
             if is_open || value.contains(['$', '.', '+', '*', '(', '[']) {
                 continue;
             }
             for value in value.split('|') {
-                if !shown.contains(&(name.to_owned(), label.clone(), value.to_owned())) {
+                if !shown.contains(&(name.clone(), label.clone(), value.to_owned())) {
                     strange.push(format!("{name} has no {label} {value}"));
                 }
             }
