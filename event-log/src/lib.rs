@@ -4,6 +4,7 @@
 //! Invariant: all readers use the same rule ([`chain`]) and the same verdict on values
 //! ([`verdict`]). Deliberately absent: deciding what is written (`engine`), any domain, HTTP.
 
+pub mod accepted;
 pub mod chain;
 pub mod checkpoint;
 pub mod claim;

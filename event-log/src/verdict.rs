@@ -41,6 +41,15 @@ pub(crate) struct StreamVersions {
 }
 
 impl StreamVersions {
+    /// For a reader from the first record on that forgets no stream.
+    pub(crate) fn complete() -> Self {
+        Self {
+            versions_max: usize::MAX,
+            is_complete: true,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn note(&mut self, key: &[u8], version: u64) {
         if let Some(known) = self.versions.get_mut(key) {
             *known = version;

@@ -156,11 +156,7 @@ pub async fn verify(
                 ..Chain::genesis(pieces.partition)
             },
             registry,
-            streams: StreamVersions {
-                versions_max: usize::MAX,
-                is_complete: true,
-                ..StreamVersions::default()
-            },
+            streams: StreamVersions::complete(),
             report: PartitionReport {
                 partition: pieces.partition,
                 first_offset: pieces.next,

@@ -1,7 +1,7 @@
 //! `annals log …`: makes, shows, verifies, copies and dumps a log.
 //!
 //! Deliberately absent: the protocol (`event_log`); the checkpoints that `--against` compares with
-//! (`known`); the raw reading behind a dump (`raw`).
+//! (`known`); the reading behind a dump (`raw`, `accepted`).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use position::Partition;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{known, raw};
+use super::{accepted, known, raw};
 use crate::exit::{Exit, Failure, explained};
 use crate::logging::talk;
 use crate::node::{create_parent, open_log, partition_count};
@@ -61,8 +61,16 @@ The first line holds the partitions and their offsets. Each further line is a re
 value and headers in base64. The command checks nothing.
 Such a dump is read by annals check-history.
 
-Example:
-  annals log dump --log kafka://localhost:9092/orders | zstd > orders.ndjson.zst";
+With --accepted, the command writes only the commits that count, each as one line with partition,
+offset, position and the commit as it stands in the log. It checks the chain as every reader does.
+At damage it stops reading that partition, reads the others, and ends with code 5. With --follow it
+then waits for new commits, until Ctrl-C. Lines of different partitions are in no common order, and
+commits that were read together with damage are not written.
+
+Examples:
+  annals log dump --log kafka://localhost:9092/orders | zstd > orders.ndjson.zst
+  annals log dump --accepted --log sqlite:.annals/log.db | jq .commit.stream
+  annals log dump --accepted --follow --log kafka://localhost:9092/orders";
 
 /// What can be done with a log.
 #[derive(Debug, Subcommand)]
@@ -79,9 +87,9 @@ pub enum LogCommand {
     /// Copy a log, with its chain, to another store
     #[command(after_help = COPY_HELP)]
     Copy(CopyArgs),
-    /// Write every record unchanged, as JSON lines
+    /// Write every record unchanged, or every accepted commit, as JSON lines
     #[command(after_help = DUMP_HELP)]
-    Dump,
+    Dump(DumpArgs),
 }
 
 /// Arguments of `log create`.
@@ -120,6 +128,17 @@ pub struct CopyArgs {
     replication: u16,
 }
 
+/// Arguments of `log dump`.
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    /// Write only the commits that count, with partition, offset and position
+    #[arg(long)]
+    accepted: bool,
+    /// With --accepted: go on with new commits until Ctrl-C
+    #[arg(long, requires = "accepted")]
+    follow: bool,
+}
+
 /// Parses a duration with a unit.
 fn duration(text: &str) -> Result<Duration, String> {
     let wanted = || format!("a number with ms, s, m, h or d, such as 24h, not {text:?}");
@@ -148,7 +167,9 @@ pub(super) async fn run(
         LogCommand::Info => info(settings).await,
         LogCommand::Verify(args) => verify(registry, settings, &args).await,
         LogCommand::Copy(args) => copy(settings, &args).await,
-        LogCommand::Dump => raw::dump(settings).await,
+        LogCommand::Dump(args) if args.follow => accepted::follow(settings).await,
+        LogCommand::Dump(args) if args.accepted => accepted::dump(settings).await,
+        LogCommand::Dump(_) => raw::dump(settings).await,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: how they are typed (`args`).
 
+mod accepted;
 mod check;
 pub mod check_history;
 mod config;

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::settings::Settings;
 
 /// How many bytes of a dump are buffered before they are written.
-const BUFFER_BYTES: usize = 1 << 20;
+pub(super) const BUFFER_BYTES: usize = 1 << 20;
 
 /// The partitions and their current offsets.
 pub(super) async fn header(log: &dyn EventLog) -> Result<Header, Failure> {
@@ -91,7 +91,7 @@ pub(super) async fn dump(settings: &Settings) -> Result<Exit, Failure> {
 }
 
 /// If the reader closed the pipe, it has seen enough: that is not a failure.
-fn unwritten(error: &io::Error) -> Failure {
+pub(super) fn unwritten(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::silent(Exit::Done),
         _ => Failure::of(Exit::Failed, error).while_trying("write to stdout"),
