@@ -331,6 +331,7 @@ def run(kafka, chosen):
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
+        "fetch.wait.max.ms": 10,  # a fetch that waits holds up the next partition's
         # An open transaction of somebody else must not hold this reader up.
         "isolation.level": "read_uncommitted",
     })
