@@ -1,7 +1,7 @@
 //! `annals log dump --accepted`: the commits that count, as JSON lines for other programs.
 //!
-//! Invariant: a line is written only for a commit that every reader accepts, and holds the commit as
-//! it stands in the log. Deliberately absent: the rule (`event_log`), and the raw dump (`raw`).
+//! Invariant: a line is written only for a commit that every reader accepts, and holds the commit
+//! as it stands in the log. Deliberately absent: the rule (`event_log`), and the raw dump (`raw`).
 
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};

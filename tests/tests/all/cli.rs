@@ -8,6 +8,7 @@ mod advised;
 mod checked;
 mod client;
 mod clocks;
+mod dumped;
 mod imports;
 mod limits;
 mod observed;

@@ -22,7 +22,7 @@ fn tools() -> PathBuf {
 }
 
 /// A tool, or a program of this machine, to be run in `folder`.
-fn tool(name: &str, folder: &Path) -> Command {
+pub(crate) fn tool(name: &str, folder: &Path) -> Command {
     let tools = tools();
     let npm = tools.join("node_modules/.bin").join(name);
     let path = std::env::var("PATH").unwrap_or_default();

@@ -2,7 +2,7 @@
 //! do not pass it. Records that are no damage stop no reader.
 
 mod followed;
-mod hostile;
+pub(crate) mod hostile;
 mod verified;
 
 use std::time::Duration;

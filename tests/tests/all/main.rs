@@ -36,6 +36,7 @@ mod proxy_works;
 mod query_door;
 mod raw_log;
 mod readable;
+mod reading_the_topic;
 mod readme;
 mod security;
 mod tidy;

@@ -24,12 +24,12 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt, SeedableRng};
 use tests::harness::logs::Kind as LogKind;
 
-use crate::history::Scribe;
+use crate::history::{Scribe, log_id};
 use crate::raw_log::{RawLog, edit};
 
 const LOGS: u64 = 120;
 /// Replays the log of this seed instead of new ones.
-const SEED: &str = "ANNALS_TESTS_SEED";
+pub(crate) const SEED: &str = "ANNALS_TESTS_SEED";
 const STREAMS: [&str; 3] = ["thing-a", "thing-b", "thing-c"];
 const P0: Partition = Partition(0);
 
@@ -190,9 +190,9 @@ fn valid(random: &mut StdRng) -> Vec<Said> {
     scribe.records().iter().map(said).collect()
 }
 
-/// Records with these keys and values, each linked to the one before.
-fn linked(said: &[Said]) -> Vec<NewRecord> {
-    let mut scribe = Scribe::new();
+/// Records of a partition with these keys and values, each linked to the one before.
+fn linked(partition: Partition, said: &[Said]) -> Vec<NewRecord> {
+    let mut scribe = Scribe::of(partition, log_id());
     for (key, value) in said {
         match key {
             None => scribe.claim(),
@@ -260,14 +260,14 @@ fn change(random: &mut StdRng, said: &mut Said) {
 }
 
 /// A log that was changed at random.
-fn changed(random: &mut StdRng) -> Vec<NewRecord> {
+pub(crate) fn changed(partition: Partition, random: &mut StdRng) -> Vec<NewRecord> {
     let mut said = valid(random);
     let commits: Vec<usize> = (0..said.len()).filter(|&n| said[n].0.is_some()).collect();
     let Some(&at) = commits.choose(random) else {
-        return linked(&said);
+        return linked(partition, &said);
     };
     let is_linked_anew = random.random_bool(0.7);
-    let mut records = linked(&said);
+    let mut records = linked(partition, &said);
     match random.random_range(0..6) {
         0..3 => {
             change(random, &mut said[at]);
@@ -289,7 +289,7 @@ fn changed(random: &mut StdRng) -> Vec<NewRecord> {
         }
     }
     match is_linked_anew {
-        true => linked(&said),
+        true => linked(partition, &said),
         false => records,
     }
 }
@@ -317,7 +317,7 @@ async fn all_readers_call_the_same_place_of_a_changed_log_damaged() {
     let mut damaged = 0;
     for seed in seeds() {
         let mut random = StdRng::seed_from_u64(seed);
-        let records = changed(&mut random);
+        let records = changed(P0, &mut random);
         raw.replace(&records).await;
         let about = format!("{SEED}={seed}");
         let place = agreed(&verdicts(&raw, Acknowledged::default()).await, &about);
@@ -356,7 +356,7 @@ async fn a_column_of_another_sqlite_type_counts_by_its_bytes_and_is_no_missing_l
         event_log::log::LogAddress::Kafka { .. } => unreachable!("it is a file"),
     };
     let said = valid(&mut StdRng::seed_from_u64(7));
-    let records = linked(&said);
+    let records = linked(P0, &said);
     for at in 0..records.len() {
         for change in [
             "value = 5",

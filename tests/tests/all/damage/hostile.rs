@@ -84,7 +84,7 @@ fn bytes(text: &'static [u8]) -> Bytes {
 }
 
 /// Records that have nothing in common with ours.
-fn junk() -> Vec<NewRecord> {
+pub(crate) fn junk() -> Vec<NewRecord> {
     let empty = NewRecord {
         key: None,
         value: None,
@@ -118,7 +118,7 @@ fn junk() -> Vec<NewRecord> {
 }
 
 /// Records that resemble one of ours but do not count.
-fn imitations(of: &Record) -> Vec<NewRecord> {
+pub(crate) fn imitations(of: &Record) -> Vec<NewRecord> {
     let changes: [fn(&mut Vec<Header<'_>>); 11] = [
         |headers| headers.swap(1, 2),
         |headers| headers.reverse(),
