@@ -19,7 +19,7 @@ HEAD = '''\
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 from . import models as m
 from ._client import Core, ReadModel
@@ -35,6 +35,9 @@ CommandName = Literal[{commands}]
 
 ModelName = Literal[{rows}]
 """The read models."""
+
+RecordedEvent = {events}
+"""An event of a stream, in the form of its type."""
 
 _ROWS: dict[str, Any] = {{{row_types}}}
 
@@ -69,10 +72,13 @@ READ_BODY = '''\
 '''
 
 
+def class_of(schema: dict[str, Any]) -> str:
+    return f"m.{ClassName(schema['$ref'].rsplit('/')[-1], '')}"
+
+
 def type_of(media: dict[str, Any]) -> str:
     """The generated class of a request's or answer's JSON."""
-    reference = media["content"]["application/json"]["schema"]["$ref"]
-    return f"m.{ClassName(reference.rsplit('/')[-1], '')}"
+    return class_of(media["content"]["application/json"]["schema"])
 
 
 def quoted(names: dict[str, str]) -> str:
@@ -87,7 +93,13 @@ def write(document: dict[str, Any]) -> str:
         if found := re.fullmatch(r"/v1/read/(\w+)/{key}", path):
             rows[found[1]] = type_of(item["get"]["responses"]["200"])
     row_types = ", ".join(f"{json.dumps(name)}: {row}" for name, row in rows.items())
-    text = HEAD.format(commands=quoted(commands), rows=quoted(rows), row_types=row_types)
+    forms = document["components"]["schemas"]["RecordedEvent"]["anyOf"]
+    text = HEAD.format(
+        commands=quoted(commands),
+        rows=quoted(rows),
+        row_types=row_types,
+        events=f"Union[{', '.join(class_of(form) for form in forms)}]",
+    )
     # A method has either no overload or several.
     if len(commands) > 1:
         for name, data in commands.items():

@@ -51,13 +51,14 @@ fn tell(stop: &LogStop) {
     talk!("DAMAGE: {}", output::shown(&stop.to_string()));
 }
 
-fn end(damaged: usize, count: u64) -> Exit {
+fn end(damaged: usize, count: u64, settings: &Settings) -> Exit {
     if damaged == 0 {
         return Exit::Done;
     }
+    let address = &settings.log;
     talk!(
         "{count} commits were written, but {damaged} partition(s) could not be read to the end; \
-         examine the places named above: annals log verify"
+         examine the places named above: annals log verify --log {address}"
     );
     Exit::Damage
 }
@@ -82,7 +83,7 @@ pub(super) async fn dump(settings: &Settings) -> Result<Exit, Failure> {
     }
     out.flush().map_err(|error| unwritten(&error))?;
     progress.finish(&format!("{count} commits written"));
-    Ok(end(damaged, count))
+    Ok(end(damaged, count, settings))
 }
 
 /// Writes the accepted commits from the first one on, and goes on with new ones until a signal.
@@ -130,5 +131,5 @@ pub(super) async fn follow(settings: &Settings) -> Result<Exit, Failure> {
             Err(SubscriptionError::Log(error)) => return Err(error.into()),
         }
     }
-    Ok(end(damaged.len(), count))
+    Ok(end(damaged.len(), count, settings))
 }

@@ -2,7 +2,7 @@
 
 from ._batch import Outcome
 from ._client import ReadModel, SendOptions
-from .domain import Annals, CommandName, ModelName
+from .domain import Annals, CommandName, ModelName, RecordedEvent
 from .errors import NoAnswer, Problem, Refused, VersionConflict
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Outcome",
     "Problem",
     "ReadModel",
+    "RecordedEvent",
     "Refused",
     "SendOptions",
     "VersionConflict",

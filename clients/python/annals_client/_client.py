@@ -21,10 +21,12 @@ from ._position import merge
 from ._wire import IDEMPOTENCY_WINDOW, Deadline, Request, ask
 from .errors import Problem
 from .generated import Client
-from .generated.models import CommandAnswer, CommandLine, RecordedEvent
+from .generated.models import CommandAnswer, CommandLine, StreamEvents
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .domain import RecordedEvent
 
 # What an answer may take on its way, in addition to the server's own time limit.
 _GRACE = 5.0
@@ -207,9 +209,10 @@ class Core:
             except Problem as problem:
                 if problem.code != "stream_not_found" or not follow:
                     raise
-            for event in page["events"]:
-                yield RecordedEvent.from_dict(event)
-                from_version = event["version"] + 1
+            else:
+                for event in StreamEvents.from_dict(page).events:
+                    yield event
+                    from_version = event.version + 1
             if page["next"] is None:
                 if not follow:
                     return

@@ -209,7 +209,7 @@ export class Annals {
       if (answer.problem && !isAbsent) throw new Problem(answer.problem);
       const page = answer.document as Schemas["StreamEvents"] | undefined;
       for (const event of page?.events ?? []) {
-        yield event;
+        yield event as RecordedEvent;
         from = event.version + 1;
       }
       if (page && page.next !== null) continue;

@@ -34,9 +34,20 @@ export type CommandAnswer = Schemas["CommandAnswer"];
 /** A problem document (RFC 9457). */
 export type ProblemDocument = Schemas["Problem"];
 
-/** Why a rule refused a command: what the document says about the command's status 422. */
+/** Those of a choice whose member `Key` is a literal. */
+type Literal<Choice, Key extends string> =
+  Choice extends Record<Key, infer Name> ? (string extends Name ? never : Choice) : never;
+/** A choice without its open form, by which `Key` could not tell the others apart. */
+type Known<Choice, Key extends string> = [Literal<Choice, Key>] extends [never]
+  ? Choice
+  : Literal<Choice, Key>;
+
+/**
+ * Why a rule refused a command: what the document says about the command's status 422. A newer
+ * server may have further codes, so give a `switch` a default.
+ */
 export type Refusal<Name extends CommandName> = Exclude<
-  Response<Post<Name>, 422>,
+  Known<Response<Post<Name>, 422>, "code">,
   { code: "command_id_reused" }
 >;
 
@@ -71,5 +82,5 @@ export type Row<Name extends ModelName> = Response<
   200
 >;
 
-/** An event of a stream. */
-export type RecordedEvent = Schemas["RecordedEvent"];
+/** An event of a stream. `type` tells its form; a newer server may have further types. */
+export type RecordedEvent = Known<Schemas["RecordedEvent"], "type">;

@@ -12,6 +12,8 @@ from annals_client.models import (
     CommandLine,
     Item,
     Money,
+    OrderNotApprovedRefusal,
+    OrderPlacedEvent,
     PlaceOrder,
     ShipOrder,
 )
@@ -51,6 +53,8 @@ assert again.repeated and again.position == placed.position, again
 early = raised(Refused, lambda: annals.send("order-1", "ShipOrder", ShipOrder()))
 assert (early.status, early.code) == (422, "order_not_approved"), early.document
 assert early.facts == {"placed_at": "2018-06-04T16:44:48Z"}, early.facts
+refusal = OrderNotApprovedRefusal.from_dict(early.document)
+assert refusal.placed_at == datetime(2018, 6, 4, 16, 44, 48, tzinfo=timezone.utc), refusal
 approve = ApproveOrder()
 stale = raised(
     VersionConflict, lambda: annals.send("order-1", "ApproveOrder", approve, expected_version=7)
@@ -131,6 +135,8 @@ for event in annals.events("order-1", follow=True, poll=0.02):
         break
     annals.send("order-1", "ApproveOrder", approve)
 assert types == ["OrderPlaced", "OrderApproved"], types
+first = next(annals.events("order-1"))
+assert isinstance(first, OrderPlacedEvent) and first.data.customer == "me", first
 nothing = raised(Problem, lambda: next(annals.events("order-none")))
 assert nothing.code == "stream_not_found", nothing.document
 

@@ -172,34 +172,11 @@ fn the_packages_of_another_domain_know_its_commands_and_its_refusals() {
     assert_eq!(said, "('ShipOrder',)\n");
 }
 
-/// A document with one command, of which it names each refusal.
+/// A document with one command.
 fn one_command() -> Value {
     let text = std::fs::read_to_string(schemas().join("openapi.json")).unwrap();
     let mut document: Value = serde_json::from_str(&text).unwrap();
-    let refusal = |code: &str, facts: Value| {
-        let mut members = json!({"code": {"enum": [code], "type": "string"}});
-        members
-            .as_object_mut()
-            .unwrap()
-            .extend(facts.as_object().unwrap().clone());
-        json!({"properties": members, "required": ["code"], "type": "object"})
-    };
-    let placed_at = json!({"placed_at": {"type": "string"}});
-    let schemas = &mut document["components"]["schemas"];
-    schemas["OrderNotApproved"] = refusal("order_not_approved", placed_at);
-    schemas["OrderNotPlaced"] = refusal("order_not_placed", json!({}));
-    schemas["CommandIdReused"] = refusal("command_id_reused", json!({}));
-    let names = ["OrderNotApproved", "OrderNotPlaced", "CommandIdReused"];
-    let each = names.map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
-    schemas["ShipOrderRefusal"] = json!({"oneOf": each});
     let paths = document["paths"].as_object_mut().unwrap();
     paths.retain(|path, operations| path.ends_with("/ShipOrder") || operations["post"].is_null());
-    let ship = paths
-        .values_mut()
-        .find(|operations| !operations["post"].is_null())
-        .unwrap();
-    ship["post"]["responses"]["422"] = json!({"description": "Refused.", "content": {
-        "application/problem+json": {"schema": {"$ref": "#/components/schemas/ShipOrderRefusal"}}
-    }});
     document
 }

@@ -9,11 +9,20 @@ export async function ship(): Promise<string> {
   if (accepted) return accepted.position;
   switch (refused.code) {
     case "order_not_approved":
-      return refused.placed_at ?? "";
+      return refused.placed_at;
     case "order_not_placed":
       // @ts-expect-error: this refusal has no such fact
       return refused.placed_at;
+    default:
+      return refused.detail;
   }
+}
+
+export async function customer(): Promise<string | undefined> {
+  for await (const event of annals.events("order-1")) {
+    if (event.type === "OrderPlaced") return event.data.customer;
+  }
+  return undefined;
 }
 
 // The id of another command is a mistake of the program: it is thrown.
