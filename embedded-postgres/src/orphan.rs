@@ -85,10 +85,14 @@ pub(super) fn stop(cluster: &Path) -> Result<(), Error> {
 /// Handles a process id that another program has got since the server was killed. Postgres would
 /// take that program for a live server and refuse to start. But Postgres knows that its own parent
 /// is not a server: so this process's id is written into the file. The rest of the file stays, see
-/// the header.
+/// the header. A server that was about to end has removed the file; then nothing is left to do.
 fn disown(cluster: &Path) -> Result<(), Error> {
     let path = pid_file(cluster);
-    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("read", &path)(error)),
+    };
     let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
     fs::write(&path, format!("{}\n{rest}", std::process::id())).map_err(Error::io("write", &path))
 }
@@ -144,6 +148,13 @@ mod tests {
             })
         );
         assert_eq!(PidFile::parse(""), None);
+    }
+
+    #[test]
+    fn a_server_that_ended_meanwhile_leaves_nothing_to_disown() {
+        let cluster = tempfile::tempdir().expect("a folder");
+        disown(cluster.path()).expect("no file is no failure");
+        assert!(!pid_file(cluster.path()).exists());
     }
 
     #[test]
