@@ -37,11 +37,15 @@ fn file_with(folder: &Path, extension: &str) -> PathBuf {
         .unwrap()
 }
 
-/// The program in a README: its first block of code in this language.
+/// The program in a package's README: its first block of code in this language. It also stands in the
+/// README of the repository.
 fn program_of(readme: &Path, language: &str) -> String {
     let text = std::fs::read_to_string(readme).unwrap();
     let (_, block) = text.split_once(&format!("```{language}\n")).unwrap();
-    block.split_once("```").unwrap().0.to_owned()
+    let program = block.split_once("```").unwrap().0.to_owned();
+    let first_page = std::fs::read_to_string(sources().join("../README.md")).unwrap();
+    assert!(first_page.contains(&program), "README.md: {language}");
+    program
 }
 
 /// Installs the npm package into a folder, with its dependencies as packed from the tools.
