@@ -103,7 +103,7 @@ pub fn fragment(registry: &Registry, domain: &mut SchemaGenerator) -> Fragment {
         outcome_operation(),
     );
     for (name, schema) in refusals.schemas() {
-        fragment.schema(&name, schema);
+        fragment.derived_schema(&name, schema);
     }
     let mut generator = Registry::schema_generator(SCHEMAS_PATH);
     generator.subschema_for::<CommandLine>();

@@ -25,7 +25,7 @@ pub use extract::{JsonText, NoQuery, Path, Query};
 pub use finish::{Correlation, Origin, finish};
 pub use header::Deadline;
 pub use memory::{Charge, Held, Owed};
-pub use problem::{PROBLEM_MEDIA_TYPE, Problem, fact_member};
+pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use serve::{Limits, RESERVE_CONNECTIONS, Server, TooSlow, serve};
 
 /// The most bytes of a request body, and of one line of a batch.

@@ -4,6 +4,8 @@
 //! type of a domain takes the place of a schema of ours. Deliberately absent: any route but
 //! `/openapi.json` itself.
 
+mod names;
+
 use std::collections::BTreeMap;
 
 use axum::http::header;
@@ -11,18 +13,22 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, body::Bytes};
 use kernel::registry::{Registry, definitions_of};
-use kernel::schemars::{Schema, SchemaGenerator};
+use kernel::schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
 use crate::code::{self, Code};
 use crate::extract::NoQuery;
 use crate::header::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
 use crate::problem::PROBLEM_MEDIA_TYPE;
+use names::{name_references, place};
 
 /// The path of our schemas in the document. A `SchemaGenerator` for them must be made with it.
 pub const SCHEMAS_PATH: &str = "/components/schemas/";
 /// The path of a domain's types until [`document`] moves them to our schemas.
 pub const DOMAIN_PATH: &str = "/components/domain/";
+
+/// The path of schemas that are named after something of a domain, until [`document`] moves them.
+const DERIVED_PATH: &str = "/components/derived/";
 
 /// A door's part of the document.
 #[derive(Clone, Debug)]
@@ -33,6 +39,7 @@ pub struct Fragment {
     codes: &'static [Code],
     paths: Map<String, Value>,
     schemas: Map<String, Value>,
+    derived: Map<String, Value>,
     headers: Map<String, Value>,
     tags: Vec<Value>,
 }
@@ -46,6 +53,7 @@ impl Fragment {
             codes,
             paths: Map::new(),
             schemas: Map::new(),
+            derived: Map::new(),
             headers: Map::new(),
             tags: Vec::new(),
         }
@@ -68,6 +76,11 @@ impl Fragment {
         self.schemas.insert(name.to_owned(), schema);
     }
 
+    /// Adds a schema that is named after something of a domain; [`derived_ref`] refers to it.
+    pub fn derived_schema(&mut self, name: &str, schema: Value) {
+        self.derived.insert(name.to_owned(), schema);
+    }
+
     /// Adds a response header under its name.
     pub fn header(&mut self, name: &str, header: Value) {
         self.headers.insert(name.to_owned(), header);
@@ -85,6 +98,12 @@ pub fn domain_generator() -> SchemaGenerator {
 #[must_use]
 pub fn schema_ref(name: &str) -> Value {
     json!({"$ref": format!("#{SCHEMAS_PATH}{name}")})
+}
+
+/// A reference to a schema that is named after something of a domain.
+#[must_use]
+pub fn derived_ref(name: &str) -> Value {
+    json!({"$ref": format!("#{DERIVED_PATH}{name}")})
 }
 
 /// A reference to a common parameter: `Stream`, `Tenant`, `CorrelationId`, `TimeoutMs`.
@@ -188,7 +207,7 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>, domain: SchemaGen
     let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
     let mut headers = headers();
     let mut tags = Vec::new();
-    let mut problems = Map::new();
+    let (mut problems, mut derived) = (Map::new(), Map::new());
     let mut codes = code::ALL.to_vec();
     for fragment in fragments {
         problems.extend(problem_responses(fragment.door, fragment.codes));
@@ -199,6 +218,7 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>, domain: SchemaGen
             }
         }
         schemas.extend(fragment.schemas);
+        derived.extend(fragment.derived);
         for (name, header) in fragment.headers {
             headers[name] = header;
         }
@@ -208,11 +228,10 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>, domain: SchemaGen
     schemas.insert("ProblemCode".to_owned(), code_schema(&codes));
     let used = Value::Object(paths.clone()).to_string();
     problems.retain(|name, _| used.contains(&format!("\"#/components/responses/{name}\"")));
-    let domain = definitions_of(domain);
-    let names = names_of(&domain, &schemas);
-    for (name, schema) in domain {
-        schemas.insert(names[&name].clone(), schema.to_value());
-    }
+    let domain = definitions_of(domain).into_iter();
+    let domain = domain.map(|(name, schema)| (name, schema.to_value()));
+    let mut names = place(DOMAIN_PATH, domain.collect(), &mut schemas);
+    names.extend(place(DERIVED_PATH, derived, &mut schemas));
     let mut document = json!({
         "openapi": "3.1.1",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -247,46 +266,6 @@ Send a command with `POST /v1/streams/{stream}/{command}`; the answer says what 
 with an `Idempotency-Key`, so that it can be sent again without counting twice. The answer has a \
 position token: pass it to a query as `min_position`, and the query waits until the read model has \
 reached your write. Every error is a problem document (RFC 9457) with a stable `code`.";
-
-/// A name for each type of a domain that no schema of ours has.
-fn names_of(
-    domain: &BTreeMap<String, Schema>,
-    ours: &Map<String, Value>,
-) -> BTreeMap<String, String> {
-    let free = |name: &String| {
-        let mut free = name.clone();
-        while ours.contains_key(&free) || (free != *name && domain.contains_key(&free)) {
-            free.insert_str(0, "Domain");
-        }
-        (name.clone(), free)
-    };
-    domain.keys().map(free).collect()
-}
-
-/// Lets references to a domain's types lead to their names in the document.
-fn name_references(at: &mut Value, names: &BTreeMap<String, String>) {
-    match at {
-        Value::Object(members) => {
-            if let Some(Value::String(reference)) = members.get_mut("$ref")
-                && let Some(name) = reference
-                    .strip_prefix('#')
-                    .and_then(|path| path.strip_prefix(DOMAIN_PATH))
-                && let Some(name) = names.get(name)
-            {
-                *reference = format!("#{SCHEMAS_PATH}{name}");
-            }
-            for value in members.values_mut() {
-                name_references(value, names);
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                name_references(item, names);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
 
 /// Serves the document at `/openapi.json`.
 pub fn router(document: &Value) -> Router {
@@ -561,5 +540,23 @@ mod tests {
         );
         let of = &schemas["DomainDomainProblem"]["properties"]["of"];
         assert_eq!(*of, schema_ref("Order"), "a name that is free stays");
+    }
+
+    #[test]
+    fn an_event_with_the_name_of_one_of_ours_takes_the_place_of_none() {
+        let mut fragment = Fragment::of("X", &[]);
+        fragment.schema(
+            "RecordedEvent",
+            json!({"anyOf": [derived_ref("RecordedEvent")]}),
+        );
+        fragment.derived_schema("RecordedEvent", json!({"title": "of the type Recorded"}));
+        let document = document([fragment], domain_generator());
+        let schemas = &document["components"]["schemas"];
+        let own = schema_ref("DomainRecordedEvent");
+        assert_eq!(schemas["RecordedEvent"], json!({"anyOf": [own]}));
+        assert_eq!(
+            schemas["DomainRecordedEvent"]["title"],
+            "of the type Recorded"
+        );
     }
 }

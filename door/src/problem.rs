@@ -36,16 +36,6 @@ const RESERVED: [&str; 7] = [
     "correlation_id",
 ];
 
-/// The name of the member that holds a fact.
-#[must_use]
-pub fn fact_member(fact: &str) -> Cow<'_, str> {
-    if RESERVED.contains(&fact) {
-        format!("fact_{fact}").into()
-    } else {
-        fact.into()
-    }
-}
-
 /// An error as a client reads it.
 #[derive(Clone, PartialEq)]
 pub struct Problem(Box<Inner>);
@@ -82,7 +72,11 @@ impl Problem {
         let title = title_of(code).into();
         let mut problem = Self::with(code.to_owned().into(), title, status, detail.into());
         for (name, value) in facts {
-            let name = fact_member(name).into_owned();
+            let name = if RESERVED.contains(&name.as_str()) {
+                format!("fact_{name}")
+            } else {
+                name.clone()
+            };
             problem.0.members.insert(name.into(), value.clone());
         }
         problem

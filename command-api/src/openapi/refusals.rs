@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use door::openapi::{camel, distinct, integer, object, one_text, schema_ref, text};
-use door::{PROBLEM_MEDIA_TYPE, fact_member};
+use door::PROBLEM_MEDIA_TYPE;
+use door::openapi::{camel, derived_ref, distinct, integer, object, one_text, schema_ref, text};
 use kernel::RejectionType;
 use kernel::registry::Aggregate;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::code;
 
@@ -66,7 +66,7 @@ impl Refusals {
         let unions = categories.iter().map(|category| {
             self.0
                 .contains_key(category)
-                .then(|| schema_ref(&union_name(category)))
+                .then(|| derived_ref(&union_name(category)))
         });
         let mut unions = unions.collect::<Option<Vec<_>>>()?;
         let schema = if unions.len() == 1 {
@@ -94,7 +94,7 @@ fn union_name(category: &str) -> String {
 }
 
 fn union(category: &str, rules: &[Named]) -> Value {
-    let refusals = rules.iter().map(|named| schema_ref(&named.schema));
+    let refusals = rules.iter().map(|named| derived_ref(&named.schema));
     json!({
         "description": format!(
             "Why a command to a stream of the category {category} is refused: one of the rules \
@@ -104,20 +104,10 @@ fn union(category: &str, rules: &[Named]) -> Value {
     })
 }
 
-/// The members of a refusal that are no facts, besides those of every problem.
-fn own_members() -> Value {
-    json!({
-        "command_id": text("The id of the command."),
-        "stream": text("The stream."),
-        "version": integer(0, "The stream's version with which the rule was checked."),
-        "position": text("The place of the refusal in the log, as a position token."),
-        "repeated": {"type": "boolean", "description": "Whether this is the answer to an earlier \
-                                                        request with the same id."},
-    })
-}
-
+/// A refusal as `Problem::rejection` and `answer::refused` write it. A fact with the name of another
+/// member has a prefix.
 fn refusal(rule: &RejectionType) -> Value {
-    let mut members = json!({
+    let fixed = json!({
         "type": one_text(&format!("urn:annals:problem:{}", rule.code), "The kind of problem."),
         "title": text("The kind of problem, for people."),
         "status": {"type": "integer", "format": "int32", "description": "The HTTP status."},
@@ -125,20 +115,21 @@ fn refusal(rule: &RejectionType) -> Value {
         "instance": text("The path of the request."),
         "code": one_text(rule.code, "The rule."),
         "correlation_id": text("The conversation; the server's log has it, too."),
+        "command_id": text("The id of the command."),
+        "stream": text("The stream."),
+        "version": integer(0, "The stream's version with which the rule was checked."),
+        "position": text("The place of the refusal in the log, as a position token."),
+        "repeated": {"type": "boolean", "description": "Whether this is the answer to an earlier \
+                                                        request with the same id."},
     });
-    let mut own = Map::new();
-    own.extend(own_members().as_object().cloned().into_iter().flatten());
+    let mut members = fixed.clone();
     for (name, schema) in &rule.facts {
-        let taken = own.contains_key(*name);
-        let name = if taken {
-            format!("fact_{name}")
+        let prefix = if fixed.get(name).is_some() {
+            "fact_"
         } else {
-            fact_member(name).into_owned()
+            ""
         };
-        members[name] = schema.clone().to_value();
-    }
-    for (name, schema) in own {
-        members[name] = schema;
+        members[format!("{prefix}{name}")] = schema.clone().to_value();
     }
     object(&rule.about, members)
 }

@@ -6,7 +6,8 @@
 //! which the log's format gives.
 
 use door::openapi::{
-    Fragment, camel, distinct, integer, nullable, object, one_text, parameter_ref, schema_ref, text,
+    Fragment, camel, derived_ref, distinct, integer, nullable, object, one_text, parameter_ref,
+    schema_ref, text,
 };
 use kernel::MessageType;
 use kernel::registry::Registry;
@@ -43,39 +44,40 @@ pub(super) fn describe(fragment: &mut Fragment, registry: &Registry, domain: &mu
     let named = events
         .iter()
         .map(|(category, event)| (*category, event.name));
-    let mut names: Vec<_> = distinct(named).map(|name| format!("{name}Event")).collect();
+    let names: Vec<_> = distinct(named).map(|name| format!("{name}Event")).collect();
     for (name, (_, event)) in names.iter().zip(&events) {
-        fragment.schema(name, event_schema(Some(event)));
+        fragment.derived_schema(name, event_schema(Some(event)));
     }
     fragment.schema("OtherEvent", event_schema(None));
-    names.push("OtherEvent".to_owned());
     fragment.schema(
         "RecordedEvent",
         choice(
             "An event with its complete envelope, in the form of its type.",
             &names,
+            "OtherEvent",
         ),
     );
     let mut names = Vec::new();
     for (category, state) in states {
         let name = format!("{}StreamState", camel(category));
-        fragment.schema(&name, state_schema(Some((category, state))));
+        fragment.derived_schema(&name, state_schema(Some((category, state))));
         names.push(name);
     }
     fragment.schema("OtherStreamState", state_schema(None));
-    names.push("OtherStreamState".to_owned());
     fragment.schema(
         "StreamState",
         choice(
             "The state that a stream's events fold to, in the form of its category.",
             &names,
+            "OtherStreamState",
         ),
     );
 }
 
-/// The first of these schemas that fits; the last one always does.
-fn choice(description: &str, names: &[String]) -> Value {
-    let schemas: Vec<_> = names.iter().map(|name| schema_ref(name)).collect();
+/// The first of these schemas that fits; the open one always does.
+fn choice(description: &str, names: &[String], open: &str) -> Value {
+    let named = names.iter().map(|name| derived_ref(name));
+    let schemas: Vec<_> = named.chain([schema_ref(open)]).collect();
     json!({"description": description, "anyOf": schemas})
 }
 
