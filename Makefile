@@ -34,9 +34,9 @@ lint: ## format, clippy without warnings, links of doc comments, the pure crates
 	$(WITH_TOOLS) cargo clippy -p model -p simulator --all-targets --features known-bad -- -D warnings
 	$(WITH_TOOLS) RUSTDOCFLAGS="-D rustdoc::broken_intra_doc_links" \
 	  cargo doc --workspace --no-deps --document-private-items
-	$(WITH_TOOLS) cargo check -p kernel
+	$(WITH_TOOLS) cargo check -p annals-kernel
 	$(WITH_TOOLS) cargo check -p domain
-	$(WITH_TOOLS) cargo check -p event-log --no-default-features
+	$(WITH_TOOLS) cargo check -p annals-event-log --no-default-features
 
 # BENCH holds its arguments, as in BENCH='--quick --only B1,B5'. The rows over HTTP start the program itself,
 # which is therefore built, too.

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use ::olist::{OlistOptions, OlistSource, import_olist};
 use client::SendOptions;
-use import::olist::{OlistOptions, OlistSource, import_olist};
 use import::progress::Silent;
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;

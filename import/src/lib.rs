@@ -1,12 +1,12 @@
-//! Bringing history in: from files to commands to outcomes.
+//! Bringing history in: from files to commands to outcomes, for any domain.
 //!
-//! Invariant: an import may be stopped at any point and repeated. A command that was done is not
-//! done twice, as long as the engine remembers its id. Deliberately absent: printing the report,
-//! and exit codes.
+//! [`import_commands`] sends command lines as they are. A program that reads another format makes
+//! lines of it and hands them to [`send`], as the shop's `olist` does. Invariant: an import may be
+//! stopped at any point and repeated. A command that was done is not done twice, as long as the
+//! engine remembers its id. Deliberately absent: printing the report, and exit codes.
 
 pub mod commands;
 pub mod listing;
-pub mod olist;
 pub mod progress;
 pub mod report;
 
@@ -18,7 +18,6 @@ use futures::Stream;
 
 pub use commands::{CommandsOptions, CommandsSource, import_commands};
 pub use listing::{Listing, Unreadable};
-pub use olist::{OlistOptions, OlistSource, import_olist};
 pub use progress::Progress;
 pub use report::Report;
 
@@ -29,7 +28,7 @@ use client::{BatchClient, CommandLine, Observer, Outcome, Said, SendError, SendO
 pub enum ImportError {
     /// The files cannot be imported at all.
     #[error(transparent)]
-    Load(#[from] olist::load::LoadError),
+    Load(Box<dyn std::error::Error + Send + Sync>),
     /// A file cannot be opened or written.
     #[error("could not {action} {}", path.display())]
     File {
@@ -72,7 +71,7 @@ struct Tracker<'a, P> {
 }
 
 /// Which lines are sent.
-enum Pass<'a> {
+pub enum Pass<'a> {
     /// All of them.
     First,
     /// All of them; the verdict on each is kept, to choose the corrections.
@@ -83,7 +82,7 @@ enum Pass<'a> {
 
 /// The outcome of a line, as far as the choice of corrections depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
     /// Not known, or the server failed.
     #[default]
     Open,
@@ -135,8 +134,12 @@ impl<P: Progress> Observer for Tracker<'_, P> {
     }
 }
 
-/// Sends lines and adds their outcomes to `report`.
-async fn send(
+/// Sends lines and adds their outcomes to `report`. `begun` is when the import began: its duration
+/// counts from there.
+///
+/// # Errors
+/// [`ImportError::Send`], with the report about what was sent before the error.
+pub async fn send(
     options: SendOptions,
     lines: impl Stream<Item = io::Result<CommandLine>> + Send + Unpin,
     lines_total: Option<u64>,
@@ -171,7 +174,10 @@ async fn send(
 }
 
 /// Completes the lists of a report, whether or not everything could be sent.
-fn finished(outcome: Result<Report, ImportError>) -> Result<Report, ImportError> {
+///
+/// # Errors
+/// That of `outcome`; [`ImportError::File`] if not all listed rows could be written to their file.
+pub fn finished(outcome: Result<Report, ImportError>) -> Result<Report, ImportError> {
     match outcome {
         Ok(mut report) => {
             report.finish()?;

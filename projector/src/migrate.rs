@@ -26,8 +26,8 @@ fn migrator() -> Migrator {
         let sql = sql.into_sql_str();
         Migration::new(number, name.into(), MigrationType::Simple, sql, false)
     };
-    let runtime = include_str!("../../migrations/0001_projection_runtime.sql");
-    let identity = include_str!("../../migrations/0002_log_identity.sql");
+    let runtime = include_str!("../migrations/0001_projection_runtime.sql");
+    let identity = include_str!("../migrations/0002_log_identity.sql");
     let mut migrator = Migrator::with_migrations(vec![
         migration(1, "projection runtime", runtime),
         migration(2, "log identity", identity),

@@ -1,7 +1,7 @@
 //! Writes invented orders in the form of the public Olist data:
 //! `cargo run -p tests --example generate_olist -- FOLDER [ORDERS [SEED]] [--unreadable]`.
 //!
-//! Without numbers, makes the sample that is built into the program: give `import/sample` as the
+//! Without numbers, makes the sample that is built into the program: give `olist/sample` as the
 //! folder.
 
 use std::path::Path;

@@ -9,5 +9,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run(lending::registry(), lending::projections())
+    host::app("lending")
+        .registry(lending::registry())
+        .projections(lending::projections())
+        .run()
 }

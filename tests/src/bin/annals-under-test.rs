@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run(tests::harness::stack::shop(), projections::all())
+    cli::app().run()
 }

@@ -17,12 +17,12 @@ fn a_seed_gives_the_same_bytes_and_another_seed_others() {
 
 #[test]
 fn the_committed_sample_is_what_the_generator_makes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../import/sample");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../olist/sample");
     for (name, content) in data_set(SAMPLE_SEED, SAMPLE_ORDERS, Dirt::Real).files() {
         let committed = std::fs::read(folder.join(name)).unwrap();
         assert!(
             committed == content,
-            "{name} differs: cargo run -p tests --example generate_olist -- import/sample"
+            "{name} differs: cargo run -p tests --example generate_olist -- olist/sample"
         );
     }
 }

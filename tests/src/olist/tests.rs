@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use domain::{Customer, Order, Payment};
 use import::Listing;
-use import::olist::load::{Contents, load};
-use import::olist::plan::Plan;
 use kernel::{Context, Decider, Message, Rejection, StreamName, TenantId};
+use olist::load::{Contents, load};
+use olist::plan::Plan;
 use sqlx::postgres::PgPoolCopyExt;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 

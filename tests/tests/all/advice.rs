@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cli::Domain;
-use kernel::registry::Registry;
 use regex::Regex;
 
 /// The advice in messages: the command as the source spells it, and the test that follows the
@@ -72,7 +70,9 @@ const FOLLOWED: [(&str, &str); 13] = [
 
 /// Advised commands that no test has to follow: they start something that goes on, or repeat what
 /// the user has just done.
-const UNDERSTOOD: [&str; 3] = [
+const UNDERSTOOD: [&str; 4] = [
+    // `cli::runs::the_demo_shows_what_it_promises` starts this command.
+    "annals demo",
     // `cli::runs` starts this command in every test.
     "annals dev",
     "annals simulate --seed {seed}",
@@ -122,7 +122,7 @@ struct Named {
 
 /// All subcommands, to tell a command from a sentence about the program.
 fn subcommands() -> Vec<String> {
-    let command = cli::command_line(&domain());
+    let command = ::cli::app().command_line();
     let names = command
         .get_subcommands()
         .map(|sub| sub.get_name().to_owned());
@@ -153,10 +153,6 @@ fn named_in(text: &str, subcommands: &[String]) -> Vec<Named> {
         });
     }
     named
-}
-
-fn domain() -> Domain {
-    Domain::new(Registry::new(), projections::all())
 }
 
 /// The command with a value for each placeholder of a message.
@@ -199,7 +195,7 @@ fn words(command: &str) -> Vec<String> {
 
 /// Why the program does not understand a command; `None` if it does.
 fn misunderstood(command: &str) -> Option<String> {
-    let line = cli::command_line(&domain());
+    let line = ::cli::app().command_line();
     match line.try_get_matches_from(words(&filled(command))) {
         Ok(_) => None,
         Err(error) => {
@@ -311,7 +307,7 @@ fn every_command_that_a_message_names_is_followed_by_a_test() {
 
 /// Whether a text only mentions a command: required arguments are missing.
 fn misunderstood_without_arguments(command: &str) -> bool {
-    let line = cli::command_line(&domain());
+    let line = ::cli::app().command_line();
     let lacks = line.try_get_matches_from(words(&filled(command))).is_err();
     lacks && !command.contains("--")
 }
@@ -324,7 +320,8 @@ fn is_in_help(path: &str, command: &str) -> bool {
         "annals log dump",
         "annals check-history",
     ];
-    path.starts_with("cli/src/") && is_explained.contains(&command)
+    (path.starts_with("cli/src/") || path.starts_with("host/src/"))
+        && is_explained.contains(&command)
 }
 
 #[test]
@@ -385,7 +382,7 @@ fn the_unit_of_systemd_starts_the_program_as_it_is_started() {
         .filter_map(|line| line.strip_prefix("Environment="))
     {
         let name = variable.split_once('=').unwrap().0;
-        let is_setting = cli::settings::CATALOGUE
+        let is_setting = host::settings::CATALOGUE
             .iter()
             .any(|setting| setting.variable() == name);
         assert!(is_setting, "{name}");

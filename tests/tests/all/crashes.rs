@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::olist::load::{Contents, load};
+use ::olist::plan::Plan;
 use client::{BatchClient, CommandLine, SendOptions};
 use import::Listing;
-use import::olist::load::{Contents, load};
-use import::olist::plan::Plan;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use sqlx::PgPool;

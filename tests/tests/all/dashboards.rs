@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cli::node::metrics::catalogue::{CATALOGUE, Kind};
+use host::node::metrics::catalogue::{CATALOGUE, Kind};
 use regex::Regex;
 use serde_json::Value;
 

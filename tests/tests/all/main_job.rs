@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ::olist::load::{Contents, load};
+use ::olist::plan::Plan;
 use import::Listing;
-use import::olist::load::{Contents, load};
-use import::olist::plan::Plan;
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
 use tests::harness::stack::{Stack, read_models};

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cli::node::metrics::catalogue::CATALOGUE;
+use host::node::metrics::catalogue::CATALOGUE;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::harness::logs::{self, Kind};

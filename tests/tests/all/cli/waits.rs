@@ -9,12 +9,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 /// notice.
 #[test]
 fn the_client_library_waits_through_the_programs_functions() {
-    let before = cli::waits::count();
+    let before = host::waits::count();
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", "127.0.0.1:1")
         .create()
         .unwrap();
     // No broker listens there, so the client waits until its timeout.
     let _ = consumer.fetch_metadata(None, Duration::from_millis(50));
-    assert!(cli::waits::count() > before);
+    assert!(host::waits::count() > before);
 }

@@ -1,0 +1,55 @@
+//! Annals for a domain of your own.
+//!
+//! You write rules ([`Decider`], [`messages!`], [`rejections!`]) and read models ([`read_model`]);
+//! [`app`] makes a program of them that takes commands over HTTP, keeps their events chained in a
+//! log (a file, or Kafka) and fills the read models in Postgres. `annals new mybank` writes a
+//! project to begin with, and `docs/your-domain.md` explains it.
+//!
+//! Invariant: this crate is all that a program needs of Annals, and everything here is meant for
+//! programs. Deliberately absent: code; it only names what other crates do.
+//!
+//! ```no_run
+//! # use annals::registry::Registry;
+//! # fn main() -> std::process::ExitCode {
+//! annals::app("mybank")
+//!     .version(env!("CARGO_PKG_VERSION"))
+//!     .registry(Registry::new()) // .with::<Account>()
+//!     .projections(vec![]) // the read models
+//!     .run()
+//! # }
+//! ```
+
+#![doc = concat!("\n\nFeatures: `mimalloc` and `steady-waits` (on by default), `fetch-postgres`, ",
+                 "`cqrs-es`, `testing`.")]
+
+/// The Rust client of the HTTP doors, for tests and for other programs.
+pub use client;
+pub use host::{App, Domain, Subcommand, app};
+#[cfg(feature = "cqrs-es")]
+pub use kernel::cqrs;
+#[cfg(feature = "testing")]
+pub use kernel::testing;
+pub use kernel::{
+    Actor, ActorKind, Category, CausationId, CommandId, Context, CorrelationId, Decider, Message,
+    MessageType, NameError, Payload, Rejection, RejectionType, ShapeError, StreamName, TenantId,
+    Timestamp, TimestampError, TypeName, decode_json, deserialize_text, messages, registry,
+    rejections, schemars, serde, serde_json,
+};
+
+/// Read models: tables declared once, and what events contribute to their rows.
+pub mod read_model {
+    pub use projector::{
+        Changes, ColumnType, Empty, Entry, Envelope, KeyColumn, Merge, Model, ModelColumn, Null,
+        ProjectError, Projection, Row, Rules, Shown, Source, Sum, Table, Takes, Value, ValueColumn,
+        View, add, computed, count_of, key, latest, max, min, set, sum_of, tally,
+    };
+}
+
+/// What a [`Subcommand`] of your own program needs.
+pub mod command {
+    pub use host::args::{Server, Serving};
+    pub use host::exit::{Exit, Failure};
+    pub use host::logging::Voice;
+    pub use host::settings::{Flags, OutputFormat, Settings};
+    pub use host::{output, talk};
+}

@@ -1,0 +1,76 @@
+//! The commands of the binary, one file each: what they do between arguments and exit code.
+//!
+//! Deliberately absent: how they are typed (`args`).
+
+mod accepted;
+mod check;
+mod config;
+pub mod dev;
+pub mod import;
+mod import_report;
+mod known;
+pub mod log;
+mod manual;
+mod migrate;
+pub mod projections;
+pub mod raw;
+mod request;
+pub mod schema;
+pub mod send;
+mod serve;
+pub mod stream;
+pub mod verify_cluster;
+
+use crate::Domain;
+use crate::args::Command;
+use crate::exit::{Exit, Failure};
+use crate::logging::Voice;
+use crate::settings::Settings;
+
+/// How much a command logs unless the user asks for more or less.
+#[must_use]
+pub fn voice(command: &Command) -> Voice {
+    match command {
+        Command::Serve(_) => Voice::Server,
+        // The trial cuts its own connections, and the clients would log that.
+        Command::VerifyCluster(_) => Voice::Faults,
+        _ => Voice::Quiet,
+    }
+}
+
+/// Whether the files that a command makes are private to its user. Schemas and manuals are for
+/// everyone.
+#[must_use]
+pub fn keeps_private(command: &Command) -> bool {
+    !matches!(command, Command::Schema(_) | Command::Man { .. })
+}
+
+/// Runs one command of the program whose command line is `line`.
+///
+/// # Errors
+/// [`Failure`], with what to tell the person.
+pub async fn run(
+    domain: &Domain,
+    settings: Settings,
+    line: clap::Command,
+    command: Command,
+) -> Result<Exit, Failure> {
+    match command {
+        Command::Dev(_) => dev::run(domain, &settings).await,
+        Command::Serve(_) => serve::run(domain, &settings).await,
+        Command::Import(import) => import::run(&settings, import).await,
+        Command::Send(args) => send::run(&settings, args).await,
+        Command::Events(args) => stream::events(&settings, &args).await,
+        Command::State(args) => stream::state(&settings, &args).await,
+        Command::Log(command) => log::run(&domain.registry, &settings, command).await,
+        Command::Projections(command) => projections::run(domain, &settings, command).await,
+        Command::Migrate => migrate::run(&settings).await,
+        Command::Check(_) => check::run(domain, &settings).await,
+        Command::VerifyCluster(args) => verify_cluster::run(&settings, &args).await,
+        Command::Config(args) => config::run(&settings, &args),
+        Command::Schema(args) => schema::run(domain, &args),
+        Command::ExitCodes => manual::exit_codes(&settings),
+        Command::Completions { shell } => manual::completions(line, shell),
+        Command::Man { folder } => manual::pages(line, &folder),
+    }
+}
