@@ -15,6 +15,8 @@ mod message;
 mod name;
 pub mod registry;
 mod rejection;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod text;
 mod timestamp;
 
@@ -26,7 +28,7 @@ pub use message::{Message, MessageType, Payload, ShapeError, decode_json};
 pub use name::{
     Category, CausationId, CommandId, CorrelationId, NameError, StreamName, TenantId, TypeName,
 };
-pub use rejection::{RecordedRejection, Rejection, RejectionType, facts_of};
+pub use rejection::{RecordedRejection, Rejection, RejectionType};
 pub use text::deserialize_text;
 pub use timestamp::{Timestamp, TimestampError};
 

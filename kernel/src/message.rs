@@ -3,6 +3,7 @@
 //! Invariant: errors of shape (types, sizes, unknown fields) are found here, each with a JSON
 //! pointer (RFC 6901) to its place. Deliberately absent: business rules.
 
+mod declare;
 mod strict;
 
 use schemars::{Schema, SchemaGenerator};
@@ -138,87 +139,6 @@ fn pointer_of(path: &serde_path_to_error::Path) -> String {
         }
     }
     pointer
-}
-
-/// Declares a [`Message`] set: an enum whose variants wrap the payload types of the same names.
-///
-/// Each payload type derives `Serialize`, `Deserialize` (with `deny_unknown_fields`) and
-/// `JsonSchema`. A variant's name is its frozen name on the wire; its schema number is 1 unless
-/// given (`OrderPlaced = 2`).
-#[macro_export]
-macro_rules! messages {
-    (
-        $(#[$meta:meta])*
-        $vis:vis enum $set:ident { $($(#[$doc:meta])* $type:ident $(= $schema:literal)?),+ $(,)? }
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, $crate::serde::Serialize, $crate::serde::Deserialize)]
-        #[serde(crate = "kernel::serde")]
-        $vis enum $set { $($(#[$doc])* $type($type)),+ }
-
-        impl $crate::Message for $set {
-            fn type_name(&self) -> $crate::TypeName {
-                match self { $(Self::$type(_) => $crate::TypeName::new_static(stringify!($type))),+ }
-            }
-
-            fn schema(&self) -> u16 {
-                match self { $(Self::$type(_) => $crate::messages!(@schema $($schema)?)),+ }
-            }
-
-            fn current_schema(type_name: &str) -> u16 {
-                match type_name {
-                    $(stringify!($type) => $crate::messages!(@schema $($schema)?),)+
-                    _ => 1,
-                }
-            }
-
-            fn encode(
-                &self,
-            ) -> Result<Box<$crate::serde_json::value::RawValue>, $crate::serde_json::Error> {
-                match self { $(Self::$type(data) => $crate::serde_json::value::to_raw_value(data)),+ }
-            }
-
-            fn decode(name: &str, schema: u16, data: &str) -> Result<Self, $crate::ShapeError> {
-                match (name, schema) {
-                    $((stringify!($type), $crate::messages!(@schema $($schema)?)) =>
-                        $crate::decode_json(data).map(Self::$type),)+
-                    $((stringify!($type), _) => Err($crate::ShapeError::UnknownSchema {
-                        name: name.to_owned(),
-                        schema,
-                    }),)+
-                    _ => Err($crate::ShapeError::UnknownType { name: name.to_owned() }),
-                }
-            }
-
-            fn types(generator: &mut $crate::schemars::SchemaGenerator) -> Vec<$crate::MessageType> {
-                vec![$($crate::MessageType {
-                    name: stringify!($type),
-                    schema_version: $crate::messages!(@schema $($schema)?),
-                    schema: generator.subschema_for::<$type>(),
-                }),+]
-            }
-        }
-
-        $(impl From<$type> for $set {
-            fn from(data: $type) -> Self {
-                Self::$type(data)
-            }
-        }
-
-        impl $crate::Payload<$set> for $type {
-            const NAME: &'static str = stringify!($type);
-
-            fn of(message: &$set) -> Option<&Self> {
-                match message {
-                    $set::$type(data) => Some(data),
-                    #[allow(unreachable_patterns, reason = "a set may have one type")]
-                    _ => None,
-                }
-            }
-        })+
-    };
-    (@schema) => { 1 };
-    (@schema $schema:literal) => { $schema };
 }
 
 #[cfg(test)]

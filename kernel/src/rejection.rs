@@ -52,16 +52,6 @@ pub struct RecordedRejection {
     pub facts: Map<String, Value>,
 }
 
-/// The fields of a serialisable rejection as facts; empty if it does not serialise to an object.
-///
-/// Meant for enums with `#[serde(untagged)]`.
-pub fn facts_of<T: Serialize>(rejection: &T) -> Map<String, Value> {
-    match serde_json::to_value(rejection) {
-        Ok(Value::Object(facts)) => facts,
-        Ok(_) | Err(_) => Map::new(),
-    }
-}
-
 /// Declares a set of [`Rejection`]s: an enum whose variants have facts as fields, each with its
 /// frozen code and its sentence for people, which may name facts in braces.
 ///
@@ -101,8 +91,7 @@ macro_rules! rejections {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, $crate::serde::Serialize)]
-        #[serde(crate = "kernel::serde", untagged)]
+        #[derive(Clone, Debug, PartialEq)]
         $vis enum $set {
             $(
                 $(#[doc = $about])+
@@ -129,7 +118,17 @@ macro_rules! rejections {
             }
 
             fn facts(&self) -> $crate::serde_json::Map<String, $crate::serde_json::Value> {
-                $crate::facts_of(self)
+                #[allow(unused_mut, reason = "some rules have no facts")]
+                let mut facts = $crate::serde_json::Map::new();
+                match self {
+                    $(Self::$variant $({ $($fact),+ })? => {
+                        $($(
+                            let fact = $crate::serde_json::to_value($fact).unwrap_or_default();
+                            facts.insert(stringify!($fact).to_owned(), fact);
+                        )+)?
+                    })+
+                }
+                facts
             }
 
             fn types(

@@ -10,7 +10,7 @@ use super::{AddressCorrected, CustomerRegistered, Event};
 use crate::vocabulary::{City, Dated, PostcodePrefix, StateName};
 
 /// The state of a customer after the events so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CustomerState")]
 pub struct State {
     /// When they were registered, and with which facts.

@@ -17,53 +17,71 @@ pub const LINE_MAX: i64 = 2_147_483_647;
 messages! {
     /// The commands of an order.
     pub enum Command {
-        /// Orders goods.
-        PlaceOrder,
+        /// Orders goods from sellers.
+        #[schemars(extend("examples" = [{
+            "customer": "ana-souza",
+            "items": [
+                {"line": 1, "product": "desk-lamp",
+                 "seller": "casa-da-luz",
+                 "price": {"amount_minor": 5890, "currency": "BRL"},
+                 "freight": {"amount_minor": 1329, "currency": "BRL"}},
+                {"line": 2, "product": "office-chair",
+                 "seller": "moveis-silva",
+                 "price": {"amount_minor": 23990, "currency": "BRL"},
+                 "freight": {"amount_minor": 1993, "currency": "BRL"}}
+            ],
+            "estimated_delivery": "2030-06-29T00:00:00Z"
+        }]))]
+        PlaceOrder {
+            /// The customer who orders.
+            customer: CustomerId,
+            /// The ordered items, at most 200.
+            #[serde(deserialize_with = "list::<_, _, ITEMS_MAX>")]
+            #[schemars(length(max = ITEMS_MAX))]
+            items: Vec<Item>,
+            /// When the order should be delivered.
+            estimated_delivery: Timestamp,
+        },
         /// Approves the order: it will be paid for.
-        ApproveOrder,
+        ApproveOrder {},
         /// Records that the goods are being gathered.
-        StartProcessing,
+        StartProcessing {},
         /// Records that the invoice is written.
-        InvoiceOrder,
+        InvoiceOrder {},
         /// Hands the goods to the carrier.
-        ShipOrder,
+        ShipOrder {},
         /// Hands the goods to the customer.
-        DeliverOrder,
+        DeliverOrder {},
         /// Cancels the order.
-        CancelOrder,
+        #[schemars(extend("examples" = [{"reason": "ordered twice"}]))]
+        CancelOrder {
+            /// The reason.
+            reason: Reason,
+        },
         /// Records that the goods are not available.
-        MarkUnavailable,
-        /// Records the customer's review.
-        ReviewOrder,
+        MarkUnavailable {},
+        /// Records the customer's review of the order.
+        #[schemars(extend("examples" = [{
+            "review": "review-1",
+            "score": 5,
+            "title": "Recommended",
+            "comment": "It came before the promised day."
+        }]))]
+        ReviewOrder {
+            /// The review's id, taken once per order.
+            review: ReviewId,
+            /// From 1 (bad) to 5 (good).
+            #[serde(deserialize_with = "integer::<_, _, 1, 5>")]
+            #[schemars(range(min = 1, max = 5))]
+            score: u8,
+            /// The review's title, if any.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            title: Option<ReviewTitle>,
+            /// The review's text, if any.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            comment: Option<ReviewComment>,
+        },
     }
-}
-
-/// Orders goods from sellers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{
-    "customer": "ana-souza",
-    "items": [
-        {"line": 1, "product": "desk-lamp",
-         "seller": "casa-da-luz",
-         "price": {"amount_minor": 5890, "currency": "BRL"},
-         "freight": {"amount_minor": 1329, "currency": "BRL"}},
-        {"line": 2, "product": "office-chair",
-         "seller": "moveis-silva",
-         "price": {"amount_minor": 23990, "currency": "BRL"},
-         "freight": {"amount_minor": 1993, "currency": "BRL"}}
-    ],
-    "estimated_delivery": "2030-06-29T00:00:00Z"
-}]))]
-pub struct PlaceOrder {
-    /// The customer who orders.
-    pub customer: CustomerId,
-    /// The ordered items, at most 200.
-    #[serde(deserialize_with = "list::<_, _, ITEMS_MAX>")]
-    #[schemars(length(max = ITEMS_MAX))]
-    pub items: Vec<Item>,
-    /// When the order should be delivered.
-    pub estimated_delivery: Timestamp,
 }
 
 /// One item of an order.
@@ -82,67 +100,4 @@ pub struct Item {
     pub price: Money,
     /// What the delivery of the item costs.
     pub freight: Money,
-}
-
-/// Approves the order: it will be paid for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApproveOrder {}
-
-/// Records that the goods are being gathered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StartProcessing {}
-
-/// Records that the invoice is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct InvoiceOrder {}
-
-/// Hands the goods to the carrier.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ShipOrder {}
-
-/// Hands the goods to the customer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DeliverOrder {}
-
-/// Cancels the order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{"reason": "ordered twice"}]))]
-pub struct CancelOrder {
-    /// The reason.
-    pub reason: Reason,
-}
-
-/// Records that the goods are not available.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MarkUnavailable {}
-
-/// Records the customer's review of the order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{
-    "review": "review-1",
-    "score": 5,
-    "title": "Recommended",
-    "comment": "It came before the promised day."
-}]))]
-pub struct ReviewOrder {
-    /// The review's id, taken once per order.
-    pub review: ReviewId,
-    /// From 1 (bad) to 5 (good).
-    #[serde(deserialize_with = "integer::<_, _, 1, 5>")]
-    #[schemars(range(min = 1, max = 5))]
-    pub score: u8,
-    /// The review's title, if any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub title: Option<ReviewTitle>,
-    /// The review's text, if any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub comment: Option<ReviewComment>,
 }

@@ -13,7 +13,7 @@ use super::{Event, OrderCanceled, OrderPlaced, OrderReviewed, Rejection};
 use crate::vocabulary::{Dated, ReviewId};
 
 /// The state of an order after the events so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "OrderState")]
 pub struct State {
     /// When it was placed, and with which facts.

@@ -11,44 +11,34 @@ use crate::vocabulary::{AMOUNT_MINOR_MAX, AMOUNT_MINOR_MIN, Money, OrderId, inte
 messages! {
     /// The commands of a payment.
     pub enum Command {
-        /// Takes the money.
-        CapturePayment,
-        /// Gives money back.
-        RefundPayment,
+        /// Takes money for an order.
+        #[schemars(extend("examples" = [{
+            "order": "1",
+            "method": "credit_card",
+            "instalments": 3,
+            "amount": {"amount_minor": 33202, "currency": "BRL"}
+        }]))]
+        CapturePayment {
+            /// The order that is paid for.
+            order: OrderId,
+            /// The payment method.
+            method: Method,
+            /// The number of instalments; 0 if the method has none.
+            #[serde(deserialize_with = "integer::<_, _, AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX>")]
+            #[schemars(range(min = AMOUNT_MINOR_MIN, max = AMOUNT_MINOR_MAX))]
+            instalments: i64,
+            /// How much is taken.
+            amount: Money,
+        },
+        /// Gives back all or a part of what was captured.
+        #[schemars(extend("examples" = [{
+            "amount": {"amount_minor": 25983, "currency": "BRL"}
+        }]))]
+        RefundPayment {
+            /// How much is given back.
+            amount: Money,
+        },
     }
-}
-
-/// Takes money for an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{
-    "order": "1",
-    "method": "credit_card",
-    "instalments": 3,
-    "amount": {"amount_minor": 33202, "currency": "BRL"}
-}]))]
-pub struct CapturePayment {
-    /// The order that is paid for.
-    pub order: OrderId,
-    /// The payment method.
-    pub method: Method,
-    /// The number of instalments; 0 if the method has none.
-    #[serde(deserialize_with = "integer::<_, _, AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX>")]
-    #[schemars(range(min = AMOUNT_MINOR_MIN, max = AMOUNT_MINOR_MAX))]
-    pub instalments: i64,
-    /// How much is taken.
-    pub amount: Money,
-}
-
-/// Gives back all or a part of what was captured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{
-    "amount": {"amount_minor": 25983, "currency": "BRL"}
-}]))]
-pub struct RefundPayment {
-    /// How much is given back.
-    pub amount: Money,
 }
 
 /// How people pay.

@@ -10,7 +10,7 @@ use super::{Event, PaymentCaptured};
 use crate::vocabulary::Dated;
 
 /// The state of a payment after the events so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "PaymentState")]
 pub struct State {
     /// When it was captured, and with which facts.

@@ -203,7 +203,6 @@ pub(super) mod reading_room {
 
 /// A door that one actor at a time can open.
 pub(super) mod door {
-    use crate as kernel;
     use crate::{Context, Decider, Rejection, Timestamp, messages};
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
