@@ -5,6 +5,7 @@
 //! log (a file, or Kafka) and fills the read models in Postgres. `annals new mybank` writes a
 //! project to begin with, and `docs/your-domain.md` explains it.
 //!
+//! Features: `mimalloc` and `steady-waits` (on by default), `fetch-postgres`, `cqrs-es`, `testing`.
 //! Invariant: this crate is all that a program needs of Annals, and everything here is meant for
 //! programs. Deliberately absent: code; it only names what other crates do.
 //!
@@ -19,16 +20,17 @@
 //! # }
 //! ```
 
-#![doc = concat!("\n\nFeatures: `mimalloc` and `steady-waits` (on by default), `fetch-postgres`, ",
-                 "`cqrs-es`, `testing`.")]
-
 /// The Rust client of the HTTP doors, for tests and for other programs.
 pub use client;
 pub use host::{App, Domain, Subcommand, app};
 #[cfg(feature = "cqrs-es")]
 pub use kernel::cqrs;
+/// For tests: given, when, then for rules, and a program that runs for a test.
 #[cfg(feature = "testing")]
-pub use kernel::testing;
+pub mod testing {
+    pub use host::testing::Running;
+    pub use kernel::testing::{Given, Time, When, given, given_nothing};
+}
 pub use kernel::{
     Actor, ActorKind, Category, CausationId, CommandId, Context, CorrelationId, Decider, Message,
     MessageType, NameError, Payload, Rejection, RejectionType, ShapeError, StreamName, TenantId,

@@ -11,6 +11,7 @@
 mod check_history;
 mod demo;
 mod import_olist;
+mod new;
 mod simulate;
 
 use domain::{Customer, Order, Payment};
@@ -32,6 +33,7 @@ pub fn app() -> App {
         .projections(projections::all())
         .example("order-1", "ApproveOrder", "{}")
         .command::<demo::Demo>()
+        .command::<new::New>()
         .command::<import_olist::Olist>()
         .command::<check_history::CheckHistory>()
         .command::<simulate::Simulate>()

@@ -21,6 +21,17 @@ pub struct Query {
     pub min_position: Option<PositionToken>,
 }
 
+impl Query {
+    /// A query that sees everything up to a position, such as that of a command's answer.
+    #[must_use]
+    pub fn from_position(position: &PositionToken) -> Self {
+        Self {
+            min_position: Some(position.clone()),
+            ..Self::default()
+        }
+    }
+}
+
 /// An answer of a read model.
 #[derive(Clone, Debug)]
 pub struct Read<T> {

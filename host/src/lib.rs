@@ -21,6 +21,8 @@ pub mod progress;
 pub mod settings;
 pub mod signals;
 mod stderr;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(all(feature = "steady-waits", target_os = "linux", target_env = "gnu"))]
 pub mod waits;
 

@@ -65,13 +65,13 @@ impl Time for &str {
 ///     .when(OpenDoor {})
 ///     .then_refused(Rejection::IsOpen);
 /// ```
-#[must_use = "a history alone tests nothing; go on with `when`"]
 pub struct Given<D: Decider> {
     state: D::State,
     clock: Timestamp,
 }
 
 /// A stream in which nothing has happened, at the beginning of 2024.
+#[must_use = "a history alone tests nothing; go on with `when`"]
 pub fn given_nothing<D: Decider>() -> Given<D> {
     Given {
         state: D::State::default(),
@@ -80,12 +80,14 @@ pub fn given_nothing<D: Decider>() -> Given<D> {
 }
 
 /// A stream in which these events have happened, at the beginning of 2024.
+#[must_use = "a history alone tests nothing; go on with `when`"]
 pub fn given<D: Decider>(events: impl IntoIterator<Item = impl Into<D::Event>>) -> Given<D> {
     given_nothing().happened(events)
 }
 
 impl<D: Decider> Given<D> {
     /// Sets the clock: what follows happens at this time.
+    #[must_use = "a history alone tests nothing; go on with `when`"]
     #[track_caller]
     pub fn at(self, time: impl Time) -> Self {
         let clock = time.time();
@@ -93,6 +95,7 @@ impl<D: Decider> Given<D> {
     }
 
     /// Then these events happened.
+    #[must_use = "a history alone tests nothing; go on with `when`"]
     pub fn happened(mut self, events: impl IntoIterator<Item = impl Into<D::Event>>) -> Self {
         for event in events {
             D::evolve(&mut self.state, &event.into(), self.clock);

@@ -3,68 +3,47 @@
 //! Read it from top to bottom; an aggregate of your own has the same six parts. Deliberately
 //! absent: data about the readers. They would be an aggregate of their own, in another file.
 
-use kernel::{Context, Decider, Timestamp, messages, rejections};
-use schemars::JsonSchema;
+use annals::{Context, Decider, Timestamp, messages, rejections};
 use serde::{Deserialize, Serialize};
 
 // 1. The commands. Names are imperative and frozen: clients send them, and the log keeps them.
 messages! {
     /// The commands of a book.
     pub enum Command {
-        /// Lends it to a reader.
-        LendBook,
-        /// Takes it back.
-        ReturnBook,
+        /// Lends the book to a reader.
+        LendBook {
+            /// The reader's number; never a name, for the log is kept for ever.
+            reader: u32,
+            /// When it must be back.
+            due: Timestamp,
+        },
+        /// Takes the book back.
+        ReturnBook {},
     }
 }
-
-/// Lends the book to a reader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LendBook {
-    /// The reader's number; never a name, for the log is kept for ever.
-    pub reader: u32,
-    /// When it must be back.
-    pub due: Timestamp,
-}
-
-/// Takes the book back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReturnBook {}
 
 // 2. The events. Their names are in the past tense. An event holds the facts that a read model will
 // need later, even if the state holds them too: they cannot be added to old events.
 messages! {
     /// The events of a book.
     pub enum Event {
-        /// It was lent.
-        BookLent,
-        /// It came back.
-        BookReturned,
+        /// The book was lent to a reader.
+        BookLent {
+            /// The reader's number.
+            reader: u32,
+            /// When it must be back.
+            due: Timestamp,
+        },
+        /// The book came back.
+        BookReturned {
+            /// The number of the reader who had it.
+            reader: u32,
+            /// When it had been lent.
+            lent_at: Timestamp,
+            /// When it had to be back.
+            due: Timestamp,
+        },
     }
-}
-
-/// The book was lent to a reader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BookLent {
-    /// The reader's number.
-    pub reader: u32,
-    /// When it must be back.
-    pub due: Timestamp,
-}
-
-/// The book came back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BookReturned {
-    /// The number of the reader who had it.
-    pub reader: u32,
-    /// When it had been lent.
-    pub lent_at: Timestamp,
-    /// When it had to be back.
-    pub due: Timestamp,
 }
 
 // 3. Why a command is refused: one variant for each rule, with the facts that explain it.
@@ -94,7 +73,7 @@ rejections! {
 
 // 4. The state: only what the rules below need.
 /// The state of a book after the events so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// When and how it was lent; absent while it is not lent.
     pub loan: Option<(Timestamp, BookLent)>,
@@ -210,7 +189,7 @@ mod tests {
             occurred_at: day(today),
             is_time_given,
             actor: None,
-            tenant: kernel::TenantId::default(),
+            tenant: annals::TenantId::default(),
             command_id: "a-command".parse().unwrap(),
         };
         Book::decide(&state, &command.into(), &context)

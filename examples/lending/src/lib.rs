@@ -10,8 +10,8 @@ pub mod readers;
 
 use std::sync::Arc;
 
-use kernel::registry::Registry;
-use projector::Projection;
+use annals::read_model::Projection;
+use annals::registry::Registry;
 
 pub use book::Book;
 pub use readers::readers;

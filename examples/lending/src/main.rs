@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    host::app("lending")
+    annals::app("lending")
         .registry(lending::registry())
         .projections(lending::projections())
         .run()

@@ -5,7 +5,7 @@
 //! event exactly once, and makes the rows again from the log when the version below is raised.
 //! Deliberately absent: look-ups of other data; the events hold everything that is needed.
 
-use projector::{ColumnType, Rules, Table, Value, View, key, max, tally};
+use annals::read_model::{ColumnType, Rules, Table, Value, View, key, max, tally};
 
 use crate::book::{Book, BookLent, BookReturned};
 

@@ -9,9 +9,12 @@
 /// A variant's name is its frozen name on the wire and the name of the struct that is made of it; the
 /// struct derives `Clone`, `Debug`, `PartialEq`, `Serialize`, `Deserialize` (with
 /// `deny_unknown_fields`) and `JsonSchema`. Doc comments become the descriptions in the schemas, and
-/// attributes of variants and fields become those of the struct. The schema number is 1 unless given
-/// (`OrderPlaced { … } = 2`). A variant without braces names a struct that stands elsewhere and
-/// derives the same.
+/// attributes of variants and fields become those of the struct. A variant without braces names a
+/// struct that stands elsewhere and derives the same.
+///
+/// The schema number is 1 unless given. When a shape changes, its number is raised, and the old shape
+/// stays as a type of its own, from which the new one is made (an upcaster):
+/// `DoorOpened { … } = 2 from [1: DoorOpenedV1]`, with `impl From<DoorOpenedV1> for DoorOpened`.
 ///
 /// The crate that declares messages depends on `serde` and `schemars`, whose derives are used.
 ///
@@ -41,7 +44,8 @@ macro_rules! messages {
         $vis:vis enum $set:ident {
             $(
                 $(#[$about:meta])*
-                $type:ident $({ $($fields:tt)* })? $(= $schema:literal)?
+                $type:ident $({ $($fields:tt)* })?
+                $(= $schema:literal $(from [$($old:literal : $old_type:ty),+ $(,)?])?)?
             ),+ $(,)?
         }
     ) => {
@@ -81,7 +85,9 @@ macro_rules! messages {
             fn decode(name: &str, schema: u16, data: &str) -> Result<Self, $crate::ShapeError> {
                 match (name, schema) {
                     $((stringify!($type), $crate::messages!(@schema $($schema)?)) =>
-                        $crate::decode_json(data).map(Self::$type),)+
+                        $crate::decode_json(data).map(Self::$type),
+                    $($($((stringify!($type), $old) => $crate::decode_json::<$old_type>(data)
+                        .map(|old| Self::$type($type::from(old))),)+)?)?)+
                     $((stringify!($type), _) => Err($crate::ShapeError::UnknownSchema {
                         name: name.to_owned(),
                         schema,
@@ -174,4 +180,93 @@ macro_rules! messages {
     };
     (@schema) => { 1 };
     (@schema $schema:literal) => { $schema };
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use crate::{Message as _, ShapeError};
+
+    messages! {
+        enum Event {
+            /// It was opened.
+            DoorOpened {
+                /// How far.
+                degrees: u16,
+                /// By whom, if that was noticed.
+                by: Option<u32>,
+            } = 3 from [1: DoorOpenedV1, 2: DoorOpenedV2],
+            /// It was closed.
+            DoorClosed {},
+        }
+    }
+
+    /// At first a door was open or not.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct DoorOpenedV1 {}
+
+    /// Then it was noticed how far.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct DoorOpenedV2 {
+        degrees: u16,
+    }
+
+    impl From<DoorOpenedV1> for DoorOpened {
+        fn from(_: DoorOpenedV1) -> Self {
+            Self {
+                degrees: 90,
+                by: None,
+            }
+        }
+    }
+
+    impl From<DoorOpenedV2> for DoorOpened {
+        fn from(old: DoorOpenedV2) -> Self {
+            Self {
+                degrees: old.degrees,
+                by: None,
+            }
+        }
+    }
+
+    #[test]
+    fn an_old_shape_is_read_as_the_present_one() {
+        let opened = |degrees, by| Event::from(DoorOpened { degrees, by });
+        for (schema, data, read) in [
+            (1, "{}", opened(90, None)),
+            (2, r#"{"degrees":45}"#, opened(45, None)),
+            (3, r#"{"degrees":45,"by":7}"#, opened(45, Some(7))),
+        ] {
+            assert_eq!(
+                Event::decode("DoorOpened", schema, data),
+                Ok(read),
+                "{schema}"
+            );
+        }
+        assert_eq!(opened(1, None).schema(), 3);
+        assert_eq!(Event::current_schema("DoorOpened"), 3);
+    }
+
+    #[test]
+    fn a_shape_that_is_not_listed_is_not_read() {
+        let name = "DoorOpened".to_owned();
+        let unknown = ShapeError::UnknownSchema { name, schema: 4 };
+        assert_eq!(Event::decode("DoorOpened", 4, "{}"), Err(unknown));
+        assert!(Event::decode("DoorOpened", 2, "{}").is_err());
+        assert!(Event::decode("DoorClosed", 2, "{}").is_err());
+    }
+
+    #[test]
+    fn a_set_is_written_as_serde_writes_an_enum() {
+        let opened = Event::from(DoorOpened {
+            degrees: 1,
+            by: Some(2),
+        });
+        let text = r#"{"DoorOpened":{"degrees":1,"by":2}}"#;
+        assert_eq!(serde_json::to_string(&opened).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Event>(text).unwrap(), opened);
+    }
 }

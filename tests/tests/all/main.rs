@@ -41,6 +41,7 @@ mod readme;
 mod security;
 mod tidy;
 mod turns;
+mod tutorial;
 mod verify_cluster;
 mod walks;
 mod write_side;

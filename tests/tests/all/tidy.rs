@@ -73,8 +73,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "simulator",
         ],
     ),
-    // An example of a foreign domain with its own program: it does not know ours.
-    ("lending", &["host", "kernel", "projector"]),
+    // Foreign domains with programs of their own: they do not know ours.
+    ("bank", &["annals"]),
+    ("cqrs", &["annals"]),
+    ("lending", &["annals"]),
     (
         "tests",
         &[
@@ -499,6 +501,8 @@ fn these_checks_notice_what_they_are_for() {
         ("checker", "engine"),
         ("engine", "host"),
         ("host", "domain"),
+        ("bank", "domain"),
+        ("bank", "host"),
         ("lending", "domain"),
         ("cli", "tests"),
         ("newcomer", "kernel"),

@@ -1,0 +1,50 @@
+//! The read model `balances`: what each account holds.
+//!
+//! A table is declared once, with a rule for each column that says how contributions are combined;
+//! each event contributes to rows. The runtime applies each event exactly once. Raise the version
+//! with every change of this file, and run the program with `projections rebuild balances`: the rows
+//! are made again from the log.
+
+use annals::read_model::ColumnType::{Bigint, Text, Timestamptz};
+use annals::read_model::{Rules, Table, Value, View, add, key, max, set, tally};
+
+use crate::account::{Account, AccountOpened, MoneyDeposited, MoneyWithdrawn};
+
+// Shown under `/v1/read/balances`, and as `read.balances` in SQL.
+const BALANCES: Table = Table {
+    name: "balances",
+    about: "What each account holds.",
+    key: &[key("account", Text, "The account.")],
+    values: &[
+        set("owner", Bigint, "The owner's number."),
+        add("balance", "What the account holds, in cents."),
+        tally("movements", "How often money came in or went out."),
+        max("last_moved_at", Timestamptz, "When that was, last.").nullable(),
+    ],
+    view: View::WHOLE,
+};
+
+/// The rules of `balances`.
+#[must_use]
+pub fn rules() -> Rules {
+    Rules::new("balances", 1, &[BALANCES])
+        .on::<Account, AccountOpened>(|opened, event, changes| {
+            changes
+                .row(&BALANCES, [Value::from(event.stream_id())])
+                .put("owner", opened.owner);
+        })
+        .on::<Account, MoneyDeposited>(|deposited, event, changes| {
+            changes
+                .row(&BALANCES, [Value::from(event.stream_id())])
+                .put("balance", i64::from(deposited.cents))
+                .put("movements", 1_i64)
+                .put("last_moved_at", event.occurred_at());
+        })
+        .on::<Account, MoneyWithdrawn>(|withdrawn, event, changes| {
+            changes
+                .row(&BALANCES, [Value::from(event.stream_id())])
+                .put("balance", -i64::from(withdrawn.cents))
+                .put("movements", 1_i64)
+                .put("last_moved_at", event.occurred_at());
+        })
+}
