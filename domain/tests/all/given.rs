@@ -2,13 +2,10 @@
 
 use std::fmt::Debug;
 
-use cqrs_es::test::{AggregateResultValidator, TestFramework};
 use domain::order::{Item, OrderPlaced, PlaceOrder};
 use domain::vocabulary::{Currency, Money};
-use kernel::cqrs::{Asked, Happened, Rules};
+use kernel::testing::{When, given_nothing};
 use kernel::{Context, Decider, TenantId, Timestamp};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// Noon of a day in June 2018.
 pub fn day(day: u8) -> Timestamp {
@@ -87,10 +84,9 @@ pub fn judge<D>(
     history: &[(D::Event, Timestamp)],
     command: impl Into<D::Command>,
     occurred_at: Timestamp,
-) -> AggregateResultValidator<Rules<D>>
+) -> When<D>
 where
-    D: Decider,
-    D::Event: Serialize + DeserializeOwned + PartialEq + Debug,
+    D: Decider<Event: Debug + PartialEq, Rejection: Debug + PartialEq>,
 {
     judge_in::<D>(history, command, context(occurred_at))
 }
@@ -100,21 +96,13 @@ pub fn judge_in<D>(
     history: &[(D::Event, Timestamp)],
     command: impl Into<D::Command>,
     context: Context,
-) -> AggregateResultValidator<Rules<D>>
+) -> When<D>
 where
-    D: Decider,
-    D::Event: Serialize + DeserializeOwned + PartialEq + Debug,
+    D: Decider<Event: Debug + PartialEq, Rejection: Debug + PartialEq>,
 {
-    let events = history
-        .iter()
-        .map(|(event, occurred_at)| Happened::new(event.clone(), *occurred_at))
-        .collect();
-    TestFramework::<Rules<D>>::with(())
-        .given(events)
-        .when(Asked::new(command, context))
-}
-
-/// The expected events, at the command's time.
-pub fn events<E>(event: impl Into<E>, occurred_at: Timestamp) -> Vec<Happened<E>> {
-    vec![Happened::new(event, occurred_at)]
+    let events = history.iter().cloned();
+    let given = events.fold(given_nothing::<D>(), |given, (event, occurred_at)| {
+        given.at(occurred_at).happened([event])
+    });
+    given.when(command).in_context(context)
 }

@@ -8,7 +8,7 @@ use domain::vocabulary::{AMOUNT_MINOR_MAX, Money};
 use kernel::{Rejection as _, Timestamp};
 use serde_json::json;
 
-use crate::given::{a, by_the_clock, day, dollar, events, judge, judge_in, real};
+use crate::given::{a, by_the_clock, day, dollar, judge, judge_in, real};
 
 fn capture(amount: Money) -> CapturePayment {
     CapturePayment {
@@ -64,7 +64,7 @@ fn captures_a_payment_also_of_nothing_and_without_instalments() {
             instalments,
             ..captured(real(amount))
         };
-        judge::<Payment>(&[], asked, day(1)).then_expect_events(events(happened, day(1)));
+        judge::<Payment>(&[], asked, day(1)).then([happened]);
     }
 }
 
@@ -76,7 +76,7 @@ fn refuses_to_take_less_than_nothing() {
         serde_json::Value::Object(refusal.facts()),
         json!({"amount": {"amount_minor": -1, "currency": "BRL"}})
     );
-    judge::<Payment>(&[], capture(real(-1)), day(1)).then_expect_error(refusal);
+    judge::<Payment>(&[], capture(real(-1)), day(1)).then_refused(refusal);
 }
 
 #[test]
@@ -87,12 +87,12 @@ fn refuses_less_than_no_instalments() {
     };
     let refusal = Rejection::InstalmentsNegative { instalments: -1 };
     assert_eq!(refusal.code(), "payment_instalments_negative");
-    judge::<Payment>(&[], asked, day(1)).then_expect_error(refusal);
+    judge::<Payment>(&[], asked, day(1)).then_refused(refusal);
 }
 
 #[test]
 fn a_capture_as_it_is_adds_nothing_whatever_has_come_since() {
-    judge::<Payment>(&history(), capture(real(1000)), day(1)).then_expect_events(vec![]);
+    judge::<Payment>(&history(), capture(real(1000)), day(1)).then_nothing();
 }
 
 #[test]
@@ -101,18 +101,17 @@ fn refuses_to_capture_twice() {
         captured_at: day(1),
     };
     assert_eq!(refusal.code(), "payment_already_captured");
-    judge::<Payment>(&history(), capture(real(1000)), day(2)).then_expect_error(refusal.clone());
-    judge::<Payment>(&history(), capture(real(999)), day(1)).then_expect_error(refusal.clone());
-    judge::<Payment>(&history(), capture(real(-1)), day(1)).then_expect_error(refusal.clone());
+    judge::<Payment>(&history(), capture(real(1000)), day(2)).then_refused(refusal.clone());
+    judge::<Payment>(&history(), capture(real(999)), day(1)).then_refused(refusal.clone());
+    judge::<Payment>(&history(), capture(real(-1)), day(1)).then_refused(refusal.clone());
     judge_in::<Payment>(&history(), capture(real(1000)), by_the_clock(day(1)))
-        .then_expect_error(refusal);
+        .then_refused(refusal);
 }
 
 #[test]
 fn refunds_up_to_what_is_left() {
     for amount in [0, 1, 500] {
-        judge::<Payment>(&history(), refund(real(amount)), day(4))
-            .then_expect_events(events(refunded(real(amount)), day(4)));
+        judge::<Payment>(&history(), refund(real(amount)), day(4)).then([refunded(real(amount))]);
     }
 }
 
@@ -129,29 +128,28 @@ fn refuses_to_give_back_more_than_is_left() {
         "a refund of 501 minor units of BRL exceeds what is left: 1000 captured, 500 already \
          refunded"
     );
-    judge::<Payment>(&history(), refund(real(501)), day(4)).then_expect_error(refusal);
+    judge::<Payment>(&history(), refund(real(501)), day(4)).then_refused(refusal);
 }
 
 #[test]
 fn every_refund_counts_also_of_the_same_amount_at_the_same_time() {
     for day in [day(2), day(3)] {
-        let again = || events(refunded(real(300)), day);
-        judge::<Payment>(&history(), refund(real(300)), day).then_expect_events(again());
-        judge_in::<Payment>(&history(), refund(real(300)), by_the_clock(day))
-            .then_expect_events(again());
+        let again = || [refunded(real(300))];
+        judge::<Payment>(&history(), refund(real(300)), day).then(again());
+        judge_in::<Payment>(&history(), refund(real(300)), by_the_clock(day)).then(again());
     }
 }
 
 #[test]
 fn refuses_to_refund_what_was_not_captured() {
     assert_eq!(Rejection::NotCaptured.code(), "payment_not_captured");
-    judge::<Payment>(&[], refund(real(1)), day(1)).then_expect_error(Rejection::NotCaptured);
+    judge::<Payment>(&[], refund(real(1)), day(1)).then_refused(Rejection::NotCaptured);
 }
 
 #[test]
 fn refuses_to_refund_less_than_nothing() {
     judge::<Payment>(&history(), refund(real(-1)), day(4))
-        .then_expect_error(Rejection::AmountNegative { amount: real(-1) });
+        .then_refused(Rejection::AmountNegative { amount: real(-1) });
 }
 
 #[test]
@@ -161,5 +159,5 @@ fn refuses_to_refund_in_another_currency() {
         currency: a("USD"),
     };
     assert_eq!(refusal.code(), "payment_currency_differs");
-    judge::<Payment>(&history(), refund(dollar(300)), day(2)).then_expect_error(refusal);
+    judge::<Payment>(&history(), refund(dollar(300)), day(2)).then_refused(refusal);
 }

@@ -9,9 +9,9 @@ use std::process::Command;
 use regex::Regex;
 
 /// Programs of every Debian, even the smallest: their packages are marked essential.
-const ESSENTIAL: [&str; 14] = [
+const ESSENTIAL: [&str; 15] = [
     "bash", "cat", "chroot", "cut", "grep", "head", "id", "sed", "sh", "sleep", "sort", "tail",
-    "true", "umount",
+    "tar", "true", "umount",
 ];
 
 /// Programs that come with a package that `ops/setup` names otherwise.
@@ -38,7 +38,13 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// The programs that Rust code starts by a literal name.
 fn started() -> BTreeSet<String> {
     let pattern = Regex::new(r#"Command::new\("([^"/]+)"\)"#).unwrap();
-    let folders = ["cli/src", "tests/src", "tests/tests", "examples/lending"];
+    let folders = [
+        "cli/src",
+        "host/src",
+        "tests/src",
+        "tests/tests",
+        "examples",
+    ];
     let files = folders
         .iter()
         .flat_map(|folder| sources(&root().join(folder)));
