@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: I/O, and what stands at a place.
 
+mod form;
 mod ids;
 mod token;
 

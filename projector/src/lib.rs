@@ -68,4 +68,4 @@ pub use table::{
     ColumnType, Empty, KeyColumn, Merge, Shown, TALLIED_MAX, Table, ValueColumn, View, add, key,
     latest, max, min, set, tally,
 };
-pub use value::{Value, count_of};
+pub use value::{KEY_TEXT_BYTES_MAX, Value, count_of};

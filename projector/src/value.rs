@@ -84,20 +84,41 @@ impl From<[u8; 32]> for Value {
 
 /// The most bytes that a text in a key may have unshortened: all columns of a key together must fit
 /// into one index entry of Postgres, which has at most 2,704 bytes.
-pub(crate) const KEY_TEXT_BYTES_MAX: usize = 500;
+const KEY_TEXT_WHOLE_BYTES_MAX: usize = 500;
+/// What stands between the kept part of a long text and its digest.
+const CUT: char = '…';
+/// The length of a digest in hexadecimal.
+const DIGEST_LENGTH: usize = 64;
+/// The most bytes of a text in a key, shortened or not.
+pub const KEY_TEXT_BYTES_MAX: usize = KEY_TEXT_WHOLE_BYTES_MAX + CUT.len_utf8() + DIGEST_LENGTH;
 
 impl Value {
     /// The value as part of a key. The end of a long text is replaced by the text's digest, so that
     /// no text from a client is too long for an index.
     pub fn into_key(self) -> Self {
         match self {
-            Self::Text(text) if text.len() > KEY_TEXT_BYTES_MAX => {
+            Self::Text(text) if text.len() > KEY_TEXT_WHOLE_BYTES_MAX => {
                 let digest = Sha256::digest(text.as_bytes());
-                let kept = &text[..text.floor_char_boundary(KEY_TEXT_BYTES_MAX)];
-                Self::Text(format!("{kept}…{}", hex::encode(digest)).into())
+                let kept = &text[..text.floor_char_boundary(KEY_TEXT_WHOLE_BYTES_MAX)];
+                Self::Text(format!("{kept}{CUT}{}", hex::encode(digest)).into())
             }
             value => value,
         }
+    }
+
+    /// Whether this is a text in the form in which [`Self::into_key`] shortens long ones, as rows
+    /// show it. A reader that names such a key means it as it is.
+    #[must_use]
+    pub fn is_shortened(&self) -> bool {
+        let Self::Text(text) = self else { return false };
+        let Some((kept, digest)) = text.rsplit_once(CUT) else {
+            return false;
+        };
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        // The text was cut where a character ends.
+        (KEY_TEXT_WHOLE_BYTES_MAX - 3..=KEY_TEXT_WHOLE_BYTES_MAX).contains(&kept.len())
+            && digest.len() == DIGEST_LENGTH
+            && digest.bytes().all(is_digit)
     }
 }
 

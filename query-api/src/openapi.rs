@@ -20,9 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::code;
 use super::freshness::STALE_FROM;
-use super::parameters::{
-    CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, WAIT_DEFAULT,
-};
+use super::parameters::{LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, WAIT_DEFAULT};
 use super::rows::{ShownModel, shown_models};
 
 /// The name of this door in the document.
@@ -240,7 +238,7 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
         json!({"name": "after", "in": "query",
                "description": "Where the page begins: the `next` of the page before. A value that \
                                is not a cursor of this read model is answered with 404.",
-               "schema": {"type": "string", "minLength": 1, "maxLength": CURSOR_LENGTH_MAX}}),
+               "schema": {"type": "string", "minLength": 1, "maxLength": shown.cursor_length_max}}),
     ];
     parameters.extend(common_parameters());
     let mut responses = problems(&[400, 404, 503]);

@@ -20,13 +20,10 @@ pub(super) const LIMIT_MAX: u32 = 1_000;
 /// The largest stream version that a client can ask for: 2^53, which every JSON reader represents
 /// exactly.
 pub(super) const VERSION_MAX: u64 = 9_007_199_254_740_992;
-/// The most characters of a cursor.
-pub(super) const CURSOR_LENGTH_MAX: usize = 2_048;
 /// How long a query waits for its read model if the client names no time.
 pub(super) const WAIT_DEFAULT: Duration = Duration::from_secs(2);
-/// Matches exactly the position tokens: base64url of a 1, a log id and places of 12 bytes.
-pub(super) const POSITION_PATTERN: &str =
-    "^A[Q-Za-f][A-Za-z0-9_-]{20}([A-Za-z0-9_-]{16})*[AEIMQUYcgkosw048]$";
+/// The beginning and the least length of position tokens; their check sum says the rest.
+pub(super) const POSITION_PATTERN: &str = "^A[g-v][A-Za-z0-9_-]{29,}$";
 
 /// The parameters of a page of rows.
 #[derive(Debug, Deserialize)]
@@ -54,13 +51,13 @@ pub(super) struct EventParameters {
 }
 
 impl PageParameters {
-    /// The cursor, if there is one; its length is checked.
-    pub(super) fn after(&self) -> Result<Option<&str>, Problem> {
+    /// The cursor, if there is one, of at most `length_max` characters.
+    pub(super) fn after(&self, length_max: usize) -> Result<Option<&str>, Problem> {
         let after = self.after.as_deref();
-        if after.is_none_or(|after| (1..=CURSOR_LENGTH_MAX).contains(&after.chars().count())) {
+        if after.is_none_or(|after| (1..=length_max).contains(&after.chars().count())) {
             return Ok(after);
         }
-        let detail = format!("after must have 1 to {CURSOR_LENGTH_MAX} characters");
+        let detail = format!("after must have 1 to {length_max} characters");
         let problem = Problem::new(door::code::QUERY_INVALID, detail);
         Err(problem.member("parameter", "after"))
     }
@@ -121,6 +118,17 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// What to do if something that was just written is not found.
+    pub(super) fn advice(&self) -> &'static str {
+        match self.min_position {
+            Some(_) => " up to the position that was asked for",
+            None => {
+                "; if it was written just now, pass the position from the command's answer as \
+                 min_position, or in the header Annals-Min-Position, and the query waits for it"
+            }
+        }
+    }
+
     fn of(parameter: Option<&str>, headers: &HeaderMap) -> Result<Self, Problem> {
         let deadline = if headers.contains_key(TIMEOUT_MS) {
             Deadline::of(headers)?
@@ -185,11 +193,19 @@ mod tests {
     #[test]
     fn every_token_has_the_form_that_is_documented() {
         let mut token = PositionToken::at(LogId(Uuid::max()), Partition(3), Position(u64::MAX));
+        let nothing = PositionToken {
+            positions: [].into(),
+            ..token
+        };
+        assert_eq!(nothing.to_string().len(), "A_".len() + 29);
         for partition in 0..5 {
             let text = token.to_string();
-            assert_eq!((text.len() - 23) % 16, 0, "{text}");
-            assert!(text.starts_with('A') && "QRSTUVWXYZabcdef".contains(&text[1..2]));
-            assert!("AEIMQUYcgkosw048".contains(&text[text.len() - 1..]));
+            let rest = text.strip_prefix('A').unwrap();
+            assert!(
+                ('g'..='v').contains(&rest.chars().next().unwrap()),
+                "{text}"
+            );
+            assert!(text.len() >= nothing.to_string().len(), "{text}");
             token
                 .positions
                 .insert(Partition(partition * 7), Position(1));

@@ -86,7 +86,7 @@ async fn page_of(
 ) -> Result<Response, Problem> {
     let tenant = tenant(headers)?;
     let limit = parameters.limit()?;
-    let after = parameters.after()?;
+    let after = parameters.after(shown.cursor_length_max)?;
     let wait = parameters.wait(headers)?;
     let after = after.map(|cursor| {
         shown.key_of_cursor(cursor).ok_or_else(|| {
@@ -138,20 +138,26 @@ async fn row_of(
 ) -> Result<Response, Problem> {
     let tenant = tenant(headers)?;
     let wait = parameters.wait(headers)?;
-    let missing = || {
-        let names: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
-        let name = shown.model.name;
-        let detail = format!("{name} has no row with this {}", names.join(", "));
-        Problem::new(code::ROW_NOT_FOUND, detail)
-    };
-    let key = shown.key_of_path(key).ok_or_else(missing)?;
+    let names: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
+    let (name, names) = (shown.model.name, names.join(","));
+    let missing = |detail| Problem::new(code::ROW_NOT_FOUND, detail);
+    let key = shown.key_of_path(key).ok_or_else(|| {
+        missing(format!(
+            "no row of {name} can have this key; its key is {names}"
+        ))
+    })?;
     let position = door.inner.reach(shown.projection, &wait).await?;
     let found = shown
         .one(tenant.as_str(), &key)
         .fetch_optional(&door.inner.pool)
         .await
-        .map_err(|error| failed(&error))?
-        .ok_or_else(missing)?;
+        .map_err(|error| failed(&error))?;
+    let found = found.ok_or_else(|| {
+        missing(format!(
+            "{name} has no row with this {names}{}",
+            wait.advice()
+        ))
+    })?;
     let row = shown.show(&found).map_err(Problem::internal)?;
     Ok(answer(&row, position.as_ref()))
 }

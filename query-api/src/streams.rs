@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::parameters::{EventParameters, OneParameters, stream_of};
+use super::parameters::{EventParameters, OneParameters, Wait, stream_of};
 use super::read::answer;
 use super::{Inner, QueryDoor, RETRY_AFTER, code, failed};
 
@@ -111,7 +111,7 @@ async fn events_of(
     let from = parameters.first_version()?;
     let wait = parameters.wait(headers)?;
     let position = inner.reach(STREAM_INDEX, &wait).await?;
-    let places = inner.places(&tenant, stream, from, limit).await?;
+    let places = inner.places(&tenant, stream, from, limit, &wait).await?;
     let log = position.as_ref().map(|position| position.log);
     let mut events: Vec<ShownEvent> = Vec::new();
     let mut size = 0;
@@ -165,7 +165,9 @@ async fn state_of(
     let tenant = tenant(headers)?;
     let wait = parameters.wait(headers)?;
     let position = inner.reach(STREAM_INDEX, &wait).await?;
-    let mut places = inner.places(&tenant, stream, 1, COMMITS_FOLDED_MAX).await?;
+    let mut places = inner
+        .places(&tenant, stream, 1, COMMITS_FOLDED_MAX, &wait)
+        .await?;
     let aggregate = inner.registry.get(stream.category()).ok_or_else(|| {
         let detail = format!("no aggregate has the category {:?}", stream.category());
         Problem::new(code::AGGREGATE_UNKNOWN, detail)
@@ -202,7 +204,7 @@ async fn state_of(
             break;
         }
         places = inner
-            .places(&tenant, stream, version + 1, COMMITS_FOLDED_MAX)
+            .places(&tenant, stream, version + 1, COMMITS_FOLDED_MAX, &wait)
             .await?;
     }
     let json = aggregate
@@ -286,10 +288,19 @@ impl Inner {
         stream: &StreamName,
         from: u64,
         limit: u32,
+        wait: &Wait,
     ) -> Result<StreamPlaces, Problem> {
         let places = StreamPlaces::of(&self.pool, tenant, stream, from, limit).await;
         places.map_err(|error| failed(&error))?.ok_or_else(|| {
-            let detail = format!("nothing is recorded for {stream}");
+            let category = stream.category();
+            let detail = match self.registry.get(category) {
+                Some(_) => format!("nothing is recorded for {stream}{}", wait.advice()),
+                None => format!(
+                    "nothing is recorded for {stream}, and no aggregate has the category \
+                     {category:?}; there are: {}",
+                    self.registry.categories()
+                ),
+            };
             Problem::new(code::STREAM_NOT_FOUND, detail)
         })
     }

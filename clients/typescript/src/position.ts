@@ -1,39 +1,91 @@
-// Position tokens. A token is one byte of form, the log's id (16 bytes), and for each partition its
-// number (4 bytes) and a position (8 bytes), big-endian, in base64url.
-const FORM = 1;
-const HEAD_SIZE = 17;
-const PLACE_SIZE = 12;
+// Position tokens. In base64url: one byte of form, the log's id (16 bytes), one byte that says how
+// many bits a position has; then as numbers the runs of consecutive partitions: how many there are,
+// and for each how many partitions lie between it and the one before, and its length; the positions,
+// packed without gaps, the highest bit first; the CRC-32 of all that (4 bytes, big-endian). A number
+// has seven bits in each byte, the lowest ones first; the highest bit says that another byte follows.
+const FORM = 2;
+const LOG_END = 17;
+const CHECK_SIZE = 4;
 
 interface Token {
-  log: string;
+  log: number[];
   positions: Map<number, bigint>;
 }
 
-function parse(text: string): Token | undefined {
-  const base64 = text.replaceAll("-", "+").replaceAll("_", "/");
-  const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
-  const places = bytes.length - HEAD_SIZE;
-  if (bytes[0] !== FORM || places < 0 || places % PLACE_SIZE !== 0) return undefined;
-  const view = new DataView(bytes.buffer);
-  const positions = new Map<number, bigint>();
-  for (let at = HEAD_SIZE; at < bytes.length; at += PLACE_SIZE) {
-    positions.set(view.getUint32(at), view.getBigUint64(at + 4));
+function crc32(bytes: number[]): number {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
   }
-  return { log: bytes.subarray(1, HEAD_SIZE).join(), positions };
+  return ~crc >>> 0;
+}
+
+const checkOf = (bytes: number[]) => [24, 16, 8, 0].map((shift) => (crc32(bytes) >>> shift) & 0xff);
+
+function putNumber(bytes: number[], number: number): void {
+  for (; number >= 0x80; number = Math.floor(number / 0x80)) bytes.push((number % 0x80) + 0x80);
+  bytes.push(number);
+}
+
+function parse(text: string): Token | undefined {
+  const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+  const bytes = Array.from(binary, (char) => char.charCodeAt(0));
+  const check = bytes.splice(-CHECK_SIZE);
+  if (bytes[0] !== FORM || checkOf(bytes).join() !== check.join()) return undefined;
+  let at = LOG_END;
+  const bits = BigInt(bytes[at++]!);
+  const number = () => {
+    let [value, scale] = [0, 1];
+    for (; bytes[at]! >= 0x80; scale *= 0x80) value += (bytes[at++]! - 0x80) * scale;
+    return value + bytes[at++]! * scale;
+  };
+  const partitions: number[] = [];
+  let end = 0;
+  for (let runs = number(); runs > 0; runs--) {
+    let partition = end + number();
+    for (end = partition + number(); partition < end; partition++) partitions.push(partition);
+  }
+  const positions = new Map<number, bigint>();
+  let [waiting, count] = [0n, 0n];
+  for (const partition of partitions) {
+    for (; count < bits; count += 8n) waiting = (waiting << 8n) | BigInt(bytes[at++]!);
+    count -= bits;
+    positions.set(partition, waiting >> count);
+    waiting &= (1n << count) - 1n;
+  }
+  return { log: bytes.slice(1, LOG_END), positions };
 }
 
 function write({ log, positions }: Token): string {
-  const bytes = new Uint8Array(HEAD_SIZE + PLACE_SIZE * positions.size);
-  bytes[0] = FORM;
-  bytes.set(log.split(",").map(Number), 1);
-  const view = new DataView(bytes.buffer);
-  let at = HEAD_SIZE;
-  for (const [partition, position] of [...positions].sort(([a], [b]) => a - b)) {
-    view.setUint32(at, partition);
-    view.setBigUint64(at + 4, position);
-    at += PLACE_SIZE;
+  const places = [...positions].sort(([a], [b]) => a - b);
+  const runs: { first: number; length: number }[] = [];
+  let bits = 1n;
+  for (const [partition, position] of places) {
+    const last = runs.at(-1);
+    if (last && last.first + last.length === partition) last.length++;
+    else runs.push({ first: partition, length: 1 });
+    while (position >> bits) bits++;
   }
-  const base64 = btoa(String.fromCharCode(...bytes));
+  const bytes = [FORM, ...log, Number(bits)];
+  putNumber(bytes, runs.length);
+  let end = 0;
+  for (const { first, length } of runs) {
+    putNumber(bytes, first - end);
+    putNumber(bytes, length);
+    end = first + length;
+  }
+  let [waiting, count] = [0n, 0n];
+  for (const [, position] of places) {
+    waiting = (waiting << bits) | position;
+    for (count += bits; count >= 8n; ) {
+      count -= 8n;
+      bytes.push(Number(waiting >> count));
+      waiting &= (1n << count) - 1n;
+    }
+  }
+  if (count > 0n) bytes.push(Number(waiting << (8n - count)));
+  const base64 = btoa(String.fromCharCode(...bytes, ...checkOf(bytes)));
   return base64.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
@@ -44,7 +96,7 @@ function write({ log, positions }: Token): string {
 export function merge(earlier: string | undefined, later: string): string {
   if (earlier === undefined || earlier === later) return later;
   const [one, two] = [parse(earlier), parse(later)];
-  if (!one || !two || one.log !== two.log) return later;
+  if (!one || !two || one.log.join() !== two.log.join()) return later;
   for (const [partition, position] of one.positions) {
     const other = two.positions.get(partition);
     if (other === undefined || other < position) two.positions.set(partition, position);

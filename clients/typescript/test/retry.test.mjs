@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { accepted, Annals, NoAnswer } from "annals-client";
 
-const POSITION = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"; // the first place of partition 0
+const POSITION = "AgAAAAAAAAAAAAAAAAAAAAABAQABgPcGhNQ"; // the first place of partition 0
 const ACCEPTED = { stream: "order-1", version: 1, position: POSITION, events: [], repeated: false };
 const problem = (status, more) => ({ status, code: "overloaded", detail: "later", ...more });
 
@@ -151,22 +151,20 @@ test("a batch goes on after breaks, in the order of each stream", async () => {
 });
 
 test("a query waits for the latest position of every partition", async () => {
-  const token = (...places) => {
-    const bytes = Buffer.alloc(17 + 12 * places.length);
-    bytes[0] = 1;
-    places.forEach(([partition, position], at) => {
-      bytes.writeUInt32BE(partition, 17 + 12 * at);
-      bytes.writeBigUInt64BE(position, 21 + 12 * at);
-    });
-    return bytes.toString("base64url");
-  };
+  // One log: place 7 of partition 3, place 2^60 of partition 1, and place 5 of partition 3.
+  const tokens = [
+    "AgAAAAAAAAAAAAAAAAAAAAADAQMB4MIyCLU",
+    "AgAAAAAAAAAAAAAAAAAAAAA9AQEBgAAAAAAAAAAt0WXj",
+    "AgAAAAAAAAAAAAAAAAAAAAADAQMBoLTuSSU",
+  ];
+  const merged = "AgAAAAAAAAAAAAAAAAAAAAA9AgEBAQGAAAAAAAAAAAAAAAAAAAHALnUz9A";
   await against([accept], async (url, requests) => {
     const annals = new Annals({ url });
-    for (const place of [[3, 7n], [1, 2n ** 60n], [3, 5n]]) annals.observe(token(place));
+    for (const token of tokens) annals.observe(token);
     await annals.read("order_summary").get("1");
     await annals.read("order_summary").get("1", { wait: false });
     const sent = requests.map(({ headers }) => headers["annals-min-position"]);
-    assert.deepEqual(sent, [token([1, 2n ** 60n], [3, 7n]), undefined]);
+    assert.deepEqual(sent, [merged, undefined]);
     annals.observe("Af8");
     assert.equal(annals.position, "Af8");
   });

@@ -3,12 +3,14 @@
 //! Invariant tested: the answers are what the read models and the log hold for the client's tenant;
 //! every other answer is a problem document, and never a 500.
 
+mod keys;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::Engine;
 use engine::command::{Answer, Request};
-use projector::{Projector, Sampler};
+use projector::{Projection, Projector, Sampler};
 use query_api::{QueryDoor, router};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -39,11 +41,15 @@ impl Served {
 
     /// The same door over an existing log.
     pub(crate) async fn over(log: NewLog) -> Self {
+        Self::showing(log, read_models()).await
+    }
+
+    /// The same door to other read models.
+    async fn showing(log: NewLog, all: Vec<Arc<dyn Projection>>) -> Self {
         let engine = start(&log).await;
         let postgres = Postgres::start();
         let postgres_url = postgres.create_database().await;
         projector::migrate(&postgres_url).await.unwrap();
-        let all = read_models();
         let projector = Projector::spawn(&log.log, &postgres_url, &all, 2).unwrap();
         let registry = engine.registry().clone();
         let mut schemas = door::openapi::domain_generator();
