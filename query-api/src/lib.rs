@@ -15,6 +15,7 @@ mod position;
 mod read;
 mod rows;
 mod streams;
+mod watcher;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,12 +26,16 @@ use door::Problem;
 use event_log::log::EventLog;
 use kernel::explained;
 use kernel::registry::Registry;
-use projector::{NamedLog, Projection, RuntimeError, Sampler, query_options, require_held};
+use projector::{
+    NamedLog, Projection, RuntimeError, STREAM_INDEX, Sampler, query_options, require_held,
+};
 use sqlx::PgConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::OnceCell;
 
+use crate::position::Watchers;
 use rows::ShownModel;
+use watcher::Watcher;
 
 pub use openapi::fragment;
 
@@ -56,6 +61,7 @@ struct Inner {
     whose: Arc<Whose>,
     models: Vec<ShownModel>,
     sampler: Option<Arc<Sampler>>,
+    watchers: Watchers,
 }
 
 /// The log whose read models are shown.
@@ -120,7 +126,10 @@ impl QueryDoor {
                 }
             })
             .connect_lazy_with(query_options(url)?);
+        let names = projections.iter().map(|projection| projection.name());
+        let names = names.chain([STREAM_INDEX]);
         let inner = Inner {
+            watchers: names.map(|name| (name, Watcher::new())).collect(),
             log: Arc::clone(log),
             registry,
             pool,

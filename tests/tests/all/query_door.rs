@@ -4,6 +4,7 @@
 //! every other answer is a problem document, and never a 500.
 
 mod keys;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,0 +1,66 @@
+//! Queries that wait for a position: however many wait, Postgres is asked no more often.
+
+use std::time::{Duration, Instant};
+
+use sqlx::Connection as _;
+use tests::harness::logs::Kind;
+
+use super::{Served, ask};
+use crate::write_side::{place, request};
+
+/// How many clients wait at once.
+const WAITING: usize = 200;
+/// How long they wait, in milliseconds.
+const WAIT_MS: u64 = 3_000;
+
+/// How many statements this database was asked so far, by everybody.
+async fn statements(connection: &mut sqlx::PgConnection) -> i64 {
+    let asked = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    let clear = sqlx::query("SELECT pg_stat_clear_snapshot()");
+    clear.execute(&mut *connection).await.unwrap();
+    sqlx::query_scalar(asked)
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_waiting_clients_ask_postgres_like_one() {
+    let served = Served::start(Kind::Sqlite).await;
+    let placed = served
+        .submit(request("order-1", "PlaceOrder", "a", &place()))
+        .await;
+    let token = placed.position;
+    served
+        .ok(&format!("/v1/read/order_summary/1?min_position={token}"))
+        .await;
+    let mut ahead = token.clone();
+    ahead
+        .positions
+        .values_mut()
+        .for_each(|position| position.0 += 1_000);
+    let mut connection = sqlx::PgConnection::connect(&served.postgres_url)
+        .await
+        .unwrap();
+    let path = format!("/v1/read/order_summary/1?min_position={ahead}");
+    let before = statements(&mut connection).await;
+    let began = Instant::now();
+    let waiting = (0..WAITING).map(|_| {
+        let wait = WAIT_MS.to_string();
+        ask(served.get(&path).header("Annals-Timeout-Ms", wait))
+    });
+    let answers = futures::future::join_all(waiting).await;
+    let took = began.elapsed();
+    let all_waited = answers.iter().all(|(status, _)| *status == 503);
+    assert!(all_waited, "{:?}", answers.first());
+    // The connections report what they did at the latest when they have been idle for a second.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let asked = statements(&mut connection).await - before;
+    let per_second = asked as f64 / took.as_secs_f64();
+    println!("{WAITING} waiting clients: {asked} statements in {took:?}, {per_second:.0} a second");
+    // Each asks once when it comes; then one asks for all: at most 500 times a second as long as
+    // clients come, else 20 times. The projector and the sampler ask a few times, too.
+    let of_watcher = took.as_millis() / 50 + 250;
+    let max = 2 * WAITING as i64 + i64::try_from(of_watcher).unwrap() + 100;
+    assert!(asked < max, "{asked} statements of at most {max}");
+}
