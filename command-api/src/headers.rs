@@ -100,7 +100,8 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
     let if_match = single(headers, &header::IF_MATCH)?
         .map(|tag| {
             let wanted =
-                "it must be one stream version in quotes, such as \"3\", without W/ and not *";
+                "it must be one stream version in quotes, such as \"3\", or the ETag of a stream's \
+                 state; without W/ and not *";
             version_of(tag).ok_or_else(|| invalid(&header::IF_MATCH, wanted))
         })
         .transpose()?;
@@ -117,7 +118,12 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
 }
 
 fn version_of(tag: &str) -> Option<u64> {
-    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
+    // The tag of a stream's state begins with the version; what follows names the state's content.
+    let (digits, rest) = tag.split_once('-').unwrap_or((tag, ""));
+    if rest.contains('"') {
+        return None;
+    }
     // `parse` alone would accept a sign.
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {
         digits.parse().ok()
@@ -229,7 +235,9 @@ mod tests {
         let version = |pairs: &[(&'static str, &str)]| {
             read(pairs).and_then(|headers| headers.expected.version())
         };
-        assert_eq!(version(&[("if-match", "\"3\"")]).unwrap(), Some(3));
+        for tag in ["\"3\"", "\"3-0123456789abcdef01234567\"", "\"3-01-gzip\""] {
+            assert_eq!(version(&[("if-match", tag)]).unwrap(), Some(3), "{tag}");
+        }
         assert_eq!(version(&[("if-none-match", "*")]).unwrap(), Some(0));
         let big = "\"99999999999999999999\"";
         for text in [
@@ -237,6 +245,7 @@ mod tests {
             "*",
             "W/\"3\"",
             "\"3\", \"4\"",
+            "\"3-a\", \"4-b\"",
             "\"\"",
             "\"+3\"",
             "\"-1\"",

@@ -181,9 +181,9 @@ fn command_headers() -> Vec<Value> {
         ),
         header(
             "If-Match",
-            "The stream version that you saw; the command is refused with 412 if the stream has \
-             another version.",
-            pattern("^\"[0-9]{1,18}\"$"),
+            "The stream version that you saw, in quotes, or the `ETag` of the stream's state; the \
+             command is refused with 412 if the stream has another version.",
+            pattern("^\"[0-9]{1,18}(-[0-9a-f]{24}(-gzip)?)?\"$"),
         ),
         header(
             "If-None-Match",

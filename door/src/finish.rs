@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::access::Asked;
 use crate::code;
+use crate::gzip::compressed;
 use crate::header::{CORRELATION_ID, IDEMPOTENCY_KEY, parsed};
 use crate::problem::Problem;
 
@@ -125,6 +126,8 @@ async fn complete(mut request: Request, next: Next) -> Response {
     let asked = Asked::of(request.method(), route, request.headers());
     let path = request.uri().path().to_owned();
     let expects = request.headers().contains_key(header::EXPECT);
+    let accepted = request.headers().get(header::ACCEPT_ENCODING).cloned();
+    let is_options = request.method() == Method::OPTIONS;
     let (correlation, refusal) = match Correlation::of(request.headers()) {
         Ok(correlation) => (correlation, None),
         Err(problem) => (Correlation::made_up(), Some(problem)),
@@ -135,6 +138,15 @@ async fn complete(mut request: Request, next: Next) -> Response {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     };
+    if is_options && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        // The library adds the methods of the route afterwards. Nothing here tells a browser that a
+        // page of another server may send a request: there is no CORS.
+        response = StatusCode::NO_CONTENT.into_response();
+    }
+    if is_options && path == "*" {
+        let methods = [(header::ALLOW, "GET, HEAD, POST")];
+        response = (StatusCode::NO_CONTENT, methods).into_response();
+    }
     let id = correlation.id.as_str();
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
@@ -146,7 +158,21 @@ async fn complete(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(CORRELATION_ID, value);
     }
+    let response = compressed(accepted.as_ref(), response).await;
     asked.answered(response, &correlation)
+}
+
+/// Adds OPTIONS, which every route has, to the methods that the library lists.
+pub(crate) fn allow_options<B>(response: &mut Response<B>) {
+    let allow = response.headers().get(header::ALLOW);
+    let Some(methods) = allow.and_then(|allow| allow.to_str().ok()) else {
+        return;
+    };
+    let methods = methods.split(',').map(str::trim).chain(["OPTIONS"]);
+    let methods = methods.collect::<Vec<_>>().join(", ");
+    if let Ok(allow) = HeaderValue::from_str(&methods) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
 }
 
 /// The response as a problem document, whether a route or a library made it.
@@ -345,5 +371,55 @@ mod tests {
         }
         let (response, _) = ask(Request::builder().method("PUT").uri("/body"), vec![]).await;
         assert_eq!(response.headers()["allow"], "POST");
+    }
+
+    #[tokio::test]
+    async fn every_route_tells_its_methods() {
+        for (path, allow) in [("/body", "POST"), ("/panic", "GET,HEAD")] {
+            let options = || Request::builder().method("OPTIONS").uri(path);
+            let (response, body) = ask(options().header("origin", "http://x"), vec![]).await;
+            assert_eq!((response.status().as_u16(), body), (204, Value::Null));
+            let headers = response.headers();
+            assert_eq!(headers["allow"], allow);
+            assert!(headers.contains_key("annals-correlation-id"));
+            let mut names = headers.keys();
+            assert!(names.all(|name| !name.as_str().starts_with("access-control")));
+        }
+        let (response, problem) =
+            ask(Request::builder().method("OPTIONS").uri("/no"), vec![]).await;
+        assert_eq!(
+            (response.status().as_u16(), &problem["code"]),
+            (404, &"not_found".into())
+        );
+        let (response, _) = ask(Request::builder().method("HEAD").uri("/number/1"), vec![]).await;
+        assert_eq!(
+            (
+                response.status().as_u16(),
+                &response.headers()["content-length"]
+            ),
+            (200, &1.into())
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_compressed_only_where_the_client_accepts_it() {
+        let text = "word ".repeat(1_000);
+        let ask = async |accepted: &str| {
+            let request = Request::builder()
+                .method("POST")
+                .uri("/body")
+                .header("content-type", "application/json")
+                .header("accept-encoding", accepted);
+            let request = request.body(Body::from(text.clone())).unwrap();
+            router().oneshot(request).await.unwrap()
+        };
+        assert_eq!(ask("gzip").await.headers()["content-encoding"], "gzip");
+        // A command that was taken is never answered with "not acceptable".
+        for accepted in ["", "br", "identity;q=0", "*;q=0"] {
+            let response = ask(accepted).await;
+            assert_eq!(response.status().as_u16(), 200);
+            assert!(!response.headers().contains_key("content-encoding"));
+            assert_eq!(response.headers()["vary"], "accept-encoding");
+        }
     }
 }

@@ -211,7 +211,7 @@ async fn metrics(State(health): State<Health>, _: NoQuery) -> Response {
 }
 
 /// The name of these routes in the OpenAPI document.
-const DOOR: &str = "Health";
+pub(crate) const DOOR: &str = "Health";
 
 /// The routes as a fragment of the OpenAPI document.
 #[must_use]

@@ -1,6 +1,6 @@
 //! What both HTTP doors share: problem documents, extractors that refuse with problems, header
-//! parsing, correlation, health, the server with its limits, and the assembly of the OpenAPI
-//! document.
+//! parsing, correlation, entity tags and gzip, health and the first page, the server with its limits,
+//! and the assembly of the OpenAPI document.
 //!
 //! A door builds a plain `Router`. The serving program merges all routers, passes the result
 //! through [`finish()`] once, at the end, and hands it to [`serve()`].
@@ -13,12 +13,15 @@ mod access;
 pub mod code;
 pub mod extract;
 mod finish;
+mod gzip;
 pub mod header;
 pub mod health;
 pub mod memory;
 pub mod openapi;
 mod problem;
+pub mod root;
 mod serve;
+pub mod tag;
 
 pub use code::Code;
 pub use extract::{JsonText, NoQuery, Path, Query};

@@ -20,6 +20,7 @@ use crate::code::{self, Code};
 use crate::extract::NoQuery;
 use crate::header::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
 use crate::problem::PROBLEM_MEDIA_TYPE;
+use crate::tag;
 use names::{name_references, place};
 
 /// The path of our schemas in the document. A `SchemaGenerator` for them must be made with it.
@@ -265,7 +266,11 @@ const ABOUT: &str = "\
 Send a command with `POST /v1/streams/{stream}/{command}`; the answer says what the log says. Send it \
 with an `Idempotency-Key`, so that it can be sent again without counting twice. The answer has a \
 position token: pass it to a query as `min_position`, and the query waits until the read model has \
-reached your write. Every error is a problem document (RFC 9457) with a stable `code`.";
+reached your write. Every error is a problem document (RFC 9457) with a stable `code`.
+
+Every resource with `GET` has `HEAD`, and every one has `OPTIONS`, which lists its methods in `Allow`. A \
+slash at the end of a path changes nothing. Answers from 1 KiB on are compressed with gzip if \
+`Accept-Encoding` allows it; streamed ones are not. HTTP/1.1 only.";
 
 /// Serves the document at `/openapi.json`.
 pub fn router(document: &Value) -> Router {
@@ -274,7 +279,7 @@ pub fn router(document: &Value) -> Router {
         let body = body.clone();
         async move { ([(header::CONTENT_TYPE, "application/json")], body).into_response() }
     };
-    Router::new().route("/openapi.json", get(serve))
+    tag::of_documents(Router::new().route("/openapi.json", get(serve)))
 }
 
 /// The codes form an open set: the rules add their own.
@@ -368,6 +373,11 @@ fn headers() -> Value {
             "description": "A position token. A query with this token waits until the read model \
                             has reached this place.",
             "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+        },
+        "Link": {
+            "description": "Links to what belongs to this answer (RFC 8288); `rel=\"next\"` is the next \
+                            page.",
+            "schema": {"type": "string"},
         },
         "RetryAfter": {
             "description": "How long to wait before another try, in seconds.",

@@ -190,6 +190,37 @@ fn common_parameters() -> Vec<Value> {
     ]
 }
 
+/// The parameter by which a client says what it has.
+fn known_parameter() -> Value {
+    json!({"name": "If-None-Match", "in": "header",
+           "description": "The `ETag` of an earlier answer: if nothing has changed since, the answer \
+                           is 304, without content.",
+           "schema": {"type": "string"}})
+}
+
+/// Adds to an operation's responses that its answer has a tag, and that a client may have it.
+fn tag(responses: &mut Map<String, Value>, description: &str, pattern: &str) {
+    let mut unchanged = headers();
+    unchanged["Annals-Position"] = header_ref("ReadPosition");
+    responses.insert(
+        "304".to_owned(),
+        json!({"description": "The client has the current content: `If-None-Match` names it.",
+               "headers": unchanged}),
+    );
+    for status in ["200", "304"] {
+        let headers = &mut responses[status]["headers"];
+        headers["ETag"] = json!({
+            "description": description,
+            "required": true,
+            "schema": {"type": "string", "pattern": pattern},
+        });
+        headers["Cache-Control"] = json!({
+            "description": "The answer may be kept, and must be asked for again before each use.",
+            "schema": {"type": "string", "enum": ["no-cache"]},
+        });
+    }
+}
+
 fn limit_parameter(of: &str) -> Value {
     json!({"name": "limit", "in": "query", "description": format!("The most {of} in a page."),
            "schema": {"type": "integer", "format": "int32", "minimum": 1, "maximum": LIMIT_MAX,
@@ -244,7 +275,9 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
     let mut responses = problems(&[400, 404, 503]);
     let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
     let ordered = format!("Rows, ordered by {}.", keys.join(", "));
-    responses.insert("200".to_owned(), ok(&ordered, schema_ref(page)));
+    let mut found = ok(&ordered, schema_ref(page));
+    found["headers"]["Link"] = header_ref("Link");
+    responses.insert("200".to_owned(), found);
     json!({
         "operationId": format!("read_{}", shown.model.name),
         "tags": ["read models"],

@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use door::header::{POSITION, tenant};
+use door::tag::{self, Tag};
 use door::{NoQuery, Path, Problem, Query};
 use position::PositionToken;
 use projector::Null;
@@ -114,7 +115,15 @@ async fn page_of(
         rows: &rows,
         position: position.as_ref(),
     };
-    Ok(answer(&body, position.as_ref()))
+    let mut response = answer(&body, position.as_ref());
+    if let Some(next) = &body.next {
+        let name = shown.model.name;
+        link_next(
+            &mut response,
+            &format!("/v1/read/{name}?limit={limit}&after={next}"),
+        );
+    }
+    Ok(response)
 }
 
 /// `GET /v1/read/{model}/{key}`
@@ -163,13 +172,50 @@ async fn row_of(
 }
 
 /// An answer with a JSON body and the position as a header.
-pub(super) fn answer(body: &impl Serialize, position: Option<&PositionToken>) -> Response {
+fn answer(body: &impl Serialize, position: Option<&PositionToken>) -> Response {
     let mut response = Json(body).into_response();
+    put_position(&mut response, position);
+    response
+}
+
+/// An answer to a request with these `headers` that the client may keep: `body`, which is an object
+/// with members, and the position as its last member. The tag is made from the body without the
+/// position, which only says how far the reader had come; the header says it anew.
+pub(super) fn tagged(
+    headers: &HeaderMap,
+    body: &impl Serialize,
+    position: Option<&PositionToken>,
+    tag: impl FnOnce(String) -> Tag,
+) -> Result<Response, Problem> {
+    let mut text = serde_json::to_vec(body).map_err(Problem::internal)?;
+    let tag = tag(tag::digest(&text));
+    // The brace that closes the object.
+    text.pop();
+    text.extend_from_slice(b",\"position\":");
+    serde_json::to_writer(&mut text, &position).map_err(Problem::internal)?;
+    text.push(b'}');
+    let own = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::VARY, "annals-tenant"),
+    ];
+    let mut response = (own, text).into_response();
+    put_position(&mut response, position);
+    Ok(tag.answer(headers, response))
+}
+
+fn put_position(response: &mut Response, position: Option<&PositionToken>) {
     let value = position.and_then(|position| position.to_string().parse().ok());
     if let Some(value) = value {
         response.headers_mut().insert(POSITION, value);
     }
-    response
+}
+
+/// Adds the link to the next page (RFC 8288).
+pub(super) fn link_next(response: &mut Response, target: &str) {
+    let link = HeaderValue::from_str(&format!("<{target}>; rel=\"next\""));
+    if let Ok(link) = link {
+        response.headers_mut().insert(header::LINK, link);
+    }
 }
 
 impl QueryDoor {

@@ -5,10 +5,11 @@
 //! its place, and nothing is shown.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use door::header::tenant;
 use door::memory::SMALL_BYTES_MAX;
+use door::tag::Tag;
 use door::{Charge, Path, Problem, Query};
 use event_log::commit::Commit;
 use event_log::log::LogError;
@@ -22,7 +23,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::parameters::{EventParameters, OneParameters, Wait, stream_of};
-use super::read::answer;
+use super::read::{link_next, tagged};
 use super::{Inner, QueryDoor, RETRY_AFTER, code, failed};
 
 /// How many commits are read from the log at once.
@@ -53,7 +54,6 @@ struct Events<'a> {
     version: u64,
     events: Vec<ShownEvent>,
     next: Option<u64>,
-    position: Option<&'a PositionToken>,
 }
 
 /// An event with its complete envelope.
@@ -82,7 +82,6 @@ struct Folded<'a> {
     category: &'a str,
     version: u64,
     state: Box<RawValue>,
-    position: Option<&'a PositionToken>,
 }
 
 /// `GET /v1/streams/{stream}/events`
@@ -136,9 +135,16 @@ async fn events_of(
             .filter(|last| *last < places.version)
             .map(|last| last + 1),
         events,
-        position: position.as_ref(),
     };
-    Ok(answer(&body, position.as_ref()))
+    let mut response = tagged(headers, &body, position.as_ref(), Tag::weak)?;
+    if let Some(next) = body.next {
+        let path = format!("/v1/streams/{stream}/events");
+        link_next(
+            &mut response,
+            &format!("{path}?limit={limit}&from_version={next}"),
+        );
+    }
+    Ok(response)
 }
 
 /// `GET /v1/streams/{stream}/state`
@@ -218,13 +224,10 @@ async fn state_of(
         category: stream.category(),
         version,
         state: RawValue::from_string(json).map_err(Problem::internal)?,
-        position: position.as_ref(),
     };
-    let mut response = answer(&body, position.as_ref());
-    if let Ok(etag) = HeaderValue::from_str(&format!("\"{version}\"")) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    Ok(response)
+    // Strong, because `If-Match` of a command takes no weak tag; it begins with the version.
+    let tag = |digest| Tag::strong(format!("{version}-{digest}"));
+    tagged(headers, &body, position.as_ref(), tag)
 }
 
 /// How much of a stream is read for one answer, and the memory for it.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, header, request::Parts};
+use axum::http::{HeaderValue, Request, Response, Uri, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,7 +36,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::code;
-use crate::finish::refused;
+use crate::finish::{allow_options, refused};
 use crate::header::CORRELATION_ID;
 use crate::health;
 use crate::memory::Memory;
@@ -228,6 +228,9 @@ async fn answer(
         let body = Leaving::new(body, charge.clone(), Arc::clone(connection));
         Ok(Response::from_parts(parts, body))
     };
+    if let Some(uri) = without_slash(&parts.uri) {
+        parts.uri = uri;
+    }
     let is_health = health::PATHS.contains(&parts.uri.path());
     if let Err(problem) = admitted(&parts, is_health, shared, connection) {
         if !parts.headers.contains_key(header::EXPECT) {
@@ -252,6 +255,7 @@ async fn answer(
     );
     let request = Request::from_parts(parts, Body::new(body));
     let Ok(mut response) = shared.router.clone().oneshot(request).await;
+    allow_options(&mut response);
     // The size is known unless the answer is a stream.
     let size = response.body().size_hint().exact();
     if let (Some(path), Some(size)) = (path, size)
@@ -265,6 +269,26 @@ async fn answer(
         close(&mut response);
     }
     leaving(response)
+}
+
+/// The path without slashes at its end, if it has some: they change nothing. Only the folder of files
+/// at `/docs/` needs its slash, because its files are named relative to it.
+fn without_slash(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    let plain = match path.trim_end_matches('/') {
+        "" => "/",
+        plain => plain,
+    };
+    if plain.len() >= path.len() || plain == "/docs" {
+        return None;
+    }
+    let mut parts = uri.clone().into_parts();
+    let plain = match uri.query() {
+        Some(query) => format!("{plain}?{query}"),
+        None => plain.to_owned(),
+    };
+    parts.path_and_query = Some(plain.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// Refuses a request that must not reach a route.

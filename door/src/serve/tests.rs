@@ -276,3 +276,74 @@ async fn a_stop_answers_begun_requests_and_closes_idle_connections() {
     let ended = tokio::time::timeout(SOON, served.task).await.unwrap();
     ended.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_slash_at_the_end_of_a_path_changes_nothing() {
+    let served = Served::with(Limits::default()).await;
+    for path in ["/livez", "/livez/", "/livez///", "/livez/?"] {
+        let answer = served.ask(path).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    let query = served.ask("/livez/?a=1").await;
+    assert!(query.contains("query_invalid"), "the query stays: {query}");
+    for (path, expected) in [
+        ("/", None),
+        ("//", Some("/")),
+        ("/docs/", None),
+        ("/docs/a/", Some("/docs/a")),
+        ("/a//", Some("/a")),
+        ("/a/?b=/", Some("/a?b=/")),
+        ("/a?b=/", None),
+        ("/%2F/", Some("/%2F")),
+        ("http://x/a/", Some("http://x/a")),
+        ("*", None),
+    ] {
+        let plain = without_slash(&path.parse().unwrap());
+        assert_eq!(
+            plain,
+            expected.map(|plain| plain.parse().unwrap()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_route_lists_its_methods_and_no_foreign_page_gets_leave() {
+    let served = Served::with(Limits::default()).await;
+    let ask = async |method: &str, path: &str, origin: &str| {
+        let mut stream = served.connect().await;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{origin}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        rest(&mut stream).await.to_lowercase()
+    };
+    for (method, path, status, allow) in [
+        ("OPTIONS", "/text", 204, "post, options"),
+        ("OPTIONS", "/livez", 204, "get, head, options"),
+        ("OPTIONS", "/livez/", 204, "get, head, options"),
+        ("OPTIONS", "*", 204, "get, head, post, options"),
+        ("PUT", "/livez", 405, "get, head, options"),
+        ("GET", "/text", 405, "post, options"),
+    ] {
+        let answer = ask(method, path, "").await;
+        assert!(
+            answer.starts_with(&format!("http/1.1 {status} ")),
+            "{method} {path}: {answer}"
+        );
+        assert!(
+            answer.contains(&format!("\r\nallow: {allow}\r\n")),
+            "{method} {path}: {answer}"
+        );
+        assert!(!answer.contains("access-control"), "{answer}");
+    }
+    let head = ask("HEAD", "/nothing", "").await;
+    assert!(
+        head.starts_with("http/1.1 404 ") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    let preflight = "Origin: http://evil.example\r\nAccess-Control-Request-Method: POST\r\n";
+    let answer = ask("OPTIONS", "/text", preflight).await;
+    assert!(answer.starts_with("http/1.1 403 "), "{answer}");
+    assert!(!answer.contains("access-control"), "{answer}");
+}

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Uri;
+use door::tag;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -199,5 +200,5 @@ fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
 /// `/docs`: the page that shows `/openapi.json`. It loads nothing from other servers.
 pub fn docs() -> Router {
     let config = Config::new(["/openapi.json"]).validator_url("none");
-    SwaggerUi::new("/docs").config(config).into()
+    tag::of_documents(SwaggerUi::new("/docs").config(config).into())
 }

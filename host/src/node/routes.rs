@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use command_api::peer::Server;
 use door::health::{self, Health, Role};
+use door::root::{self, Link};
 use door::{Problem, openapi};
 use engine::Engine;
 use event_log::log::{EventLog, LogWatch};
@@ -77,6 +78,7 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     routes = routes
         .merge(health::router(health_of(parts, query)?))
         .merge(openapi::router(&document))
+        .merge(root::router(&links(parts.roles)))
         .merge(http::docs());
     if parts.roles.reads() && parts.reading.is_none() {
         routes = routes.layer(axum::middleware::map_response(not_yet));
@@ -84,11 +86,25 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     Ok(door::finish(routes))
 }
 
+/// The links of the first page that depend on the roles.
+fn links(roles: Roles) -> Vec<Link> {
+    let link = |href, title| Link {
+        rel: "item",
+        href,
+        title,
+    };
+    let topology = link("/v1/topology", "Which node owns which partition");
+    let models = link("/v1/read", "The read models and their columns");
+    let of_commands = roles.command_api.then_some(topology);
+    let of_queries = roles.query_api.then_some(models);
+    of_commands.into_iter().chain(of_queries).collect()
+}
+
 /// The OpenAPI document of a process with these roles.
 #[must_use]
 pub fn document(domain: &Domain, roles: Roles) -> Value {
     let mut schemas = openapi::domain_generator();
-    let mut fragments = vec![health::fragment()];
+    let mut fragments = vec![root::fragment(), health::fragment()];
     if roles.command_api {
         fragments.push(command_api::fragment(&domain.registry, &mut schemas));
     }

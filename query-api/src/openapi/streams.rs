@@ -6,15 +6,17 @@
 //! which the log's format gives.
 
 use door::openapi::{
-    Fragment, camel, derived_ref, distinct, integer, nullable, object, one_text, parameter_ref,
-    schema_ref, text,
+    Fragment, camel, derived_ref, distinct, header_ref, integer, nullable, object, one_text,
+    parameter_ref, schema_ref, text,
 };
 use kernel::MessageType;
 use kernel::registry::Registry;
 use kernel::schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::{common_parameters, limit_parameter, ok, position_schema, problems};
+use super::{
+    common_parameters, known_parameter, limit_parameter, ok, position_schema, problems, tag,
+};
 use crate::parameters::{LIMIT_MAX, VERSION_MAX};
 
 /// Adds the routes of streams.
@@ -89,13 +91,15 @@ fn events_operation() -> Value {
                "schema": {"type": "integer", "format": "int64", "minimum": 1,
                           "maximum": VERSION_MAX, "default": 1}}),
         limit_parameter("events"),
+        known_parameter(),
     ];
     parameters.extend(common_parameters());
     let mut responses = problems(&[400, 404, 503]);
-    responses.insert(
-        "200".to_owned(),
-        ok("Events, ordered by version.", schema_ref("StreamEvents")),
-    );
+    let mut found = ok("Events, ordered by version.", schema_ref("StreamEvents"));
+    found["headers"]["Link"] = header_ref("Link");
+    responses.insert("200".to_owned(), found);
+    let about = "Stands for the page, apart from `position`.";
+    tag(&mut responses, about, "^W/\"[0-9a-f]{24}\"$");
     json!({
         "operationId": "stream_events",
         "tags": ["streams"],
@@ -109,16 +113,14 @@ fn events_operation() -> Value {
 }
 
 fn state_operation(registry: &Registry) -> Value {
-    let mut parameters = vec![parameter_ref("Stream")];
+    let mut parameters = vec![parameter_ref("Stream"), known_parameter()];
     parameters.extend(common_parameters());
-    let mut found = ok("The state after the last event.", schema_ref("StreamState"));
-    found["headers"]["ETag"] = json!({
-        "description": "The stream's version, for If-Match.",
-        "required": true,
-        "schema": {"type": "string", "pattern": "^\"[0-9]+\"$"},
-    });
     let mut responses = problems(&[400, 404, 422, 503]);
+    let found = ok("The state after the last event.", schema_ref("StreamState"));
     responses.insert("200".to_owned(), found);
+    let about = "The stream's version, and what stands for its state, apart from `position`; also for \
+                 `If-Match` of a command.";
+    tag(&mut responses, about, "^\"[0-9]+-[0-9a-f]{24}(-gzip)?\"$");
     json!({
         "operationId": "stream_state",
         "tags": ["streams"],

@@ -26,6 +26,7 @@ mod history;
 mod intents;
 mod lost_log;
 mod main_job;
+mod manners;
 mod many_nodes;
 mod membership;
 mod one_verdict;

@@ -29,7 +29,7 @@ fn steady(output: &str) -> String {
             r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
             "UUID",
         ),
-        (r"\bA[g-v][A-Za-z0-9_-]{29,}", "TOKEN"),
+        (r"A[g-v][A-Za-z0-9_-]{29,}", "TOKEN"),
         (r"20[2-9][0-9]-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "NOW"),
     ];
     volatile

@@ -115,7 +115,6 @@ async fn odd_paths_and_methods_are_problems() {
         ("PUT", PLACE, 405, "method_not_allowed"),
         ("DELETE", PLACE, 405, "method_not_allowed"),
         ("PATCH", PLACE, 405, "method_not_allowed"),
-        ("OPTIONS", PLACE, 405, "method_not_allowed"),
         ("TRACE", PLACE, 405, "method_not_allowed"),
         ("BREW", PLACE, 405, "method_not_allowed"),
         ("GET", "/v1/commands", 405, "method_not_allowed"),
@@ -214,6 +213,11 @@ async fn odd_paths_and_methods_are_problems() {
             "{path}"
         );
     }
+    let options = ask(served.request(Method::OPTIONS, PLACE)).await;
+    assert_eq!(
+        (options.status.as_u16(), options.header("allow")),
+        (204, "POST, OPTIONS")
+    );
     let head = ask(served.request(Method::HEAD, PLACE)).await;
     assert_eq!(
         (head.status.as_u16(), head.header("content-type")),
