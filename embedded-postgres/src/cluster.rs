@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::server::Server;
 use super::user::User;
-use super::{ADMIN, Error, NAME, ROOT_HOMES};
+use super::{ADMIN, Error, NAME, READER, ROOT_HOMES};
 
 /// The file with the password of the program's role.
 const PASSWORD: &str = "password";
@@ -78,7 +78,7 @@ impl Home {
     /// The address of a database, password included.
     pub(super) fn url(&self, port: u16, database: &str) -> String {
         let password = &self.password;
-        format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{database}")
+        format!("postgresql://{NAME}:{password}@127.0.0.1:{port}/{database}")
     }
 
     pub(super) fn admin_password(&self) -> &str {
@@ -167,6 +167,7 @@ impl Home {
         let (password, rights) = (&self.password, "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE");
         let statements = format!(
             "CREATE ROLE {NAME} {rights} PASSWORD '{password}'\n\
+             CREATE ROLE {READER} NOLOGIN\n\
              CREATE DATABASE {NAME} OWNER {NAME}\n"
         );
         run(&postgres, command, &statements)?;

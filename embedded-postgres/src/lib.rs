@@ -45,6 +45,9 @@ const ROOT_HOMES: &str = "/var/lib/annals";
 
 /// The name of the database and of the role that owns it.
 const NAME: &str = "annals";
+/// The role that analysts are granted, which the program fills with rights (`projector::READER`).
+/// The superuser makes it here, because [`NAME`] may not make roles.
+const READER: &str = "annals_reader";
 /// The name of the superuser, which the program does not use.
 const ADMIN: &str = "annals_admin";
 
@@ -284,7 +287,7 @@ impl EmbeddedPostgres {
     /// The same for the superuser, which only tests and people need.
     pub fn admin_url_of(&self, database: &str) -> String {
         let (password, port) = (self.home.admin_password(), self.port);
-        format!("postgres://{ADMIN}:{password}@127.0.0.1:{port}/{database}")
+        format!("postgresql://{ADMIN}:{password}@127.0.0.1:{port}/{database}")
     }
 
     /// A file that holds [`EmbeddedPostgres::url`], for the owner of the folder alone.

@@ -231,22 +231,23 @@ The command needs a log (annals log create). The roles projector and query-api a
 Postgres (annals migrate). Without --postgres, an embedded server in --data is used.
 
 Examples:
-  annals serve --log kafka://localhost:9092/orders --postgres postgres://annals@localhost/annals
+  annals serve --log kafka://localhost:9092/orders --postgres postgresql://annals@localhost/annals
   annals serve --role command-api --log kafka://localhost:9092/orders
   annals serve --role projector,query-api --listen 127.0.0.1:4748";
 
 const MIGRATE_HELP: &str = "\
 Migrations only go forward. The command may be repeated. The projector creates the tables of the
-read models. Without --postgres, the embedded server in --data is migrated.
+read models. Without --postgres, the embedded server in --data is migrated. The role annals_reader
+is made, too, if the user may make roles: grant it to those who only read.
 
 Example:
-  annals migrate --postgres postgres://annals@localhost/annals";
+  annals migrate --postgres postgresql://annals@localhost/annals";
 
 const CHECK_HELP: &str = "\
 The exit code is 6 if a check failed. A warning does not change the exit code.
 
 Example:
-  annals check --log kafka://localhost:9092/orders --postgres postgres://annals@localhost/annals";
+  annals check --log kafka://localhost:9092/orders --postgres postgresql://annals@localhost/annals";
 
 const CONFIG_HELP: &str = "\
 Settings come from four layers, and a later layer overrides an earlier one: defaults, the file,

@@ -45,7 +45,7 @@ whole.
 
 Examples:
   annals log verify --log sqlite:.annals/log.db
-  annals log verify --log kafka://localhost:9092/orders --against postgres --postgres postgres://…";
+  annals log verify --log kafka://localhost:9092/orders --against postgres --postgres postgresql://…";
 
 const COPY_HELP: &str = "\
 Copies every record. The identity, the partitions and the chain stay the same, and a claim at the

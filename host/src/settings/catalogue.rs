@@ -97,7 +97,7 @@ pub const CATALOGUE: [Setting; 40] = [
     setting(
         "postgres",
         None,
-        "the Postgres of the read models: postgres://USER:PASSWORD@HOST:PORT/DATABASE, with TLS: \
+        "the Postgres of the read models: postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with TLS: \
          …?sslmode=verify-full&sslrootcert=FILE (default: an embedded server in data)",
     ),
     setting(

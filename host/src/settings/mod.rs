@@ -10,6 +10,7 @@ mod cluster;
 mod doors;
 mod layers;
 mod security;
+mod url;
 mod values;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use values::{Places, RoleList};
 pub use catalogue::{CATALOGUE, Setting};
 pub use doors::Doors;
 pub use layers::Flags;
+pub use url::{standard, typed, without_password};
 
 use crate::exit::{Exit, Failure};
 
@@ -538,51 +540,6 @@ fn host_name() -> String {
         "annals".to_owned()
     } else {
         name.into_owned()
-    }
-}
-
-/// The address of a database as a user can type it, and what else the user must do. The placeholder
-/// of a hidden password is left out: it would be taken for the password.
-#[must_use]
-pub fn typed(url: &str) -> (String, &'static str) {
-    let shown = without_password(url);
-    let (address, parameters) = shown.split_once('?').unwrap_or((&shown, ""));
-    let parameters: Vec<&str> = parameters
-        .split('&')
-        .filter(|parameter| !parameter.is_empty() && !parameter.ends_with("=***"))
-        .collect();
-    let mut typed = address.replacen(":***@", "@", 1);
-    if !parameters.is_empty() {
-        typed = format!("{typed}?{}", parameters.join("&"));
-    }
-    let hint = match shown.contains("***") {
-        true => "; its password goes into the variable PGPASSWORD",
-        false => "",
-    };
-    (typed, hint)
-}
-
-/// A URL without its password, which can be shown to anyone.
-#[must_use]
-pub fn without_password(url: &str) -> String {
-    if let Some((address, parameters)) = url.split_once('?') {
-        let hide = |parameter: &str| match parameter.split_once('=') {
-            Some((name, _)) if name.ends_with("password") => format!("{name}=***"),
-            _ => parameter.to_owned(),
-        };
-        let parameters: Vec<String> = parameters.split('&').map(hide).collect();
-        return format!("{}?{}", without_password(address), parameters.join("&"));
-    }
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else {
-        return url.to_owned();
-    };
-    match rest[..at].split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:***{}", &rest[at..]),
-        None => url.to_owned(),
     }
 }
 

@@ -160,10 +160,10 @@ fn filled(command: &str) -> String {
     let fillings = [
         ("{address}", "sqlite:log.db"),
         ("--log {}", "--log sqlite:log.db"),
-        ("{typed}", "postgres://localhost/annals"),
+        ("{typed}", "postgresql://localhost/annals"),
         ("{hint}", ""),
         ("--seed N", "--seed 1"),
-        ("{whose}", " --postgres postgres://localhost/annals"),
+        ("{whose}", " --postgres postgresql://localhost/annals"),
         ("{name}", "order_summary"),
         ("{seed}", "4711"),
         ("…", "x"),

@@ -171,7 +171,10 @@ async fn a_private_postgres_is_used_again_and_is_never_shared() {
 #[tokio::test]
 async fn a_private_postgres_asks_for_its_password() {
     let postgres = Postgres::start();
-    let (before, after) = (postgres.url("annals"), "postgres://annals:wrong@127.0.0.1");
+    let (before, after) = (
+        postgres.url("annals"),
+        "postgresql://annals:wrong@127.0.0.1",
+    );
     let port = before.rsplit_once(':').unwrap().1;
     let error = PgConnection::connect(&format!("{after}:{port}"))
         .await

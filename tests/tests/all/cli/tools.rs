@@ -313,7 +313,7 @@ async fn serving_needs_a_log_and_a_migrated_database_and_says_how_to_make_them()
     assert_exit(&call(folder.path(), &["log", "create"]), 0);
     let unmigrated = with(&["serve", "--role", "projector,query-api"]);
     assert_exit(&unmigrated, 6);
-    assert!(stderr(&unmigrated).contains("annals migrate --postgres postgres://annals@"));
+    assert!(stderr(&unmigrated).contains("annals migrate --postgres postgresql://annals@"));
     for status in ["applied", "present"] {
         let migrate = call(
             folder.path(),
