@@ -229,7 +229,8 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Log(error) => of_log(error),
             RuntimeError::Stop(stop) => of_stop(stop),
             RuntimeError::Unknown { .. } => Exit::NotFound,
-            RuntimeError::OtherLog { .. } => Exit::Usage,
+            RuntimeError::InTheWay { .. } => Exit::Unprepared,
+            RuntimeError::OtherLog { .. } | RuntimeError::OtherOwner { .. } => Exit::Usage,
             RuntimeError::Superseded { .. }
             | RuntimeError::Stopped(_)
             | RuntimeError::Rebuilding { .. } => Exit::Failed,

@@ -76,6 +76,29 @@ pub enum RuntimeError {
         /// The address of the log that this process reads.
         address: String,
     },
+    /// A rebuild would destroy what users built on the read model.
+    #[error(
+        "{projection} cannot be rebuilt, and nothing was changed: a rebuild would have to drop \
+         tables and views that these depend on: {objects}; note how they are made, drop them, \
+         rebuild the read model, and make them again"
+    )]
+    InTheWay {
+        /// The projection.
+        projection: String,
+        /// The objects, separated by commas.
+        objects: String,
+    },
+    /// The read model belongs to another user of Postgres.
+    #[error(
+        "{projection} cannot be rebuilt, and nothing was changed: {objects}; rebuild as a user who \
+         has the owner's rights"
+    )]
+    OtherOwner {
+        /// The projection.
+        projection: String,
+        /// The tables and views with their owners, separated by commas.
+        objects: String,
+    },
     /// Another process is rebuilding the same projection.
     #[error("{projection} is being rebuilt by another process")]
     Rebuilding {
@@ -141,6 +164,8 @@ impl RuntimeError {
             | Self::Superseded { .. }
             | Self::Stopped(_)
             | Self::Unknown { .. }
+            | Self::InTheWay { .. }
+            | Self::OtherOwner { .. }
             | Self::Rebuilding { .. } => false,
         }
     }

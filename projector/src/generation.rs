@@ -4,16 +4,20 @@
 //! live generation was made from exactly the declarations of this program; otherwise the projection
 //! stops until it is rebuilt. Deliberately absent: checkpoints (`checkpoint`) and rows (`write`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::copy::Copy;
+use super::describe;
 use super::error::{RuntimeError, StoppedProjection};
-use super::model::models_of;
+use super::model::{Model, models_of};
 use super::projection::Projection;
+use super::reader::show_to_reader;
 use super::sql::{self, Upsert, create_table, create_view, physical_name};
 use super::table::Table;
+use super::{in_the_way, kept};
 
 /// The advisory lock under which all processes create generations, one at a time.
 const MAKING: &str = "annals.generation";
@@ -38,6 +42,11 @@ impl Generation {
             upserts: tables().map(|t| Upsert::new(t, &name(t))).collect(),
             copies: tables().map(|t| Copy::new(&name(t))).collect(),
         }
+    }
+
+    /// The name of one of its tables in the schema `projection`.
+    pub(crate) fn table_name(&self, table: &str) -> String {
+        name_in(&*self.projection, self.number, table)
     }
 }
 
@@ -65,9 +74,28 @@ pub(crate) struct Live {
     pub(crate) tables: Vec<String>,
     pub(crate) views: Vec<String>,
     declaration: String,
+    /// The descriptions that it gave its views and their columns; absent if an older program made
+    /// it, which did not store them.
+    comments: Option<BTreeMap<String, String>>,
 }
 
 impl Live {
+    /// The name that it gave a table.
+    fn table_name(&self, table: &str) -> String {
+        format!("{table}_v{}_g{}", self.version, self.number)
+    }
+
+    /// The descriptions that it gave a view, under the names of its columns; the view's own under
+    /// the empty name.
+    fn comments_of(&self, view: &str) -> Option<BTreeMap<String, String>> {
+        let of_view = |(name, text): (&String, &String)| {
+            let (of, column) = name.split_once('.').unwrap_or((name, ""));
+            (of == view).then(|| (column.to_owned(), text.clone()))
+        };
+        let all = self.comments.as_ref()?;
+        Some(all.iter().filter_map(of_view).collect())
+    }
+
     /// Why this program must not write the generation; absent if it may.
     pub(crate) fn differs(&self, projection: &dyn Projection) -> Option<String> {
         let (name, version) = (projection.name(), projection.version());
@@ -93,7 +121,10 @@ pub(crate) async fn live(
     connection: &mut PgConnection,
     projection: &str,
 ) -> Result<Option<Live>, RuntimeError> {
-    let select = "SELECT generation, version, declaration, tables, views \
+    let select = "SELECT generation, version, declaration, tables, views, \
+                      ARRAY(SELECT key FROM jsonb_each_text(comments) ORDER BY key) AS names, \
+                      ARRAY(SELECT value FROM jsonb_each_text(comments) ORDER BY key) AS texts, \
+                      comments IS NOT NULL AS has_comments \
                   FROM annals.generation WHERE projection = $1 AND state = 'live'";
     let failed = || RuntimeError::postgres("find a projection's live tables");
     let row = sqlx::query(select)
@@ -103,7 +134,11 @@ pub(crate) async fn live(
         .map_err(failed())?;
     let Some(row) = row else { return Ok(None) };
     let read = || -> Result<Live, sqlx::Error> {
+        let names: Vec<String> = row.try_get("names")?;
+        let texts: Vec<String> = row.try_get("texts")?;
+        let has_comments: bool = row.try_get("has_comments")?;
         Ok(Live {
+            comments: has_comments.then(|| names.into_iter().zip(texts).collect()),
             number: row.try_get("generation")?,
             version: row.try_get("version")?,
             declaration: row.try_get("declaration")?,
@@ -155,7 +190,7 @@ async fn make_first(
     lock_making(&mut tx).await?;
     if live(&mut tx, projection.name()).await?.is_none() {
         let generation = make_tables(&mut tx, projection, "live").await?;
-        show(&mut tx, &generation).await?;
+        show(&mut tx, &generation, None).await?;
         tracing::info!(
             projection = projection.name(),
             version = projection.version(),
@@ -176,6 +211,7 @@ async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> 
 }
 
 /// Creates an empty generation beside the live one. Drops what an earlier rebuild left unfinished.
+/// Creates nothing if the live one cannot be replaced without destroying what users built on it.
 pub(crate) async fn make_building(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
@@ -192,6 +228,9 @@ pub(crate) async fn make_building(
         .map_err(failed())?;
     drop_tables(&mut tx, &left.concat()).await?;
     let generation = make_tables(&mut tx, projection, "building").await?;
+    if let Some(live) = live(&mut tx, projection.name()).await? {
+        in_the_way::require_nothing(&mut tx, &live, &generation).await?;
+    }
     tx.commit().await.map_err(failed())?;
     Ok(generation)
 }
@@ -212,7 +251,8 @@ async fn make_tables(
     let mut tables = Vec::new();
     for table in projection.tables() {
         let name = name_in(&**projection, number, table.name);
-        let create = AssertSqlSafe(create_table(table, &name));
+        let describe = describe::describe_table(table, &name);
+        let create = AssertSqlSafe(format!("{};\n{describe}", create_table(table, &name)));
         sqlx::raw_sql(create)
             .execute(&mut *connection)
             .await
@@ -238,33 +278,85 @@ async fn make_tables(
     Ok(Generation::new(projection, number))
 }
 
-/// Makes the views show a generation.
-async fn show(connection: &mut PgConnection, generation: &Generation) -> Result<(), RuntimeError> {
+/// Makes the views show a generation, in place of `live` if there is one.
+async fn show(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    live: Option<&Live>,
+) -> Result<(), RuntimeError> {
     let failed = || RuntimeError::postgres("let the views show the new tables");
-    let projection = &*generation.projection;
-    let physical = |table: &str| name_in(projection, generation.number, table);
-    for model in models_of(projection) {
-        let create = create_view(&model, &physical);
-        // Replacing a view keeps the objects that others built on it; it fails if the columns
-        // changed.
-        let mut attempt = connection.begin().await.map_err(failed())?;
-        let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
-            .execute(&mut *attempt)
-            .await;
-        if replaced.is_ok() {
-            attempt.commit().await.map_err(failed())?;
-        } else {
-            attempt.rollback().await.map_err(failed())?;
-            drop_views(connection, &[model.name.to_owned()]).await?;
-            sqlx::raw_sql(AssertSqlSafe(create))
+    let (mut names, mut texts) = (Vec::new(), Vec::new());
+    for model in models_of(&*generation.projection) {
+        let view = sql::qualified_view(model.name);
+        let present = kept::descriptions(connection, &view).await?;
+        show_one(connection, generation, live, &model).await?;
+        let given = live.and_then(|live| live.comments_of(model.name));
+        for declared in describe::comments(&model) {
+            let comment = kept::description(&declared, &present, given.as_ref());
+            sqlx::raw_sql(AssertSqlSafe(comment.on_view(model.name)))
                 .execute(&mut *connection)
                 .await
                 .map_err(failed())?;
+            let column = declared.column.map(|column| format!(".{column}"));
+            names.push(format!("{}{}", model.name, column.unwrap_or_default()));
+            texts.push(declared.text);
         }
-        sqlx::raw_sql(AssertSqlSafe(sql::comments(&model)))
+    }
+    let note = "UPDATE annals.generation SET comments = jsonb_object($3::text[], $4::text[]) \
+                WHERE projection = $1 AND generation = $2";
+    sqlx::query(note)
+        .bind(generation.projection.name())
+        .bind(generation.number)
+        .bind(names)
+        .bind(texts)
+        .execute(connection)
+        .await
+        .map_err(failed())?;
+    Ok(())
+}
+
+/// Makes one view show a generation. The view keeps its rights and, if its columns stay, what
+/// others built on it.
+async fn show_one(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    live: Option<&Live>,
+    model: &Model,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("let the views show the new tables");
+    let view = sql::qualified_view(model.name);
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(&view)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed())?;
+    let create = create_view(model, &|table| generation.table_name(table));
+    let options = kept::options(connection, &view).await?;
+    // Replacing fails if the columns changed.
+    let mut attempt = connection.begin().await.map_err(failed())?;
+    let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
+        .execute(&mut *attempt)
+        .await;
+    if replaced.is_ok() {
+        kept::set_options(&mut attempt, &view, &options).await?;
+        attempt.commit().await.map_err(failed())?;
+    } else {
+        attempt.rollback().await.map_err(failed())?;
+        // The old view steps aside until the new one has its rights.
+        let aside = match live {
+            Some(live) => live.table_name(model.name),
+            None => generation.table_name(model.name),
+        };
+        let rename = format!("ALTER VIEW {view} RENAME TO {}", sql::identifier(&aside));
+        sqlx::raw_sql(AssertSqlSafe(format!("{rename};\n{create}")))
             .execute(&mut *connection)
             .await
             .map_err(failed())?;
+        kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
+        drop_views(connection, &[aside]).await?;
+    }
+    if !is_there {
+        show_to_reader(connection, model.name).await?;
     }
     Ok(())
 }
@@ -277,6 +369,11 @@ pub(crate) async fn switch(
 ) -> Result<(), RuntimeError> {
     let failed = || RuntimeError::postgres("switch to the new tables");
     let name = building.projection.name();
+    if let Some(live) = live {
+        // Again: somebody may have built on the live tables meanwhile.
+        in_the_way::require_nothing(tx, live, building).await?;
+        hand_on_tables(tx, live, building).await?;
+    }
     sqlx::query("DELETE FROM annals.generation WHERE projection = $1 AND state = 'live'")
         .bind(name)
         .execute(&mut *tx)
@@ -293,7 +390,7 @@ pub(crate) async fn switch(
     if changed.rows_affected() != 1 {
         return Err(RuntimeError::Replaced);
     }
-    show(tx, building).await?;
+    show(tx, building, live).await?;
     if let Some(live) = live {
         let models = models_of(&*building.projection);
         let is_shown = |view: &String| models.iter().any(|model| model.name == view);
@@ -309,10 +406,26 @@ pub(crate) async fn switch(
     Ok(())
 }
 
+/// Gives the new tables the rights of the live ones.
+async fn hand_on_tables(
+    tx: &mut PgConnection,
+    live: &Live,
+    building: &Generation,
+) -> Result<(), RuntimeError> {
+    for table in building.projection.tables() {
+        let (old, new) = (live.table_name(table.name), building.table_name(table.name));
+        if live.tables.contains(&old) {
+            let (old, new) = (sql::qualified_table(&old), sql::qualified_table(&new));
+            kept::hand_on(tx, &old, &new).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn drop_views(connection: &mut PgConnection, views: &[String]) -> Result<(), RuntimeError> {
     for view in views {
-        let view = sql::identifier(view);
-        let drop = AssertSqlSafe(format!("DROP VIEW IF EXISTS {}.{view}", sql::VIEW_SCHEMA));
+        let view = sql::qualified_view(view);
+        let drop = AssertSqlSafe(format!("DROP VIEW IF EXISTS {view}"));
         sqlx::raw_sql(drop)
             .execute(&mut *connection)
             .await
@@ -323,11 +436,8 @@ async fn drop_views(connection: &mut PgConnection, views: &[String]) -> Result<(
 
 async fn drop_tables(connection: &mut PgConnection, tables: &[String]) -> Result<(), RuntimeError> {
     for table in tables {
-        let table = sql::identifier(table);
-        let drop = AssertSqlSafe(format!(
-            "DROP TABLE IF EXISTS {}.{table}",
-            sql::TABLE_SCHEMA
-        ));
+        let table = sql::qualified_table(table);
+        let drop = AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"));
         sqlx::raw_sql(drop)
             .execute(&mut *connection)
             .await

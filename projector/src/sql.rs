@@ -40,6 +40,16 @@ pub fn identifier(name: &str) -> String {
     format!("\"{name}\"")
 }
 
+/// A view's name with its schema.
+pub(crate) fn qualified_view(view: &str) -> String {
+    format!("{VIEW_SCHEMA}.{}", identifier(view))
+}
+
+/// A table's physical name with its schema.
+pub(crate) fn qualified_table(table: &str) -> String {
+    format!("{TABLE_SCHEMA}.{}", identifier(table))
+}
+
 /// A column as stored in Postgres; a `latest` column has three companion columns.
 struct Physical {
     name: String,
@@ -116,6 +126,15 @@ pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
 
 /// The statement that creates or replaces a view over a generation's tables.
 pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -> String {
+    create_view_as(model.name, model, physical_of)
+}
+
+/// The same view under another name.
+pub(crate) fn create_view_as(
+    name: &str,
+    model: &Model,
+    physical_of: &dyn Fn(&str) -> String,
+) -> String {
     let qualified = |table: &str| format!("{TABLE_SCHEMA}.{}", identifier(&physical_of(table)));
     let mut columns = vec!["r.\"tenant\"".to_owned()];
     for column in &model.columns {
@@ -135,7 +154,7 @@ pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -
     let table = qualified(model.name);
     let mut sql = format!(
         "CREATE OR REPLACE VIEW {VIEW_SCHEMA}.{} AS\nSELECT {columns}\nFROM {table} AS r",
-        identifier(model.name)
+        identifier(name)
     );
     let mut rest = model.joins;
     if !rest.is_empty() {
@@ -153,27 +172,6 @@ pub(crate) fn create_view(model: &Model, physical_of: &dyn Fn(&str) -> String) -
         sql.push_str(filter);
     }
     sql
-}
-
-/// The statements that store descriptions of a view and its columns in the database.
-pub(crate) fn comments(model: &Model) -> String {
-    let view = format!("{VIEW_SCHEMA}.{}", identifier(model.name));
-    let mut sql = format!("COMMENT ON VIEW {view} IS {}", literal(model.about));
-    let tenant = ("tenant", "For whom the row is kept.");
-    let columns = model
-        .columns
-        .iter()
-        .map(|column| (column.name, column.about));
-    for (name, about) in [tenant].into_iter().chain(columns) {
-        let (name, about) = (identifier(name), literal(about));
-        sql.push_str(&format!(";\nCOMMENT ON COLUMN {view}.{name} IS {about}"));
-    }
-    sql
-}
-
-/// A text of this program as an SQL literal.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// The condition on a number that it fits in 64 bits.
@@ -427,10 +425,5 @@ FROM projection."sample_v1_g2" AS r
 LEFT JOIN projection."other_v1_g2" AS o ON o.day = r.day
 WHERE r.name IS NOT NULL"#
         );
-        let comments = comments(&model);
-        let head = r#"COMMENT ON VIEW read."sample" IS 'What isn''t shown.';
-COMMENT ON COLUMN read."sample"."tenant" IS 'For whom the row is kept.';
-COMMENT ON COLUMN read."sample"."day" IS 'The day.';"#;
-        assert!(comments.starts_with(head), "{comments}");
     }
 }

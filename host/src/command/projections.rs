@@ -25,15 +25,16 @@ rule that made the rows: rebuild the read model. The state stopped means that th
 record or a row that it cannot take up; the column stopped gives the reason.
 
 Example:
-  annals projections list --log kafka://localhost:9092/orders --postgres postgres://…";
+  annals projections list --log kafka://localhost:9092/orders --postgres postgresql://…";
 
 const REBUILD_HELP: &str = "\
 A rebuild folds the whole log into new tables beside the live ones, then replaces the live tables
 in one transaction. Readers see the old rows until then. A running projector goes on with the new
-tables.
+tables. Rights and descriptions that you gave to the views stay. If something of yours depends on
+what must be dropped, the command names it beforehand and changes nothing.
 
 Examples:
-  annals projections rebuild order_summary --postgres postgres://…
+  annals projections rebuild order_summary --postgres postgresql://…
   annals projections rebuild --all";
 
 const RESUME_HELP: &str = "\
@@ -41,7 +42,7 @@ A read model stops at a record or a row that it cannot take up. Remove the cause
 read model: a running projector tries again within seconds, without a restart, from the same place.
 
 Example:
-  annals projections resume payment_mix --postgres postgres://…";
+  annals projections resume payment_mix --postgres postgresql://…";
 
 /// What can be done with read models.
 #[derive(Debug, Subcommand)]

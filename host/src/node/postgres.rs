@@ -7,10 +7,14 @@ use std::path::PathBuf;
 
 use embedded_postgres::{EmbeddedPostgres, Options};
 use event_log::log::EventLog;
-use projector::{MigrationStatus, RuntimeError, migrate, migration_status, require_log};
+use projector::{
+    MigrationStatus, READER, Reader, RuntimeError, migrate, migration_status, prepare_reader,
+    require_log,
+};
 
 use crate::exit::{Exit, Failure, explained};
-use crate::settings::{Settings, typed, without_password};
+use crate::logging::talk;
+use crate::settings::{Settings, standard, typed, without_password};
 use crate::{private, signals};
 
 /// A Postgres that can be used as long as this value lives.
@@ -30,7 +34,7 @@ impl Postgres {
     pub async fn open(settings: &Settings) -> Result<Self, Failure> {
         if let Some(url) = &settings.postgres {
             return Ok(Self {
-                url: url.clone(),
+                url: standard(url),
                 embedded: None,
                 data: settings.data.clone(),
             });
@@ -69,14 +73,33 @@ impl Postgres {
         self.embedded.as_ref().map(EmbeddedPostgres::url_file)
     }
 
-    /// Brings its schema up to date.
+    /// Brings its schema up to date, and prepares the role of the analysts. A user who may not make
+    /// that role is told what to do; everything else goes on.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn migrate(&self) -> Result<Vec<MigrationStatus>, Failure> {
-        migrate(&self.url)
+        let migrations = migrate(&self.url)
             .await
-            .map_err(|error| self.failure(&error, "migrate"))
+            .map_err(|error| self.failure(&error, "migrate"))?;
+        match prepare_reader(&self.url).await? {
+            Reader::Ready => {}
+            Reader::Absent { user } => {
+                let (whose, hint) = self.typed();
+                talk!(
+                    "note: there is no role {READER} for analysts, and {user} may not make roles; \
+                     everything else works. To have the role, let an administrator of {} run \
+                     CREATE ROLE {READER} NOLOGIN, and then run: annals migrate{whose}{hint}",
+                    self.shown()
+                );
+            }
+            Reader::Refused { reason } => talk!(
+                "note: the role {READER} could not be given the right to read the read models of \
+                 {}: {reason}",
+                self.shown()
+            ),
+        }
+        Ok(migrations)
     }
 
     /// The migrations, and whether each is applied.
@@ -141,18 +164,23 @@ impl Postgres {
     /// The failure for a schema that is not up to date.
     #[must_use]
     pub fn unmigrated(&self) -> Failure {
-        let (whose, hint) = match self.embedded {
-            Some(_) => (format!(" --data {}", self.data.display()), ""),
-            None => {
-                let (typed, hint) = typed(&self.url);
-                (format!(" --postgres {typed}"), hint)
-            }
-        };
+        let (whose, hint) = self.typed();
         let message = format!(
             "the schema of {} is not up to date; update it with: annals migrate{whose}{hint}",
             self.shown()
         );
         Failure::new(Exit::Unprepared, message)
+    }
+
+    /// The flags that name this Postgres to another command, and a hint about what to fill in.
+    fn typed(&self) -> (String, &'static str) {
+        match self.embedded {
+            Some(_) => (format!(" --data {}", self.data.display()), ""),
+            None => {
+                let (typed, hint) = typed(&self.url);
+                (format!(" --postgres {typed}"), hint)
+            }
+        }
     }
 
     fn failure(&self, error: &dyn std::error::Error, what: &str) -> Failure {

@@ -3,6 +3,7 @@
 
 mod extremes;
 mod faults;
+mod kept;
 mod stops;
 
 use std::sync::Arc;
@@ -56,7 +57,7 @@ fn item(line: u32, seller: &str, price: i64, freight: i64) -> Json {
 
 /// The commands of a shop: orders with their steps, payments, customers, and many commands that are
 /// refused.
-fn shop_history(seed: u64, orders: u32) -> Vec<Request> {
+pub(crate) fn shop_history(seed: u64, orders: u32) -> Vec<Request> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut lines = Vec::new();
     for order in 0..orders {
@@ -140,7 +141,7 @@ async fn submit_all(engine: &Engine, lines: Vec<Request>) {
     }
 }
 
-async fn log_of(kind: Kind, lines: Vec<Request>) -> NewLog {
+pub(crate) async fn log_of(kind: Kind, lines: Vec<Request>) -> NewLog {
     let log = NewLog::make(kind, 4).await;
     fill(&log, lines).await;
     log
