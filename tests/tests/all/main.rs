@@ -35,6 +35,7 @@ mod peers;
 mod projections;
 mod proxy_works;
 mod query_door;
+mod querying;
 mod raw_log;
 mod readable;
 mod reading_the_topic;

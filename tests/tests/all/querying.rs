@@ -1,0 +1,104 @@
+//! Analysts' own tools read the read models: each recipe of docs/querying.md is run word for word,
+//! by a user who has the reader's role and no other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use projector::{READER, Reader, prepare_reader};
+use tests::harness::logs::Kind;
+use tests::harness::postgres::Postgres;
+
+use crate::projections::{caught_up, database, execute, log_of, scalar, shop_history};
+
+/// The folder with what users have.
+pub(crate) fn users_tools() -> PathBuf {
+    std::env::var_os("ANNALS_USERS_TOOLS")
+        .expect(
+            "ANNALS_USERS_TOOLS names the folder with what users have: run `make test`, or `eval \
+             \"$(ops/setup --print-env)\"` after `ops/setup`",
+        )
+        .into()
+}
+
+/// The blocks of the page, with their languages.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut rest = page;
+    while let Some((_, behind)) = rest.split_once("\n```") {
+        let (language, behind) = behind.split_once('\n').unwrap();
+        let (block, behind) = behind.split_once("```\n").unwrap();
+        blocks.push((language.to_owned(), block.to_owned()));
+        rest = behind;
+    }
+    blocks
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}\n{said}\n{errors}");
+    said
+}
+
+/// Puts DuckDB's extension where DuckDB would put it after fetching it.
+fn install_extension(python: &Path, home: &Path) {
+    let script = "
+import duckdb, duckdb_extension_postgres_scanner as package, pathlib, shutil, sys
+platform = duckdb.sql('PRAGMA platform').fetchone()[0]
+version = duckdb.sql('PRAGMA version').fetchone()[0]
+folder = pathlib.Path(sys.argv[1], '.duckdb', 'extensions', version, platform)
+folder.mkdir(parents=True)
+for file in pathlib.Path(package.__path__[0]).glob('extensions/*/*'):
+    shutil.copy(file, folder)
+";
+    run(Command::new(python).args(["-c", script]).arg(home));
+}
+
+#[tokio::test]
+async fn every_recipe_for_analysts_works_as_it_stands() {
+    let log = log_of(Kind::Sqlite, shop_history(1, 40)).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    caught_up(&log.log, &url).await;
+    assert_eq!(prepare_reader(&url).await.unwrap(), Reader::Ready);
+    let user = format!("CREATE USER ann PASSWORD 'p'; GRANT {READER} TO ann");
+    execute(&postgres.admin_url("postgres"), &user).await;
+    let (scheme, _) = url.split_once("://").unwrap();
+    assert_eq!(scheme, "postgresql");
+    let hers = format!("postgresql://ann:p@{}", url.rsplit_once('@').unwrap().1);
+    let orders = "SELECT sum(orders)::bigint FROM read.daily_sales WHERE currency = 'BRL'";
+    let orders: i64 = scalar(&url, orders).await;
+
+    let python = users_tools().join("bin/python");
+    let folder = tempfile::tempdir().unwrap();
+    install_extension(&python, folder.path());
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/querying.md");
+    let page = fs::read_to_string(page).unwrap();
+    let mut recipes = 0;
+    for (language, block) in blocks(&page) {
+        let mut command = match &*language {
+            "python" => Command::new(&python),
+            "sh" if !block.starts_with("export") => Command::new("bash"),
+            _ => continue,
+        };
+        command
+            .args(["-c", &block])
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .env("DATABASE_URL", &hers);
+        let said = run(&mut command);
+        if block.contains("currency") {
+            recipes += 1;
+            let digits = |c: char| !c.is_ascii_digit();
+            let shows = said.split(digits).any(|word| word == orders.to_string());
+            assert!(said.contains("BRL") && shows, "{orders}:\n{block}\n{said}");
+        } else {
+            // The first block shows what there is, with its descriptions.
+            assert!(said.contains("The read models of Annals"), "{said}");
+            assert!(said.contains("How many orders were placed."), "{said}");
+        }
+    }
+    assert_eq!(recipes, 4);
+}
