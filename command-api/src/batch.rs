@@ -32,6 +32,7 @@ use crate::answer::{Accepted, Asked, malformed, said, unanswered};
 use crate::headers::{given, trace};
 use crate::line::{self, Defaults};
 use crate::lines::{Line, Lines};
+use crate::traced::Traced;
 use crate::{Door, code};
 
 /// The media type of a batch of lines and of its answers.
@@ -62,6 +63,7 @@ pub(crate) async fn submit(
         correlation_id: correlation.id.as_str().to_owned(),
     };
     let charge = Charge::of_request(request.extensions());
+    let here = request.extensions().get().cloned();
     let wait = Deadline::of(request.headers())?.wait;
     let defaults = Defaults {
         correlation_id: given(&correlation),
@@ -80,6 +82,7 @@ pub(crate) async fn submit(
         defaults,
         lines: Lines::new(body.into_data_stream(), BODY_SIZE_MAX).charged(charge.clone()),
         charge,
+        here,
         batch: door.engine.batch(),
         door,
     };
@@ -135,6 +138,8 @@ struct Intake {
     wait: std::time::Duration,
     budget: Budget,
     charge: Charge,
+    /// The request's span, if it is traced.
+    here: Option<spans::Parent>,
 }
 
 /// The origin that a line's problem names, unless the problem names another.
@@ -149,6 +154,7 @@ enum Asking {
     InFlight {
         pending: Pending,
         asked: Asked,
+        traced: Option<Box<Traced>>,
         _held: (Option<OwnedSemaphorePermit>, Held, Owed),
     },
 }
@@ -183,11 +189,18 @@ async fn outcome(number: u64, asking: Asking) -> (u64, Outcome) {
         Asking::InFlight {
             pending,
             asked,
+            traced,
             _held,
-        } => match pending.await {
-            Ok(answer) => Outcome::Said(answer, asked),
-            Err(error) => Outcome::Unanswered(error, asked),
-        },
+        } => {
+            let reply = pending.await;
+            if let Some(traced) = traced {
+                traced.end(&reply);
+            }
+            match reply {
+                Ok(answer) => Outcome::Said(answer, asked),
+                Err(error) => Outcome::Unanswered(error, asked),
+            }
+        }
     };
     (number, outcome)
 }
@@ -198,13 +211,14 @@ impl Intake {
             Ok(text) => text,
             Err(problem) => return Asking::Refused(problem, None),
         };
-        let request = match line::read(&text, &self.defaults) {
+        let mut request = match line::read(&text, &self.defaults) {
             Ok(request) => request,
             Err(problem) => return Asking::Refused(problem, None),
         };
+        let traced = Traced::begin(self.here.as_ref(), &mut request).map(Box::new);
         let asked = Asked::of(&request);
         let prepared = match self.door.engine.prepare(request) {
-            Ok(prepared) => prepared,
+            Ok(prepared) => prepared.traced(traced.as_ref().map(|traced| traced.walk())),
             Err(error) => {
                 let problem = malformed(error, "/data").member("command_id", asked.id.as_str());
                 return Asking::Refused(problem, Some(asked));
@@ -219,6 +233,7 @@ impl Intake {
         Asking::InFlight {
             pending: self.batch.submit(prepared, deadline.at).await,
             asked,
+            traced,
             _held: held,
         }
     }

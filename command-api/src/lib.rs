@@ -21,6 +21,7 @@ mod lines;
 mod openapi;
 pub mod peer;
 mod single;
+mod traced;
 
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::answer::{self, Asked, malformed, quoted, said, unanswered};
 use crate::headers::CommandHeaders;
+use crate::traced::Traced;
 use crate::{Door, code};
 
 /// `POST /v1/streams/{stream}/{command}`
@@ -33,6 +34,7 @@ pub(crate) async fn submit(
     let stream = stream_of(&stream)?;
     let deadline = Deadline::of(request.headers())?;
     let headers = CommandHeaders::of(request.headers(), &correlation)?;
+    let here: Option<spans::Parent> = request.extensions().get().cloned();
     let id = headers.id.clone();
     let with_id = |problem: Problem| problem.header(IDEMPOTENCY_KEY, &quoted(&id));
     let JsonText(text) = match is_without_body(&request) {
@@ -44,7 +46,7 @@ pub(crate) async fn submit(
     let precondition = headers.expected.version();
     let data = RawValue::from_string(text)
         .map_err(|error| with_id(Problem::new(door::code::JSON_INVALID, error.to_string())))?;
-    let request = engine::command::Request {
+    let mut request = engine::command::Request {
         schema: None,
         tenant: headers.tenant,
         stream,
@@ -58,17 +60,19 @@ pub(crate) async fn submit(
         trace: headers.trace,
         data,
     };
+    let traced = Traced::begin(here.as_ref(), &mut request);
     let asked = Asked::of(&request);
     let prepared = door
         .engine
         .prepare(request)
         .map_err(|error| with_id(malformed(error, "")))?;
     precondition.map_err(with_id)?;
-    let answer = door
-        .engine
-        .submit(prepared, deadline.at)
-        .await
-        .map_err(|error| unanswered(&error, &asked.id))?;
+    let prepared = prepared.traced(traced.as_ref().map(Traced::walk));
+    let reply = door.engine.submit(prepared, deadline.at).await;
+    if let Some(traced) = traced {
+        traced.end(&reply);
+    }
+    let answer = reply.map_err(|error| unanswered(&error, &asked.id))?;
     let body = said(&answer, &asked)?;
     Ok((answer::headers(&answer), Json(body)).into_response())
 }

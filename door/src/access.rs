@@ -24,6 +24,8 @@ use crate::header::{IDEMPOTENCY_KEY, TRACEPARENT};
 const LINES_PER_SECOND_MAX: u64 = 1_000;
 /// Routes that are polled all the time; their lines have the level debug.
 const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// How the routes for other nodes begin.
+const PEERS: &str = "/v1/peer/";
 
 /// The data of a request before it is answered.
 pub(crate) struct Asked {
@@ -31,6 +33,7 @@ pub(crate) struct Asked {
     route: Option<MatchedPath>,
     trace_id: Option<String>,
     started: Instant,
+    span: Option<spans::Request>,
 }
 
 impl Asked {
@@ -40,7 +43,13 @@ impl Asked {
             route: route.cloned(),
             trace_id: trace_id(headers),
             started: Instant::now(),
+            span: span(method, route, headers),
         }
+    }
+
+    /// The request's span, for those that continue it; `None` if it is not traced.
+    pub(crate) fn here(&self) -> Option<spans::Parent> {
+        self.span.as_ref().map(spans::Request::here)
     }
 
     /// Records the request once `response` has been sent completely, or its client has gone.
@@ -79,6 +88,32 @@ fn trace_id(headers: &HeaderMap) -> Option<String> {
     is_id.then(|| id.to_owned())
 }
 
+/// The span of a request, if it is traced: neither those that are polled all the time, nor what nodes
+/// ask of each other.
+fn span(
+    method: &Method,
+    route: Option<&MatchedPath>,
+    headers: &HeaderMap,
+) -> Option<spans::Request> {
+    let route = route.map_or("none", MatchedPath::as_str);
+    if QUIET.contains(&route) || route.starts_with(PEERS) {
+        return None;
+    }
+    spans::Request::begin(method_name(method), route, || {
+        Some(headers.get(&TRACEPARENT)?.to_str().ok()?.to_owned())
+    })
+}
+
+/// The method, from a closed set.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        _ => "other",
+    }
+}
+
 /// A request and its answer's data.
 struct Answered {
     asked: Asked,
@@ -94,6 +129,9 @@ impl Drop for Telling {
     fn drop(&mut self) {
         self.0.measure();
         self.0.log();
+        if let Some(span) = self.0.asked.span.take() {
+            span.end(self.0.status.as_u16());
+        }
     }
 }
 
@@ -116,17 +154,6 @@ impl Stream for Told {
 }
 
 impl Answered {
-    fn method(&self) -> &'static str {
-        let known = [Method::GET, Method::HEAD, Method::POST];
-        let is_it = |known: &&Method| **known == self.asked.method;
-        match known.iter().position(|known| is_it(&known)) {
-            Some(0) => "GET",
-            Some(1) => "HEAD",
-            Some(_) => "POST",
-            None => "other",
-        }
-    }
-
     fn route(&self) -> &str {
         self.asked
             .route
@@ -137,7 +164,7 @@ impl Answered {
     /// The labels come from a closed set, so that a client cannot create new series.
     fn measure(&self) {
         let labels = [
-            ("method", self.method().to_owned()),
+            ("method", method_name(&self.asked.method).to_owned()),
             ("route", self.route().to_owned()),
             ("status", self.status.as_u16().to_string()),
         ];
@@ -146,7 +173,11 @@ impl Answered {
     }
 
     fn log(&self) {
-        let (method, route, status) = (self.method(), self.route(), self.status.as_u16());
+        let (method, route, status) = (
+            method_name(&self.asked.method),
+            self.route(),
+            self.status.as_u16(),
+        );
         let duration_ms = self.asked.started.elapsed().as_secs_f64() * 1_000.0;
         let trace_id = self.asked.trace_id.as_deref();
         let command_id = self.command_id.as_deref();

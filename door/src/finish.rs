@@ -133,6 +133,9 @@ async fn complete(mut request: Request, next: Next) -> Response {
         Err(problem) => (Correlation::made_up(), Some(problem)),
     };
     request.extensions_mut().insert(correlation.clone());
+    if let Some(here) = asked.here() {
+        request.extensions_mut().insert(here);
+    }
     let unread = share_body(&mut request);
     let mut response = match refusal {
         Some(problem) => problem.into_response(),

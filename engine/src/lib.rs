@@ -16,8 +16,10 @@ pub mod owner;
 pub mod peers;
 pub mod seat;
 mod service;
+mod walk;
 
 pub use service::{
     Batch, ClusterOptions, Engine, EngineOptions, MEMORY_BYTES, MEMORY_BYTES_MIN, Pending,
     Prepared, QUEUE_MAX, StartError,
 };
+pub use walk::{Part as WalkPart, Walk};

@@ -8,6 +8,7 @@
 //! (`command-api`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Became, Reply, Request, SubmitError};
 use crate::owner::Inquiry;
+use crate::walk::Walk;
 
 /// Identifies a link among all links that a node has ever opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,11 +158,13 @@ pub trait PeerService: Send + Sync + 'static {
 #[async_trait]
 pub trait AcceptedLink: Send {
     /// Takes the next command of the link. Waits while the partition's queue is full, but no longer
-    /// than until `deadline`. The answer comes through the future.
+    /// than until `deadline`. The answer comes through the future. The command's steps are noted in
+    /// `walk`, if it is traced.
     async fn submit(
         &mut self,
         request: Request,
         deadline: Instant,
+        walk: Option<Arc<Walk>>,
     ) -> BoxFuture<'static, LinkAnswer>;
 }
 

@@ -111,6 +111,12 @@ pub struct Serving {
     /// Tasks that write the read models; each takes a part of the log's partitions [default: 2]
     #[arg(long, value_name = "N")]
     projector_tasks: Option<usize>,
+    /// Send traces to this OpenTelemetry collector [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    otlp_endpoint: Option<String>,
+    /// The service's name in traces [default: OTEL_SERVICE_NAME, else annals]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    otlp_service: Option<String>,
     /// The node's name in its claims on the log [default: the host's name]
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     node: Option<String>,
@@ -408,6 +414,8 @@ impl Serving {
         let secret = secret.map(|file| file.display().to_string());
         flags.add("cluster_secret_file", secret);
         flags.add("projector_tasks", self.projector_tasks);
+        flags.add("otlp_endpoint", self.otlp_endpoint.as_ref());
+        flags.add("otlp_service", self.otlp_service.as_ref());
         flags.add("node", self.node.as_ref());
         flags.add("group", self.group.as_ref());
         flags.add("session_timeout_ms", self.session_timeout_ms);

@@ -426,6 +426,7 @@ impl Task {
             Ok(()) => {
                 measure::written(&work.batches, &work.folds, work.began.elapsed());
                 measure::orphans(&work.batches);
+                work.trace(&session.generations);
                 for fold in work.folds {
                     let durable = &mut session.progress[fold.index].durable;
                     let moves = fold.moves.into_iter();

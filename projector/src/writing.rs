@@ -22,6 +22,22 @@ pub(crate) struct Work {
     pub(crate) began: Instant,
 }
 
+impl Work {
+    /// Tells the traces of its commits that the transaction is durable.
+    pub(crate) fn trace(&self, generations: &[Generation]) {
+        if !spans::are_on() {
+            return;
+        }
+        let name = |fold: &Folded| generations[fold.index].projection.name();
+        let names = || self.folds.iter().map(name).collect::<Vec<_>>().join(",");
+        let commits = self.batches.iter().flat_map(|batch| &batch.commits);
+        let traceparents = commits
+            .clone()
+            .filter_map(|placed| placed.commit.trace.as_deref());
+        spans::project(self.began, names, commits.count(), traceparents);
+    }
+}
+
 /// The result of a transaction.
 pub(crate) struct Written {
     pub(crate) work: Work,

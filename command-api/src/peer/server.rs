@@ -38,6 +38,7 @@ use super::refusals::Refusals;
 use super::wire::{COMMAND_SIZE_MAX, CommandRead, read_command, write_answer, write_outcome};
 use crate::batch::MEDIA_TYPE;
 use crate::lines::Lines;
+use crate::traced::Traced;
 
 /// The most answers in one chunk.
 const ANSWERS_PER_CHUNK_MAX: usize = 256;
@@ -299,7 +300,16 @@ impl Intake {
                 request,
             } => {
                 let deadline = Instant::now() + wait;
-                (sequence, self.link.submit(*request, deadline).await)
+                let traced = Traced::forwarded(&request);
+                let walk = traced.as_ref().map(Traced::walk);
+                let answer = self.link.submit(*request, deadline, walk).await;
+                let answer = match traced {
+                    Some(traced) => answer
+                        .inspect(|answer| traced.end_forwarded(answer))
+                        .boxed(),
+                    None => answer,
+                };
+                (sequence, answer)
             }
             CommandRead::Strange(sequence) => {
                 self.is_spoilt = true;

@@ -455,6 +455,13 @@ impl<T> Owner<T> {
         }
     }
 
+    /// Who waits for the outcome of an append.
+    pub(crate) fn waiters(&self, sequence: u64) -> impl Iterator<Item = &T> {
+        let entry = self.in_window(sequence).map(|index| &self.window[index]);
+        let waiters = entry.into_iter().flat_map(|entry| &entry.waiters);
+        waiters.map(|(ticket, _)| ticket)
+    }
+
     /// The index of an append in the window, if it is there.
     pub(super) fn in_window(&self, sequence: u64) -> Option<usize> {
         let index = sequence.checked_sub(self.window.front()?.sequence)?;

@@ -16,11 +16,12 @@ use super::desk::WayToDesk;
 use super::driver::Effects;
 use super::shared::{Queues, Shared, Status};
 use super::work::NodeSeat;
-use super::{Command, Input, Peer as _, SentByClient, SentByPeer};
+use super::{Command, Input, Peer as _, SentByClient, SentByPeer, Ticket};
 use crate::clock::{self, Reference};
 use crate::command::Reply;
 use crate::owner::{Inquired, NotOwning, Now, Submission};
 use crate::peers::{CommandForPeer, LinkAnswer, LinkId, PeerLink};
+use crate::walk::{self, Stage, Walk};
 
 /// How long a failed read waits for its next try.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -174,7 +175,9 @@ impl Effects<SentByClient, SentByPeer> for NodeEffects {
     }
 
     fn next_forwarded(&mut self) -> Option<(Submission, SentByPeer)> {
-        self.queues.from_peers.pop().map(|command| *command)
+        let (submission, peer) = *self.queues.from_peers.pop()?;
+        peer.note(Stage::Taken);
+        Some((submission, peer))
     }
 
     fn take_hindered(&mut self) -> Vec<(Submission, SentByPeer)> {
@@ -191,7 +194,7 @@ impl Effects<SentByClient, SentByPeer> for NodeEffects {
         self.session = None;
     }
 
-    fn append(&mut self, _: &NodeSeat, sequence: u64, record: NewRecord) -> Option<NewRecord> {
+    fn append(&mut self, seat: &NodeSeat, sequence: u64, record: NewRecord) -> Option<NewRecord> {
         let session = match &self.session {
             Some(session) => session,
             None => match self.shared.appender.session() {
@@ -204,9 +207,12 @@ impl Effects<SentByClient, SentByPeer> for NodeEffects {
         };
         let (send_input, desk) = (self.send_input.clone(), self.desk.clone());
         let (handed_over, times) = (Instant::now(), self.append_times.clone());
+        let walks = walks(seat, sequence);
+        walks.iter().for_each(|walk| walk.note(Stage::Appended));
         let done = Box::new(move |result: AppendResult| {
             if result.is_ok() {
                 times.record(handed_over.elapsed());
+                walks.iter().for_each(|walk| walk.note(Stage::Acknowledged));
             }
             // The seat may be gone.
             let _ = send_input.send(Input::Appended(sequence, result));
@@ -276,6 +282,8 @@ impl Effects<SentByClient, SentByPeer> for NodeEffects {
             return;
         };
         if *open == id {
+            let waiters = command.waiters.iter();
+            waiters.for_each(|(client, _)| client.note(Stage::Sent));
             let deadlines = command.waiters.iter().map(|(ticket, _)| ticket.deadline);
             link.send(CommandForPeer {
                 sequence,
@@ -325,6 +333,19 @@ impl Drop for NodeEffects {
         while self.queues.commands.pop().is_some() {}
         while self.queues.from_peers.pop().is_some() {}
     }
+}
+
+/// The walks of the traced commands that wait for an append.
+fn walks(seat: &NodeSeat, sequence: u64) -> Vec<Arc<Walk>> {
+    if !walk::are_any() {
+        return Vec::new();
+    }
+    let waiters = seat.owner().waiters(sequence);
+    let walk = |ticket: &Ticket<SentByClient, SentByPeer>| match ticket {
+        Ticket::Client(client) => client.walk().cloned(),
+        Ticket::Peer(peer) => peer.walk().cloned(),
+    };
+    waiters.filter_map(walk).collect()
 }
 
 /// Counts that a partition was taken over or let go.

@@ -18,6 +18,7 @@ use super::{Client, Peer, Place};
 use crate::command::{Reply, SubmitError, TurnedAway, turned_away};
 use crate::peers::LinkAnswer;
 use crate::service::Part;
+use crate::walk::{Stage, Walk};
 
 /// Keeps the order of commands that were sent together: those for one stream in a batch, or all
 /// commands of one link. The first command without an answer closes the guard; after that, no later
@@ -182,6 +183,8 @@ pub(crate) struct Sent<A> {
     turn: Option<(Arc<Turns>, Instant)>,
     /// The command's part of the memory for waiting commands.
     _part: Option<Part>,
+    /// The command's times, if it is traced.
+    walk: Option<Arc<Walk>>,
 }
 
 /// The side of whoever waits for the answer. Dropping it gives the command up and frees its place.
@@ -206,6 +209,7 @@ pub(crate) fn sides<A>(
         deadline,
         turn: turns.map(|turns| (Arc::clone(turns), Instant::now())),
         _part: part,
+        walk: None,
     };
     let waiting = Waiting {
         waiter,
@@ -216,7 +220,26 @@ pub(crate) fn sides<A>(
 }
 
 impl<A> Sent<A> {
+    /// The same command, with the times of its steps, if it is traced.
+    pub(crate) fn traced(self, walk: Option<Arc<Walk>>) -> Self {
+        let sent = Self { walk, ..self };
+        sent.note(Stage::Queued);
+        sent
+    }
+
+    pub(super) fn walk(&self) -> Option<&Arc<Walk>> {
+        self.walk.as_ref()
+    }
+
+    /// Notes a step, if the command is traced.
+    pub(super) fn note(&self, stage: Stage) {
+        if let Some(walk) = &self.walk {
+            walk.note(stage);
+        }
+    }
+
     pub(super) fn answer(self, answer: A) {
+        self.note(Stage::Answered);
         // The client or node may have gone.
         let _ = self.reply.send(answer);
     }
@@ -233,6 +256,7 @@ impl Client for SentByClient {
             turns.came_too_late(queued, Instant::now()) && !self.waiter.is_taken()
         });
         self.waiter.take_up()?;
+        self.note(Stage::Taken);
         match came_too_late {
             true => Err(Some(turned_away(TurnedAway::Overloaded))),
             false => Ok(()),

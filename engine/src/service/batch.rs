@@ -66,6 +66,7 @@ impl Batch {
             let under_way = self.inner.yielding.begin().await;
             let part = self.inner.room.take(&self.share, size).await;
             let (sent, waiting) = sides(Some(Arc::clone(&guard)), deadline, None, Some(part));
+            let sent = sent.traced(command.walk);
             let command = (Box::new((command.submission, sent)), waiting);
             let waiting = desk
                 .queues

@@ -39,12 +39,22 @@ use yielding::Yielding;
 use crate::command::{Became, Reply, Request, RequestError, SubmitError, TurnedAway, turned_away};
 use crate::owner::{Inquired, Inquiry, NotOwning, Submission};
 use crate::seat::{Desk, Sender, Status, Waiting, sides};
+use crate::walk::Walk;
 
 /// A request with the right shape, on its way to its partition.
 pub struct Prepared {
     submission: Submission,
     partition: Partition,
     kind: Option<measure::Kind>,
+    walk: Option<Arc<Walk>>,
+}
+
+impl Prepared {
+    /// The same command, whose steps are noted in `walk`.
+    #[must_use]
+    pub fn traced(self, walk: Option<Arc<Walk>>) -> Self {
+        Self { walk, ..self }
+    }
 }
 
 /// The future outcome of one command of a batch.
@@ -126,6 +136,7 @@ impl Engine {
             submission: Submission { request, command },
             partition,
             kind,
+            walk: None,
         })
     }
 
@@ -155,6 +166,7 @@ impl Engine {
         // A connection waits for one such answer at a time, so each command is a sender of its own.
         let (sender, tenant) = (inner.sender(), command.submission.request.tenant.clone());
         let (sent, waiting) = sides(None, deadline, Some(&desk.queues.turns), Some(part));
+        let sent = sent.traced(command.walk);
         let command = (Box::new((command.submission, sent)), waiting);
         let waiting = desk.queues.commands.try_push((sender, &tenant), command);
         let waiting = waiting.map_err(|(_, why)| turned_away(why.into()))?;

@@ -20,6 +20,7 @@ use crate::command::{Became, Request, SubmitError, TurnedAway, turned_away};
 use crate::owner::Inquiry;
 use crate::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
 use crate::seat::{Control, Guard, NodeControl};
+use crate::walk::Walk;
 
 /// A link from another node for one partition.
 struct Link {
@@ -45,6 +46,7 @@ impl Link {
         let queued = async {
             let part = inner.room.take(&self.share, size).await;
             let (sent, waiting) = sides(Some(Arc::clone(&self.guard)), deadline, None, Some(part));
+            let sent = sent.traced(command.walk);
             let command = (Box::new((command.submission, sent)), waiting);
             desk.queues
                 .from_peers
@@ -85,11 +87,12 @@ impl AcceptedLink for Link {
         &mut self,
         request: Request,
         deadline: Instant,
+        walk: Option<Arc<Walk>>,
     ) -> BoxFuture<'static, LinkAnswer> {
         // The other node read the request with the rules of its own version. If this node's rules
         // do not know the command, another node may still decide it.
         let prepared = match self.engine.prepare(request) {
-            Ok(prepared) if prepared.partition == self.partition => prepared,
+            Ok(prepared) if prepared.partition == self.partition => prepared.traced(walk),
             Ok(_) | Err(_) => return self.not_attempted(turned_away(TurnedAway::NotReady)),
         };
         match self.queue(prepared, deadline).await {

@@ -12,6 +12,11 @@ pub mod metrics;
 mod postgres;
 mod routes;
 mod supervisor;
+#[cfg(feature = "otlp")]
+mod traces;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_traces.rs"]
+mod traces;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,6 +43,7 @@ use crate::settings::{Roles, Settings, Standby};
 use crate::signals::Stop;
 use cluster::Membership;
 use http::{Bound, Http};
+use traces::Traces;
 
 /// How often readiness is looked at while the process starts.
 const READY_POLL: Duration = Duration::from_millis(10);
@@ -78,6 +84,7 @@ pub struct Node {
     postgres: Option<Postgres>,
     http: Http,
     drain_timeout: Duration,
+    traces: Option<Traces>,
 }
 
 impl Node {
@@ -100,6 +107,7 @@ impl Node {
         }
         // The recorder must exist before anything is measured.
         metrics::recorder()?;
+        let traces = Traces::begin(settings)?;
         let bound = Bound::to(settings).await?;
         let postgres = begin_postgres(settings, roles, preparation);
         let begun = Self::begin(domain, settings, roles, preparation, bound, postgres);
@@ -107,6 +115,7 @@ impl Node {
             begun = begun => begun?,
             () = stop.asked() => return Ok(None),
         };
+        node.traces = traces;
         let attached = tokio::select! {
             attached = node.attach(domain, settings, roles, postgres) => attached.map(|()| true),
             () = stop.asked() => Ok(false),
@@ -178,6 +187,7 @@ impl Node {
             postgres: None,
             http,
             drain_timeout: settings.drain_timeout,
+            traces: None,
         };
         Ok((node, postgres))
     }
@@ -320,6 +330,9 @@ impl Node {
         self.sampler = None;
         if let Some(postgres) = self.postgres {
             postgres.close().await;
+        }
+        if let Some(traces) = self.traces {
+            traces.end().await;
         }
         tracing::info!("stopped");
     }

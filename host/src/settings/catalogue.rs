@@ -40,7 +40,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const CATALOGUE: [Setting; 40] = [
+pub const CATALOGUE: [Setting; 42] = [
     setting(
         "data",
         Some(".annals"),
@@ -225,6 +225,18 @@ pub const CATALOGUE: [Setting; 40] = [
         Some("2"),
         "number of tasks that write the read models; each takes a part of the log's partitions \
          and has a connection to Postgres",
+    ),
+    setting(
+        "otlp_endpoint",
+        None,
+        "the OpenTelemetry collector that traces are sent to, by OTLP over plain HTTP: \
+         http://HOST:4318 (default: that of OTEL_EXPORTER_OTLP_ENDPOINT; without one there are no \
+         traces)",
+    ),
+    setting(
+        "otlp_service",
+        None,
+        "the service's name in traces (default: that of OTEL_SERVICE_NAME, else annals)",
     ),
     setting(
         "drain_timeout_ms",

@@ -222,6 +222,10 @@ pub struct Settings {
     pub stream_state_max_kb: usize,
     /// How many tasks share the log's partitions for the read models.
     pub projector_tasks: usize,
+    /// The collector of traces; absent: that of the standard's variables, else none.
+    pub otlp_endpoint: Option<String>,
+    /// The service's name in traces; absent: that of the standard's variable, else `annals`.
+    pub otlp_service: Option<String>,
     /// How long a stop waits for the answers to what was accepted.
     pub drain_timeout: Duration,
     /// The server that client commands talk to.
@@ -299,6 +303,8 @@ struct Raw {
     memory_mb: usize,
     stream_state_max_kb: usize,
     projector_tasks: usize,
+    otlp_endpoint: Option<String>,
+    otlp_service: Option<String>,
     drain_timeout_ms: u64,
     url: String,
     output: OutputFormat,
@@ -370,6 +376,8 @@ impl Settings {
             memory_mb: raw.memory_mb,
             stream_state_max_kb: raw.stream_state_max_kb,
             projector_tasks: raw.projector_tasks,
+            otlp_endpoint: raw.otlp_endpoint.filter(|url| !url.is_empty()),
+            otlp_service: raw.otlp_service.filter(|name| !name.is_empty()),
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
             url: raw.url.trim_end_matches('/').to_owned(),
             output: raw.output,
@@ -508,6 +516,8 @@ impl Settings {
             "memory_mb" => self.memory_mb.to_string(),
             "stream_state_max_kb" => self.stream_state_max_kb.to_string(),
             "projector_tasks" => self.projector_tasks.to_string(),
+            "otlp_endpoint" => return self.otlp_endpoint.clone(),
+            "otlp_service" => return self.otlp_service.clone(),
             "drain_timeout_ms" => self.drain_timeout.as_millis().to_string(),
             "url" => self.url.clone(),
             "output" => name_of(self.output),

@@ -82,7 +82,7 @@ impl Peers for LocalPeers {
             let mut link = engine.accept(partition).expect("a partition of the log");
             while let Some(command) = commands.recv().await {
                 let (events, sequence) = (Arc::clone(&serving), command.sequence);
-                let answer = link.submit(command.request, command.deadline).await;
+                let answer = link.submit(command.request, command.deadline, None).await;
                 tokio::spawn(async move { events(LinkEvent::Answer(sequence, answer.await)) });
             }
         });

@@ -17,4 +17,5 @@ mod postgres;
 pub(crate) mod program;
 mod runs;
 mod tools;
+mod traced;
 mod waits;

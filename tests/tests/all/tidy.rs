@@ -14,14 +14,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The checker judges the engine, so it uses no code of the engine.
     ("checker", &[]),
     ("domain", &["kernel"]),
-    ("door", &["kernel"]),
+    // What doors and projectors tell OpenTelemetry.
+    ("spans", &[]),
+    ("door", &["kernel", "spans"]),
     ("event-log", &["kernel", "position"]),
     ("engine", &["event-log", "kernel", "position"]),
     (
         "command-api",
-        &["door", "engine", "event-log", "kernel", "position"],
+        &["door", "engine", "event-log", "kernel", "position", "spans"],
     ),
-    ("projector", &["event-log", "kernel", "position"]),
+    ("projector", &["event-log", "kernel", "position", "spans"]),
     ("projections", &["domain", "kernel", "projector"]),
     (
         "query-api",
@@ -54,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "position",
             "projector",
             "query-api",
+            "spans",
         ],
     ),
     // What other people's programs depend on.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use engine::Walk;
 use engine::command::{Answer, Became, Decision, Request, SubmitError};
 use engine::owner::Inquiry;
 use engine::peers::{AcceptedLink, LinkAnswer, PeerService, Topology};
@@ -71,7 +72,12 @@ impl Drop for Link {
 
 #[async_trait]
 impl AcceptedLink for Link {
-    async fn submit(&mut self, request: Request, _: Instant) -> BoxFuture<'static, LinkAnswer> {
+    async fn submit(
+        &mut self,
+        request: Request,
+        _: Instant,
+        _: Option<Arc<Walk>>,
+    ) -> BoxFuture<'static, LinkAnswer> {
         self.room.acquire().await.unwrap().forget();
         if self.left == 0 {
             return std::future::ready(LinkAnswer::Moved(Some(elsewhere()))).boxed();
