@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers guards model simulate faults attacks setup
+.PHONY: help demo test lint bench peers guards model simulate faults attacks release setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -81,6 +81,11 @@ attacks: ## do to a node what hostile clients do, and see what others notice
 	ops/setup
 	$(WITH_TOOLS) cargo build --release -p tests --bins
 	$(WITH_TOOLS) target/release/attacks $(ATTACKS)
+
+# RELEASE=check builds twice, in other folders, and compares.
+release: ## build the program without symbols, its symbols and its package, into dist/
+	ops/setup demo
+	$(WITH_TOOLS) ops/release $(RELEASE)
 
 setup: ## bring what this machine lacks
 	ops/setup

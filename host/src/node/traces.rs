@@ -82,7 +82,7 @@ impl Traces {
             // The library reads the variables, and knows which of them is a base address.
             None => builder,
         };
-        let exporter = builder.build().map_err(|error| usage(error))?;
+        let exporter = builder.build().map_err(usage)?;
         let service = settings.otlp_service.clone();
         let service = service.or_else(|| variable(&"OTEL_SERVICE_NAME"));
         let resource = Resource::builder()

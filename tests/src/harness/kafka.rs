@@ -3,6 +3,7 @@
 
 mod broker;
 pub mod cluster;
+pub mod given;
 mod leaders;
 pub mod secured;
 

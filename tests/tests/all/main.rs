@@ -10,6 +10,7 @@ mod checker_rule;
 mod cli;
 mod cluster_works;
 mod command_door;
+mod container;
 mod contract;
 mod crashes;
 mod damage;

@@ -90,7 +90,7 @@ impl Server {
     }
 
     /// Does the same with more environment variables.
-    pub(super) fn start_in(folder: &Path, arguments: &[&str], more: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(folder: &Path, arguments: &[&str], more: &[(&str, &str)]) -> Self {
         let mut command = annals(folder);
         command.args(arguments);
         command.envs(more.iter().copied());
