@@ -4,6 +4,7 @@
 //! command's category, and its body is the command's JSON Schema. Deliberately absent: components
 //! that both doors use ([`door::openapi`]).
 
+mod batch;
 mod refusals;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,6 @@ use kernel::registry::{Registry, definitions_of};
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
-use crate::batch::{ARRAY_COMMANDS_MAX, MEDIA_TYPE};
 use crate::line::CommandLine;
 use refusals::Refusals;
 
@@ -96,7 +96,8 @@ pub fn fragment(registry: &Registry, domain: &mut SchemaGenerator) -> Fragment {
             .for_each(|list| list.push(command.clone()));
         fragment.operation("/v1/streams/{stream}/{command}", "post", operation);
     }
-    fragment.operation("/v1/commands", "post", batch_operation());
+    let examples = batch::examples(registry, domain);
+    fragment.operation("/v1/commands", "post", batch::operation(&examples));
     fragment.operation(
         "/v1/streams/{stream}/commands/{id}",
         "get",
@@ -235,47 +236,6 @@ fn accepted() -> Value {
             "Annals-Correlation-Id": header_ref("CorrelationId"),
         },
         "content": {"application/json": {"schema": schema_ref("CommandAnswer")}},
-    })
-}
-
-fn batch_operation() -> Value {
-    let mut responses = responses(DOOR, &[400, 408, 413, 415]);
-    responses.insert(
-        "200".to_owned(),
-        json!({
-            "description": "One `AnswerLine` for each command, in the order of the commands. Answers \
-                            to lines begin while the client still sends.",
-            "headers": {"Annals-Correlation-Id": header_ref("CorrelationId")},
-            "content": {
-                "application/json": {"schema": {"type": "array", "items": schema_ref("AnswerLine")}},
-                MEDIA_TYPE: {"schema": {"type": "string"}},
-            },
-        }),
-    );
-    json!({
-        "operationId": "submit_commands",
-        "tags": ["commands"],
-        "summary": "Many commands, as a JSON array or as NDJSON",
-        "description": "Each command is a `CommandLine` with its own outcome: a batch is not atomic. \
-                        An array may have 1,000 commands and 256 KiB; there may be any number of \
-                        lines, each of at most 256 KiB. An unreadable line does not affect other \
-                        lines; an array that is not JSON is refused whole. Commands for one stream \
-                        are decided in the order of their lines. After a command without an \
-                        answer (503), later commands for the same stream are not attempted. \
-                        `Annals-Timeout-Ms` applies to each line. `Annals-Correlation-Id` applies \
-                        to lines without a `correlation_id`, and `traceparent` to all lines.",
-        "parameters": [parameter_ref("CorrelationId"), parameter_ref("TimeoutMs")],
-        "requestBody": {
-            "required": true,
-            "content": {
-                "application/json": {"schema": {
-                    "type": "array", "items": schema_ref("CommandLine"),
-                    "maxItems": ARRAY_COMMANDS_MAX,
-                }},
-                MEDIA_TYPE: {"schema": {"type": "string"}},
-            },
-        },
-        "responses": responses,
     })
 }
 

@@ -235,7 +235,6 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>, domain: SchemaGen
     names.extend(place(DERIVED_PATH, derived, &mut schemas));
     let mut document = json!({
         "openapi": "3.1.1",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": "Annals",
             "version": env!("CARGO_PKG_VERSION"),

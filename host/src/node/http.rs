@@ -11,12 +11,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Uri;
-use door::tag;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::files;
 use crate::exit::{Exit, Failure, explained};
@@ -195,10 +193,4 @@ fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
         }
     }
     result
-}
-
-/// `/docs`: the page that shows `/openapi.json`. It loads nothing from other servers.
-pub fn docs() -> Router {
-    let config = Config::new(["/openapi.json"]).validator_url("none");
-    tag::of_documents(SwaggerUi::new("/docs").config(config).into())
 }

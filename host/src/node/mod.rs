@@ -5,6 +5,7 @@
 //! projecting, stop Postgres last. Deliberately absent: what is printed about it (`command`).
 
 mod cluster;
+mod docs;
 mod files;
 pub mod http;
 mod log;

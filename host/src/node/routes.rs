@@ -19,7 +19,7 @@ use projector::Sampler;
 use query_api::QueryDoor;
 use serde_json::Value;
 
-use super::{SharedProjector, http, metrics};
+use super::{SharedProjector, docs, metrics};
 use crate::Domain;
 use crate::exit::{Failure, explained};
 use crate::settings::Roles;
@@ -79,7 +79,7 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         .merge(health::router(health_of(parts, query)?))
         .merge(openapi::router(&document))
         .merge(root::router(&links(parts.roles)))
-        .merge(http::docs());
+        .merge(docs::router());
     if parts.roles.reads() && parts.reading.is_none() {
         routes = routes.layer(axum::middleware::map_response(not_yet));
     }

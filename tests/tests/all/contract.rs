@@ -1,11 +1,12 @@
 //! The contract as the tools of others read it: linters of the OpenAPI document, strict validators of
-//! the JSON Schemas, and clients that generators make from the document.
+//! the JSON Schemas, clients that generators make from the document, and the page in a browser.
 //!
 //! Invariant: what is linted, generated and driven is the document that the real program serves.
 //! Deliberately absent: what the doors answer (`command_door`, `query_door`). `ops/setup`, which `make
 //! test` calls, installs the tools.
 
 mod clients;
+mod docs_page;
 mod lint;
 
 use std::path::{Path, PathBuf};
