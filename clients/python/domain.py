@@ -77,8 +77,9 @@ def class_of(schema: dict[str, Any]) -> str:
 
 
 def type_of(media: dict[str, Any]) -> str:
-    """The generated class of a request's or answer's JSON."""
-    return class_of(media["content"]["application/json"]["schema"])
+    """The generated class of a request's or answer's JSON; a body may also be null."""
+    schema = media["content"]["application/json"]["schema"]
+    return class_of(schema.get("anyOf", [schema])[0])
 
 
 def quoted(names: dict[str, str]) -> str:

@@ -10,8 +10,8 @@ mod refusals;
 use std::collections::BTreeMap;
 
 use door::openapi::{
-    DOMAIN_PATH, Fragment, SCHEMAS_PATH, header_ref, integer, object, parameter_ref, responses,
-    schema_ref, text,
+    DOMAIN_PATH, Fragment, SCHEMAS_PATH, header_ref, integer, nullable, object, parameter_ref,
+    responses, schema_ref, text,
 };
 use kernel::registry::{Registry, definitions_of};
 use schemars::SchemaGenerator;
@@ -33,9 +33,9 @@ const COMMAND_PROBLEMS: [u16; 8] = [400, 404, 408, 412, 413, 415, 422, 503];
 /// name.
 type ByName = BTreeMap<&'static str, Vec<(&'static str, Value)>>;
 
-/// What the document says of a command without members.
-const NO_BODY: &str = "It has no members: the body may be left out if there is an `Idempotency-Key` or a \
-                       `Content-Type`.";
+/// What the document says of a command that needs no members.
+const NO_BODY: &str = "It needs no members: the body may be `null`, or left out if there is an \
+                       `Idempotency-Key` or a `Content-Type`.";
 
 /// The definition that a command's schema refers to.
 fn definition(generator: &mut SchemaGenerator, body: &Value) -> Option<Value> {
@@ -44,9 +44,8 @@ fn definition(generator: &mut SchemaGenerator, body: &Value) -> Option<Value> {
     generator.definitions().get(name).cloned()
 }
 
-fn has_no_members(schema: &Value) -> bool {
-    let is_empty = |properties: &Value| properties.as_object().is_some_and(Map::is_empty);
-    schema["type"] == "object" && schema.get("properties").is_none_or(is_empty)
+fn needs_no_members(schema: &Value) -> bool {
+    schema["type"] == "object" && schema["required"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// The routes of this door, for the commands of `registry`. `domain` makes the schemas of their
@@ -65,13 +64,15 @@ pub fn fragment(registry: &Registry, domain: &mut SchemaGenerator) -> Fragment {
             .filter_map(|(_, body)| definition(domain, body))
             .collect();
         let said = schemas.first().map(|schema| schema["description"].clone());
-        let needs_body = schemas.len() < owners.len() || !schemas.iter().any(has_no_members);
+        let needs_body = schemas.len() < owners.len() || !schemas.iter().any(needs_no_members);
         let body = match <[_; 1]>::try_from(owners) {
             Ok([(_, schema)]) => schema,
             Err(owners) => {
                 json!({"anyOf": owners.into_iter().map(|(_, schema)| schema).collect::<Vec<_>>()})
             }
         };
+        // Many generated clients send null if the program gives no body.
+        let body = if needs_body { body } else { nullable(&body) };
         let path = format!("/v1/streams/{{stream}}/{name}");
         let mut operation = command_operation(name, &categories, &body, needs_body);
         if let Some(refusal) = refusals.response(&categories) {
@@ -103,9 +104,7 @@ pub fn fragment(registry: &Registry, domain: &mut SchemaGenerator) -> Fragment {
         "get",
         outcome_operation(),
     );
-    for (name, schema) in refusals.schemas() {
-        fragment.derived_schema(&name, schema);
-    }
+    refusals.describe(&mut fragment);
     let mut generator = Registry::schema_generator(SCHEMAS_PATH);
     generator.subschema_for::<CommandLine>();
     for (name, schema) in definitions_of(generator) {
@@ -137,7 +136,7 @@ fn by_name(
     commands
 }
 
-/// An operation that sends a command. A command without members needs no body.
+/// An operation that sends a command. A command that needs no members needs no body.
 fn command_operation(name: &str, categories: &[&str], body: &Value, needs_body: bool) -> Value {
     let mut responses = responses(DOOR, &COMMAND_PROBLEMS);
     responses.insert("200".to_owned(), accepted());

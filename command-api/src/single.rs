@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::HttpBody as _;
 use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{self, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use door::extract::is_of_media_type;
 use door::header::{IDEMPOTENCY_KEY, tenant};
@@ -37,12 +37,7 @@ pub(crate) async fn submit(
     let here: Option<spans::Parent> = request.extensions().get().cloned();
     let id = headers.id.clone();
     let with_id = |problem: Problem| problem.header(IDEMPOTENCY_KEY, &quoted(&id));
-    let JsonText(text) = match is_without_body(&request) {
-        true => JsonText("{}".to_owned()),
-        false => JsonText::from_request(request, &())
-            .await
-            .map_err(with_id)?,
-    };
+    let text = data(request).await.map_err(with_id)?;
     let precondition = headers.expected.version();
     let data = RawValue::from_string(text)
         .map_err(|error| with_id(Problem::new(door::code::JSON_INVALID, error.to_string())))?;
@@ -62,10 +57,14 @@ pub(crate) async fn submit(
     };
     let traced = Traced::begin(here.as_ref(), &mut request);
     let asked = Asked::of(&request);
-    let prepared = door
-        .engine
-        .prepare(request)
-        .map_err(|error| with_id(malformed(error, "")))?;
+    // Many generated clients send null if the program gives no body.
+    let without_members = (request.data.get() == "null").then(|| request.clone());
+    let mut prepared = door.engine.prepare(request);
+    if let (Err(_), Some(mut request)) = (&prepared, without_members) {
+        request.data = RawValue::from_string(EMPTY.to_owned()).expect("it is JSON");
+        prepared = door.engine.prepare(request);
+    }
+    let prepared = prepared.map_err(|error| with_id(malformed(error, "")))?;
     precondition.map_err(with_id)?;
     let prepared = prepared.traced(traced.as_ref().map(Traced::walk));
     let reply = door.engine.submit(prepared, deadline.at).await;
@@ -77,16 +76,34 @@ pub(crate) async fn submit(
     Ok((answer::headers(&answer), Json(body)).into_response())
 }
 
-/// Whether a request has no body, which stands for a command without members. It must say that it
-/// would be JSON, as some clients do, or have an `Idempotency-Key`: a page in a browser can send a
-/// request without a body anywhere without asking first, but not with these headers.
-fn is_without_body(request: &Request) -> bool {
+/// The command's data. No body stands for a command without members.
+///
+/// A request without a body must say that it would be JSON, as some clients do, or have an
+/// `Idempotency-Key`: a page in a browser can send a request without a body anywhere without asking
+/// first, but not with these headers.
+async fn data(request: Request) -> Result<String, Problem> {
     let headers = request.headers();
-    let is_typed = match headers.contains_key(CONTENT_TYPE) {
-        true => is_of_media_type(headers, "application/json"),
-        false => headers.contains_key(IDEMPOTENCY_KEY),
-    };
-    is_typed && request.body().is_end_stream()
+    let is_typed = headers.contains_key(CONTENT_TYPE);
+    if request.body().is_end_stream() {
+        match is_typed {
+            true if is_of_media_type(headers, "application/json") => return Ok(EMPTY.to_owned()),
+            false if headers.contains_key(IDEMPOTENCY_KEY) => return Ok(EMPTY.to_owned()),
+            false => return Err(neither_body_nor_id()),
+            true => {}
+        }
+    }
+    let JsonText(text) = JsonText::from_request(request, &()).await?;
+    Ok(text)
+}
+
+/// The data of a command without members.
+const EMPTY: &str = "{}";
+
+fn neither_body_nor_id() -> Problem {
+    let detail = "a request without a body needs an Idempotency-Key; a body needs the Content-Type \
+                  application/json";
+    Problem::new(door::code::MEDIA_TYPE_UNSUPPORTED, detail)
+        .header(header::ACCEPT, "application/json")
 }
 
 /// What became of a command, as a resource of its own: if the command was refused, this request

@@ -82,6 +82,18 @@ impl Fragment {
         self.derived.insert(name.to_owned(), schema);
     }
 
+    /// Adds the text by which a choice tells its form `of` from the others, and refers to it.
+    ///
+    /// The text has a schema of its own, because OpenAPI Generator for Go compares the values of named
+    /// schemas only. It makes a constant of the value, which needs a name that nothing else has.
+    pub fn mark(&mut self, of: &str, member: &str, value: &str, description: &str) -> Value {
+        let (name, member) = (format!("{of}{}", camel(member)), camel(member));
+        let mut mark = one_text(value, description);
+        mark["x-enum-varnames"] = json!([format!("{member}Of{of}")]);
+        self.derived_schema(&name, mark);
+        derived_ref(&name)
+    }
+
     /// Adds a response header under its name.
     pub fn header(&mut self, name: &str, header: Value) {
         self.headers.insert(name.to_owned(), header);

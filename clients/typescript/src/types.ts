@@ -26,7 +26,9 @@ export type CommandName = {
 
 /** The data of a command. */
 export type CommandData<Name extends CommandName> =
-  Post<Name> extends { requestBody?: infer Body } ? Content<NonNullable<Body>> : never;
+  Post<Name> extends { requestBody?: infer Body }
+    ? NonNullable<Content<NonNullable<Body>>>
+    : never;
 
 /** The answer to an accepted command. */
 export type CommandAnswer = Schemas["CommandAnswer"];

@@ -8,10 +8,10 @@ use kernel::registry::Registry;
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
-use super::{DOOR, definition, has_no_members};
+use super::{DOOR, definition, needs_no_members};
 use crate::batch::{ARRAY_COMMANDS_MAX, MEDIA_TYPE};
 
-/// A command of each category, as a line: the first one that has an example or no members.
+/// A command of each category, as a line: the first one that has an example or needs no members.
 pub(super) fn examples(registry: &Registry, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut lines = Vec::new();
     for aggregate in registry.iter() {
@@ -21,7 +21,7 @@ pub(super) fn examples(registry: &Registry, generator: &mut SchemaGenerator) -> 
             let schema = definition(generator, command.schema.as_value())?;
             let data = match schema["examples"].get(0) {
                 Some(example) => example.clone(),
-                None if has_no_members(&schema) => json!({}),
+                None if needs_no_members(&schema) => json!({}),
                 None => return None,
             };
             Some(json!({"stream": stream, "command": command.name, "data": data}))

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use door::PROBLEM_MEDIA_TYPE;
-use door::openapi::{camel, derived_ref, distinct, integer, object, one_text, schema_ref, text};
+use door::openapi::{
+    Fragment, camel, derived_ref, distinct, integer, object, one_text, schema_ref, text,
+};
 use kernel::RejectionType;
 use kernel::registry::Aggregate;
 use serde_json::{Value, json};
@@ -50,15 +52,15 @@ impl Refusals {
         Self(refusals)
     }
 
-    /// The schemas of all refusals, by name.
-    pub(super) fn schemas(&self) -> impl Iterator<Item = (String, Value)> {
-        let refusals = self.0.values().flatten();
-        let refusals = refusals.map(|named| (named.schema.clone(), refusal(&named.rule)));
-        let unions = self
-            .0
-            .iter()
-            .map(|(category, rules)| (union_name(category), union(category, rules)));
-        refusals.chain(unions)
+    /// Adds the schemas of all refusals.
+    pub(super) fn describe(&self, fragment: &mut Fragment) {
+        for (category, rules) in &self.0 {
+            for named in rules {
+                let code = fragment.mark(&named.schema, "code", named.rule.code, "The rule.");
+                fragment.derived_schema(&named.schema, refusal(&named.rule, code));
+            }
+            fragment.derived_schema(&union_name(category), union(category, rules));
+        }
     }
 
     /// The 422 response of a command of these categories; absent if the rules of one are not known.
@@ -106,14 +108,14 @@ fn union(category: &str, rules: &[Named]) -> Value {
 
 /// A refusal as `Problem::rejection` and `answer::refused` write it. A fact with the name of another
 /// member has a prefix.
-fn refusal(rule: &RejectionType) -> Value {
+fn refusal(rule: &RejectionType, code: Value) -> Value {
     let fixed = json!({
         "type": one_text(&format!("urn:annals:problem:{}", rule.code), "The kind of problem."),
         "title": text("The kind of problem, for people."),
         "status": {"type": "integer", "format": "int32", "description": "The HTTP status."},
         "detail": text("A sentence about this refusal, for people."),
         "instance": text("The path of the request."),
-        "code": one_text(rule.code, "The rule."),
+        "code": code,
         "correlation_id": text("The conversation; the server's log has it, too."),
         "command_id": text("The id of the command."),
         "stream": text("The stream."),

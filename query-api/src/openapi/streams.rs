@@ -6,12 +6,12 @@
 //! which the log's format gives.
 
 use door::openapi::{
-    Fragment, camel, derived_ref, distinct, header_ref, integer, nullable, object, one_text,
+    Fragment, SCHEMAS_PATH, camel, derived_ref, distinct, header_ref, integer, nullable, object,
     parameter_ref, schema_ref, text,
 };
-use kernel::MessageType;
-use kernel::registry::Registry;
+use kernel::registry::{Registry, definitions_of};
 use kernel::schemars::SchemaGenerator;
+use kernel::{Actor, MessageType};
 use serde_json::{Value, json};
 
 use super::{
@@ -32,7 +32,11 @@ pub(super) fn describe(fragment: &mut Fragment, registry: &Registry, domain: &mu
         state_operation(registry),
     );
     fragment.schema("StreamEvents", events_schema());
-    fragment.schema("EventActor", actor_schema());
+    let mut generator = Registry::schema_generator(SCHEMAS_PATH);
+    generator.subschema_for::<Actor>();
+    for (name, schema) in definitions_of(generator) {
+        fragment.schema(&name, schema.to_value());
+    }
     let mut events = Vec::new();
     let mut states = Vec::new();
     for aggregate in registry.iter() {
@@ -48,7 +52,8 @@ pub(super) fn describe(fragment: &mut Fragment, registry: &Registry, domain: &mu
         .map(|(category, event)| (*category, event.name));
     let names: Vec<_> = distinct(named).map(|name| format!("{name}Event")).collect();
     for (name, (_, event)) in names.iter().zip(&events) {
-        fragment.derived_schema(name, event_schema(Some(event)));
+        let type_name = fragment.mark(name, "type", event.name, "The name of its type.");
+        fragment.derived_schema(name, event_schema(Some((event, type_name))));
     }
     fragment.schema("OtherEvent", event_schema(None));
     fragment.schema(
@@ -62,7 +67,8 @@ pub(super) fn describe(fragment: &mut Fragment, registry: &Registry, domain: &mu
     let mut names = Vec::new();
     for (category, state) in states {
         let name = format!("{}StreamState", camel(category));
-        fragment.derived_schema(&name, state_schema(Some((category, state))));
+        let mark = fragment.mark(&name, "category", category, "The stream's category.");
+        fragment.derived_schema(&name, state_schema(Some((category, mark, state))));
         names.push(name);
     }
     fragment.schema("OtherStreamState", state_schema(None));
@@ -150,11 +156,11 @@ fn events_schema() -> Value {
     )
 }
 
-fn state_schema(known: Option<(&str, Value)>) -> Value {
+fn state_schema(known: Option<(&str, Value, Value)>) -> Value {
     let (about, category, state) = match known {
-        Some((category, state)) => (
+        Some((category, mark, state)) => (
             format!("The state of a stream of the category {category}."),
-            one_text(category, "The stream's category."),
+            mark,
             state,
         ),
         None => (
@@ -175,23 +181,12 @@ fn state_schema(known: Option<(&str, Value)>) -> Value {
     )
 }
 
-fn actor_schema() -> Value {
-    object(
-        "Who sent a command.",
-        json!({
-            "id": text("The actor's name within its kind."),
-            "kind": {"type": "string", "enum": ["user", "service", "process", "import"],
-                     "description": "The kind of actor."},
-        }),
-    )
-}
-
-fn event_schema(known: Option<&MessageType>) -> Value {
+fn event_schema(known: Option<(&MessageType, Value)>) -> Value {
     let number = "The number of the shape of its data.";
     let (about, type_name, schema, data) = match known {
-        Some(event) => (
+        Some((event, type_name)) => (
             format!("An event of the type {}, with its envelope.", event.name),
-            one_text(event.name, "The name of its type."),
+            type_name,
             json!({"type": "integer", "format": "int32", "minimum": event.schema_version,
                    "maximum": event.schema_version, "description": number}),
             event.schema.clone().to_value(),
@@ -217,7 +212,7 @@ fn event_schema(known: Option<&MessageType>) -> Value {
             "command": text("The name of that command's type."),
             "correlation_id": text("The conversation."),
             "causation_id": text("The direct cause of the command."),
-            "actor": nullable(&schema_ref("EventActor")),
+            "actor": nullable(&schema_ref("Actor")),
             "traceparent": nullable(&text("W3C Trace Context of the command.")),
             "position": nullable(&position_schema()),
         }),
