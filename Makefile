@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers guards model simulate faults attacks release setup
+.PHONY: help demo test lint bench peers guards model simulate faults attacks clients release setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -81,6 +81,12 @@ attacks: ## do to a node what hostile clients do, and see what others notice
 	ops/setup
 	$(WITH_TOOLS) cargo build --release -p tests --bins
 	$(WITH_TOOLS) target/release/attacks $(ATTACKS)
+
+# CLIENTS names generators, as in CLIENTS='java go'. Needs registries: what the clients are made of is fetched.
+clients: ## make clients with all generators of docs/clients.md, and drive a node with each
+	ops/setup clients
+	$(WITH_TOOLS) cargo build -p cli --bin annals
+	$(WITH_TOOLS) "$$ANNALS_CONTRACT_TOOLS/bin/python" clients/generators/run target/debug/annals $(CLIENTS)
 
 # RELEASE=check builds twice, in other folders, and compares.
 release: ## build the program without symbols, its symbols and its package, into dist/

@@ -1,5 +1,7 @@
 //! Clients that generators make from the document, driven against the real program: a command, the
 //! same again, refusals with their facts, a payment, pages, reading one's own write, events, a batch.
+//!
+//! Deliberately absent: the generators that take longer, or need registries (`make clients`).
 
 mod packages;
 
@@ -68,6 +70,18 @@ fn a_client_of_openapi_generator_does_all_that_a_shop_needs() {
         generator.arg(schemas().join("openapi.json"));
         run(generator.arg("--additional-properties=importFileExtension=.js,stringEnums=true"));
     });
+}
+
+#[test]
+fn the_page_about_clients_lists_each_generator_in_its_pinned_version() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/clients.md")).unwrap();
+    let mut script = tool("python", &root);
+    let names = run(script.args(["clients/generators/run", "--names"]));
+    assert_eq!(names.lines().count(), 8, "{names}");
+    for name in names.lines() {
+        assert!(page.contains(&format!("| {name} | everything |")), "{name}");
+    }
 }
 
 /// Compiles a script with the client that `generate` makes, and drives a node with it.

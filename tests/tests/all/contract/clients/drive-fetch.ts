@@ -3,6 +3,9 @@ import {
   CapturePaymentMethodEnum,
   CommandsApi,
   Configuration,
+  OrderPlacedFromJSON,
+  OrderStateFromJSON,
+  PlaceOrderToJSON,
   ReadModelsApi,
   ResponseError,
   StreamsApi,
@@ -49,16 +52,20 @@ const place = () =>
   });
 const placed = await place();
 assert(placed.version === 1 && !placed.repeated, placed);
+console.log("done: place");
 const again = await place();
 assert(again.repeated && again.position === placed.position, again);
+console.log("done: repeat");
 
 // Refused by a rule, with its facts; refused because of the version.
 const early = await refused(commands.orderShipOrder({ stream: "order-1" }));
 assert(early.status === 422 && early.code === "order_not_approved", early);
 assert(early["placed_at"] === "2018-06-04T16:44:48Z", early);
+console.log("done: refusal");
 const late = commands.orderApproveOrder({ stream: "order-1", ifMatch: '"7"' });
 const stale = await refused(late);
 assert(stale.status === 412 && stale.code === "version_conflict", stale);
+console.log("done: version");
 
 // A payment: a choice of values, and more than 32 bits of money.
 const paid = await commands.paymentCapturePayment({
@@ -71,18 +78,47 @@ const paid = await commands.paymentCapturePayment({
   },
 });
 assert(paid.version === 1, paid);
+console.log("done: payment");
 
 // A batch: each command has its own outcome.
+const lines = [2, 3, 4].map((n) => ({
+  stream: `order-${n}`,
+  command: "PlaceOrder",
+  data: PlaceOrderToJSON(placeOrder),
+}));
 const ship2 = { stream: "order-2", command: "ShipOrder", data: {} };
-const answers = await commands.submitCommands({ commandLine: [ship2, { ...ship2, data: 1 }] });
-assert(answers.map((answer) => answer.status).join() === "422,400", answers);
+const answers = await commands.submitCommands({ commandLine: [...lines, ship2, { ...ship2, data: 1 }] });
+assert(answers.map((answer) => answer.status).join() === "200,200,200,422,400", answers);
+console.log("done: batch");
 
-// Reading one's own write, a page, and an event of a command that nobody was named for.
+// Reading one's own write.
 const minPosition = placed.position;
 const row = await models.readOneOfOrderSummary({ key: "1", minPosition });
 assert(row.itemsMinor === 5e9, row);
-const page = await models.readOrderSummary({ limit: 1, minPosition });
-assert(page.rows.length === 1 && page.next === null, page);
+console.log("done: own write");
+
+// Pages.
+for (const answer of answers.slice(0, 3)) {
+  await models.readOneOfOrderSummary({ key: "1", minPosition: answer.position });
+}
+const seen: string[] = [];
+let after: string | undefined;
+do {
+  const page = await models.readOrderSummary({ limit: 3, after });
+  seen.push(...page.rows.map((row) => row.orderId));
+  after = page.next ?? undefined;
+} while (after);
+assert(seen.join() === "1,2,3,4", seen);
+console.log("done: pages");
+
+// An event of a command that nobody was named for.
 const { events } = await streams.streamEvents({ stream: "order-1", minPosition });
 assert(events[0]?.actor === null && events[0].recordedAt instanceof Date, events);
-console.log("driven");
+assert(OrderPlacedFromJSON(events[0].data).itemsMinor === 5e9, events);
+console.log("done: events");
+
+// The state, in the form of its category: like an event's data, it comes as it was sent.
+const { state } = await streams.streamState({ stream: "order-1", minPosition });
+assert(OrderStateFromJSON(state).placed?.facts.itemsMinor === 5e9, state);
+console.log("done: state");
+console.log("choices: JSON");

@@ -47,9 +47,11 @@ def order(customer: str) -> PlaceOrder:
 key = str(uuid4())
 placed = order_place_order.sync("order-1", client=client, body=order("me"), idempotency_key=key)
 assert isinstance(placed, CommandAnswer) and placed.version == 1 and not placed.repeated, placed
+print("done: place")
 again = order_place_order.sync("order-1", client=client, body=order("me"), idempotency_key=key)
 assert isinstance(again, CommandAnswer) and again.repeated, again
 assert again.events[0].id == placed.events[0].id
+print("done: repeat")
 
 # Refused by a rule, with its facts; refused because of the version.
 refused = order_ship_order.sync("order-1", client=client, body=ShipOrder())
@@ -57,9 +59,11 @@ assert isinstance(refused, OrderNotApprovedRefusal) and refused.status == 422, r
 assert isinstance(refused.placed_at, datetime) and refused.stream == "order-1", refused
 reused = order_ship_order.sync("order-1", client=client, body=ShipOrder(), idempotency_key=key)
 assert isinstance(reused, Problem) and reused.code == "command_id_reused", reused
+print("done: refusal")
 stale = order_approve_order.sync("order-1", client=client, body=ApproveOrder(), if_match='"7"')
 assert isinstance(stale, Problem) and stale.code == "version_conflict", stale
 assert (stale.status, stale.current_version, stale.expected_version) == (412, 1, 7), stale
+print("done: version")
 
 # A payment: a choice of values, and more than 32 bits of money.
 payment = CapturePayment(
@@ -67,6 +71,7 @@ payment = CapturePayment(
 )
 paid = payment_capture_payment.sync("payment-1", client=client, body=payment)
 assert isinstance(paid, CommandAnswer) and paid.version == 1, paid
+print("done: payment")
 
 # A batch: each command has its own outcome.
 lines = [
@@ -77,10 +82,12 @@ answers = submit_commands.sync(client=client, body=lines)
 assert [answer.status for answer in answers] == [200, 200, 200, 422], answers
 assert [answer.line_number for answer in answers] == [1, 2, 3, 4], answers
 assert answers[3].code == "order_not_approved", answers[3]
+print("done: batch")
 
 # Reading one's own write.
 row = read_one_of_order_summary.sync("1", client=client, min_position=placed.position)
 assert row.items_minor == 5_000_000_000, row
+print("done: own write")
 
 # Pages.
 last = answers[2].position
@@ -95,6 +102,7 @@ while True:
     if not after:
         break
 assert seen == ["1", "2", "3", "4"], seen
+print("done: pages")
 
 # Events of a command that nobody was named for.
 events = stream_events.sync("order-1", client=client, min_position=placed.position)
@@ -102,8 +110,10 @@ assert events.version == 1 and events.next_ is None, events
 event = events.events[0]
 assert isinstance(event, OrderPlacedEvent) and event.actor is None, event
 assert event.recorded_at.tzinfo is not None and event.data.customer == "me", event
+print("done: events")
 
 # The state, in the form of its category.
 state = stream_state.sync("order-1", client=client, min_position=placed.position)
 assert isinstance(state, OrderStreamState) and state.state.placed.facts.items_minor == 5_000_000_000
-print("driven")
+print("done: state")
+print("choices: typed")

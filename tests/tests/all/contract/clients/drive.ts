@@ -34,8 +34,10 @@ const place = () =>
   });
 const placed = await place();
 assert(placed.data?.version === 1 && !placed.data.repeated, placed);
+console.log("done: place");
 const again = await place();
 assert(again.data?.repeated && again.data.position === placed.data.position, again);
+console.log("done: repeat");
 
 // Refused by a rule, with its facts; refused because of the version.
 const ship = await annals.POST("/v1/streams/{stream}/ShipOrder", {
@@ -45,12 +47,14 @@ const ship = await annals.POST("/v1/streams/{stream}/ShipOrder", {
 assert(ship.response.status === 422 && ship.error?.code === "order_not_approved", ship);
 const refusal = ship.error as Refusal<Schemas["RefusalOfOrder"], "order_not_approved">;
 assert(new Date(refusal.placed_at).getTime() > 0, ship);
+console.log("done: refusal");
 const stale = await annals.POST("/v1/streams/{stream}/ApproveOrder", {
   params: { path: { stream: "order-1" }, header: { "If-Match": '"7"' } },
   body: {},
 });
 assert(stale.response.status === 412 && stale.error?.code === "version_conflict", stale);
 assert(stale.error.current_version === 1, stale);
+console.log("done: version");
 
 // A payment: a choice of values, and more than 32 bits of money.
 const paid = await annals.POST("/v1/streams/{stream}/CapturePayment", {
@@ -58,6 +62,7 @@ const paid = await annals.POST("/v1/streams/{stream}/CapturePayment", {
   body: { order: "1", method: "credit_card", instalments: 3, amount: real(5e9 + 800) },
 });
 assert(paid.data?.version === 1, paid);
+console.log("done: payment");
 
 // A batch: each command has its own outcome.
 const lines: Schemas["CommandLine"][] = [2, 3, 4].map((n) => ({
@@ -70,12 +75,14 @@ const batch = await annals.POST("/v1/commands", { body: lines });
 const answers = batch.data;
 assert(Array.isArray(answers), batch);
 assert(answers.map((answer) => answer.status).join() === "200,200,200,422", answers);
+console.log("done: batch");
 
 // Reading one's own write.
 const row = await annals.GET("/v1/read/order_summary/{key}", {
   params: { path: { key: "1" }, query: { min_position: placed.data.position } },
 });
 assert(row.data?.items_minor === 5e9, row);
+console.log("done: own write");
 
 // Pages.
 for (const answer of answers.slice(0, 3)) {
@@ -92,6 +99,7 @@ do {
   after = page.data.next ?? undefined;
 } while (after);
 assert(seen.join() === "1,2,3,4", seen);
+console.log("done: pages");
 
 // Events of a command that nobody was named for.
 const events = await annals.GET("/v1/streams/{stream}/events", {
@@ -101,6 +109,7 @@ assert(events.data?.version === 1 && events.data.next === null, events);
 const event = events.data.events[0];
 assert(event?.actor === null && is(event, "OrderPlaced"), event);
 assert(event.data.items_minor === 5e9, event);
+console.log("done: events");
 
 // The state, in the form of its category.
 const state = await annals.GET("/v1/streams/{stream}/state", {
@@ -109,4 +118,5 @@ const state = await annals.GET("/v1/streams/{stream}/state", {
 assert(state.data?.category === "order", state);
 const order1 = state.data as Schemas["OrderStreamState"];
 assert(order1.state.placed?.facts.items_minor === 5e9, order1);
-console.log("driven");
+console.log("done: state");
+console.log("choices: typed");
