@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kernel::schemars::{self, JsonSchema};
 use position::{ChainHash, Partition};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What a node states in its claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// The claiming node's name.
     pub node: String,
@@ -22,10 +23,7 @@ pub struct Claim {
     /// For how long a command id is remembered, in milliseconds of recorded time; the first
     /// accepted claim of a partition decides.
     pub idempotency_window_ms: u64,
-    /// The digest of the node's list of acknowledged places ([`Acknowledged::digest`]); absent for
-    /// an empty list.
-    ///
-    /// [`Acknowledged::digest`]: crate::chain::Acknowledged::digest
+    /// The digest of the node's list of acknowledged places; absent for an empty list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<String>,
     /// Set if this claim ends a copy of a log: the source, and the heads that were copied.
@@ -34,11 +32,12 @@ pub struct Claim {
 }
 
 /// The source of a copied log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CopiedFrom {
     /// The address of the source.
     pub from: String,
     /// The chain head of every partition at the end of the copy.
+    #[schemars(with = "BTreeMap<u32, String>")]
     pub heads: BTreeMap<Partition, ChainHash>,
 }
 

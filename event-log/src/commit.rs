@@ -10,6 +10,7 @@
 mod written;
 
 use bytes::Bytes;
+use kernel::schemars::{self, JsonSchema};
 use kernel::{
     Actor, CausationId, CommandId, CorrelationId, RecordedRejection, StreamName, TenantId,
     Timestamp, TypeName,
@@ -30,10 +31,11 @@ pub const REFUSED_DATA_SIZE_MAX: usize = 16_384;
 pub const VERSION_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// All that one command left in the log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// The commit's own id (UUID v7).
+    #[schemars(with = "String", extend("format" = "uuid"))]
     pub commit: Uuid,
     /// The tenant for whom the stream is kept.
     #[serde(default, skip_serializing_if = "TenantId::is_main")]
@@ -69,13 +71,14 @@ pub struct Commit {
 }
 
 /// The command as it stands in its commit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandPart {
     /// The client's name for the intent.
     pub id: CommandId,
     /// The frozen name of its type.
     #[serde(rename = "type")]
+    #[schemars(with = "String")]
     pub type_name: TypeName,
     /// The number of its data's shape, if the client named one; otherwise the shape that was
     /// current then.
@@ -89,11 +92,12 @@ pub struct CommandPart {
     pub expected_version: Option<u64>,
     /// The data as sent, in canonical form. For a large refused command:
     /// `{"$digest":{"bytes":…,"sha256":…}}`.
+    #[schemars(with = "serde_json::Value")]
     pub data: Box<RawValue>,
 }
 
 /// Whether a command was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The command's events, possibly none, are facts.
@@ -103,21 +107,24 @@ pub enum Outcome {
 }
 
 /// One event as it stands in its commit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventPart {
     /// The event's id (UUID v7).
+    #[schemars(with = "String", extend("format" = "uuid"))]
     pub id: Uuid,
     /// The frozen name of its type.
     #[serde(rename = "type")]
+    #[schemars(with = "String")]
     pub type_name: TypeName,
     /// The number of its data's shape.
     pub schema: u16,
     /// When the event happened. Absent if this is the time that the client gave or, if it gave
-    /// none, `recorded_at`; see [`Commit::occurred_at`].
+    /// none, `recorded_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occurred_at: Option<Timestamp>,
     /// Its data.
+    #[schemars(with = "serde_json::Value")]
     pub data: Box<RawValue>,
 }
 

@@ -200,7 +200,7 @@ pub enum Command {
     /// Show every setting with its value, its source and its meaning
     #[command(after_help = CONFIG_HELP)]
     Config(ConfigArgs),
-    /// Write the JSON Schemas of commands and events, and the OpenAPI document
+    /// Write the JSON Schemas of commands, events and records, and the OpenAPI and AsyncAPI documents
     #[command(after_help = schema::HELP)]
     Schema(schema::SchemaArgs),
     /// Show the exit codes

@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: technical failures, which are errors, and bugs, which are assertions.
 
-use schemars::{Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,7 +40,7 @@ pub struct RejectionType {
 }
 
 /// The reason of a refusal as it stands in the log: a [`Rejection`] without its type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedRejection {
     /// The stable code of the broken rule.

@@ -29,6 +29,8 @@ pub use security::{KafkaSecurity, LogPlace, Password, Sasl, SaslMechanism, Tls, 
 pub use watch::{LOOK_EVERY, LogWatch};
 
 #[cfg(feature = "kafka")]
+pub use kafka::TOPIC_SETTINGS;
+#[cfg(feature = "kafka")]
 use kafka::{KafkaLog, Topic};
 use position::{LogId, Offset, Partition};
 #[cfg(feature = "sqlite")]

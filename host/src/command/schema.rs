@@ -1,12 +1,17 @@
-//! `annals schema`: the JSON Schemas of commands and events, and the OpenAPI document, as files.
+//! `annals schema`: the JSON Schemas of commands, events and the topic's records, and the documents for
+//! OpenAPI and AsyncAPI, as files.
 //!
 //! Invariant: the same program writes the same bytes; a test compares the committed files with
 //! them. Deliberately absent: the schemas themselves, which follow from the types.
+
+mod asyncapi;
+mod topic;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use event_log::record::RECORD_VERSION;
 use kernel::MessageType;
 use kernel::registry::{Aggregate, Registry, definitions_of};
 use kernel::schemars::SchemaGenerator;
@@ -19,8 +24,9 @@ use crate::{Domain, node};
 
 /// The help text after the options.
 pub(crate) const HELP: &str = "\
-The files are commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json and openapi.json. Schema
-files of types that no longer exist are removed.
+The files are commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json, commit.json and claim.json
+(what the values of a topic's records hold), openapi.json and asyncapi.json. Schema files of types that
+no longer exist are removed.
 
 Example:
   annals schema schemas && git diff schemas";
@@ -122,6 +128,17 @@ pub fn files(domain: &Domain) -> BTreeMap<PathBuf, String> {
     }
     let document = node::openapi_document(domain, Roles::ALL);
     files.insert(PathBuf::from("openapi.json"), text(&document));
+    let values = topic::values(domain, DEFINITIONS);
+    for (name, title, schema) in [
+        ("commit", "Commit", &values.commit),
+        ("claim", "Claim", &values.claim),
+    ] {
+        let id = format!("urn:annals:{name}:v{RECORD_VERSION}");
+        let file = self_contained(schema.clone(), &id, title, &values.definitions);
+        files.insert(PathBuf::from(format!("{name}.json")), text(&file));
+    }
+    let document = asyncapi::document(domain);
+    files.insert(PathBuf::from("asyncapi.json"), text(&document));
     files
 }
 
@@ -136,6 +153,11 @@ fn whole(message: &MessageType, id: &str, definitions: &Map<String, Value>) -> V
     if let Some(own) = referred(&schema).and_then(|name| definitions.get(name)) {
         schema = own.clone();
     }
+    self_contained(schema, id, message.name, definitions)
+}
+
+/// A schema with its id and title, and with the definitions that it uses.
+fn self_contained(schema: Value, id: &str, title: &str, definitions: &Map<String, Value>) -> Value {
     let mut used = Map::new();
     collect(&schema, definitions, &mut used);
     let mut file = Map::from_iter([
@@ -145,7 +167,7 @@ fn whole(message: &MessageType, id: &str, definitions: &Map<String, Value>) -> V
     if let Value::Object(members) = schema {
         file.extend(members);
     }
-    file.insert("title".to_owned(), json!(message.name));
+    file.insert("title".to_owned(), json!(title));
     if !used.is_empty() {
         file.insert("$defs".to_owned(), Value::Object(used));
     }

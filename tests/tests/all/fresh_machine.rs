@@ -102,6 +102,27 @@ fn setup_installs_every_program_that_tests_and_readme_call() {
     assert!(missing.is_empty(), "ops/setup does not install {missing:?}");
 }
 
+/// `make demo` starts the program with them.
+#[test]
+fn the_program_takes_no_variable_of_setup_for_a_setting() {
+    let mut setup = Command::new("bash");
+    let setup = setup.arg(root().join("ops/setup")).arg("--print-env");
+    let printed = String::from_utf8(setup.output().unwrap().stdout).unwrap();
+    let name = Regex::new(r"(?m)^export (ANNALS_[A-Z_]+)=").unwrap();
+    let names: Vec<_> = name
+        .captures_iter(&printed)
+        .map(|found| found[1].to_owned())
+        .collect();
+    assert!(names.len() > 5, "{printed}");
+    let folder = crate::cli::program::folder();
+    let mut config = crate::cli::program::annals(folder.path());
+    let config = config
+        .arg("config")
+        .envs(names.iter().map(|name| (name, "x")));
+    let output = config.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn the_scripts_in_ops_are_in_order() {
     for script in ["setup", "fresh-machine"] {

@@ -14,6 +14,8 @@ mod producer;
 mod statistics;
 mod topic;
 
+pub use topic::TOPIC_SETTINGS;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 

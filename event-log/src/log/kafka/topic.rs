@@ -15,8 +15,8 @@ use crate::log::{LogError, SettingProblem, StoreOptions};
 /// The least value of `max.message.bytes`, the limit on a record's size.
 const MESSAGE_BYTES_MIN: u64 = 1 << 20;
 
-/// The settings that must have exactly these values.
-const EXACT: [(&str, &str); 4] = [
+/// The settings of a log's topic that must have exactly these values.
+pub const TOPIC_SETTINGS: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
@@ -48,7 +48,7 @@ impl Topic {
             .set("max.message.bytes", "2097152")
             .set("min.insync.replicas", insync)
             .set("unclean.leader.election.enable", "false");
-        log.config.extend(EXACT);
+        log.config.extend(TOPIC_SETTINGS);
         self.make(&[log, owners(&self.owners().name, replication)])
             .await
     }
@@ -151,7 +151,7 @@ fn problems(topic: &Topic, config: &ConfigResource) -> Vec<SettingProblem> {
     };
     let found = |setting| value(config, setting).unwrap_or("unknown");
     let mut problems = Vec::new();
-    for (setting, needed) in EXACT {
+    for (setting, needed) in TOPIC_SETTINGS {
         if found(setting) != needed {
             problems.push(problem(setting, found(setting), needed, needed));
         }

@@ -99,7 +99,7 @@ impl Server {
 
     /// Starts one of the nodes of a log, with its data in `folder`. The log's other nodes notice
     /// within seconds when it is gone.
-    pub(super) fn node_of(folder: &Path, log: &str, name: &str, more: &[(&str, &str)]) -> Self {
+    pub(crate) fn node_of(folder: &Path, log: &str, name: &str, more: &[(&str, &str)]) -> Self {
         let data = folder.join(name).display().to_string();
         let of_log = ["--log", log, "--node", name, "--data", &data];
         let arguments = ["serve", "--role=command-api", "--session-timeout-ms=3000"];

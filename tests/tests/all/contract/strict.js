@@ -9,7 +9,7 @@ const ajv = new Ajv({ strict: true, allErrors: true, allowUnionTypes: true });
 formats(ajv);
 const files = fs
   .readdirSync(folder, { recursive: true })
-  .filter((name) => /\.v\d+\.json$/.test(name));
+  .filter((name) => name.endsWith(".json") && !/(openapi|asyncapi).json$/.test(name));
 const ids = new Set();
 for (const file of files) {
   const schema = JSON.parse(fs.readFileSync(path.join(folder, file), "utf8"));
