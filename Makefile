@@ -1,7 +1,7 @@
 # Thin on purpose: each line is a command that one can type. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers guards model simulate faults attacks clients release setup
+.PHONY: help demo test lint bench peers guards model simulate faults attacks clients changes release setup
 
 # Where the tools are that ops/setup brought; cargo too, if it has just been installed.
 WITH_TOOLS = eval "$$(ops/setup --print-env)" &&
@@ -87,6 +87,10 @@ clients: ## make clients with all generators of docs/clients.md, and drive a nod
 	ops/setup clients
 	$(WITH_TOOLS) cargo build -p cli --bin annals
 	$(WITH_TOOLS) "$$ANNALS_CONTRACT_TOOLS/bin/python" clients/generators/run target/debug/annals $(CLIENTS)
+
+changes: ## list what changed in the contract since the last release: breaking or compatible
+	ops/setup
+	$(WITH_TOOLS) ops/contract/changes
 
 # RELEASE=check builds twice, in other folders, and compares.
 release: ## build the program without symbols, its symbols and its package, into dist/

@@ -5,9 +5,11 @@
 //! Deliberately absent: what the doors answer (`command_door`, `query_door`). `ops/setup`, which `make
 //! test` calls, installs the tools.
 
+mod changes;
 mod clients;
 mod docs_page;
 mod lint;
+mod topic;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

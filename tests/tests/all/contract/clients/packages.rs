@@ -115,6 +115,9 @@ fn the_python_package_does_all_that_a_shop_needs() {
     );
     build(&schemas().join("openapi.json"), made);
     let python = install_wheel(made);
+    let mut types = tool("mypy", made);
+    types.args(["--strict", "--python-executable"]);
+    run(types.arg(made.join("fresh/bin/python")).arg("readme.py"));
     let test = sources().join("python/test/test_retry.py");
     run(python().arg(test));
     let data = folder();
