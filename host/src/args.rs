@@ -114,7 +114,7 @@ pub struct Serving {
     /// Send traces to this OpenTelemetry collector [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL", hide_short_help = true)]
     otlp_endpoint: Option<String>,
-    /// The service's name in traces [default: OTEL_SERVICE_NAME, else annals]
+    /// The service's name in traces [default: OTEL_SERVICE_NAME, else the program's name]
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     otlp_service: Option<String>,
     /// The node's name in its claims on the log [default: the host's name]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: unless a collector was named ([`turn_on`]), nothing is measured or allocated, and each
 //! call costs one load. Nothing here waits, and nothing is decided by it. Deliberately absent: how spans
-//! are collected and sent (`cli`), and the engine's own times (`engine::Walk`).
+//! are collected and sent (`host`), and the engine's own times (`engine::Walk`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};

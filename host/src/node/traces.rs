@@ -21,6 +21,7 @@ use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use tokio::runtime::Handle;
 
 use crate::exit::{Exit, Failure};
+use crate::program;
 use crate::settings::Settings;
 
 /// How long a request to the collector may take: the default of the standard.
@@ -86,7 +87,7 @@ impl Traces {
         let service = settings.otlp_service.clone();
         let service = service.or_else(|| variable(&"OTEL_SERVICE_NAME"));
         let resource = Resource::builder()
-            .with_service_name(service.unwrap_or_else(|| "annals".to_owned()))
+            .with_service_name(service.unwrap_or_else(|| program::name().to_owned()))
             .with_attributes([
                 KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
                 KeyValue::new("service.instance.id", settings.node.clone()),

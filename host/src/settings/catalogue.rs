@@ -236,7 +236,7 @@ pub const CATALOGUE: [Setting; 42] = [
     setting(
         "otlp_service",
         None,
-        "the service's name in traces (default: that of OTEL_SERVICE_NAME, else annals)",
+        "the service's name in traces (default: OTEL_SERVICE_NAME, else the program's name)",
     ),
     setting(
         "drain_timeout_ms",

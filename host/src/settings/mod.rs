@@ -224,7 +224,7 @@ pub struct Settings {
     pub projector_tasks: usize,
     /// The collector of traces; absent: that of the standard's variables, else none.
     pub otlp_endpoint: Option<String>,
-    /// The service's name in traces; absent: that of the standard's variable, else `annals`.
+    /// The service's name in traces; absent: that of the standard's variable, else the program's.
     pub otlp_service: Option<String>,
     /// How long a stop waits for the answers to what was accepted.
     pub drain_timeout: Duration,

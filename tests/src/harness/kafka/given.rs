@@ -5,7 +5,9 @@ use super::{JVM_FLAGS, answers};
 
 /// Brokers of one cluster. They end, and their folders are removed, on drop.
 #[derive(Debug)]
-pub struct Given(Vec<Broker>);
+pub struct Given {
+    _brokers: Vec<Broker>,
+}
 
 impl Given {
     /// Starts a broker for each of `settings` (in the form of `server.properties`, without the folder of
@@ -29,6 +31,6 @@ impl Given {
                 .wait(|| answers(&client, *port))
                 .unwrap_or_else(|log| panic!("a broker did not start:\n{log}"));
         }
-        Self(brokers)
+        Self { _brokers: brokers }
     }
 }
