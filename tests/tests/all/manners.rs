@@ -243,9 +243,16 @@ async fn large_answers_are_compressed_links_lead_on_and_the_first_page_leads_in(
     let node = Node::start();
     let mut position = String::new();
     for number in 0..25 {
-        position = node
-            .command(&format!("order-{number}"), "PlaceOrder", &place())
-            .await;
+        let stream = format!("order-{number}");
+        position = node.command(&stream, "PlaceOrder", &place()).await;
+        // A position is that of one partition.
+        let waits = [("Annals-Min-Position", position.as_str())];
+        for path in [
+            format!("/v1/read/order_summary/{number}"),
+            format!("/v1/streams/{stream}/events"),
+        ] {
+            assert_eq!(node.ask("GET", &path, &waits).await.status, 200, "{path}");
+        }
     }
     let gzip = [
         ("Accept-Encoding", "gzip"),
