@@ -125,7 +125,7 @@ fn the_program_takes_no_variable_of_setup_for_a_setting() {
 
 #[test]
 fn the_scripts_in_ops_are_in_order() {
-    for script in ["setup", "fresh-machine"] {
+    for script in ["setup", "fresh-machine", "release"] {
         let path = root().join("ops").join(script);
         let output = Command::new("bash").arg("-n").arg(&path).output().unwrap();
         assert!(output.status.success(), "{script}: {output:?}");
