@@ -19,6 +19,7 @@ pub mod health;
 pub mod memory;
 pub mod openapi;
 mod problem;
+mod program;
 pub mod root;
 mod serve;
 pub mod tag;
@@ -29,6 +30,7 @@ pub use finish::{Correlation, Origin, finish};
 pub use header::Deadline;
 pub use memory::{Charge, Held, Owed};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use program::Program;
 pub use serve::{Limits, RESERVE_CONNECTIONS, Server, TooSlow, serve};
 
 /// The most bytes of a request body, and of one line of a batch.

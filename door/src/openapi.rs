@@ -16,6 +16,7 @@ use kernel::registry::{Registry, definitions_of};
 use kernel::schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
+use crate::Program;
 use crate::code::{self, Code};
 use crate::extract::NoQuery;
 use crate::header::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
@@ -212,10 +213,14 @@ pub fn responses(door: &str, statuses: &[u16]) -> Map<String, Value> {
         .collect()
 }
 
-/// Merges fragments into one document, with the types of `domain` to which they refer, under names
+/// Merges fragments into the document of a program, with the types of `domain` to which they refer, under names
 /// that no schema of ours has.
 #[must_use]
-pub fn document(fragments: impl IntoIterator<Item = Fragment>, domain: SchemaGenerator) -> Value {
+pub fn document(
+    program: &Program,
+    fragments: impl IntoIterator<Item = Fragment>,
+    domain: SchemaGenerator,
+) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
     let mut headers = headers();
@@ -248,8 +253,8 @@ pub fn document(fragments: impl IntoIterator<Item = Fragment>, domain: SchemaGen
     let mut document = json!({
         "openapi": "3.1.1",
         "info": {
-            "title": "Annals",
-            "version": env!("CARGO_PKG_VERSION"),
+            "title": program.title,
+            "version": program.version,
             "summary": "An event-sourced engine: it takes commands, keeps chained events and \
                         fills read models.",
             "description": ABOUT,
@@ -515,7 +520,11 @@ mod tests {
             "post",
             json!({"responses": responses("X", &[400, 404, 408, 412, 413, 415, 422, 503])}),
         );
-        let document = document([fragment, crate::health::fragment()], domain_generator());
+        let document = document(
+            &Program::annals(),
+            [fragment, crate::health::fragment()],
+            domain_generator(),
+        );
         let mut found = Vec::new();
         dangling(&document, &document, &mut found);
         assert!(found.is_empty(), "{found:?}");
@@ -547,7 +556,7 @@ mod tests {
         domain.subschema_for::<DomainProblem>();
         let body = json!({"schema": domain.subschema_for::<Problem>().to_value()});
         fragment.operation("/x", "post", json!({"requestBody": body}));
-        let document = document([fragment], domain);
+        let document = document(&Program::annals(), [fragment], domain);
         let schemas = &document["components"]["schemas"];
         assert_eq!(schemas["Problem"], problem_schema(), "it is ours");
         let own = schema_ref("DomainDomainProblem");
@@ -571,7 +580,7 @@ mod tests {
             json!({"anyOf": [derived_ref("RecordedEvent")]}),
         );
         fragment.derived_schema("RecordedEvent", json!({"title": "of the type Recorded"}));
-        let document = document([fragment], domain_generator());
+        let document = document(&Program::annals(), [fragment], domain_generator());
         let schemas = &document["components"]["schemas"];
         let own = schema_ref("DomainRecordedEvent");
         assert_eq!(schemas["RecordedEvent"], json!({"anyOf": [own]}));

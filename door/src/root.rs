@@ -9,6 +9,7 @@ use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
+use crate::Program;
 use crate::extract::NoQuery;
 use crate::health::DOOR;
 use crate::openapi::{self, Fragment};
@@ -48,13 +49,13 @@ const COMMON: [Link; 4] = [
     },
 ];
 
-/// The route, with further links.
-pub fn router(links: &[Link]) -> Router {
+/// The route of a program, with further links.
+pub fn router(program: &Program, links: &[Link]) -> Router {
     let links: Vec<Link> = COMMON.iter().chain(links).copied().collect();
-    let page = page(&links);
+    let page = page(&program.title, &links);
     let body = json!({
-        "title": "Annals",
-        "version": env!("CARGO_PKG_VERSION"),
+        "title": program.title,
+        "version": program.version,
         "links": links.iter().map(|link| json!({
             "rel": link.rel, "href": link.href, "title": link.title,
         })).collect::<Vec<_>>(),
@@ -88,7 +89,7 @@ fn wants_page(headers: &HeaderMap) -> bool {
     })
 }
 
-fn page(links: &[Link]) -> String {
+fn page(title: &str, links: &[Link]) -> String {
     let item = |link: &Link| {
         format!(
             "<li><a href=\"{}\">{}</a>: {}</li>\n",
@@ -97,8 +98,8 @@ fn page(links: &[Link]) -> String {
     };
     let items: String = links.iter().map(item).collect();
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Annals</title>\
-         </head>\n<body>\n<h1>Annals</h1>\n<ul>\n{items}</ul>\n</body>\n</html>\n"
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
+         </head>\n<body>\n<h1>{title}</h1>\n<ul>\n{items}</ul>\n</body>\n</html>\n"
     )
 }
 
@@ -176,7 +177,10 @@ mod tests {
                 href: "/v1/read",
                 title: "The read models",
             };
-            let response = router(&[models]).oneshot(request).await.unwrap();
+            let response = router(&Program::annals(), &[models])
+                .oneshot(request)
+                .await
+                .unwrap();
             let headers = response.headers();
             assert_eq!(
                 (response.status().as_u16(), &headers["content-type"]),

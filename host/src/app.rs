@@ -220,7 +220,7 @@ impl App {
     pub fn run(self) -> ExitCode {
         logging::foresee(std::env::args());
         let line = self.command_line();
-        program::is_named(self.name, names(&line));
+        program::is_named(self.name, self.version, names(&line));
         let parsed = line.try_get_matches();
         let typed = match parsed.and_then(|matches| self.typed(&matches)) {
             Ok(typed) => typed,

@@ -17,15 +17,17 @@ pub const ANNALS: &str = "annals";
 /// The name of this process's program, and the commands that it has.
 struct Program {
     name: String,
+    version: Option<String>,
     commands: Vec<String>,
 }
 
 static PROGRAM: OnceLock<Program> = OnceLock::new();
 
 /// Says which program this is. The first call counts: a process is one program.
-pub(crate) fn is_named(name: &str, commands: Vec<String>) {
+pub(crate) fn is_named(name: &str, version: Option<&str>, commands: Vec<String>) {
     PROGRAM.get_or_init(|| Program {
         name: name.to_owned(),
+        version: version.map(str::to_owned),
         commands,
     });
 }
@@ -33,6 +35,18 @@ pub(crate) fn is_named(name: &str, commands: Vec<String>) {
 /// The program's name.
 pub(crate) fn name() -> &'static str {
     PROGRAM.get().map_or(ANNALS, |program| &program.name)
+}
+
+/// The program as its page and its OpenAPI document show it.
+pub(crate) fn shown() -> door::Program {
+    let annals = door::Program::annals();
+    match PROGRAM.get() {
+        Some(program) if program.name != ANNALS => door::Program {
+            title: program.name.clone(),
+            version: program.version.clone().unwrap_or(annals.version),
+        },
+        Some(_) | None => annals,
+    }
 }
 
 /// A text that may name commands of this program, with the program's own name.

@@ -15,9 +15,10 @@ use door::tag;
 use utoipa_swagger_ui::Config;
 
 use crate::exit::explained;
+use crate::program;
 
-/// The title that the library gives its page, and ours.
-const TITLE: [&str; 2] = ["<title>Swagger UI</title>", "<title>Annals</title>"];
+/// The title that the library gives its page.
+const TITLE: &str = "<title>Swagger UI</title>";
 /// The script that starts the page, instead of the library's own one.
 const START: &str = include_str!("docs.js");
 
@@ -47,7 +48,8 @@ fn file(path: &str) -> Response {
     };
     if path == "index.html" {
         let page = String::from_utf8_lossy(&file.bytes);
-        file.bytes = Cow::Owned(page.replace(TITLE[0], TITLE[1]).into_bytes());
+        let title = format!("<title>{}</title>", program::shown().title);
+        file.bytes = Cow::Owned(page.replace(TITLE, &title).into_bytes());
     } else if path == "swagger-initializer.js" {
         file.bytes = Cow::Borrowed(START.as_bytes());
     }

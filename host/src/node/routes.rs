@@ -20,9 +20,9 @@ use query_api::QueryDoor;
 use serde_json::Value;
 
 use super::{SharedProjector, docs, metrics};
-use crate::Domain;
 use crate::exit::{Failure, explained};
 use crate::settings::Roles;
+use crate::{Domain, program};
 
 /// The message as long as Postgres is not available.
 const STARTING: &str = "Postgres is still starting; the node already takes commands";
@@ -78,7 +78,7 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     routes = routes
         .merge(health::router(health_of(parts, query)?))
         .merge(openapi::router(&document))
-        .merge(root::router(&links(parts.roles)))
+        .merge(root::router(&program::shown(), &links(parts.roles)))
         .merge(docs::router());
     if parts.roles.reads() && parts.reading.is_none() {
         routes = routes.layer(axum::middleware::map_response(not_yet));
@@ -112,7 +112,7 @@ pub fn document(domain: &Domain, roles: Roles) -> Value {
         let fragment = query_api::fragment(&domain.projections, &domain.registry, &mut schemas);
         fragments.push(fragment);
     }
-    openapi::document(fragments, schemas)
+    openapi::document(&program::shown(), fragments, schemas)
 }
 
 /// The roles that read or write the log.

@@ -75,7 +75,7 @@ impl Served {
             command_api::fragment(engine.registry(), &mut schemas),
             door::health::fragment(),
         ];
-        let document = door::openapi::document(fragments, schemas);
+        let document = door::openapi::document(&door::Program::annals(), fragments, schemas);
         let health = {
             let engine = engine.clone();
             let role = door::health::Role::CommandApi;

@@ -58,7 +58,7 @@ impl Served {
             query_api::fragment(&all, &registry, &mut schemas),
             door::health::fragment(),
         ];
-        let document = door::openapi::document(fragments, schemas);
+        let document = door::openapi::document(&door::Program::annals(), fragments, schemas);
         let query = QueryDoor::new(&log.log, &postgres_url, &all, registry).unwrap();
         let sampler = Arc::new(Sampler::spawn(&log.log, &postgres_url).unwrap());
         let query = query.with_sampler(&sampler);

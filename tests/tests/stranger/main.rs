@@ -202,6 +202,11 @@ fn a_stranger_gets_from_a_name_to_a_tested_program() {
     let version = done(Command::new(&program).arg("--version"));
     let annals = env!("CARGO_PKG_VERSION");
     assert_eq!(version, format!("{NAME} 0.1.0 (annals {annals})\n"));
+    let contract = folder.path().join("contract");
+    done(Command::new(&program).arg("schema").arg(&contract));
+    let document = fs::read_to_string(contract.join("openapi.json")).unwrap();
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["info"]["title"], NAME);
     let helps = helps(&program);
     assert!(helps.len() > 20, "{} help texts", helps.len());
     let commands: Vec<&str> = helps.iter().map(|(command, _)| command.as_str()).collect();

@@ -258,7 +258,7 @@ async fn the_topology_names_owners_and_nodes() {
     // The OpenAPI document has the same fields, and no route that only nodes use.
     let mut schemas = door::openapi::domain_generator();
     let fragment = command_api::fragment(&shop(), &mut schemas);
-    let document = door::openapi::document([fragment], schemas);
+    let document = door::openapi::document(&door::Program::annals(), [fragment], schemas);
     let schemas = &document["components"]["schemas"];
     for (schema, value) in [
         ("Topology", &shown),
