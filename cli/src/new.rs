@@ -140,12 +140,19 @@ pub(crate) struct New {
 impl Subcommand for New {
     async fn run(self, _domain: &Domain, _settings: Settings) -> Result<Exit, Failure> {
         let folder = self.folder.unwrap_or_else(|| PathBuf::from(&self.name));
-        let annals = match &self.annals {
-            Some(checkout) => at_path(checkout)?,
-            None => format!("version = \"{}\"", env!("CARGO_PKG_VERSION")),
+        let version = env!("CARGO_PKG_VERSION");
+        let (annals, source) = match &self.annals {
+            Some(checkout) => (at_path(checkout)?, checkout.display().to_string()),
+            None => (
+                format!("version = \"{version}\""),
+                format!("crate {version}"),
+            ),
         };
         write(&folder, &files(&self.name, &annals))?;
-        talk!("wrote {}", folder.display());
+        talk!(
+            "wrote {}, which builds on annals ({source})",
+            folder.display()
+        );
         talk!("  cd {} && cargo run -- dev", folder.display());
         Ok(Exit::Done)
     }
