@@ -1,7 +1,7 @@
 //! Annals for a domain of your own.
 //!
 //! You write rules ([`Decider`], [`messages!`], [`rejections!`]) and read models ([`read_model`]);
-//! [`app`] makes a program of them that takes commands over HTTP, keeps their events chained in a
+//! [`app()`] makes a program of them that takes commands over HTTP, keeps their events chained in a
 //! log (a file, or Kafka) and fills the read models in Postgres. `annals new mybank` writes a
 //! project to begin with, and `docs/your-domain.md` explains it.
 //!

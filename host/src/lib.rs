@@ -1,6 +1,6 @@
 //! What every program built on Annals can do: all roles and all tools, for any domain.
 //!
-//! A program names its rules and read models and runs them ([`app`](app::app)); `cli` does so for
+//! A program names its rules and read models and runs them ([`app()`]); `cli` does so for
 //! the shop, `examples/bank` for a bank. Other people's programs do it through the crate `annals`.
 //! Invariant: data goes to stdout, messages go to stderr, and the exit code is one of a frozen table.
 //! Deliberately absent: any rule and any read model.
@@ -8,7 +8,7 @@
 // `println!` and `eprintln!` panic if they cannot write; `talk!` and `output` do not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
-pub mod app;
+mod app;
 pub mod args;
 pub mod command;
 pub mod exit;

@@ -171,7 +171,7 @@ fn main() {
     println!("done: pages");
 
     let position = Some(placed.position.as_str());
-    let page = stream_events(to, "order-1", None, None, position, None, None, None, None).unwrap();
+    let page = stream_events(to, "order-1", None, None, None, position, None, None, None, None).unwrap();
     let event = &page.events[0];
     assert!(
         event.r#type == "OrderPlaced" && event.actor.is_none(),
@@ -182,7 +182,7 @@ fn main() {
     assert_eq!(data.customer, "me");
     println!("done: events");
 
-    let state = stream_state(to, "order-1", position, None, None, None, None).unwrap();
+    let state = stream_state(to, "order-1", None, position, None, None, None, None).unwrap();
     let state: OrderState = serde_json::from_value(state.state.unwrap()).unwrap();
     assert_eq!(
         state.placed.flatten().unwrap().facts.items_minor,
