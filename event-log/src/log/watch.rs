@@ -4,7 +4,7 @@
 //! Invariant: a check that fails changes nothing of what was found before. Deliberately absent: the
 //! consequences. Health reports the result, and owners have checks of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +21,23 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// The first record of each partition, as of the first check.
 #[derive(Default)]
-struct Beginnings(BTreeMap<Partition, (Offset, RecordHash)>);
+struct Beginnings {
+    known: BTreeMap<Partition, (Offset, RecordHash)>,
+    /// Where the last check found no first record, although there are records.
+    torn: BTreeSet<Partition>,
+}
 
 impl Beginnings {
+    /// Whether the bounds and the first record come from different moments: records were deleted
+    /// between the two questions. If the next check finds the same again, the record is missing.
+    fn are_torn(&mut self, partition: Partition, bounds: Bounds, first: Option<&Record>) -> bool {
+        if first.is_none() && bounds.first < bounds.end {
+            return self.torn.insert(partition);
+        }
+        self.torn.remove(&partition);
+        false
+    }
+
     /// Compares a partition's present bounds and first record with those of the first check.
     /// `first` is the first record that is kept, if there is one. Says in words what happened to the
     /// log if it no longer begins with the same record.
@@ -33,10 +47,10 @@ impl Beginnings {
         bounds: Bounds,
         first: Option<&Record>,
     ) -> Result<(), String> {
-        let Some((began_at, hash)) = self.0.get(&partition) else {
+        let Some((began_at, hash)) = self.known.get(&partition) else {
             if let Some(first) = first {
                 let place = (first.offset, record_hash(first));
-                self.0.insert(partition, place);
+                self.known.insert(partition, place);
             }
             return Ok(());
         };
@@ -123,6 +137,10 @@ async fn look(log: &dyn EventLog, beginnings: &mut Beginnings) -> Result<Option<
         let bounds = log.bounds(partition).await?;
         let first = log.read_at(partition, &[bounds.first]).await?;
         let first = first.into_iter().next().flatten();
+        if beginnings.are_torn(partition, bounds, first.as_ref()) {
+            let reason = "its first record was deleted at that moment";
+            return Err(LogError::unavailable("check the log", reason));
+        }
         if let Err(found) = beginnings.compare(partition, bounds, first.as_ref()) {
             return Ok(Some(found));
         }
@@ -173,5 +191,27 @@ mod tests {
         assert!(anew.contains("made anew"), "{anew}");
         assert!(look(0, 0, None).is_err(), "emptied");
         assert_eq!(look(0, 901, Some("claim")), Ok(()), "brought back");
+    }
+    #[test]
+    fn a_beginning_that_is_deleted_during_a_check_is_judged_by_the_next_one() {
+        let partition = Partition(3);
+        let mut beginnings = Beginnings::default();
+        let claim = record(0, "claim");
+        assert!(!beginnings.are_torn(partition, bounds(0, 9), Some(&claim)));
+        assert_eq!(
+            beginnings.compare(partition, bounds(0, 9), Some(&claim)),
+            Ok(())
+        );
+        // The bounds are from before the deletion, the record that is not there from after it.
+        assert!(beginnings.are_torn(partition, bounds(0, 9), None));
+        let later = record(7, "later");
+        assert!(!beginnings.are_torn(partition, bounds(7, 9), Some(&later)));
+        let cut = beginnings.compare(partition, bounds(7, 9), Some(&later));
+        assert!(cut.unwrap_err().contains("begins at 7"));
+        // A record that is missing again and again is no matter of moments.
+        assert!(beginnings.are_torn(partition, bounds(0, 9), None));
+        assert!(!beginnings.are_torn(partition, bounds(0, 9), None));
+        // Neither is a log without any record.
+        assert!(!beginnings.are_torn(partition, bounds(9, 9), None));
     }
 }
