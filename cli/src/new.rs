@@ -24,8 +24,8 @@ Examples:
 /// The longest name: it becomes the name of a crate, a user and an image.
 const NAME_CHARACTERS_MAX: usize = 32;
 
-/// Words that a crate cannot have as its name: Rust's own, and crates that the project uses.
-const TAKEN: [&str; 58] = [
+/// Words that a crate cannot have as its name: those of Rust and cargo, and crates that the project uses.
+const TAKEN: [&str; 62] = [
     "abstract",
     "annals",
     "as",
@@ -34,14 +34,17 @@ const TAKEN: [&str; 58] = [
     "become",
     "box",
     "break",
+    "build",
     "const",
     "continue",
     "core",
     "crate",
+    "deps",
     "do",
     "dyn",
     "else",
     "enum",
+    "examples",
     "extern",
     "false",
     "final",
@@ -51,6 +54,7 @@ const TAKEN: [&str; 58] = [
     "if",
     "impl",
     "in",
+    "incremental",
     "let",
     "loop",
     "macro",
@@ -138,6 +142,9 @@ pub(crate) struct New {
 }
 
 impl Subcommand for New {
+    // A project is for all who work on it.
+    const KEEPS_PRIVATE: bool = false;
+
     async fn run(self, _domain: &Domain, _settings: Settings) -> Result<Exit, Failure> {
         let folder = self.folder.unwrap_or_else(|| PathBuf::from(&self.name));
         let version = env!("CARGO_PKG_VERSION");
@@ -229,7 +236,14 @@ fn write(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
     fs::create_dir_all(unfinished.parent().unwrap_or(Path::new("."))).map_err(|e| failed(&e))?;
-    fs::create_dir(&unfinished).map_err(|e| failed(&e))?;
+    fs::create_dir(&unfinished).map_err(|error| {
+        let failure = Failure::of(Exit::Failed, &error)
+            .while_trying(&format!("create {}", unfinished.display()));
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => failure.hint("an earlier run was ended; remove it"),
+            _ => failure,
+        }
+    })?;
     let grow = || -> io::Result<()> {
         for (path, text) in files {
             let path = unfinished.join(path);
@@ -301,5 +315,15 @@ mod tests {
         write(&folder, &files("mybank", "version = \"1\"")).unwrap();
         assert!(folder.join("src/main.rs").is_file());
         fs::remove_dir_all(&folder).unwrap();
+        // A run that was ended leaves a folder; the next one says which.
+        let unfinished = folder.with_extension("unfinished");
+        fs::create_dir(&unfinished).unwrap();
+        let refused = write(&folder, &files("mybank", "version = \"1\"")).unwrap_err();
+        assert!(
+            refused.message.contains(".unfinished"),
+            "{}",
+            refused.message
+        );
+        fs::remove_dir(&unfinished).unwrap();
     }
 }

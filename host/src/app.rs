@@ -52,6 +52,8 @@ pub trait Subcommand: clap::Parser + 'static {
     const BELOW: Option<&'static str> = None;
     /// How much it logs unless the user asks for more or less.
     const VOICE: Voice = Voice::Quiet;
+    /// Whether the files that it makes are private to its user.
+    const KEEPS_PRIVATE: bool = true;
 
     /// Adds the settings that were typed with it.
     fn add_to(&self, flags: &mut Flags) {
@@ -95,7 +97,7 @@ impl Extra {
                 Ok(Typed {
                     flags,
                     voice: S::VOICE,
-                    keeps_private: true,
+                    keeps_private: S::KEEPS_PRIVATE,
                     run: Box::new(move |domain, settings| {
                         Box::pin(subcommand.run(domain, settings))
                     }),
@@ -197,7 +199,7 @@ impl App {
         }
         line = line.after_help(format!("{}\n\n{}", args::EXAMPLES, Exit::help()));
         for extra in &self.extras {
-            let command = (extra.command)().disable_help_flag(false);
+            let command = (extra.command)();
             line = match extra.below {
                 Some(above) => line.mut_subcommand(above, |above| above.subcommand(command)),
                 None => line.subcommand(command),
@@ -221,8 +223,8 @@ impl App {
         logging::foresee(std::env::args());
         let line = self.command_line();
         program::is_named(self.name, self.version, names(&line));
-        let parsed = line.try_get_matches();
-        let typed = match parsed.and_then(|matches| self.typed(&matches)) {
+        let parsed = line.clone().try_get_matches();
+        let typed = match parsed.and_then(|matches| self.typed(line, &matches)) {
             Ok(typed) => typed,
             // Help and version are data, so they go to stdout.
             Err(error) if !error.use_stderr() => error.exit(),
@@ -255,7 +257,7 @@ impl App {
         }
     }
 
-    fn typed(&self, matches: &ArgMatches) -> Result<(u8, Typed), clap::Error> {
+    fn typed(&self, line: clap::Command, matches: &ArgMatches) -> Result<(u8, Typed), clap::Error> {
         let global = Global::from_arg_matches(matches)?;
         for extra in &self.extras {
             if let Some(matches) = extra.matched(matches) {
@@ -263,7 +265,6 @@ impl App {
             }
         }
         let cli = Cli::from_arg_matches(matches)?;
-        let line = self.command_line();
         let typed = Typed {
             flags: cli.flags(),
             voice: command::voice(&cli.command),

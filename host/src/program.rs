@@ -126,13 +126,25 @@ impl Example {
     pub(crate) fn fill(&self, text: &str) -> String {
         text.replace("{stream}", &self.stream)
             .replace("{command}", &self.command)
-            .replace("{data}", &self.data)
+            // The data stand between single quotes of a shell.
+            .replace("{data}", &self.data.replace('\'', r"'\''"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_example_can_be_pasted_into_a_shell() {
+        let example = Example {
+            stream: "cat-1".to_owned(),
+            command: "Name".to_owned(),
+            data: r#"{"name":"O'Malley"}"#.to_owned(),
+        };
+        let shown = example.fill("send {stream} {command} '{data}'");
+        assert_eq!(shown, r#"send cat-1 Name '{"name":"O'\''Malley"}'"#);
+    }
 
     #[test]
     fn only_commands_of_the_program_take_its_name() {
