@@ -10,8 +10,8 @@ use event_log::chain::Stop;
 use event_log::log::LogError;
 use position::{LogId, Offset, Partition};
 
-use super::entry::ProjectError;
-use super::projection::Projection;
+use crate::declare::entry::ProjectError;
+use crate::declare::projection::Projection;
 
 /// Why an operation of the runtime failed.
 #[derive(Debug, thiserror::Error)]

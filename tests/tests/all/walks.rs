@@ -130,7 +130,7 @@ fn the_walks_go_through_functions_that_are_there() {
         (
             "An event's walk",
             "event-log/src/log/kafka/consumer.rs",
-            "projector/src/checkpoint.rs",
+            "projector/src/store/checkpoint.rs",
         ),
     ] {
         let walk = steps(section(&text, heading));

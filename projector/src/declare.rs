@@ -1,0 +1,10 @@
+//! What a projection declares and contributes: tables, columns, values and rules.
+//!
+//! Deliberately absent: I/O, and how contributions become rows (`fold`, `store`).
+
+pub(crate) mod entry;
+pub(crate) mod model;
+pub(crate) mod projection;
+pub(crate) mod rules;
+pub(crate) mod table;
+pub(crate) mod value;

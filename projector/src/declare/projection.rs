@@ -1,0 +1,42 @@
+//! The rule of a read model: accepted commits in, row changes out.
+//!
+//! Deliberately absent: I/O; the runtime decides how and where rows are written.
+
+use crate::declare::entry::{Entry, ProjectError};
+use crate::declare::table::Table;
+use crate::fold::changes::Changes;
+
+/// A type of event of one aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Takes {
+    /// The aggregate's category.
+    pub category: &'static str,
+    /// The frozen name of the event's type.
+    pub event: &'static str,
+}
+
+/// A pure rule from accepted commits to row changes. [`Rules`](super::Rules) is a projection made
+/// of one rule for each event.
+pub trait Projection: Send + Sync + 'static {
+    /// Its name. It is frozen: checkpoints are stored under it.
+    fn name(&self) -> &'static str;
+
+    /// The version of its rules and declarations, from 1. Any change to them needs a new version.
+    fn version(&self) -> u32;
+
+    /// The tables it writes. Tables with rows that many streams share come last, so that a
+    /// transaction locks those rows for the shortest time.
+    fn tables(&self) -> &'static [Table];
+
+    /// The events that it takes up; empty if it looks only at commits as a whole.
+    fn takes(&self) -> Vec<Takes> {
+        Vec::new()
+    }
+
+    /// Contributes to rows what one accepted commit (events or refusal) means for them.
+    ///
+    /// # Errors
+    /// [`ProjectError`] if the data of an accepted event cannot be read. The projection then stops
+    /// at this commit; nothing is skipped silently.
+    fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError>;
+}

@@ -1,0 +1,127 @@
+//! A projection as a list of rules: for this event, contribute this.
+//!
+//! Invariant: only events that a rule names are decoded; every other event costs a comparison of
+//! names. Deliberately absent: commits as a whole; a projection that needs them implements
+//! [`Projection`] itself.
+
+use kernel::{Decider, Payload, Timestamp};
+
+use crate::declare::entry::{Entry, ProjectError};
+use crate::declare::projection::{Projection, Takes};
+use crate::declare::table::Table;
+use crate::fold::changes::Changes;
+
+/// A projection made of rules, each for one type of event.
+///
+/// Every change of its tables or rules needs a higher version. Then its read model must be rebuilt:
+/// `annals projections rebuild`.
+pub struct Rules {
+    name: &'static str,
+    version: u32,
+    tables: &'static [Table],
+    rules: Vec<Rule>,
+}
+
+struct Rule {
+    takes: Takes,
+    apply: Apply,
+}
+
+/// Applies a rule to one event of an entry, by its index.
+type Apply = Box<dyn Fn(&Entry<'_>, usize, &mut Changes) -> Result<(), ProjectError> + Send + Sync>;
+
+/// An event's metadata.
+#[derive(Clone, Copy)]
+pub struct Envelope<'e> {
+    entry: &'e Entry<'e>,
+    index: usize,
+}
+
+impl<'e> Envelope<'e> {
+    /// Business time of the event.
+    #[must_use]
+    pub fn occurred_at(&self) -> Timestamp {
+        let commit = self.entry.commit();
+        commit.occurred_at(&commit.events[self.index])
+    }
+
+    /// The id of its stream.
+    #[must_use]
+    pub fn stream_id(&self) -> &'e str {
+        self.entry.stream_id()
+    }
+
+    /// The version of its stream after its commit.
+    #[must_use]
+    pub fn commit_version(&self) -> u64 {
+        self.entry.commit().version()
+    }
+}
+
+impl Rules {
+    /// A projection without rules yet.
+    #[must_use]
+    pub fn new(name: &'static str, version: u32, tables: &'static [Table]) -> Self {
+        Self {
+            name,
+            version,
+            tables,
+            rules: Vec::new(),
+        }
+    }
+
+    /// Applies `rule` to each event `P` of the aggregate `A`. The rules of one event apply in the
+    /// order in which they were added.
+    #[must_use]
+    pub fn on<A, P>(mut self, rule: fn(&P, &Envelope<'_>, &mut Changes)) -> Self
+    where
+        A: Decider,
+        P: Payload<A::Event> + 'static,
+    {
+        self.rules.push(Rule {
+            takes: Takes {
+                category: A::CATEGORY,
+                event: P::NAME,
+            },
+            apply: Box::new(move |entry, index, changes| {
+                let event = entry.event::<A::Event>(index)?;
+                if let Some(payload) = P::of(&event) {
+                    rule(payload, &Envelope { entry, index }, changes);
+                }
+                Ok(())
+            }),
+        });
+        self
+    }
+}
+
+impl Projection for Rules {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        self.tables
+    }
+
+    fn takes(&self) -> Vec<Takes> {
+        self.rules.iter().map(|rule| rule.takes).collect()
+    }
+
+    fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError> {
+        let category = entry.category();
+        for (index, event) in entry.commit().events.iter().enumerate() {
+            let is_for = |rule: &&Rule| {
+                rule.takes.event == event.type_name.as_str() && rule.takes.category == category
+            };
+            for rule in self.rules.iter().filter(is_for) {
+                (rule.apply)(entry, index, changes)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! How a read model's tables are declared: keys, columns with a merge rule and a description, and
+//! what is shown of them.
+//!
+//! Invariant: the tenant is the first column of every key; the runtime adds it, so that no
+//! declaration can forget it. Deliberately absent: the views over these tables (`model`), SQL
+//! (`sql`) and rows (`changes`).
+
+use crate::declare::model::ModelColumn;
+
+/// The type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// Text, ordered by its bytes (`COLLATE "C"`), as in memory.
+    Text,
+    /// A 64-bit integer.
+    Bigint,
+    /// A whole number of any size: a sum. Views show it as `bigint` ([`add`]).
+    Numeric,
+    /// A moment.
+    Timestamptz,
+    /// A day.
+    Date,
+    /// Bytes.
+    Bytea,
+}
+
+impl ColumnType {
+    /// Its name in SQL.
+    #[must_use]
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Bigint => "bigint",
+            Self::Numeric => "numeric",
+            Self::Timestamptz => "timestamptz",
+            Self::Date => "date",
+            Self::Bytea => "bytea",
+        }
+    }
+}
+
+/// How contributions to one column of one row become its value. All rules except `Set` commute, so
+/// that the order of partitions does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// The last contribution counts; for columns that only one stream writes, in its order.
+    Set,
+    /// The sum.
+    Add,
+    /// The least.
+    Min,
+    /// The greatest.
+    Max,
+    /// The contribution with the greatest by-value counts; among equal by-values the last one by
+    /// partition and position. The by-value is stored beside the value.
+    Latest {
+        /// The type of the by-value.
+        by: ColumnType,
+    },
+}
+
+/// A column of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub column_type: ColumnType,
+    /// A description for readers of the data.
+    pub about: &'static str,
+}
+
+/// A column that contributions are merged into.
+#[derive(Clone, Copy, Debug)]
+pub struct ValueColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub column_type: ColumnType,
+    /// How contributions become its value.
+    pub merge: Merge,
+    /// What the view shows if nothing was contributed.
+    pub empty: Empty,
+    /// A description for readers of the data.
+    pub about: &'static str,
+}
+
+/// What a view shows of a column to which nothing was contributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empty {
+    /// Does not happen: every row of the view has a value.
+    Never,
+    /// Null.
+    Null,
+    /// 0.
+    Zero,
+}
+
+/// A table of a projection.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// Its name, unique among all projections; its view has the same name.
+    pub name: &'static str,
+    /// A description for readers of the data.
+    pub about: &'static str,
+    /// The columns of its key after the tenant.
+    pub key: &'static [KeyColumn],
+    /// Its other columns.
+    pub values: &'static [ValueColumn],
+    /// What is shown of it.
+    pub view: View,
+}
+
+/// What is shown of a table: by default all of its columns, and one row for each of its rows.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Where it is shown.
+    pub shown: Shown,
+    /// Which rows are complete, as a condition on the table's row `r`; absent: all.
+    pub filter: Option<&'static str>,
+    /// `LEFT JOIN`s of `r` with the projection's other tables, whose names are in braces.
+    pub joins: &'static str,
+    /// Columns that the view computes in addition to the table's own.
+    pub computed: &'static [ModelColumn],
+}
+
+impl View {
+    /// The whole table, in SQL and in the query door.
+    pub const WHOLE: Self = Self {
+        shown: Shown::Everywhere,
+        filter: None,
+        joins: "",
+        computed: &[],
+    };
+    /// The whole table, only in SQL: it is for internal use.
+    pub const IN_SQL_ONLY: Self = Self {
+        shown: Shown::InSqlOnly,
+        ..Self::WHOLE
+    };
+    /// Nothing; the views of other tables join it.
+    pub const NONE: Self = Self {
+        shown: Shown::Nowhere,
+        ..Self::WHOLE
+    };
+}
+
+/// Where a view is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// In SQL and in the query door.
+    Everywhere,
+    /// Only in SQL.
+    InSqlOnly,
+    /// Nowhere: there is no view.
+    Nowhere,
+}
+
+/// A column of a key.
+#[must_use]
+pub const fn key(name: &'static str, column_type: ColumnType, about: &'static str) -> KeyColumn {
+    KeyColumn {
+        name,
+        column_type,
+        about,
+    }
+}
+
+/// A column that only one stream writes. Every row of the view must have a value in it; otherwise
+/// use [`nullable`](ValueColumn::nullable).
+#[must_use]
+pub const fn set(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
+    ValueColumn {
+        name,
+        column_type,
+        merge: Merge::Set,
+        empty: Empty::Never,
+        about,
+    }
+}
+
+/// A sum of amounts that clients choose; it cannot overflow. If it does not fit in 64 bits, the
+/// view shows null and names it in its column `too_large`.
+#[must_use]
+pub const fn add(name: &'static str, about: &'static str) -> ValueColumn {
+    ValueColumn {
+        merge: Merge::Add,
+        empty: Empty::Zero,
+        ..set(name, ColumnType::Numeric, about)
+    }
+}
+
+/// A sum of small numbers, such as a count. Each contribution is within ±[`TALLIED_MAX`], so that
+/// the sum of all records of a log fits in 64 bits.
+#[must_use]
+pub const fn tally(name: &'static str, about: &'static str) -> ValueColumn {
+    ValueColumn {
+        merge: Merge::Add,
+        empty: Empty::Zero,
+        ..set(name, ColumnType::Bigint, about)
+    }
+}
+
+/// The most that one contribution adds to a [`tally`]: 2^31 such contributions fill 64 bits.
+pub const TALLIED_MAX: u64 = 1 << 32;
+
+/// The least value contributed.
+#[must_use]
+pub const fn min(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
+    ValueColumn {
+        merge: Merge::Min,
+        ..set(name, column_type, about)
+    }
+}
+
+/// The greatest value contributed.
+#[must_use]
+pub const fn max(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
+    ValueColumn {
+        merge: Merge::Max,
+        ..set(name, column_type, about)
+    }
+}
+
+/// The value with the greatest by-value.
+#[must_use]
+pub const fn latest(
+    name: &'static str,
+    column_type: ColumnType,
+    by: ColumnType,
+    about: &'static str,
+) -> ValueColumn {
+    ValueColumn {
+        merge: Merge::Latest { by },
+        ..set(name, column_type, about)
+    }
+}
+
+impl ValueColumn {
+    /// The same column, shown as null if nothing was contributed.
+    #[must_use]
+    pub const fn nullable(self) -> Self {
+        Self {
+            empty: Empty::Null,
+            ..self
+        }
+    }
+
+    /// The same column, shown as 0 if nothing was contributed.
+    #[must_use]
+    pub const fn or_zero(self) -> Self {
+        Self {
+            empty: Empty::Zero,
+            ..self
+        }
+    }
+}

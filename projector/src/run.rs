@@ -1,0 +1,15 @@
+//! The tasks that follow the log and keep the rows current, and what they report.
+//!
+//! Deliberately absent: SQL on rows (`store`).
+
+pub(crate) mod goal;
+pub(crate) mod list;
+pub(crate) mod measure;
+pub(crate) mod projector;
+pub(crate) mod reached;
+pub(crate) mod rebuild;
+pub(crate) mod sampler;
+pub(crate) mod status;
+pub(crate) mod task;
+pub(crate) mod versions;
+pub(crate) mod writing;

@@ -1,0 +1,17 @@
+//! What is kept in Postgres: rows, checkpoints, generations, stops, and their SQL.
+//!
+//! Deliberately absent: the tasks that call it (`run`).
+
+pub(crate) mod checkpoint;
+pub(crate) mod copy;
+pub(crate) mod describe;
+pub(crate) mod generation;
+pub(crate) mod held;
+pub(crate) mod in_the_way;
+pub(crate) mod kept;
+pub(crate) mod migrate;
+pub(crate) mod numeric;
+pub(crate) mod reader;
+pub(crate) mod sql;
+pub(crate) mod stops;
+pub(crate) mod write;

@@ -1,0 +1,131 @@
+//! Descriptions of tables, views and columns, as the database keeps them (`COMMENT ON`).
+//!
+//! Deliberately absent: when they are stored, and which of them users changed (`generation`,
+//! `kept`).
+
+use crate::declare::model::Model;
+use crate::declare::table::{Merge, Table};
+use crate::store::sql::{TABLE_SCHEMA, VIEW_SCHEMA, identifier};
+
+/// The description of a table, or of one of its columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Comment {
+    /// The column; absent: the whole table or view.
+    pub(crate) column: Option<String>,
+    pub(crate) text: String,
+}
+
+impl Comment {
+    fn of(column: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            column: Some(column.into()),
+            text: text.into(),
+        }
+    }
+
+    /// The statement that stores the description of a view in the database.
+    pub(crate) fn on_view(&self, view: &str) -> String {
+        self.on("VIEW", VIEW_SCHEMA, view)
+    }
+
+    fn on(&self, kind: &str, schema: &str, name: &str) -> String {
+        let (name, text) = (identifier(name), literal(&self.text));
+        match &self.column {
+            None => format!("COMMENT ON {kind} {schema}.{name} IS {text}"),
+            Some(column) => {
+                let column = identifier(column);
+                format!("COMMENT ON COLUMN {schema}.{name}.{column} IS {text}")
+            }
+        }
+    }
+}
+
+/// What the tenant means, in each table and view.
+const TENANT_ABOUT: &str = "For whom the row is kept.";
+
+/// The descriptions of a view and its columns.
+pub(crate) fn comments(model: &Model) -> Vec<Comment> {
+    let view = Comment {
+        column: None,
+        text: model.about.to_owned(),
+    };
+    let columns = model.columns.iter().map(|c| Comment::of(c.name, c.about));
+    let tenant = Comment::of("tenant", TENANT_ABOUT);
+    [view, tenant].into_iter().chain(columns).collect()
+}
+
+/// The statements that store descriptions of a table and its columns in the database.
+pub(crate) fn describe_table(table: &Table, physical_name: &str) -> String {
+    let mut comments = vec![
+        Comment {
+            column: None,
+            text: format!(
+                "{} This table is replaced by each rebuild: query the views in the schema \
+                 {VIEW_SCHEMA}.",
+                table.about
+            ),
+        },
+        Comment::of("tenant", TENANT_ABOUT),
+    ];
+    comments.extend(table.key.iter().map(|key| Comment::of(key.name, key.about)));
+    for value in table.values {
+        comments.push(Comment::of(value.name, value.about));
+        if let Merge::Latest { .. } = value.merge {
+            let of = |suffix: &str, what: &str| {
+                let text = format!("{what} of the contribution that {} is from.", value.name);
+                Comment::of(format!("{}{suffix}", value.name), text)
+            };
+            comments.push(of("_by", "The rank"));
+            comments.push(of("_partition", "The partition"));
+            comments.push(of("_position", "The position in its partition"));
+        }
+    }
+    let statements = comments
+        .iter()
+        .map(|comment| comment.on("TABLE", TABLE_SCHEMA, physical_name));
+    statements.collect::<Vec<_>>().join(";\n")
+}
+
+/// A text of this program as an SQL literal.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::declare::table::{ColumnType, View, key, latest};
+
+    const TABLE: Table = Table {
+        name: "sample",
+        about: "What isn't shown.",
+        key: &[key("day", ColumnType::Date, "The day.")],
+        values: &[latest(
+            "state",
+            ColumnType::Text,
+            ColumnType::Timestamptz,
+            "How it is.",
+        )],
+        view: View::WHOLE,
+    };
+
+    #[test]
+    fn each_column_is_described_with_the_words_of_its_declaration() {
+        let view = comments(&Model::of(&TABLE));
+        let view: Vec<String> = view
+            .iter()
+            .map(|comment| comment.on_view("sample"))
+            .collect();
+        let wanted = [
+            r#"COMMENT ON VIEW read."sample" IS 'What isn''t shown.'"#,
+            r#"COMMENT ON COLUMN read."sample"."tenant" IS 'For whom the row is kept.'"#,
+            r#"COMMENT ON COLUMN read."sample"."day" IS 'The day.'"#,
+            r#"COMMENT ON COLUMN read."sample"."state" IS 'How it is.'"#,
+        ];
+        assert_eq!(view, wanted);
+        let table = describe_table(&TABLE, "sample_v1_g2");
+        let by = r#"COMMENT ON COLUMN projection."sample_v1_g2"."state_by" IS 'The rank "#;
+        assert!(table.contains(by), "{table}");
+        assert_eq!(table.matches("COMMENT ON COLUMN").count(), 6, "{table}");
+    }
+}

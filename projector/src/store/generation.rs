@@ -1,0 +1,448 @@
+//! Generations of a projection's tables. One generation is live.
+//!
+//! Invariant: at most one generation of a projection is live, and the views in `read` show it. A
+//! live generation was made from exactly the declarations of this program; otherwise the projection
+//! stops until it is rebuilt. Deliberately absent: checkpoints (`checkpoint`) and rows (`write`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+
+use crate::declare::model::{Model, models_of};
+use crate::declare::projection::Projection;
+use crate::declare::table::Table;
+use crate::error::{RuntimeError, StoppedProjection};
+use crate::store::copy::Copy;
+use crate::store::describe;
+use crate::store::in_the_way;
+use crate::store::kept;
+use crate::store::reader::show_to_reader;
+use crate::store::sql::{self, Upsert, create_table, create_view, physical_name};
+
+/// The advisory lock under which all processes create generations, one at a time.
+const MAKING: &str = "annals.generation";
+
+#[derive(Clone)]
+pub(crate) struct Generation {
+    pub(crate) projection: Arc<dyn Projection>,
+    pub(crate) number: i32,
+    /// The upsert of each of the projection's tables, in order.
+    pub(crate) upserts: Vec<Upsert>,
+    /// The COPY of each table, for rows that the table does not have yet.
+    pub(crate) copies: Vec<Copy>,
+}
+
+impl Generation {
+    fn new(projection: &Arc<dyn Projection>, number: i32) -> Self {
+        let tables = || projection.tables().iter();
+        let name = |table: &Table| name_in(&**projection, number, table.name);
+        Self {
+            projection: Arc::clone(projection),
+            number,
+            upserts: tables().map(|t| Upsert::new(t, &name(t))).collect(),
+            copies: tables().map(|t| Copy::new(&name(t))).collect(),
+        }
+    }
+
+    /// The name of one of its tables in the schema `projection`.
+    pub(crate) fn table_name(&self, table: &str) -> String {
+        name_in(&*self.projection, self.number, table)
+    }
+}
+
+fn name_in(projection: &dyn Projection, number: i32, table: &str) -> String {
+    physical_name(table, projection.version(), number)
+}
+
+fn version_of(projection: &dyn Projection) -> i32 {
+    i32::try_from(projection.version()).expect("versions are small numbers")
+}
+
+/// The declarations of a projection as text, without the number of a generation.
+fn declaration(projection: &dyn Projection) -> String {
+    let tables = projection.tables().iter().map(|t| create_table(t, t.name));
+    let plain = |table: &str| table.to_owned();
+    let models = models_of(projection);
+    let views = models.iter().map(|m| create_view(m, &plain));
+    tables.chain(views).collect::<Vec<_>>().join(";\n")
+}
+
+/// A live generation as stored in Postgres.
+pub(crate) struct Live {
+    pub(crate) number: i32,
+    pub(crate) version: i32,
+    pub(crate) tables: Vec<String>,
+    pub(crate) views: Vec<String>,
+    declaration: String,
+    /// The descriptions that it gave its views and their columns; absent if an older program made
+    /// it, which did not store them.
+    comments: Option<BTreeMap<String, String>>,
+}
+
+impl Live {
+    /// The name that it gave a table.
+    fn table_name(&self, table: &str) -> String {
+        format!("{table}_v{}_g{}", self.version, self.number)
+    }
+
+    /// The descriptions that it gave a view, under the names of its columns; the view's own under
+    /// the empty name.
+    fn comments_of(&self, view: &str) -> Option<BTreeMap<String, String>> {
+        let of_view = |(name, text): (&String, &String)| {
+            let (of, column) = name.split_once('.').unwrap_or((name, ""));
+            (of == view).then(|| (column.to_owned(), text.clone()))
+        };
+        let all = self.comments.as_ref()?;
+        Some(all.iter().filter_map(of_view).collect())
+    }
+
+    /// Why this program must not write the generation; absent if it may.
+    pub(crate) fn differs(&self, projection: &dyn Projection) -> Option<String> {
+        let (name, version) = (projection.name(), projection.version());
+        if self.version != version_of(projection) {
+            return Some(format!(
+                "the live tables have version {}, and this program has version {version}; rebuild \
+                 them with the --log and --postgres of this process: annals projections rebuild \
+                 {name}",
+                self.version
+            ));
+        }
+        (self.declaration != declaration(projection)).then(|| {
+            format!(
+                "the projection's declarations changed, but its version did not; rebuild it with \
+                 the --log and --postgres of this process: annals projections rebuild {name}"
+            )
+        })
+    }
+}
+
+/// The live generation of a projection, if it has one.
+pub(crate) async fn live(
+    connection: &mut PgConnection,
+    projection: &str,
+) -> Result<Option<Live>, RuntimeError> {
+    let select = "SELECT generation, version, declaration, tables, views, \
+                      ARRAY(SELECT key FROM jsonb_each_text(comments) ORDER BY key) AS names, \
+                      ARRAY(SELECT value FROM jsonb_each_text(comments) ORDER BY key) AS texts, \
+                      comments IS NOT NULL AS has_comments \
+                  FROM annals.generation WHERE projection = $1 AND state = 'live'";
+    let failed = || RuntimeError::postgres("find a projection's live tables");
+    let row = sqlx::query(select)
+        .bind(projection)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed())?;
+    let Some(row) = row else { return Ok(None) };
+    let read = || -> Result<Live, sqlx::Error> {
+        let names: Vec<String> = row.try_get("names")?;
+        let texts: Vec<String> = row.try_get("texts")?;
+        let has_comments: bool = row.try_get("has_comments")?;
+        Ok(Live {
+            comments: has_comments.then(|| names.into_iter().zip(texts).collect()),
+            number: row.try_get("generation")?,
+            version: row.try_get("version")?,
+            declaration: row.try_get("declaration")?,
+            tables: row.try_get("tables")?,
+            views: row.try_get("views")?,
+        })
+    };
+    Ok(Some(read().map_err(failed())?))
+}
+
+/// The live generation of each of `projections`; it is created if there is none. Also returns the
+/// projections that must be rebuilt first, with the numbers of their generations.
+pub(crate) async fn ensure_live(
+    connection: &mut PgConnection,
+    projections: &[Arc<dyn Projection>],
+) -> Result<(Vec<Generation>, Vec<(StoppedProjection, i32)>), RuntimeError> {
+    let (mut generations, mut stopped) = (Vec::new(), Vec::new());
+    for projection in projections {
+        let mut found = live(connection, projection.name()).await?;
+        if found.is_none() {
+            make_first(connection, projection).await?;
+            found = live(connection, projection.name()).await?;
+        }
+        let Some(found) = found else {
+            return Err(RuntimeError::Replaced);
+        };
+        match found.differs(&**projection) {
+            None => generations.push(Generation::new(projection, found.number)),
+            Some(reason) => {
+                let stop = StoppedProjection {
+                    projection: projection.name(),
+                    partition: None,
+                    offset: None,
+                    reason,
+                };
+                stopped.push((stop, found.number));
+            }
+        }
+    }
+    Ok((generations, stopped))
+}
+
+async fn make_first(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("create a projection's tables");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    lock_making(&mut tx).await?;
+    if live(&mut tx, projection.name()).await?.is_none() {
+        let generation = make_tables(&mut tx, projection, "live").await?;
+        show(&mut tx, &generation, None).await?;
+        tracing::info!(
+            projection = projection.name(),
+            version = projection.version(),
+            generation = generation.number,
+            "created the tables of a projection"
+        );
+    }
+    tx.commit().await.map_err(failed())
+}
+
+async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(MAKING)
+        .execute(connection)
+        .await
+        .map_err(RuntimeError::postgres("wait for the lock to create tables"))?;
+    Ok(())
+}
+
+/// Creates an empty generation beside the live one. Drops what an earlier rebuild left unfinished.
+/// Creates nothing if the live one cannot be replaced without destroying what users built on it.
+pub(crate) async fn make_building(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+) -> Result<Generation, RuntimeError> {
+    let failed = || RuntimeError::postgres("create a projection's tables");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    lock_making(&mut tx).await?;
+    let left = "DELETE FROM annals.generation WHERE projection = $1 AND state = 'building' \
+                RETURNING tables";
+    let left: Vec<Vec<String>> = sqlx::query_scalar(left)
+        .bind(projection.name())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed())?;
+    drop_tables(&mut tx, &left.concat()).await?;
+    let generation = make_tables(&mut tx, projection, "building").await?;
+    if let Some(live) = live(&mut tx, projection.name()).await? {
+        in_the_way::require_nothing(&mut tx, &live, &generation).await?;
+    }
+    tx.commit().await.map_err(failed())?;
+    Ok(generation)
+}
+
+async fn make_tables(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+    state: &'static str,
+) -> Result<Generation, RuntimeError> {
+    let failed = || RuntimeError::postgres("create a projection's tables");
+    let number: i32 = sqlx::query_scalar(
+        "SELECT coalesce(max(generation), 0) + 1 FROM annals.generation WHERE projection = $1",
+    )
+    .bind(projection.name())
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed())?;
+    let mut tables = Vec::new();
+    for table in projection.tables() {
+        let name = name_in(&**projection, number, table.name);
+        let describe = describe::describe_table(table, &name);
+        let create = AssertSqlSafe(format!("{};\n{describe}", create_table(table, &name)));
+        sqlx::raw_sql(create)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed())?;
+        tables.push(name);
+    }
+    let models = models_of(&**projection);
+    let views: Vec<&str> = models.iter().map(|model| model.name).collect();
+    let insert = "INSERT INTO annals.generation \
+                  (projection, generation, version, state, declaration, tables, views) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    sqlx::query(insert)
+        .bind(projection.name())
+        .bind(number)
+        .bind(version_of(&**projection))
+        .bind(state)
+        .bind(declaration(&**projection))
+        .bind(tables)
+        .bind(views)
+        .execute(connection)
+        .await
+        .map_err(failed())?;
+    Ok(Generation::new(projection, number))
+}
+
+/// Makes the views show a generation, in place of `live` if there is one.
+async fn show(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    live: Option<&Live>,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("let the views show the new tables");
+    let (mut names, mut texts) = (Vec::new(), Vec::new());
+    for model in models_of(&*generation.projection) {
+        let view = sql::qualified_view(model.name);
+        let present = kept::descriptions(connection, &view).await?;
+        show_one(connection, generation, live, &model).await?;
+        let given = live.and_then(|live| live.comments_of(model.name));
+        for declared in describe::comments(&model) {
+            let comment = kept::description(&declared, &present, given.as_ref());
+            sqlx::raw_sql(AssertSqlSafe(comment.on_view(model.name)))
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
+            let column = declared.column.map(|column| format!(".{column}"));
+            names.push(format!("{}{}", model.name, column.unwrap_or_default()));
+            texts.push(declared.text);
+        }
+    }
+    let note = "UPDATE annals.generation SET comments = jsonb_object($3::text[], $4::text[]) \
+                WHERE projection = $1 AND generation = $2";
+    sqlx::query(note)
+        .bind(generation.projection.name())
+        .bind(generation.number)
+        .bind(names)
+        .bind(texts)
+        .execute(connection)
+        .await
+        .map_err(failed())?;
+    Ok(())
+}
+
+/// Makes one view show a generation. The view keeps its rights and, if its columns stay, what
+/// others built on it.
+async fn show_one(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    live: Option<&Live>,
+    model: &Model,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("let the views show the new tables");
+    let view = sql::qualified_view(model.name);
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(&view)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed())?;
+    let create = create_view(model, &|table| generation.table_name(table));
+    let options = kept::options(connection, &view).await?;
+    // Replacing fails if the columns changed.
+    let mut attempt = connection.begin().await.map_err(failed())?;
+    let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
+        .execute(&mut *attempt)
+        .await;
+    if replaced.is_ok() {
+        kept::set_options(&mut attempt, &view, &options).await?;
+        attempt.commit().await.map_err(failed())?;
+    } else {
+        attempt.rollback().await.map_err(failed())?;
+        // The old view steps aside until the new one has its rights.
+        let aside = match live {
+            Some(live) => live.table_name(model.name),
+            None => generation.table_name(model.name),
+        };
+        let rename = format!("ALTER VIEW {view} RENAME TO {}", sql::identifier(&aside));
+        sqlx::raw_sql(AssertSqlSafe(format!("{rename};\n{create}")))
+            .execute(&mut *connection)
+            .await
+            .map_err(failed())?;
+        kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
+        drop_views(connection, &[aside]).await?;
+    }
+    if !is_there {
+        show_to_reader(connection, model.name).await?;
+    }
+    Ok(())
+}
+
+/// Makes `building` the live generation. Call this in a transaction that has locked the live one.
+pub(crate) async fn switch(
+    tx: &mut PgConnection,
+    building: &Generation,
+    live: Option<&Live>,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("switch to the new tables");
+    let name = building.projection.name();
+    if let Some(live) = live {
+        // Again: somebody may have built on the live tables meanwhile.
+        in_the_way::require_nothing(tx, live, building).await?;
+        hand_on_tables(tx, live, building).await?;
+    }
+    sqlx::query("DELETE FROM annals.generation WHERE projection = $1 AND state = 'live'")
+        .bind(name)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    let update = "UPDATE annals.generation SET state = 'live' \
+                  WHERE projection = $1 AND generation = $2 AND state = 'building'";
+    let changed = sqlx::query(update)
+        .bind(name)
+        .bind(building.number)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    if changed.rows_affected() != 1 {
+        return Err(RuntimeError::Replaced);
+    }
+    show(tx, building, live).await?;
+    if let Some(live) = live {
+        let models = models_of(&*building.projection);
+        let is_shown = |view: &String| models.iter().any(|model| model.name == view);
+        let gone: Vec<String> = live
+            .views
+            .iter()
+            .filter(|v| !is_shown(v))
+            .cloned()
+            .collect();
+        drop_views(tx, &gone).await?;
+        drop_tables(tx, &live.tables).await?;
+    }
+    Ok(())
+}
+
+/// Gives the new tables the rights of the live ones.
+async fn hand_on_tables(
+    tx: &mut PgConnection,
+    live: &Live,
+    building: &Generation,
+) -> Result<(), RuntimeError> {
+    for table in building.projection.tables() {
+        let (old, new) = (live.table_name(table.name), building.table_name(table.name));
+        if live.tables.contains(&old) {
+            let (old, new) = (sql::qualified_table(&old), sql::qualified_table(&new));
+            kept::hand_on(tx, &old, &new).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn drop_views(connection: &mut PgConnection, views: &[String]) -> Result<(), RuntimeError> {
+    for view in views {
+        let view = sql::qualified_view(view);
+        let drop = AssertSqlSafe(format!("DROP VIEW IF EXISTS {view}"));
+        sqlx::raw_sql(drop)
+            .execute(&mut *connection)
+            .await
+            .map_err(RuntimeError::postgres("drop an old view"))?;
+    }
+    Ok(())
+}
+
+async fn drop_tables(connection: &mut PgConnection, tables: &[String]) -> Result<(), RuntimeError> {
+    for table in tables {
+        let table = sql::qualified_table(table);
+        let drop = AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"));
+        sqlx::raw_sql(drop)
+            .execute(&mut *connection)
+            .await
+            .map_err(RuntimeError::postgres("drop an old table"))?;
+    }
+    Ok(())
+}
