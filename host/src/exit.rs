@@ -225,6 +225,7 @@ impl From<RuntimeError> for Failure {
         let exit = match &error {
             RuntimeError::Postgres { .. }
             | RuntimeError::PostgresSilent { .. }
+            | RuntimeError::Blocked { .. }
             | RuntimeError::Replaced => Exit::Unavailable,
             RuntimeError::Log(error) => of_log(error),
             RuntimeError::Stop(stop) => of_stop(stop),
@@ -232,6 +233,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::InTheWay { .. } => Exit::Unprepared,
             RuntimeError::OtherLog { .. } | RuntimeError::OtherOwner { .. } => Exit::Usage,
             RuntimeError::Superseded { .. }
+            | RuntimeError::Ended { .. }
             | RuntimeError::Stopped(_)
             | RuntimeError::Rebuilding { .. } => Exit::Failed,
         };

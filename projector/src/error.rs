@@ -39,11 +39,23 @@ pub enum RuntimeError {
     /// Another projector moved a checkpoint: nothing was changed.
     #[error(
         "superseded: another projector moved a checkpoint of {projections}; this projector \
-         changed nothing and stopped"
+         changed nothing and loads the checkpoints again"
     )]
     Superseded {
         /// The projections of the transaction, separated by commas.
         projections: String,
+    },
+    /// A read model cannot be written now, for a reason of its own; another try may succeed.
+    #[error("{reason}")]
+    Blocked {
+        /// The reason.
+        reason: String,
+    },
+    /// A part of a projector ended by itself.
+    #[error("{reason}")]
+    Ended {
+        /// The reason.
+        reason: String,
     },
     /// A generation was replaced by a rebuild while it was written.
     #[error("a rebuild replaced the tables; nothing was changed")]
@@ -112,7 +124,7 @@ pub enum RuntimeError {
 #[error("projection {projection} stopped{}: {reason}", place(.partition.as_ref(), .offset.as_ref()))]
 pub struct StoppedProjection {
     /// The projection.
-    pub projection: &'static str,
+    pub projection: String,
     /// The partition; absent: all of them.
     pub partition: Option<Partition>,
     /// The offset of the commit at which it stopped; absent if no single commit caused the stop.
@@ -125,7 +137,7 @@ impl StoppedProjection {
     /// What happened, and the command that resumes the projection after its cause was removed.
     #[must_use]
     pub fn with_remedy(&self) -> String {
-        let name = self.projection;
+        let name = &self.projection;
         // Some reasons already name another command as their remedy.
         if self.reason.contains("annals projections") {
             return self.to_string();
@@ -158,10 +170,14 @@ impl RuntimeError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Log(error) => !error.is_final(),
-            Self::Postgres { .. } | Self::PostgresSilent { .. } | Self::Replaced => true,
-            Self::Stop(_)
-            | Self::OtherLog { .. }
+            Self::Postgres { .. }
+            | Self::PostgresSilent { .. }
             | Self::Superseded { .. }
+            | Self::Blocked { .. }
+            | Self::Replaced => true,
+            Self::Stop(_)
+            | Self::Ended { .. }
+            | Self::OtherLog { .. }
             | Self::Stopped(_)
             | Self::Unknown { .. }
             | Self::InTheWay { .. }

@@ -2,14 +2,15 @@
 //!
 //! Deliberately absent: SQL on rows (`store`).
 
-pub(crate) mod goal;
+pub(crate) mod lane;
 pub(crate) mod list;
 pub(crate) mod measure;
+pub(crate) mod plan;
 pub(crate) mod projector;
 pub(crate) mod reached;
 pub(crate) mod rebuild;
 pub(crate) mod sampler;
 pub(crate) mod status;
-pub(crate) mod task;
+pub(crate) mod supervisor;
 pub(crate) mod versions;
 pub(crate) mod writing;

@@ -9,6 +9,7 @@ pub(crate) mod generation;
 pub(crate) mod held;
 pub(crate) mod in_the_way;
 pub(crate) mod kept;
+pub(crate) mod members;
 pub(crate) mod migrate;
 pub(crate) mod numeric;
 pub(crate) mod reader;

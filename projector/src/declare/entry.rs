@@ -52,6 +52,10 @@ impl<'a> Entry<'a> {
         }
     }
 
+    pub(crate) fn placed(&self) -> &'a Placed {
+        self.placed
+    }
+
     /// The commit.
     #[must_use]
     pub fn commit(&self) -> &'a Commit {

@@ -1,29 +1,34 @@
-//! The process that runs projections: several tasks that divide the partitions of a log among them.
+//! A projector, as a program runs it, and its connections.
 //!
-//! Invariant: a partition belongs to one task, so that its commits are taken up in order.
-//! Deliberately absent: how a task works (`task`).
+//! Deliberately absent: how it works (`supervisor`, `lane`).
 
 use std::str::FromStr as _;
 use std::sync::Arc;
 
 use event_log::log::EventLog;
-use position::Partition;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::declare::projection::Projection;
-use crate::error::RuntimeError;
+use crate::error::{RuntimeError, StoppedProjection};
 use crate::run::measure;
-use crate::run::status::{StatusBoard, TaskState, TaskStatus};
-use crate::run::task::{Ended, Goal, Target, Task};
+use crate::run::status::{Shown, TaskState, TaskStatus};
+use crate::run::supervisor::{self, Job};
 
-/// The most tasks of one projector; each has a connection to Postgres.
+/// The most lanes into which a projector divides its partitions; each has a connection to Postgres.
 pub const PROJECTOR_TASKS_MAX: usize = 64;
 
 /// How long one statement of a query may take, in milliseconds.
 const QUERY_TIMEOUT_MS: &str = "5000";
+
+/// How long a statement of a projector waits for a lock, in milliseconds. Then the read model goes
+/// apart from the others.
+const LOCK_TIMEOUT_MS: &str = "2000";
+/// How long a projector may be silent within a transaction, in milliseconds: a process that was
+/// stopped must not keep its locks.
+const IDLE_TIMEOUT_MS: &str = "3000";
 
 /// The options of a projector's connection.
 ///
@@ -39,7 +44,12 @@ pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, RuntimeErro
     let options = options.map_err(RuntimeError::postgres("understand the address of Postgres"))?;
     Ok(options
         .application_name("annals-projector")
-        .options([("synchronous_commit", "off"), ("TimeZone", "UTC")])
+        .options([
+            ("synchronous_commit", "off"),
+            ("TimeZone", "UTC"),
+            ("lock_timeout", LOCK_TIMEOUT_MS),
+            ("idle_in_transaction_session_timeout", IDLE_TIMEOUT_MS),
+        ])
         .disable_statement_logging())
 }
 
@@ -60,23 +70,17 @@ pub fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
         .disable_statement_logging())
 }
 
-/// Divides the partitions among `tasks` tasks, but at least one and at most one for each partition.
-pub(crate) fn shares(partitions: &[Partition], tasks: usize) -> Vec<Vec<Partition>> {
-    let tasks = tasks.clamp(1, partitions.len().max(1));
-    let share = |index| partitions.iter().copied().skip(index).step_by(tasks);
-    (0..tasks).map(|index| share(index).collect()).collect()
-}
-
 /// A running projector.
 pub struct Projector {
-    tasks: Vec<(StatusBoard, JoinHandle<Result<Ended, RuntimeError>>)>,
+    shown: Shown,
     stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), RuntimeError>>,
 }
 
 impl Projector {
-    /// Starts `tasks` tasks (at least one, at most one for each partition). They follow `log` for
-    /// `projections` and write to the Postgres at `url`, whose schema must have been migrated.
-    /// Postgres need not be reachable yet.
+    /// Starts to follow `log` for `projections` with `tasks` lanes (at least one, at most one for
+    /// each partition), and to write to the Postgres at `url`, whose schema must have been migrated.
+    /// Projectors of several processes share the partitions. Postgres need not be reachable yet.
     ///
     /// # Errors
     /// `Postgres` if the URL cannot be parsed.
@@ -86,58 +90,51 @@ impl Projector {
         projections: &[Arc<dyn Projection>],
         tasks: usize,
     ) -> Result<Self, RuntimeError> {
-        let postgres = connect_options(url)?;
         measure::begin(projections);
-        let (stop, stopped) = watch::channel(false);
-        let partitions: Vec<Partition> = (0..log.partition_count()).map(Partition).collect();
-        let spawn = |partitions: Vec<Partition>| {
-            let board = StatusBoard::new(partitions.clone());
-            let task = Task {
-                log: Arc::clone(log),
-                postgres: postgres.clone(),
-                target: Target::Live(projections.to_vec()),
-                partitions,
-                goal: Goal::Follow,
-                stop: stopped.clone(),
-                board: board.clone(),
-                held: None,
-                progress: Box::new(|_| {}),
-            };
-            (board, tokio::spawn(task.run()))
-        };
-        Ok(Self {
-            tasks: shares(&partitions, tasks.min(PROJECTOR_TASKS_MAX))
-                .into_iter()
-                .map(spawn)
-                .collect(),
-            stop,
-        })
+        Ok(Self::start(Job {
+            log: Arc::clone(log),
+            postgres: connect_options(url)?,
+            projections: projections.to_vec(),
+            tasks: tasks.clamp(1, PROJECTOR_TASKS_MAX),
+            builds_only: false,
+        }))
     }
 
-    /// The status of each task.
+    pub(crate) fn start(job: Job) -> Self {
+        let shown = Shown::new();
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(supervisor::run(job, shown.clone(), stopped));
+        Self { shown, stop, task }
+    }
+
+    /// The status of each lane; of the whole projector if it has none.
     #[must_use]
     pub fn status(&self) -> Vec<TaskStatus> {
-        let status = |(board, handle): &(StatusBoard, JoinHandle<_>)| {
-            let mut status = board.read();
-            let ended = matches!(status.state, TaskState::Ended | TaskState::Stopped(_));
-            if handle.is_finished() && !ended {
-                status.state = TaskState::Stopped("the task panicked".to_owned());
+        let mut tasks = self.shown.tasks();
+        for status in &mut tasks {
+            let has_ended = matches!(status.state, TaskState::Ended | TaskState::Stopped(_));
+            if self.task.is_finished() && !has_ended {
+                status.state = TaskState::Stopped("the projector panicked".to_owned());
             }
-            status
-        };
-        self.tasks.iter().map(status).collect()
+        }
+        tasks
     }
 
-    /// Whether every task follows the log for all projections.
+    /// Where live read models that this projector has stopped.
+    #[must_use]
+    pub fn stopped(&self) -> Vec<StoppedProjection> {
+        self.shown.stopped()
+    }
+
+    /// Whether every lane follows the log, and every read model goes on.
     ///
     /// # Errors
-    /// The problems of the tasks, as one text.
+    /// What is wrong, as one text.
     pub fn ready(&self) -> Result<(), String> {
-        let problems: Vec<String> = self
-            .status()
-            .iter()
-            .filter_map(TaskStatus::problem)
-            .collect();
+        let mut problems = self.shown.problems();
+        if self.task.is_finished() && problems.is_empty() {
+            problems.push("the projector panicked".to_owned());
+        }
         if problems.is_empty() {
             Ok(())
         } else {
@@ -145,28 +142,33 @@ impl Projector {
         }
     }
 
-    /// Asks the tasks to stop and waits until each has finished its transaction.
+    /// Why it, or one of its lanes, has ended by itself.
+    pub(crate) fn ended(&self) -> Option<String> {
+        let ended = |status: TaskStatus| match status.state {
+            TaskState::Stopped(reason) => Some(reason),
+            _ => None,
+        };
+        self.status().into_iter().find_map(ended)
+    }
+
+    /// Asks the lanes to stop and waits until each has finished its transaction.
     ///
     /// # Errors
-    /// The first error that stopped a task earlier.
+    /// The error that stopped the projector earlier.
     pub async fn stop(mut self) -> Result<(), RuntimeError> {
-        // The send fails if all tasks have ended: then no receiver is left.
+        // The send fails if it has ended: then no receiver is left.
         let _ = self.stop.send(true);
-        let mut outcome = Ok(());
-        for (_, handle) in &mut self.tasks {
-            if let Ok(Err(error)) = handle.await {
-                outcome = outcome.and(Err(error));
-            }
+        match (&mut self.task).await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => Ok(()),
         }
-        outcome
     }
 }
 
 impl Drop for Projector {
     /// Aborts a running transaction; the next start finds out whether it was committed.
     fn drop(&mut self) {
-        for (_, handle) in &self.tasks {
-            handle.abort();
-        }
+        self.task.abort();
     }
 }

@@ -1,31 +1,38 @@
 //! Work that ends: catching up with the log, and building a read model again beside the live one.
 //!
 //! Invariant: the views show the old rows until the new rows are complete and have reached at least
-//! the same places; then the views switch in one transaction. Deliberately absent: a retry; the
-//! caller decides.
+//! the same places; then the views switch in one transaction. Deliberately absent: the lanes that
+//! do the work; they are a projector's (`supervisor`).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use event_log::log::EventLog;
+use kernel::explained;
 use position::{Offset, Partition};
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::declare::projection::Projection;
-use crate::error::RuntimeError;
-use crate::run::projector::{connect_options, shares};
-use crate::run::status::StatusBoard;
-use crate::run::task::{Goal, Target, Task};
-use crate::store::checkpoint;
+use crate::error::{RuntimeError, StoppedProjection};
+use crate::fold::batch::Places;
+use crate::run::lane::behind;
+use crate::run::projector::{Projector, connect_options};
+use crate::run::supervisor::Job;
 use crate::store::generation::{self, Generation};
-use crate::store::held;
+use crate::store::{checkpoint, held, stops};
 
-/// The most tasks that work at the same time. Each has a connection; by default Postgres has a
+/// The most lanes of a rebuild or a catch-up. Each has a connection; by default Postgres has a
 /// hundred connections for all clients.
 const TASKS_MAX: usize = 8;
+/// How often the progress is read.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The last part of the way to the live read model is gone while its rows are held in a snapshot:
+/// at most so many records.
+const REST_RECORDS: u64 = 20_000;
+/// For how long a switch is tried while somebody reads the views, and the pause between two tries.
+const SWITCH_LIMIT: Duration = Duration::from_secs(60);
+const SWITCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// How much of the log was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,25 +57,59 @@ pub struct Rebuilt {
 /// Called with the progress of the reading.
 pub type OnReading = Box<dyn FnMut(Reading) + Send + Sync>;
 
-/// Brings the live read models to the end that the log has at the call. While another projector
-/// writes them, waits until it has reached that end or has released its locks.
+/// Brings the live read models to the end that the log has at the call, together with other
+/// projectors that run.
 ///
 /// # Errors
-/// The first [`RuntimeError`], even if another try may succeed.
+/// The first [`RuntimeError`] after which another try would not help.
 pub async fn catch_up(
     log: &Arc<dyn EventLog>,
     url: &str,
     projections: &[Arc<dyn Projection>],
-    on_reading: OnReading,
+    mut on_reading: OnReading,
 ) -> Result<(), RuntimeError> {
     let ends = ends_of(&**log).await?;
-    let target = Target::Live(projections.to_vec());
-    run(log, &connect_options(url)?, target, ends, on_reading).await?;
-    Ok(())
+    let postgres = connect_options(url)?;
+    let connect = RuntimeError::postgres("connect to Postgres");
+    let mut connection = postgres.connect().await.map_err(connect)?;
+    held::take(&mut connection, &**log).await?;
+    generation::ensure_live(&mut connection, projections).await?;
+    let mut live = Vec::new();
+    for projection in projections {
+        let found = generation::live(&mut connection, projection.name()).await?;
+        let found = found.ok_or(RuntimeError::Replaced)?;
+        if let Some(reason) = found.differs(&**projection) {
+            return Err(StoppedProjection {
+                projection: projection.name().to_owned(),
+                partition: None,
+                offset: None,
+                reason,
+            }
+            .into());
+        }
+        live.push(Generation::new(projection, found.number));
+    }
+    let projector = Projector::start(Job {
+        log: Arc::clone(log),
+        postgres,
+        projections: projections.to_vec(),
+        tasks: tasks(),
+        builds_only: false,
+    });
+    let reached = reach(
+        &**log,
+        &mut connection,
+        &projector,
+        &live,
+        &ends,
+        &mut on_reading,
+    );
+    let reached = reached.await;
+    projector.stop().await.and(reached)
 }
 
 /// Builds the read model of one projection again from the first record, and then replaces the live
-/// one with it. A projector that runs meanwhile goes on with the new tables.
+/// one with it. Projectors that run meanwhile help, and go on with the new tables.
 ///
 /// # Errors
 /// The first [`RuntimeError`]; the live read model is then unchanged.
@@ -77,7 +118,7 @@ pub async fn rebuild(
     url: &str,
     projections: &[Arc<dyn Projection>],
     name: &str,
-    on_reading: OnReading,
+    mut on_reading: OnReading,
 ) -> Result<Rebuilt, RuntimeError> {
     let projection = projections
         .iter()
@@ -89,10 +130,23 @@ pub async fn rebuild(
     held::take(&mut connection, &**log).await?;
     hold_rebuild(&mut connection, name).await?;
     let building = generation::make_building(&mut connection, projection).await?;
-    let ends = ends_of(&**log).await?;
-    let target = Target::Building(building.clone());
-    let records_read = run(log, &postgres, target, ends, on_reading).await?;
-    take_place(log, &postgres, &mut connection, &building).await?;
+    let projector = Projector::start(Job {
+        log: Arc::clone(log),
+        postgres,
+        projections: vec![Arc::clone(projection)],
+        tasks: tasks(),
+        builds_only: true,
+    });
+    let built = build(
+        &**log,
+        &mut connection,
+        &projector,
+        &building,
+        &mut on_reading,
+    );
+    let built = built.await;
+    let records_read = projector.stop().await.and(built)?;
+    generation::drop_retired(&mut connection, name).await?;
     // Closing the connection releases the lock.
     let _ = connection.close().await;
     tracing::info!(
@@ -106,6 +160,11 @@ pub async fn rebuild(
         generation: building.number,
         records_read,
     })
+}
+
+fn tasks() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.min(TASKS_MAX)
 }
 
 async fn hold_rebuild(connection: &mut PgConnection, name: &str) -> Result<(), RuntimeError> {
@@ -122,108 +181,120 @@ async fn hold_rebuild(connection: &mut PgConnection, name: &str) -> Result<(), R
     })
 }
 
-/// Switches to the new generation in one transaction, which locks the live generation first.
-async fn take_place(
-    log: &Arc<dyn EventLog>,
-    postgres: &PgConnectOptions,
+/// Brings a building to the live read model, or to the end of the log, and switches. Returns the
+/// number of records read.
+async fn build(
+    log: &dyn EventLog,
     connection: &mut PgConnection,
+    projector: &Projector,
     building: &Generation,
-) -> Result<(), RuntimeError> {
-    let failed = || RuntimeError::postgres("switch to the new tables");
+    on_reading: &mut OnReading,
+) -> Result<u64, RuntimeError> {
+    let ends = ends_of(log).await?;
+    let records: u64 = ends.values().map(|end| end.0).sum();
     let name = building.projection.name();
-    let mut tx = connection.begin().await.map_err(failed())?;
-    let hold = "SELECT generation FROM annals.generation \
-                WHERE projection = $1 AND state = 'live' FOR UPDATE";
-    sqlx::query(hold)
-        .bind(name)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed())?;
-    let live = generation::live(&mut tx, name).await?;
-    if let Some(live) = &live {
-        let reached = checkpoint::load(&mut tx, name, live.number).await?;
-        let ends = reached
-            .into_iter()
-            .map(|(p, c)| (p, c.offset.next()))
-            .collect();
-        let target = Target::Building(building.clone());
-        run(log, postgres, target, ends, Box::new(|_| {})).await?;
+    let one = std::slice::from_ref(building);
+    checkpoint::set_ceiling(connection, name, building.number, None).await?;
+    reach(log, connection, projector, one, &ends, on_reading).await?;
+    let began = Instant::now();
+    loop {
+        match generation::switch(connection, building, Duration::ZERO).await {
+            Ok(true) => return Ok(records),
+            // The live read model has come further meanwhile.
+            Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(error @ RuntimeError::Postgres { .. }) if began.elapsed() < SWITCH_LIMIT => {
+                let reason = explained(&error);
+                tracing::info!(projection = name, reason, "the switch is tried again");
+                tokio::time::sleep(SWITCH_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+        require_going(connection, projector, one).await?;
     }
-    generation::switch(&mut tx, building, live.as_ref()).await?;
-    tx.commit().await.map_err(failed())
 }
 
-/// Runs tasks until each partition has reached its end, as many tasks as can work at the same time.
-/// After an error of one task, the other tasks of live read models go on; a building fails at once,
-/// since it would be incomplete.
-async fn run(
-    log: &Arc<dyn EventLog>,
-    postgres: &PgConnectOptions,
-    target: Target,
-    ends: BTreeMap<Partition, Offset>,
-    on_reading: OnReading,
-) -> Result<u64, RuntimeError> {
-    let partitions: Vec<Partition> = ends.keys().copied().collect();
-    if partitions.is_empty() {
-        return Ok(0);
-    }
+/// Waits until the generations have reached `ends`.
+async fn reach(
+    log: &dyn EventLog,
+    connection: &mut PgConnection,
+    projector: &Projector,
+    generations: &[Generation],
+    ends: &BTreeMap<Partition, Offset>,
+    on_reading: &mut OnReading,
+) -> Result<(), RuntimeError> {
     let records = ends.values().map(|end| end.0).sum();
-    let counting = Arc::new(Mutex::new(Counting {
-        read: BTreeMap::new(),
-        records,
-        on_reading,
-    }));
-    // Kept until the end: a task takes a closed channel as a request to stop.
-    let (_wish, stop) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    for partitions in shares(&partitions, processors.min(TASKS_MAX)) {
-        let end_of = |partition: &Partition| (*partition, ends[partition]);
-        let ends: BTreeMap<_, _> = partitions.iter().map(end_of).collect();
-        let (counting, limits) = (Arc::clone(&counting), ends.clone());
-        let task = Task {
-            log: Arc::clone(log),
-            postgres: postgres.clone(),
-            target: target.clone(),
-            board: StatusBoard::new(partitions.clone()),
-            partitions,
-            goal: Goal::Reach(ends),
-            stop: stop.clone(),
-            held: None,
-            progress: Box::new(move |read| {
-                let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
-                counting.count(read, &limits);
-            }),
+    loop {
+        let mut places = Vec::new();
+        for generation in generations {
+            let id = generation.id();
+            places.push(checkpoint::load(connection, &id.projection, id.number).await?);
+        }
+        let read = |partition: &Partition, end: &Offset| {
+            let next = |places: &Places| {
+                let at = places.get(partition);
+                at.map_or(0, |checkpoint| checkpoint.offset.next().0.min(end.0))
+            };
+            places.iter().map(next).min().unwrap_or(end.0)
         };
-        tasks.spawn(task.run_once());
+        on_reading(Reading {
+            records_read: ends.iter().map(|(p, end)| read(p, end)).sum(),
+            records,
+        });
+        let mut is_there = true;
+        for places in &places {
+            is_there &= is_reached(log, ends, places).await?;
+        }
+        if is_there {
+            return Ok(());
+        }
+        require_going(connection, projector, generations).await?;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    let mut outcome = Ok(records);
-    while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) if matches!(target, Target::Building(_)) => return Err(error),
-            Ok(Err(error)) => outcome = outcome.and(Err(error)),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+}
+
+/// Whether no record before `ends` is missing. Offsets without records may remain.
+async fn is_reached(
+    log: &dyn EventLog,
+    ends: &BTreeMap<Partition, Offset>,
+    places: &Places,
+) -> Result<bool, RuntimeError> {
+    for (partition, next, end) in behind(ends, places) {
+        let from = next.max(log.bounds(partition).await?.first);
+        let chunk = log.read(partition, from).await?;
+        let more = chunk.records.iter().any(|record| record.offset < end);
+        if more || (!chunk.at_end && chunk.next < end) {
+            return Ok(false);
         }
     }
-    outcome
+    Ok(true)
 }
 
-/// How far all tasks together have read.
-struct Counting {
-    read: BTreeMap<Partition, u64>,
-    records: u64,
-    on_reading: OnReading,
-}
-
-impl Counting {
-    fn count(&mut self, read: &BTreeMap<Partition, Offset>, ends: &BTreeMap<Partition, Offset>) {
-        let within = |(p, at): (&Partition, &Offset)| ends.get(p).map(|end| (*p, at.0.min(end.0)));
-        self.read.extend(read.iter().filter_map(within));
-        (self.on_reading)(Reading {
-            records_read: self.read.values().sum(),
-            records: self.records,
-        });
+/// Fails if one of the generations has stopped, or if the projector has.
+async fn require_going(
+    connection: &mut PgConnection,
+    projector: &Projector,
+    generations: &[Generation],
+) -> Result<(), RuntimeError> {
+    let stops = stops::all(connection).await?;
+    let is_ours = |stop: &&stops::Stopped| {
+        let of = |generation: &Generation| {
+            let id = generation.id();
+            id.projection == stop.projection && id.number == stop.generation
+        };
+        generations.iter().any(of)
+    };
+    if let Some(stop) = stops.iter().find(is_ours) {
+        return Err(StoppedProjection {
+            projection: stop.projection.clone(),
+            partition: Some(stop.partition),
+            offset: stop.offset,
+            reason: stop.reason.clone(),
+        }
+        .into());
+    }
+    match projector.ended() {
+        Some(reason) => Err(RuntimeError::Ended { reason }),
+        None => Ok(()),
     }
 }
 

@@ -1,27 +1,25 @@
-//! The status of a projector's tasks, for readiness and for people.
+//! The status of a projector, for readiness and for people.
 //!
-//! Invariant: a stop is noted here first, and is kept until its projection is rebuilt or resumed.
-//! Deliberately absent: metrics (`measure`), and where stops are stored for other processes
-//! (`stops`).
+//! Deliberately absent: metrics (`measure`), and what other processes do (`list`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use position::Partition;
 
 use crate::error::StoppedProjection;
+use crate::store::members::{GenerationId, GenerationState, Look, Member};
 
-/// What a task is doing.
+/// What a lane of a projector is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskState {
     /// It has not reached any other state yet.
     Starting,
-    /// Another projector writes the same read models; this task takes over when that projector
-    /// ends.
+    /// Other processes hold all partitions; this one takes over when one of them ends.
     Waiting,
     /// It follows the log.
     Following,
-    /// A failure that may pass; the task tries again.
+    /// A failure that may pass; it tries again.
     Retrying(String),
     /// It stopped: another try would not help.
     Stopped(String),
@@ -29,19 +27,17 @@ pub enum TaskState {
     Ended,
 }
 
-/// What one task of a projector is doing.
+/// What one lane of a projector is doing.
 #[derive(Clone, Debug)]
 pub struct TaskStatus {
     /// Its partitions.
     pub partitions: Vec<Partition>,
     /// What it is doing.
     pub state: TaskState,
-    /// Projections that go no further, while the others go on.
-    pub stopped: Vec<StoppedProjection>,
 }
 
 impl TaskStatus {
-    /// Why the task is not healthy; absent if it is.
+    /// Why the lane is not healthy; absent if it is.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let partitions = self.partitions.first().zip(self.partitions.last());
@@ -54,127 +50,150 @@ impl TaskStatus {
                 Some(format!("{at}{reason}"))
             }
             TaskState::Ended => Some(format!("{at}ended")),
-            // A waiting task is healthy: several nodes run projectors.
-            TaskState::Following | TaskState::Waiting => {
-                self.stopped.first().map(StoppedProjection::with_remedy)
-            }
+            // A process that waits is healthy: others run the projections.
+            TaskState::Following | TaskState::Waiting => None,
         }
     }
 }
 
-/// A stop as its task knows it.
-struct Noted {
-    stop: StoppedProjection,
-    /// The number of the generation in which it happened.
-    generation: i32,
-    /// Whether the stop is stored for other processes.
-    is_recorded: bool,
-}
-
-struct Board {
-    status: TaskStatus,
-    noted: Vec<Noted>,
-}
-
-/// Where a task writes its status.
+/// Where a lane writes its status.
 #[derive(Clone)]
-pub(crate) struct StatusBoard(Arc<Mutex<Board>>);
+pub(crate) struct StatusBoard(Arc<Mutex<TaskStatus>>);
 
 impl StatusBoard {
     pub(crate) fn new(partitions: Vec<Partition>) -> Self {
-        Self(Arc::new(Mutex::new(Board {
-            status: TaskStatus {
-                partitions,
-                state: TaskState::Starting,
-                stopped: Vec::new(),
-            },
-            noted: Vec::new(),
+        Self(Arc::new(Mutex::new(TaskStatus {
+            partitions,
+            state: TaskState::Starting,
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
+    fn lock(&self) -> MutexGuard<'_, TaskStatus> {
         // No code that could panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn read(&self) -> TaskStatus {
-        let board = self.lock();
-        TaskStatus {
-            stopped: board.noted.iter().map(|noted| noted.stop.clone()).collect(),
-            ..board.status.clone()
-        }
+        self.lock().clone()
     }
 
     pub(crate) fn set(&self, state: TaskState) {
-        self.lock().status.state = state;
+        self.lock().state = state;
+    }
+}
+
+/// What a projector shows of itself.
+#[derive(Clone)]
+pub(crate) struct Shown(Arc<Mutex<Inner>>);
+
+struct Inner {
+    state: TaskState,
+    lanes: Vec<StatusBoard>,
+    stopped: Vec<StoppedProjection>,
+    /// Why a generation cannot be written now.
+    troubles: BTreeMap<GenerationId, String>,
+    /// What else is wrong.
+    problems: Vec<String>,
+}
+
+impl Shown {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            state: TaskState::Starting,
+            lanes: Vec::new(),
+            stopped: Vec::new(),
+            troubles: BTreeMap::new(),
+            problems: Vec::new(),
+        })))
     }
 
-    /// Notes a stop; `false` if it was already known.
-    pub(crate) fn stop_projection(&self, stop: &StoppedProjection, generation: i32) -> bool {
-        let mut board = self.lock();
-        let is_known = |noted: &Noted| noted.generation == generation && noted.stop == *stop;
-        if board.noted.iter().any(is_known) {
-            return false;
-        }
-        board.noted.push(Noted {
-            stop: stop.clone(),
-            generation,
-            is_recorded: false,
-        });
-        true
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code that could panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stops that are not stored for other processes yet, with their generations.
-    pub(crate) fn unrecorded(&self) -> Vec<(StoppedProjection, i32)> {
-        let board = self.lock();
-        let unrecorded = board.noted.iter().filter(|noted| !noted.is_recorded);
-        let unrecorded = unrecorded.map(|noted| (noted.stop.clone(), noted.generation));
-        unrecorded.collect()
+    pub(crate) fn set(&self, state: TaskState) {
+        let mut inner = self.lock();
+        inner.state = state;
+        inner.lanes.clear();
     }
 
-    /// Notes that all stops are stored for other processes.
-    pub(crate) fn set_recorded(&self) {
-        let mut board = self.lock();
-        board
-            .noted
-            .iter_mut()
-            .for_each(|noted| noted.is_recorded = true);
+    /// Notes why a generation cannot be written, or that it can.
+    pub(crate) fn trouble(&self, generation: &GenerationId, reason: Option<String>) {
+        let troubles = &mut self.lock().troubles;
+        match reason {
+            Some(reason) => troubles.insert(generation.clone(), reason),
+            None => troubles.remove(generation),
+        };
     }
 
-    /// Forgets stored stops that no longer hold; returns their projections.
-    pub(crate) fn forget(
+    pub(crate) fn is_troubled(&self, generation: &GenerationId) -> bool {
+        self.lock().troubles.contains_key(generation)
+    }
+
+    /// Takes in what was seen, with the lanes that run now and what else is wrong.
+    pub(crate) fn look(
         &self,
-        holds: impl Fn(&StoppedProjection, i32) -> bool,
-    ) -> Vec<&'static str> {
-        let mut board = self.lock();
-        let mut gone = Vec::new();
-        board.noted.retain(|noted| {
-            let stays = !noted.is_recorded || holds(&noted.stop, noted.generation);
-            if !stays && !gone.contains(&noted.stop.projection) {
-                gone.push(noted.stop.projection);
+        look: &Look,
+        own: &Member,
+        lanes: Vec<StatusBoard>,
+        mut problems: Vec<String>,
+    ) {
+        let mut stopped = Vec::new();
+        for (id, seen) in &look.generations {
+            if seen.state != GenerationState::Live || !own.rules.contains(&seen.rule) {
+                continue;
             }
-            stays
-        });
-        gone
+            stopped.extend(seen.stopped.values().map(|stop| StoppedProjection {
+                projection: id.projection.clone(),
+                partition: Some(stop.partition),
+                offset: stop.offset,
+                reason: stop.reason.clone(),
+            }));
+            if seen.leases.is_empty() && !seen.is_paused {
+                problems.push(format!("no process has taken up {} yet", id.projection));
+            }
+        }
+        let mut inner = self.lock();
+        inner.state = if lanes.is_empty() {
+            TaskState::Waiting
+        } else {
+            TaskState::Following
+        };
+        inner
+            .troubles
+            .retain(|id, _| look.generations.contains_key(id));
+        inner.lanes = lanes;
+        inner.stopped = stopped;
+        inner.problems = problems;
     }
 
-    pub(crate) fn first_stopped(&self) -> Option<StoppedProjection> {
-        self.lock().noted.first().map(|noted| noted.stop.clone())
+    /// The status of each lane, or that of the whole projector if it has none.
+    pub(crate) fn tasks(&self) -> Vec<TaskStatus> {
+        let inner = self.lock();
+        if inner.lanes.is_empty() {
+            return vec![TaskStatus {
+                partitions: Vec::new(),
+                state: inner.state.clone(),
+            }];
+        }
+        inner.lanes.iter().map(StatusBoard::read).collect()
     }
 
-    /// The partitions in which a projection has stopped.
-    pub(crate) fn stopped_partitions(
-        &self,
-        projection: &str,
-        all: &[Partition],
-    ) -> BTreeSet<Partition> {
-        let board = self.lock();
-        let own = board.noted.iter().map(|noted| &noted.stop);
-        own.filter(|stop| stop.projection == projection)
-            .flat_map(|stop| match stop.partition {
-                Some(partition) => vec![partition],
-                None => all.to_vec(),
-            })
-            .collect()
+    pub(crate) fn stopped(&self) -> Vec<StoppedProjection> {
+        self.lock().stopped.clone()
+    }
+
+    /// What is wrong; empty if nothing is.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let tasks = self.tasks();
+        let mut problems: Vec<String> = tasks.iter().filter_map(TaskStatus::problem).collect();
+        let inner = self.lock();
+        let of = |(id, reason): (&GenerationId, &String)| format!("{}: {reason}", id.projection);
+        let stopped = inner.stopped.iter().map(StoppedProjection::with_remedy);
+        problems.extend(inner.troubles.iter().map(of));
+        problems.extend(stopped);
+        problems.extend(inner.problems.iter().cloned());
+        problems
     }
 }

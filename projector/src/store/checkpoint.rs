@@ -13,7 +13,7 @@ use kernel::Timestamp;
 use position::{ChainHash, LogId, Offset, Partition, Position, RecordHash, Term, WriterId};
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, PgConnection, Row as _, SqlSafeStr as _, SqlStr};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqlSafeStr as _, SqlStr};
 use uuid::Uuid;
 
 use crate::error::RuntimeError;
@@ -55,6 +55,21 @@ static INSERT: LazyLock<SqlStr> = LazyLock::new(|| {
          SELECT * FROM UNNEST($1::text[], $2::int[], $3::int[], $4::int[], {arrays}) \
          ON CONFLICT DO NOTHING",
         names.join(", "),
+    );
+    AssertSqlSafe(sql).into_sql_str()
+});
+
+/// The ceiling's places have no version of their own.
+static INSERT_CEILING: LazyLock<SqlStr> = LazyLock::new(|| {
+    let names = COLUMNS.iter().map(|(name, _)| format!("\"{name}\""));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let arrays = arrays(4, &COLUMNS);
+    let given = "n.".to_owned() + &COLUMNS.map(|(name, _)| format!("\"{name}\"")).join(", n.");
+    let sql = format!(
+        "INSERT INTO annals.ceiling (projection, version, generation, partition, {names}) \
+         SELECT g.projection, g.version, g.generation, n.partition, {given} \
+         FROM annals.generation AS g, UNNEST($3::int[], {arrays}) AS n(partition, {names}) \
+         WHERE g.projection = $1 AND g.generation = $2"
     );
     AssertSqlSafe(sql).into_sql_str()
 });
@@ -189,6 +204,86 @@ pub(crate) async fn load(
     generation: i32,
 ) -> Result<BTreeMap<Partition, Checkpoint>, RuntimeError> {
     let select = "SELECT * FROM annals.checkpoint WHERE projection = $1 AND generation = $2";
+    load_by(connection, select, projection, generation).await
+}
+
+/// How far a building may go; absent if it may go as far as the log.
+pub(crate) async fn load_ceiling(
+    connection: &mut PgConnection,
+    projection: &str,
+    generation: i32,
+) -> Result<Option<BTreeMap<Partition, Checkpoint>>, RuntimeError> {
+    let has = "SELECT has_ceiling FROM annals.generation \
+               WHERE projection = $1 AND generation = $2";
+    let has: Option<bool> = sqlx::query_scalar(has)
+        .bind(projection)
+        .bind(generation)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(RuntimeError::postgres("load the ceiling of a rebuild"))?;
+    if has != Some(true) {
+        return Ok(None);
+    }
+    let select = "SELECT * FROM annals.ceiling WHERE projection = $1 AND generation = $2";
+    Ok(Some(load_by(connection, select, projection, generation).await?))
+}
+
+/// Lets a building go as far as `places` in each partition; absent: as far as the log.
+pub(crate) async fn set_ceiling(
+    connection: &mut PgConnection,
+    projection: &str,
+    building: i32,
+    places: Option<&BTreeMap<Partition, Checkpoint>>,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("set the ceiling of a rebuild");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    sqlx::query("DELETE FROM annals.ceiling WHERE projection = $1 AND generation = $2")
+        .bind(projection)
+        .bind(building)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    if let Some(places) = places {
+        let partitions = places.keys().map(|partition| partition.0.cast_signed());
+        let insert = sqlx::query(INSERT_CEILING.clone())
+            .bind(projection)
+            .bind(building)
+            .bind(partitions.collect::<Vec<_>>());
+        let checkpoints: Vec<&Checkpoint> = places.values().collect();
+        bind_checkpoints(insert, &checkpoints)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+    }
+    let has = "UPDATE annals.generation SET has_ceiling = $3 \
+               WHERE projection = $1 AND generation = $2";
+    sqlx::query(has)
+        .bind(projection)
+        .bind(building)
+        .bind(places.is_some())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    tx.commit().await.map_err(failed())
+}
+
+/// Whether `own` has not come as far as `other` in some partition.
+pub(crate) fn is_behind(
+    own: &BTreeMap<Partition, Checkpoint>,
+    other: &BTreeMap<Partition, Checkpoint>,
+) -> bool {
+    let offset = |places: &BTreeMap<Partition, Checkpoint>, partition| {
+        places.get(partition).map(|checkpoint| checkpoint.offset)
+    };
+    other.keys().any(|p| offset(own, p) < offset(other, p))
+}
+
+async fn load_by(
+    connection: &mut PgConnection,
+    select: &'static str,
+    projection: &str,
+    generation: i32,
+) -> Result<BTreeMap<Partition, Checkpoint>, RuntimeError> {
     let failed = || RuntimeError::postgres("load the checkpoints");
     let rows = sqlx::query(select)
         .bind(projection)

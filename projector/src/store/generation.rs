@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use crate::declare::model::{Model, models_of};
 use crate::declare::projection::Projection;
 use crate::declare::table::Table;
-use crate::error::{RuntimeError, StoppedProjection};
+use crate::error::RuntimeError;
+use crate::store::checkpoint;
+use crate::store::members::GenerationId;
 use crate::store::copy::Copy;
 use crate::store::describe;
 use crate::store::in_the_way;
@@ -34,7 +38,7 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    fn new(projection: &Arc<dyn Projection>, number: i32) -> Self {
+    pub(crate) fn new(projection: &Arc<dyn Projection>, number: i32) -> Self {
         let tables = || projection.tables().iter();
         let name = |table: &Table| name_in(&**projection, number, table.name);
         Self {
@@ -43,6 +47,17 @@ impl Generation {
             upserts: tables().map(|t| Upsert::new(t, &name(t))).collect(),
             copies: tables().map(|t| Copy::new(&name(t))).collect(),
         }
+    }
+
+    pub(crate) fn id(&self) -> GenerationId {
+        GenerationId {
+            projection: self.projection.name().to_owned(),
+            number: self.number,
+        }
+    }
+
+    pub(crate) fn lock_key(&self) -> String {
+        lock_key(self.projection.name(), self.number)
     }
 
     /// The name of one of its tables in the schema `projection`.
@@ -66,6 +81,19 @@ fn declaration(projection: &dyn Projection) -> String {
     let models = models_of(projection);
     let views = models.iter().map(|m| create_view(m, &plain));
     tables.chain(views).collect::<Vec<_>>().join(";\n")
+}
+
+/// The advisory lock that transactions on a generation's rows share, and that a switch has alone.
+fn lock_key(projection: &str, number: i32) -> String {
+    format!("annals.generation/{projection}/{number}")
+}
+
+/// What a program must have to write a generation: the projection's name, its version and a digest
+/// of its declarations.
+pub(crate) fn rule_of(projection: &dyn Projection) -> String {
+    let digest = Sha256::digest(declaration(projection));
+    let (name, version) = (projection.name(), projection.version());
+    format!("{name} v{version} {}", hex::encode(&digest[..8]))
 }
 
 /// A live generation as stored in Postgres.
@@ -150,36 +178,22 @@ pub(crate) async fn live(
     Ok(Some(read().map_err(failed())?))
 }
 
-/// The live generation of each of `projections`; it is created if there is none. Also returns the
-/// projections that must be rebuilt first, with the numbers of their generations.
+/// Creates the first generation of each of `projections` that has none.
 pub(crate) async fn ensure_live(
     connection: &mut PgConnection,
     projections: &[Arc<dyn Projection>],
-) -> Result<(Vec<Generation>, Vec<(StoppedProjection, i32)>), RuntimeError> {
-    let (mut generations, mut stopped) = (Vec::new(), Vec::new());
+) -> Result<(), RuntimeError> {
+    let select = "SELECT projection FROM annals.generation WHERE state = 'live'";
+    let live: Vec<String> = sqlx::query_scalar(select)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(RuntimeError::postgres("find the projections' live tables"))?;
     for projection in projections {
-        let mut found = live(connection, projection.name()).await?;
-        if found.is_none() {
+        if !live.iter().any(|name| name == projection.name()) {
             make_first(connection, projection).await?;
-            found = live(connection, projection.name()).await?;
-        }
-        let Some(found) = found else {
-            return Err(RuntimeError::Replaced);
-        };
-        match found.differs(&**projection) {
-            None => generations.push(Generation::new(projection, found.number)),
-            Some(reason) => {
-                let stop = StoppedProjection {
-                    projection: projection.name(),
-                    partition: None,
-                    offset: None,
-                    reason,
-                };
-                stopped.push((stop, found.number));
-            }
         }
     }
-    Ok((generations, stopped))
+    Ok(())
 }
 
 async fn make_first(
@@ -211,8 +225,9 @@ async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> 
     Ok(())
 }
 
-/// Creates an empty generation beside the live one. Drops what an earlier rebuild left unfinished.
-/// Creates nothing if the live one cannot be replaced without destroying what users built on it.
+/// The generation that a rebuild fills beside the live one. Goes on with one that an earlier rebuild
+/// with the same rule left unfinished; drops any other. Creates nothing if the live one cannot be
+/// replaced without destroying what users built on it.
 pub(crate) async fn make_building(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
@@ -220,20 +235,103 @@ pub(crate) async fn make_building(
     let failed = || RuntimeError::postgres("create a projection's tables");
     let mut tx = connection.begin().await.map_err(failed())?;
     lock_making(&mut tx).await?;
-    let left = "DELETE FROM annals.generation WHERE projection = $1 AND state = 'building' \
-                RETURNING tables";
-    let left: Vec<Vec<String>> = sqlx::query_scalar(left)
+    let left = "SELECT generation, rule FROM annals.generation \
+                WHERE projection = $1 AND state IN ('building', 'ready') ORDER BY generation";
+    let left: Vec<(i32, String)> = sqlx::query_as(left)
         .bind(projection.name())
         .fetch_all(&mut *tx)
         .await
         .map_err(failed())?;
-    drop_tables(&mut tx, &left.concat()).await?;
-    let generation = make_tables(&mut tx, projection, "building").await?;
+    let rule = rule_of(&**projection);
+    let mut found = None;
+    for (number, left_rule) in left {
+        if left_rule == rule && found.is_none() {
+            found = Some(Generation::new(projection, number));
+        } else {
+            drop_one(&mut tx, projection.name(), number).await?;
+        }
+    }
+    let generation = match found {
+        Some(generation) => {
+            let again = "UPDATE annals.generation SET state = 'building', comparison = NULL \
+                         WHERE projection = $1 AND generation = $2";
+            sqlx::query(again)
+                .bind(projection.name())
+                .bind(generation.number)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed())?;
+            generation
+        }
+        None => make_tables(&mut tx, projection, "building").await?,
+    };
     if let Some(live) = live(&mut tx, projection.name()).await? {
         in_the_way::require_nothing(&mut tx, &live, &generation).await?;
     }
     tx.commit().await.map_err(failed())?;
     Ok(generation)
+}
+
+/// Drops a generation that is not live.
+async fn drop_one(
+    connection: &mut PgConnection,
+    projection: &str,
+    number: i32,
+) -> Result<(), RuntimeError> {
+    let delete = "DELETE FROM annals.generation \
+                  WHERE projection = $1 AND generation = $2 AND state <> 'live' \
+                  RETURNING tables";
+    let tables: Option<Vec<String>> = sqlx::query_scalar(delete)
+        .bind(projection)
+        .bind(number)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(RuntimeError::postgres("drop a generation"))?;
+    drop_tables(connection, &tables.unwrap_or_default()).await
+}
+
+/// Drops the retired generations of a projection whose time is over. One whose tables somebody
+/// reads at this moment is left for the next call.
+pub(crate) async fn drop_retired(
+    connection: &mut PgConnection,
+    projection: &str,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("drop a retired generation");
+    let retired = "SELECT generation FROM annals.generation \
+                   WHERE projection = $1 AND state = 'retired' AND keep_until <= now()";
+    let retired: Vec<i32> = sqlx::query_scalar(retired)
+        .bind(projection)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed())?;
+    for number in retired {
+        let mut tx = connection.begin().await.map_err(failed())?;
+        limit_lock_waits(&mut tx).await?;
+        match drop_one(&mut tx, projection, number).await {
+            Ok(()) => tx.commit().await.map_err(failed())?,
+            Err(error) => {
+                tx.rollback().await.map_err(failed())?;
+                let reason = kernel::explained(&error);
+                tracing::info!(projection, number, reason, "a retired generation stays");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// SQLSTATE 55P03: a lock could not be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// How long a change of views and tables waits for those who read them. Whoever comes behind it
+/// waits as long.
+const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '300ms'";
+
+async fn limit_lock_waits(tx: &mut PgConnection) -> Result<(), RuntimeError> {
+    sqlx::raw_sql(LOCK_WAIT)
+        .execute(tx)
+        .await
+        .map_err(RuntimeError::postgres("limit the wait for locks"))?;
+    Ok(())
 }
 
 async fn make_tables(
@@ -263,8 +361,8 @@ async fn make_tables(
     let models = models_of(&**projection);
     let views: Vec<&str> = models.iter().map(|model| model.name).collect();
     let insert = "INSERT INTO annals.generation \
-                  (projection, generation, version, state, declaration, tables, views) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7)";
+                  (projection, generation, version, state, declaration, tables, views, rule) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     sqlx::query(insert)
         .bind(projection.name())
         .bind(number)
@@ -273,6 +371,7 @@ async fn make_tables(
         .bind(declaration(&**projection))
         .bind(tables)
         .bind(views)
+        .bind(rule_of(&**projection))
         .execute(connection)
         .await
         .map_err(failed())?;
@@ -338,10 +437,17 @@ async fn show_one(
     let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
         .execute(&mut *attempt)
         .await;
-    if replaced.is_ok() {
-        kept::set_options(&mut attempt, &view, &options).await?;
-        attempt.commit().await.map_err(failed())?;
-    } else {
+    let is_locked = |error: &sqlx::Error| {
+        let code = error.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+    };
+    match replaced {
+        Ok(_) => {
+            kept::set_options(&mut attempt, &view, &options).await?;
+            attempt.commit().await.map_err(failed())?;
+        }
+        Err(error) if is_locked(&error) => return Err(failed()(error)),
+        Err(_) => {
         attempt.rollback().await.map_err(failed())?;
         // The old view steps aside until the new one has its rights.
         let aside = match live {
@@ -355,6 +461,7 @@ async fn show_one(
             .map_err(failed())?;
         kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
         drop_views(connection, &[aside]).await?;
+        }
     }
     if !is_there {
         show_to_reader(connection, model.name).await?;
@@ -362,26 +469,61 @@ async fn show_one(
     Ok(())
 }
 
-/// Makes `building` the live generation. Call this in a transaction that has locked the live one.
+/// Makes `building` the live generation, in one transaction; the live one is retired and kept for
+/// `keep`. Changes nothing and returns `false` if `building` is behind the live one.
+///
+/// Nobody waits long for the transaction: if somebody reads the views for long, it fails.
+///
+/// # Errors
+/// `Postgres` if a lock cannot be had within 300 ms; another try may succeed.
 pub(crate) async fn switch(
-    tx: &mut PgConnection,
+    connection: &mut PgConnection,
     building: &Generation,
-    live: Option<&Live>,
-) -> Result<(), RuntimeError> {
+    keep: Duration,
+) -> Result<bool, RuntimeError> {
     let failed = || RuntimeError::postgres("switch to the new tables");
     let name = building.projection.name();
-    if let Some(live) = live {
+    let mut tx = connection.begin().await.map_err(failed())?;
+    limit_lock_waits(&mut tx).await?;
+    lock_making(&mut tx).await?;
+    let live = live(&mut tx, name).await?;
+    if let Some(live) = &live {
         // Again: somebody may have built on the live tables meanwhile.
-        in_the_way::require_nothing(tx, live, building).await?;
-        hand_on_tables(tx, live, building).await?;
+        in_the_way::require_nothing(&mut tx, live, building).await?;
     }
-    sqlx::query("DELETE FROM annals.generation WHERE projection = $1 AND state = 'live'")
+    // The views first: whoever reads them for long must not hold up those who write.
+    show(&mut tx, building, live.as_ref()).await?;
+    if let Some(live) = &live {
+        let models = models_of(&*building.projection);
+        let is_shown = |view: &&String| models.iter().any(|model| model.name == **view);
+        let gone = live.views.iter().filter(|view| !is_shown(view));
+        drop_views(&mut tx, &gone.cloned().collect::<Vec<_>>()).await?;
+        hand_on_tables(&mut tx, live, building).await?;
+        // From here on nobody writes the live tables.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(lock_key(name, live.number))
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        let reached = checkpoint::load(&mut tx, name, live.number).await?;
+        let own = checkpoint::load(&mut tx, name, building.number).await?;
+        if checkpoint::is_behind(&own, &reached) {
+            tx.rollback().await.map_err(failed())?;
+            return Ok(false);
+        }
+    }
+    let retire = "UPDATE annals.generation SET state = 'retired', epoch = epoch + 1, \
+                      keep_until = now() + make_interval(secs => $2) \
+                  WHERE projection = $1 AND state = 'live'";
+    sqlx::query(retire)
         .bind(name)
+        .bind(keep.as_secs_f64())
         .execute(&mut *tx)
         .await
         .map_err(failed())?;
-    let update = "UPDATE annals.generation SET state = 'live' \
-                  WHERE projection = $1 AND generation = $2 AND state = 'building'";
+    let update = "UPDATE annals.generation \
+                  SET state = 'live', epoch = epoch + 1, keep_until = NULL, has_ceiling = false \
+                  WHERE projection = $1 AND generation = $2 AND state <> 'live'";
     let changed = sqlx::query(update)
         .bind(name)
         .bind(building.number)
@@ -391,20 +533,8 @@ pub(crate) async fn switch(
     if changed.rows_affected() != 1 {
         return Err(RuntimeError::Replaced);
     }
-    show(tx, building, live).await?;
-    if let Some(live) = live {
-        let models = models_of(&*building.projection);
-        let is_shown = |view: &String| models.iter().any(|model| model.name == view);
-        let gone: Vec<String> = live
-            .views
-            .iter()
-            .filter(|v| !is_shown(v))
-            .cloned()
-            .collect();
-        drop_views(tx, &gone).await?;
-        drop_tables(tx, &live.tables).await?;
-    }
-    Ok(())
+    tx.commit().await.map_err(failed())?;
+    Ok(true)
 }
 
 /// Gives the new tables the rights of the live ones.

@@ -35,8 +35,13 @@ pub(crate) enum Way {
 
 /// Why a batch was not written.
 pub(crate) enum WriteError {
-    /// The rows of one projection cannot be stored; every retry would fail.
-    Data {
+    /// The rows of one generation cannot be stored; every retry would fail.
+    Refused {
+        index: usize,
+        reason: String,
+    },
+    /// The rows of one generation cannot be stored now, through no fault of the others.
+    Blocked {
         index: usize,
         reason: String,
     },
@@ -51,10 +56,13 @@ impl From<RuntimeError> for WriteError {
     }
 }
 
+/// How often and how long a transaction waits for a generation that a switch holds.
+const HELD_TRIES: u32 = 10;
+const HELD_PAUSE: Duration = Duration::from_millis(20);
+
 /// Writes rows and checkpoints in one transaction.
 ///
-/// After any error except `Data`, close the connection and load the checkpoints again: the outcome
-/// of a commit may be unknown.
+/// After any error, load the checkpoints again: the outcome of a commit may be unknown.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     generations: &[Generation],
@@ -107,30 +115,37 @@ async fn transaction(
     Ok(())
 }
 
-/// Locks the generations until the end of the transaction, so that none is replaced meanwhile.
+/// Holds the generations until the end of the transaction, so that a switch waits for it. One that
+/// a switch holds is not waited for long: the others go on without it.
+///
+/// A waiting switch comes before later transactions, which share locks of rows would not give.
 async fn hold(
     tx: &mut PgConnection,
     generations: &[Generation],
     folds: &[Folded],
-) -> Result<(), RuntimeError> {
-    let held = || folds.iter().map(|fold| &generations[fold.index]);
-    let names: Vec<&str> = held().map(|g| g.projection.name()).collect();
-    let numbers: Vec<i32> = held().map(|g| g.number).collect();
-    let select = "SELECT g.generation FROM annals.generation AS g \
-                  JOIN UNNEST($1::text[], $2::int[]) AS n(projection, generation) \
-                  ON g.projection = n.projection AND g.generation = n.generation \
-                  ORDER BY g.projection FOR SHARE OF g";
-    let rows = sqlx::query(select)
-        .bind(names)
-        .bind(numbers)
-        .fetch_all(tx)
-        .await
-        .map_err(RuntimeError::postgres("lock the live tables"))?;
-    if rows.len() == folds.len() {
-        Ok(())
-    } else {
-        Err(RuntimeError::Replaced)
+) -> Result<(), WriteError> {
+    let keys = folds.iter().map(|fold| generations[fold.index].lock_key());
+    let keys: Vec<String> = keys.collect();
+    let take = "SELECT coalesce(min(n.place), 0) \
+                FROM UNNEST($1::text[]) WITH ORDINALITY AS n(key, place) \
+                WHERE NOT pg_try_advisory_xact_lock_shared(hashtextextended(n.key, 0))";
+    let mut held: i64 = 0;
+    for _ in 0..HELD_TRIES {
+        held = sqlx::query_scalar(take)
+            .bind(&keys)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(RuntimeError::postgres("hold the generations"))?;
+        if held == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(HELD_PAUSE).await;
     }
+    let held = usize::try_from(held - 1).unwrap_or_default();
+    Err(WriteError::Blocked {
+        index: folds[held].index,
+        reason: "its tables are being switched".to_owned(),
+    })
 }
 
 fn is_repeated(error: &sqlx::Error) -> bool {
@@ -138,19 +153,26 @@ fn is_repeated(error: &sqlx::Error) -> bool {
     error.is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// These errors return at every retry: data exceptions (class 22: a sum out of range, text that
-/// cannot be stored), violated constraints (23) and exceeded limits (54: a key too large for its
-/// index).
+/// What an error of a statement on the rows of one generation means.
 fn classify(error: sqlx::Error, index: usize, table: &str) -> WriteError {
     let code = error.as_database_error().and_then(|e| e.code());
-    let is_data = code.is_some_and(|code| {
-        ["22", "23", "54"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    });
-    if is_data {
-        let reason = format!("the projection's rows cannot be stored in {table}: {error}");
-        return WriteError::Data { index, reason };
+    let Some(code) = code else {
+        return RuntimeError::postgres("write rows")(error).into();
+    };
+    let is_of = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
+    let reason = |what: &str| format!("{what} {table}: {error}");
+    // Data exceptions (22: a sum out of range, text that cannot be stored), violated constraints
+    // (23) and exceeded limits (54: a key too large for its index) return at every retry.
+    if is_of(&["22", "23", "54"]) {
+        let reason = reason("the projection's rows cannot be stored in");
+        return WriteError::Refused { index, reason };
     }
-    RuntimeError::postgres("write rows")(error).into()
+    // The connection (08), resources such as the disk (53), an operator's shutdown (57), the system
+    // (58) and Postgres itself (F0, XX) concern every table.
+    if is_of(&["08", "53", "57", "58", "F0", "XX"]) {
+        return RuntimeError::postgres("write rows")(error).into();
+    }
+    // A lock of somebody else, a deadlock, a right that was revoked, a table that was changed.
+    let reason = reason("the projection's rows cannot be stored now in");
+    WriteError::Blocked { index, reason }
 }

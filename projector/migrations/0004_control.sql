@@ -1,0 +1,109 @@
+-- Who runs which read model where, and what operators asked for.
+
+-- A generation that a rebuild made goes from building to ready (it has reached the live one) to live.
+-- The one that was live before is retired: it is kept, and kept current, for a while.
+ALTER TABLE annals.generation DROP CONSTRAINT generation_state_check;
+ALTER TABLE annals.generation
+    ADD CONSTRAINT generation_state_check CHECK (state IN ('building', 'ready', 'live', 'retired')),
+    -- Name, version and a digest of the declarations: only a program with the same rule writes it.
+    ADD COLUMN rule text COLLATE "C" NOT NULL DEFAULT '',
+    -- What a building is for: to replace the live one when it is ready, to wait, or to be compared.
+    ADD COLUMN purpose text COLLATE "C" NOT NULL DEFAULT 'switch'
+        CHECK (purpose IN ('switch', 'wait', 'verify')),
+    -- Raised by whatever changes rows without moving a checkpoint, and by a switch.
+    ADD COLUMN epoch bigint NOT NULL DEFAULT 0,
+    -- Whether it may go only as far as annals.ceiling says.
+    ADD COLUMN has_ceiling boolean NOT NULL DEFAULT false,
+    ADD COLUMN comparison jsonb,
+    ADD COLUMN keep_until timestamptz;
+
+-- The processes that run projections. One that has not been seen for two seconds is dead.
+CREATE TABLE annals.member (
+    member      uuid PRIMARY KEY,
+    name        text NOT NULL,
+    rules       text[] NOT NULL,
+    builds_only boolean NOT NULL,
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Which process takes up which partition for which generation. A lease avoids double work; what
+-- keeps the rows exact is the compare-and-set on the checkpoint.
+CREATE TABLE annals.lease (
+    projection text COLLATE "C" NOT NULL,
+    generation integer NOT NULL,
+    partition  integer NOT NULL,
+    member     uuid NOT NULL REFERENCES annals.member ON DELETE CASCADE,
+    taken_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Why it does not move; null if it does.
+    trouble    text,
+    PRIMARY KEY (projection, generation, partition),
+    FOREIGN KEY (projection, generation) REFERENCES annals.generation ON DELETE CASCADE
+);
+
+CREATE INDEX lease_member ON annals.lease (member);
+
+-- How far a building may go: the places of the live generation that it is compared with.
+CREATE TABLE annals.ceiling (LIKE annals.checkpoint INCLUDING DEFAULTS,
+    PRIMARY KEY (projection, generation, partition),
+    FOREIGN KEY (projection, generation) REFERENCES annals.generation ON DELETE CASCADE
+);
+
+-- Projections that an operator paused.
+CREATE TABLE annals.pause (
+    projection text COLLATE "C" PRIMARY KEY,
+    paused_at  timestamptz NOT NULL DEFAULT now(),
+    paused_by  text NOT NULL,
+    reason     text NOT NULL
+);
+
+-- What operators did, when and why.
+CREATE TABLE annals.control (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at         timestamptz NOT NULL DEFAULT now(),
+    projection text COLLATE "C" NOT NULL,
+    action     text COLLATE "C" NOT NULL,
+    actor      text NOT NULL,
+    reason     text NOT NULL,
+    detail     text
+);
+
+COMMENT ON COLUMN annals.generation.state IS 'live: the views in the schema read show it; building: a rebuild fills it; ready: it has reached the live one; retired: it was live before.';
+COMMENT ON COLUMN annals.generation.rule IS 'The rule that fills it: name, version and a digest of its declarations.';
+COMMENT ON COLUMN annals.generation.purpose IS 'What happens when it is ready: switch, wait, or verify (it is compared and dropped).';
+COMMENT ON COLUMN annals.generation.epoch IS 'Raised when rows change although no checkpoint moves.';
+COMMENT ON COLUMN annals.generation.has_ceiling IS 'Whether it may go only as far as annals.ceiling says.';
+COMMENT ON COLUMN annals.generation.comparison IS 'How it compared with the live generation.';
+COMMENT ON COLUMN annals.generation.keep_until IS 'When a retired generation is dropped.';
+
+COMMENT ON TABLE annals.member IS 'The processes that run projections.';
+COMMENT ON COLUMN annals.member.member IS 'The id of the process; new at each start.';
+COMMENT ON COLUMN annals.member.name IS 'Its machine and process id.';
+COMMENT ON COLUMN annals.member.rules IS 'The rules that it has.';
+COMMENT ON COLUMN annals.member.builds_only IS 'Whether it helps with rebuilds only.';
+COMMENT ON COLUMN annals.member.started_at IS 'When it joined.';
+COMMENT ON COLUMN annals.member.seen_at IS 'When it last said that it is alive.';
+
+COMMENT ON TABLE annals.lease IS 'Which process takes up which partition for which generation.';
+COMMENT ON COLUMN annals.lease.projection IS 'The projection.';
+COMMENT ON COLUMN annals.lease.generation IS 'The number of the generation.';
+COMMENT ON COLUMN annals.lease.partition IS 'The partition of the log.';
+COMMENT ON COLUMN annals.lease.member IS 'The process.';
+COMMENT ON COLUMN annals.lease.taken_at IS 'Since when.';
+COMMENT ON COLUMN annals.lease.trouble IS 'Why it does not move; null if it does.';
+
+COMMENT ON TABLE annals.ceiling IS 'How far a building may go.';
+COMMENT ON TABLE annals.pause IS 'The projections that an operator paused.';
+COMMENT ON COLUMN annals.pause.projection IS 'The projection.';
+COMMENT ON COLUMN annals.pause.paused_at IS 'When.';
+COMMENT ON COLUMN annals.pause.paused_by IS 'By whom.';
+COMMENT ON COLUMN annals.pause.reason IS 'Why.';
+
+COMMENT ON TABLE annals.control IS 'What operators did with read models, when and why.';
+COMMENT ON COLUMN annals.control.id IS 'Its number.';
+COMMENT ON COLUMN annals.control.at IS 'When.';
+COMMENT ON COLUMN annals.control.projection IS 'The projection.';
+COMMENT ON COLUMN annals.control.action IS 'What was asked for.';
+COMMENT ON COLUMN annals.control.actor IS 'By whom.';
+COMMENT ON COLUMN annals.control.reason IS 'Why.';
+COMMENT ON COLUMN annals.control.detail IS 'What came of it.';
