@@ -235,6 +235,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Superseded { .. }
             | RuntimeError::Ended { .. }
             | RuntimeError::Stopped(_)
+            | RuntimeError::Cancelled { .. }
             | RuntimeError::Rebuilding { .. } => Exit::Failed,
         };
         Self::of(exit, &error)

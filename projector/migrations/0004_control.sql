@@ -44,7 +44,7 @@ CREATE TABLE annals.lease (
 CREATE INDEX lease_member ON annals.lease (member);
 
 -- How far a building may go: the places of the live generation that it is compared with.
-CREATE TABLE annals.ceiling (LIKE annals.checkpoint INCLUDING DEFAULTS,
+CREATE TABLE annals.ceiling (LIKE annals.checkpoint INCLUDING DEFAULTS INCLUDING COMMENTS,
     PRIMARY KEY (projection, generation, partition),
     FOREIGN KEY (projection, generation) REFERENCES annals.generation ON DELETE CASCADE
 );

@@ -111,6 +111,12 @@ pub enum RuntimeError {
         /// The tables and views with their owners, separated by commas.
         objects: String,
     },
+    /// An operator cancelled a rebuild.
+    #[error("the rebuild of {projection} was cancelled")]
+    Cancelled {
+        /// The projection.
+        projection: String,
+    },
     /// Another process is rebuilding the same projection.
     #[error("{projection} is being rebuilt by another process")]
     Rebuilding {
@@ -182,6 +188,7 @@ impl RuntimeError {
             | Self::Unknown { .. }
             | Self::InTheWay { .. }
             | Self::OtherOwner { .. }
+            | Self::Cancelled { .. }
             | Self::Rebuilding { .. } => false,
         }
     }

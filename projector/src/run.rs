@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: SQL on rows (`store`).
 
+pub(crate) mod conduct;
 pub(crate) mod lane;
 pub(crate) mod list;
 pub(crate) mod measure;

@@ -3,6 +3,7 @@
 //! Deliberately absent: the tasks that call it (`run`).
 
 pub(crate) mod checkpoint;
+pub(crate) mod compare;
 pub(crate) mod copy;
 pub(crate) mod describe;
 pub(crate) mod generation;

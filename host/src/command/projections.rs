@@ -4,10 +4,11 @@
 //! rebuild is made (`projector`).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use event_log::log::EventLog;
-use projector::{Place, Reading, Rebuilt};
+use projector::{Place, Purpose, Reading, Rebuilt};
 use serde::Serialize;
 
 use crate::Domain;
@@ -43,6 +44,9 @@ read model: a running projector tries again within seconds, without a restart, f
 
 Example:
   annals projections resume payment_mix --postgres postgresql://…";
+
+/// For how long the old tables are kept after a switch.
+const KEEP: Duration = Duration::ZERO;
 
 /// What can be done with read models.
 #[derive(Debug, Subcommand)]
@@ -264,7 +268,15 @@ async fn rebuild_one(
         progress.set(reading.records_read, reading.records);
     });
     let all = &domain.projections;
-    let rebuilt = projector::rebuild(log, postgres.url(), all, name, on_reading).await?;
+    let rebuilt = projector::rebuild(
+        log,
+        postgres.url(),
+        all,
+        name,
+        Purpose::Switch { keep: KEEP },
+        on_reading,
+    )
+    .await?;
     let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
     progress.finish(&format!("{} records read", rebuilt.records_read));
     Ok(rebuilt)

@@ -42,8 +42,7 @@ impl Progress {
     /// Whether it has not taken up this commit, which comes before or at `after`.
     fn wants_commit(&self, placed: &Placed, after: &Checkpoint) -> bool {
         let at = self.taken_up.get(&placed.partition);
-        at.is_none_or(|at| at.offset < placed.record.offset)
-            && placed.record.offset <= after.offset
+        at.is_none_or(|at| at.offset < placed.record.offset) && placed.record.offset <= after.offset
     }
 
     /// Where it is once it has taken up what it may of `batch`; absent if it may take up nothing.

@@ -276,7 +276,9 @@ impl Lane {
             };
             let now = self.load_progress(connection).await?;
             let ceilings = |all: &[Progress]| -> Vec<_> {
-                all.iter().map(|progress| progress.ceiling.clone()).collect()
+                all.iter()
+                    .map(|progress| progress.ceiling.clone())
+                    .collect()
             };
             if ceilings(&now) != ceilings(&session.progress) {
                 return Ok(Turn::Anew);
@@ -375,11 +377,7 @@ impl Lane {
     }
 
     /// Handles the result of a transaction. Returns whether the lane must be planned anew.
-    async fn written(
-        &self,
-        session: &mut Session,
-        written: Written,
-    ) -> Result<bool, RuntimeError> {
+    async fn written(&self, session: &mut Session, written: Written) -> Result<bool, RuntimeError> {
         let Written { work, outcome } = written;
         match outcome {
             Ok(()) => {
@@ -469,11 +467,7 @@ impl Lane {
     }
 
     /// Stops all generations in one partition; the other partitions go on.
-    async fn stop_partition(
-        &self,
-        session: &mut Session,
-        stop: Stop,
-    ) -> Result<(), RuntimeError> {
+    async fn stop_partition(&self, session: &mut Session, stop: Stop) -> Result<(), RuntimeError> {
         let Some((partition, offset)) = stop.place() else {
             return Err(stop.into());
         };
@@ -537,6 +531,8 @@ pub(crate) fn behind(
         let at = places.get(partition);
         at.map_or(position::Offset(0), |checkpoint| checkpoint.offset.next())
     };
-    let all = ends.iter().map(|(partition, &end)| (*partition, next(partition), end));
+    let all = ends
+        .iter()
+        .map(|(partition, &end)| (*partition, next(partition), end));
     all.filter(|(_, next, end)| next < end).collect()
 }

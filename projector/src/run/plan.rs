@@ -32,8 +32,11 @@ pub(crate) fn shares(look: &Look, own: Uuid, partition_count: u32) -> BTreeSet<P
             continue;
         }
         let may = |member: &&Member| {
-            let builds = seen.state == GenerationState::Building;
-            member.rules.contains(&seen.rule) && (builds || !member.builds_only)
+            let is_built = matches!(
+                seen.state,
+                GenerationState::Building | GenerationState::Ready
+            );
+            member.rules.contains(&seen.rule) && (is_built || !member.builds_only)
         };
         let able: Vec<Uuid> = look.members.iter().filter(may).map(|m| m.id).collect();
         let Some(rank) = able.iter().position(|member| *member == own) else {
@@ -48,7 +51,10 @@ pub(crate) fn shares(look: &Look, own: Uuid, partition_count: u32) -> BTreeSet<P
 /// The pairs that `own` holds.
 pub(crate) fn held(look: &Look, own: Uuid) -> BTreeSet<Pair> {
     let pairs = look.generations.iter().flat_map(|(id, seen)| {
-        let own = seen.leases.iter().filter(move |(_, holder)| **holder == own);
+        let own = seen
+            .leases
+            .iter()
+            .filter(move |(_, holder)| **holder == own);
         own.map(|(partition, _)| (id.clone(), *partition))
     });
     pairs.collect()
@@ -65,7 +71,11 @@ pub(crate) fn lanes(
     let mut running: BTreeMap<&GenerationId, BTreeSet<Partition>> = BTreeMap::new();
     for (id, partition) in pairs {
         let is_stopped = |seen: &Seen| seen.stopped.contains_key(partition);
-        if look.generations.get(id).is_some_and(|seen| !is_stopped(seen)) {
+        if look
+            .generations
+            .get(id)
+            .is_some_and(|seen| !is_stopped(seen))
+        {
             running.entry(id).or_default().insert(*partition);
         }
     }
@@ -83,7 +93,10 @@ pub(crate) fn lanes(
         }
         let mut by_generations: BTreeMap<BTreeSet<GenerationId>, Vec<Partition>> = BTreeMap::new();
         for (partition, generations) in by_partition {
-            by_generations.entry(generations).or_default().push(partition);
+            by_generations
+                .entry(generations)
+                .or_default()
+                .push(partition);
         }
         for (generations, partitions) in by_generations {
             for partitions in divided(&partitions, tasks) {

@@ -6,33 +6,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use event_log::log::EventLog;
-use kernel::explained;
 use position::{Offset, Partition};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::declare::projection::Projection;
 use crate::error::{RuntimeError, StoppedProjection};
 use crate::fold::batch::Places;
+use crate::run::conduct::{self, Conductor, require_going};
 use crate::run::lane::behind;
 use crate::run::projector::{Projector, connect_options};
 use crate::run::supervisor::Job;
+use crate::store::compare::Comparison;
 use crate::store::generation::{self, Generation};
-use crate::store::{checkpoint, held, stops};
+use crate::store::{checkpoint, held};
 
 /// The most lanes of a rebuild or a catch-up. Each has a connection; by default Postgres has a
 /// hundred connections for all clients.
 const TASKS_MAX: usize = 8;
 /// How often the progress is read.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The last part of the way to the live read model is gone while its rows are held in a snapshot:
-/// at most so many records.
-const REST_RECORDS: u64 = 20_000;
-/// For how long a switch is tried while somebody reads the views, and the pause between two tries.
-const SWITCH_LIMIT: Duration = Duration::from_secs(60);
-const SWITCH_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How much of the log was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +39,7 @@ pub struct Reading {
 }
 
 /// The result of a rebuild.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// The version that was built.
     pub version: u32,
@@ -52,6 +47,9 @@ pub struct Rebuilt {
     pub generation: i32,
     /// Records read.
     pub records_read: u64,
+    /// How it compared with the read model that was live; absent if there was none, or if the two
+    /// could not be brought to the same places.
+    pub comparison: Option<Comparison>,
 }
 
 /// Called with the progress of the reading.
@@ -99,7 +97,7 @@ pub async fn catch_up(
     let reached = reach(
         &**log,
         &mut connection,
-        &projector,
+        Some(&projector),
         &live,
         &ends,
         &mut on_reading,
@@ -108,8 +106,23 @@ pub async fn catch_up(
     projector.stop().await.and(reached)
 }
 
-/// Builds the read model of one projection again from the first record, and then replaces the live
-/// one with it. Projectors that run meanwhile help, and go on with the new tables.
+/// What becomes of a rebuilt read model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It replaces the live one; the old one is kept for the given time.
+    Switch {
+        /// For how long the old one is kept, and kept current, for a rollback.
+        keep: Duration,
+    },
+    /// It is kept current beside the live one until somebody switches.
+    Wait,
+    /// It is compared with the live one and dropped.
+    Verify,
+}
+
+/// Builds the read model of one projection again from the first record, beside the live one,
+/// compares them, and then replaces the live one with it. Projectors that run meanwhile help, and
+/// go on with the new tables. A rebuild that was interrupted is gone on with.
 ///
 /// # Errors
 /// The first [`RuntimeError`]; the live read model is then unchanged.
@@ -118,7 +131,8 @@ pub async fn rebuild(
     url: &str,
     projections: &[Arc<dyn Projection>],
     name: &str,
-    mut on_reading: OnReading,
+    purpose: Purpose,
+    on_reading: OnReading,
 ) -> Result<Rebuilt, RuntimeError> {
     let projection = projections
         .iter()
@@ -128,37 +142,37 @@ pub async fn rebuild(
     let connect = RuntimeError::postgres("connect to Postgres");
     let mut connection = postgres.connect().await.map_err(connect)?;
     held::take(&mut connection, &**log).await?;
-    hold_rebuild(&mut connection, name).await?;
+    conduct::hold(&mut connection, name).await?;
     let building = generation::make_building(&mut connection, projection).await?;
     let projector = Projector::start(Job {
         log: Arc::clone(log),
-        postgres,
+        postgres: postgres.clone(),
         projections: vec![Arc::clone(projection)],
         tasks: tasks(),
         builds_only: true,
     });
-    let built = build(
-        &**log,
-        &mut connection,
-        &projector,
-        &building,
-        &mut on_reading,
-    );
-    let built = built.await;
-    let records_read = projector.stop().await.and(built)?;
-    generation::drop_retired(&mut connection, name).await?;
+    let mut conductor = Conductor {
+        log: &**log,
+        postgres: &postgres,
+        connection: &mut connection,
+        projector: Some(&projector),
+        building: &building,
+        on_reading,
+    };
+    let built = conductor.conduct(purpose).await;
+    let (records_read, comparison) = projector.stop().await.and(built)?;
+    match purpose {
+        Purpose::Switch { .. } => generation::drop_retired(&mut connection, name).await?,
+        Purpose::Verify => generation::drop_unused(&mut connection, &building.id()).await?,
+        Purpose::Wait => {}
+    }
     // Closing the connection releases the lock.
     let _ = connection.close().await;
-    tracing::info!(
-        projection = name,
-        generation = building.number,
-        records_read,
-        "the rebuilt read model is live"
-    );
     Ok(Rebuilt {
         version: building.projection.version(),
         generation: building.number,
         records_read,
+        comparison,
     })
 }
 
@@ -167,57 +181,11 @@ fn tasks() -> usize {
     processors.min(TASKS_MAX)
 }
 
-async fn hold_rebuild(connection: &mut PgConnection, name: &str) -> Result<(), RuntimeError> {
-    let held: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
-        .bind(format!("annals.rebuild/{name}"))
-        .fetch_one(connection)
-        .await
-        .map_err(RuntimeError::postgres("begin a rebuild"))?;
-    if held {
-        return Ok(());
-    }
-    Err(RuntimeError::Rebuilding {
-        projection: name.to_owned(),
-    })
-}
-
-/// Brings a building to the live read model, or to the end of the log, and switches. Returns the
-/// number of records read.
-async fn build(
-    log: &dyn EventLog,
-    connection: &mut PgConnection,
-    projector: &Projector,
-    building: &Generation,
-    on_reading: &mut OnReading,
-) -> Result<u64, RuntimeError> {
-    let ends = ends_of(log).await?;
-    let records: u64 = ends.values().map(|end| end.0).sum();
-    let name = building.projection.name();
-    let one = std::slice::from_ref(building);
-    checkpoint::set_ceiling(connection, name, building.number, None).await?;
-    reach(log, connection, projector, one, &ends, on_reading).await?;
-    let began = Instant::now();
-    loop {
-        match generation::switch(connection, building, Duration::ZERO).await {
-            Ok(true) => return Ok(records),
-            // The live read model has come further meanwhile.
-            Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
-            Err(error @ RuntimeError::Postgres { .. }) if began.elapsed() < SWITCH_LIMIT => {
-                let reason = explained(&error);
-                tracing::info!(projection = name, reason, "the switch is tried again");
-                tokio::time::sleep(SWITCH_PAUSE).await;
-            }
-            Err(error) => return Err(error),
-        }
-        require_going(connection, projector, one).await?;
-    }
-}
-
 /// Waits until the generations have reached `ends`.
-async fn reach(
+pub(crate) async fn reach(
     log: &dyn EventLog,
     connection: &mut PgConnection,
-    projector: &Projector,
+    projector: Option<&Projector>,
     generations: &[Generation],
     ends: &BTreeMap<Partition, Offset>,
     on_reading: &mut OnReading,
@@ -269,36 +237,9 @@ async fn is_reached(
     Ok(true)
 }
 
-/// Fails if one of the generations has stopped, or if the projector has.
-async fn require_going(
-    connection: &mut PgConnection,
-    projector: &Projector,
-    generations: &[Generation],
-) -> Result<(), RuntimeError> {
-    let stops = stops::all(connection).await?;
-    let is_ours = |stop: &&stops::Stopped| {
-        let of = |generation: &Generation| {
-            let id = generation.id();
-            id.projection == stop.projection && id.number == stop.generation
-        };
-        generations.iter().any(of)
-    };
-    if let Some(stop) = stops.iter().find(is_ours) {
-        return Err(StoppedProjection {
-            projection: stop.projection.clone(),
-            partition: Some(stop.partition),
-            offset: stop.offset,
-            reason: stop.reason.clone(),
-        }
-        .into());
-    }
-    match projector.ended() {
-        Some(reason) => Err(RuntimeError::Ended { reason }),
-        None => Ok(()),
-    }
-}
-
-async fn ends_of(log: &dyn EventLog) -> Result<BTreeMap<Partition, Offset>, RuntimeError> {
+pub(crate) async fn ends_of(
+    log: &dyn EventLog,
+) -> Result<BTreeMap<Partition, Offset>, RuntimeError> {
     let mut ends = BTreeMap::new();
     for partition in (0..log.partition_count()).map(Partition) {
         ends.insert(partition, log.bounds(partition).await?.end);

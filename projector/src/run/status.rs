@@ -190,10 +190,25 @@ impl Shown {
         let mut problems: Vec<String> = tasks.iter().filter_map(TaskStatus::problem).collect();
         let inner = self.lock();
         let of = |(id, reason): (&GenerationId, &String)| format!("{}: {reason}", id.projection);
-        let stopped = inner.stopped.iter().map(StoppedProjection::with_remedy);
         problems.extend(inner.troubles.iter().map(of));
-        problems.extend(stopped);
+        problems.extend(stops(&inner.stopped));
         problems.extend(inner.problems.iter().cloned());
         problems
     }
+}
+
+/// The stops as sentences; those with the same place and reason are one.
+fn stops(stopped: &[StoppedProjection]) -> Vec<String> {
+    let mut alike: Vec<StoppedProjection> = Vec::new();
+    for stop in stopped {
+        let is_alike = |other: &&mut StoppedProjection| {
+            (other.partition, other.offset, &other.reason)
+                == (stop.partition, stop.offset, &stop.reason)
+        };
+        match alike.iter_mut().find(is_alike) {
+            Some(other) => other.projection = format!("{} {}", other.projection, stop.projection),
+            None => alike.push(stop.clone()),
+        }
+    }
+    alike.iter().map(StoppedProjection::with_remedy).collect()
 }

@@ -63,7 +63,10 @@ impl Job {
     /// The generation, if this process has its rule.
     fn generation(&self, id: &GenerationId, look: &Look) -> Option<Generation> {
         let seen = look.generations.get(id)?;
-        let own = self.projections.iter().find(|p| p.name() == id.projection)?;
+        let own = self
+            .projections
+            .iter()
+            .find(|p| p.name() == id.projection)?;
         let has_rule = generation::rule_of(&**own) == seen.rule;
         has_rule.then(|| Generation::new(own, id.number))
     }
@@ -266,7 +269,11 @@ impl Supervisor {
     ) -> Result<Vec<String>, RuntimeError> {
         let mut problems = Vec::new();
         for (id, seen) in &look.generations {
-            let own = self.job.projections.iter().find(|p| p.name() == id.projection);
+            let own = self
+                .job
+                .projections
+                .iter()
+                .find(|p| p.name() == id.projection);
             let Some(own) = own.filter(|_| seen.state == GenerationState::Live) else {
                 continue;
             };
@@ -352,7 +359,10 @@ async fn end_lanes(lanes: Vec<RunningLane>) {
     }
     let deadline = tokio::time::Instant::now() + END_LIMIT;
     for mut lane in lanes {
-        if tokio::time::timeout_at(deadline, &mut lane.task).await.is_err() {
+        if tokio::time::timeout_at(deadline, &mut lane.task)
+            .await
+            .is_err()
+        {
             lane.task.abort();
             let _ = lane.task.await;
         }

@@ -225,7 +225,9 @@ pub(crate) async fn load_ceiling(
         return Ok(None);
     }
     let select = "SELECT * FROM annals.ceiling WHERE projection = $1 AND generation = $2";
-    Ok(Some(load_by(connection, select, projection, generation).await?))
+    Ok(Some(
+        load_by(connection, select, projection, generation).await?,
+    ))
 }
 
 /// Lets a building go as far as `places` in each partition; absent: as far as the log.

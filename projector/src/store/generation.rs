@@ -16,11 +16,12 @@ use crate::declare::projection::Projection;
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
 use crate::store::checkpoint;
-use crate::store::members::GenerationId;
+use crate::store::compare::Comparison;
 use crate::store::copy::Copy;
 use crate::store::describe;
 use crate::store::in_the_way;
 use crate::store::kept;
+use crate::store::members::GenerationId;
 use crate::store::reader::show_to_reader;
 use crate::store::sql::{self, Upsert, create_table, create_view, physical_name};
 
@@ -110,7 +111,7 @@ pub(crate) struct Live {
 
 impl Live {
     /// The name that it gave a table.
-    fn table_name(&self, table: &str) -> String {
+    pub(crate) fn table_name(&self, table: &str) -> String {
         format!("{table}_v{}_g{}", self.version, self.number)
     }
 
@@ -290,6 +291,44 @@ async fn drop_one(
     drop_tables(connection, &tables.unwrap_or_default()).await
 }
 
+/// Drops a generation that was built to be compared.
+pub(crate) async fn drop_unused(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("drop a generation");
+    let mut tx = connection.begin().await.map_err(failed())?;
+    drop_one(&mut tx, &id.projection, id.number).await?;
+    tx.commit().await.map_err(failed())
+}
+
+/// Notes that a building has reached the live one, and how the two compared.
+pub(crate) async fn set_ready(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+    comparison: Option<&Comparison>,
+) -> Result<(), RuntimeError> {
+    let comparison = comparison.map(|comparison| {
+        serde_json::to_string(comparison).expect("text and numbers can be written as JSON")
+    });
+    let update = "UPDATE annals.generation SET state = 'ready', comparison = $3::jsonb \
+                  WHERE projection = $1 AND generation = $2 AND state = 'building'";
+    let changed = sqlx::query(update)
+        .bind(&id.projection)
+        .bind(id.number)
+        .bind(comparison)
+        .execute(connection)
+        .await
+        .map_err(RuntimeError::postgres("note that a rebuild is ready"))?;
+    if changed.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(RuntimeError::Cancelled {
+            projection: id.projection.clone(),
+        })
+    }
+}
+
 /// Drops the retired generations of a projection whose time is over. One whose tables somebody
 /// reads at this moment is left for the next call.
 pub(crate) async fn drop_retired(
@@ -448,19 +487,19 @@ async fn show_one(
         }
         Err(error) if is_locked(&error) => return Err(failed()(error)),
         Err(_) => {
-        attempt.rollback().await.map_err(failed())?;
-        // The old view steps aside until the new one has its rights.
-        let aside = match live {
-            Some(live) => live.table_name(model.name),
-            None => generation.table_name(model.name),
-        };
-        let rename = format!("ALTER VIEW {view} RENAME TO {}", sql::identifier(&aside));
-        sqlx::raw_sql(AssertSqlSafe(format!("{rename};\n{create}")))
-            .execute(&mut *connection)
-            .await
-            .map_err(failed())?;
-        kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
-        drop_views(connection, &[aside]).await?;
+            attempt.rollback().await.map_err(failed())?;
+            // The old view steps aside until the new one has its rights.
+            let aside = match live {
+                Some(live) => live.table_name(model.name),
+                None => generation.table_name(model.name),
+            };
+            let rename = format!("ALTER VIEW {view} RENAME TO {}", sql::identifier(&aside));
+            sqlx::raw_sql(AssertSqlSafe(format!("{rename};\n{create}")))
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
+            kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
+            drop_views(connection, &[aside]).await?;
         }
     }
     if !is_there {

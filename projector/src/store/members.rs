@@ -130,7 +130,9 @@ async fn end_sessions(connection: &mut PgConnection, member: Uuid) -> Result<(),
         .bind(session_name(member))
         .execute(connection)
         .await
-        .map_err(RuntimeError::postgres("end the sessions of a dead projector"))?;
+        .map_err(RuntimeError::postgres(
+            "end the sessions of a dead projector",
+        ))?;
     Ok(())
 }
 
@@ -293,5 +295,9 @@ fn columns(pairs: &BTreeSet<Pair>) -> (Vec<&str>, Vec<i32>, Vec<i32>) {
     let projections = pairs.iter().map(|(id, _)| id.projection.as_str());
     let numbers = pairs.iter().map(|(id, _)| id.number);
     let partitions = pairs.iter().map(|(_, partition)| partition.0.cast_signed());
-    (projections.collect(), numbers.collect(), partitions.collect())
+    (
+        projections.collect(),
+        numbers.collect(),
+        partitions.collect(),
+    )
 }

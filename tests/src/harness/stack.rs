@@ -9,7 +9,7 @@ use domain::{Customer, Order, Payment};
 use engine::{Engine, EngineOptions};
 use futures::StreamExt;
 use kernel::registry::Registry;
-use projector::{Projection, Projector};
+use projector::{Projection, Projector, Purpose};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -18,6 +18,11 @@ use super::logs::{Kind, NewLog};
 
 /// How long each part may take to become ready.
 const READY_WAIT: Duration = Duration::from_secs(30);
+
+/// A rebuild that switches at once and drops the old tables.
+pub const NOW: Purpose = Purpose::Switch {
+    keep: Duration::ZERO,
+};
 
 /// All roles in this process.
 pub struct Stack {

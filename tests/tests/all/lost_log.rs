@@ -21,7 +21,7 @@ use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use serde_json::json;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::read_models;
+use tests::harness::stack::{NOW, read_models};
 
 use crate::event_log_contract::reading::cut_head;
 use crate::projections::{caught_up, database, execute, scalar, until};
@@ -325,7 +325,8 @@ async fn a_database_shows_and_takes_the_read_models_of_one_log_only() {
     let nothing = || Box::new(|_| {});
     let refused = projector::catch_up(&staging.log, &url, &all, nothing()).await;
     assert!(refused.as_ref().is_err_and(&is_refused), "{refused:?}");
-    let refused = projector::rebuild(&staging.log, &url, &all, "stream_index", nothing()).await;
+    let refused =
+        projector::rebuild(&staging.log, &url, &all, "stream_index", NOW, nothing()).await;
     assert!(refused.as_ref().is_err_and(&is_refused), "{refused:?}");
     let projector = Projector::spawn(&staging.log, &url, &all, 1).unwrap();
     until("the projector stopped", async || {

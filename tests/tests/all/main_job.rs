@@ -9,7 +9,7 @@ use ::olist::plan::Plan;
 use import::Listing;
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::{Stack, read_models};
+use tests::harness::stack::{NOW, Stack, read_models};
 use tests::olist::{self, Dirt, oracle};
 
 /// The lines of an import of a folder.
@@ -60,7 +60,7 @@ async fn import_equals_sql(kind: Kind, projector_tasks: usize, folder: &Path) {
         let quiet = Box::new(|_| {});
         let url = &stack.postgres_url;
         let name = model.name();
-        projector::rebuild(&stack.log.log, url, &models, name, quiet)
+        projector::rebuild(&stack.log.log, url, &models, name, NOW, quiet)
             .await
             .unwrap();
     }

@@ -22,7 +22,7 @@ use serde_json::{Value as Json, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::read_models;
+use tests::harness::stack::{NOW, read_models};
 
 use crate::write_side::{request, start};
 
@@ -377,7 +377,7 @@ async fn one_task_four_tasks_and_a_rebuild_give_the_same_rows() {
 
         for projection in &all {
             let name = projection.name();
-            let rebuilt = projector::rebuild(&log.log, &one, &all, name, Box::new(|_| {}));
+            let rebuilt = projector::rebuild(&log.log, &one, &all, name, NOW, Box::new(|_| {}));
             assert_eq!(rebuilt.await.unwrap().generation, 2);
         }
         assert_eq!(rows_of(&one, &MODELS).await, expected);

@@ -10,6 +10,7 @@ use projector::{
 };
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::NOW;
 use tests::harness::unique_name;
 
 use super::{caught_up, database, execute, log_of, scalar, shop_history};
@@ -70,7 +71,7 @@ impl Projection for Notes {
 
 async fn rebuild(log: &Arc<dyn EventLog>, url: &str, version: u32) -> Result<(), RuntimeError> {
     let all: Vec<Arc<dyn Projection>> = vec![Arc::new(Notes(version))];
-    projector::rebuild(log, url, &all, "notes", Box::new(|_| {}))
+    projector::rebuild(log, url, &all, "notes", NOW, Box::new(|_| {}))
         .await
         .map(|_| ())
 }

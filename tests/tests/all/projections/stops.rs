@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::command::Request;
-use projector::{PlaceState, Projection, Projector, Sampler, TaskState, resume};
+use projector::{PlaceState, Projection, Projector, Sampler, resume};
 use sqlx::{Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::read_models;
+use tests::harness::stack::{NOW, read_models};
 
 use super::{Sample, database, execute, level, rows_of, scalar, shop_history, submit_all, until};
 use crate::write_side::start;
@@ -86,7 +86,7 @@ async fn a_stopped_projection_goes_on_when_another_process_resumes_or_rebuilds_i
             }
             _ => {
                 let name = "payment_mix";
-                let rebuilt = projector::rebuild(&log.log, &url, &all, name, Box::new(|_| {}));
+                let rebuilt = projector::rebuild(&log.log, &url, &all, name, NOW, Box::new(|_| {}));
                 rebuilt.await.unwrap();
             }
         }
@@ -126,10 +126,7 @@ async fn a_task_all_of_whose_projections_stopped_goes_on_too() {
     until("it follows", async || projector.ready().is_ok()).await;
     let mend = refuse(&url).await;
     submit_all(&engine, history(3, 60)).await;
-    until("it rests", async || {
-        matches!(projector.status()[0].state, TaskState::Stopped(_))
-    })
-    .await;
+    until("it rests", async || !projector.stopped().is_empty()).await;
     execute(&url, &mend).await;
     until("its stop can be seen", async || {
         resume(&url, &only, "payment_mix").await.unwrap() > 0
@@ -167,7 +164,7 @@ async fn an_idle_projector_notices_a_rebuild_of_another_process() {
     // report that without new commits.
     let rebuild = async |projections: Vec<Arc<dyn Projection>>| {
         let on_reading = Box::new(|_| {});
-        let rebuilt = projector::rebuild(&log.log, &url, &projections, "sample", on_reading);
+        let rebuilt = projector::rebuild(&log.log, &url, &projections, "sample", NOW, on_reading);
         rebuilt.await.unwrap()
     };
     rebuild(with_sample(2)).await;
