@@ -235,6 +235,8 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Superseded { .. }
             | RuntimeError::Ended { .. }
             | RuntimeError::Stopped(_)
+            | RuntimeError::NotReady { .. }
+            | RuntimeError::Declared { .. }
             | RuntimeError::Cancelled { .. }
             | RuntimeError::Rebuilding { .. } => Exit::Failed,
         };

@@ -15,7 +15,12 @@ ALTER TABLE annals.generation
     -- Whether it may go only as far as annals.ceiling says.
     ADD COLUMN has_ceiling boolean NOT NULL DEFAULT false,
     ADD COLUMN comparison jsonb,
-    ADD COLUMN keep_until timestamptz;
+    -- For how long the one that it replaces is kept.
+    ADD COLUMN keep_seconds bigint NOT NULL DEFAULT 0,
+    ADD COLUMN keep_until timestamptz,
+    -- When it was last compared with the log, and what was found.
+    ADD COLUMN verified_at timestamptz,
+    ADD COLUMN verified jsonb;
 
 -- The processes that run projections. One that has not been seen for two seconds is dead.
 CREATE TABLE annals.member (
@@ -74,6 +79,9 @@ COMMENT ON COLUMN annals.generation.purpose IS 'What happens when it is ready: s
 COMMENT ON COLUMN annals.generation.epoch IS 'Raised when rows change although no checkpoint moves.';
 COMMENT ON COLUMN annals.generation.has_ceiling IS 'Whether it may go only as far as annals.ceiling says.';
 COMMENT ON COLUMN annals.generation.comparison IS 'How it compared with the live generation.';
+COMMENT ON COLUMN annals.generation.keep_seconds IS 'For how long the generation that it replaces is kept.';
+COMMENT ON COLUMN annals.generation.verified_at IS 'When it was last compared with the log.';
+COMMENT ON COLUMN annals.generation.verified IS 'What that comparison found.';
 COMMENT ON COLUMN annals.generation.keep_until IS 'When a retired generation is dropped.';
 
 COMMENT ON TABLE annals.member IS 'The processes that run projections.';
@@ -107,3 +115,88 @@ COMMENT ON COLUMN annals.control.action IS 'What was asked for.';
 COMMENT ON COLUMN annals.control.actor IS 'By whom.';
 COMMENT ON COLUMN annals.control.reason IS 'Why.';
 COMMENT ON COLUMN annals.control.detail IS 'What came of it.';
+
+-- Streams that a generation has parked: it could not take up one of their commits, and everything
+-- behind it in the stream waits, in its order.
+CREATE TABLE annals.parked (
+    projection text COLLATE "C" NOT NULL,
+    generation integer NOT NULL,
+    tenant     text COLLATE "C" NOT NULL,
+    stream     text COLLATE "C" NOT NULL,
+    partition  integer NOT NULL,
+    -- The commit that could not be taken up.
+    position   bigint NOT NULL,
+    "offset"   bigint NOT NULL,
+    event_type text,
+    reason     text NOT NULL,
+    parked_at  timestamptz NOT NULL DEFAULT now(),
+    attempts   integer NOT NULL DEFAULT 1,
+    -- What an operator asked for, until it is done.
+    wish       text COLLATE "C" CHECK (wish IN ('retry', 'discard')),
+    wished_by  text,
+    wished_why text,
+    PRIMARY KEY (projection, generation, tenant, stream),
+    FOREIGN KEY (projection, generation) REFERENCES annals.generation ON DELETE CASCADE
+);
+
+CREATE TABLE annals.parked_commit (
+    projection  text COLLATE "C" NOT NULL,
+    generation  integer NOT NULL,
+    tenant      text COLLATE "C" NOT NULL,
+    stream      text COLLATE "C" NOT NULL,
+    position    bigint NOT NULL,
+    "offset"    bigint NOT NULL,
+    record_hash bytea NOT NULL,
+    PRIMARY KEY (projection, generation, tenant, stream, position),
+    FOREIGN KEY (projection, generation, tenant, stream) REFERENCES annals.parked ON DELETE CASCADE
+);
+
+-- Commits that an operator discarded for a projection: each of its generations leaves them out.
+CREATE TABLE annals.discarded (
+    projection   text COLLATE "C" NOT NULL,
+    partition    integer NOT NULL,
+    position     bigint NOT NULL,
+    record_hash  bytea NOT NULL,
+    tenant       text COLLATE "C" NOT NULL,
+    stream       text COLLATE "C" NOT NULL,
+    discarded_at timestamptz NOT NULL DEFAULT now(),
+    discarded_by text NOT NULL,
+    reason       text NOT NULL,
+    PRIMARY KEY (projection, partition, position)
+);
+
+COMMENT ON TABLE annals.parked IS 'Streams that a generation could not take up, with everything behind it.';
+COMMENT ON COLUMN annals.parked.projection IS 'The projection.';
+COMMENT ON COLUMN annals.parked.generation IS 'The number of the generation.';
+COMMENT ON COLUMN annals.parked.tenant IS 'The tenant of the stream.';
+COMMENT ON COLUMN annals.parked.stream IS 'The stream.';
+COMMENT ON COLUMN annals.parked.partition IS 'The partition of the log.';
+COMMENT ON COLUMN annals.parked.position IS 'The position of the commit that could not be taken up.';
+COMMENT ON COLUMN annals.parked."offset" IS 'The offset of that commit.';
+COMMENT ON COLUMN annals.parked.event_type IS 'The type of its first event.';
+COMMENT ON COLUMN annals.parked.reason IS 'Why it could not be taken up.';
+COMMENT ON COLUMN annals.parked.parked_at IS 'Since when.';
+COMMENT ON COLUMN annals.parked.attempts IS 'How often it was tried.';
+COMMENT ON COLUMN annals.parked.wish IS 'What an operator asked for, until it is done.';
+COMMENT ON COLUMN annals.parked.wished_by IS 'Who asked for it.';
+COMMENT ON COLUMN annals.parked.wished_why IS 'Why.';
+
+COMMENT ON TABLE annals.parked_commit IS 'The commits of parked streams, in their order.';
+COMMENT ON COLUMN annals.parked_commit.projection IS 'The projection.';
+COMMENT ON COLUMN annals.parked_commit.generation IS 'The number of the generation.';
+COMMENT ON COLUMN annals.parked_commit.tenant IS 'The tenant of the stream.';
+COMMENT ON COLUMN annals.parked_commit.stream IS 'The stream.';
+COMMENT ON COLUMN annals.parked_commit.position IS 'The position of the commit.';
+COMMENT ON COLUMN annals.parked_commit."offset" IS 'The offset of the commit.';
+COMMENT ON COLUMN annals.parked_commit.record_hash IS 'The hash of its record.';
+
+COMMENT ON TABLE annals.discarded IS 'Commits that an operator discarded for a projection.';
+COMMENT ON COLUMN annals.discarded.projection IS 'The projection.';
+COMMENT ON COLUMN annals.discarded.partition IS 'The partition of the log.';
+COMMENT ON COLUMN annals.discarded.position IS 'The position of the commit.';
+COMMENT ON COLUMN annals.discarded.record_hash IS 'The hash of its record.';
+COMMENT ON COLUMN annals.discarded.tenant IS 'The tenant of its stream.';
+COMMENT ON COLUMN annals.discarded.stream IS 'Its stream.';
+COMMENT ON COLUMN annals.discarded.discarded_at IS 'When.';
+COMMENT ON COLUMN annals.discarded.discarded_by IS 'By whom.';
+COMMENT ON COLUMN annals.discarded.reason IS 'Why.';

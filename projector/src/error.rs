@@ -111,6 +111,23 @@ pub enum RuntimeError {
         /// The tables and views with their owners, separated by commas.
         objects: String,
     },
+    /// There is no generation to switch to.
+    #[error("{projection} was not switched: {reason}")]
+    NotReady {
+        /// The projection.
+        projection: String,
+        /// The reason.
+        reason: String,
+    },
+    /// A projection that the program has cannot be dropped.
+    #[error(
+        "{projection} is a read model of this program: a projector would make it again; take it \
+         out of the program first, or rebuild it"
+    )]
+    Declared {
+        /// The projection.
+        projection: String,
+    },
     /// An operator cancelled a rebuild.
     #[error("the rebuild of {projection} was cancelled")]
     Cancelled {
@@ -188,6 +205,8 @@ impl RuntimeError {
             | Self::Unknown { .. }
             | Self::InTheWay { .. }
             | Self::OtherOwner { .. }
+            | Self::NotReady { .. }
+            | Self::Declared { .. }
             | Self::Cancelled { .. }
             | Self::Rebuilding { .. } => false,
         }

@@ -18,7 +18,7 @@ mod store;
 
 pub use declare::entry::{Entry, ProjectError};
 pub use declare::model::{Model, ModelColumn, Null, Source, Sum, computed, models_of, sum_of};
-pub use declare::projection::{Projection, Takes};
+pub use declare::projection::{OnError, Projection, Takes};
 pub use declare::rules::{Envelope, Rules};
 pub use declare::table::{
     ColumnType, Empty, KeyColumn, Merge, Shown, TALLIED_MAX, Table, ValueColumn, View, add, key,
@@ -38,8 +38,8 @@ pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild};
 pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
 pub use store::compare::{Comparison, Difference, TableComparison};
+pub use store::control::{Actor, Operator, ParkedStream, ParkedWish};
 pub use store::held::{NamedLog, require as require_held, require_log};
 pub use store::migrate::{MigrationStatus, migrate, migration_status};
 pub use store::reader::{READER, Reader, prepare_reader};
 pub use store::sql::identifier as quoted;
-pub use store::stops::resume;

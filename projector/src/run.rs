@@ -10,6 +10,8 @@ pub(crate) mod plan;
 pub(crate) mod projector;
 pub(crate) mod reached;
 pub(crate) mod rebuild;
+pub(crate) mod refused;
+pub(crate) mod retry;
 pub(crate) mod sampler;
 pub(crate) mod status;
 pub(crate) mod supervisor;

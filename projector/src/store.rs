@@ -4,6 +4,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod compare;
+pub(crate) mod control;
 pub(crate) mod copy;
 pub(crate) mod describe;
 pub(crate) mod generation;
@@ -13,7 +14,9 @@ pub(crate) mod kept;
 pub(crate) mod members;
 pub(crate) mod migrate;
 pub(crate) mod numeric;
+pub(crate) mod parked;
 pub(crate) mod reader;
 pub(crate) mod sql;
 pub(crate) mod stops;
+pub(crate) mod switch;
 pub(crate) mod write;

@@ -89,7 +89,16 @@ impl Rows {
                 done.await.expect("rows");
             }
             Way::Rebuild => {
-                let done = projector::rebuild(&log.log, &url, &projections, name, Purpose::Switch { keep: Duration::ZERO }, silent);
+                let done = projector::rebuild(
+                    &log.log,
+                    &url,
+                    &projections,
+                    name,
+                    Purpose::Switch {
+                        keep: Duration::ZERO,
+                    },
+                    silent,
+                );
                 done.await.expect("rows");
             }
         }

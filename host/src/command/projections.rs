@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use event_log::log::EventLog;
-use projector::{Place, Purpose, Reading, Rebuilt};
+use projector::{Actor, Operator, Place, Purpose, Reading, Rebuilt};
 use serde::Serialize;
 
 use crate::Domain;
@@ -245,7 +245,12 @@ async fn resume(
     require(postgres).await?;
     let mut rows = Vec::new();
     for name in args.names(domain) {
-        let partitions = projector::resume(postgres.url(), &domain.projections, &name).await?;
+        let mut operator = Operator::connect(postgres.url(), &domain.projections).await?;
+        let actor = Actor {
+            name: "cli",
+            reason: "asked on the command line",
+        };
+        let partitions = operator.resume(&name, actor).await?;
         rows.push(ResumedRow {
             projection: name,
             partitions,

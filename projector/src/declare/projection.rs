@@ -15,6 +15,16 @@ pub struct Takes {
     pub event: &'static str,
 }
 
+/// What a projection does with a commit that it cannot take up: `project` fails or panics on it, or
+/// Postgres refuses the row of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// The commit's stream is parked, with everything behind it; other streams go on.
+    Park,
+    /// The projection stops in the commit's partition.
+    Stop,
+}
+
 /// A pure rule from accepted commits to row changes. [`Rules`](super::Rules) is a projection made
 /// of one rule for each event.
 pub trait Projection: Send + Sync + 'static {
@@ -33,10 +43,15 @@ pub trait Projection: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What happens at a commit that it cannot take up.
+    fn on_error(&self) -> OnError {
+        OnError::Park
+    }
+
     /// Contributes to rows what one accepted commit (events or refusal) means for them.
     ///
     /// # Errors
-    /// [`ProjectError`] if the data of an accepted event cannot be read. The projection then stops
-    /// at this commit; nothing is skipped silently.
+    /// [`ProjectError`] if the data of an accepted event cannot be read. The commit's stream
+    /// is then parked ([`OnError`]); nothing is skipped silently.
     fn project(&self, entry: &Entry<'_>, changes: &mut Changes) -> Result<(), ProjectError>;
 }

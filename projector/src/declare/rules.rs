@@ -7,7 +7,7 @@
 use kernel::{Decider, Payload, Timestamp};
 
 use crate::declare::entry::{Entry, ProjectError};
-use crate::declare::projection::{Projection, Takes};
+use crate::declare::projection::{OnError, Projection, Takes};
 use crate::declare::table::Table;
 use crate::fold::changes::Changes;
 
@@ -20,6 +20,7 @@ pub struct Rules {
     version: u32,
     tables: &'static [Table],
     rules: Vec<Rule>,
+    on_error: OnError,
 }
 
 struct Rule {
@@ -67,7 +68,15 @@ impl Rules {
             version,
             tables,
             rules: Vec::new(),
+            on_error: OnError::Park,
         }
+    }
+
+    /// What happens at a commit that it cannot take up; by default its stream is parked.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
     }
 
     /// Applies `rule` to each event `P` of the aggregate `A`. The rules of one event apply in the
@@ -106,6 +115,10 @@ impl Projection for Rules {
 
     fn tables(&self) -> &'static [Table] {
         self.tables
+    }
+
+    fn on_error(&self) -> OnError {
+        self.on_error
     }
 
     fn takes(&self) -> Vec<Takes> {

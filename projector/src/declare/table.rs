@@ -111,6 +111,14 @@ pub struct Table {
     pub view: View,
 }
 
+impl Table {
+    /// Whether each of its rows belongs to one stream, as columns of the rule `Set` demand. Then
+    /// what is wrong with a row is a matter of that stream alone.
+    pub(crate) fn is_of_streams(&self) -> bool {
+        self.values.iter().any(|value| value.merge == Merge::Set)
+    }
+}
+
 /// What is shown of a table: by default all of its columns, and one row for each of its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct View {

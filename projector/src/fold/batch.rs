@@ -3,16 +3,18 @@
 //! Invariant: a projection takes up exactly the commits after its own checkpoint; a failing
 //! projection does not affect the others. Deliberately absent: I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use event_log::checkpoint::Checkpoint;
+use event_log::record::record_hash;
 use event_log::subscription::{Batch, Placed};
-use position::Partition;
+use position::{Partition, Position};
 
 use crate::declare::entry::{Entry, ProjectError};
-use crate::error::{StoppedProjection, explain_project};
+use crate::error::explain_project;
 use crate::fold::changes::Changes;
+use crate::fold::parked::{Park, ParkedCommit, StreamId};
 use crate::store::checkpoint::Move;
 use crate::store::generation::Generation;
 use crate::store::write::Folded;
@@ -29,6 +31,12 @@ pub(crate) struct Progress {
     pub(crate) durable: Places,
     /// How far it may go, if it is being built beside a live one that it is compared with.
     pub(crate) ceiling: Option<Places>,
+    /// Its parked streams.
+    pub(crate) parked: BTreeSet<StreamId>,
+    /// Streams that are parked once the transaction that passes their commits is durable.
+    pub(crate) parking: BTreeMap<StreamId, Park>,
+    /// Commits that operators discarded, with the hashes of their records.
+    pub(crate) discarded: BTreeMap<(Partition, Position), Vec<u8>>,
 }
 
 impl Progress {
@@ -58,6 +66,34 @@ impl Progress {
         })
     }
 
+    /// Whether a commit is to be taken up, and its rows are not durable.
+    pub(crate) fn lacks(&self, placed: &Placed) -> bool {
+        let at = self.durable.get(&placed.partition);
+        let is_within = self.ceiling.as_ref().is_none_or(|ceiling| {
+            let ceiling = ceiling.get(&placed.partition);
+            ceiling.is_some_and(|ceiling| placed.record.offset <= ceiling.offset)
+        });
+        at.is_none_or(|at| at.offset < placed.record.offset)
+            && is_within
+            && self.sets_aside(placed).is_none()
+    }
+
+    /// Whether the fold sets a commit aside: `true` if it is parked, `false` if it was discarded;
+    /// absent if it is to be taken up.
+    fn sets_aside(&self, placed: &Placed) -> Option<bool> {
+        if !self.parked.is_empty() || !self.parking.is_empty() {
+            let stream = StreamId::of(placed);
+            let park = self.parking.get(&stream);
+            let is_behind = |park: &Park| park.position <= placed.position;
+            if self.parked.contains(&stream) || park.is_some_and(is_behind) {
+                return Some(true);
+            }
+        }
+        let place = (placed.partition, placed.position);
+        let discarded = self.discarded.get(&place)?;
+        (**discarded == record_hash(&placed.record).0).then_some(false)
+    }
+
     /// Whether it has gone as far as it may in each of `partitions`.
     pub(crate) fn is_at_ceiling(&self, partitions: &[Partition]) -> bool {
         let Some(ceiling) = &self.ceiling else {
@@ -74,12 +110,12 @@ impl Progress {
 /// Folds batches for all generations that want them.
 ///
 /// # Errors
-/// If a projection fails at a commit: its index, and the place and the reason of its failure.
+/// If a projection fails at a commit: its index, and its stream with the place and the reason.
 pub(crate) fn fold(
     generations: &[Generation],
     progress: &[Progress],
     batches: &[Batch],
-) -> Result<Vec<Folded>, (usize, StoppedProjection)> {
+) -> Result<Vec<Folded>, (usize, Park)> {
     let mut folds: Vec<Folded> = Vec::new();
     for (index, generation) in generations.iter().enumerate() {
         let step = |batch| step(generation, &progress[index], batch);
@@ -90,6 +126,8 @@ pub(crate) fn fold(
                 index,
                 changes,
                 moves,
+                parks: Vec::new(),
+                parked: Vec::new(),
             });
         }
     }
@@ -104,8 +142,24 @@ pub(crate) fn fold(
         for placed in &batch.commits {
             let entry = Entry::new(placed);
             for (fold, after) in &mut wanting {
-                if progress[fold.index].wants_commit(placed, after) {
-                    project(generations, fold, &entry)?;
+                let progress = &progress[fold.index];
+                if !progress.wants_commit(placed, after) {
+                    continue;
+                }
+                match progress.sets_aside(placed) {
+                    None => {
+                        let generation = &generations[fold.index];
+                        project(generation, &mut fold.changes, &entry)
+                            .map_err(|reason| (fold.index, Park::at(placed, reason)))?;
+                    }
+                    Some(true) => {
+                        let commit = ParkedCommit::of(placed);
+                        let park = progress.parking.get(&commit.stream);
+                        let begins = |park: &&Park| park.position == placed.position;
+                        fold.parks.extend(park.filter(begins).cloned());
+                        fold.parked.push(commit);
+                    }
+                    Some(false) => {}
                 }
             }
         }
@@ -113,24 +167,20 @@ pub(crate) fn fold(
     Ok(folds)
 }
 
-fn project(
-    generations: &[Generation],
-    fold: &mut Folded,
+/// Contributes one commit.
+///
+/// # Errors
+/// Why it cannot be taken up. `changes` then holds a part of its contributions.
+pub(crate) fn project(
+    generation: &Generation,
+    changes: &mut Changes,
     entry: &Entry<'_>,
-) -> Result<(), (usize, StoppedProjection)> {
-    let projection = &*generations[fold.index].projection;
-    fold.changes.begin(entry.placed());
-    let project = || projection.project(entry, &mut fold.changes);
+) -> Result<(), String> {
+    let projection = &*generation.projection;
+    changes.begin(entry.placed());
+    let project = || projection.project(entry, changes);
     let outcome = catch_unwind(AssertUnwindSafe(project)).unwrap_or(Err(ProjectError::Panicked));
-    outcome.map_err(|error| {
-        let failure = StoppedProjection {
-            projection: projection.name().to_owned(),
-            partition: Some(entry.partition()),
-            offset: Some(entry.offset()),
-            reason: explain_project(&error),
-        };
-        (fold.index, failure)
-    })
+    outcome.map_err(|error| explain_project(&error))
 }
 
 fn step(generation: &Generation, progress: &Progress, batch: &Batch) -> Option<Move> {

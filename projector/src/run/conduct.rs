@@ -8,6 +8,7 @@
 //! do the work (`supervisor`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_log::log::EventLog;
@@ -22,13 +23,15 @@ use crate::run::projector::Projector;
 use crate::run::rebuild::{LOOK_EVERY, OnReading, Purpose, ends_of, reach};
 use crate::store::compare::{Comparison, compare};
 use crate::store::generation::{self, Generation, Live};
-use crate::store::{checkpoint, stops};
+use crate::store::{checkpoint, stops, switch};
 
 /// The live rows are held in a snapshot while the building goes the last part of the way: at most
 /// so many records.
 const REST_RECORDS: u64 = 20_000;
 /// For how long a live read model that is behind the building is waited for.
 const LIVE_LIMIT: Duration = Duration::from_secs(10);
+/// The pause before a process tries again to conduct a building.
+const CONDUCT_PAUSE: Duration = Duration::from_secs(1);
 /// For how long a switch is tried while somebody reads the views, and the pause between two tries.
 const SWITCH_LIMIT: Duration = Duration::from_secs(60);
 const SWITCH_PAUSE: Duration = Duration::from_millis(500);
@@ -81,8 +84,11 @@ impl Conductor<'_> {
             checkpoint::set_ceiling(self.connection, &id.projection, id.number, None).await?;
             self.reach(&ends).await?;
         }
-        generation::set_ready(self.connection, &id, comparison.as_ref()).await?;
         let name = &id.projection;
+        generation::set_ready(self.connection, &id, comparison.as_ref()).await?;
+        if let (Purpose::Verify, Some(comparison)) = (purpose, &comparison) {
+            generation::set_verified(self.connection, name, comparison).await?;
+        }
         if let Some(comparison) = &comparison {
             let equal = comparison.equal;
             tracing::info!(projection = name, equal, "the new tables were compared");
@@ -179,7 +185,7 @@ impl Conductor<'_> {
         let name = self.building.projection.name();
         let began = Instant::now();
         loop {
-            match generation::switch(self.connection, self.building, keep).await {
+            match switch::switch(self.connection, self.building, keep).await {
                 Ok(true) => return Ok(()),
                 // The live read model has come further meanwhile.
                 Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
@@ -196,6 +202,52 @@ impl Conductor<'_> {
     }
 }
 
+/// Conducts a building that operators asked for, unless another process does. Waits for a while
+/// before it ends after an error, so that the next try comes later.
+pub(crate) async fn for_others(
+    log: Arc<dyn EventLog>,
+    postgres: PgConnectOptions,
+    building: Generation,
+) {
+    let conducted = try_for_others(&*log, &postgres, &building).await;
+    match conducted {
+        Ok(()) | Err(RuntimeError::Rebuilding { .. }) => {}
+        Err(error) => {
+            let projection = building.projection.name();
+            let reason = explained(&error);
+            tracing::warn!(projection, reason, "a rebuild does not go on");
+        }
+    }
+    tokio::time::sleep(CONDUCT_PAUSE).await;
+}
+
+async fn try_for_others(
+    log: &dyn EventLog,
+    postgres: &PgConnectOptions,
+    building: &Generation,
+) -> Result<(), RuntimeError> {
+    let connect = RuntimeError::postgres("connect to Postgres");
+    let mut connection = postgres.connect().await.map_err(connect)?;
+    let id = building.id();
+    hold(&mut connection, &id.projection).await?;
+    let Some(purpose) = generation::purpose_of(&mut connection, &id).await? else {
+        return Ok(());
+    };
+    let mut conductor = Conductor {
+        log,
+        postgres,
+        connection: &mut connection,
+        projector: None,
+        building,
+        on_reading: Box::new(|_| {}),
+    };
+    conductor.conduct(purpose).await?;
+    if purpose == Purpose::Verify {
+        generation::drop_unused(&mut connection, &id).await?;
+    }
+    Ok(())
+}
+
 /// The number of records between two places, over all partitions.
 fn rest(own: &Places, reached: &Places) -> u64 {
     let next = |places: &Places, partition| {
@@ -206,12 +258,19 @@ fn rest(own: &Places, reached: &Places) -> u64 {
     reached.keys().map(rest).sum()
 }
 
-/// Fails if one of the generations has stopped, or if the projector has.
+/// Fails if one of the generations has stopped or is gone, or if the projector has.
 pub(crate) async fn require_going(
     connection: &mut PgConnection,
     projector: Option<&Projector>,
     generations: &[Generation],
 ) -> Result<(), RuntimeError> {
+    for generation in generations {
+        if !generation::exists(connection, &generation.id()).await? {
+            return Err(RuntimeError::Cancelled {
+                projection: generation.projection.name().to_owned(),
+            });
+        }
+    }
     let stops = stops::all(connection).await?;
     let is_ours = |stop: &&stops::Stopped| {
         let of = |generation: &Generation| {

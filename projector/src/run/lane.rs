@@ -22,16 +22,18 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::sync::{mpsc, watch};
 
-use crate::error::{RuntimeError, StoppedProjection};
+use crate::error::RuntimeError;
 use crate::fold::batch::{self, Places, Progress};
+use crate::fold::parked::{Park, StreamId};
 use crate::run::status::{StatusBoard, TaskState};
 use crate::run::writing::{Work, Writing, Written};
 use crate::run::{measure, versions};
 use crate::store::generation::Generation;
 use crate::store::members::GenerationId;
-use crate::store::stops::Stopped;
-use crate::store::write::{Way, WriteError};
-use crate::store::{checkpoint, held, stops};
+use crate::store::write::{Folded, Way, WriteError};
+use crate::store::{checkpoint, held, parked};
+
+mod troubles;
 
 /// How long a lane waits for records before it does its periodic checks.
 const READ_WAIT: Duration = Duration::from_millis(500);
@@ -46,6 +48,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// smaller transaction is soon durable: the lane waits for it, so that all commits that arrive
 /// meanwhile go into the next transaction and are visible one transaction earlier.
 const AHEAD_FROM: usize = 500;
+
+/// The most streams that one generation parks in the partitions of a lane. If there are more, the
+/// projection itself is wrong, and it stops.
+const PARKED_STREAMS_MAX: usize = 1_000;
 
 /// What a lane tells its projector.
 #[derive(Debug)]
@@ -65,7 +71,7 @@ pub(crate) enum Told {
 enum Turn {
     /// It was asked to stop.
     Asked,
-    /// A ceiling moved: the session begins anew.
+    /// The session begins anew: a ceiling moved, or a stream is parked or released.
     Anew,
     /// One of its generations stopped or must go alone; the projector plans anew.
     Ended,
@@ -84,6 +90,8 @@ pub(crate) struct Lane {
     pub(crate) tell: mpsc::UnboundedSender<Told>,
     /// The generations that had trouble and have not been written since.
     pub(crate) troubled: BTreeSet<GenerationId>,
+    /// Streams that are parked once the transactions that pass their commits are durable.
+    pub(crate) parking: BTreeMap<GenerationId, BTreeMap<StreamId, Park>>,
 }
 
 /// What a lane holds while it is connected.
@@ -184,8 +192,8 @@ impl Lane {
                     biased;
                     () = asked(&mut self.stop) => break None,
                     Some(written) = session.writing.done() => {
-                        if self.written(session, written).await? {
-                            return Ok(Turn::Ended);
+                        if let Some(turn) = self.written(session, written).await? {
+                            return Ok(turn);
                         }
                     }
                     next = &mut next => break Some(next),
@@ -193,8 +201,8 @@ impl Lane {
             };
             let batches = match next {
                 None => {
-                    self.settle(session).await?;
-                    return Ok(Turn::Asked);
+                    let turn = self.settle(session).await?;
+                    return Ok(turn.unwrap_or(Turn::Asked));
                 }
                 Some(Ok(batches)) => batches,
                 Some(Err(SubscriptionError::Log(error))) if error.is_final() => {
@@ -208,31 +216,34 @@ impl Lane {
                     continue;
                 }
                 Some(Err(SubscriptionError::Stop(stop))) => {
-                    if !self.settle(session).await? {
-                        self.stop_partition(session, stop).await?;
+                    if let Some(turn) = self.settle(session).await? {
+                        return Ok(turn);
                     }
+                    self.stop_partition(session, stop).await?;
                     return Ok(Turn::Ended);
                 }
             };
             self.board.set(TaskState::Following);
             let commits: usize = batches.iter().map(|batch| batch.commits.len()).sum();
-            if !batches.is_empty() && self.take_up(session, batches).await? {
-                return Ok(Turn::Ended);
+            if !batches.is_empty()
+                && let Some(turn) = self.take_up(session, batches).await?
+            {
+                return Ok(turn);
             }
-            if commits < AHEAD_FROM && self.settle(session).await? {
-                return Ok(Turn::Ended);
+            if commits < AHEAD_FROM
+                && let Some(turn) = self.settle(session).await?
+            {
+                return Ok(turn);
             }
             if self.is_at_ceiling(session) {
                 return Ok(Turn::Anew);
             }
             if session.is_look_due() {
-                if self.settle(session).await? {
-                    return Ok(Turn::Ended);
+                if let Some(turn) = self.settle(session).await? {
+                    return Ok(turn);
                 }
-                session.looked_around = Instant::now();
-                if let Some(connection) = session.writing.idle() {
-                    let ping = RuntimeError::postgres("reach Postgres");
-                    connection.ping().await.map_err(ping)?;
+                if self.look_around(session).await? {
+                    return Ok(Turn::Anew);
                 }
             }
         }
@@ -250,10 +261,18 @@ impl Lane {
                 true => checkpoint::load_ceiling(connection, &id.projection, id.number).await?,
                 false => None,
             };
+            let parked = parked::load(connection, &id, &self.partitions).await?;
+            let mut parking = self.parking.get(&id).cloned().unwrap_or_default();
+            parking.retain(|stream, _| !parked.contains(stream));
+            let name = &id.projection;
+            let discarded = parked::discarded(connection, name, &self.partitions).await?;
             progress.push(Progress {
                 taken_up: durable.clone(),
                 durable,
                 ceiling,
+                parked,
+                parking,
+                discarded,
             });
         }
         Ok(progress)
@@ -301,25 +320,30 @@ impl Lane {
         Subscription::new(Arc::clone(&self.log), from)
     }
 
-    /// Folds batches for all generations that want them, and begins to write the result. Returns
-    /// whether the lane must be planned anew.
+    /// Folds batches for all generations that want them, and begins to write the result.
     async fn take_up(
         &mut self,
         session: &mut Session,
         batches: Vec<Batch>,
-    ) -> Result<bool, RuntimeError> {
-        if self.is_against_streams(session, &batches).await? {
-            return Ok(true);
+    ) -> Result<Option<Turn>, RuntimeError> {
+        if let Some(turn) = self.hold_against_streams(session, &batches).await? {
+            return Ok(Some(turn));
         }
         self.prove_joining(session, &batches).await?;
         let began = Instant::now();
-        let folds = match batch::fold(&self.generations, &session.progress, &batches) {
-            Ok(folds) => folds,
-            Err((index, failure)) => {
-                if !self.settle(session).await? {
-                    self.stop(session, &[index], &failure).await?;
+        let folds = loop {
+            match batch::fold(&self.generations, &session.progress, &batches) {
+                Ok(folds) => break folds,
+                Err((index, park)) => {
+                    let turn = self.settle(session).await?;
+                    if turn.is_some() {
+                        return Ok(turn);
+                    }
+                    if !self.park(session, index, &park) {
+                        self.stop_at(session, index, park).await?;
+                        return Ok(Some(Turn::Ended));
+                    }
                 }
-                return Ok(true);
             }
         };
         for fold in &folds {
@@ -327,8 +351,8 @@ impl Lane {
             let moves = fold.moves.iter();
             taken_up.extend(moves.map(|moved| (moved.partition, moved.after.clone())));
         }
-        if self.settle(session).await? {
-            return Ok(true);
+        if let Some(turn) = self.settle(session).await? {
+            return Ok(Some(turn));
         }
         let work = Work {
             batches,
@@ -340,44 +364,49 @@ impl Lane {
         } else {
             session.writing.begin(work);
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Looks up the streams' versions that the log's reader does not know. If a commit does not
     /// follow its stream's version, its partition is stopped.
-    async fn is_against_streams(
-        &self,
+    async fn hold_against_streams(
+        &mut self,
         session: &mut Session,
         batches: &[Batch],
-    ) -> Result<bool, RuntimeError> {
+    ) -> Result<Option<Turn>, RuntimeError> {
         let mut commits = batches.iter().flat_map(|batch| &batch.commits);
         if commits.all(|placed| placed.is_checked) {
-            return Ok(false);
+            return Ok(None);
         }
-        if self.settle(session).await? {
-            return Ok(true);
+        if let Some(turn) = self.settle(session).await? {
+            return Ok(Some(turn));
         }
         let damaged = versions::gaps(&self.postgres, &mut session.looking, batches).await?;
         let is_damaged = !damaged.is_empty();
         for damage in damaged {
             self.stop_partition(session, damage.into()).await?;
         }
-        Ok(is_damaged)
+        Ok(is_damaged.then_some(Turn::Ended))
     }
 
-    /// Waits until the running transaction is durable. Returns whether the lane must be planned
-    /// anew.
-    async fn settle(&self, session: &mut Session) -> Result<bool, RuntimeError> {
+    /// Waits until the running transaction is durable.
+    async fn settle(&mut self, session: &mut Session) -> Result<Option<Turn>, RuntimeError> {
         while let Some(written) = session.writing.done().await {
-            if self.written(session, written).await? {
-                return Ok(true);
+            let turn = self.written(session, written).await?;
+            if turn.is_some() {
+                return Ok(turn);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
-    /// Handles the result of a transaction. Returns whether the lane must be planned anew.
-    async fn written(&self, session: &mut Session, written: Written) -> Result<bool, RuntimeError> {
+    /// Handles the result of a transaction. After a failure there is a turn: the session begins
+    /// anew from what is durable, or the lane ends.
+    async fn written(
+        &mut self,
+        session: &mut Session,
+        written: Written,
+    ) -> Result<Option<Turn>, RuntimeError> {
         let Written { work, outcome } = written;
         match outcome {
             Ok(()) => {
@@ -385,36 +414,24 @@ impl Lane {
                 measure::orphans(&work.batches);
                 work.trace(&self.generations);
                 for fold in work.folds {
-                    let id = self.generations[fold.index].id();
-                    if self.troubled.contains(&id) {
-                        self.tell(Told::Mended { generation: id });
-                    }
-                    let durable = &mut session.progress[fold.index].durable;
-                    let moves = fold.moves.into_iter();
-                    durable.extend(moves.map(|moved| (moved.partition, moved.after)));
+                    self.durable(&mut session.progress[fold.index], fold);
                 }
-                Ok(false)
+                Ok(None)
             }
-            Err(WriteError::Refused { index, reason }) => {
-                let generation = &self.generations[index];
-                let stopped = StoppedProjection {
-                    projection: generation.projection.name().to_owned(),
-                    partition: None,
-                    offset: None,
-                    reason,
-                };
-                self.stop(session, &[index], &stopped).await?;
-                Ok(true)
+            Err(
+                WriteError::Refused { index, reason, .. } | WriteError::Blocked { index, reason },
+            ) if self.generations.len() > 1 => {
+                let generation = self.generations[index].id();
+                self.tell(Told::Trouble { generation, reason });
+                Ok(Some(Turn::Ended))
             }
+            Err(WriteError::Refused { .. }) => self.find_refused(session, &work).await.map(Some),
             Err(WriteError::Blocked { index, reason }) => {
                 let generation = self.generations[index].id();
                 self.tell(Told::Trouble {
                     generation,
                     reason: reason.clone(),
                 });
-                if self.generations.len() > 1 {
-                    return Ok(true);
-                }
                 Err(RuntimeError::Blocked { reason })
             }
             Err(WriteError::Runtime(error)) => Err(error),
@@ -422,63 +439,27 @@ impl Lane {
         }
     }
 
+    /// Notes that what was folded is durable.
+    fn durable(&mut self, progress: &mut Progress, fold: Folded) {
+        let id = self.generations[fold.index].id();
+        for park in fold.parks {
+            progress.parking.remove(&park.stream);
+            if let Some(parking) = self.parking.get_mut(&id) {
+                parking.remove(&park.stream);
+            }
+            progress.parked.insert(park.stream);
+        }
+        if self.troubled.remove(&id) {
+            self.tell(Told::Mended { generation: id });
+        }
+        let moves = fold.moves.into_iter();
+        let moves = moves.map(|moved| (moved.partition, moved.after));
+        progress.durable.extend(moves);
+    }
+
     fn tell(&self, told: Told) {
         // The projector that listened has ended, and this lane is about to end.
         let _ = self.tell.send(told);
-    }
-
-    /// Stores that some of the generations stopped.
-    async fn stop(
-        &self,
-        session: &mut Session,
-        indices: &[usize],
-        stopped: &StoppedProjection,
-    ) -> Result<(), RuntimeError> {
-        let partitions = match stopped.partition {
-            Some(partition) => vec![partition],
-            None => self.partitions.clone(),
-        };
-        let Some(connection) = session.writing.idle() else {
-            return Ok(());
-        };
-        for &index in indices {
-            let id = self.generations[index].id();
-            for &partition in &partitions {
-                let stop = Stopped {
-                    projection: id.projection.clone(),
-                    generation: id.number,
-                    partition,
-                    offset: stopped.offset,
-                    reason: stopped.reason.clone(),
-                };
-                stops::record(connection, &stop).await?;
-            }
-            tracing::error!(
-                projection = id.projection,
-                partition = stopped.partition.map(|p| p.0),
-                offset = stopped.offset.map(|o| o.0),
-                reason = stopped.reason,
-                "the projection stopped; the other projections go on"
-            );
-            measure::stopped(self.generations[index].projection.name());
-        }
-        self.tell(Told::Stopped);
-        Ok(())
-    }
-
-    /// Stops all generations in one partition; the other partitions go on.
-    async fn stop_partition(&self, session: &mut Session, stop: Stop) -> Result<(), RuntimeError> {
-        let Some((partition, offset)) = stop.place() else {
-            return Err(stop.into());
-        };
-        let all: Vec<usize> = (0..self.generations.len()).collect();
-        let stopped = StoppedProjection {
-            projection: self.generations[0].projection.name().to_owned(),
-            partition: Some(partition),
-            offset: Some(offset),
-            reason: stop.to_string(),
-        };
-        self.stop(session, &all, &stopped).await
     }
 
     /// The subscription proves the least checkpoint. A generation that is ahead of it proves its

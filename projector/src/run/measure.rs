@@ -37,6 +37,7 @@ pub(crate) fn begin(projections: &[Arc<dyn Projection>]) {
     }
     for projection in projections {
         counter!("annals_projection_stopped_total", "projection" => projection.name()).increment(0);
+        counter!("annals_projection_parked_total", "projection" => projection.name()).increment(0);
     }
 }
 
@@ -60,6 +61,11 @@ pub(crate) fn written(batches: &[Batch], folds: &[Folded], elapsed: Duration) {
 /// Counts a projection's stop.
 pub(crate) fn stopped(projection: &'static str) {
     counter!("annals_projection_stopped_total", "projection" => projection).increment(1);
+}
+
+/// Counts a stream that a projection parked.
+pub(crate) fn parked(projection: &'static str) {
+    counter!("annals_projection_parked_total", "projection" => projection).increment(1);
 }
 
 /// Counts the orphans in batches.

@@ -144,6 +144,7 @@ pub async fn rebuild(
     held::take(&mut connection, &**log).await?;
     conduct::hold(&mut connection, name).await?;
     let building = generation::make_building(&mut connection, projection).await?;
+    generation::set_purpose(&mut connection, &building.id(), purpose).await?;
     let projector = Projector::start(Job {
         log: Arc::clone(log),
         postgres: postgres.clone(),

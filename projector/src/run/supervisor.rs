@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
+use crate::run::conduct;
 use crate::run::lane::{Lane, Told};
 use crate::run::plan::{self, LaneSpec};
 use crate::run::status::{Shown, StatusBoard, TaskState};
@@ -84,6 +85,8 @@ struct Supervisor {
     own: Member,
     lanes: BTreeMap<LaneSpec, RunningLane>,
     apart: BTreeMap<GenerationId, Instant>,
+    /// The tasks that conduct buildings which nobody else conducts.
+    conductors: BTreeMap<GenerationId, JoinHandle<()>>,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
     shown: Shown,
@@ -152,6 +155,7 @@ async fn session(
         own,
         lanes: BTreeMap::new(),
         apart: BTreeMap::new(),
+        conductors: BTreeMap::new(),
         tell,
         told,
         shown: shown.clone(),
@@ -255,10 +259,35 @@ impl Supervisor {
         };
         let taken: BTreeSet<Pair> = due.iter().filter(is_free).cloned().collect();
         members::take(connection, self.own.id, &taken).await?;
+        self.conduct(look);
         let problems = self.outdated(connection, look).await?;
         self.shown
             .look(look, &self.own, self.lanes_shown(), problems);
         Ok(!given.is_empty() || !taken.is_empty())
+    }
+
+    /// Conducts the buildings whose rule it has, unless another process does.
+    fn conduct(&mut self, look: &Look) {
+        let is_building = |id: &GenerationId| {
+            let seen = look.generations.get(id);
+            seen.is_some_and(|seen| seen.state == GenerationState::Building && !seen.is_paused)
+        };
+        self.conductors
+            .retain(|id, task| is_building(id) && !task.is_finished());
+        if self.job.builds_only {
+            return;
+        }
+        for id in look.generations.keys().filter(|id| is_building(id)) {
+            let Some(building) = self.job.generation(id, look) else {
+                continue;
+            };
+            if !self.conductors.contains_key(id) {
+                let log = Arc::clone(&self.job.log);
+                let postgres = self.job.postgres.clone();
+                let task = tokio::spawn(conduct::for_others(log, postgres, building));
+                self.conductors.insert(id.clone(), task);
+            }
+        }
     }
 
     /// What is to be done about live read models that another rule made.
@@ -314,6 +343,7 @@ impl Supervisor {
             postgres: self.job.postgres.clone(),
             troubled: troubled.cloned().collect(),
             generations: generations.into(),
+            parking: BTreeMap::new(),
             partitions,
             builds,
             stop: stopped,
@@ -348,6 +378,7 @@ impl Drop for Supervisor {
     /// Aborts running transactions; the next start finds out whether they were committed.
     fn drop(&mut self) {
         self.lanes.values().for_each(|lane| lane.task.abort());
+        self.conductors.values().for_each(JoinHandle::abort);
     }
 }
 

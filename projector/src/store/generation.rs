@@ -11,19 +11,18 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-use crate::declare::model::{Model, models_of};
+use crate::declare::model::models_of;
 use crate::declare::projection::Projection;
 use crate::declare::table::Table;
 use crate::error::RuntimeError;
-use crate::store::checkpoint;
+use crate::run::rebuild::Purpose;
 use crate::store::compare::Comparison;
 use crate::store::copy::Copy;
 use crate::store::describe;
 use crate::store::in_the_way;
-use crate::store::kept;
 use crate::store::members::GenerationId;
-use crate::store::reader::show_to_reader;
 use crate::store::sql::{self, Upsert, create_table, create_view, physical_name};
+use crate::store::switch;
 
 /// The advisory lock under which all processes create generations, one at a time.
 const MAKING: &str = "annals.generation";
@@ -85,7 +84,7 @@ fn declaration(projection: &dyn Projection) -> String {
 }
 
 /// The advisory lock that transactions on a generation's rows share, and that a switch has alone.
-fn lock_key(projection: &str, number: i32) -> String {
+pub(crate) fn lock_key(projection: &str, number: i32) -> String {
     format!("annals.generation/{projection}/{number}")
 }
 
@@ -117,7 +116,7 @@ impl Live {
 
     /// The descriptions that it gave a view, under the names of its columns; the view's own under
     /// the empty name.
-    fn comments_of(&self, view: &str) -> Option<BTreeMap<String, String>> {
+    pub(crate) fn comments_of(&self, view: &str) -> Option<BTreeMap<String, String>> {
         let of_view = |(name, text): (&String, &String)| {
             let (of, column) = name.split_once('.').unwrap_or((name, ""));
             (of == view).then(|| (column.to_owned(), text.clone()))
@@ -206,7 +205,7 @@ async fn make_first(
     lock_making(&mut tx).await?;
     if live(&mut tx, projection.name()).await?.is_none() {
         let generation = make_tables(&mut tx, projection, "live").await?;
-        show(&mut tx, &generation, None).await?;
+        switch::show(&mut tx, &generation, None).await?;
         tracing::info!(
             projection = projection.name(),
             version = projection.version(),
@@ -217,7 +216,7 @@ async fn make_first(
     tx.commit().await.map_err(failed())
 }
 
-async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> {
+pub(crate) async fn lock_making(connection: &mut PgConnection) -> Result<(), RuntimeError> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(MAKING)
         .execute(connection)
@@ -291,6 +290,85 @@ async fn drop_one(
     drop_tables(connection, &tables.unwrap_or_default()).await
 }
 
+/// Whether a generation was not dropped.
+pub(crate) async fn exists(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+) -> Result<bool, RuntimeError> {
+    let select = "SELECT EXISTS (SELECT FROM annals.generation \
+                  WHERE projection = $1 AND generation = $2)";
+    sqlx::query_scalar(select)
+        .bind(&id.projection)
+        .bind(id.number)
+        .fetch_one(connection)
+        .await
+        .map_err(RuntimeError::postgres("find a generation"))
+}
+
+/// Drops what is being built or ready. Returns how many generations were dropped.
+pub(crate) async fn drop_buildings(
+    connection: &mut PgConnection,
+    projection: &str,
+) -> Result<usize, RuntimeError> {
+    let buildings = "SELECT generation FROM annals.generation \
+                     WHERE projection = $1 AND state IN ('building', 'ready')";
+    let buildings: Vec<i32> = sqlx::query_scalar(buildings)
+        .bind(projection)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(RuntimeError::postgres("find a generation"))?;
+    for number in &buildings {
+        drop_one(connection, projection, *number).await?;
+    }
+    Ok(buildings.len())
+}
+
+/// Notes what a building is for.
+pub(crate) async fn set_purpose(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+    purpose: Purpose,
+) -> Result<(), RuntimeError> {
+    let (purpose, keep) = match purpose {
+        Purpose::Switch { keep } => ("switch", keep),
+        Purpose::Wait => ("wait", Duration::ZERO),
+        Purpose::Verify => ("verify", Duration::ZERO),
+    };
+    let update = "UPDATE annals.generation SET purpose = $3, keep_seconds = $4 \
+                  WHERE projection = $1 AND generation = $2";
+    sqlx::query(update)
+        .bind(&id.projection)
+        .bind(id.number)
+        .bind(purpose)
+        .bind(i64::try_from(keep.as_secs()).unwrap_or(i64::MAX))
+        .execute(connection)
+        .await
+        .map_err(RuntimeError::postgres("note what a rebuild is for"))?;
+    Ok(())
+}
+
+/// What a building is for.
+pub(crate) async fn purpose_of(
+    connection: &mut PgConnection,
+    id: &GenerationId,
+) -> Result<Option<Purpose>, RuntimeError> {
+    let select = "SELECT purpose, keep_seconds FROM annals.generation \
+                  WHERE projection = $1 AND generation = $2 AND state = 'building'";
+    let found: Option<(String, i64)> = sqlx::query_as(select)
+        .bind(&id.projection)
+        .bind(id.number)
+        .fetch_optional(connection)
+        .await
+        .map_err(RuntimeError::postgres("read what a rebuild is for"))?;
+    Ok(found.map(|(purpose, keep)| match purpose.as_str() {
+        "wait" => Purpose::Wait,
+        "verify" => Purpose::Verify,
+        _ => Purpose::Switch {
+            keep: Duration::from_secs(keep.cast_unsigned()),
+        },
+    }))
+}
+
 /// Drops a generation that was built to be compared.
 pub(crate) async fn drop_unused(
     connection: &mut PgConnection,
@@ -302,15 +380,34 @@ pub(crate) async fn drop_unused(
     tx.commit().await.map_err(failed())
 }
 
+/// Notes what a comparison of the live generation with the log found.
+pub(crate) async fn set_verified(
+    connection: &mut PgConnection,
+    projection: &str,
+    comparison: &Comparison,
+) -> Result<(), RuntimeError> {
+    let update = "UPDATE annals.generation SET verified_at = now(), verified = $2::jsonb \
+                  WHERE projection = $1 AND state = 'live'";
+    sqlx::query(update)
+        .bind(projection)
+        .bind(json_of(comparison))
+        .execute(connection)
+        .await
+        .map_err(RuntimeError::postgres("note what a verification found"))?;
+    Ok(())
+}
+
+fn json_of(comparison: &Comparison) -> String {
+    serde_json::to_string(comparison).expect("text and numbers can be written as JSON")
+}
+
 /// Notes that a building has reached the live one, and how the two compared.
 pub(crate) async fn set_ready(
     connection: &mut PgConnection,
     id: &GenerationId,
     comparison: Option<&Comparison>,
 ) -> Result<(), RuntimeError> {
-    let comparison = comparison.map(|comparison| {
-        serde_json::to_string(comparison).expect("text and numbers can be written as JSON")
-    });
+    let comparison = comparison.map(json_of);
     let update = "UPDATE annals.generation SET state = 'ready', comparison = $3::jsonb \
                   WHERE projection = $1 AND generation = $2 AND state = 'building'";
     let changed = sqlx::query(update)
@@ -358,14 +455,11 @@ pub(crate) async fn drop_retired(
     Ok(())
 }
 
-/// SQLSTATE 55P03: a lock could not be had in time.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
-
 /// How long a change of views and tables waits for those who read them. Whoever comes behind it
 /// waits as long.
 const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '300ms'";
 
-async fn limit_lock_waits(tx: &mut PgConnection) -> Result<(), RuntimeError> {
+pub(crate) async fn limit_lock_waits(tx: &mut PgConnection) -> Result<(), RuntimeError> {
     sqlx::raw_sql(LOCK_WAIT)
         .execute(tx)
         .await
@@ -417,182 +511,10 @@ async fn make_tables(
     Ok(Generation::new(projection, number))
 }
 
-/// Makes the views show a generation, in place of `live` if there is one.
-async fn show(
+pub(crate) async fn drop_views(
     connection: &mut PgConnection,
-    generation: &Generation,
-    live: Option<&Live>,
+    views: &[String],
 ) -> Result<(), RuntimeError> {
-    let failed = || RuntimeError::postgres("let the views show the new tables");
-    let (mut names, mut texts) = (Vec::new(), Vec::new());
-    for model in models_of(&*generation.projection) {
-        let view = sql::qualified_view(model.name);
-        let present = kept::descriptions(connection, &view).await?;
-        show_one(connection, generation, live, &model).await?;
-        let given = live.and_then(|live| live.comments_of(model.name));
-        for declared in describe::comments(&model) {
-            let comment = kept::description(&declared, &present, given.as_ref());
-            sqlx::raw_sql(AssertSqlSafe(comment.on_view(model.name)))
-                .execute(&mut *connection)
-                .await
-                .map_err(failed())?;
-            let column = declared.column.map(|column| format!(".{column}"));
-            names.push(format!("{}{}", model.name, column.unwrap_or_default()));
-            texts.push(declared.text);
-        }
-    }
-    let note = "UPDATE annals.generation SET comments = jsonb_object($3::text[], $4::text[]) \
-                WHERE projection = $1 AND generation = $2";
-    sqlx::query(note)
-        .bind(generation.projection.name())
-        .bind(generation.number)
-        .bind(names)
-        .bind(texts)
-        .execute(connection)
-        .await
-        .map_err(failed())?;
-    Ok(())
-}
-
-/// Makes one view show a generation. The view keeps its rights and, if its columns stay, what
-/// others built on it.
-async fn show_one(
-    connection: &mut PgConnection,
-    generation: &Generation,
-    live: Option<&Live>,
-    model: &Model,
-) -> Result<(), RuntimeError> {
-    let failed = || RuntimeError::postgres("let the views show the new tables");
-    let view = sql::qualified_view(model.name);
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(&view)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed())?;
-    let create = create_view(model, &|table| generation.table_name(table));
-    let options = kept::options(connection, &view).await?;
-    // Replacing fails if the columns changed.
-    let mut attempt = connection.begin().await.map_err(failed())?;
-    let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
-        .execute(&mut *attempt)
-        .await;
-    let is_locked = |error: &sqlx::Error| {
-        let code = error.as_database_error().and_then(|error| error.code());
-        code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
-    };
-    match replaced {
-        Ok(_) => {
-            kept::set_options(&mut attempt, &view, &options).await?;
-            attempt.commit().await.map_err(failed())?;
-        }
-        Err(error) if is_locked(&error) => return Err(failed()(error)),
-        Err(_) => {
-            attempt.rollback().await.map_err(failed())?;
-            // The old view steps aside until the new one has its rights.
-            let aside = match live {
-                Some(live) => live.table_name(model.name),
-                None => generation.table_name(model.name),
-            };
-            let rename = format!("ALTER VIEW {view} RENAME TO {}", sql::identifier(&aside));
-            sqlx::raw_sql(AssertSqlSafe(format!("{rename};\n{create}")))
-                .execute(&mut *connection)
-                .await
-                .map_err(failed())?;
-            kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
-            drop_views(connection, &[aside]).await?;
-        }
-    }
-    if !is_there {
-        show_to_reader(connection, model.name).await?;
-    }
-    Ok(())
-}
-
-/// Makes `building` the live generation, in one transaction; the live one is retired and kept for
-/// `keep`. Changes nothing and returns `false` if `building` is behind the live one.
-///
-/// Nobody waits long for the transaction: if somebody reads the views for long, it fails.
-///
-/// # Errors
-/// `Postgres` if a lock cannot be had within 300 ms; another try may succeed.
-pub(crate) async fn switch(
-    connection: &mut PgConnection,
-    building: &Generation,
-    keep: Duration,
-) -> Result<bool, RuntimeError> {
-    let failed = || RuntimeError::postgres("switch to the new tables");
-    let name = building.projection.name();
-    let mut tx = connection.begin().await.map_err(failed())?;
-    limit_lock_waits(&mut tx).await?;
-    lock_making(&mut tx).await?;
-    let live = live(&mut tx, name).await?;
-    if let Some(live) = &live {
-        // Again: somebody may have built on the live tables meanwhile.
-        in_the_way::require_nothing(&mut tx, live, building).await?;
-    }
-    // The views first: whoever reads them for long must not hold up those who write.
-    show(&mut tx, building, live.as_ref()).await?;
-    if let Some(live) = &live {
-        let models = models_of(&*building.projection);
-        let is_shown = |view: &&String| models.iter().any(|model| model.name == **view);
-        let gone = live.views.iter().filter(|view| !is_shown(view));
-        drop_views(&mut tx, &gone.cloned().collect::<Vec<_>>()).await?;
-        hand_on_tables(&mut tx, live, building).await?;
-        // From here on nobody writes the live tables.
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(lock_key(name, live.number))
-            .execute(&mut *tx)
-            .await
-            .map_err(failed())?;
-        let reached = checkpoint::load(&mut tx, name, live.number).await?;
-        let own = checkpoint::load(&mut tx, name, building.number).await?;
-        if checkpoint::is_behind(&own, &reached) {
-            tx.rollback().await.map_err(failed())?;
-            return Ok(false);
-        }
-    }
-    let retire = "UPDATE annals.generation SET state = 'retired', epoch = epoch + 1, \
-                      keep_until = now() + make_interval(secs => $2) \
-                  WHERE projection = $1 AND state = 'live'";
-    sqlx::query(retire)
-        .bind(name)
-        .bind(keep.as_secs_f64())
-        .execute(&mut *tx)
-        .await
-        .map_err(failed())?;
-    let update = "UPDATE annals.generation \
-                  SET state = 'live', epoch = epoch + 1, keep_until = NULL, has_ceiling = false \
-                  WHERE projection = $1 AND generation = $2 AND state <> 'live'";
-    let changed = sqlx::query(update)
-        .bind(name)
-        .bind(building.number)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed())?;
-    if changed.rows_affected() != 1 {
-        return Err(RuntimeError::Replaced);
-    }
-    tx.commit().await.map_err(failed())?;
-    Ok(true)
-}
-
-/// Gives the new tables the rights of the live ones.
-async fn hand_on_tables(
-    tx: &mut PgConnection,
-    live: &Live,
-    building: &Generation,
-) -> Result<(), RuntimeError> {
-    for table in building.projection.tables() {
-        let (old, new) = (live.table_name(table.name), building.table_name(table.name));
-        if live.tables.contains(&old) {
-            let (old, new) = (sql::qualified_table(&old), sql::qualified_table(&new));
-            kept::hand_on(tx, &old, &new).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn drop_views(connection: &mut PgConnection, views: &[String]) -> Result<(), RuntimeError> {
     for view in views {
         let view = sql::qualified_view(view);
         let drop = AssertSqlSafe(format!("DROP VIEW IF EXISTS {view}"));

@@ -6,14 +6,11 @@
 //! (`task`).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use position::{Offset, Partition};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
-use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
-use crate::run::projector::connect_options;
 
 /// A stop as stored in Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,31 +103,4 @@ pub(crate) async fn forget(
         .await
         .map_err(RuntimeError::postgres("delete earlier stops"))?;
     Ok(())
-}
-
-/// Lets a stopped projection try again; a running projector notices within seconds. Returns the
-/// number of partitions in which it had stopped.
-///
-/// # Errors
-/// `Unknown`, `Postgres`.
-pub async fn resume(
-    url: &str,
-    projections: &[Arc<dyn Projection>],
-    name: &str,
-) -> Result<u64, RuntimeError> {
-    if !projections
-        .iter()
-        .any(|projection| projection.name() == name)
-    {
-        return Err(RuntimeError::unknown(projections, name));
-    }
-    let connect = RuntimeError::postgres("connect to Postgres");
-    let mut connection = connect_options(url)?.connect().await.map_err(connect)?;
-    let gone = sqlx::query("DELETE FROM annals.stop WHERE projection = $1")
-        .bind(name)
-        .execute(&mut connection)
-        .await
-        .map_err(RuntimeError::postgres("resume a projection"))?;
-    let _ = connection.close().await;
-    Ok(gone.rows_affected())
 }

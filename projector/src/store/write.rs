@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 
+use crate::declare::table::Table;
 use crate::error::RuntimeError;
 use crate::fold::changes::Changes;
+use crate::fold::parked::{Park, ParkedCommit};
 use crate::store::checkpoint::{self, Move};
 use crate::store::generation::Generation;
+use crate::store::parked;
 
 /// How long a transaction may take; after that its outcome counts as unknown.
 const TRANSACTION_LIMIT: Duration = Duration::from_secs(120);
@@ -22,6 +25,10 @@ pub(crate) struct Folded {
     pub(crate) index: usize,
     pub(crate) changes: Changes,
     pub(crate) moves: Vec<Move>,
+    /// The streams that are parked from a commit of the batch on.
+    pub(crate) parks: Vec<Park>,
+    /// The commits of parked streams in the batch.
+    pub(crate) parked: Vec<ParkedCommit>,
 }
 
 /// How rows get into their tables.
@@ -39,6 +46,8 @@ pub(crate) enum WriteError {
     Refused {
         index: usize,
         reason: String,
+        /// Whether the refused row belongs to one stream.
+        is_owned: bool,
     },
     /// The rows of one generation cannot be stored now, through no fault of the others.
     Blocked {
@@ -87,31 +96,45 @@ async fn transaction(
 ) -> Result<(), WriteError> {
     let begin = RuntimeError::postgres("begin a transaction");
     let mut tx = connection.begin().await.map_err(begin)?;
-    hold(&mut tx, generations, folds).await?;
+    let indices: Vec<usize> = folds.iter().map(|fold| fold.index).collect();
+    hold(&mut tx, generations, &indices).await?;
     let moves: Vec<&Move> = folds.iter().flat_map(|fold| &fold.moves).collect();
     checkpoint::compare_and_set(&mut tx, &moves).await?;
     for fold in folds {
         let generation = &generations[fold.index];
-        let statements = generation.upserts.iter().zip(&generation.copies);
-        for (table, (upsert, copy)) in fold.changes.tables().iter().zip(statements) {
-            if table.rows.is_empty() {
-                continue;
-            }
-            let written = match way {
-                Way::Merge => upsert.query(table).execute(&mut *tx).await.map(drop),
-                Way::Copy => copy.run(&mut tx, table).await,
-            };
-            match written {
-                Ok(()) => {}
-                Err(error) if way == Way::Copy && is_repeated(&error) => {
-                    return Err(WriteError::Repeated);
-                }
-                Err(error) => return Err(classify(error, fold.index, table.table.name)),
-            }
-        }
+        rows(&mut tx, generation, fold.index, &fold.changes, way).await?;
+        parked::store(&mut tx, &generation.id(), &fold.parks, &fold.parked).await?;
     }
     let commit = RuntimeError::postgres("commit rows and checkpoints");
     tx.commit().await.map_err(commit)?;
+    Ok(())
+}
+
+/// Writes the rows of one generation.
+pub(crate) async fn rows(
+    tx: &mut PgConnection,
+    generation: &Generation,
+    index: usize,
+    changes: &Changes,
+    way: Way,
+) -> Result<(), WriteError> {
+    let statements = generation.upserts.iter().zip(&generation.copies);
+    for (table, (upsert, copy)) in changes.tables().iter().zip(statements) {
+        if table.rows.is_empty() {
+            continue;
+        }
+        let written = match way {
+            Way::Merge => upsert.query(table).execute(&mut *tx).await.map(drop),
+            Way::Copy => copy.run(tx, table).await,
+        };
+        match written {
+            Ok(()) => {}
+            Err(error) if way == Way::Copy && is_repeated(&error) => {
+                return Err(WriteError::Repeated);
+            }
+            Err(error) => return Err(classify(error, index, table.table)),
+        }
+    }
     Ok(())
 }
 
@@ -119,12 +142,12 @@ async fn transaction(
 /// a switch holds is not waited for long: the others go on without it.
 ///
 /// A waiting switch comes before later transactions, which share locks of rows would not give.
-async fn hold(
+pub(crate) async fn hold(
     tx: &mut PgConnection,
     generations: &[Generation],
-    folds: &[Folded],
+    indices: &[usize],
 ) -> Result<(), WriteError> {
-    let keys = folds.iter().map(|fold| generations[fold.index].lock_key());
+    let keys = indices.iter().map(|index| generations[*index].lock_key());
     let keys: Vec<String> = keys.collect();
     let take = "SELECT coalesce(min(n.place), 0) \
                 FROM UNNEST($1::text[]) WITH ORDINALITY AS n(key, place) \
@@ -143,7 +166,7 @@ async fn hold(
     }
     let held = usize::try_from(held - 1).unwrap_or_default();
     Err(WriteError::Blocked {
-        index: folds[held].index,
+        index: indices[held],
         reason: "its tables are being switched".to_owned(),
     })
 }
@@ -154,18 +177,22 @@ fn is_repeated(error: &sqlx::Error) -> bool {
 }
 
 /// What an error of a statement on the rows of one generation means.
-fn classify(error: sqlx::Error, index: usize, table: &str) -> WriteError {
+fn classify(error: sqlx::Error, index: usize, table: &Table) -> WriteError {
     let code = error.as_database_error().and_then(|e| e.code());
     let Some(code) = code else {
         return RuntimeError::postgres("write rows")(error).into();
     };
     let is_of = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
-    let reason = |what: &str| format!("{what} {table}: {error}");
+    let reason = |what: &str| format!("{what} {}: {error}", table.name);
     // Data exceptions (22: a sum out of range, text that cannot be stored), violated constraints
     // (23) and exceeded limits (54: a key too large for its index) return at every retry.
     if is_of(&["22", "23", "54"]) {
         let reason = reason("the projection's rows cannot be stored in");
-        return WriteError::Refused { index, reason };
+        return WriteError::Refused {
+            index,
+            reason,
+            is_owned: table.is_of_streams(),
+        };
     }
     // The connection (08), resources such as the disk (53), an operator's shutdown (57), the system
     // (58) and Postgres itself (F0, XX) concern every table.

@@ -1,9 +1,11 @@
 //! The read side on a real Postgres: every commit counts once, whatever the number of tasks, the
 //! size of batches, and the time of the start.
 
+mod blue_green;
 mod extremes;
 mod faults;
 mod kept;
+mod parked;
 mod stops;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::command::Request;
-use projector::{PlaceState, Projection, Projector, Sampler, resume};
+use projector::{Actor, Operator, PlaceState, Projection, Projector, RuntimeError, Sampler};
 use sqlx::{Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
@@ -13,6 +13,15 @@ use tests::harness::stack::{NOW, read_models};
 
 use super::{Sample, database, execute, level, rows_of, scalar, shop_history, submit_all, until};
 use crate::write_side::start;
+
+async fn resume(url: &str, all: &[Arc<dyn Projection>], name: &str) -> Result<u64, RuntimeError> {
+    let actor = Actor {
+        name: "ann",
+        reason: "a test",
+    };
+    let mut operator = Operator::connect(url, all).await?;
+    operator.resume(name, actor).await
+}
 
 /// Makes Postgres refuse each new row of the live table of `payment_mix`; returns the SQL that ends
 /// this.

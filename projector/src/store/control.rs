@@ -1,0 +1,402 @@
+//! What operators ask for: pauses, rebuilds, switches, wishes for parked streams; and the record of
+//! who did what.
+//!
+//! Invariant: whatever an operator changes is recorded in the same transaction. Deliberately
+//! absent: the work itself; running projectors see what was asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use kernel::Timestamp;
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+
+use crate::declare::projection::Projection;
+use crate::error::RuntimeError;
+use crate::run::projector::connect_options;
+use crate::run::rebuild::Purpose;
+use crate::store::generation::{self, Generation};
+use crate::store::{sql, switch};
+
+/// Who asks for something, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    /// Who.
+    pub name: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// Records what was done.
+pub(crate) async fn note(
+    tx: &mut PgConnection,
+    projection: &str,
+    action: &str,
+    actor: Actor<'_>,
+    detail: Option<&str>,
+) -> Result<(), RuntimeError> {
+    let insert = "INSERT INTO annals.control (projection, action, actor, reason, detail) \
+                  VALUES ($1, $2, $3, $4, $5)";
+    sqlx::query(insert)
+        .bind(projection)
+        .bind(action)
+        .bind(actor.name)
+        .bind(actor.reason)
+        .bind(detail)
+        .execute(tx)
+        .await
+        .map_err(RuntimeError::postgres("record what an operator did"))?;
+    Ok(())
+}
+
+/// A parked stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParkedStream {
+    /// The projection that parked it.
+    pub projection: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// The stream.
+    pub stream: String,
+    /// Its partition.
+    pub partition: u32,
+    /// The position of the commit that could not be taken up.
+    pub position: u64,
+    /// The type of that commit's first event.
+    pub event_type: Option<String>,
+    /// How many commits wait.
+    pub commits: i64,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub parked_at: Timestamp,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// What an operator asked for, until it is done.
+    pub wish: Option<String>,
+}
+
+/// What an operator wants with a parked stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParkedWish {
+    /// Take the stream up again.
+    Retry,
+    /// Leave its first parked commit out for ever: each generation of the projection does so.
+    Discard,
+}
+
+/// An operator's connection to the read models.
+pub struct Operator {
+    connection: PgConnection,
+    projections: Vec<Arc<dyn Projection>>,
+}
+
+impl Operator {
+    /// Connects to the Postgres at `url`. `projections` are those of this program.
+    ///
+    /// # Errors
+    /// `Postgres`.
+    pub async fn connect(
+        url: &str,
+        projections: &[Arc<dyn Projection>],
+    ) -> Result<Self, RuntimeError> {
+        let connect = RuntimeError::postgres("connect to Postgres");
+        let connection = connect_options(url)?.connect().await.map_err(connect)?;
+        Ok(Self {
+            connection,
+            projections: projections.to_vec(),
+        })
+    }
+
+    fn declared(&self, name: &str) -> Result<Arc<dyn Projection>, RuntimeError> {
+        let found = self.projections.iter().find(|p| p.name() == name);
+        found
+            .cloned()
+            .ok_or_else(|| RuntimeError::unknown(&self.projections, name))
+    }
+
+    /// Pauses a projection: none of its generations moves until it is resumed.
+    ///
+    /// # Errors
+    /// `Unknown`, `Postgres`.
+    pub async fn pause(&mut self, name: &str, actor: Actor<'_>) -> Result<(), RuntimeError> {
+        self.declared(name)?;
+        let failed = || RuntimeError::postgres("pause a projection");
+        let mut tx = self.connection.begin().await.map_err(failed())?;
+        let insert = "INSERT INTO annals.pause (projection, paused_by, reason) \
+                      VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        sqlx::query(insert)
+            .bind(name)
+            .bind(actor.name)
+            .bind(actor.reason)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        note(&mut tx, name, "pause", actor, None).await?;
+        tx.commit().await.map_err(failed())
+    }
+
+    /// Lets a paused or stopped projection go on; a running projector notices within a second.
+    /// Returns the number of partitions in which it had stopped.
+    ///
+    /// # Errors
+    /// `Unknown`, `Postgres`.
+    pub async fn resume(&mut self, name: &str, actor: Actor<'_>) -> Result<u64, RuntimeError> {
+        self.declared(name)?;
+        let failed = || RuntimeError::postgres("resume a projection");
+        let mut tx = self.connection.begin().await.map_err(failed())?;
+        sqlx::query("DELETE FROM annals.pause WHERE projection = $1")
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        let stops = sqlx::query("DELETE FROM annals.stop WHERE projection = $1")
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        note(&mut tx, name, "resume", actor, None).await?;
+        tx.commit().await.map_err(failed())?;
+        Ok(stops.rows_affected())
+    }
+
+    /// Asks the running projectors to build a projection again.
+    ///
+    /// # Errors
+    /// `Unknown`, `InTheWay`, `OtherOwner`, `Postgres`.
+    pub async fn rebuild(
+        &mut self,
+        name: &str,
+        purpose: Purpose,
+        actor: Actor<'_>,
+    ) -> Result<i32, RuntimeError> {
+        let projection = self.declared(name)?;
+        let building = generation::make_building(&mut self.connection, &projection).await?;
+        generation::set_purpose(&mut self.connection, &building.id(), purpose).await?;
+        let detail = format!("generation {}", building.number);
+        let action = match purpose {
+            Purpose::Switch { .. } | Purpose::Wait => "rebuild",
+            Purpose::Verify => "verify",
+        };
+        note(&mut self.connection, name, action, actor, Some(&detail)).await?;
+        Ok(building.number)
+    }
+
+    /// Drops what a rebuild is building or has built. Returns how many generations were dropped.
+    ///
+    /// # Errors
+    /// `Unknown`, `Postgres`.
+    pub async fn cancel(&mut self, name: &str, actor: Actor<'_>) -> Result<usize, RuntimeError> {
+        self.declared(name)?;
+        let failed = || RuntimeError::postgres("cancel a rebuild");
+        let mut tx = self.connection.begin().await.map_err(failed())?;
+        let dropped = generation::drop_buildings(&mut tx, name).await?;
+        note(&mut tx, name, "cancel", actor, None).await?;
+        tx.commit().await.map_err(failed())?;
+        Ok(dropped)
+    }
+
+    /// Lets the views show the generation that is ready; the live one is kept for `keep`.
+    ///
+    /// # Errors
+    /// `NotReady`, `InTheWay`, `Postgres`.
+    pub async fn switch(
+        &mut self,
+        name: &str,
+        keep: Duration,
+        actor: Actor<'_>,
+    ) -> Result<i32, RuntimeError> {
+        self.exchange(name, "ready", "switch", keep, actor).await
+    }
+
+    /// Lets the views show the generation again that was live before; the live one is kept for
+    /// `keep`.
+    ///
+    /// # Errors
+    /// `NotReady` if there is none, or if it is behind the live one; `InTheWay`, `Postgres`.
+    pub async fn roll_back(
+        &mut self,
+        name: &str,
+        keep: Duration,
+        actor: Actor<'_>,
+    ) -> Result<i32, RuntimeError> {
+        self.exchange(name, "retired", "roll back", keep, actor)
+            .await
+    }
+
+    async fn exchange(
+        &mut self,
+        name: &str,
+        state: &'static str,
+        action: &'static str,
+        keep: Duration,
+        actor: Actor<'_>,
+    ) -> Result<i32, RuntimeError> {
+        let projection = self.declared(name)?;
+        let not_ready = |reason: String| RuntimeError::NotReady {
+            projection: name.to_owned(),
+            reason,
+        };
+        let select = "SELECT generation, rule FROM annals.generation \
+                      WHERE projection = $1 AND state = $2 ORDER BY generation DESC LIMIT 1";
+        let found: Option<(i32, String)> = sqlx::query_as(select)
+            .bind(name)
+            .bind(state)
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(RuntimeError::postgres("find a generation"))?;
+        let Some((number, rule)) = found else {
+            return Err(not_ready(format!("there is no generation that is {state}")));
+        };
+        if rule != generation::rule_of(&*projection) {
+            return Err(not_ready(format!(
+                "generation {number} was made by the rule {rule}, which this program does not have"
+            )));
+        }
+        let generation = Generation::new(&projection, number);
+        if !switch::switch(&mut self.connection, &generation, keep).await? {
+            return Err(not_ready(format!(
+                "generation {number} is behind the live one; wait until it has caught up"
+            )));
+        }
+        let detail = format!("generation {number}");
+        note(&mut self.connection, name, action, actor, Some(&detail)).await?;
+        Ok(number)
+    }
+
+    /// Drops everything of a projection that this program does not have any more.
+    ///
+    /// # Errors
+    /// `Declared` if this program still has it; `InTheWay`, `Postgres`.
+    pub async fn drop_projection(
+        &mut self,
+        name: &str,
+        actor: Actor<'_>,
+    ) -> Result<usize, RuntimeError> {
+        if self.declared(name).is_ok() {
+            return Err(RuntimeError::Declared {
+                projection: name.to_owned(),
+            });
+        }
+        let failed = || RuntimeError::postgres("drop a projection");
+        let mut tx = self.connection.begin().await.map_err(failed())?;
+        generation::limit_lock_waits(&mut tx).await?;
+        let rows = "DELETE FROM annals.generation WHERE projection = $1 RETURNING tables, views";
+        let rows = sqlx::query(rows)
+            .bind(name)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed())?;
+        let mut statements = Vec::new();
+        for row in &rows {
+            let views: Vec<String> = row.try_get("views").map_err(failed())?;
+            let tables: Vec<String> = row.try_get("tables").map_err(failed())?;
+            let view = |view: &String| format!("DROP VIEW IF EXISTS {}", sql::qualified_view(view));
+            let table =
+                |table: &String| format!("DROP TABLE IF EXISTS {}", sql::qualified_table(table));
+            statements.extend(views.iter().map(view));
+            statements.extend(tables.iter().map(table));
+        }
+        for statement in statements {
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(&mut *tx)
+                .await
+                .map_err(failed())?;
+        }
+        for table in ["pause", "discarded"] {
+            let delete = format!("DELETE FROM annals.{table} WHERE projection = $1");
+            sqlx::query(AssertSqlSafe(delete))
+                .bind(name)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed())?;
+        }
+        if !rows.is_empty() {
+            note(&mut tx, name, "drop", actor, None).await?;
+        }
+        tx.commit().await.map_err(failed())?;
+        Ok(rows.len())
+    }
+
+    /// The parked streams of live read models, of one projection or of all, in the order of
+    /// projection, tenant and stream, after `after` and at most `limit` of them.
+    ///
+    /// # Errors
+    /// `Postgres`.
+    pub async fn parked(
+        &mut self,
+        projection: Option<&str>,
+        after: Option<(&str, &str, &str)>,
+        limit: i64,
+    ) -> Result<Vec<ParkedStream>, RuntimeError> {
+        let failed = || RuntimeError::postgres("list the parked streams");
+        let select = "SELECT p.*, (SELECT count(*) FROM annals.parked_commit AS c \
+                WHERE c.projection = p.projection AND c.generation = p.generation \
+                AND c.tenant = p.tenant AND c.stream = p.stream) AS commits \
+            FROM annals.parked AS p JOIN annals.generation AS g USING (projection, generation) \
+            WHERE g.state = 'live' AND ($1::text IS NULL OR p.projection = $1) \
+            AND ($2::text IS NULL OR (p.projection, p.tenant, p.stream) > ($2, $3, $4)) \
+            ORDER BY p.projection, p.tenant, p.stream LIMIT $5";
+        let rows = sqlx::query(select)
+            .bind(projection)
+            .bind(after.map(|after| after.0))
+            .bind(after.map(|after| after.1))
+            .bind(after.map(|after| after.2))
+            .bind(limit)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(failed())?;
+        let parked = |row: &sqlx::postgres::PgRow| -> Result<ParkedStream, sqlx::Error> {
+            Ok(ParkedStream {
+                projection: row.try_get("projection")?,
+                tenant: row.try_get("tenant")?,
+                stream: row.try_get("stream")?,
+                partition: row.try_get::<i32, _>("partition")?.cast_unsigned(),
+                position: row.try_get::<i64, _>("position")?.cast_unsigned(),
+                event_type: row.try_get("event_type")?,
+                commits: row.try_get("commits")?,
+                reason: row.try_get("reason")?,
+                parked_at: Timestamp::from_utc(row.try_get::<DateTime<Utc>, _>("parked_at")?)
+                    .map_err(|_| sqlx::Error::Decode("a moment of the years 1 to 9999".into()))?,
+                attempts: row.try_get("attempts")?,
+                wish: row.try_get("wish")?,
+            })
+        };
+        let parked = rows.iter().map(parked).collect::<Result<_, _>>();
+        parked.map_err(failed())
+    }
+
+    /// Asks the running projector to take a parked stream up again, or to discard its first parked
+    /// commit. Returns whether the stream is parked.
+    ///
+    /// # Errors
+    /// `Postgres`.
+    pub async fn wish(
+        &mut self,
+        projection: &str,
+        tenant: &str,
+        stream: &str,
+        wish: ParkedWish,
+        actor: Actor<'_>,
+    ) -> Result<bool, RuntimeError> {
+        let update = "UPDATE annals.parked AS p SET wish = $4, wished_by = $5, wished_why = $6 \
+            FROM annals.generation AS g WHERE g.projection = p.projection \
+            AND g.generation = p.generation AND g.state = 'live' AND p.projection = $1 \
+            AND p.tenant = $2 AND p.stream = $3";
+        let changed = sqlx::query(update)
+            .bind(projection)
+            .bind(tenant)
+            .bind(stream)
+            .bind(match wish {
+                ParkedWish::Retry => "retry",
+                ParkedWish::Discard => "discard",
+            })
+            .bind(actor.name)
+            .bind(actor.reason)
+            .execute(&mut self.connection)
+            .await
+            .map_err(RuntimeError::postgres("ask for a parked stream"))?;
+        Ok(changed.rows_affected() > 0)
+    }
+}

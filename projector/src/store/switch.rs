@@ -1,0 +1,196 @@
+//! Which generation the views show: the first one, and later switches.
+//!
+//! Invariant: at most one generation of a projection is live, and the views show it; rights and
+//! descriptions that users gave stay. Deliberately absent: when a switch may happen
+//! (`run::conduct`).
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use crate::declare::model::{Model, models_of};
+use crate::error::RuntimeError;
+use crate::store::generation::{
+    Generation, Live, drop_views, limit_lock_waits, live, lock_key, lock_making,
+};
+use crate::store::reader::show_to_reader;
+use crate::store::sql::{self, create_view};
+use crate::store::{checkpoint, describe, in_the_way, kept};
+
+/// SQLSTATE 55P03: a lock could not be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Makes the views show a generation, in place of `live` if there is one.
+pub(crate) async fn show(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    live: Option<&Live>,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("let the views show the new tables");
+    let (mut names, mut texts) = (Vec::new(), Vec::new());
+    for model in models_of(&*generation.projection) {
+        let view = sql::qualified_view(model.name);
+        let present = kept::descriptions(connection, &view).await?;
+        show_one(connection, generation, live, &model).await?;
+        let given = live.and_then(|live| live.comments_of(model.name));
+        for declared in describe::comments(&model) {
+            let comment = kept::description(&declared, &present, given.as_ref());
+            sqlx::raw_sql(AssertSqlSafe(comment.on_view(model.name)))
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
+            let column = declared.column.map(|column| format!(".{column}"));
+            names.push(format!("{}{}", model.name, column.unwrap_or_default()));
+            texts.push(declared.text);
+        }
+    }
+    let note = "UPDATE annals.generation SET comments = jsonb_object($3::text[], $4::text[]) \
+                WHERE projection = $1 AND generation = $2";
+    sqlx::query(note)
+        .bind(generation.projection.name())
+        .bind(generation.number)
+        .bind(names)
+        .bind(texts)
+        .execute(connection)
+        .await
+        .map_err(failed())?;
+    Ok(())
+}
+
+/// Makes one view show a generation. The view keeps its rights and, if its columns stay, what
+/// others built on it.
+async fn show_one(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    live: Option<&Live>,
+    model: &Model,
+) -> Result<(), RuntimeError> {
+    let failed = || RuntimeError::postgres("let the views show the new tables");
+    let view = sql::qualified_view(model.name);
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(&view)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed())?;
+    let create = create_view(model, &|table| generation.table_name(table));
+    let options = kept::options(connection, &view).await?;
+    // Replacing fails if the columns changed.
+    let mut attempt = connection.begin().await.map_err(failed())?;
+    let replaced = sqlx::raw_sql(AssertSqlSafe(create.clone()))
+        .execute(&mut *attempt)
+        .await;
+    let is_locked = |error: &sqlx::Error| {
+        let code = error.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+    };
+    match replaced {
+        Ok(_) => {
+            kept::set_options(&mut attempt, &view, &options).await?;
+            attempt.commit().await.map_err(failed())?;
+        }
+        Err(error) if is_locked(&error) => return Err(failed()(error)),
+        Err(_) => {
+            attempt.rollback().await.map_err(failed())?;
+            // The old view steps aside until the new one has its rights.
+            let aside = match live {
+                Some(live) => live.table_name(model.name),
+                None => generation.table_name(model.name),
+            };
+            let rename = format!("ALTER VIEW {view} RENAME TO {}", sql::identifier(&aside));
+            sqlx::raw_sql(AssertSqlSafe(format!("{rename};\n{create}")))
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
+            kept::hand_on(connection, &sql::qualified_view(&aside), &view).await?;
+            drop_views(connection, &[aside]).await?;
+        }
+    }
+    if !is_there {
+        show_to_reader(connection, model.name).await?;
+    }
+    Ok(())
+}
+
+/// Makes `building` the live generation, in one transaction; the live one is retired and kept for
+/// `keep`. Changes nothing and returns `false` if `building` is behind the live one.
+///
+/// Nobody waits long for the transaction: if somebody reads the views for long, it fails.
+///
+/// # Errors
+/// `Postgres` if a lock cannot be had within 300 ms; another try may succeed.
+pub(crate) async fn switch(
+    connection: &mut PgConnection,
+    building: &Generation,
+    keep: Duration,
+) -> Result<bool, RuntimeError> {
+    let failed = || RuntimeError::postgres("switch to the new tables");
+    let name = building.projection.name();
+    let mut tx = connection.begin().await.map_err(failed())?;
+    limit_lock_waits(&mut tx).await?;
+    lock_making(&mut tx).await?;
+    let live = live(&mut tx, name).await?;
+    if let Some(live) = &live {
+        // Again: somebody may have built on the live tables meanwhile.
+        in_the_way::require_nothing(&mut tx, live, building).await?;
+    }
+    // The views first: whoever reads them for long must not hold up those who write.
+    show(&mut tx, building, live.as_ref()).await?;
+    if let Some(live) = &live {
+        let models = models_of(&*building.projection);
+        let is_shown = |view: &&String| models.iter().any(|model| model.name == **view);
+        let gone = live.views.iter().filter(|view| !is_shown(view));
+        drop_views(&mut tx, &gone.cloned().collect::<Vec<_>>()).await?;
+        hand_on_tables(&mut tx, live, building).await?;
+        // From here on nobody writes the live tables.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(lock_key(name, live.number))
+            .execute(&mut *tx)
+            .await
+            .map_err(failed())?;
+        let reached = checkpoint::load(&mut tx, name, live.number).await?;
+        let own = checkpoint::load(&mut tx, name, building.number).await?;
+        if checkpoint::is_behind(&own, &reached) {
+            tx.rollback().await.map_err(failed())?;
+            return Ok(false);
+        }
+    }
+    let retire = "UPDATE annals.generation SET state = 'retired', epoch = epoch + 1, \
+                      keep_until = now() + make_interval(secs => $2) \
+                  WHERE projection = $1 AND state = 'live'";
+    sqlx::query(retire)
+        .bind(name)
+        .bind(keep.as_secs_f64())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    let update = "UPDATE annals.generation \
+                  SET state = 'live', epoch = epoch + 1, keep_until = NULL, has_ceiling = false \
+                  WHERE projection = $1 AND generation = $2 AND state <> 'live'";
+    let changed = sqlx::query(update)
+        .bind(name)
+        .bind(building.number)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed())?;
+    if changed.rows_affected() != 1 {
+        return Err(RuntimeError::Replaced);
+    }
+    tx.commit().await.map_err(failed())?;
+    Ok(true)
+}
+
+/// Gives the new tables the rights of the live ones.
+async fn hand_on_tables(
+    tx: &mut PgConnection,
+    live: &Live,
+    building: &Generation,
+) -> Result<(), RuntimeError> {
+    for table in building.projection.tables() {
+        let (old, new) = (live.table_name(table.name), building.table_name(table.name));
+        if live.tables.contains(&old) {
+            let (old, new) = (sql::qualified_table(&old), sql::qualified_table(&new));
+            kept::hand_on(tx, &old, &new).await?;
+        }
+    }
+    Ok(())
+}
