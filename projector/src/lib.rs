@@ -35,6 +35,9 @@ pub use run::list::{Place, PlaceState, list};
 pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, query_options};
 pub use run::reached::reached;
 pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild};
+pub use run::report::{
+    GenerationReport, Owner, PartitionReport, Paused, Report, ReportError, ReportState, report,
+};
 pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
 pub use store::compare::{Comparison, Difference, TableComparison};

@@ -11,6 +11,7 @@ pub(crate) mod projector;
 pub(crate) mod reached;
 pub(crate) mod rebuild;
 pub(crate) mod refused;
+pub(crate) mod report;
 pub(crate) mod retry;
 pub(crate) mod sampler;
 pub(crate) mod status;

@@ -19,7 +19,7 @@ use event_log::subscription::{Batch, Subscription, SubscriptionError};
 use kernel::explained;
 use position::Partition;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::{mpsc, watch};
 
 use crate::error::RuntimeError;
@@ -57,7 +57,7 @@ const PARKED_STREAMS_MAX: usize = 1_000;
 #[derive(Debug)]
 pub(crate) enum Told {
     /// A stop was stored: who runs what must be planned anew.
-    Stopped,
+    Stopped { generation: GenerationId },
     /// A generation cannot be written now, through no fault of the others.
     Trouble {
         generation: GenerationId,

@@ -218,14 +218,13 @@ async fn beat(
 impl Supervisor {
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Stopped => {}
             Told::Trouble { generation, reason } => {
                 let projection = &generation.projection;
                 tracing::warn!(projection, reason, "a read model cannot be written now");
                 self.shown.trouble(&generation, Some(reason));
                 self.apart.insert(generation, Instant::now());
             }
-            Told::Mended { generation } => {
+            Told::Stopped { generation } | Told::Mended { generation } => {
                 self.shown.trouble(&generation, None);
             }
         }

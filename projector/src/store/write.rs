@@ -178,12 +178,12 @@ fn is_repeated(error: &sqlx::Error) -> bool {
 
 /// What an error of a statement on the rows of one generation means.
 fn classify(error: sqlx::Error, index: usize, table: &Table) -> WriteError {
-    let code = error.as_database_error().and_then(|e| e.code());
-    let Some(code) = code else {
+    let said = error.as_database_error();
+    let Some((code, said)) = said.and_then(|said| Some((said.code()?, said.message()))) else {
         return RuntimeError::postgres("write rows")(error).into();
     };
     let is_of = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
-    let reason = |what: &str| format!("{what} {}: {error}", table.name);
+    let reason = |what: &str| format!("{what} {}: {said}", table.name);
     // Data exceptions (22: a sum out of range, text that cannot be stored), violated constraints
     // (23) and exceeded limits (54: a key too large for its index) return at every retry.
     if is_of(&["22", "23", "54"]) {

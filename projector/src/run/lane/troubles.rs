@@ -161,8 +161,8 @@ impl Lane {
                 "the projection stopped; the other projections go on"
             );
             measure::stopped(self.generations[index].projection.name());
+            self.tell(Told::Stopped { generation: id });
         }
-        self.tell(Told::Stopped);
         Ok(())
     }
 

@@ -170,14 +170,14 @@ async fn a_row_that_postgres_refuses_parks_its_own_stream_and_no_other() {
     let all = read_models();
     caught_up(&log.log, &url, &all).await;
     // One order's row is refused; the table of daily sums refuses every further row.
-    refuse(&url, "order_summary", "order_id NOT IN ('17', '23')").await;
+    refuse(&url, "order_summary", "order_id <> '17'").await;
     refuse(&url, "daily_sales", "false").await;
     fill(&log, later(shop_history(5, 40))).await;
     let projector = Projector::spawn(&log.log, &url, &all, 2).unwrap();
     until(
-        "two streams are parked and one projection has stopped",
+        "a stream is parked and one projection has stopped",
         async || {
-            parked(&url, &all).await.len() >= 2
+            parked(&url, &all).await.len() == 1
                 && projector
                     .stopped()
                     .iter()
@@ -193,16 +193,7 @@ async fn a_row_that_postgres_refuses_parks_its_own_stream_and_no_other() {
         others.all(|place| place.gap == Some(0))
     })
     .await;
-    let mut streams: Vec<String> = parked(&url, &all).await.into_iter().map(|p| p.0).collect();
-    streams.sort_unstable();
-    // Payments of these orders contribute to the same rows.
-    let is_of = |stream: &String| {
-        ["order-17", "order-23"].contains(&stream.as_str())
-            || stream.starts_with("payment-17-")
-            || stream.starts_with("payment-23-")
-    };
-    assert!(streams.iter().all(is_of), "{streams:?}");
-    assert!(streams.contains(&"order-17".to_owned()), "{streams:?}");
+    assert_eq!(parked(&url, &all).await[0].0, "order-17");
     let stops = projector.stopped();
     assert!(
         stops
