@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{log, projections, schema, send, stream, verify_cluster};
+use crate::command::{log, parked, projections, schema, send, stream, verify_cluster};
 use crate::settings::{Flags, LogFormat, OutputFormat, Role, Standby};
 
 pub(crate) const ABOUT: &str =
@@ -185,9 +185,12 @@ pub enum Command {
     /// Create, show, verify, copy or dump a log
     #[command(subcommand)]
     Log(log::LogCommand),
-    /// List, rebuild or resume projections (the read models)
+    /// List, rebuild, verify and control projections (the read models)
     #[command(subcommand)]
     Projections(projections::ProjectionsCommand),
+    /// List, retry or discard streams that a projection could not take up
+    #[command(subcommand)]
+    Parked(parked::ParkedCommand),
     /// Apply the migrations that the Postgres schema lacks
     #[command(after_help = MIGRATE_HELP)]
     Migrate,
@@ -371,6 +374,7 @@ impl Cli {
             Command::VerifyCluster(args) => args.add_to(&mut flags),
             Command::Log(_)
             | Command::Projections(_)
+            | Command::Parked(_)
             | Command::Migrate
             | Command::Schema(_)
             | Command::ExitCodes

@@ -16,7 +16,7 @@ use crate::settings::{LogFormat, Settings};
 use crate::{program, stderr};
 
 /// The project's own crates, which log more than the libraries.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "cluster_trial",
     "command_api",
     "door",
@@ -27,6 +27,7 @@ const OURS: [&str; 10] = [
     "kernel",
     "projector",
     "query_api",
+    "admin_api",
 ];
 
 mod json;

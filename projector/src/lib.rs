@@ -31,7 +31,6 @@ pub use models::general::with_general;
 pub use models::places::{CommitPlace, StreamPlaces};
 pub use models::rejections::Rejections;
 pub use models::stream_index::{STREAM_INDEX, StreamIndex};
-pub use run::list::{Place, PlaceState, list};
 pub use run::projector::{PROJECTOR_TASKS_MAX, Projector, query_options};
 pub use run::reached::reached;
 pub use run::rebuild::{OnReading, Purpose, Reading, Rebuilt, catch_up, rebuild};

@@ -4,7 +4,6 @@
 
 pub(crate) mod conduct;
 pub(crate) mod lane;
-pub(crate) mod list;
 pub(crate) mod measure;
 pub(crate) mod plan;
 pub(crate) mod projector;

@@ -8,7 +8,7 @@ use event_log::create::first_claim;
 use event_log::log::{EventLog, LogAddress, LogError};
 use event_log::record::Kind;
 use position::{Offset, Partition};
-use projector::{self, PlaceState, migration_status};
+use projector::{ReportState, migration_status};
 use serde::Serialize;
 
 use crate::Domain;
@@ -347,30 +347,36 @@ async fn postgres(
         return;
     }
     rows.ok("migrations", format!("all {} applied", migrations.len()));
-    match projector::list(log, url, &domain.projections).await {
-        Err(error) => rows.add("read models", Status::Fail, explained(&error), "try again"),
-        Ok(places) => {
-            let mut outdated: Vec<&str> = places
-                .iter()
-                .filter(|place| place.state == PlaceState::Outdated)
-                .map(|place| place.projection.as_str())
-                .collect();
-            outdated.dedup();
-            let gap: u64 = places.iter().filter_map(|place| place.gap).sum();
-            if outdated.is_empty() {
-                rows.ok(
-                    "read models",
-                    format!("{gap} records still to fold, over all read models"),
-                );
-            }
-            for name in outdated {
-                let found = format!("{name} was made by another version of this program");
-                let to_do = format!(
+    let reports = match projector::report(log, url, &domain.projections).await {
+        Ok(reports) => reports,
+        Err(error) => {
+            rows.add("read models", Status::Fail, explained(&error), "try again");
+            return;
+        }
+    };
+    let gap: u64 = reports.iter().filter_map(|report| report.gap).sum();
+    let mut is_well = true;
+    for report in &reports {
+        let name = &report.name;
+        let (found, to_do) = match report.state {
+            ReportState::Outdated => (
+                format!("{name} was made by another version of this program"),
+                format!(
                     "annals projections rebuild {name} --log {} --postgres {typed}{hint}",
                     settings.log
-                );
-                rows.add("read models", Status::Fail, found, to_do);
-            }
-        }
+                ),
+            ),
+            ReportState::Unknown => (
+                format!("this program does not have {name} any more"),
+                format!("annals projections drop {name} --postgres {typed}{hint}"),
+            ),
+            _ => continue,
+        };
+        is_well = false;
+        rows.add("read models", Status::Fail, found, to_do);
+    }
+    if is_well {
+        let found = format!("{gap} records still to fold, over all read models");
+        rows.ok("read models", found);
     }
 }

@@ -12,6 +12,7 @@ mod known;
 pub mod log;
 mod manual;
 mod migrate;
+pub mod parked;
 pub mod projections;
 pub mod raw;
 mod request;
@@ -64,6 +65,7 @@ pub async fn run(
         Command::State(args) => stream::state(&settings, &args).await,
         Command::Log(command) => log::run(&domain.registry, &settings, command).await,
         Command::Projections(command) => projections::run(domain, &settings, command).await,
+        Command::Parked(command) => parked::run(domain, &settings, command).await,
         Command::Migrate => migrate::run(&settings).await,
         Command::Check(_) => check::run(domain, &settings).await,
         Command::VerifyCluster(args) => verify_cluster::run(&settings, &args).await,

@@ -1,14 +1,14 @@
-//! `annals projections …`: shows how far the read models have come, and rebuilds them.
+//! `annals projections …`: shows how the read models are doing, rebuilds them, and controls them.
 //!
-//! Works directly on the log and Postgres, whether a server runs or not. Deliberately absent: how a
-//! rebuild is made (`projector`).
+//! Works directly on the log and Postgres, whether a server runs or not; running servers see what
+//! was asked for within a second. Deliberately absent: how anything is done (`projector`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use event_log::log::EventLog;
-use projector::{Actor, Operator, Place, Purpose, Reading, Rebuilt};
+use projector::{Actor, Comparison, Operator, Purpose, Reading, Rebuilt, Report};
 use serde::Serialize;
 
 use crate::Domain;
@@ -19,60 +19,80 @@ use crate::output;
 use crate::progress::Progress;
 use crate::settings::Settings;
 
-const LIST_HELP: &str = "\
-gap is the number of records in the log that the rows lack. lag is how long the oldest of them has
-been in the log, in seconds. The state outdated means that this program's rule differs from the
-rule that made the rows: rebuild the read model. The state stopped means that the read model met a
-record or a row that it cannot take up; the column stopped gives the reason.
-
-Example:
-  annals projections list --log kafka://localhost:9092/orders --postgres postgresql://…";
-
-const REBUILD_HELP: &str = "\
-A rebuild folds the whole log into new tables beside the live ones, then replaces the live tables
-in one transaction. Readers see the old rows until then. A running projector goes on with the new
-tables. Rights and descriptions that you gave to the views stay. If something of yours depends on
-what must be dropped, the command names it beforehand and changes nothing.
-
-Examples:
-  annals projections rebuild order_summary --postgres postgresql://…
-  annals projections rebuild --all";
-
-const RESUME_HELP: &str = "\
-A read model stops at a record or a row that it cannot take up. Remove the cause, then resume the
-read model: a running projector tries again within seconds, without a restart, from the same place.
-
-Example:
-  annals projections resume payment_mix --postgres postgresql://…";
-
-/// For how long the old tables are kept after a switch.
-const KEEP: Duration = Duration::ZERO;
+mod help;
 
 /// What can be done with read models.
 #[derive(Debug, Subcommand)]
 pub enum ProjectionsCommand {
-    /// Show how far each read model has read the log
-    #[command(after_help = LIST_HELP)]
+    /// Show how each read model is doing
+    #[command(after_help = help::LIST_HELP)]
     List(ListArgs),
     /// Rebuild read models from the start of the log
-    #[command(after_help = REBUILD_HELP)]
-    Rebuild(SomeArgs),
-    /// Let stopped read models try again from the place where they stopped
-    #[command(after_help = RESUME_HELP)]
+    #[command(after_help = help::REBUILD_HELP)]
+    Rebuild(RebuildArgs),
+    /// Compare read models with the log
+    #[command(after_help = help::VERIFY_HELP)]
+    Verify(SomeArgs),
+    /// Let read models stand still
+    #[command(after_help = help::PAUSE_HELP)]
+    Pause(SomeArgs),
+    /// Let stopped and paused read models go on
+    #[command(after_help = help::RESUME_HELP)]
     Resume(SomeArgs),
+    /// Let the views show what a rebuild has made
+    #[command(after_help = help::SWITCH_HELP)]
+    Switch(SwitchArgs),
+    /// Let the views show again what they showed before
+    #[command(after_help = help::ROLLBACK_HELP)]
+    Rollback(SwitchArgs),
+    /// Drop what a rebuild is making
+    #[command(after_help = help::CANCEL_HELP)]
+    Cancel(SomeArgs),
+    /// Drop a read model that this program does not have any more
+    #[command(after_help = help::DROP_HELP)]
+    Drop(OneArgs),
 }
 
 /// Arguments of `projections list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Show one row for each partition
+    /// Show one row for each generation and partition
     #[arg(long)]
     partitions: bool,
 }
 
-/// Arguments of `projections rebuild` and `projections resume`.
+/// Who asks, and why.
+#[derive(Debug, Args)]
+pub struct ActorArgs {
+    /// Why; it is kept with the record of what was done
+    #[arg(long, value_name = "TEXT", default_value = "not given")]
+    reason: String,
+    /// Who; by default the user of this machine
+    #[arg(long = "by", value_name = "NAME")]
+    by: Option<String>,
+}
+
+impl ActorArgs {
+    /// The name and the reason.
+    pub(super) fn said(self) -> (String, String) {
+        let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        let by = self.by.or_else(|| user().ok());
+        (by.unwrap_or_else(|| "unknown".to_owned()), self.reason)
+    }
+}
+
+/// Arguments that name read models.
 #[derive(Debug, Args)]
 pub struct SomeArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+/// The named read models, or all.
+#[derive(Debug, Args)]
+pub struct NamedArgs {
     /// Names of the read models
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
@@ -81,7 +101,48 @@ pub struct SomeArgs {
     all: bool,
 }
 
-impl SomeArgs {
+/// Arguments of `projections rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// Leave the new tables beside the live ones
+    #[arg(long)]
+    no_switch: bool,
+    /// For how long the old tables are kept, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        conflicts_with = "no_switch"
+    )]
+    keep: u64,
+}
+
+/// Arguments of `projections switch` and `projections rollback`.
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    /// Name of the read model
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// For how long the tables are kept that are live now, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    keep: u64,
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+/// Arguments that name one read model.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// Name of the read model
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+impl NamedArgs {
     fn names(self, domain: &Domain) -> Vec<String> {
         if !self.all {
             return self.names;
@@ -96,31 +157,34 @@ pub(super) async fn run(
     settings: &Settings,
     command: ProjectionsCommand,
 ) -> Result<Exit, Failure> {
+    use ProjectionsCommand as C;
     let postgres = Postgres::open(settings).await?;
     let outcome = match command {
-        ProjectionsCommand::List(args) => list(domain, settings, &postgres, &args).await,
-        ProjectionsCommand::Rebuild(args) => rebuild(domain, settings, &postgres, args).await,
-        ProjectionsCommand::Resume(args) => resume(domain, settings, &postgres, args).await,
+        C::List(args) => list(domain, settings, &postgres, &args).await,
+        C::Rebuild(args) => rebuild(domain, settings, &postgres, args).await,
+        C::Verify(args) => verify(domain, settings, &postgres, args).await,
+        command => control(domain, settings, &postgres, command).await,
     };
     postgres.close().await;
-    outcome.map(|()| Exit::Done)
+    outcome
 }
 
 /// A generation of a projection, summed over all partitions.
 #[derive(Serialize)]
 struct Row {
     projection: String,
-    version: i32,
-    generation: i32,
-    state: &'static str,
+    version: Option<i32>,
+    generation: Option<i32>,
+    state: String,
     position: u64,
     gap: Option<u64>,
     lag_seconds: Option<f64>,
-    last_recorded_at: Option<String>,
-    stopped: Option<String>,
+    parked: i64,
+    processes: usize,
+    error: Option<String>,
 }
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "projection",
     "version",
     "generation",
@@ -128,10 +192,29 @@ const COLUMNS: [&str; 9] = [
     "position",
     "gap",
     "lag_seconds",
-    "last_recorded_at",
-    "stopped",
+    "parked",
+    "processes",
+    "error",
 ];
-const PLACE_COLUMNS: [&str; 11] = [
+
+/// A generation of a projection in one partition.
+#[derive(Serialize)]
+struct PlaceRow {
+    projection: String,
+    version: i32,
+    generation: i32,
+    state: String,
+    partition: u32,
+    position: u64,
+    offset: Option<u64>,
+    head: Option<u64>,
+    gap: Option<u64>,
+    lag_seconds: Option<f64>,
+    process: Option<String>,
+    stopped: Option<String>,
+}
+
+const PLACE_COLUMNS: [&str; 12] = [
     "projection",
     "version",
     "generation",
@@ -139,9 +222,10 @@ const PLACE_COLUMNS: [&str; 11] = [
     "partition",
     "position",
     "offset",
+    "head",
     "gap",
     "lag_seconds",
-    "last_recorded_at",
+    "process",
     "stopped",
 ];
 
@@ -150,7 +234,7 @@ async fn list(
     settings: &Settings,
     postgres: &Postgres,
     args: &ListArgs,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     require(postgres).await?;
     let log = match open_log(settings).await {
         Ok(log) => Some(log),
@@ -160,43 +244,84 @@ async fn list(
         }
     };
     let log = log.as_ref().map(|log| &**log as &dyn EventLog);
-    let places = projector::list(log, postgres.url(), &domain.projections).await?;
-    if places.is_empty() {
+    let reports = projector::report(log, postgres.url(), &domain.projections).await?;
+    if reports.iter().all(|report| report.generations.is_empty()) {
         talk!("no projector has written to this database yet");
     }
     if args.partitions {
-        output::rows(settings.output, &PLACE_COLUMNS, &places)
+        let rows: Vec<PlaceRow> = reports.iter().flat_map(places).collect();
+        output::rows(settings.output, &PLACE_COLUMNS, &rows)?;
     } else {
-        output::rows(settings.output, &COLUMNS, &summed(&places))
+        let rows: Vec<Row> = reports.iter().flat_map(summed).collect();
+        output::rows(settings.output, &COLUMNS, &rows)?;
     }
+    Ok(Exit::Done)
 }
 
-fn summed(places: &[Place]) -> Vec<Row> {
-    let same =
-        |a: &Place, b: &Place| (&a.projection, a.generation) == (&b.projection, b.generation);
-    let sum = |building: &[Place]| {
-        let first = building.first()?;
-        let gaps: Option<Vec<u64>> = building.iter().map(|place| place.gap).collect();
-        let lags = building.iter().filter_map(|place| place.lag_seconds);
-        let last = building
-            .iter()
-            .filter_map(|place| place.last_recorded_at)
-            .max();
-        // The first stopped partition gives the state of the whole row.
-        let stopped = building.iter().find(|place| place.stopped.is_some());
-        Some(Row {
-            projection: first.projection.clone(),
-            version: first.version,
-            generation: first.generation,
-            state: stopped.unwrap_or(first).state.as_str(),
-            position: building.iter().map(|place| place.position.0).sum(),
-            gap: gaps.map(|gaps| gaps.iter().sum()),
+fn places(report: &Report) -> Vec<PlaceRow> {
+    let mut rows = Vec::new();
+    for generation in &report.generations {
+        rows.extend(generation.partitions.iter().map(|place| PlaceRow {
+            projection: report.name.clone(),
+            version: generation.version,
+            generation: generation.number,
+            state: generation.state.clone(),
+            partition: place.partition.0,
+            position: place.position.0,
+            offset: place.offset.map(|offset| offset.0),
+            head: place.head.map(|head| head.0),
+            gap: place.gap,
+            lag_seconds: place.lag_seconds,
+            process: place.owner.as_ref().map(|owner| owner.name.clone()),
+            stopped: place.stopped.clone(),
+        }));
+    }
+    rows
+}
+
+/// One row for each generation; one for a projection that has none.
+fn summed(report: &Report) -> Vec<Row> {
+    let error = report.error.as_ref();
+    let error = error.map(|error| format!("{}; {}", error.reason, error.remedy));
+    if report.generations.is_empty() {
+        return vec![Row {
+            projection: report.name.clone(),
+            version: None,
+            generation: None,
+            state: report.state.as_str().to_owned(),
+            position: 0,
+            gap: None,
+            lag_seconds: None,
+            parked: 0,
+            processes: 0,
+            error,
+        }];
+    }
+    let row = |generation: &projector::GenerationReport| {
+        let places = &generation.partitions;
+        let is_live = generation.state == "live";
+        let lags = places.iter().filter_map(|place| place.lag_seconds);
+        let owners = places.iter().filter_map(|place| place.owner.as_ref());
+        let mut owners: Vec<&str> = owners.map(|owner| owner.member.as_str()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        Row {
+            projection: report.name.clone(),
+            version: Some(generation.version),
+            generation: Some(generation.number),
+            state: match is_live {
+                true => report.state.as_str().to_owned(),
+                false => generation.state.clone(),
+            },
+            position: places.iter().map(|place| place.position.0).sum(),
+            gap: places.iter().map(|place| place.gap).sum(),
             lag_seconds: lags.max_by(f64::total_cmp),
-            last_recorded_at: last.map(|at| at.to_string()),
-            stopped: stopped.and_then(|place| place.stopped.clone()),
-        })
+            parked: if is_live { report.parked_streams } else { 0 },
+            processes: owners.len(),
+            error: error.clone().filter(|_| is_live),
+        }
     };
-    places.chunk_by(same).filter_map(sum).collect()
+    report.generations.iter().map(row).collect()
 }
 
 #[derive(Serialize)]
@@ -205,58 +330,202 @@ struct RebuiltRow {
     version: u32,
     generation: i32,
     records_read: u64,
+    differences: Option<usize>,
 }
 
 async fn rebuild(
     domain: &Domain,
     settings: &Settings,
     postgres: &Postgres,
-    args: SomeArgs,
-) -> Result<(), Failure> {
+    args: RebuildArgs,
+) -> Result<Exit, Failure> {
     require(postgres).await?;
     let log = open_claimed(settings).await?;
     postgres.require_log(&*log).await?;
+    let purpose = match args.no_switch {
+        true => Purpose::Wait,
+        false => Purpose::Switch {
+            keep: Duration::from_secs(args.keep),
+        },
+    };
     let mut rows = Vec::new();
-    for name in args.names(domain) {
-        let rebuilt = rebuild_one(domain, &log, postgres, &name).await?;
+    for name in args.named.names(domain) {
+        let rebuilt = rebuild_one(domain, &log, postgres, &name, purpose).await?;
+        if let Some(comparison) = &rebuilt.comparison {
+            for line in differences(comparison) {
+                talk!("{name}: {line}");
+            }
+        }
+        let found = rebuilt.comparison.as_ref();
         rows.push(RebuiltRow {
             projection: name,
             version: rebuilt.version,
             generation: rebuilt.generation,
             records_read: rebuilt.records_read,
+            differences: found.map(|found| differences(found).len()),
         });
     }
-    let columns = ["projection", "version", "generation", "records_read"];
-    output::rows(settings.output, &columns, &rows)
+    let columns = [
+        "projection",
+        "version",
+        "generation",
+        "records_read",
+        "differences",
+    ];
+    output::rows(settings.output, &columns, &rows)?;
+    Ok(Exit::Done)
+}
+
+/// What differs between the live tables and those that were made from the log.
+fn differences(comparison: &Comparison) -> Vec<String> {
+    let mut lines = Vec::new();
+    for table in comparison.tables.iter().filter(|table| !table.equal) {
+        let name = &table.table;
+        if table.rows != table.rows_live {
+            lines.push(format!(
+                "{name} has {} rows, and {} by the log",
+                table.rows_live, table.rows
+            ));
+        }
+        for difference in &table.differences {
+            let (key, shown) = (&difference.key, |value: &Option<String>| {
+                value.clone().unwrap_or_else(|| "nothing".to_owned())
+            });
+            let column = difference.column.as_deref().unwrap_or("the row");
+            lines.push(format!(
+                "{name} {key}: {column} is {}, and {} by the log",
+                shown(&difference.live),
+                shown(&difference.new)
+            ));
+        }
+        if lines.is_empty() {
+            lines.push(format!("{name} differs"));
+        }
+    }
+    lines
 }
 
 #[derive(Serialize)]
-struct ResumedRow {
+struct VerifiedRow {
     projection: String,
-    partitions: u64,
+    equal: Option<bool>,
+    rows: i64,
+    differences: Vec<String>,
 }
 
-async fn resume(
+async fn verify(
     domain: &Domain,
     settings: &Settings,
     postgres: &Postgres,
     args: SomeArgs,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     require(postgres).await?;
-    let mut rows = Vec::new();
-    for name in args.names(domain) {
-        let mut operator = Operator::connect(postgres.url(), &domain.projections).await?;
-        let actor = Actor {
-            name: "cli",
-            reason: "asked on the command line",
-        };
-        let partitions = operator.resume(&name, actor).await?;
-        rows.push(ResumedRow {
+    let log = open_claimed(settings).await?;
+    postgres.require_log(&*log).await?;
+    let (mut rows, mut is_equal) = (Vec::new(), true);
+    for name in args.named.names(domain) {
+        let verified = rebuild_one(domain, &log, postgres, &name, Purpose::Verify).await?;
+        let found = verified.comparison;
+        if found.is_none() {
+            talk!(
+                "{name} could not be compared: there is no live read model, or it is behind what \
+                 was built and does not move"
+            );
+        }
+        is_equal &= found.as_ref().is_some_and(|found| found.equal);
+        let tables = found.iter().flat_map(|found| &found.tables);
+        rows.push(VerifiedRow {
             projection: name,
-            partitions,
+            equal: found.as_ref().map(|found| found.equal),
+            rows: tables.map(|table| table.rows_live).sum(),
+            differences: found.as_ref().map(differences).unwrap_or_default(),
         });
     }
-    output::rows(settings.output, &["projection", "partitions"], &rows)
+    let columns = ["projection", "equal", "rows", "differences"];
+    output::rows(settings.output, &columns, &rows)?;
+    Ok(if is_equal { Exit::Done } else { Exit::Failed })
+}
+
+#[derive(Serialize)]
+struct ControlledRow {
+    projection: String,
+    done: String,
+}
+
+async fn control(
+    domain: &Domain,
+    settings: &Settings,
+    postgres: &Postgres,
+    command: ProjectionsCommand,
+) -> Result<Exit, Failure> {
+    use ProjectionsCommand as C;
+    require(postgres).await?;
+    let mut operator = Operator::connect(postgres.url(), &domain.projections).await?;
+    let mut rows = Vec::new();
+    match command {
+        C::Pause(args) => {
+            let (by, why) = args.actor.said();
+            for name in args.named.names(domain) {
+                operator.pause(&name, actor(&by, &why)).await?;
+                rows.push(done(name, "paused"));
+            }
+        }
+        C::Resume(args) => {
+            let (by, why) = args.actor.said();
+            for name in args.named.names(domain) {
+                let partitions = operator.resume(&name, actor(&by, &why)).await?;
+                let what = match partitions {
+                    0 => "goes on".to_owned(),
+                    count => format!("tries again in {count} partitions"),
+                };
+                rows.push(done(name, what));
+            }
+        }
+        C::Cancel(args) => {
+            let (by, why) = args.actor.said();
+            for name in args.named.names(domain) {
+                let dropped = operator.cancel(&name, actor(&by, &why)).await?;
+                rows.push(done(name, format!("{dropped} generations dropped")));
+            }
+        }
+        C::Switch(args) => {
+            let (by, why) = args.actor.said();
+            let keep = Duration::from_secs(args.keep);
+            let number = operator.switch(&args.name, keep, actor(&by, &why)).await?;
+            rows.push(done(args.name, format!("generation {number} is live")));
+        }
+        C::Rollback(args) => {
+            let (by, why) = args.actor.said();
+            let keep = Duration::from_secs(args.keep);
+            let number = operator.roll_back(&args.name, keep, actor(&by, &why));
+            let number = number.await?;
+            rows.push(done(args.name, format!("generation {number} is live")));
+        }
+        C::Drop(args) => {
+            let (by, why) = args.actor.said();
+            let dropped = operator.drop_projection(&args.name, actor(&by, &why));
+            if dropped.await? == 0 {
+                let said = format!("this database has no read model {:?}", args.name);
+                return Err(Failure::new(Exit::NotFound, said));
+            }
+            rows.push(done(args.name, "dropped"));
+        }
+        C::List(_) | C::Rebuild(_) | C::Verify(_) => unreachable!("these are no controls"),
+    }
+    output::rows(settings.output, &["projection", "done"], &rows)?;
+    Ok(Exit::Done)
+}
+
+fn done(projection: String, what: impl Into<String>) -> ControlledRow {
+    ControlledRow {
+        projection,
+        done: what.into(),
+    }
+}
+
+/// Who asks on the command line.
+pub(super) fn actor<'a>(name: &'a str, reason: &'a str) -> Actor<'a> {
+    Actor { name, reason }
 }
 
 async fn rebuild_one(
@@ -264,8 +533,13 @@ async fn rebuild_one(
     log: &Arc<dyn EventLog>,
     postgres: &Postgres,
     name: &str,
+    purpose: Purpose,
 ) -> Result<Rebuilt, Failure> {
-    let progress = Progress::start(&format!("rebuilding {name}"));
+    let what = match purpose {
+        Purpose::Switch { .. } | Purpose::Wait => "rebuilding",
+        Purpose::Verify => "verifying",
+    };
+    let progress = Progress::start(&format!("{what} {name}"));
     let shown = Arc::new(Mutex::new(progress));
     let told = Arc::clone(&shown);
     let on_reading = Box::new(move |reading: Reading| {
@@ -273,22 +547,14 @@ async fn rebuild_one(
         progress.set(reading.records_read, reading.records);
     });
     let all = &domain.projections;
-    let rebuilt = projector::rebuild(
-        log,
-        postgres.url(),
-        all,
-        name,
-        Purpose::Switch { keep: KEEP },
-        on_reading,
-    )
-    .await?;
+    let rebuilt = projector::rebuild(log, postgres.url(), all, name, purpose, on_reading).await?;
     let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
     progress.finish(&format!("{} records read", rebuilt.records_read));
     Ok(rebuilt)
 }
 
 /// Refuses a Postgres that does not answer or is not migrated.
-async fn require(postgres: &Postgres) -> Result<(), Failure> {
+pub(super) async fn require(postgres: &Postgres) -> Result<(), Failure> {
     let migrations = postgres.migrations().await?;
     if migrations.iter().all(|migration| migration.applied) {
         Ok(())

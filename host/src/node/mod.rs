@@ -19,6 +19,7 @@ mod traces;
 #[path = "no_traces.rs"]
 mod traces;
 
+use admin_api::Controls;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,8 @@ type SharedProjector = Arc<Mutex<Option<Projector>>>;
 
 /// A running process.
 pub struct Node {
+    /// Whether operators may change anything over HTTP.
+    controls: Controls,
     url: String,
     log: Arc<dyn EventLog>,
     watch: Arc<LogWatch>,
@@ -167,9 +170,15 @@ impl Node {
             }
             false => (None, None),
         };
+        // Until there is access control, only this machine may change anything.
+        let controls = match bound.address().ip().is_loopback() {
+            true => Controls::Served,
+            false => Controls::Off,
+        };
         let parts = routes::Parts {
             domain,
             roles,
+            controls,
             log: &log,
             watch: &watch,
             engine: engine.as_ref(),
@@ -179,6 +188,7 @@ impl Node {
         let http = bound.serve(routes::assemble(&parts)?, settings.drain_timeout);
         let node = Self {
             url,
+            controls,
             log,
             watch,
             engine,
@@ -221,6 +231,7 @@ impl Node {
         let parts = routes::Parts {
             domain,
             roles,
+            controls: self.controls,
             log: &self.log,
             watch: &self.watch,
             engine: self.engine.as_ref(),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin_api::{AdminDoor, Controls};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -38,6 +39,8 @@ pub(super) struct Parts<'a> {
     pub(super) engine: Option<&'a Engine>,
     /// Serves other nodes; absent if the log can have only one node.
     pub(super) peers: Option<&'a Server>,
+    /// Whether operators may change anything over HTTP.
+    pub(super) controls: Controls,
     /// Absent until Postgres is available.
     pub(super) reading: Option<Reading<'a>>,
 }
@@ -74,6 +77,13 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         routes = routes.merge(query_api::router(door.clone()));
         query = Some(door);
     }
+    if parts.roles.reads()
+        && let Some(reading) = &parts.reading
+    {
+        let (url, projections) = (reading.postgres_url, &parts.domain.projections);
+        let admin = AdminDoor::new(parts.log, url, projections, parts.controls);
+        routes = routes.merge(admin_api::router(admin));
+    }
     let document = document(parts.domain, parts.roles);
     routes = routes
         .merge(health::router(health_of(parts, query)?))
@@ -95,9 +105,15 @@ fn links(roles: Roles) -> Vec<Link> {
     };
     let topology = link("/v1/topology", "Which node owns which partition");
     let models = link("/v1/read", "The read models and their columns");
+    let projections = link("/v1/projections", "How the read models are doing");
     let of_commands = roles.command_api.then_some(topology);
     let of_queries = roles.query_api.then_some(models);
-    of_commands.into_iter().chain(of_queries).collect()
+    let of_operators = roles.reads().then_some(projections);
+    of_commands
+        .into_iter()
+        .chain(of_queries)
+        .chain(of_operators)
+        .collect()
 }
 
 /// The OpenAPI document of a process with these roles.
@@ -111,6 +127,9 @@ pub fn document(domain: &Domain, roles: Roles) -> Value {
     if roles.query_api {
         let fragment = query_api::fragment(&domain.projections, &domain.registry, &mut schemas);
         fragments.push(fragment);
+    }
+    if roles.reads() {
+        fragments.push(admin_api::fragment());
     }
     openapi::document(&program::shown(), fragments, schemas)
 }

@@ -524,8 +524,13 @@ fn judge(report: &mut Report, declared: Option<&Arc<dyn Projection>>, live_rule:
     };
     let lacks = |place: &&PartitionReport| place.gap.is_some_and(|gap| gap > 0);
     let is_idle = |place: &PartitionReport| {
-        let waits = place.lag_seconds.is_some_and(|lag| lag >= STUCK_FROM_SECONDS);
-        waits && place.idle_seconds.is_none_or(|idle| idle >= STUCK_FROM_SECONDS)
+        let waits = place
+            .lag_seconds
+            .is_some_and(|lag| lag >= STUCK_FROM_SECONDS);
+        waits
+            && place
+                .idle_seconds
+                .is_none_or(|idle| idle >= STUCK_FROM_SECONDS)
     };
     let is_stuck = places.iter().filter(lacks).any(is_idle);
     let is_behind = report
@@ -561,8 +566,7 @@ fn judge(report: &mut Report, declared: Option<&Arc<dyn Projection>>, live_rule:
                 true => "see the log of the process that holds it, and what holds locks in \
                          Postgres (pg_locks)"
                     .to_owned(),
-                false => "start a process with the role projector: annals serve --role projector"
-                    .to_owned(),
+                false => "start a process with the role projector".to_owned(),
             },
         });
     }

@@ -299,10 +299,7 @@ async fn read(connection: &mut PgConnection) -> Result<Answered, RuntimeError> {
         };
         read().map_err(failed())?;
     }
-    let mut stopped: BTreeMap<String, usize> = BTreeMap::new();
-    for stop in stops::live(connection).await? {
-        *stopped.entry(stop.projection).or_default() += 1;
-    }
+    let stopped = stops::counts(connection).await?;
     Ok(Answered { places, stopped })
 }
 

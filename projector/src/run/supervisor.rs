@@ -22,6 +22,7 @@ use crate::declare::projection::Projection;
 use crate::error::RuntimeError;
 use crate::run::conduct;
 use crate::run::lane::{Lane, Told};
+use crate::run::measure;
 use crate::run::plan::{self, LaneSpec};
 use crate::run::status::{Shown, StatusBoard, TaskState};
 use crate::store::generation::{self, Generation};
@@ -87,6 +88,8 @@ struct Supervisor {
     apart: BTreeMap<GenerationId, Instant>,
     /// The tasks that conduct buildings which nobody else conducts.
     conductors: BTreeMap<GenerationId, JoinHandle<()>>,
+    /// Why this process does not write live generations that another rule made, by rule.
+    outdated: BTreeMap<String, String>,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
     shown: Shown,
@@ -156,6 +159,7 @@ async fn session(
         lanes: BTreeMap::new(),
         apart: BTreeMap::new(),
         conductors: BTreeMap::new(),
+        outdated: BTreeMap::new(),
         tell,
         told,
         shown: shown.clone(),
@@ -291,25 +295,36 @@ impl Supervisor {
 
     /// What is to be done about live read models that another rule made.
     async fn outdated(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         look: &Look,
     ) -> Result<Vec<String>, RuntimeError> {
         let mut problems = Vec::new();
         for (id, seen) in &look.generations {
-            let own = self
-                .job
-                .projections
-                .iter()
-                .find(|p| p.name() == id.projection);
-            let Some(own) = own.filter(|_| seen.state == GenerationState::Live) else {
+            let own = self.job.projections.iter();
+            let own = own.filter(|_| seen.state == GenerationState::Live);
+            let Some(own) = own.clone().find(|p| p.name() == id.projection) else {
                 continue;
             };
-            if !self.own.rules.contains(&seen.rule)
-                && let Some(live) = generation::live(connection, &id.projection).await?
-                && let Some(difference) = live.differs(&**own)
-            {
-                problems.push(format!("{}: {difference}", id.projection));
+            if self.own.rules.contains(&seen.rule) {
+                continue;
+            }
+            if let Some(known) = self.outdated.get(&seen.rule) {
+                problems.push(known.clone());
+                continue;
+            }
+            let live = generation::live(connection, &id.projection).await?;
+            if let Some(reason) = live.and_then(|live| live.differs(&**own)) {
+                let projection = own.name();
+                tracing::error!(
+                    projection,
+                    reason,
+                    "the projection stopped; the other projections go on"
+                );
+                measure::stopped(projection);
+                let problem = format!("{projection}: {reason}");
+                self.outdated.insert(seen.rule.clone(), problem.clone());
+                problems.push(problem);
             }
         }
         Ok(problems)

@@ -5,7 +5,7 @@
 //! projector starts, which then tries again. Deliberately absent: what a task does about a stop
 //! (`task`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use position::{Offset, Partition};
 use sqlx::{PgConnection, Row as _};
@@ -49,16 +49,32 @@ pub(crate) async fn record(
     Ok(())
 }
 
-/// Every stop of a live read model.
-pub(crate) async fn live(connection: &mut PgConnection) -> Result<Vec<Stopped>, RuntimeError> {
-    let mut stops = all(&mut *connection).await?;
-    let select = "SELECT projection, generation FROM annals.generation WHERE state = 'live'";
-    let live: Vec<(String, i32)> = sqlx::query_as(select)
+/// In how many partitions each live read model goes no further: those in which it stopped, or all
+/// of them if the processes that run have another version of its rule.
+pub(crate) async fn counts(
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<String, usize>, RuntimeError> {
+    let select = "SELECT g.projection, count(*) FROM annals.generation AS g \
+        JOIN annals.checkpoint AS c USING (projection, generation) \
+        LEFT JOIN annals.stop AS s USING (projection, generation, partition) \
+        WHERE g.state = 'live' AND (s.projection IS NOT NULL OR (\
+            EXISTS (SELECT FROM annals.member AS m, unnest(m.rules) AS rule \
+                WHERE starts_with(rule, g.projection || ' v')) \
+            AND NOT EXISTS (SELECT FROM annals.member AS m WHERE g.rule = ANY(m.rules)))) \
+        GROUP BY 1 UNION ALL \
+        SELECT s.projection, count(*) FROM annals.stop AS s \
+        JOIN annals.generation AS g USING (projection, generation) \
+        LEFT JOIN annals.checkpoint AS c USING (projection, generation, partition) \
+        WHERE g.state = 'live' AND c.projection IS NULL GROUP BY 1";
+    let rows: Vec<(String, i64)> = sqlx::query_as(select)
         .fetch_all(connection)
         .await
-        .map_err(RuntimeError::postgres("read which projections are live"))?;
-    stops.retain(|stop| live.contains(&(stop.projection.clone(), stop.generation)));
-    Ok(stops)
+        .map_err(RuntimeError::postgres("read which projections are stopped"))?;
+    let mut counts = BTreeMap::new();
+    for (projection, count) in rows {
+        *counts.entry(projection).or_default() += usize::try_from(count).unwrap_or_default();
+    }
+    Ok(counts)
 }
 
 /// Every stop.

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use domain::{Customer, Order, Payment};
 use engine::{Engine, EngineOptions};
+use event_log::log::EventLog;
 use futures::StreamExt;
 use kernel::registry::Registry;
-use projector::{Projection, Projector, Purpose};
+use position::Partition;
+use projector::{Projection, Projector, Purpose, RuntimeError};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -23,6 +25,49 @@ const READY_WAIT: Duration = Duration::from_secs(30);
 pub const NOW: Purpose = Purpose::Switch {
     keep: Duration::ZERO,
 };
+
+/// How far a projection has come in a partition.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The projection.
+    pub projection: String,
+    /// The state of its generation; that of the projection if it is live.
+    pub state: String,
+    /// The partition.
+    pub partition: Partition,
+    /// How many records it lacks.
+    pub gap: Option<u64>,
+    /// Why it stopped there.
+    pub stopped: Option<String>,
+}
+
+/// How far every generation has come in each partition of a log.
+///
+/// # Errors
+/// Those of [`projector::report`].
+pub async fn places(
+    log: &dyn EventLog,
+    url: &str,
+    projections: &[Arc<dyn Projection>],
+) -> Result<Vec<Place>, RuntimeError> {
+    let mut places = Vec::new();
+    for report in projector::report(Some(log), url, projections).await? {
+        for generation in report.generations {
+            let state = match generation.state.as_str() {
+                "live" => report.state.as_str().to_owned(),
+                state => state.to_owned(),
+            };
+            places.extend(generation.partitions.into_iter().map(|place| Place {
+                projection: report.name.clone(),
+                state: state.clone(),
+                partition: place.partition,
+                gap: place.gap,
+                stopped: place.stopped,
+            }));
+        }
+    }
+    Ok(places)
+}
 
 /// All roles in this process.
 pub struct Stack {

@@ -66,6 +66,10 @@ const FOLLOWED: [(&str, &str); 13] = [
         "annals projections rebuild {name} --log {} --postgres {typed}{hint}",
         "a_read_model_of_another_version_is_rebuilt_as_advised",
     ),
+    (
+        "annals projections drop {name} --postgres {typed}{hint}",
+        "a_read_model_that_the_program_lost_is_dropped_as_advised",
+    ),
 ];
 
 /// Advised commands that no test has to follow: they start something that goes on, or repeat what

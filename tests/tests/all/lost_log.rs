@@ -21,7 +21,7 @@ use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use serde_json::json;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::{NOW, read_models};
+use tests::harness::stack::{NOW, places, read_models};
 
 use crate::event_log_contract::reading::cut_head;
 use crate::projections::{caught_up, database, execute, scalar, until};
@@ -320,7 +320,7 @@ async fn a_database_shows_and_takes_the_read_models_of_one_log_only() {
     let all = read_models();
     let refused = require_log(&*staging.log, &url).await.unwrap_err();
     assert!(is_refused(&refused), "{refused}");
-    let refused = projector::list(Some(&*staging.log), &url, &all).await;
+    let refused = places(&*staging.log, &url, &all).await;
     assert!(refused.as_ref().is_err_and(&is_refused), "{refused:?}");
     let nothing = || Box::new(|_| {});
     let refused = projector::catch_up(&staging.log, &url, &all, nothing()).await;

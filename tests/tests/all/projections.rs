@@ -24,7 +24,7 @@ use serde_json::{Value as Json, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::{NOW, read_models};
+use tests::harness::stack::{NOW, places, read_models};
 
 use crate::write_side::{request, start};
 
@@ -209,9 +209,7 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 async fn level(log: &NewLog, url: &str, projections: &[Arc<dyn Projection>]) -> bool {
-    let places = projector::list(Some(&*log.log), url, projections)
-        .await
-        .unwrap();
+    let places = places(&*log.log, url, projections).await.unwrap();
     places.iter().all(|place| place.gap == Some(0)) && places.len() >= projections.len()
 }
 

@@ -21,7 +21,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::read_models;
+use tests::harness::stack::{self, read_models};
 
 use crate::raw_log::read_all;
 use crate::write_side::{request, shop, start};
@@ -166,7 +166,7 @@ async fn every_field_of_every_message_is_written_read_folded_and_projected() {
     let projector = Projector::spawn(&log.log, &live, &all, 2).unwrap();
     let deadline = Instant::now() + WAIT;
     loop {
-        let places = projector::list(Some(&*log.log), &live, &all).await.unwrap();
+        let places = stack::places(&*log.log, &live, &all).await.unwrap();
         if !places.is_empty() && places.iter().all(|place| place.gap == Some(0)) {
             break;
         }

@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "query-api",
         &["door", "event-log", "kernel", "position", "projector"],
     ),
+    ("admin-api", &["door", "event-log", "kernel", "projector"]),
     // A library for any program: it links neither the log nor a door.
     ("client", &["kernel", "position"]),
     ("import", &["client", "kernel", "position"]),
@@ -43,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "host",
         &[
+            "admin-api",
             "checker",
             "cluster-trial",
             "client",
@@ -83,6 +85,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tests",
         &[
+            "admin-api",
             "cli",
             "host",
             "olist",
@@ -141,7 +144,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that show read models and must not be able to write to the log.
-const READ_WING: [&str; 2] = ["projections", "query-api"];
+const READ_WING: [&str; 3] = ["projections", "query-api", "admin-api"];
 /// What only the write side needs: its crates, and the library of the owner's store.
 const WRITE_WING: [&str; 3] = ["engine", "command-api", "fjall"];
 
@@ -179,6 +182,7 @@ const BELONGINGS: [Belongs; 5] = [
             "door/",
             "command-api/",
             "query-api/",
+            "admin-api/",
             "host/",
             // A door to test the client with.
             "client/src/tests.rs",

@@ -234,6 +234,11 @@ pub const CATALOGUE: &[Metric] = &[
         "how long the oldest record that the live rows lack has been in the log; 0 if none is \
          missing",
     ),
+    counter(
+        "annals_projection_parked_total",
+        "projection",
+        "streams that a projection of this process parked because it could not take up a commit",
+    ),
     gauge(
         "annals_projection_sample_age_seconds",
         "",

@@ -176,6 +176,34 @@ async fn a_database_is_migrated_as_advised() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_model_that_the_program_lost_is_dropped_as_advised() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    drop(start(&log).await);
+    let postgres = Postgres::start();
+    let url = postgres.create_database().await;
+    projector::migrate(&url).await.unwrap();
+    crate::projections::caught_up(&log.log, &url).await;
+    // A program of another day had one more read model.
+    let made = "CREATE TABLE projection.old_v1_g1 (tenant text); \
+                CREATE VIEW read.old AS SELECT tenant FROM projection.old_v1_g1; \
+                INSERT INTO annals.generation \
+                    (projection, generation, version, state, declaration, tables, views, rule) \
+                VALUES ('old', 1, 1, 'live', '', '{old_v1_g1}', '{old}', 'old v1 0')";
+    execute(&url, made).await;
+    let folder = folder();
+    let address = log.address.to_string();
+    let check = ["check", "--log", &address, "--postgres", &url];
+    let failed = call(folder.path(), &check);
+    assert_exit(&failed, 6);
+    let done = follow(folder.path(), &stdout(&failed), Some(&password_of(&url)));
+    assert_exit(&done, 0);
+    assert_exit(&call(folder.path(), &check), 0);
+    // One that the program has is not dropped: a projector would make it again.
+    let own = ["projections", "drop", "order_summary", "--postgres", &url];
+    assert_exit(&call(folder.path(), &own), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
     let log = NewLog::make(Kind::Sqlite, 1).await;
     let engine = start(&log).await;
@@ -192,7 +220,7 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
     let check = ["check", "--log", &address, "--postgres", &url];
     execute(
         &url,
-        "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
+        "UPDATE annals.generation SET version = 99, rule = 'order_summary v99 0' WHERE projection = 'order_summary'",
     )
     .await;
     let failed = call(folder.path(), &check);
@@ -205,7 +233,7 @@ async fn a_read_model_of_another_version_is_rebuilt_as_advised() {
     // of its own process.
     execute(
         &url,
-        "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
+        "UPDATE annals.generation SET version = 99, rule = 'order_summary v99 0' WHERE projection = 'order_summary'",
     )
     .await;
     let all = read_models();

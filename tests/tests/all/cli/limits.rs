@@ -177,7 +177,7 @@ async fn a_stopped_read_model_is_counted_and_reported() {
     // Pretend that a program of another version built the read model.
     super::advised::execute(
         &url,
-        "UPDATE annals.generation SET version = 99 WHERE projection = 'order_summary'",
+        "UPDATE annals.generation SET version = 99, rule = 'order_summary v99 0' WHERE projection = 'order_summary'",
     )
     .await;
     let server = Server::start(folder.path(), &arguments);

@@ -9,7 +9,7 @@ use projector::{Actor, Operator, Projection, Projector, Purpose};
 use sqlx::{Connection, PgConnection};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::{NOW, read_models};
+use tests::harness::stack::{NOW, places, read_models};
 
 use super::{
     MODELS, caught_up, database, execute, level, rows_of, scalar, shop_history, submit_all, until,
@@ -128,7 +128,7 @@ async fn a_paused_projection_stands_still_and_the_others_go_on() {
     let before = rows_of(&url, &["seller_sales"]).await;
     submit_all(&engine, history(2, 20)).await;
     until("the others have caught up", async || {
-        let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
+        let places = places(&*log.log, &url, &all).await.unwrap();
         let mut others = places.iter().filter(|p| p.projection != "seller_sales");
         others.all(|place| place.gap == Some(0))
     })

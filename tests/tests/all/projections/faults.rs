@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::Connection;
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::{NOW, read_models};
+use tests::harness::stack::{NOW, places, read_models};
 
 mod refused;
 
@@ -196,7 +196,7 @@ async fn damage_stops_its_partition_alone_and_names_its_place() {
     assert_eq!(why.matches("damage in partition 2").count(), 1, "{why}");
     // One task follows all partitions; it goes on with the others.
     until("the others have caught up", async || {
-        let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
+        let places = places(&*log.log, &url, &all).await.unwrap();
         let others = places
             .iter()
             .filter(|place| place.partition != Partition(2));
@@ -231,7 +231,7 @@ async fn commits_folded_while_postgres_refused_a_row_count_once_for_the_other_pr
     all.push(Arc::new(refused::Refused));
     let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
     until("one stopped and the others have caught up", async || {
-        let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
+        let places = places(&*log.log, &url, &all).await.unwrap();
         let others = places.iter().filter(|p| p.projection != refused::NAME);
         let caught_up = others.map(|p| p.gap).all(|gap| gap == Some(0));
         caught_up && projector.stopped().len() == 1

@@ -8,7 +8,7 @@ use event_log::log::EventLog;
 use projector::{Actor, Operator, ParkedWish, Projection, Projector};
 use tests::harness::logs::{Kind, NewLog};
 use tests::harness::postgres::Postgres;
-use tests::harness::stack::{NOW, read_models};
+use tests::harness::stack::{NOW, places, read_models};
 
 use super::{Sample, database, execute, fill, rows_of, scalar, shop_history, until};
 
@@ -186,7 +186,7 @@ async fn a_row_that_postgres_refuses_parks_its_own_stream_and_no_other() {
     )
     .await;
     until("the others have caught up", async || {
-        let places = projector::list(Some(&*log.log), &url, &all).await.unwrap();
+        let places = places(&*log.log, &url, &all).await.unwrap();
         let mut others = places
             .iter()
             .filter(|place| place.projection != "daily_sales");
