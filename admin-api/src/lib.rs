@@ -26,6 +26,7 @@ use event_log::log::EventLog;
 use kernel::explained;
 use projector::{Actor, Operator, Projection, Report, RuntimeError};
 use serde::Deserialize;
+use serde_json::Number;
 
 pub use openapi::fragment;
 
@@ -122,7 +123,7 @@ struct Asked {
     /// Why.
     reason: String,
     /// For how long the live tables are kept after a switch, in seconds.
-    keep_seconds: Option<u64>,
+    keep_seconds: Option<Number>,
     /// Whether a rebuild leaves the new tables beside the live ones.
     no_switch: Option<bool>,
 }
@@ -136,16 +137,30 @@ impl Asked {
             let problem = Problem::new(door::code::REQUEST_INVALID, detail);
             return Err(problem.pointer("/reason"));
         }
+        if asked.keep().is_none() {
+            let detail = format!("keep_seconds is a whole number from 0 to {KEEP_SECONDS_MAX}");
+            let problem = Problem::new(door::code::REQUEST_INVALID, detail);
+            return Err(problem.pointer("/keep_seconds"));
+        }
         Ok(asked)
     }
 
-    fn keep(&self) -> Duration {
-        Duration::from_secs(self.keep_seconds.unwrap_or(KEEP_SECONDS_DEFAULT))
+    /// For how long the live tables are kept; absent if what was asked for is not possible.
+    fn keep(&self) -> Option<Duration> {
+        let Some(asked) = &self.keep_seconds else {
+            return Some(Duration::from_secs(KEEP_SECONDS_DEFAULT));
+        };
+        // JSON does not tell 60 from 60.0.
+        let seconds = asked.as_f64().filter(|seconds| seconds.fract() == 0.0)?;
+        let is_possible = (0.0..=f64::from(KEEP_SECONDS_MAX)).contains(&seconds);
+        is_possible.then(|| Duration::from_secs_f64(seconds))
     }
 }
 
 /// For how long the tables that were live are kept after a switch, if nobody says otherwise.
 const KEEP_SECONDS_DEFAULT: u64 = 3_600;
+/// The longest time: ten years.
+const KEEP_SECONDS_MAX: u32 = 315_360_000;
 
 /// Who asks, by the header `Annals-Actor`.
 fn actor(headers: &HeaderMap) -> Result<String, Problem> {

@@ -8,10 +8,11 @@ use door::openapi::{
     Fragment, header_ref, integer, nullable, object, parameter_ref, responses, schema_ref, text,
     with_codes,
 };
+use projector::STREAM_INDEX;
 use serde_json::{Map, Value, json};
 
 use super::parked::{LIMIT_DEFAULT, LIMIT_MAX};
-use super::{KEEP_SECONDS_DEFAULT, code};
+use super::{KEEP_SECONDS_DEFAULT, KEEP_SECONDS_MAX, code};
 
 /// The name of this door in the document.
 const DOOR: &str = "Admin";
@@ -318,6 +319,7 @@ fn control_schema() -> Value {
     let mut schema = reason_schema();
     schema["properties"]["keep_seconds"] = json!({
         "type": ["integer", "null"], "format": "int64", "minimum": 0,
+        "maximum": KEEP_SECONDS_MAX,
         "description": format!("For how long the live tables are kept after a switch; \
             {KEEP_SECONDS_DEFAULT} if absent.")});
     schema["properties"]["no_switch"] = json!({
@@ -354,9 +356,10 @@ fn problems(statuses: &[u16], own: &[u16]) -> Map<String, Value> {
     all
 }
 
-fn path(name: &str, description: &str) -> Value {
+/// `example` is what every program has.
+fn path(name: &str, example: &str, description: &str) -> Value {
     json!({"name": name, "in": "path", "required": true, "description": description,
-           "schema": {"type": "string", "minLength": 1}})
+           "schema": {"type": "string", "minLength": 1}, "example": example})
 }
 
 fn actor_parameter() -> Value {
@@ -386,7 +389,7 @@ fn one_operation() -> Value {
         "tags": [TAG],
         "summary": "How a projection is doing",
         "description": "State, gap, lag, rate, owners and errors, for each generation and partition.",
-        "parameters": [path("name", "The projection."), parameter_ref("CorrelationId")],
+        "parameters": [path("name", STREAM_INDEX, "The projection."), parameter_ref("CorrelationId")],
         "responses": responses,
     })
 }
@@ -407,7 +410,7 @@ fn control_operation(action: &str, summary: &str, description: &str) -> Value {
         "summary": summary,
         "description": description,
         "parameters": [
-            path("name", "The projection."),
+            path("name", STREAM_INDEX, "The projection."),
             actor_parameter(),
             parameter_ref("CorrelationId"),
         ],
@@ -449,8 +452,8 @@ fn wish_operation(action: &str, summary: &str, description: &str) -> Value {
         "summary": summary,
         "description": description,
         "parameters": [
-            path("projection", "The projection."),
-            path("stream", "The stream."),
+            path("projection", STREAM_INDEX, "The projection."),
+            path("stream", "example-1", "The stream."),
             parameter_ref("Tenant"),
             actor_parameter(),
             parameter_ref("CorrelationId"),

@@ -50,20 +50,21 @@ pub(super) async fn control(
     let (asked, by) = (Asked::of(&body)?, actor(&headers)?);
     let who = said(&by, &asked);
     let mut operator = door.operator().await?;
+    let keep = asked.keep().unwrap_or_default();
     let mut status = StatusCode::OK;
     let done = match action.as_str() {
         "pause" => operator.pause(&name, who).await,
         "resume" => operator.resume(&name, who).await.map(drop),
         "cancel" => operator.cancel(&name, who).await.map(drop),
-        "switch" => operator.switch(&name, asked.keep(), who).await.map(drop),
-        "rollback" => operator.roll_back(&name, asked.keep(), who).await.map(drop),
+        "switch" => operator.switch(&name, keep, who).await.map(drop),
+        "rollback" => operator.roll_back(&name, keep, who).await.map(drop),
         "rebuild" | "verify" => {
             // The work goes on after the answer.
             status = StatusCode::ACCEPTED;
             let purpose = match (action.as_str(), asked.no_switch) {
                 ("verify", _) => Purpose::Verify,
                 (_, Some(true)) => Purpose::Wait,
-                (_, _) => Purpose::Switch { keep: asked.keep() },
+                (_, _) => Purpose::Switch { keep: keep },
             };
             operator.rebuild(&name, purpose, who).await.map(drop)
         }

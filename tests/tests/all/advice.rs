@@ -13,7 +13,7 @@ use regex::Regex;
 
 /// The advice in messages: the command as the source spells it, and the test that follows the
 /// advice.
-const FOLLOWED: [(&str, &str); 13] = [
+const FOLLOWED: [(&str, &str); 14] = [
     (
         "annals log create --log {address}",
         "a_log_that_is_missing_or_unfinished_is_made_as_advised",

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod admin_door;
 mod advice;
 mod attacks;
 mod chain_rule;

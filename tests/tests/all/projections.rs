@@ -128,7 +128,7 @@ pub(crate) fn shop_history(seed: u64, orders: u32) -> Vec<Request> {
     lines
 }
 
-async fn submit_all(engine: &Engine, lines: Vec<Request>) {
+pub(crate) async fn submit_all(engine: &Engine, lines: Vec<Request>) {
     let mut batch = engine.batch();
     let deadline = Instant::now() + WAIT;
     let mut pending = std::collections::VecDeque::new();

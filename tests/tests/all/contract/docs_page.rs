@@ -27,12 +27,14 @@ fn sending() -> BTreeSet<(String, String)> {
     let operations = operations.filter_map(|item| item.get("post"));
     let types = operations.flat_map(|post| {
         let id = post["operationId"].as_str().unwrap();
+        let tag = post["tags"][0].as_str().unwrap();
         let types = post["requestBody"]["content"].as_object().unwrap();
-        types.keys().map(move |media_type| (id, media_type))
+        let name = format!("operations-{tag}-{id}");
+        types
+            .keys()
+            .map(move |media_type| (name.clone(), media_type.clone()))
     });
-    types
-        .map(|(id, media_type)| (format!("operations-commands-{id}"), media_type.clone()))
-        .collect()
+    types.collect()
 }
 
 /// The outcomes in an answer: its own one, or that of each command of a batch.
@@ -69,6 +71,12 @@ fn every_command_can_be_tried_out_on_the_page_as_it_stands_there() {
         .collect();
     assert_eq!(tried, sending());
     for answer in answers {
+        if text(&answer["operation"]).starts_with("operations-operation-") {
+            // What operators ask for: there is nothing to switch to, and no stream is parked.
+            let status = answer["status"].as_u64().unwrap();
+            assert!([200, 202, 404, 409].contains(&status), "{answer}");
+            continue;
+        }
         let outcomes = outcomes(answer);
         assert!(!outcomes.is_empty(), "{answer}");
         for outcome in outcomes {

@@ -1,0 +1,172 @@
+//! The operators' door over a real socket: what it shows, what it does, and what it refuses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin_api::{AdminDoor, Controls, router};
+use projector::Projector;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::harness::logs::{Kind, NewLog};
+use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
+use tokio::net::TcpListener;
+
+use crate::generated_requests::assert_door_keeps_its_document;
+use crate::projections::{database, scalar, shop_history, submit_all, until};
+use crate::write_side::start;
+
+struct Served {
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Served {
+    async fn start(log: &NewLog, postgres_url: &str, controls: Controls) -> Self {
+        let all = read_models();
+        let admin = AdminDoor::new(&log.log, postgres_url, &all, controls);
+        let schemas = door::openapi::domain_generator();
+        let fragments = [admin_api::fragment(), door::health::fragment()];
+        let document = door::openapi::document(&door::Program::annals(), fragments, schemas);
+        let health = door::health::Health::new([door::health::Role::QueryApi], String::new);
+        let routes = router(admin)
+            .merge(door::openapi::router(&document))
+            .merge(door::health::router(health));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let forever = std::future::pending();
+        let served = door::serve(listener, door::finish(routes), forever, Duration::ZERO);
+        tokio::spawn(served);
+        Self {
+            url,
+            client: reqwest::Client::new(),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .header("annals-actor", "ann")
+                .body(body.to_string()),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask(Method::GET, path, None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    async fn control(&self, path: &str) -> (u16, Value) {
+        let body = json!({"reason": "a test"});
+        self.ask(Method::POST, path, Some(body)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_see_and_control_the_projections() {
+    let log = NewLog::make(Kind::Sqlite, 2).await;
+    let engine = start(&log).await;
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let all = read_models();
+    let door = Served::start(&log, &url, Controls::Served).await;
+    // Before any projector ran, everything is there and says that it is absent.
+    let absent = door.get("/v1/projections/daily_sales").await;
+    assert_eq!(absent["state"], "absent");
+    assert_eq!(absent["tables"], json!(["daily_sales"]));
+    let projector = Projector::spawn(&log.log, &url, &all, 1).unwrap();
+    submit_all(&engine, shop_history(1, 30)).await;
+    let state = async |name: &str| {
+        let shown = door.get(&format!("/v1/projections/{name}")).await;
+        shown["state"].as_str().unwrap().to_owned()
+    };
+    until("it is live", async || state("daily_sales").await == "live").await;
+    until("its owner is shown", async || {
+        let shown = door.get("/v1/projections/daily_sales").await;
+        let places = shown["generations"][0]["partitions"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let is_whole = |place: &Value| place["owner"]["name"].is_string() && place["gap"] == 0;
+        places.len() == 2 && places.iter().all(is_whole)
+    })
+    .await;
+    let shown = door.get("/v1/projections").await;
+    assert_eq!(shown["projections"].as_array().unwrap().len(), all.len());
+
+    let (status, paused) = door.control("/v1/projections/daily_sales/pause").await;
+    assert_eq!((status, &paused["state"]), (200, &json!("paused")));
+    assert_eq!(paused["paused"]["by"], "ann");
+    assert_eq!(paused["paused"]["reason"], "a test");
+    let (status, _) = door.control("/v1/projections/daily_sales/resume").await;
+    assert_eq!(status, 200);
+    let (status, _) = door.control("/v1/projections/daily_sales/rebuild").await;
+    assert_eq!(status, 202);
+    until("it is switched", async || {
+        let shown = door.get("/v1/projections/daily_sales").await;
+        let states = shown["generations"].as_array().unwrap().clone();
+        let states: Vec<_> = states.iter().map(|g| g["state"].clone()).collect();
+        states == [json!("retired"), json!("live")]
+    })
+    .await;
+    let (status, back) = door.control("/v1/projections/daily_sales/rollback").await;
+    assert_eq!(status, 200, "{back}");
+    let (status, none) = door.control("/v1/projections/daily_sales/switch").await;
+    assert_eq!(
+        (status, &none["code"]),
+        (409, &json!("state_does_not_allow"))
+    );
+    let (status, none) = door.control("/v1/projections/nothing/pause").await;
+    assert_eq!((status, &none["code"]), (404, &json!("projection_unknown")));
+    let (status, none) = door.control("/v1/projections/daily_sales/explode").await;
+    assert_eq!((status, &none["code"]), (404, &json!("action_unknown")));
+    let (status, none) = door.control("/v1/parked/daily_sales/order-1/retry").await;
+    assert_eq!((status, &none["code"]), (404, &json!("stream_not_parked")));
+    assert_eq!(door.get("/v1/parked").await["parked"], json!([]));
+    // Nothing is done without a reason.
+    let path = "/v1/projections/daily_sales/pause";
+    for body in [
+        json!({}),
+        json!({"reason": " "}),
+        json!({"reason": "x", "more": 1}),
+    ] {
+        let (status, said) = door.ask(Method::POST, path, Some(body)).await;
+        assert_eq!(status, 400, "{said}");
+    }
+    let noted = "SELECT string_agg(actor || ' ' || action, ', ' ORDER BY id) FROM annals.control";
+    assert_eq!(
+        scalar::<String>(&url, noted).await,
+        "ann pause, ann resume, ann rebuild, ann roll back"
+    );
+    // A door that others can reach shows everything and does nothing.
+    let public = Served::start(&log, &url, Controls::Off).await;
+    let (status, said) = public.control(path).await;
+    assert_eq!((status, &said["code"]), (403, &json!("controls_off")));
+    assert_eq!(
+        public.get("/v1/projections/daily_sales").await["state"],
+        "live"
+    );
+    projector.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generated_requests_get_only_answers_of_the_document() {
+    let log = NewLog::make(Kind::Sqlite, 1).await;
+    drop(start(&log).await);
+    let postgres = Postgres::start();
+    let url = database(&postgres).await;
+    let projector = Projector::spawn(&log.log, &url, &read_models(), 1).unwrap();
+    until("it is ready", async || projector.ready().is_ok()).await;
+    let door = Arc::new(Served::start(&log, &url, Controls::Served).await);
+    let settings = include_str!("admin_door/schemathesis.toml");
+    assert_door_keeps_its_document(&door.url, settings, 15).await;
+    projector.stop().await.unwrap();
+}
