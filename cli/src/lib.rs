@@ -10,6 +10,7 @@
 
 mod check_history;
 mod demo;
+mod generate;
 mod import_olist;
 mod new;
 mod simulate;
@@ -35,6 +36,7 @@ pub fn app() -> App {
         .command::<demo::Demo>()
         .command::<new::New>()
         .command::<import_olist::Olist>()
+        .command::<generate::Generate>()
         .command::<check_history::CheckHistory>()
         .command::<simulate::Simulate>()
 }

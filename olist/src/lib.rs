@@ -1,17 +1,21 @@
 //! The public Olist order data (five CSV files) as commands.
 //!
 //! `values` reads cells, `quoting` cuts records, `table` names their fields and `rows` reads rows;
-//! `load` joins the files into histories, and `plan` turns histories into command lines.
+//! `load` joins the files into histories, and `plan` turns histories into command lines. `invented`
+//! makes a shop's history of any size from a seed, in the same form.
 //! Deliberately absent: the products, sellers and places of the data set; they are not imported.
 
+pub mod invented;
 pub mod load;
 pub mod plan;
 mod quoting;
+pub mod random;
 mod rows;
 mod table;
 #[cfg(test)]
 mod tests;
 mod values;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,6 +24,7 @@ use client::SendOptions;
 use futures::stream;
 
 use import::{ImportError, Listing, Pass, Progress, Report, Verdict, finished, send};
+use invented::Invented;
 use load::{Contents, LoadError};
 use plan::Plan;
 
@@ -93,6 +98,21 @@ pub async fn import_olist(
     let (total, pass) = (None, Pass::Corrections);
     let lines = stream::iter(corrections.map(Ok));
     finished(send(sending, lines, total, report, progress, pass, begun).await)
+}
+
+/// Sends an invented history and reports the outcomes.
+///
+/// # Errors
+/// [`ImportError`]. If commands were sent before the error, it holds the report about them.
+pub async fn send_invented(
+    history: &Invented,
+    sending: SendOptions,
+    progress: impl Progress,
+) -> Result<Report, ImportError> {
+    let total = Some(history.declared().commands);
+    let lines = stream::iter(history.lines().map(|(line, _)| Ok(line)));
+    let (report, begun) = (Report::default(), Instant::now());
+    finished(send(sending, lines, total, report, progress, Pass::First, begun).await)
 }
 
 fn plan(

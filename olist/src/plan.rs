@@ -10,13 +10,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use client::{CommandLine, Origin};
-use domain::payment::Method;
 use kernel::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::load::{Histories, OrderHistory, Person};
 use super::rows::{Address, CUSTOMERS, ORDERS, PAYMENTS, PaymentRow, REVIEWS, ReviewRow, Status};
+use super::wire::{Actor, Data, Item, Line, Money};
 use import::Verdict;
 use import::listing::Listing;
 use import::report::FileRows;
@@ -25,8 +24,6 @@ use import::report::FileRows;
 /// a repeated import would do everything twice.
 pub const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0xbc5f96c4_c062_4f59_9753_77d23800731b);
 
-/// The currency of the data.
-const CURRENCY: &str = "BRL";
 /// The data does not say why an order was cancelled.
 const CANCEL_REASON: &str = "not stated in the imported data";
 
@@ -200,64 +197,6 @@ struct Step<'a> {
     row: (&'static str, u64),
 }
 
-/// The data of the commands, as written on the wire.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Data<'a> {
-    Nothing {},
-    Address {
-        city: &'a str,
-        state: &'a str,
-        postcode_prefix: &'a str,
-    },
-    Place {
-        customer: &'a str,
-        items: Vec<Item<'a>>,
-        estimated_delivery: Timestamp,
-    },
-    Payment {
-        order: &'a str,
-        method: Method,
-        instalments: i64,
-        amount: Money,
-    },
-    Cancel {
-        reason: &'static str,
-    },
-    Review {
-        review: &'a str,
-        score: i64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        title: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        comment: Option<&'a str>,
-    },
-}
-
-#[derive(Serialize)]
-struct Item<'a> {
-    line: i64,
-    product: &'a str,
-    seller: &'a str,
-    price: Money,
-    freight: Money,
-}
-
-#[derive(Serialize)]
-struct Money {
-    amount_minor: i64,
-    currency: &'static str,
-}
-
-impl Money {
-    fn of(amount_minor: i64) -> Self {
-        Self {
-            amount_minor,
-            currency: CURRENCY,
-        }
-    }
-}
-
 /// The commands of one order, in the order in which they are sent.
 fn steps(history: &OrderHistory, person_step: PersonStep) -> Vec<Step<'_>> {
     let order = &history.order;
@@ -344,7 +283,7 @@ fn person_command<'a>(
         data: Data::Address {
             city: &address.city,
             state: &address.state,
-            postcode_prefix: &address.postcode_prefix,
+            postcode_prefix: address.postcode_prefix.as_str().into(),
         },
         row: (CUSTOMERS.name, person.line),
     })
@@ -358,14 +297,14 @@ fn place<'a>(history: &'a OrderHistory, person: &'a Person) -> Step<'a> {
         natural_key: order.order.clone(),
         occurred_at: order.purchased_at,
         data: Data::Place {
-            customer: &person.person,
+            customer: person.person.as_str().into(),
             items: history
                 .items
                 .iter()
                 .map(|item| Item {
                     line: item.number,
-                    product: &item.product,
-                    seller: &item.seller,
+                    product: item.product.as_str().into(),
+                    seller: item.seller.as_str().into(),
                     price: Money::of(item.price_minor),
                     freight: Money::of(item.freight_minor),
                 })
@@ -400,7 +339,7 @@ fn give_review<'a>(order: &'a str, review: &'a ReviewRow) -> Step<'a> {
         natural_key: repeated(format!("{order}/{}", review.review), review.repetition),
         occurred_at: review.created_at,
         data: Data::Review {
-            review: &review.review,
+            review: review.review.as_str().into(),
             score: review.score,
             title: review.title.as_deref(),
             comment: review.comment.as_deref(),
@@ -417,25 +356,6 @@ fn repeated(key: String, repetition: u32) -> String {
     } else {
         format!("{key}/{repetition}")
     }
-}
-
-/// A command line in the form that the batch door accepts.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<&'a str>,
-    stream: &'a str,
-    command: &'static str,
-    id: Uuid,
-    occurred_at: Timestamp,
-    actor: Actor,
-    data: &'a Data<'a>,
-}
-
-#[derive(Serialize)]
-struct Actor {
-    id: &'static str,
-    kind: &'static str,
 }
 
 impl Step<'_> {
@@ -475,7 +395,7 @@ impl Step<'_> {
         };
         CommandLine {
             command: self.command.into(),
-            json: serde_json::to_string(&line).expect("texts and integers can be written as JSON"),
+            json: line.written(),
             origin,
         }
     }

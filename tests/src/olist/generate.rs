@@ -5,9 +5,10 @@
 //! and the meaning of the rows for the business.
 
 use kernel::Timestamp;
+use olist::invented::words::{CITIES, COMMENTS, TITLES};
+use olist::random::Random;
 
 use super::files::{DataSet, row};
-use super::random::Random;
 use super::shapes::{ODDITIES, Oddity, SHAPES, Shape};
 
 const MINUTE_S: i64 = 60;
@@ -19,37 +20,6 @@ const FIRST_DAY_S: i64 = 1_483_228_800;
 const DAYS: i64 = 600;
 /// How many sellers there are, and how many products.
 const SELLERS: usize = 40;
-
-const CITIES: [(&str, &str, i64); 10] = [
-    ("porto claro", "SP", 1_000),
-    ("vila serena", "RJ", 20_000),
-    ("campo do sol", "MG", 30_000),
-    ("santa rita d'oeste", "SP", 13_000),
-    ("lagoa funda", "BA", 40_000),
-    ("ribeirao alto", "PR", 80_000),
-    ("ilha das gaivotas", "SC", 88_000),
-    ("pedra azulada", "RS", 90_000),
-    ("monte novo", "GO", 74_000),
-    ("barra mansa do norte", "PE", 50_000),
-];
-const TITLES: [&str; 6] = [
-    "Recomendo",
-    "Muito bom ",
-    "Péssimo",
-    "nota 10",
-    "Ok",
-    "Não gostei",
-];
-const COMMENTS: [&str; 8] = [
-    "Chegou antes do prazo, tudo certo.",
-    "Produto bonito e bem embalado",
-    "Veio com a cor trocada, aguardo retorno da loja",
-    "ainda não recebi",
-    "Ótima compra!!",
-    "Só recebi metade do pedido.",
-    "Entrega rápida; voltarei a comprar",
-    "A caixa chegou amassada, mas o produto está inteiro",
-];
 
 /// A customer's row; later orders may be placed by the same person.
 #[derive(Clone)]

@@ -6,7 +6,6 @@
 mod files;
 mod generate;
 pub mod oracle;
-mod random;
 #[cfg(test)]
 mod sample_tests;
 mod shapes;

@@ -26,6 +26,7 @@ fn every_command_explains_itself() {
         "demo",
         "serve",
         "import olist",
+        "generate",
         "import commands",
         "send",
         "events",
