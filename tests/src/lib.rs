@@ -3,5 +3,6 @@
 
 pub mod attacks;
 pub mod faults;
+pub mod fold;
 pub mod harness;
 pub mod olist;
