@@ -17,6 +17,9 @@ use crate::{Context, Message, Rejection, Timestamp};
 pub trait Decider: 'static {
     /// The category of its streams, frozen on the wire: `[a-z][a-z0-9_]*`.
     const CATEGORY: &'static str;
+    /// The version of [`Decider::evolve`] and of the state's form. Raise it when the same events fold to
+    /// another state: local states of another version are folded anew from the log.
+    const RULES_VERSION: u32 = 1;
     /// What decisions are based on. Its serialised form is kept only in disposable checkpoints.
     type State: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// The requests that the aggregate decides on.

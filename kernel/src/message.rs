@@ -62,6 +62,8 @@ pub struct MessageType {
     pub name: &'static str,
     /// The number of its shape.
     pub schema_version: u16,
+    /// The numbers of older shapes that are still read.
+    pub older_versions: Vec<u16>,
     /// Its JSON Schema.
     pub schema: Schema,
 }
@@ -82,6 +84,8 @@ pub enum ShapeError {
         name: String,
         /// The schema number asked for.
         schema: u16,
+        /// The number of its newest shape.
+        newest: u16,
     },
     /// The data does not have the type's shape.
     #[error("{detail}")]
@@ -91,6 +95,19 @@ pub enum ShapeError {
         /// What is wrong there.
         detail: String,
     },
+}
+
+impl ShapeError {
+    /// Whether a newer program may know the type or shape. Then the data is not damaged: this program
+    /// is too old for it.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        match self {
+            Self::UnknownType { .. } => true,
+            Self::UnknownSchema { schema, newest, .. } => schema > newest,
+            Self::Data { .. } => false,
+        }
+    }
 }
 
 /// Reads a value from JSON text, exactly as its derived JSON Schema describes it. An error names

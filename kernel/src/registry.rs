@@ -78,6 +78,15 @@ impl DecodedCommand {
     }
 }
 
+/// A command or event in the newest shape of its type.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// The number of that shape.
+    pub schema: u16,
+    /// Its data in that shape.
+    pub data: Box<RawValue>,
+}
+
 /// The result of a decision: the events, or the refusal.
 pub type Decided = Result<Vec<DecidedEvent>, RecordedRejection>;
 
@@ -85,6 +94,8 @@ pub type Decided = Result<Vec<DecidedEvent>, RecordedRejection>;
 pub trait Aggregate: Send + Sync + 'static {
     /// The category of its streams.
     fn category(&self) -> &'static str;
+    /// The version of its rules: [`Decider::RULES_VERSION`].
+    fn rules_version(&self) -> u32;
     /// The routing key of one of its streams.
     ///
     /// # Errors
@@ -131,6 +142,27 @@ pub trait Aggregate: Send + Sync + 'static {
         schema: u16,
         data: &str,
     ) -> Result<OpaqueMessage, MessageError>;
+    /// A recorded event in the newest shape of its type. In that shape already, its data stays as it
+    /// is, byte for byte.
+    ///
+    /// # Errors
+    /// [`MessageError`] as for [`Aggregate::decode_event`].
+    fn newest_event(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &RawValue,
+    ) -> Result<Newest, MessageError>;
+    /// A command in the newest shape of its type, as for [`Aggregate::newest_event`].
+    ///
+    /// # Errors
+    /// [`MessageError`] as for [`Aggregate::decode_command`].
+    fn newest_command(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &RawValue,
+    ) -> Result<Newest, MessageError>;
     /// Applies an event that was just decided to the state.
     ///
     /// # Errors
@@ -267,6 +299,23 @@ pub fn definitions_of(mut generator: SchemaGenerator) -> BTreeMap<String, Schema
 
 struct Erased<D>(PhantomData<fn() -> D>);
 
+/// A message of the set `S` in the newest shape of its type.
+fn newest<S: Message>(name: &str, schema: u16, data: &RawValue) -> Result<Newest, MessageError> {
+    guarded("reading an old shape", || {
+        let message = S::decode(name, schema, data.get())?;
+        let newest = message.schema();
+        let data = if newest == schema {
+            data.to_owned()
+        } else {
+            message.encode().map_err(RuleError::from)?
+        };
+        Ok(Newest {
+            schema: newest,
+            data,
+        })
+    })
+}
+
 fn own<T: 'static>(value: &(dyn Any + Send + Sync)) -> &T {
     let value: &Guarded<T> = value
         .downcast_ref()
@@ -284,6 +333,10 @@ fn own_mut<T: 'static>(value: &mut Opaque) -> &mut T {
 impl<D: Decider> Aggregate for Erased<D> {
     fn category(&self) -> &'static str {
         D::CATEGORY
+    }
+
+    fn rules_version(&self) -> u32 {
+        D::RULES_VERSION
     }
 
     fn routing_key<'a>(&self, stream: &'a str) -> Result<&'a str, RuleError> {
@@ -368,6 +421,24 @@ impl<D: Decider> Aggregate for Erased<D> {
             let event = D::Event::decode(type_name, schema, data)?;
             Ok(Arc::new(Guarded::new(event)) as OpaqueMessage)
         })
+    }
+
+    fn newest_event(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &RawValue,
+    ) -> Result<Newest, MessageError> {
+        newest::<D::Event>(type_name, schema, data)
+    }
+
+    fn newest_command(
+        &self,
+        type_name: &str,
+        schema: u16,
+        data: &RawValue,
+    ) -> Result<Newest, MessageError> {
+        newest::<D::Command>(type_name, schema, data)
     }
 
     fn evolve(

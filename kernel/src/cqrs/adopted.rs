@@ -41,6 +41,9 @@ pub trait Adoption: 'static {
     /// be written otherwise.)
     const CATEGORY: &'static str;
 
+    /// The version of `apply` and of the aggregate's form; see [`Decider::RULES_VERSION`].
+    const RULES_VERSION: u32 = 1;
+
     /// The services that `handle` receives. Every decision asks for them, so they live as long as
     /// the program.
     fn services() -> &'static ServicesOf<Self>;
@@ -103,6 +106,7 @@ pub struct Adopted<T>(PhantomData<fn() -> T>);
 
 impl<T: Adoption> Decider for Adopted<T> {
     const CATEGORY: &'static str = T::CATEGORY;
+    const RULES_VERSION: u32 = T::RULES_VERSION;
     type State = AdoptedState<T::Aggregate>;
     type Command = AdoptedCommand<T>;
     type Event = AdoptedEvent<T>;

@@ -24,7 +24,12 @@ pub fn decode_variant<C: DeserializeOwned>(
         return Err(ShapeError::UnknownType { name });
     }
     if schema != 1 {
-        return Err(ShapeError::UnknownSchema { name, schema });
+        let newest = 1;
+        return Err(ShapeError::UnknownSchema {
+            name,
+            schema,
+            newest,
+        });
     }
     // A variant's name is a Rust identifier or any text from `serde(rename)`: escape it.
     let tag = serde_json::Value::from(name);

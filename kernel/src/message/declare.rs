@@ -91,6 +91,7 @@ macro_rules! messages {
                     $((stringify!($type), _) => Err($crate::ShapeError::UnknownSchema {
                         name: name.to_owned(),
                         schema,
+                        newest: $crate::messages!(@schema $($schema)?),
                     }),)+
                     _ => Err($crate::ShapeError::UnknownType { name: name.to_owned() }),
                 }
@@ -100,6 +101,7 @@ macro_rules! messages {
                 vec![$($crate::MessageType {
                     name: stringify!($type),
                     schema_version: $crate::messages!(@schema $($schema)?),
+                    older_versions: vec![$($($($old),+)?)?],
                     schema: generator.subschema_for::<$type>(),
                 }),+]
             }
@@ -253,8 +255,18 @@ mod tests {
     #[test]
     fn a_shape_that_is_not_listed_is_not_read() {
         let name = "DoorOpened".to_owned();
-        let unknown = ShapeError::UnknownSchema { name, schema: 4 };
+        let (schema, newest) = (4, 3);
+        let unknown = ShapeError::UnknownSchema {
+            name,
+            schema,
+            newest,
+        };
+        assert!(unknown.is_newer());
         assert_eq!(Event::decode("DoorOpened", 4, "{}"), Err(unknown));
+        let is_newer = |name, schema| Event::decode(name, schema, "{}").unwrap_err().is_newer();
+        assert!(is_newer("DoorPainted", 1));
+        assert!(!is_newer("DoorOpened", 0));
+        assert!(!is_newer("DoorOpened", 2));
         assert!(Event::decode("DoorOpened", 2, "{}").is_err());
         assert!(Event::decode("DoorClosed", 2, "{}").is_err());
     }
