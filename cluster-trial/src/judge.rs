@@ -347,7 +347,7 @@ impl Judged {
 fn partition_of(stop: &Stop) -> Partition {
     match stop {
         Stop::Damage(damage) => damage.partition,
-        Stop::NewerFormat { partition, .. } => *partition,
+        Stop::NewerFormat { partition, .. } | Stop::NewerEvent { partition, .. } => *partition,
         Stop::Gone(_) => Partition(0),
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kernel::ShapeError;
 use position::{ChainHash, LogId, Offset, Partition, Position, Term, WriterId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -161,6 +162,22 @@ pub enum Stop {
         /// The newest format that this program reads.
         reads: u16,
     },
+    /// A commit that counts has an event of a type or shape that this program does not know. Nothing
+    /// is damaged: a newer program reads it.
+    #[error(
+        "partition {partition} has at offset {offset} an event of stream {stream} that this program \
+         is too old for ({event}): upgrade it"
+    )]
+    NewerEvent {
+        /// The partition.
+        partition: Partition,
+        /// The commit's offset.
+        offset: Offset,
+        /// The stream, with its tenant.
+        stream: String,
+        /// What is not known of the event.
+        event: ShapeError,
+    },
     /// The log at the address is not the log that was opened.
     #[error("{0}")]
     Gone(String),
@@ -173,6 +190,9 @@ impl Stop {
         match self {
             Self::Damage(damage) => Some((damage.partition, damage.offset)),
             Self::NewerFormat {
+                partition, offset, ..
+            }
+            | Self::NewerEvent {
                 partition, offset, ..
             } => Some((*partition, *offset)),
             Self::Gone(_) => None,

@@ -167,7 +167,7 @@ fn of_log(error: &LogError) -> Exit {
 fn of_stop(stop: &Stop) -> Exit {
     match stop {
         Stop::Damage(_) | Stop::Gone(_) => Exit::Damage,
-        Stop::NewerFormat { .. } => Exit::Failed,
+        Stop::NewerFormat { .. } | Stop::NewerEvent { .. } => Exit::Failed,
     }
 }
 

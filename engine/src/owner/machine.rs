@@ -414,15 +414,17 @@ impl<T> Owner<T> {
     }
 
     /// Whether the owner can go on from a local checkpoint, or from the log's beginning (`None`).
-    /// It cannot if the checkpoint was folded with another list of acknowledged places. Nor can it
-    /// when the process begins, if rules froze a stream in the checkpoint: this program's rules may
+    /// It cannot if the checkpoint was folded with another list of acknowledged places, or by rules of
+    /// another version. Nor can it when the process begins, if rules froze a stream in the checkpoint: this program's rules may
     /// be mended.
     fn may_go_on_from(&mut self, saved: Option<&Saved>) -> bool {
         let is_first = !std::mem::replace(&mut self.has_loaded, true);
         saved.is_none_or(|saved| {
             let is_of_this_list =
                 saved.place.acknowledged == self.acknowledged_up_to(saved.place.checkpoint.offset);
-            is_of_this_list && !(is_first && saved.frozen_by_rules > 0)
+            is_of_this_list
+                && self.memory.is_of_these_rules(saved)
+                && !(is_first && saved.frozen_by_rules > 0)
         })
     }
 

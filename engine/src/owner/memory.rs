@@ -6,12 +6,15 @@
 mod answers;
 pub(super) mod fingerprint;
 pub(super) mod image;
+mod rules;
 mod saving;
 pub(super) mod size;
 mod streams;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use kernel::{CommandId, Timestamp};
+use kernel::{CommandId, ShapeError, Timestamp};
 
 pub(super) use answers::{KnownId, answer_again, answer_of};
 use position::{Offset, Partition, Position};
@@ -27,6 +30,7 @@ use kernel::registry::{Aggregate, Opaque, Registry};
 use super::machine::OwnCommit;
 use super::store::{FirstId, IdHead, Saved, StateStore, StoreError, StoredId};
 use crate::frozen::{Frozen, FrozenBy};
+use rules::{Unfolded, evolve_all, initial, rules_of};
 use streams::{StreamEntry, Streams};
 
 /// The memory of an id apart from its key and its stored form, in bytes.
@@ -63,6 +67,9 @@ pub(super) struct Memory {
     pub(super) frozen_count: u64,
     /// How many of them by the program's rules.
     frozen_by_rules: u64,
+    /// The versions of the rules by which states were folded, by category; those of categories that
+    /// this program does not know are as the local store has them.
+    rules: BTreeMap<String, u32>,
     /// Whether the log was folded again because a state in the local store could not be understood.
     /// If this program cannot read a state that it wrote itself, the owner would otherwise fold the
     /// log again and again.
@@ -100,9 +107,11 @@ impl Memory {
         idempotency_window_ms: u64,
         partition: Partition,
     ) -> Self {
+        let rules = rules_of(&registry);
         Self {
             registry,
             store,
+            rules,
             streams: Streams::default(),
             ids: Keyed::default(),
             ids_left: 0,
@@ -141,13 +150,27 @@ impl Memory {
             self.fingerprint_key = saved.fingerprint_key;
             self.idempotency_window_ms = saved.idempotency_window_ms;
             self.place.1 = saved.place.checkpoint.offset;
+            self.rules.clone_from(&saved.rules);
+            self.rules.extend(rules_of(&self.registry));
             (self.frozen_count, self.frozen_by_rules) = (saved.frozen, saved.frozen_by_rules);
         }
         Ok(saved)
     }
 
+    /// Whether states in a local checkpoint were folded by rules of the present versions.
+    pub(super) fn is_of_these_rules(&self, saved: &Saved) -> bool {
+        let present = rules_of(&self.registry);
+        let is_same = |(category, version): (&String, &u32)| {
+            present
+                .get(category)
+                .is_none_or(|present| present == version)
+        };
+        saved.rules.iter().all(is_same)
+    }
+
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
         self.forget_all();
+        self.rules = rules_of(&self.registry);
         self.is_folded_again |= self.fault == Some(StoreFault::Unreadable);
         let was_faulty = self.fault.take().is_some();
         let cleared = self.store.clear();
@@ -323,12 +346,15 @@ impl Memory {
 
     /// Folds an accepted commit from the log. It must stand under its stream's key and follow its
     /// stream's version.
+    ///
+    /// # Errors
+    /// This program is too old for one of the events. Then memory must not be used any more.
     pub(super) fn fold(
         &mut self,
         key: &[u8],
         commit: &Commit,
         (offset, position): (Offset, Position),
-    ) {
+    ) -> Result<(), ShapeError> {
         let head = IdHead {
             offset,
             position,
@@ -349,10 +375,12 @@ impl Memory {
             entry.size = entry.size.with(events.map(|event| event.data.get()));
             match (aggregate, &mut entry.state) {
                 (Some(aggregate), Some(state)) => evolve_all(aggregate, state, commit),
-                (Some(_), None) if entry.frozen.is_none() => Err(NO_STATE.to_owned()),
+                (Some(_), None) if entry.frozen.is_none() => {
+                    Err(Unfolded::Failed(NO_STATE.to_owned()))
+                }
                 _ => Ok(()),
             }
-        });
+        })
     }
 
     /// Folds an accepted commit that this owner decided. `state` is the stream's state after the
@@ -372,7 +400,7 @@ impl Memory {
         };
         let known = StoredId::of(&head, &commit.answer.decision);
         let id = (&commit.answer.command_id, || commit.id_key.clone());
-        self.take(&commit.key, id, &head, known, |entry, aggregate| {
+        let taken = self.take(&commit.key, id, &head, known, |entry, aggregate| {
             match (state, &mut entry.state, aggregate) {
                 _ if entry.frozen.is_some() => {}
                 (Some((state, size)), _, _) => (entry.state, entry.size) = (Some(state), size),
@@ -383,33 +411,38 @@ impl Memory {
                         .with(events.clone().map(|event| event.data.get()));
                     let evolved = events
                         .try_for_each(|event| aggregate.evolve(state, event, commit.occurred_at));
-                    return evolved.map_err(|error| error.to_string());
+                    return evolved.map_err(|error| Unfolded::Failed(error.to_string()));
                 }
                 (None, _, _) => {}
             }
             Ok(())
         });
+        taken.expect("this program knows what it decided itself");
     }
 
-    /// Folds one accepted commit. `change` changes the stream's state, or returns what the rules
-    /// say against it.
+    /// Folds one accepted commit. `change` changes the stream's state, or returns why it does not.
     fn take(
         &mut self,
         key: &[u8],
         (id, id_key): (&CommandId, impl FnOnce() -> Bytes),
         head: &IdHead,
         known: StoredId,
-        change: impl FnOnce(&mut StreamEntry, Option<&dyn Aggregate>) -> Result<(), String>,
-    ) {
+        change: impl FnOnce(&mut StreamEntry, Option<&dyn Aggregate>) -> Result<(), Unfolded>,
+    ) -> Result<(), ShapeError> {
         let category = image::category_of(key);
         self.stream(key, category);
         if self.is_stale() {
             // The stream could not be read: the owner goes back.
-            return;
+            return Ok(());
         }
         self.place.1 = head.offset;
         let (entry, was_new) = self.streams.changed(key).expect(LOOKED_UP);
         let changed = change(entry, self.registry.get(category).map(|it| &**it));
+        let failed = match changed {
+            Ok(()) => None,
+            Err(Unfolded::Newer(event)) => return Err(event),
+            Err(Unfolded::Failed(said)) => Some(said),
+        };
         entry.version = head.version;
         if was_new {
             let id = id.clone();
@@ -420,9 +453,10 @@ impl Memory {
             self.ids_since = Some(since.min(head.recorded_at));
         }
         self.unsaved_commits += 1;
-        if let Err(said) = changed {
+        if let Some(said) = failed {
             self.freeze(key, FrozenBy::Rules(said));
         }
+        Ok(())
     }
 
     /// The approximate memory of what the local store was to take and has not taken, in bytes.
@@ -470,31 +504,6 @@ impl Memory {
             self.ids_since = since;
         }
     }
-}
-
-/// The state before any event; absent if the rules fail over it.
-fn initial(aggregate: &dyn Aggregate) -> Option<Opaque> {
-    let made = aggregate.initial();
-    let category = aggregate.category();
-    made.inspect_err(
-        |error| tracing::error!(%error, category, "the state before any event could not be made"),
-    )
-    .ok()
-}
-
-/// Changes a state by the events of a commit from the log; on failure, returns what the rules say.
-fn evolve_all(
-    aggregate: &dyn Aggregate,
-    state: &mut Opaque,
-    commit: &Commit,
-) -> Result<(), String> {
-    for event in &commit.events {
-        let (name, data) = (&event.type_name, event.data.get());
-        let occurred_at = commit.occurred_at(event);
-        let evolved = aggregate.evolve_recorded(state, name, event.schema, data, occurred_at);
-        evolved.map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
 
 impl verdict::Streams for Memory {

@@ -6,7 +6,7 @@
 mod form;
 mod sweep;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -106,6 +106,8 @@ pub struct Saved {
     pub frozen: u64,
     /// How many of them by the program's rules.
     pub frozen_by_rules: u64,
+    /// The versions of the rules by which the states were folded, by category.
+    pub rules: BTreeMap<String, u32>,
 }
 
 /// One stream's state.
@@ -228,7 +230,7 @@ struct Opened {
 const PLACE: &[u8] = b"c";
 /// The version of the stored form; it stands before the place. If the stored form is another one,
 /// the log is folded again.
-const FORM: u8 = 4;
+const FORM: u8 = 5;
 const STATE: u8 = b's';
 const ID: u8 = b'i';
 /// The key of a value that is written to see whether the disk takes it.

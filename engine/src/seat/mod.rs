@@ -411,8 +411,8 @@ impl<C: Client, P: Peer> Seat<C, P> {
     fn damage(&self) -> Option<SubmitError> {
         match self.owner.phase() {
             Phase::Stopped(Stop::Damage(damage)) => Some(SubmitError::Damaged(damage.clone())),
-            // Nodes that can read the newer format own the partition and decide.
-            Phase::Stopped(Stop::NewerFormat { .. }) => None,
+            // Nodes that can read what is newer own the partition and decide.
+            Phase::Stopped(Stop::NewerFormat { .. } | Stop::NewerEvent { .. }) => None,
             Phase::Stopped(Stop::Gone(_)) => Some(turned_away(TurnedAway::NotReady)),
             _ => None,
         }

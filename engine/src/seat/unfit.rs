@@ -11,7 +11,7 @@ use crate::owner::NotOwning;
 /// the group.
 #[derive(Debug, Default)]
 pub(crate) struct Unfit {
-    /// The log contains a record format that this program cannot read.
+    /// The log contains a record format, or an event, that this program is too old for.
     pub(crate) outdated: bool,
     /// The partitions whose states and command ids do not fit into the local store and memory, or
     /// which the store refuses permanently.
@@ -26,7 +26,7 @@ impl Unfit {
     /// Notes why a partition is not owned; `true` if this changes anything.
     pub(super) fn note(&mut self, partition: Partition, reason: Option<&NotOwning>) -> bool {
         match reason {
-            Some(NotOwning::Stopped(Stop::NewerFormat { .. })) => {
+            Some(NotOwning::Stopped(Stop::NewerFormat { .. } | Stop::NewerEvent { .. })) => {
                 !std::mem::replace(&mut self.outdated, true)
             }
             Some(NotOwning::NoRoom | NotOwning::StoreRefuses(_)) => {

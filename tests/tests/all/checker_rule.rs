@@ -30,6 +30,7 @@ fn engines_word(verdict: &Result<Verdict, Stop>) -> &'static str {
         Ok(Verdict::Orphan(Orphan::Acknowledged)) => "acknowledged",
         Ok(Verdict::Orphan(orphan)) => orphan.as_str(),
         Err(Stop::NewerFormat { .. }) => "newer format",
+        Err(Stop::NewerEvent { .. }) => unreachable!("the rule looks into no value"),
         Err(Stop::Gone(_)) => "gone",
         Err(Stop::Damage(damage)) => match damage.kind {
             DamageKind::Unlinked { .. } => "unlinked",

@@ -127,7 +127,13 @@ impl<T> Owner<T> {
         *last = (*last).max(Some(commit.recorded_at));
         let key = record.key.as_deref().unwrap_or_default();
         let frozen = self.memory.frozen_count;
-        self.memory.fold(key, commit, (record.offset, position));
+        let folded = self.memory.fold(key, commit, (record.offset, position));
+        folded.map_err(|event| Stop::NewerEvent {
+            partition: self.reader.chain.partition,
+            offset: record.offset,
+            stream: String::from_utf8_lossy(key).into_owned(),
+            event,
+        })?;
         if self.is(KnownBad::StopsWhereRulesFail) && self.memory.frozen_count > frozen {
             let kind = DamageKind::Unreadable("the rules fail".to_owned());
             return Err(self.damage(record.offset, kind));

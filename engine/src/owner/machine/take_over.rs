@@ -464,7 +464,14 @@ impl<T> Owner<T> {
     }
 
     pub(super) fn stop(&mut self, stop: Stop) {
-        tracing::error!(%stop, "the owner stops: an operator must look at the log");
+        match stop {
+            Stop::NewerFormat { .. } | Stop::NewerEvent { .. } => {
+                tracing::error!(%stop, "the owner stops: this program must be upgraded");
+            }
+            Stop::Damage(_) | Stop::Gone(_) => {
+                tracing::error!(%stop, "the owner stops: an operator must look at the log");
+            }
+        }
         self.reader.stop();
         self.letting_go = false;
         self.phase = Phase::Stopped(stop);

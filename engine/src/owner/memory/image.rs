@@ -21,6 +21,7 @@ impl Memory {
             store,
             streams: self.streams.fork(copy),
             ids: self.ids.clone(),
+            rules: self.rules.clone(),
             ..*self
         }
     }
@@ -43,6 +44,7 @@ impl Memory {
             place,
             frozen_count,
             frozen_by_rules,
+            rules,
             is_folded_again,
         } = self;
         let stream = |(key, entry): (&Bytes, &StreamEntry), hasher: &mut StateDigest| {
@@ -56,7 +58,7 @@ impl Memory {
         unordered(ids.iter(), hasher, |id, hasher| id.hash(hasher));
         (fingerprint_key, idempotency_window_ms).hash(hasher);
         (streams.generation, unsaved_commits, fault, alone).hash(hasher);
-        (place, frozen_count, frozen_by_rules, is_folded_again).hash(hasher);
+        (place, frozen_count, frozen_by_rules, rules, is_folded_again).hash(hasher);
     }
 }
 

@@ -35,6 +35,7 @@ impl Memory {
             fingerprint_key: self.fingerprint_key,
             frozen: self.frozen_count,
             frozen_by_rules: self.frozen_by_rules,
+            rules: self.rules.clone(),
         };
         let written = self.write(&saved, &batch);
         match written {

@@ -27,6 +27,7 @@ fn saved(offset: u64) -> Saved {
         fingerprint_key: [0; 16],
         frozen: 0,
         frozen_by_rules: 0,
+        rules: BTreeMap::new(),
     }
 }
 
