@@ -243,6 +243,8 @@ codes! {
     StreamTooLarge = "stream_too_large",
     /// The stream is frozen (503).
     StreamFrozen = "stream_frozen",
+    /// The program is too old for an event of the stream.
+    UpgradeNeeded = "upgrade_needed",
     /// There is no such read model (404).
     ModelUnknown = "model_unknown",
     /// No row has this key (404).

@@ -33,6 +33,9 @@ door::codes! {
          until an operator has examined the log.");
     STATE_TOO_LARGE = ("state_too_large", 422, "The stream's state is too large to be shown",
         "The state has more than `max` bytes. Read the events page by page instead.");
+    UPGRADE_NEEDED = ("upgrade_needed", 503, "A newer program is needed",
+        "The stream has an event of a type or shape that this program does not know. Nothing is \
+         damaged: a newer program reads it. `schema=recorded` shows the events as they are.");
     STREAM_FROZEN = ("stream_frozen", 503, "The stream is frozen",
         "The rules of this program fail on an event of the stream, so no command is decided on \
          it. Its events can still be read.");

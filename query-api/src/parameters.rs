@@ -47,7 +47,27 @@ pub(super) struct OneParameters {
 pub(super) struct EventParameters {
     limit: Option<String>,
     from_version: Option<String>,
+    schema: Option<String>,
     min_position: Option<String>,
+}
+
+/// In which shape events are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// As they stand in the log.
+    Recorded,
+    /// In the newest shape of their type.
+    Latest,
+}
+
+impl Shape {
+    /// Its name in a query.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Latest => "latest",
+        }
+    }
 }
 
 impl PageParameters {
@@ -80,6 +100,18 @@ impl OneParameters {
 impl EventParameters {
     pub(super) fn limit(&self) -> Result<u32, Problem> {
         limit(self.limit.as_deref())
+    }
+
+    pub(super) fn shape(&self) -> Result<Shape, Problem> {
+        match self.schema.as_deref() {
+            None | Some("recorded") => Ok(Shape::Recorded),
+            Some("latest") => Ok(Shape::Latest),
+            Some(_) => {
+                let detail = "schema must be recorded or latest";
+                let problem = Problem::new(door::code::QUERY_INVALID, detail);
+                Err(problem.member("parameter", "schema"))
+            }
+        }
     }
 
     pub(super) fn first_version(&self) -> Result<u64, Problem> {

@@ -14,7 +14,7 @@ use door::{Charge, Path, Problem, Query};
 use event_log::commit::Commit;
 use event_log::log::LogError;
 use event_log::record::record_hash;
-use kernel::registry::{MessageError, RuleError};
+use kernel::registry::{Aggregate, MessageError, RuleError};
 use kernel::{Actor, StreamName, TenantId, Timestamp, TypeName};
 use position::{LogId, Offset, Partition, PositionToken};
 use projector::{CommitPlace, STREAM_INDEX, StreamPlaces};
@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::parameters::{EventParameters, OneParameters, Wait, stream_of};
+use super::parameters::{EventParameters, OneParameters, Shape, Wait, stream_of};
 use super::read::{link_next, tagged};
 use super::{Inner, QueryDoor, RETRY_AFTER, code, failed};
 
@@ -108,6 +108,7 @@ async fn events_of(
     let tenant = tenant(headers)?;
     let limit = parameters.limit()?;
     let from = parameters.first_version()?;
+    let shape = parameters.shape()?;
     let wait = parameters.wait(headers)?;
     let position = inner.reach(STREAM_INDEX, &wait).await?;
     let places = inner.places(&tenant, stream, from, limit, &wait).await?;
@@ -122,10 +123,15 @@ async fn events_of(
                 break 'page;
             }
             size += reading.came(&commit);
-            events.extend(shown(commit, place, log, places.partition));
+            let shown = shown(commit, place, log, places.partition);
+            for event in shown.into_iter().filter(|event| event.version >= from) {
+                events.push(match shape {
+                    Shape::Recorded => event,
+                    Shape::Latest => inner.newest(stream, places.partition, place, event)?,
+                });
+            }
         }
     }
-    events.retain(|event| event.version >= from);
     events.truncate(limit as usize);
     let last = events.last().map(|event| event.version);
     let body = Events {
@@ -139,10 +145,11 @@ async fn events_of(
     let mut response = tagged(headers, &body, position.as_ref(), Tag::weak)?;
     if let Some(next) = body.next {
         let path = format!("/v1/streams/{stream}/events");
-        link_next(
-            &mut response,
-            &format!("{path}?limit={limit}&from_version={next}"),
-        );
+        let mut next = format!("{path}?limit={limit}&from_version={next}");
+        if shape == Shape::Latest {
+            next = format!("{next}&schema={}", shape.as_str());
+        }
+        link_next(&mut response, &next);
     }
     Ok(response)
 }
@@ -174,10 +181,7 @@ async fn state_of(
     let mut places = inner
         .places(&tenant, stream, 1, COMMITS_FOLDED_MAX, &wait)
         .await?;
-    let aggregate = inner.registry.get(stream.category()).ok_or_else(|| {
-        let detail = format!("no aggregate has the category {:?}", stream.category());
-        Problem::new(code::AGGREGATE_UNKNOWN, detail)
-    })?;
+    let aggregate = inner.aggregate(stream)?;
     let frozen = |error: &RuleError| frozen(stream, error);
     let mut state = aggregate.initial().map_err(|error| frozen(&error))?;
     let (mut version, mut folded) = (0, 0);
@@ -193,12 +197,7 @@ async fn state_of(
                     let at = commit.occurred_at(event);
                     aggregate
                         .evolve_recorded(&mut state, name, event.schema, data, at)
-                        .map_err(|error| match error {
-                            MessageError::Shape(error) => {
-                                damaged(stream, places.partition, place.offset, &error)
-                            }
-                            MessageError::Rule(error) => frozen(&error),
-                        })?;
+                        .map_err(|error| unread(stream, places.partition, place, &error))?;
                 }
                 version = commit.version();
             }
@@ -284,6 +283,31 @@ impl Reading {
 }
 
 impl Inner {
+    fn aggregate(&self, stream: &StreamName) -> Result<&dyn Aggregate, Problem> {
+        let category = stream.category();
+        let aggregate = self.registry.get(category).ok_or_else(|| {
+            let detail = format!("no aggregate has the category {category:?}");
+            Problem::new(code::AGGREGATE_UNKNOWN, detail)
+        })?;
+        Ok(&**aggregate)
+    }
+
+    /// An event in the newest shape of its type.
+    fn newest(
+        &self,
+        stream: &StreamName,
+        partition: Partition,
+        place: &CommitPlace,
+        mut event: ShownEvent,
+    ) -> Result<ShownEvent, Problem> {
+        let aggregate = self.aggregate(stream)?;
+        let newest = aggregate
+            .newest_event(&event.type_name, event.schema, &event.data)
+            .map_err(|error| unread(stream, partition, place, &error))?;
+        (event.schema, event.data) = (newest.schema, newest.data);
+        Ok(event)
+    }
+
     /// The places of the commits that hold the events from `from` on, at most `limit` of them.
     async fn places(
         &self,
@@ -385,6 +409,23 @@ fn too_large(stream: &StreamName) -> Problem {
          from /v1/streams/{stream}/events"
     );
     Problem::new(code::STATE_TOO_LARGE, detail).member("max", STATE_BYTES_MAX)
+}
+
+/// An event could not be read in this program's shapes, or not be folded.
+fn unread(
+    stream: &StreamName,
+    partition: Partition,
+    place: &CommitPlace,
+    error: &MessageError,
+) -> Problem {
+    match error {
+        MessageError::Shape(error) if error.is_newer() => {
+            let detail = format!("this program is too old for an event of {stream}: {error}");
+            Problem::new(code::UPGRADE_NEEDED, detail).retry_after(DAMAGED_RETRY_AFTER)
+        }
+        MessageError::Shape(error) => damaged(stream, partition, place.offset, error),
+        MessageError::Rule(error) => frozen(stream, error),
+    }
 }
 
 /// The rules fail on a recorded event. The owner fails on it, too, and freezes the stream.

@@ -5,4 +5,5 @@ pub mod attacks;
 pub mod faults;
 pub mod fold;
 pub mod harness;
+pub mod lamp;
 pub mod olist;

@@ -14,6 +14,23 @@ messages! {
     /// The events of an order.
     pub enum Event {
         /// Goods were ordered from sellers.
+        #[schemars(extend("examples" = [{
+            "customer": "ana-souza",
+            "items": [
+                {"line": 1, "product": "desk-lamp",
+                 "seller": "casa-da-luz",
+                 "price": {"amount_minor": 5890, "currency": "BRL"},
+                 "freight": {"amount_minor": 1329, "currency": "BRL"}},
+                {"line": 2, "product": "office-chair",
+                 "seller": "moveis-silva",
+                 "price": {"amount_minor": 23990, "currency": "BRL"},
+                 "freight": {"amount_minor": 1993, "currency": "BRL"}}
+            ],
+            "items_minor": 29880,
+            "freight_minor": 3322,
+            "currency": "BRL",
+            "estimated_delivery": "2030-06-29T00:00:00Z"
+        }]))]
         OrderPlaced {
             /// The customer who ordered.
             customer: CustomerId,
@@ -43,6 +60,10 @@ messages! {
         /// The goods went to the carrier.
         OrderShipped {},
         /// The goods went to the customer.
+        #[schemars(extend("examples" = [{
+            "placed_at": "2030-06-04T16:44:48Z",
+            "estimated_delivery": "2030-06-29T00:00:00Z"
+        }]))]
         OrderDelivered {
             /// When the order had been placed.
             placed_at: Timestamp,
@@ -50,6 +71,7 @@ messages! {
             estimated_delivery: Timestamp,
         },
         /// The order was canceled.
+        #[schemars(extend("examples" = [{"reason": "ordered twice"}]))]
         OrderCanceled {
             /// The reason.
             reason: Reason,
@@ -57,6 +79,12 @@ messages! {
         /// The goods were not available.
         OrderMarkedUnavailable {},
         /// The customer reviewed the order.
+        #[schemars(extend("examples" = [{
+            "review": "review-1",
+            "score": 5,
+            "title": "Recommended",
+            "comment": "It came before the promised day."
+        }]))]
         OrderReviewed {
             /// The review's id.
             review: ReviewId,

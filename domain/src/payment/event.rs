@@ -9,6 +9,12 @@ messages! {
     /// The events of a payment.
     pub enum Event {
         /// Money was taken for an order.
+        #[schemars(extend("examples" = [{
+            "order": "1",
+            "method": "credit_card",
+            "instalments": 3,
+            "amount": {"amount_minor": 33202, "currency": "BRL"}
+        }]))]
         PaymentCaptured {
             /// The order that is paid for.
             order: OrderId,
@@ -22,6 +28,11 @@ messages! {
             amount: Money,
         },
         /// All or a part of the captured money was given back.
+        #[schemars(extend("examples" = [{
+            "order": "1",
+            "method": "credit_card",
+            "amount": {"amount_minor": 25983, "currency": "BRL"}
+        }]))]
         PaymentRefunded {
             /// The order that was paid for.
             order: OrderId,

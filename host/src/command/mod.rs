@@ -70,7 +70,7 @@ pub async fn run(
         Command::Check(_) => check::run(domain, &settings).await,
         Command::VerifyCluster(args) => verify_cluster::run(&settings, &args).await,
         Command::Config(args) => config::run(&settings, &args),
-        Command::Schema(args) => schema::run(domain, &args),
+        Command::Schema(args) => schema::run(domain, &settings, &args),
         Command::ExitCodes => manual::exit_codes(&settings),
         Command::Completions { shell } => manual::completions(line, shell),
         Command::Man { folder } => manual::pages(line, &folder),

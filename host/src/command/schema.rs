@@ -5,21 +5,25 @@
 //! them. Deliberately absent: the schemas themselves, which follow from the types.
 
 mod asyncapi;
+mod check;
+mod compatible;
+mod samples;
 mod topic;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use event_log::record::RECORD_VERSION;
 use kernel::MessageType;
-use kernel::registry::{Aggregate, Registry, definitions_of};
-use kernel::schemars::SchemaGenerator;
+use kernel::registry::{Registry, definitions_of};
 use serde_json::{Map, Value, json};
+
+use samples::Kind;
 
 use crate::exit::{Exit, Failure};
 use crate::logging::talk;
-use crate::settings::Roles;
+use crate::settings::{Roles, Settings};
 use crate::{Domain, node};
 
 /// The help text after the options.
@@ -28,15 +32,31 @@ The files are commands/CATEGORY/NAME.vN.json, events/CATEGORY/NAME.vN.json, comm
 (what the values of a topic's records hold), openapi.json and asyncapi.json. Schema files of types that
 no longer exist are removed.
 
-Example:
-  annals schema schemas && git diff schemas";
+samples/ has the data of each message in each shape that it ever had, with what it is read as now. The
+newest shape's sample is the example that the type declares; those of older shapes stay for ever.
+
+Examples:
+  annals schema schemas && git diff schemas
+  annals schema check --base schemas";
 
 /// Arguments of `schema`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct SchemaArgs {
     /// The folder; it is created if it does not exist
     #[arg(default_value = "schemas")]
     folder: PathBuf,
+    /// What else to do with schemas.
+    #[command(subcommand)]
+    command: Option<SchemaCommand>,
+}
+
+/// What else can be done with schemas.
+#[derive(Debug, Subcommand)]
+pub enum SchemaCommand {
+    /// Compare the messages of this program with those of a base, and report incompatible changes
+    #[command(after_help = check::HELP)]
+    Check(check::CheckArgs),
 }
 
 /// Where the definitions stand in each file.
@@ -44,8 +64,16 @@ const DEFINITIONS: &str = "/$defs/";
 /// The dialect of each file.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
-pub(super) fn run(domain: &Domain, args: &SchemaArgs) -> Result<Exit, Failure> {
-    let files = files(domain);
+pub(super) fn run(
+    domain: &Domain,
+    settings: &Settings,
+    args: &SchemaArgs,
+) -> Result<Exit, Failure> {
+    if let Some(SchemaCommand::Check(args)) = &args.command {
+        return check::run(domain, settings, args);
+    }
+    let mut files = files(domain);
+    files.extend(samples::files(&domain.registry, &args.folder)?);
     let count = files.len();
     remove_stale(&args.folder, &files)?;
     for (path, text) in files {
@@ -95,24 +123,16 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::of(Exit::Failed, error).while_trying(&format!("{what} {}", path.display()))
 }
 
-/// Every file of a domain, by its path in the folder.
+/// Every file of a domain, by its path in the folder, apart from the samples.
 #[must_use]
 pub fn files(domain: &Domain) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     for aggregate in domain.registry.iter() {
         let category = aggregate.category();
-        type Types = fn(&dyn Aggregate, &mut SchemaGenerator) -> Vec<MessageType>;
-        let kinds: [(&str, Types); 2] = [
-            ("commands", |aggregate, generator| {
-                aggregate.command_types(generator)
-            }),
-            ("events", |aggregate, generator| {
-                aggregate.event_types(generator)
-            }),
-        ];
-        for (kind, types) in kinds {
+        for kind in Kind::ALL {
             let mut generator = Registry::schema_generator(DEFINITIONS);
-            let types = types(&**aggregate, &mut generator);
+            let types = kind.types(&**aggregate, &mut generator);
+            let kind = kind.as_str();
             let definitions: Map<String, Value> = definitions_of(generator)
                 .into_iter()
                 .map(|(name, schema)| (name, schema.to_value()))

@@ -97,6 +97,10 @@ fn events_operation() -> Value {
                "schema": {"type": "integer", "format": "int64", "minimum": 1,
                           "maximum": VERSION_MAX, "default": 1}}),
         limit_parameter("events"),
+        json!({"name": "schema", "in": "query",
+               "description": "The shape of the events' data: as it was recorded, or the newest \
+                               shape of each type, which old data is changed into.",
+               "schema": {"type": "string", "enum": ["recorded", "latest"], "default": "recorded"}}),
         known_parameter(),
     ];
     parameters.extend(common_parameters());

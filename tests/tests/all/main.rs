@@ -46,6 +46,7 @@ mod security;
 mod tidy;
 mod turns;
 mod tutorial;
+mod upgrades;
 mod verify_cluster;
 mod walks;
 mod write_side;

@@ -16,7 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A call of the program in this folder, without `ANNALS_` variables in its environment.
 pub(crate) fn annals(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_annals-under-test"));
+    program(env!("CARGO_BIN_EXE_annals-under-test"), folder)
+}
+
+/// A call of another program in this folder, without `ANNALS_` variables in its environment.
+pub(crate) fn program(file: &str, folder: &Path) -> Command {
+    let mut command = Command::new(file);
     command.current_dir(folder);
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
@@ -41,18 +46,18 @@ pub(super) fn call(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 /// The standard output of a call.
-pub(super) fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// The standard error of a call.
-pub(super) fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Asserts the exit code of a call; a failure shows the call's output.
 #[track_caller]
-pub(super) fn assert_exit(output: &Output, code: i32) {
+pub(crate) fn assert_exit(output: &Output, code: i32) {
     let (out, err) = (stdout(output), stderr(output));
     assert_eq!(
         output.status.code(),
@@ -62,7 +67,7 @@ pub(super) fn assert_exit(output: &Output, code: i32) {
 }
 
 /// Waits up to a minute until a condition holds.
-pub(super) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl AsyncFnMut() -> bool) {
     within(Duration::from_secs(60), what, is_so).await;
 }
 
@@ -123,7 +128,8 @@ impl Server {
         Self::start_as(command, folder)
     }
 
-    fn start_as(mut command: Command, folder: &Path) -> Self {
+    /// Starts a command that serves, and waits for its line of readiness.
+    pub(crate) fn start_as(mut command: Command, folder: &Path) -> Self {
         command.args(["--listen", "127.0.0.1:0", "--output", "json"]);
         let output = folder.join("server.out");
         let process = Process::start(command, File::create(&output).unwrap(), folder).unwrap();
