@@ -184,6 +184,15 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// Whether nothing is wrong with the log, and a newer program reads on.
+    #[must_use]
+    pub fn asks_for_upgrade(&self) -> bool {
+        match self {
+            Self::NewerFormat { .. } | Self::NewerEvent { .. } => true,
+            Self::Damage(_) | Self::Gone(_) => false,
+        }
+    }
+
     /// The place of the stop; absent if the log as a whole is not the one that was opened.
     #[must_use]
     pub fn place(&self) -> Option<(Partition, Offset)> {

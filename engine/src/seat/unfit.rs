@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use event_log::chain::Stop;
 use position::Partition;
 
 use crate::owner::NotOwning;
@@ -26,7 +25,7 @@ impl Unfit {
     /// Notes why a partition is not owned; `true` if this changes anything.
     pub(super) fn note(&mut self, partition: Partition, reason: Option<&NotOwning>) -> bool {
         match reason {
-            Some(NotOwning::Stopped(Stop::NewerFormat { .. } | Stop::NewerEvent { .. })) => {
+            Some(NotOwning::Stopped(stop)) if stop.asks_for_upgrade() => {
                 !std::mem::replace(&mut self.outdated, true)
             }
             Some(NotOwning::NoRoom | NotOwning::StoreRefuses(_)) => {

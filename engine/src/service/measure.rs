@@ -12,7 +12,7 @@ use metrics::{Counter, counter, gauge};
 use super::shares::Shares;
 use super::{Engine, unready};
 use crate::command::{Answer, Decision, Reply, SubmitError, TurnedAway};
-use crate::owner::VERSION_CONFLICT;
+use crate::owner::{NotOwning, VERSION_CONFLICT};
 
 /// The outcomes of a command, as labels.
 const OUTCOMES: [&str; 11] = [
@@ -201,9 +201,14 @@ impl Engine {
         let unowned = partitions
             .iter()
             .filter(|desk| unready(&desk.status.borrow()).is_some());
+        let too_old = partitions.iter().filter(|desk| {
+            let status = desk.status.borrow();
+            matches!(&status.not_owning, Some(NotOwning::Stopped(stop)) if stop.asks_for_upgrade())
+        });
         let open: usize = partitions.iter().map(|desk| desk.open_commands()).sum();
         gauge!("annals_owned_partitions").set(float(self.owned().len()));
         gauge!("annals_unowned_partitions").set(float(unowned.count()));
+        gauge!("annals_too_old_partitions").set(float(too_old.count()));
         gauge!("annals_queued_commands").set(float(depths.clone().sum()));
         gauge!("annals_queued_commands_fullest").set(float(depths.max().unwrap_or_default()));
         gauge!("annals_open_commands").set(float(open));

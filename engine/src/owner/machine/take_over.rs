@@ -464,13 +464,10 @@ impl<T> Owner<T> {
     }
 
     pub(super) fn stop(&mut self, stop: Stop) {
-        match stop {
-            Stop::NewerFormat { .. } | Stop::NewerEvent { .. } => {
-                tracing::error!(%stop, "the owner stops: this program must be upgraded");
-            }
-            Stop::Damage(_) | Stop::Gone(_) => {
-                tracing::error!(%stop, "the owner stops: an operator must look at the log");
-            }
+        if stop.asks_for_upgrade() {
+            tracing::error!(%stop, "the owner stops: this program must be upgraded");
+        } else {
+            tracing::error!(%stop, "the owner stops: an operator must look at the log");
         }
         self.reader.stop();
         self.letting_go = false;

@@ -198,7 +198,8 @@ impl Walk<'_> {
     fn types(&mut self, field: &str, base: &Map<String, Value>, new: &Map<String, Value>) {
         let (old, now) = (types_of(base), types_of(new));
         let lacks = |of: &BTreeSet<String>, name: &String| {
-            !of.is_empty() && !of.contains(name) && !(name == "integer" && of.contains("number"))
+            let is_there = of.contains(name) || (name == "integer" && of.contains("number"));
+            !of.is_empty() && !is_there
         };
         let gone: Vec<String> = old
             .iter()

@@ -320,6 +320,11 @@ pub const CATALOGUE: &[Metric] = &[
         "",
         "times that this node began to own a partition",
     ),
+    gauge(
+        "annals_too_old_partitions",
+        "",
+        "partitions with a record format or an event that this program is too old for; upgrade it",
+    ),
     counter(
         "annals_turned_away_total",
         "reason",

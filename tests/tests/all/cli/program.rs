@@ -176,7 +176,7 @@ impl Server {
     }
 
     /// All output so far.
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap()
     }
 

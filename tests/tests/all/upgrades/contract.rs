@@ -48,6 +48,24 @@ fn a_sample_of_an_old_shape_stays_and_shows_what_it_is_read_as() {
 }
 
 #[test]
+fn the_shop_reads_what_was_released_and_what_is_committed() {
+    let folder = folder();
+    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for base in ["ops/contract/released", "schemas"] {
+        let base = repository.join(base).display().to_string();
+        let check = crate::cli::program::annals(folder.path())
+            .args(["schema", "check", "--base", &base])
+            .output()
+            .unwrap();
+        assert_exit(&check, 0);
+        assert!(
+            stderr(&check).contains("0 incompatible changes"),
+            "{check:?}"
+        );
+    }
+}
+
+#[test]
 fn an_incompatible_change_is_named_by_message_field_and_rule() {
     let folder = folder();
     let check = |program: &str, base: &str| {
