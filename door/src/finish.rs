@@ -2,9 +2,9 @@
 //! (`access`).
 //!
 //! Invariant: every response that leaves this layer has `Annals-Correlation-Id`; every error is a
-//! problem document; every 500 is logged once, with its cause. Deliberately absent: payloads in
-//! logs. Requests that are not valid HTTP (broken framing, control characters in headers) do not
-//! reach any route: the HTTP library refuses them with an empty 400.
+//! problem document, or a page for people; every 500 is logged once, with its cause. Deliberately
+//! absent: payloads in logs. Requests that are not valid HTTP (broken framing, control characters in
+//! headers) do not reach any route: the HTTP library refuses them with an empty 400.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,11 @@ use crate::problem::Problem;
 const DRAIN_SIZE_MAX: usize = 8 << 20;
 /// How long reading an unread body may take.
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
+
+/// Marks an error that is answered with a page for people, which is sent as it is: an extension of the
+/// response.
+#[derive(Clone, Copy, Debug)]
+pub struct Page;
 
 /// The correlation of a request, an extension of every request that passes [`finish`].
 #[derive(Clone, Debug)]
@@ -153,7 +158,9 @@ async fn complete(mut request: Request, next: Next) -> Response {
     let id = correlation.id.as_str();
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
-        response = problem_response(response, &path, id);
+        if response.extensions().get::<Page>().is_none() {
+            response = problem_response(response, &path, id);
+        }
         if !expects {
             drain(unread).await;
         }

@@ -6,8 +6,8 @@
 //! through [`finish()`] once, at the end, and hands it to [`serve()`].
 //!
 //! Invariant: after [`finish()`] every response with an error status is a problem document (RFC
-//! 9457), and every response has a correlation id. Deliberately absent: routes of either door, the
-//! engine, and any aggregate.
+//! 9457) unless a route marked it as a [`Page`] for people, and every response has a correlation id.
+//! Deliberately absent: routes of either door, the engine, and any aggregate.
 
 mod access;
 pub mod code;
@@ -26,7 +26,7 @@ pub mod tag;
 
 pub use code::Code;
 pub use extract::{JsonText, NoQuery, Path, Query};
-pub use finish::{Correlation, Origin, finish};
+pub use finish::{Correlation, Origin, Page, finish};
 pub use header::Deadline;
 pub use memory::{Charge, Held, Owed};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
