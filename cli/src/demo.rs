@@ -121,7 +121,8 @@ async fn show(settings: &Settings, node: &Node, stop: &Stop, once: bool) -> Resu
         };
         talk!("# the same in SQL\npsql {address} -c 'SELECT * FROM read.daily_sales LIMIT 5'\n");
     }
-    talk!("All routes: {}/docs. Ctrl-C stops it.", node.url());
+    let url = node.url();
+    talk!("Console: {url}/console. All routes: {url}/docs. Ctrl-C stops it.");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use crate::{program, stderr};
 const OURS: [&str; 11] = [
     "cluster_trial",
     "command_api",
+    "console",
     "door",
     "embedded_postgres",
     "engine",

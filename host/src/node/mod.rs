@@ -10,6 +10,7 @@ mod files;
 pub mod http;
 mod log;
 pub mod metrics;
+mod pages;
 mod postgres;
 mod routes;
 mod supervisor;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_api::peer::Server;
+use console::Console;
 use engine::owner::OwnerSettings;
 use engine::{Engine, EngineOptions};
 use event_log::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
@@ -86,6 +88,7 @@ pub struct Node {
     /// Measures how far the read models are, as long as the node runs.
     sampler: Option<Arc<Sampler>>,
     postgres: Option<Postgres>,
+    console: Console,
     http: Http,
     drain_timeout: Duration,
     traces: Option<Traces>,
@@ -175,6 +178,7 @@ impl Node {
             true => Controls::Served,
             false => Controls::Off,
         };
+        let console = Console::begin(pages::about(settings, bound.address()));
         let parts = routes::Parts {
             domain,
             roles,
@@ -184,6 +188,7 @@ impl Node {
             engine: engine.as_ref(),
             peers: peers.as_ref(),
             reading: None,
+            console: &console,
         };
         let http = bound.serve(routes::assemble(&parts)?, settings.drain_timeout);
         let node = Self {
@@ -196,6 +201,7 @@ impl Node {
             projector: Arc::default(),
             sampler: None,
             postgres: None,
+            console,
             http,
             drain_timeout: settings.drain_timeout,
             traces: None,
@@ -237,6 +243,7 @@ impl Node {
             engine: self.engine.as_ref(),
             peers: self.peers.as_ref(),
             reading: Some(reading),
+            console: &self.console,
         };
         self.http.replace(routes::assemble(&parts)?);
         Ok(())
@@ -319,6 +326,7 @@ impl Node {
             engine.leave(self.drain_timeout).await;
         }
         tracing::info!("stopping: the node takes no more requests");
+        self.console.close();
         self.http.stop_listening();
         if let Some(peers) = &self.peers {
             peers.close();

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use command_api::peer::Server;
+use console::Console;
 use door::health::{self, Health, Role};
 use door::root::{self, Link};
 use door::{Problem, openapi};
@@ -43,6 +44,8 @@ pub(super) struct Parts<'a> {
     pub(super) controls: Controls,
     /// Absent until Postgres is available.
     pub(super) reading: Option<Reading<'a>>,
+    /// Shows what the other routes answer.
+    pub(super) console: &'a Console,
 }
 
 /// The parts that the routes of the read side use.
@@ -93,7 +96,8 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
     if parts.roles.reads() && parts.reading.is_none() {
         routes = routes.layer(axum::middleware::map_response(not_yet));
     }
-    Ok(door::finish(routes))
+    let console = parts.console.router(&routes);
+    Ok(door::finish(routes.merge(console)))
 }
 
 /// The links of the first page that depend on the roles.
@@ -103,17 +107,15 @@ fn links(roles: Roles) -> Vec<Link> {
         href,
         title,
     };
+    let console = link("/console", "The console: pages that show all of this");
     let topology = link("/v1/topology", "Which node owns which partition");
     let models = link("/v1/read", "The read models and their columns");
     let projections = link("/v1/projections", "How the read models are doing");
     let of_commands = roles.command_api.then_some(topology);
     let of_queries = roles.query_api.then_some(models);
     let of_operators = roles.reads().then_some(projections);
-    of_commands
-        .into_iter()
-        .chain(of_queries)
-        .chain(of_operators)
-        .collect()
+    let all = [Some(console), of_commands, of_queries, of_operators];
+    all.into_iter().flatten().collect()
 }
 
 /// The OpenAPI document of a process with these roles.

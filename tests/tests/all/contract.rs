@@ -14,8 +14,10 @@ mod topic;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub(crate) use docs_page::chromium;
+
 /// The folder with the tools.
-fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     std::env::var_os("ANNALS_CONTRACT_TOOLS")
         .expect(
             "ANNALS_CONTRACT_TOOLS names the contract's tools: run `make test`, or `eval \
@@ -45,7 +47,7 @@ pub(crate) fn tool(name: &str, folder: &Path) -> Command {
 /// # Panics
 /// If it fails, with what it said.
 #[track_caller]
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -11,6 +11,7 @@ mod checker_rule;
 mod cli;
 mod cluster_works;
 mod command_door;
+mod console;
 mod container;
 mod contract;
 mod crashes;

@@ -30,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["door", "event-log", "kernel", "position", "projector"],
     ),
     ("admin-api", &["door", "event-log", "kernel", "projector"]),
+    // Pages for people. It asks the routes of its node, and knows neither wing.
+    ("console", &["door", "kernel"]),
     // A library for any program: it links neither the log nor a door.
     ("client", &["kernel", "position"]),
     ("import", &["client", "kernel", "position"]),
@@ -49,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster-trial",
             "client",
             "command-api",
+            "console",
             "door",
             "embedded-postgres",
             "engine",
@@ -183,6 +186,7 @@ const BELONGINGS: [Belongs; 5] = [
             "command-api/",
             "query-api/",
             "admin-api/",
+            "console/",
             "host/",
             // A door to test the client with.
             "client/src/tests.rs",
@@ -500,6 +504,8 @@ fn these_checks_notice_what_they_are_for() {
         ("query-api", "command-api"),
         ("query-api", "engine"),
         ("query-api", "projections"),
+        ("console", "query-api"),
+        ("console", "projector"),
         ("engine", "domain"),
         ("projections", "engine"),
         ("event-log", "engine"),
@@ -523,6 +529,7 @@ fn these_checks_notice_what_they_are_for() {
     for (package, used) in [
         ("domain", "sqlx"),
         ("engine", "axum"),
+        ("console", "sqlx"),
         ("projections", "rdkafka"),
         ("cli", "rdkafka-sys"),
         ("lending", "sqlx"),

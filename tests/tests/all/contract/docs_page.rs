@@ -12,7 +12,7 @@ use super::{run, schemas, tool, tools};
 use crate::cli::program::{Server, folder};
 
 /// The program of the browser; `ops/setup` installs one and says where it is.
-fn chromium() -> String {
+pub(crate) fn chromium() -> String {
     std::env::var("ANNALS_CHROMIUM").expect(
         "ANNALS_CHROMIUM names a Chromium: run `make test`, or `eval \"$(ops/setup --print-env)\"` \
          after `ops/setup`",
