@@ -98,6 +98,11 @@ pub(crate) fn cut(text: &str) -> Markup {
     html! { span.cut title=(text) { (text) } }
 }
 
+/// A longer text that ends after some lines; the whole of it is its title.
+pub(crate) fn clamped(text: &str) -> Markup {
+    html! { span.clamp title=(text) { (text) } }
+}
+
 /// A part of a whole, as a bar with its share in words.
 pub(crate) fn bar(label: &str, share: f64) -> Markup {
     let percent = (share.clamp(0.0, 1.0) * 100.0).floor();

@@ -84,7 +84,9 @@ async fn content(visit: Visit) -> Markup {
     html! {
         (readiness(&ready))
         (figures(&samples))
-        section { h2.unseen { "The last ten minutes" } (plots(&samples)) }
+        @if samples.newest().is_some() {
+            section { h2.unseen { "The last minutes" } (plots(&samples)) }
+        }
         (ownership(&topology))
     }
 }
@@ -124,8 +126,8 @@ fn check(name: &str, word: &str) -> Markup {
 
 fn figures(samples: &Samples) -> Markup {
     let Some(newest) = samples.newest() else {
-        let next = html! { p { "The first figures come within two seconds." } };
-        return parts::empty("The node has just started.", &next);
+        let next = html! { p { "The first come within two seconds of the node's start." } };
+        return parts::empty("There are no figures yet.", &next);
     };
     let rate = |counter: fn(&crate::samples::Sample) -> f64| {
         let newest = samples.rates(counter).last().and_then(|(_, rate)| *rate);

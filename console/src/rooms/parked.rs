@@ -170,7 +170,7 @@ fn row(visit: &Visit, one: &Parked) -> Markup {
             }
             td data-name="Event" { (one.event_type.as_deref().unwrap_or("–")) }
             td.number data-name="Commits" { (format::grouped(one.commits)) }
-            td.text data-name="Reason" { (one.reason) }
+            td.text data-name="Reason" { (parts::clamped(&one.reason)) }
             td data-name="Parked" {
                 (format::moment(&one.parked_at))
                 @if let Some(partition) = one.partition { span.quiet { " in " (partition) } }

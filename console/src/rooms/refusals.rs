@@ -187,7 +187,7 @@ fn shown(visit: &Visit, rows: &Rows) -> Markup {
                     @let command = format!("{stream}/commands/{}", segment(&row.command_id));
                     tr {
                         th scope="row" { code { (row.code) } }
-                        td.text { (row.detail) }
+                        td.text { (parts::clamped(&row.detail)) }
                         td data-name="Command" { a href=(visit.link(&command, [])) { (row.command) } }
                         td data-name="Stream" { a href=(visit.link(&stream, [])) { (parts::cut(&row.stream)) } }
                         td data-name="Recorded" { (format::moment(&row.recorded_at)) }

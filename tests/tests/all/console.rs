@@ -1,12 +1,15 @@
-//! The console in a browser: every room on real data, in light and dark colours, in a narrow and a wide
-//! window, with the keyboard.
+//! The console in a browser: every room on real data, and in every state on canned answers, in light and
+//! dark colours, in a narrow and a wide window, with the keyboard, and without a script.
 //!
 //! Invariant: no page complains, loads anything from elsewhere, breaks a rule of accessibility that
 //! axe-core knows, or is wider than its window. Deliberately absent: what each room shows in which case
 //! (the crate's own tests).
 
+mod canned;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -14,16 +17,22 @@ use crate::cli::program::{Server, folder};
 use crate::contract::{chromium, run, tool, tools};
 use crate::querying::users_tools;
 
-/// Where the pictures of the pages are, to be looked at.
-fn pictures() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
-    fs::create_dir_all(&folder).unwrap();
-    folder
-}
+/// A page to visit: its path, the name of its picture, and words that it must show.
+type Page = (&'static str, &'static str, &'static [&'static str]);
 
-/// The pages to visit, each with the name of its picture, and words that it must show.
-const PAGES: &[(&str, &str, &[&str])] = &[
-    ("/console/models", "models", &["order_summary"]),
+/// The pages of the demo.
+const PAGES: &[Page] = &[
+    (
+        "/console",
+        "overview",
+        &["Commands per second", "Who owns what", "command-api"],
+    ),
+    ("/console/streams", "streams", &["customer-", "Partition"]),
+    (
+        "/console/models",
+        "models",
+        &["order_summary", "Orders that were placed"],
+    ),
     (
         "/console/models/daily_sales",
         "model",
@@ -32,13 +41,25 @@ const PAGES: &[(&str, &str, &[&str])] = &[
     (
         "/console/models/daily_sales/2017-02-08,BRL",
         "row",
-        &["94340", "The amounts' currency"],
+        &["94340", "The items' prices together"],
     ),
     (
         "/console/models/nothing",
         "model-missing",
         &["No such read model"],
     ),
+    (
+        "/console/streams/order-none",
+        "stream-missing",
+        &["There is no such stream"],
+    ),
+    (
+        "/console/refusals",
+        "refusals",
+        &["order_not_approved", "By rule"],
+    ),
+    ("/console/projections", "projections", &[]),
+    ("/console/parked", "parked", &[]),
     (
         "/console/configuration",
         "configuration",
@@ -47,25 +68,37 @@ const PAGES: &[(&str, &str, &[&str])] = &[
     ("/console/nothing", "missing", &["no page at this address"]),
 ];
 
-#[test]
-fn every_room_can_be_seen_in_a_browser_by_anybody() {
-    let data = folder();
-    let server = Server::start_in(data.path(), &["demo"], &[]);
-    let pages = PAGES
-        .iter()
-        .map(|(path, name, _)| json!({"path": path, "name": name}));
+/// Where the pictures of the pages are, to be looked at.
+fn pictures(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("console")
+        .join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A program for the browser, with its first arguments.
+fn script(text: &str, url: &str) -> Command {
     let mut node = tool("node", &tools());
     node.arg("--input-type=commonjs").arg("--eval");
-    node.arg(include_str!("console/visit.js"))
-        .arg(&server.url)
-        .arg(chromium());
+    node.arg(text).arg(url).arg(chromium());
+    node
+}
+
+/// Visits pages in a browser, and requires that nobody complains and that they show their words.
+#[track_caller]
+fn visit(url: &str, name: &str, pages: &[Page]) {
+    let list = pages
+        .iter()
+        .map(|(path, name, _)| json!({"path": path, "name": name}));
+    let mut node = script(include_str!("console/visit.js"), url);
     node.arg(users_tools().join("node_modules/axe-core/axe.min.js"))
-        .arg(pictures());
-    node.arg(Value::from_iter(pages).to_string());
+        .arg(pictures(name));
+    node.arg(Value::from_iter(list).to_string());
     let said: Value = serde_json::from_str(&run(&mut node)).unwrap();
     let complaints = serde_json::to_string_pretty(&said["complaints"]).unwrap();
     assert_eq!(complaints, "[]");
-    for (path, _, words) in PAGES {
+    for (path, _, words) in pages {
         let text = said["shown"][path]["text"].as_str().unwrap();
         for word in *words {
             assert!(text.contains(word), "{path} does not show {word:?}: {text}");
@@ -73,4 +106,35 @@ fn every_room_can_be_seen_in_a_browser_by_anybody() {
         let title = said["shown"][path]["title"].as_str().unwrap();
         assert!(title.ends_with("· Annals console"), "{path}: {title}");
     }
+}
+
+#[test]
+fn every_room_can_be_seen_in_a_browser_by_anybody() {
+    let data = folder();
+    let server = Server::start_in(data.path(), &["demo"], &[]);
+    visit(&server.url, "demo", PAGES);
+    let mut node = script(include_str!("console/use.js"), &server.url);
+    let seen: Value = serde_json::from_str(&run(&mut node)).unwrap();
+    let colours = &seen["colours"];
+    assert_ne!(colours[0], colours[1], "{seen}");
+    assert_eq!(
+        (&colours[1], &colours[0]),
+        (&colours[2], &colours[3]),
+        "{seen}"
+    );
+    let live = json!({"isLive": true, "before": "Live", "after": "Paused"});
+    assert_eq!(seen["live"], live);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    assert!(
+        text(&seen["stream"]["text"]).contains("CustomerRegistered"),
+        "{seen}"
+    );
+    assert!(
+        text(&seen["stream"]["title"]).contains("· Streams ·"),
+        "{seen}"
+    );
+    assert_eq!(
+        (&seen["streams"], &seen["hidden"]),
+        (&json!("Streams"), &json!(true))
+    );
 }

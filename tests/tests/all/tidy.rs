@@ -96,6 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster-trial",
             "client",
             "command-api",
+            "console",
             "domain",
             "door",
             "embedded-postgres",
@@ -191,6 +192,8 @@ const BELONGINGS: [Belongs; 5] = [
             // A door to test the client with.
             "client/src/tests.rs",
             "client/src/batch/tests.rs",
+            // A node of canned answers, for the console.
+            "tests/tests/all/console/",
             // The raw route with which the door is compared.
             "bench/src/rows/http.rs",
             "bench/guards/",

@@ -1,0 +1,66 @@
+// Uses the console as people do: changes its colours, follows what is live, looks for a stream, and does it
+// without a script. Prints what was seen, as JSON.
+const { chromium } = require("playwright-core");
+
+const [url, executablePath] = process.argv.slice(1);
+
+/** The colours switch at once, stay on the next page, and go back to those of the system. */
+async function colours(page) {
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const seen = [await ground()];
+  await page.locator("#theme").click();
+  seen.push(await ground());
+  await page.goto(`${url}/console/models`);
+  seen.push(await ground());
+  await page.locator("#theme").click();
+  seen.push(await ground());
+  return seen;
+}
+
+/** The live part changes by itself, until it is stopped. */
+async function live(page) {
+  await page.goto(`${url}/console`);
+  const changes = () =>
+    page.evaluate(
+      () =>
+        new Promise((resolve) => {
+          const observer = new MutationObserver(() => {
+            observer.disconnect();
+            resolve(true);
+          });
+          observer.observe(document.getElementById("live"), { childList: true });
+          setTimeout(() => resolve(false), 60_000);
+        }),
+    );
+  const isLive = await changes();
+  const before = await page.locator("#live-switch").innerText();
+  await page.locator("#live-switch").click();
+  const after = await page.locator("#live-switch").innerText();
+  return { isLive, before, after };
+}
+
+async function main() {
+  const browser = await chromium.launch({ executablePath });
+  const page = await browser.newPage({ colorScheme: "light" });
+  page.setDefaultTimeout(120_000); // a machine may be busy with other tests
+  await page.goto(`${url}/console`);
+  const seen = { colours: await colours(page), live: await live(page) };
+  // Without a script: from the menu to the events of a stream, and back by the way above the page.
+  const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } });
+  const plain = await context.newPage();
+  plain.setDefaultTimeout(120_000);
+  await plain.goto(`${url}/console`);
+  await plain.locator(".rooms").getByText("Streams").click();
+  await plain.locator("main table a").first().click();
+  seen.stream = { title: await plain.title(), text: await plain.locator("main").innerText() };
+  await plain.locator("main .crumbs a").first().click();
+  seen.streams = await plain.locator("h1").innerText();
+  seen.hidden = await plain.locator("#theme").isHidden();
+  await browser.close();
+  console.log(JSON.stringify(seen));
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
