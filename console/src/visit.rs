@@ -56,18 +56,27 @@ impl Visit {
         with_query(path, query.into_iter().chain(tenant))
     }
 
-    /// The address of this page with one parameter changed, and without the place of its page.
+    /// The address of this page with parameters changed or taken away, from its first rows on.
     pub(crate) fn changed(&self, changes: &[(&str, Option<&str>)]) -> String {
         let is_changed = |name: &str| changes.iter().any(|(changed, _)| *changed == name);
-        let kept = self.query.iter().map(|(name, value)| (&**name, &**value));
-        let kept = kept.filter(|(name, value)| {
-            !is_changed(name) && !value.is_empty() && !["after", "from"].contains(name)
-        });
         let new = changes
             .iter()
             .filter_map(|(name, value)| Some((*name, (*value)?)));
-        let all: Vec<(&str, &str)> = kept.chain(new).collect();
-        self.link(&self.path, all)
+        self.kept(|name, _| !is_changed(name), new)
+    }
+
+    /// The address of this page with those parameters that `keep` names and with new ones, from its
+    /// first rows on.
+    pub(crate) fn kept<'a>(
+        &'a self,
+        keep: impl Fn(&str, &str) -> bool,
+        new: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> String {
+        let all = self.query.iter().map(|(name, value)| (&**name, &**value));
+        let kept = all.filter(|(name, value)| {
+            keep(name, value) && !value.is_empty() && !["after", "from"].contains(name)
+        });
+        self.link(&self.path, kept.chain(new).collect::<Vec<_>>())
     }
 
     /// The node, for the visitor's tenant.

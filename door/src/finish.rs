@@ -364,6 +364,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_error_that_is_a_page_for_people_stays_as_it_is() {
+        let page = async || {
+            let mut response = (StatusCode::NOT_FOUND, "<h1>Not here</h1>").into_response();
+            response.extensions_mut().insert(Page);
+            response
+        };
+        let router = finish(Router::new().route("/page", get(page)));
+        let request = Request::builder().uri("/page").body(Body::empty());
+        let response = router.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert!(response.headers().contains_key("annals-correlation-id"));
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        assert_eq!(body, "<h1>Not here</h1>");
+    }
+
+    #[tokio::test]
     async fn a_correlation_id_is_echoed_and_a_command_is_its_own() {
         let get = || Request::builder().uri("/number/1");
         for (request, id) in [

@@ -105,20 +105,19 @@ async fn rows(visit: &Visit, model: &Model) -> Result<Rows, Trouble> {
 
 /// The address of the page with the filter that its form adds.
 fn with_added(visit: &Visit) -> Option<String> {
-    let (name, value) = ADDED;
     let given = |wanted: &str| visit.query.iter().find(|(name, _)| name == wanted);
-    let (_, added) = given(name)?;
-    let value = given(value).map_or("", |(_, value)| value);
-    let value = if added.ends_with(".null") && value.is_empty() {
-        "true"
-    } else {
-        value
+    let (_, added) = given(ADDED.0)?;
+    let value = given(ADDED.1).map_or("", |(_, value)| value.trim());
+    let value = match split(added).1 {
+        "null" if value.is_empty() => "true",
+        _ => value,
     };
-    let mut changes = vec![(ADDED.0, None), (ADDED.1, None)];
-    if !added.is_empty() {
-        changes.push((added, Some(value)));
-    }
-    Some(visit.changed(&changes))
+    // A filter takes the place of the same one, except where it is one value of several.
+    let is_several = split(added).1 == "in";
+    let is_form = |name: &str| name == ADDED.0 || name == ADDED.1;
+    let keep = |name: &str, _: &str| !is_form(name) && (is_several || name != added);
+    let new = (!added.is_empty()).then_some((&**added, value));
+    Some(visit.kept(keep, new))
 }
 
 /// What each column means.
@@ -137,6 +136,15 @@ fn columns(model: &Model) -> Markup {
                 } }
             }
         }
+    }
+}
+
+/// What a filter says in words, and the value that belongs to it.
+fn said<'v>(operator: &'v str, value: &'v str) -> (&'v str, &'v str) {
+    match (operator, value) {
+        ("null", "false") => ("is not empty", ""),
+        ("null", _) => ("is empty", ""),
+        _ => (words(operator), value),
     }
 }
 
@@ -184,9 +192,11 @@ fn filters(visit: &Visit, model: &Model) -> Markup {
                 ul.chips {
                     @for (name, value) in &active {
                         @let (column, operator) = split(name);
+                        @let (words, shown) = said(operator, value);
+                        @let without = visit.kept(|n, v| (n, v) != (*name, *value), []);
                         li.chip {
-                            span { code { (column) } " " (words(operator)) " " b { (value) } }
-                            a href=(visit.changed(&[(name, None)])) {
+                            span { code { (column) } " " (words) " " b { (shown) } }
+                            a href=(without) {
                                 (icon("M4 4l8 8M12 4l-8 8"))
                                 span.unseen { "Remove the filter by " (name) }
                             }

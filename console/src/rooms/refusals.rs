@@ -48,7 +48,8 @@ pub(crate) async fn page(visit: Visit) -> Response {
         Err(trouble) => return frame.trouble(&visit, &trouble),
     };
     let can_filter = model.as_ref().is_some_and(can_filter);
-    let rows = rows(&visit, model.as_ref()).await;
+    let code = visit.parameter("code").filter(|_| can_filter);
+    let rows = rows(&visit, model.as_ref(), code).await;
     frame.status = rows
         .as_ref()
         .err()
@@ -64,9 +65,9 @@ pub(crate) async fn page(visit: Visit) -> Response {
         (by_code(&visit, &counts, can_filter))
         section {
             h2 { "Refused commands" }
-            (chosen(&visit))
+            (chosen(&visit, code))
             @match &rows {
-                Ok(rows) => (shown(&visit, rows)),
+                Ok(rows) => (shown(&visit, rows, code)),
                 Err(trouble) => (parts::trouble(&visit, trouble)),
             }
         }
@@ -85,9 +86,8 @@ fn can_sort(model: &Model) -> bool {
     model.sorts.iter().any(|column| column == "recorded_at")
 }
 
-async fn rows(visit: &Visit, model: Option<&Model>) -> Result<Rows, Trouble> {
+async fn rows(visit: &Visit, model: Option<&Model>, code: Option<&str>) -> Result<Rows, Trouble> {
     let mut query = vec![("limit", LIMIT)];
-    let code = visit.parameter("code");
     query.extend(code.map(|code| ("code", code)));
     if model.is_some_and(can_sort) {
         query.push(("sort", "-recorded_at"));
@@ -147,9 +147,9 @@ fn by_code(visit: &Visit, counts: &BTreeMap<String, f64>, can_filter: bool) -> M
     }
 }
 
-fn chosen(visit: &Visit) -> Markup {
+fn chosen(visit: &Visit, code: Option<&str>) -> Markup {
     html! {
-        @if let Some(code) = visit.parameter("code") {
+        @if let Some(code) = code {
             ul.chips {
                 li.chip {
                     span { "code is " b { (code) } }
@@ -162,9 +162,9 @@ fn chosen(visit: &Visit) -> Markup {
     }
 }
 
-fn shown(visit: &Visit, rows: &Rows) -> Markup {
+fn shown(visit: &Visit, rows: &Rows, code: Option<&str>) -> Markup {
     if rows.rows.is_empty() {
-        let title = match visit.parameter("code") {
+        let title = match code {
             Some(_) => "No command was refused with this code.",
             None => "No command was refused.",
         };

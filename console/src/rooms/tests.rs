@@ -206,6 +206,40 @@ async fn rows_are_shown_with_their_filters_and_ways_to_the_next_page() {
 }
 
 #[tokio::test]
+async fn a_filter_by_several_values_takes_one_after_the_other() {
+    let canned = Canned::of([
+        ("GET /v1/read", 200, models()),
+        (
+            "GET /v1/read/order_summary",
+            200,
+            json!({"rows": [], "next": null}),
+        ),
+    ]);
+    let path = "/console/models/order_summary?order_id.in=a&order_id.in=b&total.null=false";
+    let (_, page) = canned.page(path).await;
+    for shown in [
+        "href=\"/console/models/order_summary?order_id.in=b&amp;total.null=false\"",
+        "href=\"/console/models/order_summary?order_id.in=a&amp;total.null=false\"",
+        "is not empty",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    let place = async |form: &str| {
+        let request = axum::extract::Request::builder().uri(format!("{path}&{form}"));
+        let response = canned
+            .answer(request.body(axum::body::Body::empty()).unwrap())
+            .await;
+        response.headers()["location"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        place("add=order_id.in&value=c").await,
+        format!("{path}&order_id.in=c")
+    );
+    let other = "/console/models/order_summary?order_id.in=a&order_id.in=b&total.null=true";
+    assert_eq!(place("add=total.null&value=").await, other);
+}
+
+#[tokio::test]
 async fn a_tenant_stays_in_every_address_and_reaches_the_node() {
     let canned = Canned::of([
         ("GET /v1/read", 200, models()),
