@@ -97,7 +97,9 @@ pub(super) fn assemble(parts: &Parts<'_>) -> Result<Router, Failure> {
         routes = routes.layer(axum::middleware::map_response(not_yet));
     }
     let console = parts.console.router(&routes);
-    Ok(door::finish(routes.merge(console)))
+    // In this order: of two routers, the answer for unknown paths is that of the merged one, and
+    // `not_yet` belongs to it.
+    Ok(door::finish(console.merge(routes)))
 }
 
 /// The links of the first page that depend on the roles.
