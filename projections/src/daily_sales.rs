@@ -22,7 +22,7 @@ const DAYS: Table = Table {
         add("items_minor", "The items' prices together, in minor units."),
         add("freight_minor", "Their freights together, in minor units."),
     ],
-    view: View::WHOLE,
+    view: View::FEW_ROWS,
 };
 
 pub(crate) fn rules() -> Rules {

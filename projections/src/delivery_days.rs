@@ -23,7 +23,7 @@ const MONTHS: Table = Table {
         tally("days_sum", "Whole days from placing to delivery."),
         tally("late", "Deliveries after the estimated time."),
     ],
-    view: View::WHOLE,
+    view: View::FEW_ROWS,
 };
 
 pub(crate) fn rules() -> Rules {

@@ -25,7 +25,7 @@ const METHODS: Table = Table {
         )
         .or_zero(),
     ],
-    view: View::WHOLE,
+    view: View::FEW_ROWS,
 };
 
 pub(crate) fn rules() -> Rules {

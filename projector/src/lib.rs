@@ -21,8 +21,8 @@ pub use declare::model::{Model, ModelColumn, Null, Source, Sum, computed, models
 pub use declare::projection::{OnError, Projection, Takes};
 pub use declare::rules::{Envelope, Rules};
 pub use declare::table::{
-    ColumnType, Empty, KeyColumn, Merge, Shown, TALLIED_MAX, Table, ValueColumn, View, add, key,
-    latest, max, min, set, tally,
+    ColumnType, Empty, KeyColumn, Merge, Queries, Shown, TALLIED_MAX, Table, ValueColumn, View,
+    add, key, latest, max, min, set, tally,
 };
 pub use declare::value::{KEY_TEXT_BYTES_MAX, Value, count_of};
 pub use error::{RuntimeError, StoppedProjection};

@@ -3,7 +3,7 @@
 //! Deliberately absent: their SQL (`sql`).
 
 use crate::declare::projection::Projection;
-use crate::declare::table::{ColumnType, Empty, KeyColumn, Shown, Table, ValueColumn};
+use crate::declare::table::{ColumnType, Empty, KeyColumn, Queries, Shown, Table, ValueColumn};
 
 /// A view in the schema `read`: the shown part of the table with the same name.
 #[derive(Clone, Debug)]
@@ -22,6 +22,11 @@ pub struct Model {
     pub filter: Option<&'static str>,
     /// Where it is shown.
     pub shown: Shown,
+    /// What the query door may be asked of it.
+    pub queries: Queries,
+    /// The columns after the tenant of each index of its table, the key's first. Every row of an
+    /// index is in the order of these columns.
+    pub indexes: Vec<Vec<&'static str>>,
 }
 
 /// A column of a view.
@@ -137,6 +142,8 @@ impl Model {
             joins: table.view.joins,
             filter: table.view.filter,
             shown: table.view.shown,
+            queries: table.view.queries,
+            indexes: vec![table.key.iter().map(|key| key.name).collect()],
         }
     }
 }

@@ -130,6 +130,20 @@ pub struct View {
     pub joins: &'static str,
     /// Columns that the view computes in addition to the table's own.
     pub computed: &'static [ModelColumn],
+    /// What the query door may be asked of it.
+    pub queries: Queries,
+}
+
+/// Which filters and orders the query door offers for a view.
+///
+/// A declaration names no column here: what can be asked follows from the key and the indexes, so
+/// that no request reads all of a large table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queries {
+    /// Those that the key or an index of the table serves.
+    Indexed,
+    /// Every column. The view has few rows, as sums by day have: each query may read all of them.
+    FewRows,
 }
 
 impl View {
@@ -139,6 +153,12 @@ impl View {
         filter: None,
         joins: "",
         computed: &[],
+        queries: Queries::Indexed,
+    };
+    /// The whole table, which has few rows: the query door filters and orders it by every column.
+    pub const FEW_ROWS: Self = Self {
+        queries: Queries::FewRows,
+        ..Self::WHOLE
     };
     /// The whole table, only in SQL: it is for internal use.
     pub const IN_SQL_ONLY: Self = Self {
