@@ -251,6 +251,16 @@ codes! {
     RowNotFound = "row_not_found",
     /// The cursor is unknown (404).
     CursorUnknown = "cursor_unknown",
+    /// The cursor belongs to another query (422).
+    CursorOfOtherQuery = "cursor_of_other_query",
+    /// The read model was rebuilt, and the cursor is of its old rows (410).
+    CursorExpired = "cursor_expired",
+    /// No index serves the query (422).
+    QueryUnindexed = "query_unindexed",
+    /// The query took too long (503).
+    QueryTooSlow = "query_too_slow",
+    /// A value is too long for a cursor (422).
+    SortValueTooLong = "sort_value_too_long",
     /// There is no such stream (404).
     StreamNotFound = "stream_not_found",
     /// The state of this stream is not known here (404).

@@ -199,7 +199,7 @@ pub fn object(description: &str, properties: Value) -> Value {
     schema
 }
 
-/// A door's problem responses of these statuses (400, 404, 408, 412, 413, 415, 422, 503), and of
+/// A door's problem responses of these statuses (400, 404, 408, 410, 412, 413, 415, 422, 503), and of
 /// those that every operation can give: 403, 421, 431, 500, 503.
 #[must_use]
 pub fn responses(door: &str, statuses: &[u16]) -> Map<String, Value> {
@@ -443,6 +443,7 @@ fn problem_responses(door: &str, codes: &[Code]) -> Map<String, Value> {
             408,
             "The body did not arrive in time. Nothing was attempted.",
         ),
+        (410, "What the request continues is gone: begin anew."),
         (
             412,
             "The stream does not have the expected version. Recorded as a refusal.",
@@ -518,7 +519,7 @@ mod tests {
         fragment.operation(
             "/x",
             "post",
-            json!({"responses": responses("X", &[400, 404, 408, 412, 413, 415, 422, 503])}),
+            json!({"responses": responses("X", &[400, 404, 408, 410, 412, 413, 415, 422, 503])}),
         );
         let document = document(
             &Program::annals(),

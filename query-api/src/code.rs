@@ -10,6 +10,20 @@ door::codes! {
          token of your command as `min_position`.");
     CURSOR_UNKNOWN = ("cursor_unknown", 404, "The cursor is unknown",
         "`after` takes the `next` of an earlier page of the same read model.");
+    CURSOR_OF_OTHER_QUERY = ("cursor_of_other_query", 422, "The cursor belongs to another query",
+        "A cursor belongs to the filters and the `sort` of its page. Pass the same ones with it, or \
+         begin with the first page.");
+    CURSOR_EXPIRED = ("cursor_expired", 410, "The read model was rebuilt",
+        "The cursor belongs to rows that a rebuild has replaced. Begin with the first page.");
+    QUERY_UNINDEXED = ("query_unindexed", 422, "No index serves the query",
+        "The filters or the order would read all rows of a large read model. `detail` says what to \
+         filter by, or which orders there are.");
+    QUERY_TOO_SLOW = ("query_too_slow", 503, "The query took too long",
+        "Postgres did not finish within the time limit of a query. Filter more narrowly, sort by \
+         another column, or ask again when the database is less busy.");
+    SORT_VALUE_TOO_LONG = ("sort_value_too_long", 422, "A value is too long for a cursor",
+        "The page ends at a row whose sorted values are too long for a cursor. Sort by another \
+         column.");
     STREAM_NOT_FOUND = ("stream_not_found", 404, "There is no such stream",
         "No command for this stream was recorded, or it was not read yet: pass the position token \
          of your command as `min_position`.");
@@ -22,8 +36,9 @@ door::codes! {
         "A position token is valid only for the log that it comes from.");
     READ_MODEL_BEHIND = ("read_model_behind", 503, "The read model has not reached the position \
                                                     yet",
-        "The read model did not reach `min_position` in time. Ask again after `Retry-After`, or \
-         wait longer with `Annals-Timeout-Ms`.");
+        "The read model did not reach `min_position` in time: `missing` records are still to be \
+         taken up. Ask again after `Retry-After`, which follows from its speed, or wait longer with \
+         `Prefer: wait` or `Annals-Timeout-Ms`.");
     READ_MODEL_UNAVAILABLE = ("read_model_unavailable", 503, "The read models do not answer",
         "Postgres does not answer, or not in time, or was never migrated. Commands go on.");
     LOG_UNAVAILABLE = ("log_unavailable", 503, "The log does not answer",

@@ -7,15 +7,20 @@
 //! record is the one that was projected. Deliberately absent: commands, and the layer that
 //! completes problems ([`door::finish`]).
 
+mod asked;
 pub mod code;
+mod cursor;
 mod freshness;
+mod levels;
+mod offered;
 mod openapi;
 mod parameters;
-mod position;
 mod read;
-mod rows;
+mod shown;
+mod snapshot;
+mod statement;
 mod streams;
-mod watcher;
+mod values;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,27 +31,26 @@ use door::Problem;
 use event_log::log::EventLog;
 use kernel::explained;
 use kernel::registry::Registry;
-use projector::{
-    NamedLog, Projection, RuntimeError, STREAM_INDEX, Sampler, query_options, require_held,
-};
+use projector::{NamedLog, Projection, RuntimeError, Sampler, require_held};
 use sqlx::PgConnection;
-use sqlx::postgres::{PgPool, PgPoolOptions};
-use tokio::sync::OnceCell;
+use sqlx::postgres::PgPool;
+use tokio::sync::{OnceCell, Semaphore};
 
-use crate::position::Watchers;
-use rows::ShownModel;
-use watcher::Watcher;
+use levels::Levels;
+use shown::ShownModel;
+use snapshot::CONNECTIONS_MAX;
 
 pub use openapi::fragment;
 
-/// The most connections of the door to Postgres.
-const CONNECTIONS_MAX: u32 = 8;
+/// How many requests that waited for a position read their rows at the same time; the other
+/// connections are for requests that did not wait.
+const WAITED_READS_MAX: usize = CONNECTIONS_MAX as usize / 2;
 /// How long the readiness check waits for a connection; shorter than the limit of the check itself.
 const READY_WAIT: Duration = Duration::from_millis(800);
-/// How long a request waits for a connection.
-const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 /// When to try again if Postgres or the log does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When to try again if a query took too long.
+const SLOW_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The state that all routes share; cheap to clone.
 #[derive(Clone)]
@@ -61,7 +65,8 @@ struct Inner {
     whose: Arc<Whose>,
     models: Vec<ShownModel>,
     sampler: Option<Arc<Sampler>>,
-    watchers: Watchers,
+    levels: Arc<Levels>,
+    waited_reads: Semaphore,
 }
 
 /// The log whose read models are shown.
@@ -115,26 +120,15 @@ impl QueryDoor {
             named: OnceCell::new(),
             refused: Mutex::default(),
         });
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(CONNECTION_WAIT)
-            .after_connect({
-                let whose = Arc::clone(&whose);
-                move |connection, _| {
-                    let whose = Arc::clone(&whose);
-                    Box::pin(async move { whose.require(connection).await })
-                }
-            })
-            .connect_lazy_with(query_options(url)?);
-        let names = projections.iter().map(|projection| projection.name());
-        let names = names.chain([STREAM_INDEX]);
+        let levels = snapshot::pool(url, &whose, 1, None)?;
         let inner = Inner {
-            watchers: names.map(|name| (name, Watcher::new())).collect(),
+            levels: Levels::new(levels, log.partition_count()),
+            waited_reads: Semaphore::new(WAITED_READS_MAX),
             log: Arc::clone(log),
             registry,
-            pool,
+            pool: snapshot::pool(url, &whose, CONNECTIONS_MAX, None)?,
             whose,
-            models: rows::shown_models(projections),
+            models: shown::shown_models(projections),
             sampler: None,
         };
         Ok(Self {
@@ -198,6 +192,11 @@ fn failed(error: &sqlx::Error) -> Problem {
     | E::Decode(_) = error
     {
         return Problem::internal(error);
+    }
+    if snapshot::is_too_slow(error) {
+        let detail = "the query took too long; ask for less: filter more narrowly, or sort by \
+                      another column";
+        return Problem::new(code::QUERY_TOO_SLOW, detail).retry_after(SLOW_RETRY_AFTER);
     }
     tracing::warn!(%error, "a query to Postgres failed");
     let detail = "the read models do not answer";

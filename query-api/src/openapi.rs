@@ -10,18 +10,21 @@ use std::sync::Arc;
 use door::PROBLEM_MEDIA_TYPE;
 use door::header::TIMEOUT_MS_MAX;
 use door::openapi::{
-    Fragment, camel, header_ref, nullable, object, parameter_ref, responses, schema_ref, text,
-    with_codes,
+    Fragment, camel, header_ref, integer, nullable, object, parameter_ref, responses, schema_ref,
+    text, with_codes,
 };
 use kernel::registry::Registry;
 use kernel::schemars::SchemaGenerator;
 use projector::{ColumnType, Null, Projection};
 use serde_json::{Map, Value, json};
 
+use super::asked::IN_VALUES_MAX;
 use super::code;
 use super::freshness::STALE_FROM;
+use super::offered::Operator;
 use super::parameters::{LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, WAIT_DEFAULT};
-use super::rows::{ShownModel, shown_models};
+use super::shown::{ShownModel, shown_models};
+use super::statement::COUNT_MAX;
 
 /// The name of this door in the document.
 const DOOR: &str = "Query";
@@ -60,6 +63,7 @@ pub fn fragment(
     fragment.header("Lag", lag_header());
     fragment.header("Stale", stale_header());
     fragment.header("ReadPosition", position_header());
+    fragment.header("PreferenceApplied", applied_header());
     fragment
 }
 
@@ -138,6 +142,7 @@ fn headers() -> Value {
         "Annals-Correlation-Id": header_ref("CorrelationId"),
         "Annals-Lag": header_ref("Lag"),
         "Annals-Stale": header_ref("Stale"),
+        "Preference-Applied": header_ref("PreferenceApplied"),
     })
 }
 
@@ -163,6 +168,14 @@ fn stale_header() -> Value {
     })
 }
 
+fn applied_header() -> Value {
+    json!({
+        "description": "`wait=N` if the request waited for a position, and its `Prefer` said for how \
+                        long.",
+        "schema": {"type": "string"},
+    })
+}
+
 fn position_header() -> Value {
     json!({
         "description": "The position token of the place up to which the read model had read; \
@@ -185,6 +198,11 @@ fn common_parameters() -> Vec<Value> {
                "description": "How long to wait for min_position, in milliseconds.",
                "schema": {"type": "integer", "format": "int64", "minimum": 1,
                           "maximum": TIMEOUT_MS_MAX, "default": wait_ms}}),
+        json!({"name": "Prefer", "in": "header",
+               "description": "`wait=N`: how long to wait for min_position, in seconds (RFC 7240); \
+                               the answer says with `Preference-Applied` that it counted. The \
+                               shorter of this time and that of `Annals-Timeout-Ms` counts.",
+               "schema": {"type": "string"}}),
         parameter_ref("Tenant"),
         parameter_ref("CorrelationId"),
     ]
@@ -254,13 +272,70 @@ fn page_schema(shown: &ShownModel, row: &str) -> Value {
             "model": {"type": "string", "enum": [shown.model.name],
                       "description": "The read model."},
             "rows": {"type": "array", "items": schema_ref(row), "maxItems": LIMIT_MAX,
-                     "description": "The rows, in the order of their keys."},
+                     "description": "The rows, in the order that was asked for."},
             "next": {"type": ["string", "null"],
                      "description": "The value of `after` for the next page; null on the last \
                                      page."},
+            "count": {"type": ["object", "null"], "required": ["complete", "rows"],
+                      "description": "How many rows the filters leave, on all pages; null if \
+                                      `count` was not asked for.",
+                      "properties": {
+                          "rows": integer(0, "The number of rows, as far as they were counted."),
+                          "complete": {"type": "boolean",
+                                       "description": format!(
+                                           "Whether these are all; false if there are more than \
+                                            {COUNT_MAX}.")},
+                      }},
             "position": nullable(&position_schema()),
         }),
     )
+}
+
+/// The parameters that filter a read model, typed by their columns.
+fn filter_parameters(shown: &ShownModel) -> Vec<Value> {
+    let filters = shown.offered.filters.iter();
+    let all = filters.flat_map(|(at, operators)| {
+        let column = &shown.model.columns[*at];
+        operators.iter().map(|operator| {
+            let schema = column_schema(column.column_type);
+            let (about, schema) = match operator {
+                Operator::Equal => ("Rows with this value", schema),
+                Operator::AtLeast => ("Rows with at least this value", schema),
+                Operator::Above => ("Rows with a greater value", schema),
+                Operator::AtMost => ("Rows with at most this value", schema),
+                Operator::Below => ("Rows with a smaller value", schema),
+                Operator::Prefix => ("Rows with a text that begins so", schema),
+                Operator::In => (
+                    "Rows with one of these values: the parameter stands once for each",
+                    json!({"type": "array", "items": schema, "maxItems": IN_VALUES_MAX}),
+                ),
+                Operator::Null => (
+                    "Rows without a value (true), or with any (false)",
+                    json!({"type": "boolean"}),
+                ),
+            };
+            let about = format!("{about}, in the column {}. {}", column.name, column.about);
+            json!({"name": operator.parameter(column.name), "in": "query", "description": about,
+                   "schema": schema})
+        })
+    });
+    all.collect()
+}
+
+fn sort_parameter(shown: &ShownModel) -> Value {
+    let names = shown
+        .offered
+        .sorts
+        .iter()
+        .map(|at| shown.model.columns[*at].name);
+    let both = names.flat_map(|name| [name.to_owned(), format!("-{name}")]);
+    let both: Vec<String> = both.collect();
+    json!({"name": "sort", "in": "query", "style": "form", "explode": false,
+           "description": "The order of the rows: columns, separated by commas, with a minus before \
+                           those that go down. Null counts as the greatest value. Rows that are \
+                           equal in these columns come in the order of the key.",
+           "schema": {"type": "array", "items": {"type": "string", "enum": both},
+                      "minItems": 1}})
 }
 
 fn page_operation(shown: &ShownModel, page: &str) -> Value {
@@ -270,11 +345,19 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
                "description": "Where the page begins: the `next` of the page before. A value that \
                                is not a cursor of this read model is answered with 404.",
                "schema": {"type": "string", "minLength": 1, "maxLength": shown.cursor_length_max}}),
+        sort_parameter(shown),
+        json!({"name": "count", "in": "query",
+               "description": "Whether the rows on all pages are counted, too.",
+               "schema": {"type": "boolean", "default": false}}),
     ];
+    parameters.extend(filter_parameters(shown));
     parameters.extend(common_parameters());
-    let mut responses = problems(&[400, 404, 503]);
+    let mut responses = problems(&[400, 404, 410, 422, 503]);
     let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
-    let ordered = format!("Rows, ordered by {}.", keys.join(", "));
+    let ordered = format!(
+        "Rows, ordered by {} unless `sort` says otherwise.",
+        keys.join(", ")
+    );
     let mut found = ok(&ordered, schema_ref(page));
     found["headers"]["Link"] = header_ref("Link");
     responses.insert("200".to_owned(), found);
@@ -331,6 +414,8 @@ fn model_schema() -> Value {
                     "description": "The columns that together are the key of a row."},
             "columns": {"type": "array", "items": schema_ref("Column"),
                         "description": "Its columns, in order."},
+            "sorts": {"type": "array", "items": {"type": "string"},
+                      "description": "The columns that `sort` takes."},
         }),
     )
 }
@@ -345,6 +430,8 @@ fn read_column_schema() -> Value {
                      "description": "Its type in Postgres."},
             "nullable": {"type": "boolean", "description": "Whether a row may have no value here."},
             "about": text("What it means."),
+            "filters": {"type": "array", "items": {"type": "string"},
+                        "description": "The parameters of a page that filter by it."},
         }),
     )
 }

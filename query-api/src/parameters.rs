@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
-use door::header::{MIN_POSITION, TIMEOUT_MS, single};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::Response;
+use door::header::{MIN_POSITION, TIMEOUT_MS, TIMEOUT_MS_MAX, single};
 use door::{Deadline, Problem};
 use kernel::StreamName;
 use position::{PositionToken, TokenError};
@@ -22,17 +23,10 @@ pub(super) const LIMIT_MAX: u32 = 1_000;
 pub(super) const VERSION_MAX: u64 = 9_007_199_254_740_992;
 /// How long a query waits for its read model if the client names no time.
 pub(super) const WAIT_DEFAULT: Duration = Duration::from_secs(2);
+/// The header that says which preference was applied (RFC 7240).
+const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// The beginning and the least length of position tokens; their check sum says the rest.
 pub(super) const POSITION_PATTERN: &str = "^A[g-v][A-Za-z0-9_-]{29,}$";
-
-/// The parameters of a page of rows.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PageParameters {
-    limit: Option<String>,
-    after: Option<String>,
-    min_position: Option<String>,
-}
 
 /// The parameters of one row or a state.
 #[derive(Debug, Deserialize)]
@@ -70,27 +64,6 @@ impl Shape {
     }
 }
 
-impl PageParameters {
-    /// The cursor, if there is one, of at most `length_max` characters.
-    pub(super) fn after(&self, length_max: usize) -> Result<Option<&str>, Problem> {
-        let after = self.after.as_deref();
-        if after.is_none_or(|after| (1..=length_max).contains(&after.chars().count())) {
-            return Ok(after);
-        }
-        let detail = format!("after must have 1 to {length_max} characters");
-        let problem = Problem::new(door::code::QUERY_INVALID, detail);
-        Err(problem.member("parameter", "after"))
-    }
-
-    pub(super) fn limit(&self) -> Result<u32, Problem> {
-        limit(self.limit.as_deref())
-    }
-
-    pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
-        Wait::of(self.min_position.as_deref(), headers)
-    }
-}
-
 impl OneParameters {
     pub(super) fn wait(&self, headers: &HeaderMap) -> Result<Wait, Problem> {
         Wait::of(self.min_position.as_deref(), headers)
@@ -123,7 +96,8 @@ impl EventParameters {
     }
 }
 
-fn limit(text: Option<&str>) -> Result<u32, Problem> {
+/// The number of rows or events of a page.
+pub(super) fn limit(text: Option<&str>) -> Result<u32, Problem> {
     let text = text.map_or_else(|| LIMIT_DEFAULT.to_string(), str::to_owned);
     let limit = number("limit", Some(&text), 1, u64::from(LIMIT_MAX))?;
     Ok(u32::try_from(limit).unwrap_or(LIMIT_MAX))
@@ -147,6 +121,8 @@ fn number(name: &'static str, text: Option<&str>, absent: u64, max: u64) -> Resu
 pub(super) struct Wait {
     pub(super) min_position: Option<PositionToken>,
     pub(super) deadline: Deadline,
+    /// The time of `Prefer: wait`, as it is applied.
+    pub(super) preferred: Option<Duration>,
 }
 
 impl Wait {
@@ -161,12 +137,35 @@ impl Wait {
         }
     }
 
-    fn of(parameter: Option<&str>, headers: &HeaderMap) -> Result<Self, Problem> {
-        let deadline = if headers.contains_key(TIMEOUT_MS) {
-            Deadline::of(headers)?
-        } else {
-            Deadline::after(WAIT_DEFAULT)
-        };
+    /// The answer, with `Preference-Applied` if the request preferred a wait.
+    pub(super) fn applied(&self, mut response: Response) -> Response {
+        if let Some(value) = self.applied_value().and_then(|value| value.parse().ok()) {
+            response.headers_mut().insert(APPLIED, value);
+        }
+        response
+    }
+
+    /// The same for a problem.
+    pub(super) fn applied_to(&self, problem: Problem) -> Problem {
+        match self.applied_value() {
+            Some(value) => problem.header(APPLIED, &value),
+            None => problem,
+        }
+    }
+
+    fn applied_value(&self) -> Option<String> {
+        let wait = self.preferred?;
+        Some(format!("wait={}", wait.as_secs()))
+    }
+
+    /// What a request asks to wait for. The shorter of both times counts: that of `Prefer: wait`,
+    /// and that of `Annals-Timeout-Ms`.
+    pub(super) fn of(parameter: Option<&str>, headers: &HeaderMap) -> Result<Self, Problem> {
+        let preferred = preferred_wait(headers);
+        let own = headers.contains_key(TIMEOUT_MS);
+        let own = own.then(|| Deadline::of(headers)).transpose()?;
+        let times = preferred.into_iter().chain(own.map(|own| own.wait));
+        let deadline = Deadline::after(times.min().unwrap_or(WAIT_DEFAULT));
         let header = single(headers, &MIN_POSITION)?;
         let mut min_position: Option<PositionToken> = None;
         for text in [parameter, header].into_iter().flatten() {
@@ -177,10 +176,30 @@ impl Wait {
             });
         }
         Ok(Self {
+            preferred: preferred.filter(|_| min_position.is_some()),
             min_position,
             deadline,
         })
     }
+}
+
+/// The time of `Prefer: wait=…` in seconds (RFC 7240 §4.3), at most the longest wait; absent if
+/// there is none that can be understood: a preference is never an error.
+fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+    let texts = headers.get_all("prefer").iter();
+    let texts = texts.filter_map(|value| value.to_str().ok());
+    let waits = texts
+        .flat_map(|text| text.split([',', ';']))
+        .filter_map(|one| {
+            let (name, value) = one.split_once('=')?;
+            let is_wait = name.trim().eq_ignore_ascii_case("wait");
+            let seconds = value.trim().trim_matches('"');
+            is_wait.then(|| seconds.parse::<u32>().ok())
+        });
+    // The first one counts (§2).
+    let seconds = waits.into_iter().next()??;
+    let most = Duration::from_millis(TIMEOUT_MS_MAX);
+    Some(Duration::from_secs(seconds.into()).min(most))
 }
 
 fn refused(error: TokenError) -> Problem {
@@ -220,6 +239,28 @@ mod tests {
             assert_eq!(limit(Some(text)).ok(), expected, "{text}");
         }
         assert_eq!(limit(None).unwrap(), LIMIT_DEFAULT);
+    }
+
+    #[test]
+    fn a_preference_for_a_wait_is_understood_or_ignored() {
+        for (text, seconds) in [
+            ("wait=5", Some(5)),
+            ("respond-async, Wait=3", Some(3)),
+            ("wait=\"7\"; foo", Some(7)),
+            ("wait=0", Some(0)),
+            ("wait=4000000000", Some(60)),
+            ("wait", None),
+            ("wait=x, wait=1", None),
+            ("wait=-1", None),
+            ("return=minimal", None),
+        ] {
+            let headers = [(
+                axum::http::HeaderName::from_static("prefer"),
+                text.parse().unwrap(),
+            )];
+            let wait = preferred_wait(&headers.into_iter().collect());
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{text}");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ async fn events_of(
     let from = parameters.first_version()?;
     let shape = parameters.shape()?;
     let wait = parameters.wait(headers)?;
-    let position = inner.reach(STREAM_INDEX, &wait).await?;
+    let position = inner.position(STREAM_INDEX, &wait).await?;
     let places = inner.places(&tenant, stream, from, limit, &wait).await?;
     let log = position.as_ref().map(|position| position.log);
     let mut events: Vec<ShownEvent> = Vec::new();
@@ -177,7 +177,7 @@ async fn state_of(
 ) -> Result<Response, Problem> {
     let tenant = tenant(headers)?;
     let wait = parameters.wait(headers)?;
-    let position = inner.reach(STREAM_INDEX, &wait).await?;
+    let position = inner.position(STREAM_INDEX, &wait).await?;
     let mut places = inner
         .places(&tenant, stream, 1, COMMITS_FOLDED_MAX, &wait)
         .await?;

@@ -1,36 +1,129 @@
-//! The positions that the live rows of a projection have reached.
+//! The version of a read model's rows: what must be the same for the rows to be the same.
 //!
-//! Deliberately absent: waiting for a position.
+//! Invariant: rows change only in a transaction that moves a checkpoint, raises the epoch, or makes
+//! another generation live. So two reads that find the same version found the same rows.
+//! Deliberately absent: the rows, waiting, and caches.
 
 use std::collections::BTreeMap;
 
 use position::{LogId, Partition, Position, PositionToken};
 use sqlx::PgExecutor;
-use uuid::Uuid;
 
-const POSITIONS: &str = "SELECT c.partition, c.position, c.log FROM annals.checkpoint AS c \
-    JOIN annals.generation AS g ON g.projection = c.projection AND g.generation = c.generation \
-    WHERE c.projection = $1 AND g.state = 'live' AND c.log IS NOT NULL";
+/// The version of the rows that a projection shows, as one text: a subquery that the name of the projection must follow.
+/// It gives no row if nothing is shown. In the statement that reads the rows it sees what they see:
+/// a statement has one snapshot, which is taken after its views are locked.
+pub const ROWS_VERSION: &str = "\
+    SELECT concat_ws(' ', g.generation, g.version, g.epoch, c.log, c.places) AS rows_version \
+    FROM annals.generation AS g LEFT JOIN LATERAL (\
+        SELECT min(c.log::text) AS log, \
+            string_agg(c.partition || ':' || c.position, ',' ORDER BY c.partition) AS places \
+        FROM annals.checkpoint AS c \
+        WHERE c.projection = g.projection AND c.generation = g.generation AND c.log IS NOT NULL\
+    ) AS c ON true WHERE g.state = 'live' AND g.projection = ";
 
-/// The position that the live rows of `projection` have reached in each partition; absent if the
-/// projection has read nothing yet. Rows that are read afterwards have reached at least this
-/// position.
+/// The version of a read model's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowsVersion {
+    text: Box<str>,
+    generation: i32,
+    position: Option<PositionToken>,
+}
+
+impl RowsVersion {
+    /// The version that [`ROWS_VERSION`] gave as this text.
+    ///
+    /// # Errors
+    /// `Decode` if the text is no version.
+    pub fn read(text: &str) -> Result<Self, sqlx::Error> {
+        parse(text).ok_or_else(|| sqlx::Error::Decode(format!("no version: {text:?}").into()))
+    }
+
+    /// Everything that makes it this version, as a text without control characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The number of the live generation.
+    #[must_use]
+    pub fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// How far the rows have got; absent if they have taken up nothing yet.
+    #[must_use]
+    pub fn position(&self) -> Option<&PositionToken> {
+        self.position.as_ref()
+    }
+}
+
+fn parse(text: &str) -> Option<RowsVersion> {
+    let mut parts = text.split(' ');
+    let generation = parts.next()?.parse().ok()?;
+    let _version: i32 = parts.next()?.parse().ok()?;
+    let _epoch: i64 = parts.next()?.parse().ok()?;
+    let position = match parts.next() {
+        None => None,
+        Some(log) => {
+            let place = |place: &str| {
+                let (partition, position) = place.split_once(':')?;
+                let position: i64 = position.parse().ok()?;
+                let position = Position(position.cast_unsigned());
+                Some((Partition(partition.parse().ok()?), position))
+            };
+            let positions = parts.next()?.split(',').map(place);
+            Some(PositionToken {
+                log: LogId(log.parse().ok()?),
+                positions: positions.collect::<Option<_>>()?,
+            })
+        }
+    };
+    parts.next().is_none().then(|| RowsVersion {
+        text: text.into(),
+        generation,
+        position,
+    })
+}
+
+/// The version of the rows that each of these projections shows; one that shows nothing is absent.
 ///
 /// # Errors
 /// The error of Postgres.
-pub async fn reached(
+pub async fn rows_versions(
     postgres: impl PgExecutor<'_>,
-    projection: &str,
-) -> Result<Option<PositionToken>, sqlx::Error> {
-    let rows: Vec<(i32, i64, Uuid)> = sqlx::query_as(POSITIONS)
-        .bind(projection)
+    projections: &[&str],
+) -> Result<BTreeMap<String, RowsVersion>, sqlx::Error> {
+    let select = format!(
+        "SELECT p.name, v.rows_version FROM unnest($1::text[]) AS p(name) \
+         CROSS JOIN LATERAL ({ROWS_VERSION} p.name) AS v"
+    );
+    let rows: Vec<(String, String)> = sqlx::query_as(sqlx::AssertSqlSafe(select))
+        .bind(projections)
         .fetch_all(postgres)
         .await?;
-    let log = rows.first().map(|(_, _, log)| LogId(*log));
-    let place = |&(partition, position, _): &(i32, i64, Uuid)| {
-        let partition = Partition(partition.cast_unsigned());
-        (partition, Position(position.cast_unsigned()))
-    };
-    let positions: BTreeMap<_, _> = rows.iter().map(place).collect();
-    Ok(log.map(|log| PositionToken { log, positions }))
+    let versions = rows.into_iter();
+    let read = |(name, text): (String, String)| Ok((name, RowsVersion::read(&text)?));
+    versions.map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_as_postgres_gives_it() {
+        let log = "0198d8a2-6b3e-7c4e-9d52-0f3c5a1b2c3d";
+        let version = RowsVersion::read(&format!("3 2 7 {log} 0:12,5:1")).unwrap();
+        assert_eq!(version.generation(), 3);
+        let position = version.position().unwrap();
+        assert_eq!(position.log.0.to_string(), log);
+        let places = BTreeMap::from([(Partition(0), Position(12)), (Partition(5), Position(1))]);
+        assert_eq!(position.positions, places);
+        assert_eq!(RowsVersion::read("1 1 0").unwrap().position(), None);
+        for text in ["", "1", "1 1", "1 1 0 x 0:1", "1 1 0 0:1", "1 1 0  "] {
+            assert!(RowsVersion::read(text).is_err(), "{text:?}");
+        }
+        let places = format!("1 1 0 {log} 0:1,1");
+        assert!(RowsVersion::read(&places).is_err());
+    }
 }

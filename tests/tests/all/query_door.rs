@@ -3,6 +3,7 @@
 //! Invariant tested: the answers are what the read models and the log hold for the client's tenant;
 //! every other answer is a problem document, and never a 500.
 
+mod asking;
 mod keys;
 mod waiting;
 

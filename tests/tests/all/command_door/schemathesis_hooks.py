@@ -25,8 +25,12 @@ def refuses_what_is_malformed(context, response, case):
     """The check `negative_data_rejection`, but for headers.
 
     The generator takes unknown headers and whitespace around a value for violations; HTTP has
-    servers ignore both. Malformed headers are tested by hand (hostile.rs).
+    servers ignore both. Malformed headers are tested by hand (hostile.rs). When a hook has changed a
+    query, the generator compares it anew with the document, and takes a list that is sent as one text
+    (`sort=a,b`) for a text: what was made as a good request stays one.
     """
+    if getattr(case.meta and case.meta.phase.data, "description", "") == "Positive test case":
+        return None
     components = case.meta.components if case.meta is not None else {}
     negative = {where for where, how in components.items() if how.mode.is_negative}
     if negative - {ParameterLocation.HEADER}:

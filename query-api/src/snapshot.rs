@@ -1,0 +1,134 @@
+//! Runs statements: the rows of one snapshot, with their version.
+//!
+//! Invariant: version and rows come from one statement, which sees one state of the database, also
+//! while a rebuild switches the views. A read never fails because the views were replaced, or because
+//! Postgres was restarted and answers again: it is tried again, once for the first reason.
+//! Deliberately absent: what is read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use projector::{RowsVersion, RuntimeError, query_options};
+use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
+use sqlx::{Connection as _, Row as _};
+
+use super::Whose;
+use super::statement::Statement;
+
+/// The most connections for rows.
+pub(super) const CONNECTIONS_MAX: u32 = 8;
+/// How long a request waits for a connection.
+const CONNECTION_WAIT: Duration = Duration::from_secs(2);
+/// A connection that was idle for longer is tried before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_millis(500);
+
+/// What a statement read.
+pub(super) struct Snapshot {
+    /// The version of the rows; absent if no rows are shown yet.
+    pub(super) version: Option<RowsVersion>,
+    /// How many rows there are, if that was asked.
+    pub(super) count: Option<i64>,
+    pub(super) rows: Vec<PgRow>,
+}
+
+/// A pool of connections that read only the log's own database.
+pub(super) fn pool(
+    url: &str,
+    whose: &Arc<Whose>,
+    connections_max: u32,
+    statement_timeout: Option<&str>,
+) -> Result<PgPool, RuntimeError> {
+    // A parallel worker helps no small query, and could mix the order of rows.
+    let mut options = query_options(url)?.options([("max_parallel_workers_per_gather", "0")]);
+    if let Some(timeout) = statement_timeout {
+        options = options.options([("statement_timeout", timeout)]);
+    }
+    let whose = Arc::clone(whose);
+    let pool = PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(CONNECTION_WAIT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, known| {
+            Box::pin(async move {
+                if known.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_connect(move |connection, _| {
+            let whose = Arc::clone(&whose);
+            Box::pin(async move { whose.require(connection).await })
+        })
+        .connect_lazy_with(options);
+    Ok(pool)
+}
+
+/// What a statement reads.
+pub(super) async fn read(pool: &PgPool, statement: &Statement) -> Result<Snapshot, sqlx::Error> {
+    let mut was_replaced = false;
+    let mut broken = 0;
+    loop {
+        let mut connection = pool.acquire().await?;
+        let error = match statement.query().fetch_all(&mut *connection).await {
+            Ok(rows) => return of_rows(rows),
+            Err(error) => error,
+        };
+        if is_replaced(&error) && !was_replaced {
+            // The connection's prepared statements are for views that are gone.
+            was_replaced = true;
+            connection.clear_cached_statements().await?;
+        } else if is_broken(&error) && broken < CONNECTIONS_MAX {
+            // All connections may have been cut.
+            broken += 1;
+            connection.close_on_drop();
+        } else {
+            return Err(error);
+        }
+    }
+}
+
+fn of_rows(mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
+    let mut snapshot = Snapshot {
+        version: None,
+        count: None,
+        rows: Vec::new(),
+    };
+    if let Some(first) = rows.first()
+        && let Some((version, count)) = head_of(first)?
+    {
+        (snapshot.version, snapshot.count) = (Some(version), count);
+        rows.remove(0);
+    }
+    snapshot.rows = rows;
+    Ok(snapshot)
+}
+
+/// The version and the count in a statement's first row; absent in other rows.
+pub(super) fn head_of(row: &PgRow) -> Result<Option<(RowsVersion, Option<i64>)>, sqlx::Error> {
+    let Some(text) = row.try_get::<Option<&str>, _>(0)? else {
+        return Ok(None);
+    };
+    Ok(Some((RowsVersion::read(text)?, row.try_get(1)?)))
+}
+
+/// Whether a statement failed because another generation's views took the place of those for which
+/// it was prepared.
+pub(super) fn is_replaced(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    // A cached plan whose result type changed; a relation or column that is gone by now.
+    matches!(code.as_deref(), Some("0A000" | "42P01" | "42703" | "XX000"))
+}
+
+/// Whether the connection was cut, for example by a restart.
+pub(super) fn is_broken(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    let was_ended = matches!(code.as_deref(), Some("57P01" | "57P02"));
+    was_ended || matches!(error, sqlx::Error::Io(_))
+}
+
+/// Whether a statement was ended because it took too long.
+pub(super) fn is_too_slow(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("57014")
+}

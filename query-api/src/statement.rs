@@ -1,0 +1,298 @@
+//! The statements of queries: one reads the version of the rows and the rows.
+//!
+//! Invariants: names come from declarations; values are bound. A page is a range of its order, so
+//! that a late page costs no more than the first, and rows that are added or removed meanwhile do
+//! not move other rows across pages. Null counts as greater than every value, as in Postgres.
+//! Deliberately absent: running them.
+
+use std::fmt::Write as _;
+
+use projector::{Null, ROWS_VERSION, Value, quoted};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
+
+use super::asked::{Asked, Condition, Count, Filter};
+use super::offered::{Direction, Operator};
+use super::shown::ShownModel;
+use super::values::bind;
+
+/// Up to this many rows are counted exactly.
+pub(super) const COUNT_MAX: i64 = 100_000;
+/// The place of the first column of a row; before it stand the version and the count.
+pub(super) const ROW_FROM: usize = 2;
+
+/// A statement with its values. Its first row has the version of the rows, and their count if it is
+/// wanted; every other row is one of the read model.
+#[derive(Debug)]
+pub(super) struct Statement {
+    sql: SqlStr,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    /// The page of at most `limit` rows after `after`.
+    pub(super) fn page(
+        shown: &ShownModel,
+        tenant: &str,
+        asked: &Asked,
+        after: Option<&[Option<Value>]>,
+        limit: Option<i64>,
+    ) -> Self {
+        let mut writer = Writer::new(shown, tenant);
+        let base = writer.conditions(&asked.filters);
+        let count = (asked.count == Count::Wanted).then(|| writer.count(&base));
+        let limit = limit.map(|limit| writer.value(Value::Bigint(limit)));
+        let limit = limit.map_or(String::new(), |place| format!(" LIMIT {place}"));
+        let order = shown.order(asked);
+        let rows = match after {
+            None => writer.rows(&base, &order, &limit),
+            Some(after) => writer.rows_after(&base, &order, after, &limit),
+        };
+        writer.finish(count, &rows)
+    }
+
+    /// The row with a key.
+    pub(super) fn one(shown: &ShownModel, tenant: &str, key: Vec<Value>) -> Self {
+        let mut writer = Writer::new(shown, tenant);
+        let mut conditions = TENANT.to_owned();
+        for (column, value) in shown.model.key.iter().zip(key) {
+            let place = writer.value(value);
+            write!(conditions, " AND {} = {place}", quoted(column.name)).unwrap_or_default();
+        }
+        let rows = writer.rows(&conditions, &[], "");
+        writer.finish(None, &rows)
+    }
+
+    /// The statement as a query.
+    pub(super) fn query(&self) -> Query<'_, Postgres, PgArguments> {
+        self.values.iter().fold(sqlx::query(self.sql.clone()), bind)
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        self.sql.as_str()
+    }
+}
+
+const TENANT: &str = "tenant = $2";
+
+/// A statement that is being written.
+struct Writer<'m> {
+    shown: &'m ShownModel,
+    values: Vec<Value>,
+    columns: String,
+    view: String,
+}
+
+impl<'m> Writer<'m> {
+    fn new(shown: &'m ShownModel, tenant: &str) -> Self {
+        let columns = shown.model.columns.iter().map(|column| quoted(column.name));
+        Self {
+            shown,
+            values: vec![Value::from(shown.projection), Value::from(tenant)],
+            columns: columns.collect::<Vec<_>>().join(", "),
+            view: format!("read.{}", quoted(shown.model.name)),
+        }
+    }
+
+    /// Adds a value; returns its placeholder.
+    fn value(&mut self, value: Value) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    fn name(&self, column: usize) -> String {
+        quoted(self.shown.model.columns[column].name)
+    }
+
+    fn conditions(&mut self, filters: &[Filter]) -> String {
+        let mut all = TENANT.to_owned();
+        for filter in filters {
+            let name = self.name(filter.column);
+            all.push_str(" AND ");
+            all.push_str(&self.condition(&name, &filter.condition));
+        }
+        all
+    }
+
+    fn condition(&mut self, name: &str, condition: &Condition) -> String {
+        let (operator, values) = match condition {
+            Condition::Null => return format!("{name} IS NULL"),
+            Condition::NotNull => return format!("{name} IS NOT NULL"),
+            Condition::Compared(operator, values) => (*operator, values),
+        };
+        if operator == Operator::In {
+            // Statements of few lengths, so that most are prepared already.
+            let count = values.len().next_power_of_two();
+            let last = values.last().into_iter().cycle();
+            let padded = values.iter().chain(last).take(count).cloned();
+            let places: Vec<String> = padded.map(|value| self.value(value)).collect();
+            return format!("{name} IN ({})", places.join(", "));
+        }
+        let value = values[0].clone();
+        let behind = match &value {
+            Value::Text(text) if operator == Operator::Prefix => successor(text),
+            _ => None,
+        };
+        let place = self.value(value);
+        match (operator, behind) {
+            (Operator::Prefix, Some(behind)) => {
+                let behind = self.value(Value::from(&*behind));
+                format!("{name} >= {place} AND {name} < {behind}")
+            }
+            _ => format!("{name} {} {place}", comparison(operator)),
+        }
+    }
+
+    /// The number of rows, as far as they are counted.
+    fn count(&self, conditions: &str) -> String {
+        let (view, most) = (&self.view, COUNT_MAX + 1);
+        format!("(SELECT count(*) FROM (SELECT FROM {view} WHERE {conditions} LIMIT {most}) AS n)")
+    }
+
+    fn order_by(&self, order: &[(usize, Direction)]) -> String {
+        if order.is_empty() {
+            return String::new();
+        }
+        let parts = order.iter().map(|(column, direction)| match direction {
+            Direction::Ascending => self.name(*column),
+            Direction::Descending => format!("{} DESC", self.name(*column)),
+        });
+        format!(" ORDER BY {}", parts.collect::<Vec<_>>().join(", "))
+    }
+
+    fn rows(&self, conditions: &str, order: &[(usize, Direction)], limit: &str) -> String {
+        let (columns, view, order) = (&self.columns, &self.view, self.order_by(order));
+        format!("SELECT {columns} FROM {view} WHERE {conditions}{order}{limit}")
+    }
+
+    fn rows_after(
+        &mut self,
+        base: &str,
+        order: &[(usize, Direction)],
+        after: &[Option<Value>],
+        limit: &str,
+    ) -> String {
+        let places: Vec<Option<String>> = after
+            .iter()
+            .map(|value| value.clone().map(|value| self.value(value)))
+            .collect();
+        let is_plain = |(column, direction): &(usize, Direction)| {
+            let never_null = self.shown.model.columns[*column].null == Null::Never;
+            never_null && *direction == order[0].1
+        };
+        if order.iter().all(is_plain) {
+            let names: Vec<String> = order.iter().map(|(column, _)| self.name(*column)).collect();
+            let places: Vec<String> = places.into_iter().flatten().collect();
+            let sign = sign(order[0].1);
+            let (names, places) = (names.join(", "), places.join(", "));
+            let conditions = format!("{base} AND ({names}) {sign} ({places})");
+            return self.rows(&conditions, order, limit);
+        }
+        // One range of the order for each column that may be the first to differ.
+        let mut ranges = Vec::new();
+        let mut same = String::new();
+        for ((column, direction), place) in order.iter().zip(&places) {
+            let name = self.name(*column);
+            let may_be_null = self.shown.model.columns[*column].null == Null::Possible;
+            let mut differs = Vec::new();
+            match (direction, place) {
+                (Direction::Ascending, Some(place)) => {
+                    differs.push(format!("{name} > {place}"));
+                    if may_be_null {
+                        differs.push(format!("{name} IS NULL"));
+                    }
+                }
+                (Direction::Descending, Some(place)) => differs.push(format!("{name} < {place}")),
+                (Direction::Ascending, None) => {}
+                (Direction::Descending, None) => differs.push(format!("{name} IS NOT NULL")),
+            }
+            for differs in differs {
+                let conditions = format!("{base}{same} AND {differs}");
+                ranges.push(format!("({})", self.rows(&conditions, order, limit)));
+            }
+            match place {
+                Some(place) => write!(same, " AND {name} = {place}"),
+                None => write!(same, " AND {name} IS NULL"),
+            }
+            .unwrap_or_default();
+        }
+        let (ranges, order_by) = (ranges.join(" UNION ALL "), self.order_by(order));
+        format!("SELECT * FROM ({ranges}) AS r{order_by}{limit}")
+    }
+
+    fn finish(self, count: Option<String>, rows: &str) -> Statement {
+        let columns = self.shown.model.columns.iter();
+        let nothing = columns.map(|column| format!("NULL::{}", column.column_type.sql()));
+        let nothing: Vec<String> = nothing.collect();
+        let (nothing, count) = (
+            nothing.join(", "),
+            count.unwrap_or("NULL::bigint".to_owned()),
+        );
+        let sql = format!(
+            "SELECT v.rows_version, {count}, {nothing} FROM ({ROWS_VERSION}$1) AS v \
+             UNION ALL SELECT NULL, NULL, p.* FROM ({rows}) AS p"
+        );
+        Statement {
+            sql: AssertSqlSafe(sql).into_sql_str(),
+            values: self.values,
+        }
+    }
+}
+
+fn comparison(operator: Operator) -> &'static str {
+    match operator {
+        Operator::Equal => "=",
+        // A prefix of the last of all texts.
+        Operator::AtLeast | Operator::Prefix => ">=",
+        Operator::Above => ">",
+        Operator::AtMost => "<=",
+        Operator::Below => "<",
+        Operator::In | Operator::Null => unreachable!("written elsewhere"),
+    }
+}
+
+fn sign(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ascending => ">",
+        Direction::Descending => "<",
+    }
+}
+
+/// The least text that is greater than all texts with this beginning, by their bytes; absent if
+/// there is none.
+fn successor(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        let next = match last {
+            '\u{d7ff}' => Some('\u{e000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_range_of_the_order_by_bytes() {
+        for (prefix, behind) in [
+            ("a", Some("b")),
+            ("order-", Some("order.")),
+            ("\u{7f}", Some("\u{80}")),
+            ("\u{d7ff}", Some("\u{e000}")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+            ("", None),
+        ] {
+            assert_eq!(successor(prefix).as_deref(), behind, "{prefix:?}");
+        }
+    }
+}
