@@ -259,6 +259,8 @@ codes! {
     QueryUnindexed = "query_unindexed",
     /// The query took too long (503).
     QueryTooSlow = "query_too_slow",
+    /// Too many exports are under way (503).
+    ExportsExhausted = "exports_exhausted",
     /// A value is too long for a cursor (422).
     SortValueTooLong = "sort_value_too_long",
     /// There is no such stream (404).

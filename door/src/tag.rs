@@ -62,6 +62,15 @@ impl Tag {
         response
     }
 
+    /// Whether the client of a request with these `headers` names this tag, so that it has content
+    /// of which nobody needs to look whether there is any; `*` names none.
+    #[must_use]
+    pub fn is_named(&self, headers: &HeaderMap) -> bool {
+        let mut texts = headers.get_all(header::IF_NONE_MATCH).iter();
+        let is_star = texts.any(|value| value.as_bytes().trim_ascii() == b"*");
+        !is_star && self.known(headers).is_some()
+    }
+
     /// The tag by which the client knows this representation, compressed or not.
     fn known(&self, headers: &HeaderMap) -> Option<String> {
         let texts = headers.get_all(header::IF_NONE_MATCH).iter();

@@ -103,6 +103,12 @@ impl Asked {
                 None => add_filter(shown, &mut filters, &name, &text)?,
             }
         }
+        for filter in &mut filters {
+            if let Condition::Compared(_, values) = &mut filter.condition {
+                values.sort_unstable();
+                values.dedup();
+            }
+        }
         filters.sort_by_key(|filter| (filter.column, filter.condition.operator()));
         let sort = once.sort.as_deref();
         let sort = sort.map_or(Ok(Vec::new()), |sort| sort_of(shown, sort))?;
@@ -160,7 +166,7 @@ impl Asked {
     }
 }
 
-fn invalid(parameter: &str, detail: String) -> Problem {
+pub(super) fn invalid(parameter: &str, detail: String) -> Problem {
     Problem::new(door::code::QUERY_INVALID, detail).member("parameter", parameter)
 }
 
@@ -219,8 +225,6 @@ fn add_filter(
                 return Err(twice(parameter));
             };
             values.extend(more);
-            values.sort_unstable();
-            values.dedup();
             if values.len() > IN_VALUES_MAX {
                 let detail = format!("{parameter} may be given at most {IN_VALUES_MAX} times");
                 return Err(invalid(parameter, detail));

@@ -21,6 +21,9 @@ door::codes! {
     QUERY_TOO_SLOW = ("query_too_slow", 503, "The query took too long",
         "Postgres did not finish within the time limit of a query. Filter more narrowly, sort by \
          another column, or ask again when the database is less busy.");
+    EXPORTS_EXHAUSTED = ("exports_exhausted", 503, "Too many exports are under way",
+        "Each stream of all rows holds a connection to Postgres. Ask again after `Retry-After`, or \
+         ask for pages with `limit`.");
     SORT_VALUE_TOO_LONG = ("sort_value_too_long", 422, "A value is too long for a cursor",
         "The page ends at a row whose sorted values are too long for a cursor. Sort by another \
          column.");

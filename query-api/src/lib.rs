@@ -7,9 +7,13 @@
 //! record is the one that was projected. Deliberately absent: commands, and the layer that
 //! completes problems ([`door::finish`]).
 
+mod answer;
 mod asked;
+mod cache;
 pub mod code;
 mod cursor;
+mod export;
+mod format;
 mod freshness;
 mod levels;
 mod offered;
@@ -36,12 +40,16 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
 use tokio::sync::{OnceCell, Semaphore};
 
+use cache::Cache;
+use export::{EXPORT_STATEMENT_MS, EXPORTS_MAX, Exports};
 use levels::Levels;
 use shown::ShownModel;
 use snapshot::CONNECTIONS_MAX;
 
 pub use openapi::fragment;
 
+/// The connections that read how far the read models are.
+const LEVELS_CONNECTIONS: u32 = 1;
 /// How many requests that waited for a position read their rows at the same time; the other
 /// connections are for requests that did not wait.
 const WAITED_READS_MAX: usize = CONNECTIONS_MAX as usize / 2;
@@ -66,6 +74,8 @@ struct Inner {
     models: Vec<ShownModel>,
     sampler: Option<Arc<Sampler>>,
     levels: Arc<Levels>,
+    cache: Cache,
+    exports: Exports,
     waited_reads: Semaphore,
 }
 
@@ -120,9 +130,12 @@ impl QueryDoor {
             named: OnceCell::new(),
             refused: Mutex::default(),
         });
-        let levels = snapshot::pool(url, &whose, 1, None)?;
+        let levels = snapshot::pool(url, &whose, LEVELS_CONNECTIONS, None)?;
+        let exports = snapshot::pool(url, &whose, EXPORTS_MAX, Some(EXPORT_STATEMENT_MS))?;
         let inner = Inner {
             levels: Levels::new(levels, log.partition_count()),
+            cache: Cache::new(),
+            exports: Exports::new(exports),
             waited_reads: Semaphore::new(WAITED_READS_MAX),
             log: Arc::clone(log),
             registry,
@@ -148,12 +161,15 @@ impl QueryDoor {
 
     /// Updates the gauges. Call this before they are exported.
     pub fn measure(&self) {
-        let (all, idle) = (self.inner.pool.size(), self.inner.pool.num_idle());
+        let inner = &self.inner;
+        let (all, idle) = (inner.pool.size(), inner.pool.num_idle());
         let idle = f64::from(u32::try_from(idle).unwrap_or(u32::MAX).min(all));
         let used = f64::from(all) - idle;
         metrics::gauge!("annals_postgres_pool_connections", "state" => "idle").set(idle);
         metrics::gauge!("annals_postgres_pool_connections", "state" => "used").set(used);
         metrics::gauge!("annals_postgres_pool_connections_max").set(f64::from(CONNECTIONS_MAX));
+        metrics::gauge!("annals_queries_waiting").set(inner.levels.waiting() as f64);
+        inner.cache.measure();
     }
 
     /// Whether Postgres answers, for readiness.

@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::asked::IN_VALUES_MAX;
 use super::code;
+use super::format::Format;
 use super::freshness::STALE_FROM;
 use super::offered::Operator;
 use super::parameters::{LIMIT_DEFAULT, LIMIT_MAX, POSITION_PATTERN, WAIT_DEFAULT};
@@ -66,6 +67,10 @@ pub fn fragment(
     fragment.header("PreferenceApplied", applied_header());
     fragment
 }
+
+/// What the tag of rows stands for.
+const ROWS_TAG: &str = "Stands for the version of the rows and all that was asked.";
+const ROWS_TAG_PATTERN: &str = "^\"[0-9a-f]{24}(-gzip)?\"$";
 
 fn position_schema() -> Value {
     json!({
@@ -346,11 +351,19 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
                                is not a cursor of this read model is answered with 404.",
                "schema": {"type": "string", "minLength": 1, "maxLength": shown.cursor_length_max}}),
         sort_parameter(shown),
+        json!({"name": "format", "in": "query",
+               "description": "The form of the answer; `Accept` decides if it is absent. `csv` is \
+                               for spreadsheets: null is an empty cell, and a text that would be \
+                               computed begins with an apostrophe. `csv` and `ndjson` without \
+                               `limit` are all rows as one stream; if it breaks off, the connection \
+                               is cut.",
+               "schema": {"type": "string", "enum": ["json", "csv", "ndjson"]}}),
         json!({"name": "count", "in": "query",
                "description": "Whether the rows on all pages are counted, too.",
                "schema": {"type": "boolean", "default": false}}),
     ];
     parameters.extend(filter_parameters(shown));
+    parameters.push(known_parameter());
     parameters.extend(common_parameters());
     let mut responses = problems(&[400, 404, 410, 422, 503]);
     let keys: Vec<&str> = shown.model.key.iter().map(|key| key.name).collect();
@@ -360,7 +373,17 @@ fn page_operation(shown: &ShownModel, page: &str) -> Value {
     );
     let mut found = ok(&ordered, schema_ref(page));
     found["headers"]["Link"] = header_ref("Link");
+    for (format, about) in [
+        (
+            Format::Csv,
+            "A line with the names of the columns, and a line for each row.",
+        ),
+        (Format::Ndjson, "A row as JSON on each line."),
+    ] {
+        found["content"][format.media_type()] = json!({"schema": text(about)});
+    }
     responses.insert("200".to_owned(), found);
+    tag(&mut responses, ROWS_TAG, ROWS_TAG_PATTERN);
     json!({
         "operationId": format!("read_{}", shown.model.name),
         "tags": ["read models"],
@@ -381,9 +404,11 @@ fn one_operation(shown: &ShownModel, row: &str) -> Value {
         ),
         "schema": {"type": "string", "minLength": 1},
     })];
+    parameters.push(known_parameter());
     parameters.extend(common_parameters());
     let mut responses = problems(&[400, 404, 503]);
     responses.insert("200".to_owned(), ok("The row.", schema_ref(row)));
+    tag(&mut responses, ROWS_TAG, ROWS_TAG_PATTERN);
     json!({
         "operationId": format!("read_one_of_{}", shown.model.name),
         "tags": ["read models"],

@@ -4,25 +4,27 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use door::header::{POSITION, tenant};
-use door::tag::{self, Tag};
-use door::{NoQuery, Path, Problem, Query};
+use door::header::tenant;
+use door::{Charge, NoQuery, Path, Problem, Query};
 use position::PositionToken;
-use projector::{Model, Null, Value};
+use projector::{Model, Null, RowsVersion, Value};
 use serde::Serialize;
+use sqlx::postgres::PgRow;
 
+use super::answer::{Asker, Known};
 use super::asked::{Asked, Count};
+use super::cache::Kept;
 use super::cursor::Cursor;
-use super::levels::{Behind, Level, Reached, is_reached, position_of};
+use super::format::{Format, write_header, write_line};
 use super::offered::Offered;
 use super::parameters::{LIMIT_DEFAULT, OneParameters, Wait};
 use super::shown::ShownModel;
 use super::snapshot::Snapshot;
 use super::statement::{COUNT_MAX, ROW_FROM, Statement};
-use super::values::Cell;
-use super::{Inner, QueryDoor, code, failed};
+use super::values::{Cell, text_of};
+use super::{Inner, QueryDoor, code};
 
 #[derive(Serialize)]
 struct Models<'a> {
@@ -91,56 +93,115 @@ pub(super) async fn page(
     Path(name): Path<String>,
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
+    charge: Charge,
 ) -> Result<Response, Problem> {
     let shown = door.model(&name)?;
-    let answered = page_of(&door.inner, shown, parameters, &headers).await;
+    let answered = page_of(&door, shown, parameters, &headers, charge).await;
     door.inner.with_freshness(shown.projection, answered)
 }
 
 async fn page_of(
-    inner: &Inner,
+    door: &QueryDoor,
     shown: &ShownModel,
     parameters: Vec<(String, String)>,
     headers: &HeaderMap,
+    charge: Charge,
 ) -> Result<Response, Problem> {
+    let inner = &*door.inner;
     let tenant = tenant(headers)?;
     let asked = Asked::of(shown, parameters)?;
     // What is malformed is refused before what cannot be served.
+    let format = Format::of(asked.format.as_deref(), headers)?;
     let wait = Wait::of(asked.min_position.as_deref(), headers)?;
     asked.require_served(shown)?;
     let after = asked.after.as_deref();
     let after = after.map(|after| Cursor::read(after, shown, &asked));
     let after = after.transpose()?;
-    let limit = asked.limit.unwrap_or(LIMIT_DEFAULT);
-    // One row more than asked for shows whether there is a next page.
-    let statement = {
-        let after = after.as_ref().map(|after| &after.values[..]);
-        let rows = Some(i64::from(limit) + 1);
-        Statement::page(shown, tenant.as_str(), &asked, after, rows)
+    let limit = match (asked.limit, format) {
+        (Some(limit), _) => Some(limit),
+        (None, Format::Json) => Some(LIMIT_DEFAULT),
+        // All rows.
+        (None, Format::Csv | Format::Ndjson) => None,
     };
-    inner.reach(shown.projection, &wait).await?;
+    let asker = Asker {
+        shown,
+        headers,
+        wait: &wait,
+        asked: key_of_page(shown, tenant.as_str(), &asked, format, limit),
+        format,
+    };
+    let known = match inner.known(&asker).await? {
+        Known::Answered(response) => return Ok(response),
+        Known::Rows => None,
+        Known::Version(version) => Some(version),
+    };
+    let values = after.as_ref().map(|after| &after.values[..]);
+    // One row more than asked for shows whether there is a next page.
+    let rows = limit.map(|limit| i64::from(limit) + 1);
+    let statement = Statement::page(shown, tenant.as_str(), &asked, values, rows);
+    let require_generation = |version: &RowsVersion| match &after {
+        Some(after) if after.generation != version.generation() => {
+            let detail = "the read model was rebuilt since the page before; begin with the first \
+                          page";
+            Err(Problem::new(code::CURSOR_EXPIRED, detail))
+        }
+        _ => Ok(()),
+    };
+    let Some(limit) = limit else {
+        if let Some(version) = &known {
+            require_generation(version)?;
+        }
+        let exports = &inner.exports;
+        let export = exports.begin(door, shown.model.name, statement, format, charge);
+        let export = export.await?;
+        require_generation(&export.version)?;
+        inner.require_reached(shown, &wait, &export.version)?;
+        return Ok(asker.answer(&export.version, export.body, None));
+    };
     let snapshot = inner.snapshot(shown, &statement, &wait).await?;
-    let generation = snapshot
-        .version
-        .as_ref()
-        .map(projector::RowsVersion::generation);
-    if after.is_some_and(|after| Some(after.generation) != generation) {
-        let detail = "the read model was rebuilt since the page before; begin with the first page";
-        return Err(Problem::new(code::CURSOR_EXPIRED, detail));
-    }
-    let (body, next) = body_of(shown, &asked, &snapshot, limit as usize)?;
-    let mut response = json(body);
-    put_position(&mut response, position_of(snapshot.version.as_ref()));
-    if let Some(next) = next {
+    require_generation(&snapshot.version)?;
+    let (body, next) = body_of(shown, &asked, &snapshot, limit as usize, format)?;
+    let next = next.map(|next| {
         let mut pairs = asked.pairs(shown);
         pairs.push(("limit".to_owned(), limit.to_string()));
         if asked.count == Count::Wanted {
             pairs.push(("count".to_owned(), "true".to_owned()));
         }
+        if asked.format.is_some() {
+            pairs.push(("format".to_owned(), format.name().to_owned()));
+        }
         pairs.push(("after".to_owned(), next));
-        link_next(&mut response, &target(shown, &pairs));
+        target(shown, &pairs).into_boxed_str()
+    });
+    let kept = Kept {
+        version: snapshot.version,
+        body: body.into(),
+        next,
+    };
+    Ok(inner.keep(asker, kept))
+}
+
+/// What makes two requests for a page ask the same.
+fn key_of_page(
+    shown: &ShownModel,
+    tenant: &str,
+    asked: &Asked,
+    format: Format,
+    limit: Option<u32>,
+) -> String {
+    let limit = limit.unwrap_or_default();
+    let counted = u8::from(asked.count == Count::Wanted);
+    // The links of a form that was asked for by name have the name.
+    let named = u8::from(asked.format.is_some());
+    let (name, format) = (shown.model.name, format.name());
+    let mut key = format!("{name}\0{tenant}\0{format}{named}\0{limit}\0{counted}");
+    for (name, value) in asked.pairs(shown) {
+        key.extend(["\0", &name, "\0", &value]);
     }
-    Ok(wait.applied(response))
+    if let Some(after) = &asked.after {
+        key.extend(["\0after\0", after]);
+    }
+    key
 }
 
 /// The path of a page.
@@ -150,44 +211,65 @@ fn target(shown: &ShownModel, pairs: &[(String, String)]) -> String {
     format!("/v1/read/{}?{}", shown.model.name, query.finish())
 }
 
-/// A page's JSON, and the cursor of the next page.
+/// A page, and the cursor of the next one.
 fn body_of(
     shown: &ShownModel,
     asked: &Asked,
     snapshot: &Snapshot,
     limit: usize,
+    format: Format,
 ) -> Result<(Vec<u8>, Option<String>), Problem> {
-    let mut body = Vec::new();
-    body.extend_from_slice(b"{\"model\":\"");
-    body.extend_from_slice(shown.model.name.as_bytes());
-    body.extend_from_slice(b"\",\"rows\":[");
     let rows = &snapshot.rows[..snapshot.rows.len().min(limit)];
-    for (number, row) in rows.iter().enumerate() {
-        if number > 0 {
-            body.push(b',');
-        }
-        shown
-            .write_json(row, ROW_FROM, &mut body)
-            .map_err(Problem::internal)?;
-    }
     let more = snapshot.rows.len() > rows.len();
     let next = match rows.last().filter(|_| more) {
         Some(last) => Some(cursor_behind(shown, asked, snapshot, last)?),
         None => None,
     };
+    let mut body = Vec::new();
+    if format == Format::Json {
+        write_page(shown, snapshot, rows, next.as_deref(), &mut body)?;
+        return Ok((body, next));
+    }
+    if format == Format::Csv {
+        write_header(shown, &mut body);
+    }
+    for row in rows {
+        let written = write_line(shown, format, row, ROW_FROM, &mut body);
+        written.map_err(Problem::internal)?;
+    }
+    Ok((body, next))
+}
+
+fn write_page(
+    shown: &ShownModel,
+    snapshot: &Snapshot,
+    rows: &[PgRow],
+    next: Option<&str>,
+    body: &mut Vec<u8>,
+) -> Result<(), Problem> {
+    body.extend_from_slice(b"{\"model\":\"");
+    body.extend_from_slice(shown.model.name.as_bytes());
+    body.extend_from_slice(b"\",\"rows\":[");
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        let written = shown.write_json(row, ROW_FROM, body);
+        written.map_err(Problem::internal)?;
+    }
     let end = PageEnd {
-        next: next.as_deref(),
+        next,
         count: snapshot.count.map(|count| RowCount {
             rows: count.min(COUNT_MAX),
             complete: count <= COUNT_MAX,
         }),
-        position: position_of(snapshot.version.as_ref()),
+        position: snapshot.version.position(),
     };
     let end = serde_json::to_vec(&end).map_err(Problem::internal)?;
     body.extend_from_slice(b"],");
     // Its members follow in the same object.
     body.extend_from_slice(&end[1..]);
-    Ok((body, next))
+    Ok(())
 }
 
 /// The members of a page behind its rows.
@@ -208,10 +290,9 @@ fn cursor_behind(
     shown: &ShownModel,
     asked: &Asked,
     snapshot: &Snapshot,
-    row: &sqlx::postgres::PgRow,
+    row: &PgRow,
 ) -> Result<String, Problem> {
-    let version = snapshot.version.as_ref();
-    let generation = version.map_or(0, projector::RowsVersion::generation);
+    let generation = snapshot.version.generation();
     let value = |(column, _): (usize, _)| {
         let column_type = shown.model.columns[column].column_type;
         Cell::of(row, ROW_FROM + column, column_type).map(|cell| cell.value())
@@ -250,8 +331,21 @@ async fn row_of(
     let tenant = tenant(headers)?;
     let wait = parameters.wait(headers)?;
     let key = key_of(shown, key)?;
+    let mut asked = format!("{}\0{tenant}\0one", shown.model.name);
+    for value in &key {
+        asked.extend(["\0", &text_of(value)]);
+    }
+    let asker = Asker {
+        shown,
+        headers,
+        wait: &wait,
+        asked,
+        format: Format::Json,
+    };
+    if let Known::Answered(response) = inner.known(&asker).await? {
+        return Ok(response);
+    }
     let statement = Statement::one(shown, tenant.as_str(), key);
-    inner.reach(shown.projection, &wait).await?;
     let snapshot = inner.snapshot(shown, &statement, &wait).await?;
     let row = snapshot.rows.first().ok_or_else(|| {
         let (name, names) = (shown.model.name, key_names(shown));
@@ -261,9 +355,12 @@ async fn row_of(
     let mut body = Vec::new();
     let written = shown.write_json(row, ROW_FROM, &mut body);
     written.map_err(Problem::internal)?;
-    let mut response = json(body);
-    put_position(&mut response, position_of(snapshot.version.as_ref()));
-    Ok(wait.applied(response))
+    let kept = Kept {
+        version: snapshot.version,
+        body: body.into(),
+        next: None,
+    };
+    Ok(inner.keep(asker, kept))
 }
 
 fn key_names(shown: &ShownModel) -> String {
@@ -279,116 +376,8 @@ fn key_of(shown: &ShownModel, text: &str) -> Result<Vec<Value>, Problem> {
     })
 }
 
-fn json(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-/// An answer to a request with these `headers` that the client may keep: `body`, which is an object
-/// with members, and the position as its last member. The tag is made from the body without the
-/// position, which only says how far the reader had come; the header says it anew.
-pub(super) fn tagged(
-    headers: &HeaderMap,
-    body: &impl Serialize,
-    position: Option<&PositionToken>,
-    tag: impl FnOnce(String) -> Tag,
-) -> Result<Response, Problem> {
-    let mut text = serde_json::to_vec(body).map_err(Problem::internal)?;
-    let tag = tag(tag::digest(&text));
-    // The brace that closes the object.
-    text.pop();
-    text.extend_from_slice(b",\"position\":");
-    serde_json::to_writer(&mut text, &position).map_err(Problem::internal)?;
-    text.push(b'}');
-    let own = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::VARY, "annals-tenant"),
-    ];
-    let mut response = (own, text).into_response();
-    put_position(&mut response, position);
-    Ok(tag.answer(headers, response))
-}
-
-fn put_position(response: &mut Response, position: Option<&PositionToken>) {
-    let value = position.and_then(|position| position.to_string().parse().ok());
-    if let Some(value) = value {
-        response.headers_mut().insert(POSITION, value);
-    }
-}
-
-/// Adds the link to the next page (RFC 8288).
-pub(super) fn link_next(response: &mut Response, target: &str) {
-    let link = HeaderValue::from_str(&format!("<{target}>; rel=\"next\""));
-    if let Ok(link) = link {
-        response.headers_mut().insert(header::LINK, link);
-    }
-}
-
-impl Inner {
-    /// The version that `projection` shows, if that must be known before rows are read: once it has
-    /// reached what the request waits for.
-    ///
-    /// # Errors
-    /// `read_model_behind` if it did not reach it in time.
-    pub(super) async fn reach(
-        &self,
-        projection: &'static str,
-        wait: &Wait,
-    ) -> Result<Option<Level>, Problem> {
-        let Some(wanted) = &wait.min_position else {
-            return Ok(None);
-        };
-        match self.levels.reach(projection, wanted, wait.deadline).await? {
-            Reached::There(level) => Ok(Some(level)),
-            Reached::Behind(behind) => Err(wait.applied_to(self.behind(projection, &behind))),
-        }
-    }
-
-    /// The position that `projection` has reached, once it has reached what the request waits for.
-    /// Rows that are read afterwards have reached at least this position.
-    pub(super) async fn position(
-        &self,
-        projection: &'static str,
-        wait: &Wait,
-    ) -> Result<Option<PositionToken>, Problem> {
-        let level = match self.reach(projection, wait).await? {
-            Some(level) => level,
-            None => self.levels.present(projection).await?,
-        };
-        Ok(level.and_then(|version| version.position().cloned()))
-    }
-
-    /// The rows of a statement, at the position that the request waited for.
-    async fn snapshot(
-        &self,
-        shown: &ShownModel,
-        statement: &Statement,
-        wait: &Wait,
-    ) -> Result<Snapshot, Problem> {
-        let _turn = match &wait.min_position {
-            Some(_) => Some(
-                self.waited_reads
-                    .acquire()
-                    .await
-                    .map_err(Problem::internal)?,
-            ),
-            None => None,
-        };
-        let snapshot = super::snapshot::read(&self.pool, statement).await;
-        let snapshot = snapshot.map_err(|error| failed(&error))?;
-        if let Some(wanted) = &wait.min_position {
-            // Another generation may have become the live one meanwhile.
-            let position = position_of(snapshot.version.as_ref());
-            if !is_reached(wanted, position, self.log.partition_count())? {
-                let behind = Behind::of(wanted, position);
-                return Err(wait.applied_to(self.behind(shown.projection, &behind)));
-            }
-        }
-        Ok(snapshot)
-    }
-}
-
 impl QueryDoor {
-    fn model(&self, name: &str) -> Result<&ShownModel, Problem> {
+    pub(super) fn model(&self, name: &str) -> Result<&ShownModel, Problem> {
         let mut models = self.inner.models.iter();
         models
             .find(|shown| shown.model.name == name)

@@ -21,6 +21,8 @@ pub(super) struct ShownModel {
     pub(super) offered: Offered,
     /// The most characters that a cursor of it can have.
     pub(super) cursor_length_max: usize,
+    /// What stands for the form in which this program shows it.
+    pub(super) made_by: String,
     /// The places of the key's columns.
     key: Vec<usize>,
 }
@@ -44,6 +46,7 @@ impl ShownModel {
             offered: Offered::of(&model),
             key: model.key.iter().filter_map(|key| place(key.name)).collect(),
             cursor_length_max: 0,
+            made_by: made_by(&model),
             model,
             projection,
         };
@@ -107,6 +110,15 @@ impl ShownModel {
         json.push(b'}');
         Ok(())
     }
+}
+
+/// The program's version, and the columns as they are declared.
+fn made_by(model: &Model) -> String {
+    let columns = model.columns.iter();
+    let columns: Vec<String> = columns
+        .map(|column| format!("{} {}", column.name, column.column_type.sql()))
+        .collect();
+    format!("{} {}", env!("CARGO_PKG_VERSION"), columns.join(","))
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 
 /// What a statement read.
 pub(super) struct Snapshot {
-    /// The version of the rows; absent if no rows are shown yet.
-    pub(super) version: Option<RowsVersion>,
+    /// The version of the rows.
+    pub(super) version: RowsVersion,
     /// How many rows there are, if that was asked.
     pub(super) count: Option<i64>,
     pub(super) rows: Vec<PgRow>,
@@ -89,19 +89,17 @@ pub(super) async fn read(pool: &PgPool, statement: &Statement) -> Result<Snapsho
 }
 
 fn of_rows(mut rows: Vec<PgRow>) -> Result<Snapshot, sqlx::Error> {
-    let mut snapshot = Snapshot {
-        version: None,
-        count: None,
-        rows: Vec::new(),
+    let head = rows.first().map(head_of).transpose()?;
+    let Some((version, count)) = head.flatten() else {
+        // No rows are shown yet.
+        return Err(sqlx::Error::RowNotFound);
     };
-    if let Some(first) = rows.first()
-        && let Some((version, count)) = head_of(first)?
-    {
-        (snapshot.version, snapshot.count) = (Some(version), count);
-        rows.remove(0);
-    }
-    snapshot.rows = rows;
-    Ok(snapshot)
+    rows.remove(0);
+    Ok(Snapshot {
+        version,
+        count,
+        rows,
+    })
 }
 
 /// The version and the count in a statement's first row; absent in other rows.

@@ -24,7 +24,7 @@ pub(super) const ROW_FROM: usize = 2;
 
 /// A statement with its values. Its first row has the version of the rows, and their count if it is
 /// wanted; every other row is one of the read model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Statement {
     sql: SqlStr,
     values: Vec<Value>,

@@ -22,8 +22,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::answer::{link_next, tagged};
 use super::parameters::{EventParameters, OneParameters, Shape, Wait, stream_of};
-use super::read::{link_next, tagged};
 use super::{Inner, QueryDoor, RETRY_AFTER, code, failed};
 
 /// How many commits are read from the log at once.

@@ -3,6 +3,7 @@
 //! Invariant: amounts are numbers, times RFC 3339 with `Z`, days `YYYY-MM-DD`, bytes hexadecimal, in
 //! every form of an answer and in every parameter. Deliberately absent: which column may be asked.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -109,6 +110,14 @@ impl<'r> Cell<'r> {
             Self::Day(day) => Value::Date(*day),
             Self::Bytes(bytes) => Value::Bytea((*bytes).into()),
         })
+    }
+
+    /// The value if it is a text, which may hold anything.
+    pub(super) fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Null | Self::Bigint(_) | Self::Moment(_) | Self::Day(_) | Self::Bytes(_) => None,
+        }
     }
 
     /// Adds the value to a JSON text.

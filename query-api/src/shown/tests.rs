@@ -199,7 +199,10 @@ fn each_page_is_a_range_of_its_order() {
     let select = "SELECT \"id\", \"due\" FROM read.\"tasks\" WHERE tenant = $2";
     let one = Some(Value::from(1_i64));
     assert_eq!(
-        rows(&[("sort", "-id"), ("due", "2018-01-31")], &[one.clone()]),
+        rows(
+            &[("sort", "-id"), ("due", "2018-01-31")],
+            std::slice::from_ref(&one)
+        ),
         format!("{select} AND \"due\" = $3 AND (\"id\") < ($5) ORDER BY \"id\" DESC LIMIT $4")
     );
     let order = "ORDER BY \"due\", \"id\" LIMIT $3";

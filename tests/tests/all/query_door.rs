@@ -4,6 +4,8 @@
 //! every other answer is a problem document, and never a 500.
 
 mod asking;
+mod exports;
+mod kept;
 mod keys;
 mod waiting;
 

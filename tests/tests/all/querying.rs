@@ -4,12 +4,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
+use event_log::log::EventLog;
 use projector::{READER, Reader, prepare_reader};
+use query_api::QueryDoor;
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
+use tests::harness::stack::read_models;
+use tokio::net::TcpListener;
 
 use crate::projections::{caught_up, database, execute, log_of, scalar, shop_history};
+use crate::write_side::shop;
 
 /// The folder with what users have.
 pub(crate) fn users_tools() -> PathBuf {
@@ -56,7 +63,18 @@ for file in pathlib.Path(package.__path__[0]).glob('extensions/*/*'):
     run(Command::new(python).args(["-c", script]).arg(home));
 }
 
-#[tokio::test]
+/// Serves the query door; returns its address.
+async fn served(log: &Arc<dyn EventLog>, url: &str) -> String {
+    let door = QueryDoor::new(log, url, &read_models(), shop()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = door::finish(query_api::router(door));
+    let forever = std::future::pending();
+    tokio::spawn(door::serve(listener, routes, forever, Duration::ZERO));
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_recipe_for_analysts_works_as_it_stands() {
     let log = log_of(Kind::Sqlite, shop_history(1, 40)).await;
     let postgres = Postgres::start();
@@ -77,7 +95,9 @@ async fn every_recipe_for_analysts_works_as_it_stands() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/querying.md");
     let page = fs::read_to_string(page).unwrap();
     let mut recipes = 0;
+    let door = served(&log.log, &url).await;
     for (language, block) in blocks(&page) {
+        let block = block.replace("http://127.0.0.1:4747", &door);
         let mut command = match &*language {
             "python" => Command::new(&python),
             "sh" if !block.starts_with("export") => Command::new("bash"),
@@ -89,7 +109,11 @@ async fn every_recipe_for_analysts_works_as_it_stands() {
             .env("HOME", folder.path())
             .env("DATABASE_URL", &hers);
         let said = run(&mut command);
-        if block.contains("currency") {
+        if block.contains("/v1/read/") {
+            assert!(said.contains("\"complete\":true"), "{said}");
+            let csv = fs::read_to_string(folder.path().join("payment_mix.csv")).unwrap();
+            assert!(csv.starts_with("method,currency,payments,"), "{csv}");
+        } else if block.contains("currency") {
             recipes += 1;
             let digits = |c: char| !c.is_ascii_digit();
             let shows = said.split(digits).any(|word| word == orders.to_string());

@@ -216,12 +216,12 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(
         "annals_postgres_pool_connections",
         "state",
-        "connections of the query door to Postgres: idle, used",
+        "connections with which the query door reads rows: idle, used",
     ),
     gauge(
         "annals_postgres_pool_connections_max",
         "",
-        "the most connections that the query door may have to Postgres",
+        "the most connections with which the query door reads rows",
     ),
     gauge(
         "annals_projection_gap_records",
@@ -287,6 +287,31 @@ pub const CATALOGUE: &[Metric] = &[
         "annals_projector_rows_total",
         "",
         "rows that projectors wrote",
+    ),
+    gauge(
+        "annals_queries_waiting",
+        "",
+        "queries that wait until their read model has reached a position",
+    ),
+    gauge(
+        "annals_query_cache_bytes",
+        "",
+        "memory of answers that the query door keeps for the next request that asks the same",
+    ),
+    counter(
+        "annals_query_cache_evictions_total",
+        "",
+        "kept answers that made room for others",
+    ),
+    counter(
+        "annals_query_cache_hits_total",
+        "",
+        "queries that a kept answer of the present version answered",
+    ),
+    counter(
+        "annals_query_cache_misses_total",
+        "",
+        "queries for which rows were read",
     ),
     gauge(
         "annals_queued_commands",
