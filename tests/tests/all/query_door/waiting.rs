@@ -58,9 +58,76 @@ async fn two_hundred_waiting_clients_ask_postgres_like_one() {
     let asked = statements(&mut connection).await - before;
     let per_second = asked as f64 / took.as_secs_f64();
     println!("{WAITING} waiting clients: {asked} statements in {took:?}, {per_second:.0} a second");
-    // Each asks once when it comes; then one asks for all: at most 500 times a second as long as
-    // clients come, else 20 times. The projector and the sampler ask a few times, too.
-    let of_watcher = took.as_millis() / 50 + 250;
-    let max = 2 * WAITING as i64 + i64::try_from(of_watcher).unwrap() + 100;
+    // One reads for all: at most 500 times a second as long as clients come, else 20 times. The
+    // projector and the sampler ask a few times, too.
+    let of_reader = took.as_millis() / 50 + 250;
+    let max = i64::try_from(of_reader).unwrap() + 100;
     assert!(asked < max, "{asked} statements of at most {max}");
+}
+
+/// The times of plain reads, one after the other: the median and the 99th of a hundred.
+async fn plain_reads(served: &Served, count: usize) -> [Duration; 2] {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let began = Instant::now();
+        served.ok("/v1/read/daily_sales?limit=10").await;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    [count / 2, count * 99 / 100].map(|place| times[place])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn plain_reads_stay_quick_while_fifteen_hundred_wait_and_all_of_those_are_answered() {
+    const MANY: usize = 1_500;
+    let served = Served::start(Kind::Sqlite).await;
+    let placed = served
+        .submit(request("order-1", "PlaceOrder", "a", &place()))
+        .await;
+    let token = placed.position;
+    served
+        .ok(&format!("/v1/read/daily_sales?min_position={token}"))
+        .await;
+    let alone = plain_reads(&served, 200).await;
+    // The next commit of the stream's partition.
+    let mut next = token.clone();
+    next.positions
+        .values_mut()
+        .for_each(|position| position.0 += 1);
+    let path = format!("/v1/read/order_summary/1?min_position={next}");
+    let asks: Vec<_> = (0..MANY)
+        .map(|_| {
+            let request = served.get(&path).header("Prefer", "wait=60");
+            tokio::spawn(async move { ask(request).await })
+        })
+        .collect();
+    // They are waiting once none of them needs the processor any more.
+    let began = Instant::now();
+    let mut beside = plain_reads(&served, 200).await;
+    while beside[0] > 3 * alone[0] && began.elapsed() < Duration::from_secs(20) {
+        beside = plain_reads(&served, 200).await;
+    }
+    println!("plain reads: p50 {alone:.1?} p99 alone, {beside:.1?} beside {MANY} that wait");
+    assert!(beside[0] <= 3 * alone[0], "{beside:?} after {alone:?}");
+    assert!(
+        asks.iter().all(|ask| !ask.is_finished()),
+        "all of them wait"
+    );
+    let began = Instant::now();
+    served
+        .submit(request(
+            "order-1",
+            "ApproveOrder",
+            "b",
+            &serde_json::json!({}),
+        ))
+        .await;
+    let woken = plain_reads(&served, 50).await;
+    for ask in asks {
+        let (status, row) = ask.await.unwrap();
+        assert_eq!((status.as_u16(), &row["status"]), (200, &"approved".into()));
+    }
+    let took = began.elapsed();
+    println!("all answered within {took:.1?}; plain reads meanwhile: {woken:.1?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
