@@ -17,7 +17,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::load;
-use crate::rows::http;
+use crate::rows::query::QueryKind;
+use crate::rows::{http, query};
 use crate::work;
 
 /// The environment variable that makes this program a part of a measurement, and says which part.
@@ -32,6 +33,11 @@ const START_WAIT: Duration = Duration::from_secs(120);
 pub enum Part {
     /// Puts load on a door, and prints the result.
     Load(Job),
+    /// Serves the plain routes for queries, and prints their address.
+    PlainQueries {
+        /// The address of Postgres.
+        postgres: String,
+    },
     /// Serves the route that parses and appends, and prints its address.
     RawDoor {
         /// The brokers.
@@ -66,6 +72,19 @@ pub enum Job {
         /// A part of the streams' names.
         seed: u64,
     },
+    /// Connections that each wait for an answer before the next query.
+    Queries {
+        /// The door under load.
+        address: SocketAddr,
+        /// How many connections.
+        connections: usize,
+        /// How many queries in all.
+        count: usize,
+        /// Which of the rows come first.
+        seed: u64,
+        /// What is asked.
+        kind: QueryKind,
+    },
     /// One request of many lines.
     Batch {
         /// The door under load.
@@ -99,6 +118,7 @@ pub async fn did_its_part() -> bool {
             let loaded = load::run(job).await;
             println!("{}", serde_json::to_string(&loaded).expect("JSON"));
         }
+        Part::PlainQueries { postgres } => query::serve_plain(&postgres).await,
         Part::RawDoor { bootstrap, topic } => http::serve_raw(&bootstrap, &topic).await,
     }
     true
@@ -152,6 +172,26 @@ impl Apart {
         let command = part(&Part::RawDoor {
             bootstrap: kafka::shared().bootstrap().to_owned(),
             topic: work::topic(&log),
+        });
+        Self::start(command, log).await
+    }
+
+    /// The program as it ships, which answers queries of the read models at `postgres`.
+    pub async fn query_node(postgres: &str, log: NewLog) -> Self {
+        let mut command = Command::new(program());
+        command
+            .args(["serve", "--role", "query-api", "--listen", "127.0.0.1:0"])
+            .args(["--output", "json", "--postgres", postgres])
+            .args(["--log", &log.address.to_string(), "--data"])
+            .arg(log.store())
+            .env("ANNALS_CLUSTER_SECRET", SECRET);
+        Self::start(command, log).await
+    }
+
+    /// The plain routes for queries; they have no log of their own.
+    pub async fn plain_queries(postgres: &str, log: NewLog) -> Self {
+        let command = part(&Part::PlainQueries {
+            postgres: postgres.to_owned(),
         });
         Self::start(command, log).await
     }

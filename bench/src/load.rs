@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::apart::{Job, Loaded};
 use crate::raw::per_second;
+use crate::rows::query::QueryKind;
 use crate::work;
 
 /// A connection that carries one request at a time.
@@ -38,6 +39,16 @@ impl Connection {
         Self(sender)
     }
 
+    /// Asks, and reads the answer to its end.
+    pub async fn get(&mut self, path: &str) {
+        let request = Request::builder()
+            .uri(path)
+            .header("host", "localhost")
+            .body(Full::new(Bytes::new()))
+            .expect("a request");
+        self.ask(request).await;
+    }
+
     /// Posts JSON, and reads the answer to its end.
     pub async fn post(&mut self, path: &str, id: &str, body: Bytes) {
         let request = Request::builder()
@@ -48,6 +59,10 @@ impl Connection {
             .header("idempotency-key", id)
             .body(Full::new(body))
             .expect("a request");
+        self.ask(request).await;
+    }
+
+    async fn ask(&mut self, request: Request<Full<Bytes>>) {
         self.0.ready().await.expect("an open connection");
         let response = self.0.send_request(request).await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
@@ -115,14 +130,14 @@ pub async fn run(job: Job) -> Loaded {
             connections,
             count,
             seed,
-        } => {
-            let (mut times, took) = closed_loop(address, connections, count, seed).await;
-            Loaded {
-                per_second: per_second(times.len(), took),
-                p50_ms: percentile_ms(&mut times, 50),
-                p99_ms: percentile_ms(&mut times, 99),
-            }
-        }
+        } => closed_loop(address, connections, count, Asking::Command { seed }).await,
+        Job::Queries {
+            address,
+            connections,
+            count,
+            seed,
+            kind,
+        } => closed_loop(address, connections, count, Asking::Query { kind, seed }).await,
         Job::Paced {
             address,
             rate,
@@ -161,36 +176,61 @@ pub async fn run(job: Job) -> Loaded {
     }
 }
 
-/// Connections that each wait for their answer; returns the time of each command, and of all.
+/// What each request of a closed loop is.
+#[derive(Clone, Copy)]
+enum Asking {
+    Command { seed: u64 },
+    Query { kind: QueryKind, seed: u64 },
+}
+
+impl Asking {
+    async fn ask(self, connection: &mut Connection, number: usize) {
+        match self {
+            Self::Command { seed } => {
+                let id = format!("place-{number}");
+                connection
+                    .post(&path(seed, number), &id, body(number))
+                    .await;
+            }
+            Self::Query { kind, seed } => connection.get(&kind.path(number, seed)).await,
+        }
+    }
+}
+
+/// Connections that each wait for their answer.
 async fn closed_loop(
     address: SocketAddr,
     connections: usize,
     count: usize,
-    seed: u64,
-) -> (Vec<Duration>, Duration) {
+    asking: Asking,
+) -> Loaded {
     let each = count / connections;
     let mut open = Vec::new();
     for _ in 0..connections {
         open.push(Connection::open(address).await);
     }
     let began = Instant::now();
-    let asking = open.into_iter().enumerate().map(|(place, mut connection)| {
+    let asked = open.into_iter().enumerate().map(|(place, mut connection)| {
         tokio::spawn(async move {
             let mut times = Vec::with_capacity(each);
             for number in place * each..(place + 1) * each {
-                let (id, asked) = (format!("place-{number}"), Instant::now());
-                let path = path(seed, number);
-                connection.post(&path, &id, body(number)).await;
-                times.push(asked.elapsed());
+                let began = Instant::now();
+                asking.ask(&mut connection, number).await;
+                times.push(began.elapsed());
             }
             times
         })
     });
     let mut times = Vec::new();
-    for asked in futures::future::join_all(asking).await {
+    for asked in futures::future::join_all(asked).await {
         times.extend(asked.expect("every request is answered"));
     }
-    (times, began.elapsed())
+    let took = began.elapsed();
+    Loaded {
+        per_second: per_second(times.len(), took),
+        p50_ms: percentile_ms(&mut times, 50),
+        p99_ms: percentile_ms(&mut times, 99),
+    }
 }
 
 /// One request of many lines; returns how many were answered per second.

@@ -7,6 +7,7 @@ pub mod http;
 mod large;
 mod peers;
 mod projection;
+pub mod query;
 mod replay;
 mod write;
 
@@ -60,6 +61,7 @@ pub fn all(size: Size) -> Vec<Box<dyn Bench>> {
         Box::new(projection::Rows::new(size)),
         Box::new(freshness::Freshness::new(size)),
         Box::new(closed::Closed::new(size)),
+        Box::new(query::Queries::new(size)),
     ];
     for one_by_one in [false, true] {
         all.push(Box::new(embedded::Embedded::new(size, one_by_one)));
