@@ -5,6 +5,8 @@
 mod configuration;
 mod model;
 mod models;
+#[cfg(test)]
+mod operators_tests;
 mod overview;
 mod parked;
 mod projection;

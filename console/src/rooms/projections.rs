@@ -196,16 +196,33 @@ pub(super) fn meaning(state: &str) -> &'static str {
     }
 }
 
+/// The processes that fold.
+#[derive(Debug, Deserialize)]
+struct Members {
+    members: Vec<Member>,
+}
+
+/// A process that folds, as it last reported itself.
+#[derive(Debug, Deserialize)]
+struct Member {
+    id: String,
+    name: String,
+    started_at: String,
+    seen_at: String,
+    #[serde(default)]
+    leases: u64,
+}
+
 const ABOUT: &str = "What folds the events of the log into the tables of the read models.";
 
 /// `GET /console/projections`
 pub(crate) async fn page(visit: Visit) -> Response {
-    let mut frame = Frame::of(Room::Projections, ABOUT);
-    match all(&visit).await {
-        Ok(projections) => {
-            frame = frame.aside(parts::live_switch());
+    let frame = Frame::of(Room::Projections, ABOUT);
+    match content(&visit).await {
+        Ok(content) => {
             let live = visit.link("/console/live/projections", []);
-            frame.page(&visit, parts::live(&live, &shown(&visit, &projections)))
+            let frame = frame.aside(parts::live_switch());
+            frame.page(&visit, parts::live(&live, &content))
         }
         Err(trouble) => frame.trouble(&visit, &trouble),
     }
@@ -213,15 +230,51 @@ pub(crate) async fn page(visit: Visit) -> Response {
 
 /// `GET /console/live/projections`
 pub(crate) async fn live(visit: Visit) -> Response {
-    crate::live::stream(visit, async |visit| match all(&visit).await {
-        Ok(projections) => shown(&visit, &projections),
-        Err(trouble) => parts::trouble(&visit, &trouble),
+    crate::live::stream(visit, async |visit| {
+        let content = content(&visit).await;
+        content.unwrap_or_else(|trouble| parts::trouble(&visit, &trouble))
     })
 }
 
-async fn all(visit: &Visit) -> Result<Vec<Projection>, Trouble> {
+async fn content(visit: &Visit) -> Result<Markup, Trouble> {
     let answer: Projections = visit.node()?.get("/v1/projections").await?;
-    Ok(answer.projections)
+    let members = visit.node()?.get::<Members>("/v1/members").await;
+    Ok(html! {
+        (shown(visit, &answer.projections))
+        @match &members {
+            Ok(members) => (processes(&members.members)),
+            Err(trouble) if trouble.is_not_served() => {},
+            Err(trouble) => (parts::trouble(visit, trouble)),
+        }
+    })
+}
+
+fn processes(members: &[Member]) -> Markup {
+    if members.is_empty() {
+        let next = html! { p { "Start a node with the role " code { "projector" } "." } };
+        return parts::empty("No process folds at present.", &next);
+    }
+    let table = html! {
+        table.cards {
+            thead { tr {
+                th scope="col" { "Process" }
+                th.number scope="col" { "Partitions of projections" }
+                th scope="col" { "Started" }
+                th scope="col" { "Seen" }
+            } }
+            tbody {
+                @for member in members {
+                    tr {
+                        th scope="row" title=(member.id) { (parts::cut(&member.name)) }
+                        td.number data-name="Partitions" { (format::grouped(member.leases)) }
+                        td data-name="Started" { (format::moment(&member.started_at)) }
+                        td data-name="Seen" { (format::moment(&member.seen_at)) }
+                    }
+                }
+            }
+        }
+    };
+    html! { section { h2 { "Processes that fold" } (parts::wide("Processes that fold", &table)) } }
 }
 
 fn shown(visit: &Visit, projections: &[Projection]) -> Markup {

@@ -22,7 +22,7 @@ const PAGES: &[Page] = &[
     (
         "/console/projections",
         "projections",
-        &["building", "stuck", "v12"],
+        &["building", "stuck", "v12", "Processes that fold"],
     ),
     (
         "/console/projections/order_summary",
@@ -183,6 +183,11 @@ fn answer(method_and_path: &str) -> (u16, Value) {
             "node": "node-a.example", "partitions": Value::from_iter(owners), "nodes": [node]}),
         ),
         "GET /v1/projections" => (200, json!({"projections": projections()})),
+        "GET /v1/members" => {
+            let member = json!({"id": "0198b2c1-7a52", "name": "projector-a.example", "leases": 48,
+                                "started_at": "2026-11-30T09:00:00Z", "seen_at": "2026-11-30T12:00:00Z"});
+            (200, json!({"members": [member]}))
+        }
         "GET /v1/projections/order_summary" => (200, projections().remove(0)),
         "GET /v1/parked" => (
             200,
