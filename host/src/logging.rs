@@ -16,7 +16,7 @@ use crate::settings::{LogFormat, Settings};
 use crate::{program, stderr};
 
 /// The project's own crates, which log more than the libraries.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "cluster_trial",
     "command_api",
     "console",

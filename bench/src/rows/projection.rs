@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kernel::Timestamp;
 use position::Partition;
-use projector::Projection;
+use projector::{Projection, Purpose};
 use rdkafka::Message;
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
