@@ -184,7 +184,7 @@ fn failed(error: &RuntimeError) -> Problem {
         | RuntimeError::OtherOwner { .. }
         | RuntimeError::Rebuilding { .. }
         | RuntimeError::Cancelled { .. }
-        | RuntimeError::Declared { .. } => Problem::new(code::STATE_DOES_NOT_ALLOW, detail),
+        | RuntimeError::InUse { .. } => Problem::new(code::STATE_DOES_NOT_ALLOW, detail),
         _ => {
             tracing::warn!(reason = detail, "an operator's request failed");
             let detail = "the read models do not answer";

@@ -41,9 +41,11 @@ pub use kernel::{
 /// Read models: tables declared once, and what events contribute to their rows.
 pub mod read_model {
     pub use projector::{
-        Changes, ColumnType, Empty, Entry, Envelope, KeyColumn, Merge, Model, ModelColumn, Null,
-        ProjectError, Projection, Row, Rules, Shown, Source, Sum, Table, Takes, Value, ValueColumn,
-        View, add, computed, count_of, key, latest, max, min, set, sum_of, tally,
+        Changes, ColumnType, Decimal, Empty, Entry, Envelope, Index, IndexColumn, IndexOrder,
+        IndexTenant, Json, KeyColumn, Merge, Model, ModelColumn, Null, ProjectError, Projection,
+        Row, RowsOf, Rules, Shown, Source, Sum, Table, Takes, Texts, Value, ValueColumn, View, add,
+        add_decimal, asc, computed, count_of, desc, index, key, latest, max, min, set, sum_of,
+        tally,
     };
 }
 

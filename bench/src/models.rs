@@ -5,7 +5,7 @@
 
 use domain::Order;
 use domain::order::OrderPlaced;
-use projector::{ColumnType, Rules, Table, Value, View, add, key, set, tally};
+use projector::{ColumnType, Rules, Table, Value, add, key, set, tally};
 
 /// The tables of [`orders`].
 pub const ORDERS: &[Table] = &[Table {
@@ -18,7 +18,7 @@ pub const ORDERS: &[Table] = &[Table {
         set("items_minor", ColumnType::Bigint, "Prices."),
         set("freight_minor", ColumnType::Bigint, "Freights."),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 }];
 
 /// The tables of [`customers`].
@@ -30,7 +30,7 @@ pub const CUSTOMERS: &[Table] = &[Table {
         tally("orders", "Orders."),
         add("spent_minor", "Prices and freights."),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 }];
 
 /// One row for each order.

@@ -142,6 +142,8 @@ pub fn nullable(schema: &Value) -> Value {
             schema["type"] = json!([one, "null"]);
             schema
         }
+        // Anything, null included.
+        None if *schema == json!({}) => schema.clone(),
         None => json!({"anyOf": [schema, {"type": "null"}]}),
     }
 }

@@ -231,16 +231,24 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Stop(stop) => of_stop(stop),
             RuntimeError::Unknown { .. } => Exit::NotFound,
             RuntimeError::InTheWay { .. } => Exit::Unprepared,
-            RuntimeError::OtherLog { .. } | RuntimeError::OtherOwner { .. } => Exit::Usage,
+            RuntimeError::OtherLog { .. }
+            | RuntimeError::OtherOwner { .. }
+            | RuntimeError::Declared(_) => Exit::Usage,
             RuntimeError::Superseded { .. }
             | RuntimeError::Ended { .. }
             | RuntimeError::Stopped(_)
             | RuntimeError::NotReady { .. }
-            | RuntimeError::Declared { .. }
+            | RuntimeError::InUse { .. }
             | RuntimeError::Cancelled { .. }
             | RuntimeError::Rebuilding { .. } => Exit::Failed,
         };
         Self::of(exit, &error)
+    }
+}
+
+impl From<projector::DeclarationFaults> for Failure {
+    fn from(faults: projector::DeclarationFaults) -> Self {
+        Self::of(Exit::Usage, &faults)
     }
 }
 

@@ -27,6 +27,7 @@ const CUSTOMERS: Table = Table {
         filter: Some("r.registered_at IS NOT NULL"),
         ..View::WHOLE
     },
+    ..Table::PLAIN
 };
 
 pub(crate) fn rules() -> Rules {

@@ -23,6 +23,7 @@ const DAYS: Table = Table {
         add("freight_minor", "Their freights together, in minor units."),
     ],
     view: View::FEW_ROWS,
+    ..Table::PLAIN
 };
 
 pub(crate) fn rules() -> Rules {

@@ -24,6 +24,7 @@ const MONTHS: Table = Table {
         tally("late", "Deliveries after the estimated time."),
     ],
     view: View::FEW_ROWS,
+    ..Table::PLAIN
 };
 
 pub(crate) fn rules() -> Rules {

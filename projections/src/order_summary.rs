@@ -72,12 +72,14 @@ const ORDERS: Table = Table {
             ),
             computed(
                 "payment_count",
+                Bigint,
                 "coalesce(p.payment_count, 0)",
                 "How many payments were captured.",
             ),
         ],
         ..View::WHOLE
     },
+    ..Table::PLAIN
 };
 
 const PAYMENTS: Table = Table {
@@ -93,6 +95,7 @@ const PAYMENTS: Table = Table {
         tally("payment_count", "How many payments were captured."),
     ],
     view: View::NONE,
+    ..Table::PLAIN
 };
 
 pub(crate) fn rules() -> Rules {

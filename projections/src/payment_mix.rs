@@ -26,6 +26,7 @@ const METHODS: Table = Table {
         .or_zero(),
     ],
     view: View::FEW_ROWS,
+    ..Table::PLAIN
 };
 
 pub(crate) fn rules() -> Rules {

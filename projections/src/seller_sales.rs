@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use domain::Order;
 use domain::order::OrderPlaced;
 use projector::ColumnType::Text;
-use projector::{Rules, Table, Value, View, add, key, tally};
+use projector::{Rules, Table, Value, add, key, tally};
 
 const SELLERS: Table = Table {
     name: "seller_sales",
@@ -22,7 +22,7 @@ const SELLERS: Table = Table {
         add("items_minor", "Their prices together, in minor units."),
         add("freight_minor", "Their freights together, in minor units."),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 };
 
 pub(crate) fn rules() -> Rules {

@@ -2,7 +2,10 @@
 //!
 //! Deliberately absent: I/O, and how contributions become rows (`fold`, `store`).
 
+pub(crate) mod check;
+pub(crate) mod column_type;
 pub(crate) mod entry;
+pub(crate) mod exact;
 pub(crate) mod model;
 pub(crate) mod projection;
 pub(crate) mod rules;

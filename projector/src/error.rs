@@ -10,6 +10,7 @@ use event_log::chain::Stop;
 use event_log::log::LogError;
 use position::{LogId, Offset, Partition};
 
+use crate::declare::check::DeclarationFaults;
 use crate::declare::entry::ProjectError;
 use crate::declare::projection::Projection;
 
@@ -63,6 +64,9 @@ pub enum RuntimeError {
     /// A projection went no further.
     #[error(transparent)]
     Stopped(#[from] StoppedProjection),
+    /// Tables or views are declared wrongly.
+    #[error(transparent)]
+    Declared(#[from] DeclarationFaults),
     /// There is no such projection.
     #[error("there is no projection {name:?}; the projections are: {known}")]
     Unknown {
@@ -124,7 +128,7 @@ pub enum RuntimeError {
         "{projection} is a read model of this program: a projector would make it again; take it \
          out of the program first, or rebuild it"
     )]
-    Declared {
+    InUse {
         /// The projection.
         projection: String,
     },
@@ -202,11 +206,12 @@ impl RuntimeError {
             | Self::Ended { .. }
             | Self::OtherLog { .. }
             | Self::Stopped(_)
+            | Self::Declared(_)
             | Self::Unknown { .. }
             | Self::InTheWay { .. }
             | Self::OtherOwner { .. }
             | Self::NotReady { .. }
-            | Self::Declared { .. }
+            | Self::InUse { .. }
             | Self::Cancelled { .. }
             | Self::Rebuilding { .. } => false,
         }

@@ -3,5 +3,9 @@
 //! Deliberately absent: I/O.
 
 pub(crate) mod batch;
+pub(crate) mod cell;
 pub(crate) mod changes;
+pub(crate) mod ownership;
 pub(crate) mod parked;
+#[cfg(test)]
+pub(crate) mod stored;

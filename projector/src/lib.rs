@@ -15,16 +15,22 @@ mod fold;
 mod models;
 mod run;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
+pub use declare::check::{DeclarationFault, DeclarationFaults, check_declarations};
+pub use declare::column_type::{ColumnType, DECIMAL_SCALE_MAX};
 pub use declare::entry::{Entry, ProjectError};
+pub use declare::exact::Exact;
 pub use declare::model::{Model, ModelColumn, Null, Source, Sum, computed, models_of, sum_of};
 pub use declare::projection::{OnError, Projection, Takes};
 pub use declare::rules::{Envelope, Rules};
 pub use declare::table::{
-    ColumnType, Empty, KeyColumn, Merge, Queries, Shown, TALLIED_MAX, Table, ValueColumn, View,
-    add, key, latest, max, min, set, tally,
+    Empty, Index, IndexColumn, IndexOrder, IndexTenant, KeyColumn, Merge, Queries, RowsOf, Shown,
+    TALLIED_MAX, Table, Texts, ValueColumn, View, add, add_decimal, asc, desc, index, key, latest,
+    max, min, set, tally,
 };
-pub use declare::value::{KEY_TEXT_BYTES_MAX, Value, count_of};
+pub use declare::value::{Finite, Json, KEY_TEXT_BYTES_MAX, Value, count_of};
 pub use error::{RuntimeError, StoppedProjection};
 pub use fold::changes::{Changes, Row};
 pub use models::general::with_general;
@@ -39,9 +45,12 @@ pub use run::report::{
 };
 pub use run::sampler::{Freshness, Sampler};
 pub use run::status::{TaskState, TaskStatus};
+/// The decimal numbers that rules calculate with.
+pub use rust_decimal::Decimal;
 pub use store::compare::{Comparison, Difference, TableComparison};
 pub use store::control::{Actor, Operator, ParkedStream, ParkedWish};
 pub use store::held::{NamedLog, require as require_held, require_log};
 pub use store::migrate::{MigrationStatus, migrate, migration_status};
 pub use store::reader::{READER, Reader, prepare_reader};
 pub use store::sql::identifier as quoted;
+pub use store::trial::try_declarations;

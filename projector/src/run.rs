@@ -3,6 +3,7 @@
 //! Deliberately absent: SQL on rows (`store`).
 
 pub(crate) mod conduct;
+pub(crate) mod indexing;
 pub(crate) mod lane;
 pub(crate) mod measure;
 pub(crate) mod plan;

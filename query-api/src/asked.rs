@@ -235,7 +235,8 @@ fn add_filter(
     Ok(())
 }
 
-/// The value of a filter. A key's text may be given whole, or shortened as its row shows it.
+/// The value of a filter. A text in the key or an index may be given whole, or shortened as its row
+/// shows it.
 fn filter_value(
     shown: &ShownModel,
     column: usize,
@@ -249,8 +250,9 @@ fn filter_value(
         other => value_of(other, text)?,
     };
     let is_whole = matches!(operator, Operator::Equal | Operator::In);
-    let is_key = shown.model.key.iter().any(|key| key.name == column.name);
-    match is_whole && is_key && column.column_type == ColumnType::Text {
+    let mut indexed = shown.model.indexes.iter().flatten();
+    let is_indexed = indexed.any(|indexed| indexed.name == column.name);
+    match is_whole && is_indexed && column.column_type == ColumnType::Text {
         true if !value.is_shortened() => Some(value.into_key()),
         _ => Some(value),
     }

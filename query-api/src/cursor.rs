@@ -11,6 +11,8 @@ use door::Problem;
 use door::tag::digest;
 use projector::{ColumnType, KEY_TEXT_BYTES_MAX, Value};
 
+use uuid::fmt::Hyphenated;
+
 use super::asked::Asked;
 use super::code;
 use super::shown::ShownModel;
@@ -110,8 +112,14 @@ pub(super) fn length_max(shown: &ShownModel) -> usize {
         ColumnType::Bigint | ColumnType::Numeric => "-9223372036854775808".len(),
         ColumnType::Timestamptz => "9999-12-31T23:59:59.999999Z".len(),
         ColumnType::Date => "+262142-12-31".len(),
+        ColumnType::Boolean => "false".len(),
+        ColumnType::Uuid => Hyphenated::LENGTH,
+        // All of its digits, without an exponent.
+        ColumnType::Double => 340,
         // Counted below.
         ColumnType::Bytea => 0,
+        // These order no page.
+        ColumnType::Decimal { .. } | ColumnType::Jsonb | ColumnType::TextArray => 0,
     };
     let key = &shown.model.key;
     let mut all: usize = key.iter().map(|key| 2 + bytes(key.column_type)).sum();

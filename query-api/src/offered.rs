@@ -4,7 +4,7 @@
 //! views that are declared to have few rows. So no request reads all of a large table. Deliberately
 //! absent: SQL, and the values of filters.
 
-use projector::{ColumnType, Model, ModelColumn, Null, Queries, Source};
+use projector::{ColumnType, IndexColumn, IndexOrder, Model, ModelColumn, Null, Queries, Source};
 
 /// How a filter compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,9 @@ pub(super) enum Direction {
     Descending,
 }
 
+/// The columns of an index, each with its direction.
+type Path = Vec<(usize, Direction)>;
+
 /// The filters and orders that a read model offers.
 #[derive(Debug)]
 pub(super) struct Offered {
@@ -70,7 +73,7 @@ pub(super) struct Offered {
     /// The columns that may be sorted by, by their place among the model's.
     pub(super) sorts: Vec<usize>,
     /// The key and the indexes, as places of columns; absent if every query may read all rows.
-    paths: Option<Vec<Vec<usize>>>,
+    paths: Option<Vec<Path>>,
 }
 
 impl Offered {
@@ -78,10 +81,14 @@ impl Offered {
         let place = |name: &str| model.columns.iter().position(|column| column.name == name);
         let paths = model.indexes.iter().map(|index| {
             // An index that begins with a column that is not shown serves nobody here.
-            index.iter().map_while(|name| place(name)).collect()
+            let column = |column: &IndexColumn| Some((place(column.name)?, way_of(column.order)));
+            index.iter().map_while(column).collect()
         });
-        let paths: Vec<Vec<usize>> = paths.filter(|path: &Vec<_>| !path.is_empty()).collect();
-        let is_in_path = |index: &usize| paths.iter().any(|path| path.contains(index));
+        let paths: Vec<Path> = paths.filter(|path: &Path| !path.is_empty()).collect();
+        let is_in_path = |index: &usize| {
+            let mut columns = paths.iter().flatten();
+            columns.any(|(at, _)| at == index)
+        };
         let is_few = model.queries == Queries::FewRows;
         let all = 0..model.columns.len();
         let filters = all.clone().filter(|index| is_few || is_in_path(index));
@@ -90,6 +97,7 @@ impl Offered {
         // Text outside the key and the indexes may be too long for a cursor.
         let is_short = |index: &usize| model.columns[*index].column_type != ColumnType::Text;
         let sorts = all.filter(|index| is_in_path(index) || (is_few && is_short(index)));
+        let sorts = sorts.filter(|index| orders_pages(model.columns[*index].column_type));
         Self {
             filters: filters.collect(),
             sorts: sorts.collect(),
@@ -111,13 +119,16 @@ impl Offered {
         sort: &[(usize, Direction)],
     ) -> Option<String> {
         let paths = self.paths.as_ref()?;
-        let names = |path: &Vec<usize>| {
-            let names: Vec<&str> = path.iter().map(|at| model.columns[*at].name).collect();
-            names.join(",")
+        let names = |path: &Path| {
+            let name = |(at, way): &(usize, Direction)| match way {
+                Direction::Ascending => model.columns[*at].name.to_owned(),
+                Direction::Descending => format!("-{}", model.columns[*at].name),
+            };
+            path.iter().map(name).collect::<Vec<_>>().join(",")
         };
-        let is_filtered = |path: &&Vec<usize>| filters.iter().any(|(at, _)| path[0] == *at);
+        let is_filtered = |path: &&Path| filters.iter().any(|(at, _)| path[0].0 == *at);
         if !filters.is_empty() && !paths.iter().any(|path| is_filtered(&path)) {
-            let mut firsts: Vec<&str> = paths.iter().map(|p| model.columns[p[0]].name).collect();
+            let mut firsts: Vec<&str> = paths.iter().map(|p| model.columns[p[0].0].name).collect();
             firsts.dedup();
             return Some(format!(
                 "these filters would read all rows; filter also by {}",
@@ -129,23 +140,54 @@ impl Offered {
         }
         let all: Vec<String> = paths.iter().map(names).collect();
         Some(format!(
-            "no index has this order; the orders are {}, each in one direction, and from a column \
-             on if those before it are filtered by equality",
+            "no index has this order; the orders are {}, each also reversed as a whole, and from a \
+             column on if those before it are filtered by equality",
             all.join(" and ")
         ))
     }
 }
 
-/// Whether an index has its rows in this order once they are filtered so.
-fn is_order_of(path: &[usize], filters: &[(usize, Operator)], sort: &[(usize, Direction)]) -> bool {
-    let is_one_way = sort.iter().all(|(_, direction)| *direction == sort[0].1);
-    let is_equal = |at: &usize| filters.contains(&(*at, Operator::Equal));
-    let equal = path.iter().take_while(|at| is_equal(at)).count();
+/// Whether an index has its rows in this order, read forwards or backwards, once they are filtered
+/// so.
+fn is_order_of(
+    path: &[(usize, Direction)],
+    filters: &[(usize, Operator)],
+    sort: &[(usize, Direction)],
+) -> bool {
+    let is_equal = |at: usize| filters.contains(&(at, Operator::Equal));
+    let equal = path.iter().take_while(|(at, _)| is_equal(*at)).count();
     let begins = |from: usize| {
         let rest = &path[from..];
-        rest.len() >= sort.len() && rest.iter().zip(sort).all(|(at, (by, _))| at == by)
+        let has_columns = rest.len() >= sort.len();
+        let pairs = || rest.iter().zip(sort);
+        let is_forward = pairs().all(|(index, by)| index == by);
+        let is_backward = pairs().all(|(index, by)| index.0 == by.0 && index.1 != by.1);
+        has_columns && (is_forward || is_backward)
     };
-    is_one_way && (0..=equal).any(begins)
+    (0..=equal).any(begins)
+}
+
+fn way_of(order: IndexOrder) -> Direction {
+    match order {
+        IndexOrder::Ascending => Direction::Ascending,
+        IndexOrder::Descending => Direction::Descending,
+    }
+}
+
+/// Whether a page may be in the order of a column of this type: its values fit into cursors.
+fn orders_pages(column_type: ColumnType) -> bool {
+    match column_type {
+        ColumnType::Text
+        | ColumnType::Bigint
+        | ColumnType::Numeric
+        | ColumnType::Double
+        | ColumnType::Boolean
+        | ColumnType::Uuid
+        | ColumnType::Timestamptz
+        | ColumnType::Date
+        | ColumnType::Bytea => true,
+        ColumnType::Decimal { .. } | ColumnType::Jsonb | ColumnType::TextArray => false,
+    }
 }
 
 fn operators(column: &ModelColumn) -> Vec<Operator> {
@@ -155,7 +197,10 @@ fn operators(column: &ModelColumn) -> Vec<Operator> {
         ColumnType::Bigint | ColumnType::Numeric | ColumnType::Timestamptz | ColumnType::Date => {
             vec![O::Equal, O::AtLeast, O::Above, O::AtMost, O::Below, O::In]
         }
-        ColumnType::Bytea => vec![O::Equal, O::In],
+        ColumnType::Double => vec![O::AtLeast, O::Above, O::AtMost, O::Below],
+        ColumnType::Uuid | ColumnType::Bytea => vec![O::Equal, O::In],
+        ColumnType::Boolean => vec![O::Equal],
+        ColumnType::Decimal { .. } | ColumnType::Jsonb | ColumnType::TextArray => Vec::new(),
     };
     if !is_ordered_by_bytes(column) {
         operators.retain(|operator| *operator != O::Prefix);
@@ -175,7 +220,7 @@ fn is_ordered_by_bytes(column: &ModelColumn) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use projector::{Rules, Table, View, key, models_of, set, tally};
+    use projector::{Rules, Table, asc, desc, index, key, models_of, set, tally};
 
     use super::*;
 
@@ -189,12 +234,12 @@ mod tests {
             set("note", ColumnType::Text, "A note.").nullable(),
             tally("count", "How many."),
         ],
-        view: View::WHOLE,
+        indexes: &[index(&[asc("status"), desc("placed_at")])],
+        ..Table::PLAIN
     };
 
     fn orders(queries: Queries) -> Model {
         let mut model = models_of(&Rules::new("orders", 1, &[ORDERS])).remove(0);
-        model.indexes.push(vec!["status", "placed_at"]);
         model.queries = queries;
         model
     }
@@ -235,8 +280,9 @@ mod tests {
             ((&[(placed, AtLeast), (status, Equal)], &[]), true),
             ((&[], &[(order, Down)]), true),
             ((&[], &[(placed, Down)]), false),
-            ((&[], &[(status, Up), (placed, Up)]), true),
-            ((&[], &[(status, Up), (placed, Down)]), false),
+            ((&[], &[(status, Up), (placed, Up)]), false),
+            ((&[], &[(status, Up), (placed, Down)]), true),
+            ((&[], &[(status, Down), (placed, Up)]), true),
             ((&[(status, Equal)], &[(placed, Down)]), true),
             ((&[(status, In)], &[(placed, Down)]), false),
             ((&[(order, Equal)], &[(status, Up)]), true),

@@ -85,9 +85,22 @@ fn column_schema(column_type: ColumnType) -> Value {
         ColumnType::Text => json!({"type": "string"}),
         ColumnType::Bigint => json!({"type": "integer", "format": "int64"}),
         ColumnType::Numeric => json!({"type": "integer"}),
+        ColumnType::Decimal { scale } => {
+            let pattern = match scale {
+                0 => "^-?[0-9]+$".to_owned(),
+                scale => format!("^-?[0-9]+\\.[0-9]{{{scale}}}$"),
+            };
+            json!({"type": "string", "pattern": pattern})
+        }
+        ColumnType::Double => json!({"type": "number", "format": "double"}),
+        ColumnType::Boolean => json!({"type": "boolean"}),
+        ColumnType::Uuid => json!({"type": "string", "format": "uuid"}),
         ColumnType::Timestamptz => json!({"type": "string", "format": "date-time"}),
         ColumnType::Date => json!({"type": "string", "format": "date"}),
         ColumnType::Bytea => json!({"type": "string", "pattern": "^([0-9a-f]{2})*$"}),
+        // Any JSON.
+        ColumnType::Jsonb => json!({}),
+        ColumnType::TextArray => json!({"type": "array", "items": {"type": "string"}}),
     }
 }
 
@@ -451,7 +464,8 @@ fn read_column_schema() -> Value {
         json!({
             "name": text("Its name."),
             "type": {"type": "string",
-                     "enum": ["text", "bigint", "numeric", "timestamptz", "date", "bytea"],
+                     "enum": ["text", "bigint", "numeric", "double precision", "boolean",
+                              "uuid", "timestamptz", "date", "bytea", "jsonb", "text[]"],
                      "description": "Its type in Postgres."},
             "nullable": {"type": "boolean", "description": "Whether a row may have no value here."},
             "about": text("What it means."),

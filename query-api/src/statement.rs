@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use projector::{Null, ROWS_VERSION, Value, quoted};
+use projector::{ColumnType, Null, ROWS_VERSION, Value, quoted};
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
@@ -81,14 +81,23 @@ const TENANT: &str = "tenant = $2";
 struct Writer<'m> {
     shown: &'m ShownModel,
     values: Vec<Value>,
+    /// The columns by name.
+    names: String,
+    /// The columns as they are read: some types as text.
     columns: String,
     view: String,
 }
 
 impl<'m> Writer<'m> {
     fn new(shown: &'m ShownModel, tenant: &str) -> Self {
-        let columns = shown.model.columns.iter().map(|column| quoted(column.name));
+        let columns = shown.model.columns.iter();
+        let names = columns.clone().map(|column| quoted(column.name));
+        let columns = columns.map(|column| match is_read_as_text(column.column_type) {
+            true => format!("p.{}::text", quoted(column.name)),
+            false => format!("p.{}", quoted(column.name)),
+        });
         Self {
+            names: names.collect::<Vec<_>>().join(", "),
             shown,
             values: vec![Value::from(shown.projection), Value::from(tenant)],
             columns: columns.collect::<Vec<_>>().join(", "),
@@ -163,8 +172,8 @@ impl<'m> Writer<'m> {
     }
 
     fn rows(&self, conditions: &str, order: &[(usize, Direction)], limit: &str) -> String {
-        let (columns, view, order) = (&self.columns, &self.view, self.order_by(order));
-        format!("SELECT {columns} FROM {view} WHERE {conditions}{order}{limit}")
+        let (names, view, order) = (&self.names, &self.view, self.order_by(order));
+        format!("SELECT {names} FROM {view} WHERE {conditions}{order}{limit}")
     }
 
     fn rows_after(
@@ -224,7 +233,10 @@ impl<'m> Writer<'m> {
 
     fn finish(self, count: Option<String>, rows: &str) -> Statement {
         let columns = self.shown.model.columns.iter();
-        let nothing = columns.map(|column| format!("NULL::{}", column.column_type.sql()));
+        let nothing = columns.map(|column| match is_read_as_text(column.column_type) {
+            true => "NULL::text".to_owned(),
+            false => format!("NULL::{}", column.column_type.sql()),
+        });
         let nothing: Vec<String> = nothing.collect();
         let (nothing, count) = (
             nothing.join(", "),
@@ -232,13 +244,18 @@ impl<'m> Writer<'m> {
         );
         let sql = format!(
             "SELECT v.rows_version, {count}, {nothing} FROM ({ROWS_VERSION}$1) AS v \
-             UNION ALL SELECT NULL, NULL, p.* FROM ({rows}) AS p"
+             UNION ALL SELECT NULL, NULL, {} FROM ({rows}) AS p",
+            self.columns
         );
         Statement {
             sql: AssertSqlSafe(sql).into_sql_str(),
             values: self.values,
         }
     }
+}
+
+fn is_read_as_text(column_type: ColumnType) -> bool {
+    matches!(column_type, ColumnType::Decimal { .. } | ColumnType::Jsonb)
 }
 
 fn comparison(operator: Operator) -> &'static str {

@@ -6,7 +6,7 @@
 //! are made again from the log.
 
 use annals::read_model::ColumnType::{Bigint, Text, Timestamptz};
-use annals::read_model::{Rules, Table, Value, View, add, key, max, set, tally};
+use annals::read_model::{Rules, Table, Value, add, key, max, set, tally};
 
 use crate::account::{Account, AccountOpened, MoneyDeposited, MoneyWithdrawn};
 
@@ -21,7 +21,7 @@ const BALANCES: Table = Table {
         tally("movements", "How often money came in or went out."),
         max("last_moved_at", Timestamptz, "When that was, last.").nullable(),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 };
 
 /// The rules of `balances`.

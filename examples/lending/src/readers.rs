@@ -5,7 +5,7 @@
 //! event exactly once, and makes the rows again from the log when the version below is raised.
 //! Deliberately absent: look-ups of other data; the events hold everything that is needed.
 
-use annals::read_model::{ColumnType, Rules, Table, Value, View, key, max, tally};
+use annals::read_model::{ColumnType, Rules, Table, Value, key, max, tally};
 
 use crate::book::{Book, BookLent, BookReturned};
 
@@ -29,7 +29,7 @@ const READERS: Table = Table {
             "When the last book was borrowed.",
         ),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 };
 
 /// The rules of `readers`.

@@ -158,6 +158,7 @@ pub(super) async fn run(
     command: ProjectionsCommand,
 ) -> Result<Exit, Failure> {
     use ProjectionsCommand as C;
+    projector::check_declarations(&domain.projections)?;
     let postgres = Postgres::open(settings).await?;
     let outcome = match command {
         C::List(args) => list(domain, settings, &postgres, &args).await,

@@ -30,7 +30,7 @@ use console::Console;
 use engine::owner::OwnerSettings;
 use engine::{Engine, EngineOptions};
 use event_log::log::{EventLog, LOOK_EVERY, LogAddress, LogWatch};
-use projector::{Projector, Sampler};
+use projector::{Projector, Sampler, check_declarations};
 use tokio::sync::Mutex;
 
 pub use self::log::{
@@ -112,11 +112,15 @@ impl Node {
             // Check this before anything is started.
             settings.required_cluster_secret()?;
         }
+        if roles.reads() {
+            // Before anything listens, too.
+            check_declarations(&domain.projections)?;
+        }
         // The recorder must exist before anything is measured.
         metrics::recorder()?;
         let traces = Traces::begin(settings)?;
         let bound = Bound::to(settings).await?;
-        let postgres = begin_postgres(settings, roles, preparation);
+        let postgres = begin_postgres(domain, settings, roles, preparation);
         let begun = Self::begin(domain, settings, roles, preparation, bound, postgres);
         let (mut node, postgres) = tokio::select! {
             begun = begun => begun?,
@@ -363,11 +367,21 @@ type PostgresToCome = Pin<Box<dyn Future<Output = Result<Option<Postgres>, Failu
 
 /// Begins to open Postgres. With [`Preparation::Make`], a task of its own does it, because it may
 /// take a while.
-fn begin_postgres(settings: &Settings, roles: Roles, preparation: Preparation) -> PostgresToCome {
+fn begin_postgres(
+    domain: &Domain,
+    settings: &Settings,
+    roles: Roles,
+    preparation: Preparation,
+) -> PostgresToCome {
     if !roles.reads() {
         return Box::pin(std::future::ready(Ok(None)));
     }
     let settings = settings.clone();
+    // Only projectors make tables.
+    let tried = match roles.projector {
+        true => domain.projections.clone(),
+        false => Vec::new(),
+    };
     let open = async move { Postgres::open(&settings).await };
     match preparation {
         Preparation::Make => {
@@ -377,12 +391,14 @@ fn begin_postgres(settings: &Settings, roles: Roles, preparation: Preparation) -
                 let broke_off = |error| Err(Failure::of(Exit::Failed, &error));
                 let postgres = opened.unwrap_or_else(broke_off)?;
                 postgres.migrate().await?;
+                postgres.require_declarations(&tried).await?;
                 Ok(Some(postgres))
             })
         }
         Preparation::Require => Box::pin(async move {
             let postgres = open.await?;
             postgres.require_migrated().await?;
+            postgres.require_declarations(&tried).await?;
             Ok(Some(postgres))
         }),
     }

@@ -4,12 +4,13 @@
 //! (`embedded_postgres`).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use embedded_postgres::{EmbeddedPostgres, Options};
 use event_log::log::EventLog;
 use projector::{
-    MigrationStatus, READER, Reader, RuntimeError, migrate, migration_status, prepare_reader,
-    require_log,
+    MigrationStatus, Projection, READER, Reader, RuntimeError, migrate, migration_status,
+    prepare_reader, require_log, try_declarations,
 };
 
 use crate::exit::{Exit, Failure, explained};
@@ -158,6 +159,21 @@ impl Postgres {
                 })
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses read models whose SQL this Postgres refuses. Accepts a Postgres that does not answer:
+    /// a projector says so when it makes the tables.
+    ///
+    /// # Errors
+    /// `Usage`, with all faults.
+    pub async fn require_declarations(
+        &self,
+        projections: &[Arc<dyn Projection>],
+    ) -> Result<(), Failure> {
+        match try_declarations(&self.url, projections).await {
+            Err(error @ RuntimeError::Declared(_)) => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -26,6 +26,21 @@ pub enum ProjectError {
         /// What is wrong with its shape.
         source: ShapeError,
     },
+    /// A row belongs to another stream.
+    #[error(
+        "the row {key:?} of {table} belongs to the stream {owner}, and {stream} changes it; the \
+         rows of this table belong to one stream each"
+    )]
+    OtherStream {
+        /// The table.
+        table: &'static str,
+        /// The row's key, its columns joined by commas.
+        key: String,
+        /// The stream that the row belongs to.
+        owner: String,
+        /// The stream of the commit.
+        stream: String,
+    },
     /// The projection panicked: a bug in it.
     #[error("the projection panicked")]
     Panicked,

@@ -2,8 +2,11 @@
 //!
 //! Deliberately absent: their SQL (`sql`).
 
+use crate::declare::column_type::ColumnType;
 use crate::declare::projection::Projection;
-use crate::declare::table::{ColumnType, Empty, KeyColumn, Queries, Shown, Table, ValueColumn};
+use crate::declare::table::{
+    Empty, Index, IndexColumn, IndexTenant, KeyColumn, Queries, Shown, Table, ValueColumn, asc,
+};
 
 /// A view in the schema `read`: the shown part of the table with the same name.
 #[derive(Clone, Debug)]
@@ -24,9 +27,9 @@ pub struct Model {
     pub shown: Shown,
     /// What the query door may be asked of it.
     pub queries: Queries,
-    /// The columns after the tenant of each index of its table, the key's first. Every row of an
-    /// index is in the order of these columns.
-    pub indexes: Vec<Vec<&'static str>>,
+    /// The columns of each index of its table that begins with the tenant, without the tenant; the
+    /// key's index is the first.
+    pub indexes: Vec<Vec<IndexColumn>>,
 }
 
 /// A column of a view.
@@ -58,7 +61,7 @@ pub enum Null {
 pub enum Source {
     /// The table's column of the same name.
     Same,
-    /// The table's column of the same name; 0 if that is null.
+    /// The table's column of the same name; 0 or false if that is null.
     OrZero,
     /// An SQL expression.
     Sql(&'static str),
@@ -77,16 +80,18 @@ pub enum Sum {
     Sql(&'static str),
 }
 
-/// A number computed by an SQL expression that is never null.
+/// A value computed by an SQL expression of exactly this type that is never null; otherwise use
+/// [`nullable`](ModelColumn::nullable).
 #[must_use]
 pub const fn computed(
     name: &'static str,
+    column_type: ColumnType,
     expression: &'static str,
     about: &'static str,
 ) -> ModelColumn {
     ModelColumn {
         name,
-        column_type: ColumnType::Bigint,
+        column_type: column_type.checked(),
         null: Null::Never,
         source: Source::Sql(expression),
         about,
@@ -103,7 +108,18 @@ pub const fn sum_of(
     ModelColumn {
         null: Null::Possible,
         source: Source::Sum(Sum::Sql(expression)),
-        ..computed(name, expression, about)
+        ..computed(name, ColumnType::Bigint, expression, about)
+    }
+}
+
+impl ModelColumn {
+    /// The same column, which may be null.
+    #[must_use]
+    pub const fn nullable(self) -> Self {
+        Self {
+            null: Null::Possible,
+            ..self
+        }
     }
 }
 
@@ -143,9 +159,17 @@ impl Model {
             filter: table.view.filter,
             shown: table.view.shown,
             queries: table.view.queries,
-            indexes: vec![table.key.iter().map(|key| key.name).collect()],
+            indexes: indexes_of(table),
         }
     }
+}
+
+fn indexes_of(table: &Table) -> Vec<Vec<IndexColumn>> {
+    let key = table.key.iter().map(|key| asc(key.name)).collect();
+    let of_tenant = |index: &&Index| index.tenant == IndexTenant::First;
+    let others = table.indexes.iter().filter(of_tenant);
+    let others = others.map(|index| index.columns.to_vec());
+    std::iter::once(key).chain(others).collect()
 }
 
 fn shown_key(key: &KeyColumn) -> ModelColumn {

@@ -2,42 +2,11 @@
 //! what is shown of them.
 //!
 //! Invariant: the tenant is the first column of every key; the runtime adds it, so that no
-//! declaration can forget it. Deliberately absent: the views over these tables (`model`), SQL
+//! declaration can forget it. What a type cannot do is refused when the constant is compiled. Deliberately absent: the views over these tables (`model`), SQL
 //! (`sql`) and rows (`changes`).
 
+use crate::declare::column_type::ColumnType;
 use crate::declare::model::ModelColumn;
-
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnType {
-    /// Text, ordered by its bytes (`COLLATE "C"`), as in memory.
-    Text,
-    /// A 64-bit integer.
-    Bigint,
-    /// A whole number of any size: a sum. Views show it as `bigint` ([`add`]).
-    Numeric,
-    /// A moment.
-    Timestamptz,
-    /// A day.
-    Date,
-    /// Bytes.
-    Bytea,
-}
-
-impl ColumnType {
-    /// Its name in SQL.
-    #[must_use]
-    pub fn sql(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Bigint => "bigint",
-            Self::Numeric => "numeric",
-            Self::Timestamptz => "timestamptz",
-            Self::Date => "date",
-            Self::Bytea => "bytea",
-        }
-    }
-}
 
 /// How contributions to one column of one row become its value. All rules except `Set` commute, so
 /// that the order of partitions does not matter.
@@ -81,8 +50,20 @@ pub struct ValueColumn {
     pub merge: Merge,
     /// What the view shows if nothing was contributed.
     pub empty: Empty,
+    /// How long its texts may be.
+    pub texts: Texts,
     /// A description for readers of the data.
     pub about: &'static str,
+}
+
+/// How long the texts of a column may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texts {
+    /// As long as they are.
+    Whole,
+    /// The end of a long text is replaced by the text's digest, as in a key, so that it fits into an
+    /// index.
+    Shortened,
 }
 
 /// What a view shows of a column to which nothing was contributed.
@@ -92,7 +73,7 @@ pub enum Empty {
     Never,
     /// Null.
     Null,
-    /// 0.
+    /// 0, or false.
     Zero,
 }
 
@@ -109,6 +90,111 @@ pub struct Table {
     pub values: &'static [ValueColumn],
     /// What is shown of it.
     pub view: View,
+    /// Which streams a row belongs to.
+    pub rows: RowsOf,
+    /// Indexes beside that of the key.
+    pub indexes: &'static [Index],
+}
+
+impl Table {
+    /// What most tables have beside their name, description and columns: the whole table is shown,
+    /// any stream contributes to its rows, and it has no further indexes.
+    pub const PLAIN: Self = Self {
+        name: "",
+        about: "",
+        key: &[],
+        values: &[],
+        view: View::WHOLE,
+        rows: RowsOf::AnyStream,
+        indexes: &[],
+    };
+}
+
+/// Which streams a row of a table belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsOf {
+    /// Any stream contributes to any row. Rows never go away.
+    AnyStream,
+    /// A row belongs to the stream that first contributed to it, and goes away when that stream
+    /// removes it. If another stream contributes to it or removes it, the projection stops.
+    OneStream,
+}
+
+/// The column in which Postgres keeps the stream that a row belongs to.
+pub(crate) const OWNER_COLUMN: &str = "of_stream";
+
+/// An index of a table beside that of its key. Its first column is the tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// Its columns, in order.
+    pub columns: &'static [IndexColumn],
+    /// Whether the tenant comes first.
+    pub tenant: IndexTenant,
+}
+
+/// Whether an index begins with the tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexTenant {
+    /// It does: for queries of one tenant, as those of the query door.
+    First,
+    /// It does not: for queries in SQL over all tenants.
+    Absent,
+}
+
+/// A column of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexColumn {
+    /// The column of the key, or another one.
+    pub name: &'static str,
+    /// Its order.
+    pub order: IndexOrder,
+}
+
+/// The order of a column in an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexOrder {
+    /// The least value first, and null last.
+    Ascending,
+    /// Null first, then the greatest value.
+    Descending,
+}
+
+/// An index over the tenant and these columns.
+#[must_use]
+pub const fn index(columns: &'static [IndexColumn]) -> Index {
+    Index {
+        columns,
+        tenant: IndexTenant::First,
+    }
+}
+
+impl Index {
+    /// The same index without the tenant: for queries over all tenants.
+    #[must_use]
+    pub const fn over_all_tenants(self) -> Self {
+        Self {
+            tenant: IndexTenant::Absent,
+            ..self
+        }
+    }
+}
+
+/// A column of an index, the least value first.
+#[must_use]
+pub const fn asc(name: &'static str) -> IndexColumn {
+    IndexColumn {
+        name,
+        order: IndexOrder::Ascending,
+    }
+}
+
+/// A column of an index, the greatest value first.
+#[must_use]
+pub const fn desc(name: &'static str) -> IndexColumn {
+    IndexColumn {
+        name,
+        order: IndexOrder::Descending,
+    }
 }
 
 impl Table {
@@ -186,6 +272,10 @@ pub enum Shown {
 /// A column of a key.
 #[must_use]
 pub const fn key(name: &'static str, column_type: ColumnType, about: &'static str) -> KeyColumn {
+    assert!(
+        column_type.may_be_key(),
+        "a key has texts, integers, booleans, UUIDs, moments, days and bytes only"
+    );
     KeyColumn {
         name,
         column_type,
@@ -199,9 +289,10 @@ pub const fn key(name: &'static str, column_type: ColumnType, about: &'static st
 pub const fn set(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
     ValueColumn {
         name,
-        column_type,
+        column_type: column_type.checked(),
         merge: Merge::Set,
         empty: Empty::Never,
+        texts: Texts::Whole,
         about,
     }
 }
@@ -231,9 +322,20 @@ pub const fn tally(name: &'static str, about: &'static str) -> ValueColumn {
 /// The most that one contribution adds to a [`tally`]: 2^31 such contributions fill 64 bits.
 pub const TALLIED_MAX: u64 = 1 << 32;
 
+/// An exact sum of decimal numbers with `scale` digits after the point; it cannot overflow.
+#[must_use]
+pub const fn add_decimal(name: &'static str, scale: u8, about: &'static str) -> ValueColumn {
+    ValueColumn {
+        merge: Merge::Add,
+        empty: Empty::Zero,
+        ..set(name, ColumnType::Decimal { scale }, about)
+    }
+}
+
 /// The least value contributed.
 #[must_use]
 pub const fn min(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
+    assert!(column_type.is_ordered(), "jsonb has no least value");
     ValueColumn {
         merge: Merge::Min,
         ..set(name, column_type, about)
@@ -243,6 +345,7 @@ pub const fn min(name: &'static str, column_type: ColumnType, about: &'static st
 /// The greatest value contributed.
 #[must_use]
 pub const fn max(name: &'static str, column_type: ColumnType, about: &'static str) -> ValueColumn {
+    assert!(column_type.is_ordered(), "jsonb has no greatest value");
     ValueColumn {
         merge: Merge::Max,
         ..set(name, column_type, about)
@@ -257,6 +360,7 @@ pub const fn latest(
     by: ColumnType,
     about: &'static str,
 ) -> ValueColumn {
+    assert!(by.is_ordered(), "jsonb has no greatest by-value");
     ValueColumn {
         merge: Merge::Latest { by },
         ..set(name, column_type, about)
@@ -276,6 +380,31 @@ impl ValueColumn {
     /// The same column, shown as 0 if nothing was contributed.
     #[must_use]
     pub const fn or_zero(self) -> Self {
+        let is_number =
+            self.column_type.may_be_summed() || matches!(self.column_type, ColumnType::Double);
+        assert!(is_number, "only numbers can be shown as 0");
+        Self {
+            empty: Empty::Zero,
+            ..self
+        }
+    }
+
+    /// The same column of texts, of which long ones are shortened as in a key: an index needs it.
+    #[must_use]
+    pub const fn shortened(self) -> Self {
+        let is_text = matches!(self.column_type, ColumnType::Text);
+        assert!(is_text, "only texts can be shortened");
+        Self {
+            texts: Texts::Shortened,
+            ..self
+        }
+    }
+
+    /// The same column, shown as false if nothing was contributed.
+    #[must_use]
+    pub const fn or_false(self) -> Self {
+        let is_boolean = matches!(self.column_type, ColumnType::Boolean);
+        assert!(is_boolean, "only booleans can be shown as false");
         Self {
             empty: Empty::Zero,
             ..self

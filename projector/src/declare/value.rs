@@ -5,9 +5,13 @@
 
 use chrono::NaiveDate;
 use kernel::Timestamp;
+use rust_decimal::Decimal;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
-use crate::declare::table::ColumnType;
+use crate::declare::column_type::ColumnType;
+use crate::declare::exact::Exact;
 
 /// The value of a column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,13 +22,68 @@ pub enum Value {
     Bigint(i64),
     /// A sum.
     Numeric(i128),
+    /// A decimal number. It lies elsewhere, so that the other values stay small.
+    Decimal(Box<Exact>),
+    /// A finite number.
+    Double(Finite),
+    /// True or false.
+    Boolean(bool),
+    /// A UUID.
+    Uuid(Uuid),
     /// A point in time.
     Timestamptz(Timestamp),
     /// A day.
     Date(NaiveDate),
     /// Bytes.
     Bytea(Box<[u8]>),
+    /// A JSON document. Its order here means nothing.
+    Jsonb(Box<str>),
+    /// A list of texts.
+    TextArray(Box<[Box<str>]>),
 }
+
+/// A finite number; 0 instead of −0, so that equal numbers are equal values.
+#[derive(Clone, Copy, Debug)]
+pub struct Finite(f64);
+
+impl Finite {
+    /// The number; absent if it is infinite or none.
+    #[must_use]
+    pub fn new(number: f64) -> Option<Self> {
+        // Adding 0 turns −0 into 0.
+        number.is_finite().then_some(Self(number + 0.0))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl PartialEq for Finite {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Finite {}
+
+impl PartialOrd for Finite {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Finite {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// A typed value to be kept as a JSON document: `row.put("address", Json(&address))`.
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
 
 impl Value {
     /// Its type.
@@ -34,21 +93,34 @@ impl Value {
             Self::Text(_) => ColumnType::Text,
             Self::Bigint(_) => ColumnType::Bigint,
             Self::Numeric(_) => ColumnType::Numeric,
+            Self::Decimal(number) => ColumnType::Decimal {
+                scale: number.scale(),
+            },
+            Self::Double(_) => ColumnType::Double,
+            Self::Boolean(_) => ColumnType::Boolean,
+            Self::Uuid(_) => ColumnType::Uuid,
             Self::Timestamptz(_) => ColumnType::Timestamptz,
             Self::Date(_) => ColumnType::Date,
             Self::Bytea(_) => ColumnType::Bytea,
+            Self::Jsonb(_) => ColumnType::Jsonb,
+            Self::TextArray(_) => ColumnType::TextArray,
         }
+    }
+}
+
+/// A text that Postgres can store.
+fn storable(text: &str) -> Box<str> {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}").into()
+    } else {
+        text.into()
     }
 }
 
 impl From<&str> for Value {
     /// Text; U+0000 becomes U+FFFD.
     fn from(text: &str) -> Self {
-        if text.contains('\0') {
-            Self::Text(text.replace('\0', "\u{fffd}").into())
-        } else {
-            Self::Text(text.into())
-        }
+        Self::Text(storable(text))
     }
 }
 
@@ -74,6 +146,100 @@ impl From<NaiveDate> for Value {
     fn from(day: NaiveDate) -> Self {
         Self::Date(day)
     }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Boolean(truth)
+    }
+}
+
+impl From<Uuid> for Value {
+    fn from(id: Uuid) -> Self {
+        Self::Uuid(id)
+    }
+}
+
+impl From<Decimal> for Value {
+    /// A decimal number; a column rounds it to the digits that it has.
+    fn from(number: Decimal) -> Self {
+        Self::Decimal(Box::new(number.into()))
+    }
+}
+
+impl From<f64> for Value {
+    /// A number; −0 becomes 0.
+    ///
+    /// # Panics
+    /// If it is infinite or none (NaN), which JSON cannot show: a bug of the projection. Events
+    /// hold finite numbers; a rule that divides decides what the result without one is.
+    fn from(number: f64) -> Self {
+        let finite = Finite::new(number);
+        Self::Double(finite.unwrap_or_else(|| panic!("{number} is no finite number")))
+    }
+}
+
+impl<T: AsRef<str>> From<&[T]> for Value {
+    /// A list of texts; U+0000 becomes U+FFFD.
+    fn from(texts: &[T]) -> Self {
+        let texts = texts.iter().map(|text| storable(text.as_ref()));
+        Self::TextArray(texts.collect())
+    }
+}
+
+impl<T: AsRef<str>> From<&Vec<T>> for Value {
+    fn from(texts: &Vec<T>) -> Self {
+        Self::from(&texts[..])
+    }
+}
+
+impl<T: Serialize> From<Json<T>> for Value {
+    /// A JSON document; U+0000 becomes U+FFFD.
+    ///
+    /// # Panics
+    /// If the value has no JSON form, as a map whose keys are no texts: a bug of the projection.
+    fn from(Json(value): Json<T>) -> Self {
+        match serde_json::to_string(&value) {
+            Ok(json) => Self::Jsonb(storable_json(json).into()),
+            Err(error) => panic!("the value has no JSON form: {error}"),
+        }
+    }
+}
+
+/// The same document without what Postgres refuses: U+0000, and halves of surrogate pairs, which
+/// only raw JSON can hold.
+fn storable_json(json: String) -> String {
+    if !json.contains("\\u") {
+        return json;
+    }
+    let mut whole = String::with_capacity(json.len());
+    let mut rest = json.as_str();
+    while let Some(at) = rest.find('\\') {
+        whole.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (first, second) = (escaped(rest), rest.get(6..).and_then(escaped));
+        let taken = match (first, second) {
+            (None, _) => 2,
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0 | 0xd800..0xe000), _) => {
+                whole.push('\u{fffd}');
+                rest = &rest[6..];
+                continue;
+            }
+            (Some(_), _) => 6,
+        };
+        let (kept, behind) = rest.split_at(taken);
+        whole.push_str(kept);
+        rest = behind;
+    }
+    whole.push_str(rest);
+    whole
+}
+
+/// The code unit that an escape at the beginning of `json` names: `\u` and four digits.
+fn escaped(json: &str) -> Option<u16> {
+    let digits = json.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 impl From<[u8; 32]> for Value {
@@ -130,4 +296,46 @@ pub fn count_of(count: impl TryInto<i64>) -> i64 {
     count
         .try_into()
         .unwrap_or_else(|_| panic!("a count of things stays below 2^63"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_stay_small() {
+        assert_eq!(size_of::<Value>(), 32);
+    }
+
+    #[test]
+    fn what_postgres_cannot_store_is_replaced() {
+        let json = |text: &str| storable_json(text.to_owned());
+        for (given, stored) in [
+            (r#""\u0000a\\u0000""#, "\"\u{fffd}a\\\\u0000\""),
+            (r#""\ud83d\ude00""#, r#""\ud83d\ude00""#),
+            (r#""\ud83dx\ude00""#, "\"\u{fffd}x\u{fffd}\""),
+            (r#""\ud83d\n\u0041""#, "\"\u{fffd}\\n\\u0041\""),
+            (r#"{"\u0000":1}"#, "{\"\u{fffd}\":1}"),
+        ] {
+            assert_eq!(json(given), stored, "{given}");
+        }
+        let value = Value::from(Json(json!({"a\0": ["\0", "\\u0000"]})));
+        let stored = "{\"a\u{fffd}\":[\"\u{fffd}\",\"\\\\u0000\"]}";
+        assert_eq!(value, Value::Jsonb(stored.into()));
+        let texts = Value::from(&["a\0", ""][..]);
+        assert_eq!(
+            texts,
+            Value::TextArray(["a\u{fffd}".into(), "".into()].into())
+        );
+    }
+
+    #[test]
+    fn equal_numbers_are_equal_values() {
+        assert_eq!(Value::from(-0.0), Value::from(0.0));
+        assert!(Value::from(-0.1) < Value::from(0.0));
+        assert_eq!(Finite::new(f64::NAN), None);
+        assert_eq!(Finite::new(f64::INFINITY), None);
+    }
 }

@@ -150,7 +150,7 @@ pub(crate) fn fold(
                     None => {
                         let generation = &generations[fold.index];
                         project(generation, &mut fold.changes, &entry)
-                            .map_err(|reason| (fold.index, Park::at(placed, reason)))?;
+                            .map_err(|failure| (fold.index, Park::at(placed, failure)))?;
                     }
                     Some(true) => {
                         let commit = ParkedCommit::of(placed);
@@ -167,6 +167,13 @@ pub(crate) fn fold(
     Ok(folds)
 }
 
+/// Why a commit cannot be taken up.
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// Whether the projection must stop, whatever it does at other errors.
+    pub(crate) stops: bool,
+}
+
 /// Contributes one commit.
 ///
 /// # Errors
@@ -175,12 +182,19 @@ pub(crate) fn project(
     generation: &Generation,
     changes: &mut Changes,
     entry: &Entry<'_>,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let projection = &*generation.projection;
     changes.begin(entry.placed());
-    let project = || projection.project(entry, changes);
+    let project = || {
+        projection.project(entry, changes)?;
+        changes.end()
+    };
     let outcome = catch_unwind(AssertUnwindSafe(project)).unwrap_or(Err(ProjectError::Panicked));
-    outcome.map_err(|error| explain_project(&error))
+    outcome.map_err(|error| Failure {
+        // The projection is wrong, and not the stream.
+        stops: matches!(error, ProjectError::OtherStream { .. }),
+        reason: explain_project(&error),
+    })
 }
 
 fn step(generation: &Generation, progress: &Progress, batch: &Batch) -> Option<Move> {

@@ -1,71 +1,179 @@
-//! Row changes: what a projection contributes to rows. They are folded in memory by the merge rules
-//! that SQL also applies (`sql`).
+//! Row changes: what a projection contributes to rows, folded in memory.
 //!
 //! Invariant: folding a batch and merging the result into the stored rows gives the same rows as
-//! merging the contributions one by one. Null contributes nothing.
+//! applying the commits one by one. Deliberately absent: how contributions to one column are merged
+//! (`cell`), and which rows go away (`ownership`).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::{Entry, OccupiedEntry};
 
 use event_log::subscription::Placed;
+use kernel::StreamName;
 use position::{Partition, Position};
 
-use crate::declare::table::{ColumnType, Merge, TALLIED_MAX, Table, ValueColumn};
+use crate::declare::entry::ProjectError;
+use crate::declare::table::{Empty, Merge, RowsOf, Table, ValueColumn};
 use crate::declare::value::Value;
-
-/// What a column of a row holds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) enum Cell {
-    /// Nothing was contributed.
-    #[default]
-    Null,
-    Value(Value),
-    /// A value, with the rank that decides whether it is the latest.
-    Latest(Value, Rank),
-}
-
-/// The contribution with the greatest rank is the latest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Rank {
-    pub(crate) by: Value,
-    pub(crate) partition: i64,
-    pub(crate) position: i64,
-}
-
-impl Cell {
-    /// Merges a later contribution into this cell.
-    pub(crate) fn merge(&mut self, given: Cell, rule: Merge) {
-        let replaces = match (&*self, &given, rule) {
-            (_, Cell::Null, _) => false,
-            (Cell::Null, _, _) | (_, _, Merge::Set) => true,
-            (Cell::Value(Value::Bigint(sum)), Cell::Value(Value::Bigint(more)), Merge::Add) => {
-                let sum = sum.checked_add(*more);
-                *self = Cell::Value(Value::Bigint(sum.expect("small numbers are added")));
-                return;
-            }
-            (Cell::Value(Value::Numeric(sum)), Cell::Value(Value::Numeric(more)), Merge::Add) => {
-                let sum = sum.checked_add(*more);
-                *self = Cell::Value(Value::Numeric(sum.expect("memory holds fewer than 2^63")));
-                return;
-            }
-            (Cell::Value(held), Cell::Value(value), Merge::Min) => value < held,
-            (Cell::Value(held), Cell::Value(value), Merge::Max) => value > held,
-            (Cell::Latest(_, held), Cell::Latest(_, rank), Merge::Latest { .. }) => rank >= held,
-            (
-                Cell::Value(_) | Cell::Latest(..),
-                Cell::Value(_) | Cell::Latest(..),
-                Merge::Add | Merge::Min | Merge::Max | Merge::Latest { .. },
-            ) => unreachable!("contributions are checked against their column's declaration"),
-        };
-        if replaces {
-            *self = given;
-        }
-    }
-}
+use crate::fold::cell::{Cell, Rank, added, fitted, rounded};
+use crate::fold::ownership::{Clears, Life, Step};
 
 /// The rows of one table as folded so far, by key. A key begins with the tenant.
 pub(crate) struct TableFold {
     pub(crate) table: &'static Table,
-    pub(crate) rows: BTreeMap<Box<[Value]>, Box<[Cell]>>,
+    pub(crate) rows: BTreeMap<Box<[Value]>, RowFold>,
+    /// The streams that removed all of their rows.
+    pub(crate) clears: Clears,
+}
+
+/// One row as folded so far.
+pub(crate) struct RowFold {
+    pub(crate) cells: Box<[Cell]>,
+    /// Whose it is, in a table whose rows belong to one stream each.
+    pub(crate) life: Option<Box<Life>>,
+}
+
+/// A row to be written.
+#[derive(Clone, Copy)]
+pub(crate) struct Remaining<'a> {
+    pub(crate) key: &'a [Value],
+    pub(crate) cells: &'a [Cell],
+    /// The stream that it belongs to, if it belongs to one.
+    pub(crate) owner: Option<&'a StreamName>,
+}
+
+impl TableFold {
+    fn new(table: &'static Table) -> Self {
+        Self {
+            table,
+            rows: BTreeMap::new(),
+            clears: Clears::default(),
+        }
+    }
+
+    /// Whether nothing is to be written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.clears.0.is_empty()
+    }
+
+    /// The rows that remain, in the order of their keys.
+    pub(crate) fn remaining(&self) -> Vec<Remaining<'_>> {
+        let mut remaining = Vec::with_capacity(self.rows.len());
+        for (key, row) in &self.rows {
+            let owner = match &row.life {
+                None => None,
+                Some(life) => match life.owner(&key[0], &self.clears) {
+                    None => continue,
+                    owner => owner,
+                },
+            };
+            let cells = &*row.cells;
+            remaining.push(Remaining { key, cells, owner });
+        }
+        remaining
+    }
+
+    /// The row with this key, to which a stream contributes.
+    fn row(&mut self, key: Box<[Value]>, now: &Now) -> Result<&mut [Cell], ProjectError> {
+        let count = self.table.values.len();
+        let nothing = || vec![Cell::Null; count].into();
+        if self.table.rows == RowsOf::AnyStream {
+            let begun = || RowFold {
+                cells: nothing(),
+                life: None,
+            };
+            return Ok(&mut self.rows.entry(key).or_insert_with(begun).cells);
+        }
+        let table = self.table;
+        let entry = match self.rows.entry(key) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                let row = entry.insert(RowFold {
+                    cells: nothing(),
+                    life: Some(Box::new(Life::begun(&now.stream, now.step))),
+                });
+                return Ok(&mut row.cells);
+            }
+        };
+        let is_gone = touch(table, &entry, now, &self.clears)?;
+        let row = entry.into_mut();
+        if let Some(life) = &mut row.life {
+            life.touched(now.step);
+            if is_gone {
+                life.begin(&now.stream);
+                row.cells.fill(Cell::Null);
+            }
+        }
+        Ok(&mut row.cells)
+    }
+
+    fn remove(&mut self, key: Box<[Value]>, now: &Now) -> Result<(), ProjectError> {
+        let table = self.table;
+        match self.rows.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(RowFold {
+                    cells: vec![Cell::Null; table.values.len()].into(),
+                    life: Some(Box::new(Life::removed(&now.stream, now.step))),
+                });
+            }
+            Entry::Occupied(mut entry) => {
+                touch(table, &entry, now, &self.clears)?;
+                let row = entry.get_mut();
+                if let Some(life) = &mut row.life {
+                    life.touched(now.step);
+                    life.end();
+                }
+                row.cells.fill(Cell::Null);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a row that the batch has met is gone. Fails if it is there and belongs to another stream.
+fn touch(
+    table: &Table,
+    entry: &OccupiedEntry<'_, Box<[Value]>, RowFold>,
+    now: &Now,
+    clears: &Clears,
+) -> Result<bool, ProjectError> {
+    let key = entry.key();
+    let life = entry.get().life.as_ref();
+    match life.and_then(|life| life.owner(&key[0], clears)) {
+        None => Ok(true),
+        Some(owner) if *owner == now.stream => Ok(false),
+        Some(owner) => Err(ProjectError::OtherStream {
+            table: table.name,
+            key: shown(key),
+            owner: owner.to_string(),
+            stream: now.stream.to_string(),
+        }),
+    }
+}
+
+/// A key without its tenant, for people.
+pub(crate) fn shown(key: &[Value]) -> String {
+    let parts = key.iter().skip(1).map(|value| match value {
+        Value::Text(text) => text.to_string(),
+        Value::Bigint(number) => number.to_string(),
+        Value::Timestamptz(moment) => moment.to_string(),
+        Value::Date(day) => day.to_string(),
+        Value::Boolean(truth) => truth.to_string(),
+        Value::Uuid(id) => id.to_string(),
+        Value::Bytea(bytes) => hex::encode(bytes),
+        // These are in no key.
+        Value::Numeric(_)
+        | Value::Decimal(_)
+        | Value::Double(_)
+        | Value::Jsonb(_)
+        | Value::TextArray(_) => String::new(),
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// The commit whose contributions are being taken, and how many of its row changes there were.
+struct Now {
+    stream: StreamName,
+    step: Step,
 }
 
 /// The row changes of one projection, folded.
@@ -73,23 +181,32 @@ pub struct Changes {
     tables: Vec<TableFold>,
     tenant: Value,
     place: (Partition, Position),
+    /// Whether the rows of some table belong to one stream each.
+    has_owners: bool,
+    now: Now,
+    /// Why the present commit cannot be taken up.
+    fault: Option<ProjectError>,
+    /// Takes the contributions to rows of other streams, which are not kept.
+    scratch: Vec<Cell>,
 }
 
 impl Changes {
     /// No changes to any of `tables`.
     #[must_use]
     pub fn new(tables: &'static [Table]) -> Self {
-        let tables = tables
-            .iter()
-            .map(|table| TableFold {
-                table,
-                rows: BTreeMap::new(),
-            })
-            .collect();
+        let has_owners = tables.iter().any(|table| table.rows == RowsOf::OneStream);
+        let nobody: StreamName = "none-none".parse().expect("a stream's name");
         Self {
-            tables,
+            tables: tables.iter().map(TableFold::new).collect(),
             tenant: Value::from(kernel::TenantId::MAIN),
             place: (Partition(0), Position(0)),
+            has_owners,
+            now: Now {
+                stream: nobody,
+                step: 0,
+            },
+            fault: None,
+            scratch: Vec::new(),
         }
     }
 
@@ -100,6 +217,20 @@ impl Changes {
             self.tenant = Value::from(tenant);
         }
         self.place = (placed.partition, placed.position);
+        if self.has_owners {
+            self.now.stream.clone_from(&placed.commit.stream);
+        }
+    }
+
+    /// Ends the commit: whether its contributions could be taken.
+    ///
+    /// # Errors
+    /// [`ProjectError::OtherStream`] if one of them is to a row that belongs to another stream.
+    pub fn end(&mut self) -> Result<(), ProjectError> {
+        match self.fault.take() {
+            None => Ok(()),
+            Some(fault) => Err(fault),
+        }
     }
 
     /// The row of `table` with this key, to contribute to. The row is created even if nothing is
@@ -108,28 +239,74 @@ impl Changes {
     /// # Panics
     /// If the key or the table is not as declared: a bug of the projection.
     pub fn row<const N: usize>(&mut self, table: &'static Table, key: [Value; N]) -> Row<'_> {
+        let (index, key) = (self.index_of(table), self.key_of(table, key));
+        self.now.step += 1;
+        let place = self.place;
+        let cells = match self.tables[index].row(key, &self.now) {
+            Ok(cells) => cells,
+            Err(fault) => {
+                self.fault.get_or_insert(fault);
+                self.scratch.clear();
+                self.scratch.resize(table.values.len(), Cell::Null);
+                &mut self.scratch
+            }
+        };
+        Row {
+            table,
+            cells,
+            place,
+        }
+    }
+
+    /// Removes the row of `table` with this key, if there is one. It must belong to the commit's
+    /// stream. What is contributed later begins a new row.
+    ///
+    /// # Panics
+    /// If the key or the table is not as declared, or the table's rows do not belong to one stream
+    /// each ([`RowsOf::OneStream`]): a bug of the projection.
+    pub fn remove<const N: usize>(&mut self, table: &'static Table, key: [Value; N]) {
+        let (index, key) = (self.index_of_owned(table), self.key_of(table, key));
+        self.now.step += 1;
+        if let Err(fault) = self.tables[index].remove(key, &self.now) {
+            self.fault.get_or_insert(fault);
+        }
+    }
+
+    /// Removes all rows of `table` that belong to the commit's stream, whatever their keys.
+    ///
+    /// # Panics
+    /// If the table is not as declared, or its rows do not belong to one stream each
+    /// ([`RowsOf::OneStream`]): a bug of the projection.
+    pub fn remove_all(&mut self, table: &'static Table) {
+        let index = self.index_of_owned(table);
+        self.now.step += 1;
+        let Now { stream, step } = &self.now;
+        self.tables[index].clears.add(&self.tenant, stream, *step);
+    }
+
+    fn index_of(&self, table: &Table) -> usize {
+        let mut folds = self.tables.iter();
+        folds
+            .position(|fold| fold.table.name == table.name)
+            .unwrap_or_else(|| panic!("{} is not a table of this projection", table.name))
+    }
+
+    fn index_of_owned(&self, table: &Table) -> usize {
+        let is_owned = table.rows == RowsOf::OneStream;
+        assert!(is_owned, "rows of {} never go away", table.name);
+        self.index_of(table)
+    }
+
+    fn key_of<const N: usize>(&self, table: &Table, key: [Value; N]) -> Box<[Value]> {
         assert_eq!(N, table.key.len(), "the key of {} as declared", table.name);
         for (value, declared) in key.iter().zip(table.key) {
             let (found, expected) = (value.column_type(), declared.column_type);
             assert_eq!(found, expected, "the type of {}", declared.name);
         }
-        let fold = self
-            .tables
-            .iter_mut()
-            .find(|fold| fold.table.name == table.name)
-            .unwrap_or_else(|| panic!("{} is not a table of this projection", table.name));
         let mut whole = Vec::with_capacity(N + 1);
         whole.push(self.tenant.clone());
         whole.extend(key.map(Value::into_key));
-        let cells = fold
-            .rows
-            .entry(whole.into())
-            .or_insert_with(|| vec![Cell::Null; table.values.len()].into());
-        Row {
-            table,
-            cells,
-            place: self.place,
-        }
+        whole.into()
     }
 
     /// How many rows changed.
@@ -163,7 +340,7 @@ impl Row<'_> {
         assert!(!by, "{column} needs a by-value");
         let value = match (declared.merge, value) {
             (Merge::Add, Value::Bigint(number)) => added(declared, number),
-            (_, value) => value,
+            (_, value) => fitted(declared, value),
         };
         assert_eq!(value.column_type(), declared.column_type, "{column}");
         self.merge(index, declared, Cell::Value(value))
@@ -191,12 +368,13 @@ impl Row<'_> {
         by: impl Into<Value>,
     ) -> &mut Self {
         let index = self.index(column);
-        let (value, by) = (value.into(), by.into());
         let declared = &self.table.values[index];
-        let expected = Merge::Latest {
-            by: by.column_type(),
+        let Merge::Latest { by: by_type } = declared.merge else {
+            panic!("{column} takes no by-value");
         };
-        assert_eq!(expected, declared.merge, "{column}");
+        let value = fitted(declared, value.into());
+        let by = rounded(by_type, by.into());
+        assert_eq!(by.column_type(), by_type, "{column}");
         assert_eq!(value.column_type(), declared.column_type, "{column}");
         let rank = Rank {
             by,
@@ -204,6 +382,18 @@ impl Row<'_> {
             position: crate::declare::value::count_of(self.place.1.0),
         };
         self.merge(index, declared, Cell::Latest(value, rank))
+    }
+
+    /// Makes a column empty again. What was contributed before no longer counts.
+    ///
+    /// # Panics
+    /// If the column is not of the rule `Set`, or may not be null: a bug of the projection.
+    pub fn put_nothing(&mut self, column: &str) -> &mut Self {
+        let index = self.index(column);
+        let declared = &self.table.values[index];
+        let is_possible = declared.merge == Merge::Set && declared.empty != Empty::Never;
+        assert!(is_possible, "{column} cannot become empty again");
+        self.merge(index, declared, Cell::Emptied)
     }
 
     fn merge(&mut self, index: usize, declared: &ValueColumn, given: Cell) -> &mut Self {
@@ -220,181 +410,5 @@ impl Row<'_> {
     }
 }
 
-/// A contribution to a sum, in the type of its column.
-fn added(declared: &ValueColumn, number: i64) -> Value {
-    if declared.column_type == ColumnType::Numeric {
-        return Value::Numeric(number.into());
-    }
-    let is_small = number.unsigned_abs() <= TALLIED_MAX;
-    assert!(is_small, "{} takes small numbers", declared.name);
-    Value::Bigint(number)
-}
-
 #[cfg(test)]
-mod tests {
-    use event_log::commit::Commit;
-    use event_log::record::{Headers, NewRecord, Record};
-    use position::Offset;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::declare::table::{add, key, latest, max, min, set, tally};
-
-    /// Every merge rule; only one stream writes the column `own`.
-    const TABLE: Table = Table {
-        name: "sample",
-        about: "",
-        key: &[key("id", ColumnType::Bigint, "")],
-        values: &[
-            add("total", ""),
-            tally("number", ""),
-            min("least", ColumnType::Text, ""),
-            max("greatest", ColumnType::Bigint, ""),
-            latest("state", ColumnType::Text, ColumnType::Bigint, ""),
-            set("own", ColumnType::Bigint, ""),
-        ],
-        view: crate::View::NONE,
-    };
-
-    fn placed(partition: u32, position: u64) -> Placed {
-        let value = r#"{"commit":"0198d8a2-6b3e-7c4e-9d52-0f3c5a1b2c3d","stream":"s-1",
-            "from_version":0,"recorded_at":"2018-01-01T00:00:00Z",
-            "command":{"id":"c","type":"T","schema":1,"data":{}},"outcome":"accepted"}"#;
-        let record = NewRecord {
-            key: None,
-            value: None,
-            headers: Headers::default(),
-        };
-        Placed {
-            partition: Partition(partition),
-            position: Position(position),
-            record: Record::at(Offset(position), record),
-            commit: Commit::read(b"main/s-1", value.as_bytes()).unwrap(),
-            is_checked: true,
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    struct Contribution {
-        id: i64,
-        total: Option<i64>,
-        least: Option<String>,
-        greatest: Option<i64>,
-        state: Option<(String, i64)>,
-    }
-
-    fn contribution() -> impl Strategy<Value = Contribution> {
-        let text = || proptest::option::of("[a-cé]{0,2}");
-        let number = || proptest::option::of(-5_i64..5);
-        let state = proptest::option::of(("[a-c]", 0_i64..3));
-        (0_i64..3, number(), text(), number(), state).prop_map(
-            |(id, total, least, greatest, state)| Contribution {
-                id,
-                total,
-                least,
-                greatest,
-                state,
-            },
-        )
-    }
-
-    /// Folds each contribution at its place; only partition 0 writes `own`.
-    fn fold(given: &[(u32, u64, Contribution)]) -> Changes {
-        const TABLES: &[Table] = &[TABLE];
-        let mut changes = Changes::new(TABLES);
-        for (partition, position, one) in given {
-            changes.begin(&placed(*partition, *position));
-            let mut row = changes.row(&TABLES[0], [Value::from(one.id)]);
-            row.put_if("total", one.total)
-                .put("number", 1_i64)
-                .put_if("least", one.least.as_deref())
-                .put_if("greatest", one.greatest);
-            if let Some((state, by)) = &one.state {
-                row.put_latest("state", state.as_str(), *by);
-            }
-            if *partition == 0 {
-                row.put_if("own", one.greatest);
-            }
-        }
-        changes
-    }
-
-    /// Does to the stored rows what the SQL upsert does.
-    fn upsert(stored: &mut BTreeMap<Box<[Value]>, Box<[Cell]>>, changes: Changes) {
-        for (key, cells) in changes.tables.into_iter().flat_map(|fold| fold.rows) {
-            let row = stored
-                .entry(key)
-                .or_insert_with(|| vec![Cell::Null; cells.len()].into());
-            for ((held, given), declared) in row.iter_mut().zip(cells).zip(TABLE.values) {
-                held.merge(given, declared.merge);
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn batches_of_any_size_in_any_interleaving_give_the_same_rows(
-            given in proptest::collection::vec((0_u32..3, contribution()), 0..40),
-            sizes in proptest::collection::vec(1_usize..7, 40),
-            choices in proptest::collection::vec(0_usize..3, 40),
-        ) {
-            let given: Vec<(u32, u64, Contribution)> = given
-                .into_iter()
-                .enumerate()
-                .map(|(index, (partition, one))| (partition, index as u64 + 1, one))
-                .collect();
-            let mut at_once = BTreeMap::new();
-            upsert(&mut at_once, fold(&given));
-
-            // The same commits: the order within each partition stays, the order between partitions
-            // changes.
-            let mut queues: Vec<Vec<_>> = (0..3)
-                .map(|p| given.iter().filter(|(q, ..)| *q == p).rev().cloned().collect())
-                .collect();
-            let mut interleaved: Vec<(u32, u64, Contribution)> = Vec::new();
-            for choice in choices {
-                interleaved.extend(queues[choice].pop());
-            }
-            for queue in &mut queues {
-                interleaved.extend(std::iter::from_fn(|| queue.pop()));
-            }
-            let mut stored = BTreeMap::new();
-            let mut rest = &interleaved[..];
-            for size in sizes {
-                let (batch, behind) = rest.split_at(size.min(rest.len()));
-                upsert(&mut stored, fold(batch));
-                rest = behind;
-            }
-            prop_assert!(rest.is_empty());
-            prop_assert_eq!(stored, at_once);
-        }
-    }
-
-    #[test]
-    fn a_sum_has_room_for_whatever_is_added() {
-        const TABLES: &[Table] = &[TABLE];
-        let mut changes = Changes::new(TABLES);
-        for amount in [i64::MAX, i64::MAX, 7] {
-            let mut row = changes.row(&TABLES[0], [Value::from(1_i64)]);
-            row.put("total", amount);
-        }
-        let (_, cells) = changes.tables[0].rows.iter().next().unwrap();
-        let sum = Value::Numeric(2 * i128::from(i64::MAX) + 7);
-        assert_eq!(cells[0], Cell::Value(sum));
-    }
-
-    #[test]
-    fn rows_belong_to_the_tenant_of_their_commit() {
-        const TABLES: &[Table] = &[TABLE];
-        let mut changes = Changes::new(TABLES);
-        let mut commit = placed(0, 1);
-        for tenant in ["main", "other"] {
-            commit.commit.tenant = tenant.parse().unwrap();
-            changes.begin(&commit);
-            changes
-                .row(&TABLES[0], [Value::from(1_i64)])
-                .put("total", 1_i64);
-        }
-        assert_eq!(changes.row_count(), 2);
-    }
-}
+mod tests;

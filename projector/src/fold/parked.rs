@@ -6,6 +6,8 @@ use event_log::record::record_hash;
 use event_log::subscription::Placed;
 use position::{Offset, Partition, Position, RecordHash};
 
+use crate::fold::batch::Failure;
+
 /// A stream of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamId {
@@ -33,10 +35,12 @@ pub(crate) struct Park {
     pub(crate) event_type: Option<String>,
     /// Why the commit cannot be taken up.
     pub(crate) reason: String,
+    /// Whether the projection stops instead.
+    pub(crate) stops: bool,
 }
 
 impl Park {
-    pub(crate) fn at(placed: &Placed, reason: String) -> Self {
+    pub(crate) fn at(placed: &Placed, failure: Failure) -> Self {
         let first = placed.commit.events.first();
         Self {
             stream: StreamId::of(placed),
@@ -44,7 +48,8 @@ impl Park {
             position: placed.position,
             offset: placed.record.offset,
             event_type: first.map(|event| event.type_name.as_str().to_owned()),
-            reason,
+            reason: failure.reason,
+            stops: failure.stops,
         }
     }
 }

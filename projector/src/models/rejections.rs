@@ -4,7 +4,7 @@
 //! forgotten, this makes a second row. Deliberately absent: the refused data.
 
 use crate::{
-    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, View, count_of, key, set,
+    Changes, ColumnType, Entry, ProjectError, Projection, Table, Value, count_of, key, set,
 };
 
 const REFUSALS: Table = Table {
@@ -55,7 +55,7 @@ const REFUSALS: Table = Table {
             "The partition of the log that holds it.",
         ),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 };
 
 /// The rule of `rejections`.

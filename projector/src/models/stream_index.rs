@@ -55,7 +55,7 @@ const STREAMS: Table = Table {
             "The position of its last commit in the partition.",
         ),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 };
 
 const COMMITS: Table = Table {
@@ -101,6 +101,7 @@ const COMMITS: Table = Table {
         ),
     ],
     view: View::IN_SQL_ONLY,
+    ..Table::PLAIN
 };
 
 /// The rule of `stream_index`.

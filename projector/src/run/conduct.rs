@@ -23,7 +23,7 @@ use crate::run::projector::Projector;
 use crate::run::rebuild::{LOOK_EVERY, OnReading, Purpose, ends_of, reach};
 use crate::store::compare::{Comparison, compare};
 use crate::store::generation::{self, Generation, Live};
-use crate::store::{checkpoint, stops, switch};
+use crate::store::{checkpoint, indexes, stops, switch};
 
 /// The live rows are held in a snapshot while the building goes the last part of the way: at most
 /// so many records.
@@ -85,6 +85,9 @@ impl Conductor<'_> {
             self.reach(&ends).await?;
         }
         let name = &id.projection;
+        if purpose != Purpose::Verify {
+            indexes::make_all(self.connection, self.building).await?;
+        }
         generation::set_ready(self.connection, &id, comparison.as_ref()).await?;
         if let (Purpose::Verify, Some(comparison)) = (purpose, &comparison) {
             generation::set_verified(self.connection, name, comparison).await?;

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::declare::projection::Projection;
 use crate::error::{RuntimeError, StoppedProjection};
+use crate::run::indexing;
 use crate::run::measure;
 use crate::run::status::{Shown, TaskState, TaskStatus};
 use crate::run::supervisor::{self, Job};
@@ -73,6 +74,7 @@ pub fn query_options(url: &str) -> Result<PgConnectOptions, RuntimeError> {
 /// A running projector.
 pub struct Projector {
     shown: Shown,
+    indexing: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), RuntimeError>>,
 }
@@ -91,20 +93,30 @@ impl Projector {
         tasks: usize,
     ) -> Result<Self, RuntimeError> {
         measure::begin(projections);
-        Ok(Self::start(Job {
+        let mut projector = Self::start(Job {
             log: Arc::clone(log),
             postgres: connect_options(url)?,
             projections: projections.to_vec(),
             tasks: tasks.clamp(1, PROJECTOR_TASKS_MAX),
             builds_only: false,
-        }))
+        });
+        let stopped = projector.stop.subscribe();
+        let postgres = connect_options(url)?;
+        let indexing = indexing::run(postgres, projections.to_vec(), stopped);
+        projector.indexing = Some(tokio::spawn(indexing));
+        Ok(projector)
     }
 
     pub(crate) fn start(job: Job) -> Self {
         let shown = Shown::new();
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(supervisor::run(job, shown.clone(), stopped));
-        Self { shown, stop, task }
+        Self {
+            shown,
+            indexing: None,
+            stop,
+            task,
+        }
     }
 
     /// The status of each lane; of the whole projector if it has none.
@@ -170,5 +182,9 @@ impl Drop for Projector {
     /// Aborts a running transaction; the next start finds out whether it was committed.
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(indexing) = &self.indexing {
+            // An index that is being made is left unfinished; the next start drops it.
+            indexing.abort();
+        }
     }
 }

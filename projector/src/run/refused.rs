@@ -98,7 +98,7 @@ async fn refusal(
     }
     let failed = || RuntimeError::postgres("try the rows of a batch");
     let mut tx = connection.begin().await.map_err(failed())?;
-    let written = write::rows(&mut tx, generation, 0, &changes, Way::Merge).await;
+    let written = write::write_rows(&mut tx, generation, 0, &changes, Way::Merge).await;
     tx.rollback().await.map_err(failed())?;
     match written {
         Ok(()) => Ok(None),

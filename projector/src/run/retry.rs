@@ -99,7 +99,7 @@ async fn step(
             let placed = read(log, wished.partition, &commits).await?;
             let (changes, failure) = fold(generation, &placed);
             let count = failure.as_ref().map_or(placed.len(), |(index, _)| *index);
-            match write::rows(&mut tx, generation, 0, &changes, Way::Merge).await {
+            match write::write_rows(&mut tx, generation, 0, &changes, Way::Merge).await {
                 Ok(()) => {}
                 Err(WriteError::Refused { reason, .. }) => {
                     tx.rollback().await.map_err(failed())?;
@@ -152,10 +152,11 @@ fn fold(generation: &Generation, placed: &[Placed]) -> (Changes, Option<(usize, 
     loop {
         let mut changes = Changes::new(generation.projection.tables());
         let project = |one: &Placed| batch::project(generation, &mut changes, &Entry::new(one));
-        let failed = placed[..count]
-            .iter()
-            .map(project)
-            .position(|outcome| outcome.map_err(|reason| failure = Some(reason)).is_err());
+        let failed = placed[..count].iter().map(project).position(|outcome| {
+            outcome
+                .map_err(|found| failure = Some(found.reason))
+                .is_err()
+        });
         match failed {
             // What the failing commit contributed in part is left out.
             Some(index) => count = index,

@@ -268,14 +268,14 @@ impl Operator {
     /// Drops everything of a projection that this program does not have any more.
     ///
     /// # Errors
-    /// `Declared` if this program still has it; `InTheWay`, `Postgres`.
+    /// `InUse` if this program still has it; `InTheWay`, `Postgres`.
     pub async fn drop_projection(
         &mut self,
         name: &str,
         actor: Actor<'_>,
     ) -> Result<usize, RuntimeError> {
         if self.declared(name).is_ok() {
-            return Err(RuntimeError::Declared {
+            return Err(RuntimeError::InUse {
                 projection: name.to_owned(),
             });
         }

@@ -4,7 +4,7 @@
 //! `kept`).
 
 use crate::declare::model::Model;
-use crate::declare::table::{Merge, Table};
+use crate::declare::table::{Merge, OWNER_COLUMN, RowsOf, Table};
 use crate::store::sql::{TABLE_SCHEMA, VIEW_SCHEMA, identifier};
 
 /// The description of a table, or of one of its columns.
@@ -68,6 +68,12 @@ pub(crate) fn describe_table(table: &Table, physical_name: &str) -> String {
         Comment::of("tenant", TENANT_ABOUT),
     ];
     comments.extend(table.key.iter().map(|key| Comment::of(key.name, key.about)));
+    if table.rows == RowsOf::OneStream {
+        comments.push(Comment::of(
+            OWNER_COLUMN,
+            "The stream that the row belongs to.",
+        ));
+    }
     for value in table.values {
         comments.push(Comment::of(value.name, value.about));
         if let Merge::Latest { .. } = value.merge {
@@ -94,7 +100,8 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::declare::table::{ColumnType, View, key, latest};
+    use crate::declare::column_type::ColumnType;
+    use crate::declare::table::{key, latest};
 
     const TABLE: Table = Table {
         name: "sample",
@@ -106,7 +113,7 @@ mod tests {
             ColumnType::Timestamptz,
             "How it is.",
         )],
-        view: View::WHOLE,
+        ..Table::PLAIN
     };
 
     #[test]

@@ -19,10 +19,14 @@ use crate::run::rebuild::Purpose;
 use crate::store::compare::Comparison;
 use crate::store::copy::Copy;
 use crate::store::describe;
+use crate::store::drift::Declaration;
 use crate::store::in_the_way;
+use crate::store::indexes;
 use crate::store::members::GenerationId;
-use crate::store::sql::{self, Upsert, create_table, create_view, physical_name};
+use crate::store::sql::{self, create_table, physical_name};
 use crate::store::switch;
+use crate::store::trial;
+use crate::store::upsert::Upsert;
 
 /// The advisory lock under which all processes create generations, one at a time.
 const MAKING: &str = "annals.generation";
@@ -74,15 +78,6 @@ fn version_of(projection: &dyn Projection) -> i32 {
     i32::try_from(projection.version()).expect("versions are small numbers")
 }
 
-/// The declarations of a projection as text, without the number of a generation.
-fn declaration(projection: &dyn Projection) -> String {
-    let tables = projection.tables().iter().map(|t| create_table(t, t.name));
-    let plain = |table: &str| table.to_owned();
-    let models = models_of(projection);
-    let views = models.iter().map(|m| create_view(m, &plain));
-    tables.chain(views).collect::<Vec<_>>().join(";\n")
-}
-
 /// The advisory lock that transactions on a generation's rows share, and that a switch has alone.
 pub(crate) fn lock_key(projection: &str, number: i32) -> String {
     format!("annals.generation/{projection}/{number}")
@@ -91,7 +86,7 @@ pub(crate) fn lock_key(projection: &str, number: i32) -> String {
 /// What a program must have to write a generation: the projection's name, its version and a digest
 /// of its declarations.
 pub(crate) fn rule_of(projection: &dyn Projection) -> String {
-    let digest = Sha256::digest(declaration(projection));
+    let digest = Sha256::digest(Declaration::of(projection).to_text());
     let (name, version) = (projection.name(), projection.version());
     format!("{name} v{version} {}", hex::encode(&digest[..8]))
 }
@@ -136,12 +131,12 @@ impl Live {
                 self.version
             ));
         }
-        (self.declaration != declaration(projection)).then(|| {
-            format!(
-                "the projection's declarations changed, but its version did not; rebuild it with \
-                 the --log and --postgres of this process: annals projections rebuild {name}"
-            )
-        })
+        let difference = Declaration::difference(&self.declaration, &Declaration::of(projection))?;
+        Some(format!(
+            "the projection's declarations changed, but its version did not: {difference}; raise \
+             the version and rebuild it with the --log and --postgres of this process: annals \
+             projections rebuild {name}"
+        ))
     }
 }
 
@@ -178,6 +173,16 @@ pub(crate) async fn live(
     Ok(Some(read().map_err(failed())?))
 }
 
+/// The live generation of a projection, if there is one that this program may write.
+pub(crate) async fn of_live(
+    connection: &mut PgConnection,
+    projection: &Arc<dyn Projection>,
+) -> Result<Option<Generation>, RuntimeError> {
+    let live = live(connection, projection.name()).await?;
+    let live = live.filter(|live| live.differs(&**projection).is_none());
+    Ok(live.map(|live| Generation::new(projection, live.number)))
+}
+
 /// Creates the first generation of each of `projections` that has none.
 pub(crate) async fn ensure_live(
     connection: &mut PgConnection,
@@ -189,8 +194,12 @@ pub(crate) async fn ensure_live(
         .await
         .map_err(RuntimeError::postgres("find the projections' live tables"))?;
     for projection in projections {
-        if !live.iter().any(|name| name == projection.name()) {
-            make_first(connection, projection).await?;
+        if live.iter().any(|name| name == projection.name()) {
+            continue;
+        }
+        if let Err(error) = make_first(connection, projection).await {
+            trial::judge(connection, std::slice::from_ref(projection)).await?;
+            return Err(error);
         }
     }
     Ok(())
@@ -205,6 +214,7 @@ async fn make_first(
     lock_making(&mut tx).await?;
     if live(&mut tx, projection.name()).await?.is_none() {
         let generation = make_tables(&mut tx, projection, "live").await?;
+        indexes::make_all(&mut tx, &generation).await?;
         switch::show(&mut tx, &generation, None).await?;
         tracing::info!(
             projection = projection.name(),
@@ -232,6 +242,7 @@ pub(crate) async fn make_building(
     connection: &mut PgConnection,
     projection: &Arc<dyn Projection>,
 ) -> Result<Generation, RuntimeError> {
+    trial::judge(connection, std::slice::from_ref(projection)).await?;
     let failed = || RuntimeError::postgres("create a projection's tables");
     let mut tx = connection.begin().await.map_err(failed())?;
     lock_making(&mut tx).await?;
@@ -484,7 +495,9 @@ async fn make_tables(
     for table in projection.tables() {
         let name = name_in(&**projection, number, table.name);
         let describe = describe::describe_table(table, &name);
-        let create = AssertSqlSafe(format!("{};\n{describe}", create_table(table, &name)));
+        let at_once = indexes::create_at_once(table, &name);
+        let create = create_table(table, &name);
+        let create = AssertSqlSafe(format!("{create};\n{at_once}\n{describe}"));
         sqlx::raw_sql(create)
             .execute(&mut *connection)
             .await
@@ -501,7 +514,7 @@ async fn make_tables(
         .bind(number)
         .bind(version_of(&**projection))
         .bind(state)
-        .bind(declaration(&**projection))
+        .bind(Declaration::of(&**projection).to_text())
         .bind(tables)
         .bind(views)
         .bind(rule_of(&**projection))

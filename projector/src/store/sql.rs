@@ -1,17 +1,11 @@
-//! SQL made from declarations: tables, views, and one UNNEST upsert per table.
+//! SQL made from declarations: tables and views.
 //!
 //! Invariant: a statement contains only declared names, which are literals of this program and are
-//! checked here; values are always bound. Deliberately absent: connections.
+//! checked here. Deliberately absent: connections, and how rows are written (`upsert`).
 
-use sqlx::postgres::{PgArguments, Postgres};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, SqlStr};
-
+use crate::declare::column_type::ColumnType;
 use crate::declare::model::{Model, Source, Sum};
-use crate::declare::table::{ColumnType, Merge, Table};
-use crate::declare::value::Value;
-use crate::fold::changes::{Cell, TableFold};
-use crate::store::numeric::Numeric;
+use crate::declare::table::{Merge, OWNER_COLUMN, RowsOf, Table};
 
 pub(crate) const TABLE_SCHEMA: &str = "projection";
 pub(crate) const VIEW_SCHEMA: &str = "read";
@@ -51,9 +45,9 @@ pub(crate) fn qualified_table(table: &str) -> String {
 }
 
 /// A column as stored in Postgres; a `latest` column has three companion columns.
-struct Physical {
-    name: String,
-    column_type: ColumnType,
+pub(super) struct Physical {
+    pub(super) name: String,
+    pub(super) column_type: ColumnType,
 }
 
 fn physical(name: impl Into<String>, column_type: ColumnType) -> Physical {
@@ -63,7 +57,7 @@ fn physical(name: impl Into<String>, column_type: ColumnType) -> Physical {
     }
 }
 
-fn key_columns(table: &Table) -> Vec<Physical> {
+pub(super) fn key_columns(table: &Table) -> Vec<Physical> {
     let mut columns = vec![physical("tenant", ColumnType::Text)];
     columns.extend(
         table
@@ -74,7 +68,15 @@ fn key_columns(table: &Table) -> Vec<Physical> {
     columns
 }
 
-fn value_columns(table: &Table) -> Vec<Physical> {
+/// The stream that a row belongs to, if it belongs to one.
+pub(super) fn owner_column(table: &Table) -> Option<Physical> {
+    match table.rows {
+        RowsOf::AnyStream => None,
+        RowsOf::OneStream => Some(physical(OWNER_COLUMN, ColumnType::Text)),
+    }
+}
+
+pub(super) fn value_columns(table: &Table) -> Vec<Physical> {
     let mut columns = Vec::with_capacity(table.values.len());
     for value in table.values {
         columns.push(physical(value.name, value.column_type));
@@ -93,7 +95,7 @@ fn value_columns(table: &Table) -> Vec<Physical> {
     columns
 }
 
-fn names(columns: &[Physical]) -> String {
+pub(super) fn names_of(columns: &[Physical]) -> String {
     columns
         .iter()
         .map(|column| identifier(&column.name))
@@ -105,20 +107,21 @@ fn names(columns: &[Physical]) -> String {
 pub(crate) fn create_table(table: &Table, physical_name: &str) -> String {
     let keys = key_columns(table);
     let column = |column: &Physical, rest: &str| {
-        let collation = match column.column_type {
-            ColumnType::Text => " COLLATE \"C\"",
-            ColumnType::Bigint
-            | ColumnType::Numeric
-            | ColumnType::Timestamptz
-            | ColumnType::Date
-            | ColumnType::Bytea => "",
+        let collation = match column.column_type.is_text() {
+            true => " COLLATE \"C\"",
+            false => "",
         };
         let name = identifier(&column.name);
         format!("{name} {}{collation}{rest}", column.column_type.sql())
     };
     let mut lines: Vec<String> = keys.iter().map(|key| column(key, " NOT NULL")).collect();
+    lines.extend(
+        owner_column(table)
+            .iter()
+            .map(|owner| column(owner, " NOT NULL")),
+    );
     lines.extend(value_columns(table).iter().map(|value| column(value, "")));
-    lines.push(format!("PRIMARY KEY ({})", names(&keys)));
+    lines.push(format!("PRIMARY KEY ({})", names_of(&keys)));
     let lines = lines.join(",\n    ");
     let table = identifier(physical_name);
     format!("CREATE TABLE {TABLE_SCHEMA}.{table} (\n    {lines}\n)")
@@ -141,7 +144,11 @@ pub(crate) fn create_view_as(
         let name = identifier(column.name);
         columns.push(match column.source {
             Source::Same => format!("r.{name}"),
-            Source::OrZero => format!("coalesce(r.{name}, 0) AS {name}"),
+            Source::OrZero => {
+                let zero = column.column_type.zero();
+                let zero = zero.expect("only numbers and booleans have a zero");
+                format!("coalesce(r.{name}, {zero}) AS {name}")
+            }
             Source::Sql(expression) => format!("{expression} AS {name}"),
             Source::Sum(sum) => {
                 let whole = whole_sum(column.name, sum);
@@ -201,143 +208,6 @@ fn too_large(model: &Model) -> String {
     format!("nullif(concat_ws(', ', {names}), '')")
 }
 
-/// The upsert of one table; it can be bound to any number of folds.
-#[derive(Clone)]
-pub(crate) struct Upsert {
-    sql: SqlStr,
-}
-
-impl Upsert {
-    /// The upsert of `table` under its physical name.
-    pub(crate) fn new(table: &Table, physical_name: &str) -> Self {
-        use sqlx::SqlSafeStr as _;
-        // Names are checked by `identifier`; values are bound.
-        let sql = AssertSqlSafe(upsert(table, physical_name)).into_sql_str();
-        Self { sql }
-    }
-
-    /// The statement with the rows of `fold` bound to it.
-    pub(crate) fn query<'q>(&self, fold: &'q TableFold) -> Query<'q, Postgres, PgArguments> {
-        let table = fold.table;
-        let mut query = sqlx::query(self.sql.clone());
-        for index in 0..=table.key.len() {
-            let column_type = match index.checked_sub(1) {
-                None => ColumnType::Text,
-                Some(index) => table.key[index].column_type,
-            };
-            let column = fold.rows.keys().map(|key| Some(&key[index]));
-            query = bind(query, column_type, column);
-        }
-        for (index, value) in table.values.iter().enumerate() {
-            let cells = || fold.rows.values().map(|cells| &cells[index]);
-            let column = cells().map(|cell| match cell {
-                Cell::Null => None,
-                Cell::Value(value) | Cell::Latest(value, _) => Some(value),
-            });
-            query = bind(query, value.column_type, column);
-            if let Merge::Latest { by } = value.merge {
-                let ranks = || {
-                    cells().map(|cell| match cell {
-                        Cell::Latest(_, rank) => Some(rank),
-                        Cell::Null | Cell::Value(_) => None,
-                    })
-                };
-                query = bind(query, by, ranks().map(|rank| rank.map(|rank| &rank.by)));
-                let partitions = ranks().map(|rank| rank.map(|rank| rank.partition));
-                query = query.bind(partitions.collect::<Vec<_>>());
-                let positions = ranks().map(|rank| rank.map(|rank| rank.position));
-                query = query.bind(positions.collect::<Vec<_>>());
-            }
-        }
-        query
-    }
-}
-
-fn upsert(table: &Table, physical_name: &str) -> String {
-    let keys = key_columns(table);
-    let mut columns = key_columns(table);
-    columns.extend(value_columns(table));
-    let arrays: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| format!("${}::{}[]", index + 1, column.column_type.sql()))
-        .collect();
-    let mut sets = Vec::new();
-    for value in table.values {
-        let name = identifier(value.name);
-        let (held, given) = (format!("t.{name}"), format!("EXCLUDED.{name}"));
-        sets.push(match value.merge {
-            Merge::Set => format!("{name} = coalesce({given}, {held})"),
-            // Adding null would give null.
-            Merge::Add => format!("{name} = coalesce({held} + {given}, {held}, {given})"),
-            // LEAST and GREATEST ignore nulls.
-            Merge::Min => format!("{name} = LEAST({held}, {given})"),
-            Merge::Max => format!("{name} = GREATEST({held}, {given})"),
-            Merge::Latest { .. } => latest(value.name),
-        });
-    }
-    let action = if sets.is_empty() {
-        "DO NOTHING".to_owned()
-    } else {
-        format!("DO UPDATE SET\n    {}", sets.join(",\n    "))
-    };
-    format!(
-        "INSERT INTO {TABLE_SCHEMA}.{} AS t ({})\nSELECT * FROM UNNEST({})\nON CONFLICT ({}) {action}",
-        identifier(physical_name),
-        names(&columns),
-        arrays.join(", "),
-        names(&keys),
-    )
-}
-
-fn latest(column: &str) -> String {
-    let part = |suffix: &str| identifier(&format!("{column}{suffix}"));
-    let rank = |row: &str| {
-        let [by, partition, position] = [part("_by"), part("_partition"), part("_position")];
-        format!("({row}.{by}, {row}.{partition}, {row}.{position})")
-    };
-    let by = part("_by");
-    let newer = format!(
-        "EXCLUDED.{by} IS NOT NULL AND (t.{by} IS NULL OR {} >= {})",
-        rank("EXCLUDED"),
-        rank("t")
-    );
-    ["", "_by", "_partition", "_position"]
-        .map(|suffix| {
-            let name = part(suffix);
-            format!("{name} = CASE WHEN {newer} THEN EXCLUDED.{name} ELSE t.{name} END")
-        })
-        .join(",\n    ")
-}
-
-fn bind<'q>(
-    query: Query<'q, Postgres, PgArguments>,
-    column_type: ColumnType,
-    column: impl Iterator<Item = Option<&'q Value>>,
-) -> Query<'q, Postgres, PgArguments> {
-    // The value's type was checked when it was contributed, so this match loses no value.
-    macro_rules! bind {
-        ($variant:ident, $value:ident => $bound:expr) => {
-            query.bind(
-                column
-                    .map(|value| match value {
-                        Some(Value::$variant($value)) => Some($bound),
-                        Some(_) | None => None,
-                    })
-                    .collect::<Vec<_>>(),
-            )
-        };
-    }
-    match column_type {
-        ColumnType::Text => bind!(Text, text => &**text),
-        ColumnType::Bigint => bind!(Bigint, number => *number),
-        ColumnType::Numeric => bind!(Numeric, number => Numeric(*number)),
-        ColumnType::Timestamptz => bind!(Timestamptz, moment => moment.to_utc()),
-        ColumnType::Date => bind!(Date, day => *day),
-        ColumnType::Bytea => bind!(Bytea, bytes => &**bytes),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +225,7 @@ mod tests {
             max("last_at", ColumnType::Timestamptz, ""),
             latest("state", ColumnType::Text, ColumnType::Timestamptz, ""),
         ],
-        view: View::WHOLE,
+        ..Table::PLAIN
     };
 
     #[test]
@@ -376,16 +246,31 @@ mod tests {
     PRIMARY KEY ("tenant", "day")
 )"#
         );
-        let sql = upsert(&TABLE, "sample_v1_g2");
-        let head = r#"INSERT INTO projection."sample_v1_g2" AS t ("tenant", "day", "name", "total", "first_at", "last_at", "state", "state_by", "state_partition", "state_position")
-SELECT * FROM UNNEST($1::text[], $2::date[], $3::text[], $4::numeric[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::timestamptz[], $9::bigint[], $10::bigint[])
-ON CONFLICT ("tenant", "day") DO UPDATE SET
-    "name" = coalesce(EXCLUDED."name", t."name"),
-    "total" = coalesce(t."total" + EXCLUDED."total", t."total", EXCLUDED."total"),
-    "first_at" = LEAST(t."first_at", EXCLUDED."first_at"),
-    "last_at" = GREATEST(t."last_at", EXCLUDED."last_at"),
-    "state" = CASE WHEN EXCLUDED."state_by" IS NOT NULL AND "#;
-        assert!(sql.starts_with(head), "{sql}");
+    }
+
+    #[test]
+    fn a_view_shows_a_zero_like_the_other_values() {
+        const NOTES: Table = Table {
+            name: "notes",
+            about: "Notes.",
+            key: &[key("id", ColumnType::Uuid, "")],
+            values: &[
+                set("data", ColumnType::Jsonb, ""),
+                max("tags", ColumnType::TextArray, ""),
+                set("price", ColumnType::Decimal { scale: 2 }, "").or_zero(),
+                set("done", ColumnType::Boolean, "").or_false(),
+            ],
+            ..Table::PLAIN
+        };
+        let view = create_view(&Model::of(&NOTES), &str::to_owned);
+        assert!(
+            view.contains(r#"coalesce(r."price", 0.00) AS "price""#),
+            "{view}"
+        );
+        assert!(
+            view.contains(r#"coalesce(r."done", false) AS "done""#),
+            "{view}"
+        );
     }
 
     #[test]
@@ -403,11 +288,12 @@ ON CONFLICT ("tenant", "day") DO UPDATE SET
                 joins: "LEFT JOIN {other} AS o ON o.day = r.day",
                 filter: Some("r.name IS NOT NULL"),
                 computed: &[
-                    computed("more", "coalesce(o.more, 0)", "More."),
+                    computed("more", ColumnType::Bigint, "coalesce(o.more, 0)", "More."),
                     sum_of("paid", "coalesce(o.paid, 0)", "Paid."),
                 ],
                 ..View::WHOLE
             },
+            ..Table::PLAIN
         };
         let model = Model::of(&SHOWN);
         assert_eq!(

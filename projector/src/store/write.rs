@@ -15,6 +15,7 @@ use crate::fold::parked::{Park, ParkedCommit};
 use crate::store::checkpoint::{self, Move};
 use crate::store::generation::Generation;
 use crate::store::parked;
+use crate::store::rows::{self, RowsError};
 
 /// How long a transaction may take; after that its outcome counts as unknown.
 const TRANSACTION_LIMIT: Duration = Duration::from_secs(120);
@@ -102,7 +103,7 @@ async fn transaction(
     checkpoint::compare_and_set(&mut tx, &moves).await?;
     for fold in folds {
         let generation = &generations[fold.index];
-        rows(&mut tx, generation, fold.index, &fold.changes, way).await?;
+        write_rows(&mut tx, generation, fold.index, &fold.changes, way).await?;
         parked::store(&mut tx, &generation.id(), &fold.parks, &fold.parked).await?;
     }
     let commit = RuntimeError::postgres("commit rows and checkpoints");
@@ -111,7 +112,7 @@ async fn transaction(
 }
 
 /// Writes the rows of one generation.
-pub(crate) async fn rows(
+pub(crate) async fn write_rows(
     tx: &mut PgConnection,
     generation: &Generation,
     index: usize,
@@ -120,19 +121,23 @@ pub(crate) async fn rows(
 ) -> Result<(), WriteError> {
     let statements = generation.upserts.iter().zip(&generation.copies);
     for (table, (upsert, copy)) in changes.tables().iter().zip(statements) {
-        if table.rows.is_empty() {
+        if table.is_empty() {
             continue;
         }
-        let written = match way {
-            Way::Merge => upsert.query(table).execute(&mut *tx).await.map(drop),
-            Way::Copy => copy.run(tx, table).await,
-        };
-        match written {
+        match rows::write(tx, table, upsert, copy, way).await {
             Ok(()) => {}
-            Err(error) if way == Way::Copy && is_repeated(&error) => {
+            Err(RowsError::Sql(error)) if way == Way::Copy && is_repeated(&error) => {
                 return Err(WriteError::Repeated);
             }
-            Err(error) => return Err(classify(error, index, table.table)),
+            Err(RowsError::Sql(error)) => return Err(classify(error, index, table.table)),
+            // The projection is wrong, and not the stream.
+            Err(RowsError::Foreign(reason)) => {
+                return Err(WriteError::Refused {
+                    index,
+                    reason,
+                    is_owned: false,
+                });
+            }
         }
     }
     Ok(())

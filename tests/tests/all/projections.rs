@@ -2,11 +2,15 @@
 //! size of batches, and the time of the start.
 
 mod blue_green;
+mod declared;
 mod extremes;
 mod faults;
+mod indexes;
 mod kept;
 mod parked;
+mod removals;
 mod stops;
+pub(crate) mod types;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +19,7 @@ use engine::Engine;
 use engine::command::Request;
 use event_log::log::EventLog;
 use projector::{
-    Changes, ColumnType, Entry, ProjectError, Projection, Projector, Table, Value, View, add, key,
+    Changes, ColumnType, Entry, ProjectError, Projection, Projector, Table, Value, add, key,
     latest, max, min,
 };
 use rand::rngs::StdRng;
@@ -412,7 +416,7 @@ const SAMPLE: &[Table] = &[Table {
             "The last.",
         ),
     ],
-    view: View::WHOLE,
+    ..Table::PLAIN
 }];
 
 impl Projection for Sample {

@@ -7,6 +7,7 @@ mod asking;
 mod exports;
 mod kept;
 mod keys;
+mod types;
 mod waiting;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use sqlx::Connection as _;
 use super::{Lane, PARKED_STREAMS_MAX, Session, Told, Turn};
 use crate::declare::projection::OnError;
 use crate::error::{RuntimeError, StoppedProjection};
+use crate::fold::batch::Failure;
 use crate::fold::parked::Park;
 use crate::run::writing::Work;
 use crate::run::{measure, refused, retry};
@@ -28,7 +29,8 @@ impl Lane {
         let generation = &self.generations[index];
         let progress = &mut session.progress[index];
         let count = progress.parked.len() + progress.parking.len();
-        if generation.projection.on_error() == OnError::Stop || count >= PARKED_STREAMS_MAX {
+        let stops = park.stops || generation.projection.on_error() == OnError::Stop;
+        if stops || count >= PARKED_STREAMS_MAX {
             return false;
         }
         let projection = generation.projection.name();
@@ -92,8 +94,12 @@ impl Lane {
         let limit = PARKED_STREAMS_MAX + 1;
         let found = refused::find(connection, generation, &commits, limit).await?;
         for refused in found {
-            let park = Park::at(refused.placed, refused.reason);
-            if !refused.is_owned || !self.park(session, 0, &park) {
+            let failure = Failure {
+                reason: refused.reason,
+                stops: !refused.is_owned,
+            };
+            let park = Park::at(refused.placed, failure);
+            if !self.park(session, 0, &park) {
                 self.stop_at(session, 0, park).await?;
                 return Ok(Turn::Ended);
             }

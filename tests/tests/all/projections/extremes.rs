@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::command::Request;
 use projector::{
-    Changes, ColumnType, Entry, ProjectError, Projection, Projector, Table, Value, View, key, set,
+    Changes, ColumnType, Entry, ProjectError, Projection, Projector, Table, Value, key, set,
 };
 use serde_json::{Value as Json, json};
 use tests::harness::logs::{Kind, NewLog};
@@ -139,7 +139,7 @@ const TEXTS: &[Table] = &[Table {
         key("c", ColumnType::Text, "A text."),
     ],
     values: &[set("text", ColumnType::Text, "A text.")],
-    view: View::WHOLE,
+    ..Table::PLAIN
 }];
 
 impl Projection for Texts {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use event_log::log::EventLog;
 use projector::{
-    Changes, ColumnType, Entry, ProjectError, Projection, READER, Reader, RuntimeError, Table,
-    View, add, key, max, min, prepare_reader,
+    Changes, ColumnType, Entry, ProjectError, Projection, READER, Reader, RuntimeError, Table, add,
+    key, max, min, prepare_reader,
 };
 use tests::harness::logs::Kind;
 use tests::harness::postgres::Postgres;
@@ -26,7 +26,7 @@ const fn notes(values: &'static [projector::ValueColumn]) -> Table {
         about: "Notes.",
         key: KEY,
         values,
-        view: View::WHOLE,
+        ..Table::PLAIN
     }
 }
 

@@ -27,6 +27,7 @@ const PARCELS: Table = Table {
         set("canceled_at", Timestamptz, "When it was given up.").nullable(),
     ],
     view: View::FEW_ROWS,
+    ..Table::PLAIN
 };
 
 /// The same, with a key and no index.
@@ -38,7 +39,7 @@ const LETTERS: Table = Table {
         key("order_id", Text, "The order."),
     ],
     values: &[set("weight", Bigint, "A number.")],
-    view: View::WHOLE,
+    ..Table::PLAIN
 };
 
 fn post() -> Arc<dyn Projection> {

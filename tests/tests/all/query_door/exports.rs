@@ -23,6 +23,7 @@ const NOTES: Table = Table {
         set("placed_at", Timestamptz, "When it was placed."),
     ],
     view: View::FEW_ROWS,
+    ..Table::PLAIN
 };
 
 fn notes() -> Arc<dyn Projection> {

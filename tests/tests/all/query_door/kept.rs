@@ -121,7 +121,7 @@ async fn no_answer_is_older_than_its_request() {
         .unwrap();
     for number in 1..=150_i64 {
         let mut tx = writer.begin().await.unwrap();
-        let change = "UPDATE projection.order_summary_v2_g1 SET item_count = $1";
+        let change = "UPDATE projection.order_summary_v3_g1 SET item_count = $1";
         let changed = sqlx::query(change)
             .bind(number)
             .execute(&mut *tx)

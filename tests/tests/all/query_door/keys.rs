@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::Order;
 use domain::order::OrderCanceled;
 use projector::ColumnType::{Bigint, Text};
-use projector::{Projection, Rules, Table, Value, View, key, tally};
+use projector::{Projection, Rules, Table, Value, key, tally};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRng, TestRunner};
@@ -27,7 +27,7 @@ const REASONS: Table = Table {
         key("reversed", Text, "The reason, last character first."),
     ],
     values: &[tally("orders", "How many orders.")],
-    view: View::WHOLE,
+    ..Table::PLAIN
 };
 
 fn reasons() -> Arc<dyn Projection> {

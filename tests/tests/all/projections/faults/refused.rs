@@ -17,6 +17,7 @@ const TABLES: &[Table] = &[Table {
     key: &[key("stream", ColumnType::Text, "The stream.")],
     values: &[set("day", ColumnType::Date, "A day.")],
     view: View::NONE,
+    ..Table::PLAIN
 }];
 
 pub(super) struct Refused;
